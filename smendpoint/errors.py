@@ -1,0 +1,341 @@
+"""Every exception that smendpoint raises, in one tree.
+
+Catch the widest class that you can handle::
+
+    SmendpointError
+    |-- ConfigurationError (also a ValueError)   an argument, a setting or a request member does not fit
+    |-- CredentialsError                         no usable AWS credentials
+    |-- HandlerError                             a content handler failed, or cannot read this answer
+    |-- PromptError (also a ValueError)          a template or a stuffed prompt does not fit
+    `-- EndpointError                            the call itself failed
+        |-- TransportError                       the connection was lost
+        |   |-- ConnectError                     no connection: nothing was sent
+        |   |-- TLSError                         no trusted connection: nothing was sent
+        |   |-- ReadTimeoutError                 the model was silent for ``Timeout.read`` seconds
+        |   |-- DeadlineExceededError            the whole call took more than ``Timeout.total`` seconds
+        |   `-- ProtocolError                    what came back is not the protocol
+        |-- ServiceError                         the service answered with an error status
+        |   |-- ValidationError                  400: the request is not valid
+        |   |-- AccessDeniedError                403: these credentials may not do this
+        |   |-- ThrottlingError                  429 or 400: slow down
+        |   |-- ModelNotReadyError               429: the model is still being loaded
+        |   |-- ServiceUnavailableError          503
+        |   |-- InternalFailureError             500
+        |   |-- InternalDependencyError          530
+        |   `-- ModelError                       424: the container answered with an error
+        `-- StreamError                          a stream did not end as a whole; ``received`` has what came
+            |-- StreamTruncatedError             the stream was cut
+            |-- StreamDecodeError                the stream's bytes cannot be decoded
+            |-- ModelStreamError                 the service reported the model's failure in the stream
+            |-- InternalStreamFailureError       the service reported its own failure in the stream
+            `-- ModelOutputError                 the model reported an error inside a successful answer
+
+Every error keeps its ``__cause__``, can be pickled, and holds neither secrets nor prompts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = [
+    "AccessDeniedError",
+    "ConfigurationError",
+    "ConnectError",
+    "CredentialsError",
+    "DeadlineExceededError",
+    "EndpointError",
+    "HandlerError",
+    "InternalDependencyError",
+    "InternalFailureError",
+    "InternalStreamFailureError",
+    "ModelError",
+    "ModelNotReadyError",
+    "ModelOutputError",
+    "ModelStreamError",
+    "PromptError",
+    "ProtocolError",
+    "ReadTimeoutError",
+    "ServiceError",
+    "ServiceUnavailableError",
+    "SmendpointError",
+    "StreamDecodeError",
+    "StreamError",
+    "StreamTruncatedError",
+    "TLSError",
+    "ThrottlingError",
+    "TransportError",
+    "ValidationError",
+]
+
+
+def _rebuild(cls: type[SmendpointError], args: tuple[Any, ...], state: dict[str, Any]) -> SmendpointError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class SmendpointError(Exception):
+    """The base of every exception that smendpoint raises.
+
+    Attributes:
+        message: what happened and what to do about it.
+        endpoint_name: the endpoint that was called, ``None`` where no call was involved.
+        attempts: how many requests were sent for the call, 0 where none was.
+    """
+
+    def __init__(self, message: str = "", *, endpoint_name: str | None = None, attempts: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.endpoint_name = endpoint_name
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        if self.endpoint_name is None:
+            return self.message
+        plural = "" if self.attempts == 1 else "s"
+        tried = f", {self.attempts} attempt{plural}" if self.attempts else ""
+        return f"{self.message} [endpoint {self.endpoint_name!r}{tried}]"
+
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., SmendpointError], tuple[type[SmendpointError], tuple[Any, ...], dict[str, Any]]]:
+        # BaseException's own way calls the class with `args`, which fails for keyword-only arguments.
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+class ConfigurationError(SmendpointError, ValueError):
+    """An argument, a setting or a request member does not fit. Nothing was sent."""
+
+
+class CredentialsError(SmendpointError):
+    """No usable AWS credentials were found, or refreshing them failed. Nothing was sent."""
+
+
+class HandlerError(SmendpointError):
+    """A content handler failed, or met an answer whose shape it does not know."""
+
+
+class PromptError(SmendpointError, ValueError):
+    """A prompt template, or the prompt made from it, does not fit."""
+
+
+class EndpointError(SmendpointError):
+    """Calling the endpoint failed."""
+
+
+class TransportError(EndpointError):
+    """The connection to the endpoint was lost.
+
+    Attributes:
+        request_sent: whether any byte of the request may have reached the service.
+        response_started: whether any byte of the response had arrived.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        request_sent: bool = True,
+        response_started: bool = False,
+        endpoint_name: str | None = None,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message, endpoint_name=endpoint_name, attempts=attempts)
+        self.request_sent = request_sent
+        self.response_started = response_started
+
+
+class ConnectError(TransportError):
+    """No connection could be made: nothing was sent."""
+
+    def __init__(self, message: str = "", *, endpoint_name: str | None = None, attempts: int = 0) -> None:
+        super().__init__(message, request_sent=False, endpoint_name=endpoint_name, attempts=attempts)
+
+
+class TLSError(TransportError):
+    """No trusted TLS connection could be made: nothing was sent."""
+
+    def __init__(self, message: str = "", *, endpoint_name: str | None = None, attempts: int = 0) -> None:
+        super().__init__(message, request_sent=False, endpoint_name=endpoint_name, attempts=attempts)
+
+
+class ReadTimeoutError(TransportError):
+    """Nothing arrived for ``Timeout.read`` seconds. The model may still be running."""
+
+
+class DeadlineExceededError(TransportError):
+    """The call, with its waiting, retries and body, took more than ``Timeout.total`` seconds."""
+
+
+class ProtocolError(TransportError):
+    """The bytes that came back are not a valid or complete HTTP response or event stream."""
+
+
+class ServiceError(EndpointError):
+    """The service answered with an error.
+
+    Attributes:
+        status: the HTTP status code.
+        code: AWS's name of the error, such as ``"ValidationError"``; empty where none was given.
+        message: the service's message; a sentence of ours where it gave none.
+        request_id: AWS's id of the request, to quote to AWS support; ``None`` where none was given.
+        retry_after: the wait that the service asked for, in seconds; ``None`` where it asked for none.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str = "",
+        message: str = "",
+        request_id: str | None = None,
+        *,
+        retry_after: float | None = None,
+        endpoint_name: str | None = None,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message, endpoint_name=endpoint_name, attempts=attempts)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        label = f"{self.status} {self.code}" if self.code else f"{self.status}"
+        trace = f" (request id {self.request_id})" if self.request_id else ""
+        return f"{label}: {super().__str__()}{trace}"
+
+
+class ValidationError(ServiceError):
+    """400: the service refused the request as not valid."""
+
+
+class AccessDeniedError(ServiceError):
+    """403: the credentials are not accepted, have expired, or do not allow this call."""
+
+
+class ThrottlingError(ServiceError):
+    """429 (sometimes 400): too many requests. Retried by default."""
+
+
+class ModelNotReadyError(ServiceError):
+    """429 ``ModelNotReadyException``: the model is still being loaded. Retried by default, within a budget of its own."""
+
+
+class ServiceUnavailableError(ServiceError):
+    """503: the service cannot take the request now. Retried by default."""
+
+
+class InternalFailureError(ServiceError):
+    """500: the service failed. Retried by default."""
+
+
+class InternalDependencyError(ServiceError):
+    """530: something that the service depends on failed."""
+
+
+class ModelError(ServiceError):
+    """424: the model's container answered with an error.
+
+    Attributes:
+        original_status_code: the container's HTTP status; ``None`` where the service did not say.
+        original_message: the container's answer as text; ``None`` where the service did not say.
+        log_stream_arn: the CloudWatch log stream of the container.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str = "",
+        message: str = "",
+        request_id: str | None = None,
+        *,
+        original_status_code: int | None = None,
+        original_message: str | None = None,
+        log_stream_arn: str | None = None,
+        retry_after: float | None = None,
+        endpoint_name: str | None = None,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(
+            status, code, message, request_id, retry_after=retry_after, endpoint_name=endpoint_name, attempts=attempts
+        )
+        self.original_status_code = original_status_code
+        self.original_message = original_message
+        self.log_stream_arn = log_stream_arn
+
+
+class StreamError(EndpointError):
+    """A stream did not end as a whole.
+
+    Attributes:
+        received: the chunks that had been handed on before the failure, in order.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        received: Sequence[Any] = (),
+        endpoint_name: str | None = None,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message, endpoint_name=endpoint_name, attempts=attempts)
+        self.received: tuple[Any, ...] = tuple(received)
+
+
+class StreamTruncatedError(StreamError):
+    """The stream was cut: its last frame, or the HTTP response under it, is not whole."""
+
+
+class StreamDecodeError(StreamError):
+    """The stream's bytes cannot be decoded: a bad checksum, frame, line or character."""
+
+
+class ModelStreamError(StreamError):
+    """The service reported that the model failed while it was streaming.
+
+    Attributes:
+        error_code: such as ``"ModelInvocationTimeExceeded"`` or ``"StreamBroken"``; empty where none was given.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        error_code: str = "",
+        received: Sequence[Any] = (),
+        endpoint_name: str | None = None,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message, received=received, endpoint_name=endpoint_name, attempts=attempts)
+        self.error_code = error_code
+
+
+class InternalStreamFailureError(StreamError):
+    """The service itself failed while the model was streaming."""
+
+
+class ModelOutputError(StreamError):
+    """The model's container reported an error inside a successful answer or stream.
+
+    Attributes:
+        code: the container's status or error code as it gave it; ``None`` where it gave none.
+        error_type: the container's name for the error, such as ``"validation"``; ``None`` where it gave none.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: int | str | None = None,
+        error_type: str | None = None,
+        received: Sequence[Any] = (),
+        endpoint_name: str | None = None,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message, received=received, endpoint_name=endpoint_name, attempts=attempts)
+        self.code = code
+        self.error_type = error_type

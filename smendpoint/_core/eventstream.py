@@ -1,0 +1,429 @@
+"""The event-stream framing of AWS (``application/vnd.amazon.eventstream``): encoding, decoding, meaning.
+
+A frame is: total length (u32), headers length (u32), CRC-32 of those eight bytes, headers, payload, CRC-32 of all
+before it. A header is: name length (u8), name, type (u8, 0 to 9), value. All numbers are big-endian.
+
+Nothing in the framing says that a stream is complete: `EventStreamDecoder.finish` only says whether the last frame is
+whole, and whether HTTP ended properly is for the transport to say.
+"""
+
+from __future__ import annotations
+
+from struct import Struct, pack
+from struct import error as struct_error
+from typing import TYPE_CHECKING, NamedTuple, Union
+from zlib import crc32
+
+from ..errors import (
+    ConfigurationError,
+    InternalStreamFailureError,
+    ModelStreamError,
+    StreamDecodeError,
+    StreamError,
+    StreamTruncatedError,
+)
+from .push import PushDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "MAX_HEADERS",
+    "MAX_PAYLOAD",
+    "Byte",
+    "EventStreamDecoder",
+    "HeaderValue",
+    "Long",
+    "Message",
+    "Short",
+    "Timestamp",
+    "Uuid",
+    "encode",
+    "encode_part",
+    "interpret",
+]
+
+MAX_HEADERS = 128 * 1024
+"""The most bytes of headers in one frame: the limit that the AWS SDKs share (botocore, aws-c-event-stream)."""
+
+MAX_PAYLOAD = 24 * 1024 * 1024
+"""The most bytes of payload in one frame: botocore's limit, the widest of the AWS SDKs'. The service's parts are a few
+KiB; the limit is there so that a length field gone wrong fails after 12 bytes, not after 4 GiB."""
+
+_OVERHEAD = 16  # two lengths and two checksums of four bytes each: no frame is shorter
+_PRELUDE = Struct(">III")
+_CHECKSUM = Struct(">I")
+_U16 = Struct(">H")
+
+# A stream repeats one or two header blocks for its whole life, each about 90 bytes. What does not look like that
+# (long, or ever changing) is parsed anew each time instead of filling memory.
+_KNOWN_BLOCKS = 32
+_KNOWN_BLOCK_SIZE = 512
+
+
+class Byte(int):
+    """A header value of type 2: a signed number of 8 bits."""
+
+    __slots__ = ()
+
+
+class Short(int):
+    """A header value of type 3: a signed number of 16 bits."""
+
+    __slots__ = ()
+
+
+class Long(int):
+    """A header value of type 5: a signed number of 64 bits."""
+
+    __slots__ = ()
+
+
+class Timestamp(int):
+    """A header value of type 8: milliseconds since 1970-01-01T00:00:00Z."""
+
+    __slots__ = ()
+
+
+class Uuid(bytes):
+    """A header value of type 9: the 16 bytes of a UUID."""
+
+    __slots__ = ()
+
+
+HeaderValue = Union[bool, int, bytes, str]
+"""What a header can hold. A plain ``int`` is of type 4 (signed, 32 bits), ``bytes`` of type 6, ``str`` of type 7, a
+``bool`` of type 0 or 1; `Byte`, `Short`, `Long`, `Timestamp` and `Uuid` name the other types."""
+
+# By type number: the layout of a value of fixed length, and what it becomes.
+_FIXED: dict[int, tuple[Struct, type[int]]] = {
+    2: (Struct(">b"), Byte),
+    3: (Struct(">h"), Short),
+    4: (Struct(">i"), int),
+    5: (Struct(">q"), Long),
+    8: (Struct(">q"), Timestamp),
+}
+_NUMBER_TYPES = {become: (number, layout) for number, (layout, become) in _FIXED.items()}
+
+
+class Message(NamedTuple):
+    """One frame, taken apart.
+
+    Attributes:
+        headers: the headers by name, in the order of the frame.
+        payload: the payload, as it came.
+    """
+
+    headers: dict[str, HeaderValue]
+    payload: bytes
+
+
+def encode(headers: Mapping[str, HeaderValue], payload: bytes = b"") -> bytes:
+    """Makes one frame.
+
+    Args:
+        headers: names (1 to 255 bytes of UTF-8) and values; see `HeaderValue` for how a Python type names a wire type.
+        payload: at most `MAX_PAYLOAD` bytes.
+
+    Returns:
+        The bytes of the frame, checksums included.
+
+    Raises:
+        ConfigurationError: a name or value does not fit the format, or the frame is over the limits.
+    """
+    block = b"".join(_encode_header(name, value) for name, value in headers.items())
+    if len(block) > MAX_HEADERS or len(payload) > MAX_PAYLOAD:
+        raise ConfigurationError(
+            f"an event-stream frame holds at most {MAX_HEADERS} bytes of headers and {MAX_PAYLOAD} of payload, "
+            f"not {len(block)} and {len(payload)}"
+        )
+    lengths = pack(">II", _OVERHEAD + len(block) + len(payload), len(block))
+    frame = b"".join((lengths, pack(">I", crc32(lengths)), block, payload))
+    return frame + pack(">I", crc32(frame))
+
+
+def encode_part(payload: bytes) -> bytes:
+    """Makes the frame in which SageMaker sends a piece of a model's output.
+
+    Args:
+        payload: the piece.
+
+    Returns:
+        The bytes of a ``PayloadPart`` event.
+    """
+    headers = {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}
+    return encode(headers, payload)
+
+
+def _encode_header(name: str, value: HeaderValue) -> bytes:
+    raw_name = name.encode()
+    if not 1 <= len(raw_name) <= 255:
+        raise ConfigurationError(f"the name of an event-stream header is 1 to 255 bytes long, not {len(raw_name)}")
+    start = pack(">B", len(raw_name)) + raw_name
+    try:
+        if isinstance(value, bool):
+            return start + (b"\x00" if value else b"\x01")
+        if isinstance(value, Uuid):
+            if len(value) != 16:
+                raise ConfigurationError(f"event-stream header {name!r}: a UUID is 16 bytes long, not {len(value)}")
+            return start + b"\x09" + value
+        if isinstance(value, bytes):
+            return start + b"\x06" + _U16.pack(len(value)) + value
+        if isinstance(value, str):
+            raw = value.encode()
+            return start + b"\x07" + _U16.pack(len(raw)) + raw
+        number, layout = _NUMBER_TYPES.get(type(value), _NUMBER_TYPES[int])
+        return start + pack(">B", number) + layout.pack(value)
+    except struct_error:
+        raise ConfigurationError(f"event-stream header {name!r}: the value is too large for its type") from None
+
+
+def _decode_headers(block: bytes) -> dict[str, HeaderValue]:
+    """Takes a header block apart.
+
+    Raises:
+        StreamDecodeError: it is cut, or has a name twice, a type above 9, or text that is not UTF-8.
+    """
+    headers: dict[str, HeaderValue] = {}
+    position, end = 0, len(block)
+    while position < end:
+        start = position
+        position += 1 + block[position]
+        if position >= end:
+            raise StreamDecodeError("an event-stream frame has a header that is cut off in its name")
+        value: HeaderValue
+        try:
+            name = block[start + 1 : position].decode()
+            kind = block[position]
+            position += 1
+            if kind <= 1:
+                value = kind == 0
+            elif kind in _FIXED:
+                layout, become = _FIXED[kind]
+                value = become(layout.unpack_from(block, position)[0])
+                position += layout.size
+            elif kind <= 9:
+                if kind == 9:
+                    size = 16
+                else:
+                    size = _U16.unpack_from(block, position)[0]
+                    position += 2
+                raw = block[position : position + size]
+                if len(raw) != size:
+                    raise StreamDecodeError("an event-stream frame has a header that is cut off in its value")
+                value = raw.decode() if kind == 7 else raw if kind == 6 else Uuid(raw)
+                position += size
+            else:
+                raise StreamDecodeError(f"an event-stream frame has a header of the unknown type {kind}")
+        except UnicodeDecodeError:
+            raise StreamDecodeError("an event-stream frame has a header that is not UTF-8") from None
+        except struct_error:
+            raise StreamDecodeError("an event-stream frame has a header that is cut off in its value") from None
+        if name in headers:
+            raise StreamDecodeError("an event-stream frame has two headers of the same name")
+        headers[name] = value
+    return headers
+
+
+def _is_part(headers: Mapping[str, HeaderValue]) -> bool | None:
+    """Says whether a message with these headers is output (True), to be skipped (False) or a failure (None)."""
+    if headers.get(":message-type") != "event":
+        return None
+    event_type = headers.get(":event-type")
+    if not isinstance(event_type, str):
+        return None
+    return event_type == "PayloadPart"
+
+
+def interpret(message: Message) -> bytes:
+    """Says what a message of an ``InvokeEndpointWithResponseStream`` answer means.
+
+    Args:
+        message: a decoded frame.
+
+    Returns:
+        The payload of a ``PayloadPart``; ``b""`` for an event of another type, which a client skips.
+
+    Raises:
+        ModelStreamError: the service reports that the model failed; `error_code` says how.
+        InternalStreamFailureError: the service reports that it failed itself.
+        StreamDecodeError: no usable ``:message-type``, or an event without a usable ``:event-type``.
+        StreamError: the service reports anything else: an exception that is not modelled, or an error.
+    """
+    is_part = _is_part(message.headers)
+    if is_part is None:
+        raise _failure_of(message)
+    return message.payload if is_part else b""
+
+
+def _failure_of(message: Message) -> StreamError:
+    """Makes the error for a message that is neither output nor to be skipped."""
+    headers = message.headers
+    message_type = headers.get(":message-type")
+    if not isinstance(message_type, str):
+        return StreamDecodeError("an event-stream message has no :message-type of type string")
+    if message_type == "event":
+        return StreamDecodeError("an event-stream event has no :event-type of type string")
+    if message_type == "error":
+        code = _text(headers.get(":error-code")) or "an error"
+        return StreamError(f"the service ended the stream with {code}: {_text(headers.get(':error-message'))}")
+    if message_type != "exception":
+        return StreamDecodeError("an event-stream message is neither an event nor an exception nor an error")
+    details = _exception_details(message.payload)
+    text = details.get("message", "")
+    exception_type = headers.get(":exception-type")
+    if exception_type == "ModelStreamError":
+        error_code = details.get("errorcode", "")
+        label = f" ({error_code})" if error_code else ""
+        return ModelStreamError(f"the model failed while it was streaming{label}: {text}", error_code=error_code)
+    if exception_type == "InternalStreamFailure":
+        return InternalStreamFailureError(f"the service failed while the model was streaming: {text}")
+    return StreamError(f"the service ended the stream with {_text(exception_type) or 'an exception'}: {text}")
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _exception_details(payload: bytes) -> dict[str, str]:
+    """Reads an exception's members, names in lower case; a payload that cannot be read has none."""
+    import json  # only here, on the way to an error
+
+    try:
+        parsed = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(parsed, dict):
+        return {}
+    return {name.lower(): value for name, value in parsed.items() if isinstance(value, str)}
+
+
+class EventStreamDecoder(PushDecoder):
+    """Turns the bytes of an event stream into messages, however they were cut in transit.
+
+    Frames before a bad one are delivered first; the failure is raised by the next call (or at once, if the bad frame
+    came first), and by every call after it. `error` tells of it without another call.
+    """
+
+    __slots__ = ("_buffer", "_known", "_need")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buffer = bytearray()  # the start of a frame that is not whole yet
+        self._need = 12  # how long the buffer must be before it is worth looking at it again
+        self._known: dict[bytes, tuple[bool | None, dict[str, HeaderValue]]] = {}
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Takes bytes, gives the messages that they complete.
+
+        Args:
+            data: the next bytes of the stream, any number of them.
+
+        Returns:
+            The messages, of whatever type; `interpret` says what one means.
+
+        Raises:
+            StreamDecodeError: a checksum, a length or a header is wrong.
+        """
+        if self._failure is not None:
+            self._check()
+        messages: list[Message] = []
+        for block, payload in self._frames(data):
+            try:
+                headers = (self._known.get(block) or self._learn(block))[1]
+            except StreamDecodeError as error:
+                self._failure = error.with_traceback(None)
+                break
+            messages.append(Message(headers.copy(), payload))
+        return messages or self._deliver(messages)
+
+    def feed_parts(self, data: bytes) -> list[bytes]:
+        """Takes bytes, gives the pieces of model output that they complete: `feed` and `interpret` in one.
+
+        Args:
+            data: the next bytes of the stream, any number of them.
+
+        Returns:
+            The payloads of the ``PayloadPart`` events, in order. Events of other types are skipped.
+
+        Raises:
+            StreamError: as `interpret`, and `StreamDecodeError` as `feed`.
+        """
+        if self._failure is not None:
+            self._check()
+        parts: list[bytes] = []
+        known = self._known
+        for block, payload in self._frames(data):
+            try:
+                is_part, headers = known.get(block) or self._learn(block)
+            except StreamDecodeError as error:
+                self._failure = error.with_traceback(None)
+                break
+            if is_part:
+                parts.append(payload)
+            elif is_part is None:
+                self._failure = _failure_of(Message(headers, payload))
+                break
+        return parts or self._deliver(parts)
+
+    def finish(self) -> None:
+        """Says that no more bytes will come.
+
+        Raises:
+            StreamTruncatedError: the last frame is not whole.
+            StreamError: the failure that a feed had kept back.
+        """
+        self._check()
+        if self._buffer:
+            raise StreamTruncatedError(
+                f"the stream was cut inside a frame: {len(self._buffer)} bytes of it came, at least {self._need} are due"
+            )
+
+    def _learn(self, block: bytes) -> tuple[bool | None, dict[str, HeaderValue]]:
+        headers = _decode_headers(block)
+        meaning = _is_part(headers), headers
+        if len(block) <= _KNOWN_BLOCK_SIZE and len(self._known) < _KNOWN_BLOCKS:
+            self._known[block] = meaning
+        return meaning
+
+    def _frames(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        """Cuts out the frames that are whole now: header block and payload. Keeps the rest, and the first failure."""
+        buffer = self._buffer
+        if buffer:
+            buffer += data
+            if len(buffer) < self._need:
+                return []
+            data = bytes(buffer)
+            buffer.clear()
+        elif type(data) is not bytes:  # a bytearray or memoryview would not do as a dictionary's key
+            data = bytes(data)
+        frames: list[tuple[bytes, bytes]] = []
+        position, end, need = 0, len(data), 12
+        while end - position >= 12:
+            prelude = data[position : position + 12]
+            total, headers_length, checksum = _PRELUDE.unpack(prelude)
+            if crc32(prelude[:8]) != checksum:
+                self._failure = StreamDecodeError("an event-stream frame has a bad checksum over its lengths")
+                return frames
+            payload_length = total - headers_length - _OVERHEAD
+            if payload_length < 0 or headers_length > MAX_HEADERS or payload_length > MAX_PAYLOAD:
+                self._failure = StreamDecodeError(
+                    f"an event-stream frame has impossible lengths: {total} in all, {headers_length} of headers"
+                )
+                return frames
+            if end - position < total:
+                need = total
+                break
+            payload_start = position + 12 + headers_length
+            position += total
+            block = data[payload_start - headers_length : payload_start]
+            payload = data[payload_start : position - 4]
+            # The checksum runs over the pieces that are cut out anyway: no copy of the frame is made for it.
+            if crc32(payload, crc32(block, crc32(prelude))) != _CHECKSUM.unpack_from(data, position - 4)[0]:
+                self._failure = StreamDecodeError("an event-stream frame has a bad checksum")
+                return frames
+            frames.append((block, payload))
+        if position < end:
+            buffer += data[position:] if position else data
+        self._need = need
+        return frames

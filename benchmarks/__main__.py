@@ -1,0 +1,50 @@
+"""``python -m benchmarks [NAME ...]``: run all benchmarks, or those that are named, and print one table."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from importlib import import_module, metadata
+
+from benchmarks.harness import Row, stub, table
+
+BENCHMARKS = {
+    "sync": "calls:sync",
+    "async": "calls:concurrent",
+    "stream": "streams:tokens",
+    "loop": "streams:loop",
+    "thousand": "streams:thousand",
+    "flat": "streams:flat",
+    "frame": "frames:frame",
+    "import": "processes:imports",
+    "cold": "processes:cold",
+    "size": "processes:size",
+}
+
+
+def main() -> int:
+    """Run, print, and say with the exit status whether a target was missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all where none is given")
+    parser.add_argument("--scale", type=float, default=1.0, help="how much to do in each round (default 1)")
+    parser.add_argument("--rounds", type=int, default=7, help="how many turns each side has (default 7)")
+    parser.add_argument("--events", type=int, default=200_000, help="length of the stream of `flat` (default 200,000)")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(BENCHMARKS)}")
+    rows: list[Row] = []
+    with stub(arguments.scale, arguments.rounds, arguments.events) as context:
+        for name in arguments.names or BENCHMARKS:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            module, function = BENCHMARKS[name].split(":")
+            rows += getattr(import_module(f"benchmarks.{module}"), function)(context)
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("botocore", "boto3", "aiobotocore"))
+    print(f"Python {platform.python_version()}, {versions}; figures are medians of turns taken by both sides\n")
+    print(table(rows))
+    return int(any(row.holds is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

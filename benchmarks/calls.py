@@ -1,0 +1,180 @@
+"""One call after the other, and many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
+from urllib.parse import urlsplit
+
+from benchmarks.harness import Context, Cost, Row, by_turns, ratios, seconds, timed
+
+PROMPT = "Peter stayed with her at the hospital for 3 days without leaving. How long was Elizabeth hospitalized?"
+PARAMETERS = {"max_new_tokens": 64, "temperature": 1e-10}
+EXPECTED = "He stayed with her for 3 days."
+IN_FLIGHT = 64
+
+
+def peer_arguments() -> dict[str, Any]:
+    """What a user of the bare SDK writes for the same call."""
+    return {
+        "EndpointName": "answer",
+        "ContentType": "application/json",
+        "Accept": "application/json",
+        "Body": json.dumps({"inputs": PROMPT, "parameters": PARAMETERS}),
+    }
+
+
+def sync(context: Context) -> list[Row]:
+    """CPU and wall time of one warm synchronous call, against a botocore client that has a warm connection, too."""
+    from botocore.session import Session
+
+    from smendpoint import Endpoint
+
+    calls = context.times(300)
+    rows = []
+    for kind, url in (("", context.plain), (", TLS", context.tls)):
+        endpoint = Endpoint("answer", endpoint_url=url, model_kwargs=PARAMETERS)
+        client = Session().create_client("sagemaker-runtime", endpoint_url=url)
+
+        def ours(endpoint: Any = endpoint) -> Cost:
+            def work() -> None:
+                for _ in range(calls):
+                    assert endpoint.invoke(PROMPT) == EXPECTED
+
+            return timed(work, calls)
+
+        def peer(client: Any = client) -> Cost:
+            def work() -> None:
+                for _ in range(calls):
+                    body = client.invoke_endpoint(**peer_arguments())["Body"].read()
+                    assert json.loads(body)[0]["generated_text"] == EXPECTED
+
+            return timed(work, calls)
+
+        sides = [ours, peer]
+        if not kind:
+            sides.append(lambda: exchanges(context, calls))
+        mine, theirs, *bare = by_turns(context.rounds, *sides)
+        for cost, target in (("cpu", ("<=", 0.1)), ("wall", None)):
+            a, b = [getattr(turn, cost) for turn in mine], [getattr(turn, cost) for turn in theirs]
+            name = {"cpu": "CPU", "wall": "wall"}[cost]
+            rows.append(
+                Row(f"sync call, {name}{kind}", seconds(a), f"botocore {seconds(b)}", ratios(a, b), target=target)
+            )
+        for turns in bare:
+            a, b = [turn.cpu for turn in mine], [turn.cpu for turn in turns]
+            rows.append(Row("sync call, CPU over the kernel's", seconds(a), f"bare socket {seconds(b)}", ratios(a, b)))
+        endpoint.close()
+        client.close()
+    return rows
+
+
+def exchanges(context: Context, calls: int) -> Cost:
+    """The same bytes over a bare socket: what nobody can save."""
+    address = urlsplit(context.plain)
+    body = json.dumps({"inputs": PROMPT, "parameters": PARAMETERS}).encode()
+    request = b"POST /endpoints/answer/invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(body)
+    request += b"X-Filler: " + b"a" * 900 + b"\r\n\r\n" + body
+    with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def work() -> None:
+            for _ in range(calls):
+                connection.sendall(request)
+                connection.recv(65_536)
+
+        return timed(work, calls)
+
+
+def run(work: Coroutine[Any, Any, Cost], loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Cost:
+    """``asyncio.run`` on a given kind of loop."""
+    loop = loop_factory()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+async def flood(call: Callable[[], Awaitable[object]], calls: int) -> Cost:
+    """Make all calls, ``IN_FLIGHT`` at a time, after one round that opens the connections."""
+    import time
+
+    async def worker(count: int) -> None:
+        for _ in range(count):
+            await call()
+
+    await asyncio.gather(*(worker(1) for _ in range(IN_FLIGHT)))
+    each = max(1, calls // IN_FLIGHT)
+    wall, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(worker(each) for _ in range(IN_FLIGHT)))
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return Cost(cpu / (each * IN_FLIGHT), wall / (each * IN_FLIGHT))
+
+
+@contextlib.asynccontextmanager
+async def peer_client(context: Context, url: str, connections: int) -> AsyncIterator[Any]:
+    """An aiobotocore client with room for that many connections."""
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import get_session
+
+    config = AioConfig(max_pool_connections=connections)
+    client = get_session().create_client("sagemaker-runtime", endpoint_url=url, config=config)
+    async with client as ready:
+        yield ready
+
+
+def concurrent(context: Context) -> list[Row]:
+    """Calls per second with 64 in flight, against an aiobotocore client; asyncio and uvloop, plain and TLS."""
+    from smendpoint import AsyncEndpoint
+
+    async def ours(url: str, calls: int) -> Cost:
+        async def call() -> None:
+            assert await endpoint.invoke(PROMPT) == EXPECTED
+
+        async with AsyncEndpoint(
+            "answer", endpoint_url=url, model_kwargs=PARAMETERS, max_connections=IN_FLIGHT
+        ) as endpoint:
+            return await flood(call, calls)
+
+    async def peer(url: str, calls: int) -> Cost:
+        async def call() -> None:
+            response = await client.invoke_endpoint(**peer_arguments())
+            async with response["Body"] as stream:
+                assert json.loads(await stream.read())[0]["generated_text"] == EXPECTED
+
+        async with peer_client(context, url, IN_FLIGHT) as client:
+            return await flood(call, calls)
+
+    loops: list[tuple[str, Callable[[], asyncio.AbstractEventLoop]]] = [("asyncio", asyncio.new_event_loop)]
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        loops.append(("uvloop", uvloop.new_event_loop))
+    rows = []
+    for kind, url in (("", context.plain), (", TLS", context.tls)):
+        for name, factory in loops:
+            mine, theirs = by_turns(
+                context.rounds,
+                lambda url=url, factory=factory: run(ours(url, context.times(3_200)), factory),
+                lambda url=url, factory=factory: run(peer(url, context.times(320)), factory),
+            )
+            a, b = [1 / turn.wall for turn in mine], [1 / turn.wall for turn in theirs]
+            target = (">=", 12.0) if not kind else None
+            label = f"async calls per second, {IN_FLIGHT} in flight, {name}{kind}"
+            rows.append(Row(label, rate(a), f"aiobotocore {rate(b)}", ratios(a, b), target=target))
+            c, d = [turn.cpu for turn in mine], [turn.cpu for turn in theirs]
+            rows.append(Row(f"async call, CPU, {name}{kind}", seconds(c), f"aiobotocore {seconds(d)}", ratios(c, d)))
+    return rows
+
+
+def rate(values: list[float]) -> str:
+    """The median, per second."""
+    import statistics
+
+    return f"{statistics.median(values):,.0f}/s"

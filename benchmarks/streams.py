@@ -1,0 +1,229 @@
+"""Token streams: what each token costs, what a thousand at once do to the loop, and what stays in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.calls import peer_client, run
+from benchmarks.harness import Context, Cost, Row, by_turns, ratios, seconds, timed
+
+TEXT = "".join(f" t{index % 10}" for index in range(1, 101))
+
+
+def tokens(context: Context) -> list[Row]:
+    """CPU for one token, decoded down to its text, against the peers' raw events, whose JSON nobody has read yet."""
+    from botocore.session import Session
+
+    from smendpoint import AsyncEndpoint, Endpoint
+
+    count = context.times(40) * 100
+    expected = TEXT * (count // 100)
+    rows = []
+    for kind, url in (("", context.plain), (", TLS", context.tls)):
+        endpoint = Endpoint(f"tokens-{count}", endpoint_url=url)
+        client = Session().create_client("sagemaker-runtime", endpoint_url=url)
+
+        def ours(endpoint: Any = endpoint) -> Cost:
+            def work() -> None:
+                with endpoint.stream("Hello") as chunks:
+                    assert "".join(chunks) == expected
+
+            return timed(work, count)
+
+        def peer(client: Any = client) -> Cost:
+            def work() -> None:
+                response = client.invoke_endpoint_with_response_stream(EndpointName=f"tokens-{count}", Body=b"{}")
+                assert sum(1 for event in response["Body"] if event["PayloadPart"]["Bytes"]) == count
+
+            return timed(work, count)
+
+        mine, theirs = by_turns(context.rounds, ours, peer)
+        a, b = [turn.cpu for turn in mine], [turn.cpu for turn in theirs]
+        rows.append(
+            Row(f"streamed token, CPU{kind}", seconds(a), f"botocore {seconds(b)}", ratios(a, b), "x", ("<=", 1 / 3))
+        )
+        endpoint.close()
+        client.close()
+
+    async def ours_async() -> Cost:
+        async with AsyncEndpoint(f"tokens-{count}", endpoint_url=context.plain) as endpoint:
+            async with endpoint.stream("Hello", max_new_tokens=1):
+                pass  # connections and credentials are made before the clock starts
+            cpu, wall = time.process_time(), time.perf_counter()
+            async with endpoint.stream("Hello") as chunks:
+                received = [chunk async for chunk in chunks]
+            cost = Cost((time.process_time() - cpu) / count, (time.perf_counter() - wall) / count)
+        assert "".join(received) == expected
+        return cost
+
+    async def peer_async() -> Cost:
+        name = {"EndpointName": f"tokens-{count}", "Body": b"{}"}
+        async with peer_client(context, context.plain, 1) as client:
+            cpu, wall = time.process_time(), time.perf_counter()
+            response = await client.invoke_endpoint_with_response_stream(**name)
+            received = 0
+            async for event in response["Body"]:
+                received += bool(event["PayloadPart"]["Bytes"])
+            cost = Cost((time.process_time() - cpu) / count, (time.perf_counter() - wall) / count)
+        assert received == count
+        return cost
+
+    mine, theirs = by_turns(
+        context.rounds,
+        lambda: run(ours_async(), asyncio.new_event_loop),
+        lambda: run(peer_async(), asyncio.new_event_loop),
+    )
+    a, b = [turn.cpu for turn in mine], [turn.cpu for turn in theirs]
+    rows.append(
+        Row("streamed token, CPU, async", seconds(a), f"aiobotocore {seconds(b)}", ratios(a, b), "x", ("<=", 1 / 3))
+    )
+    return rows
+
+
+class Heartbeat:
+    """The longest time that the loop did not come round, in seconds, beyond the millisecond asked for."""
+
+    interval = 0.001
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def beat(self) -> None:
+        while True:
+            started = time.perf_counter()
+            await asyncio.sleep(self.interval)
+            self.longest = max(self.longest, time.perf_counter() - started - self.interval)
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> Any:
+        task = asyncio.create_task(self.beat())
+        await asyncio.sleep(0)
+        try:
+            yield self
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def consume(endpoint: Any, count: int, delays: list[float]) -> None:
+    """Read one paced stream, whose chunks are the times at which they were written."""
+    received = 0
+    async with endpoint.stream("Hello") as chunks:
+        async for chunk in chunks:
+            delays.append(time.monotonic() - float(chunk))
+            received += 1
+    assert received == count
+
+
+def loop(context: Context) -> list[Row]:
+    """How long the loop is blocked while an endpoint is created and 100 streams of 20 tokens run."""
+    from smendpoint import AsyncEndpoint
+
+    async def ours() -> Cost:
+        async with Heartbeat().watching() as heart:
+            async with AsyncEndpoint("paced-20-20", endpoint_url=context.plain, max_connections=100) as endpoint:
+                delays: list[float] = []
+                await asyncio.gather(*(consume(endpoint, 20, delays) for _ in range(100)))
+        return Cost(0.0, heart.longest)
+
+    async def idle() -> Cost:
+        async with Heartbeat().watching() as heart:
+            await asyncio.sleep(0.5)
+        return Cost(0.0, heart.longest)
+
+    mine, machine = by_turns(
+        context.rounds, lambda: run(ours(), asyncio.new_event_loop), lambda: run(idle(), asyncio.new_event_loop)
+    )
+    a, b = [turn.wall for turn in mine], [turn.wall for turn in machine]
+    figures = [value * 1e3 for value in a]
+    return [Row("loop blocked, 100 streams", seconds(a), f"idle loop {seconds(b)}", figures, "ms", ("<=", 10.0))]
+
+
+def thousand(context: Context) -> list[Row]:
+    """A thousand streams of one process, 20 tokens a second each: the delay of a token, and the memory of a stream."""
+    from smendpoint import AsyncEndpoint
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard < 0 else max(soft, min(hard, 4_096)), hard))
+    streams, count = 1_000, 40
+
+    async def ours() -> tuple[list[float], float, float]:
+        delays: list[float] = []
+        name = f"paced-{count}-50"
+        async with AsyncEndpoint(name, endpoint_url=context.plain, max_connections=streams) as endpoint:
+            await consume(endpoint, count, [])
+            gc.collect()
+            before = resident()
+            async with Heartbeat().watching() as heart:
+                tasks = [asyncio.create_task(consume(endpoint, count, delays)) for _ in range(streams)]
+                while len(delays) < streams * count // 2:
+                    await asyncio.sleep(0.05)
+                memory = (resident() - before) / streams
+                heart.longest = 0.0  # from here on all are connected, and none is being opened
+                await asyncio.gather(*tasks)
+        return sorted(delays[streams * count // 2 :]), memory, heart.longest
+
+    events = asyncio.new_event_loop()
+    try:
+        turns = [events.run_until_complete(ours()) for _ in range(min(3, context.rounds))]
+    finally:
+        events.close()
+    p99 = [delays[len(delays) * 99 // 100] for delays, _, _ in turns]
+    middle = [statistics.median(delays) for delays, _, _ in turns]
+    blocked = [longest for _, _, longest in turns]
+    # Only the first turn grows the process: later ones use its memory again.
+    return [
+        Row(
+            "token delay, p99 of 1,000 streams",
+            seconds(p99),
+            f"median {seconds(middle)}",
+            [v * 1e3 for v in p99],
+            "ms",
+            ("<=", 50.0),
+        ),
+        Row("loop blocked, 1,000 streams", seconds(blocked), "", [v * 1e3 for v in blocked], "ms", ("<=", 50.0)),
+        Row("memory of a stream", f"{turns[0][1]:.1f} KiB", "", [turns[0][1]], "KiB", ("<=", 25.0)),
+    ]
+
+
+def flat(context: Context) -> list[Row]:
+    """Whether memory grows along one long stream."""
+    from smendpoint import Endpoint
+
+    count = max(10_000, context.events // 100 * 100)
+
+    def marks(endpoint: Any) -> Iterator[float]:
+        with endpoint.stream("Hello") as chunks:
+            for number, _ in enumerate(chunks, 1):
+                if number in (count // 10, count):
+                    yield resident()
+
+    with Endpoint(f"tokens-{count}", endpoint_url=context.plain) as endpoint:
+        early, late = marks(endpoint)
+    return [
+        Row(
+            f"memory growth over {count * 9 // 10:,} events",
+            f"{late - early:.0f} KiB",
+            "",
+            [late - early],
+            "KiB",
+            ("<=", 1_024.0),
+        )
+    ]
+
+
+def resident() -> float:
+    """The memory of this process in KiB: now where the system says so, else its maximum so far."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * resource.getpagesize() / 1_024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -1,0 +1,192 @@
+"""The stub: a server in a process of its own that answers at once, so that what is measured is the client.
+
+The endpoint's name says what it answers with:
+
+* any name, InvokeEndpoint: one short generated text;
+* ``tokens-N``, InvokeEndpointWithResponseStream: N tokens, each an event and an HTTP chunk of its own, as fast as the
+  client reads them;
+* ``paced-N-MS``: N tokens, MS milliseconds apart; the text of each is the monotonic clock when it was written.
+
+It prints a line of JSON with its URLs, and ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+import struct
+import sys
+import time
+import zlib
+from typing import cast
+
+ANSWER = b'[{"generated_text": "He stayed with her for 3 days."}]'
+COMMON = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"x-amzn-RequestId: 5f6b8c0e-4c1f-4d4e-9a57-3f1f0f5d2c11\r\n"
+    b"x-Amzn-Invoked-Production-Variant: AllTraffic\r\n"
+    b"Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
+    b"Connection: keep-alive\r\n"
+)
+RESPONSE = COMMON + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(ANSWER) + ANSWER
+STREAM_HEAD = (
+    COMMON + b"X-Amzn-SageMaker-Content-Type: text/event-stream\r\n"
+    b"Content-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+STREAM_END = b"0\r\n\r\n"
+
+
+def header(name: bytes, value: bytes) -> bytes:
+    """One string header of an event-stream message."""
+    return struct.pack(">B", len(name)) + name + struct.pack(">BH", 7, len(value)) + value
+
+
+PART_HEADERS = (
+    header(b":event-type", b"PayloadPart")
+    + header(b":content-type", b"application/octet-stream")
+    + header(b":message-type", b"event")
+)
+
+
+def part(payload: bytes) -> bytes:
+    """One PayloadPart frame."""
+    prelude = struct.pack(">II", 16 + len(PART_HEADERS) + len(payload), len(PART_HEADERS))
+    body = prelude + struct.pack(">I", zlib.crc32(prelude)) + PART_HEADERS + payload
+    return body + struct.pack(">I", zlib.crc32(body))
+
+
+def token(index: int, text: str) -> bytes:
+    """One event of a Text Generation Inference stream."""
+    return (
+        b'data:{"index":%d,"token":{"id":%d,"text":%s,"logprob":-0.10015869,"special":false},'
+        b'"generated_text":null,"details":null}\n\n' % (index, 600 + index, json.dumps(text).encode())
+    )
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked HTTP body."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+BLOCK = [chunk(part(token(index, f" t{index % 10}"))) for index in range(1, 101)]
+WHOLE_BLOCK = b"".join(BLOCK)
+
+
+class Ticker:
+    """Writes the same token to all streams of one pace, so that the server's own cost stays small."""
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self.streams: dict[Stub, int] = {}
+        self.running = False
+
+    def add(self, stream: Stub, count: int) -> None:
+        self.streams[stream] = count
+        if not self.running:
+            self.running = True
+            asyncio.get_running_loop().call_later(self.interval, self.tick)
+
+    def tick(self) -> None:
+        data = b""
+        for number, (stream, left) in enumerate(list(self.streams.items())):
+            if number % 20 == 0:  # the clock is read often enough for the milliseconds that are measured
+                data = chunk(part(token(1, repr(time.monotonic()))))
+            if left and not stream.transport.is_closing():
+                stream.transport.write(data if left > 1 else data + STREAM_END)
+                self.streams[stream] = left - 1
+            if left <= 1 or stream.transport.is_closing():
+                del self.streams[stream]
+        self.running = bool(self.streams)
+        if self.running:
+            asyncio.get_running_loop().call_later(self.interval, self.tick)
+
+
+class Stub(asyncio.Protocol):
+    """One connection."""
+
+    tickers: dict[float, Ticker] = {}  # noqa: RUF012 - shared by all connections on purpose
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.buffer = b""
+        self.left = 0
+        self.paused = False
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while True:
+            end = self.buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = self.buffer[:end]
+            lower = head.lower()
+            start = lower.find(b"\r\ncontent-length:")
+            length = int(lower[start + 17 :].split(b"\r\n", 1)[0]) if start >= 0 else 0
+            if len(self.buffer) < end + 4 + length:
+                return
+            self.buffer = self.buffer[end + 4 + length :]
+            target = head.split(b" ", 2)[1]
+            if target.endswith(b"/invocations"):
+                self.transport.write(RESPONSE)
+            else:
+                self.stream(target.split(b"/")[2].decode())
+
+    def stream(self, name: str) -> None:
+        kind, *numbers = name.split("-")
+        self.transport.write(STREAM_HEAD)
+        if kind == "paced":
+            pace = int(numbers[1]) / 1000
+            self.tickers.setdefault(pace, Ticker(pace)).add(self, int(numbers[0]))
+        else:
+            self.left = int(numbers[0])
+            self.pump()
+
+    def pump(self) -> None:
+        while self.left and not self.paused:
+            if self.left >= len(BLOCK):
+                self.transport.write(WHOLE_BLOCK)
+                self.left -= len(BLOCK)
+            else:
+                self.transport.write(b"".join(BLOCK[: self.left]))
+                self.left = 0
+            if not self.left:
+                self.transport.write(STREAM_END)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self.pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.left = 0
+
+
+async def serve(certificate: str | None) -> None:
+    """Serve until standard input ends."""
+    loop = asyncio.get_running_loop()
+    plain = await loop.create_server(Stub, "127.0.0.1", 0, backlog=2048)
+    urls = {"plain": f"http://127.0.0.1:{plain.sockets[0].getsockname()[1]}"}
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        tls = await loop.create_server(Stub, "127.0.0.1", 0, ssl=context, backlog=2048)
+        urls["tls"] = f"https://localhost:{tls.sockets[0].getsockname()[1]}"
+    print(json.dumps(urls), flush=True)
+    await loop.run_in_executor(None, sys.stdin.buffer.read)
+
+
+def main() -> None:
+    """Run with uvloop where it is installed: the faster the stub, the less of it is in the figures."""
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.install()
+    asyncio.run(serve(sys.argv[1] if len(sys.argv) > 1 else None))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""The client side of HTTP/1.1, without any I/O: render a request's head, read one response.
+
+Only what a POST (or a proxy's CONNECT) to one host needs, and that strictly. Wherever RFC 9112 lets a client choose
+between repairing a malformed response and refusing it, this reader refuses: two programs that repair differently also
+disagree about where a response ends. Section numbers in comments are those of RFC 9112 unless another is named.
+"""
+
+from __future__ import annotations
+
+from ..errors import ProtocolError
+from .http1_syntax import (
+    CONTROLS,
+    HEX_DIGITS,
+    check_trailer,
+    chunk_size,
+    content_length,
+    malformed,
+    parse_fields,
+    render_head,
+)
+
+__all__ = ["ResponseReader", "render_head"]
+
+# How many 1xx answers may precede the real one; RFC 9110 15.2 gives no number, real services send at most two.
+_MAX_INFORMATIONAL = 16
+# With its extensions and line end, in bytes. 7.1.1 asks for a limit; nothing that is met in practice exceeds 100.
+_MAX_CHUNK_LINE = 4_096
+
+_HEAD, _FIXED, _UNTIL_CLOSE, _CHUNK_LINE, _CHUNK_DATA, _CHUNK_CR, _CHUNK_LF, _TRAILERS, _DONE = range(9)
+
+_PREFIX = b"HTTP/1."
+_HEAD_END = b"\r\n\r\n"
+
+
+class ResponseReader:
+    """Read one response, fed with the bytes of a connection in pieces of any size.
+
+    How the bytes were cut into pieces makes no difference to the result, and the time taken is linear in their number.
+
+    Args:
+        max_head: the most bytes that the head may have, its empty line counted; the same holds for each 1xx head and
+            for the trailers. The default is the most that ``http.client`` takes for a single line.
+        connect: whether the request was a CONNECT, whose 2xx answer never has a body (RFC 9110 9.3.6).
+
+    Attributes:
+        started: whether any byte has arrived.
+        head_complete: whether ``status`` and ``headers`` are those of the answer (1xx answers are skipped).
+        status: the status code, 200 to 999; 0 before ``head_complete``.
+        headers: lower-case names; the values of a repeated field joined by ``", "`` (RFC 9110 5.3), read as Latin-1.
+        complete: whether the message ended as a whole.
+        reusable: once ``complete``: whether the connection may carry another request. For a CONNECT's 2xx answer:
+            whether the tunnel stands and nothing came through it yet.
+        undelivered: the pieces of the body that preceded an error in the very feed that raised it.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_connect",
+        "_failure",
+        "_informational",
+        "_keep_alive",
+        "_max_head",
+        "_remaining",
+        "_state",
+        "_trailer_room",
+        "complete",
+        "head_complete",
+        "headers",
+        "reusable",
+        "started",
+        "status",
+        "undelivered",
+    )
+
+    def __init__(self, *, max_head: int = 65_536, connect: bool = False) -> None:
+        self.started = False
+        self.head_complete = False
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.complete = False
+        self.reusable = False
+        self.undelivered: list[bytes] = []
+        self._state = _HEAD
+        self._buffer = bytearray()  # the beginning of a head or a line whose end has not come
+        self._connect = connect
+        self._failure: str | None = None
+        self._informational = 0
+        self._keep_alive = False
+        self._max_head = max_head
+        self._remaining = 0  # bytes of the body or of the chunk that are still to come
+        self._trailer_room = max_head
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take what the connection gave.
+
+        Args:
+            data: the next bytes; none at all changes nothing (the end of the connection is ``feed_eof``).
+
+        Returns:
+            The pieces of the body that are now known, framing removed, in order; often ``data`` itself.
+
+        Raises:
+            ProtocolError: the bytes are not a valid response. Every later call raises it again.
+        """
+        if self._failure is not None:
+            raise ProtocolError(self._failure, response_started=self.started)
+        size = len(data)
+        if not size:
+            return []
+        self.started = True
+        pieces: list[bytes] = []
+        position = 0
+        try:
+            while position < size:
+                state = self._state
+                if state == _HEAD:
+                    position = self._read_head(data, position)
+                elif state in (_FIXED, _CHUNK_DATA):
+                    position = self._read_data(data, position, pieces)
+                elif state == _UNTIL_CLOSE:
+                    pieces.append(data[position:])
+                    position = size
+                elif state == _DONE:
+                    # Nothing was asked that these bytes could answer (9.2): the connection cannot be trusted.
+                    self.reusable = False
+                    position = size
+                else:
+                    position = self._read_chunk_framing(data, position)
+        except ProtocolError as error:
+            self._failure = error.message
+            self._buffer.clear()
+            self.undelivered = pieces
+            raise
+        return pieces
+
+    def feed_eof(self) -> None:
+        """Tell that the peer closed the connection: the regular end of a body without a length.
+
+        Raises:
+            ProtocolError: the response is not complete, or had failed before.
+        """
+        if self._failure is None and not self.complete:
+            if self._state == _UNTIL_CLOSE:
+                self._finish()
+            elif not self.started:
+                self._failure = "the connection was closed before any byte of a response came"
+            elif not self.head_complete:
+                self._failure = "the connection was closed inside the head of the response"
+            elif self._state == _FIXED:
+                self._failure = (
+                    f"the connection was closed {self._remaining} bytes before the end of the response's body "
+                    f"(Content-Length: {self.headers['content-length']})"
+                )
+            else:
+                self._failure = "the connection was closed before the last chunk of the response's body"
+        self.reusable = False
+        if self._failure is not None:
+            raise ProtocolError(self._failure, response_started=self.started)
+
+    def _read_head(self, data: bytes, position: int) -> int:
+        limit = self._max_head
+        buffer = self._buffer
+        known = len(buffer)
+        if not known:
+            end = data.find(_HEAD_END, position, position + limit)
+            if end >= 0:
+                self._parse_head(data[position:end])
+                return end + 4
+        buffer += data[position : position + limit - known]
+        end = buffer.find(_HEAD_END, known - 3 if known > 3 else 0)
+        if end >= 0:
+            head = bytes(memoryview(buffer)[:end])
+            buffer.clear()
+            self._parse_head(head)
+            return position + end + 4 - known
+        # What can never become a head is refused now: its sender may well be waiting, and so would we.
+        if not _PREFIX.startswith(buffer[:7]):
+            raise malformed(_foreign(buffer))
+        if buffer.count(b"\n", known) != buffer.count(b"\r\n", known - 1 if known else 0):
+            raise malformed("a line of the response's head ends in LF without CR")  # 2.2 lets us accept it; no
+        if len(buffer) >= limit:
+            raise malformed(f"the head of the response is longer than {limit} bytes")
+        return len(data)
+
+    def _parse_head(self, head: bytes) -> None:
+        lines = head.decode("latin-1").split("\r\n")
+        line = lines[0]
+        code = line[9:12]
+        minor = line[7:8]
+        # 4: the space after the code is there even if no reason phrase follows. str.isdecimal() of Latin-1 text is
+        # true for ASCII digits only.
+        if (
+            line[:7] != "HTTP/1."
+            or line[8:9] != " "
+            or line[12:13] != " "
+            or not minor.isdecimal()
+            or not code.isdecimal()
+            or code < "100"
+        ):
+            raise malformed(_foreign(head))
+        # Deleting every control character must delete exactly the line ends: no bare CR or LF (2.2), no NUL.
+        if len(head.translate(None, CONTROLS)) + 2 * (len(lines) - 1) != len(head):
+            raise malformed("the head of the response has a control character, or a bare CR or LF")
+        del lines[0]
+        headers = parse_fields(lines)
+        status = int(code)
+        if self._connect and 200 <= status < 300:
+            keep_alive = True
+            state = _DONE  # RFC 9110 9.3.6: its framing fields are ignored, whatever they say
+        else:
+            keep_alive = minor != "0"  # 9.3: HTTP/1.0 may keep the connection; we need not
+            if "connection" in headers:
+                options = headers["connection"].lower().split(",")
+                keep_alive = keep_alive and "close" not in [option.strip(" \t") for option in options]
+            state = self._frame(headers, http10=minor == "0")
+            if status < 200:
+                self._skip(status)
+                return
+            if status == 204 or status == 304:
+                # 6.3 rule 1: no body, whatever the fields say. If they promise one, a careless sender may send it.
+                keep_alive = keep_alive and state != _CHUNK_LINE and not self._remaining
+                state = _DONE
+            elif state == _UNTIL_CLOSE:
+                keep_alive = False
+        self.status = status
+        self.headers = headers
+        self.head_complete = True
+        self._keep_alive = keep_alive
+        self._state = state
+        if state == _DONE or (state == _FIXED and not self._remaining):
+            self._finish()
+
+    def _frame(self, headers: dict[str, str], *, http10: bool) -> int:
+        """Decide how the body ends (6.3), as the state to go to."""
+        coding = headers.get("transfer-encoding")
+        length = headers.get("content-length")
+        self._remaining = 0
+        if coding is None:
+            if length is None:
+                return _UNTIL_CLOSE  # rule 8
+            self._remaining = content_length(headers, length)
+            return _FIXED  # rule 6
+        if length is not None:
+            raise malformed("the response has both Transfer-Encoding and Content-Length")  # rule 3
+        if http10:
+            raise malformed("the response has a Transfer-Encoding, which HTTP/1.0 does not know")  # 6.1
+        if coding.lower() != "chunked":
+            raise malformed("the response has a Transfer-Encoding other than chunked, which was not asked for")  # 6.1
+        return _CHUNK_LINE
+
+    def _skip(self, status: int) -> None:
+        if status == 101:
+            raise malformed("101: the server changed to a protocol that was not asked for")  # RFC 9110 15.2.2
+        self._informational += 1
+        if self._informational > _MAX_INFORMATIONAL:
+            raise malformed(f"more than {_MAX_INFORMATIONAL} informational (1xx) answers came before the response")
+
+    def _read_data(self, data: bytes, position: int, pieces: list[bytes]) -> int:
+        size = len(data)
+        end = position + self._remaining
+        if end > size:
+            self._remaining = end - size
+            pieces.append(data[position:] if position else data)
+            return size
+        pieces.append(data[position:end])  # bytes: a slice of the whole is the same object
+        if self._state == _FIXED:
+            self._finish()
+        elif data.startswith(b"\r\n", end):
+            self._state = _CHUNK_LINE
+            return end + 2
+        else:
+            self._state = _CHUNK_CR
+        return end
+
+    def _read_chunk_framing(self, data: bytes, position: int) -> int:
+        state = self._state
+        if state == _CHUNK_LINE:
+            line, position = self._read_line(data, position, _MAX_CHUNK_LINE)
+            if line is None:
+                # As for a head: what can never become a chunk-size line is refused before its end comes.
+                if self._buffer[0] not in HEX_DIGITS:
+                    raise malformed("the size of a chunk is not a hexadecimal number")
+            else:
+                size = chunk_size(line)
+                self._remaining = size
+                self._state = _CHUNK_DATA if size else _TRAILERS
+            return position
+        if state == _TRAILERS:
+            line, position = self._read_line(data, position, self._trailer_room)
+            if line is not None:
+                self._trailer_room -= len(line) + 2
+                if line:
+                    check_trailer(line)
+                else:
+                    self._finish()
+            return position
+        if data[position] != (13 if state == _CHUNK_CR else 10):
+            raise malformed("the data of a chunk is not followed by CRLF: its size is wrong")
+        self._state = _CHUNK_LF if state == _CHUNK_CR else _CHUNK_LINE
+        return position + 1
+
+    def _read_line(self, data: bytes, position: int, limit: int) -> tuple[bytes | None, int]:
+        """Give a line without its CRLF, or None if its end has not come, and the position after it."""
+        buffer = self._buffer
+        end = data.find(b"\n", position, position + limit - len(buffer)) + 1
+        if not end:
+            if len(data) - position + len(buffer) >= limit:
+                raise malformed("a chunk-size line or the trailers of the response are too long")
+            buffer += data[position:]
+            return None, len(data)
+        line = data[position:end]
+        if buffer:
+            buffer += line
+            line = bytes(buffer)
+            buffer.clear()
+        if line[-2:] != b"\r\n":
+            raise malformed("a line of the response's chunked body ends in LF without CR")
+        return line[:-2], end
+
+    def _finish(self) -> None:
+        self._state = _DONE
+        self.complete = True
+        self.reusable = self._keep_alive
+
+
+def _foreign(start: bytes | bytearray) -> str:
+    if start[:1] in (b"\x15", b"\x16"):
+        return "the server speaks TLS on this port; the URL must begin with https://"
+    return "it does not begin with an HTTP/1.1 status line"

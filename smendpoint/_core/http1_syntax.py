@@ -1,0 +1,162 @@
+"""The syntax of HTTP/1.1's parts: a request's head, field lines, lengths and chunk sizes.
+
+Pure functions under ``http1``. Section numbers in comments are those of RFC 9112 unless another is named.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# RFC 9110 5.6.2: what a field name or a method may consist of.
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# RFC 9110 5.5: no control character but the tab has a place in a field. CR and LF are counted as line ends apart.
+CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
+HEX_DIGITS = b"0123456789ABCDEFabcdef"
+_VISIBLE = bytes(range(0x21, 0x7F))
+
+# Eighteen digits are less than 2**63 and more than any body; int() of unlimited digits would take quadratic time.
+_MAX_LENGTH_DIGITS = 18
+_MAX_CHUNK_SIZE_DIGITS = 16
+# How many field names are remembered as checked; a bound, so that no peer can make the memory grow for ever.
+_MAX_REMEMBERED_NAMES = 512
+
+_lower_names: dict[str, str] = {}
+_tokens: set[str] = set()
+
+
+def render_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Render the head of a request, with the empty line that ends it.
+
+    Args:
+        method: the request method, a token such as ``"POST"``.
+        target: the request target as it goes on the wire, already percent-encoded.
+        headers: name and value pairs, sent in this order and spelling. Values are ASCII.
+
+    Returns:
+        The bytes to send before the body.
+
+    Raises:
+        ConfigurationError: a part could not be sent as what it is: a control character (CR, LF and NUL among them),
+            a non-ASCII character, or a name that is not a token. The message never shows a value.
+    """
+    _check_token(method, "request method")
+    if not target or not target.isascii() or target.encode("ascii").translate(None, _VISIBLE):
+        raise ConfigurationError(f"{target!r} is not a valid request target: it must be percent-encoded")
+    lines = [f"{method} {target} HTTP/1.1"]
+    for name, value in headers:
+        if name not in _tokens:
+            _check_token(name, "header name")
+        lines.append(f"{name}: {value}")
+    lines.append("\r\n")
+    text = "\r\n".join(lines)
+    if text.isascii():
+        head = text.encode("ascii")
+        # Deleting every control character must delete exactly our own line ends.
+        if len(head.translate(None, CONTROLS)) + 2 * len(lines) == len(head):
+            return head
+    wrong = [line for line in lines if not line.isascii() or not set(line.encode("ascii")).isdisjoint(CONTROLS)]
+    name = wrong[0].partition(":")[0]
+    raise ConfigurationError(f"the value of the header {name!r} has a control character or one that is not ASCII")
+
+
+def _check_token(text: str, what: str) -> None:
+    if text not in _tokens:
+        if not text or not text.isascii() or text.encode("ascii").translate(None, _TOKEN):
+            raise ConfigurationError(f"{text!r} is not a valid {what}")
+        if len(_tokens) < _MAX_REMEMBERED_NAMES:
+            _tokens.add(text)
+
+
+def malformed(message: str) -> ProtocolError:
+    return ProtocolError(f"not a valid HTTP response: {message}", response_started=True)
+
+
+def parse_fields(lines: list[str]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    repeated: dict[str, list[str]] | None = None
+    for line in lines:
+        raw, colon, value = line.partition(":")
+        name = _lower_names.get(raw)
+        if name is None:
+            name = _lower_name(raw)
+        if not colon:
+            raise malformed("a header line has no colon")
+        value = value.strip(" \t")
+        if name in fields:
+            # Joined at the end: joining one by one would be quadratic.
+            if repeated is None:
+                repeated = {}
+            repeated.setdefault(name, [fields[name]]).append(value)
+        else:
+            fields[name] = value
+    if repeated is not None:
+        for name, values in repeated.items():
+            fields[name] = ", ".join(values)
+    return fields
+
+
+def _lower_name(raw: str) -> str:
+    if raw[:1] in (" ", "\t"):
+        raise malformed("a header line begins with a space: folded headers are obsolete")  # 5.2
+    if not raw or raw.encode("latin-1").translate(None, _TOKEN):
+        raise malformed("the name of a header is not a token")  # 5.1: a space before the colon too
+    name = raw.lower()
+    if len(_lower_names) < _MAX_REMEMBERED_NAMES:
+        _lower_names[raw] = name
+    return name
+
+
+def content_length(headers: dict[str, str], value: str) -> int:
+    if "," in value:
+        # 6.3 rule 5: the same valid value several times, in one field or more, is processed as that value. (RFC 9110
+        # 8.6 would let us refuse it, but nobody can misread where such a message ends.)
+        values = {item.strip(" \t") for item in value.split(",")}
+        if len(values) != 1:
+            raise malformed("the response has conflicting Content-Length values")
+        value = values.pop()
+        headers["content-length"] = value
+    if not value.isdecimal() or len(value) > _MAX_LENGTH_DIGITS:
+        raise malformed(f"the Content-Length is not a number of at most {_MAX_LENGTH_DIGITS} digits")
+    return int(value)
+
+
+def chunk_size(line: bytes) -> int:
+    digits = line
+    if line.translate(None, HEX_DIGITS):
+        digits = _without_extensions(line)
+    if not 0 < len(digits) <= _MAX_CHUNK_SIZE_DIGITS:
+        raise malformed(f"the size of a chunk is not a hexadecimal number of at most {_MAX_CHUNK_SIZE_DIGITS} digits")
+    return int(digits, 16)
+
+
+def _without_extensions(line: bytes) -> bytes:
+    import re  # chunk extensions are never met in practice, so nobody else pays for importing this
+
+    # 7.1.1: they are ignored, but only if they are such. `re` keeps compiled patterns.
+    match = re.fullmatch(
+        rb"""([0-9A-Fa-f]+)
+        (?:[ \t]* ; [ \t]* [-!#$%&'*+.^_`|~0-9A-Za-z]+                         # name
+            (?:[ \t]* = [ \t]* (?: [-!#$%&'*+.^_`|~0-9A-Za-z]+                # value: a token
+                | "(?: [\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff] | \\[\t\x20-\x7e\x80-\xff] )*" )   # or quoted
+            )?
+        )*""",
+        line,
+        re.VERBOSE,
+    )
+    if match is None:
+        raise malformed("a chunk-size line is not a hexadecimal number, with or without extensions")
+    return match[1]
+
+
+def check_trailer(line: bytes) -> None:
+    if line.translate(None, CONTROLS) != line:
+        raise malformed("a trailer has a control character, or a bare CR")
+    for name in parse_fields([line.decode("latin-1")]):
+        # RFC 9110 6.5.1: what frames a message cannot come after it. Whoever sends it means something else than we do.
+        if name == "content-length" or name == "transfer-encoding":
+            raise malformed("a trailer has a field that frames the message")

@@ -129,10 +129,12 @@ def loop(context: Context) -> list[Row]:
     from smendpoint import AsyncEndpoint
 
     async def ours() -> Cost:
-        async with Heartbeat().watching() as heart:
-            async with AsyncEndpoint("paced-20-20", endpoint_url=context.plain, max_connections=100) as endpoint:
-                delays: list[float] = []
-                await asyncio.gather(*(consume(endpoint, 20, delays) for _ in range(100)))
+        delays: list[float] = []
+        async with (
+            Heartbeat().watching() as heart,
+            AsyncEndpoint("paced-20-20", endpoint_url=context.plain, max_connections=100) as endpoint,
+        ):
+            await asyncio.gather(*(consume(endpoint, 20, delays) for _ in range(100)))
         return Cost(0.0, heart.longest)
 
     async def idle() -> Cost:
@@ -165,8 +167,7 @@ def thousand(context: Context) -> list[Row]:
             before = resident()
             async with Heartbeat().watching() as heart:
                 tasks = [asyncio.create_task(consume(endpoint, count, delays)) for _ in range(streams)]
-                while len(delays) < streams * count // 2:
-                    await asyncio.sleep(0.05)
+                await asyncio.sleep(count * 0.05 / 2)
                 memory = (resident() - before) / streams
                 heart.longest = 0.0  # from here on all are connected, and none is being opened
                 await asyncio.gather(*tasks)

@@ -1,0 +1,390 @@
+"""What comes back: the whole response, the body that handlers read, and errors made from whatever a service may send.
+
+``service_error`` turns any response into a ``ServiceError`` and never fails itself: the body may be HTML, empty, cut, a
+list, or not text at all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from smendpoint._core.dates import epoch, http_date, whole_number
+from smendpoint.errors import (
+    AccessDeniedError,
+    InternalDependencyError,
+    InternalFailureError,
+    ModelError,
+    ModelNotReadyError,
+    ServiceError,
+    ServiceUnavailableError,
+    ThrottlingError,
+    ValidationError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CLOCK_SKEW_CODES",
+    "ERROR_CLASSES",
+    "EXPIRED_TOKEN_CODES",
+    "RawResponse",
+    "ResponseBody",
+    "error_code",
+    "error_from_client",
+    "error_from_parts",
+    "request_id",
+    "retry_after",
+    "server_date",
+    "service_error",
+    "session_id",
+]
+
+EXPIRED_TOKEN_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+"""Codes that new credentials may cure."""
+
+CLOCK_SKEW_CODES = frozenset(
+    {
+        "AuthFailure",
+        "InvalidSignatureException",
+        "RequestExpired",
+        "RequestInTheFuture",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+"""Codes that a wrong clock may be the cause of; compare ``server_date`` to know."""
+
+_THROTTLING_CODES = (
+    "BandwidthLimitExceeded",
+    "LimitExceededException",
+    "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "SlowDown",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+)
+_ACCESS_CODES = (
+    "AccessDenied",
+    "AccessDeniedException",
+    "IncompleteSignature",
+    "IncompleteSignatureException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidToken",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "NotAuthorized",
+    "OptInRequired",
+    "UnrecognizedClientException",
+)
+
+ERROR_CLASSES: Mapping[str, type[ServiceError]] = {
+    # The errors of the service model.
+    "ValidationError": ValidationError,
+    "ModelError": ModelError,
+    "ModelNotReadyException": ModelNotReadyError,
+    "InternalFailure": InternalFailureError,
+    "ServiceUnavailable": ServiceUnavailableError,
+    "InternalDependencyException": InternalDependencyError,
+    # What the layers before the service send as well, under several names.
+    "ValidationException": ValidationError,
+    "InternalServerError": InternalFailureError,
+    "InternalServerException": InternalFailureError,
+    "ServiceUnavailableException": ServiceUnavailableError,
+    **dict.fromkeys(_THROTTLING_CODES, ThrottlingError),
+    **dict.fromkeys(_ACCESS_CODES, AccessDeniedError),
+    **dict.fromkeys(EXPIRED_TOKEN_CODES, AccessDeniedError),
+    **dict.fromkeys(CLOCK_SKEW_CODES, AccessDeniedError),
+}
+"""The class for each code; a code that is not here is mapped by its status."""
+
+_STATUS_CLASSES: Mapping[int, type[ServiceError]] = {
+    400: ValidationError,
+    401: AccessDeniedError,
+    403: AccessDeniedError,
+    424: ModelError,
+    429: ThrottlingError,
+    500: InternalFailureError,
+    503: ServiceUnavailableError,
+    530: InternalDependencyError,
+}
+
+# What to do about a model error whose text the service is known to send (lower case), beside the service's own words.
+_MODEL_HINTS = (
+    (
+        "invocation timed out",
+        "The container did not answer within the service's time limit (60 seconds for one answer). Ask for less,"
+        " stream the answer, or use asynchronous inference.",
+    ),
+    (
+        "could not load the entire response body",
+        "The container's answer is larger than the service hands on. Ask for less, stream the answer, or use"
+        " asynchronous inference.",
+    ),
+)
+_TOO_LARGE = (
+    "The request body is larger than the service accepts (about 25 MB). Send less at a time, or use asynchronous"
+    " inference with the input in Amazon S3."
+)
+_REDIRECT = "The service answered with a redirect, which is never followed: check the endpoint URL."
+
+_CODE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_MAX_CODE = 128
+
+
+class RawResponse:
+    """A whole HTTP response.
+
+    Args:
+        status: the status code.
+        headers: lower-case names; the values of one name are joined with ``", "``.
+        body: the whole body.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def __repr__(self) -> str:
+        return f"RawResponse(status={self.status}, body={len(self.body)} bytes)"
+
+
+class ResponseBody(bytes):
+    """The body of an answer: ``bytes`` that can also be read like a file.
+
+    Handlers may write ``json.loads(output)``, ``output.decode()`` or ``output.read().decode()``. Reading moves a
+    position and changes nothing else; ``len``, slices and comparisons see the whole body. ``repr`` shows the length
+    alone, so that an answer does not end up in a log by accident.
+    """
+
+    # Kept on the class until something is read: most bodies are never read like a file.
+    _position = 0
+
+    def read(self, amt: int | None = -1) -> bytes:
+        """Read from where the last ``read`` ended.
+
+        Args:
+            amt: how many bytes at most; negative or ``None`` for all that is left.
+
+        Returns:
+            The bytes; ``b""`` at the end.
+        """
+        start = self._position
+        end = len(self) if amt is None or amt < 0 else min(start + amt, len(self))
+        self._position = end
+        return bytes(self[start:end])
+
+    def __repr__(self) -> str:
+        return f"<ResponseBody of {len(self)} bytes>"
+
+    __str__ = __repr__
+
+
+def _text(value: object) -> str | None:
+    # JSON can spell unpaired surrogates, which could not even be printed.
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+
+
+def _clean_code(value: object) -> str:
+    # "namespace#Name:http://more/about/it" -> "Name"
+    if not isinstance(value, str):
+        return ""
+    code = value.partition(":")[0].rpartition("#")[2].strip()
+    return code if len(code) <= _MAX_CODE and _CODE_CHARACTERS.issuperset(code) else ""
+
+
+def _json_object(body: bytes) -> Mapping[str, object]:
+    if not body.lstrip().startswith(b"{"):
+        return {}
+    # Imported here because only errors need it, and it costs more than the rest of this module.
+    import json
+
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def error_code(headers: Mapping[str, str], members: Mapping[str, object]) -> str:
+    """AWS's name of an error: from ``X-Amzn-ErrorType``, else from the body.
+
+    Args:
+        headers: lower-case names.
+        members: the JSON object of the body; empty where it is none.
+
+    Returns:
+        The name without namespace and URL; empty where none was given.
+    """
+    candidates = [headers.get("x-amzn-errortype"), members.get("code"), members.get("__type"), members.get("ErrorCode")]
+    return next((code for code in map(_clean_code, candidates) if code), "")
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The service's id of the request, to quote to AWS support."""
+    return headers.get("x-amzn-requestid") or headers.get("x-amz-request-id") or None
+
+
+def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
+    """How long the service asks to wait.
+
+    Args:
+        headers: lower-case names: ``x-amz-retry-after`` (milliseconds), else ``Retry-After`` (seconds or a date).
+        now: the time in seconds since the epoch; without it a date is measured from the response's own ``Date``.
+
+    Returns:
+        Seconds, 0 or more; ``None`` where nothing valid was asked for.
+    """
+    milliseconds = whole_number(headers.get("x-amz-retry-after", "").strip())
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after", "").strip()
+    seconds = whole_number(value)
+    if seconds is not None:
+        return float(seconds)
+    date = http_date(value)
+    now = server_date(headers) if now is None else now
+    return None if date is None or now is None else max(date - now, 0.0)
+
+
+def service_error(response: RawResponse, *, now: float | None = None) -> ServiceError:
+    """Make the error that a response stands for.
+
+    Args:
+        response: any response that is not a success.
+        now: the time in seconds since the epoch, to measure a ``Retry-After`` date.
+
+    Returns:
+        The error, of the class for its code, else for its status.
+    """
+    headers = response.headers
+    members = _json_object(response.body)
+    message = _text(members.get("Message")) or _text(members.get("message")) or ""
+    return error_from_parts(
+        response.status,
+        error_code(headers, members),
+        message or _no_message(response),
+        request_id(headers),
+        members,
+        retry_after=retry_after(headers, now=now),
+    )
+
+
+def _no_message(response: RawResponse) -> str:
+    if response.status == 413:
+        return ""
+    if 300 <= response.status < 400:
+        return _REDIRECT
+    if not response.body:
+        return "The service gave no message: the body is empty."
+    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    shown = kind if kind and kind.isascii() and kind.isprintable() and len(kind) <= 100 else "no content type"
+    return f"The service gave no message: the body has {len(response.body)} bytes ({shown})."
+
+
+def error_from_parts(
+    status: int,
+    code: str,
+    message: str,
+    request_id: str | None,
+    extra: Mapping[str, object],
+    *,
+    retry_after: float | None = None,
+) -> ServiceError:
+    """Make an error from what is already taken apart.
+
+    Args:
+        status: the HTTP status.
+        code: AWS's name of the error; empty where there is none.
+        message: the service's message; a sentence of ours stands in for an empty one.
+        request_id: AWS's id of the request.
+        extra: the members of a ``ModelError``: ``OriginalStatusCode``, ``OriginalMessage``, ``LogStreamArn``.
+        retry_after: seconds to wait, where the service asked for it.
+
+    Returns:
+        The error, of the class for its code, else for its status.
+    """
+    kind = ERROR_CLASSES.get(code) or _STATUS_CLASSES.get(status, ServiceError)
+    if status == 413:
+        message = f"{message} {_TOO_LARGE}" if message else _TOO_LARGE
+    message = message or "The service gave no message."
+    if kind is not ModelError:
+        return kind(status, code, message, request_id, retry_after=retry_after)
+    original = _text(extra.get("OriginalMessage"))
+    known = f"{message}\n{original or ''}".lower()
+    for words, hint in _MODEL_HINTS:
+        if words in known:
+            message = f"{message} Hint: {hint}"
+    return ModelError(
+        status,
+        code,
+        message,
+        request_id,
+        original_status_code=whole_number(extra.get("OriginalStatusCode")),
+        original_message=original,
+        log_stream_arn=_text(extra.get("LogStreamArn")),
+        retry_after=retry_after,
+    )
+
+
+def error_from_client(response: Mapping[str, object], *, now: float | None = None) -> ServiceError:
+    """Make the error from a botocore ``ClientError``.
+
+    Args:
+        response: its ``response`` attribute; whatever is missing there is left out.
+        now: as in ``service_error``.
+
+    Returns:
+        The same error as ``service_error`` makes from the response itself.
+    """
+    error, metadata = _mapping(response.get("Error")), _mapping(response.get("ResponseMetadata"))
+    headers = {
+        name.lower(): value
+        for name, value in _mapping(metadata.get("HTTPHeaders")).items()
+        if isinstance(name, str) and isinstance(value, str)
+    }
+    status = whole_number(metadata.get("HTTPStatusCode")) or 0
+    code = _clean_code(error.get("Code"))
+    if code == str(status):
+        code = ""  # how botocore says that the service gave none
+    message = _text(error.get("Message")) or _text(response.get("Message")) or ""
+    identity = _text(metadata.get("RequestId")) or request_id(headers)
+    return error_from_parts(status, code, message, identity, response, retry_after=retry_after(headers, now=now))
+
+
+def _mapping(value: object) -> Mapping[object, object]:
+    return cast("dict[object, object]", value) if isinstance(value, dict) else {}
+
+
+def server_date(headers: Mapping[str, str]) -> float | None:
+    """The response's ``Date`` in seconds since the epoch; ``None`` where there is no valid one."""
+    return http_date(headers.get("date", ""))
+
+
+def session_id(headers: Mapping[str, str]) -> tuple[str, float | None] | None:
+    """The id of a stateful session that this response opened.
+
+    Args:
+        headers: lower-case names: ``X-Amzn-SageMaker-New-Session-Id``, ``id; Expires=2026-01-31T12:00:00Z``.
+
+    Returns:
+        The id, and when it expires in seconds since the epoch (``None`` where that is not said); ``None`` without one.
+    """
+    value = headers.get("x-amzn-sagemaker-new-session-id", "")
+    identity, _, parameter = value.partition(";")
+    identity = identity.strip()
+    if not identity:
+        return None
+    name, _, moment = parameter.strip().partition("=")
+    if name.strip().lower() != "expires" or not moment.strip().endswith("Z"):
+        return identity, None
+    date, _, clock = moment.strip()[:-1].partition("T")
+    return identity, epoch([*date.split("-"), *clock.split(":")])

@@ -1,0 +1,304 @@
+"""AWS Signature Version 4: credentials, and the signer of requests and presigned URLs.
+
+``Signer.sign`` is on the path of every call, so it does only what one request needs: the signing key (four HMACs) is
+kept per secret and day, the date strings per second, the canonical path per path. Everything is held in immutable
+tuples that are replaced as a whole, which makes a signer safe to share between threads without a lock.
+
+Checking what others signed is in ``sigv4_verify``; its names are given here as well.
+"""
+
+from __future__ import annotations
+
+# A pure function of its argument here: no clock is read in this module.
+from time import gmtime
+from typing import TYPE_CHECKING, NamedTuple
+
+from smendpoint._core.sigv4_canonical import (
+    ALGORITHM,
+    EMPTY_PAYLOAD_HASH,
+    UNRESERVED,
+    UNSIGNED_HEADERS,
+    VISIBLE,
+    canonical_path,
+    canonical_query,
+    canonical_request,
+    derive_key,
+    encode,
+    fold,
+    payload_hash,
+    signature_of,
+)
+from smendpoint._core.sigv4_verify import (
+    Authorization,
+    expected_authorization,
+    parse_authorization,
+    verify,
+    verify_presigned,
+)
+from smendpoint.errors import ConfigurationError, CredentialsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "EMPTY_PAYLOAD_HASH",
+    "UNSIGNED_HEADERS",
+    "Authorization",
+    "Credentials",
+    "Signer",
+    "canonical_path",
+    "canonical_query",
+    "expected_authorization",
+    "parse_authorization",
+    "payload_hash",
+    "verify",
+    "verify_presigned",
+]
+
+# What `sign` adds itself: an older value beside it would be sent twice.
+_OWN_HEADERS = ("authorization", "x-amz-date", "x-amz-security-token")
+# A caller talks to a handful of endpoints; the bound only keeps a fuzzing caller from growing the dictionary for ever.
+_MAX_PATHS = 256
+
+
+class Credentials:
+    """An access key with its secret, immutable; the secret and the token never show in ``repr``.
+
+    Args:
+        access_key: the access key id.
+        secret_key: the secret access key.
+        token: the session token of temporary credentials.
+
+    Raises:
+        CredentialsError: a value is missing, or the access key or token cannot stand in a header.
+    """
+
+    __slots__ = ("access_key", "secret_key", "token")
+
+    access_key: str
+    secret_key: str
+    token: str | None
+
+    def __init__(self, access_key: str, secret_key: str, token: str | None = None) -> None:
+        _check_printable("access key", access_key)
+        _check_text("secret key", secret_key)
+        if token == "":
+            token = None  # how the environment says "no token"
+        if token is not None:
+            _check_printable("session token", token)
+        object.__setattr__(self, "access_key", access_key)
+        object.__setattr__(self, "secret_key", secret_key)
+        object.__setattr__(self, "token", token)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("credentials cannot be changed: make new ones")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("credentials cannot be changed: make new ones")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Credentials):
+            return NotImplemented
+        return (self.access_key, self.secret_key, self.token) == (other.access_key, other.secret_key, other.token)
+
+    def __hash__(self) -> int:
+        return hash((self.access_key, self.secret_key, self.token))
+
+    def __repr__(self) -> str:
+        return f"Credentials(access_key={self.access_key!r}, temporary={self.token is not None})"
+
+    def __reduce__(self) -> tuple[type[Credentials], tuple[str, str, str | None]]:
+        # The default way sets the slots one by one, which an immutable object refuses.
+        return Credentials, (self.access_key, self.secret_key, self.token)
+
+
+def _check_text(what: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise CredentialsError(f"the {what} must be a string that is not empty")
+    return value
+
+
+def _check_printable(what: str, value: object) -> None:
+    # Other characters would end the header line or change on the way.
+    if not VISIBLE.issuperset(map(ord, _check_text(what, value))):
+        raise CredentialsError(
+            f"the {what} holds a character that no header can carry (white space, a control character or a letter"
+            " beyond ASCII): was it copied with a line end?"
+        )
+
+
+class _Moment(NamedTuple):
+    second: int
+    stamp: str  # 20150830T123600Z
+    date: str  # 20150830
+    scope: str  # 20150830/us-east-1/sagemaker/aws4_request
+
+
+class _Key(NamedTuple):
+    secret_key: str
+    date: str
+    key: bytes
+
+
+class Signer:
+    """Signs requests to one service in one region. Safe to share between threads.
+
+    Args:
+        region: the region of the credential scope, such as ``"us-east-1"``.
+        service: the signing name of the service.
+    """
+
+    __slots__ = ("_key", "_moment", "_paths", "region", "service")
+
+    def __init__(self, *, region: str, service: str = "sagemaker") -> None:
+        self.region = region
+        self.service = service
+        self._moment = _Moment(-1, "", "", "")
+        self._key = _Key("", "", b"")
+        self._paths: dict[str, str] = {}
+
+    def _at(self, timestamp: float) -> _Moment:
+        moment = self._moment
+        second = int(timestamp)
+        if moment.second != second:
+            year, month, day, hour, minute, sec = gmtime(second)[:6]
+            date = f"{year:04}{month:02}{day:02}"
+            stamp = f"{date}T{hour:02}{minute:02}{sec:02}Z"
+            moment = _Moment(second, stamp, date, f"{date}/{self.region}/{self.service}/aws4_request")
+            self._moment = moment
+        return moment
+
+    def _signing_key(self, secret_key: str, date: str) -> bytes:
+        cached = self._key
+        if cached.secret_key != secret_key or cached.date != date:
+            cached = _Key(secret_key, date, derive_key(secret_key, date, self.region, self.service))
+            self._key = cached
+        return cached.key
+
+    def _path(self, path: str) -> str:
+        known = self._paths.get(path)
+        if known is None:
+            known = canonical_path(path)
+            if len(self._paths) >= _MAX_PATHS:
+                self._paths = {}
+            self._paths[path] = known
+        return known
+
+    def sign(
+        self,
+        *,
+        method: str,
+        path: str,
+        query: str = "",
+        headers: Sequence[tuple[str, str]],
+        payload_hash: str,
+        credentials: Credentials,
+        timestamp: float,
+    ) -> list[tuple[str, str]]:
+        """Sign one request with an ``Authorization`` header.
+
+        Args:
+            method: the request method in capitals.
+            path: the path as it stands in the request line.
+            query: the query string as it stands in the request line, without ``?``.
+            headers: the headers that will be sent, with ``Host``; all are signed but those of ``UNSIGNED_HEADERS``.
+            payload_hash: what ``payload_hash`` gives for the body.
+            credentials: who signs.
+            timestamp: the time of signing in seconds since the epoch.
+
+        Returns:
+            The headers to add: ``X-Amz-Date``, ``X-Amz-Security-Token`` with temporary credentials, ``Authorization``.
+
+        Raises:
+            ConfigurationError: ``Host`` is missing, a header that signing adds is already there, or text is not
+                Unicode.
+        """
+        moment = self._at(timestamp)
+        token = credentials.token
+        try:
+            folded = fold(headers)
+            if "host" not in folded:
+                raise ConfigurationError("a request needs its Host header before it can be signed")
+            for own in _OWN_HEADERS:
+                if own in folded:
+                    raise ConfigurationError(f"the header {own} is added by signing: leave it out")
+            added = [("X-Amz-Date", moment.stamp)]
+            folded["x-amz-date"] = moment.stamp
+            if token is not None:
+                added.append(("X-Amz-Security-Token", token))
+                folded["x-amz-security-token"] = token
+            names = sorted(folded)
+            signed = ";".join(names)
+            canonical = canonical_request(
+                method, self._path(path), canonical_query(query), folded, names, signed, payload_hash
+            )
+            key = self._signing_key(credentials.secret_key, moment.date)
+            signature = signature_of(key, moment.stamp, moment.scope, canonical)
+        except UnicodeEncodeError:
+            # Its text would show what was to be signed.
+            raise ConfigurationError("a request with unpaired surrogates cannot be signed") from None
+        added.append(
+            (
+                "Authorization",
+                f"{ALGORITHM} Credential={credentials.access_key}/{moment.scope},"
+                f" SignedHeaders={signed}, Signature={signature}",
+            )
+        )
+        return added
+
+    def presign(
+        self,
+        *,
+        method: str,
+        url_host: str,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        headers: Sequence[tuple[str, str]] = (),
+        payload_hash: str = EMPTY_PAYLOAD_HASH,
+        credentials: Credentials,
+        timestamp: float,
+        expires: int,
+        normalize: bool = True,
+    ) -> str:
+        """Sign one request in its query string, so that the URL alone carries the right to make it.
+
+        Args:
+            method: the request method in capitals.
+            url_host: the ``Host`` that is signed.
+            path: the path of the URL.
+            query: name and value pairs, not yet encoded.
+            headers: other headers that whoever uses the URL must send.
+            payload_hash: what ``payload_hash`` gives for the body.
+            credentials: who signs.
+            timestamp: the time of signing in seconds since the epoch.
+            expires: how many seconds the URL is valid from then on.
+            normalize: as in ``canonical_path``.
+
+        Returns:
+            The whole query string, without ``?``, ending in ``X-Amz-Signature``.
+
+        Raises:
+            ConfigurationError: text is not Unicode.
+        """
+        moment = self._at(timestamp)
+        try:
+            folded = fold([*headers, ("host", url_host)])
+            names = sorted(folded)
+            signed = ";".join(names)
+            pairs = [
+                *query,
+                ("X-Amz-Algorithm", ALGORITHM),
+                ("X-Amz-Credential", f"{credentials.access_key}/{moment.scope}"),
+                ("X-Amz-Date", moment.stamp),
+                ("X-Amz-Expires", str(expires)),
+                ("X-Amz-SignedHeaders", signed),
+            ]
+            if credentials.token is not None:
+                pairs.append(("X-Amz-Security-Token", credentials.token))
+            text = "&".join([f"{encode(name, UNRESERVED)}={encode(value, UNRESERVED)}" for name, value in pairs])
+            path = canonical_path(path, normalize=normalize)
+            canonical = canonical_request(method, path, canonical_query(text), folded, names, signed, payload_hash)
+            key = self._signing_key(credentials.secret_key, moment.date)
+            return f"{text}&X-Amz-Signature={signature_of(key, moment.stamp, moment.scope, canonical)}"
+        except UnicodeEncodeError:
+            raise ConfigurationError("a request with unpaired surrogates cannot be signed") from None

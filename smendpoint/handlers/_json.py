@@ -1,0 +1,108 @@
+"""JSON for handlers: bytes in both directions, and errors that never show the values."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from smendpoint.errors import HandlerError
+
+if TYPE_CHECKING:
+    from smendpoint._core.container_errors import JSONValue
+
+__all__ = ["decode_json", "describe", "encode_json"]
+
+# NaN and Infinity are not JSON, though Python would write them. Plain ASCII survives every proxy and container.
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+_MAX_KEYS = 12
+_MAX_KEY_LENGTH = 40
+_MAX_DEPTH = 4
+_SCALARS = {str: "text", int: "number", float: "number", bool: "true/false", type(None): "null"}
+
+
+def encode_json(value: Any) -> bytes:
+    """Give a value as JSON.
+
+    Raises:
+        HandlerError: it cannot be written as JSON; the message names the place and the type, never the value.
+    """
+    try:
+        return _encode(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = _unserialisable(value, "the input", 0) or f"{type(error).__name__}, as for one that holds itself"
+        raise HandlerError(f"The input cannot be written as JSON: {reason}.") from None
+
+
+def decode_json(output: bytes, handler: str) -> JSONValue:
+    """Parse a JSON answer; ``handler`` is named in the error.
+
+    Raises:
+        HandlerError: it is not JSON; the message never shows it.
+    """
+    try:
+        value: JSONValue = json.loads(output)
+    except (ValueError, RecursionError) as error:
+        # Not chained: the parser's exceptions carry the whole text.
+        raise HandlerError(f"{handler} expects JSON, but {_not_json(output, error)}") from None
+    return value
+
+
+def describe(value: JSONValue, depth: int = 0) -> str:
+    """Draw the structure of a parsed answer: its keys and types, and none of its values."""
+    if isinstance(value, dict):
+        if depth == _MAX_DEPTH:
+            return "{...}"
+        shown = [
+            f"{_key(key)}: {describe(item, depth + 1)}" for key, item in zip(value, value.values(), strict=True)
+        ][:_MAX_KEYS]
+        more = [f"and {len(value) - _MAX_KEYS} more"] if len(value) > _MAX_KEYS else []
+        return "{" + ", ".join(shown + more) + "}"
+    if isinstance(value, list):
+        if not value or depth == _MAX_DEPTH:
+            return "[...]" if value else "[]"
+        rest = f", ... {len(value)} in all" if len(value) > 1 else ""
+        return f"[{describe(value[0], depth + 1)}{rest}]"
+    return _SCALARS[type(value)]
+
+
+def _key(key: str) -> str:
+    return repr(key if len(key) <= _MAX_KEY_LENGTH else key[:_MAX_KEY_LENGTH] + "...")
+
+
+def _not_json(output: bytes, error: Exception) -> str:
+    start = output[:64].lstrip()
+    if not start:
+        return "the answer is empty."
+    if start.startswith(b"data:"):
+        return "the answer is a stream of server-sent events: use stream(), or do not ask the model to stream."
+    if start[:1] == b"<":
+        return "the answer looks like HTML or XML."
+    if start.startswith(b"\x93NUMPY"):
+        return "the answer is a NumPy array: use NumPyHandler."
+    position = getattr(error, "pos", None)
+    where = "" if position is None else f" (parsing stops at character {position})"
+    return f"the answer of {len(output)} bytes is not{where}. TextHandler or BytesHandler reads it as it is."
+
+
+def _unserialisable(value: Any, place: str, depth: int) -> str | None:
+    if isinstance(value, float):
+        return f"{place} is not a finite number" if value != value or value in (float("inf"), -float("inf")) else None
+    if depth > 20 or isinstance(value, (str, int)) or value is None:
+        return None
+    if isinstance(value, dict):
+        items: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]  # a caller's dict of anything
+        for key, item in items:
+            if not isinstance(key, (str, int, float)) and key is not None:
+                return f"{place} has a key of type {type(key).__name__}"
+            found = _unserialisable(item, f"{place}[{key!r}]", depth + 1)
+            if found:
+                return found
+        return None
+    if isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # a caller's list of anything
+            found = _unserialisable(item, f"{place}[{index}]", depth + 1)
+            if found:
+                return found
+        return None
+    return f"{place} is of type {type(value).__name__}"

@@ -1,0 +1,217 @@
+"""What a content handler is: a few Protocols, so that a handler needs no base class.
+
+A content handler turns an input into the bytes that a model's container reads, and the container's bytes into an
+output. Its shape is the one of LangChain's ``LLMContentHandler``, so a handler written for LangChain works unchanged::
+
+    class Shout:
+        content_type = "text/plain"
+        accepts = "text/plain"
+
+        def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
+            return prompt.upper().encode()
+
+        def transform_output(self, output: ResponseBody) -> str:
+            return output.decode()
+
+One more method, ``stream_decoder``, makes it stream. Beyond the Protocols, these are used where a handler has them:
+
+* ``stop_parameter``: the name of the model parameter that carries stop sequences, ``None`` where the format has none;
+* ``transform_stream_input(prompt, model_kwargs)``: the request body of a stream, where it differs;
+* ``stream_accepts``: the ``Accept`` of a stream, where it differs;
+* ``read_details(output)``: the `OutputDetails` of a whole answer;
+* ``finish_reason``, ``usage`` and ``details`` on the decoder: the same for a stream, as far as it has come.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+
+from smendpoint.errors import StreamDecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from smendpoint._core.response import ResponseBody
+
+__all__ = [
+    "ContentHandler",
+    "MappedDecoder",
+    "OutputDetails",
+    "StreamDecoder",
+    "StreamingContentHandler",
+    "Usage",
+    "line_decoder",
+]
+
+In_contra = TypeVar("In_contra", contravariant=True)
+Out_co = TypeVar("Out_co", covariant=True)
+Item = TypeVar("Item")
+Chunk = TypeVar("Chunk")
+
+
+class ContentHandler(Protocol[In_contra, Out_co]):
+    """Turns an input into a request body, and a response body into an output.
+
+    A handler is used by many threads or tasks at once, so it must keep no state between calls.
+    """
+
+    @property
+    def content_type(self) -> str:
+        """The media type of what ``transform_input`` gives, sent as ``Content-Type``."""
+        ...
+
+    @property
+    def accepts(self) -> str:
+        """The media type that ``transform_output`` reads, sent as ``Accept``."""
+        ...
+
+    def transform_input(self, prompt: In_contra, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request body for one input and the model parameters of this call."""
+        ...
+
+    def transform_output(self, output: ResponseBody) -> Out_co:
+        """Give the output for one whole response body."""
+        ...
+
+
+class StreamDecoder(Protocol[Chunk]):
+    """Turns the pieces of one stream into chunks. Each stream has a decoder of its own."""
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        """Take the next bytes, give the chunks that they complete.
+
+        Where some of them can be decoded and what follows cannot, the chunks are given and the next call raises.
+        """
+        ...
+
+    def finish(self) -> list[Chunk]:
+        """Take the end of the bytes, give the chunks that were still held back.
+
+        Raises:
+            StreamDecodeError: the bytes stopped half way.
+        """
+        ...
+
+
+class StreamingContentHandler(ContentHandler[In_contra, Out_co], Protocol[In_contra, Out_co, Chunk]):
+    """A content handler that also says how a stream is decoded."""
+
+    def stream_decoder(self) -> StreamDecoder[Chunk]:
+        """Give a fresh decoder for one stream."""
+        ...
+
+
+class Usage(NamedTuple):
+    """How many tokens a call used; ``None`` where the model did not say.
+
+    Attributes:
+        prompt_tokens: tokens of the input.
+        completion_tokens: tokens that the model generated.
+        total_tokens: both together, as the model counted them.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+class OutputDetails(NamedTuple):
+    """What a model said about its answer, beside the answer.
+
+    Attributes:
+        finish_reason: why it stopped, in the container's own word (``"length"``, ``"eos_token"``, ``"stop"`` ...).
+        usage: the token counts.
+        details: everything else, as the container gave it (log-probabilities, seed ...).
+    """
+
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    details: Mapping[str, Any] | None = None
+
+
+class MappedDecoder(Generic[Item, Chunk]):
+    """A stream decoder made of another one and a function, for handlers that need no more.
+
+    Args:
+        source: gives the items, such as ``smendpoint.decoders.JSONLinesDecoder()``.
+        transform: gives the chunk for one item, or ``None`` for an item that has none.
+        keep_none: hand on ``None`` too, because it is a chunk like any other.
+    """
+
+    __slots__ = ("_failed", "_failure", "_keep_none", "_source", "_transform")
+
+    def __init__(
+        self, source: StreamDecoder[Item], transform: Callable[[Item], Chunk | None], *, keep_none: bool = False
+    ) -> None:
+        self._source = source
+        self._transform = transform
+        self._keep_none = keep_none
+        self._failure: Exception | None = None
+        self._failed = False
+
+    @property
+    def error(self) -> Exception | None:
+        """The failure that the next `feed` or `finish` raises; ``None`` while all is well."""
+        return self._failure or getattr(self._source, "error", None)
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        """Take the next bytes, give the chunks that they complete."""
+        self._check()
+        chunks: list[Any] = []
+        try:
+            for item in self._source.feed(data):
+                chunk = self._transform(item)
+                if chunk is not None or self._keep_none:
+                    chunks.append(chunk)
+        except Exception as error:  # whatever it is, its place is after the chunks that came before it
+            self._failed = True
+            if not chunks:
+                raise
+            # Its traceback holds this frame, which holds this decoder: a cycle that would keep a connection open.
+            self._failure = error.with_traceback(None)
+        return chunks
+
+    def finish(self) -> list[Chunk]:
+        """Take the end of the bytes, give the chunks that were still held back.
+
+        There is no later call that could raise, so a failure here wins over chunks.
+        """
+        self._check()
+        self._failed = True
+        mapped: list[Any] = [self._transform(item) for item in self._source.finish()]
+        self._failed = False
+        return mapped if self._keep_none else [chunk for chunk in mapped if chunk is not None]
+
+    def _check(self) -> None:
+        if self._failed:
+            failure, self._failure = self._failure, None
+            raise failure or StreamDecodeError("The stream has failed before: its decoder reads nothing more.")
+
+
+class _FilledLines:
+    """The lines of a `LineDecoder` without the blank ones."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: StreamDecoder[bytes]) -> None:
+        self._lines = lines
+
+    def feed(self, data: bytes) -> list[bytes]:
+        return [line for line in self._lines.feed(data) if line.strip()]
+
+    def finish(self) -> list[bytes]:
+        return [line for line in self._lines.finish() if line.strip()]
+
+
+def line_decoder(handler: ContentHandler[Any, Chunk]) -> StreamDecoder[Chunk]:
+    """Give the stream decoder of a handler that has none: each whole line goes to ``transform_output``.
+
+    Lines end at LF or CRLF and nowhere else; blank lines are skipped; a last line need not have a line end.
+    """
+    from smendpoint._core.lines import LineDecoder
+    from smendpoint._core.response import ResponseBody
+
+    def transform(line: bytes) -> Chunk:
+        return handler.transform_output(ResponseBody(line))
+
+    return MappedDecoder(_FilledLines(LineDecoder()), transform, keep_none=True)

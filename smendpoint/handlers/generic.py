@@ -1,0 +1,158 @@
+"""Handlers that know no model: JSON, text, and bytes as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from smendpoint.errors import HandlerError
+from smendpoint.handlers._json import decode_json, encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from smendpoint._core.response import ResponseBody
+    from smendpoint.handlers.base import StreamDecoder
+
+__all__ = ["BytesHandler", "JSONHandler", "TextHandler"]
+
+
+class JSONHandler:
+    """JSON in, JSON out: whatever ``json`` can write is sent, and the parsed answer comes back.
+
+    Model parameters need an input that is a mapping: they are added to it, and its own keys win. A stream may be
+    server-sent events or JSON lines; each value in it is a chunk.
+
+    Args:
+        content_type: the media type of the input.
+        accepts: the media type asked for.
+    """
+
+    __slots__ = ("accepts", "content_type")
+
+    stop_parameter: str | None = None
+
+    def __init__(self, *, content_type: str = "application/json", accepts: str = "application/json") -> None:
+        self.content_type = content_type
+        self.accepts = accepts
+
+    def transform_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the input as JSON, with the model parameters in it."""
+        if not model_kwargs:
+            return encode_json(prompt)
+        if not isinstance(prompt, dict):
+            raise HandlerError(
+                f"JSONHandler adds model parameters ({', '.join(sorted(model_kwargs))}) to an input that is a dict, "
+                f"and this one is of type {type(prompt).__name__}: put them into the input yourself."
+            )
+        return encode_json({**model_kwargs, **cast("Mapping[str, Any]", prompt)})
+
+    def transform_output(self, output: ResponseBody) -> Any:
+        """Give the parsed answer.
+
+        Raises:
+            HandlerError: it is not JSON.
+        """
+        return decode_json(output, "JSONHandler")
+
+    def stream_decoder(self) -> StreamDecoder[Any]:
+        """Give a decoder of server-sent events or JSON lines, whichever comes."""
+        from smendpoint.handlers._decoding import JSONItemDecoder
+
+        return JSONItemDecoder("JSONHandler")
+
+
+class BytesHandler:
+    """Bytes in, bytes out, as they are. A ``str`` is sent as UTF-8. A stream's chunks are its pieces as they arrive.
+
+    Args:
+        content_type: the media type of the input.
+        accepts: the media type asked for; any by default.
+    """
+
+    __slots__ = ("accepts", "content_type")
+
+    stop_parameter: str | None = None
+
+    def __init__(self, *, content_type: str = "application/octet-stream", accepts: str = "*/*") -> None:
+        self.content_type = content_type
+        self.accepts = accepts
+
+    def transform_input(self, prompt: bytes | bytearray | memoryview[int] | str, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the input's bytes; there is no place for model parameters."""
+        return _raw_body("BytesHandler", prompt, model_kwargs)
+
+    def transform_output(self, output: ResponseBody) -> bytes:
+        """Give the answer as plain bytes."""
+        return bytes(output)
+
+    def stream_decoder(self) -> StreamDecoder[bytes]:
+        """Give a decoder that hands on each piece."""
+        return _PieceDecoder()
+
+
+class TextHandler:
+    """Text in, text out, in UTF-8. A stream's chunks are its pieces as they arrive, never half a character.
+
+    Args:
+        content_type: the media type of the input.
+        accepts: the media type asked for.
+    """
+
+    __slots__ = ("accepts", "content_type")
+
+    stop_parameter: str | None = None
+
+    def __init__(self, *, content_type: str = "text/plain", accepts: str = "text/plain") -> None:
+        self.content_type = content_type
+        self.accepts = accepts
+
+    def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the input in UTF-8; there is no place for model parameters."""
+        return _raw_body("TextHandler", prompt, model_kwargs)
+
+    def transform_output(self, output: ResponseBody) -> str:
+        """Give the answer's text.
+
+        Raises:
+            HandlerError: it is not UTF-8.
+        """
+        try:
+            return output.decode()
+        except UnicodeDecodeError as error:
+            raise HandlerError(
+                f"TextHandler expects UTF-8, but the answer of {len(output)} bytes is not: "
+                f"{error.reason} at byte {error.start}. BytesHandler reads it as it is."
+            ) from None
+
+    def stream_decoder(self) -> StreamDecoder[str]:
+        """Give an incremental UTF-8 decoder."""
+        from smendpoint._core.lines import TextDecoder
+
+        return TextDecoder()
+
+
+class _PieceDecoder:
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        return [bytes(data)] if data else []
+
+    def finish(self) -> list[bytes]:
+        return []
+
+
+def _raw_body(handler: str, prompt: object, model_kwargs: Mapping[str, Any]) -> bytes:
+    if model_kwargs:
+        raise HandlerError(f"{handler} has no place for model parameters: {', '.join(sorted(model_kwargs))}.")
+    if isinstance(prompt, str):
+        try:
+            return prompt.encode()
+        except UnicodeEncodeError as error:
+            raise HandlerError(
+                f"The input cannot be written as UTF-8: {error.reason} at character {error.start}."
+            ) from None
+    if isinstance(prompt, (bytes, bytearray)):
+        return bytes(prompt)
+    if isinstance(prompt, memoryview):
+        return prompt.tobytes()
+    raise HandlerError(f"{handler} sends bytes or str, and this input is of type {type(prompt).__name__}.")

@@ -1,0 +1,163 @@
+"""Text in, text out: the default handler, and those for OpenAI completions and JumpStart's text models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.handlers._answers import answer_details, answer_text
+from smendpoint.handlers._json import decode_json, encode_json
+from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from smendpoint._core.response import ResponseBody
+    from smendpoint.handlers._decoding import TextStreamDecoder
+    from smendpoint.handlers.base import OutputDetails
+
+__all__ = ["JumpStartFamily", "JumpStartTextHandler", "OpenAICompletionsHandler", "TextGenerationHandler"]
+
+JumpStartFamily: TypeAlias = Literal["llama-2", "llama-3", "flan-t5", "gpt-j", "bloomz"]
+
+
+class _TextHandler:
+    """What the text handlers have in common: they read JSON that holds a text, and stream its pieces."""
+
+    __slots__ = ()
+
+    content_type = "application/json"
+    accepts = "application/json"
+
+    # The kinds of answers that this handler reads, as `_answers.answer_text` names them; and how to say so.
+    _kinds: Collection[str] = ()
+    _expected = ""
+    _keeps_tokens = False
+
+    def transform_output(self, output: ResponseBody) -> str:
+        """Give the text of a whole answer; the first, where a model was asked for several.
+
+        Raises:
+            HandlerError: the answer has another shape; the message shows its keys and names the handler that fits.
+            ModelOutputError: the container reports an error in a successful answer.
+        """
+        name = type(self).__name__
+        value = decode_json(output, name)
+        found = answer_text(value)
+        if found is None or found[0] not in self._kinds:
+            raise_for_error(value)
+            raise unknown_shape(value, name, self._expected)
+        return found[1]
+
+    def read_details(self, output: ResponseBody) -> OutputDetails:
+        """Give the finish reason, the token counts and the details of a whole answer."""
+        return answer_details(decode_json(output, type(self).__name__))
+
+    def stream_decoder(self) -> TextStreamDecoder:
+        """Give a decoder of this model's stream: server-sent events or JSON lines, whichever comes."""
+        from smendpoint.handlers._decoding import TextStreamDecoder
+
+        return TextStreamDecoder(type(self).__name__, self._kinds, self._expected, keep_tokens=self._keeps_tokens)
+
+    def _text(self, prompt: object) -> str:
+        if not isinstance(prompt, str):
+            raise HandlerError(
+                f"{type(self).__name__} sends a str, and this input is of type {type(prompt).__name__}. "
+                "Messages go to ChatHandler, anything else that is JSON to JSONHandler."
+            )
+        return prompt
+
+
+class TextGenerationHandler(_TextHandler):
+    """The default handler: ``{"inputs": prompt, "parameters": model_kwargs}`` in, the generated text out.
+
+    For text-generation-inference (TGI), the Hugging Face inference toolkit, DJL LMI in all its variants, JumpStart's
+    Llama models, and every container that follows them. A stream may be server-sent events or JSON lines; special
+    tokens are hidden.
+
+    Args:
+        details: ask the container for details (``"details": true``), and keep the tokens of a stream with their
+            log-probabilities: they are in ``details["tokens"]`` at the end.
+        stop_parameter: the parameter that carries stop sequences. TGI and LMI know ``"stop"``, older LMI
+            ``"stop_sequences"``. ``None`` does not tell the model (Hugging Face pipelines refuse what they do not
+            know); they are enforced all the same.
+    """
+
+    __slots__ = ("_keeps_tokens", "stop_parameter")
+
+    _kinds = frozenset({"generated_text", "generation", "outputs"})
+    _expected = 'an object or a list with "generated_text" (TGI, Hugging Face, LMI) or "generation" (Llama)'
+
+    def __init__(self, *, details: bool = False, stop_parameter: str | None = "stop") -> None:
+        self._keeps_tokens = details
+        self.stop_parameter = stop_parameter
+
+    def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request of a whole answer."""
+        return encode_json({"inputs": self._text(prompt), "parameters": self._parameters(model_kwargs)})
+
+    def transform_stream_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request of a stream."""
+        parameters = self._parameters(model_kwargs)
+        return encode_json({"inputs": self._text(prompt), "parameters": parameters, "stream": True})
+
+    def _parameters(self, model_kwargs: dict[str, Any]) -> dict[str, Any]:
+        return {"details": True, **model_kwargs} if self._keeps_tokens else model_kwargs
+
+
+class OpenAICompletionsHandler(_TextHandler):
+    """OpenAI text completions: ``{"prompt": prompt, **model_kwargs}`` in, the text of the first choice out.
+
+    For vLLM, SGLang, TGI and LMI. A stream also asks for the token counts (``stream_options``), unless told otherwise.
+    """
+
+    __slots__ = ()
+
+    stop_parameter: str | None = "stop"
+    _kinds = frozenset({"completion"})
+    _expected = '"choices" with a "text"'
+
+    def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request of a whole answer."""
+        return encode_json({"prompt": self._text(prompt), **model_kwargs})
+
+    def transform_stream_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request of a stream."""
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        return encode_json({"prompt": self._text(prompt), **options, **model_kwargs})
+
+
+class JumpStartTextHandler(_TextHandler):
+    """JumpStart's text models, old and new, each in its own format.
+
+    Llama 2 also needs the custom attribute ``accept_eula=true``, which is a request header and not the handler's:
+    ``Endpoint(..., endpoint_kwargs={"CustomAttributes": "accept_eula=true"})``.
+
+    Args:
+        family: ``"llama-2"`` and ``"llama-3"`` take ``{"inputs", "parameters"}``; ``"flan-t5"``, ``"gpt-j"`` and
+            ``"bloomz"`` (2022 and 2023) take ``{"text_inputs", **parameters}`` and have no place for stop sequences.
+    """
+
+    __slots__ = ("family", "stop_parameter")
+
+    _kinds = frozenset({"generated_text", "generated_texts", "generation"})
+    _expected = '"generation", "generated_text" or "generated_texts"'
+
+    def __init__(self, family: JumpStartFamily) -> None:
+        families = get_args(JumpStartFamily)
+        if family not in families:
+            raise ConfigurationError(f"family must be one of {', '.join(families)}, not {family!r}")
+        self.family = family
+        self.stop_parameter = "stop" if family.startswith("llama") else None
+
+    def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request of a whole answer."""
+        if self.stop_parameter is None:
+            return encode_json({"text_inputs": self._text(prompt), **model_kwargs})
+        return encode_json({"inputs": self._text(prompt), "parameters": model_kwargs})
+
+    def transform_stream_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request of a stream; the oldest models cannot stream, and answer as a whole."""
+        if self.stop_parameter is None:
+            return self.transform_input(prompt, model_kwargs)
+        return encode_json({"inputs": self._text(prompt), "parameters": model_kwargs, "stream": True})

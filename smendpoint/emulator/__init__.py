@@ -1,0 +1,34 @@
+"""The SageMaker runtime on your own machine: real HTTP on 127.0.0.1, with models that are Python callables.
+
+Every client works against it: ours, boto3, aiobotocore, the AWS CLI, LangChain::
+
+    from smendpoint import Endpoint
+    from smendpoint.emulator import Emulator
+
+    with Emulator({"my-llm": lambda request: b'[{"generated_text": "Hello"}]'}) as emulator:
+        endpoint = Endpoint("my-llm", endpoint_url=emulator.url, region_name="us-east-1",
+                            aws_access_key_id="any", aws_secret_access_key="thing")
+        print(endpoint.invoke("Hi"))
+
+``emulator.inject("reset_mid_stream")`` plays a fault; `FAULTS` describes all of them.
+"""
+
+from __future__ import annotations
+
+from smendpoint._core.sigv4 import Credentials
+from smendpoint.emulator._route import ReceivedRequest
+from smendpoint.emulator.faults import FAULTS, Fault
+from smendpoint.emulator.models import Model, ModelReply, ModelRequest, forward
+from smendpoint.emulator.server import Emulator
+
+__all__ = [
+    "FAULTS",
+    "Credentials",
+    "Emulator",
+    "Fault",
+    "Model",
+    "ModelReply",
+    "ModelRequest",
+    "ReceivedRequest",
+    "forward",
+]

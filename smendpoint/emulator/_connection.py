@@ -1,0 +1,230 @@
+"""One client connection: reads requests, plays replies step by step."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from email.utils import formatdate
+from typing import Any
+
+from smendpoint.emulator._fault import Fault
+from smendpoint.emulator._http import BadRequest, RequestReader, render_head
+from smendpoint.emulator._hub import Hub
+from smendpoint.emulator._reply import Action, Pause, Reply, Steps, play
+from smendpoint.emulator._route import ReceivedRequest, Route, route
+from smendpoint.emulator._service import Service
+
+__all__ = ["Connection"]
+
+_log = logging.getLogger("smendpoint.emulator")
+
+# While an early answer waits for its reader, the rest of the body is taken in sips, so that a client that reads in
+# time has not sent it all, and one that never reads comes to its end all the same.
+_SIP_SECONDS = 0.005
+
+
+class Connection(asyncio.Protocol):
+    """Serves one connection, one request after another, in a task of its own."""
+
+    def __init__(self, hub: Hub, service: Service, pool: Executor, connections: set[Connection], max_body: int) -> None:
+        self._hub = hub
+        self._service = service
+        self._pool = pool
+        self._connections = connections
+        self._max_body = max_body
+        self._reader = RequestReader()
+        self._failure: BadRequest | None = None
+        self._news = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._sipping = False
+        self._number = 0
+        self._transport: Any = None
+        self.task: asyncio.Task[None] | None = None
+
+    # -- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        # So that a step is in the kernel before the next one is played.
+        self._transport.set_write_buffer_limits(high=0)
+        self._number = self._hub.opened()
+        self._connections.add(self)
+        self.task = asyncio.get_running_loop().create_task(self._serve())
+
+    def data_received(self, data: bytes) -> None:
+        if self._failure is None:
+            try:
+                self._reader.feed(data)
+            except BadRequest as failure:
+                self._failure = failure
+        if self._sipping:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(_SIP_SECONDS, self._transport.resume_reading)
+        self._news.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        if self.task is not None:
+            self.task.cancel()
+        self._hub.closed()
+
+    # -- the server
+
+    def reset(self) -> None:
+        """Closes the connection so that the peer gets a TCP reset."""
+        raw = self._transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    async def _serve(self) -> None:
+        try:
+            while await self._exchange():
+                rest = self._reader.rest()
+                self._reader = RequestReader()
+                self.data_received(rest)
+            self._transport.close()
+        except BadRequest as refusal:
+            body = refusal.message.encode()
+            headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body))), ("Connection", "close")]
+            self._transport.write(render_head(refusal.status, headers) + body)
+            self._transport.close()
+        except Exception:
+            _log.exception("the emulator failed while it served a request")
+            self.reset()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            if self._failure is not None:
+                raise self._failure
+            self._news.clear()
+            await self._news.wait()
+
+    async def _exchange(self) -> bool:
+        """Serves one request; gives whether the connection may carry another one."""
+        reader = self._reader
+        await self._until(lambda: reader.head_complete)
+        target = route(reader.method, reader.target)
+        fault = self._hub.choose(target.kind, target.endpoint_name)
+        self._hub.began()
+        disconnected = threading.Event()
+        try:
+            if fault is not None and fault.early is not None:
+                return await self._answer_early(fault.early(), fault.early_reset)
+            if reader.content_length is not None and reader.content_length > self._max_body:
+                return await self._answer_early(too_large(), False)
+            if reader.expects_continue and not reader.complete:
+                self._transport.write(render_head(100, ()))
+            await self._until(lambda: reader.complete)
+            request = self._received(target, fault)
+            if fault is not None and fault.answer is not None:
+                reply = fault.answer()
+            else:
+                reply = await self._service.answer(request, target, self._pool, disconnected)
+            if fault is not None and fault.change is not None:
+                reply = await _changed(reply, fault)
+            self._stamp(reply)
+            whole = await self._play(play(reply) if fault is None or fault.play is None else fault.play(reply))
+        finally:
+            disconnected.set()
+            self._hub.ended()
+        if whole and fault is not None and fault.after is not None:
+            if fault.on_reuse:
+                rest = reader.rest()
+                self._reader = RequestReader()
+                self.data_received(rest)
+                await self._until(lambda: self._reader.started)
+            return self._act(fault.after)
+        return whole and reader.keep_alive
+
+    def _received(self, target: Route, fault: Fault | None) -> ReceivedRequest:
+        reader = self._reader
+        request = ReceivedRequest(
+            operation=target.operation,
+            endpoint_name=target.endpoint_name,
+            method=reader.method,
+            target=reader.target,
+            headers=reader.headers,
+            body=bytes(reader.body),
+            connection=self._number,
+            fault=None if fault is None else fault.name,
+            header_list=reader.header_list,
+            inference_component=target.component or reader.headers.get("x-amzn-sagemaker-inference-component", ""),
+        )
+        self._hub.received(request)
+        return request
+
+    def _stamp(self, reply: Reply) -> None:
+        now = self._service.clock() + self._hub.skew()
+        reply.headers[:0] = [("x-amzn-RequestId", str(uuid.uuid4())), ("Date", formatdate(now, usegmt=True))]
+        if not self._reader.keep_alive:
+            reply.headers.append(("Connection", "close"))
+
+    async def _play(self, steps: Steps) -> bool:
+        async with contextlib.aclosing(steps) as playing:
+            async for step in playing:
+                if isinstance(step, bytes):
+                    self._transport.write(step)
+                    await self._writable.wait()
+                elif isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                elif step is Action.STALL:
+                    # Ends by cancellation, when the client has gone or the emulator stops.
+                    await asyncio.get_running_loop().create_future()
+                else:
+                    return self._act(step)
+        return True
+
+    def _act(self, action: Action) -> bool:
+        if action is Action.RESET:
+            self.reset()
+        else:
+            self._transport.close()
+        return False
+
+    async def _answer_early(self, reply: Reply, reset: bool) -> bool:
+        reader = self._reader
+        self._stamp(reply)
+        self._sipping = not reset
+        if reset:
+            await self._until(lambda: bool(reader.body))
+        await self._play(play(reply, extra=[("Connection", "close")]))
+        if reset:
+            return self._act(Action.RESET)
+        if not reader.expects_continue:
+            # A client that writes everything before it reads must not find the connection reset under the answer.
+            await self._until(lambda: reader.complete)
+        return False
+
+
+def too_large() -> Reply:
+    """What the service answers to a body over its limit: a page of its front end, not an error document."""
+    body = b"<html><head><title>413 Request Entity Too Large</title></head><body></body></html>"
+    return Reply(413, [("Content-Type", "text/html")], body)
+
+
+async def _changed(reply: Reply, fault: Fault) -> Reply:
+    assert fault.change is not None
+    if reply.parts is not None:
+        reply.parts = fault.change(reply.parts)
+        return reply
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield reply.body
+
+    reply.body = b"".join([part async for part in fault.change(whole())])
+    return reply

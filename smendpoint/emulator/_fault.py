@@ -1,0 +1,59 @@
+"""What a fault is made of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from smendpoint.emulator._reply import Action, Reply, Steps
+from smendpoint.emulator._route import Kind
+
+__all__ = ["ALL", "EVENT_STREAM", "MODEL", "Fault"]
+
+ALL: frozenset[Kind] = frozenset({"invoke", "stream", "async", "openai"})
+"""What every HTTP response can suffer."""
+
+MODEL: frozenset[Kind] = frozenset({"invoke", "stream", "openai"})
+"""What every answer of a model can suffer."""
+
+EVENT_STREAM: frozenset[Kind] = frozenset({"stream"})
+"""What only event-stream frames can suffer."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong, or just strangely, with one response.
+
+    Attributes:
+        name: as given to ``Emulator.inject``; ``<n>`` in it stands for a number.
+        description: what goes on the wire.
+        operations: for which kinds of request it is played: ``invoke``, ``stream``, ``async``, ``openai``.
+        harmless: whether a careful client still gets the whole answer, perhaps with a retry.
+        examples: the names to try it by: the name itself, or some with numbers filled in.
+        times: for how many requests it is played, where its name says so; ``None`` for all.
+        skew: how far the server's clock is off, in seconds.
+        refuses: whether no connection is taken at all.
+        early: the answer that is sent before the body of the request is read.
+        early_reset: whether the connection is reset after that answer, while the body is still coming.
+        answer: the answer in place of the model's.
+        change: changes the parts of the model's answer; a plain answer is one part.
+        play: plays the response.
+        after: what happens to the connection after a whole response.
+        on_reuse: whether ``after`` waits for the first bytes of the next request.
+    """
+
+    name: str
+    description: str
+    operations: frozenset[Kind] = ALL
+    harmless: bool = False
+    examples: tuple[str, ...] = ()
+    times: int | None = None
+    skew: float = 0.0
+    refuses: bool = False
+    early: Callable[[], Reply] | None = None
+    early_reset: bool = False
+    answer: Callable[[], Reply] | None = None
+    change: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] | None = None
+    play: Callable[[Reply], Steps] | None = None
+    after: Action | None = None
+    on_reuse: bool = False

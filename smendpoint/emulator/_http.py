@@ -1,0 +1,192 @@
+"""The server side of HTTP/1.1, as little of it as a SageMaker client needs. Bytes in, one request out; no I/O."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["BadRequest", "RequestReader", "chunk", "render_head"]
+
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\Z")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*\Z")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\Z")
+_DIGITS = re.compile(r"[0-9]{1,15}\Z", re.ASCII)
+
+MAX_HEAD = 65_536
+"""The largest request head taken, in bytes: well above the 8 to 16 KiB that real servers take."""
+
+
+class BadRequest(Exception):
+    """The bytes are not a request that this server takes; ``status`` is the answer."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+class RequestReader:
+    """Reads one request from the bytes that are pushed into it.
+
+    Attributes:
+        method, target: of the request line, once ``head_complete``.
+        headers: lower-case names; values of a repeated header joined with ``", "``.
+        header_list: every header line as it came, in order.
+        content_length: the announced length of the body, ``None`` for a chunked one.
+        body: what has come of the body; whole once ``complete``.
+        keep_alive: whether the client lets the connection carry another request.
+    """
+
+    def __init__(self) -> None:
+        self.method = ""
+        self.target = ""
+        self.headers: dict[str, str] = {}
+        self.header_list: list[tuple[str, str]] = []
+        self.content_length: int | None = 0
+        self.body = bytearray()
+        self.keep_alive = True
+        self.head_complete = False
+        self.complete = False
+        self._buffer = bytearray()
+        self._searched = 0
+        self._chunk_left = 0
+        self._state = "head"
+
+    @property
+    def started(self) -> bool:
+        """Whether any byte of the request has come."""
+        return self.head_complete or bool(self._buffer)
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for ``100 Continue`` before it sends the body."""
+        return self.headers.get("expect", "").lower() == "100-continue"
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes.
+
+        Raises:
+            BadRequest: They are not a request.
+        """
+        self._buffer += data
+        while not self.complete and self._step():
+            pass
+
+    def rest(self) -> bytes:
+        """Gives what came after the request, once ``complete``: the start of the next one."""
+        return bytes(self._buffer)
+
+    def _step(self) -> bool:
+        if self._state == "head":
+            return self._read_head()
+        if self._state == "length":
+            missing = (self.content_length or 0) - len(self.body)
+            self._take(missing)
+            self.complete = len(self.body) == self.content_length
+            return False
+        return self._read_chunked()
+
+    def _take(self, count: int) -> int:
+        piece = self._buffer[:count]
+        del self._buffer[:count]
+        self.body += piece
+        return len(piece)
+
+    def _line(self) -> bytes | None:
+        end = self._buffer.find(b"\r\n", max(0, self._searched - 1))
+        if end < 0:
+            self._searched = len(self._buffer)
+            if self._searched > MAX_HEAD:
+                raise BadRequest("a line is too long")
+            return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        self._searched = 0
+        return line
+
+    def _read_head(self) -> bool:
+        while self._buffer.startswith(b"\r\n"):  # RFC 9112 2.2: empty lines before the request line are ignored
+            del self._buffer[:2]
+        end = self._buffer.find(b"\r\n\r\n", max(0, self._searched - 3))
+        self._searched = len(self._buffer)
+        if end > MAX_HEAD or (end < 0 and self._searched > MAX_HEAD):
+            raise BadRequest("the request head is too large", 431)
+        if end < 0:
+            return False
+        lines = bytes(self._buffer[:end]).split(b"\r\n")
+        del self._buffer[: end + 4]
+        self._searched = 0
+        request = _REQUEST_LINE.match(lines[0])
+        if request is None:
+            raise BadRequest("bad request line")
+        self.method, self.target = request[1].decode("ascii"), request[2].decode("ascii")
+        for line in lines[1:]:
+            header = _HEADER.match(line)
+            if header is None:
+                raise BadRequest("bad header line")
+            name, value = header[1].decode("ascii").lower(), header[2].decode("latin-1")
+            self.header_list.append((name, value))
+            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
+        connection = self.headers.get("connection", "").lower()
+        self.keep_alive = connection == "keep-alive" if request[3] == b"0" else connection != "close"
+        self._choose_framing()
+        self.head_complete = True
+        return True
+
+    def _choose_framing(self) -> None:
+        coding = self.headers.get("transfer-encoding")
+        length = self.headers.get("content-length")
+        if coding is not None:
+            if coding.lower() != "chunked" or length is not None:
+                raise BadRequest("only one framing, chunked or Content-Length, is taken")
+            self.content_length = None
+            self._state = "size"
+            return
+        if length is not None:
+            if not _DIGITS.match(length):
+                raise BadRequest("bad Content-Length")
+            self.content_length = int(length)
+        self._state = "length"
+
+    def _read_chunked(self) -> bool:
+        if self._state == "data":
+            self._chunk_left -= self._take(self._chunk_left)
+            if self._chunk_left or len(self._buffer) < 2:
+                return False
+            if not self._buffer.startswith(b"\r\n"):
+                raise BadRequest("a chunk is longer than announced")
+            del self._buffer[:2]
+            self._state = "size"
+            return True
+        line = self._line()
+        if line is None:
+            return False
+        if self._state == "size":
+            size = _CHUNK_SIZE.match(line)
+            if size is None:
+                raise BadRequest("bad chunk size")
+            self._chunk_left = int(size[1], 16)
+            self._state = "data" if self._chunk_left else "trailer"
+            return True
+        self.complete = not line  # a trailer line is read and ignored
+        return not self.complete
+
+
+def render_head(status: int, headers: Iterable[tuple[str, str]], reason: str | None = None) -> bytes:
+    """Renders a status line and headers, without any check: faults send what no server should."""
+    if reason is None:
+        try:
+            reason = HTTPStatus(status).phrase
+        except ValueError:
+            reason = "Unknown"
+    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def chunk(data: bytes) -> bytes:
+    """Wraps data as one chunk of the chunked transfer coding; ``b""`` makes the end of the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,0 +1,109 @@
+"""What the emulator's connections share with the threads that watch them: counters, received requests, faults."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from smendpoint.emulator._route import Kind, ReceivedRequest
+from smendpoint.emulator.faults import Fault, find_fault
+from smendpoint.errors import ConfigurationError
+
+__all__ = ["Hub"]
+
+
+class _Injection:
+    def __init__(self, fault: Fault, times: int | None, endpoint_name: str | None) -> None:
+        self.fault = fault
+        self.times = times
+        self.endpoint_name = endpoint_name
+
+    def wants(self, kind: Kind, endpoint_name: str) -> bool:
+        return kind in self.fault.operations and self.times != 0 and self.endpoint_name in (None, endpoint_name)
+
+
+class Hub:
+    """Guarded by one condition, which is notified whenever anything changes."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.open_connections = 0
+        self.total_connections = 0
+        self.active = 0
+        self.requests: list[ReceivedRequest] = []
+        self._injections: list[_Injection] = []
+
+    def opened(self) -> int:
+        """Counts a new connection and gives its number."""
+        with self.changed:
+            self.open_connections += 1
+            self.total_connections += 1
+            self.changed.notify_all()
+            return self.total_connections
+
+    def closed(self) -> None:
+        with self.changed:
+            self.open_connections -= 1
+            self.changed.notify_all()
+
+    def began(self) -> None:
+        """Counts a request whose head has come."""
+        with self.changed:
+            self.active += 1
+            self.changed.notify_all()
+
+    def ended(self) -> None:
+        with self.changed:
+            self.active -= 1
+            self.changed.notify_all()
+
+    def received(self, request: ReceivedRequest) -> None:
+        with self.changed:
+            self.requests.append(request)
+            self.changed.notify_all()
+
+    def snapshot(self) -> Sequence[ReceivedRequest]:
+        with self.changed:
+            return list(self.requests)
+
+    def inject(self, name: str, times: int | None, endpoint_name: str | None) -> Fault:
+        fault = find_fault(name)
+        if times is not None and (times < 1 or fault.times is not None):
+            raise ConfigurationError(
+                f"times must be at least 1, and cannot be given for a fault that counts itself; {name!r} with {times}"
+            )
+        if fault.refuses and (times is not None or endpoint_name is not None):
+            raise ConfigurationError(f"{name!r} is about all connections: it takes neither times nor endpoint_name")
+        with self.changed:
+            self._injections.append(_Injection(fault, fault.times if times is None else times, endpoint_name))
+        return fault
+
+    def clear(self) -> None:
+        with self.changed:
+            self._injections.clear()
+
+    def choose(self, kind: Kind, endpoint_name: str) -> Fault | None:
+        """Takes the fault for the next request: of those that fit, the one that was injected first."""
+        with self.changed:
+            for injection in self._injections:
+                if injection.wants(kind, endpoint_name):
+                    if injection.times is not None:
+                        injection.times -= 1
+                    return injection.fault
+        return None
+
+    def skew(self) -> float:
+        """How far the server's clock is off, in seconds."""
+        with self.changed:
+            return sum(injection.fault.skew for injection in self._injections)
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            while not predicate():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self.changed.wait(left)
+        return True

@@ -1,0 +1,76 @@
+"""Which operation of which endpoint a request target names."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+__all__ = ["Kind", "ReceivedRequest", "Route", "route"]
+
+Kind: TypeAlias = Literal["invoke", "stream", "async", "openai", "s3", "unknown"]
+
+_ENDPOINT = re.compile(
+    r"/endpoints/(?P<name>[^/]+)"
+    r"(?:/inference-components/(?P<component>[^/]+)(?=/openai/))?"
+    r"/(?:(?P<suffix>invocations|invocations-response-stream|async-invocations)|openai(?P<path>/v1/.+))\Z"
+)
+_OPERATIONS: dict[str, tuple[Kind, str]] = {
+    "invocations": ("invoke", "InvokeEndpoint"),
+    "invocations-response-stream": ("stream", "InvokeEndpointWithResponseStream"),
+    "async-invocations": ("async", "InvokeEndpointAsync"),
+}
+
+
+class Route(NamedTuple):
+    """A request target, understood.
+
+    ``model_path`` is the path that the container sees; for ``s3`` the name of the object, ``s3://bucket/key``.
+    """
+
+    kind: Kind
+    operation: str
+    endpoint_name: str = ""
+    component: str = ""
+    model_path: str = "/invocations"
+
+
+@dataclass(frozen=True)
+class ReceivedRequest:
+    """One request that the emulator received as a whole.
+
+    Attributes:
+        operation: the API's name of the operation; ``"OpenAI"`` for the OpenAI path, ``"S3"`` for the object store.
+        endpoint_name: the endpoint that was called; empty where the target names none.
+        headers: names in lower case; values of a repeated header joined with ``", "``.
+        connection: the number of the connection that it came on, counted from 1.
+        fault: the name of the fault that was played for it, ``None`` if none was.
+    """
+
+    operation: str
+    endpoint_name: str
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+    fault: str | None = None
+    header_list: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]], repr=False)
+    inference_component: str = ""
+
+
+def route(method: str, target: str) -> Route:
+    """Finds the operation that a request line asks for."""
+    path = target.partition("?")[0]
+    if path.startswith("/s3/"):
+        return Route("s3", "S3", model_path="s3://" + urllib.parse.unquote(path[4:]))
+    found = _ENDPOINT.match(path)
+    if found is None or (method != "POST" and found["suffix"]):
+        return Route("unknown", "")
+    name = urllib.parse.unquote(found["name"])
+    component = urllib.parse.unquote(found["component"] or "")
+    if found["suffix"]:
+        kind, operation = _OPERATIONS[found["suffix"]]
+        return Route(kind, operation, name)
+    return Route("openai", "OpenAI", name, component, found["path"])

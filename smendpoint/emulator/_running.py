@@ -1,0 +1,104 @@
+"""Runs models: in the loop, or in a pool of threads, whole or part by part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+from smendpoint.emulator._reply import ModelFailed
+from smendpoint.emulator.models import Model, ModelReply, ModelRequest, Parts
+
+__all__ = ["ask", "gather", "parts_of"]
+
+_T = TypeVar("_T")
+_END = object()
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+async def ask(model: Model, request: ModelRequest, pool: Executor) -> ModelReply:
+    """Calls a model; what it raises becomes a container's answer with status 500."""
+    try:
+        if getattr(model, "inline", False) or inspect.iscoroutinefunction(model):
+            answer = model(request)
+        else:
+            answer = await asyncio.get_running_loop().run_in_executor(pool, model, request)
+        if inspect.isawaitable(answer):
+            answer = await answer
+    except Exception as error:
+        return ModelReply(_describe(error), status=500, content_type="text/plain")
+    return answer if isinstance(answer, ModelReply) else ModelReply(answer)
+
+
+def _as_bytes(part: bytes | str) -> bytes:
+    return part.encode() if isinstance(part, str) else bytes(part)
+
+
+def _pull(iterator: Iterator[Any]) -> Any:
+    # StopIteration cannot travel through a future, so the end is a value.
+    return next(iterator, _END)
+
+
+def _close(iterator: Iterator[Any]) -> None:
+    close: Callable[[], None] | None = getattr(iterator, "close", None)
+    if close is not None:
+        # A generator that is running just now (its thread waits for something) cannot be closed: it is dropped.
+        with contextlib.suppress(Exception):
+            close()
+
+
+async def _from_thread(parts: Iterable[bytes | str], pool: Executor) -> AsyncGenerator[bytes, None]:
+    loop = asyncio.get_running_loop()
+    iterator = iter(parts)
+    try:
+        while (part := await loop.run_in_executor(pool, _pull, iterator)) is not _END:
+            yield _as_bytes(part)
+    finally:
+        _close(iterator)
+
+
+async def parts_of(body: Parts, pool: Executor) -> AsyncGenerator[bytes, None]:
+    """Gives a model's answer part by part, each when it is there.
+
+    Raises:
+        ModelFailed: The model raised between two parts.
+    """
+    try:
+        if isinstance(body, (bytes, str)):
+            yield _as_bytes(body)
+        elif isinstance(body, (list, tuple)):
+            for part in body:
+                yield _as_bytes(part)
+        elif isinstance(body, AsyncIterable):
+            async for part in body:
+                yield _as_bytes(part)
+        else:
+            async with contextlib.aclosing(_from_thread(body, pool)) as threaded:
+                async for part in threaded:
+                    yield part
+    except Exception as error:
+        raise ModelFailed(_describe(error)) from error
+
+
+async def gather(body: Parts, pool: Executor) -> bytes:
+    """Gives a model's answer as a whole."""
+    if isinstance(body, (bytes, str)):
+        return _as_bytes(body)
+    return b"".join([part async for part in parts_of(body, pool)])
+
+
+async def pieces_of(parts: AsyncIterator[bytes], size: int | None) -> AsyncIterator[bytes]:
+    """Cuts parts into pieces of at most ``size`` bytes, wherever that falls; ``None`` leaves them alone."""
+    async for part in parts:
+        if size is None or len(part) <= size:
+            if part:
+                yield part
+            continue
+        for start in range(0, len(part), size):
+            yield part[start : start + size]

@@ -1,0 +1,138 @@
+"""What a model behind the emulator is: a callable that gets a request and gives an answer."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import urllib.parse
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from smendpoint.errors import ConfigurationError
+
+__all__ = ["Model", "ModelAnswer", "ModelReply", "ModelRequest", "forward"]
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """One request as the model's container gets it.
+
+    Attributes:
+        body: the request's payload.
+        content_type, accept: as the caller gave them; empty where it gave none.
+        endpoint_name: the endpoint that was called.
+        custom_attributes: the caller's ``CustomAttributes``; empty where it gave none.
+        headers: all headers of the request, names in lower case.
+        streaming: whether the answer will be sent as a stream.
+        path: the container's path: ``/invocations``, or ``/v1/...`` for the OpenAI path.
+        session_id: the stateful session's id; ``None`` outside a session.
+        disconnected: is set when the client has gone, or the emulator stops. A model that waits, waits on this.
+    """
+
+    body: bytes
+    content_type: str = ""
+    accept: str = ""
+    endpoint_name: str = ""
+    custom_attributes: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    streaming: bool = False
+    path: str = "/invocations"
+    session_id: str | None = None
+    disconnected: threading.Event = field(default_factory=threading.Event, compare=False)
+
+
+Parts: TypeAlias = "bytes | str | Iterable[bytes | str] | AsyncIterable[bytes | str]"
+"""A whole answer, or its parts one after another; text is sent as UTF-8."""
+
+
+@dataclass(frozen=True)
+class ModelReply:
+    """A model's answer with what goes beside it.
+
+    Attributes:
+        body: the answer, whole or in parts (an iterable gives its parts when they are asked for).
+        status: the container's status: 400 and above becomes the service's ``ModelError`` (424).
+        content_type: of the answer; ``None`` for the type that the caller accepts.
+        custom_attributes: goes back in ``X-Amzn-SageMaker-Custom-Attributes``.
+        headers: further response headers.
+        close_session: whether the stateful session of this request ends here.
+    """
+
+    body: Parts = b""
+    status: int = 200
+    content_type: str | None = None
+    custom_attributes: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    close_session: bool = False
+
+
+ModelAnswer: TypeAlias = "Parts | ModelReply"
+Model: TypeAlias = "Callable[[ModelRequest], ModelAnswer | Awaitable[ModelAnswer]]"
+"""A model: a function, run in a thread of the emulator's pool, or a coroutine function, run in its loop.
+
+An exception that it raises becomes the service's ``ModelError``; after the first part of a stream,
+``ModelStreamError``.
+A callable whose attribute ``inline`` is true promises to be quick, and runs in the loop without a thread.
+"""
+
+
+def forward(url: str, *, timeout: float = 60.0) -> Model:
+    """Makes a model that hands each request to a real container and hands back what it answers.
+
+    Args:
+        url: where the container listens, such as ``http://127.0.0.1:8080``. Requests go to its ``/invocations``, those
+            of the OpenAI path to ``/v1/...``.
+        timeout: how long the container may be silent, in seconds; 60 is the service's own limit.
+
+    Raises:
+        ConfigurationError: ``url`` is not a plain ``http://host[:port]`` URL.
+    """
+    split = urllib.parse.urlsplit(url)
+    if split.scheme != "http" or not split.hostname or split.path.strip("/") or split.query:
+        raise ConfigurationError("forward() takes the URL of a container, such as 'http://127.0.0.1:8080'")
+    host, port = split.hostname, split.port
+
+    def model(request: ModelRequest) -> ModelReply:
+        connection = http.client.HTTPConnection(host, port, timeout=timeout)
+        headers = {"Content-Type": request.content_type, "Accept": request.accept}
+        headers.update((name, value) for name, value in request.headers.items() if name.startswith("x-amzn-sagemaker-"))
+        try:
+            connection.request(
+                "POST", request.path, request.body, {name: value for name, value in headers.items() if value}
+            )
+            response = connection.getresponse()
+        except BaseException:
+            connection.close()
+            raise
+
+        return ModelReply(
+            _ForwardedBody(connection, response),
+            status=response.status,
+            content_type=response.headers.get("Content-Type"),
+            custom_attributes=response.headers.get("X-Amzn-SageMaker-Custom-Attributes"),
+        )
+
+    return model
+
+
+class _ForwardedBody:
+    """A container's answer, as it comes; closing it closes the connection."""
+
+    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._response = response
+
+    def __iter__(self) -> _ForwardedBody:
+        return self
+
+    def __next__(self) -> bytes:
+        part = self._response.read1(65_536)
+        if not part:
+            self.close()
+            raise StopIteration
+        return part
+
+    def close(self) -> None:
+        self._response.close()
+        self._connection.close()

@@ -1,0 +1,285 @@
+"""The emulator itself: a loop in a thread of its own, and the handle that tests and programs hold."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from smendpoint._core.sigv4 import Credentials
+from smendpoint.emulator._connection import Connection
+from smendpoint.emulator._hub import Hub
+from smendpoint.emulator._route import ReceivedRequest
+from smendpoint.emulator._service import Service
+from smendpoint.emulator.models import Model
+from smendpoint.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import ssl
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["Emulator"]
+
+MAX_BODY = 25 * 1024 * 1024
+"""The largest request body taken, in bytes: what the service was seen to take."""
+
+PIECE_SIZE = 13
+"""How the answer of a model is cut, in bytes: small and odd, so that no piece ends where a reader would like it."""
+
+_BACKLOG = 4096
+
+
+class Emulator:
+    """The SageMaker runtime on this machine: a real server on a real socket, for tests and for working offline.
+
+    It runs in a daemon thread, between ``start()`` and ``stop()`` or inside ``with``; it can be started again.
+
+    Args:
+        models: what answers, by endpoint name; one callable answers for every name. Without it a stand-in answers on
+            any endpoint: it picks the best sentence of the context in the prompt.
+        region: the region that signatures must name.
+        credentials: if given, every request must be signed with them.
+        host: where to listen.
+        port: the port; 0 lets the system choose.
+        ssl_context: a server-side context makes it https.
+        piece_size: streamed answers are cut into pieces of at most so many bytes; ``None`` sends the model's own parts.
+        max_workers: how many models run at once in threads.
+        max_body: a request body over so many bytes is answered with 413.
+        clock: gives the server's time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Model] | Model | None = None,
+        *,
+        region: str = "us-east-1",
+        credentials: Credentials | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        ssl_context: ssl.SSLContext | None = None,
+        piece_size: int | None = PIECE_SIZE,
+        max_workers: int = 32,
+        max_body: int = MAX_BODY,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if piece_size is not None and piece_size < 1:
+            raise ConfigurationError(f"piece_size must be at least 1, or None; {piece_size!r} is not")
+        self.host = host
+        self._wanted_port = port
+        self._port = 0
+        self._ssl_context = ssl_context
+        self._max_workers = max_workers
+        self._max_body = max_body
+        self._hub = Hub()
+        self._service = Service(
+            _resolve(models), region=region, credentials=credentials, piece_size=piece_size, clock=clock
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._server: asyncio.base_events.Server | None = None
+        self._placeholder: socket.socket | None = None
+        self._connections: set[Connection] = set()
+
+    # -- life
+
+    def start(self) -> Self:
+        """Starts serving; returns when connections are taken.
+
+        Raises:
+            ConfigurationError: It runs already.
+            OSError: The port cannot be had.
+        """
+        if self._thread is not None:
+            raise ConfigurationError("this emulator is running already")
+        self._loop = asyncio.new_event_loop()
+        self._pool = ThreadPoolExecutor(self._max_workers, thread_name_prefix="smendpoint-model")
+        self._thread = threading.Thread(target=self._run, args=(self._loop,), name="smendpoint-emulator", daemon=True)
+        self._thread.start()
+        try:
+            self._call(self._listen(self._wanted_port))
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Closes every connection and ends the thread; does nothing when it is not running."""
+        if self._thread is None or self._loop is None or self._pool is None:
+            return
+        self._call(self._shut())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._loop = self._thread = self._pool = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @staticmethod
+    def _run(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+
+    def _call(self, coroutine: Any) -> Any:
+        assert self._loop is not None
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return future.result()
+
+    async def _listen(self, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        pool = self._pool
+        assert pool is not None
+        self._drop_placeholder()
+        self._server = await loop.create_server(
+            lambda: Connection(self._hub, self._service, pool, self._connections, self._max_body),
+            self.host,
+            port,
+            ssl=self._ssl_context,
+            backlog=_BACKLOG,
+            reuse_address=True,
+        )
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def _refuse(self) -> None:
+        """Stops listening but keeps the port: a socket that is bound and does not listen refuses every connection."""
+        if self._server is None:
+            return
+        family, address = self._server.sockets[0].family, self._server.sockets[0].getsockname()
+        self._server.close()
+        self._server = None
+        self._placeholder = socket.socket(family, socket.SOCK_STREAM)
+        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._placeholder.bind(address)
+        await self._drop_connections()
+
+    async def _accept(self) -> None:
+        if self._server is None:
+            await self._listen(self._port)
+
+    async def _drop_connections(self) -> None:
+        connections = list(self._connections)
+        for connection in connections:
+            connection.reset()
+        tasks = [connection.task for connection in connections if connection.task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _shut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._drop_placeholder()
+        await self._drop_connections()
+        await asyncio.get_running_loop().shutdown_asyncgens()
+
+    def _drop_placeholder(self) -> None:
+        if self._placeholder is not None:
+            self._placeholder.close()
+            self._placeholder = None
+
+    # -- where it is
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on; the same until it is stopped."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """What to give as ``endpoint_url``."""
+        scheme = "http" if self._ssl_context is None else "https"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self._port}"
+
+    # -- faults
+
+    def inject(self, fault: str, *, times: int | None = None, endpoint_name: str | None = None) -> None:
+        """Plays a fault for the requests that come from now on.
+
+        Several injected faults queue up: a request gets the first one that fits it and is not used up.
+
+        Args:
+            fault: a name of ``FAULTS``, numbers filled in.
+            times: for how many requests; ``None`` until ``clear_faults()``.
+            endpoint_name: only for this endpoint.
+
+        Raises:
+            ConfigurationError: There is no such fault, or it cannot be limited like that.
+        """
+        if self._hub.inject(fault, times, endpoint_name).refuses and self._loop is not None:
+            self._call(self._refuse())
+
+    def clear_faults(self) -> None:
+        """Plays no faults any more."""
+        self._hub.clear()
+        if self._loop is not None:
+            self._call(self._accept())
+
+    # -- what it saw
+
+    @property
+    def requests(self) -> list[ReceivedRequest]:
+        """Every request that arrived as a whole, in order, as a new list."""
+        return list(self._hub.snapshot())
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open now, seen from the server."""
+        return self._hub.open_connections
+
+    @property
+    def total_connections(self) -> int:
+        """How many connections there have been."""
+        return self._hub.total_connections
+
+    def wait_for(self, predicate: Callable[[Emulator], bool], timeout: float = 10.0) -> None:
+        """Waits until ``predicate(self)`` holds; it is asked again whenever a counter changes.
+
+        Args:
+            predicate: must not block.
+            timeout: in seconds.
+
+        Raises:
+            TimeoutError: It did not hold in time.
+        """
+        if not self._hub.wait_for(lambda: predicate(self), timeout):
+            raise TimeoutError(
+                f"not so after {timeout} s: {self.open_connections} open connections of {self.total_connections},"
+                f" {len(self.requests)} requests"
+            )
+
+    def idle(self, timeout: float = 10.0) -> None:
+        """Waits until no request is being served.
+
+        Raises:
+            TimeoutError: One still is after ``timeout`` seconds.
+        """
+        self.wait_for(lambda emulator: emulator._hub.active == 0, timeout)
+
+    def disconnected(self, timeout: float = 10.0) -> None:
+        """Waits until no connection is open.
+
+        Raises:
+            TimeoutError: One still is after ``timeout`` seconds.
+        """
+        self.wait_for(lambda emulator: emulator.open_connections == 0, timeout)
+
+
+def _resolve(models: Mapping[str, Model] | Model | None) -> Mapping[str, Model] | Model:
+    if models is None:
+        from smendpoint.emulator.personalities import tgi
+
+        return tgi()
+    return models

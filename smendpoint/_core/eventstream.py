@@ -1,7 +1,7 @@
 """The event-stream framing of AWS (``application/vnd.amazon.eventstream``): encoding, decoding, meaning.
 
 A frame is: total length (u32), headers length (u32), CRC-32 of those eight bytes, headers, payload, CRC-32 of all
-before it. A header is: name length (u8), name, type (u8, 0 to 9), value. All numbers are big-endian.
+before it. All numbers are big-endian. The headers themselves are the matter of `eventheaders`.
 
 Nothing in the framing says that a stream is complete: `EventStreamDecoder.finish` only says whether the last frame is
 whole, and whether HTTP ended properly is for the transport to say.
@@ -10,8 +10,7 @@ whole, and whether HTTP ended properly is for the transport to say.
 from __future__ import annotations
 
 from struct import Struct, pack
-from struct import error as struct_error
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
 
 from ..errors import (
@@ -22,6 +21,7 @@ from ..errors import (
     StreamError,
     StreamTruncatedError,
 )
+from .eventheaders import Byte, HeaderValue, Long, Short, Timestamp, Uuid, decode_headers, encode_header
 from .push import PushDecoder
 
 if TYPE_CHECKING:
@@ -53,57 +53,11 @@ KiB; the limit is there so that a length field gone wrong fails after 12 bytes, 
 _OVERHEAD = 16  # two lengths and two checksums of four bytes each: no frame is shorter
 _PRELUDE = Struct(">III")
 _CHECKSUM = Struct(">I")
-_U16 = Struct(">H")
 
 # A stream repeats one or two header blocks for its whole life, each about 90 bytes. What does not look like that
 # (long, or ever changing) is parsed anew each time instead of filling memory.
 _KNOWN_BLOCKS = 32
 _KNOWN_BLOCK_SIZE = 512
-
-
-class Byte(int):
-    """A header value of type 2: a signed number of 8 bits."""
-
-    __slots__ = ()
-
-
-class Short(int):
-    """A header value of type 3: a signed number of 16 bits."""
-
-    __slots__ = ()
-
-
-class Long(int):
-    """A header value of type 5: a signed number of 64 bits."""
-
-    __slots__ = ()
-
-
-class Timestamp(int):
-    """A header value of type 8: milliseconds since 1970-01-01T00:00:00Z."""
-
-    __slots__ = ()
-
-
-class Uuid(bytes):
-    """A header value of type 9: the 16 bytes of a UUID."""
-
-    __slots__ = ()
-
-
-HeaderValue = Union[bool, int, bytes, str]
-"""What a header can hold. A plain ``int`` is of type 4 (signed, 32 bits), ``bytes`` of type 6, ``str`` of type 7, a
-``bool`` of type 0 or 1; `Byte`, `Short`, `Long`, `Timestamp` and `Uuid` name the other types."""
-
-# By type number: the layout of a value of fixed length, and what it becomes.
-_FIXED: dict[int, tuple[Struct, type[int]]] = {
-    2: (Struct(">b"), Byte),
-    3: (Struct(">h"), Short),
-    4: (Struct(">i"), int),
-    5: (Struct(">q"), Long),
-    8: (Struct(">q"), Timestamp),
-}
-_NUMBER_TYPES = {become: (number, layout) for number, (layout, become) in _FIXED.items()}
 
 
 class Message(NamedTuple):
@@ -131,7 +85,7 @@ def encode(headers: Mapping[str, HeaderValue], payload: bytes = b"") -> bytes:
     Raises:
         ConfigurationError: a name or value does not fit the format, or the frame is over the limits.
     """
-    block = b"".join(_encode_header(name, value) for name, value in headers.items())
+    block = b"".join(encode_header(name, value) for name, value in headers.items())
     if len(block) > MAX_HEADERS or len(payload) > MAX_PAYLOAD:
         raise ConfigurationError(
             f"an event-stream frame holds at most {MAX_HEADERS} bytes of headers and {MAX_PAYLOAD} of payload, "
@@ -153,76 +107,6 @@ def encode_part(payload: bytes) -> bytes:
     """
     headers = {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}
     return encode(headers, payload)
-
-
-def _encode_header(name: str, value: HeaderValue) -> bytes:
-    raw_name = name.encode()
-    if not 1 <= len(raw_name) <= 255:
-        raise ConfigurationError(f"the name of an event-stream header is 1 to 255 bytes long, not {len(raw_name)}")
-    start = pack(">B", len(raw_name)) + raw_name
-    try:
-        if isinstance(value, bool):
-            return start + (b"\x00" if value else b"\x01")
-        if isinstance(value, Uuid):
-            if len(value) != 16:
-                raise ConfigurationError(f"event-stream header {name!r}: a UUID is 16 bytes long, not {len(value)}")
-            return start + b"\x09" + value
-        if isinstance(value, bytes):
-            return start + b"\x06" + _U16.pack(len(value)) + value
-        if isinstance(value, str):
-            raw = value.encode()
-            return start + b"\x07" + _U16.pack(len(raw)) + raw
-        number, layout = _NUMBER_TYPES.get(type(value), _NUMBER_TYPES[int])
-        return start + pack(">B", number) + layout.pack(value)
-    except struct_error:
-        raise ConfigurationError(f"event-stream header {name!r}: the value is too large for its type") from None
-
-
-def _decode_headers(block: bytes) -> dict[str, HeaderValue]:
-    """Takes a header block apart.
-
-    Raises:
-        StreamDecodeError: it is cut, or has a name twice, a type above 9, or text that is not UTF-8.
-    """
-    headers: dict[str, HeaderValue] = {}
-    position, end = 0, len(block)
-    while position < end:
-        start = position
-        position += 1 + block[position]
-        if position >= end:
-            raise StreamDecodeError("an event-stream frame has a header that is cut off in its name")
-        value: HeaderValue
-        try:
-            name = block[start + 1 : position].decode()
-            kind = block[position]
-            position += 1
-            if kind <= 1:
-                value = kind == 0
-            elif kind in _FIXED:
-                layout, become = _FIXED[kind]
-                value = become(layout.unpack_from(block, position)[0])
-                position += layout.size
-            elif kind <= 9:
-                if kind == 9:
-                    size = 16
-                else:
-                    size = _U16.unpack_from(block, position)[0]
-                    position += 2
-                raw = block[position : position + size]
-                if len(raw) != size:
-                    raise StreamDecodeError("an event-stream frame has a header that is cut off in its value")
-                value = raw.decode() if kind == 7 else raw if kind == 6 else Uuid(raw)
-                position += size
-            else:
-                raise StreamDecodeError(f"an event-stream frame has a header of the unknown type {kind}")
-        except UnicodeDecodeError:
-            raise StreamDecodeError("an event-stream frame has a header that is not UTF-8") from None
-        except struct_error:
-            raise StreamDecodeError("an event-stream frame has a header that is cut off in its value") from None
-        if name in headers:
-            raise StreamDecodeError("an event-stream frame has two headers of the same name")
-        headers[name] = value
-    return headers
 
 
 def _is_part(headers: Mapping[str, HeaderValue]) -> bool | None:
@@ -295,7 +179,8 @@ def _exception_details(payload: bytes) -> dict[str, str]:
         return {}
     if not isinstance(parsed, dict):
         return {}
-    return {name.lower(): value for name, value in parsed.items() if isinstance(value, str)}
+    members = cast("dict[str, Any]", parsed)
+    return {name.lower(): value for name, value in members.items() if isinstance(value, str)}
 
 
 class EventStreamDecoder(PushDecoder):
@@ -332,7 +217,7 @@ class EventStreamDecoder(PushDecoder):
             try:
                 headers = (self._known.get(block) or self._learn(block))[1]
             except StreamDecodeError as error:
-                self._failure = error.with_traceback(None)
+                self._failure = error
                 break
             messages.append(Message(headers.copy(), payload))
         return messages or self._deliver(messages)
@@ -357,7 +242,7 @@ class EventStreamDecoder(PushDecoder):
             try:
                 is_part, headers = known.get(block) or self._learn(block)
             except StreamDecodeError as error:
-                self._failure = error.with_traceback(None)
+                self._failure = error
                 break
             if is_part:
                 parts.append(payload)
@@ -376,11 +261,11 @@ class EventStreamDecoder(PushDecoder):
         self._check()
         if self._buffer:
             raise StreamTruncatedError(
-                f"the stream was cut inside a frame: {len(self._buffer)} bytes of it came, at least {self._need} are due"
+                f"the stream was cut inside a frame: it needs {self._need} bytes or more, {len(self._buffer)} came"
             )
 
     def _learn(self, block: bytes) -> tuple[bool | None, dict[str, HeaderValue]]:
-        headers = _decode_headers(block)
+        headers = decode_headers(block)
         meaning = _is_part(headers), headers
         if len(block) <= _KNOWN_BLOCK_SIZE and len(self._known) < _KNOWN_BLOCKS:
             self._known[block] = meaning

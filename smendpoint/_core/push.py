@@ -10,7 +10,7 @@ A caller who does not want to wait for more bytes to learn of the failure looks 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from ..errors import StreamError
@@ -33,21 +33,21 @@ class PushDecoder:
     @property
     def error(self) -> StreamError | None:
         """The failure that the next `feed` or `finish` raises; ``None`` while all is well."""
-        failure = self._failure
-        if failure is None:
-            return None
-        rebuild, parts = failure.__reduce__()[:2]
-        error: StreamError = rebuild(*parts)
-        return error
+        return None if self._failure is None else _again(self._failure)
 
     def _check(self) -> None:
         """Raises the failure, if there is one."""
-        error = self.error
-        if error is not None:
-            raise error
+        if self._failure is not None:
+            raise _again(self._failure)
 
     def _deliver(self, items: list[Item]) -> list[Item]:
         """Gives the items, or raises the failure if nothing came before it."""
         if not items:
             self._check()
         return items
+
+
+def _again(failure: StreamError) -> StreamError:
+    """Makes an equal error without traceback and context, which could hold a model's output."""
+    rebuild, arguments = failure.__reduce__()[:2]
+    return cast("StreamError", rebuild(*arguments))

@@ -1,0 +1,244 @@
+"""Push decoders for lines, JSON lines and plain text.
+
+All of them keep the rule of `push`: what was decoded before a failure is delivered before it.
+"""
+
+from __future__ import annotations
+
+from codecs import utf_8_decode
+from typing import TYPE_CHECKING, Any
+
+from ..errors import StreamDecodeError
+from .push import PushDecoder
+
+if TYPE_CHECKING:
+    from json import JSONDecoder
+
+__all__ = ["MAX_ITEM", "JSONLinesDecoder", "LineDecoder", "TextDecoder", "parse_json"]
+
+MAX_ITEM = 16 * 1024 * 1024
+"""The most bytes of one line, event or document, unless told otherwise. The service's model allows a body of 6 MiB, and
+a line is a small part of one; the limit is there so that a stream without line ends fails early, not out of memory."""
+
+_json_decoder: JSONDecoder | None = None
+
+
+def parse_json(text: str) -> Any:
+    """Parses one JSON value. ``NaN`` and ``Infinity`` are read as Python writes them: model servers do write them.
+
+    Args:
+        text: the value, with whitespace around it or not.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: this is not one JSON value, or it is nested too deeply for the interpreter. The error may hold the
+            text: do not let it out.
+    """
+    global _json_decoder
+    if _json_decoder is None:
+        from json import JSONDecoder  # not before it is needed: importing it costs milliseconds
+
+        _json_decoder = JSONDecoder()
+    try:
+        try:
+            # One pass; `decode` searches for whitespace first and last, which token lines do not have.
+            value, end = _json_decoder.raw_decode(text)
+            if end == len(text):
+                return value
+        except ValueError:
+            pass
+        return _json_decoder.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+class _Lines(PushDecoder):
+    """What the two line decoders share: finding the lines."""
+
+    __slots__ = ("_count", "_max_line", "_tail")
+
+    def __init__(self, *, max_line: int = MAX_ITEM) -> None:
+        super().__init__()
+        self._max_line = max_line
+        self._tail = bytearray()  # the start of a line whose end has not come
+        self._count = 0  # of the lines given so far
+
+    def _split(self, data: bytes) -> list[bytes]:
+        """Gives the lines that are whole now. Keeps the rest, and the failure."""
+        pieces = bytes(data).split(b"\n")
+        rest = pieces.pop()
+        tail = self._tail
+        if tail and pieces:
+            tail += pieces[0]
+            pieces[0] = bytes(tail)
+            tail.clear()
+        lines: list[bytes] = []
+        for piece in pieces:
+            line = piece[:-1] if piece.endswith(b"\r") else piece
+            if len(line) > self._max_line:
+                self._refuse(len(lines))
+                break
+            lines.append(line)
+        else:
+            tail += rest
+            # A CR may turn out to belong to the line's end, so it does not count yet.
+            if len(tail) - tail.endswith(b"\r") > self._max_line:
+                self._refuse(len(lines))
+        self._count += len(lines)
+        return lines
+
+    def _refuse(self, ahead: int) -> None:
+        number = self._count + ahead + 1
+        self._failure = StreamDecodeError(f"line {number} of the stream is longer than {self._max_line} bytes")
+
+    def _last(self) -> list[bytes]:
+        """Gives the last line, if it had no end."""
+        last = bytes(self._tail)
+        self._tail.clear()
+        return [last] if last else []
+
+
+class LineDecoder(_Lines):
+    """Cuts bytes into lines at LF and CR LF, and at nothing else.
+
+    Args:
+        max_line: the most bytes of one line, without its end.
+    """
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Takes bytes, gives the lines that they complete.
+
+        Args:
+            data: the next bytes, any number of them.
+
+        Returns:
+            The lines, without their ends; an empty line is ``b""``.
+
+        Raises:
+            StreamDecodeError: a line is longer than `max_line`.
+        """
+        if self._failure is not None:
+            self._check()
+        return self._deliver(self._split(data))
+
+    def finish(self) -> list[bytes]:
+        """Says that no more bytes will come.
+
+        Returns:
+            The last line, if it had no end.
+
+        Raises:
+            StreamDecodeError: the failure that a feed had kept back.
+        """
+        self._check()
+        return self._last()
+
+
+class JSONLinesDecoder(_Lines):
+    """Reads one JSON value from each line; blank lines are skipped, the last line needs no end.
+
+    Args:
+        max_line: the most bytes of one line, without its end.
+    """
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Takes bytes, gives the values of the lines that they complete.
+
+        Args:
+            data: the next bytes, any number of them.
+
+        Returns:
+            The values, in order.
+
+        Raises:
+            StreamDecodeError: a line is not UTF-8, not JSON, or longer than `max_line`. The message has its number,
+                counted from 1, blank lines included, and not its content.
+        """
+        if self._failure is not None:
+            self._check()
+        number = self._count
+        return self._deliver(self._parse(self._split(data), number))
+
+    def finish(self) -> list[Any]:
+        """Says that no more bytes will come.
+
+        Returns:
+            The value of the last line, if that had no end.
+
+        Raises:
+            StreamDecodeError: that line does not fit, or the failure that a feed had kept back.
+        """
+        self._check()
+        return self._deliver(self._parse(self._last(), self._count))
+
+    def _parse(self, lines: list[bytes], number: int) -> list[Any]:
+        values: list[Any] = []
+        for line in lines:
+            number += 1
+            try:
+                text = line.decode()
+                if text.strip(" \t\r"):  # JSON's whitespace, not Unicode's
+                    values.append(parse_json(text))
+            except UnicodeDecodeError:
+                self._failure = StreamDecodeError(f"line {number} of the stream is not UTF-8")
+                break
+            except ValueError:
+                self._failure = StreamDecodeError(f"line {number} of the stream is not JSON")
+                break
+        return values
+
+
+class TextDecoder(PushDecoder):
+    """Reads text in strict UTF-8; a character that is cut in transit waits for its other bytes."""
+
+    __slots__ = ("_position", "_rest")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rest = b""  # the start of a character: three bytes at most
+        self._position = 0  # of `_rest` in the stream
+
+    def feed(self, data: bytes) -> list[str]:
+        """Takes bytes, gives the text that they complete.
+
+        Args:
+            data: the next bytes, any number of them.
+
+        Returns:
+            One string, or nothing if no character is complete.
+
+        Raises:
+            StreamDecodeError: the bytes are not UTF-8. The text before them is delivered first.
+        """
+        if self._failure is not None:
+            self._check()
+        data = self._rest + data
+        try:
+            text, used = utf_8_decode(data, "strict", False)
+        except UnicodeDecodeError as error:
+            used = error.start
+            text = data[:used].decode()
+            self._failure = StreamDecodeError(f"the text is not UTF-8 at byte {self._position + used}")
+        self._position += used
+        self._rest = data[used:]
+        return self._deliver([text] if text else [])
+
+    def finish(self) -> list[str]:
+        """Says that no more bytes will come.
+
+        Returns:
+            Nothing: all whole characters have been given.
+
+        Raises:
+            StreamDecodeError: the text ends inside a character, or the failure that a feed had kept back.
+        """
+        self._check()
+        if self._rest:
+            raise StreamDecodeError(f"the text ends inside the character at byte {self._position}")
+        return []

@@ -1,0 +1,69 @@
+"""Push decoders for what models stream, each usable by itself.
+
+A push decoder never reads: it is given bytes as they arrive, cut anywhere, and gives back what they complete. So the
+same decoder serves sockets, files, threads and event loops::
+
+    decoder = SSEDecoder()
+    for data in pieces:                  # bytes from wherever they come
+        for event in decoder.feed(data):
+            ...
+    for event in decoder.finish():       # raises if the input stopped half way
+        ...
+
+=========================  ==================================  ============================================
+decoder                    reads                               gives
+=========================  ==================================  ============================================
+`EventStreamDecoder`       AWS event-stream frames             `Message`; with `feed_parts` payload bytes
+`SSEDecoder`               server-sent events                  `ServerSentEvent`
+`JSONLinesDecoder`         a JSON value on each line           the values
+`LineDecoder`              lines that end with LF or CR LF     ``bytes`` without the line end
+`TextDecoder`              text in strict UTF-8                ``str``
+`AutoDecoder`              events, JSON or text, as they come  `ServerSentEvent`, a JSON value or ``str``
+=========================  ==================================  ============================================
+
+All of them keep three promises. However the bytes are cut, the result is the same. Whatever the bytes are, the only
+exception is a `smendpoint.errors.StreamError`. And nothing that was decoded is lost: items that came before a failure
+in the same `feed` are given first, and the next call raises the failure (`error` tells of it without another call).
+
+`StopMatcher` ends a text at stop sequences, across any cuts. `encode` makes event-stream frames, and `interpret` says
+what one means in the answer of ``InvokeEndpointWithResponseStream``.
+"""
+
+from __future__ import annotations
+
+from ._core.auto import AutoDecoder
+from ._core.eventstream import (
+    Byte,
+    EventStreamDecoder,
+    HeaderValue,
+    Long,
+    Message,
+    Short,
+    Timestamp,
+    Uuid,
+    encode,
+    interpret,
+)
+from ._core.lines import JSONLinesDecoder, LineDecoder, TextDecoder
+from ._core.sse import ServerSentEvent, SSEDecoder
+from ._core.stop import StopMatcher
+
+__all__ = [
+    "AutoDecoder",
+    "Byte",
+    "EventStreamDecoder",
+    "HeaderValue",
+    "JSONLinesDecoder",
+    "LineDecoder",
+    "Long",
+    "Message",
+    "SSEDecoder",
+    "ServerSentEvent",
+    "Short",
+    "StopMatcher",
+    "TextDecoder",
+    "Timestamp",
+    "Uuid",
+    "encode",
+    "interpret",
+]

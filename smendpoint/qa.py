@@ -1,0 +1,391 @@
+"""Answering a question from documents: all of them go into one prompt, and the prompt goes to an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import index
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, overload
+
+from smendpoint.errors import ConfigurationError, PromptError
+from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, check_document, is_collection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+__all__ = ["DEFAULT_PROMPT", "HasPageContent", "StuffDocumentsQA", "StuffedPrompt", "SupportsInvoke", "SupportsStream"]
+
+DEFAULT_PROMPT = PromptTemplate(
+    "Answer the question from the text below and from nothing else. "
+    "If the text does not hold the answer, say that you do not know.\n\n"
+    "{context}\n\n"
+    "Question: {question}\n"
+    "Answer:"
+)
+"""The prompt of a :class:`StuffDocumentsQA` that is given none."""
+
+Input_contra = TypeVar("Input_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
+Endpoint_co = TypeVar("Endpoint_co", covariant=True)
+Prompt_co = TypeVar("Prompt_co", covariant=True)
+Endpoint = TypeVar("Endpoint")
+Prompt = TypeVar("Prompt")
+Result = TypeVar("Result")
+
+
+class HasPageContent(Protocol):
+    """A document of any library: it has ``page_content``, and perhaps ``metadata``."""
+
+    @property
+    def page_content(self) -> str:
+        """The text."""
+        ...
+
+
+class SupportsInvoke(Protocol[Input_contra, Result_co]):
+    """What :meth:`StuffDocumentsQA.answer` needs: an ``Endpoint``, an ``AsyncEndpoint``, or anything like them."""
+
+    def invoke(self, input: Input_contra, /, *args: Any, **kwargs: Any) -> Result_co:
+        """Answer one input."""
+        ...
+
+
+class SupportsStream(Protocol[Input_contra, Result_co]):
+    """What :meth:`StuffDocumentsQA.stream` needs."""
+
+    def stream(self, input: Input_contra, /, *args: Any, **kwargs: Any) -> Result_co:
+        """Answer one input bit by bit."""
+        ...
+
+
+class StuffedPrompt(Generic[Prompt_co]):
+    """A finished prompt, and which documents are in it.
+
+    Attributes:
+        prompt: what the endpoint is given: a text, or a list of messages.
+        used: the documents in the prompt, in order, as they were passed in.
+        dropped: the documents left out because they did not fit ``max_prompt_tokens``, in order.
+        tokens: what ``count_tokens`` said about ``prompt``; ``None`` where nothing was counted.
+    """
+
+    __slots__ = ("dropped", "prompt", "tokens", "used")
+
+    def __init__(
+        self, prompt: Prompt_co, used: Iterable[Any], dropped: Iterable[Any] = (), tokens: int | None = None
+    ) -> None:
+        self.prompt = prompt
+        self.used = tuple(used)
+        self.dropped = tuple(dropped)
+        self.tokens = tokens
+
+    def __repr__(self) -> str:
+        # Neither the prompt nor the documents: they are somebody's.
+        counted = "" if self.tokens is None else f", {self.tokens} tokens"
+        return f"<StuffedPrompt: {len(self.used)} documents used, {len(self.dropped)} dropped{counted}>"
+
+
+class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
+    """Answers questions from documents, with one call for each question.
+
+    One class for both twins: :meth:`answer` gives what the endpoint's ``invoke`` gives, so over an ``AsyncEndpoint``
+    it is awaited; :meth:`stream` gives what its ``stream`` gives.
+
+    Args:
+        endpoint: an ``Endpoint``, an ``AsyncEndpoint``, or anything with ``invoke`` (and ``stream``).
+        prompt: a template with the fields ``{context}`` and ``{question}``; or ``(role, template)`` pairs (or a
+            ``ChatPromptTemplate``) that have them, for an endpoint that takes messages.
+        document_prompt: a template for each document, with ``{page_content}`` and any keys of its metadata.
+        document_separator: what stands between two documents.
+        document_variable_name: the field of ``prompt`` for the documents.
+        question_variable_name: the field of ``prompt`` for the question.
+        max_prompt_tokens: how many tokens the prompt may have; needs ``count_tokens``.
+        count_tokens: gives the number of tokens of a prompt. It is called with exactly what the endpoint is given, a
+            text or a list of messages; once, or while dropping about log2(documents) times more.
+        overflow: what happens to a longer prompt: ``"error"``, or ``"drop"`` to leave out whole documents from the
+            end, as few as possible; :attr:`StuffedPrompt.dropped` has them.
+        allow_no_documents: also ask when there is no document (or when dropping leaves none).
+
+    Raises:
+        PromptError: a template is wrong, or has no field for the documents or for the question.
+        ConfigurationError: another argument does not fit.
+    """
+
+    @overload
+    def __init__(
+        self: StuffDocumentsQA[Endpoint, str],
+        endpoint: Endpoint,
+        *,
+        prompt: str | PromptTemplate = ...,
+        document_prompt: str | PromptTemplate = ...,
+        document_separator: str = ...,
+        document_variable_name: str = ...,
+        question_variable_name: str = ...,
+        max_prompt_tokens: int | None = ...,
+        count_tokens: Callable[[str], int] | None = ...,
+        overflow: Literal["error", "drop"] = ...,
+        allow_no_documents: bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: StuffDocumentsQA[Endpoint, list[Message]],
+        endpoint: Endpoint,
+        *,
+        prompt: ChatPromptTemplate | Sequence[tuple[str, str | PromptTemplate]],
+        document_prompt: str | PromptTemplate = ...,
+        document_separator: str = ...,
+        document_variable_name: str = ...,
+        question_variable_name: str = ...,
+        max_prompt_tokens: int | None = ...,
+        count_tokens: Callable[[list[Message]], int] | None = ...,
+        overflow: Literal["error", "drop"] = ...,
+        allow_no_documents: bool = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        endpoint: Any,
+        *,
+        prompt: Any = DEFAULT_PROMPT,
+        document_prompt: Any = "{page_content}",
+        document_separator: Any = "\n\n",
+        document_variable_name: str = "context",
+        question_variable_name: str = "question",
+        max_prompt_tokens: Any = None,
+        count_tokens: Any = None,
+        overflow: str = "error",
+        allow_no_documents: bool = False,
+    ) -> None:
+        if not callable(getattr(endpoint, "invoke", None)):
+            raise ConfigurationError(f"an endpoint must have an invoke method, {type(endpoint).__name__} has none")
+        if not isinstance(document_separator, str):
+            raise ConfigurationError(f"document_separator must be str, not {type(document_separator).__name__}")
+        if overflow not in ("error", "drop"):
+            raise ConfigurationError("overflow must be 'error' or 'drop'")
+        _check_budget(max_prompt_tokens, count_tokens)
+        self._endpoint: Endpoint_co = endpoint
+        self._prompt = _as_prompt(prompt)
+        self._document_prompt = _as_document_prompt(document_prompt)
+        self._document_separator = document_separator
+        self._document_variable_name = document_variable_name
+        self._question_variable_name = question_variable_name
+        self._max_prompt_tokens: int | None = max_prompt_tokens
+        self._count_tokens = count_tokens
+        self._overflow = overflow
+        self._allow_no_documents = allow_no_documents
+        # A prompt that silently left out the question or the documents would cost money and answer nothing.
+        if document_variable_name == question_variable_name:
+            raise PromptError(f"the documents and the question cannot both go into {document_variable_name!r}")
+        for name, what in ((document_variable_name, "documents"), (question_variable_name, "question")):
+            if name not in self._prompt.input_variables:
+                has = ", ".join(map(repr, self._prompt.input_variables)) or "none"
+                raise PromptError(f"the prompt has no field {'{' + name + '}'} for the {what}; it has {has}")
+
+    @property
+    def endpoint(self) -> Endpoint_co:
+        """The endpoint that answers."""
+        return self._endpoint
+
+    @property
+    def prompt(self) -> PromptTemplate | ChatPromptTemplate:
+        """The template of the prompt."""
+        return self._prompt
+
+    def answer(
+        self: StuffDocumentsQA[SupportsInvoke[Prompt, Result], Prompt],
+        question: str,
+        documents: Iterable[str | Mapping[str, Any] | HasPageContent],
+        *,
+        prompt_variables: Mapping[str, object] | None = None,
+        **invoke_kwargs: Any,
+    ) -> Result:
+        """Ask the endpoint.
+
+        Args:
+            question: the question.
+            documents: what to answer from; see :meth:`stuff`.
+            prompt_variables: values for the other fields of the prompt.
+            **invoke_kwargs: for the endpoint's ``invoke``: model parameters, ``stop`` and the like.
+
+        Returns:
+            What the endpoint's ``invoke`` returned: the answer, or over an ``AsyncEndpoint`` an awaitable of it.
+
+        Raises:
+            PromptError: there is no such prompt, or it is too long; raised at once, over an ``AsyncEndpoint`` too.
+        """
+        stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
+        return self._endpoint.invoke(stuffed.prompt, **invoke_kwargs)
+
+    def stream(
+        self: StuffDocumentsQA[SupportsStream[Prompt, Result], Prompt],
+        question: str,
+        documents: Iterable[str | Mapping[str, Any] | HasPageContent],
+        *,
+        prompt_variables: Mapping[str, object] | None = None,
+        **stream_kwargs: Any,
+    ) -> Result:
+        """Ask the endpoint for an answer that arrives bit by bit.
+
+        Args:
+            question, documents, prompt_variables: as for :meth:`answer`.
+            **stream_kwargs: for the endpoint's ``stream``: model parameters, ``stop`` and the like.
+
+        Returns:
+            What the endpoint's ``stream`` returned: a ``Stream`` or an ``AsyncStream``.
+
+        Raises:
+            PromptError: as for :meth:`answer`.
+            ConfigurationError: the endpoint cannot stream.
+        """
+        if not callable(getattr(self._endpoint, "stream", None)):
+            raise ConfigurationError(f"{type(self._endpoint).__name__} has no stream method")
+        stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
+        return self._endpoint.stream(stuffed.prompt, **stream_kwargs)
+
+    def stuff(
+        self,
+        question: str,
+        documents: Iterable[str | Mapping[str, Any] | HasPageContent],
+        *,
+        prompt_variables: Mapping[str, object] | None = None,
+    ) -> StuffedPrompt[Prompt_co]:
+        """Build the prompt, without asking.
+
+        Args:
+            question: the question.
+            documents: what to answer from, the most important first. Each is a ``str``, a
+                :class:`~smendpoint.Document`, any other object with ``page_content`` (and ``metadata``), or a mapping
+                with these keys; a mapping's other entries are metadata too.
+            prompt_variables: values for the other fields of the prompt.
+
+        Returns:
+            The prompt with the documents that are in it, and those that were dropped.
+
+        Raises:
+            PromptError: there is no document, one is none or lacks metadata that ``document_prompt`` uses, a field
+                has no value, or the prompt is too long; then the message says by how much.
+        """
+        items = _listed(documents)
+        if not items and not self._allow_no_documents:
+            raise PromptError("there is no document to answer from; allow_no_documents=True asks all the same")
+        texts = [self._document_text(number, item) for number, item in enumerate(items)]
+        values: dict[str, object] = dict(prompt_variables or {})
+        for name in (self._document_variable_name, self._question_variable_name):
+            if name in values:
+                raise PromptError(f"{name!r} is filled in already, it cannot be one of prompt_variables")
+        values[self._question_variable_name] = question
+
+        def build(used: int) -> Any:
+            values[self._document_variable_name] = self._document_separator.join(texts[:used])
+            return self._prompt.format(**values)
+
+        return self._fit(items, build)
+
+    def _document_text(self, number: int, item: Any) -> str:
+        label = f"documents[{number}]"
+        content, metadata = _read_document(item, label)
+        needed = self._document_prompt.input_variables
+        missing = [name for name in needed if name != "page_content" and name not in metadata]
+        if missing:
+            needs, has = ", ".join(map(repr, missing)), ", ".join(map(repr, metadata)) or "nothing"
+            raise PromptError(f"document_prompt needs {needs}, but the metadata of {label} has {has}")
+        # The content is always the document's own, also where its metadata has a key of that name.
+        values = {name: content if name == "page_content" else metadata[name] for name in needed}
+        try:
+            return self._document_prompt.format(**values)
+        except PromptError as error:
+            raise PromptError(f"{label}: {error}") from error.__cause__
+
+    def _fit(self, items: list[Any], build: Callable[[int], Any]) -> StuffedPrompt[Any]:
+        """Build the prompt with as many documents as fit."""
+        limit = self._max_prompt_tokens
+        prompt = build(len(items))
+        if limit is None:
+            return StuffedPrompt(prompt, items)
+        tokens = self._count(prompt)
+        if tokens <= limit:
+            return StuffedPrompt(prompt, items, (), tokens)
+        if self._overflow == "error":
+            raise _too_long(tokens, limit, len(items), "pass fewer or shorter documents, or overflow='drop'")
+        # More documents have more tokens, so halving finds the most that fit. Each candidate is counted whole, since
+        # the token counts of parts do not add up.
+        least = low = 0 if self._allow_no_documents else 1
+        high = len(items) - 1
+        best: StuffedPrompt[Any] | None = None
+        while low <= high:
+            middle = (low + high) // 2
+            prompt = build(middle)
+            tokens = self._count(prompt)
+            if tokens <= limit:
+                best = StuffedPrompt(prompt, items[:middle], items[middle:], tokens)
+                low = middle + 1
+            else:
+                high = middle - 1
+        if best is None:  # the last one counted was the shortest possible
+            raise _too_long(tokens, limit, least, "there is nothing more to drop")
+        return best
+
+    def _count(self, prompt: Any) -> int:
+        try:
+            counted = self._count_tokens(prompt)
+        except Exception as error:
+            raise PromptError(f"count_tokens failed with {type(error).__name__}") from error
+        try:
+            return index(counted)
+        except TypeError:
+            raise PromptError(f"count_tokens must give a number of tokens, not {type(counted).__name__}") from None
+
+
+def _too_long(tokens: int, limit: int, documents: int, cure: str) -> PromptError:
+    plural = "" if documents == 1 else "s"
+    return PromptError(
+        f"the prompt with {documents} document{plural} has {tokens} tokens, "
+        f"{tokens - limit} more than max_prompt_tokens={limit}: {cure}"
+    )
+
+
+def _check_budget(max_prompt_tokens: Any, count_tokens: Any) -> None:
+    if (max_prompt_tokens is None) != (count_tokens is None):
+        raise ConfigurationError("max_prompt_tokens and count_tokens go together: pass both or neither")
+    if max_prompt_tokens is None:
+        return
+    if not isinstance(max_prompt_tokens, int) or isinstance(max_prompt_tokens, bool) or max_prompt_tokens < 1:
+        raise ConfigurationError("max_prompt_tokens must be a whole number above 0")
+    if not callable(count_tokens):
+        raise ConfigurationError(f"count_tokens must be a function, not {type(count_tokens).__name__}")
+
+
+def _as_prompt(prompt: Any) -> PromptTemplate | ChatPromptTemplate:
+    if isinstance(prompt, (PromptTemplate, ChatPromptTemplate)):
+        return prompt
+    if isinstance(prompt, str):
+        return PromptTemplate(prompt)
+    if is_collection(prompt):
+        return ChatPromptTemplate(prompt)
+    raise PromptError(f"prompt must be a template or (role, template) pairs, not {type(prompt).__name__}")
+
+
+def _as_document_prompt(prompt: Any) -> PromptTemplate:
+    template = prompt if isinstance(prompt, PromptTemplate) else PromptTemplate(prompt)
+    if not template.input_variables:
+        raise PromptError("document_prompt has no field: every document would read the same")
+    return template
+
+
+def _listed(documents: Any) -> list[Any]:
+    # One document alone is iterable too, or looks like it: a text gives its characters, a mapping its keys.
+    if not is_collection(documents) or hasattr(documents, "page_content"):
+        raise PromptError(f"documents must be a list of documents, not one {type(documents).__name__}")
+    return list(documents)
+
+
+def _read_document(document: Any, label: str) -> tuple[str, dict[str, Any]]:
+    """Give the text and the metadata of a document of any accepted kind."""
+    if isinstance(document, str):
+        return document, {}
+    if isinstance(document, Mapping):
+        entries = dict(cast("Mapping[str, Any]", document))
+        if "page_content" not in entries:
+            raise PromptError(f"{label} has no 'page_content', but {', '.join(map(repr, entries)) or 'nothing'}")
+        content, metadata = check_document(entries.pop("page_content"), entries.pop("metadata", None), label)
+        return content, {**entries, **metadata}
+    if not hasattr(document, "page_content"):
+        raise PromptError(f"{label} has no page_content: it is {type(document).__name__}")
+    return check_document(document.page_content, getattr(document, "metadata", None), label)

@@ -1,0 +1,26 @@
+"""How Sphinx builds this documentation."""
+
+from smendpoint import __version__
+
+project = "smendpoint"
+author = "The smendpoint maintainers"
+copyright = author
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+nitpicky = False  # the standard library's and botocore's names are not looked up: a build needs no network
+
+html_theme = "alabaster"
+html_theme_options = {
+    "description": "Call models on Amazon SageMaker endpoints",
+    "fixed_sidebar": True,
+    "page_width": "70em",
+}
+html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}
+html_show_copyright = False
+
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"

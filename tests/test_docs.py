@@ -1,0 +1,85 @@
+"""Every Python example of the README and the documentation runs, offline, and prints what it says it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from smendpoint.emulator import Emulator
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Example(NamedTuple):
+    """A ``python`` block, and the ``text`` block right after it: what it prints. A page's examples share their names."""
+
+    line: int
+    code: str
+    output: str | None
+
+
+def examples(page: str) -> list[Example]:
+    found: list[Example] = []
+    end = -1
+    for fence in FENCE.finditer(page):
+        language, body = fence.groups()
+        if language == "python":
+            found.append(Example(page.count("\n", 0, fence.start(2)), body, None))
+            end = fence.end()
+        elif language == "text" and end >= 0 and not page[end : fence.start()].strip():
+            found[-1] = found[-1]._replace(output=body)
+            end = -1
+    return found
+
+
+WITH_EXAMPLES = [page for page in PAGES if examples(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_examples_of_a_page_run_and_print_what_it_says(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    with Emulator() as emulator:
+        for name, value in {
+            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": emulator.url,
+            "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+            "AWS_DEFAULT_REGION": "us-west-2",
+            "AWS_REGION": "us-west-2",
+            "AWS_CONFIG_FILE": str(tmp_path / "config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
+            monkeypatch.setenv(name, value)
+        names: dict[str, object] = {"__name__": "__main__"}
+        for line, code, output in examples(page.read_text(encoding="utf-8")):
+            # Blank lines in front bring the page's own line numbers into tracebacks.
+            program = compile("\n" * line + code, str(page), "exec", dont_inherit=True)
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                exec(program, names)
+            if output is not None:
+                assert doctest.OutputChecker().check_output(output, printed.getvalue(), doctest.ELLIPSIS), (
+                    f"{page}:{line}: expected\n{output}\nprinted\n{printed.getvalue()}"
+                )
+
+
+def test_there_are_examples_and_every_part_of_the_documentation_has_some() -> None:
+    parts = {page.relative_to(ROOT).parts[1] for page in WITH_EXAMPLES if page.parent != ROOT}
+    assert {"tutorial", "how-to", "reference"} <= parts
+    assert ROOT / "README.md" in WITH_EXAMPLES
+
+
+def test_every_relative_link_leads_to_a_file() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"

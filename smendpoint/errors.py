@@ -40,6 +40,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from smendpoint._container_errors import ContainerError
+
 __all__ = [
     "AccessDeniedError",
     "ConfigurationError",
@@ -265,6 +267,13 @@ class ModelError(ServiceError):
         self.original_status_code = original_status_code
         self.original_message = original_message
         self.log_stream_arn = log_stream_arn
+
+    @property
+    def container_error(self) -> ContainerError | None:
+        """The container's own error, parsed: ``code``, ``type`` and ``message``; ``None`` where it is no known JSON."""
+        from smendpoint._container_errors import parse_container_error
+
+        return parse_container_error(self.original_message or "")
 
 
 class StreamError(EndpointError):

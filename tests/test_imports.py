@@ -22,6 +22,7 @@ MODULES = {
 
 # A module imports only from layers below its own, or from its own package. The longest prefix counts.
 LAYERS = {
+    "smendpoint._container_errors": -1,
     "smendpoint._version": 0,
     "smendpoint.errors": 0,
     "smendpoint._core": 1,

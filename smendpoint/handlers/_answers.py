@@ -9,7 +9,7 @@ from smendpoint.handlers.base import OutputDetails, Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from smendpoint._core.container_errors import JSONValue
+    from smendpoint._container_errors import JSONValue
 
 __all__ = ["answer_details", "answer_text", "content_text", "first_object", "generation_details", "usage_of"]
 

@@ -1,0 +1,230 @@
+"""What the ready-made handlers' stream decoders have in common: JSON items out of whatever framing a container uses.
+
+The framing is recognised (`AutoDecoder`): server-sent events, JSON lines, a single JSON document, or plain text. Rules:
+
+* What was decoded before a failure is handed on; the next call raises it. At the end, where no next call comes, the
+  failure wins.
+* ``[DONE]`` ends a stream of server-sent events; what follows it is not looked at. A stream may also end without it:
+  TGI's do, and so do those of LMI, which turns it into blank lines.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from smendpoint._core.auto import AutoDecoder
+from smendpoint._core.lines import parse_json
+from smendpoint._core.sse import ServerSentEvent, SSEDecoder
+from smendpoint.errors import HandlerError, StreamDecodeError
+from smendpoint.handlers._answers import usage_of
+
+if TYPE_CHECKING:
+    from smendpoint._container_errors import JSONValue
+    from smendpoint.handlers.base import OutputDetails, Usage
+
+__all__ = ["DetailedDecoder", "ItemDecoder", "JSONItemDecoder"]
+
+Chunk = TypeVar("Chunk")
+
+_DONE = "[DONE]"
+_SSE_STARTS = (b"data:", b"event:", b":")
+
+
+class _Events(SSEDecoder):
+    """Server-sent events, with a short way for bytes that are one whole event of one line: most of a token stream."""
+
+    __slots__ = ()
+
+    def whole(self, data: bytes) -> str | None:
+        """Give the data of the one event that the bytes are; ``None``, with nothing taken, where they are not that."""
+        end = len(data) - 2
+        if (
+            data.find(b"\n") != end
+            or not data.endswith(b"\n\n")
+            or not data.startswith(b"data:")
+            or self._tail
+            or self._data
+            or self._event
+            or self._failure is not None
+            or end > self._max_event
+            or b"\r" in data
+        ):
+            return None
+        try:
+            text = data[5:end].decode()
+        except UnicodeDecodeError:
+            return None
+        self._number += 2
+        self._after_cr = False
+        return text
+
+
+class ItemDecoder(Generic[Chunk]):
+    """The base: bytes in, parsed items to `_take`, chunks out.
+
+    Args:
+        handler: the handler's name, for messages.
+    """
+
+    __slots__ = ("_done", "_events", "_failed", "_failure", "_handler", "_items", "_source")
+
+    def __init__(self, handler: str) -> None:
+        self._handler = handler
+        self._source: AutoDecoder | _Events | None = None
+        self._events: _Events | None = None  # the source, where it is that
+        self._done = False
+        self._failed = False
+        self._failure: Exception | None = None
+        self._items = 0
+
+    @property
+    def error(self) -> Exception | None:
+        """The failure that the next `feed` or `finish` raises; ``None`` while all is well."""
+        if self._failure is not None or self._done or self._source is None:
+            return self._failure
+        return self._source.error
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        """Take the next bytes, give the chunks that they complete."""
+        if self._failed:
+            self._raise()
+        chunks: list[Chunk] = []
+        if self._done or not data:
+            return chunks
+        try:
+            text = None if self._events is None else self._events.whole(data)
+            if text is not None:
+                self._take_json(text, chunks)
+            else:
+                for item in self._decoder(data).feed(data):
+                    if not self._done:
+                        self._take_item(item, chunks)
+        except Exception as error:  # whatever it is, its place is after the chunks that came before it
+            self._failed = True
+            if not chunks:
+                raise
+            # Its traceback holds this frame, which holds this decoder: a cycle that would keep a connection open.
+            self._failure = error.with_traceback(None)
+        return chunks
+
+    def finish(self) -> list[Chunk]:
+        """Take the end of the bytes, give the chunks that were still held back."""
+        if self._failed:
+            self._raise()
+        chunks: list[Chunk] = []
+        if self._source is not None and not self._done:
+            self._failed = True
+            for item in self._source.finish():
+                if not self._done:
+                    self._take_item(item, chunks)
+            self._failed = False
+        self._done = True
+        return chunks
+
+    def _take(self, value: JSONValue, chunks: list[Chunk]) -> None:
+        """Read one item and append its chunks."""
+        raise AssertionError  # pragma: no cover  # every decoder has its own
+
+    def _take_text(self, text: str, chunks: list[Chunk]) -> None:
+        """Read a piece of a stream that is plain text, and append its chunks."""
+        raise HandlerError(
+            f"{self._handler} expects a stream of server-sent events or JSON lines, and this one is plain text. "
+            "TextHandler or AutoHandler reads it."
+        )
+
+    def _decoder(self, data: bytes) -> AutoDecoder | _Events:
+        if self._source is None:
+            if data.startswith(_SSE_STARTS):
+                self._source = self._events = _Events()
+            else:
+                self._source = AutoDecoder()
+        return self._source
+
+    def _take_item(self, item: Any, chunks: list[Chunk]) -> None:
+        if isinstance(item, ServerSentEvent):
+            self._take_json(item.data, chunks)
+        elif isinstance(item, str) and isinstance(self._source, AutoDecoder) and self._source.kind == "text":
+            self._take_text(item, chunks)
+        else:
+            self._take(item, chunks)
+
+    def _take_json(self, text: str, chunks: list[Chunk]) -> None:
+        self._items += 1
+        try:
+            # Without the blank after "data:", which `parse_json` would have to search for.
+            value: JSONValue = parse_json(text[1:] if text.startswith(" ") else text)
+        except ValueError:
+            stripped = text.strip()
+            if stripped == _DONE:
+                self._done = True
+                return
+            if not stripped:
+                return
+            raise StreamDecodeError(f"server-sent event {self._items} of the stream is not JSON") from None
+        self._take(value, chunks)
+
+    def _raise(self) -> None:
+        failure, self._failure = self._failure, None
+        raise failure or StreamDecodeError("the stream has failed before: its decoder reads nothing more")
+
+
+class JSONItemDecoder(ItemDecoder[Any]):
+    """Hands on each parsed item."""
+
+    __slots__ = ()
+
+    def _take(self, value: JSONValue, chunks: list[Any]) -> None:
+        chunks.append(value)
+
+
+class DetailedDecoder(ItemDecoder[Chunk]):
+    """A decoder that also collects what the model says about its answer.
+
+    Attributes:
+        finish_reason: why the model stopped, once it has said so.
+        usage: the token counts, once it has given them.
+    """
+
+    __slots__ = ("_details", "_logprobs", "finish_reason", "usage")
+
+    def __init__(self, handler: str) -> None:
+        super().__init__(handler)
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self._details: dict[str, Any] | None = None
+        self._logprobs: list[JSONValue] = []
+
+    @property
+    def details(self) -> dict[str, Any] | None:
+        """Everything else that the model said, as it gave it.
+
+        Where log-probabilities were asked for in an OpenAI format, ``"logprobs"`` is the list of each chunk's.
+        """
+        if not self._logprobs:
+            return self._details
+        return {**(self._details or {}), "logprobs": self._logprobs}
+
+    def _note(self, found: OutputDetails) -> None:
+        self.finish_reason = found.finish_reason or self.finish_reason
+        self.usage = found.usage or self.usage
+        if found.details:
+            self._details = {**(self._details or {}), **found.details}
+
+    def _first_choice(self, value: dict[str, JSONValue], choices: list[JSONValue]) -> dict[str, JSONValue] | None:
+        """Give an OpenAI chunk's choice, noting what is said beside it; ``None`` where it is of another answer.
+
+        Only the first of several answers (``n``) is streamed; a chunk without choices carries the token counts.
+        """
+        usage = value.get("usage")
+        if usage is not None:
+            self.usage = usage_of(usage) or self.usage
+        for choice in choices:
+            if isinstance(choice, dict) and not choice.get("index"):
+                reason = choice.get("finish_reason")
+                if isinstance(reason, str):
+                    self.finish_reason = reason
+                logprobs = choice.get("logprobs")
+                if logprobs is not None:
+                    self._logprobs.append(logprobs)
+                return choice
+        return None

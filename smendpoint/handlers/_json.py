@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint.errors import HandlerError
 
 if TYPE_CHECKING:
-    from smendpoint._core.container_errors import JSONValue
+    from smendpoint._container_errors import JSONValue
 
 __all__ = ["decode_json", "describe", "encode_json"]
 
@@ -53,9 +53,9 @@ def describe(value: JSONValue, depth: int = 0) -> str:
     if isinstance(value, dict):
         if depth == _MAX_DEPTH:
             return "{...}"
-        shown = [
-            f"{_key(key)}: {describe(item, depth + 1)}" for key, item in zip(value, value.values(), strict=True)
-        ][:_MAX_KEYS]
+        shown = [f"{_key(key)}: {describe(item, depth + 1)}" for key, item in zip(value, value.values(), strict=True)][
+            :_MAX_KEYS
+        ]
         more = [f"and {len(value) - _MAX_KEYS} more"] if len(value) > _MAX_KEYS else []
         return "{" + ", ".join(shown + more) + "}"
     if isinstance(value, list):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint._core.container_errors import container_error
+from smendpoint._container_errors import container_error
 from smendpoint.errors import HandlerError, ModelOutputError
 from smendpoint.handlers._json import describe
 
 if TYPE_CHECKING:
-    from smendpoint._core.container_errors import JSONValue
+    from smendpoint._container_errors import JSONValue
 
 __all__ = ["fitting_handler", "raise_for_error", "unknown_shape"]
 

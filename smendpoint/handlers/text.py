@@ -10,10 +10,8 @@ from smendpoint.handlers._json import decode_json, encode_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from smendpoint._core.response import ResponseBody
-    from smendpoint.handlers._decoding import TextStreamDecoder
+    from smendpoint.handlers._textstream import TextStreamDecoder
     from smendpoint.handlers.base import OutputDetails
 
 __all__ = ["JumpStartFamily", "JumpStartTextHandler", "OpenAICompletionsHandler", "TextGenerationHandler"]
@@ -30,7 +28,7 @@ class _TextHandler:
     accepts = "application/json"
 
     # The kinds of answers that this handler reads, as `_answers.answer_text` names them; and how to say so.
-    _kinds: Collection[str] = ()
+    _kinds: frozenset[str] = frozenset()
     _expected = ""
     _keeps_tokens = False
 
@@ -43,9 +41,9 @@ class _TextHandler:
         """
         name = type(self).__name__
         value = decode_json(output, name)
+        raise_for_error(value)
         found = answer_text(value)
         if found is None or found[0] not in self._kinds:
-            raise_for_error(value)
             raise unknown_shape(value, name, self._expected)
         return found[1]
 
@@ -55,7 +53,7 @@ class _TextHandler:
 
     def stream_decoder(self) -> TextStreamDecoder:
         """Give a decoder of this model's stream: server-sent events or JSON lines, whichever comes."""
-        from smendpoint.handlers._decoding import TextStreamDecoder
+        from smendpoint.handlers._textstream import TextStreamDecoder
 
         return TextStreamDecoder(type(self).__name__, self._kinds, self._expected, keep_tokens=self._keeps_tokens)
 

@@ -1,0 +1,118 @@
+"""The stream decoder of everything that gives text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from smendpoint.errors import HandlerError
+from smendpoint.handlers._answers import answer_details, answer_text, content_text, generation_details
+from smendpoint.handlers._decoding import DetailedDecoder
+from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+
+if TYPE_CHECKING:
+    from smendpoint._container_errors import JSONValue
+
+__all__ = ["TextStreamDecoder"]
+
+
+class TextStreamDecoder(DetailedDecoder[str]):
+    """Gives the pieces of a generated text. Special tokens are hidden, and so is a whole text that repeats the pieces.
+
+    Args:
+        handler: the handler's name, for messages.
+        kinds: the kinds of answers that it reads (see `answer_text`).
+        expected: the same, for messages.
+        keep_tokens: keep the token objects of TGI and LMI for ``details["tokens"]``.
+        plain_text: whether a stream of plain text is read too.
+    """
+
+    __slots__ = ("_expected", "_in_pieces", "_kinds", "_plain_text", "_tokens")
+
+    def __init__(
+        self,
+        handler: str,
+        kinds: frozenset[str],
+        expected: str,
+        *,
+        keep_tokens: bool = False,
+        plain_text: bool = False,
+    ) -> None:
+        super().__init__(handler)
+        self._kinds = kinds
+        self._expected = expected
+        self._plain_text = plain_text
+        self._in_pieces = False
+        self._tokens: list[JSONValue] | None = [] if keep_tokens else None
+
+    @property
+    def details(self) -> dict[str, Any] | None:
+        """Everything else that the model said, as it gave it; ``"tokens"`` where they are kept."""
+        details = super().details
+        return {**(details or {}), "tokens": self._tokens} if self._tokens else details
+
+    def _take(self, value: JSONValue, chunks: list[str]) -> None:
+        if isinstance(value, dict):
+            token = value.get("token")
+            if isinstance(token, dict) and "error" not in value and "generated_text" in self._kinds:
+                self._take_token(value, token, chunks)
+                return
+            raise_for_error(value)
+            choices = value.get("choices")
+            if isinstance(choices, list) and self._take_choices(value, choices, chunks):
+                return
+        else:
+            raise_for_error(value)
+        self._take_answer(value, chunks)
+
+    def _take_token(self, value: dict[str, JSONValue], token: dict[str, JSONValue], chunks: list[str]) -> None:
+        self._in_pieces = True
+        details = value.get("details")
+        if isinstance(details, dict):  # the last one
+            raise_for_error(value)
+            self._note(generation_details(details))
+        if self._tokens is not None:
+            self._tokens.append(token)
+        if token.get("special") or token.get("special_token"):
+            return
+        text = token.get("text")
+        if not isinstance(text, str):
+            raise unknown_shape(value, self._handler, self._expected)
+        if text:
+            chunks.append(text)
+
+    def _take_choices(self, value: dict[str, JSONValue], choices: list[JSONValue], chunks: list[str]) -> bool:
+        """Read a chunk in OpenAI's format; say whether it was one that this decoder reads."""
+        if not self._kinds & {"chat", "completion"}:
+            return False
+        choice = self._first_choice(value, choices)
+        if choice is None:
+            return True
+        delta = choice.get("delta")
+        if isinstance(delta, dict) and "chat" in self._kinds:
+            if delta.get("tool_calls"):
+                raise HandlerError(f"{self._handler} gives text, and this stream has tool calls. ChatHandler reads it.")
+            text = content_text(delta.get("content"))
+        elif "text" in choice and "completion" in self._kinds:
+            text = content_text(choice["text"])
+        else:
+            return False
+        self._in_pieces = True
+        if text:
+            chunks.append(text)
+        return True
+
+    def _take_answer(self, value: JSONValue, chunks: list[str]) -> None:
+        """Read an item that holds a text without being a token: a piece, or the whole."""
+        found = answer_text(value)
+        if found is None or found[0] not in self._kinds:
+            raise unknown_shape(value, self._handler, self._expected)
+        self._note(answer_details(value))
+        kind, text = found
+        repeats = self._in_pieces and kind == "generated_text"
+        if text and not repeats:
+            chunks.append(text)
+
+    def _take_text(self, text: str, chunks: list[str]) -> None:
+        if not self._plain_text:
+            super()._take_text(text, chunks)
+        chunks.append(text)

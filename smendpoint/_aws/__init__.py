@@ -1,0 +1,41 @@
+"""Region, endpoint, credentials: the only room of the house that asks botocore who and where we are."""
+
+from __future__ import annotations
+
+from time import time
+from typing import TYPE_CHECKING
+
+from smendpoint._aws.credentials import CredentialProvider
+from smendpoint._aws.identity import Identity
+from smendpoint._aws.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CredentialProvider", "Identity", "Target", "resolve"]
+
+
+def resolve(identity: Identity, *, now: Callable[[], float] | None = None) -> Target:
+    """Find out where to call and with what, exactly as botocore would.
+
+    Reads the environment and files, so it blocks; it never opens a connection, unless ``defaults_mode`` is ``auto``
+    (then botocore asks the instance's metadata service where it runs). Credentials are not loaded yet, unless they
+    are explicit or in the environment.
+
+    Args:
+        identity: the arguments.
+        now: the time as seconds since the epoch; by default the system's clock.
+
+    Raises:
+        ConfigurationError: there is no region, or a setting is malformed, unsafe or not supported.
+        CredentialsError: explicit credentials, or those in the environment, are malformed.
+    """
+    from smendpoint._aws.environment import resolve_from_environment
+
+    clock = time if now is None else now
+    target = resolve_from_environment(identity, now=clock)
+    if target is None:
+        from smendpoint._aws.chain import resolve_with_botocore
+
+        target = resolve_with_botocore(identity, now=clock)
+    return target

@@ -1,0 +1,241 @@
+"""Credentials that are at hand without waiting, renewed ahead of their end, fetched by one caller for all."""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock  # `threading` costs milliseconds to import, and adds nothing that is needed here
+from typing import TYPE_CHECKING, NamedTuple
+
+from smendpoint._core.sigv4 import Credentials
+from smendpoint.errors import CredentialsError, SmendpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    #: Asks the source. The argument says whether it must be asked anew, whatever it believes of what it holds. Gives
+    #: the credentials and when they expire: seconds since the epoch, ``None`` for never. Raises only our errors.
+    Fetch: TypeAlias = Callable[[bool], tuple[Credentials, float | None]]
+
+__all__ = ["CredentialProvider"]
+
+_NEVER = float("inf")
+# botocore and the other SDKs start to renew 15 minutes ahead; short-lived credentials have a quarter of their life.
+_ADVISORY_SECONDS = 900.0
+_ADVISORY_SHARE = 0.25
+# The last minute is left out, for clocks differ; the last tenth where a life is that short.
+_LAST_SECONDS = 60.0
+_LAST_SHARE = 0.1
+# How long callers share a failure, or the news that the source has nothing newer: long enough for a crowd to come by.
+_MEMORY_SECONDS = 1.0
+# How long the caller that was told to renew in the background has for it before another is told.
+_CLAIM_SECONDS = 10.0
+
+
+class _State(NamedTuple):
+    """What is at hand; replaced as a whole, so that it can be read without a lock."""
+
+    credentials: Credentials | None
+    usable_until: float
+    renew_from: float
+
+
+class _Flight:
+    """One fetch, which others wait for by taking its gate."""
+
+    __slots__ = ("credentials", "error", "forced", "gate")
+
+    def __init__(self, forced: bool) -> None:
+        self.forced = forced
+        self.gate = allocate_lock()
+        self.gate.acquire()
+        self.credentials: Credentials | None = None
+        self.error: SmendpointError | None = None
+
+
+class CredentialProvider:
+    """Holds the credentials of one identity; safe to share between threads, and survives a fork.
+
+    Args:
+        fetch: asks the source; called by one thread at a time.
+        now: the time as seconds since the epoch.
+        initial: credentials that are at hand already and do not expire.
+    """
+
+    __slots__ = (
+        "_claimed",
+        "_failed_at",
+        "_failure",
+        "_fetch",
+        "_flight",
+        "_lock",
+        "_now",
+        "_pid",
+        "_same",
+        "_same_at",
+        "_stale",
+        "_state",
+    )
+
+    def __init__(self, fetch: Fetch, *, now: Callable[[], float], initial: Credentials | None = None) -> None:
+        self._fetch = fetch
+        self._now = now
+        self._state = _State(initial, 0.0 if initial is None else _NEVER, _NEVER)
+        self._lock = allocate_lock()
+        self._pid = os.getpid()
+        self._flight: _Flight | None = None
+        self._stale = False
+        self._claimed = -_NEVER
+        self._failure: SmendpointError | None = None
+        self._failed_at = -_NEVER
+        self._same: Credentials | None = None
+        self._same_at = -_NEVER
+
+    def current(self) -> Credentials | None:
+        """Give the credentials to sign with now, without waiting; ``None`` where ``load`` must fetch some."""
+        credentials, usable_until, _ = self._state
+        if usable_until == _NEVER or self._now() < usable_until:
+            return credentials
+        return None
+
+    def refresh_due(self) -> bool:
+        """Whether ``load`` should now be called in the background.
+
+        The credentials are still good but near their end. Only one caller is told so every ten seconds, so that a busy
+        endpoint does not start a crowd of renewals.
+        """
+        _, usable_until, renew_from = self._state
+        if renew_from == _NEVER:
+            return False
+        now = self._now()
+        if (
+            not renew_from <= now < usable_until
+            or self._flight is not None
+            or 0 <= now - self._claimed < _CLAIM_SECONDS
+        ):
+            return False
+        self._claimed = now
+        return True
+
+    def load(self, *, rejected: Credentials | None = None) -> Credentials:
+        """Give credentials, waiting for the source where needed; blocks.
+
+        However many callers come at once, the source is asked by one of them; the others wait and share what it got,
+        its failure too. A failure is also shared with those who come within the next second. While the credentials at
+        hand are still good, failing to renew them is not an error.
+
+        Args:
+            rejected: credentials that the service did not accept although they looked valid. The source is asked
+                anew, unless that has been done since.
+
+        Returns:
+            Credentials. They equal ``rejected`` where the source has no others.
+
+        Raises:
+            CredentialsError: the source has none, or failed.
+        """
+        if os.getpid() != self._pid:
+            self._start_afresh()
+        while True:
+            with self._lock:
+                at_hand = self._at_hand(rejected)
+                if at_hand is not None:
+                    return at_hand
+                flight = self._flight
+                leads = flight is None
+                if flight is None:
+                    flight = self._flight = _Flight(rejected is not None or self._stale)
+            if leads:
+                self._fly(flight)
+            else:
+                with flight.gate:
+                    pass
+            if flight.error is not None:
+                kept = self.current() if rejected is None else None
+                if kept is not None:
+                    return kept
+                raise _again(flight.error)
+            if flight.credentials is None:
+                continue  # whoever led was interrupted, by Ctrl-C for instance
+            if rejected is not None and not flight.forced and flight.credentials == rejected:
+                continue  # that fetch had begun before the service said no
+            return flight.credentials
+
+    def _at_hand(self, rejected: Credentials | None) -> Credentials | None:
+        """What can be answered without asking the source; called with the lock held."""
+        now = self._now()
+        current = self.current()
+        if current is not None:
+            if rejected is None:
+                if now < self._state.renew_from:
+                    return current
+            elif current != rejected or (self._same == rejected and 0 <= now - self._same_at < _MEMORY_SECONDS):
+                return current
+        if self._failure is not None and 0 <= now - self._failed_at < _MEMORY_SECONDS:
+            if current is not None and rejected is None:
+                return current
+            raise _again(self._failure)
+        return None
+
+    def _fly(self, flight: _Flight) -> None:
+        state: _State | None = None
+        try:
+            credentials, expires = self._fetch(flight.forced)
+            state = _judge(credentials, expires, self._now())
+            flight.credentials = credentials
+        except SmendpointError as error:
+            flight.error = error
+        finally:
+            with self._lock:
+                self._land(flight, state)
+            flight.gate.release()
+
+    def _land(self, flight: _Flight, state: _State | None) -> None:
+        now = self._now()
+        previous = self._state
+        self._failure = flight.error
+        if state is not None:
+            if flight.forced:
+                self._same = state.credentials if state.credentials == previous.credentials else None
+                self._same_at = now
+            self._state = state
+            self._stale = False
+            self._claimed = -_NEVER
+        elif flight.error is not None:
+            self._failed_at = now
+            if now < previous.usable_until < _NEVER:
+                # Still good: try again after a quarter of what is left.
+                later = now + (previous.usable_until - now) * _ADVISORY_SHARE
+                self._state = previous._replace(renew_from=later)
+        if self._flight is flight:
+            self._flight = None
+
+    def _start_afresh(self) -> None:
+        """In a forked child: locks may have been held, and a fetch been under way, by threads that are not here."""
+        self._lock = allocate_lock()
+        self._flight = None
+        self._stale = True
+        self._pid = os.getpid()
+
+
+def _judge(credentials: Credentials, expires: float | None, now: float) -> _State:
+    if expires is None:
+        return _State(credentials, _NEVER, _NEVER)
+    left = expires - now
+    if left <= 0:
+        raise CredentialsError(
+            "the credentials that were found have expired already: renew them at their source (for instance with "
+            "`aws sso login`), and check this machine's clock"
+        )
+    return _State(
+        credentials,
+        expires - min(_LAST_SECONDS, left * _LAST_SHARE),
+        expires - min(_ADVISORY_SECONDS, left * _ADVISORY_SHARE),
+    )
+
+
+def _again(error: SmendpointError) -> SmendpointError:
+    """The same error for one more caller: each fills in its own details, and gets its own traceback."""
+    copy = type(error)(error.message)
+    copy.__cause__ = error.__cause__
+    return copy

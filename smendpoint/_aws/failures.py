@@ -1,0 +1,69 @@
+"""What went wrong with an identity, in words that name the cure and hold no secret."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from smendpoint.errors import ConfigurationError, CredentialsError
+
+if TYPE_CHECKING:
+    from smendpoint._aws.identity import Identity
+
+__all__ = ["configuration_error", "credentials_error", "no_credentials", "no_region"]
+
+
+def no_region(identity: Identity) -> str:
+    hint = ""
+    if os.environ.get("AWS_REGION"):
+        hint = " (AWS_REGION is set, but botocore does not read it)"
+    return (
+        f"no AWS region{hint}: pass region_name, set AWS_DEFAULT_REGION, or give the profile a region"
+        f"{_left_behind(identity)}"
+    )
+
+
+def no_credentials(identity: Identity) -> str:
+    return (
+        "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run `aws configure` or "
+        f"`aws sso login`, or give this machine a role{_left_behind(identity)}"
+    )
+
+
+def _left_behind(identity: Identity) -> str:
+    if not identity.left_behind:
+        return ""
+    return f"; note that {', '.join(identity.left_behind)} did not travel here: secrets and sessions are not pickled"
+
+
+def configuration_error(error: Exception) -> ConfigurationError:
+    from botocore.exceptions import BotoCoreError, ConfigParseError
+
+    if isinstance(error, ConfigParseError):
+        # Its details quote the line, which in a credentials file may be a secret: neither chained nor repeated.
+        return ConfigurationError(
+            "an AWS config or credentials file is not well formed (AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say "
+            "which files those are)"
+        )
+    if isinstance(error, BotoCoreError):
+        made = ConfigurationError(f"botocore refuses this AWS configuration: {error}")
+        made.__cause__ = error
+        return made
+    if isinstance(error, ValueError):
+        # Such as "Invalid endpoint: <URL>"; the URL may hold a password.
+        return ConfigurationError(
+            "botocore refuses this AWS configuration: a value of the environment, or of the profile, is malformed (the "
+            "endpoint URL, or a number)"
+        )
+    return ConfigurationError(f"botocore failed to read the AWS configuration ({type(error).__name__})")
+
+
+def credentials_error(what: str, error: Exception) -> CredentialsError:
+    from botocore.exceptions import BotoCoreError, ClientError, ConfigParseError
+
+    if isinstance(error, (BotoCoreError, ClientError, OSError)) and not isinstance(error, ConfigParseError):
+        made = CredentialsError(f"{what}: {error}")
+        made.__cause__ = error
+        return made
+    # Others, such as a JSONDecodeError, may hold what a source has answered: neither chained nor repeated.
+    return CredentialsError(f"{what} ({type(error).__name__})")

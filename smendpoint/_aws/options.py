@@ -1,0 +1,172 @@
+"""Every option of a botocore ``Config``, and what becomes of it: none is ignored in silence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from smendpoint.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["OPTIONS", "Settings", "check_user_agent", "read_config"]
+
+#: What becomes of each option.
+#:
+#: * ``botocore``: botocore itself answers with it in mind (region, endpoint, user agent ...);
+#: * ``here``: read by ``read_config`` and honoured by our transport;
+#: * ``some``: honoured for the values that mean something here, else refused;
+#: * ``nothing``: botocore does nothing with it for this service either: no operation of the SageMaker runtime has the
+#:   trait that it is about.
+OPTIONS: Mapping[str, str] = {
+    "account_id_endpoint_mode": "nothing",
+    "auth_scheme_preference": "nothing",
+    "client_cert": "here",
+    "client_context_params": "nothing",
+    "connect_timeout": "here",
+    "defaults_mode": "botocore",
+    "disable_request_compression": "nothing",
+    "endpoint_discovery_enabled": "nothing",
+    "ignore_configured_endpoint_urls": "botocore",
+    "inject_host_prefix": "nothing",
+    "max_pool_connections": "here",
+    "parameter_validation": "some",
+    "proxies": "here",
+    "proxies_config": "some",
+    "read_timeout": "here",
+    "region_name": "botocore",
+    "request_checksum_calculation": "nothing",
+    "request_min_compression_size_bytes": "nothing",
+    "response_checksum_validation": "nothing",
+    "retries": "some",
+    "s3": "nothing",
+    "s3_disable_express_session_auth": "nothing",
+    "sigv4a_signing_region_set": "nothing",
+    "signature_version": "some",
+    "tcp_keepalive": "some",
+    "use_dualstack_endpoint": "botocore",
+    "use_fips_endpoint": "botocore",
+    "user_agent": "here",
+    "user_agent_appid": "botocore",
+    "user_agent_extra": "here",
+}
+
+_CURE = "; pass client= to have botocore's own client do it"
+
+
+class Settings(NamedTuple):
+    """What a ``Config`` says to our transport; ``None`` where it says nothing."""
+
+    connect_timeout: float | None = None
+    read_timeout: float | None = None
+    max_pool_connections: int | None = None
+    client_cert: str | tuple[str, str] | None = None
+    proxies: Mapping[str, str] | None = None
+    user_agent: str | None = None
+    user_agent_extra: str | None = None
+
+
+def read_config(config: Any) -> Settings:
+    """Read a botocore ``Config``.
+
+    Args:
+        config: the ``Config``, or ``None``.
+
+    Raises:
+        ConfigurationError: an option, or a value of one, cannot be honoured.
+    """
+    if config is None:
+        return Settings()
+    given = _given(config)
+    for name in given:
+        if name not in OPTIONS:
+            raise ConfigurationError(f"config: the option {name} is not known here{_CURE}")
+    _refuse(given)
+    return Settings(
+        connect_timeout=_seconds(given, "connect_timeout"),
+        read_timeout=_seconds(given, "read_timeout"),
+        max_pool_connections=_count(given.get("max_pool_connections")),
+        client_cert=_client_cert(given.get("client_cert")),
+        proxies=_proxies(given.get("proxies")),
+        user_agent=check_user_agent("config: user_agent", given.get("user_agent")),
+        user_agent_extra=check_user_agent("config: user_agent_extra", given.get("user_agent_extra")),
+    )
+
+
+def _given(config: Any) -> dict[str, Any]:
+    """The options that the user set, whether in the constructor or afterwards, by attribute."""
+    defaults: Mapping[str, Any] = config.OPTION_DEFAULTS
+    provided = getattr(config, "_user_provided_options", {})
+    given: dict[str, Any] = {}
+    for name, default in defaults.items():
+        value = getattr(config, name)
+        if name == "inject_host_prefix":
+            continue  # without effect for this service, and its attribute hides whether it was set
+        if name in provided:
+            if value is not None or name in ("connect_timeout", "read_timeout"):
+                given[name] = value
+        elif value != default and value is not None:
+            given[name] = value
+    return given
+
+
+def _refuse(given: Mapping[str, Any]) -> None:
+    if given.get("signature_version", "v4") != "v4":
+        raise ConfigurationError(f"config: signature_version must be 'v4': this service knows no other{_CURE}")
+    if not given.get("parameter_validation", True):
+        raise ConfigurationError(f"config: parameter_validation cannot be switched off{_CURE}")
+    if given.get("proxies_config"):
+        raise ConfigurationError(f"config: proxies_config (TLS settings towards a proxy) is not supported{_CURE}")
+    if not given.get("tcp_keepalive", True):
+        raise ConfigurationError(f"config: tcp_keepalive cannot be switched off{_CURE}")
+    retries: Mapping[str, object] = given.get("retries") or {}
+    mode = retries.get("mode", "standard")
+    if mode != "standard":
+        raise ConfigurationError(
+            f"config: the retry mode {mode!r} is not supported, only 'standard' is; set retry=RetryPolicy(...), or "
+            "pass client= to have botocore's own retries"
+        )
+
+
+def _seconds(given: Mapping[str, Any], name: str) -> float | None:
+    if name not in given:
+        return None
+    value = given[name]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ConfigurationError(f"config: {name} must be a positive number of seconds{_CURE}")
+    return float(value)
+
+
+def _count(value: object) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ConfigurationError("config: max_pool_connections must be a positive number")
+    return value
+
+
+def _client_cert(value: Any) -> str | tuple[str, str] | None:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    if isinstance(value, tuple):
+        parts = cast("tuple[object, ...]", value)
+        if len(parts) == 2 and all(isinstance(part, str) and part for part in parts):
+            return cast("tuple[str, str]", parts)
+    raise ConfigurationError("config: client_cert must be the path of a file, or the paths of certificate and key")
+
+
+def _proxies(value: Any) -> Mapping[str, str] | None:
+    if value is None:
+        return None
+    for scheme in value:
+        if scheme not in ("http", "https"):
+            raise ConfigurationError("config: proxies may have the keys 'http' and 'https', as botocore reads no other")
+    chosen: dict[str, str] = dict(value)
+    return chosen
+
+
+def check_user_agent(name: str, value: object) -> str | None:
+    """Refuse what cannot stand in a ``User-Agent`` header."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise ConfigurationError(f"{name} must be printable ASCII: it goes into the User-Agent header")
+    return value

@@ -1,0 +1,111 @@
+"""What both ways of resolving read from this machine: trusted certificates, proxies, what the user agent says."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from smendpoint._aws.options import check_user_agent
+from smendpoint._aws.url import parse_proxy_url
+from smendpoint._version import __version__
+from smendpoint.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from smendpoint._aws.options import Settings
+    from smendpoint._aws.url import EndpointURL
+
+__all__ = ["ca_bundle", "proxy_for", "user_agent"]
+
+
+def ca_bundle(configured: object) -> str | None:
+    """Choose the certificates to trust, as botocore does.
+
+    Args:
+        configured: the setting ``ca_bundle`` (environment or profile), ``None`` where there is none.
+
+    Returns:
+        The path of a file: the configured one, else ``REQUESTS_CA_BUNDLE``, else certifi's where certifi is installed,
+        else botocore's. ``None``, for the system's, where there is none of these.
+
+    Raises:
+        ConfigurationError: the configured bundle is not a file.
+    """
+    if configured is None:
+        configured = os.environ.get("REQUESTS_CA_BUNDLE")
+    if configured is None:
+        return _packaged_bundle()
+    # An empty value makes older botocores skip verification altogether.
+    if not isinstance(configured, str) or not os.path.isfile(configured):
+        raise ConfigurationError(
+            f"the CA bundle {configured!r} is not a file; it comes from AWS_CA_BUNDLE, the profile's ca_bundle, or "
+            "REQUESTS_CA_BUNDLE"
+        )
+    return configured
+
+
+def _packaged_bundle() -> str | None:
+    try:
+        from certifi import where  # an optional package, which botocore prefers to its own bundle
+    except ImportError:
+        from importlib.util import find_spec
+
+        spec = find_spec("botocore")  # finds the package without importing it
+        origin = None if spec is None else spec.origin
+        path = None if origin is None else os.path.join(os.path.dirname(origin), "cacert.pem")
+    else:
+        path = where()
+    return path if path is not None and os.path.isfile(path) else None
+
+
+def proxy_for(place: EndpointURL, proxies: Mapping[str, str] | None) -> str | None:
+    """Choose the proxy, as botocore does.
+
+    Args:
+        place: where requests go.
+        proxies: those of a botocore ``Config``, by scheme; they rule out the environment's, ``NO_PROXY`` included.
+
+    Raises:
+        ConfigurationError: the proxy is malformed or of a kind that is not supported.
+    """
+    if proxies is not None:
+        proxy, source = proxies.get(place.scheme), "config: proxies"
+    else:
+        proxy, source = _proxy_of_environment(place), f"the {place.scheme} proxy of the environment"
+    return parse_proxy_url(proxy, source=source) if proxy else None
+
+
+def _proxy_of_environment(place: EndpointURL) -> str | None:
+    # Elsewhere the system's settings count too, and only urllib.request knows them; it takes 20 ms or more to import.
+    if sys.platform not in ("darwin", "win32") and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    from urllib.request import getproxies, proxy_bypass
+
+    return None if proxy_bypass(place.host_header) else getproxies().get(place.scheme)
+
+
+def user_agent(settings: Settings, app_id: object, session_extra: object = None) -> str:
+    """Write the ``User-Agent`` header.
+
+    Args:
+        settings: what a botocore ``Config`` says.
+        app_id: the application id of ``AWS_SDK_UA_APP_ID``, the profile or the ``Config``.
+        session_extra: what a session adds.
+    """
+    if settings.user_agent is not None:
+        words = [settings.user_agent]
+    else:
+        python = ".".join(map(str, sys.version_info[:3]))
+        words = [f"smendpoint/{__version__}", f"python/{python}", f"os/{sys.platform}"]
+        environment = os.environ.get("AWS_EXECUTION_ENV")
+        if environment:
+            words.append(f"exec-env/{check_user_agent('AWS_EXECUTION_ENV', environment)}")
+        if app_id:
+            words.append(f"app/{check_user_agent('the application id (sdk_ua_app_id)', app_id)}")
+        if session_extra:
+            words.append(check_user_agent("the session's user_agent_extra", session_extra) or "")
+    if settings.user_agent_extra:
+        words.append(settings.user_agent_extra)
+    return " ".join(words)

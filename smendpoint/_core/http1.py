@@ -7,8 +7,7 @@ disagree about where a response ends. Section numbers in comments are those of R
 
 from __future__ import annotations
 
-from ..errors import ProtocolError
-from .http1_syntax import (
+from smendpoint._core.http1_syntax import (
     CONTROLS,
     HEX_DIGITS,
     check_trailer,
@@ -18,6 +17,7 @@ from .http1_syntax import (
     parse_fields,
     render_head,
 )
+from smendpoint.errors import ProtocolError
 
 __all__ = ["ResponseReader", "render_head"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, ProtocolError
+from smendpoint.errors import ConfigurationError, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

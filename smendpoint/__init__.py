@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 from smendpoint._version import __version__
 
 if TYPE_CHECKING:
+    from smendpoint._core.hooks import CallHooks, CallInfo
     from smendpoint._core.response import ResponseBody
     from smendpoint._core.retry import RetryPolicy
+    from smendpoint._core.timing import Clock, Timeout
     from smendpoint.async_endpoint import AsyncEndpoint, AsyncStream
-    from smendpoint.endpoint import Endpoint, Response, Stream, Timeout
+    from smendpoint.endpoint import Endpoint, Response, Stream
     from smendpoint.errors import (
         AccessDeniedError,
         ConfigurationError,
@@ -51,9 +53,18 @@ if TYPE_CHECKING:
         TransportError,
         ValidationError,
     )
-    from smendpoint.handlers import BytesHandler, JSONHandler, TextGenerationHandler
-    from smendpoint.handlers.base import ContentHandler, StreamDecoder, StreamingContentHandler
-    from smendpoint.prompts import Document, PromptTemplate
+    from smendpoint.handlers import (
+        BytesHandler,
+        ContentHandler,
+        JSONHandler,
+        JumpStartTextHandler,
+        OpenAICompletionsHandler,
+        StreamDecoder,
+        StreamingContentHandler,
+        TextGenerationHandler,
+        TextHandler,
+    )
+    from smendpoint.prompts import ChatPromptTemplate, Document, PromptTemplate
     from smendpoint.qa import StuffDocumentsQA, StuffedPrompt
 
 __all__ = [
@@ -61,6 +72,10 @@ __all__ = [
     "AsyncEndpoint",
     "AsyncStream",
     "BytesHandler",
+    "CallHooks",
+    "CallInfo",
+    "ChatPromptTemplate",
+    "Clock",
     "ConfigurationError",
     "ConnectError",
     "ContentHandler",
@@ -74,10 +89,12 @@ __all__ = [
     "InternalFailureError",
     "InternalStreamFailureError",
     "JSONHandler",
+    "JumpStartTextHandler",
     "ModelError",
     "ModelNotReadyError",
     "ModelOutputError",
     "ModelStreamError",
+    "OpenAICompletionsHandler",
     "PromptError",
     "PromptTemplate",
     "ProtocolError",
@@ -98,6 +115,7 @@ __all__ = [
     "StuffedPrompt",
     "TLSError",
     "TextGenerationHandler",
+    "TextHandler",
     "ThrottlingError",
     "Timeout",
     "TransportError",
@@ -105,17 +123,25 @@ __all__ = [
     "__version__",
 ]
 
-# Where the names live that are not exceptions; a test holds this against the imports above.
+# Where the names live that are neither exceptions nor handlers; a test holds this against the imports above.
 _HOMES = {
+    "_core.hooks": ("CallHooks", "CallInfo"),
     "_core.response": ("ResponseBody",),
     "_core.retry": ("RetryPolicy",),
+    "_core.timing": ("Clock", "Timeout"),
     "async_endpoint": ("AsyncEndpoint", "AsyncStream"),
-    "endpoint": ("Endpoint", "Response", "Stream", "Timeout"),
-    "handlers": ("BytesHandler", "JSONHandler", "TextGenerationHandler"),
-    "handlers.base": ("ContentHandler", "StreamDecoder", "StreamingContentHandler"),
-    "prompts": ("Document", "PromptTemplate"),
+    "endpoint": ("Endpoint", "Response", "Stream"),
+    "prompts": ("ChatPromptTemplate", "Document", "PromptTemplate"),
     "qa": ("StuffDocumentsQA", "StuffedPrompt"),
 }
+
+
+def _home(name: str) -> str:
+    for home, names in _HOMES.items():
+        if name in names:
+            return home
+    return "errors" if name.endswith("Error") else "handlers"
+
 
 if not TYPE_CHECKING:  # a type checker that saw this function would take every misspelt name for a real one
 
@@ -125,8 +151,7 @@ if not TYPE_CHECKING:  # a type checker that saw this function would take every 
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        home = next((home for home, names in _HOMES.items() if name in names), "errors")
-        value = getattr(import_module(f"{__name__}.{home}"), name)
+        value = getattr(import_module(f"{__name__}.{_home(name)}"), name)
         globals()[name] = value
         return value
 

@@ -33,6 +33,11 @@ LAYERS = {
     "smendpoint._aws": 3,
     "smendpoint._transport": 3,
     "smendpoint._call": 4,
+    "smendpoint._fanout": 4,
+    "smendpoint._pipeline": 4,
+    "smendpoint._response": 4,
+    "smendpoint._stream": 4,
+    "smendpoint._typing": 4,
     "smendpoint.async_endpoint": 4,
     "smendpoint.endpoint": 4,
     "smendpoint.cli": 5,
@@ -48,8 +53,10 @@ LAYERS = {
 FOREIGN = {
     "aiobotocore": ("smendpoint._aws", "smendpoint._transport"),
     "botocore": ("smendpoint._aws", "smendpoint._transport"),
+    "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
     "numpy": ("smendpoint.handlers",),
     "pytest": ("smendpoint.pytest_plugin",),
+    "typing_extensions": ("smendpoint._typing",),
 }
 
 # What waits: only these may open a socket or run a loop.

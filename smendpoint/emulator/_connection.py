@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import logging
 import socket
 import struct
+import termios
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from email.utils import formatdate
 from typing import Any
 
 from smendpoint.emulator._fault import Fault
+from smendpoint.emulator._faults_http import too_large
 from smendpoint.emulator._http import BadRequest, RequestReader, render_head
 from smendpoint.emulator._hub import Hub
-from smendpoint.emulator._reply import Action, Pause, Reply, Steps, play
+from smendpoint.emulator._reply import Action, ByteStream, Pause, Reply, Steps, play
 from smendpoint.emulator._route import ReceivedRequest, Route, route
-from smendpoint.emulator._service import Service
+from smendpoint.emulator._service import Service, wants_stream
 
 __all__ = ["Connection"]
 
@@ -103,7 +107,7 @@ class Connection(asyncio.Protocol):
             headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body))), ("Connection", "close")]
             self._transport.write(render_head(refusal.status, headers) + body)
             self._transport.close()
-        except Exception:
+        except Exception:  # a mistake of the emulator's own: its client must not wait for ever
             _log.exception("the emulator failed while it served a request")
             self.reset()
 
@@ -131,13 +135,14 @@ class Connection(asyncio.Protocol):
                 self._transport.write(render_head(100, ()))
             await self._until(lambda: reader.complete)
             request = self._received(target, fault)
+            skew = 0.0 if fault is None else fault.skew
             if fault is not None and fault.answer is not None:
-                reply = fault.answer()
+                reply = fault.answer(wants_stream(target, request.body), target.kind == "stream")
             else:
-                reply = await self._service.answer(request, target, self._pool, disconnected)
+                reply = await self._service.answer(request, target, self._pool, disconnected, skew)
             if fault is not None and fault.change is not None:
                 reply = await _changed(reply, fault)
-            self._stamp(reply)
+            self._stamp(reply, skew)
             whole = await self._play(play(reply) if fault is None or fault.play is None else fault.play(reply))
         finally:
             disconnected.set()
@@ -148,7 +153,7 @@ class Connection(asyncio.Protocol):
                 self._reader = RequestReader()
                 self.data_received(rest)
                 await self._until(lambda: self._reader.started)
-            return self._act(fault.after)
+            return await self._act(fault.after)
         return whole and reader.keep_alive
 
     def _received(self, target: Route, fault: Fault | None) -> ReceivedRequest:
@@ -168,8 +173,8 @@ class Connection(asyncio.Protocol):
         self._hub.received(request)
         return request
 
-    def _stamp(self, reply: Reply) -> None:
-        now = self._service.clock() + self._hub.skew()
+    def _stamp(self, reply: Reply, skew: float = 0.0) -> None:
+        now = self._service.clock() + skew
         reply.headers[:0] = [("x-amzn-RequestId", str(uuid.uuid4())), ("Date", formatdate(now, usegmt=True))]
         if not self._reader.keep_alive:
             reply.headers.append(("Connection", "close"))
@@ -179,6 +184,8 @@ class Connection(asyncio.Protocol):
             async for step in playing:
                 if isinstance(step, bytes):
                     self._transport.write(step)
+                    # Gives way after every write: to the other connections, and to the news that the client has gone.
+                    await asyncio.sleep(0)
                     await self._writable.wait()
                 elif isinstance(step, Pause):
                     await asyncio.sleep(step.seconds)
@@ -186,15 +193,24 @@ class Connection(asyncio.Protocol):
                     # Ends by cancellation, when the client has gone or the emulator stops.
                     await asyncio.get_running_loop().create_future()
                 else:
-                    return self._act(step)
+                    return await self._act(step)
         return True
 
-    def _act(self, action: Action) -> bool:
+    async def _act(self, action: Action) -> bool:
         if action is Action.RESET:
+            while self._undelivered():
+                await asyncio.sleep(_SIP_SECONDS)
             self.reset()
         else:
             self._transport.close()
         return False
+
+    def _undelivered(self) -> bool:
+        # A reset throws away what the peer's kernel has not acknowledged; what was played is to arrive before it.
+        waiting = array.array("i", [0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, waiting)
+        return waiting[0] > 0
 
     async def _answer_early(self, reply: Reply, reset: bool) -> bool:
         reader = self._reader
@@ -204,17 +220,11 @@ class Connection(asyncio.Protocol):
             await self._until(lambda: bool(reader.body))
         await self._play(play(reply, extra=[("Connection", "close")]))
         if reset:
-            return self._act(Action.RESET)
+            return await self._act(Action.RESET)
         if not reader.expects_continue:
             # A client that writes everything before it reads must not find the connection reset under the answer.
             await self._until(lambda: reader.complete)
         return False
-
-
-def too_large() -> Reply:
-    """What the service answers to a body over its limit: a page of its front end, not an error document."""
-    body = b"<html><head><title>413 Request Entity Too Large</title></head><body></body></html>"
-    return Reply(413, [("Content-Type", "text/html")], body)
 
 
 async def _changed(reply: Reply, fault: Fault) -> Reply:
@@ -223,7 +233,7 @@ async def _changed(reply: Reply, fault: Fault) -> Reply:
         reply.parts = fault.change(reply.parts)
         return reply
 
-    async def whole() -> AsyncIterator[bytes]:
+    async def whole() -> ByteStream:
         yield reply.body
 
     reply.body = b"".join([part async for part in fault.change(whole())])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from smendpoint.emulator._reply import Action, Reply, Steps
+from smendpoint.emulator._reply import Action, ByteStream, Reply, Steps
 from smendpoint.emulator._route import Kind
 
-__all__ = ["ALL", "EVENT_STREAM", "MODEL", "Fault"]
+__all__ = ["ALL", "FRAMES", "MODEL", "STREAM", "Fault"]
 
 ALL: frozenset[Kind] = frozenset({"invoke", "stream", "async", "openai"})
 """What every HTTP response can suffer."""
@@ -16,7 +16,10 @@ ALL: frozenset[Kind] = frozenset({"invoke", "stream", "async", "openai"})
 MODEL: frozenset[Kind] = frozenset({"invoke", "stream", "openai"})
 """What every answer of a model can suffer."""
 
-EVENT_STREAM: frozenset[Kind] = frozenset({"stream"})
+STREAM: frozenset[Kind] = frozenset({"stream", "openai"})
+"""What a streamed answer can suffer; the OpenAI path streams when its request says so."""
+
+FRAMES: frozenset[Kind] = frozenset({"stream"})
 """What only event-stream frames can suffer."""
 
 
@@ -35,7 +38,7 @@ class Fault:
         refuses: whether no connection is taken at all.
         early: the answer that is sent before the body of the request is read.
         early_reset: whether the connection is reset after that answer, while the body is still coming.
-        answer: the answer in place of the model's.
+        answer: the answer in place of the model's; it gets whether a stream is asked for, and whether in frames.
         change: changes the parts of the model's answer; a plain answer is one part.
         play: plays the response.
         after: what happens to the connection after a whole response.
@@ -52,8 +55,12 @@ class Fault:
     refuses: bool = False
     early: Callable[[], Reply] | None = None
     early_reset: bool = False
-    answer: Callable[[], Reply] | None = None
-    change: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] | None = None
+    answer: Callable[[bool, bool], Reply] | None = None
+    change: Callable[[ByteStream], ByteStream] | None = None
     play: Callable[[Reply], Steps] | None = None
     after: Action | None = None
     on_reuse: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.examples:
+            object.__setattr__(self, "examples", (self.name,))

@@ -93,11 +93,6 @@ class Hub:
                     return injection.fault
         return None
 
-    def skew(self) -> float:
-        """How far the server's clock is off, in seconds."""
-        with self.changed:
-            return sum(injection.fault.skew for injection in self._injections)
-
     def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         with self.changed:

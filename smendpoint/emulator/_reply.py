@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from smendpoint._core import eventstream
 from smendpoint.emulator._http import chunk, render_head
 
-__all__ = ["Action", "ModelFailed", "Pause", "Reply", "Step", "Steps", "error_reply", "exception_frame", "play"]
+__all__ = [
+    "Action",
+    "ByteStream",
+    "ModelFailed",
+    "Pause",
+    "Reply",
+    "Step",
+    "Steps",
+    "error_reply",
+    "exception_frame",
+    "model_reply",
+    "pieces_of",
+    "play",
+]
+
+PIECE_SIZE = 13
+"""How a model's streamed answer is cut, in bytes: small and odd, so that no piece ends where a reader would like it."""
 
 
 class Action(enum.Enum):
@@ -30,6 +47,7 @@ class Pause(NamedTuple):
 
 Step: TypeAlias = "bytes | Action | Pause"
 Steps: TypeAlias = AsyncGenerator["Step", None]
+ByteStream: TypeAlias = AsyncGenerator[bytes, None]
 
 
 class ModelFailed(Exception):
@@ -48,25 +66,34 @@ class Reply:
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     body: bytes = b""
-    parts: AsyncIterator[bytes] | None = None
+    parts: ByteStream | None = None
     framed: bool = True
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Gives the pieces of a streamed body before HTTP framing: event-stream frames, or the parts themselves."""
+    async def pieces(self) -> ByteStream:
+        """Gives the body in pieces before HTTP framing: a stream's frames or bare parts, a plain body in two halves."""
         if self.parts is None:
-            yield self.body
+            half = len(self.body) // 2
+            yield self.body[:half]
+            yield self.body[half:]
             return
-        try:
-            async for part in self.parts:
-                yield eventstream.encode_part(part) if self.framed else part
-        except ModelFailed as failure:
-            if not self.framed:
-                raise
-            yield exception_frame("ModelStreamError", {"Message": str(failure), "ErrorCode": "StreamBroken"})
+        async with aclosing(self.parts) as parts:
+            try:
+                async for part in parts:
+                    yield eventstream.encode_part(part) if self.framed else part
+            except ModelFailed as failure:
+                if not self.framed:
+                    raise
+                yield exception_frame("ModelStreamError", {"Message": str(failure), "ErrorCode": "StreamBroken"})
 
     def head(self, *extra: tuple[str, str]) -> bytes:
-        """Renders the head without body framing headers; ``extra`` headers come last."""
+        """Renders the head; the headers that frame the body are among ``extra``."""
         return render_head(self.status, [*self.headers, *extra])
+
+    def framing(self) -> tuple[str, str]:
+        """Gives the header that frames the body in the proper way."""
+        if self.parts is None:
+            return "Content-Length", str(len(self.body))
+        return "Transfer-Encoding", "chunked"
 
 
 def exception_frame(name: str, detail: dict[str, str]) -> bytes:
@@ -76,22 +103,48 @@ def exception_frame(name: str, detail: dict[str, str]) -> bytes:
 
 
 def error_reply(status: int, code: str, message: str | None, **detail: object) -> Reply:
-    """Makes a service error as SageMaker sends it."""
+    """Makes a service error as SageMaker sends it; without a code, its header is left out."""
     body = json.dumps({"Message": message, **detail}).encode()
-    return Reply(status, [("x-amzn-ErrorType", code), ("Content-Type", "application/json")], body)
+    error_type = [("x-amzn-ErrorType", code)] if code else []
+    return Reply(status, [*error_type, ("Content-Type", "application/json")], body)
 
 
-async def play(reply: Reply, *, extra: Sequence[tuple[str, str]] = ()) -> AsyncGenerator[Step, None]:
+def model_reply(content_type: str, body: bytes | ByteStream, *, framed: bool = True) -> Reply:
+    """Makes a successful answer of a model: plain for ``bytes``, else streamed, in event-stream frames or bare."""
+    variant = ("x-Amzn-Invoked-Production-Variant", "AllTraffic")
+    if isinstance(body, bytes):
+        return Reply(200, [("Content-Type", content_type), variant], body)
+    if not framed:
+        return Reply(200, [("Content-Type", content_type), variant], parts=body, framed=False)
+    types = [("Content-Type", "application/vnd.amazon.eventstream"), ("X-Amzn-SageMaker-Content-Type", content_type)]
+    return Reply(200, [*types, variant], parts=body)
+
+
+async def pieces_of(parts: ByteStream, size: int | None) -> ByteStream:
+    """Cuts parts into pieces of at most ``size`` bytes, wherever that falls; ``None`` leaves them alone."""
+    async with aclosing(parts):
+        async for part in parts:
+            if size is None or len(part) <= size:
+                if part:
+                    yield part
+                continue
+            for start in range(0, len(part), size):
+                yield part[start : start + size]
+
+
+async def play(reply: Reply, *, extra: Sequence[tuple[str, str]] = ()) -> Steps:
     """Plays a reply the proper way: Content-Length for a plain body, chunks for a streamed one."""
+    head = reply.head(reply.framing(), *extra)
     if reply.parts is None:
-        yield reply.head(("Content-Length", str(len(reply.body))), *extra) + reply.body
+        yield head + reply.body
         return
-    yield reply.head(("Transfer-Encoding", "chunked"), *extra)
-    try:
-        async for piece in reply.pieces():
-            yield chunk(piece)
-    except ModelFailed:
-        # An unframed stream has no way to report a failure: the response stays without its end.
-        yield Action.FIN
-        return
+    yield head
+    async with aclosing(reply.pieces()) as pieces:
+        try:
+            async for piece in pieces:
+                yield chunk(piece)
+        except ModelFailed:
+            # A bare stream has no way to report a failure: the response stays without its end.
+            yield Action.FIN
+            return
     yield chunk(b"")

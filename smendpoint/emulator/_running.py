@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-from smendpoint.emulator._reply import ModelFailed
+from smendpoint.emulator._reply import ByteStream, ModelFailed
 from smendpoint.emulator.models import Model, ModelReply, ModelRequest, Parts
 
 __all__ = ["ask", "gather", "parts_of"]
@@ -53,7 +53,7 @@ def _close(iterator: Iterator[Any]) -> None:
             close()
 
 
-async def _from_thread(parts: Iterable[bytes | str], pool: Executor) -> AsyncGenerator[bytes, None]:
+async def _from_thread(parts: Iterable[bytes | str], pool: Executor) -> ByteStream:
     loop = asyncio.get_running_loop()
     iterator = iter(parts)
     try:
@@ -63,7 +63,7 @@ async def _from_thread(parts: Iterable[bytes | str], pool: Executor) -> AsyncGen
         _close(iterator)
 
 
-async def parts_of(body: Parts, pool: Executor) -> AsyncGenerator[bytes, None]:
+async def parts_of(body: Parts, pool: Executor) -> ByteStream:
     """Gives a model's answer part by part, each when it is there.
 
     Raises:
@@ -91,14 +91,3 @@ async def gather(body: Parts, pool: Executor) -> bytes:
     if isinstance(body, (bytes, str)):
         return _as_bytes(body)
     return b"".join([part async for part in parts_of(body, pool)])
-
-
-async def pieces_of(parts: AsyncIterator[bytes], size: int | None) -> AsyncIterator[bytes]:
-    """Cuts parts into pieces of at most ``size`` bytes, wherever that falls; ``None`` leaves them alone."""
-    async for part in parts:
-        if size is None or len(part) <= size:
-            if part:
-                yield part
-            continue
-        for start in range(0, len(part), size):
-            yield part[start : start + size]

@@ -11,13 +11,13 @@ from concurrent.futures import Executor
 from typing import Any
 
 from smendpoint._core.sigv4 import Credentials
-from smendpoint.emulator._auth import check_signature
-from smendpoint.emulator._reply import ModelFailed, Reply, error_reply
+from smendpoint.emulator._auth import check_clock, check_signature
+from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, model_reply, pieces_of
 from smendpoint.emulator._route import ReceivedRequest, Route
-from smendpoint.emulator._running import ask, gather, parts_of, pieces_of
+from smendpoint.emulator._running import ask, gather, parts_of
 from smendpoint.emulator.models import Model, ModelReply, ModelRequest
 
-__all__ = ["ACCOUNT", "Service"]
+__all__ = ["ACCOUNT", "Service", "wants_stream"]
 
 ACCOUNT = "111122223333"
 """The account that the emulator's endpoints belong to: AWS's own example number."""
@@ -54,12 +54,12 @@ class Service:
         self.sessions: dict[str, str] = {}
 
     async def answer(
-        self, request: ReceivedRequest, route: Route, pool: Executor, disconnected: threading.Event
+        self, request: ReceivedRequest, route: Route, pool: Executor, disconnected: threading.Event, skew: float = 0.0
     ) -> Reply:
-        """Gives the reply to a whole request."""
+        """Gives the reply to a whole request; ``skew`` is how far the clock is off just now, in seconds."""
         if route.kind == "unknown":
             return error_reply(404, "UnknownOperationException", f"Unable to route {request.method} {request.target}")
-        refusal = self._authenticate(request)
+        refusal = self._authenticate(request, self.clock() + skew, bool(skew))
         if refusal is not None:
             return refusal
         model = self.models if callable(self.models) else self.models.get(route.endpoint_name)
@@ -68,22 +68,23 @@ class Service:
             return error_reply(400, "ValidationError", message)
         return await self._invoke(model, request, route, pool, disconnected)
 
-    def _authenticate(self, request: ReceivedRequest) -> Reply | None:
-        if self.credentials is None:
-            return None
-        return check_signature(request, self.credentials, self.region, self.clock())
+    def _authenticate(self, request: ReceivedRequest, now: float, skewed: bool) -> Reply | None:
+        if self.credentials is not None:
+            return check_signature(request, self.credentials, self.region, now)
+        # Without credentials nothing is checked, but a clock that was put wrong on purpose is to be noticed.
+        return check_clock(request, now) if skewed else None
 
     async def _invoke(
         self, model: Model, request: ReceivedRequest, route: Route, pool: Executor, disconnected: threading.Event
     ) -> Reply:
-        streaming = route.kind == "stream"
+        streaming = wants_stream(route, request.body)
         headers = request.headers
         session, new_session = headers.get("x-amzn-sagemaker-session-id"), None
         if session == "NEW_SESSION" and not streaming:
             session = new_session = str(uuid.uuid4())
         elif session is not None and self.sessions.get(session) != request.endpoint_name:
             return error_reply(400, "ValidationError", f"Session {session} is not open on this endpoint.")
-        accept = headers.get("x-amzn-sagemaker-accept" if streaming else "accept", "")
+        accept = headers.get("x-amzn-sagemaker-accept" if route.kind == "stream" else "accept", "")
         asked = ModelRequest(
             body=request.body,
             content_type=headers.get("content-type", ""),
@@ -92,37 +93,35 @@ class Service:
             custom_attributes=headers.get("x-amzn-sagemaker-custom-attributes", ""),
             headers=headers,
             streaming=streaming,
+            path=route.model_path,
             session_id=session,
             disconnected=disconnected,
         )
         answer = await ask(model, asked, pool)
         if answer.status >= 400:
             return await self._model_error(answer, request, pool)
-        sent = self._headers(answer, accept)
-        if new_session is not None:
-            self.sessions[new_session] = request.endpoint_name
-            expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clock() + SESSION_SECONDS))
-            sent.append(("X-Amzn-SageMaker-New-Session-Id", f"{new_session}; Expires={expires}"))
-        elif session is not None and (answer.close_session or _asks_to_close(request.body)):
-            del self.sessions[session]
-            sent.append(("X-Amzn-SageMaker-Closed-Session-Id", session))
-        if streaming:
-            content_type = ("X-Amzn-SageMaker-Content-Type", sent.pop(0)[1])
-            sent += [content_type, ("Content-Type", "application/vnd.amazon.eventstream")]
-            return Reply(200, sent, parts=pieces_of(parts_of(answer.body, pool), self.piece_size))
-        try:
-            return Reply(200, sent, await gather(answer.body, pool))
-        except ModelFailed as failure:
-            return await self._model_error(ModelReply(str(failure), status=500), request, pool)
-
-    def _headers(self, answer: ModelReply, accept: str) -> list[tuple[str, str]]:
         content_type = answer.content_type
         if content_type is None:
             content_type = accept if accept and "*" not in accept and "," not in accept else "application/json"
-        headers = [("Content-Type", content_type), ("x-Amzn-Invoked-Production-Variant", "AllTraffic")]
+        if streaming:
+            parts = pieces_of(parts_of(answer.body, pool), self.piece_size)
+            reply = model_reply(content_type, parts, framed=route.kind == "stream")
+        else:
+            try:
+                reply = model_reply(content_type, await gather(answer.body, pool))
+            except ModelFailed as failure:
+                return await self._model_error(ModelReply(str(failure), status=500), request, pool)
         if answer.custom_attributes is not None:
-            headers.append(("X-Amzn-SageMaker-Custom-Attributes", answer.custom_attributes))
-        return [*headers, *answer.headers.items()]
+            reply.headers.append(("X-Amzn-SageMaker-Custom-Attributes", answer.custom_attributes))
+        reply.headers += answer.headers.items()
+        if new_session is not None:
+            self.sessions[new_session] = request.endpoint_name
+            expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clock() + SESSION_SECONDS))
+            reply.headers.append(("X-Amzn-SageMaker-New-Session-Id", f"{new_session}; Expires={expires}"))
+        elif session is not None and (answer.close_session or _asks_to_close(request.body)):
+            del self.sessions[session]
+            reply.headers.append(("X-Amzn-SageMaker-Closed-Session-Id", session))
+        return reply
 
     async def _model_error(self, answer: ModelReply, request: ReceivedRequest, pool: Executor) -> Reply:
         original = (await gather(answer.body, pool)).decode("utf-8", "replace")
@@ -142,12 +141,19 @@ class Service:
         )
 
 
-def _asks_to_close(body: bytes) -> bool:
-    # The containers' convention for stateful sessions: {"requestType": "CLOSE"}.
-    if b'"requestType"' not in body:
-        return False
+def wants_stream(route: Route, body: bytes) -> bool:
+    """Whether a streamed answer is asked for: by the operation, or on the OpenAI path by ``"stream": true``."""
+    return route.kind == "stream" or (route.kind == "openai" and _json_field(body, "stream") is True)
+
+
+def _json_field(body: bytes, name: str) -> object:
     try:
         value: Any = json.loads(body)
-        return bool(value["requestType"] == "CLOSE")
+        return value[name]
     except (ValueError, TypeError, KeyError):
-        return False
+        return None
+
+
+def _asks_to_close(body: bytes) -> bool:
+    # The containers' convention for stateful sessions: {"requestType": "CLOSE"}.
+    return b'"requestType"' in body and _json_field(body, "requestType") == "CLOSE"

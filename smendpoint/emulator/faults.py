@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
+from smendpoint.emulator import _faults_http, _faults_stream
 from smendpoint.emulator._fault import Fault
+from smendpoint.emulator._faults_http import FAMILIES
 from smendpoint.errors import ConfigurationError
 
 __all__ = ["FAULTS", "Fault", "find_fault"]
 
-_ALL: list[Fault] = []
-
-FAULTS: Mapping[str, Fault] = MappingProxyType({fault.name: fault for fault in _ALL})
-"""Every fault by its name."""
+FAULTS: Mapping[str, Fault] = MappingProxyType(
+    {
+        fault.name: fault
+        for fault in (*_faults_http.FAULTS, *(family.template for family in FAMILIES), *_faults_stream.FAULTS)
+    }
+)
+"""Every fault by its name; one whose name has a ``<n>`` is injected with a number there, as in its ``examples``."""
 
 
 def find_fault(name: str) -> Fault:
-    """Finds a fault by its name, with its numbers filled in."""
-    fault = FAULTS.get(name)
-    if fault is None:
-        raise ConfigurationError(f"no fault is named {name!r}; there are: {', '.join(FAULTS)}")
-    return fault
+    """Finds a fault by its name, with its numbers filled in.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if name in FAULTS and "<" not in name:
+        return FAULTS[name]
+    for family in FAMILIES:
+        match = re.fullmatch(family.pattern, name)
+        if match is not None:
+            return replace(family.template, name=name, examples=(name,), **family.fill(match))
+    raise ConfigurationError(f"no fault is named {name!r}; there are: {', '.join(FAULTS)}")

@@ -1,0 +1,338 @@
+"""Faults of the connection and of HTTP: they can happen to every response."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Any, NamedTuple
+
+from smendpoint._core import eventstream
+from smendpoint.emulator._fault import MODEL, Fault
+from smendpoint.emulator._http import chunk, render_head
+from smendpoint.emulator._reply import Action, Pause, Reply, Step, Steps, error_reply, play
+from smendpoint.errors import ConfigurationError
+
+__all__ = ["FAMILIES", "FAULTS", "Family", "too_large"]
+
+CLOCK_SKEW = 3600.0
+DRIP_SECONDS = 0.001
+HUGE_HEADER = 200_000  # three times the 65,536 bytes that a client of ours takes
+SPARE_FRAME = eventstream.encode_part(b"...")
+
+
+def too_large() -> Reply:
+    """What the service answers to a body over its limit: a page of its front end, not an error document."""
+    body = b"<html><head><title>413 Request Entity Too Large</title></head><body></body></html>"
+    return Reply(413, [("Content-Type", "text/html")], body)
+
+
+def _only(*steps: Step) -> Callable[[Reply], Steps]:
+    async def steps_of(reply: Reply) -> Steps:
+        for step in steps:
+            yield step
+
+    return steps_of
+
+
+def _first(*before: bytes, head: Sequence[tuple[str, str]] = ()) -> Callable[[Reply], Steps]:
+    """Plays the proper response after some other bytes, or with more headers."""
+
+    async def steps_of(reply: Reply) -> Steps:
+        for data in before:
+            yield data
+        reply.headers += head
+        async with aclosing(play(reply)) as steps:
+            async for step in steps:
+                yield step
+
+    return steps_of
+
+
+def _wrap(reply: Reply, data: bytes) -> bytes:
+    return data if reply.parts is None else chunk(data)
+
+
+def _mid(action: Action, *, half_piece: bool = False) -> Callable[[Reply], Steps]:
+    """Plays the head and the first piece, perhaps half of the second, and then ``action``."""
+
+    async def steps_of(reply: Reply) -> Steps:
+        yield reply.head(reply.framing())
+        async with aclosing(reply.pieces()) as pieces:
+            yield _wrap(reply, await anext(pieces, SPARE_FRAME))
+            if half_piece:
+                piece = await anext(pieces, SPARE_FRAME)
+                yield _wrap(reply, piece[: len(piece) // 2])
+        yield action
+
+    return steps_of
+
+
+def _content_length(say: Callable[[int], str], after: Action | None) -> Callable[[Reply], Steps]:
+    """Plays the body with a Content-Length that is not its length."""
+
+    async def steps_of(reply: Reply) -> Steps:
+        body = b"".join([piece async for piece in reply.pieces()])
+        yield reply.head(("Content-Length", say(len(body)))) + body
+        if after is not None:
+            yield after
+
+    return steps_of
+
+
+async def _chunk_size_bad(reply: Reply) -> Steps:
+    yield reply.head(("Transfer-Encoding", "chunked"))
+    async with aclosing(reply.pieces()) as pieces:
+        yield chunk(await anext(pieces, SPARE_FRAME) or b"{")
+        yield b"xyz\r\n" + await anext(pieces, SPARE_FRAME) + b"\r\n"
+    yield Action.STALL
+
+
+async def _no_terminator(reply: Reply) -> Steps:
+    yield reply.head(("Transfer-Encoding", "chunked"))
+    async with aclosing(reply.pieces()) as pieces:
+        async for piece in pieces:
+            if piece:
+                yield chunk(piece)
+    yield Action.FIN
+
+
+def _sliced(size: int, seconds: float) -> Callable[[Reply], Steps]:
+    """Plays the proper response in writes of ``size`` bytes, ``seconds`` apart."""
+
+    async def steps_of(reply: Reply) -> Steps:
+        async with aclosing(play(reply)) as steps:
+            async for step in steps:
+                if not isinstance(step, bytes):
+                    yield step
+                    continue
+                for start in range(0, len(step), size):
+                    yield step[start : start + size]
+                    yield Pause(seconds)
+
+    return steps_of
+
+
+def _error(status: int, code: str, message: str, *headers: tuple[str, str]) -> Callable[[bool, bool], Reply]:
+    def answer(_streaming: bool, _framed: bool) -> Reply:
+        reply = error_reply(status, code, message)
+        reply.headers += headers
+        return reply
+
+    return answer
+
+
+def _redirect(_streaming: bool, _framed: bool) -> Reply:
+    return Reply(307, [("Location", "/endpoints/elsewhere/invocations")])
+
+
+def _html(_streaming: bool, _framed: bool) -> Reply:
+    return Reply(200, [("Content-Type", "text/html")], b"<!DOCTYPE html><html><body>Please log in</body></html>")
+
+
+FAULTS = (
+    Fault("refuse", "no connection is taken: each one is refused", refuses=True),
+    Fault("reset_before_headers", "the connection is reset instead of a response", play=_only(Action.RESET)),
+    Fault("fin_before_headers", "the connection is closed instead of a response", play=_only(Action.FIN)),
+    Fault("stall_before_headers", "no byte of a response comes, the connection stays", play=_only(Action.STALL)),
+    Fault(
+        "garbage_status_line",
+        "what comes does not begin like HTTP; then the connection is closed",
+        play=_only(b"SMTP/1.0 welcome\r\nContent-Length: 0\r\n\r\n", Action.FIN),
+    ),
+    Fault(
+        "status_103_first",
+        "a 103 Early Hints comes before the answer",
+        harmless=True,
+        play=_first(render_head(103, [("Link", "</model>; rel=preload")])),
+    ),
+    Fault(
+        "status_1xx_first",
+        "100 Continue, 102 and 103 come before the answer, though nobody asked",
+        harmless=True,
+        play=_first(render_head(100, ()), render_head(102, ()), render_head(103, [("Link", "</model>")])),
+    ),
+    Fault("redirect", "307 to another endpoint of the same server", answer=_redirect),
+    Fault(
+        "header_huge",
+        f"the answer has a header of {HUGE_HEADER} bytes",
+        play=_first(head=[("X-Huge", "h" * HUGE_HEADER)]),
+    ),
+    Fault(
+        "content_length_long",
+        "Content-Length announces ten bytes more than come; then the connection is closed",
+        play=_content_length(lambda length: str(length + 10), Action.FIN),
+    ),
+    Fault(
+        "content_length_short",
+        "Content-Length announces three bytes less than come",
+        play=_content_length(lambda length: str(max(0, length - 3)), None),
+    ),
+    Fault(
+        "content_length_bad",
+        "Content-Length is not a number",
+        play=_content_length(lambda length: f"{length}abc", None),
+    ),
+    Fault(
+        "chunk_size_bad",
+        "after the first chunk, the size of the next is 'xyz'; the connection stays",
+        play=_chunk_size_bad,
+    ),
+    Fault(
+        "no_terminator",
+        "the whole body comes in chunks, the last chunk is missing, the connection is closed",
+        play=_no_terminator,
+    ),
+    Fault("reset_mid_stream", "the connection is reset after a part of the body", play=_mid(Action.RESET)),
+    Fault("stall_mid_stream", "nothing comes after a part of the body, the connection stays", play=_mid(Action.STALL)),
+    Fault(
+        "fin_mid_frame",
+        "the connection is closed in the middle of a frame, or of a plain body",
+        play=_mid(Action.FIN, half_piece=True),
+    ),
+    Fault("html_200", "a page of HTML comes with status 200", answer=_html),
+    Fault(
+        "expired_then_ok",
+        "403 ExpiredTokenException once",
+        harmless=True,
+        times=1,
+        answer=_error(403, "ExpiredTokenException", "The security token included in the request is expired"),
+    ),
+    Fault(
+        "skewed_date",
+        "the server's clock, and so Date, is an hour ahead: signatures by another clock are refused with 403",
+        harmless=True,
+        skew=CLOCK_SKEW,
+    ),
+    Fault("early_413", "413 is sent before the body of the request is read", early=too_large),
+    Fault(
+        "early_413_reset",
+        "413 is sent when the body begins to come, and the connection is reset at once",
+        early=too_large,
+        early_reset=True,
+    ),
+    Fault(
+        "idle_death",
+        "after a whole answer the connection is closed, which nothing announced",
+        harmless=True,
+        after=Action.FIN,
+    ),
+    Fault("idle_reset", "after a whole answer the connection is reset", harmless=True, after=Action.RESET),
+    Fault(
+        "reuse_reset",
+        "after a whole answer the connection is reset when the next request begins to come",
+        harmless=True,
+        after=Action.RESET,
+        on_reuse=True,
+    ),
+    Fault(
+        "drip",
+        f"one byte at a time, {DRIP_SECONDS * 1000:g} ms apart",
+        harmless=True,
+        play=_sliced(1, DRIP_SECONDS),
+    ),
+)
+
+
+class Family(NamedTuple):
+    """Faults whose names hold numbers.
+
+    Attributes:
+        pattern: what matches their names, as a whole.
+        template: the fault as it is listed.
+        fill: gives what differs from the template for a matched name.
+    """
+
+    pattern: str
+    template: Fault
+    fill: Callable[[re.Match[str]], dict[str, Any]]
+
+
+def _fill_status(match: re.Match[str]) -> dict[str, Any]:
+    status = int(match[1])
+    if not 300 <= status <= 599:
+        raise ConfigurationError(f"status_<n> takes 300 to 599, not {status}")
+    return {"answer": _error(status, match[2] or "", "This is a fault.")}
+
+
+def _fill_slice(match: re.Match[str]) -> dict[str, Any]:
+    return {"play": _sliced(int(match[1]), 0.0)}
+
+
+def _fill_drip(match: re.Match[str]) -> dict[str, Any]:
+    return {"play": _sliced(1, int(match[1]) / 1000)}
+
+
+def _fill_times(match: re.Match[str]) -> dict[str, Any]:
+    return {"times": int(match[1])}
+
+
+def _fill_retry_after(match: re.Match[str]) -> dict[str, Any]:
+    header = ("x-amz-retry-after" if match[1] else "Retry-After", match[2])
+    return {"answer": _error(503, "ServiceUnavailable", "Come back later.", header)}
+
+
+FAMILIES = (
+    Family(
+        r"status_([0-9]{3})(?:_([A-Za-z][A-Za-z0-9]*))?",
+        Fault(
+            "status_<n>[_<code>]",
+            "an error with this status, and this AWS error code if one is given",
+            examples=(
+                "status_400_ValidationError",
+                "status_403_AccessDeniedException",
+                "status_413",
+                "status_424_ModelError",
+                "status_500_InternalFailure",
+                "status_502",
+                "status_503_ServiceUnavailable",
+                "status_530_InternalDependencyException",
+            ),
+        ),
+        _fill_status,
+    ),
+    Family(
+        r"slice_([1-9][0-9]{0,5})",
+        Fault("slice_<n>", "the proper response in writes of n bytes", harmless=True, examples=("slice_1", "slice_7")),
+        _fill_slice,
+    ),
+    Family(
+        r"drip_([0-9]{1,5})",
+        Fault("drip_<n>", "one byte at a time, n milliseconds apart", harmless=True, examples=("drip_0",)),
+        _fill_drip,
+    ),
+    Family(
+        r"throttle_then_ok_([1-9][0-9]{0,3})",
+        Fault(
+            "throttle_then_ok_<n>",
+            "429 ThrottlingException n times",
+            harmless=True,
+            examples=("throttle_then_ok_1",),
+            answer=_error(429, "ThrottlingException", "Rate exceeded"),
+        ),
+        _fill_times,
+    ),
+    Family(
+        r"not_ready_then_ok_([1-9][0-9]{0,3})",
+        Fault(
+            "not_ready_then_ok_<n>",
+            "429 ModelNotReadyException n times",
+            MODEL,
+            harmless=True,
+            examples=("not_ready_then_ok_1",),
+            answer=_error(429, "ModelNotReadyException", "The model is still being loaded."),
+        ),
+        _fill_times,
+    ),
+    Family(
+        r"(amz_)?retry_after_([0-9]{1,6})",
+        Fault(
+            "[amz_]retry_after_<n>",
+            "503 once, with Retry-After: n (seconds), or with x-amz-retry-after: n (milliseconds)",
+            harmless=True,
+            examples=("retry_after_0", "amz_retry_after_1"),
+            times=1,
+        ),
+        _fill_retry_after,
+    ),
+)

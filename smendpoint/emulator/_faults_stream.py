@@ -1,0 +1,320 @@
+"""Faults of streamed answers: event-stream frames that are not right, and models that stream strange things."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+
+from smendpoint._core import eventstream
+from smendpoint.emulator._fault import FRAMES, MODEL, STREAM, Fault
+from smendpoint.emulator._http import chunk
+from smendpoint.emulator._reply import PIECE_SIZE, ByteStream, Reply, Steps, exception_frame, model_reply, pieces_of
+
+__all__ = ["FAULTS", "raw_frame"]
+
+OVERSIZED_LINE = 17 * 1024 * 1024  # just over the 16 MiB at which decoders give up
+_OVERSIZED_PART = 256 * 1024
+
+
+def raw_header(name: bytes, value: bytes, kind: int = 7, length: int | None = None) -> bytes:
+    """Encodes a header without any check: of any type, with any length before the value."""
+    return (
+        struct.pack("!B", len(name)) + name + struct.pack("!BH", kind, len(value) if length is None else length) + value
+    )
+
+
+def raw_frame(headers: bytes, payload: bytes, total: int | None = None) -> bytes:
+    """Encodes a frame around any header block, with right checksums, and with any total length."""
+    prelude = struct.pack("!II", len(headers) + len(payload) + 16 if total is None else total, len(headers))
+    frame = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + payload
+    return frame + struct.pack("!I", zlib.crc32(frame))
+
+
+_EVENT = raw_header(b":message-type", b"event")
+_PART = raw_header(b":event-type", b"PayloadPart")
+
+
+def _flipped(frame: bytes, index: int) -> bytes:
+    damaged = bytearray(frame)
+    damaged[index] ^= 0x01
+    return bytes(damaged)
+
+
+def _second(make: Callable[[bytes], bytes], *, more: bool = True) -> Callable[[Reply], Steps]:
+    """Plays ``make(frame)`` in place of the second frame, and the others as they are if ``more``."""
+
+    async def steps_of(reply: Reply) -> Steps:
+        yield reply.head(reply.framing())
+        spare = eventstream.encode_part(b"...")
+        async with aclosing(reply.pieces()) as frames:
+            yield chunk(await anext(frames, spare))
+            yield chunk(make(await anext(frames, spare)))
+            if more:
+                async for frame in frames:
+                    yield chunk(frame)
+        yield chunk(b"")
+
+    return steps_of
+
+
+def _beside(frame: bytes) -> Callable[[bytes], bytes]:
+    """An additional frame before the one that belongs there."""
+    return lambda proper: frame + proper
+
+
+def _instead(frame: bytes) -> Callable[[bytes], bytes]:
+    return lambda proper: frame
+
+
+def _exception(name: str, payload: bytes) -> bytes:
+    headers = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
+    return eventstream.encode(headers, payload)
+
+
+# -- what the model says
+
+
+async def _as_one(parts: ByteStream) -> ByteStream:
+    yield b"".join([part async for part in parts])
+
+
+def _bytewise(parts: ByteStream) -> ByteStream:
+    return pieces_of(parts, 1)
+
+
+async def _invalid_utf8(parts: ByteStream) -> ByteStream:
+    async with aclosing(parts):
+        part = await anext(parts, b"")
+        yield part[: len(part) // 2] + b"\xff\xfe" + part[len(part) // 2 :]
+        async for part in parts:
+            yield part
+
+
+def _ending(end: bytes) -> Callable[[ByteStream], ByteStream]:
+    """Replaces the line ends at the very end."""
+
+    async def change(parts: ByteStream) -> ByteStream:
+        held = b""
+        async with aclosing(parts):
+            async for part in parts:
+                part = held + part
+                kept = part.rstrip(b"\r\n")
+                held = part[len(kept) :]
+                if kept:
+                    yield kept
+        if held and end:
+            yield end
+
+    return change
+
+
+async def _oversized(parts: ByteStream) -> ByteStream:
+    async with aclosing(parts):
+        first = await anext(parts, b"")
+    yield b"data:" if first.startswith(b"data") else b'{"outputs":["'
+    for _ in range(OVERSIZED_LINE // _OVERSIZED_PART):
+        yield b"x" * _OVERSIZED_PART
+
+
+def _inband(content_type: str, plain: str, *stream: str) -> Callable[[bool, bool], Reply]:
+    """A successful answer that holds a model's error."""
+
+    async def parts(events: Iterable[str]) -> AsyncGenerator[bytes, None]:
+        for event in events:
+            yield event.encode()
+
+    def answer(streaming: bool, framed: bool) -> Reply:
+        if not streaming:
+            return model_reply("application/json", plain.encode())
+        return model_reply(content_type, pieces_of(parts(stream), PIECE_SIZE), framed=framed)
+
+    return answer
+
+
+FAULTS = (
+    Fault(
+        "frame_cut_clean_end",
+        "the second frame is cut in its middle, yet HTTP ends properly",
+        FRAMES,
+        play=_second(lambda frame: frame[: len(frame) // 2], more=False),
+    ),
+    Fault(
+        "crc_prelude",
+        "the second frame's prelude checksum is wrong",
+        FRAMES,
+        play=_second(lambda frame: _flipped(frame, 11)),
+    ),
+    Fault(
+        "crc_message",
+        "the second frame's message checksum is wrong",
+        FRAMES,
+        play=_second(lambda frame: _flipped(frame, -1)),
+    ),
+    Fault(
+        "frame_zero",
+        "a frame with total length 0 comes before the second one",
+        FRAMES,
+        play=_second(_beside(raw_frame(b"", b"", total=0))),
+    ),
+    Fault(
+        "frame_tiny",
+        "a frame with total length 15, one less than any frame has, comes before the second one",
+        FRAMES,
+        play=_second(_beside(raw_frame(b"", b"", total=15))),
+    ),
+    Fault(
+        "frame_huge",
+        "a frame that announces 2 GiB comes before the second one",
+        FRAMES,
+        play=_second(_beside(raw_frame(_EVENT + _PART, b"", total=0x7FFFFFFF))),
+    ),
+    Fault(
+        "header_utf8",
+        "a frame's event type is not UTF-8",
+        FRAMES,
+        play=_second(_instead(raw_frame(_EVENT + raw_header(b":event-type", b"Payload\xff"), b"..."))),
+    ),
+    Fault(
+        "header_type",
+        "a frame has a header of type 10, which does not exist",
+        FRAMES,
+        play=_second(_instead(raw_frame(_EVENT + _PART + raw_header(b"new", b"thing", kind=10), b"..."))),
+    ),
+    Fault(
+        "header_cut",
+        "a frame's last header announces a longer value than the headers have room for",
+        FRAMES,
+        play=_second(_instead(raw_frame(_EVENT + raw_header(b":event-type", b"PayloadPart", length=500), b"..."))),
+    ),
+    Fault(
+        "header_dup",
+        "a frame has the same header twice",
+        FRAMES,
+        play=_second(_instead(raw_frame(_EVENT + _PART + _PART, b"..."))),
+    ),
+    Fault("no_message_type", "a frame has no message type", FRAMES, play=_second(_instead(raw_frame(_PART, b"...")))),
+    Fault("no_event_type", "an event has no event type", FRAMES, play=_second(_instead(raw_frame(_EVENT, b"...")))),
+    Fault(
+        "message_type_number",
+        "a frame's message type is a number",
+        FRAMES,
+        play=_second(_instead(eventstream.encode({":message-type": 7, ":event-type": "PayloadPart"}, b"..."))),
+    ),
+    Fault(
+        "unknown_event",
+        "an event of a type that nobody knows comes before the second frame",
+        FRAMES,
+        harmless=True,
+        play=_second(
+            _beside(eventstream.encode({":message-type": "event", ":event-type": "Heartbeat"}, b'{"alive":true}'))
+        ),
+    ),
+    Fault(
+        "exception_known",
+        "ModelStreamError with ErrorCode ModelInvocationTimeExceeded ends the stream",
+        FRAMES,
+        play=_second(
+            _instead(
+                exception_frame(
+                    "ModelStreamError",
+                    {"Message": "The model took too long.", "ErrorCode": "ModelInvocationTimeExceeded"},
+                )
+            ),
+            more=False,
+        ),
+    ),
+    Fault(
+        "exception_internal",
+        "InternalStreamFailure ends the stream",
+        FRAMES,
+        play=_second(_instead(exception_frame("InternalStreamFailure", {"Message": "Our fault."})), more=False),
+    ),
+    Fault(
+        "exception_unknown",
+        "an exception of a type that nobody knows ends the stream",
+        FRAMES,
+        play=_second(_instead(exception_frame("NeverHeardOfIt", {"Message": "Something new."})), more=False),
+    ),
+    Fault(
+        "exception_badjson",
+        "ModelStreamError whose payload is not JSON ends the stream",
+        FRAMES,
+        play=_second(_instead(_exception("ModelStreamError", b"{'not': json")), more=False),
+    ),
+    Fault(
+        "exception_empty",
+        "ModelStreamError without a payload ends the stream",
+        FRAMES,
+        play=_second(_instead(_exception("ModelStreamError", b"")), more=False),
+    ),
+    Fault(
+        "error_frame",
+        "a frame of message type error ends the stream",
+        FRAMES,
+        play=_second(
+            _instead(
+                eventstream.encode(
+                    {":message-type": "error", ":error-code": "InternalError", ":error-message": "An internal error."}
+                )
+            ),
+            more=False,
+        ),
+    ),
+    Fault("utf8_split", "every part is one byte, so characters are split", STREAM, harmless=True, change=_bytewise),
+    Fault("utf8_invalid", "the first part of the answer has bytes that are not UTF-8", MODEL, change=_invalid_utf8),
+    Fault("sse_many_per_part", "the whole answer comes in one part", STREAM, harmless=True, change=_as_one),
+    Fault(
+        "sse_no_final_blank",
+        "the answer ends with one line end instead of a blank line",
+        STREAM,
+        harmless=True,
+        change=_ending(b"\n"),
+    ),
+    Fault("json_no_final_newline", "the answer ends without a line end", STREAM, harmless=True, change=_ending(b"")),
+    Fault(
+        "line_oversized",
+        f"the answer is one line of {OVERSIZED_LINE // 1024**2} MiB without an end",
+        STREAM,
+        change=_oversized,
+    ),
+    Fault(
+        "inband_error_tgi",
+        "a successful answer that holds text-generation-inference's error",
+        MODEL,
+        answer=_inband(
+            "text/event-stream",
+            '{"error":"Request failed during generation","error_type":"generation"}',
+            'data:{"index":1,"token":{"id":1,"text":"Once","logprob":-0.1,"special":false},"generated_text":null,'
+            '"details":null}\n\n',
+            'data:{"error":"Request failed during generation","error_type":"generation"}\n\n',
+        ),
+    ),
+    Fault(
+        "inband_error_lmi",
+        "a successful answer that holds the LMI container's error",
+        MODEL,
+        answer=_inband(
+            "application/jsonlines",
+            '{"generated_text":null,"error":"Request failed during generation","code":400,'
+            '"details":{"finish_reason":"error"}}',
+            '{"token": {"id": 1, "text": "Once", "log_prob": -0.1}}\n',
+            '{"token":{"id":-1,"text":"","log_prob":-1,"special_token":true},"generated_text":"",'
+            '"details":{"finish_reason":"error","generated_tokens":null,"inputs":null}}\n',
+        ),
+    ),
+    Fault(
+        "inband_error_openai",
+        "a successful answer that holds an error in OpenAI's shape, and then [DONE]",
+        MODEL,
+        answer=_inband(
+            "text/event-stream",
+            '{"error":{"message":"Request failed","type":"InternalServerError","param":null,"code":500}}',
+            'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant",'
+            '"content":"Once"},"finish_reason":null}]}\n\n',
+            'data: {"error":{"message":"Request failed","type":"InternalServerError","param":null,"code":500}}\n\n',
+            "data: [DONE]\n\n",
+        ),
+    ),
+)

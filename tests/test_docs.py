@@ -70,9 +70,9 @@ def test_the_examples_of_a_page_run_and_print_what_it_says(
             with contextlib.redirect_stdout(printed):
                 exec(program, names)
             if output is not None:
-                assert doctest.OutputChecker().check_output(output, printed.getvalue(), doctest.ELLIPSIS), (
-                    f"{page}:{line}: expected\n{output}\nprinted\n{printed.getvalue()}"
-                )
+                got = printed.getvalue().rstrip() + "\n"
+                same = doctest.OutputChecker().check_output(output, got, doctest.ELLIPSIS)
+                assert same, f"{page}:{line}: expected\n{output}\nprinted\n{got}"
 
 
 def test_there_are_examples_and_every_part_of_the_documentation_has_some() -> None:

@@ -131,6 +131,7 @@ _TOO_LARGE = (
     "The request body is larger than the service accepts (about 25 MB). Send less at a time, or use asynchronous"
     " inference with the input in Amazon S3."
 )
+_NO_MESSAGE = "The service gave no message"
 _REDIRECT = "The service answered with a redirect, which is never followed: check the endpoint URL."
 
 _CODE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
@@ -279,15 +280,14 @@ def service_error(response: RawResponse, *, now: float | None = None) -> Service
 
 
 def _no_message(response: RawResponse) -> str:
-    if response.status == 413:
+    """What can be said of a body that is no JSON object, without showing it; empty where nothing can."""
+    if response.status == 413 or 300 <= response.status < 400 or response.body.lstrip().startswith(b"{"):
         return ""
-    if 300 <= response.status < 400:
-        return _REDIRECT
     if not response.body:
-        return "The service gave no message: the body is empty."
+        return f"{_NO_MESSAGE}: the body is empty."
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
     shown = kind if kind and kind.isascii() and kind.isprintable() and len(kind) <= 100 else "no content type"
-    return f"The service gave no message: the body has {len(response.body)} bytes ({shown})."
+    return f"{_NO_MESSAGE}: the body has {len(response.body)} bytes ({shown})."
 
 
 def error_from_parts(
@@ -315,14 +315,15 @@ def error_from_parts(
     kind = ERROR_CLASSES.get(code) or _STATUS_CLASSES.get(status, ServiceError)
     if status == 413:
         message = f"{message} {_TOO_LARGE}" if message else _TOO_LARGE
-    message = message or "The service gave no message."
+    elif not message:
+        message = _REDIRECT if 300 <= status < 400 else f"{_NO_MESSAGE}."
     if kind is not ModelError:
         return kind(status, code, message, request_id, retry_after=retry_after)
     original = _text(extra.get("OriginalMessage"))
     known = f"{message}\n{original or ''}".lower()
     for words, hint in _MODEL_HINTS:
         if words in known:
-            message = f"{message} Hint: {hint}"
+            message = f"{message} | Hint: {hint}"
     return ModelError(
         status,
         code,

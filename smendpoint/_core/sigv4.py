@@ -146,13 +146,15 @@ class Signer:
     Args:
         region: the region of the credential scope, such as ``"us-east-1"``.
         service: the signing name of the service.
+        normalize_path: whether paths are signed with ``.``, ``..`` and empty segments resolved: yes, but for S3.
     """
 
-    __slots__ = ("_key", "_moment", "_paths", "region", "service")
+    __slots__ = ("_key", "_moment", "_normalize", "_paths", "region", "service")
 
-    def __init__(self, *, region: str, service: str = "sagemaker") -> None:
+    def __init__(self, *, region: str, service: str = "sagemaker", normalize_path: bool = True) -> None:
         self.region = region
         self.service = service
+        self._normalize = normalize_path
         self._moment = _Moment(-1, "", "", "")
         self._key = _Key("", "", b"")
         self._paths: dict[str, str] = {}
@@ -178,7 +180,7 @@ class Signer:
     def _path(self, path: str) -> str:
         known = self._paths.get(path)
         if known is None:
-            known = canonical_path(path)
+            known = canonical_path(path, normalize=self._normalize)
             if len(self._paths) >= _MAX_PATHS:
                 self._paths = {}
             self._paths[path] = known
@@ -258,7 +260,6 @@ class Signer:
         credentials: Credentials,
         timestamp: float,
         expires: int,
-        normalize: bool = True,
     ) -> str:
         """Sign one request in its query string, so that the URL alone carries the right to make it.
 
@@ -272,7 +273,6 @@ class Signer:
             credentials: who signs.
             timestamp: the time of signing in seconds since the epoch.
             expires: how many seconds the URL is valid from then on.
-            normalize: as in ``canonical_path``.
 
         Returns:
             The whole query string, without ``?``, ending in ``X-Amz-Signature``.
@@ -296,8 +296,9 @@ class Signer:
             if credentials.token is not None:
                 pairs.append(("X-Amz-Security-Token", credentials.token))
             text = "&".join([f"{encode(name, UNRESERVED)}={encode(value, UNRESERVED)}" for name, value in pairs])
-            path = canonical_path(path, normalize=normalize)
-            canonical = canonical_request(method, path, canonical_query(text), folded, names, signed, payload_hash)
+            canonical = canonical_request(
+                method, self._path(path), canonical_query(text), folded, names, signed, payload_hash
+            )
             key = self._signing_key(credentials.secret_key, moment.date)
             return f"{text}&X-Amz-Signature={signature_of(key, moment.stamp, moment.scope, canonical)}"
         except UnicodeEncodeError:

@@ -40,14 +40,18 @@ class Authorization(NamedTuple):
 def parse_authorization(value: str) -> Authorization | None:
     """Take an ``Authorization`` header apart; ``None`` where it is not one of Signature Version 4."""
     algorithm, _, rest = value.strip().partition(" ")
+    items = rest.split(",")
     fields: dict[str, str] = {}
-    for item in rest.split(","):
+    for item in items:
         name, _, content = item.strip().partition("=")
         fields[name] = content
     scope = fields.get("Credential", "").rsplit("/", 4)
     signed = fields.get("SignedHeaders", "")
     signature = fields.get("Signature", "")
-    if algorithm != ALGORITHM or len(scope) != 5 or scope[4] != "aws4_request" or not signed or not signature:
+    # Three parts and nothing else: two Authorization headers, joined, are not one.
+    if algorithm != ALGORITHM or len(items) != 3 or not signed or not signature:
+        return None
+    if len(scope) != 5 or scope[4] != "aws4_request":
         return None
     return Authorization(scope[0], scope[1], scope[2], scope[3], tuple(signed.split(";")), signature)
 

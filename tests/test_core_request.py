@@ -1,0 +1,500 @@
+"""Requests: every member of the installed service model, sent as botocore sends it, and nothing that does not fit."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import botocore
+import botocore.config
+import botocore.loaders
+import botocore.session
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smendpoint._core.request import (
+    INVOKE_ENDPOINT,
+    INVOKE_ENDPOINT_ASYNC,
+    INVOKE_ENDPOINT_STREAM,
+    MAX_ASYNC_BODY,
+    OPERATIONS,
+    Operation,
+    check_async_body,
+    request_head,
+    validate_endpoint_name,
+    validate_region,
+)
+from smendpoint._core.request_rules import Member
+from smendpoint._core.response import ERROR_CLASSES
+from smendpoint.errors import ConfigurationError, ServiceError
+
+FUZZ = int(os.environ.get("SMENDPOINT_FUZZ", "2000"))
+MODEL: dict[str, Any] = botocore.loaders.Loader().load_service_model("sagemaker-runtime", "service-2")
+SHAPES: dict[str, Any] = MODEL["shapes"]
+BY_NAME = {operation.name: operation for operation in OPERATIONS}
+# Frames of the event stream, never HTTP responses.
+STREAM_ERRORS = {"ModelStreamError", "InternalStreamFailure"}
+OPERATION_IDS = list(BY_NAME)
+
+each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=OPERATION_IDS)
+of_this_model = pytest.mark.skipif(
+    tuple(map(int, botocore.__version__.split(".")[:2])) < (1, 43),
+    reason="limits and patterns are compared with the model that they were taken from, and its successors",
+)
+
+
+def model_members(operation: str, direction: str) -> dict[str, dict[str, Any]]:
+    """The members of an operation in the installed model, each with its shape."""
+    if operation not in MODEL["operations"]:
+        return {}
+    structure = SHAPES[MODEL["operations"][operation][direction]["shape"]]
+    return {name: {**SHAPES[member["shape"]], **member} for name, member in structure["members"].items()}
+
+
+EVERY_MEMBER = [(operation, name) for operation in OPERATIONS for name in operation.members]
+each_member = pytest.mark.parametrize(
+    ("operation", "name"), EVERY_MEMBER, ids=[f"{operation.name}.{name}" for operation, name in EVERY_MEMBER]
+)
+
+
+# The installed service model ----------------------------------------------------------------------------------------
+
+
+def test_the_installed_model_has_no_operation_that_we_do_not_know() -> None:
+    assert set(MODEL["operations"]) <= set(BY_NAME)
+
+
+@each_operation
+def test_the_path_is_the_models(operation: Operation) -> None:
+    http = MODEL["operations"].get(operation.name, {}).get("http")
+    if http is None:
+        pytest.skip("the installed botocore is older than this operation")
+    assert http["method"] == "POST"
+    assert request_head(operation, "ep", {}).path == http["requestUri"].replace("{EndpointName}", "ep")
+
+
+@each_operation
+def test_the_installed_model_has_no_request_member_that_we_do_not_know(operation: Operation) -> None:
+    known = {"EndpointName", "Body", *operation.members}
+    assert set(model_members(operation.name, "input")) <= known
+
+
+@each_operation
+def test_the_installed_model_has_no_response_member_that_we_do_not_know(operation: Operation) -> None:
+    members = model_members(operation.name, "output")
+    headers = {name: member["locationName"] for name, member in members.items() if member.get("location") == "header"}
+    assert {name: header.lower() for name, header in headers.items()}.items() <= operation.outputs.items()
+    assert set(members) - set(headers) <= {"Body", "InferenceId"}
+
+
+@each_operation
+def test_the_installed_model_has_no_error_that_we_do_not_know(operation: Operation) -> None:
+    errors = {error["shape"] for error in MODEL["operations"].get(operation.name, {}).get("errors", ())}
+    assert errors <= operation.errors
+    assert errors <= set(ERROR_CLASSES) | STREAM_ERRORS
+
+
+def test_every_error_of_the_model_has_a_class_of_its_own() -> None:
+    shapes = {name for name, shape in SHAPES.items() if shape.get("exception")}
+    classes = [ERROR_CLASSES[name] for name in shapes - STREAM_ERRORS]
+    assert len(set(classes)) == len(classes)
+    assert ServiceError not in classes
+
+
+@of_this_model
+@each_member
+def test_limits_and_patterns_are_the_models(operation: Operation, name: str) -> None:
+    member, model = operation.members[name], model_members(operation.name, "input")[name]
+    assert model["location"] == "header"
+    assert member.header == model["locationName"]
+    assert member.number == (model["type"] == "integer")
+    assert (member.minimum, member.maximum) == (model.get("min", 0), model["max"])
+    assert member.rule.pattern == model.get("pattern", "")
+
+
+@of_this_model
+@each_operation
+def test_the_bodys_limit_is_the_models(operation: Operation) -> None:
+    assert operation.max_body == model_members(operation.name, "input")["Body"]["max"]
+
+
+def as_python(pattern: str) -> re.Pattern[str]:
+    """A pattern of the model, to be matched as a whole, as the service does."""
+    return re.compile(
+        pattern.replace(r"\p{ASCII}", r"[\x00-\x7f]").replace(r"[\p{Print}]", r"[ -~]").replace(r"\z", r"\Z")
+    )
+
+
+interesting = st.text(st.sampled_from("aZ09-_. /:'!()*s3htp~é\u0663\u0130\n\r\x00\x7f\tNEWSION"), max_size=12)
+near_misses = st.one_of(
+    interesting,
+    st.text(max_size=70),
+    st.sampled_from(
+        ["NEW_SESSION", "NEW_SESSION ", "a_b", "s3://b/k", "s3:///k", "https://h", "http://h", "s3:x", "a.b.c"]
+    ),
+    st.tuples(st.sampled_from(["s3://", "https://", "a", "-", " "]), interesting).map("".join),
+    st.integers(60, 70).map(lambda size: "a" * size),
+)
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [(operation, name) for operation, name in EVERY_MEMBER if not operation.members[name].number],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_a_text_is_taken_exactly_when_the_models_pattern_and_a_header_take_it(operation: Operation, name: str) -> None:
+    member = operation.members[name]
+    pattern = as_python(member.rule.pattern)
+
+    @given(near_misses)
+    def agrees(value: str) -> None:
+        fits = (
+            max(member.minimum, 1) <= len(value) <= member.maximum
+            and pattern.fullmatch(value) is not None
+            # A header can carry no more than this, whatever the pattern says.
+            and all(" " <= character <= "~" for character in value)
+        )
+        assert taken(member, name, value) == fits
+
+    agrees()
+
+
+def taken(member: Member, name: str, value: object) -> bool:
+    try:
+        return member.render(name, value) == str(value)
+    except ConfigurationError:
+        return False
+
+
+# What botocore sends ------------------------------------------------------------------------------------------------
+
+printable = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=40)
+identifier = st.from_regex(r"[a-zA-Z0-9](-{0,3}[a-zA-Z0-9]){0,20}", fullmatch=True)
+not_leading_space = printable.filter(lambda text: text[0] != " ")
+VALUES: Mapping[str, st.SearchStrategy[object]] = {
+    "ContentType": printable,
+    "Accept": printable,
+    "CustomAttributes": printable,
+    "TargetModel": not_leading_space,
+    "TargetVariant": identifier,
+    "TargetContainerHostname": identifier,
+    "InferenceId": not_leading_space,
+    "EnableExplanations": printable,
+    "InferenceComponentName": identifier,
+    "SessionId": identifier,
+    "PrefixAwareId": not_leading_space,
+    "InputLocation": st.tuples(st.sampled_from(["s3://bucket/", "https://h/"]), printable).map("".join),
+    "S3OutputPathExtension": st.from_regex(r"[a-zA-Z0-9!_.*'()/-]{1,40}", fullmatch=True),
+    "Filename": st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,10}(\.[a-zA-Z0-9_-]{0,10})?", fullmatch=True),
+    "RequestTTLSeconds": st.integers(60, 21_600),
+    "InvocationTimeoutSeconds": st.integers(1, 3_600),
+}
+# Of the transport and the signature, not of the members.
+NOT_MEMBERS = {
+    "accept-encoding",
+    "amz-sdk-invocation-id",
+    "amz-sdk-request",
+    "authorization",
+    "content-length",
+    "user-agent",
+    "x-amz-content-sha256",
+    "x-amz-date",
+    "x-amz-security-token",
+}
+
+
+class NoBody:
+    """What botocore reads as the response's body."""
+
+    def stream(self, *_args: object, **_keywords: object) -> list[bytes]:
+        return [b""]
+
+
+@pytest.fixture(scope="module")
+def botocore_sends() -> Any:
+    """A function that gives the request that botocore's client would have sent."""
+    client = botocore.session.Session().create_client(
+        "sagemaker-runtime", "us-east-1", aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret"
+    )
+    sent: list[AWSPreparedRequest] = []
+
+    def keep(request: AWSPreparedRequest, **_keywords: object) -> AWSResponse:
+        sent.append(request)
+        return AWSResponse(request.url, 200, {}, NoBody())
+
+    client.meta.events.register("before-send", keep)
+
+    def send(operation: str, **members: object) -> AWSPreparedRequest:
+        client._make_api_call(operation, members)
+        return sent.pop()
+
+    return send
+
+
+@each_operation
+def test_every_request_equals_what_botocores_client_sends(operation: Operation, botocore_sends: Any) -> None:
+    known = model_members(operation.name, "input")
+    if not known:
+        pytest.skip("the installed botocore is older than this operation")
+    strategies = {name: VALUES[name] for name in operation.members if name in known}
+
+    @given(
+        endpoint_name=identifier.filter(lambda name: len(name) <= 63),
+        members=st.fixed_dictionaries({}, optional=strategies),
+        body=st.binary(max_size=20),
+    )
+    def equal(endpoint_name: str, members: dict[str, object], body: bytes) -> None:
+        theirs = botocore_sends(operation.name, EndpointName=endpoint_name, Body=body, **members)
+        ours = request_head(operation, endpoint_name, members)
+        assert ours.path == urlsplit(theirs.url).path
+        headers = {
+            name: value.decode() if isinstance(value, bytes) else value for name, value in theirs.headers.items()
+        }
+        assert dict(ours.headers) == {n: value for n, value in headers.items() if n.lower() not in NOT_MEMBERS}
+        assert (theirs.body or b"") == body
+
+    equal()
+
+
+# What does not fit --------------------------------------------------------------------------------------------------
+
+BAD_NAMES = [
+    "",
+    ".",
+    "..",
+    "a/b",
+    "../other",
+    "a%2Fb",
+    "a?b",
+    "a#b",
+    "-a",
+    "a-",
+    "a_b",
+    "a b",
+    " a",
+    "a\n",
+    "a\r\nX: y",
+]
+BAD_NAMES += ["a\x00", "é", "\u0661", "\uff11", "a" * 64, "arn:aws:sagemaker:us-east-1:1:endpoint/a", "https://e.com/a"]
+BAD_REGIONS = ["", "x@evil.com:443/#", "us-east-1.evil.com", "us east", "us-east-1\n", "-us", "us-", "123", "\u0661"]
+BAD_REGIONS += ["a" * 64, "us-east-1\r\nHost: evil", "us_east_1"]
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, None, b"endpoint", 5], ids=ascii)
+def test_a_name_that_is_no_endpoint_name_is_refused(name: object) -> None:
+    with pytest.raises(ConfigurationError, match="the endpoint name must be"):
+        validate_endpoint_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "0", "My-Endpoint--1", "a" * 63])
+def test_an_endpoint_name_is_given_back(name: str) -> None:
+    assert validate_endpoint_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["arn:aws:sagemaker:us-east-1:1:endpoint/a", "https://example.com/a"])
+def test_an_arn_or_a_url_for_a_name_is_explained(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="not an ARN or a URL"):
+        validate_endpoint_name(name)
+
+
+def test_a_huge_name_is_not_repeated_in_the_message() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        validate_endpoint_name("x" * 1_000_000)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("region", [*BAD_REGIONS, None, b"us-east-1", 1], ids=ascii)
+def test_a_region_that_is_no_host_label_is_refused(region: object) -> None:
+    with pytest.raises(ConfigurationError, match="the region must be"):
+        validate_region(region)
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "cn-north-1", "us-iso-east-1", "eusc-de-east-1", "local", "US-EAST-1"])
+def test_a_region_is_given_back(region: str) -> None:
+    assert validate_region(region) == region
+
+
+@given(st.text(max_size=80) | interesting)
+def test_a_region_is_taken_exactly_when_botocore_takes_it(region: str) -> None:
+    from botocore.exceptions import InvalidRegionError
+    from botocore.utils import validate_region_name
+
+    try:
+        validate_region_name(region)
+        fits = region != "" and not region.endswith("\n")  # botocore's "$" lets a last line feed pass
+    except InvalidRegionError:
+        fits = False
+    try:
+        assert validate_region(region) == region
+        assert fits
+    except ConfigurationError:
+        assert not fits
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ContentType", "", "ContentType must have 1 to 1024 characters, not 0"),
+        ("ContentType", None, "ContentType must be a str, not NoneType"),
+        ("ContentType", b"text/csv", "ContentType must be a str, not bytes"),
+        ("CustomAttributes", "a\r\nX: y", r"character 2 is U\+000D"),
+        ("CustomAttributes", "a" * 1025, "1 to 1024 characters, not 1025"),
+        ("TargetModel", " a", "not starting with a space"),
+        ("InferenceId", "a" * 65, "1 to 64 characters"),
+        ("TargetVariant", "a\u0661", r"character 2 is U\+0661"),
+        ("SessionId", "NEW_SESSION_2", "NEW_SESSION or a session id"),
+    ],
+)
+def test_a_member_that_does_not_fit_is_refused_with_the_reason(name: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        request_head(INVOKE_ENDPOINT, "ep", {name: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (59, "from 60 to 21600, not 59"),
+        (21_601, "from 60 to 21600"),
+        (-(10**5000), "not a number of more than 64 bits"),
+        (True, "must be an int, not bool"),
+        ("60", "must be an int, not str"),
+        (60.0, "must be an int, not float"),
+    ],
+    ids=["low", "high", "huge", "bool", "str", "float"],
+)
+def test_a_number_that_does_not_fit_is_refused_with_the_reason(value: object, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        request_head(INVOKE_ENDPOINT_ASYNC, "ep", {"RequestTTLSeconds": value})
+
+
+def test_numbers_are_rendered_as_digits() -> None:
+    head = request_head(INVOKE_ENDPOINT_ASYNC, "ep", {"RequestTTLSeconds": 60, "InvocationTimeoutSeconds": 3600})
+    assert [value for _, value in head.headers] == ["60", "3600"]
+
+
+def test_the_messages_never_show_a_value() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        request_head(INVOKE_ENDPOINT, "ep", {"CustomAttributes": "hidden\n"})
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_stream_takes_a_session_id_but_not_a_new_session() -> None:
+    assert request_head(INVOKE_ENDPOINT, "ep", {"SessionId": "NEW_SESSION"}).headers[0][1] == "NEW_SESSION"
+    with pytest.raises(ConfigurationError, match="a session id"):
+        request_head(INVOKE_ENDPOINT_STREAM, "ep", {"SessionId": "NEW_SESSION"})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("targetVariant", "InvokeEndpointWithResponseStream has no member 'targetVariant'; it has ContentType, Accept"),
+        ("TargetModel", r"\(InvokeEndpoint has it\)"),
+        ("EndpointName", "the endpoint's own name"),
+        ("Body", "the content handler makes it"),
+        (5, "a key of type int"),
+        (("a",), "a key of type tuple"),
+    ],
+    ids=str,
+)
+def test_an_unknown_member_is_refused_and_the_known_ones_are_listed(name: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        request_head(INVOKE_ENDPOINT_STREAM, "ep", {name: "x"})
+
+
+LOCATED = {"InputLocation": "s3://bucket/key"}
+
+
+@pytest.mark.parametrize(("body", "members"), [(b"x", {}), (b"", {}), (None, LOCATED), (b"", LOCATED)])
+def test_asynchronous_inference_takes_one_input(body: bytes | None, members: dict[str, object]) -> None:
+    check_async_body(body, members)
+
+
+@pytest.mark.parametrize(("body", "members"), [(None, {}), (b"x", LOCATED)], ids=["none", "both"])
+def test_asynchronous_inference_refuses_two_inputs_or_none(body: bytes | None, members: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match="a body or InputLocation"):
+        check_async_body(body, members)
+
+
+def test_asynchronous_inference_takes_bodies_up_to_its_limit() -> None:
+    check_async_body(bytes(MAX_ASYNC_BODY), {})
+    with pytest.raises(ConfigurationError, match="at most 128000 bytes along with the call, not 128001"):
+        check_async_body(bytes(MAX_ASYNC_BODY + 1), {})
+
+
+# Hostile values -----------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "..",
+    "/",
+    "\\",
+    "%2e",
+    "%00",
+    "\x00",
+    "\r\n",
+    "\n",
+    "@",
+    ":",
+    "#",
+    "?",
+    ";",
+    " ",
+    "evil.com",
+    "-",
+    "a",
+    "B",
+    "0",
+    "é",
+]
+HOSTILE += [
+    "\u0661",
+    "\uff0e",
+    "\u2028",
+    "\ud800",
+    "localhost",
+    "us-east-1",
+    "s3://",
+    "https://",
+    "NEW_SESSION",
+    "_",
+    ".",
+]
+
+
+def test_no_hostile_name_region_or_value_changes_the_host_the_path_or_the_header_lines() -> None:
+    chooser = random.Random(20170513)
+
+    def value() -> str:
+        return "".join(chooser.choices(HOSTILE, k=chooser.choice([0, 1, 1, 2, 3, 6])))
+
+    accepted = 0
+    for _ in range(FUZZ):
+        operation, name, region = chooser.choice(OPERATIONS), value(), value()
+        member = chooser.choice(list(operation.members))
+        try:
+            url = urlsplit(f"https://runtime.sagemaker.{validate_region(region)}.amazonaws.com/")
+            assert url.hostname == f"runtime.sagemaker.{region.lower()}.amazonaws.com"
+            assert url.username is None
+            assert url.port is None
+        except ConfigurationError:
+            pass
+        try:
+            head = request_head(operation, name, {})
+            assert head.path.split("/") == ["", "endpoints", name, operation.path_suffix]
+            assert re.fullmatch(r"[A-Za-z0-9-]{1,63}", name, re.ASCII)
+            accepted += 1
+        except ConfigurationError:
+            pass
+        try:
+            ((header, text),) = request_head(operation, "ep", {member: value()}).headers
+            assert header == operation.members[member].header
+            assert re.fullmatch(r"[ -~]+", text, re.ASCII)
+            accepted += 1
+        except ConfigurationError:
+            pass
+    assert accepted > 0

@@ -1,0 +1,622 @@
+"""Signatures: equal to botocore's, equal to the published vectors, and checked as the service checks them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pickle
+import threading
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from botocore.auth import SigV4Auth, SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotocoreCredentials
+from hypothesis import example, given
+from hypothesis import strategies as st
+from vectors import VECTORS, require_vectors
+
+from smendpoint._core.sigv4 import (
+    EMPTY_PAYLOAD_HASH,
+    UNSIGNED_HEADERS,
+    Authorization,
+    Credentials,
+    Signer,
+    canonical_path,
+    canonical_query,
+    expected_authorization,
+    parse_authorization,
+    payload_hash,
+    verify,
+    verify_presigned,
+)
+from smendpoint.errors import ConfigurationError, CredentialsError
+
+Headers = list[tuple[str, str]]
+
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+KEYS = Credentials("AKIDEXAMPLE", SECRET)
+HOST = ("Host", "runtime.sagemaker.us-east-1.amazonaws.com")
+WHEN = 1440938160.0  # 2015-08-30T12:36:00Z
+STAMP = "20150830T123600Z"
+PATH = "/endpoints/my-endpoint/invocations"
+
+TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# Signed apart by both signers, or taken by botocore as an order: each has its own test.
+RESERVED = {"host", "date", "authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"}
+
+
+@st.composite
+def any_case(draw: st.DrawFn, names: st.SearchStrategy[str]) -> str:
+    name = draw(names)
+    return draw(st.sampled_from([name, name.upper(), name.title()]))
+
+
+header_names = any_case(
+    st.one_of(
+        st.sampled_from(sorted(UNSIGNED_HEADERS)),
+        st.sampled_from(["Content-Type", "Accept", "X-Amzn-SageMaker-Target-Variant", "x-amz-meta", "a", "A", "Z"]),
+        st.text(TOKEN_CHARACTERS, min_size=1, max_size=20),
+    )
+).filter(lambda name: name.lower() not in RESERVED)
+header_values = st.text(
+    st.one_of(
+        st.sampled_from(" \t\v\f\x1c\x1f\x85\xa0\u2003\u3000,;:\"'"),
+        st.characters(max_codepoint=0x2FFF, exclude_categories=["Cs"]),
+    ),
+    max_size=30,
+)
+visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=40)
+credentials = st.builds(
+    Credentials,
+    visible,
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
+    st.none() | visible,
+)
+regions = st.from_regex(r"[a-z]{2}(-[a-z]{2,4}){1,2}-[0-9]", fullmatch=True)
+clocks = st.floats(0, 253_402_300_799, allow_nan=False) | st.floats(1.4e9, 2e9)
+paths = st.lists(
+    st.sampled_from([".", "..", "", "endpoints", "a%20b", "a b", "~x", "café", "%2F", "a:b@c+d;e=f,g", "-._"])
+    | st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="?#"), max_size=8),
+    max_size=5,
+).map(lambda segments: "/" + "/".join(segments))
+queries = st.lists(
+    st.tuples(*[st.text("abAB019-._~%+/:@!$'()*,;", max_size=6)] * 2).map("=".join) | st.sampled_from(["a", "a=", ""]),
+    max_size=4,
+).map("&".join)
+
+
+def botocore_credentials(keys: Credentials) -> BotocoreCredentials:
+    return BotocoreCredentials(keys.access_key, keys.secret_key, keys.token)
+
+
+def stamp_of(clock: float) -> str:
+    moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=int(clock))
+    return f"{moment:%Y%m%dT%H%M%SZ}"
+
+
+def signed_by_botocore(auth: SigV4Auth, request: AWSRequest, stamp: str) -> AWSRequest:
+    # The steps of add_auth, with our clock instead of the machine's.
+    request.context["timestamp"] = stamp
+    auth._modify_request_before_signing(request)
+    text = auth.string_to_sign(request, auth.canonical_request(request))
+    auth._inject_signature_to_request(request, auth.signature(text, request))
+    return request
+
+
+@given(
+    headers=st.lists(st.tuples(header_names, header_values), max_size=8),
+    body=st.binary(max_size=64),
+    keys=credentials,
+    region=regions,
+    service=st.sampled_from(["sagemaker", "s3x", "execute-api"]),
+    clock=clocks,
+    path=paths,
+    query=queries,
+    method=st.sampled_from(["POST", "GET", "PUT"]),
+)
+@example(
+    [("X-A", "  a \t b  "), ("x-a", "c"), ("User-Agent", "x")], b"{}", KEYS, "us-east-1", "s", WHEN, "/", "", "GET"
+)
+def test_every_signature_equals_botocores(
+    headers: Headers,
+    body: bytes,
+    keys: Credentials,
+    region: str,
+    service: str,
+    clock: float,
+    path: str,
+    query: str,
+    method: str,
+) -> None:
+    ours = Signer(region=region, service=service).sign(
+        method=method,
+        path=path,
+        query=query,
+        headers=[HOST, *headers],
+        payload_hash=payload_hash(body),
+        credentials=keys,
+        timestamp=clock,
+    )
+    request = AWSRequest(method, f"https://{HOST[1]}{path}" + (f"?{query}" if query else ""), data=body)
+    for name, value in [HOST, *headers]:
+        request.headers[name] = value
+    auth = SigV4Auth(botocore_credentials(keys), service, region)
+    theirs = signed_by_botocore(auth, request, stamp_of(clock))
+
+    expected = [("X-Amz-Date", theirs.headers["X-Amz-Date"])]
+    if keys.token is not None:
+        expected.append(("X-Amz-Security-Token", theirs.headers["X-Amz-Security-Token"]))
+    assert ours == [*expected, ("Authorization", theirs.headers["Authorization"])]
+
+
+@given(
+    query=st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
+            lambda name: not name.startswith("X-Amz")
+        ),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+        max_size=4,
+    ),
+    keys=credentials,
+    region=regions,
+    clock=clocks,
+    path=paths,
+    expires=st.integers(1, 604_800),
+)
+def test_every_presigned_query_equals_botocores(
+    query: dict[str, str], keys: Credentials, region: str, clock: float, path: str, expires: int
+) -> None:
+    ours = Signer(region=region).presign(
+        method="POST",
+        url_host="sagemaker.amazonaws.com",
+        path=path,
+        query=list(query.items()),
+        credentials=keys,
+        timestamp=clock,
+        expires=expires,
+    )
+    request = AWSRequest("POST", f"https://sagemaker.amazonaws.com{path}", params=query)
+    request.headers["host"] = "sagemaker.amazonaws.com"
+    auth = SigV4QueryAuth(botocore_credentials(keys), "sagemaker", region, expires=expires)
+    theirs = signed_by_botocore(auth, request, stamp_of(clock))
+
+    assert ours == theirs.url.partition("?")[2]
+    assert verify_presigned(
+        method="POST",
+        url_host="sagemaker.amazonaws.com",
+        path=path,
+        query=ours,
+        credentials=keys,
+        region=region,
+    )
+
+
+@pytest.mark.parametrize("folder", ["", "base"])
+def test_signing_sorts_its_headers_whatever_their_order_and_case(folder: str) -> None:
+    first = sign(headers=[HOST, ("B", "1"), ("a", "2")], path=f"/{folder}")
+    assert first == sign(headers=[("A", "2"), HOST, ("b", "1")], path=f"/{folder}")
+
+
+# The published suite ------------------------------------------------------------------------------------------------
+
+
+class Vector:
+    """One folder of the suite."""
+
+    def __init__(self, folder: Path) -> None:
+        context = json.loads((folder / "context.json").read_text("utf-8"))
+        raw = (folder / "request.txt").read_text("utf-8")
+        head, _, body = raw.partition("\n\n")
+        first, *lines = head.split("\n")
+        self.folder = folder
+        self.method, _, rest = first.partition(" ")
+        target = rest.rpartition(" ")[0]
+        self.path, _, self.query = target.partition("?")
+        self.headers: Headers = []
+        for line in lines:
+            if line[:1] == " ":  # a folded line belongs to the header above
+                name, value = self.headers[-1]
+                self.headers[-1] = (name, f"{value}\n{line}")
+            elif line:
+                name, _, value = line.partition(":")
+                self.headers.append((name, value))
+        self.body_hash = payload_hash(body.encode())
+        self.normalize: bool = context["normalize"]
+        self.sign_body: bool = context["sign_body"]
+        self.region: str = context["region"]
+        self.service: str = context["service"]
+        self.expires: int = context["expiration_in_seconds"]
+        moment = datetime.datetime.strptime(context["timestamp"], "%Y-%m-%dT%H:%M:%S%z")
+        self.timestamp = moment.timestamp()
+        given_keys = context["credentials"]
+        self.token: str | None = given_keys.get("token")
+        # "omit": the token is added to the request after signing, so nothing of it is signed.
+        self.token_unsigned: bool = context.get("omit_session_token", False)
+        signed_token = None if self.token_unsigned else self.token
+        self.keys = Credentials(given_keys["access_key_id"], given_keys["secret_access_key"], signed_token)
+        self.signer = Signer(region=self.region, service=self.service, normalize_path=self.normalize)
+
+    def text(self, name: str) -> str:
+        return (self.folder / name).read_text("utf-8").strip()
+
+
+FOLDERS = sorted(path.name for path in (VECTORS / "sigv4-aws-c-auth").glob("*") if path.is_dir())
+
+
+def vector(name: str) -> Vector:
+    return Vector(require_vectors("sigv4-aws-c-auth") / name)
+
+
+def test_the_published_suite_is_there_as_a_whole() -> None:
+    require_vectors("sigv4-aws-c-auth")
+    assert len(FOLDERS) == 38
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_header_signatures_are_those_of_the_published_suite(name: str) -> None:
+    case = vector(name)
+    headers = [*case.headers, ("x-amz-content-sha256", case.body_hash)] if case.sign_body else case.headers
+    added = case.signer.sign(
+        method=case.method,
+        path=case.path,
+        query=case.query,
+        headers=headers,
+        payload_hash=case.body_hash,
+        credentials=case.keys,
+        timestamp=case.timestamp,
+    )
+    parsed = parse_authorization(dict(added)["Authorization"])
+    assert parsed is not None
+    assert parsed.signature == case.text("header-signature.txt")
+    # The last line but one of the canonical request lists the signed headers.
+    assert ";".join(parsed.signed_headers) == case.text("header-canonical-request.txt").split("\n")[-2]
+    received = [*headers, *added]
+    assert dict(added)["Authorization"] == expected_authorization(
+        method=case.method,
+        path=case.path,
+        query=case.query,
+        headers=received,
+        payload_hash=case.body_hash,
+        credentials=case.keys,
+        region=case.region,
+        service=case.service,
+        normalize=case.normalize,
+    )
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_query_signatures_are_those_of_the_published_suite(name: str) -> None:
+    case = vector(name)
+    pairs = [pair.partition("=")[::2] for pair in case.query.split("&")] if case.query else []
+    query = case.signer.presign(
+        method=case.method,
+        url_host="example.amazonaws.com",
+        path=case.path,
+        query=[(unquote(key), unquote(value)) for key, value in pairs],
+        headers=[header for header in case.headers if header[0] != "Host"],
+        payload_hash=case.body_hash,
+        credentials=case.keys,
+        timestamp=case.timestamp,
+        expires=case.expires,
+    )
+    assert query.endswith(f"X-Amz-Signature={case.text('query-signature.txt')}")
+    target = case.text("query-signed-request.txt").split("\n")[0].rpartition(" ")[0].partition("?")[2]
+    theirs = sorted(unquote(pair) for pair in target.split("&") if not (case.token_unsigned and "Security" in pair))
+    assert sorted(unquote(pair) for pair in query.split("&")) == theirs
+
+
+# The signer's caches ------------------------------------------------------------------------------------------------
+
+
+def sign(
+    *,
+    signer: Signer | None = None,
+    keys: Credentials = KEYS,
+    when: float = WHEN,
+    path: str = PATH,
+    query: str = "",
+    headers: Headers | None = None,
+) -> Headers:
+    return (signer or Signer(region="us-east-1")).sign(
+        method="POST",
+        path=path,
+        query=query,
+        headers=[HOST] if headers is None else headers,
+        payload_hash=EMPTY_PAYLOAD_HASH,
+        credentials=keys,
+        timestamp=when,
+    )
+
+
+@given(
+    calls=st.lists(
+        st.tuples(
+            st.sampled_from(
+                [KEYS, Credentials("AKIDEXAMPLE", "other"), Credentials("AKID2", SECRET), Credentials("A", SECRET, "t")]
+            ),
+            st.sampled_from([WHEN, WHEN + 0.9, WHEN + 1, WHEN + 86_400]),
+            st.sampled_from(["/a", "/b", "/a/../b"]),
+        ),
+        max_size=12,
+    )
+)
+def test_a_signer_that_has_signed_before_signs_like_a_new_one(calls: list[tuple[Credentials, float, str]]) -> None:
+    signer = Signer(region="us-east-1")
+    for keys, when, path in calls:
+        assert sign(signer=signer, keys=keys, when=when, path=path) == sign(keys=keys, when=when, path=path)
+
+
+def test_threads_that_share_a_signer_get_their_own_signatures() -> None:
+    signer = Signer(region="us-east-1")
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        keys = Credentials(f"AKID{number}", f"secret{number}")
+        wanted = [sign(keys=keys, when=WHEN + 86_400 * day) for day in range(4)]
+        for turn in range(200):
+            if sign(signer=signer, keys=keys, when=WHEN + 86_400 * (turn % 4)) != wanted[turn % 4]:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_signer_keeps_a_bounded_number_of_paths() -> None:
+    signer = Signer(region="us-east-1")
+    for number in range(1000):
+        sign(signer=signer, path=f"/{number}")
+    assert len(signer._paths) <= 256
+
+
+def test_the_headers_to_add_come_in_their_usual_order() -> None:
+    added = sign(keys=Credentials("AKIDEXAMPLE", SECRET, "token"))
+    assert [name for name, _ in added] == ["X-Amz-Date", "X-Amz-Security-Token", "Authorization"]
+    assert added[0][1] == STAMP
+
+
+def test_a_request_without_host_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="Host"):
+        sign(headers=[("Content-Type", "text/plain")])
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-Amz-Date", "x-amz-security-token"])
+def test_a_header_that_signing_adds_must_not_be_there_before(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name.lower()} is added by signing"):
+        sign(headers=[HOST, (name, "old")])
+
+
+def test_text_that_is_not_unicode_is_refused_without_being_shown() -> None:
+    with pytest.raises(ConfigurationError, match="surrogates") as caught:
+        sign(headers=[HOST, ("X-Amzn-SageMaker-Custom-Attributes", "hidden\ud800")])
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    with pytest.raises(ConfigurationError, match="surrogates"):
+        Signer(region="us-east-1").presign(
+            method="GET", url_host="h", path="/\ud800", credentials=KEYS, timestamp=WHEN, expires=1
+        )
+
+
+# Credentials --------------------------------------------------------------------------------------------------------
+
+
+def test_credentials_never_show_their_secret_or_token() -> None:
+    shown = repr(Credentials("AKIDEXAMPLE", SECRET, "session-token"))
+    assert SECRET not in shown
+    assert "session-token" not in shown
+    assert shown == "Credentials(access_key='AKIDEXAMPLE', temporary=True)"
+
+
+def test_credentials_are_compared_and_hashed_by_value() -> None:
+    assert Credentials("a", "b") == Credentials("a", "b")
+    assert hash(Credentials("a", "b", "c")) == hash(Credentials("a", "b", "c"))
+    assert Credentials("a", "b") != Credentials("a", "b", "c")
+    assert Credentials("a", "b") != ("a", "b", None)
+
+
+def test_credentials_cannot_be_changed() -> None:
+    keys = Credentials("a", "b")
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        keys.token = "other"
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        del keys.secret_key
+
+
+def test_credentials_survive_pickling() -> None:
+    keys = Credentials("a", "b", "c")
+    assert pickle.loads(pickle.dumps(keys)) == keys
+
+
+def test_an_empty_token_is_no_token() -> None:
+    assert Credentials("a", "b", "").token is None
+
+
+@pytest.mark.parametrize(
+    ("access_key", "secret_key", "token"),
+    [
+        ("", SECRET, None),
+        ("AKID", "", None),
+        ("AKID\r\nX: y", SECRET, None),
+        ("AKID EXAMPLE", SECRET, None),
+        ("AKIDé", SECRET, None),
+        ("AKID", SECRET, "token\n"),
+        (None, SECRET, None),
+        ("AKID", b"secret", None),
+        ("AKID", SECRET, 5),
+    ],
+)
+def test_credentials_that_no_header_can_carry_are_refused(access_key: str, secret_key: str, token: str | None) -> None:
+    with pytest.raises(CredentialsError) as caught:
+        Credentials(access_key, secret_key, token)
+    assert SECRET not in str(caught.value)
+
+
+# Canonical forms ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "canonical", "as_sent"),
+    [
+        ("", "/", "/"),
+        ("/", "/", "/"),
+        ("//a/./b/../c//", "/a/c/", "//a/./b/../c//"),
+        ("/../..", "/", "/../.."),
+        ("/a%20b", "/a%2520b", "/a%2520b"),
+        ("/é", "/%C3%A9", "/%C3%A9"),
+    ],
+)
+def test_a_path_is_encoded_once_more_and_normalised_on_request(path: str, canonical: str, as_sent: str) -> None:
+    assert canonical_path(path) == canonical
+    assert canonical_path(path, normalize=False) == as_sent
+
+
+def test_a_query_is_sorted_and_every_name_gets_its_equals_sign() -> None:
+    assert canonical_query("b=2&a&b=1&c=%20") == "a=&b=1&b=2&c=%20"
+
+
+# Checking -----------------------------------------------------------------------------------------------------------
+
+
+def check(headers: Headers, **changes: object) -> bool:
+    arguments: dict[str, object] = {
+        "method": "POST",
+        "path": PATH,
+        "query": "",
+        "headers": headers,
+        "payload_hash": EMPTY_PAYLOAD_HASH,
+        "credentials": KEYS,
+        "region": "us-east-1",
+    }
+    return verify(**{**arguments, **changes})  # type: ignore[arg-type]  # a table of changes has no single type
+
+
+SENT = [HOST, ("Content-Type", "text/csv"), ("X-Amz-Meta", "1")]
+
+
+def signed_request() -> Headers:
+    return [*SENT, *sign(headers=SENT), ("User-Agent", "added later")]
+
+
+def test_a_signed_request_is_accepted() -> None:
+    assert check(signed_request())
+
+
+def test_a_signed_request_is_accepted_with_temporary_credentials_and_odd_spacing() -> None:
+    keys = Credentials("AKIDEXAMPLE", SECRET, "token")
+    added = [(name, f"  {value} ") for name, value in sign(keys=keys)]
+    assert check([HOST, *added], credentials=keys)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "PUT"},
+        {"path": "/endpoints/other/invocations"},
+        {"query": "a=b"},
+        {"payload_hash": payload_hash(b"other")},
+        {"credentials": Credentials("AKIDEXAMPLE", "wrong")},
+        {"credentials": Credentials("AKIDOTHER", SECRET)},
+        {"credentials": Credentials("AKIDEXAMPLE", SECRET, "token")},
+        {"region": "us-west-2"},
+        {"service": "s3"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_request_that_was_signed_for_something_else_is_refused(changes: dict[str, object]) -> None:
+    assert not check(signed_request(), **changes)
+
+
+def without(name: str) -> Headers:
+    return [header for header in signed_request() if header[0] != name]
+
+
+def replaced(name: str, old: str, new: str) -> Headers:
+    return [(key, value.replace(old, new) if key == name else value) for key, value in signed_request()]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        without("Authorization"),
+        without("X-Amz-Date"),
+        without("Content-Type"),
+        replaced("Content-Type", "csv", "tsv"),
+        replaced("X-Amz-Date", "20150830", "20150831"),
+        replaced("X-Amz-Date", "123600", "123601"),
+        replaced("X-Amz-Date", "Z", ""),
+        replaced("Authorization", "AWS4-HMAC-SHA256", "AWS4-HMAC-SHA512"),
+        replaced("Authorization", "aws4_request", "aws5_request"),
+        replaced("Authorization", "host;", ""),
+        replaced("Authorization", ";x-amz-meta", ""),
+        replaced("Authorization", "Signature=", "Signature=é"),
+        replaced("Authorization", "Signature=", "Signature=0"),
+        replaced("Authorization", "SignedHeaders=", "Signed="),
+        [*signed_request(), ("X-Amz-Later", "unsigned")],
+        [*signed_request(), ("X-Amz-Security-Token", "unsigned")],
+        [*signed_request(), ("Authorization", "Bearer x")],
+    ],
+)
+def test_a_request_that_was_changed_on_the_way_is_refused(headers: Headers) -> None:
+    assert not check(headers)
+
+
+def test_an_authorization_header_is_taken_apart() -> None:
+    value = (
+        "AWS4-HMAC-SHA256 Credential=a/b/20150830/us-east-1/sagemaker/aws4_request,SignedHeaders=host;x, Signature=f0"
+    )
+    assert parse_authorization(value) == Authorization("a/b", "20150830", "us-east-1", "sagemaker", ("host", "x"), "f0")
+
+
+@given(st.text() | st.text().map("AWS4-HMAC-SHA256 Credential=".__add__))
+def test_any_authorization_header_is_taken_apart_or_is_none(value: str) -> None:
+    parsed = parse_authorization(value)
+    assert parsed is None or parsed.signature
+
+
+@given(st.text("X-Amz=&%é\x00SignatureDate2015", max_size=60))
+def test_any_query_string_can_be_checked(query: str) -> None:
+    assert not verify_presigned(method="GET", url_host="h", path="/", query=query, credentials=KEYS, region="us-east-1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Action=Call", "Action=Other"),
+        ("X-Amz-Expires=60", "X-Amz-Expires=600000"),
+        ("AKIDEXAMPLE", "AKIDOTHER"),
+        ("X-Amz-Date=2015", "X-Amz-Date=2016"),
+        ("X-Amz-Signature=", "X-Amz-Signature=é"),
+        ("Action=Call", "Action=Call&Action=Call"),
+        ("X-Amz-SignedHeaders=host", "X-Amz-SignedHeaders=hosts"),
+        ("&X-Amz-Signature=", "&X-Amz-Security-Token=t&X-Amz-Signature="),
+    ],
+)
+def test_a_presigned_query_that_was_changed_is_refused(old: str, new: str) -> None:
+    query = Signer(region="us-east-1").presign(
+        method="POST",
+        url_host="sagemaker.amazonaws.com",
+        path="/",
+        query=[("Action", "Call")],
+        credentials=KEYS,
+        timestamp=WHEN,
+        expires=60,
+    )
+
+    def accepted(text: str) -> bool:
+        return verify_presigned(
+            method="POST",
+            url_host="sagemaker.amazonaws.com",
+            path="/",
+            query=text,
+            credentials=KEYS,
+            region="us-east-1",
+        )
+
+    assert accepted(query)
+    assert old in query
+    assert not accepted(query.replace(old, new))

@@ -66,11 +66,11 @@ def encode_header(name: str, value: HeaderValue) -> bytes:
     Raises:
         ConfigurationError: the name or the value does not fit the format.
     """
-    raw_name = name.encode()
-    if not 1 <= len(raw_name) <= 255:
-        raise ConfigurationError(f"the name of an event-stream header is 1 to 255 bytes long, not {len(raw_name)}")
-    start = pack(">B", len(raw_name)) + raw_name
     try:
+        raw_name = name.encode()
+        if not 1 <= len(raw_name) <= 255:
+            raise ConfigurationError(f"the name of an event-stream header is 1 to 255 bytes long, not {len(raw_name)}")
+        start = pack(">B", len(raw_name)) + raw_name
         if isinstance(value, bool):
             return start + (b"\x00" if value else b"\x01")
         if isinstance(value, Uuid):
@@ -86,6 +86,8 @@ def encode_header(name: str, value: HeaderValue) -> bytes:
         return start + pack(">B", number) + layout.pack(value)
     except struct_error:
         raise ConfigurationError(f"event-stream header {name!r}: the value is too large for its type") from None
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"event-stream header {name!r}: not text that UTF-8 can hold") from None
 
 
 def decode_headers(block: bytes) -> dict[str, HeaderValue]:

@@ -1,0 +1,75 @@
+"""Feeds push decoders the same bytes in many cuts, and says what came out."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from smendpoint.errors import StreamError
+
+FUZZ = int(os.environ.get("SMENDPOINT_FUZZ", "20000"))
+"""How many mutated inputs a fuzz test tries."""
+
+
+class Decoder(Protocol):
+    def feed(self, data: bytes) -> list[Any]: ...
+
+    def finish(self) -> list[Any] | None: ...
+
+
+def cut(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
+    """Cuts off pieces of these sizes; the last piece is what is left."""
+    position = 0
+    for size in sizes:
+        if position >= len(data):
+            return
+        yield data[position : position + size]
+        position += size
+    yield data[position:]
+
+
+def ways(data: bytes, *, seed: int = 0, randomly: int = 5) -> Iterator[list[bytes]]:
+    """The same bytes whole, byte by byte, with empty pieces between, in two at every place, and cut at random."""
+    yield [data]
+    yield [data[place : place + 1] for place in range(len(data))]
+    yield [piece for place in range(len(data)) for piece in (b"", data[place : place + 1])]
+    if len(data) <= 300:
+        for place in range(len(data)):
+            yield [data[:place], data[place:]]
+    numbers = random.Random(seed)
+    for _ in range(randomly):
+        yield list(cut(data, (numbers.randrange(1, 9) for _ in data)))
+
+
+def drive(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], StreamError | None]:
+    """Feeds the pieces and finishes; gives all items and the failure that ended them."""
+    items: list[Any] = []
+    try:
+        for piece in pieces:
+            items += decoder.feed(piece)
+        items += decoder.finish() or []
+    except StreamError as error:
+        return items, error
+    return items, None
+
+
+def outcome(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], type[StreamError] | None, str]:
+    """What `drive` gives, in a form that can be compared; neighbouring strings are joined, as cuts divide them."""
+    items, error = drive(decoder, pieces)
+    joined: list[Any] = []
+    for item in items:
+        if isinstance(item, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += item
+        else:
+            joined.append(item)
+    return joined, None if error is None else type(error), "" if error is None else str(error)
+
+
+def same_in_every_cut(make: Callable[[], Decoder], data: bytes) -> tuple[list[Any], type[StreamError] | None, str]:
+    """Asserts that the cuts change nothing; gives the outcome."""
+    expected = outcome(make(), [data])
+    for pieces in ways(data):
+        assert outcome(make(), pieces) == expected
+    return expected

@@ -29,7 +29,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all where none is given")
     parser.add_argument("--scale", type=float, default=1.0, help="how much to do in each round (default 1)")
     parser.add_argument("--rounds", type=int, default=7, help="how many turns each side has (default 7)")
-    parser.add_argument("--events", type=int, default=200_000, help="length of the stream of `flat` (default 200,000)")
+    parser.add_argument(
+        "--events", type=int, default=1_000_000, help="length of the stream of `flat` (default 1,000,000)"
+    )
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in BENCHMARKS]
     if unknown:

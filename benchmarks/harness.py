@@ -56,7 +56,7 @@ class Context(NamedTuple):
 
 
 @contextlib.contextmanager
-def stub(scale: float = 1.0, rounds: int = 7, events: int = 200_000) -> Iterator[Context]:
+def stub(scale: float = 1.0, rounds: int = 7, events: int = 1_000_000) -> Iterator[Context]:
     """Run the stub, and lead every AWS client of this process and its children to its credentials and certificates."""
     import trustme
 

@@ -13,10 +13,9 @@ Each name is loaded on first use, so that importing the package costs next to no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from smendpoint._version import __version__
 
+TYPE_CHECKING = False  # type checkers take it for true; the constant in `typing` would cost the import of `typing`
 if TYPE_CHECKING:
     from smendpoint._core.hooks import CallHooks, CallInfo
     from smendpoint._core.response import ResponseBody

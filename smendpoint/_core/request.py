@@ -26,6 +26,7 @@ from smendpoint._core.request_rules import (
     TEXT,
     Member,
     alnum_ends,
+    plain,
 )
 from smendpoint.errors import ConfigurationError
 
@@ -206,7 +207,7 @@ def validate_endpoint_name(name: object) -> str:
         if name.startswith(("arn:", "http:", "https:")):
             hint = ": give the name alone, not an ARN or a URL"
         raise ConfigurationError(f"the endpoint name must be 1 to 63 {NAME_FORM}, not {_shown(name)}{hint}")
-    return name
+    return plain(name)
 
 
 def validate_region(region: object) -> str:
@@ -228,7 +229,7 @@ def validate_region(region: object) -> str:
         raise ConfigurationError(
             f"the region must be a name such as 'us-east-1' ({NAME_FORM}, not digits alone), not {_shown(region)}"
         )
-    return region
+    return plain(region)
 
 
 def _unknown_member(operation: Operation, name: object) -> ConfigurationError:

@@ -32,6 +32,7 @@ __all__ = [
     "Member",
     "Rule",
     "alnum_ends",
+    "plain",
 ]
 
 DIGITS = frozenset("0123456789")
@@ -40,6 +41,11 @@ LABEL = ALNUM | {"-"}
 _FILENAME = ALNUM | frozenset("-_.")
 _S3_PATH = ALNUM | frozenset("!_.*'()/-")
 _VISIBLE = frozenset(map(chr, range(0x20, 0x7F)))
+
+
+def plain(text: str) -> str:
+    """The same text as a ``str`` proper: a subclass, such as an ``Enum``, may format as something else than it holds."""
+    return str.__str__(text)
 
 
 class Rule(NamedTuple):
@@ -148,7 +154,7 @@ class Member(NamedTuple):
                 f"{name} must have {max(self.minimum, 1)} to {self.maximum} characters, not {len(value)}"
             )
         _check_text(name, value, self.rule)
-        return value
+        return plain(value)
 
     def _render_number(self, name: str, value: object) -> str:
         # True is an int to Python, but never a number of seconds.
@@ -156,7 +162,7 @@ class Member(NamedTuple):
             raise ConfigurationError(f"{name} must be an int, not {type(value).__name__}")
         if not self.minimum <= value <= self.maximum:
             raise ConfigurationError(f"{name} must be from {self.minimum} to {self.maximum}, not {_number(value)}")
-        return str(int(value))
+        return int.__repr__(value)
 
 
 def _number(value: int) -> str:

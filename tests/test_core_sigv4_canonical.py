@@ -1,0 +1,40 @@
+"""Canonical forms: what is encoded, what is resolved, what is sorted."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from smendpoint._core.sigv4_canonical import EMPTY_PAYLOAD_HASH, canonical_path, canonical_query, fold, payload_hash
+
+
+@pytest.mark.parametrize(
+    ("path", "canonical", "as_sent"),
+    [
+        ("", "/", "/"),
+        ("/", "/", "/"),
+        ("//a/./b/../c//", "/a/c/", "//a/./b/../c//"),
+        ("/../..", "/", "/../.."),
+        ("/a%20b", "/a%2520b", "/a%2520b"),
+        ("/é", "/%C3%A9", "/%C3%A9"),
+    ],
+)
+def test_a_path_is_encoded_once_more_and_normalised_on_request(path: str, canonical: str, as_sent: str) -> None:
+    assert canonical_path(path) == canonical
+    assert canonical_path(path, normalize=False) == as_sent
+
+
+def test_a_query_is_sorted_and_every_name_gets_its_equals_sign() -> None:
+    assert canonical_query("b=2&a&b=1&c=%20") == "a=&b=1&b=2&c=%20"
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", bytes(100_000)])
+def test_a_payload_hash_is_sha256_in_hexadecimal(body: bytes) -> None:
+    assert payload_hash(body) == hashlib.sha256(body).hexdigest()
+    assert payload_hash(b"") == EMPTY_PAYLOAD_HASH
+
+
+def test_headers_are_folded_by_name_and_what_changes_on_the_way_is_left_out() -> None:
+    headers = [("B", " 1\t 2 "), ("User-Agent", "x"), ("b", "3"), ("A", ""), ("Connection", "close")]
+    assert fold(headers) == {"b": "1 2,3", "a": ""}

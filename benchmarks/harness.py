@@ -65,7 +65,8 @@ def stub(scale: float = 1.0, rounds: int = 7, events: int = 1_000_000) -> Iterat
         pem, certificates = str(Path(folder, "server.pem")), str(Path(folder, "ca.pem"))
         authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem)
         authority.cert_pem.write_to_path(certificates)
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
+        # Without byte code, a process would compile what it imports: what is installed has been compiled.
+        for name in [name for name in os.environ if name.startswith("AWS_") or name == "PYTHONDONTWRITEBYTECODE"]:
             del os.environ[name]
         os.environ.update(
             AWS_ACCESS_KEY_ID="AKIDEXAMPLE",

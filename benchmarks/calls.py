@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,32 +56,34 @@ def sync(context: Context) -> list[Row]:
 
             return timed(work, calls)
 
-        sides = [ours, peer]
-        if not kind:
-            sides.append(lambda: exchanges(context, calls))
-        mine, theirs, *bare = by_turns(context.rounds, *sides)
+        mine, theirs, bare = by_turns(
+            context.rounds, ours, peer, lambda url=url: exchanges(url, context.certificates, calls)
+        )
         for cost, target in (("cpu", ("<=", 0.1)), ("wall", None)):
             a, b = [getattr(turn, cost) for turn in mine], [getattr(turn, cost) for turn in theirs]
             name = {"cpu": "CPU", "wall": "wall"}[cost]
             rows.append(
                 Row(f"sync call, {name}{kind}", seconds(a), f"botocore {seconds(b)}", ratios(a, b), target=target)
             )
-        for turns in bare:
-            a, b = [turn.cpu for turn in mine], [turn.cpu for turn in turns]
-            rows.append(Row("sync call, CPU over the kernel's", seconds(a), f"bare socket {seconds(b)}", ratios(a, b)))
+        a, b = [turn.cpu for turn in mine], [turn.cpu for turn in bare]
+        rows.append(Row(f"sync call, CPU over the least{kind}", seconds(a), f"bare socket {seconds(b)}", ratios(a, b)))
         endpoint.close()
         client.close()
     return rows
 
 
-def exchanges(context: Context, calls: int) -> Cost:
+def exchanges(url: str, certificates: str, calls: int) -> Cost:
     """The same bytes over a bare socket: what nobody can save."""
-    address = urlsplit(context.plain)
+    address = urlsplit(url)
     body = json.dumps({"inputs": PROMPT, "parameters": PARAMETERS}).encode()
     request = b"POST /endpoints/answer/invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(body)
     request += b"X-Filler: " + b"a" * 900 + b"\r\n\r\n" + body
-    with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
+    with contextlib.ExitStack() as stack:
+        connection = stack.enter_context(socket.create_connection((address.hostname or "", address.port or 0)))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if address.scheme == "https":
+            trust = ssl.create_default_context(cafile=certificates)
+            connection = stack.enter_context(trust.wrap_socket(connection, server_hostname=address.hostname))
 
         def work() -> None:
             for _ in range(calls):

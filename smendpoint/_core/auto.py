@@ -79,8 +79,8 @@ class AutoDecoder(PushDecoder):
         self._max_item = max_item
         self._head = bytearray()  # what came before the decision
         self._past_bom = False
-        self._brace = -1  # where in it a `{` begins what may be a line or a document
-        self._searched = 0  # how much of it is known to hold no line end after that
+        self._brace = -1  # where in it the `{` is that begins a line or a document
+        self._searched = 0  # up to where there is no line end after that
         self._kind: StreamKind | None = None
         self._decoder: SSEDecoder | JSONLinesDecoder | TextDecoder | _DocumentDecoder | None = None
 
@@ -170,7 +170,7 @@ class AutoDecoder(PushDecoder):
                 return "json"
             if not body.startswith(b"{"):
                 return self._recognise_event(bytes(body), ended) if not blank.strip(b"\r\n") else "text"
-            self._brace = len(blank)
+            self._brace = self._searched = len(blank)
         end = head.find(b"\n", self._searched)
         if end < 0:
             self._searched = len(head)

@@ -1,0 +1,32 @@
+"""The public names of the decoders."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from smendpoint import decoders
+from smendpoint._core import auto, eventstream, lines, sse, stop
+
+
+def test_the_public_names_are_sorted_and_there() -> None:
+    assert decoders.__all__ == sorted(decoders.__all__)
+    for name in decoders.__all__:
+        assert hasattr(decoders, name)
+
+
+def test_every_public_name_is_that_of_the_core() -> None:
+    for name in decoders.__all__:
+        homes = [module for module in (auto, eventstream, lines, sse, stop) if name in module.__all__]
+        assert homes
+        assert all(getattr(module, name) is getattr(decoders, name) for module in homes)
+
+
+def test_every_public_name_is_described() -> None:
+    for name in decoders.__all__:
+        assert getattr(decoders, name).__doc__
+
+
+def test_importing_the_decoders_does_not_import_json() -> None:
+    code = "import sys, smendpoint.decoders; sys.exit('json' in sys.modules)"
+    assert subprocess.run([sys.executable, "-S", "-c", code], check=False).returncode == 0

@@ -27,8 +27,6 @@ Input_contra = TypeVar("Input_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
 Endpoint_co = TypeVar("Endpoint_co", covariant=True)
 Prompt_co = TypeVar("Prompt_co", covariant=True)
-Endpoint = TypeVar("Endpoint")
-Prompt = TypeVar("Prompt")
 Result = TypeVar("Result")
 
 
@@ -55,6 +53,11 @@ class SupportsStream(Protocol[Input_contra, Result_co]):
     def stream(self, input: Input_contra, /, *args: Any, **kwargs: Any) -> Result_co:
         """Answer one input bit by bit."""
         ...
+
+
+# What the endpoint takes is checked where the two meet, so that a mistake shows there and not at each question.
+TextEndpoint = TypeVar("TextEndpoint", bound=SupportsInvoke[str, Any])
+ChatEndpoint = TypeVar("ChatEndpoint", bound=SupportsInvoke[list[Message], Any])
 
 
 class StuffedPrompt(Generic[Prompt_co]):
@@ -111,8 +114,8 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
 
     @overload
     def __init__(
-        self: StuffDocumentsQA[Endpoint, str],
-        endpoint: Endpoint,
+        self: StuffDocumentsQA[TextEndpoint, str],
+        endpoint: TextEndpoint,
         *,
         prompt: str | PromptTemplate = ...,
         document_prompt: str | PromptTemplate = ...,
@@ -126,8 +129,8 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
     ) -> None: ...
     @overload
     def __init__(
-        self: StuffDocumentsQA[Endpoint, list[Message]],
-        endpoint: Endpoint,
+        self: StuffDocumentsQA[ChatEndpoint, list[Message]],
+        endpoint: ChatEndpoint,
         *,
         prompt: ChatPromptTemplate | Sequence[tuple[str, str | PromptTemplate]],
         document_prompt: str | PromptTemplate = ...,
@@ -188,8 +191,14 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         """The template of the prompt."""
         return self._prompt
 
+    @property
+    def extra_variables(self) -> tuple[str, ...]:
+        """The other fields of the prompt, for which each call has to pass ``prompt_variables``."""
+        own = (self._document_variable_name, self._question_variable_name)
+        return tuple([name for name in self._prompt.input_variables if name not in own])
+
     def answer(
-        self: StuffDocumentsQA[SupportsInvoke[Prompt, Result], Prompt],
+        self: StuffDocumentsQA[SupportsInvoke[Any, Result], Any],
         question: str,
         documents: Iterable[str | Mapping[str, Any] | HasPageContent],
         *,
@@ -214,7 +223,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         return self._endpoint.invoke(stuffed.prompt, **invoke_kwargs)
 
     def stream(
-        self: StuffDocumentsQA[SupportsStream[Prompt, Result], Prompt],
+        self: StuffDocumentsQA[SupportsStream[Any, Result], Any],
         question: str,
         documents: Iterable[str | Mapping[str, Any] | HasPageContent],
         *,

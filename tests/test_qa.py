@@ -202,6 +202,7 @@ def test_separator_and_field_names_can_be_chosen() -> None:
 
 def test_other_fields_of_the_prompt_are_filled_in_for_each_call() -> None:
     qa = StuffDocumentsQA(Echo(), prompt=SHORT + "|{language}")
+    assert qa.extra_variables == ("language",)
     assert qa.stuff("q", ["a"], prompt_variables={"language": "Korean"}).prompt == "a|q|Korean"
     assert qa.answer("q", ["a"], prompt_variables={"language": "Korean"}, n=1) == ("a|q|Korean", {"n": 1})
     assert next(qa.stream("q", ["a"], prompt_variables={"language": "Korean"})) == "a|q|Korean"

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from smendpoint import langchain, prompts
+from smendpoint.emulator import Emulator, ModelRequest
+from smendpoint.endpoint import Endpoint
 from smendpoint.errors import ConfigurationError, HandlerError, PromptError
 from smendpoint.langchain import (
     ContentHandlerBase,
@@ -197,6 +199,30 @@ def test_callbacks_are_refused_with_a_call_too_and_never_sent_to_the_model() -> 
     for method in (llm.invoke, llm.stream):
         with pytest.raises(ConfigurationError, match="SagemakerEndpoint has no 'callbacks', 'max_concurrency'"):
             method("p", {"callbacks": [print], "max_concurrency": 5, "tags": []})
+
+
+def test_a_handler_of_langchains_shape_calls_and_streams_through_a_real_endpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(langchain, "Endpoint", Endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "thing")
+
+    def model(request: ModelRequest) -> Any:
+        words = [json.dumps([{"generated_text": word}]).encode() for word in ("one ", "two ", "three")]
+        return [word + b"\n" for word in words] if request.streaming else words[0]
+
+    with Emulator(model) as emulator:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", emulator.url)
+        for streaming, expected in ((False, "one "), (True, "one two three")):
+            llm = SagemakerEndpoint(
+                endpoint_name="my-llm", region_name="us-east-1", content_handler=Handler(), streaming=streaming
+            )
+            assert llm("p") == expected
+            assert load_qa_chain(llm).run(INPUTS) == expected
+            with llm.stream("p", stop=["thr"]) as chunks:
+                assert list(chunks) == ["one ", "two "]
+            llm.close()
 
 
 # LLMContentHandler

@@ -11,6 +11,7 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import assert_type
 
+from smendpoint.endpoint import Endpoint, Stream
 from smendpoint.langchain import LLMContentHandler, SagemakerEndpoint, load_qa_chain
 from smendpoint.langchain import PromptTemplate as LangChainPromptTemplate
 from smendpoint.prompts import ChatPromptTemplate, Document, Message, PromptTemplate
@@ -79,6 +80,12 @@ async def over_asyncio_it_is_awaited() -> None:
     assert_type(await answer, str)
     assert_type(await qa.answer("q", ["a"]), str)
     assert_type(qa.stream("q", ["a"]), AsyncIterator[str])
+
+
+def over_an_endpoint() -> None:
+    qa = StuffDocumentsQA(Endpoint("e"))
+    assert_type(qa.answer("q", ["a"], stop=["x"], endpoint_kwargs={"TargetVariant": "blue"}, temperature=0.1), str)
+    assert_type(qa.stream("q", ["a"]), Stream[str])
 
 
 def pairs_of_role_and_template_ask_with_messages() -> None:

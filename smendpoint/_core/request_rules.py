@@ -44,7 +44,7 @@ _VISIBLE = frozenset(map(chr, range(0x20, 0x7F)))
 
 
 def plain(text: str) -> str:
-    """The same text as a ``str`` proper: a subclass, such as an ``Enum``, may format as something else than it holds."""
+    """The same text as a ``str`` proper: a subclass, such as an ``Enum``, may format as something else."""
     return str.__str__(text)
 
 

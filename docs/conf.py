@@ -21,6 +21,8 @@ html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}
 html_show_copyright = False
 
 myst_heading_anchors = 3
+napoleon_use_ivar = True  # an attribute is described once, where the class says so
+default_role = "code"  # docstrings write names in single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"

@@ -86,7 +86,10 @@ class SmendpointError(Exception):
         message: what happened and what to do about it.
         endpoint_name: the endpoint that was called, ``None`` where no call was involved.
         attempts: how many requests were sent for the call, 0 where none was.
+        received: the chunks that a stream had handed on before it failed, in order; empty where nothing was streamed.
     """
+
+    received: tuple[Any, ...] = ()
 
     def __init__(self, message: str = "", *, endpoint_name: str | None = None, attempts: int = 0) -> None:
         super().__init__(message)
@@ -223,7 +226,7 @@ class ThrottlingError(ServiceError):
 
 
 class ModelNotReadyError(ServiceError):
-    """429 ``ModelNotReadyException``: the model is still being loaded. Retried by default, within a budget of its own."""
+    """429 ``ModelNotReadyException``: the model is still being loaded. Retried within a time budget of its own."""
 
 
 class ServiceUnavailableError(ServiceError):

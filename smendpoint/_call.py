@@ -1,0 +1,337 @@
+"""The half of both twins that does not wait: settings, a call's request, its response, errors with their context."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic
+
+from smendpoint import errors
+from smendpoint._aws import Identity
+from smendpoint._core.flow import CallState, Skew
+from smendpoint._core.hooks import CallInfo, Watcher
+from smendpoint._core.request import (
+    RECOMMENDED_MAX_BODY,
+    RequestHead,
+    request_head,
+    validate_endpoint_name,
+)
+from smendpoint._core.response import ResponseBody
+from smendpoint._core.retry import RetryPolicy, RetryQuota
+from smendpoint._core.timing import Timeout
+from smendpoint._core.wire import CallRequest
+from smendpoint._pipeline import Pipeline, cut_at_stop
+from smendpoint._response import Response
+from smendpoint._transport.clock import SYSTEM_CLOCK
+from smendpoint._typing import Chunk, In, Out
+from smendpoint.handlers import TextGenerationHandler
+from smendpoint.handlers.base import line_decoder
+
+if TYPE_CHECKING:
+    from smendpoint._aws import Target
+    from smendpoint._core.flow import CredentialSource
+    from smendpoint._core.hooks import CallHooks
+    from smendpoint._core.request import Operation
+    from smendpoint._core.response import RawResponse
+    from smendpoint._core.timing import Clock
+    from smendpoint.handlers.base import ContentHandler, StreamDecoder
+
+
+class EndpointBase(Generic[In, Out, Chunk]):
+    """The half of `Endpoint` and `AsyncEndpoint` that does not wait."""
+
+    _transport: Any
+
+    def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
+        self._name = validate_endpoint_name(endpoint_name)
+        self._identity = identity
+        self._settings = settings
+        self._handler: ContentHandler[In, Out] = _checked_handler(settings["content_handler"])
+        self._model_kwargs = _checked_mapping("model_kwargs", settings["model_kwargs"])
+        self._members = _checked_mapping("endpoint_kwargs", settings["endpoint_kwargs"])
+        if settings["inference_component_name"] is not None:
+            self._members = {"InferenceComponentName": settings["inference_component_name"], **self._members}
+        self._clock: Clock = settings["clock"] or SYSTEM_CLOCK
+        self._hooks: CallHooks | None = settings["hooks"]
+        self._max_connections = _checked_limit("max_connections", settings["max_connections"])
+        self._client = settings["client"]
+        if self._client is not None:
+            given = [name for name in IDENTITY_ARGUMENTS if getattr(identity, name) is not None]
+            if given:
+                raise errors.ConfigurationError(
+                    f"client= already knows who asks and where: leave out {', '.join(given)}"
+                )
+        timeout, policy = settings["timeout"], settings["retry"]
+        self._timeout = Timeout() if timeout is None else Timeout.of(timeout)
+        self._policy = RetryPolicy() if policy is None else _checked_policy(policy)
+        self._adopted = False
+        self._heads: dict[tuple[str, str, str], tuple[dict[str, object], RequestHead]] = {}
+        self._skew = Skew()
+        self._forget_locks()
+        _endpoints.add(self)
+
+    def _adopt(self, target: Target | None) -> None:
+        """Take over what botocore's configuration says where no argument says otherwise."""
+        if target is None:
+            pass  # a client has its own
+        elif self._settings["timeout"] is None:
+            default = self._timeout
+            self._timeout = Timeout(target.connect_timeout or default.connect, target.read_timeout or default.read)
+        if target is not None and self._settings["retry"] is None and target.max_attempts is not None:
+            self._policy = RetryPolicy(max_attempts=target.max_attempts)
+        self._adopted = True
+
+    def _forget_locks(self) -> None:
+        self._quota = RetryQuota(threading.Lock())
+
+    def _after_fork(self) -> None:
+        self._forget_locks()
+        self._transport.forget()
+
+    @property
+    def endpoint_name(self) -> str:
+        """The name of the endpoint that is called."""
+        return self._name
+
+    @property
+    def content_handler(self) -> ContentHandler[In, Out]:
+        """The handler that makes requests from inputs and outputs from responses."""
+        return self._handler
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._name!r}, content_handler={type(self._handler).__name__})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._client is not None:
+            raise errors.ConfigurationError(
+                "an endpoint made with client= cannot be pickled, because a client cannot: "
+                "make it in the process that uses it, or give region_name and the like instead"
+            )
+        return _rebuild, (type(self), self._name, self._identity, self._settings)
+
+    def _request(
+        self,
+        operation: Operation,
+        value: Any,
+        stop: Sequence[str],
+        endpoint_kwargs: Mapping[str, object] | None,
+        model_kwargs: dict[str, Any],
+        *,
+        streaming: bool = False,
+    ) -> CallRequest:
+        """Make and check the request of a call; raises before anything is sent."""
+        handler = self._handler
+        parameters = {**self._model_kwargs, **model_kwargs}
+        if stop:
+            name = getattr(handler, "stop_parameter", None)
+            if name is not None:
+                parameters.setdefault(name, list(stop))
+        transform: Any = getattr(handler, "transform_stream_input", None) if streaming else None
+        try:
+            body = (transform or handler.transform_input)(value, parameters)
+        except errors.SmendpointError as error:
+            error.endpoint_name = self._name
+            raise
+        except Exception as error:
+            raise errors.HandlerError(
+                f"{type(handler).__name__} could not transform the input: {type(error).__name__}; see the cause",
+                endpoint_name=self._name,
+            ) from error
+        if type(body) is not bytes:
+            body = self._as_bytes(body)
+        if len(body) > RECOMMENDED_MAX_BODY:
+            warnings.warn(
+                f"the request body has {len(body):,} bytes; SageMaker documents {RECOMMENDED_MAX_BODY:,} as its limit "
+                "for real-time inference and may refuse it",
+                stacklevel=4,
+            )
+        members, head = self._head(operation, endpoint_kwargs, streaming=streaming)
+        return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming)
+
+    def _as_bytes(self, body: object) -> bytes:
+        if isinstance(body, (bytes, bytearray, memoryview)):
+            return bytes(body)
+        raise errors.HandlerError(
+            f"{type(self._handler).__name__}.transform_input must give bytes, not {type(body).__name__}",
+            endpoint_name=self._name,
+        )
+
+    def _head(
+        self, operation: Operation, endpoint_kwargs: Mapping[str, object] | None, *, streaming: bool
+    ) -> tuple[dict[str, object], RequestHead]:
+        """The members of a request and what they look like on the wire; those of every call are made once."""
+        handler = self._handler
+        content_type = handler.content_type
+        accept = (getattr(handler, "stream_accepts", None) if streaming else None) or handler.accepts
+        key = (operation.name, content_type, accept)
+        if not endpoint_kwargs:
+            known = self._heads.get(key)
+            if known is not None:
+                return known
+        members: dict[str, object] = {"ContentType": content_type, "Accept": accept, **self._members}
+        members.update(_checked_mapping("endpoint_kwargs", endpoint_kwargs))
+        members = {name: value for name, value in members.items() if value is not None}
+        try:
+            head = request_head(operation, self._name, members)
+        except errors.ConfigurationError as error:
+            error.endpoint_name = self._name
+            raise
+        if not endpoint_kwargs:
+            self._heads[key] = members, head
+        return members, head
+
+    def _state(self, request: CallRequest, credentials: CredentialSource | None, started: float) -> CallState[Any]:
+        """What a new call needs to know."""
+        clock = self._clock
+        watcher = None
+        logging = sys.modules.get("logging")  # who has not imported it cannot be listening
+        if logging is not None and not logging.getLogger("smendpoint.call").isEnabledFor(10):
+            logging = None
+        if logging is not None or self._hooks is not None:
+            info = CallInfo(self._name, request.operation.name, request.invocation_id)
+            watcher = Watcher(info, self._hooks, logging, clock.monotonic)
+        return CallState(
+            endpoint_name=self._name,
+            policy=None if self._client is not None else self._policy,
+            quota=self._quota,
+            timeout=self._timeout,
+            started=started,
+            credentials=credentials,
+            skew=self._skew,
+            time=clock.time,
+            monotonic=clock.monotonic,
+            random=clock.random,
+            watcher=watcher,
+        )
+
+    def _output(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Out:
+        """What the handler, and stop sequences, make of an answer."""
+        try:
+            output: Out = self._handler.transform_output(ResponseBody(answer.body))
+            return cut_at_stop(output, stop) if stop else output
+        except errors.SmendpointError as error:
+            call.named(error)
+            raise
+        except Exception as error:
+            raise call.named(
+                errors.HandlerError(
+                    f"{type(self._handler).__name__} could not transform the output: {type(error).__name__}; "
+                    "see the cause"
+                )
+            ) from error
+
+    def _respond(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Response[Out]:
+        return Response(
+            output=self._output(call, answer, stop),
+            body=answer.body,
+            headers=answer.headers,
+            attempts=call.attempts,
+            elapsed=call.monotonic() - call.started,
+            handler=self._handler,
+        )
+
+    def _fitted(self, max_concurrency: Any, max_connections: int | None) -> int:
+        """How many calls `map` runs at once: what was asked for, as far as there are connections."""
+        wanted = _checked_limit("max_concurrency", max_concurrency)
+        if wanted is None:
+            raise errors.ConfigurationError("max_concurrency must be a whole number of at least 1, not None")
+        return wanted if max_connections is None else min(wanted, max_connections)
+
+    def _pipeline(self, stop: Sequence[str]) -> Pipeline[Chunk]:
+        """A fresh way from bytes to chunks."""
+        factory: Any = getattr(self._handler, "stream_decoder", None)
+        decoder: StreamDecoder[Any] = line_decoder(self._handler) if factory is None else factory()
+        return Pipeline(decoder, stop)
+
+
+# What only an endpoint that makes its own connections can use.
+IDENTITY_ARGUMENTS = (
+    "region_name",
+    "credentials_profile_name",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "role_arn",
+    "role_session_name",
+    "external_id",
+    "session",
+    "endpoint_url",
+    "config",
+)
+
+
+def _rebuild(cls: Any, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> Any:
+    endpoint = cls.__new__(cls)
+    endpoint._set_up(endpoint_name, identity, settings)
+    return endpoint
+
+
+def new_invocation_id() -> str:
+    """A random id in the form of a version 4 UUID: what the AWS SDKs send with every call."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+
+def stop_sequences(stop: str | Iterable[str] | None) -> tuple[str, ...]:
+    """`stop` as a tuple.
+
+    Raises:
+        ConfigurationError: something in it is not a string, or is empty.
+    """
+    if stop is None:
+        return ()
+    sequences = (stop,) if isinstance(stop, str) else tuple(stop)
+    for sequence in sequences:
+        if not isinstance(sequence, str) or not sequence:
+            raise errors.ConfigurationError("each stop sequence must be a string that is not empty")
+    return sequences
+
+
+def _checked_handler(handler: Any) -> Any:
+    if handler is None:
+        return TextGenerationHandler()
+    missing = [
+        name
+        for name in ("content_type", "accepts", "transform_input", "transform_output")
+        if getattr(handler, name, None) is None
+    ]
+    if missing or isinstance(handler, type):
+        hint = "an instance, not a class" if isinstance(handler, type) else f"with {', '.join(missing)}"
+        raise errors.ConfigurationError(f"content_handler must be a content handler, {hint}")
+    return handler
+
+
+def _checked_mapping(name: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise errors.ConfigurationError(f"{name} must be a mapping with names as keys, not {type(value).__name__}")
+    return dict(value)
+
+
+def _checked_limit(name: str, value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise errors.ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return value
+
+
+def _checked_policy(policy: Any) -> RetryPolicy:
+    if not isinstance(policy, RetryPolicy):
+        raise errors.ConfigurationError(f"retry must be a RetryPolicy, not {type(policy).__name__}")
+    return policy
+
+
+_endpoints: weakref.WeakSet[EndpointBase[Any, Any, Any]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for endpoint in list(_endpoints):
+        endpoint._after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)

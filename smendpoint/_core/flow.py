@@ -1,0 +1,282 @@
+"""One call, from the first attempt to the answer, as a generator that does no I/O.
+
+`call_flow` yields what it needs done, a `Send`, a `Sleep` or a `NeedCredentials`, and is sent the outcome. The two
+drivers that answer it, one of them with ``await``, are all that the sync and the async twin differ in here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from smendpoint import errors
+from smendpoint._core import retry as rules
+from smendpoint._core.response import RawResponse, server_date, service_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from smendpoint._core.hooks import Watcher
+    from smendpoint._core.sigv4 import Credentials
+    from smendpoint._core.timing import Timeout
+
+# A clock that is further off than this is corrected even where the service only says that the signature is wrong.
+SKEW_SECONDS = 240.0
+
+
+class Answer(Protocol):
+    """The head of an answer: whole (`RawResponse`), or with its body still to be read from a stream."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+
+
+class Send:
+    """Send one attempt and give its answer: an `Answer`, or a `TransportError`."""
+
+    __slots__ = ("attempt", "credentials", "deadline", "extra", "max_attempts", "started", "timestamp")
+
+    def __init__(
+        self,
+        attempt: int,
+        max_attempts: int,
+        credentials: Credentials | None,
+        timestamp: float,
+        deadline: float | None,
+        started: Callable[[], None] | None,
+    ) -> None:
+        self.attempt = attempt
+        self.max_attempts = max_attempts
+        self.credentials = credentials
+        self.timestamp = timestamp
+        self.deadline = deadline
+        self.started = started
+        self.extra = 0  # set by a transport that itself tried again, to how often it did
+
+
+class Sleep:
+    """Wait for `seconds`."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class NeedCredentials:
+    """Load credentials; `rejected` are those that the service did not accept."""
+
+    __slots__ = ("deadline", "rejected")
+
+    def __init__(self, deadline: float | None, rejected: Credentials | None = None) -> None:
+        self.deadline = deadline
+        self.rejected = rejected
+
+
+class CredentialSource(Protocol):
+    """Where the flow finds credentials without waiting."""
+
+    def current(self) -> Credentials | None:
+        """Credentials that are valid now; `None` where they must be loaded first."""
+
+
+class Skew:
+    """How far the service's clock is ahead of ours, in seconds; shared by the calls of one endpoint."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
+class CallState(Generic[AnswerT]):
+    """What one call needs to know while it runs.
+
+    Args:
+        endpoint_name: named by every error.
+        policy: when to try again; `None` where the transport does its own retrying.
+        quota: shared by the calls of one endpoint.
+        timeout: only `total` matters here.
+        credentials: `None` where the transport signs by itself.
+        skew: shared by the calls of one endpoint.
+        time: seconds since the epoch.
+        monotonic: seconds, for deadlines.
+        random: for jitter.
+        watcher: hears what happens; `None` where no one watches.
+        started: when the call began, on the `monotonic` clock.
+    """
+
+    __slots__ = (
+        "attempts",
+        "credentials",
+        "deadline",
+        "endpoint_name",
+        "monotonic",
+        "policy",
+        "quota",
+        "random",
+        "skew",
+        "started",
+        "time",
+        "timeout",
+        "watcher",
+    )
+
+    def __init__(
+        self,
+        *,
+        endpoint_name: str,
+        policy: rules.RetryPolicy | None,
+        quota: rules.RetryQuota,
+        timeout: Timeout,
+        credentials: CredentialSource | None,
+        skew: Skew,
+        time: Callable[[], float],
+        monotonic: Callable[[], float],
+        random: Callable[[], float],
+        watcher: Watcher | None,
+        started: float,
+    ) -> None:
+        self.endpoint_name = endpoint_name
+        self.policy = policy
+        self.quota = quota
+        self.timeout = timeout
+        self.credentials = credentials
+        self.skew = skew
+        self.time = time
+        self.monotonic = monotonic
+        self.random = random
+        self.watcher = watcher
+        self.attempts = 0
+        self.started = started
+        self.deadline = None if timeout.total is None else self.started + timeout.total
+
+    def named(self, error: errors.SmendpointError) -> errors.SmendpointError:
+        """`error`, told which endpoint and which attempt it is about."""
+        error.endpoint_name = self.endpoint_name
+        error.attempts = self.attempts
+        return error
+
+    def first_byte(self) -> None:
+        """The answer to the current attempt has begun. Called only where a watcher is set."""
+        assert self.watcher is not None
+        self.watcher.tell("first_byte")
+
+    def finish(self, error: BaseException | None) -> None:
+        """The call is over."""
+        if self.watcher is not None:
+            self.watcher.tell("call_finished", error)
+
+
+def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
+    """Run one call: credentials, attempts, retries. Returns the answer with a status below 300.
+
+    Yields:
+        `Send`, `Sleep` and `NeedCredentials` steps, to be answered with their outcome or with the error they raised.
+
+    Raises:
+        EndpointError: the call failed; it knows the endpoint's name and how many attempts there were.
+        CredentialsError: there are no credentials to sign with.
+    """
+    policy, watcher = call.policy, call.watcher
+    max_attempts = 1 if policy is None else policy.max_attempts
+    counted = 0  # attempts that count against max_attempts
+    cold_starts = 0
+    taken = 0  # from the quota, for the retry now running
+    corrected: set[str] = set()  # one refresh and one clock correction a call
+    started = None if watcher is None else call.first_byte
+    if watcher is not None:
+        watcher.tell("call_started")
+    while True:
+        credentials = None
+        if call.credentials is not None:
+            credentials = call.credentials.current()
+            if credentials is None:
+                credentials = yield from _load(call)
+        call.attempts += 1
+        counted += 1
+        if watcher is not None:
+            watcher.info.attempts = call.attempts
+            watcher.tell("attempt_started")
+        headers: Mapping[str, str] = {}
+        failure: errors.EndpointError
+        step = Send(call.attempts, max_attempts, credentials, call.time() + call.skew.seconds, call.deadline, started)
+        try:
+            answer: AnswerT = yield step
+        except errors.EndpointError as error:
+            call.attempts += step.extra
+            failure = error
+        else:
+            call.attempts += step.extra
+            headers = answer.headers
+            if watcher is not None:
+                watcher.info.status = answer.status
+                watcher.info.request_id = headers.get("x-amzn-requestid")
+            if 200 <= answer.status < 300:
+                call.quota.release(taken or rules.NO_RETRY_INCREMENT)
+                return answer
+            assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is no success
+            failure = service_error(answer, now=call.time())
+        call.named(failure)
+        if policy is None:
+            raise failure
+        verdict = rules.classify(failure, retry_read_timeout=policy.retry_read_timeout)
+        ahead = _clock_ahead(call, headers) if verdict.kind == "skew" else None
+        delay: float | None = None
+        if verdict.kind in ("expired", "skew"):
+            hopeless = credentials is None or (verdict.kind == "skew" and ahead is None)
+            if not hopeless and verdict.kind not in corrected:
+                corrected.add(verdict.kind)
+                counted -= 1
+                delay = 0.0
+        elif verdict.kind == "cold_start":
+            counted -= 1
+            cold_starts += 1
+            delay = rules.honour_retry_after(policy.backoff("cold_start", cold_starts, call.random()), failure, headers)
+            if delay is not None and call.monotonic() + delay - call.started > policy.cold_start_timeout:
+                delay = None
+        elif verdict.cost and counted < max_attempts and call.quota.acquire(verdict.cost):
+            taken = verdict.cost
+            delay = rules.honour_retry_after(policy.backoff(verdict.kind, counted, call.random()), failure, headers)
+        if watcher is not None:
+            watcher.tell("attempt_failed", failure, delay)
+        if delay is None:
+            raise failure
+        if call.deadline is not None and call.monotonic() + delay >= call.deadline:
+            raise call.named(deadline_exceeded(call.timeout)) from failure
+        if verdict.kind == "expired":
+            yield from _load(call, credentials)
+        elif ahead is not None:
+            call.skew.seconds = ahead
+        elif delay > 0.0:
+            yield Sleep(delay)
+
+
+def _load(call: CallState[Any], rejected: Credentials | None = None) -> Generator[Any, Any, Credentials]:
+    try:
+        credentials: Credentials = yield NeedCredentials(call.deadline, rejected)
+    except errors.SmendpointError as error:
+        raise call.named(error) from error.__cause__
+    return credentials
+
+
+def deadline_exceeded(timeout: Timeout, *, request_sent: bool = True) -> errors.DeadlineExceededError:
+    """The error for a call that took more than `timeout.total`."""
+    return errors.DeadlineExceededError(
+        f"the call took more than its total of {timeout.total:g} s; the model may still be running. "
+        "Raise Timeout.total, or ask for less in one call",
+        request_sent=request_sent,
+    )
+
+
+def _clock_ahead(call: CallState[Any], headers: Mapping[str, str]) -> float | None:
+    """How far the service's clock is ahead of ours; `None` where the clock is not what is wrong with the signature."""
+    date = server_date(headers)
+    if date is None:
+        return None
+    ahead = date - call.time()
+    return ahead if abs(ahead - call.skew.seconds) >= SKEW_SECONDS else None

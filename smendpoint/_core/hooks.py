@@ -1,0 +1,108 @@
+"""What an endpoint tells those who watch it: a small interface for metrics and traces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smendpoint.errors import SmendpointError
+
+
+class CallInfo:
+    """One call, as hooks see it. It never holds what was sent, what came back, or a secret.
+
+    Attributes:
+        endpoint_name: the endpoint that is called.
+        operation: the service's name for the operation, such as ``"InvokeEndpoint"``.
+        invocation_id: the id that all attempts of the call carry as ``amz-sdk-invocation-id``.
+        attempts: how many requests have been sent so far.
+        status: the HTTP status of the last answer; ``None`` before there is one.
+        request_id: AWS's id of the last answer; ``None`` before there is one.
+        elapsed: seconds since the call started, brought up to date before each hook.
+        context: yours: a place to keep a span or a timer between the hooks of one call.
+    """
+
+    __slots__ = (
+        "attempts",
+        "context",
+        "elapsed",
+        "endpoint_name",
+        "invocation_id",
+        "operation",
+        "request_id",
+        "status",
+    )
+
+    def __init__(self, endpoint_name: str, operation: str, invocation_id: str) -> None:
+        self.endpoint_name = endpoint_name
+        self.operation = operation
+        self.invocation_id = invocation_id
+        self.attempts = 0
+        self.status: int | None = None
+        self.request_id: str | None = None
+        self.elapsed = 0.0
+        self.context: Any = None
+
+
+class CallHooks:
+    """Subclass it, override what you need, and pass an instance as ``hooks=``.
+
+    Hooks run inside the call, in its thread or task, so they must be quick and must not block. What a hook raises is
+    logged under ``smendpoint.hooks`` and changes nothing for the call.
+    """
+
+    def call_started(self, call: CallInfo) -> None:
+        """A call begins; nothing has been sent."""
+
+    def attempt_started(self, call: CallInfo) -> None:
+        """Request number ``call.attempts`` is about to be sent."""
+
+    def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
+        """An attempt failed. `delay` is the wait in seconds before the next one, `None` where there will be none."""
+
+    def first_byte(self, call: CallInfo) -> None:
+        """The answer's head has arrived."""
+
+    def call_finished(self, call: CallInfo, error: BaseException | None) -> None:
+        """The call is over: with `error`, or well. A stream's call is over when the stream is, or when it is closed.
+
+        `error` is no `SmendpointError` where the call was cancelled or interrupted.
+        """
+
+
+class Watcher:
+    """Tells hooks, and the standard library's logging, what happens to one call."""
+
+    __slots__ = ("_clock", "_hooks", "_log", "_started", "info")
+
+    def __init__(self, info: CallInfo, hooks: CallHooks | None, log: Any, monotonic: Any) -> None:
+        self.info = info
+        self._hooks = hooks
+        self._log = log
+        self._clock = monotonic
+        self._started = monotonic()
+
+    def tell(self, hook: str, *arguments: Any) -> None:
+        """Call the hook named `hook`, and write a debug record."""
+        info = self.info
+        info.elapsed = self._clock() - self._started
+        if self._log is not None:
+            self._log.getLogger("smendpoint.call").debug(
+                "%s: %s of endpoint %s, invocation %s, attempt %d, status %s, request id %s, %.3f s%s",
+                hook.replace("_", " "),
+                info.operation,
+                info.endpoint_name,
+                info.invocation_id,
+                info.attempts,
+                info.status,
+                info.request_id,
+                info.elapsed,
+                "".join(f", {type(argument).__name__}" for argument in arguments if isinstance(argument, Exception)),
+            )
+        if self._hooks is not None:
+            try:
+                getattr(self._hooks, hook)(info, *arguments)
+            except Exception as error:  # a watcher must not change what it watches
+                import logging
+
+                logging.getLogger("smendpoint.hooks").warning("hook %s raised %s", hook, type(error).__name__)

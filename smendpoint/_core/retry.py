@@ -1,0 +1,207 @@
+"""Whether, and when, a failed request is sent again.
+
+One question decides: *may the model have run already?* What provably did not reach the model is sent again without
+a second thought; what may have reached it follows the rules of the AWS SDKs' standard retry mode; what is known to be
+running, or to have failed for good, is not repeated: inference costs money and time.
+
+The numbers are those of the AWS SDKs' standard mode as revised in 2026 (botocore, ``retries/standard.py``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from smendpoint import errors
+from smendpoint._core.response import CLOCK_SKEW_CODES, EXPIRED_TOKEN_CODES
+from smendpoint._core.timing import check_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from threading import Lock
+
+THROTTLING_BASE_SECONDS = 1.0
+TRANSIENT_BASE_SECONDS = 0.05
+QUOTA_CAPACITY = 500
+THROTTLING_COST = 5
+TRANSIENT_COST = 14
+NO_RETRY_INCREMENT = 1
+# How far `x-amz-retry-after` may stretch our own delay.
+RETRY_AFTER_MAX_ADDITIONAL_SECONDS = 5.0
+# Who asks for more with `Retry-After` gets no retry: the caller can wait better than a blocked call.
+RETRY_AFTER_MAX_SECONDS = 60.0
+
+_TRANSIENT_STATUSES = frozenset({500, 502, 503, 504})
+
+
+class RetryPolicy:
+    """When a call is tried again, and how long it waits before.
+
+    ====================================================  ==================================================
+    what happened                                         what is done
+    ====================================================  ==================================================
+    no connection                                         sent again: nothing had been sent
+    throttled (429, or 400 ``ThrottlingException``)       sent again, first delay up to 1 s
+    500, 502, 503, 504; reset before any response byte    sent again, first delay up to 0.05 s
+    ``ModelNotReadyException``                            sent again until ``cold_start_timeout`` has passed
+    expired session token                                 credentials are refreshed, sent again once
+    clock skew                                            the server's clock is taken, sent again once
+    read timeout                                          not sent again: the model is still running
+    424, 530, any other 4xx, a broken response            not sent again
+    a certificate that is not trusted                     not sent again
+    anything after a stream's first byte                  not sent again
+    ====================================================  ==================================================
+
+    Delays grow exponentially with full jitter; a quota that all calls of an endpoint share stops retries when most
+    of them fail. What the server asks for in ``x-amz-retry-after`` or ``Retry-After`` is honoured.
+
+    Args:
+        max_attempts: requests in all for one call, the first included; 1 switches retries off. Credential refresh,
+            clock correction and cold start are counted apart.
+        max_backoff: the longest delay before a retry, in seconds.
+        cold_start_timeout: how long, in seconds from the call's start, ``ModelNotReadyException`` is answered with
+            another attempt; 0 switches that off.
+        retry_read_timeout: whether a read timeout is tried again. The model may then run twice.
+
+    Raises:
+        ConfigurationError: a value is out of range.
+    """
+
+    __slots__ = ("cold_start_timeout", "max_attempts", "max_backoff", "retry_read_timeout")
+
+    max_attempts: int
+    max_backoff: float
+    cold_start_timeout: float
+    retry_read_timeout: bool
+
+    def __init__(
+        self,
+        *,
+        max_attempts: int = 3,
+        max_backoff: float = 20.0,
+        cold_start_timeout: float = 300.0,
+        retry_read_timeout: bool = False,
+    ) -> None:
+        if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
+            raise errors.ConfigurationError(f"max_attempts must be a whole number of at least 1, not {max_attempts!r}")
+        set_ = object.__setattr__
+        set_(self, "max_attempts", max_attempts)
+        set_(self, "max_backoff", check_number("max_backoff", max_backoff, least=0.0))
+        set_(self, "cold_start_timeout", check_number("cold_start_timeout", cold_start_timeout, least=0.0))
+        set_(self, "retry_read_timeout", bool(retry_read_timeout))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a RetryPolicy cannot be changed: make a new one with another {name}")
+
+    def _values(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def __repr__(self) -> str:
+        return f"RetryPolicy({', '.join(f'{name}={value!r}' for name, value in self._values().items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RetryPolicy) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values().values()))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _policy, tuple(self._values().items())
+
+    def backoff(self, kind: str, retry: int, random: float) -> float:
+        """The delay before retry number `retry` (from 1), in seconds, for a `random` number in [0, 1]."""
+        base = TRANSIENT_BASE_SECONDS if kind == "transient" else THROTTLING_BASE_SECONDS
+        # The exponent is capped so that a long cold start cannot overflow a float.
+        return random * min(base * 2.0 ** min(retry - 1, 30), self.max_backoff)
+
+
+def _policy(*items: tuple[str, object]) -> RetryPolicy:
+    return RetryPolicy(**dict(items))  # type: ignore[arg-type]  # the items come from a policy that was checked
+
+
+class RetryQuota:
+    """A token bucket that all calls of one endpoint share, so that retries stop when most calls fail.
+
+    `lock` is injected: the core does no threading of its own.
+    """
+
+    __slots__ = ("_available", "_lock")
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+        self._available = QUOTA_CAPACITY
+
+    @property
+    def available(self) -> int:
+        """What is left, out of `QUOTA_CAPACITY`."""
+        return self._available
+
+    def acquire(self, cost: int) -> bool:
+        """Take `cost`; `False` where less is left."""
+        with self._lock:
+            if cost > self._available:
+                return False
+            self._available -= cost
+            return True
+
+    def release(self, amount: int) -> None:
+        """Give back what a call that succeeded had taken."""
+        if self._available < QUOTA_CAPACITY:
+            with self._lock:
+                self._available = min(self._available + amount, QUOTA_CAPACITY)
+
+
+class Verdict(NamedTuple):
+    """What a failure means for retrying.
+
+    Attributes:
+        kind: ``"transient"``, ``"throttling"``, ``"cold_start"``, ``"expired"``, ``"skew"`` or ``"final"``.
+        cost: what a retry takes from the quota.
+    """
+
+    kind: str
+    cost: int
+
+
+FINAL = Verdict("final", 0)
+_TRANSIENT = Verdict("transient", TRANSIENT_COST)
+_THROTTLING = Verdict("throttling", THROTTLING_COST)
+_COLD_START = Verdict("cold_start", 0)
+_EXPIRED = Verdict("expired", 0)
+_SKEW = Verdict("skew", 0)
+
+
+def classify(error: errors.EndpointError, *, retry_read_timeout: bool = False) -> Verdict:
+    """Say what `error` means for retrying."""
+    if isinstance(error, errors.ServiceError):
+        return _classify_service(error)
+    if isinstance(error, errors.ReadTimeoutError):
+        return _TRANSIENT if retry_read_timeout and not error.response_started else FINAL
+    if isinstance(error, (errors.DeadlineExceededError, errors.ProtocolError, errors.TLSError)):
+        return FINAL
+    if isinstance(error, errors.TransportError) and not error.response_started:
+        return _TRANSIENT
+    return FINAL
+
+
+def _classify_service(error: errors.ServiceError) -> Verdict:
+    if isinstance(error, errors.ModelNotReadyError):
+        return _COLD_START
+    if isinstance(error, errors.ThrottlingError):
+        return _THROTTLING
+    if error.code in EXPIRED_TOKEN_CODES:
+        return _EXPIRED
+    if error.code in CLOCK_SKEW_CODES:
+        return _SKEW
+    if isinstance(error, errors.ModelError):
+        return FINAL
+    return _TRANSIENT if error.status in _TRANSIENT_STATUSES else FINAL
+
+
+def honour_retry_after(delay: float, error: errors.EndpointError, headers: Mapping[str, str]) -> float | None:
+    """Stretch `delay` to what the server asked for; `None` where it asked for more than a call should wait."""
+    asked = error.retry_after if isinstance(error, errors.ServiceError) else None
+    if asked is None or asked <= delay:
+        return delay
+    if "x-amz-retry-after" in headers:
+        return min(asked, delay + RETRY_AFTER_MAX_ADDITIONAL_SECONDS)
+    return asked if asked <= RETRY_AFTER_MAX_SECONDS else None

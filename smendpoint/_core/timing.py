@@ -1,0 +1,90 @@
+"""How long a call may take, and the one place that time, sleep and randomness come from."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+from smendpoint.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from threading import Event
+    from typing import Any
+
+
+def check_number(name: str, value: Any, *, least: float, above: bool = False) -> float:
+    """`value` as a float, or a `ConfigurationError` that names it: not a number, not finite, or too small."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ConfigurationError(f"{name} must be a finite number, not {value!r}")
+    if value < least or (above and value == least):
+        raise ConfigurationError(f"{name} must be {'above' if above else 'at least'} {least:g}, not {value!r}")
+    return float(value)
+
+
+class Timeout:
+    """How long the phases of a call may take, in seconds.
+
+    Args:
+        connect: for making one connection: name look-up, TCP, proxy and TLS together.
+        read: for silence: the longest wait for the next byte of an answer. The service itself gives a model 60 s, so
+            the default of 70 s lets the service's own error arrive first.
+        total: for the whole call: queueing for a connection, connecting, every attempt and the waits between them,
+            and the body or the whole stream. `None` for no limit.
+
+    Raises:
+        ConfigurationError: a value is not a finite number above 0.
+    """
+
+    __slots__ = ("connect", "read", "total")
+
+    connect: float
+    read: float
+    total: float | None
+
+    def __init__(self, connect: float = 10.0, read: float = 70.0, total: float | None = None) -> None:
+        set_ = object.__setattr__
+        set_(self, "connect", check_number("timeout.connect", connect, least=0.0, above=True))
+        set_(self, "read", check_number("timeout.read", read, least=0.0, above=True))
+        set_(self, "total", None if total is None else check_number("timeout.total", total, least=0.0, above=True))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Timeout cannot be changed: make a new one with another {name}")
+
+    def __repr__(self) -> str:
+        return f"Timeout(connect={self.connect:g}, read={self.read:g}, total={self.total!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Timeout) and self.__reduce__() == other.__reduce__()
+
+    def __hash__(self) -> int:
+        return hash((self.connect, self.read, self.total))
+
+    def __reduce__(self) -> tuple[type[Timeout], tuple[float, float, float | None]]:
+        return Timeout, (self.connect, self.read, self.total)
+
+    @classmethod
+    def of(cls, value: float | Timeout) -> Timeout:
+        """`value` itself, or for a number a `Timeout` with that many seconds for connecting and for silence each."""
+        if isinstance(value, Timeout):
+            return value
+        seconds = check_number("timeout", value, least=0.0, above=True)
+        return cls(connect=seconds, read=seconds)
+
+
+class Clock(Protocol):
+    """Where an endpoint takes time, waiting and chance from. Tests pass their own and wait for nothing."""
+
+    def time(self) -> float:
+        """Seconds since the epoch: signatures carry this."""
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment: durations and deadlines are measured with this."""
+
+    def random(self) -> float:
+        """A number in [0, 1): the jitter of a retry's delay."""
+
+    def sleep(self, seconds: float, wake: Event | None = None) -> None:
+        """Block for `seconds`, less where `wake` is set meanwhile: `Endpoint` waits with this."""
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Suspend for `seconds`: `AsyncEndpoint` waits with this."""

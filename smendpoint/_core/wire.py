@@ -1,0 +1,108 @@
+"""From a call's request to the bytes of one attempt's head: addressing, signing, rendering."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from smendpoint._core.http1 import render_head
+from smendpoint._core.sigv4 import Signer, payload_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from smendpoint._core.flow import Send
+    from smendpoint._core.request import Operation, RequestHead
+
+
+class CallRequest:
+    """What one call sends, the same for each of its attempts.
+
+    Attributes:
+        operation: which of the service's operations it is.
+        endpoint_name: of the endpoint that is called.
+        members: the request members in the AWS spelling, without the body.
+        head: path and headers that the members make.
+        body: what the content handler made of the input.
+        invocation_id: one for all attempts, as the AWS SDKs do.
+        streaming: whether the answer is handed on while it arrives.
+        body_hash: the body's SHA-256 in hex, once it is known.
+    """
+
+    __slots__ = ("body", "body_hash", "endpoint_name", "head", "invocation_id", "members", "operation", "streaming")
+
+    def __init__(
+        self,
+        operation: Operation,
+        endpoint_name: str,
+        members: Mapping[str, object],
+        head: RequestHead,
+        body: bytes,
+        invocation_id: str,
+        streaming: bool,
+    ) -> None:
+        self.operation = operation
+        self.endpoint_name = endpoint_name
+        self.members = members
+        self.head = head
+        self.body = body
+        self.invocation_id = invocation_id
+        self.streaming = streaming
+        self.body_hash: str | None = None
+
+    def hash_body(self) -> str:
+        """The body's SHA-256 in hex, computed once for all attempts."""
+        if self.body_hash is None:
+            self.body_hash = payload_hash(self.body)
+        return self.body_hash
+
+
+class Wire:
+    """Makes the head of every request to one service address.
+
+    Args:
+        region: that signatures are made for.
+        host_header: the address's host, with its port where that is not the scheme's own.
+        base_path: what the address's URL has before ``/endpoints``; empty for AWS's own.
+        target_prefix: ``http://host`` where a proxy must be told the absolute form, else empty.
+        extra_headers: such as ``User-Agent``; not signed.
+    """
+
+    __slots__ = ("_base_path", "_extra", "_host", "_prefix", "_signer")
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        host_header: str,
+        base_path: str,
+        target_prefix: str,
+        extra_headers: tuple[tuple[str, str], ...],
+    ) -> None:
+        self._signer = Signer(region=region)
+        self._host = ("Host", host_header)
+        self._base_path = base_path
+        self._prefix = target_prefix
+        # identity: an answer is read as it is, so nothing may be compressed
+        self._extra = (*extra_headers, ("Accept-Encoding", "identity"))
+
+    def render(self, request: CallRequest, send: Send) -> bytes:
+        """The head of the attempt `send`, signed with its credentials at its time."""
+        path = self._base_path + request.head.path
+        headers = [
+            self._host,
+            *request.head.headers,
+            ("amz-sdk-invocation-id", request.invocation_id),
+            ("amz-sdk-request", f"attempt={send.attempt}; max={max(send.max_attempts, send.attempt)}"),
+        ]
+        if send.credentials is not None:
+            headers += self._signer.sign(
+                method="POST",
+                path=path,
+                headers=headers,
+                payload_hash=request.hash_body(),
+                credentials=send.credentials,
+                timestamp=send.timestamp,
+            )
+        headers += self._extra
+        headers.append(("Content-Length", str(len(request.body))))
+        return render_head("POST", self._prefix + path, headers)

@@ -1,0 +1,174 @@
+"""From a stream's bytes to its chunks, without waiting: frames, the handler's decoder, stop sequences."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from smendpoint import errors
+from smendpoint._core.eventstream import EventStreamDecoder
+from smendpoint._core.stop import StopMatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from smendpoint.handlers.base import StreamDecoder
+
+Chunk = TypeVar("Chunk")
+
+# An error carries at most this many of the latest chunks, so that an endless stream does not fill the memory. It is
+# what today's largest context windows hold as output.
+MAX_RECEIVED = 131_072
+
+
+class Pipeline(Generic[Chunk]):
+    """Turns the bytes of one event stream into chunks.
+
+    `feed` and `end` never raise: what was complete before a failure is given first, then `failure` says what to raise.
+
+    Args:
+        decoder: the handler's, fresh.
+        stop: literal stop sequences; the stream is `done` at the first.
+    """
+
+    __slots__ = ("_decoder", "_frames", "_stop", "_stopped", "_typed", "done", "failure", "received")
+
+    def __init__(self, decoder: StreamDecoder[Chunk], stop: Sequence[str]) -> None:
+        self._decoder = decoder
+        self._frames = EventStreamDecoder()
+        self._stop = StopMatcher(stop) if stop else None
+        self._typed: Any = None  # the last chunk that was not plain text: the pattern for what is held back
+        self._stopped = False
+        self.done = False
+        self.failure: errors.SmendpointError | None = None
+        self.received: deque[Chunk] = deque(maxlen=MAX_RECEIVED)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model, or a stop sequence here, ended the text; `None` where nothing said so."""
+        if self._stopped:
+            return "stop"
+        reason: str | None = getattr(self._decoder, "finish_reason", None)
+        return reason
+
+    @property
+    def decoder(self) -> StreamDecoder[Chunk]:
+        """The handler's decoder, with all it knows beyond chunks."""
+        return self._decoder
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        """The chunks that `data` completes."""
+        chunks: list[Chunk] = []
+        try:
+            for part in self._frames.feed_parts(data):
+                chunks += self._decoder.feed(part)
+            pending = getattr(self._decoder, "error", None) or self._frames.error
+            if pending is not None:
+                raise pending
+        except Exception as error:
+            self._fail(error)
+        return self._pass_on(chunks)
+
+    def end(self) -> list[Chunk]:
+        """The chunks that the stream's proper end completes."""
+        self.done = True
+        chunks: list[Chunk] = []
+        try:
+            self._frames.finish()
+            chunks = list(self._decoder.finish())
+        except Exception as error:
+            self._fail(error)
+        return self._pass_on(chunks)
+
+    def cut(self, error: errors.SmendpointError) -> list[Chunk]:
+        """The chunks that were held back when the connection failed with `error`."""
+        if isinstance(error, (errors.ReadTimeoutError, errors.DeadlineExceededError)):
+            self._fail(error)
+        else:
+            truncated = errors.StreamTruncatedError(f"the stream was cut: {error.message}")
+            truncated.__cause__ = error
+            self._fail(truncated)
+        return self._pass_on([])
+
+    def _fail(self, error: Exception) -> None:
+        if self.failure is None:
+            if not isinstance(error, errors.SmendpointError):
+                ours = errors.HandlerError(
+                    f"the content handler's stream decoder raised {type(error).__name__}: see the cause"
+                )
+                ours.__cause__ = error
+                error = ours
+            self.failure = error
+        self.done = True
+
+    def _pass_on(self, chunks: list[Chunk]) -> list[Chunk]:
+        if self._stop is not None and (chunks or self.done):
+            try:
+                chunks = self._until_stop(chunks, self._stop)
+            except errors.HandlerError as error:
+                self._fail(error)
+                chunks = []
+        self.received += chunks
+        return chunks
+
+    def _until_stop(self, chunks: list[Chunk], stop: StopMatcher) -> list[Chunk]:
+        kept: list[Any] = []
+        for chunk in chunks:
+            if stop.hit:
+                break
+            if isinstance(chunk, str):
+                text = stop.feed(chunk)
+                if text:
+                    kept.append(text)
+                continue
+            whole = text_of(chunk)
+            text = stop.feed(whole)
+            self._typed = chunk
+            # A chunk whose text is all held back is still worth handing on where it says something else.
+            if text == whole:
+                kept.append(chunk)
+            elif text or not whole:
+                kept.append(replace_text(chunk, text))
+        if stop.hit:
+            # What the model said after the stop sequence, a failure included, is no longer part of the answer.
+            self.failure = None
+            self._stopped = self.done = True
+        elif self.done:
+            text = stop.finish()
+            if text:
+                kept.append(text if self._typed is None else replace_text(self._typed, text))
+        return kept
+
+
+def text_of(value: Any) -> str:
+    """The text of a typed output or chunk.
+
+    Raises:
+        HandlerError: it has none, so no stop sequence can be looked for.
+    """
+    text = getattr(value, "text", None)
+    if not isinstance(text, str) or not hasattr(value, "replace_text"):
+        raise errors.HandlerError(
+            f"stop= needs text: this handler gives {type(value).__name__}, which is no str and has no text with "
+            "replace_text"
+        )
+    return text
+
+
+def replace_text(value: Any, text: str) -> Any:
+    """The typed output or chunk with another text."""
+    return value.replace_text(text)
+
+
+def cut_at_stop(output: Any, stop: Sequence[str]) -> Any:
+    """`output` up to the first stop sequence, not included.
+
+    Raises:
+        HandlerError: the output has no text.
+    """
+    text = output if isinstance(output, str) else text_of(output)
+    ends = [place for place in map(text.find, stop) if place >= 0]
+    if not ends:
+        return output
+    kept = text[: min(ends)]
+    return kept if isinstance(output, str) else replace_text(output, kept)

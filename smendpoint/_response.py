@@ -1,0 +1,114 @@
+"""What `send` gives: the output, and everything that came with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from smendpoint._core.response import ResponseBody, request_id, session_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from smendpoint.handlers.base import OutputDetails, Usage
+
+T = TypeVar("T")
+
+
+class Metadata:
+    """What the service says about an answer beside the body; read from its headers."""
+
+    __slots__ = ("headers",)
+
+    headers: Mapping[str, str]
+
+    @property
+    def content_type(self) -> str | None:
+        """The media type of what the model sent."""
+        return self.headers.get("x-amzn-sagemaker-content-type") or self.headers.get("content-type")
+
+    @property
+    def request_id(self) -> str | None:
+        """AWS's id of the request, to quote to AWS support."""
+        return request_id(self.headers)
+
+    @property
+    def invoked_production_variant(self) -> str | None:
+        """The production variant that answered."""
+        return self.headers.get("x-amzn-invoked-production-variant")
+
+    @property
+    def custom_attributes(self) -> str | None:
+        """What the model's container said in ``X-Amzn-SageMaker-Custom-Attributes``."""
+        return self.headers.get("x-amzn-sagemaker-custom-attributes")
+
+    @property
+    def new_session_id(self) -> str | None:
+        """The id of the session that this call opened."""
+        opened = session_id(self.headers)
+        return None if opened is None else opened[0]
+
+    @property
+    def new_session_expires(self) -> float | None:
+        """When the session that this call opened ends by itself, in seconds since the epoch."""
+        opened = session_id(self.headers)
+        return None if opened is None else opened[1]
+
+    @property
+    def closed_session_id(self) -> str | None:
+        """The id of the session that this call closed."""
+        return self.headers.get("x-amzn-sagemaker-closed-session-id")
+
+
+class Response(Metadata, Generic[T]):
+    """A whole answer.
+
+    Attributes:
+        output: what the content handler made of the body.
+        body: the body as it came.
+        headers: the response's headers, their names in lower case.
+        attempts: how many requests it took.
+        elapsed: seconds from the call's start to its end.
+    """
+
+    __slots__ = ("_handler", "attempts", "body", "elapsed", "output")
+
+    def __init__(
+        self, *, output: T, body: bytes, headers: Mapping[str, str], attempts: int, elapsed: float, handler: Any = None
+    ) -> None:
+        self.output = output
+        self.body = body
+        self.headers = headers
+        self.attempts = attempts
+        self.elapsed = elapsed
+        self._handler = handler
+
+    def __repr__(self) -> str:
+        return (
+            f"Response({len(self.body)} bytes of {self.content_type}, request_id={self.request_id!r}, "
+            f"attempts={self.attempts}, elapsed={self.elapsed:.3f})"
+        )
+
+    def _details(self) -> OutputDetails | None:
+        read = getattr(self._handler, "read_details", None)
+        if read is None:
+            return None
+        details: OutputDetails = read(ResponseBody(self.body))
+        return details
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, in its container's word; `None` where it did not say."""
+        details = self._details()
+        return None if details is None else details.finish_reason
+
+    @property
+    def usage(self) -> Usage | None:
+        """How many tokens the model counted; `None` where it did not say."""
+        details = self._details()
+        return None if details is None else details.usage
+
+    @property
+    def details(self) -> Mapping[str, Any] | None:
+        """What else the model said about its answer, such as log-probabilities."""
+        details = self._details()
+        return None if details is None else details.details

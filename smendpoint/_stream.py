@@ -1,0 +1,204 @@
+"""`Stream`: a model's output while it arrives."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from smendpoint import errors
+from smendpoint._response import Metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Self
+
+    from smendpoint._core.flow import CallState
+    from smendpoint._core.wire import CallRequest
+    from smendpoint._pipeline import Pipeline
+    from smendpoint.endpoint import Endpoint
+    from smendpoint.handlers.base import StreamDecoder, Usage
+
+Chunk = TypeVar("Chunk")
+
+
+class StreamBase(Metadata, Generic[Chunk]):
+    """The half of `Stream` and `AsyncStream` that does not wait."""
+
+    __slots__ = (
+        "__weakref__",
+        "_call",
+        "_endpoint",
+        "_first_chunk",
+        "_over",
+        "_pipeline",
+        "_ready",
+        "_request",
+        "_source",
+        "_took",
+        "headers",
+    )
+
+    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Chunk]) -> None:
+        self._endpoint = endpoint
+        self._request = request
+        self._pipeline = pipeline
+        self._ready: deque[Chunk] = deque()
+        self._call: CallState[Any] | None = None
+        self._source: Any = None
+        self._over = False  # everything is settled: ended, failed, or closed
+        self._first_chunk: float | None = None
+        self._took: float | None = None
+        self.headers: Mapping[str, str] = {}
+
+    def __repr__(self) -> str:
+        state = "closed" if self._over else "new" if self._source is None else "open"
+        return f"{type(self).__name__}({state}, request_id={self.request_id!r}, attempts={self.attempts})"
+
+    @property
+    def attempts(self) -> int:
+        """How many requests were sent so far."""
+        return 0 if self._call is None else self._call.attempts
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the call's start until now, or until the stream was over."""
+        if self._took is not None:
+            return self._took
+        return 0.0 if self._call is None else self._call.monotonic() - self._call.started
+
+    @property
+    def time_to_first_chunk(self) -> float | None:
+        """Seconds from the call's start until the first chunk; `None` before there is one."""
+        return self._first_chunk
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the text ended: the model's word, or ``"stop"`` where `stop` ended it; `None` if nothing said so."""
+        return self._pipeline.finish_reason
+
+    @property
+    def usage(self) -> Usage | None:
+        """How many tokens the model counted; `None` where it did not say, or not yet."""
+        usage: Usage | None = getattr(self._pipeline.decoder, "usage", None)
+        return usage
+
+    @property
+    def details(self) -> Mapping[str, Any] | None:
+        """What else the model said about its output; `None` where it said nothing."""
+        details: Mapping[str, Any] | None = getattr(self._pipeline.decoder, "details", None)
+        return details
+
+    @property
+    def decoder(self) -> StreamDecoder[Chunk]:
+        """The content handler's decoder of this stream, with all it knows beyond chunks."""
+        return self._pipeline.decoder
+
+    def _begun(self, call: CallState[Any], source: Any) -> None:
+        self._source = source
+        self.headers = source.headers
+
+    def _take(self, chunks: list[Chunk]) -> None:
+        """Queue chunks that have just been decoded."""
+        if chunks:
+            if self._first_chunk is None:
+                self._first_chunk = self.elapsed
+            self._ready.extend(chunks)
+
+    def _settle(self, error: BaseException | None) -> None:
+        """The stream is over; tell whoever watches."""
+        self._took = self.elapsed
+        self._over = True
+        if self._call is not None:
+            self._call.finish(error)
+
+    def _failure(self) -> errors.SmendpointError | None:
+        """The error that the stream ended with, complete with its context; `None` where it ended well."""
+        failure = self._pipeline.failure
+        if failure is not None:
+            assert self._call is not None
+            failure.received = tuple(self._pipeline.received)
+            self._call.named(failure)
+        return failure
+
+    def _closed_error(self) -> errors.StreamError:
+        return errors.StreamError(
+            "this stream was closed before its end: ask the endpoint for a new one",
+            received=self._pipeline.received,
+            endpoint_name=self._request.endpoint_name,
+            attempts=self.attempts,
+        )
+
+
+class Stream(StreamBase[Chunk]):
+    """A model's output while it arrives: an iterator of chunks, and a context manager that lets the connection go.
+
+    The stream closes by itself at its end and at any failure. It ends normally only if the model's answer came whole;
+    otherwise iterating raises a `SmendpointError` whose ``received`` has the chunks until then.
+    """
+
+    __slots__ = ()
+    _endpoint: Endpoint[Any, Any, Chunk]
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Chunk:
+        while not self._ready:
+            if not self._over:
+                self._advance()
+                continue
+            failure = self._failure()
+            if failure is not None:
+                raise failure
+            if not self._pipeline.done:
+                raise self._closed_error()
+            raise StopIteration
+        return self._ready.popleft()
+
+    def _open(self) -> None:
+        """Send the request, unless that is done."""
+        if self._source is None and not self._over:
+            try:
+                self._call = self._endpoint._start(self._request)
+                self._begun(self._call, self._endpoint._run(self._request, self._call))
+            except BaseException:
+                self._over = True
+                raise
+
+    def _advance(self) -> None:
+        """Wait for the next bytes and decode them."""
+        self._open()
+        pipeline, source = self._pipeline, self._source
+        try:
+            data = source.read()
+        except errors.SmendpointError as error:
+            if not self._over:  # otherwise `close` in another thread is why
+                self._take(pipeline.cut(error))
+        except BaseException:
+            self.close()
+            raise
+        else:
+            self._take(pipeline.feed(data) if data else pipeline.end())
+        if pipeline.done and not self._over:
+            source.close()
+            self._settle(self._failure())
+
+    def close(self) -> None:
+        """Let the connection go, whatever is still to come. Closing twice does nothing."""
+        if not self._over:
+            self._ready.clear()
+            self._settle(None)
+            if self._source is not None:
+                self._source.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_over", True):
+            self.close()

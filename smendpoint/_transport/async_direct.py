@@ -1,0 +1,222 @@
+"""The direct lane for asyncio: our own signing and HTTP over pooled connections."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from smendpoint import errors
+from smendpoint._aws import resolve
+from smendpoint._core.flow import NeedCredentials, Send
+from smendpoint._core.response import RawResponse
+from smendpoint._transport.async_connection import dial
+from smendpoint._transport.async_pool import LoopPool
+from smendpoint._transport.common import Patience, Service, died_unheard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from smendpoint._aws import CredentialProvider, Identity, Target
+    from smendpoint._core.http1 import ResponseReader
+    from smendpoint._core.sigv4 import Credentials
+    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._core.wire import CallRequest
+    from smendpoint._transport.async_connection import AsyncConnection
+
+# Hashing a body of this size takes about a millisecond: from here on it is done in a thread.
+HASH_OFF_LOOP_BYTES = 1_048_576
+
+
+class AsyncDirectTransport:
+    """Performs the steps of calls over connections of its own, on whatever event loop is running.
+
+    Args:
+        identity: who asks, and where; looked up at the first call, in a thread.
+        max_connections: how many may be open at once on one loop; `None` for no limit.
+        clock: where time comes from.
+    """
+
+    def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
+        self._identity = identity
+        self._clock = clock
+        self._limit = self.max_connections = max_connections
+        self._service: Service | None = None
+        self._pools: dict[asyncio.AbstractEventLoop, LoopPool] = {}
+        self._closed = False
+
+    def forget(self) -> None:
+        """After a fork, in the child: start afresh; loops and connections are the parent's."""
+        self._service = None
+        self._pools = {}
+
+    @property
+    def credentials(self) -> CredentialProvider:
+        """Where calls find credentials; `prepare` came first."""
+        assert self._service is not None
+        return self._service.credentials
+
+    async def prepare(self) -> Target:
+        """Find out where calls go, once. Files are read, and botocore imported, in a thread.
+
+        Raises:
+            ConfigurationError: there is no region, or a setting cannot be honoured.
+            CredentialsError: credentials are malformed.
+        """
+        service = self._service
+        if service is None:
+            loop = asyncio.get_running_loop()
+            target = await loop.run_in_executor(None, resolve, self._identity)
+            if self._service is None:  # two first calls may have looked at once: one answer serves both
+                self._service = Service(target)
+                self.max_connections = self._limit or target.max_pool_connections
+            service = self._service
+        return service.target
+
+    async def _pool(self) -> LoopPool:
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            if self._closed:
+                raise errors.ConfigurationError("the endpoint is closed: make a new one")
+            for other in [other for other in self._pools if other.is_closed()]:
+                del self._pools[other]
+            pool = self._pools[loop] = LoopPool(
+                loop, self.max_connections, self._clock.monotonic, lambda loop: self._pools.pop(loop, None)
+            )
+            await pool.guard()
+        return pool
+
+    async def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Any:
+        """Do what one step of a call's flow asks for."""
+        if type(step) is Send:
+            return await self._send(step, request, Patience(timeout, step.deadline, self._clock.monotonic))
+        if type(step) is NeedCredentials:
+            return await self._load(step, Patience(timeout, step.deadline, self._clock.monotonic))
+        await self._clock.sleep_async(step.seconds)
+        return None
+
+    async def _load(self, step: NeedCredentials, patience: Patience) -> Credentials:
+        """Load credentials in a thread, once for all who wait for them; failures are shared too."""
+        provider = self.credentials
+        pool = await self._pool()
+        loading = pool.loading
+        if loading is None:
+            loading = pool.loading = asyncio.ensure_future(
+                pool.loop.run_in_executor(None, lambda: provider.load(rejected=step.rejected))
+            )
+            loading.add_done_callback(lambda done: self._loaded(pool, done))
+        await asyncio.wait({loading}, timeout=patience.queueing())
+        if not loading.done():
+            patience.queueing()  # raises: nothing is left
+        return loading.result()
+
+    @staticmethod
+    def _loaded(pool: LoopPool, done: asyncio.Future[Credentials]) -> None:
+        pool.loading = None
+        if not done.cancelled():
+            done.exception()  # whoever asked may have been cancelled: nobody is left to look
+
+    async def refresh_ahead(self) -> None:
+        """Renew credentials that run out soon, without anyone waiting for it."""
+        provider = self.credentials
+        if not provider.refresh_due():
+            return
+        pool = await self._pool()
+        if pool.loading is None:
+            pool.loading = asyncio.ensure_future(pool.loop.run_in_executor(None, provider.load))
+            pool.loading.add_done_callback(lambda done: self._loaded(pool, done))
+
+    async def _send(self, step: Send, request: CallRequest, patience: Patience) -> RawResponse | AsyncSource:
+        service = self._service
+        assert service is not None  # `prepare` came first
+        pool = await self._pool()
+        if len(request.body) > HASH_OFF_LOOP_BYTES and request.body_hash is None:
+            await pool.loop.run_in_executor(None, request.hash_body)
+        head = service.wire.render(request, step)
+        whole = not request.streaming and step.started is None
+        stale = False
+        while True:
+            # Where one connection has died under us, the others of its time may have too.
+            connection = await pool.take(patience, fresh=stale)
+            reused = connection is not None
+            try:
+                if connection is None:
+                    connection = await dial(pool.loop, service.address, patience)
+                    pool.busy(connection)
+                reader = await connection.ask(head, request.body, patience, whole=whole)
+            except BaseException as error:
+                pool.give_back(connection, reusable=False)
+                if reused and died_unheard(error):
+                    stale = True
+                    continue
+                raise
+            break
+        if step.started is not None:
+            step.started()
+        if whole:
+            body = connection.take()
+            pool.give_back(connection, reusable=reader.reusable)
+            return RawResponse(reader.status, reader.headers, body)
+        source = AsyncSource(pool, connection, reader)
+        if request.streaming and 200 <= reader.status < 300:
+            return source
+        try:
+            pieces = []
+            while piece := await source.read():
+                pieces.append(piece)
+        finally:
+            source.close()
+        return RawResponse(reader.status, reader.headers, b"".join(pieces))
+
+    async def close(self) -> None:
+        """Close every connection on this loop; those of loops that have ended are closed already."""
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        for other, pool in list(self._pools.items()):
+            if other is loop:
+                await pool.close()
+            elif not other.is_closed():
+                asyncio.run_coroutine_threadsafe(pool.close(), other)
+
+
+class AsyncSource:
+    """The body of a streamed answer, as it arrives."""
+
+    __slots__ = ("_connection", "_pool", "_reader", "headers", "status")
+
+    def __init__(self, pool: LoopPool, connection: AsyncConnection, reader: ResponseReader) -> None:
+        self._pool = pool
+        self._connection: AsyncConnection | None = connection
+        self._reader = reader
+        self.status = reader.status
+        self.headers: Mapping[str, str] = reader.headers
+
+    async def read(self) -> bytes:
+        """The next bytes as soon as there are any; empty when the answer has properly ended.
+
+        Raises:
+            TransportError: it did not end properly, or nothing came in time.
+        """
+        connection = self._connection
+        if connection is None:
+            return b""
+        data = await connection.more()
+        if not data:
+            self._connection = None
+            self._pool.give_back(connection, reusable=self._reader.reusable)
+        return data
+
+    def close(self) -> None:
+        """Let the connection go, from whatever thread. Bytes that have not been read are lost."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        loop = self._pool.loop
+        try:
+            here = asyncio.get_running_loop() is loop
+        except RuntimeError:  # the garbage collector may run anywhere
+            here = False
+        if here:
+            self._pool.give_back(connection, reusable=False)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: self._pool.give_back(connection, reusable=False))

@@ -1,0 +1,170 @@
+"""The client lane, blocking: every call goes through a boto3 or botocore client that was given."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from smendpoint import errors
+from smendpoint._core.response import RawResponse
+from smendpoint._transport.common import Patience
+from smendpoint._transport.foreign import (
+    METHODS,
+    answer_headers,
+    call_arguments,
+    check_client,
+    pool_size,
+    retried,
+    translate,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._core.wire import CallRequest
+    from smendpoint._transport.direct import Scope
+
+
+class ClientTransport:
+    """Performs calls through a client, with the client's own hooks, credentials, retries and timeouts.
+
+    Args:
+        client: for ``sagemaker-runtime``.
+        clock: where time comes from.
+
+    Raises:
+        ConfigurationError: it is no such client.
+    """
+
+    credentials = None  # the client signs
+    stoppable = False  # a client's call cannot be ended from outside
+
+    def __init__(self, client: Any, clock: Clock) -> None:
+        check_client(client, asynchronous=False)
+        self._client = client
+        self._clock = clock
+        self.max_connections = pool_size(client)
+
+    def prepare(self) -> None:
+        """Nothing to look up: the client knows where calls go."""
+
+    def refresh_ahead(self) -> None:
+        """The client renews its credentials."""
+
+    def forget(self) -> None:
+        """After a fork: a client looks after its own connections."""
+
+    def close(self) -> None:
+        """The client is its maker's to close."""
+
+    def perform(self, step: Any, request: CallRequest, timeout: Timeout, scope: Scope | None) -> Any:
+        """Make the one attempt that a call through a client has."""
+        patience = Patience(timeout, step.deadline, self._clock.monotonic)
+        method = getattr(self._client, METHODS[request.operation.name])
+        try:
+            response = method(**call_arguments(request))
+        except Exception as error:
+            step.extra = retried(getattr(error, "response", None))
+            ours = translate(error)
+            if ours is None:
+                raise
+            raise ours from error
+        step.extra = retried(response)
+        if step.started is not None:
+            step.started()
+        status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode", 200)
+        headers = answer_headers(request.operation, response)
+        source = ClientSource(raw_stream(response.get("Body")), status, headers, patience)
+        if request.streaming:
+            return source
+        try:
+            body = b"".join(iter(source.read, b""))
+        finally:
+            source.close()
+        return RawResponse(status, headers, body)
+
+
+def raw_stream(body: Any) -> Any:
+    """The bytes under botocore's ``StreamingBody`` or ``EventStream``.
+
+    botocore's own iterator over an event stream ends without a word where the stream was cut, so it is not used.
+
+    Raises:
+        ConfigurationError: this botocore keeps them elsewhere.
+    """
+    if body is None:
+        return None
+    raw = getattr(body, "_raw_stream", None)
+    if raw is None and callable(getattr(body, "read", None)):
+        return body  # a mock's file, for example
+    if raw is None:
+        raise errors.ConfigurationError(
+            f"the client's answer, {type(body).__name__}, gives no access to its bytes: leave client= out, or use a "
+            "version of botocore that smendpoint is tested with"
+        )
+    return raw
+
+
+class ClientSource:
+    """The body of a client's answer, as it arrives."""
+
+    __slots__ = ("_expected", "_patience", "_raw", "headers", "status")
+
+    def __init__(self, raw: Any, status: int, headers: Mapping[str, str], patience: Patience) -> None:
+        self._raw = raw
+        self._patience = patience
+        self.status = status
+        self.headers = headers
+        length = headers.get("content-length", "")
+        chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        # A body that ends early looks like the end to urllib3's read1, so the length is checked here.
+        self._expected = int(length) if length.isdigit() and not chunked and raw is not None else None
+
+    def read(self) -> bytes:
+        """The next bytes as soon as there are any; empty when the answer has properly ended.
+
+        Raises:
+            TransportError: it did not end properly, or nothing came in time.
+        """
+        if self._raw is None:
+            return b""
+        self._be_patient(self._patience.within(self._patience.timeout.read))
+        read = getattr(self._raw, "read1", None) or self._raw.read
+        try:
+            data: bytes = read(65_536)
+        except Exception as error:
+            ours = translate(error, response_started=True)
+            if ours is None:
+                raise
+            if isinstance(ours, errors.ReadTimeoutError):
+                ours = self._patience.silence(response_started=True)
+            raise ours from error
+        if self._expected is not None:
+            self._expected -= len(data)
+            if not data and self._expected > 0:
+                raise errors.ProtocolError("the answer is shorter than it said", response_started=True)
+        if not data:
+            self._release()
+        return data
+
+    def _be_patient(self, seconds: float) -> None:
+        """Let our own limits hold for this read, beside the client's."""
+        from botocore.response import StreamingBody
+
+        with suppress(AttributeError):  # a mock has no socket
+            StreamingBody(self._raw, None).set_socket_timeout(seconds)
+
+    def _release(self) -> None:
+        raw, self._raw = self._raw, None
+        for name in ("release_conn", "close"):
+            method = getattr(raw, name, None)
+            if method is not None:
+                method()
+                return
+
+    def close(self) -> None:
+        """Let the connection go. Bytes that have not been read are lost."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.close()

@@ -1,0 +1,224 @@
+"""What the blocking and the asyncio transport share: where to connect, how long to wait, and our errors for theirs."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from smendpoint import errors
+from smendpoint._core.flow import deadline_exceeded
+from smendpoint._core.wire import Wire
+from smendpoint._transport.proxy import parse_proxy
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from smendpoint._aws import Target
+    from smendpoint._core.timing import Timeout
+    from smendpoint._transport.proxy import Proxy
+
+RECV_BYTES = 65_536
+# A body up to this size goes out in one write together with its head; a larger one is watched for an early answer.
+ONE_WRITE_BYTES = 65_536
+# An idle connection older than this is not used again: load balancers in front of a service usually close after 60 s.
+IDLE_SECONDS = 45.0
+
+
+class Address:
+    """Where an endpoint's connections go.
+
+    Args:
+        host: of the service.
+        port: of the service.
+        tls: whether the connection is encrypted.
+        ca_bundle: a file with the trusted certificates; `None` for the system's.
+        client_cert: a file, or a certificate and a key file, that proves who we are; `None` for none.
+        proxy: to go through; `None` for none.
+    """
+
+    __slots__ = ("_ca_bundle", "_client_cert", "_context", "host", "port", "proxy", "tls")
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        tls: bool,
+        ca_bundle: str | None = None,
+        client_cert: str | tuple[str, str] | None = None,
+        proxy: Proxy | None = None,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.tls = tls
+        self.proxy = proxy
+        self._ca_bundle = ca_bundle
+        self._client_cert = client_cert
+        self._context: ssl.SSLContext | None = None
+
+    @property
+    def tunnelled(self) -> bool:
+        """Whether connections are tunnels that a proxy opens on ``CONNECT``."""
+        return self.proxy is not None and self.tls
+
+    @property
+    def dialled(self) -> tuple[str, int]:
+        """Host and port that a socket is connected to: the proxy's, where there is one."""
+        return (self.host, self.port) if self.proxy is None else (self.proxy.host, self.proxy.port)
+
+    async def context_off(self, loop: AbstractEventLoop) -> ssl.SSLContext:
+        """`context`, with the certificates read in a thread: that takes some 20 ms."""
+        if self._context is not None:
+            return self._context
+        return await loop.run_in_executor(None, self.context)
+
+    def context(self) -> ssl.SSLContext:
+        """The TLS settings, read once: certificate and host name are always checked."""
+        if self._context is None:
+            try:
+                context = ssl.create_default_context(cafile=self._ca_bundle)
+                if self._client_cert is not None:
+                    files = (self._client_cert,) if isinstance(self._client_cert, str) else self._client_cert
+                    context.load_cert_chain(*files)
+            except OSError as error:
+                raise errors.ConfigurationError(
+                    f"the CA bundle or client certificate cannot be read ({error}): check AWS_CA_BUNDLE, "
+                    "REQUESTS_CA_BUNDLE, ca_bundle in the config file and client_cert in config="
+                ) from error
+            context.set_alpn_protocols(["http/1.1"])
+            self._context = context
+        return self._context
+
+
+class Service:
+    """Where calls go and what they are signed with, once that has been looked up."""
+
+    __slots__ = ("address", "credentials", "target", "wire")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        tls = target.scheme == "https"
+        proxy = None if target.proxy_url is None else parse_proxy(target.proxy_url)
+        self.address = Address(
+            host=target.host,
+            port=target.port,
+            tls=tls,
+            ca_bundle=target.ca_bundle,
+            client_cert=target.client_cert,
+            proxy=proxy,
+        )
+        self.credentials = target.credentials
+        extra: tuple[tuple[str, str], ...] = (("User-Agent", target.user_agent),)
+        prefix = ""
+        if proxy is not None and not tls:
+            # A plain request goes to the proxy itself: in absolute form, with its credentials.
+            prefix = f"http://{target.host_header}"
+            extra += proxy.headers()
+        self.wire = Wire(
+            region=target.region,
+            host_header=target.host_header,
+            base_path=target.base_path,
+            target_prefix=prefix,
+            extra_headers=extra,
+        )
+
+
+class Patience:
+    """How long one attempt may still wait: for the next byte, and in all."""
+
+    __slots__ = ("_monotonic", "deadline", "timeout")
+
+    def __init__(self, timeout: Timeout, deadline: float | None, monotonic: Callable[[], float]) -> None:
+        self.timeout = timeout
+        self.deadline = deadline
+        self._monotonic = monotonic
+
+    def within(self, seconds: float, *, request_sent: bool = True) -> float:
+        """The smaller of `seconds` and what is left in all.
+
+        Raises:
+            DeadlineExceededError: nothing is left.
+        """
+        if self.deadline is None:
+            return seconds
+        left = self.deadline - self._monotonic()
+        if left <= 0.0:
+            raise deadline_exceeded(self.timeout, request_sent=request_sent)
+        return min(seconds, left)
+
+    def queueing(self) -> float | None:
+        """The seconds that may go into waiting for a free connection; `None` for no limit.
+
+        Raises:
+            DeadlineExceededError: nothing is left.
+        """
+        return None if self.deadline is None else self.within(float("inf"), request_sent=False)
+
+    def connect_by(self) -> float:
+        """The moment by which a connection must stand, on the clock that `left` reads."""
+        return self._monotonic() + self.within(self.timeout.connect, request_sent=False)
+
+    def remaining(self) -> float:
+        """What is left in all, in seconds; infinite without a limit."""
+        return float("inf") if self.deadline is None else self.deadline - self._monotonic()
+
+    def left(self, moment: float) -> float:
+        """The seconds until `moment`; raises `TimeoutError` where it has passed."""
+        seconds = moment - self._monotonic()
+        if seconds <= 0.0:
+            raise TimeoutError
+        return seconds
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left in all."""
+        return self.deadline is not None and self._monotonic() >= self.deadline
+
+    def silence(self, *, response_started: bool) -> errors.TransportError:
+        """The error for a read that waited in vain."""
+        if self.over:
+            return deadline_exceeded(self.timeout)
+        return errors.ReadTimeoutError(
+            f"nothing arrived for {self.timeout.read:g} s; the model may still be running. "
+            "Raise Timeout.read, or let the model do less",
+            response_started=response_started,
+        )
+
+    def no_connection(self, address: Address) -> errors.TransportError:
+        """The error for a connection that was not made in time."""
+        if self.over:
+            return deadline_exceeded(self.timeout, request_sent=False)
+        host, port = address.dialled
+        return errors.ConnectError(
+            f"no connection to {host}:{port} within {self.timeout.connect:g} s: check the region, the network's way "
+            "to it (VPC endpoint, proxy, security group), or raise Timeout.connect"
+        )
+
+
+def connect_failed(address: Address, error: OSError) -> errors.TransportError:
+    """Our error for the operating system's or OpenSSL's, while connecting."""
+    host, port = address.dialled
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return errors.TLSError(
+            f"the certificate of {address.host}:{address.port} is not trusted: {error.verify_message}. "
+            "Set AWS_CA_BUNDLE if your network re-signs TLS"
+        )
+    if isinstance(error, ssl.SSLError):
+        return errors.TLSError(f"no TLS connection to {address.host}:{address.port}: {error.reason or error}")
+    what = error.strerror or str(error) or type(error).__name__
+    return errors.ConnectError(
+        f"no connection to {host}:{port}: {what}. Check the region, endpoint_url and the network's way to it"
+    )
+
+
+def connection_lost(error: OSError | None, *, response_started: bool) -> errors.TransportError:
+    """Our error for a connection that broke after the request went out; `error` is `None` where the peer closed it."""
+    what = "closed by the peer" if error is None else (error.strerror or type(error).__name__)
+    when = "in the middle of the answer" if response_started else "before an answer"
+    return errors.TransportError(f"the connection was lost {when}: {what}", response_started=response_started)
+
+
+def died_unheard(error: BaseException) -> bool:
+    """Whether a reused connection was lost before any byte of an answer, as an idle one may be at any moment."""
+    return type(error) is errors.TransportError and not error.response_started

@@ -1,0 +1,248 @@
+"""The direct lane, blocking: our own signing and HTTP over pooled sockets."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from smendpoint import errors
+from smendpoint._aws import resolve
+from smendpoint._core.flow import NeedCredentials, Send
+from smendpoint._core.http1 import ResponseReader
+from smendpoint._core.response import RawResponse
+from smendpoint._transport.blocking import dial
+from smendpoint._transport.common import Patience, Service, died_unheard
+from smendpoint._transport.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from smendpoint._aws import CredentialProvider, Identity, Target
+    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._core.wire import CallRequest
+    from smendpoint._transport.blocking import Connection
+
+
+class Cancelled(BaseException):
+    """A blocking call was stopped from another thread. Never seen by users: whoever stopped it does not ask."""
+
+
+class Scope:
+    """A way to stop a blocking call from another thread."""
+
+    __slots__ = ("_connection", "stopped")
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self._connection: Connection | None = None
+
+    def enter(self, connection: Connection) -> None:
+        """The call goes on over `connection`."""
+        self._connection = connection
+        if self.stopped.is_set():
+            raise Cancelled
+
+    def stop(self) -> None:
+        """Stop the call: whatever it waits for ends now."""
+        self.stopped.set()
+        connection = self._connection
+        if connection is not None:
+            connection.abort()
+
+
+class DirectTransport:
+    """Performs the steps of calls over connections of its own.
+
+    Args:
+        identity: who asks, and where; looked up at the first call.
+        max_connections: how many may be open at once; `None` for no limit.
+        clock: where time comes from.
+    """
+
+    stoppable = True  # a `Scope` ends a call that is under way
+
+    def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
+        self._identity = identity
+        self._clock = clock
+        self._service: Service | None = None
+        self._resolving = threading.Lock()
+        self._pool = Pool(max_connections, clock.monotonic)
+        self._limit = self.max_connections = max_connections
+
+    def forget(self) -> None:
+        """After a fork, in the child: start afresh, without the parent's connections and without its locks."""
+        self._service = None
+        self._resolving = threading.Lock()
+        self._pool.forget()
+
+    @property
+    def credentials(self) -> CredentialProvider:
+        """Where calls find credentials; `prepare` came first."""
+        assert self._service is not None
+        return self._service.credentials
+
+    def perform(self, step: Any, request: CallRequest, timeout: Timeout, scope: Scope | None) -> Any:
+        """Do what one step of a call's flow asks for."""
+        if scope is not None and scope.stopped.is_set():
+            raise Cancelled
+        if type(step) is Send:
+            if request.streaming:
+                return self._open(step, request, Patience(timeout, step.deadline, self._clock.monotonic), scope)
+            return self._exchange(step, request, Patience(timeout, step.deadline, self._clock.monotonic), scope)
+        if type(step) is NeedCredentials:
+            return self.credentials.load(rejected=step.rejected)
+        self._clock.sleep(step.seconds, None if scope is None else scope.stopped)
+        return None
+
+    def prepare(self) -> Target:
+        """Find out where calls go, once. Reads files, and may import botocore.
+
+        Raises:
+            ConfigurationError: there is no region, or a setting cannot be honoured.
+            CredentialsError: credentials are malformed.
+        """
+        with self._resolving:
+            if self._service is None:
+                self._service = Service(resolve(self._identity))
+                self._pool.limit = self.max_connections = self._limit or self._service.target.max_pool_connections
+            return self._service.target
+
+    def refresh_ahead(self) -> None:
+        """Renew credentials that run out soon, in a thread of its own: no call waits for it."""
+        provider = self.credentials
+        if provider.refresh_due():
+            threading.Thread(target=_renew, args=(provider,), name="smendpoint-credentials", daemon=True).start()
+
+    def _exchange(self, step: Send, request: CallRequest, patience: Patience, scope: Scope | None) -> RawResponse:
+        connection, reader, pieces = self._begin(step, request, patience, scope)
+        try:
+            while not reader.complete:
+                pieces += connection.receive(patience, reader)
+        except BaseException:
+            self._drop(connection)
+            raise
+        self._keep(connection, reader)
+        return RawResponse(reader.status, reader.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _open(
+        self, step: Send, request: CallRequest, patience: Patience, scope: Scope | None
+    ) -> RawResponse | BlockingSource:
+        connection, reader, pieces = self._begin(step, request, patience, scope)
+        source = BlockingSource(self, connection, reader, pieces, patience)
+        if 200 <= reader.status < 300:
+            return source
+        with source:
+            body = b"".join(iter(source.read, b""))
+        return RawResponse(reader.status, reader.headers, body)
+
+    def _begin(
+        self, step: Send, request: CallRequest, patience: Patience, scope: Scope | None
+    ) -> tuple[Connection, ResponseReader, list[bytes]]:
+        """Send the request and read until the answer's head is whole."""
+        service = self._service
+        assert service is not None  # `prepare` came first
+        head = service.wire.render(request, step)
+        stale = False
+        while True:
+            reader = ResponseReader()
+            # Where one connection has died under us, the others of its time may have too.
+            connection = self._pool.take(patience.queueing, fresh=stale)
+            reused = connection is not None
+            try:
+                if connection is None:
+                    connection = dial(service.address, patience)
+                if scope is not None:
+                    scope.enter(connection)
+                pieces = connection.send(head, request.body, patience, reader)
+                while not reader.head_complete:
+                    pieces += connection.receive(patience, reader)
+            except BaseException as error:
+                self._drop(connection)
+                if reused and died_unheard(error):
+                    stale = True
+                    continue
+                raise
+            if step.started is not None:
+                step.started()
+            return connection, reader, pieces
+
+    def _keep(self, connection: Connection, reader: ResponseReader) -> None:
+        if reader.reusable:
+            self._pool.give_back(connection)
+        else:
+            self._drop(connection)
+
+    def _drop(self, connection: Connection | None) -> None:
+        if connection is not None:
+            connection.close()
+        self._pool.give_back(None)
+
+    def close(self) -> None:
+        """Close every idle connection; those in use are closed as their calls end."""
+        self._pool.close()
+
+
+def _renew(provider: CredentialProvider) -> None:
+    with suppress(errors.CredentialsError):  # the call that needs them will say so
+        provider.load()
+
+
+class BlockingSource:
+    """The body of a streamed answer, as it arrives."""
+
+    __slots__ = ("_connection", "_patience", "_pid", "_pieces", "_reader", "_transport", "headers", "status")
+
+    def __init__(
+        self,
+        transport: DirectTransport,
+        connection: Connection,
+        reader: ResponseReader,
+        pieces: list[bytes],
+        patience: Patience,
+    ) -> None:
+        self._transport = transport
+        self._connection: Connection | None = connection
+        self._reader = reader
+        self._pieces = pieces
+        self._patience = patience
+        self._pid = os.getpid()
+        self.status = reader.status
+        self.headers: Mapping[str, str] = reader.headers
+
+    def read(self) -> bytes:
+        """The next bytes as soon as there are any; empty when the answer has properly ended.
+
+        Raises:
+            TransportError: it did not end properly, or nothing came in time.
+        """
+        while not self._pieces:
+            connection = self._connection
+            if connection is None:
+                return b""
+            if self._reader.complete:
+                self._connection = None
+                self._transport._keep(connection, self._reader)
+                return b""
+            if self._pid != os.getpid():
+                raise errors.TransportError(
+                    "this stream was opened before a fork and belongs to the parent process", response_started=True
+                )
+            self._pieces = connection.receive(self._patience, self._reader)
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Let the connection go. Bytes that have not been read are lost."""
+        connection, self._connection = self._connection, None
+        self._pieces = []
+        if connection is not None:
+            connection.abort()  # another thread may be reading
+            self._transport._drop(connection)
+
+    def __enter__(self) -> BlockingSource:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

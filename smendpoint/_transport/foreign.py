@@ -1,0 +1,156 @@
+"""The client lane's common half: a client's arguments, its answers and its exceptions, in our terms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from smendpoint import errors
+from smendpoint._core.response import error_from_client
+
+if TYPE_CHECKING:
+    from smendpoint._core.request import Operation
+    from smendpoint._core.timing import Timeout
+    from smendpoint._core.wire import CallRequest
+
+# The clients' method for each operation of the service.
+METHODS = {
+    "InvokeEndpoint": "invoke_endpoint",
+    "InvokeEndpointWithResponseStream": "invoke_endpoint_with_response_stream",
+    "InvokeEndpointAsync": "invoke_endpoint_async",
+}
+
+
+def check_client(client: Any, *, asynchronous: bool) -> None:
+    """Refuse what is no ``sagemaker-runtime`` client of the right kind.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    meta = getattr(client, "meta", None)
+    service = getattr(getattr(meta, "service_model", None), "service_name", None)
+    if service not in (None, "sagemaker-runtime"):
+        raise errors.ConfigurationError(
+            f"client= must be a client for 'sagemaker-runtime', not for {service!r}, which cannot call endpoints"
+        )
+    if not callable(getattr(client, "invoke_endpoint", None)):
+        raise errors.ConfigurationError(
+            f"client= must be a sagemaker-runtime client, not {type(client).__name__}: "
+            "with boto3, boto3.client('sagemaker-runtime')"
+        )
+    is_aio = type(client).__module__.partition(".")[0] == "aiobotocore" or any(
+        base.__module__.partition(".")[0] == "aiobotocore" for base in type(client).__mro__
+    )
+    is_boto = not is_aio and any(base.__module__ == "botocore.client" for base in type(client).__mro__)
+    if asynchronous and is_boto:
+        raise errors.ConfigurationError(
+            "AsyncEndpoint needs an aiobotocore client (pip install 'smendpoint[aiobotocore]'): a boto3 client would "
+            "block the event loop. Use Endpoint with it, or leave client= out"
+        )
+    if not asynchronous and is_aio:
+        raise errors.ConfigurationError("Endpoint needs a boto3 or botocore client; AsyncEndpoint takes aiobotocore's")
+
+
+def call_arguments(request: CallRequest) -> dict[str, Any]:
+    """The keyword arguments of a client's method."""
+    arguments: dict[str, Any] = {"EndpointName": request.endpoint_name, **request.members}
+    if request.body or request.operation.name != "InvokeEndpointAsync":
+        arguments["Body"] = request.body
+    return arguments
+
+
+def answer_headers(operation: Operation, response: dict[str, Any]) -> dict[str, str]:
+    """The headers that a client's answer came with; made from its members where a mock has no headers."""
+    metadata = response.get("ResponseMetadata") or {}
+    headers = {str(name).lower(): str(value) for name, value in (metadata.get("HTTPHeaders") or {}).items()}
+    for member, header in operation.outputs.items():
+        if response.get(member) is not None:
+            headers.setdefault(header, str(response[member]))
+    if metadata.get("RequestId"):
+        headers.setdefault("x-amzn-requestid", str(metadata["RequestId"]))
+    return headers
+
+
+def retried(response: Any) -> int:
+    """How often the client itself tried again before this answer."""
+    metadata = response.get("ResponseMetadata") if isinstance(response, dict) else None
+    count = (metadata or {}).get("RetryAttempts", 0)
+    return count if isinstance(count, int) else 0
+
+
+def pool_size(client: Any) -> int | None:
+    """How many connections a client keeps."""
+    size = getattr(getattr(getattr(client, "meta", None), "config", None), "max_pool_connections", None)
+    return size if isinstance(size, int) else None
+
+
+def longest_call(client: Any, timeout: Timeout) -> float:
+    """How long a client's call may take at most, in seconds, if its own limits hold for each of its attempts."""
+    config = getattr(getattr(client, "meta", None), "config", None)
+    retries = getattr(config, "retries", None) or {}
+    attempts = retries.get("total_max_attempts") or 5  # the most that any retry mode makes by itself
+    own = [getattr(config, name, None) or 0.0 for name in ("connect_timeout", "read_timeout")]
+    ours = (timeout.connect, timeout.read)
+    longest_backoff = 20.0
+    return float(sum(map(max, own, ours)) * attempts + longest_backoff * (attempts - 1))
+
+
+def translate(error: Exception, *, response_started: bool = False) -> errors.SmendpointError | None:
+    """Our error for a client's; `None` for an exception that is not a client's.
+
+    Args:
+        error: what the client raised.
+        response_started: whether the answer's head had arrived.
+    """
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        return error_from_client(error.response)
+    credentials = (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.CredentialRetrievalError,
+        exceptions.TokenRetrievalError,
+        exceptions.SSOError,
+    )
+    if isinstance(error, credentials):
+        return errors.CredentialsError(f"the client found no credentials: {error}")
+    configuration = (
+        exceptions.ParamValidationError,
+        exceptions.NoRegionError,
+        exceptions.ProfileNotFound,
+        exceptions.EndpointProviderError,
+    )
+    if isinstance(error, configuration):
+        # A parameter's value stands in the message of its error: the kind of the error must do.
+        return errors.ConfigurationError(f"the client refused the call: {type(error).__name__}")
+    if isinstance(error, exceptions.SSLError):
+        return errors.TLSError(f"no TLS connection: {error}")
+    if isinstance(error, exceptions.ConnectionError):
+        return errors.ConnectError(f"{error}. Check the region, endpoint_url and the network's way to it")
+    if isinstance(error, exceptions.ReadTimeoutError):
+        return errors.ReadTimeoutError(
+            "nothing arrived within the client's read timeout; the model may still be running. "
+            "Raise read_timeout in the client's Config",
+            response_started=response_started,
+        )
+    if isinstance(error, exceptions.IncompleteReadError):
+        return errors.ProtocolError("the answer is shorter than it said", response_started=True)
+    if isinstance(error, exceptions.BotoCoreError):
+        return errors.TransportError(
+            f"the connection was lost: {type(error).__name__}", response_started=response_started
+        )
+    return _translate_http(error, response_started=response_started)
+
+
+def _translate_http(error: Exception, *, response_started: bool) -> errors.SmendpointError | None:
+    """Our error for what the HTTP libraries under the clients raise while a body is read."""
+    library = type(error).__module__.partition(".")[0]
+    if isinstance(error, TimeoutError) or (library == "urllib3" and "Timeout" in type(error).__name__):
+        return errors.ReadTimeoutError(
+            "nothing arrived within the read timeout; the model may still be running", response_started=response_started
+        )
+    if isinstance(error, OSError) or library in ("urllib3", "http", "aiohttp", "ssl"):
+        return errors.TransportError(
+            f"the connection was lost: {type(error).__name__}", response_started=response_started
+        )
+    return None

@@ -1,0 +1,93 @@
+"""The blocking transport's connections: the last one used first, never more than allowed, none shared with a fork."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from smendpoint._transport.common import IDLE_SECONDS
+from smendpoint.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smendpoint._transport.blocking import Connection
+
+
+class Pool:
+    """Idle connections, and how many are open in all.
+
+    Args:
+        limit: how many connections may be open at once; `None` for no limit.
+        monotonic: the clock that idle time is measured with.
+    """
+
+    def __init__(self, limit: int | None, monotonic: Callable[[], float]) -> None:
+        self.limit = limit
+        self._monotonic = monotonic
+        self.closed = False
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._lock = threading.Lock()
+        self._returned = threading.Condition(self._lock)
+        self._idle: list[Connection] = []
+        self._busy = 0
+
+    def forget(self) -> None:
+        """After a fork, in the child: the connections are the parent's, and whoever held the lock is not here."""
+        idle = self._idle
+        self._start_afresh()
+        for connection in idle:
+            connection.close()
+
+    def take(self, wait: Callable[[], float | None], *, fresh: bool) -> Connection | None:
+        """A live idle connection, or `None` with leave to open one; either way a place is taken until `give_back`.
+
+        Args:
+            wait: says how many seconds more to wait for a place, `None` for as long as it takes; raises when over.
+            fresh: whether only a new connection will do.
+
+        Raises:
+            ConfigurationError: the pool is closed.
+        """
+        with self._lock:
+            if self.closed:
+                raise ConfigurationError("the endpoint is closed: make a new one")
+            while self.limit is not None and self._busy >= self.limit:
+                self._returned.wait(wait())
+            self._busy += 1
+            oldest = self._monotonic() - IDLE_SECONDS
+            while self._idle and not fresh:
+                connection = self._idle.pop()
+                if connection.idle_since > oldest and not connection.is_stale():
+                    return connection
+                connection.close()
+            return None
+
+    def give_back(self, connection: Connection | None) -> None:
+        """Give back a place; with a `connection` that can be used again, keep that for the next call."""
+        expired: list[Connection] = []
+        with self._lock:
+            self._busy = max(self._busy - 1, 0)  # a call that was under way at a fork is not in the child's count
+            if connection is not None:
+                if self.closed:
+                    expired.append(connection)
+                else:
+                    now = self._monotonic()
+                    connection.idle_since = now
+                    self._idle.append(connection)
+                    while self._idle[0].idle_since < now - IDLE_SECONDS:
+                        expired.append(self._idle.pop(0))
+            if self.limit is not None:
+                self._returned.notify()
+        for old in expired:
+            old.close()
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed when it is given back."""
+        with self._lock:
+            self.closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()

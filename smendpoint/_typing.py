@@ -1,0 +1,54 @@
+"""Types that the twins share: the type variables of endpoints, and what their constructors take."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if sys.version_info >= (3, 13):
+    from typing import TypeVar
+else:
+    from typing_extensions import TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from smendpoint._core.hooks import CallHooks
+    from smendpoint._core.retry import RetryPolicy
+    from smendpoint._core.timing import Clock, Timeout
+
+__all__ = ["Chunk", "EndpointOptions", "In", "Out"]
+
+In = TypeVar("In", default=str)
+"""What an endpoint takes: a prompt, messages, rows."""
+Out = TypeVar("Out", default=str)
+"""What an endpoint gives."""
+Chunk = TypeVar("Chunk", default=Out)
+"""What a stream of the endpoint gives, piece by piece."""
+
+
+class EndpointOptions(TypedDict, total=False):
+    """What both constructors take beside the name and the content handler."""
+
+    model_kwargs: Mapping[str, Any] | None
+    endpoint_kwargs: Mapping[str, object] | None
+    inference_component_name: str | None
+    region_name: str | None
+    credentials_profile_name: str | None
+    aws_access_key_id: str | None
+    aws_secret_access_key: str | None
+    aws_session_token: str | None
+    role_arn: str | None
+    role_session_name: str | None
+    external_id: str | None
+    session: Any
+    endpoint_url: str | None
+    config: Any
+    allow_plain_http: bool
+    allow_link_local: bool
+    client: Any
+    timeout: float | Timeout | None
+    retry: RetryPolicy | None
+    max_connections: int | None
+    hooks: CallHooks | None
+    clock: Clock | None

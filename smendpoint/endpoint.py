@@ -1,0 +1,325 @@
+"""`Endpoint`: call a SageMaker endpoint and wait for the answer. `AsyncEndpoint` is its twin for asyncio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from smendpoint._aws import Identity
+from smendpoint._call import EndpointBase, stop_sequences
+from smendpoint._core.flow import call_flow
+from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.timing import Timeout
+from smendpoint._fanout import fan_out
+from smendpoint._response import Response
+from smendpoint._stream import Stream
+from smendpoint._transport.direct import DirectTransport, Scope
+from smendpoint._transport.driving import drive
+from smendpoint._typing import Chunk, In, Out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Literal
+
+    from typing_extensions import Self, Unpack
+
+    from smendpoint._core.flow import CallState
+    from smendpoint._core.hooks import CallHooks
+    from smendpoint._core.retry import RetryPolicy
+    from smendpoint._core.timing import Clock
+    from smendpoint._core.wire import CallRequest
+    from smendpoint._typing import EndpointOptions
+    from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+__all__ = ["Endpoint", "Response", "Stream", "Timeout"]
+
+
+class Endpoint(EndpointBase[In, Out, Chunk]):
+    """A model on a SageMaker endpoint.
+
+    Making one reads no file and opens no connection; the first call does. It can be shared between threads, survives
+    a fork, and can be pickled (connections and secrets stay behind).
+
+    Args:
+        endpoint_name: the endpoint's name, 1 to 63 letters, digits and hyphens.
+        content_handler: makes requests from inputs and outputs from answers; by default `TextGenerationHandler`.
+        model_kwargs: parameters for the model, sent with every call; a call's own win.
+        endpoint_kwargs: request members for every call in the AWS spelling, such as ``{"TargetVariant": "blue"}``.
+        inference_component_name: the inference component to call, where the endpoint has several.
+        region_name: the AWS region; by default what botocore finds.
+        credentials_profile_name: a profile of the AWS config files.
+        aws_access_key_id: explicit credentials, with ``aws_secret_access_key``.
+        aws_secret_access_key: explicit credentials, with ``aws_access_key_id``.
+        aws_session_token: the token of explicit temporary credentials.
+        role_arn: a role to assume, and to keep assuming before it runs out.
+        role_session_name: how the role's session is named in logs.
+        external_id: what the role's trust policy asks for.
+        session: a botocore or boto3 session to take credentials and settings from.
+        endpoint_url: the address to call instead of the region's own.
+        config: a botocore ``Config``; what it sets is honoured or refused, never ignored.
+        allow_plain_http: whether calls may leave this machine unencrypted.
+        allow_link_local: whether calls may go to link-local and metadata addresses.
+        client: a ready boto3 or botocore ``sagemaker-runtime`` client: every call goes through it, with its own
+            retries and timeouts.
+        timeout: seconds for connecting and for silence, or a `Timeout`.
+        retry: when to try again; see `RetryPolicy`.
+        max_connections: how many connections may be open at once; `None` for no limit.
+        hooks: hears what happens to each call; see `CallHooks`.
+        clock: where time, waiting and chance come from; for tests.
+
+    Raises:
+        ConfigurationError: an argument does not fit.
+    """
+
+    @overload
+    def __init__(
+        self: Endpoint[str, str, str],
+        endpoint_name: str,
+        *,
+        content_handler: None = None,
+        **options: Unpack[EndpointOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        endpoint_name: str,
+        *,
+        content_handler: StreamingContentHandler[In, Out, Chunk],
+        **options: Unpack[EndpointOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Endpoint[A, B, B],
+        endpoint_name: str,
+        *,
+        content_handler: ContentHandler[A, B],
+        **options: Unpack[EndpointOptions],
+    ) -> None: ...
+    def __init__(
+        self,
+        endpoint_name: str,
+        *,
+        content_handler: Any = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        endpoint_kwargs: Mapping[str, object] | None = None,
+        inference_component_name: str | None = None,
+        region_name: str | None = None,
+        credentials_profile_name: str | None = None,
+        aws_access_key_id: str | None = None,
+        aws_secret_access_key: str | None = None,
+        aws_session_token: str | None = None,
+        role_arn: str | None = None,
+        role_session_name: str | None = None,
+        external_id: str | None = None,
+        session: Any = None,
+        endpoint_url: str | None = None,
+        config: Any = None,
+        allow_plain_http: bool = False,
+        allow_link_local: bool = False,
+        client: Any = None,
+        timeout: float | Timeout | None = None,
+        retry: RetryPolicy | None = None,
+        max_connections: int | None = None,
+        hooks: CallHooks | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        identity = Identity(
+            region_name=region_name,
+            credentials_profile_name=credentials_profile_name,
+            aws_access_key_id=aws_access_key_id,
+            aws_secret_access_key=aws_secret_access_key,
+            aws_session_token=aws_session_token,
+            role_arn=role_arn,
+            role_session_name=role_session_name,
+            external_id=external_id,
+            session=session,
+            endpoint_url=endpoint_url,
+            config=config,
+            allow_plain_http=allow_plain_http,
+            allow_link_local=allow_link_local,
+        )
+        settings = {
+            "content_handler": content_handler,
+            "model_kwargs": model_kwargs,
+            "endpoint_kwargs": endpoint_kwargs,
+            "inference_component_name": inference_component_name,
+            "client": client,
+            "timeout": timeout,
+            "retry": retry,
+            "max_connections": max_connections,
+            "hooks": hooks,
+            "clock": clock,
+        }
+        self._set_up(endpoint_name, identity, settings)
+
+    def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
+        super()._set_up(endpoint_name, identity, settings)
+        if self._client is None:
+            self._transport = DirectTransport(identity, self._max_connections, self._clock)
+        else:
+            from smendpoint._transport.client import ClientTransport
+
+            self._transport = ClientTransport(self._client, self._clock)
+
+    def _start(self, request: CallRequest) -> CallState[Any]:
+        """Begin a call: its time starts here, and where it goes is looked up if no call did before."""
+        started = self._clock.monotonic()
+        if not self._adopted:
+            self._adopt(self._transport.prepare())
+        self._transport.refresh_ahead()
+        return self._state(request, self._transport.credentials, started)
+
+    def _run(self, request: CallRequest, call: CallState[Any], scope: Scope | None = None) -> Any:
+        """Drive a call to its answer."""
+        transport, timeout = self._transport, self._timeout
+        try:
+            return drive(call_flow(call), lambda step: transport.perform(step, request, timeout, scope))
+        except BaseException as error:
+            call.finish(error)
+            raise
+
+    def _call(
+        self,
+        value: In,
+        stop: str | Iterable[str] | None,
+        endpoint_kwargs: Mapping[str, object] | None,
+        model_kwargs: dict[str, Any],
+        scope: Scope | None = None,
+    ) -> Response[Out]:
+        sequences = stop_sequences(stop)
+        request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs)
+        call = self._start(request)
+        return self._respond(call, self._run(request, call, scope), sequences)
+
+    def invoke(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        endpoint_kwargs: Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> Out:
+        """Call the model and give its output.
+
+        Args:
+            input: what the content handler takes: a prompt, for the default one.
+            stop: the output ends before the first of these strings. The model is told where its format has a place
+                for it; the output is cut here in any case.
+            endpoint_kwargs: request members of this call in the AWS spelling; they win over the endpoint's own.
+            **model_kwargs: parameters for the model; they win over the endpoint's own.
+
+        Raises:
+            ConfigurationError: an argument does not fit. Nothing was sent.
+            CredentialsError: there are no usable credentials. Nothing was sent.
+            HandlerError: the content handler failed.
+            EndpointError: the call failed; its subclasses say how.
+        """
+        return self._call(input, stop, endpoint_kwargs, model_kwargs).output
+
+    __call__ = invoke
+
+    def send(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        endpoint_kwargs: Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> Response[Out]:
+        """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
+        return self._call(input, stop, endpoint_kwargs, model_kwargs)
+
+    def stream(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        endpoint_kwargs: Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> Stream[Chunk]:
+        """Call the model and give its output while it arrives. Arguments as `invoke`.
+
+        The request is sent when the stream is entered or first asked for a chunk.
+
+        Raises:
+            ConfigurationError: an argument does not fit. Nothing was sent.
+            HandlerError: the content handler could not transform the input. Nothing was sent.
+        """
+        sequences = stop_sequences(stop)
+        request = self._request(INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, streaming=True)
+        return Stream(self, request, self._pipeline(sequences))
+
+    @overload
+    def map(
+        self,
+        inputs: Iterable[In],
+        *,
+        max_concurrency: int,
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
+        **model_kwargs: Any,
+    ) -> Iterator[Out]: ...
+    @overload
+    def map(
+        self,
+        inputs: Iterable[In],
+        *,
+        max_concurrency: int,
+        ordered: bool = True,
+        return_exceptions: bool,
+        **model_kwargs: Any,
+    ) -> Iterator[Out | Exception]: ...
+    def map(
+        self,
+        inputs: Iterable[In],
+        *,
+        max_concurrency: int,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        **model_kwargs: Any,
+    ) -> Iterator[Out | Exception]:
+        """Call the model for each input, several at a time, and give the outputs.
+
+        Inputs are read as places get free: at most `max_concurrency` inputs or outputs are held at any time. Leaving
+        the iterator early stops the calls that are under way.
+
+        Args:
+            inputs: any iterable, endless ones included.
+            max_concurrency: how many calls may be under way at once; no more than there may be connections.
+            ordered: whether outputs come in the order of their inputs, or as they are ready.
+            return_exceptions: whether a call's error takes the place of its output, or ends the iteration.
+            **model_kwargs: parameters for the model; `stop` and `endpoint_kwargs` may be among them, as for `invoke`.
+
+        Raises:
+            ConfigurationError: `max_concurrency` is no whole number of at least 1.
+        """
+        stop = model_kwargs.pop("stop", None)
+        endpoint_kwargs = model_kwargs.pop("endpoint_kwargs", None)
+
+        def work(value: In, scope: Scope) -> Out:
+            return self._call(value, stop, endpoint_kwargs, model_kwargs, scope).output
+
+        transport = self._transport
+        return fan_out(
+            work,
+            inputs,
+            self._fitted(max_concurrency, transport.max_connections),
+            stoppable=transport.stoppable,
+            ordered=ordered,
+            return_exceptions=return_exceptions,
+        )
+
+    def close(self) -> None:
+        """Close the endpoint's connections. A `client=` that was given stays open: it is its maker's to close."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from operator import index
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, overload
@@ -104,7 +105,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         count_tokens: gives the number of tokens of a prompt. It is called with exactly what the endpoint is given, a
             text or a list of messages; once, or while dropping about log2(documents) times more.
         overflow: what happens to a longer prompt: ``"error"``, or ``"drop"`` to leave out whole documents from the
-            end, as few as possible; :attr:`StuffedPrompt.dropped` has them.
+            end, as few as possible: :attr:`StuffedPrompt.dropped` has them, the log ``smendpoint.qa`` says how many.
         allow_no_documents: also ask when there is no document (or when dropping leaves none).
 
     Raises:
@@ -329,6 +330,11 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
                 high = middle - 1
         if best is None:  # the last one counted was the shortest possible
             raise _too_long(tokens, limit, least, "there is nothing more to drop")
+        logging = sys.modules.get("logging")  # who has not imported it cannot be listening
+        if logging is not None:
+            # Counts only: `answer` gives no `StuffedPrompt` that would show it.
+            message = "left out %d of %d documents to stay within %d tokens"
+            logging.getLogger("smendpoint.qa").info(message, len(best.dropped), len(items), limit)
         return best
 
     def _count(self, prompt: Any) -> int:

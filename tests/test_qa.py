@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 import re
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,6 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smendpoint.async_endpoint import AsyncEndpoint
+from smendpoint.emulator import Emulator
+from smendpoint.endpoint import Endpoint
 from smendpoint.errors import ConfigurationError, PromptError
 from smendpoint.prompts import ChatPromptTemplate, Document, Message, PromptTemplate
 from smendpoint.qa import DEFAULT_PROMPT, StuffDocumentsQA, StuffedPrompt
@@ -115,6 +120,51 @@ def test_what_cannot_be_invoked_is_no_endpoint(endpoint: Any) -> None:
 def test_a_question_answerer_survives_pickling() -> None:
     qa = pickle.loads(pickle.dumps(StuffDocumentsQA(Echo(), prompt=SHORT, document_separator="+")))
     assert qa.stuff("q", ["a", "b"]).prompt == "a+b|q"
+
+
+STAY: list[Any] = ["Peter went home.", Document("Elizabeth was in hospital for 3 days.")]
+QUESTION = "How long was Elizabeth in hospital?"
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "thing")
+    with Emulator() as emulator:
+        yield emulator
+
+
+def check(emulator: Emulator, answer: str, chunks: list[str]) -> None:
+    assert "3 days" in answer
+    assert "3 days" in "".join(chunks)
+    assert [request.operation for request in emulator.requests] == [
+        "InvokeEndpoint",
+        "InvokeEndpointWithResponseStream",
+    ]
+    prompt = DEFAULT_PROMPT.format(context=f"{STAY[0]}\n\n{STAY[1].page_content}", question=QUESTION)
+    for request in emulator.requests:
+        body = json.loads(request.body)
+        assert (body["inputs"], body["parameters"]) == (prompt, {"temperature": 0.5})
+
+
+def test_a_real_endpoint_answers_and_streams(emulator: Emulator) -> None:
+    with Endpoint("my-llm", endpoint_url=emulator.url, region_name="us-east-1") as endpoint:
+        qa = StuffDocumentsQA(endpoint)
+        answer = qa.answer(QUESTION, STAY, temperature=0.5)
+        with qa.stream(QUESTION, STAY, temperature=0.5) as stream:
+            chunks = list(stream)
+    check(emulator, answer, chunks)
+
+
+def test_a_real_async_endpoint_answers_and_streams(emulator: Emulator) -> None:
+    async def ask() -> tuple[str, list[str]]:
+        async with AsyncEndpoint("my-llm", endpoint_url=emulator.url, region_name="us-east-1") as endpoint:
+            qa = StuffDocumentsQA(endpoint)
+            answer = await qa.answer(QUESTION, STAY, temperature=0.5)
+            async with qa.stream(QUESTION, STAY, temperature=0.5) as stream:
+                return answer, [chunk async for chunk in stream]
+
+    check(emulator, *asyncio.run(ask()))
 
 
 # What is in the prompt
@@ -352,6 +402,16 @@ def test_dropping_leaves_out_whole_documents_from_the_end_and_says_which() -> No
     assert stuffed.dropped[0] is documents[2]
     assert repr(stuffed) == "<StuffedPrompt: 2 documents used, 2 dropped, 10 tokens>"
     assert repr(stuff(documents)) == "<StuffedPrompt: 4 documents used, 0 dropped>"
+
+
+def test_dropping_is_logged_in_numbers_only(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    qa = StuffDocumentsQA(Echo(), prompt=SHORT, max_prompt_tokens=3, count_tokens=len, overflow="drop")
+    with caplog.at_level("INFO", logger="smendpoint.qa"):
+        qa.answer("q", ["a", "private", "private"])
+    assert caplog.messages == ["left out 2 of 3 documents to stay within 3 tokens"]
+    monkeypatch.delitem(sys.modules, "logging")
+    assert qa.answer("q", ["a", "b"])[0] == "a|q"
+    assert "logging" not in sys.modules
 
 
 @given(st.lists(st.text("ab", max_size=9), min_size=1, max_size=12), st.integers(1, 60))

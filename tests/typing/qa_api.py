@@ -11,6 +11,7 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import assert_type
 
+from smendpoint.async_endpoint import AsyncEndpoint, AsyncStream
 from smendpoint.endpoint import Endpoint, Stream
 from smendpoint.langchain import LLMContentHandler, SagemakerEndpoint, load_qa_chain
 from smendpoint.langchain import PromptTemplate as LangChainPromptTemplate
@@ -86,6 +87,12 @@ def over_an_endpoint() -> None:
     qa = StuffDocumentsQA(Endpoint("e"))
     assert_type(qa.answer("q", ["a"], stop=["x"], endpoint_kwargs={"TargetVariant": "blue"}, temperature=0.1), str)
     assert_type(qa.stream("q", ["a"]), Stream[str])
+
+
+async def over_an_async_endpoint() -> None:
+    qa = StuffDocumentsQA(AsyncEndpoint("e"))
+    assert_type(await qa.answer("q", ["a"], stop=["x"], temperature=0.1), str)
+    assert_type(qa.stream("q", ["a"]), AsyncStream[str])
 
 
 def pairs_of_role_and_template_ask_with_messages() -> None:

@@ -181,7 +181,7 @@ ACCEPTED: dict[str, tuple[bytes, int, dict[str, str], bytes, bool]] = {
     "7.1-sixteen-digits": (CHUNKED + b"0000000000000005\r\nhello\r\n0\r\n\r\n", 200, TE, b"hello", True),
     "7.1-data-that-looks-like-framing": (CHUNKED + b"7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n", 200, TE, b"\r\n0\r\n\r\n", True),
     "7.1.1-chunk-extensions-are-ignored": (
-        CHUNKED + b'5;a\r\nhello\r\n1 ; b=c\t;d = "x;\\"\\\\ y\xe9"\r\n!\r\n0;z\r\n\r\n',
+        CHUNKED + b'5;a\r\nhello\r\n1; b=c\t;d = "x;\\"\\\\ y\xe9"\r\n!\r\n0;z\r\n\r\n',
         200,
         TE,
         b"hello!",
@@ -299,6 +299,7 @@ REFUSED: dict[str, bytes] = {
     "7.1-chunk-data-ends-in-lf": CHUNKED + b"5\r\nhello\n0\r\n\r\n",
     "7.1-chunk-data-ends-in-cr": CHUNKED + b"5\r\nhello\r0\r\n\r\n",
     "7.1-chunk-data-is-followed-by-the-next-chunk": CHUNKED + b"5\r\nhello0\r\n\r\n",
+    "7.1.1-space-between-size-and-extension": CHUNKED + b"5 ;a\r\nhello\r\n0\r\n\r\n",
     "7.1.1-extension-without-name": CHUNKED + b"5;\r\nhello\r\n0\r\n\r\n",
     "7.1.1-extension-without-value": CHUNKED + b"5;a=\r\nhello\r\n0\r\n\r\n",
     "7.1.1-extension-with-open-quote": CHUNKED + b'5;a="b\r\nhello\r\n0\r\n\r\n',

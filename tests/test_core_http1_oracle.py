@@ -107,7 +107,7 @@ def chunked_bodies(draw: st.DrawFn) -> bytes:
         data = draw(st.binary(min_size=1, max_size=20))
         size = b"%x" % len(data)
         body += draw(mostly(st.just(size) | st.just(size.upper()) | st.just(b"00" + size), ODD))
-        body += draw(mostly(st.sampled_from([b"", b"", b";a", b' ; a = "b"']), ODD)) + draw(LINE_END)
+        body += draw(mostly(st.sampled_from([b"", b"", b";a", b'; a = "b"', b" ; a"]), ODD)) + draw(LINE_END)
         body += data + draw(LINE_END)
     return body + draw(mostly(st.just(b"0\r\n"), ODD)) + draw(field_lines()) + draw(LINE_END)
 

@@ -17,6 +17,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 # in a host name, but the names of containers have it.)
 _HOST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 _IPV6 = frozenset("0123456789abcdefABCDEF:.")
+_NOTHING: frozenset[str] = frozenset()
 
 
 class Proxy:
@@ -194,7 +195,7 @@ def no_proxy_matches(host: str, no_proxy: str) -> bool:
 def _host_and_port(place: str, default_port: int) -> tuple[str, int]:
     if place.startswith("["):
         host, bracket, rest = place[1:].partition("]")
-        allowed, colon, digits = _IPV6 if bracket else frozenset(), rest[:1], rest[1:]
+        allowed, colon, digits = _IPV6 if bracket else _NOTHING, rest[:1], rest[1:]
     else:
         host, colon, digits = place.partition(":")
         allowed = _HOST

@@ -161,6 +161,11 @@ def test_headers_of_one_message_are_not_those_of_another() -> None:
     assert second.headers[":event-type"] == "PayloadPart"
 
 
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_bytes_may_come_as_a_bytearray_or_a_memoryview(kind: Any) -> None:
+    assert EventStreamDecoder().feed_parts(kind(encode_part(b"one"))) == [b"one"]
+
+
 def test_ever_changing_headers_do_not_fill_memory() -> None:
     decoder = EventStreamDecoder()
     for number in range(1000):

@@ -86,3 +86,12 @@ def test_bytes_may_come_as_a_bytearray_or_a_memoryview(make: Callable[[], Any], 
 
 def test_a_decoder_without_failure_has_no_error() -> None:
     assert PushDecoder().error is None
+
+
+@pytest.mark.parametrize(
+    ("make", "data"),
+    [(EventStreamDecoder, bytes(16)), (SSEDecoder, b"\xff\n"), (JSONLinesDecoder, b"bad\n"), (TextDecoder, b"\xff")],
+)
+def test_a_feed_that_decodes_nothing_raises_at_once(make: Callable[[], Any], data: bytes) -> None:
+    with pytest.raises(StreamDecodeError):
+        make().feed(data)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import fcntl
 import logging
 import socket
 import struct
-import termios
 import threading
 import uuid
 from collections.abc import Callable
@@ -198,7 +196,7 @@ class Connection(asyncio.Protocol):
 
     async def _act(self, action: Action) -> bool:
         if action is Action.RESET:
-            while self._undelivered():
+            while self._undelivered():  # noqa: ASYNC110  # the kernel does not call back
                 await asyncio.sleep(_SIP_SECONDS)
             self.reset()
         else:
@@ -208,7 +206,10 @@ class Connection(asyncio.Protocol):
     def _undelivered(self) -> bool:
         # A reset throws away what the peer's kernel has not acknowledged; what was played is to arrive before it.
         waiting = array.array("i", [0])
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(ImportError, OSError):  # not every system can tell
+            import fcntl
+            import termios
+
             fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, waiting)
         return waiting[0] > 0
 

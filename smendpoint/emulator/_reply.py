@@ -13,6 +13,7 @@ from smendpoint._core import eventstream
 from smendpoint.emulator._http import chunk, render_head
 
 __all__ = [
+    "PIECE_SIZE",
     "Action",
     "ByteStream",
     "ModelFailed",
@@ -61,6 +62,7 @@ class Reply:
     Attributes:
         parts: the payload of a streamed response, part by part; ``None`` for a plain one, which has ``body``.
         framed: whether parts go out as event-stream frames (else as they are).
+        head_only: whether ``body`` is only announced, as for HEAD.
     """
 
     status: int
@@ -68,6 +70,7 @@ class Reply:
     body: bytes = b""
     parts: ByteStream | None = None
     framed: bool = True
+    head_only: bool = False
 
     async def pieces(self) -> ByteStream:
         """Gives the body in pieces before HTTP framing: a stream's frames or bare parts, a plain body in two halves."""
@@ -136,7 +139,7 @@ async def play(reply: Reply, *, extra: Sequence[tuple[str, str]] = ()) -> Steps:
     """Plays a reply the proper way: Content-Length for a plain body, chunks for a streamed one."""
     head = reply.head(reply.framing(), *extra)
     if reply.parts is None:
-        yield head + reply.body
+        yield head if reply.head_only else head + reply.body
         return
     yield head
     async with aclosing(reply.pieces()) as pieces:

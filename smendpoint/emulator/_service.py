@@ -6,12 +6,14 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import Executor
 from typing import Any
 
 from smendpoint._core.sigv4 import Credentials
-from smendpoint.emulator._auth import check_clock, check_signature
+from smendpoint.emulator._async_inference import AsyncInference
+from smendpoint.emulator._auth import check_bearer, check_clock, check_signature
+from smendpoint.emulator._objects import serve_object
 from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, model_reply, pieces_of
 from smendpoint.emulator._route import ReceivedRequest, Route
 from smendpoint.emulator._running import ask, gather, parts_of
@@ -25,14 +27,13 @@ ACCOUNT = "111122223333"
 SESSION_SECONDS = 1200
 """How long a stateful session lives: the service's default."""
 
-MAX_ASYNC_BODY = 128_000
-
 
 class Service:
     """The service behind the emulator's socket. Everything runs in the emulator's loop.
 
     Attributes:
         models: by endpoint name; a single callable answers for every name.
+        objects: what the S3 stand-in holds, by ``s3://bucket/key``.
         sessions: the open stateful sessions: id to endpoint name.
     """
 
@@ -44,13 +45,16 @@ class Service:
         credentials: Credentials | None,
         piece_size: int | None,
         clock: Callable[[], float],
-        async_output: str = "s3://smendpoint-emulator/async",
+        objects: MutableMapping[str, bytes],
+        async_inference: AsyncInference,
     ) -> None:
         self.models = models
         self.region = region
         self.credentials = credentials
         self.piece_size = piece_size
         self.clock = clock
+        self.objects = objects
+        self.async_inference = async_inference
         self.sessions: dict[str, str] = {}
 
     async def answer(
@@ -59,6 +63,8 @@ class Service:
         """Gives the reply to a whole request; ``skew`` is how far the clock is off just now, in seconds."""
         if route.kind == "unknown":
             return error_reply(404, "UnknownOperationException", f"Unable to route {request.method} {request.target}")
+        if route.kind == "s3":
+            return serve_object(self.objects, request, route.model_path)
         refusal = self._authenticate(request, self.clock() + skew, bool(skew))
         if refusal is not None:
             return refusal
@@ -66,10 +72,14 @@ class Service:
         if model is None:
             message = f"Endpoint {route.endpoint_name} of account {ACCOUNT} not found."
             return error_reply(400, "ValidationError", message)
+        if route.kind == "async":
+            return self.async_inference.accept(model, request, pool)
         return await self._invoke(model, request, route, pool, disconnected)
 
     def _authenticate(self, request: ReceivedRequest, now: float, skewed: bool) -> Reply | None:
         if self.credentials is not None:
+            if request.operation == "OpenAI" and not request.headers.get("authorization", "").startswith("AWS4-"):
+                return check_bearer(request, self.credentials, self.region, now)
             return check_signature(request, self.credentials, self.region, now)
         # Without credentials nothing is checked, but a clock that was put wrong on purpose is to be noticed.
         return check_clock(request, now) if skewed else None
@@ -98,6 +108,13 @@ class Service:
             disconnected=disconnected,
         )
         answer = await ask(model, asked, pool)
+        if answer.status >= 400 and route.kind == "openai":
+            # The OpenAI path hands on what the container says.
+            return Reply(
+                answer.status,
+                [("Content-Type", answer.content_type or "application/json")],
+                await gather(answer.body, pool),
+            )
         if answer.status >= 400:
             return await self._model_error(answer, request, pool)
         content_type = answer.content_type

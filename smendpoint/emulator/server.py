@@ -11,8 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.sigv4 import Credentials
+from smendpoint.emulator._async_inference import AsyncInference, AsyncLoad, AsyncStore
 from smendpoint.emulator._connection import Connection
 from smendpoint.emulator._hub import Hub
+from smendpoint.emulator._reply import PIECE_SIZE
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._service import Service
 from smendpoint.emulator.models import Model
@@ -29,9 +31,6 @@ __all__ = ["Emulator"]
 MAX_BODY = 25 * 1024 * 1024
 """The largest request body taken, in bytes: what the service was seen to take."""
 
-PIECE_SIZE = 13
-"""How the answer of a model is cut, in bytes: small and odd, so that no piece ends where a reader would like it."""
-
 _BACKLOG = 4096
 
 
@@ -41,8 +40,9 @@ class Emulator:
     It runs in a daemon thread, between ``start()`` and ``stop()`` or inside ``with``; it can be started again.
 
     Args:
-        models: what answers, by endpoint name; one callable answers for every name. Without it a stand-in answers on
-            any endpoint: it picks the best sentence of the context in the prompt.
+        models: what answers, by endpoint name; one model answers for every name. A model is a callable, or the name of
+            one of the ``PERSONALITIES``. Without it a stand-in answers on any endpoint: it picks the best sentence of
+            the context in the prompt.
         region: the region that signatures must name.
         credentials: if given, every request must be signed with them.
         host: where to listen.
@@ -52,11 +52,18 @@ class Emulator:
         max_workers: how many models run at once in threads.
         max_body: a request body over so many bytes is answered with 413.
         clock: gives the server's time in seconds since the epoch.
+        async_output: the prefix of the locations of asynchronous answers.
+        async_store: called with location, answer and whether the model succeeded, for each asynchronous answer; without
+            it they are in ``objects``.
+        async_load: gets the input of an asynchronous call from its location; without it, ``objects`` has it.
+
+    Attributes:
+        objects: what the S3 stand-in at ``url + "/s3"`` (path style) holds, by ``s3://bucket/key``.
     """
 
     def __init__(
         self,
-        models: Mapping[str, Model] | Model | None = None,
+        models: Mapping[str, Model | str] | Model | str | None = None,
         *,
         region: str = "us-east-1",
         credentials: Credentials | None = None,
@@ -67,6 +74,9 @@ class Emulator:
         max_workers: int = 32,
         max_body: int = MAX_BODY,
         clock: Callable[[], float] = time.time,
+        async_output: str = "s3://smendpoint-emulator/async",
+        async_store: AsyncStore | None = None,
+        async_load: AsyncLoad | None = None,
     ) -> None:
         if piece_size is not None and piece_size < 1:
             raise ConfigurationError(f"piece_size must be at least 1, or None; {piece_size!r} is not")
@@ -77,8 +87,17 @@ class Emulator:
         self._max_workers = max_workers
         self._max_body = max_body
         self._hub = Hub()
+        self.objects: dict[str, bytes] = {}
         self._service = Service(
-            _resolve(models), region=region, credentials=credentials, piece_size=piece_size, clock=clock
+            _resolve(models),
+            region=region,
+            credentials=credentials,
+            piece_size=piece_size,
+            clock=clock,
+            objects=self.objects,
+            async_inference=AsyncInference(
+                self._hub, self.objects, output=async_output, store=async_store, load=async_load
+            ),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -116,8 +135,9 @@ class Emulator:
         self._call(self._shut())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.close()
+        # The loop outlives the pool, so that a model that ends late can still say so.
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._loop.close()
         self._loop = self._thread = self._pool = None
 
     def __enter__(self) -> Self:
@@ -182,6 +202,7 @@ class Emulator:
             self._server = None
         self._drop_placeholder()
         await self._drop_connections()
+        await self._service.async_inference.close()
         await asyncio.get_running_loop().shutdown_asyncgens()
 
     def _drop_placeholder(self) -> None:
@@ -235,6 +256,11 @@ class Emulator:
         return list(self._hub.snapshot())
 
     @property
+    def sessions(self) -> dict[str, str]:
+        """The open stateful sessions, as a new dictionary: id to endpoint name."""
+        return dict(self._service.sessions)
+
+    @property
     def open_connections(self) -> int:
         """How many connections are open now, seen from the server."""
         return self._hub.open_connections
@@ -277,9 +303,14 @@ class Emulator:
         self.wait_for(lambda emulator: emulator.open_connections == 0, timeout)
 
 
-def _resolve(models: Mapping[str, Model] | Model | None) -> Mapping[str, Model] | Model:
-    if models is None:
-        from smendpoint.emulator.personalities import tgi
+def _resolve(models: Mapping[str, Model | str] | Model | str | None) -> Mapping[str, Model] | Model:
+    # Only now, because an emulator with models of its own needs none of them.
+    from smendpoint.emulator.personalities import personality
 
-        return tgi()
-    return models
+    if models is None:
+        return personality("stand_in")
+    if isinstance(models, str):
+        return personality(models)
+    if callable(models):
+        return models
+    return {name: personality(model) if isinstance(model, str) else model for name, model in models.items()}

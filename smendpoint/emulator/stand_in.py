@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["answer", "answer_from", "split_prompt"]
+__all__ = ["answer", "answer_from", "split_prompt", "stems"]
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -36,7 +36,8 @@ def _stem(word: str) -> str:
     return word
 
 
-def _stems(text: str) -> frozenset[str]:
+def stems(text: str) -> frozenset[str]:
+    """Gives the words of a text that carry meaning, without their endings."""
     return frozenset(_stem(word) for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS)
 
 
@@ -64,22 +65,26 @@ def answer_from(context: str, question: str) -> str:
     Of equally good sentences the first wins. A sentence that has the kind of thing asked for (a duration for "how
     long", a number for "how many") counts as sharing two more words.
     """
-    wanted = _stems(question)
+    wanted = stems(question)
     kinds = [evidence for asks, evidence in _KINDS if asks.search(question)]
     best, best_score = "", 0
     for sentence in _SENTENCE_END.split(context):
-        shared = len(wanted & _stems(sentence))
+        shared = len(wanted & stems(sentence))
         score = shared + sum(2 for evidence in kinds if shared and evidence.search(sentence))
         if score > best_score:
             best, best_score = sentence, score
     return _LABEL.sub("", best).strip()
 
 
-def answer(prompt: str) -> str:
-    """Answers a prompt: from its context where it has one with the answer, else with a plain sentence about itself."""
+def answer(prompt: str, background: str = "") -> str:
+    """Answers a prompt: from its context where it has one with the answer, else with a plain sentence about itself.
+
+    Args:
+        prompt: has the question, and perhaps the context.
+        background: more context, such as the other messages of a chat.
+    """
     question, context = split_prompt(prompt)
     if question:
-        found = answer_from(context, question)
-        return found or "The context does not say."
+        return answer_from(f"{context}\n{background}", question) or "The context does not say."
     text = " ".join(prompt.split())
     return f"The stand-in model read: {text}" if text else "The stand-in model read nothing."

@@ -1,7 +1,81 @@
-"""Models that play well-known containers: the same request and response shapes, deterministic answers."""
+"""Models that play well-known containers: their request and response shapes, with answers that are always the same.
+
+Text and chat are answered by the stand-in, vectors come from hashes of words, the prediction for a row is its sum::
+
+    Emulator({"my-llm": personalities.lmi("sse"), "my-embeddings": "tei"})
+"""
 
 from __future__ import annotations
 
-from smendpoint.emulator.personalities.text import tgi
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 
-__all__ = ["tgi"]
+from smendpoint.emulator.models import Model
+from smendpoint.emulator.personalities.jumpstart import JumpStartFamily, jumpstart
+from smendpoint.emulator.personalities.tabular import sklearn, xgboost
+from smendpoint.emulator.personalities.text import LmiShape, huggingface, lmi, stand_in, tgi, vllm
+from smendpoint.emulator.personalities.vectors import cohere, feature_extraction, tei
+from smendpoint.errors import ConfigurationError
+
+__all__ = [
+    "PERSONALITIES",
+    "JumpStartFamily",
+    "LmiShape",
+    "cohere",
+    "feature_extraction",
+    "huggingface",
+    "jumpstart",
+    "lmi",
+    "personality",
+    "sklearn",
+    "stand_in",
+    "tei",
+    "tgi",
+    "vllm",
+    "xgboost",
+]
+
+PERSONALITIES: Mapping[str, Callable[[], Model]] = MappingProxyType(
+    {
+        "cohere": cohere,
+        "feature_extraction": feature_extraction,
+        "feature_extraction_nested": partial(feature_extraction, "nested"),
+        "huggingface": huggingface,
+        "huggingface_classification": partial(huggingface, "text-classification"),
+        "jumpstart_bloomz": partial(jumpstart, "bloomz"),
+        "jumpstart_embedding": partial(jumpstart, "embedding"),
+        "jumpstart_flan": partial(jumpstart, "flan"),
+        "jumpstart_llama2": partial(jumpstart, "llama2"),
+        "jumpstart_llama2_chat": partial(jumpstart, "llama2_chat"),
+        "jumpstart_llama3": partial(jumpstart, "llama3"),
+        "jumpstart_similarity": partial(jumpstart, "similarity"),
+        "lmi": lmi,
+        "lmi_3p": partial(lmi, "3p"),
+        "lmi_async": partial(lmi, "async"),
+        "lmi_outputs": partial(lmi, "outputs"),
+        "lmi_sse": partial(lmi, "sse"),
+        "sentence_transformers": partial(feature_extraction, "vectors"),
+        "sklearn": sklearn,
+        "stand_in": stand_in,
+        "tei": tei,
+        "tei_classify": partial(tei, "classify"),
+        "tei_rerank": partial(tei, "rerank"),
+        "tgi": tgi,
+        "vllm": vllm,
+        "xgboost": xgboost,
+    }
+)
+"""Makers of models, by the name that ``Emulator`` takes."""
+
+
+def personality(name: str) -> Model:
+    """Makes the personality with this name.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    maker = PERSONALITIES.get(name)
+    if maker is None:
+        raise ConfigurationError(f"no personality is named {name!r}; there are: {', '.join(PERSONALITIES)}")
+    return maker()

@@ -1,20 +1,76 @@
-"""What the personalities share: reading requests, cutting text into tokens."""
+"""What the personalities share: reading requests, refusing them, cutting text into tokens."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, cast
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
 
-__all__ = ["Refused", "dump", "generate", "json_body", "json_reply"]
+__all__ = [
+    "Generation",
+    "Personality",
+    "Refused",
+    "count_tokens",
+    "dump",
+    "generate",
+    "json_body",
+    "json_reply",
+    "json_value",
+    "member",
+    "object_list",
+    "one_text",
+    "read_parameters",
+    "sse",
+    "text_list",
+]
 
 _TOKEN = re.compile(r"\s*\S+|\s+\Z")
 
 
 class Refused(Exception):
-    """The container does not take this request."""
+    """The container does not take this request; ``status`` is what it answers."""
+
+    def __init__(self, message: str, status: int = 422) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Personality:
+    """A model that plays a container.
+
+    Args:
+        name: for ``repr``.
+        answer: gives the reply, or raises `Refused`.
+        refusal: makes the container's error document.
+        status: of every refusal; ``None`` leaves it to each.
+    """
+
+    inline = True
+    """It is quick: the emulator runs it without a thread."""
+
+    def __init__(
+        self,
+        name: str,
+        answer: Callable[[ModelRequest], ModelReply],
+        refusal: Callable[[Refused], object],
+        status: int | None = None,
+    ) -> None:
+        self.name = name
+        self._answer = answer
+        self._refusal = refusal
+        self._status = status
+
+    def __repr__(self) -> str:
+        return f"<personality {self.name}>"
+
+    def __call__(self, request: ModelRequest) -> ModelReply:
+        try:
+            return self._answer(request)
+        except Refused as refused:
+            return json_reply(self._refusal(refused), status=self._status or refused.status)
 
 
 def dump(value: object) -> str:
@@ -22,9 +78,37 @@ def dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def json_reply(value: object, *, status: int = 200, content_type: str = "application/json") -> ModelReply:
+def json_reply(value: object, *, status: int = 200) -> ModelReply:
     """Makes an answer of one JSON value."""
-    return ModelReply(dump(value), status=status, content_type=content_type)
+    return ModelReply(dump(value), status=status, content_type="application/json")
+
+
+def sse(events: Iterable[object], *, first: str = "", start: str = "data: ", end: str = "") -> ModelReply:
+    """Makes a stream of server-sent events.
+
+    Args:
+        events: the JSON values of the events.
+        first: sent before them as it is.
+        start: what each event begins with.
+        end: the data of an event after them.
+    """
+    parts = [first] if first else []
+    parts += [f"{start}{dump(event)}\n\n" for event in events]
+    if end:
+        parts.append(f"data: {end}\n\n")
+    return ModelReply(parts, content_type="text/event-stream")
+
+
+def json_value(request: ModelRequest) -> Any:
+    """Reads a request that must be JSON.
+
+    Raises:
+        Refused: It is not.
+    """
+    try:
+        return json.loads(request.body)
+    except ValueError:
+        raise Refused("the body is not JSON", 400) from None
 
 
 def json_body(request: ModelRequest) -> dict[str, Any]:
@@ -33,27 +117,112 @@ def json_body(request: ModelRequest) -> dict[str, Any]:
     Raises:
         Refused: It is not.
     """
-    try:
-        value: Any = json.loads(request.body)
-    except ValueError:
-        raise Refused("the body is not JSON") from None
+    value = json_value(request)
     if not isinstance(value, dict):
-        raise Refused("the body is not a JSON object")
+        raise Refused("the body is not a JSON object", 400)
     return cast("dict[str, Any]", value)
 
 
-def generate(text: str, *, limit: int | None, stop: list[str]) -> tuple[list[str], str]:
-    """Cuts an answer into tokens, under a model's limits.
+def text_list(value: object, name: str) -> list[str]:
+    """Takes one string or a list of strings, as a list.
 
-    Args:
-        text: the whole answer.
-        limit: the most tokens that are wanted.
-        stop: strings at which the answer ends.
-
-    Returns:
-        The tokens (words with the blank before them), and why they end: ``"length"``, ``"stop_sequence"``,
-        ``"eos_token"``.
+    Raises:
+        Refused: It is neither.
     """
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        texts = [item for item in items if isinstance(item, str)]
+        if len(texts) == len(items):
+            return texts
+    raise Refused(f"`{name}` must be a string or a list of strings")
+
+
+def one_text(value: object, name: str) -> str:
+    """Takes one string, or the first of a list of strings.
+
+    Raises:
+        Refused: There is none.
+    """
+    texts = text_list(value, name)
+    if not texts:
+        raise Refused(f"`{name}` cannot be empty", 400)
+    return texts[0]
+
+
+def member(body: dict[str, Any], name: str) -> dict[str, Any]:
+    """Takes a member that must be an object; a missing one, or null, is an empty object.
+
+    Raises:
+        Refused: It is something else.
+    """
+    value = body.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Refused(f"Input validation error: `{name}` must be an object")
+    return cast("dict[str, Any]", value)
+
+
+def object_list(value: object, name: str) -> list[dict[str, Any]]:
+    """Takes a list of JSON objects that is not empty.
+
+    Raises:
+        Refused: It is something else.
+    """
+    if isinstance(value, list) and value:
+        items = cast("list[object]", value)
+        objects = [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
+        if len(objects) == len(items):
+            return objects
+    raise Refused(f"`{name}` must be a list of objects, and not empty")
+
+
+def read_parameters(body: dict[str, Any]) -> tuple[int | None, list[str]]:
+    """Gives the most tokens wanted, and the stop strings, by any of the names that containers know.
+
+    Raises:
+        Refused: One has the wrong type.
+    """
+    limit: Any = next((body[name] for name in ("max_new_tokens", "max_tokens", "max_length") if name in body), None)
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise Refused("Input validation error: `max_new_tokens` must be strictly positive")
+    stop: Any = next((body[name] for name in ("stop", "stop_sequences") if body.get(name) is not None), None)
+    return limit, [] if stop is None else text_list(stop, "stop")
+
+
+class Generation(NamedTuple):
+    """A generated text.
+
+    Attributes:
+        tokens: words, each with the blank before it.
+        reason: why they end: ``"eos_token"``, ``"stop_sequence"``, ``"length"``.
+        prompt_tokens: how many words the prompt had.
+    """
+
+    tokens: list[str]
+    reason: str
+    prompt_tokens: int
+
+    @property
+    def text(self) -> str:
+        """All tokens joined."""
+        return "".join(self.tokens)
+
+
+def count_tokens(text: str) -> int:
+    """Counts words, which stand for tokens here."""
+    return len(_TOKEN.findall(text))
+
+
+def generate(text: str, prompt: str, parameters: dict[str, Any]) -> Generation:
+    """Says ``text`` in answer to ``prompt``, within the request's parameters.
+
+    Raises:
+        Refused: A parameter has the wrong type.
+    """
+    limit, stop = read_parameters(parameters)
     ends = [position for position in (text.find(word) for word in stop if word) if position >= 0]
     reason = "eos_token"
     if ends:
@@ -61,4 +230,4 @@ def generate(text: str, *, limit: int | None, stop: list[str]) -> tuple[list[str
     tokens = _TOKEN.findall(text)
     if limit is not None and len(tokens) > limit:
         tokens, reason = tokens[:limit], "length"
-    return tokens, reason
+    return Generation(tokens, reason, count_tokens(prompt))

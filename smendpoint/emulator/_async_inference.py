@@ -1,0 +1,126 @@
+"""The asynchronous operation: 202 at once, the answer later at a location."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import uuid
+from collections.abc import Callable, MutableMapping
+from concurrent.futures import Executor
+
+from smendpoint.emulator._hub import Hub
+from smendpoint.emulator._reply import ModelFailed, Reply, error_reply
+from smendpoint.emulator._route import ReceivedRequest
+from smendpoint.emulator._running import ask, gather
+from smendpoint.emulator.models import Model, ModelRequest
+
+__all__ = ["MAX_INLINE_BODY", "AsyncInference", "AsyncLoad", "AsyncStore"]
+
+AsyncStore = Callable[[str, bytes, bool], None]
+"""Puts an answer at a location; the last argument says whether the model succeeded."""
+
+AsyncLoad = Callable[[str], bytes]
+"""Gets the input at a location."""
+
+MAX_INLINE_BODY = 128_000
+"""The largest body, in bytes, that the operation takes inline."""
+
+_PREFIX = "x-amzn-sagemaker-"
+
+
+class AsyncInference:
+    """Accepts asynchronous requests, and works on them in tasks of its own.
+
+    Args:
+        objects: where inputs and answers are kept unless ``store`` and ``load`` do it.
+        output: the prefix of the locations of answers.
+        store, load: called in the pool.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        objects: MutableMapping[str, bytes],
+        *,
+        output: str,
+        store: AsyncStore | None,
+        load: AsyncLoad | None,
+    ) -> None:
+        self._hub = hub
+        self._objects = objects
+        self._output = output.rstrip("/")
+        self._store = store or self._keep
+        self._load = load or self._objects.__getitem__
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _keep(self, location: str, data: bytes, ok: bool) -> None:
+        self._objects[location] = data
+
+    def accept(self, model: Model, request: ReceivedRequest, pool: Executor) -> Reply:
+        """Answers a request with 202 and the locations, and lets the model work on it."""
+        headers = request.headers
+        location = headers.get(f"{_PREFIX}inputlocation")
+        if (location is None) == (not request.body):
+            return error_reply(400, "ValidationError", "Exactly one of Body and InputLocation must be given.")
+        if len(request.body) > MAX_INLINE_BODY:
+            return error_reply(400, "ValidationError", f"Body must have at most {MAX_INLINE_BODY} bytes.")
+        inference_id = headers.get(f"{_PREFIX}inference-id") or str(uuid.uuid4())
+        folder = "/".join(filter(None, [self._output, headers.get(f"{_PREFIX}s3outputpathextension", "").strip("/")]))
+        name = headers.get(f"{_PREFIX}filename") or str(uuid.uuid4())
+        output, failure = f"{folder}/{name}.out", f"{folder}/{name}-error.out"
+        task = asyncio.get_running_loop().create_task(self._work(model, request, location, output, failure, pool))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        sent = [
+            ("Content-Type", "application/json"),
+            ("X-Amzn-SageMaker-OutputLocation", output),
+            ("X-Amzn-SageMaker-FailureLocation", failure),
+        ]
+        return Reply(202, sent, json.dumps({"InferenceId": inference_id}).encode())
+
+    async def close(self) -> None:
+        """Gives up what is being worked on."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(
+        self, model: Model, request: ReceivedRequest, location: str | None, output: str, failure: str, pool: Executor
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        gone = threading.Event()
+        self._hub.began()
+        try:
+            ok, data = await self._answer(model, request, location, gone, pool)
+            await loop.run_in_executor(pool, self._store, output if ok else failure, data, ok)
+        finally:
+            gone.set()
+            self._hub.ended()
+
+    async def _answer(
+        self, model: Model, request: ReceivedRequest, location: str | None, gone: threading.Event, pool: Executor
+    ) -> tuple[bool, bytes]:
+        loop = asyncio.get_running_loop()
+        body = request.body
+        if location is not None:
+            try:
+                body = await loop.run_in_executor(pool, self._load, location)
+            except Exception as error:
+                return False, f"Could not read the input at {location}: {error!r}".encode()
+        headers = request.headers
+        asked = ModelRequest(
+            body=body,
+            content_type=headers.get(f"{_PREFIX}content-type", ""),
+            accept=headers.get(f"{_PREFIX}accept", ""),
+            endpoint_name=request.endpoint_name,
+            custom_attributes=headers.get(f"{_PREFIX}custom-attributes", ""),
+            headers=headers,
+            disconnected=gone,
+        )
+        answer = await ask(model, asked, pool)
+        try:
+            return answer.status < 400, await gather(answer.body, pool)
+        except ModelFailed as failed:
+            return False, str(failed).encode()

@@ -1,0 +1,165 @@
+"""Containers that predict from rows of numbers. The prediction for a row is its sum: easy to check."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import math
+import struct
+from collections.abc import Callable
+from typing import Any, cast
+
+from smendpoint.emulator.models import ModelReply, ModelRequest
+from smendpoint.emulator.personalities._common import Personality, Refused
+
+__all__ = ["sklearn", "xgboost"]
+
+Rows = list[list[float]]
+
+_NPY_MAGIC = b"\x93NUMPY"
+_NPY_FORMATS = {"<f8": "d", "<f4": "f", "<i8": "q", "<i4": "i"}
+
+
+def _numbers(row: object) -> list[float]:
+    if not isinstance(row, list):
+        raise Refused("every row must be a list of numbers", 400)
+    items: list[Any] = row
+    try:
+        return [float(item) for item in items]
+    except (TypeError, ValueError):
+        raise Refused("every row must be a list of numbers", 400) from None
+
+
+def _read_csv(body: bytes) -> Rows:
+    return [_numbers(row) for row in csv.reader(body.decode("utf-8", "replace").splitlines()) if row]
+
+
+def _rows(value: object) -> Rows:
+    if isinstance(value, dict):
+        record = cast("dict[str, object]", value)
+        value = next((record[name] for name in ("instances", "inputs", "data", "features") if name in record), None)
+    if not isinstance(value, list):
+        raise Refused("the body has no rows", 400)
+    rows = cast("list[object]", value)
+    if rows and not isinstance(rows[0], (list, dict)):
+        return [_numbers(rows)]
+    read: Rows = []
+    for row in rows:
+        read += _rows(cast("object", row)) if isinstance(row, dict) else [_numbers(row)]
+    return read
+
+
+def _load(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise Refused("the body is not JSON", 400) from None
+
+
+def _read_json(body: bytes) -> Rows:
+    return _rows(_load(body))
+
+
+def _read_jsonlines(body: bytes) -> Rows:
+    return [row for line in body.split(b"\n") if line.strip() for row in _rows(_load(line))]
+
+
+def _read_libsvm(body: bytes) -> Rows:
+    rows: Rows = []
+    for line in body.decode("utf-8", "replace").splitlines():
+        # The first item may be a label, which has no index.
+        pairs = [item.partition(":") for item in line.split()]
+        if pairs:
+            rows.append(_numbers([value for _, colon, value in pairs if colon]))
+    return rows
+
+
+def _read_npy(body: bytes) -> Rows:
+    try:
+        if body[:6] != _NPY_MAGIC:
+            raise ValueError
+        size = int.from_bytes(body[8:10], "little")
+        header: Any = ast.literal_eval(body[10 : 10 + size].decode("latin-1"))
+        (kind, shape) = _NPY_FORMATS[header["descr"]], tuple(header["shape"])
+        values = list(struct.unpack(f"<{math.prod(shape)}{kind}", body[10 + size :]))
+    except (ValueError, KeyError, TypeError, SyntaxError, struct.error):
+        raise Refused("the body is not an .npy array of numbers", 400) from None
+    if len(shape) != 2 or header["fortran_order"]:
+        raise Refused("the array must be two-dimensional, in C order", 400)
+    width = shape[1]
+    return [[float(value) for value in values[start : start + width]] for start in range(0, len(values), width)]
+
+
+def _write_npy(predictions: list[float]) -> bytes:
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({len(predictions)},), }}"
+    # The numbers begin at a multiple of 64 bytes.
+    header += " " * (63 - (10 + len(header)) % 64) + "\n"
+    start = _NPY_MAGIC + b"\x01\x00" + len(header).to_bytes(2, "little") + header.encode("latin-1")
+    return start + struct.pack(f"<{len(predictions)}d", *predictions)
+
+
+def _json(predictions: list[float]) -> bytes:
+    return json.dumps(predictions).encode()
+
+
+def _lines(predictions: list[float]) -> bytes:
+    return "".join(f"{value}\n" for value in predictions).encode()
+
+
+def _commas(predictions: list[float]) -> bytes:
+    return ",".join(map(str, predictions)).encode()
+
+
+def _scores(predictions: list[float]) -> bytes:
+    return json.dumps({"predictions": [{"score": value} for value in predictions]}).encode()
+
+
+def _score_lines(predictions: list[float]) -> bytes:
+    return "".join(json.dumps({"score": value}) + "\n" for value in predictions).encode()
+
+
+def _tabular(
+    name: str,
+    readers: dict[str, Callable[[bytes], Rows]],
+    writers: dict[str, Callable[[list[float]], bytes]],
+    default: str,
+) -> Personality:
+    def reply(request: ModelRequest) -> ModelReply:
+        sent = request.content_type.partition(";")[0].strip() or "text/csv"
+        if sent not in readers:
+            raise Refused(f"Content type {sent} is not supported by this container", 415)
+        wanted = [item.partition(";")[0].strip() for item in request.accept.split(",") if item.strip()] or ["*/*"]
+        accepted = next((default if item == "*/*" else item for item in wanted if item in (*writers, "*/*")), None)
+        if accepted is None:
+            raise Refused(f"Accept type {request.accept} is not supported by this container", 406)
+        predictions = [sum(row) for row in readers[sent](request.body)]
+        return ModelReply(writers[accepted](predictions), content_type=accepted)
+
+    return Personality(name, reply, lambda refused: {"error": str(refused)})
+
+
+def sklearn() -> Personality:
+    """Plays the scikit-learn container: CSV, JSON and ``.npy`` in and out; by default JSON comes out."""
+    return _tabular(
+        "sklearn",
+        {"text/csv": _read_csv, "application/json": _read_json, "application/x-npy": _read_npy},
+        {"text/csv": _lines, "application/json": _json, "application/x-npy": _write_npy},
+        "application/json",
+    )
+
+
+def xgboost() -> Personality:
+    """Plays the XGBoost container: CSV, libsvm, JSON and JSON lines in; CSV (one line), JSON and JSON lines out."""
+    return _tabular(
+        "xgboost",
+        {
+            "text/csv": _read_csv,
+            "text/libsvm": _read_libsvm,
+            "text/x-libsvm": _read_libsvm,
+            "application/json": _read_json,
+            "application/jsonlines": _read_jsonlines,
+        },
+        {"text/csv": _commas, "application/json": _scores, "application/jsonlines": _score_lines},
+        "text/csv",
+    )

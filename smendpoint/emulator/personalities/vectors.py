@@ -1,0 +1,126 @@
+"""Containers that make vectors, scores and labels of texts."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any, Literal
+
+from smendpoint.emulator.models import ModelReply, ModelRequest
+from smendpoint.emulator.personalities._common import Personality, Refused, json_body, json_reply, one_text, text_list
+from smendpoint.emulator.stand_in import stems
+
+__all__ = ["DIMENSIONS", "classify", "closeness", "cohere", "embed", "feature_extraction", "tei"]
+
+DIMENSIONS = 8
+"""The dimension of every vector here, unless the request asks for fewer."""
+
+_NEGATIVE = frozenset({"awful", "bad", "hate", "horrible", "never", "no", "not", "poor", "sad", "terrible", "worst"})
+
+
+def _word_vector(word: str) -> list[float]:
+    digest = hashlib.sha256(word.encode()).digest()
+    return [byte / 127.5 - 1.0 for byte in digest[:DIMENSIONS]]
+
+
+def embed(text: str, dimensions: int = DIMENSIONS) -> list[float]:
+    """Gives a vector of length 1 that is always the same for a text; texts that share words lie near each other."""
+    total = [0.0] * DIMENSIONS
+    for word in sorted(stems(text)) or [text]:
+        total = [value + more for value, more in zip(total, _word_vector(word), strict=True)]
+    norm = math.sqrt(sum(value * value for value in total[:dimensions])) or 1.0
+    return [round(value / norm, 6) for value in total[:dimensions]]
+
+
+def classify(text: str) -> dict[str, Any]:
+    """Labels a text NEGATIVE when it has a word that sounds so, else POSITIVE."""
+    negative = len(_NEGATIVE.intersection(text.lower().replace(".", " ").split()))
+    return {"label": "NEGATIVE" if negative else "POSITIVE", "score": round(1 - 0.1 / (1 + negative), 4)}
+
+
+def closeness(one: str, other: str) -> float:
+    """Gives the cosine of the angle between the vectors of two texts."""
+    return round(sum(a * b for a, b in zip(embed(one), embed(other), strict=True)), 6)
+
+
+def _score(query: str, text: str) -> float:
+    return round(1 / (1 + math.exp(-4 * closeness(query, text))), 6)
+
+
+def tei(task: Literal["embed", "rerank", "classify"] = "embed") -> Personality:
+    """Plays Hugging Face's text-embeddings-inference.
+
+    Args:
+        task: what kind of model it serves.
+    """
+
+    def reply(request: ModelRequest) -> ModelReply:
+        body = json_body(request)
+        if task == "rerank":
+            return json_reply(_rerank(body))
+        texts = text_list(body.get("inputs"), "inputs")
+        if not texts:
+            raise Refused("`inputs` cannot be empty", 400)
+        if task == "classify":
+            labels = [[_tei_label(text)] for text in texts]
+            return json_reply(labels[0] if isinstance(body["inputs"], str) else labels)
+        dimensions = body.get("dimensions") or DIMENSIONS
+        return json_reply([embed(text, dimensions) for text in texts])
+
+    def refusal(refused: Refused) -> dict[str, Any]:
+        return {"error": str(refused), "error_type": "Empty" if refused.status == 400 else "Validation"}
+
+    return Personality(f"tei_{task}", reply, refusal)
+
+
+def _tei_label(text: str) -> dict[str, Any]:
+    found = classify(text)
+    return {"score": found["score"], "label": found["label"]}
+
+
+def _rerank(body: dict[str, Any]) -> list[dict[str, Any]]:
+    query = one_text(body.get("query"), "query")
+    texts = text_list(body.get("texts"), "texts")
+    if not texts:
+        raise Refused("`texts` cannot be empty", 400)
+    ranks: list[dict[str, Any]] = [
+        {"index": index, **({"text": text} if body.get("return_text") else {}), "score": _score(query, text)}
+        for index, text in enumerate(texts)
+    ]
+    return sorted(ranks, key=lambda rank: -float(rank["score"]))
+
+
+def feature_extraction(shape: Literal["tokens", "nested", "vectors"] = "tokens") -> Personality:
+    """Plays the Hugging Face toolkit's feature extraction, which gives a vector for every token.
+
+    Args:
+        shape: batch x tokens x dimension, batch x 1 x tokens x dimension, or ``{"vectors": batch x dimension}`` as the
+            well-known ``inference.py`` for sentence transformers answers.
+    """
+
+    def reply(request: ModelRequest) -> ModelReply:
+        texts = text_list(json_body(request).get("inputs"), "inputs")
+        if shape == "vectors":
+            return json_reply({"vectors": [embed(text) for text in texts]})
+        # [CLS] and [SEP] stand around the words.
+        tokens = [[embed(text), *map(embed, text.split()), embed("[SEP]")] for text in texts]
+        return json_reply([[one] for one in tokens] if shape == "nested" else tokens)
+
+    return Personality(
+        f"feature_extraction_{shape}",
+        reply,
+        lambda refused: {"code": refused.status, "type": "InternalServerException", "message": str(refused)},
+    )
+
+
+def cohere() -> Personality:
+    """Plays Cohere's embedding models: ``{"texts": [...]}``, by type if ``embedding_types`` is given."""
+
+    def reply(request: ModelRequest) -> ModelReply:
+        body = json_body(request)
+        vectors = [embed(text) for text in text_list(body.get("texts"), "texts")]
+        if body.get("embedding_types"):
+            return json_reply({"id": "1", "embeddings": {"float": vectors}, "response_type": "embeddings_by_type"})
+        return json_reply({"id": "1", "embeddings": vectors, "response_type": "embeddings_floats"})
+
+    return Personality("cohere", reply, lambda refused: {"message": str(refused)})

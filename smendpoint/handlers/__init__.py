@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from smendpoint._container_errors import ContainerError, parse_container_error
+    from smendpoint.handlers.auto import AutoHandler
     from smendpoint.handlers.base import (
         ContentHandler,
         MappedDecoder,
@@ -17,28 +19,111 @@ if TYPE_CHECKING:
         Usage,
         line_decoder,
     )
+    from smendpoint.handlers.batching import AsyncEmbeddings, Embeddings
+    from smendpoint.handlers.chat import (
+        ChatChunk,
+        ChatCompletion,
+        ChatHandler,
+        JumpStartChatHandler,
+        ToolCall,
+        ToolCallDelta,
+        image_part,
+    )
+    from smendpoint.handlers.embeddings import EmbeddingsHandler
     from smendpoint.handlers.generic import BytesHandler, JSONHandler, TextHandler
+    from smendpoint.handlers.ranking import (
+        Classification,
+        ClassificationHandler,
+        Neighbour,
+        RerankHandler,
+        RerankInput,
+        RerankResult,
+        SimilaritySearchHandler,
+    )
+    from smendpoint.handlers.tabular import NumPyHandler, TabularHandler, TabularRowsHandler
     from smendpoint.handlers.text import JumpStartTextHandler, OpenAICompletionsHandler, TextGenerationHandler
 
 __all__ = [
+    "AsyncEmbeddings",
+    "AutoHandler",
     "BytesHandler",
+    "ChatChunk",
+    "ChatCompletion",
+    "ChatHandler",
+    "Classification",
+    "ClassificationHandler",
+    "ContainerError",
     "ContentHandler",
+    "Embeddings",
+    "EmbeddingsHandler",
     "JSONHandler",
+    "JumpStartChatHandler",
     "JumpStartTextHandler",
     "MappedDecoder",
+    "Neighbour",
+    "NumPyHandler",
     "OpenAICompletionsHandler",
     "OutputDetails",
+    "RerankHandler",
+    "RerankInput",
+    "RerankResult",
+    "SimilaritySearchHandler",
     "StreamDecoder",
     "StreamingContentHandler",
+    "TabularHandler",
+    "TabularRowsHandler",
     "TextGenerationHandler",
     "TextHandler",
+    "ToolCall",
+    "ToolCallDelta",
     "Usage",
+    "image_part",
     "line_decoder",
+    "parse_container_error",
 ]
 
+# Where the names live; the rest is in `base`, and a test holds this against the imports above.
 _HOMES = {
-    "generic": ("BytesHandler", "JSONHandler", "TextHandler"),
-    "text": ("JumpStartTextHandler", "OpenAICompletionsHandler", "TextGenerationHandler"),
+    "_container_errors": ("ContainerError", "parse_container_error"),
+    "auto": ("AutoHandler",),
+    "batching": (
+        "AsyncEmbeddings",
+        "Embeddings",
+    ),
+    "chat": (
+        "ChatChunk",
+        "ChatCompletion",
+        "ChatHandler",
+        "JumpStartChatHandler",
+        "ToolCall",
+        "ToolCallDelta",
+        "image_part",
+    ),
+    "embeddings": ("EmbeddingsHandler",),
+    "generic": (
+        "BytesHandler",
+        "JSONHandler",
+        "TextHandler",
+    ),
+    "ranking": (
+        "Classification",
+        "ClassificationHandler",
+        "Neighbour",
+        "RerankHandler",
+        "RerankInput",
+        "RerankResult",
+        "SimilaritySearchHandler",
+    ),
+    "tabular": (
+        "NumPyHandler",
+        "TabularHandler",
+        "TabularRowsHandler",
+    ),
+    "text": (
+        "JumpStartTextHandler",
+        "OpenAICompletionsHandler",
+        "TextGenerationHandler",
+    ),
 }
 
 if not TYPE_CHECKING:  # a type checker that saw this function would take every misspelt name for a real one
@@ -50,7 +135,8 @@ if not TYPE_CHECKING:  # a type checker that saw this function would take every 
         from importlib import import_module
 
         home = next((home for home, names in _HOMES.items() if name in names), "base")
-        value = getattr(import_module(f"{__name__}.{home}"), name)
+        package = "smendpoint" if home == "_container_errors" else __name__
+        value = getattr(import_module(f"{package}.{home}"), name)
         globals()[name] = value
         return value
 

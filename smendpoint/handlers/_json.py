@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from smendpoint.errors import HandlerError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["decode_json", "describe", "encode_json"]
+__all__ = ["decode_json", "describe", "encode_json", "encode_text"]
 
 # NaN and Infinity are not JSON, though Python would write them. Plain ASCII survives every proxy and container.
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -32,6 +34,20 @@ def encode_json(value: Any) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         reason = _unserialisable(value, "the input", 0) or f"{type(error).__name__}, as for one that holds itself"
         raise HandlerError(f"The input cannot be written as JSON: {reason}.") from None
+
+
+def encode_text(text: str) -> bytes:
+    """Give a text in UTF-8.
+
+    Raises:
+        HandlerError: it holds half of a surrogate pair.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise HandlerError(
+            f"The input cannot be written as UTF-8: {error.reason} at character {error.start}."
+        ) from None
 
 
 def decode_json(output: bytes, handler: str) -> JSONValue:
@@ -91,8 +107,7 @@ def _unserialisable(value: Any, place: str, depth: int) -> str | None:
     if depth > 20 or isinstance(value, (str, int)) or value is None:
         return None
     if isinstance(value, dict):
-        items: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]  # a caller's dict of anything
-        for key, item in items:
+        for key, item in cast("Mapping[Any, Any]", value).items():
             if not isinstance(key, (str, int, float)) and key is not None:
                 return f"{place} has a key of type {type(key).__name__}"
             found = _unserialisable(item, f"{place}[{key!r}]", depth + 1)
@@ -100,7 +115,7 @@ def _unserialisable(value: Any, place: str, depth: int) -> str | None:
                 return found
         return None
     if isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # a caller's list of anything
+        for index, item in enumerate(cast("Sequence[Any]", value)):
             found = _unserialisable(item, f"{place}[{index}]", depth + 1)
             if found:
                 return found

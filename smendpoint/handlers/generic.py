@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from smendpoint.errors import HandlerError
-from smendpoint.handlers._json import decode_json, encode_json
+from smendpoint.handlers._json import decode_json, encode_json, encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,12 +145,7 @@ def _raw_body(handler: str, prompt: object, model_kwargs: Mapping[str, Any]) -> 
     if model_kwargs:
         raise HandlerError(f"{handler} has no place for model parameters: {', '.join(sorted(model_kwargs))}.")
     if isinstance(prompt, str):
-        try:
-            return prompt.encode()
-        except UnicodeEncodeError as error:
-            raise HandlerError(
-                f"The input cannot be written as UTF-8: {error.reason} at character {error.start}."
-            ) from None
+        return encode_text(prompt)
     if isinstance(prompt, (bytes, bytearray)):
         return bytes(prompt)
     if isinstance(prompt, memoryview):

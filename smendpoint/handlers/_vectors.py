@@ -1,0 +1,143 @@
+"""Vectors out of the many shapes in which containers give embeddings. Lists of floats; NumPy is not needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from smendpoint.errors import HandlerError
+
+if TYPE_CHECKING:
+    from smendpoint._container_errors import JSONValue
+
+__all__ = ["read_vectors"]
+
+_NUMBERS = frozenset({int, float})
+
+
+def read_vectors(value: JSONValue, pooling: str | None, handler: str) -> list[list[float]] | None:
+    """Give one vector for each text of an answer; ``None`` where the answer has no known shape.
+
+    Args:
+        value: the parsed answer.
+        pooling: ``"cls"`` or ``"mean"``: how the vectors of a text's tokens become one.
+        handler: the handler's name, for messages.
+
+    Raises:
+        HandlerError: the vectors differ in length, hold something else than numbers, or need a pooling that was not
+            chosen.
+    """
+    found = _find(value)
+    if found is None:
+        return None
+    depth = _depth(found)
+    if not found:
+        return []
+    if depth == 1:
+        vectors: list[JSONValue] = [found]
+    elif depth == 2:
+        vectors = found
+    elif depth in (3, 4):
+        if pooling is None:
+            raise HandlerError(
+                f"{handler} found a vector for each token, and one for each text is wanted: choose pooling='cls' "
+                "(the first token's) or pooling='mean' (their average), whichever the model was trained for."
+            )
+        vectors = [_pool(matrix, pooling, depth) for matrix in found]
+    else:
+        return None
+    read = [_vector(vector) for vector in vectors]
+    lengths = sorted({len(vector) for vector in read})
+    if len(lengths) > 1:
+        raise HandlerError(f"The vectors of one answer differ in length: {lengths[0]} to {lengths[-1]} numbers.")
+    return read
+
+
+def _find(value: JSONValue) -> list[JSONValue] | None:
+    """Give the list of vectors, or the one vector, that an answer holds."""
+    if isinstance(value, dict):
+        data = value.get("data")
+        if isinstance(data, list):
+            return _from_objects(_in_order(data))
+        for name in ("embedding", "embeddings", "vectors"):
+            found = value.get(name)
+            if isinstance(found, dict):  # Cohere's, by type
+                found = found.get("float")
+            if isinstance(found, list):
+                return found
+        return None
+    if isinstance(value, list):
+        return _from_objects(value) if value and isinstance(value[0], dict) else value
+    return None
+
+
+def _in_order(data: list[JSONValue]) -> list[JSONValue]:
+    """Sort OpenAI's objects by their index; without any, they are in order."""
+    indexed = [(item["index"], item) for item in data if isinstance(item, dict) and isinstance(item.get("index"), int)]
+    if not indexed:
+        return data
+    places = {index: item for index, item in indexed if isinstance(index, int)}
+    if len(indexed) != len(data) or sorted(places) != list(range(len(data))):
+        raise HandlerError(f"The {len(data)} vectors of the answer are not numbered from 0 to {len(data) - 1}.")
+    return [places[index] for index in range(len(data))]
+
+
+def _from_objects(items: list[JSONValue]) -> list[JSONValue] | None:
+    vectors: list[JSONValue] = []
+    for item in items:
+        vector = item.get("embedding") if isinstance(item, dict) else None
+        if isinstance(vector, str):
+            vector = _from_base64(vector)
+        if not isinstance(vector, list):
+            return None
+        vectors.append(vector)
+    return vectors
+
+
+def _from_base64(text: str) -> list[JSONValue]:
+    """Read a vector that was asked for with ``encoding_format: "base64"``: float32, little-endian."""
+    from binascii import Error, a2b_base64
+    from struct import unpack
+
+    try:
+        data = a2b_base64(text, strict_mode=True)
+    except (Error, ValueError):
+        data = b"?"
+    if len(data) % 4:
+        raise HandlerError("A vector of the answer is text, and not the base64 of 32-bit floats.")
+    return list(unpack(f"<{len(data) // 4}f", data))
+
+
+def _depth(value: JSONValue) -> int:
+    depth = 0
+    while isinstance(value, list):
+        depth += 1
+        value = value[0] if value else None
+    return depth
+
+
+def _pool(matrix: JSONValue, pooling: str, depth: int) -> list[JSONValue]:
+    """Make one vector of a text's tokens; some versions wrap each text's matrix in a list of its own."""
+    if depth == 4:
+        matrix = matrix[0] if isinstance(matrix, list) and len(matrix) == 1 else None
+    if not isinstance(matrix, list) or not matrix:
+        raise HandlerError("The vectors of a text's tokens are not a list of lists of numbers.")
+    if pooling == "cls":
+        first = matrix[0]
+        return first if isinstance(first, list) else [first]
+    rows = [_vector(row) for row in matrix]
+    if len({len(row) for row in rows}) > 1:
+        raise HandlerError("The vectors of one text's tokens differ in length.")
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+def _vector(value: JSONValue) -> list[float]:
+    if isinstance(value, list) and value:
+        kinds = set(map(type, value))
+        if kinds == {float}:
+            return value  # type: ignore[return-value]  # every item was just seen to be a float
+        if kinds <= _NUMBERS:
+            try:
+                return [float(item) for item in value]  # type: ignore[arg-type]  # every item is an int or a float
+            except OverflowError:
+                pass  # an integer beyond the range of floats
+    raise HandlerError("A vector of the answer is empty, or holds something that is not a number.")

@@ -1,0 +1,132 @@
+"""Texts in, one vector of floats for each out, for every container that makes embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+
+from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.handlers._json import decode_json, encode_json, encode_text
+from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.handlers._vectors import read_vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from smendpoint._core.response import ResponseBody
+
+__all__ = ["EmbeddingFormat", "EmbeddingsHandler", "Pooling"]
+
+EmbeddingFormat: TypeAlias = Literal[
+    "tei", "lmi", "huggingface", "openai", "cohere", "jumpstart", "jumpstart-text", "jumpstart-similarity"
+]
+Pooling: TypeAlias = Literal["cls", "mean"]
+
+# The field that holds the texts, and the one that holds the model parameters: none where they stand beside the texts.
+_FIELDS = {
+    "tei": ("inputs", None),
+    "lmi": ("inputs", None),
+    "huggingface": ("inputs", "parameters"),
+    "openai": ("input", None),
+    "cohere": ("texts", None),
+    "jumpstart": ("text_inputs", None),
+}
+
+
+class EmbeddingsHandler:
+    """Texts in, a list of vectors out, in their order. Every known answer is recognised; the request is chosen.
+
+    `Embeddings` and `AsyncEmbeddings` use it for any number of texts, in batches.
+
+    Args:
+        format: how the texts are sent:
+
+            * ``"tei"``, ``"lmi"``: ``{"inputs": [...], **parameters}`` (text-embeddings-inference, LMI);
+            * ``"huggingface"``: ``{"inputs": [...], "parameters": {...}}`` (Hugging Face toolkit, sentence-transformers
+              and other models with an ``inference.py``);
+            * ``"openai"``: ``{"input": [...], **parameters}`` (vLLM, SGLang);
+            * ``"cohere"``: ``{"texts": [...], **parameters}``, with ``input_type`` among the parameters;
+            * ``"jumpstart"``: ``{"text_inputs": [...], **parameters}`` (GPT-J);
+            * ``"jumpstart-text"``: the text itself, one in a call (TensorFlow models);
+            * ``"jumpstart-similarity"``: ``[...]`` (BGE, GTE, E5, MiniLM).
+        pooling: where the model answers with a vector for each token (Hugging Face ``feature-extraction``): ``"cls"``
+            takes the first token's, ``"mean"`` the average of all, padding included where the container pads.
+        dimension: how many numbers each vector must have; any number, but all the same, where this is ``None``.
+        content_type: the media type of the request, where it is not the format's usual one.
+    """
+
+    __slots__ = ("content_type", "dimension", "format", "max_batch_size", "pooling")
+
+    accepts = "application/json"
+    stop_parameter: str | None = None
+
+    def __init__(
+        self,
+        format: EmbeddingFormat = "tei",
+        *,
+        pooling: Pooling | None = None,
+        dimension: int | None = None,
+        content_type: str | None = None,
+    ) -> None:
+        for name, value, known in (
+            ("format", format, get_args(EmbeddingFormat)),
+            ("pooling", pooling, (*get_args(Pooling), None)),
+        ):
+            if value not in known:
+                raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
+        self.format = format
+        self.pooling = pooling
+        self.dimension = dimension
+        self.content_type = content_type or ("application/json" if format in _FIELDS else "application/x-text")
+        self.max_batch_size = 1 if format == "jumpstart-text" else None
+        """How many texts a request can hold, where the format has a limit."""
+
+    def transform_input(self, prompt: Sequence[str], model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request for some texts."""
+        texts = _checked_texts(prompt)
+        fields = _FIELDS.get(self.format)
+        if fields is not None:
+            name, parameters = fields
+            if parameters is None:
+                return encode_json({name: texts, **model_kwargs})
+            return encode_json({name: texts, parameters: model_kwargs} if model_kwargs else {name: texts})
+        if model_kwargs:
+            names = ", ".join(sorted(model_kwargs))
+            raise HandlerError(f"The format {self.format!r} has no place for model parameters: {names}.")
+        if self.format == "jumpstart-similarity":
+            return encode_json(texts)
+        if len(texts) != 1:
+            raise HandlerError(
+                f"The format {self.format!r} takes one text in a call, not {len(texts)}; see Embeddings."
+            )
+        return encode_text(texts[0])
+
+    def transform_output(self, output: ResponseBody) -> list[list[float]]:
+        """Give the vectors.
+
+        Raises:
+            HandlerError: the answer has another shape, or its vectors do not fit each other or ``dimension``.
+            ModelOutputError: the container reports an error in a successful answer.
+        """
+        value = decode_json(output, "EmbeddingsHandler")
+        raise_for_error(value)
+        vectors = read_vectors(value, self.pooling, "EmbeddingsHandler")
+        if vectors is None:
+            raise unknown_shape(
+                value, "EmbeddingsHandler", 'a list of vectors, or "data", "embedding", "embeddings" or "vectors"'
+            )
+        if vectors and self.dimension is not None and len(vectors[0]) != self.dimension:
+            raise HandlerError(f"The model's vectors have {len(vectors[0])} numbers, not dimension={self.dimension}.")
+        return vectors
+
+
+def _checked_texts(texts: object) -> list[str]:
+    if isinstance(texts, (str, bytes)):
+        raise HandlerError("EmbeddingsHandler takes a list of texts: put a single one into a list.")
+    try:
+        listed = list(cast("Sequence[str]", texts))
+    except TypeError:
+        raise HandlerError(f"EmbeddingsHandler takes a list of texts, not {type(texts).__name__}.") from None
+    for index, text in enumerate(listed):
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+            raise HandlerError(f"Text {index} must be a str, not {type(text).__name__}.")
+    return listed

@@ -1,0 +1,227 @@
+"""Rows in, predictions out: the containers of scikit-learn and XGBoost, and their kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, overload
+
+from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.handlers._npy import MAGIC
+from smendpoint.handlers._tables import READERS, WRITERS, as_rows, read_items
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy
+    import numpy.typing
+
+    from smendpoint._container_errors import JSONValue
+    from smendpoint._core.response import ResponseBody
+
+__all__ = ["NumPyHandler", "RequestTable", "ResponseTable", "TabularHandler", "TabularRowsHandler"]
+
+RequestTable: TypeAlias = Literal["csv", "json", "jsonlines", "libsvm", "npy"]
+ResponseTable: TypeAlias = Literal["csv", "json", "jsonlines", "npy"]
+
+T = TypeVar("T", float, int, str)
+
+
+class _Table(Generic[T]):
+    """What the tabular handlers have in common: how rows are written and predictions read."""
+
+    __slots__ = ("accepts", "content_type", "dtype", "key", "request", "response")
+
+    stop_parameter: str | None = None
+
+    @overload
+    def __init__(
+        self: _Table[float], request: RequestTable = ..., response: ResponseTable = ..., *, key: str | None = ...
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, request: RequestTable = ..., response: ResponseTable = ..., *, dtype: type[T], key: str | None = ...
+    ) -> None: ...
+    def __init__(
+        self,
+        request: RequestTable = "csv",
+        response: ResponseTable = "csv",
+        *,
+        dtype: type[Any] = float,
+        key: str | None = None,
+    ) -> None:
+        for name, value, known in (("request", request, WRITERS), ("response", response, READERS)):
+            if value not in known:
+                raise ConfigurationError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        if dtype not in (float, int, str):
+            raise ConfigurationError(f"dtype must be float, int or str, not {dtype!r}")
+        self.request = request
+        self.response = response
+        self.dtype: type[Any] = dtype
+        self.key = key
+        self.content_type = WRITERS[request][0]
+        self.accepts = READERS[response][0]
+
+    def transform_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the rows in the chosen format; there is no place for model parameters.
+
+        Args:
+            prompt: a list of rows, one row, a NumPy array or a pandas DataFrame. For libsvm a row may be a mapping from
+                indices, from 0, to values; for JSON and JSON lines it may be a mapping that is sent as it is.
+            model_kwargs: must be empty.
+        """
+        _no_parameters(self, model_kwargs)
+        return WRITERS[self.request][1](as_rows(prompt))
+
+    def _items(self, output: bytes) -> list[JSONValue]:
+        return read_items(output, self.response, self.key, type(self).__name__)
+
+    def _value(self, value: JSONValue) -> T:
+        converted: T | None = _convert(value, self.dtype)
+        if converted is None:
+            raise HandlerError(
+                f"{type(self).__name__} expects predictions that are {self.dtype.__name__}, and one is not: "
+                "choose another dtype."
+            )
+        return converted
+
+
+class TabularHandler(_Table[T]):
+    """Rows in, one prediction for each out: ``list[float]``, or of whatever ``dtype`` is.
+
+    Args:
+        request: how the rows are sent: ``"csv"``, ``"json"``, ``"jsonlines"``, ``"libsvm"`` (XGBoost) or ``"npy"``
+            (scikit-learn). It sets the content type.
+        response: what is asked for with ``Accept`` and read: ``"csv"``, ``"json"``, ``"jsonlines"`` or ``"npy"``.
+        dtype: the type of a prediction: ``float``, ``int`` or ``str`` (labels).
+        key: the field to take from a prediction that is an object; ``None`` takes its only one, or its ``score``.
+    """
+
+    __slots__ = ()
+
+    def transform_output(self, output: ResponseBody) -> list[T]:
+        """Give the predictions. In CSV they may stand in one line, or one in each line.
+
+        Raises:
+            HandlerError: the answer has another shape, such as several values for a row, or another type of value.
+        """
+        items = self._items(output)
+        if self.response == "csv" and len(items) == 1 and isinstance(items[0], list):
+            items = items[0]
+        predictions: list[T] = []
+        for item in items:
+            if isinstance(item, list):
+                if len(item) != 1:
+                    raise HandlerError(
+                        f"TabularHandler expects one value for each row, and this answer has {len(item)} for one: "
+                        "TabularRowsHandler reads it."
+                    )
+                item = item[0]
+            predictions.append(self._value(item))
+        return predictions
+
+
+class TabularRowsHandler(_Table[T]):
+    """Rows in, a list of values for each out, such as the probability of every class: ``list[list[float]]``.
+
+    Args:
+        request: how the rows are sent: ``"csv"``, ``"json"``, ``"jsonlines"``, ``"libsvm"`` (XGBoost) or ``"npy"``
+            (scikit-learn). It sets the content type.
+        response: what is asked for with ``Accept`` and read: ``"csv"``, ``"json"``, ``"jsonlines"`` or ``"npy"``.
+        dtype: the type of a value: ``float``, ``int`` or ``str`` (labels).
+        key: the field to take from a prediction that is an object; ``None`` takes its only one, or its ``score``.
+    """
+
+    __slots__ = ()
+
+    def transform_output(self, output: ResponseBody) -> list[list[T]]:
+        """Give the values of each row.
+
+        Raises:
+            HandlerError: the answer has another shape, or another type of value.
+        """
+        return [
+            [self._value(value) for value in (item if isinstance(item, list) else [item])]
+            for item in self._items(output)
+        ]
+
+
+class NumPyHandler:
+    """A NumPy array in, a NumPy array out, as ``application/x-npy`` (scikit-learn and other toolkits).
+
+    Needs NumPy, the extra ``smendpoint[numpy]``; ``TabularHandler("npy", "npy")`` does lists without it.
+    """
+
+    __slots__ = ()
+
+    content_type = "application/x-npy"
+    accepts = "application/x-npy"
+    stop_parameter: str | None = None
+
+    def transform_input(self, prompt: numpy.typing.ArrayLike, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the array's bytes; there is no place for model parameters.
+
+        Raises:
+            HandlerError: NumPy is not installed, or makes no array of plain values of the input.
+        """
+        from io import BytesIO
+
+        _no_parameters(self, model_kwargs)
+        np = _numpy()
+        buffer = BytesIO()
+        try:
+            np.save(buffer, np.asarray(prompt), allow_pickle=False)
+        except (TypeError, ValueError) as error:
+            raise HandlerError(f"NumPy makes no array of plain values of the input ({type(error).__name__}).") from None
+        return buffer.getvalue()
+
+    def transform_output(self, output: ResponseBody) -> numpy.ndarray[Any, Any]:
+        """Give the array. One of Python objects, which would run code, is refused.
+
+        Raises:
+            HandlerError: NumPy is not installed, or the answer is not a whole array of plain values.
+        """
+        from io import BytesIO
+
+        np = _numpy()
+        if not output.startswith(MAGIC):
+            raise HandlerError(
+                f"NumPyHandler expects a NumPy array (.npy), and the answer of {len(output)} bytes is none."
+            )
+        try:
+            array: numpy.ndarray[Any, Any] = np.load(BytesIO(output), allow_pickle=False)
+        except Exception as error:  # NumPy does not say which: ValueError, EOFError, SyntaxError, MemoryError ...
+            raise HandlerError(
+                f"The answer is not a whole NumPy array of plain values ({type(error).__name__})."
+            ) from None
+        return array
+
+
+def _convert(value: JSONValue, dtype: type[Any]) -> Any:
+    """Give a value as the type, ``None`` where that would change it: 1.5 is no int, and true is none of the three."""
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        return None
+    if dtype is str:
+        return str(value)
+    try:
+        if dtype is float:
+            return float(value)
+        if isinstance(value, str):
+            value = int(value) if value.strip().lstrip("+-").isdecimal() else float(value)
+    except (ValueError, OverflowError):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value
+
+
+def _numpy() -> Any:
+    try:
+        import numpy
+    except ImportError as error:
+        raise HandlerError("NumPyHandler needs NumPy: pip install 'smendpoint[numpy]'") from error
+    return numpy
+
+
+def _no_parameters(handler: object, model_kwargs: Mapping[str, Any]) -> None:
+    if model_kwargs:
+        names = ", ".join(sorted(model_kwargs))
+        raise HandlerError(f"{type(handler).__name__} has no place for model parameters: {names}.")

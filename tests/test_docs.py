@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import gc
 import io
 import re
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,17 +64,25 @@ def test_the_examples_of_a_page_run_and_print_what_it_says(
             "AWS_EC2_METADATA_DISABLED": "true",
         }.items():
             monkeypatch.setenv(name, value)
-        names: dict[str, object] = {"__name__": "__main__"}
-        for line, code, output in examples(page.read_text(encoding="utf-8")):
-            # Blank lines in front bring the page's own line numbers into tracebacks.
-            program = compile("\n" * line + code, str(page), "exec", dont_inherit=True)
-            printed = io.StringIO()
-            with contextlib.redirect_stdout(printed):
-                exec(program, names)
-            if output is not None:
-                got = printed.getvalue().rstrip() + "\n"
-                same = doctest.OutputChecker().check_output(output, got, doctest.ELLIPSIS)
-                assert same, f"{page}:{line}: expected\n{output}\nprinted\n{got}"
+        # Like most scripts, examples leave it to the end of the process to close what they opened.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            run(page)
+            gc.collect()
+
+
+def run(page: Path) -> None:
+    names: dict[str, object] = {"__name__": "__main__"}
+    for line, code, output in examples(page.read_text(encoding="utf-8")):
+        # Blank lines in front bring the page's own line numbers into tracebacks.
+        program = compile("\n" * line + code, str(page), "exec", dont_inherit=True)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(program, names)
+        if output is not None:
+            got = printed.getvalue().rstrip() + "\n"
+            same = doctest.OutputChecker().check_output(output, got, doctest.ELLIPSIS)
+            assert same, f"{page}:{line}: expected\n{output}\nprinted\n{got}"
 
 
 def test_there_are_examples_and_every_part_of_the_documentation_has_some() -> None:

@@ -32,6 +32,8 @@ LAYERS = {
     "smendpoint.qa": 2,
     "smendpoint._aws": 3,
     "smendpoint._transport": 3,
+    "smendpoint._async_fanout": 4,
+    "smendpoint._async_stream": 4,
     "smendpoint._call": 4,
     "smendpoint._fanout": 4,
     "smendpoint._pipeline": 4,
@@ -40,13 +42,13 @@ LAYERS = {
     "smendpoint._typing": 4,
     "smendpoint.async_endpoint": 4,
     "smendpoint.endpoint": 4,
-    "smendpoint.cli": 5,
     "smendpoint.emulator": 5,
     "smendpoint.langchain": 5,
     "smendpoint.openai": 5,
-    "smendpoint.pytest_plugin": 5,
-    "smendpoint.__main__": 6,
-    "smendpoint": 6,
+    "smendpoint.cli": 6,
+    "smendpoint.pytest_plugin": 6,
+    "smendpoint.__main__": 7,
+    "smendpoint": 7,
 }
 
 # Everything that is neither the standard library nor ours, and who may import it.
@@ -63,6 +65,7 @@ FOREIGN = {
 WAITING = {"asyncio", "socket", "ssl", "selectors", "http.client", "urllib.request"}
 MAY_WAIT = (
     "smendpoint._transport",
+    "smendpoint._async_fanout",
     "smendpoint._aws",
     "smendpoint.async_endpoint",
     "smendpoint.emulator",

@@ -75,19 +75,6 @@ def test_every_setting_that_code_reads_from_the_environment_for_tests_is_documen
     assert {name for name in read if name not in documented} == set()
 
 
-def test_every_module_has_tests_of_the_same_name() -> None:
-    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").rglob("test_*.py")}
-    words = {word for name in tests for word in (name, name.replace("_", ""))}
-    missing = []
-    for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        names = ["_".join(parts[start:]).strip("_").replace("__", "_") for start in range(len(parts))]
-        parents = ["_".join(parts[:end]).strip("_").replace("__", "_") for end in range(1, len(parts))]
-        if parts[-1] not in ("__init__", "__main__", "_version") and not {*names, *parents} & words:
-            missing.append("/".join(parts))
-    assert missing == []
-
-
 def test_the_benchmarks_explain_themselves() -> None:
     program = [sys.executable, "-m", "benchmarks", "--help"]
     output = subprocess.run(program, cwd=ROOT, check=True, capture_output=True, text=True).stdout

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -18,6 +18,7 @@ from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, model_re
 from smendpoint.emulator._route import ReceivedRequest, Route
 from smendpoint.emulator._running import ask, gather, parts_of
 from smendpoint.emulator.models import Model, ModelReply, ModelRequest
+from smendpoint.emulator.personalities import personality
 
 __all__ = ["ACCOUNT", "Service", "wants_stream"]
 
@@ -32,14 +33,15 @@ class Service:
     """The service behind the emulator's socket. Everything runs in the emulator's loop.
 
     Attributes:
-        models: by endpoint name; a single callable answers for every name.
+        models: by endpoint name; a name that is not there has the default model, if there is one.
         objects: what the S3 stand-in holds, by ``s3://bucket/key``.
         sessions: the open stateful sessions: id to endpoint name.
     """
 
     def __init__(
         self,
-        models: Mapping[str, Model] | Model,
+        models: MutableMapping[str, Model | str],
+        default: Model | None,
         *,
         region: str,
         credentials: Credentials | None,
@@ -49,6 +51,7 @@ class Service:
         async_inference: AsyncInference,
     ) -> None:
         self.models = models
+        self._default = default
         self.region = region
         self.credentials = credentials
         self.piece_size = piece_size
@@ -68,13 +71,19 @@ class Service:
         refusal = self._authenticate(request, self.clock() + skew, bool(skew))
         if refusal is not None:
             return refusal
-        model = self.models if callable(self.models) else self.models.get(route.endpoint_name)
+        model = self._model(route.endpoint_name)
         if model is None:
             message = f"Endpoint {route.endpoint_name} of account {ACCOUNT} not found."
             return error_reply(400, "ValidationError", message)
         if route.kind == "async":
             return self.async_inference.accept(model, request, pool)
         return await self._invoke(model, request, route, pool, disconnected)
+
+    def _model(self, endpoint_name: str) -> Model | None:
+        model = self.models.get(endpoint_name, self._default)
+        if isinstance(model, str):
+            model = self.models[endpoint_name] = personality(model)
+        return model
 
     def _authenticate(self, request: ReceivedRequest, now: float, skewed: bool) -> Reply | None:
         if self.credentials is not None:

@@ -18,6 +18,7 @@ from smendpoint.emulator._reply import PIECE_SIZE
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._service import Service
 from smendpoint.emulator.models import Model
+from smendpoint.emulator.personalities import personality
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Emulator:
         async_load: gets the input of an asynchronous call from its location; without it, ``objects`` has it.
 
     Attributes:
+        models: what answers, by endpoint name; can be changed while it runs.
         objects: what the S3 stand-in at ``url + "/s3"`` (path style) holds, by ``s3://bucket/key``.
     """
 
@@ -88,8 +90,18 @@ class Emulator:
         self._max_body = max_body
         self._hub = Hub()
         self.objects: dict[str, bytes] = {}
+        everywhere: Model | None = None
+        self.models: dict[str, Model | str] = {}
+        if isinstance(models, Mapping):
+            self.models.update(models)
+            for model in models.values():
+                if isinstance(model, str):
+                    personality(model)  # a name that does not exist is told now, not at the first request
+        else:
+            everywhere = models if callable(models) else personality(models or "stand_in")
         self._service = Service(
-            _resolve(models),
+            self.models,
+            everywhere,
             region=region,
             credentials=credentials,
             piece_size=piece_size,
@@ -301,16 +313,3 @@ class Emulator:
             TimeoutError: One still is after ``timeout`` seconds.
         """
         self.wait_for(lambda emulator: emulator.open_connections == 0, timeout)
-
-
-def _resolve(models: Mapping[str, Model | str] | Model | str | None) -> Mapping[str, Model] | Model:
-    # Only now, because an emulator with models of its own needs none of them.
-    from smendpoint.emulator.personalities import personality
-
-    if models is None:
-        return personality("stand_in")
-    if isinstance(models, str):
-        return personality(models)
-    if callable(models):
-        return models
-    return {name: personality(model) if isinstance(model, str) else model for name, model in models.items()}

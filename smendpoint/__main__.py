@@ -1,0 +1,7 @@
+"""``python -m smendpoint`` is the command ``smendpoint``."""
+
+import sys
+
+from smendpoint.cli import main
+
+sys.exit(main())

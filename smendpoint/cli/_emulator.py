@@ -1,0 +1,102 @@
+"""``smendpoint emulator``: the emulator in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+from smendpoint.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from smendpoint.emulator import Model
+
+__all__ = ["add_command", "wait_for_interrupt"]
+
+
+def add_command(commands: argparse._SubParsersAction[Any]) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "emulator",
+        help="run an emulator of the SageMaker runtime on this machine",
+        description="Runs an emulator of the SageMaker runtime until it is interrupted (Ctrl-C). Any client works"
+        " against it: set AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME to the address that it prints.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="the port, 0 for any (default: %(default)s)")
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME=MODEL",
+        help="what answers on endpoint NAME: a personality (see --list), or the http:// address of a container;"
+        " may be repeated. Without it, a stand-in answers on every name",
+    )
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="FAULT", help="a fault to play (see --list); may be repeated"
+    )
+    parser.add_argument("--list", action="store_true", help="list the personalities and the faults, and end")
+    parser.set_defaults(run=run)
+
+
+def _models(items: list[str]) -> dict[str, Model | str] | None:
+    from smendpoint.emulator import forward
+
+    models: dict[str, Model | str] = {}
+    for item in items:
+        name, equals, model = item.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--model takes NAME=MODEL, not {item!r}")
+        models[name] = forward(model) if "://" in model else model
+    return models or None
+
+
+def _list() -> None:
+    from smendpoint.emulator import FAULTS
+    from smendpoint.emulator.personalities import PERSONALITIES
+
+    print("Personalities:")
+    for name in PERSONALITIES:
+        print(f"  {name}")
+    print("\nFaults:")
+    for fault in FAULTS.values():
+        print(f"  {fault.name:<22} {fault.description} ({', '.join(sorted(fault.operations))})")
+
+
+def wait_for_interrupt() -> None:
+    """Returns when the process is interrupted or asked to end."""
+    done = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        done.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        done.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the emulator."""
+    from smendpoint.emulator import Emulator
+
+    if arguments.list:
+        _list()
+        return 0
+    emulator = Emulator(_models(arguments.model), host=arguments.host, port=arguments.port)
+    for fault in arguments.fault:
+        emulator.inject(fault)
+    try:
+        emulator.start()
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {arguments.host} port {arguments.port}: {error.strerror}") from None
+    try:
+        print(f"export AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME={emulator.url}", flush=True)
+        print("# any region and credentials will do; Ctrl-C ends the emulator", flush=True)
+        wait_for_interrupt()
+    finally:
+        emulator.stop()
+    return 0

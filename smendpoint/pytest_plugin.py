@@ -1,0 +1,59 @@
+"""A pytest plug-in: the fixture ``sagemaker_emulator``, for tests of code that calls SageMaker endpoints.
+
+It is there as soon as smendpoint is installed::
+
+    def test_my_summary(sagemaker_emulator):
+        assert "3 days" in my_summary("How long ...?")   # boto3, smendpoint, anything: it lands in the emulator
+
+Nothing is imported for a test run that does not use it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from smendpoint.emulator import Emulator
+
+__all__ = ["sagemaker_emulator"]
+
+_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "emulated",
+    "AWS_SECRET_ACCESS_KEY": "emulated-secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+# Each would win over what is set above, or send the call elsewhere.
+_IN_THE_WAY = (
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "HTTP_PROXY",
+    "http_proxy",
+)
+
+
+@pytest.fixture
+def sagemaker_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """A fresh emulator of the SageMaker runtime that takes the place of AWS for one test.
+
+    ``AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME``, credentials and region are set in the environment, so that code under test
+    needs no change. A stand-in model answers on every endpoint name; ``sagemaker_emulator.models["my-llm"] = model``
+    puts another one in its place.
+    """
+    from smendpoint.emulator import Emulator
+
+    with Emulator() as emulator:
+        for name in _IN_THE_WAY:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in _ENVIRONMENT.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", emulator.url)
+        yield emulator

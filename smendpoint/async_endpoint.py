@@ -168,7 +168,8 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         started = self._clock.monotonic()
         if not self._adopted:
             self._adopt(await self._transport.prepare())
-        await self._transport.refresh_ahead()
+        if self._transport.refresh_due():
+            await self._transport.refresh_ahead()
         return self._state(request, self._transport.credentials, started)
 
     async def _run(self, request: CallRequest, call: CallState[Any]) -> Any:

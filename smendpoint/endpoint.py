@@ -168,7 +168,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         started = self._clock.monotonic()
         if not self._adopted:
             self._adopt(self._transport.prepare())
-        self._transport.refresh_ahead()
+        if self._transport.refresh_due():
+            self._transport.refresh_ahead()
         return self._state(request, self._transport.credentials, started)
 
     def _run(self, request: CallRequest, call: CallState[Any], scope: Scope | None = None) -> Any:

@@ -215,8 +215,20 @@ class Signer:
             ConfigurationError: ``Host`` is missing, a header that signing adds is already there, or text is not
                 Unicode.
         """
-        moment = self._at(timestamp)
-        token = credentials.token
+        prepared = self.prepare(method=method, path=path, query=query, headers=headers)
+        stamp, authorization = prepared.sign(payload_hash, credentials, timestamp)
+        token = [] if credentials.token is None else [("X-Amz-Security-Token", credentials.token)]
+        return [("X-Amz-Date", stamp), *token, ("Authorization", authorization)]
+
+    def prepare(
+        self, *, method: str, path: str, query: str = "", headers: Sequence[tuple[str, str]]
+    ) -> PreparedRequest:
+        """Do once what is the same for every request with this path and these headers. Arguments as for ``sign``.
+
+        Raises:
+            ConfigurationError: ``Host`` is missing, a header that signing adds is already there, or text is not
+                Unicode.
+        """
         try:
             folded = fold(headers)
             if "host" not in folded:
@@ -224,29 +236,12 @@ class Signer:
             for own in _OWN_HEADERS:
                 if own in folded:
                     raise ConfigurationError(f"the header {own} is added by signing: leave it out")
-            added = [("X-Amz-Date", moment.stamp)]
-            folded["x-amz-date"] = moment.stamp
-            if token is not None:
-                added.append(("X-Amz-Security-Token", token))
-                folded["x-amz-security-token"] = token
-            names = sorted(folded)
-            signed = ";".join(names)
-            canonical = canonical_request(
-                method, self._path(path), canonical_query(query), folded, names, signed, payload_hash
-            )
-            key = self._signing_key(credentials.secret_key, moment.date)
-            signature = signature_of(key, moment.stamp, moment.scope, canonical)
+            start = f"{method}\n{self._path(path)}\n{canonical_query(query)}\n"
+            start.encode()
+            "".join(folded.values()).encode()
         except UnicodeEncodeError:
-            # Its text would show what was to be signed.
-            raise ConfigurationError("a request with unpaired surrogates cannot be signed") from None
-        added.append(
-            (
-                "Authorization",
-                f"{ALGORITHM} Credential={credentials.access_key}/{moment.scope},"
-                f" SignedHeaders={signed}, Signature={signature}",
-            )
-        )
-        return added
+            raise _not_unicode() from None
+        return PreparedRequest(self, start, folded)
 
     def presign(
         self,
@@ -303,3 +298,69 @@ class Signer:
             return f"{text}&X-Amz-Signature={signature_of(key, moment.stamp, moment.scope, canonical)}"
         except UnicodeEncodeError:
             raise ConfigurationError("a request with unpaired surrogates cannot be signed") from None
+
+
+class PreparedRequest:
+    """A request whose path and headers are ready to be signed, again and again. Made by ``Signer.prepare``."""
+
+    __slots__ = ("_plain", "_signer", "_with_token")
+
+    def __init__(self, signer: Signer, start: str, folded: Mapping[str, str]) -> None:
+        self._signer = signer
+        self._plain = _Template.of(start, folded, ("x-amz-date",))
+        self._with_token = _Template.of(start, folded, ("x-amz-date", "x-amz-security-token"))
+
+    def sign(self, payload_hash: str, credentials: Credentials, timestamp: float) -> tuple[str, str]:
+        """Sign one request.
+
+        Args:
+            payload_hash: what ``payload_hash`` gives for the body.
+            credentials: who signs.
+            timestamp: the time of signing in seconds since the epoch.
+
+        Returns:
+            The values of ``X-Amz-Date`` and ``Authorization``; ``X-Amz-Security-Token`` is the credentials' own token.
+        """
+        signer = self._signer
+        moment = signer._at(timestamp)
+        token = credentials.token
+        if token is None:
+            before, _, after, signed = self._plain
+            canonical = f"{before}{moment.stamp}{after}{payload_hash}"
+        else:
+            before, between, after, signed = self._with_token
+            canonical = f"{before}{moment.stamp}{between}{token}{after}{payload_hash}"
+        key = signer._signing_key(credentials.secret_key, moment.date)
+        signature = signature_of(key, moment.stamp, moment.scope, canonical)
+        return moment.stamp, (
+            f"{ALGORITHM} Credential={credentials.access_key}/{moment.scope},"
+            f" SignedHeaders={signed}, Signature={signature}"
+        )
+
+
+class _Template(NamedTuple):
+    """A canonical request in the pieces between what changes from one signing to the next."""
+
+    before: str  # the date
+    between: str  # the date and the token
+    after: str  # the token, up to the payload's hash
+    signed: str
+
+    @classmethod
+    def of(cls, start: str, folded: Mapping[str, str], own: tuple[str, ...]) -> _Template:
+        names = sorted([*folded, *own])
+        pieces = [start]
+        for name in names:
+            if name in own:
+                pieces[-1] += f"{name}:"
+                pieces.append("\n")
+            else:
+                pieces[-1] += f"{name}:{folded[name]}\n"
+        signed = ";".join(names)
+        pieces[-1] += f"\n{signed}\n"
+        return cls(pieces[0], "".join(pieces[1:-1]), pieces[-1], signed)
+
+
+def _not_unicode() -> ConfigurationError:
+    # The text itself would show what was to be signed.
+    return ConfigurationError("a request with unpaired surrogates cannot be signed")

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
     from smendpoint._core.flow import Send
     from smendpoint._core.request import Operation, RequestHead
+    from smendpoint._core.sigv4 import PreparedRequest
+
+
+# Heads that are kept ready; more than an endpoint has, unless each call has members of its own.
+MAX_KNOWN = 64
 
 
 class CallRequest:
@@ -67,7 +72,7 @@ class Wire:
         extra_headers: such as ``User-Agent``; not signed.
     """
 
-    __slots__ = ("_base_path", "_extra", "_host", "_prefix", "_signer")
+    __slots__ = ("_base_path", "_extra", "_host", "_known", "_prefix", "_signer")
 
     def __init__(
         self,
@@ -84,25 +89,36 @@ class Wire:
         self._prefix = target_prefix
         # identity: an answer is read as it is, so nothing may be compressed
         self._extra = (*extra_headers, ("Accept-Encoding", "identity"))
+        self._known: dict[RequestHead, tuple[bytes, PreparedRequest]] = {}
+
+    def _prepared(self, head: RequestHead) -> tuple[bytes, PreparedRequest]:
+        """What all requests with this head have in common: the first lines, and what is signed of them."""
+        known = self._known.get(head)
+        if known is None:
+            path = self._base_path + head.path
+            signed = (self._host, *head.headers)
+            lines = render_head("POST", self._prefix + path, (*signed, *self._extra))
+            known = lines[:-2], self._signer.prepare(method="POST", path=path, headers=signed)
+            if len(self._known) >= MAX_KNOWN:
+                self._known = {}
+            self._known[head] = known
+        return known
 
     def render(self, request: CallRequest, send: Send) -> bytes:
         """The head of the attempt `send`, signed with its credentials at its time."""
-        path = self._base_path + request.head.path
-        headers = [
-            self._host,
-            *request.head.headers,
-            ("amz-sdk-invocation-id", request.invocation_id),
-            ("amz-sdk-request", f"attempt={send.attempt}; max={max(send.max_attempts, send.attempt)}"),
-        ]
-        if send.credentials is not None:
-            headers += self._signer.sign(
-                method="POST",
-                path=path,
-                headers=headers,
-                payload_hash=request.hash_body(),
-                credentials=send.credentials,
-                timestamp=send.timestamp,
-            )
-        headers += self._extra
-        headers.append(("Content-Length", str(len(request.body))))
-        return render_head("POST", self._prefix + path, headers)
+        lines, prepared = self._prepared(request.head)
+        signature = ""
+        credentials = send.credentials
+        if credentials is not None:
+            stamp, authorization = prepared.sign(request.hash_body(), credentials, send.timestamp)
+            token = "" if credentials.token is None else f"X-Amz-Security-Token: {credentials.token}\r\n"
+            signature = f"X-Amz-Date: {stamp}\r\n{token}Authorization: {authorization}\r\n"
+        most = max(send.max_attempts, send.attempt)  # waiting for a cold model goes beyond what is counted
+        return b"%s%samz-sdk-invocation-id: %s\r\namz-sdk-request: attempt=%d; max=%d\r\nContent-Length: %d\r\n\r\n" % (
+            lines,
+            signature.encode(),
+            request.invocation_id.encode(),
+            send.attempt,
+            most,
+            len(request.body),
+        )

@@ -116,11 +116,13 @@ class AsyncDirectTransport:
         if not done.cancelled():
             done.exception()  # whoever asked may have been cancelled: nobody is left to look
 
+    def refresh_due(self) -> bool:
+        """Whether credentials run out soon, and this caller is to have them renewed."""
+        return self.credentials.refresh_due()
+
     async def refresh_ahead(self) -> None:
         """Renew credentials that run out soon, without anyone waiting for it."""
         provider = self.credentials
-        if not provider.refresh_due():
-            return
         pool = await self._pool()
         if pool.loading is None:
             pool.loading = asyncio.ensure_future(pool.loop.run_in_executor(None, provider.load))
@@ -129,7 +131,7 @@ class AsyncDirectTransport:
     async def _send(self, step: Send, request: CallRequest, patience: Patience) -> RawResponse | AsyncSource:
         service = self._service
         assert service is not None  # `prepare` came first
-        pool = await self._pool()
+        pool = self._pools.get(asyncio.get_running_loop()) or await self._pool()
         if len(request.body) > HASH_OFF_LOOP_BYTES and request.body_hash is None:
             await pool.loop.run_in_executor(None, request.hash_body)
         head = service.wire.render(request, step)

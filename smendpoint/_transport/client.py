@@ -49,8 +49,9 @@ class ClientTransport:
     def prepare(self) -> None:
         """Nothing to look up: the client knows where calls go."""
 
-    def refresh_ahead(self) -> None:
+    def refresh_due(self) -> bool:
         """The client renews its credentials."""
+        return False
 
     def forget(self) -> None:
         """After a fork: a client looks after its own connections."""

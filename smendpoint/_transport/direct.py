@@ -109,11 +109,13 @@ class DirectTransport:
                 self._pool.limit = self.max_connections = self._limit or self._service.target.max_pool_connections
             return self._service.target
 
+    def refresh_due(self) -> bool:
+        """Whether credentials run out soon, and this caller is to have them renewed."""
+        return self.credentials.refresh_due()
+
     def refresh_ahead(self) -> None:
         """Renew credentials that run out soon, in a thread of its own: no call waits for it."""
-        provider = self.credentials
-        if provider.refresh_due():
-            threading.Thread(target=_renew, args=(provider,), name="smendpoint-credentials", daemon=True).start()
+        threading.Thread(target=_renew, args=(self.credentials,), name="smendpoint-credentials", daemon=True).start()
 
     def _exchange(self, step: Send, request: CallRequest, patience: Patience, scope: Scope | None) -> RawResponse:
         connection, reader, pieces = self._begin(step, request, patience, scope)

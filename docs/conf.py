@@ -21,6 +21,7 @@ html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}
 html_show_copyright = False
 
 myst_heading_anchors = 3
+doctest_global_setup = "from smendpoint import *"
 napoleon_use_ivar = True  # an attribute is described once, where the class says so
 default_role = "code"  # docstrings write names in single backticks
 autodoc_member_order = "bysource"

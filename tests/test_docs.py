@@ -6,14 +6,19 @@ import contextlib
 import doctest
 import gc
 import io
+import logging
+import os
 import re
 import warnings
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import pytest
 
-from smendpoint.emulator import Emulator
+from smendpoint import errors
+from smendpoint.emulator import FAULTS, Emulator
+from smendpoint.emulator.personalities import PERSONALITIES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -50,10 +55,10 @@ def test_the_examples_of_a_page_run_and_print_what_it_says(
     page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    with Emulator() as emulator:
-        for name, value in {
+    with Emulator() as emulator, mock.patch.dict(os.environ):  # examples may change it as well
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]
+        os.environ |= {
             "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": emulator.url,
             "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
             "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
@@ -62,13 +67,13 @@ def test_the_examples_of_a_page_run_and_print_what_it_says(
             "AWS_CONFIG_FILE": str(tmp_path / "config"),
             "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
             "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            monkeypatch.setenv(name, value)
+        }
         # Like most scripts, examples leave it to the end of the process to close what they opened.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             run(page)
             gc.collect()
+        logging.getLogger("smendpoint").setLevel(logging.NOTSET)
 
 
 def run(page: Path) -> None:
@@ -95,3 +100,16 @@ def test_every_relative_link_leads_to_a_file() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_the_reference_lists_every_fault_and_every_personality() -> None:
+    reference = ROOT / "docs" / "reference"
+    emulator, handlers = ((reference / name).read_text(encoding="utf-8") for name in ("emulator.md", "handlers.md"))
+    assert {name for name in FAULTS if f"| `{name}` |" not in emulator} == set()
+    assert {name for name in PERSONALITIES if f"`{name}`" not in handlers} == {"stand_in"}
+
+
+def test_the_reference_lists_every_error() -> None:
+    table = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    roots = {"SmendpointError", "EndpointError", "StreamError"}
+    assert {name for name in errors.__all__ if f"| `{name}` |" not in table} == roots

@@ -20,7 +20,8 @@ class ModelRequest:
 
     Attributes:
         body: the request's payload.
-        content_type, accept: as the caller gave them; empty where it gave none.
+        content_type: as the caller gave it; empty where it gave none.
+        accept: as the caller gave it; empty where it gave none.
         endpoint_name: the endpoint that was called.
         custom_attributes: the caller's ``CustomAttributes``; empty where it gave none.
         headers: all headers of the request, names in lower case.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.handlers._json import describe
 from smendpoint.handlers._npy import MAGIC
 from smendpoint.handlers._tables import READERS, WRITERS, as_rows, read_items
 
@@ -78,8 +79,8 @@ class _Table(Generic[T]):
         converted: T | None = _convert(value, self.dtype)
         if converted is None:
             raise HandlerError(
-                f"{type(self).__name__} expects predictions that are {self.dtype.__name__}, and one is not: "
-                "choose another dtype."
+                f"{type(self).__name__} expects predictions of the type {self.dtype.__name__}, and finds one that is not: "
+                f"{describe(value)}. Choose another dtype."
             )
         return converted
 

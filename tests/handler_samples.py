@@ -1,0 +1,337 @@
+"""What the containers send, as their sources and users show it, and what the handlers make of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from smendpoint.handlers import (
+    AutoHandler,
+    ChatHandler,
+    ClassificationHandler,
+    EmbeddingsHandler,
+    JSONHandler,
+    JumpStartChatHandler,
+    JumpStartTextHandler,
+    OpenAICompletionsHandler,
+    RerankHandler,
+    SimilaritySearchHandler,
+    TabularHandler,
+    TextGenerationHandler,
+)
+from smendpoint.handlers.ranking import Classification, Neighbour, RerankResult
+
+
+class Whole(NamedTuple):
+    """A whole answer and what a handler makes of it."""
+
+    name: str
+    handler: Any
+    body: bytes
+    output: Any
+
+
+class Streamed(NamedTuple):
+    """A stream and the text that a handler's chunks make."""
+
+    name: str
+    handler: Any
+    body: bytes
+    text: str
+    finish_reason: str | None = None
+    usage: tuple[int | None, int | None, int | None] | None = None
+
+
+class Failed(NamedTuple):
+    """An answer or a stream that reports an error."""
+
+    name: str
+    body: bytes
+    code: int | str | None
+    error_type: str | None
+    message: str
+
+
+TGI_WHOLE = (
+    b'[{"generated_text":"Life is good","details":{"finish_reason":"length","generated_tokens":64,"seed":null,'
+    b'"prefill":[],"tokens":[]}}]'
+)
+LMI_WHOLE = (
+    b'{"generated_text":"Deep learning","details":{"finish_reason":"length","generated_tokens":16,"inputs":"What is"}}'
+)
+LMI_3P = (
+    b'{"body":{"generation":"Deep learning","prompt_token_count":4,"generation_token_count":12,"stop_reason":"length"},'
+    b'"metering":{"inputTokenCount":4},"content_type":"application/json"}'
+)
+CHAT_WHOLE = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":'
+    b'{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}}'
+)
+COMPLETION_WHOLE = (
+    b'{"choices":[{"index":0,"text":"Hello","finish_reason":"length"}],'
+    b'"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}}'
+)
+LLAMA_CHAT = b'[{"generation":{"role":"assistant","content":"Hello"}}]'
+
+TEXT_WHOLE = [
+    Whole("tgi", TextGenerationHandler(), TGI_WHOLE, "Life is good"),
+    Whole("lmi", TextGenerationHandler(), LMI_WHOLE, "Deep learning"),
+    Whole("lmi 3p", TextGenerationHandler(), LMI_3P, "Deep learning"),
+    Whole("hf toolkit", TextGenerationHandler(), b'[{"generated_text":"Hello"}]', "Hello"),
+    Whole("openai completion", OpenAICompletionsHandler(), COMPLETION_WHOLE, "Hello"),
+    Whole("llama 2", JumpStartTextHandler("llama-2"), b'[{"generation":"Hello"}]', "Hello"),
+    Whole("llama 2, default handler", TextGenerationHandler(), b'[{"generation":"Hello"}]', "Hello"),
+    Whole("llama 3", JumpStartTextHandler("llama-3"), b'{"generated_text":"Hello"}', "Hello"),
+    Whole("flan-t5", JumpStartTextHandler("flan-t5"), b'{"generated_texts":["Hello"]}', "Hello"),
+    Whole("gpt-j", JumpStartTextHandler("gpt-j"), b'{"generated_texts":["Hello"]}', "Hello"),
+    Whole("bloomz", JumpStartTextHandler("bloomz"), b'[[{"generated_text":"Hello"}]]', "Hello"),
+    Whole("dynamic batching", TextGenerationHandler(), b'{"outputs": ["This"]}', "This"),
+]
+
+AUTO_WHOLE = [
+    *(Whole(f"auto: {sample.name}", AutoHandler(), sample.body, sample.output) for sample in TEXT_WHOLE),
+    Whole("auto: chat", AutoHandler(), CHAT_WHOLE, "Hello"),
+    Whole("auto: llama chat", AutoHandler(), LLAMA_CHAT, "Hello"),
+    Whole("auto: a string", AutoHandler(), b'"Hello"', "Hello"),
+]
+
+OTHER_WHOLE = [
+    Whole("tei", EmbeddingsHandler(), b"[[0.5,1],[0.25,-2]]", [[0.5, 1.0], [0.25, -2.0]]),
+    Whole("lmi one", EmbeddingsHandler("lmi"), b"[0.5,1.5]", [[0.5, 1.5]]),
+    Whole("hf cls", EmbeddingsHandler("huggingface", pooling="cls"), b"[[[1.0,2.0],[3.0,6.0]]]", [[1.0, 2.0]]),
+    Whole("hf mean", EmbeddingsHandler("huggingface", pooling="mean"), b"[[[1.0,2.0],[3.0,6.0]]]", [[2.0, 4.0]]),
+    Whole("hf nested", EmbeddingsHandler("huggingface", pooling="mean"), b"[[[[1.0,2.0],[3.0,6.0]]]]", [[2.0, 4.0]]),
+    Whole("hf vectors", EmbeddingsHandler("huggingface"), b'{"vectors":[[0.5],[1.5]]}', [[0.5], [1.5]]),
+    Whole(
+        "openai embeddings",
+        EmbeddingsHandler("openai"),
+        b'{"object":"list","data":[{"object":"embedding","index":1,"embedding":[2.0]},'
+        b'{"object":"embedding","index":0,"embedding":[1.0]}],"model":"m","usage":{"prompt_tokens":2}}',
+        [[1.0], [2.0]],
+    ),
+    Whole(
+        "openai base64",
+        EmbeddingsHandler("openai"),
+        b'{"data":[{"object":"embedding","index":0,"embedding":"AAAAPwAAgL8="}]}',
+        [[0.5, -1.0]],
+    ),
+    Whole("jumpstart text", EmbeddingsHandler("jumpstart-text"), b'{"embedding":[0.5,1.5]}', [[0.5, 1.5]]),
+    Whole("jumpstart gpt-j", EmbeddingsHandler("jumpstart"), b'{"embedding":[[0.5],[1.5]]}', [[0.5], [1.5]]),
+    Whole("similarity", EmbeddingsHandler("jumpstart-similarity"), b'{"embedding":[[0.5]]}', [[0.5]]),
+    Whole(
+        "batch transform", EmbeddingsHandler(), b'[{"id":1,"embedding":[0.5]},{"id":2,"embedding":[1]}]', [[0.5], [1.0]]
+    ),
+    Whole("cohere", EmbeddingsHandler("cohere"), b'{"embeddings":[[0.5]]}', [[0.5]]),
+    Whole("cohere by type", EmbeddingsHandler("cohere"), b'{"embeddings":{"float":[[0.5]],"int8":[[1]]}}', [[0.5]]),
+    Whole("no texts", EmbeddingsHandler(), b"[]", []),
+    Whole(
+        "neighbours",
+        SimilaritySearchHandler(),
+        b'[[{"id":"a","score":0.9,"text":"x"}],[{"corpus_id":3,"score":1}]]',
+        [[Neighbour("a", 0.9, "x")], [Neighbour(3, 1.0)]],
+    ),
+    Whole(
+        "tei rerank",
+        RerankHandler(),
+        b'[{"index":0,"score":0.01},{"index":1,"score":0.99,"text":"b"}]',
+        [RerankResult(1, 0.99, "b"), RerankResult(0, 0.01)],
+    ),
+    Whole(
+        "vllm rerank",
+        RerankHandler("openai"),
+        b'{"id":"r","results":[{"index":0,"document":{"text":"a"},"relevance_score":0.5}],"usage":{}}',
+        [RerankResult(0, 0.5, "a")],
+    ),
+    Whole(
+        "tei classify",
+        ClassificationHandler(),
+        b'[{"score":0.9,"label":"POSITIVE"}]',
+        [Classification("POSITIVE", 0.9)],
+    ),
+    Whole(
+        "hf classify",
+        ClassificationHandler(),
+        b'[[{"label":"NEGATIVE","score":0.01},{"label":"POSITIVE","score":0.99}]]',
+        [Classification("POSITIVE", 0.99), Classification("NEGATIVE", 0.01)],
+    ),
+    Whole("sklearn json", TabularHandler("json", "json", dtype=int), b"[0, 1]", [0, 1]),
+    Whole("sklearn csv", TabularHandler(), b"0\n1\n", [0.0, 1.0]),
+    Whole("xgboost csv", TabularHandler(), b"0.25,0.5", [0.25, 0.5]),
+    Whole("xgboost json", TabularHandler("csv", "json"), b'{"predictions":[{"score":0.43}]}', [0.43]),
+    Whole("xgboost lines", TabularHandler("libsvm", "jsonlines"), b'{"score":0.43}\n{"score":0.5}\n', [0.43, 0.5]),
+    Whole("any json", JSONHandler(), b'{"a":[1,null]}', {"a": [1, None]}),
+]
+
+
+def _events(*items: str, space: str = " ", done: bool = False) -> bytes:
+    return "".join(f"data:{space}{item}\n\n" for item in (*items, *(["[DONE]"] if done else []))).encode()
+
+
+_TGI_TOKENS = (
+    '{"index":1,"token":{"id":601,"text":" time","logprob":-0.10015869,"special":false},"generated_text":null,'
+    '"details":null}',
+    '{"index":2,"token":{"id":7,"text":" flies ☃","logprob":-0.5,"special":false},"generated_text":null,'
+    '"details":null}',
+    '{"index":3,"token":{"id":2,"text":"</s>","logprob":-0.01,"special":true},"generated_text":" time flies ☃",'
+    '"details":{"finish_reason":"eos_token","generated_tokens":3,"seed":null,"input_length":4}}',
+)
+_LMI_TOKENS = (
+    '{"token": {"id": 304, "text": "Deep ", "log_prob": -0.052432529628276825}}',
+    '{"token": {"id": 11157, "text": "learning", "log_prob": -0.18}, "generated_text": "Deep learning", '
+    '"details": {"finish_reason": "length", "generated_tokens": 2, "inputs": "What is?"}}',
+)
+_LMI_V15 = (
+    '{"index": 0, "token": {"id": 304, "text": "Deep", "logprob": -0.05}, "generated_text": null, "details": null}',
+    '{"index": 1, "token": {"id": null, "text": " end", "logprob": null}, "generated_text": "Deep end", '
+    '"details": {"finish_reason": "stop", "generated_tokens": 2}}',
+)
+CHAT_CHUNKS = (
+    '{"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+    '"delta":{"role":"assistant","content":""},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"content":"Hel"},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"content":null},"finish_reason":null}]}',
+    '{"id":"1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"lo"},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}',
+    '{"id":"1","object":"chat.completion.chunk","choices":[],'
+    '"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}}',
+)
+_COMPLETION_CHUNKS = (
+    '{"choices":[{"index":0,"text":" a","finish_reason":null}]}',
+    '{"choices":[{"index":0,"text":" b","finish_reason":"length"}],"usage":null}',
+    '{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}',
+)
+
+TEXT_STREAMS = [
+    Streamed(
+        "tgi",
+        TextGenerationHandler(),
+        b":\n\n" + _events(*_TGI_TOKENS, space=""),
+        " time flies ☃",
+        "eos_token",
+        (4, 3, 7),
+    ),
+    Streamed(
+        "lmi lines",
+        TextGenerationHandler(),
+        "\n".join(_LMI_TOKENS).encode(),
+        "Deep learning",
+        "length",
+        (None, 2, None),
+    ),
+    Streamed("lmi sse", TextGenerationHandler(), _events(*_LMI_TOKENS), "Deep learning", "length", (None, 2, None)),
+    Streamed(
+        "lmi outputs",
+        TextGenerationHandler(),
+        b'{"outputs": ["This"]}\n{"outputs": [" opportunity"]}\n',
+        "This opportunity",
+    ),
+    Streamed(
+        "lmi v15", TextGenerationHandler(), "\n".join(_LMI_V15).encode() + b"\n", "Deep end", "stop", (None, 2, None)
+    ),
+    Streamed(
+        "a container that does not stream",
+        TextGenerationHandler(),
+        TGI_WHOLE,
+        "Life is good",
+        "length",
+        (None, 64, None),
+    ),
+    Streamed(
+        "completions",
+        OpenAICompletionsHandler(),
+        _events(*_COMPLETION_CHUNKS, done=True) + b"data: ignored\n\n",
+        " a b",
+        "length",
+        (1, 2, 3),
+    ),
+    Streamed(
+        "lmi completions",
+        OpenAICompletionsHandler(),
+        "".join(f"{chunk}\n" for chunk in _COMPLETION_CHUNKS).encode() + b"\n\n",
+        " a b",
+        "length",
+        (1, 2, 3),
+    ),
+]
+CHAT_STREAMS = [
+    Streamed("chat", ChatHandler(), _events(*CHAT_CHUNKS, done=True), "Hello", "stop", (5, 1, 6)),
+    Streamed("chat without done", ChatHandler(), _events(*CHAT_CHUNKS, space="")[:-1], "Hello", "stop", (5, 1, 6)),
+    Streamed(
+        "lmi chat lines",
+        ChatHandler(),
+        "".join(f"{chunk}\n" for chunk in CHAT_CHUNKS[:-1]).encode() + b"\n\n",
+        "Hello",
+        "stop",
+    ),
+    Streamed("llama chat, whole", JumpStartChatHandler(), LLAMA_CHAT, "Hello"),
+    Streamed("chat, whole", ChatHandler(), CHAT_WHOLE, "Hello", "stop", (5, 1, 6)),
+]
+AUTO_STREAMS = [
+    *(sample._replace(name=f"auto: {sample.name}", handler=AutoHandler()) for sample in (*TEXT_STREAMS, *CHAT_STREAMS)),
+    Streamed("auto: plain text", AutoHandler(), "plain ☃ text\n".encode(), "plain ☃ text\n"),
+]
+
+# Each of them as a whole answer, as an event, as a line.
+ERRORS = [
+    Failed(
+        "tgi",
+        b'{"error":"Request failed during generation","error_type":"generation"}',
+        None,
+        "generation",
+        "Request failed during generation (generation)",
+    ),
+    Failed("tgi validation", b'{"error":"Input","error_type":"validation"}', None, "validation", "Input (validation)"),
+    Failed("tgi chat", b'{"error":{"message":"bad","http_status_code":422}}', 422, None, "bad (422)"),
+    Failed("lmi", b'{"error":"bad","code":424}', 424, None, "bad (424)"),
+    Failed(
+        "lmi handler",
+        b'{"code":424,"message":"invoke handler failure","error":"bad"}',
+        424,
+        None,
+        "invoke handler failure: bad (424)",
+    ),
+    Failed(
+        "lmi text",
+        b'{"generated_text":null,"error":"bad","code":400,"details":{"finish_reason":"error"}}',
+        400,
+        None,
+        "bad (400)",
+    ),
+    Failed(
+        "lmi token",
+        b'{"token":{"id":-1,"text":"","log_prob":-1,"special_token":true},"generated_text":"",'
+        b'"details":{"finish_reason":"error","generated_tokens":null,"inputs":null}}',
+        None,
+        None,
+        "the model reported an error without a message",
+    ),
+    Failed(
+        "lmi embeddings",
+        b'{"code":400,"type":"TranslateException","message":"bad"}',
+        400,
+        "TranslateException",
+        "bad (400, TranslateException)",
+    ),
+    Failed(
+        "vllm",
+        b'{"error":{"message":"bad","type":"BadRequestError","param":null,"code":400}}',
+        400,
+        "BadRequestError",
+        "bad (400, BadRequestError)",
+    ),
+    Failed(
+        "vllm flat",
+        b'{"object":"error","message":"bad","type":"BadRequestError","param":null,"code":400}',
+        400,
+        "BadRequestError",
+        "bad (400, BadRequestError)",
+    ),
+    Failed("tei", b'{"error":"batch size","error_type":"Validation"}', None, "Validation", "batch size (Validation)"),
+    Failed(
+        "hf toolkit",
+        b'{"code":400,"type":"InternalServerException","message":"bad"}',
+        400,
+        "InternalServerException",
+        "bad (400, InternalServerException)",
+    ),
+]

@@ -1,0 +1,310 @@
+"""Every sample answer, whole and cut at every byte, mutated, and through many threads, in every handler."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from feeding import FUZZ, ways
+from handler_samples import (
+    AUTO_STREAMS,
+    AUTO_WHOLE,
+    CHAT_STREAMS,
+    CHAT_WHOLE,
+    ERRORS,
+    OTHER_WHOLE,
+    TEXT_STREAMS,
+    TEXT_WHOLE,
+    Failed,
+    Streamed,
+    Whole,
+)
+
+from smendpoint._core.response import ResponseBody
+from smendpoint.errors import HandlerError, ModelOutputError, SmendpointError
+from smendpoint.handlers import (
+    AutoHandler,
+    BytesHandler,
+    ChatHandler,
+    ClassificationHandler,
+    EmbeddingsHandler,
+    JSONHandler,
+    JumpStartChatHandler,
+    JumpStartTextHandler,
+    NumPyHandler,
+    OpenAICompletionsHandler,
+    RerankHandler,
+    SimilaritySearchHandler,
+    TabularHandler,
+    TabularRowsHandler,
+    TextGenerationHandler,
+    TextHandler,
+)
+
+WHOLE = [*TEXT_WHOLE, *AUTO_WHOLE, *OTHER_WHOLE]
+STREAMS = [*TEXT_STREAMS, *CHAT_STREAMS, *AUTO_STREAMS]
+HANDLERS: list[Any] = [
+    AutoHandler(),
+    BytesHandler(),
+    ChatHandler(),
+    ClassificationHandler(),
+    EmbeddingsHandler(pooling="mean"),
+    EmbeddingsHandler("openai"),
+    JSONHandler(),
+    JumpStartChatHandler(),
+    JumpStartTextHandler("llama-2"),
+    NumPyHandler(),
+    OpenAICompletionsHandler(),
+    RerankHandler(),
+    SimilaritySearchHandler(),
+    TabularHandler(),
+    TabularHandler("npy", "npy"),
+    TabularHandler("json", "json", dtype=str),
+    TabularRowsHandler("jsonlines", "jsonlines", dtype=int),
+    TextGenerationHandler(),
+    TextGenerationHandler(details=True),
+    TextHandler(),
+]
+STREAMING = [handler for handler in HANDLERS if hasattr(handler, "stream_decoder")]
+TYPED = [
+    handler for handler in HANDLERS if not isinstance(handler, (BytesHandler, JSONHandler, NumPyHandler, TextHandler))
+]
+
+
+def name_of(sample: Any) -> str:
+    return getattr(sample, "name", None) or type(sample).__name__
+
+
+def read_stream(handler: Any, pieces: list[bytes]) -> tuple[str, Any]:
+    decoder = handler.stream_decoder()
+    chunks = [chunk for piece in pieces for chunk in decoder.feed(piece)]
+    chunks += decoder.finish()
+    return "".join(map(str, chunks)), decoder
+
+
+def stream_error(handler: Any, pieces: list[bytes]) -> tuple[str, Exception]:
+    """What came before the failure, and the failure."""
+    decoder = handler.stream_decoder()
+    received: list[Any] = []
+    try:
+        for piece in pieces:
+            received += decoder.feed(piece)
+        received += decoder.finish()
+    except SmendpointError as error:
+        return "".join(map(str, received)), error
+    pytest.fail("the stream ended as if all were well")
+
+
+@pytest.mark.parametrize("sample", WHOLE, ids=name_of)
+def test_a_whole_answer_gives_its_output(sample: Whole) -> None:
+    assert sample.handler.transform_output(ResponseBody(sample.body)) == sample.output
+
+
+@pytest.mark.parametrize("sample", STREAMS, ids=name_of)
+def test_a_stream_gives_its_text_finish_reason_and_usage_however_it_is_cut(sample: Streamed) -> None:
+    for pieces in ways(sample.body):
+        text, decoder = read_stream(sample.handler, pieces)
+        assert (text, decoder.finish_reason, decoder.usage) == (sample.text, sample.finish_reason, sample.usage)
+
+
+def test_every_handler_keeps_no_state_between_threads() -> None:
+    samples = [*WHOLE, *STREAMS]
+
+    def check(number: int) -> bool:
+        sample: Any = samples[number % len(samples)]
+        if isinstance(sample, Whole):
+            return bool(sample.handler.transform_output(ResponseBody(sample.body)) == sample.output)
+        size = number % 7 + 1
+        pieces = [sample.body[at : at + size] for at in range(0, len(sample.body), size)]
+        return read_stream(sample.handler, pieces)[0] == str(sample.text)
+
+    with ThreadPoolExecutor(32) as pool:
+        assert all(pool.map(check, range(len(samples) * 32)))
+
+
+@pytest.mark.parametrize("handler", HANDLERS, ids=name_of)
+def test_a_handler_pickles(handler: Any) -> None:
+    again = pickle.loads(pickle.dumps(handler))
+    assert (again.content_type, again.accepts) == (handler.content_type, handler.accepts)
+
+
+@pytest.mark.parametrize("handler", HANDLERS, ids=name_of)
+def test_a_handler_says_what_it_sends_and_accepts(handler: Any) -> None:
+    assert "/" in handler.content_type
+    assert "/" in handler.accepts
+    assert handler.stop_parameter in {"stop", None}
+
+
+@pytest.mark.parametrize("sample", ERRORS, ids=name_of)
+@pytest.mark.parametrize("handler", TYPED, ids=name_of)
+def test_an_error_in_a_whole_answer_raises(handler: Any, sample: Failed) -> None:
+    if "json" not in handler.accepts:
+        pytest.skip("this handler does not read JSON")
+    with pytest.raises(ModelOutputError) as raised:
+        handler.transform_output(ResponseBody(sample.body))
+    assert (raised.value.code, raised.value.error_type) == (sample.code, sample.error_type)
+    assert raised.value.message == sample.message
+
+
+CHAT_CHUNK = b'{"choices":[{"index":0,"delta":{"content":"so far"}}]}'
+COMPLETION_CHUNK = b'{"choices":[{"index":0,"text":"so far"}]}'
+TOKEN = b'{"token":{"id":1,"text":"so far","special":false},"generated_text":null,"details":null}'
+GOOD: list[tuple[Any, bytes]] = [
+    (TextGenerationHandler(), TOKEN),
+    (JumpStartTextHandler("llama-3"), TOKEN),
+    (OpenAICompletionsHandler(), COMPLETION_CHUNK),
+    (ChatHandler(), CHAT_CHUNK),
+    (AutoHandler(), TOKEN),
+    (AutoHandler(), CHAT_CHUNK),
+]
+
+
+@pytest.mark.parametrize("sample", ERRORS, ids=name_of)
+@pytest.mark.parametrize("framing", ["events", "lines"])
+def test_an_error_in_a_stream_raises_after_what_came_before_it(sample: Failed, framing: str) -> None:
+    start, end = (b"data:", b"\n\n") if framing == "events" else (b"", b"\n")
+    for handler, good in GOOD:
+        body = start + good + end + start + sample.body + end
+        for pieces in ([body], [body[at : at + 1] for at in range(len(body))], [body[:-1]]):
+            received, error = stream_error(handler, pieces)
+            assert received == "so far"
+            assert isinstance(error, ModelOutputError)
+            assert (error.code, error.error_type) == (sample.code, sample.error_type)
+        received, error = stream_error(handler, [start + sample.body + end])
+        assert (received, type(error)) == ("", ModelOutputError)
+
+
+@pytest.mark.parametrize("handler", TYPED, ids=name_of)
+def test_an_unknown_shape_is_an_error_that_shows_keys_and_no_values(handler: Any) -> None:
+    if "json" not in handler.accepts:
+        pytest.skip("this handler does not read JSON")
+    body = b'{"surprise": {"inside": "SECRET"}, "n": 12345}'
+    with pytest.raises(HandlerError) as raised:
+        handler.transform_output(ResponseBody(body))
+    shown = str(raised.value)
+    assert type(handler).__name__ in shown
+    assert "'surprise'" in shown
+    assert "SECRET" not in shown
+    assert "12345" not in shown
+    assert raised.value.__cause__ is None
+
+
+def mutations(seeds: list[bytes], count: int) -> list[bytes]:
+    numbers = random.Random(7)
+    tokens = [
+        b"null",
+        b"1",
+        b'"x"',
+        b"[]",
+        b"{}",
+        b"true",
+        b"-1e999",
+        b"NaN",
+        b"\xff",
+        b"\n",
+        b"data:",
+        b"[[[[1]]]]",
+        b"1" * 5000,
+    ]
+    made: list[bytes] = []
+    for _ in range(count):
+        data = bytearray(numbers.choice(seeds))
+        for _ in range(numbers.randrange(1, 4)):
+            at = numbers.randrange(len(data) + 1)
+            kind = numbers.randrange(4)
+            if kind == 0:
+                data[at : at + numbers.randrange(1, 12)] = b""
+            elif kind == 1:
+                data[at:at] = numbers.choice(tokens)
+            elif kind == 2 and at < len(data):
+                data[at] = numbers.randrange(256)
+            else:
+                end = data.find(b",", at)
+                data[at : end if end >= 0 else at] = numbers.choice(tokens)
+        made.append(bytes(data))
+    return made
+
+
+def restructured(seeds: list[bytes], count: int) -> list[bytes]:
+    """Valid JSON whose parts were swapped for others, which byte mutations seldom reach."""
+    numbers = random.Random(11)
+    values: list[Any] = [
+        None,
+        True,
+        1,
+        -1,
+        0.5,
+        10**400,
+        "text",
+        "",
+        [],
+        {},
+        [1, "a"],
+        [[1], [2, 3]],
+        {"index": 0},
+        [None],
+    ]
+
+    def change(value: Any) -> Any:
+        if numbers.random() < 0.15:
+            return numbers.choice(values)
+        if isinstance(value, dict):
+            return {key: change(item) for key, item in value.items() if numbers.random() > 0.05}
+        if isinstance(value, list):
+            return [change(item) for item in value]
+        return value
+
+    parsed = []
+    for seed in seeds:
+        try:
+            parsed.append(json.loads(seed))
+        except ValueError:
+            continue
+    return [json.dumps(change(numbers.choice(parsed))).encode() for _ in range(count)]
+
+
+BODIES = [*(sample.body for sample in (*WHOLE, *STREAMS, *ERRORS)), CHAT_WHOLE, CHAT_CHUNK, COMPLETION_CHUNK, TOKEN]
+ITEMS = [line.removeprefix(b"data:").strip() for body in BODIES for line in body.split(b"\n") if line]
+FUZZED: dict[str, Callable[[], list[bytes]]] = {
+    "mutated": lambda: mutations(BODIES, FUZZ // 20),
+    "restructured": lambda: restructured(ITEMS, FUZZ // 10),
+}
+
+
+@pytest.mark.parametrize("how", FUZZED)
+def test_fuzzed_whole_answers_raise_only_our_errors(how: str) -> None:
+    for body in FUZZED[how]():
+        for handler in HANDLERS:
+            for read in (handler.transform_output, getattr(handler, "read_details", handler.transform_output)):
+                with contextlib.suppress(SmendpointError):
+                    read(ResponseBody(body))
+
+
+@pytest.mark.parametrize("how", FUZZED)
+def test_fuzzed_streams_raise_only_our_errors_and_do_not_depend_on_the_cut(how: str) -> None:
+    numbers = random.Random(13)
+    for body in FUZZED[how]():
+        for wrapped in (body, b"data:" + body + b"\n\n", b"data:" + TOKEN + b"\n\ndata: " + body + b"\n\n"):
+            handler = numbers.choice(STREAMING)
+            if isinstance(handler, BytesHandler):
+                continue
+            outcomes: list[tuple[str, str]] = []
+            size = numbers.randrange(1, 30)
+            for pieces in ([wrapped], [wrapped[at : at + size] for at in range(0, len(wrapped), size)]):
+                decoder = handler.stream_decoder()
+                received: list[Any] = []
+                failure = ""
+                try:
+                    for piece in pieces:
+                        received += decoder.feed(piece)
+                    received += decoder.finish()
+                except SmendpointError as error:
+                    failure = str(error)
+                outcomes.append(("".join(map(str, received)), failure))
+            assert outcomes[0] == outcomes[1]

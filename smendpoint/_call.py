@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from smendpoint import errors
 from smendpoint._aws import Identity
-from smendpoint._core.flow import CallState, Skew
+from smendpoint._core.flow import CallState, Terms
 from smendpoint._core.hooks import CallInfo, Watcher
 from smendpoint._core.request import (
     RECOMMENDED_MAX_BODY,
@@ -68,28 +68,31 @@ class EndpointBase(Generic[In, Out, Chunk]):
         timeout, policy = settings["timeout"], settings["retry"]
         self._timeout = Timeout() if timeout is None else Timeout.of(timeout)
         self._policy = RetryPolicy() if policy is None else _checked_policy(policy)
-        self._adopted = False
+        self._terms: Terms | None = None  # settled by the first call
+        self._log: Any = None
         self._heads: dict[tuple[str, str, str], tuple[dict[str, object], RequestHead]] = {}
-        self._skew = Skew()
-        self._forget_locks()
         _endpoints.add(self)
 
-    def _adopt(self, target: Target | None) -> None:
-        """Take over what botocore's configuration says where no argument says otherwise."""
-        if target is None:
-            pass  # a client has its own
-        elif self._settings["timeout"] is None:
-            default = self._timeout
-            self._timeout = Timeout(target.connect_timeout or default.connect, target.read_timeout or default.read)
-        if target is not None and self._settings["retry"] is None and target.max_attempts is not None:
-            self._policy = RetryPolicy(max_attempts=target.max_attempts)
-        self._adopted = True
-
-    def _forget_locks(self) -> None:
-        self._quota = RetryQuota(threading.Lock())
+    def _agree(self, target: Target | None, credentials: CredentialSource | None) -> Terms:
+        """Settle what holds for every call: the arguments first, then what botocore's configuration says."""
+        timeout, policy = self._timeout, self._policy
+        if target is not None:
+            if self._settings["timeout"] is None:
+                timeout = Timeout(target.connect_timeout or timeout.connect, target.read_timeout or timeout.read)
+            if self._settings["retry"] is None and target.max_attempts is not None:
+                policy = RetryPolicy(max_attempts=target.max_attempts)
+        self._terms = Terms(
+            endpoint_name=self._name,
+            policy=policy if self._client is None else None,
+            quota=RetryQuota(threading.Lock()),
+            timeout=timeout,
+            credentials=credentials,
+            clock=self._clock,
+        )
+        return self._terms
 
     def _after_fork(self) -> None:
-        self._forget_locks()
+        self._terms = None
         self._transport.forget()
 
     @property
@@ -184,45 +187,40 @@ class EndpointBase(Generic[In, Out, Chunk]):
             self._heads[key] = members, head
         return members, head
 
-    def _state(self, request: CallRequest, credentials: CredentialSource | None, started: float) -> CallState[Any]:
-        """What a new call needs to know."""
-        clock = self._clock
+    def _state(self, request: CallRequest, terms: Terms, started: float) -> CallState[Any]:
+        """A new call."""
         watcher = None
-        logging = sys.modules.get("logging")  # who has not imported it cannot be listening
-        if logging is not None and not logging.getLogger("smendpoint.call").isEnabledFor(10):
-            logging = None
-        if logging is not None or self._hooks is not None:
+        log: Any = self._log
+        if log is None:
+            logging = sys.modules.get("logging")  # who has not imported it cannot be listening
+            if logging is not None:
+                log = self._log = logging.getLogger("smendpoint.call")
+        if log is not None and not log.isEnabledFor(DEBUG):
+            log = None
+        if log is not None or self._hooks is not None:
             info = CallInfo(self._name, request.operation.name, request.invocation_id)
-            watcher = Watcher(info, self._hooks, logging, clock.monotonic)
-        return CallState(
-            endpoint_name=self._name,
-            policy=None if self._client is not None else self._policy,
-            quota=self._quota,
-            timeout=self._timeout,
-            started=started,
-            credentials=credentials,
-            skew=self._skew,
-            time=clock.time,
-            monotonic=clock.monotonic,
-            random=clock.random,
-            watcher=watcher,
-        )
+            watcher = Watcher(info, self._hooks, log, self._clock.monotonic)
+        return CallState(terms, watcher, started)
 
     def _output(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Out:
-        """What the handler, and stop sequences, make of an answer."""
+        """What the handler, and stop sequences, make of an answer. With it the call is over."""
         try:
             output: Out = self._handler.transform_output(ResponseBody(answer.body))
-            return cut_at_stop(output, stop) if stop else output
-        except errors.SmendpointError as error:
-            call.named(error)
-            raise
+            if stop:
+                output = cut_at_stop(output, stop)
         except Exception as error:
-            raise call.named(
-                errors.HandlerError(
+            if isinstance(error, errors.SmendpointError):
+                ours = error
+            else:
+                ours = errors.HandlerError(
                     f"{type(self._handler).__name__} could not transform the output: {type(error).__name__}; "
                     "see the cause"
                 )
-            ) from error
+                ours.__cause__ = error
+            call.finish(call.named(ours))
+            raise ours from ours.__cause__
+        call.finish(None)
+        return output
 
     def _respond(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Response[Out]:
         return Response(
@@ -230,7 +228,7 @@ class EndpointBase(Generic[In, Out, Chunk]):
             body=answer.body,
             headers=answer.headers,
             attempts=call.attempts,
-            elapsed=call.monotonic() - call.started,
+            elapsed=call.elapsed,
             handler=self._handler,
         )
 
@@ -247,6 +245,8 @@ class EndpointBase(Generic[In, Out, Chunk]):
         decoder: StreamDecoder[Any] = line_decoder(self._handler) if factory is None else factory()
         return Pipeline(decoder, stop)
 
+
+DEBUG = 10  # logging's, which need not be imported
 
 # What only an endpoint that makes its own connections can use.
 IDENTITY_ARGUMENTS = (

@@ -65,7 +65,7 @@ class StreamBase(Metadata, Generic[Chunk]):
         """Seconds from the call's start until now, or until the stream was over."""
         if self._took is not None:
             return self._took
-        return 0.0 if self._call is None else self._call.monotonic() - self._call.started
+        return 0.0 if self._call is None else self._call.elapsed
 
     @property
     def time_to_first_chunk(self) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from smendpoint import errors
 from smendpoint._async_fanout import fan_out
 from smendpoint._async_stream import AsyncStream
 from smendpoint._aws import Identity
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from smendpoint._core.flow import CallState
     from smendpoint._core.hooks import CallHooks
+    from smendpoint._core.response import RawResponse
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock
     from smendpoint._core.wire import CallRequest
@@ -166,15 +168,21 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
     async def _start(self, request: CallRequest) -> CallState[Any]:
         """Begin a call: its time starts here, and where it goes is looked up if no call did before."""
         started = self._clock.monotonic()
-        if not self._adopted:
-            self._adopt(await self._transport.prepare())
+        terms = self._terms
+        if terms is None:
+            try:
+                target = await self._transport.prepare()
+            except errors.SmendpointError as error:
+                error.endpoint_name = self._name
+                raise
+            terms = self._agree(target, self._transport.credentials)
         if self._transport.refresh_due():
             await self._transport.refresh_ahead()
-        return self._state(request, self._transport.credentials, started)
+        return self._state(request, terms, started)
 
     async def _run(self, request: CallRequest, call: CallState[Any]) -> Any:
         """Drive a call to its answer."""
-        transport, timeout = self._transport, self._timeout
+        transport, timeout = self._transport, call.terms.timeout
         try:
             return await drive_async(call_flow(call), lambda step: transport.perform(step, request, timeout))
         except BaseException as error:
@@ -187,11 +195,11 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         stop: str | Iterable[str] | None,
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
-    ) -> Response[Out]:
+    ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
         sequences = stop_sequences(stop)
         request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs)
         call = await self._start(request)
-        return self._respond(call, await self._run(request, call), sequences)
+        return call, await self._run(request, call), sequences
 
     async def invoke(
         self,
@@ -217,7 +225,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             HandlerError: the content handler failed.
             EndpointError: the call failed; its subclasses say how.
         """
-        return (await self._call(input, stop, endpoint_kwargs, model_kwargs)).output
+        return self._output(*await self._call(input, stop, endpoint_kwargs, model_kwargs))
 
     __call__ = invoke
 
@@ -231,7 +239,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
-        return await self._call(input, stop, endpoint_kwargs, model_kwargs)
+        return self._respond(*await self._call(input, stop, endpoint_kwargs, model_kwargs))
 
     def stream(
         self,
@@ -302,7 +310,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         endpoint_kwargs = model_kwargs.pop("endpoint_kwargs", None)
 
         async def work(value: In) -> Out:
-            return (await self._call(value, stop, endpoint_kwargs, model_kwargs)).output
+            return self._output(*await self._call(value, stop, endpoint_kwargs, model_kwargs))
 
         return fan_out(
             work,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from smendpoint import errors
 from smendpoint._aws import Identity
 from smendpoint._call import EndpointBase, stop_sequences
 from smendpoint._core.flow import call_flow
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from smendpoint._core.flow import CallState
     from smendpoint._core.hooks import CallHooks
+    from smendpoint._core.response import RawResponse
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock
     from smendpoint._core.wire import CallRequest
@@ -166,15 +168,21 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
     def _start(self, request: CallRequest) -> CallState[Any]:
         """Begin a call: its time starts here, and where it goes is looked up if no call did before."""
         started = self._clock.monotonic()
-        if not self._adopted:
-            self._adopt(self._transport.prepare())
+        terms = self._terms
+        if terms is None:
+            try:
+                target = self._transport.prepare()
+            except errors.SmendpointError as error:
+                error.endpoint_name = self._name
+                raise
+            terms = self._agree(target, self._transport.credentials)
         if self._transport.refresh_due():
             self._transport.refresh_ahead()
-        return self._state(request, self._transport.credentials, started)
+        return self._state(request, terms, started)
 
     def _run(self, request: CallRequest, call: CallState[Any], scope: Scope | None = None) -> Any:
         """Drive a call to its answer."""
-        transport, timeout = self._transport, self._timeout
+        transport, timeout = self._transport, call.terms.timeout
         try:
             return drive(call_flow(call), lambda step: transport.perform(step, request, timeout, scope))
         except BaseException as error:
@@ -188,11 +196,11 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
         scope: Scope | None = None,
-    ) -> Response[Out]:
+    ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
         sequences = stop_sequences(stop)
         request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs)
         call = self._start(request)
-        return self._respond(call, self._run(request, call, scope), sequences)
+        return call, self._run(request, call, scope), sequences
 
     def invoke(
         self,
@@ -218,7 +226,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             HandlerError: the content handler failed.
             EndpointError: the call failed; its subclasses say how.
         """
-        return self._call(input, stop, endpoint_kwargs, model_kwargs).output
+        return self._output(*self._call(input, stop, endpoint_kwargs, model_kwargs))
 
     __call__ = invoke
 
@@ -232,7 +240,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
-        return self._call(input, stop, endpoint_kwargs, model_kwargs)
+        return self._respond(*self._call(input, stop, endpoint_kwargs, model_kwargs))
 
     def stream(
         self,
@@ -303,7 +311,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         endpoint_kwargs = model_kwargs.pop("endpoint_kwargs", None)
 
         def work(value: In, scope: Scope) -> Out:
-            return self._call(value, stop, endpoint_kwargs, model_kwargs, scope).output
+            return self._output(*self._call(value, stop, endpoint_kwargs, model_kwargs, scope))
 
         transport = self._transport
         return fan_out(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from smendpoint._core.hooks import Watcher
     from smendpoint._core.sigv4 import Credentials
-    from smendpoint._core.timing import Timeout
+    from smendpoint._core.timing import Clock, Timeout
 
 # A clock that is further off than this is corrected even where the service only says that the signature is wrong.
 SKEW_SECONDS = 240.0
@@ -84,47 +84,19 @@ class CredentialSource(Protocol):
         """Credentials that are valid now; `None` where they must be loaded first."""
 
 
-class Skew:
-    """How far the service's clock is ahead of ours, in seconds; shared by the calls of one endpoint."""
-
-    __slots__ = ("seconds",)
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-
-class CallState(Generic[AnswerT]):
-    """What one call needs to know while it runs.
+class Terms:
+    """What all calls of one endpoint have in common.
 
     Args:
         endpoint_name: named by every error.
         policy: when to try again; `None` where the transport does its own retrying.
-        quota: shared by the calls of one endpoint.
+        quota: what retries take from.
         timeout: only `total` matters here.
         credentials: `None` where the transport signs by itself.
-        skew: shared by the calls of one endpoint.
-        time: seconds since the epoch.
-        monotonic: seconds, for deadlines.
-        random: for jitter.
-        watcher: hears what happens; `None` where no one watches.
-        started: when the call began, on the `monotonic` clock.
+        clock: time and chance.
     """
 
-    __slots__ = (
-        "attempts",
-        "credentials",
-        "deadline",
-        "endpoint_name",
-        "monotonic",
-        "policy",
-        "quota",
-        "random",
-        "skew",
-        "started",
-        "time",
-        "timeout",
-        "watcher",
-    )
+    __slots__ = ("clock", "credentials", "endpoint_name", "policy", "quota", "skew", "timeout")
 
     def __init__(
         self,
@@ -134,30 +106,44 @@ class CallState(Generic[AnswerT]):
         quota: rules.RetryQuota,
         timeout: Timeout,
         credentials: CredentialSource | None,
-        skew: Skew,
-        time: Callable[[], float],
-        monotonic: Callable[[], float],
-        random: Callable[[], float],
-        watcher: Watcher | None,
-        started: float,
+        clock: Clock,
     ) -> None:
         self.endpoint_name = endpoint_name
         self.policy = policy
         self.quota = quota
         self.timeout = timeout
         self.credentials = credentials
-        self.skew = skew
-        self.time = time
-        self.monotonic = monotonic
-        self.random = random
+        self.clock = clock
+        self.skew = 0.0  # how far the service's clock is ahead of ours, in seconds
+
+
+class CallState(Generic[AnswerT]):
+    """One call while it runs.
+
+    Args:
+        terms: of its endpoint.
+        watcher: hears what happens; `None` where no one watches.
+        started: when the call began, on the clock's `monotonic`.
+    """
+
+    __slots__ = ("attempts", "deadline", "started", "terms", "watcher")
+
+    def __init__(self, terms: Terms, watcher: Watcher | None, started: float) -> None:
+        self.terms = terms
         self.watcher = watcher
         self.attempts = 0
         self.started = started
-        self.deadline = None if timeout.total is None else self.started + timeout.total
+        total = terms.timeout.total
+        self.deadline = None if total is None else started + total
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the call began."""
+        return self.terms.clock.monotonic() - self.started
 
     def named(self, error: errors.SmendpointError) -> errors.SmendpointError:
         """`error`, told which endpoint and which attempt it is about."""
-        error.endpoint_name = self.endpoint_name
+        error.endpoint_name = self.terms.endpoint_name
         error.attempts = self.attempts
         return error
 
@@ -182,7 +168,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         EndpointError: the call failed; it knows the endpoint's name and how many attempts there were.
         CredentialsError: there are no credentials to sign with.
     """
-    policy, watcher = call.policy, call.watcher
+    terms, watcher = call.terms, call.watcher
+    policy, clock = terms.policy, terms.clock
     max_attempts = 1 if policy is None else policy.max_attempts
     counted = 0  # attempts that count against max_attempts
     cold_starts = 0
@@ -193,8 +180,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         watcher.tell("call_started")
     while True:
         credentials = None
-        if call.credentials is not None:
-            credentials = call.credentials.current()
+        if terms.credentials is not None:
+            credentials = terms.credentials.current()
             if credentials is None:
                 credentials = yield from _load(call)
         call.attempts += 1
@@ -204,7 +191,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             watcher.tell("attempt_started")
         headers: Mapping[str, str] = {}
         failure: errors.EndpointError
-        step = Send(call.attempts, max_attempts, credentials, call.time() + call.skew.seconds, call.deadline, started)
+        step = Send(call.attempts, max_attempts, credentials, clock.time() + terms.skew, call.deadline, started)
         try:
             answer: AnswerT = yield step
         except errors.EndpointError as error:
@@ -217,10 +204,10 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
                 watcher.info.status = answer.status
                 watcher.info.request_id = headers.get("x-amzn-requestid")
             if 200 <= answer.status < 300:
-                call.quota.release(taken or rules.NO_RETRY_INCREMENT)
+                terms.quota.release(taken or rules.NO_RETRY_INCREMENT)
                 return answer
             assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is no success
-            failure = service_error(answer, now=call.time())
+            failure = service_error(answer, now=clock.time())
         call.named(failure)
         if policy is None:
             raise failure
@@ -236,22 +223,25 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         elif verdict.kind == "cold_start":
             counted -= 1
             cold_starts += 1
-            delay = rules.honour_retry_after(policy.backoff("cold_start", cold_starts, call.random()), failure, headers)
-            if delay is not None and call.monotonic() + delay - call.started > policy.cold_start_timeout:
+            delay = rules.honour_retry_after(
+                policy.backoff("cold_start", cold_starts, clock.random()), failure, headers
+            )
+            if delay is not None and call.elapsed + delay > policy.cold_start_timeout:
                 delay = None
-        elif verdict.cost and counted < max_attempts and call.quota.acquire(verdict.cost):
+        elif verdict.cost and counted < max_attempts and terms.quota.acquire(verdict.cost):
             taken = verdict.cost
-            delay = rules.honour_retry_after(policy.backoff(verdict.kind, counted, call.random()), failure, headers)
+            backoff = policy.backoff(verdict.kind, counted, clock.random())
+            delay = rules.honour_retry_after(backoff, failure, headers)
         if watcher is not None:
             watcher.tell("attempt_failed", failure, delay)
         if delay is None:
             raise failure
-        if call.deadline is not None and call.monotonic() + delay >= call.deadline:
-            raise call.named(deadline_exceeded(call.timeout)) from failure
+        if call.deadline is not None and clock.monotonic() + delay >= call.deadline:
+            raise call.named(deadline_exceeded(terms.timeout)) from failure
         if verdict.kind == "expired":
             yield from _load(call, credentials)
         elif ahead is not None:
-            call.skew.seconds = ahead
+            terms.skew = ahead
         elif delay > 0.0:
             yield Sleep(delay)
 
@@ -278,5 +268,5 @@ def _clock_ahead(call: CallState[Any], headers: Mapping[str, str]) -> float | No
     date = server_date(headers)
     if date is None:
         return None
-    ahead = date - call.time()
-    return ahead if abs(ahead - call.skew.seconds) >= SKEW_SECONDS else None
+    ahead = date - call.terms.clock.time()
+    return ahead if abs(ahead - call.terms.skew) >= SKEW_SECONDS else None

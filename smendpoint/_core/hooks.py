@@ -87,7 +87,7 @@ class Watcher:
         info = self.info
         info.elapsed = self._clock() - self._started
         if self._log is not None:
-            self._log.getLogger("smendpoint.call").debug(
+            self._log.debug(
                 "%s: %s of endpoint %s, invocation %s, attempt %d, status %s, request id %s, %.3f s%s",
                 hook.replace("_", " "),
                 info.operation,

@@ -38,7 +38,7 @@ from smendpoint._core.sigv4_verify import (
 from smendpoint.errors import ConfigurationError, CredentialsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "EMPTY_PAYLOAD_HASH",

@@ -68,12 +68,14 @@ class AsyncConnection(asyncio.Protocol):
                     self._reading = False
                     self._transport.pause_reading()
         waiter = self._waiter
-        if waiter is not None:
+        if waiter is None:
+            return
+        if reader.complete or (not self._whole and (self._pieces or reader.head_complete)):
+            self._wake(waiter)
+        else:
             patience = self._patience
             assert patience is not None
             self._expires = self._loop.time() + patience.timeout.read
-            if reader.complete or (not self._whole and (self._pieces or reader.head_complete)):
-                self._wake(waiter)
 
     def eof_received(self) -> bool:
         reader = self._reader

@@ -17,6 +17,9 @@ __all__ = ["decode_json", "describe", "encode_json", "encode_text"]
 # NaN and Infinity are not JSON, though Python would write them. Plain ASCII survives every proxy and container.
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
+# What json.loads does, without guessing the encoding: JSON that is exchanged is UTF-8 (RFC 8259, 8.1).
+_decode = json.JSONDecoder().decode
+
 _MAX_KEYS = 12
 _MAX_KEY_LENGTH = 40
 _MAX_DEPTH = 4
@@ -57,7 +60,7 @@ def decode_json(output: bytes, handler: str) -> JSONValue:
         HandlerError: it is not JSON; the message never shows it.
     """
     try:
-        value: JSONValue = json.loads(output)
+        value: JSONValue = _decode(output.decode())
     except (ValueError, RecursionError) as error:
         # Not chained: the parser's exceptions carry the whole text.
         raise HandlerError(f"{handler} expects JSON, but {_not_json(output, error)}") from None

@@ -48,8 +48,9 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._sipping = False
         self._number = 0
-        self._transport: Any = None
-        self.task: asyncio.Task[None] | None = None
+        # Both are there from `connection_made` on, before anything else is called.
+        self._transport: Any
+        self.task: asyncio.Task[None]
 
     # -- what asyncio calls
 
@@ -80,9 +81,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
-        if self.task is not None:
-            self.task.cancel()
-        self._hub.closed()
+        # Counted as closed only when nothing works for it any more.
+        self.task.add_done_callback(lambda _task: self._hub.closed())
+        self.task.cancel()
 
     # -- the server
 
@@ -188,8 +189,12 @@ class Connection(asyncio.Protocol):
                 elif isinstance(step, Pause):
                     await asyncio.sleep(step.seconds)
                 elif step is Action.STALL:
-                    # Ends by cancellation, when the client has gone or the emulator stops.
-                    await asyncio.get_running_loop().create_future()
+                    self._hub.stall(+1)
+                    try:
+                        # Ends by cancellation, when the client has gone or the emulator stops.
+                        await asyncio.get_running_loop().create_future()
+                    finally:
+                        self._hub.stall(-1)
                 else:
                     return await self._act(step)
         return True

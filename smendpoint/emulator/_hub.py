@@ -31,6 +31,7 @@ class Hub:
         self.open_connections = 0
         self.total_connections = 0
         self.active = 0
+        self.stalled = 0
         self.requests: list[ReceivedRequest] = []
         self._injections: list[_Injection] = []
 
@@ -56,6 +57,12 @@ class Hub:
     def ended(self) -> None:
         with self.changed:
             self.active -= 1
+            self.changed.notify_all()
+
+    def stall(self, change: int) -> None:
+        """Counts a response that will not go on, or takes it back."""
+        with self.changed:
+            self.stalled += change
             self.changed.notify_all()
 
     def received(self, request: ReceivedRequest) -> None:
@@ -92,6 +99,11 @@ class Hub:
                         injection.times -= 1
                     return injection.fault
         return None
+
+    def refuses(self) -> bool:
+        """Whether a fault keeps every connection out."""
+        with self.changed:
+            return any(injection.fault.refuses for injection in self._injections)
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:
         deadline = time.monotonic() + timeout

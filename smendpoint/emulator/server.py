@@ -135,6 +135,8 @@ class Emulator:
         self._thread.start()
         try:
             self._call(self._listen(self._wanted_port))
+            if self._hub.refuses():
+                self._call(self._refuse())
         except BaseException:
             self.stop()
             raise
@@ -205,7 +207,7 @@ class Emulator:
         connections = list(self._connections)
         for connection in connections:
             connection.reset()
-        tasks = [connection.task for connection in connections if connection.task is not None]
+        tasks = [connection.task for connection in connections]
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _shut(self) -> None:
@@ -282,6 +284,16 @@ class Emulator:
         """How many connections there have been."""
         return self._hub.total_connections
 
+    @property
+    def active_requests(self) -> int:
+        """How many requests are being served at this moment, asynchronous ones included until they are done."""
+        return self._hub.active
+
+    @property
+    def stalled(self) -> int:
+        """How many responses hang in a stall at this moment."""
+        return self._hub.stalled
+
     def wait_for(self, predicate: Callable[[Emulator], bool], timeout: float = 10.0) -> None:
         """Waits until ``predicate(self)`` holds; it is asked again whenever a counter changes.
 
@@ -304,7 +316,7 @@ class Emulator:
         Raises:
             TimeoutError: One still is after ``timeout`` seconds.
         """
-        self.wait_for(lambda emulator: emulator._hub.active == 0, timeout)
+        self.wait_for(lambda emulator: emulator.active_requests == 0, timeout)
 
     def disconnected(self, timeout: float = 10.0) -> None:
         """Waits until no connection is open.

@@ -223,9 +223,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         elif verdict.kind == "cold_start":
             counted -= 1
             cold_starts += 1
-            delay = rules.honour_retry_after(
-                policy.backoff("cold_start", cold_starts, clock.random()), failure, headers
-            )
+            backoff = policy.backoff("cold_start", cold_starts, clock.random())
+            delay = rules.honour_retry_after(backoff, failure, headers)
             if delay is not None and call.elapsed + delay > policy.cold_start_timeout:
                 delay = None
         elif verdict.cost and counted < max_attempts and terms.quota.acquire(verdict.cost):

@@ -1,0 +1,365 @@
+"""One call as a generator: what it asks for, step by step, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import threading
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from clocks import FakeClock
+
+from smendpoint import errors
+from smendpoint._core.flow import CallState, NeedCredentials, Send, Sleep, Terms, call_flow, deadline_exceeded
+from smendpoint._core.hooks import CallHooks, CallInfo, Watcher
+from smendpoint._core.response import RawResponse
+from smendpoint._core.retry import QUOTA_CAPACITY, RetryPolicy, RetryQuota
+from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.timing import Timeout
+
+OLD = Credentials("AKIDOLD", "old secret")
+NEW = Credentials("AKIDNEW", "new secret")
+OK = RawResponse(200, {"x-amzn-requestid": "r-1"}, b"[]")
+
+
+def answer(status: int, code: str = "", **headers: str) -> RawResponse:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return RawResponse(status, named, json.dumps({"__type": code, "message": "no"}).encode())
+
+
+class Source:
+    """Credentials that are at hand, or not."""
+
+    def __init__(self, *credentials: Credentials | None) -> None:
+        self._credentials = list(credentials)
+
+    def current(self) -> Credentials | None:
+        return self._credentials.pop(0) if len(self._credentials) > 1 else self._credentials[0]
+
+
+STANDARD = RetryPolicy()
+AT_HAND = Source(OLD)
+
+
+class Script:
+    """Runs a flow against outcomes that are written down beforehand, and writes down what it asked for."""
+
+    def __init__(
+        self,
+        *outcomes: Any,
+        policy: RetryPolicy | None = STANDARD,
+        timeout: Timeout | None = None,
+        source: Source | None = AT_HAND,
+        clock: FakeClock | None = None,
+        quota: RetryQuota | None = None,
+        hooks: CallHooks | None = None,
+    ) -> None:
+        self.clock = clock or FakeClock()
+        self.terms = Terms(
+            endpoint_name="my-llm",
+            policy=policy,
+            quota=quota or RetryQuota(threading.Lock()),
+            timeout=timeout or Timeout(),
+            credentials=source,
+            clock=self.clock,
+        )
+        watcher = None
+        if hooks is not None:
+            watcher = Watcher(CallInfo("my-llm", "InvokeEndpoint", "id"), hooks, None, self.clock.monotonic)
+        self.call: CallState[Any] = CallState(self.terms, watcher, self.clock.monotonic())
+        self.steps: list[Any] = []
+        self._outcomes = list(outcomes)
+
+    def run(self) -> Any:
+        flow = call_flow(self.call)
+        try:
+            step = next(flow)
+            while True:
+                self.steps.append(step)
+                if isinstance(step, Sleep):
+                    self.clock.sleep(step.seconds)
+                    step = flow.send(None)
+                    continue
+                outcome = self._outcomes.pop(0)
+                step = flow.throw(outcome) if isinstance(outcome, Exception) else flow.send(outcome)
+        except StopIteration as stop:
+            return stop.value
+
+    @property
+    def sent(self) -> list[Send]:
+        return [step for step in self.steps if isinstance(step, Send)]
+
+
+def test_a_success_is_returned_after_one_attempt() -> None:
+    script = Script(OK)
+    assert script.run() is OK
+    assert [(send.attempt, send.max_attempts, send.credentials) for send in script.sent] == [(1, 3, OLD)]
+    assert script.call.attempts == 1
+
+
+def test_missing_credentials_are_asked_for_before_anything_is_sent() -> None:
+    script = Script(NEW, OK, source=Source(None, NEW))
+    script.run()
+    first, second = script.steps
+    assert isinstance(first, NeedCredentials)
+    assert first.rejected is None
+    assert second.credentials is NEW
+
+
+def test_failing_credentials_end_the_call_without_an_attempt() -> None:
+    script = Script(errors.CredentialsError("none"), source=Source(None))
+    with pytest.raises(errors.CredentialsError) as caught:
+        script.run()
+    assert caught.value.endpoint_name == "my-llm"
+    assert caught.value.attempts == 0
+
+
+def test_without_a_source_attempts_are_not_signed() -> None:
+    script = Script(OK, source=None)
+    script.run()
+    assert script.sent[0].credentials is None
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_transient_statuses_are_tried_three_times_with_growing_delays(status: int) -> None:
+    script = Script(*[answer(status)] * 3)
+    with pytest.raises(errors.ServiceError) as caught:
+        script.run()
+    assert caught.value.attempts == 3
+    assert script.clock.slept == [0.05, 0.1]
+
+
+def test_throttling_waits_from_a_second_on() -> None:
+    script = Script(answer(400, "ThrottlingException"), answer(429), OK)
+    assert script.run() is OK
+    assert script.clock.slept == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        errors.ReadTimeoutError("silent"),
+        errors.DeadlineExceededError("late"),
+        errors.ProtocolError("odd", response_started=True),
+        errors.TLSError("untrusted"),
+        errors.TransportError("cut", response_started=True),
+        answer(424, "ModelError"),
+        answer(400, "ValidationError"),
+        answer(404),
+        answer(530, "InternalDependencyException"),
+    ],
+    ids=lambda failure: getattr(failure, "status", type(failure).__name__),
+)
+def test_what_may_have_run_or_cannot_get_better_is_sent_once(failure: Any) -> None:
+    script = Script(failure)
+    with pytest.raises(errors.EndpointError) as caught:
+        script.run()
+    assert len(script.sent) == 1
+    assert caught.value.endpoint_name == "my-llm"
+    assert caught.value.attempts == 1
+
+
+@pytest.mark.parametrize("failure", [errors.ConnectError("refused"), errors.TransportError("reset")])
+def test_what_was_not_heard_is_sent_again(failure: errors.TransportError) -> None:
+    script = Script(failure, OK)
+    assert script.run() is OK
+
+
+def test_a_read_timeout_is_tried_again_where_that_is_asked_for() -> None:
+    script = Script(errors.ReadTimeoutError("silent"), OK, policy=RetryPolicy(retry_read_timeout=True))
+    assert script.run() is OK
+
+
+def test_a_model_that_is_not_ready_is_waited_for_beyond_max_attempts() -> None:
+    script = Script(*[answer(429, "ModelNotReadyException")] * 6, OK)
+    assert script.run() is OK
+    assert script.clock.slept == [1.0, 2.0, 4.0, 8.0, 16.0, 20.0]
+    assert [send.attempt for send in script.sent] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_model_that_never_gets_ready_ends_the_call_within_its_budget() -> None:
+    script = Script(*[answer(429, "ModelNotReadyException")] * 50)
+    with pytest.raises(errors.ModelNotReadyError):
+        script.run()
+    assert 280 < sum(script.clock.slept) <= 300
+
+
+def test_cold_starts_take_nothing_from_the_quota_and_leave_retries_for_later() -> None:
+    script = Script(answer(429, "ModelNotReadyException"), answer(500), answer(500), OK)
+    assert script.run() is OK
+    assert script.terms.quota.available == QUOTA_CAPACITY - 14
+
+
+def test_an_expired_token_is_refreshed_once_and_tried_once() -> None:
+    script = Script(answer(403, "ExpiredTokenException"), NEW, OK, source=Source(OLD, NEW))
+    assert script.run() is OK
+    refresh = script.steps[1]
+    assert isinstance(refresh, NeedCredentials)
+    assert refresh.rejected is OLD
+    assert script.sent[1].credentials is NEW
+    assert script.clock.slept == []
+
+
+def test_a_token_that_stays_expired_is_an_error_after_two_attempts() -> None:
+    expired = answer(403, "ExpiredTokenException")
+    script = Script(expired, NEW, expired, source=Source(OLD, NEW))
+    with pytest.raises(errors.AccessDeniedError):
+        script.run()
+    assert len(script.sent) == 2
+
+
+def test_an_expired_token_without_a_source_is_final() -> None:
+    script = Script(answer(403, "ExpiredTokenException"), source=None)
+    with pytest.raises(errors.AccessDeniedError):
+        script.run()
+
+
+def test_a_clock_that_is_off_takes_the_servers_time_for_this_and_later_calls() -> None:
+    ahead = FakeClock().now + 3600
+    script = Script(answer(403, "SignatureDoesNotMatch", date=formatdate(ahead, usegmt=True)), OK)
+    assert script.run() is OK
+    assert script.sent[1].timestamp == ahead
+    assert script.terms.skew == 3600
+
+
+def test_a_clock_is_corrected_once() -> None:
+    wrong = answer(403, "RequestTimeTooSkewed", date=formatdate(FakeClock().now + 3600, usegmt=True))
+    still = answer(403, "RequestTimeTooSkewed", date=formatdate(FakeClock().now + 7200, usegmt=True))
+    script = Script(wrong, still)
+    with pytest.raises(errors.AccessDeniedError):
+        script.run()
+    assert len(script.sent) == 2
+
+
+@pytest.mark.parametrize("date", [{}, {"date": formatdate(FakeClock().now + 10, usegmt=True)}], ids=["none", "agrees"])
+def test_a_wrong_signature_with_the_right_time_is_final(date: dict[str, str]) -> None:
+    script = Script(answer(403, "InvalidSignatureException", **date))
+    with pytest.raises(errors.AccessDeniedError):
+        script.run()
+    assert len(script.sent) == 1
+
+
+def test_what_the_server_asks_for_stretches_the_delay_by_five_seconds_at_most() -> None:
+    script = Script(answer(500, x_amz_retry_after="1500"), answer(500, x_amz_retry_after="10000"), OK)
+    assert script.run() is OK
+    assert script.clock.slept == [1.5, 5.1]
+
+
+def test_retry_after_is_waited_for_in_full() -> None:
+    script = Script(answer(503, retry_after="30"), OK)
+    assert script.run() is OK
+    assert script.clock.slept == [30.0]
+
+
+def test_retry_after_beyond_a_minute_is_the_callers_to_wait() -> None:
+    script = Script(answer(503, retry_after="61"))
+    with pytest.raises(errors.ServiceUnavailableError) as caught:
+        script.run()
+    assert caught.value.retry_after == 61
+
+
+def test_no_delay_needs_no_sleep() -> None:
+    script = Script(answer(500), OK, clock=FakeClock(chance=0.0))
+    assert script.run() is OK
+    assert not [step for step in script.steps if isinstance(step, Sleep)]
+
+
+def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
+    script = Script(answer(429), timeout=Timeout(total=0.5))
+    with pytest.raises(errors.DeadlineExceededError) as caught:
+        script.run()
+    assert isinstance(caught.value.__cause__, errors.ThrottlingError)
+    assert script.clock.slept == []
+    assert caught.value.attempts == 1
+
+
+def test_every_step_knows_the_deadline() -> None:
+    script = Script(NEW, OK, source=Source(None, NEW), timeout=Timeout(total=9))
+    script.run()
+    assert [step.deadline for step in script.steps] == [9.0, 9.0]
+
+
+def test_an_empty_quota_ends_retrying() -> None:
+    quota = RetryQuota(threading.Lock())
+    assert quota.acquire(QUOTA_CAPACITY - 14)
+    script = Script(answer(500), answer(500), quota=quota)
+    with pytest.raises(errors.InternalFailureError) as caught:
+        script.run()
+    assert caught.value.attempts == 2
+    assert quota.available == 0
+
+
+def test_a_retry_that_succeeds_gives_back_what_it_took() -> None:
+    script = Script(answer(500), OK)
+    script.run()
+    assert script.terms.quota.available == QUOTA_CAPACITY
+
+
+def test_a_transport_that_retries_by_itself_is_not_retried_on_top() -> None:
+    script = Script(errors.TransportError("reset"), policy=None, source=None)
+    with pytest.raises(errors.TransportError):
+        script.run()
+    assert len(script.sent) == 1
+
+
+@pytest.mark.parametrize("outcome", [OK, errors.ConnectError("refused")], ids=["answer", "error"])
+def test_attempts_of_a_transports_own_are_counted(outcome: Any) -> None:
+    script = Script(outcome, policy=None, source=None)
+    flow = call_flow(script.call)
+    send = next(flow)
+    send.extra = 2
+    with pytest.raises((StopIteration, errors.ConnectError)):
+        flow.throw(outcome) if isinstance(outcome, Exception) else flow.send(outcome)
+    assert script.call.attempts == 3
+
+
+class Recorder(CallHooks):
+    def __init__(self) -> None:
+        self.heard: list[tuple[Any, ...]] = []
+
+    def call_started(self, call: CallInfo) -> None:
+        self.heard.append(("started", call.attempts))
+
+    def attempt_started(self, call: CallInfo) -> None:
+        self.heard.append(("attempt", call.attempts))
+
+    def attempt_failed(self, call: CallInfo, error: errors.SmendpointError, delay: float | None) -> None:
+        self.heard.append(("failed", type(error).__name__, delay))
+
+    def first_byte(self, call: CallInfo) -> None:
+        self.heard.append(("byte", call.elapsed))
+
+    def call_finished(self, call: CallInfo, error: BaseException | None) -> None:
+        self.heard.append(("finished", call.status, call.request_id, error))
+
+
+def test_hooks_hear_every_attempt_in_order() -> None:
+    recorder = Recorder()
+    script = Script(answer(500), OK, hooks=recorder)
+    script.run()
+    started = script.sent[0].started
+    assert started is not None
+    started()
+    script.call.finish(None)
+    assert recorder.heard == [
+        ("started", 0),
+        ("attempt", 1),
+        ("failed", "InternalFailureError", 0.05),
+        ("attempt", 2),
+        ("byte", 0.05),
+        ("finished", 200, "r-1", None),
+    ]
+
+
+def test_without_a_watcher_finishing_tells_no_one() -> None:
+    script = Script(OK)
+    script.run()
+    assert script.sent[0].started is None
+    script.call.finish(None)
+
+
+def test_the_deadlines_error_says_whether_the_model_may_be_running() -> None:
+    error = deadline_exceeded(Timeout(total=2), request_sent=False)
+    assert not error.request_sent
+    assert "2 s" in str(error)

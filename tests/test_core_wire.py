@@ -56,7 +56,8 @@ def test_a_head_is_signed_as_the_signer_would_sign_it() -> None:
 
 def test_attempts_share_an_id_and_count_up() -> None:
     request = make_request()
-    rendered = [headers_of(make_wire().render(request, send(attempt))) for attempt in (1, 2, 5)]
+    ours = make_wire()
+    rendered = [headers_of(ours.render(request, send(attempt))) for attempt in (1, 2, 5)]
     assert [headers["amz-sdk-request"] for headers in rendered] == [
         "attempt=1; max=3",
         "attempt=2; max=3",

@@ -1,0 +1,182 @@
+"""The OpenAI SDK on a SageMaker endpoint: a base URL, and bearer tokens that renew themselves.
+
+SageMaker serves OpenAI's chat completions under a path of its own, for containers that speak them (AWS's vLLM and
+SGLang among others). Two lines, and the ``openai`` package talks to it::
+
+    access = OpenAIAccess("my-llm", region_name="us-west-2")
+    client = OpenAI(base_url=access.base_url, api_key=access.token)
+
+and for asyncio ``AsyncOpenAI(base_url=access.base_url, api_key=access.token_async)``. The caller's role needs the
+permissions ``sagemaker:InvokeEndpoint`` and ``sagemaker:CallWithBearerToken``.
+
+Where the form of the token comes from: AWS's documentation of OpenAI-compatible real-time endpoints, and the package
+sagemaker-core, which makes the same token.
+"""
+
+from __future__ import annotations
+
+import threading
+from base64 import b64encode
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from smendpoint import errors
+from smendpoint._aws import Identity, resolve
+from smendpoint._core.request import INVOKE_ENDPOINT, request_head, validate_endpoint_name
+from smendpoint._core.sigv4 import Signer
+from smendpoint._core.timing import check_number
+from smendpoint._transport.clock import SYSTEM_CLOCK
+
+if TYPE_CHECKING:
+    from smendpoint._aws import Target
+    from smendpoint._core.sigv4 import Credentials
+    from smendpoint._core.timing import Clock
+
+__all__ = ["OpenAIAccess"]
+
+# The longest life that the service gives a token, in seconds.
+MAX_LIFETIME = 43_200
+_TOKEN_HOST = "sagemaker.amazonaws.com"
+_TOKEN_PREFIX = "sagemaker-api-key-"
+# A token is made anew when a tenth of its life is left, so that one that is handed out still serves a long call.
+_RENEW_SHARE = 0.9
+
+
+class OpenAIAccess:
+    """What the ``openai`` package needs to call a SageMaker endpoint. Safe to share between threads and tasks.
+
+    Making one reads no file; the first use does. The arguments beside those below are `Endpoint`'s, with the same
+    meaning.
+
+    Args:
+        endpoint_name: the endpoint's name.
+        inference_component_name: the inference component to call, where the endpoint has several.
+        lifetime: how long a token is valid, in seconds, 1 to 43,200. One that is made with temporary credentials ends
+            with them.
+        clock: where time comes from; for tests.
+
+    Raises:
+        ConfigurationError: an argument does not fit.
+    """
+
+    def __init__(
+        self,
+        endpoint_name: str,
+        *,
+        inference_component_name: str | None = None,
+        region_name: str | None = None,
+        credentials_profile_name: str | None = None,
+        aws_access_key_id: str | None = None,
+        aws_secret_access_key: str | None = None,
+        aws_session_token: str | None = None,
+        role_arn: str | None = None,
+        role_session_name: str | None = None,
+        external_id: str | None = None,
+        session: Any = None,
+        endpoint_url: str | None = None,
+        config: Any = None,
+        allow_plain_http: bool = False,
+        allow_link_local: bool = False,
+        lifetime: float = MAX_LIFETIME,
+        clock: Clock | None = None,
+    ) -> None:
+        self._name = validate_endpoint_name(endpoint_name)
+        self._component = inference_component_name
+        if inference_component_name is not None:
+            request_head(INVOKE_ENDPOINT, endpoint_name, {"InferenceComponentName": inference_component_name})
+        self._lifetime = int(check_number("lifetime", lifetime, least=1.0))
+        if self._lifetime > MAX_LIFETIME:
+            raise errors.ConfigurationError(f"lifetime must be at most {MAX_LIFETIME:,} seconds, not {lifetime!r}")
+        self._identity = Identity(
+            region_name=region_name,
+            credentials_profile_name=credentials_profile_name,
+            aws_access_key_id=aws_access_key_id,
+            aws_secret_access_key=aws_secret_access_key,
+            aws_session_token=aws_session_token,
+            role_arn=role_arn,
+            role_session_name=role_session_name,
+            external_id=external_id,
+            session=session,
+            endpoint_url=endpoint_url,
+            config=config,
+            allow_plain_http=allow_plain_http,
+            allow_link_local=allow_link_local,
+        )
+        self._clock: Clock = clock or SYSTEM_CLOCK
+        self._lock = threading.Lock()
+        self._found: Target | None = None
+        # The token, the credentials that made it, and when to make the next: replaced as a whole.
+        self._made: tuple[str, Credentials, float] | None = None
+
+    def __repr__(self) -> str:
+        return f"OpenAIAccess({self._name!r})"
+
+    def _target(self) -> Target:
+        with self._lock:
+            if self._found is None:
+                try:
+                    self._found = resolve(self._identity)
+                except errors.SmendpointError as error:
+                    error.endpoint_name = self._name
+                    raise
+            return self._found
+
+    @property
+    def base_url(self) -> str:
+        """The ``base_url`` for the ``openai`` package's clients.
+
+        Raises:
+            ConfigurationError: there is no region, or a setting cannot be honoured.
+        """
+        component = "" if self._component is None else f"/inference-components/{self._component}"
+        return f"{self._target().url}/endpoints/{self._name}{component}/openai/v1"
+
+    def token(self) -> str:
+        """A bearer token that is valid now: the ``api_key`` for ``OpenAI``, which asks for one before each call.
+
+        Raises:
+            CredentialsError: there are no usable credentials.
+        """
+        provider = self._target().credentials
+        if provider.refresh_due():
+            threading.Thread(target=self._renew, name="smendpoint-credentials", daemon=True).start()
+        return self._token(provider.current() or self._load())
+
+    async def token_async(self) -> str:
+        """`token` for ``AsyncOpenAI``: files, and credentials that must be fetched, are waited for in a thread."""
+        if self._found is not None and self._found.credentials.current() is not None:
+            return self.token()
+        import asyncio
+
+        return await asyncio.get_running_loop().run_in_executor(None, self.token)
+
+    def _load(self) -> Credentials:
+        try:
+            return self._target().credentials.load()
+        except errors.SmendpointError as error:
+            error.endpoint_name = self._name
+            raise
+
+    def _renew(self) -> None:
+        with suppress(errors.CredentialsError):  # the call that needs them will say so
+            self._load()
+
+    def _token(self, credentials: Credentials) -> str:
+        now = self._clock.time()
+        made = self._made
+        if made is not None and made[1] == credentials and now < made[2]:
+            return made[0]
+        signer = Signer(region=self._target().region)
+        query = signer.presign(
+            method="POST",
+            url_host=_TOKEN_HOST,
+            path="/",
+            query=[("Action", "CallWithBearerToken")],
+            credentials=credentials,
+            timestamp=now,
+            expires=self._lifetime,
+        )
+        # The version is no part of what is signed: it goes behind the signature.
+        token = _TOKEN_PREFIX + b64encode(f"{_TOKEN_HOST}/?{query}&Version=1".encode()).decode()
+        self._made = token, credentials, now + self._lifetime * _RENEW_SHARE
+        return token

@@ -124,6 +124,20 @@ def test_the_line_of_a_broken_event_is_counted_from_the_streams_start() -> None:
             read(decoder, pieces)
 
 
+def test_a_decoder_tells_its_pending_failure() -> None:
+    decoder = JSONHandler().stream_decoder()
+    assert getattr(decoder, "error", 0) is None
+    assert decoder.feed(b"data: 1\n\ndata: {\n\n") == [1]
+    assert isinstance(getattr(decoder, "error", None), StreamDecodeError)
+    decoder = JSONHandler().stream_decoder()
+    assert decoder.feed(b"data: 1\n\n\xff\n") == [1]
+    assert isinstance(getattr(decoder, "error", None), StreamDecodeError)
+    decoder = JSONHandler().stream_decoder()
+    assert decoder.feed(b"data: 1\n\ndata: [DONE]\n\n\xff\n") == [1]
+    assert getattr(decoder, "error", 0) is None
+    assert decoder.finish() == []
+
+
 def test_every_form_of_events_gives_the_same_values() -> None:
     stream = (
         b"\xef\xbb\xbf: ping\n\ndata: 1\n\ndata:2\n\nevent: x\nid: 4\ndata: [3,\ndata: 4]\n\ndata:\n\ndata: \r\n\r\n"

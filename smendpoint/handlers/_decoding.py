@@ -115,8 +115,7 @@ class ItemDecoder(Generic[Chunk]):
         if self._source is not None and not self._done:
             self._failed = True
             for item in self._source.finish():
-                if not self._done:
-                    self._take_item(item, chunks)
+                self._take_item(item, chunks)
             self._failed = False
         self._done = True
         return chunks

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import encode_json
@@ -29,7 +30,13 @@ class Embeds(Protocol):
         ...
 
     def map(
-        self, inputs: Iterable[Sequence[str]], /, *, max_concurrency: int, **model_kwargs: Any
+        self,
+        inputs: Iterable[Sequence[str]],
+        *,
+        max_concurrency: int,
+        ordered: bool = ...,
+        return_exceptions: Literal[False] = ...,
+        **model_kwargs: Any,
     ) -> Iterator[Vectors]:
         """Give the vectors of many lists of texts, in order."""
         ...
@@ -43,7 +50,13 @@ class AsyncEmbeds(Protocol):
         ...
 
     def map(
-        self, inputs: Iterable[Sequence[str]], /, *, max_concurrency: int, **model_kwargs: Any
+        self,
+        inputs: Iterable[Sequence[str]],
+        *,
+        max_concurrency: int,
+        ordered: bool = ...,
+        return_exceptions: Literal[False] = ...,
+        **model_kwargs: Any,
     ) -> AsyncIterator[Vectors]:
         """Give the vectors of many lists of texts, in order."""
         ...
@@ -93,10 +106,11 @@ class _Batches:
         return [*batches, batch] if batch else batches
 
     @staticmethod
-    def join(vectors: Vectors, batch: Sequence[str], found: Vectors) -> None:
-        """Add a batch's vectors to those before it."""
-        if len(found) != len(batch):
-            raise HandlerError(f"The model gave {len(found)} vectors for {len(batch)} texts.")
+    def join(vectors: Vectors, batch: Sequence[str] | None, found: Vectors) -> None:
+        """Add a batch's vectors to those before it; without a batch, say that an answer is missing or one too many."""
+        count = 0 if batch is None else len(batch)
+        if batch is None or len(found) != count:
+            raise HandlerError(f"The model gave {len(found)} vectors for {count} texts.")
         if vectors and len(found[0]) != len(vectors[0]):
             raise HandlerError(
                 f"The model's vectors differ in length between batches: {len(vectors[0])} and {len(found[0])} numbers."
@@ -149,8 +163,8 @@ class Embeddings:
         elif batches:
             answers = self._endpoint.map(batches, max_concurrency=self._batches.max_concurrency, **parameters)
             try:
-                for batch, found in zip(batches, answers, strict=True):
-                    self._batches.join(vectors, batch, found)
+                for batch, found in zip_longest(batches, answers):
+                    self._batches.join(vectors, batch, found or [])
             finally:  # after a failure, the calls that are still under way stop now and not some time later
                 close = getattr(answers, "close", None)
                 if close is not None:
@@ -211,7 +225,9 @@ class AsyncEmbeddings:
             waiting = iter(batches)
             try:
                 async for found in answers:
-                    self._batches.join(vectors, next(waiting), found)
+                    self._batches.join(vectors, next(waiting, None), found)
+                for batch in waiting:
+                    self._batches.join(vectors, batch, [])
             finally:  # after a failure, the calls that are still under way stop now and not some time later
                 close = getattr(answers, "aclose", None)
                 if close is not None:

@@ -23,32 +23,17 @@ __all__ = ["NumPyHandler", "RequestTable", "ResponseTable", "TabularHandler", "T
 RequestTable: TypeAlias = Literal["csv", "json", "jsonlines", "libsvm", "npy"]
 ResponseTable: TypeAlias = Literal["csv", "json", "jsonlines", "npy"]
 
-T = TypeVar("T", float, int, str)
+T = TypeVar("T")
 
 
-class _Table(Generic[T]):
+class _Table:
     """What the tabular handlers have in common: how rows are written and predictions read."""
 
     __slots__ = ("accepts", "content_type", "dtype", "key", "request", "response")
 
     stop_parameter: str | None = None
 
-    @overload
-    def __init__(
-        self: _Table[float], request: RequestTable = ..., response: ResponseTable = ..., *, key: str | None = ...
-    ) -> None: ...
-    @overload
-    def __init__(
-        self, request: RequestTable = ..., response: ResponseTable = ..., *, dtype: type[T], key: str | None = ...
-    ) -> None: ...
-    def __init__(
-        self,
-        request: RequestTable = "csv",
-        response: ResponseTable = "csv",
-        *,
-        dtype: type[Any] = float,
-        key: str | None = None,
-    ) -> None:
+    def __init__(self, request: RequestTable, response: ResponseTable, dtype: type[Any], key: str | None) -> None:
         for name, value, known in (("request", request, WRITERS), ("response", response, READERS)):
             if value not in known:
                 raise ConfigurationError(f"{name} must be one of {', '.join(known)}, not {value!r}")
@@ -56,7 +41,7 @@ class _Table(Generic[T]):
             raise ConfigurationError(f"dtype must be float, int or str, not {dtype!r}")
         self.request = request
         self.response = response
-        self.dtype: type[Any] = dtype
+        self.dtype = dtype
         self.key = key
         self.content_type = WRITERS[request][0]
         self.accepts = READERS[response][0]
@@ -75,17 +60,17 @@ class _Table(Generic[T]):
     def _items(self, output: bytes) -> list[JSONValue]:
         return read_items(output, self.response, self.key, type(self).__name__)
 
-    def _value(self, value: JSONValue) -> T:
-        converted: T | None = _convert(value, self.dtype)
+    def _value(self, value: JSONValue) -> Any:
+        converted = _convert(value, self.dtype)
         if converted is None:
             raise HandlerError(
-                f"{type(self).__name__} expects predictions of the type {self.dtype.__name__}, and finds one that is not: "
-                f"{describe(value)}. Choose another dtype."
+                f"{type(self).__name__} expects predictions of the type {self.dtype.__name__}, "
+                f"and finds one that is not: {describe(value)}. Choose another dtype."
             )
         return converted
 
 
-class TabularHandler(_Table[T]):
+class TabularHandler(_Table, Generic[T]):
     """Rows in, one prediction for each out: ``list[float]``, or of whatever ``dtype`` is.
 
     Args:
@@ -97,6 +82,28 @@ class TabularHandler(_Table[T]):
     """
 
     __slots__ = ()
+
+    @overload
+    def __init__(
+        self: TabularHandler[float],
+        request: RequestTable = ...,
+        response: ResponseTable = ...,
+        *,
+        key: str | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, request: RequestTable = ..., response: ResponseTable = ..., *, dtype: type[T], key: str | None = ...
+    ) -> None: ...
+    def __init__(
+        self,
+        request: RequestTable = "csv",
+        response: ResponseTable = "csv",
+        *,
+        dtype: type[Any] = float,
+        key: str | None = None,
+    ) -> None:
+        super().__init__(request, response, dtype, key)
 
     def transform_output(self, output: ResponseBody) -> list[T]:
         """Give the predictions. In CSV they may stand in one line, or one in each line.
@@ -120,7 +127,7 @@ class TabularHandler(_Table[T]):
         return predictions
 
 
-class TabularRowsHandler(_Table[T]):
+class TabularRowsHandler(_Table, Generic[T]):
     """Rows in, a list of values for each out, such as the probability of every class: ``list[list[float]]``.
 
     Args:
@@ -132,6 +139,28 @@ class TabularRowsHandler(_Table[T]):
     """
 
     __slots__ = ()
+
+    @overload
+    def __init__(
+        self: TabularRowsHandler[float],
+        request: RequestTable = ...,
+        response: ResponseTable = ...,
+        *,
+        key: str | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, request: RequestTable = ..., response: ResponseTable = ..., *, dtype: type[T], key: str | None = ...
+    ) -> None: ...
+    def __init__(
+        self,
+        request: RequestTable = "csv",
+        response: ResponseTable = "csv",
+        *,
+        dtype: type[Any] = float,
+        key: str | None = None,
+    ) -> None:
+        super().__init__(request, response, dtype, key)
 
     def transform_output(self, output: ResponseBody) -> list[list[T]]:
         """Give the values of each row.

@@ -1,0 +1,184 @@
+"""Embeddings: requests of every format, vectors checked, token vectors pooled by choice."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smendpoint._core.response import ResponseBody
+from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.handlers import EmbeddingsHandler
+
+VECTORS = st.integers(1, 5).flatmap(
+    lambda size: st.lists(
+        st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=size, max_size=size), max_size=5
+    )
+)
+
+
+def read(answer: Any, **options: Any) -> list[list[float]]:
+    return EmbeddingsHandler(**options).transform_output(ResponseBody(json.dumps(answer).encode()))
+
+
+@pytest.mark.parametrize(
+    ("format_", "body"),
+    [
+        ("tei", {"inputs": ["a", "b"], "truncate": True}),
+        ("lmi", {"inputs": ["a", "b"], "truncate": True}),
+        ("huggingface", {"inputs": ["a", "b"], "parameters": {"truncate": True}}),
+        ("openai", {"input": ["a", "b"], "truncate": True}),
+        ("cohere", {"texts": ["a", "b"], "truncate": True}),
+        ("jumpstart", {"text_inputs": ["a", "b"], "truncate": True}),
+    ],
+)
+def test_texts_become_the_formats_request(format_: Any, body: Any) -> None:
+    handler = EmbeddingsHandler(format_)
+    assert json.loads(handler.transform_input(["a", "b"], {"truncate": True})) == body
+    assert (handler.content_type, handler.max_batch_size) == ("application/json", None)
+
+
+def test_hugging_face_gets_no_empty_parameters() -> None:
+    assert json.loads(EmbeddingsHandler("huggingface").transform_input(("a",), {})) == {"inputs": ["a"]}
+
+
+def test_a_jumpstart_text_is_sent_as_it_is() -> None:
+    handler = EmbeddingsHandler("jumpstart-text")
+    assert handler.transform_input(["☃"], {}) == "☃".encode()
+    assert (handler.content_type, handler.max_batch_size) == ("application/x-text", 1)
+    with pytest.raises(HandlerError, match="one text in a call, not 2"):
+        handler.transform_input(["a", "b"], {})
+
+
+def test_similarity_models_take_a_list() -> None:
+    handler = EmbeddingsHandler("jumpstart-similarity", content_type="application/json")
+    assert json.loads(handler.transform_input(["a", "b"], {})) == ["a", "b"]
+    assert handler.content_type == "application/json"
+
+
+@pytest.mark.parametrize("format_", ["jumpstart-text", "jumpstart-similarity"])
+def test_some_formats_have_no_place_for_parameters(format_: Any) -> None:
+    with pytest.raises(HandlerError, match="no place for model parameters: truncate"):
+        EmbeddingsHandler(format_).transform_input(["a"], {"truncate": True})
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ("SECRET", "put a single one into a list"),
+        (b"SECRET", "put a single one into a list"),
+        (1, "a list of texts, not int"),
+        (["a", 1], "Text 1 must be a str, not int"),
+    ],
+)
+def test_the_input_is_a_list_of_texts(texts: Any, said: str) -> None:
+    with pytest.raises(HandlerError, match=said) as raised:
+        EmbeddingsHandler().transform_input(texts, {})
+    assert "SECRET" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"format": "tie"}, "format must be one of 'tei'"), ({"pooling": "max"}, "'cls', 'mean', None")],
+)
+def test_options_must_be_known(options: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        EmbeddingsHandler(**options)
+
+
+@given(VECTORS)
+def test_vectors_come_back_unchanged_from_every_shape(vectors: list[list[float]]) -> None:
+    data = [{"index": index, "embedding": vector} for index, vector in enumerate(vectors)]
+    encoded = [
+        {**item, "embedding": base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()}
+        for item, vector in zip(data, vectors, strict=True)
+    ]
+    for answer in (
+        vectors,
+        {"embedding": vectors},
+        {"embeddings": vectors},
+        {"embeddings": {"float": vectors}},
+        {"vectors": vectors},
+        {"data": data[::-1]},
+        {"data": encoded},
+        {"data": [{"embedding": vector} for vector in vectors]},
+        [{"embedding": vector} for vector in vectors],
+    ):
+        assert read(answer) == vectors
+
+
+def test_whole_numbers_become_floats() -> None:
+    (vector,) = read([[1, 2.5]])
+    assert list(map(type, vector)) == [float, float]
+
+
+def test_token_vectors_need_a_choice_of_pooling() -> None:
+    with pytest.raises(HandlerError, match=r"choose pooling='cls'.*or pooling='mean'"):
+        read([[[1.0], [2.0]]])
+
+
+@given(
+    st.lists(VECTORS.filter(bool), min_size=1, max_size=3).map(
+        lambda texts: [[vector[:1] for vector in text] for text in texts]
+    )
+)
+def test_token_vectors_are_pooled_as_chosen(texts: list[list[list[float]]]) -> None:
+    for answer in (texts, [[text] for text in texts]):
+        assert read(answer, pooling="cls") == [text[0] for text in texts]
+        means = read(answer, pooling="mean")
+        assert means == [[pytest.approx(sum(vector[0] for vector in text) / len(text))] for text in texts]
+
+
+def test_vectors_that_are_pooled_already_stay() -> None:
+    assert read([[1.0, 2.0], [3.0, 4.0]], pooling="mean") == [[1.0, 2.0], [3.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ([[1.0], [1.0, 2.0]], "differ in length: 1 to 2 numbers"),
+        ([[1.0], []], "empty, or holds something that is not a number"),
+        ([[1.0, None]], "empty, or holds something that is not a number"),
+        ([[1.0, True]], "empty, or holds something that is not a number"),
+        ([[1.0], "x"], "empty, or holds something that is not a number"),
+        ([[10**400]], "empty, or holds something that is not a number"),
+        ([[[1.0], [1.0, 2.0]]], "tokens differ in length"),
+        ([[[[1.0]], [[1.0]]]], "not a list of lists of numbers"),
+        ([[[1.0]], 1], "not a list of lists of numbers"),
+        ([[[1.0]], []], "not a list of lists of numbers"),
+        ({"data": [{"index": 0, "embedding": [1]}, {"index": 2, "embedding": [1]}]}, "not numbered from 0 to 1"),
+        ({"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [1]}]}, "not numbered from 0 to 1"),
+        ({"data": [{"index": 0, "embedding": [1]}, {"embedding": [1]}]}, "not numbered from 0 to 1"),
+        ({"data": [{"embedding": "no base64!"}]}, "not the base64 of 32-bit floats"),
+        ({"data": [{"embedding": "☃"}]}, "not the base64 of 32-bit floats"),
+        ({"data": [{"embedding": "AAAA"}]}, "not the base64 of 32-bit floats"),
+    ],
+)
+def test_what_is_no_set_of_vectors_is_an_error(answer: Any, said: str) -> None:
+    with pytest.raises(HandlerError, match=said):
+        read(answer, pooling="mean")
+
+
+def test_the_first_tokens_vector_must_be_one() -> None:
+    with pytest.raises(HandlerError, match="empty, or holds something that is not a number"):
+        read([[[1.0], [2.0]], ["x"]], pooling="cls")
+
+
+@pytest.mark.parametrize(
+    "answer", [{"embeddings": {"int8": [[1]]}}, {"data": [1]}, {"embedding": "text"}, [[[[[1.0]]]]], "x", {}]
+)
+def test_unknown_shapes_are_drawn(answer: Any) -> None:
+    with pytest.raises(HandlerError, match="EmbeddingsHandler expects a list of vectors"):
+        read(answer, pooling="mean")
+
+
+def test_the_dimension_is_checked() -> None:
+    assert read([[1.0, 2.0]], dimension=2) == [[1.0, 2.0]]
+    assert read([], dimension=2) == []
+    with pytest.raises(HandlerError, match="2 numbers, not dimension=3"):
+        read([[1.0, 2.0]], dimension=3)

@@ -1,0 +1,103 @@
+"""What the handlers' types promise. Checked by the type checkers, never run."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy
+
+if sys.version_info >= (3, 11):
+    from typing import assert_type
+else:
+    from typing_extensions import assert_type
+
+from smendpoint import AsyncEndpoint, Endpoint, ModelError, ResponseBody
+from smendpoint.decoders import JSONLinesDecoder
+from smendpoint.handlers import (
+    AsyncEmbeddings,
+    AutoHandler,
+    BytesHandler,
+    ChatChunk,
+    ChatCompletion,
+    ChatHandler,
+    Classification,
+    ClassificationHandler,
+    ContainerError,
+    ContentHandler,
+    Embeddings,
+    EmbeddingsHandler,
+    JSONHandler,
+    JumpStartTextHandler,
+    MappedDecoder,
+    NumPyHandler,
+    OpenAICompletionsHandler,
+    RerankHandler,
+    RerankResult,
+    StreamDecoder,
+    StreamingContentHandler,
+    TabularHandler,
+    TabularRowsHandler,
+    TextGenerationHandler,
+    TextHandler,
+    line_decoder,
+)
+
+
+class Sentiment:
+    """A handler of a user's own: no base class, ten lines, and one more method to stream."""
+
+    content_type = "application/json"
+    accepts = "application/json"
+
+    def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
+        return prompt.encode()
+
+    def transform_output(self, output: ResponseBody) -> float:
+        return float(output)
+
+    def stream_decoder(self) -> StreamDecoder[float]:
+        return MappedDecoder(JSONLinesDecoder(), float)
+
+
+def check_handlers(body: ResponseBody) -> None:
+    own: StreamingContentHandler[str, float, float] = Sentiment()
+    plain: ContentHandler[str, float] = Sentiment()
+    text: StreamingContentHandler[str, str, str] = TextGenerationHandler()
+    completions: StreamingContentHandler[str, str, str] = OpenAICompletionsHandler()
+    jumpstart: StreamingContentHandler[str, str, str] = JumpStartTextHandler("llama-2")
+    chat: StreamingContentHandler[list[dict[str, Any]], ChatCompletion, ChatChunk] = ChatHandler()
+    auto: StreamingContentHandler[str | list[dict[str, Any]], str, str] = AutoHandler()
+    raw: StreamingContentHandler[bytes, bytes, bytes] = BytesHandler()
+    words: StreamingContentHandler[str, str, str] = TextHandler()
+    anything: StreamingContentHandler[Any, Any, Any] = JSONHandler()
+    vectors: ContentHandler[list[str], list[list[float]]] = EmbeddingsHandler("huggingface", pooling="mean")
+    ranks: ContentHandler[tuple[str, list[str]], list[RerankResult]] = RerankHandler()
+    classes: ContentHandler[str, list[Classification]] = ClassificationHandler()
+    arrays: ContentHandler[numpy.ndarray[Any, Any], numpy.ndarray[Any, Any]] = NumPyHandler()
+    _ = own, plain, text, completions, jumpstart, chat, auto, raw, words, anything, vectors, ranks, classes, arrays
+
+    assert_type(TabularHandler().transform_output(body), list[float])
+    assert_type(TabularHandler("csv", "json", dtype=int).transform_output(body), list[int])
+    assert_type(TabularHandler(dtype=str).transform_output(body), list[str])
+    assert_type(TabularRowsHandler("libsvm").transform_output(body), list[list[float]])
+    assert_type(TabularRowsHandler(dtype=int).transform_output(body), list[list[int]])
+    assert_type(ChatHandler().stream_decoder().completion, ChatCompletion)
+    assert_type(line_decoder(Sentiment()), StreamDecoder[float])
+    assert_type(ModelError(424).container_error, ContainerError | None)
+
+
+def check_endpoints() -> None:
+    assert_type(Endpoint("e").invoke("Hi"), str)
+    assert_type(Endpoint("e", content_handler=ChatHandler()).invoke("Hi"), ChatCompletion)
+    assert_type(Endpoint("e", content_handler=TabularHandler(dtype=int)).invoke([[1]]), list[int])
+    embeddings = Embeddings(Endpoint("e", content_handler=EmbeddingsHandler()), batch_size=8)
+    assert_type(embeddings.embed_documents(["a"]), list[list[float]])
+    assert_type(embeddings.embed_query("a"), list[float])
+
+
+async def check_async_endpoints() -> None:
+    assert_type(await AsyncEndpoint("e", content_handler=ChatHandler()).invoke("Hi"), ChatCompletion)
+    embeddings = AsyncEmbeddings(AsyncEndpoint("e", content_handler=EmbeddingsHandler()), max_concurrency=8)
+    assert_type(await embeddings.embed_documents(["a"]), list[list[float]])
+    assert_type(await embeddings.embed_query("a"), list[float])

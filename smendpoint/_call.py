@@ -242,7 +242,17 @@ class EndpointBase(Generic[In, Out, Chunk]):
     def _pipeline(self, stop: Sequence[str]) -> Pipeline[Chunk]:
         """A fresh way from bytes to chunks."""
         factory: Any = getattr(self._handler, "stream_decoder", None)
-        decoder: StreamDecoder[Any] = line_decoder(self._handler) if factory is None else factory()
+        try:
+            decoder: StreamDecoder[Any] = line_decoder(self._handler) if factory is None else factory()
+        except errors.SmendpointError as error:
+            error.endpoint_name = self._name
+            raise
+        except Exception as error:
+            raise errors.HandlerError(
+                f"{type(self._handler).__name__} could not make a stream decoder: {type(error).__name__}; "
+                "see the cause",
+                endpoint_name=self._name,
+            ) from error
         return Pipeline(decoder, stop)
 
 

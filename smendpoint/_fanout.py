@@ -26,7 +26,7 @@ class _Job:
         self.scope = Scope()
         self.done = threading.Event()
         self.output: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
 
 class _Workers:
@@ -53,10 +53,10 @@ class _Workers:
         while (job := self._todo.get()) is not None:
             try:
                 job.output = self._work(job.value, job.scope)
-            except Exception as error:
-                job.error = error
             except Cancelled:
                 pass  # whoever cancelled does not wait for the outcome
+            except BaseException as error:  # such as a handler's SystemExit: the caller's thread is who should see it
+                job.error = error
             job.value = None
             job.done.set()
             self.finished.put(job)
@@ -117,7 +117,7 @@ def fan_out(
             workers.running.discard(job)
             if job.error is None:
                 yield job.output
-            elif return_exceptions:
+            elif return_exceptions and isinstance(job.error, Exception):
                 yield job.error
             else:
                 raise job.error

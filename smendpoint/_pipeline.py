@@ -105,7 +105,7 @@ class Pipeline(Generic[Chunk]):
         if self._stop is not None and (chunks or self.done):
             try:
                 chunks = self._until_stop(chunks, self._stop)
-            except errors.HandlerError as error:
+            except Exception as error:  # the chunks are the handler's, and so is what is called of them
                 self._fail(error)
                 chunks = []
         self.received += chunks

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from smendpoint._core.response import ResponseBody, request_id, session_id
+from smendpoint.errors import HandlerError, SmendpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +93,15 @@ class Response(Metadata, Generic[T]):
         read = getattr(self._handler, "read_details", None)
         if read is None:
             return None
-        details: OutputDetails = read(ResponseBody(self.body))
+        try:
+            details: OutputDetails = read(ResponseBody(self.body))
+        except SmendpointError:
+            raise
+        except Exception as error:
+            raise HandlerError(
+                f"{type(self._handler).__name__} could not read the output's details: {type(error).__name__}; "
+                "see the cause"
+            ) from error
         return details
 
     @property

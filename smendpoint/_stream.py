@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from smendpoint import errors
 from smendpoint._response import Metadata
+from smendpoint._transport.direct import Cancelled, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,11 +116,18 @@ class StreamBase(Metadata, Generic[Chunk]):
     def _failure(self) -> errors.SmendpointError | None:
         """The error that the stream ended with, complete with its context; `None` where it ended well."""
         failure = self._pipeline.failure
-        if failure is not None:
-            assert self._call is not None
+        if failure is not None and self._call is not None:
             failure.received = tuple(self._pipeline.received)
             self._call.named(failure)
         return failure
+
+    def _not_begun(self, error: BaseException) -> None:
+        """There is no answer; what asks again is told the same again."""
+        self._took = self.elapsed
+        self._over = True
+        if isinstance(error, errors.SmendpointError):
+            self._pipeline.failure = error
+            self._pipeline.done = True
 
     def _closed_error(self) -> errors.StreamError:
         return errors.StreamError(
@@ -137,8 +145,12 @@ class Stream(StreamBase[Chunk]):
     otherwise iterating raises a `SmendpointError` whose ``received`` has the chunks until then.
     """
 
-    __slots__ = ()
+    __slots__ = ("_scope",)
     _endpoint: Endpoint[Any, Any, Chunk]
+
+    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Chunk]) -> None:
+        super().__init__(endpoint, request, pipeline)
+        self._scope = Scope()  # for a thread that closes while another one waits for the answer to begin
 
     def __enter__(self) -> Self:
         self._open()
@@ -165,13 +177,20 @@ class Stream(StreamBase[Chunk]):
 
     def _open(self) -> None:
         """Send the request, unless that is done."""
-        if self._source is None and not self._over:
-            try:
-                self._call = self._endpoint._start(self._request)
-                self._begun(self._call, self._endpoint._run(self._request, self._call))
-            except BaseException:
-                self._over = True
-                raise
+        if self._source is not None or self._over:
+            return
+        try:
+            call = self._call = self._endpoint._start(self._request)
+            self._begun(call, self._endpoint._run(self._request, call, self._scope))
+        except Cancelled:
+            raise self._closed_error() from None
+        except BaseException as error:
+            self._not_begun(error)
+            raise
+        if self._over:  # closed meanwhile
+            self._source.close()
+            call.finish(None)
+            raise self._closed_error()
 
     def _advance(self) -> None:
         """Wait for the next bytes and decode them."""
@@ -180,24 +199,39 @@ class Stream(StreamBase[Chunk]):
         try:
             data = source.read()
         except errors.SmendpointError as error:
-            if not self._over:  # otherwise `close` in another thread is why
-                self._take(pipeline.cut(error))
-        except BaseException:
-            self.close()
+            if self._over:
+                return  # `close` in another thread is why
+            chunks = pipeline.cut(error)
+        except BaseException as error:
+            self._let_go(error)
             raise
         else:
-            self._take(pipeline.feed(data) if data else pipeline.end())
-        if pipeline.done and not self._over:
+            if self._over:
+                return
+            chunks = pipeline.feed(data) if data else pipeline.end()
+        self._take(chunks)
+        if pipeline.done:
             source.close()
             self._settle(self._failure())
 
     def close(self) -> None:
-        """Let the connection go, whatever is still to come. Closing twice does nothing."""
-        if not self._over:
-            self._ready.clear()
-            self._settle(None)
-            if self._source is not None:
-                self._source.close()
+        """Let the connection go, whatever is still to come. Closing twice does nothing. Any thread may close."""
+        self._let_go(None)
+
+    def _let_go(self, error: BaseException | None) -> None:
+        if self._over:
+            return
+        self._ready.clear()
+        if self._source is None:
+            # Where another thread is waiting for the answer to begin, that one tells who watches.
+            self._took = self.elapsed
+            self._over = True
+            self._scope.stop()
+        else:
+            self._settle(error)
+        source = self._source  # only now: the other thread looks at `_over` once it has set it
+        if source is not None:
+            source.close()
 
     def __del__(self) -> None:
         if not getattr(self, "_over", True):

@@ -6,7 +6,8 @@ import select
 import socket
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from os import getpid
+from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.http1 import ResponseReader
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smendpoint._transport.common import Address, Patience
+    from smendpoint._transport.direct import Scope
 
 
-def dial(address: Address, patience: Patience) -> Connection:
+def dial(address: Address, patience: Patience, scope: Scope | None = None) -> Connection:
     """Connect, through the proxy and with TLS where the address says so.
 
     Raises:
@@ -29,70 +31,91 @@ def dial(address: Address, patience: Patience) -> Connection:
     """
     give_up_at = patience.connect_by()
     try:
-        sock = _dial_tcp(address, patience, give_up_at)
+        connection = _connect(address, patience, give_up_at, scope)
+        try:
+            connection.make_ready(address, patience, give_up_at)
+        except BaseException:
+            _abandon(connection, scope)
+            raise
     except TimeoutError:
         raise patience.no_connection(address) from None
     except OSError as error:
         raise connect_failed(address, error) from error
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if address.tunnelled:
-            _open_tunnel(sock, address, patience, give_up_at)
-        if address.tls:
-            sock.settimeout(patience.left(give_up_at))
-            # A cut connection must not look like a proper end.
-            sock = address.context().wrap_socket(sock, server_hostname=address.host, suppress_ragged_eofs=False)
-    except TimeoutError:
-        sock.close()
-        raise patience.no_connection(address) from None
-    except OSError as error:
-        sock.close()
-        raise connect_failed(address, error) from error
-    except BaseException:
-        sock.close()
-        raise
-    return Connection(sock)
+    return connection
 
 
-def _dial_tcp(address: Address, patience: Patience, give_up_at: float) -> socket.socket:
-    """The first of the host's addresses that answers, all of them within one deadline."""
+def _connect(address: Address, patience: Patience, give_up_at: float, scope: Scope | None) -> Connection:
+    """Connect to the first of the host's addresses that answers, all of them within one deadline."""
     host, port = address.dialled
     failure: OSError | None = None
     for family, kind, protocol, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(patience.left(give_up_at))
-            sock.connect(where)
+            connection = Connection(socket.socket(family, kind, protocol))
+        except OSError as error:  # this machine may lack that family of addresses
+            failure = error
+            continue
+        try:
+            if scope is not None:
+                scope.enter(connection)
+            connection.connect(where, patience.left(give_up_at))
         except OSError as error:
-            sock.close()
+            _abandon(connection, scope)
             failure = error
         except BaseException:
-            sock.close()
+            _abandon(connection, scope)
             raise
         else:
-            return sock
+            return connection
     raise failure or OSError("the name has no address")
 
 
-def _open_tunnel(sock: socket.socket, address: Address, patience: Patience, give_up_at: float) -> None:
-    assert address.proxy is not None
-    sock.settimeout(patience.left(give_up_at))
-    sock.sendall(connect_request(address.host, address.port, address.proxy))
-    reader = ResponseReader(connect=True)
-    while not tunnel_stands(reader, sock.recv(RECV_BYTES), address.proxy):
-        sock.settimeout(patience.left(give_up_at))
+def _abandon(connection: Connection, scope: Scope | None) -> None:
+    # In this order: who stops the scope must not meet a descriptor that is someone else's by now.
+    if scope is not None:
+        scope.leave()
+    connection.close()
 
 
 class Connection:
-    """A connected socket, with at most one exchange under way."""
+    """A socket, with at most one exchange under way.
 
-    __slots__ = ("_socket", "_timeout", "idle_since")
+    Attributes:
+        idle_since: when the last exchange ended.
+        cut_short: whether a request was not sent as a whole; no other one can follow it.
+    """
+
+    __slots__ = ("_pid", "_socket", "_timeout", "cut_short", "idle_since")
 
     def __init__(self, sock: socket.socket) -> None:
+        self._pid = getpid()
         self._socket = sock
         self._timeout = sock.gettimeout()
         self.idle_since = 0.0
+        self.cut_short = False
+
+    def connect(self, where: Any, seconds: float) -> None:
+        """Make the TCP connection; raises `OSError`."""
+        self._wait_at_most(seconds)
+        self._socket.connect(where)
+
+    def make_ready(self, address: Address, patience: Patience, give_up_at: float) -> None:
+        """After `connect`: what stands between the TCP connection and the first request. Raises `OSError`, or ours."""
+        sock = self._socket
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if address.proxy is not None and address.tls:
+            reader = ResponseReader(connect=True)
+            self._wait_at_most(patience.left(give_up_at))
+            sock.sendall(connect_request(address.host, address.port, address.proxy))
+            while not tunnel_stands(reader, sock.recv(RECV_BYTES), address.proxy):
+                self._wait_at_most(patience.left(give_up_at))
+        if address.tls:
+            self._wait_at_most(patience.left(give_up_at))
+            # A cut connection must not look like a proper end. The handshake comes apart so that it can be aborted.
+            self._socket = secured = address.context().wrap_socket(
+                sock, server_hostname=address.host, suppress_ragged_eofs=False, do_handshake_on_connect=False
+            )
+            secured.do_handshake()
 
     def is_stale(self) -> bool:
         """Whether the peer has closed the idle connection, or said something out of turn."""
@@ -113,12 +136,14 @@ class Connection:
             except TimeoutError:
                 raise patience.silence(response_started=False) from None
             except OSError as error:
+                self.cut_short = True
                 return self._last_words(error, patience, reader)
             return []
         return self._send_watchfully(head, body, patience, reader)
 
     def _send_watchfully(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> list[bytes]:
         pieces: list[bytes] = []
+        self.cut_short = True
         self._wait_at_most(0.0)
         for data in (head, body):
             view = memoryview(data)
@@ -144,6 +169,7 @@ class Connection:
                     continue
                 except OSError as error:
                     return pieces + self._last_words(error, patience, reader)
+        self.cut_short = False
         return pieces
 
     def _last_words(self, error: OSError, patience: Patience, reader: ResponseReader) -> list[bytes]:
@@ -180,8 +206,11 @@ class Connection:
 
     def abort(self) -> None:
         """Wake whoever is waiting on this connection, in whatever thread; it sees the connection closed."""
+        if self._pid != getpid():
+            return  # it is the parent process that uses it
         with suppress(OSError):  # it may be closed already
-            self._socket.shutdown(socket.SHUT_RDWR)
+            # Not SSLSocket's own shutdown: after that, a thread that reads would take ciphertext for plaintext.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket. In a forked child this does not disturb the parent's connection."""

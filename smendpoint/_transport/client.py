@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.response import RawResponse
-from smendpoint._transport.common import Patience
+from smendpoint._transport.common import RECV_BYTES, Patience
 from smendpoint._transport.foreign import (
     METHODS,
     answer_headers,
@@ -19,7 +20,7 @@ from smendpoint._transport.foreign import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from smendpoint._core.timing import Clock, Timeout
     from smendpoint._core.wire import CallRequest
@@ -61,6 +62,8 @@ class ClientTransport:
 
     def perform(self, step: Any, request: CallRequest, timeout: Timeout, scope: Scope | None) -> Any:
         """Make the one attempt that a call through a client has."""
+        if scope is not None:
+            scope.check()
         patience = Patience(timeout, step.deadline, self._clock.monotonic)
         method = getattr(self._client, METHODS[request.operation.name])
         try:
@@ -107,13 +110,32 @@ def raw_stream(body: Any) -> Any:
     return raw
 
 
-class ClientSource:
-    """The body of a client's answer, as it arrives."""
+def socket_under(raw: Any) -> Any:
+    """The socket that a response of urllib3 is read from; `None` for a mock, and where the answer has ended."""
+    try:
+        return raw._fp.fp.raw._sock
+    except AttributeError:
+        return None
 
-    __slots__ = ("_expected", "_patience", "_raw", "headers", "status")
+
+def reader_of(raw: Any) -> Callable[[], bytes]:
+    """A function that gives the next bytes of `raw` as soon as there are any."""
+    read = getattr(raw, "read1", None)
+    if read is None and callable(getattr(raw, "stream", None)):
+        pieces = raw.stream(RECV_BYTES)  # urllib3 had no read1 before 2.2; its read waits for all that it was asked for
+        return lambda: next(pieces, b"")
+    read = read or raw.read
+    return lambda: read(RECV_BYTES)
+
+
+class ClientSource:
+    """The body of a client's answer, as it arrives. One thread reads; any thread may close."""
+
+    __slots__ = ("_expected", "_patience", "_raw", "_read", "headers", "status")
 
     def __init__(self, raw: Any, status: int, headers: Mapping[str, str], patience: Patience) -> None:
         self._raw = raw
+        self._read = None if raw is None else reader_of(raw)
         self._patience = patience
         self.status = status
         self.headers = headers
@@ -123,17 +145,19 @@ class ClientSource:
         self._expected = int(length) if length.isdigit() and not chunked and raw is not None else None
 
     def read(self) -> bytes:
-        """The next bytes as soon as there are any; empty when the answer has properly ended.
+        """The next bytes as soon as there are any; empty when the answer has properly ended, or was closed.
 
         Raises:
             TransportError: it did not end properly, or nothing came in time.
         """
-        if self._raw is None:
+        raw, read = self._raw, self._read
+        if raw is None or read is None:
             return b""
-        self._be_patient(self._patience.within(self._patience.timeout.read))
-        read = getattr(self._raw, "read1", None) or self._raw.read
         try:
-            data: bytes = read(65_536)
+            sock = socket_under(raw)
+            if sock is not None:  # our own limits hold beside the client's
+                sock.settimeout(self._patience.within(self._patience.timeout.read))
+            data = read()
         except Exception as error:
             ours = translate(error, response_started=True)
             if ours is None:
@@ -149,13 +173,6 @@ class ClientSource:
             self._release()
         return data
 
-    def _be_patient(self, seconds: float) -> None:
-        """Let our own limits hold for this read, beside the client's."""
-        from botocore.response import StreamingBody
-
-        with suppress(AttributeError):  # a mock has no socket
-            StreamingBody(self._raw, None).set_socket_timeout(seconds)
-
     def _release(self) -> None:
         raw, self._raw = self._raw, None
         for name in ("release_conn", "close"):
@@ -167,5 +184,12 @@ class ClientSource:
     def close(self) -> None:
         """Let the connection go. Bytes that have not been read are lost."""
         raw, self._raw = self._raw, None
-        if raw is not None:
+        if raw is None:
+            return
+        sock = socket_under(raw)
+        if sock is not None:
+            # Wakes a thread that reads; without that, `close` would wait for it.
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        if hasattr(raw, "close"):
             raw.close()

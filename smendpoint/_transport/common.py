@@ -92,7 +92,11 @@ class Address:
 
 
 class Service:
-    """Where calls go and what they are signed with, once that has been looked up."""
+    """Where calls go and what they are signed with, once that has been looked up.
+
+    Raises:
+        ConfigurationError: the proxy is of a kind that is not supported.
+    """
 
     __slots__ = ("address", "credentials", "target", "wire")
 
@@ -100,6 +104,11 @@ class Service:
         self.target = target
         tls = target.scheme == "https"
         proxy = None if target.proxy_url is None else parse_proxy(target.proxy_url)
+        if proxy is not None and proxy.tls:
+            raise errors.ConfigurationError(
+                f"the proxy {proxy.url} is itself to be reached over TLS, which is not supported here: give it as "
+                "http:// if it takes that, or make a boto3, botocore or aiobotocore client and pass client="
+            )
         self.address = Address(
             host=target.host,
             port=target.port,
@@ -204,7 +213,8 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
             f"the certificate of {address.host}:{address.port} is not trusted: {error.verify_message}. "
             "Set AWS_CA_BUNDLE if your network re-signs TLS"
         )
-    if isinstance(error, ssl.SSLError):
+    # A connection that was cut during the handshake says nothing about trust.
+    if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return errors.TLSError(f"no TLS connection to {address.host}:{address.port}: {error.reason or error}")
     what = error.strerror or str(error) or type(error).__name__
     return errors.ConnectError(
@@ -214,6 +224,9 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
 
 def connection_lost(error: OSError | None, *, response_started: bool) -> errors.TransportError:
     """Our error for a connection that broke after the request went out; `error` is `None` where the peer closed it."""
+    if isinstance(error, ssl.SSLError) and not response_started and "ALERT" in (error.reason or ""):
+        # In TLS 1.3 a client certificate is judged only after the client's side of the handshake is done.
+        return errors.TLSError(f"the service refused the TLS connection ({error.reason}): check client_cert in config=")
     what = "closed by the peer" if error is None else (error.strerror or type(error).__name__)
     when = "in the middle of the answer" if response_started else "before an answer"
     return errors.TransportError(f"the connection was lost {when}: {what}", response_started=response_started)

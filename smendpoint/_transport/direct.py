@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from smendpoint import errors
 from smendpoint._aws import resolve
@@ -29,27 +29,45 @@ class Cancelled(BaseException):
     """A blocking call was stopped from another thread. Never seen by users: whoever stopped it does not ask."""
 
 
+class Abortable(Protocol):
+    """Something that a thread waits on."""
+
+    def abort(self) -> None:
+        """Wake whoever waits; never blocks."""
+
+
 class Scope:
     """A way to stop a blocking call from another thread."""
 
-    __slots__ = ("_connection", "stopped")
+    __slots__ = ("_doing", "_lock", "stopped")
 
     def __init__(self) -> None:
         self.stopped = threading.Event()
-        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+        self._doing: Abortable | None = None
 
-    def enter(self, connection: Connection) -> None:
-        """The call goes on over `connection`."""
-        self._connection = connection
+    def enter(self, doing: Abortable) -> None:
+        """From here on the call waits on `doing`; raises `Cancelled` where it was stopped before."""
+        with self._lock:
+            self.check()
+            self._doing = doing
+
+    def leave(self) -> None:
+        """What was entered is no longer the call's: from here on it is not touched."""
+        with self._lock:
+            self._doing = None
+
+    def check(self) -> None:
+        """Raise `Cancelled` where the call was stopped."""
         if self.stopped.is_set():
             raise Cancelled
 
     def stop(self) -> None:
         """Stop the call: whatever it waits for ends now."""
-        self.stopped.set()
-        connection = self._connection
-        if connection is not None:
-            connection.abort()
+        with self._lock:
+            self.stopped.set()
+            if self._doing is not None:
+                self._doing.abort()
 
 
 class DirectTransport:
@@ -85,8 +103,8 @@ class DirectTransport:
 
     def perform(self, step: Any, request: CallRequest, timeout: Timeout, scope: Scope | None) -> Any:
         """Do what one step of a call's flow asks for."""
-        if scope is not None and scope.stopped.is_set():
-            raise Cancelled
+        if scope is not None:
+            scope.check()
         if type(step) is Send:
             if request.streaming:
                 return self._open(step, request, Patience(timeout, step.deadline, self._clock.monotonic), scope)
@@ -123,8 +141,10 @@ class DirectTransport:
             while not reader.complete:
                 pieces += connection.receive(patience, reader)
         except BaseException:
-            self._drop(connection)
+            self._drop(connection, scope)
             raise
+        if scope is not None:
+            scope.leave()
         self._keep(connection, reader)
         return RawResponse(reader.status, reader.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
@@ -132,6 +152,8 @@ class DirectTransport:
         self, step: Send, request: CallRequest, patience: Patience, scope: Scope | None
     ) -> RawResponse | BlockingSource:
         connection, reader, pieces = self._begin(step, request, patience, scope)
+        if scope is not None:
+            scope.leave()
         source = BlockingSource(self, connection, reader, pieces, patience)
         if 200 <= reader.status < 300:
             return source
@@ -144,39 +166,63 @@ class DirectTransport:
     ) -> tuple[Connection, ResponseReader, list[bytes]]:
         """Send the request and read until the answer's head is whole."""
         service = self._service
-        assert service is not None  # `prepare` came first
+        if service is None:  # a fork in the middle of a call
+            self.prepare()
+            service = self._service
+            assert service is not None
         head = service.wire.render(request, step)
         stale = False
         while True:
             reader = ResponseReader()
             # Where one connection has died under us, the others of its time may have too.
-            connection = self._pool.take(patience.queueing, fresh=stale)
+            connection = self._take(patience, scope, fresh=stale)
             reused = connection is not None
             try:
                 if connection is None:
-                    connection = dial(service.address, patience)
-                if scope is not None:
+                    connection = dial(service.address, patience, scope)
+                elif scope is not None:
                     scope.enter(connection)
-                pieces = connection.send(head, request.body, patience, reader)
-                while not reader.head_complete:
-                    pieces += connection.receive(patience, reader)
+                try:
+                    pieces = connection.send(head, request.body, patience, reader)
+                    while not reader.head_complete:
+                        pieces += connection.receive(patience, reader)
+                except errors.ProtocolError:
+                    if not (request.streaming and reader.head_complete):
+                        raise
+                    pieces = reader.undelivered  # the source hands them on before it raises this again
+                if step.started is not None:
+                    step.started()
             except BaseException as error:
-                self._drop(connection)
+                self._drop(connection, scope)
                 if reused and died_unheard(error):
                     stale = True
                     continue
                 raise
-            if step.started is not None:
-                step.started()
             return connection, reader, pieces
 
+    def _take(self, patience: Patience, scope: Scope | None, *, fresh: bool) -> Connection | None:
+        if scope is None:
+            return self._pool.take(patience.queueing, fresh=fresh)
+
+        def wait() -> float | None:
+            scope.check()
+            return patience.queueing()
+
+        scope.enter(self._pool)
+        try:
+            return self._pool.take(wait, fresh=fresh)
+        finally:
+            scope.leave()
+
     def _keep(self, connection: Connection, reader: ResponseReader) -> None:
-        if reader.reusable:
+        if reader.reusable and not connection.cut_short:
             self._pool.give_back(connection)
         else:
             self._drop(connection)
 
-    def _drop(self, connection: Connection | None) -> None:
+    def _drop(self, connection: Connection | None, scope: Scope | None = None) -> None:
+        if scope is not None:
+            scope.leave()
         if connection is not None:
             connection.close()
         self._pool.give_back(None)
@@ -192,9 +238,20 @@ def _renew(provider: CredentialProvider) -> None:
 
 
 class BlockingSource:
-    """The body of a streamed answer, as it arrives."""
+    """The body of a streamed answer, as it arrives. One thread reads; any thread may close."""
 
-    __slots__ = ("_connection", "_patience", "_pid", "_pieces", "_reader", "_transport", "headers", "status")
+    __slots__ = (
+        "_connection",
+        "_lock",
+        "_patience",
+        "_pid",
+        "_pieces",
+        "_reader",
+        "_reading",
+        "_transport",
+        "headers",
+        "status",
+    )
 
     def __init__(
         self,
@@ -210,38 +267,73 @@ class BlockingSource:
         self._pieces = pieces
         self._patience = patience
         self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._reading = False
         self.status = reader.status
         self.headers: Mapping[str, str] = reader.headers
 
     def read(self) -> bytes:
-        """The next bytes as soon as there are any; empty when the answer has properly ended.
+        """The next bytes as soon as there are any; empty when the answer has properly ended, or was closed.
 
         Raises:
             TransportError: it did not end properly, or nothing came in time.
         """
-        while not self._pieces:
+        if self._pid != os.getpid():
+            raise errors.TransportError(
+                "this stream was opened before a fork and belongs to the parent process", response_started=True
+            )
+        with self._lock:
             connection = self._connection
             if connection is None:
                 return b""
-            if self._reader.complete:
-                self._connection = None
+            self._reading = True
+        ended = False
+        try:
+            data = self._next(connection)
+            ended = not data
+        finally:
+            with self._lock:
+                self._reading = False
+                closed = self._connection is None
+                if ended:
+                    self._connection = None
+            if closed:
+                self._transport._drop(connection)
+            elif ended:
                 self._transport._keep(connection, self._reader)
+        return data
+
+    def _next(self, connection: Connection) -> bytes:
+        reader, pieces = self._reader, self._pieces
+        while not pieces:
+            if reader.complete:
                 return b""
-            if self._pid != os.getpid():
-                raise errors.TransportError(
-                    "this stream was opened before a fork and belongs to the parent process", response_started=True
-                )
-            self._pieces = connection.receive(self._patience, self._reader)
-        pieces, self._pieces = self._pieces, []
+            reader.feed(b"")  # raises again what `undelivered` came with
+            try:
+                pieces = connection.receive(self._patience, reader)
+            except errors.ProtocolError:
+                pieces = reader.undelivered
+                if not pieces:
+                    raise
+        self._pieces = []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
         """Let the connection go. Bytes that have not been read are lost."""
-        connection, self._connection = self._connection, None
-        self._pieces = []
-        if connection is not None:
-            connection.abort()  # another thread may be reading
-            self._transport._drop(connection)
+        if self._pid != os.getpid():
+            # The parent goes on reading; and one of its threads may have held the lock.
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+            return
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is None:
+                return
+            connection.abort()
+            if self._reading:
+                return  # the thread that reads wakes up, and gives the connection back
+        self._transport._drop(connection)
 
     def __enter__(self) -> BlockingSource:
         return self

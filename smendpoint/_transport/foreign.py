@@ -28,7 +28,8 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
     """
     meta = getattr(client, "meta", None)
     service = getattr(getattr(meta, "service_model", None), "service_name", None)
-    if service not in (None, "sagemaker-runtime"):
+    # What is not a string is a mock's.
+    if isinstance(service, str) and service != "sagemaker-runtime":
         raise errors.ConfigurationError(
             f"client= must be a client for 'sagemaker-runtime', not for {service!r}, which cannot call endpoints"
         )

@@ -29,7 +29,8 @@ class Pool:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may close a stream at any moment, and so give back its place.
+        self._lock = threading.RLock()
         self._returned = threading.Condition(self._lock)
         self._idle: list[Connection] = []
         self._busy = 0
@@ -52,18 +53,29 @@ class Pool:
             ConfigurationError: the pool is closed.
         """
         with self._lock:
-            if self.closed:
-                raise ConfigurationError("the endpoint is closed: make a new one")
-            while self.limit is not None and self._busy >= self.limit:
+            while True:
+                if self.closed:
+                    raise ConfigurationError("the endpoint is closed: make a new one")
+                if self.limit is None or self._busy < self.limit:
+                    break
                 self._returned.wait(wait())
             self._busy += 1
+            if fresh:
+                if self.limit is not None and self._idle and self._busy + len(self._idle) > self.limit:
+                    self._idle.pop(0).close()
+                return None
             oldest = self._monotonic() - IDLE_SECONDS
-            while self._idle and not fresh:
+            while self._idle:
                 connection = self._idle.pop()
                 if connection.idle_since > oldest and not connection.is_stale():
                     return connection
                 connection.close()
             return None
+
+    def abort(self) -> None:
+        """Have everyone who waits for a place ask their `wait` again."""
+        with self._lock:
+            self._returned.notify_all()
 
     def give_back(self, connection: Connection | None) -> None:
         """Give back a place; with a `connection` that can be used again, keep that for the next call."""
@@ -85,9 +97,10 @@ class Pool:
             old.close()
 
     def close(self) -> None:
-        """Close what is idle; what is in use is closed when it is given back."""
+        """Close what is idle; what is in use is closed when it is given back, and who waits for a place gets none."""
         with self._lock:
             self.closed = True
             idle, self._idle = self._idle, []
+            self._returned.notify_all()
         for connection in idle:
             connection.close()

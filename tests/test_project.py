@@ -79,3 +79,11 @@ def test_the_benchmarks_explain_themselves() -> None:
     program = [sys.executable, "-m", "benchmarks", "--help"]
     output = subprocess.run(program, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert "cold" in output
+
+
+def test_helpers_of_tests_are_imported_by_their_own_names() -> None:
+    # As `tests.helper` they are found only from the source tree, where the installed package would not be tested.
+    pattern = re.compile(r"^\s*(from|import) tests\b", re.MULTILINE)
+    assert [
+        path.name for path in (ROOT / "tests").rglob("*.py") if pattern.search(path.read_text(encoding="utf-8"))
+    ] == []

@@ -95,12 +95,12 @@ def _from_objects(items: list[JSONValue]) -> list[JSONValue] | None:
 
 def _from_base64(text: str) -> list[JSONValue]:
     """Read a vector that was asked for with ``encoding_format: "base64"``: float32, little-endian."""
-    from binascii import Error, a2b_base64
+    from base64 import b64decode
     from struct import unpack
 
     try:
-        data = a2b_base64(text, strict_mode=True)
-    except (Error, ValueError):
+        data = b64decode(text, validate=True)
+    except ValueError:
         data = b"?"
     if len(data) % 4:
         raise HandlerError("A vector of the answer is text, and not the base64 of 32-bit floats.")

@@ -9,12 +9,13 @@ import zlib
 from collections.abc import Iterator
 
 import pytest
+from emulator_client import DATE, ID, NOW, RawClient, chunks, head, plain, request, stream_head
 
 from smendpoint._core.eventstream import encode_part
 from smendpoint.emulator import FAULTS, Emulator
+from smendpoint.emulator._connection import Connection
 from smendpoint.emulator.faults import find_fault
 from smendpoint.errors import ConfigurationError
-from tests.emulator_client import DATE, ID, NOW, RawClient, chunks, head, plain, request, stream_head
 
 BODY = '{"said":"hé"}'.encode()
 PARTS = [b"one", b"two", b"three"]
@@ -114,7 +115,6 @@ ALL_FRAMES = ONE + TWO + THREE
 
 def length(more: int, tail: bytes = b"") -> bytes:
     return b"Content-Length: %d%b\r\n\r\n" % (len(ALL_FRAMES) + more, tail) + ALL_FRAMES
-
 
 
 # name, kind of request, what comes, how the connection ends.
@@ -301,7 +301,8 @@ def test_every_example_of_a_fault_is_a_fault_of_the_same_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "nonsense", "status_<n>[_<code>]", "status_20", "slice_0", "slice_", "throttle_then_ok_0", "status_200"]
+    "name",
+    ["", "nonsense", "status_<n>[_<code>]", "status_20", "slice_0", "slice_", "throttle_then_ok_0", "status_200"],
 )
 def test_a_fault_that_does_not_exist_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError):
@@ -413,6 +414,30 @@ def test_skewed_date_refuses_other_clocks_until_the_client_takes_the_servers(emu
         assert "not yet current" in json.loads(body)["Message"]
 
 
+def test_an_empty_body_without_its_end_is_no_chunk_at_all(emulator: Emulator) -> None:
+    emulator.models["my-llm"] = lambda asked: b""
+    emulator.inject("no_terminator")
+    with RawClient(emulator) as client:
+        assert client.send(request()).read_all() == head() + CHUNKED
+
+
+def test_a_reset_waits_until_what_was_sent_has_arrived(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_the_way = iter([True, True, False])
+    monkeypatch.setattr(Connection, "_undelivered", lambda connection: next(on_the_way))
+    emulator.inject("reset_mid_stream")
+    with RawClient(emulator) as client:
+        client.send(request()).read(len(plain(BODY)) - 7)
+        assert client.ends("reset")
+    assert list(on_the_way) == []
+
+
+def test_clearing_faults_without_any_changes_nothing(emulator: Emulator) -> None:
+    with RawClient(emulator) as client:
+        emulator.clear_faults()
+        assert client.exchange(request())[1] == BODY
+    assert emulator.total_connections == 1
+
+
 def test_early_413_comes_while_the_body_is_still_being_sent(emulator: Emulator) -> None:
     emulator.inject("early_413")
     announced = request(headers=("Content-Length: 50000000",)).replace(b"Content-Length: 2\r\n", b"")
@@ -499,7 +524,9 @@ def test_line_oversized_is_one_line_of_17_mib(emulator: Emulator, said: str, sta
     assert b"\n" not in line
 
 
-@pytest.mark.parametrize("name", ["sse_many_per_part", "utf8_invalid", "line_oversized", "crc_message", "fin_mid_frame"])
+@pytest.mark.parametrize(
+    "name", ["sse_many_per_part", "utf8_invalid", "line_oversized", "crc_message", "fin_mid_frame"]
+)
 def test_a_stream_without_parts_can_be_spoilt_too(emulator: Emulator, name: str) -> None:
     emulator.models["my-llm"] = lambda asked: []
     emulator.inject(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import uuid
 from collections.abc import Callable, MutableMapping
@@ -25,6 +26,8 @@ AsyncLoad = Callable[[str], bytes]
 
 MAX_INLINE_BODY = 128_000
 """The largest body, in bytes, that the operation takes inline."""
+
+_log = logging.getLogger("smendpoint.emulator")
 
 _PREFIX = "x-amzn-sagemaker-"
 
@@ -95,6 +98,8 @@ class AsyncInference:
         try:
             ok, data = await self._answer(model, request, location, gone, pool)
             await loop.run_in_executor(pool, self._store, output if ok else failure, data, ok)
+        except Exception:
+            _log.exception("could not store an asynchronous answer")
         finally:
             gone.set()
             self._hub.ended()

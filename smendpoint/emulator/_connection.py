@@ -19,7 +19,7 @@ from smendpoint.emulator._fault import Fault
 from smendpoint.emulator._faults_http import too_large
 from smendpoint.emulator._http import BadRequest, RequestReader, render_head
 from smendpoint.emulator._hub import Hub
-from smendpoint.emulator._reply import Action, ByteStream, Pause, Reply, Steps, play
+from smendpoint.emulator._reply import Action, ByteStream, ModelFailed, Pause, Reply, Steps, play
 from smendpoint.emulator._route import ReceivedRequest, Route, route
 from smendpoint.emulator._service import Service, wants_stream
 
@@ -63,11 +63,10 @@ class Connection(asyncio.Protocol):
         self.task = asyncio.get_running_loop().create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
-        if self._failure is None:
-            try:
-                self._reader.feed(data)
-            except BadRequest as failure:
-                self._failure = failure
+        try:
+            self._reader.feed(data)
+        except BadRequest as failure:
+            self._failure = failure
         if self._sipping:
             self._transport.pause_reading()
             asyncio.get_running_loop().call_later(_SIP_SECONDS, self._transport.resume_reading)
@@ -142,7 +141,11 @@ class Connection(asyncio.Protocol):
             if fault is not None and fault.change is not None:
                 reply = await _changed(reply, fault)
             self._stamp(reply, skew)
-            whole = await self._play(play(reply) if fault is None or fault.play is None else fault.play(reply))
+            try:
+                whole = await self._play(play(reply) if fault is None or fault.play is None else fault.play(reply))
+            except ModelFailed:
+                # All that can still be said is that the response is not whole.
+                whole = await self._act(Action.FIN)
         finally:
             disconnected.set()
             self._hub.ended()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from smendpoint._core import eventstream
 from smendpoint.emulator._fault import MODEL, Fault
 from smendpoint.emulator._http import chunk, render_head
-from smendpoint.emulator._reply import Action, Pause, Reply, Step, Steps, error_reply, play
+from smendpoint.emulator._reply import Action, Pause, Reply, Steps, error_reply, play
 from smendpoint.errors import ConfigurationError
 
 __all__ = ["FAMILIES", "FAULTS", "Family", "too_large"]
@@ -27,10 +27,13 @@ def too_large() -> Reply:
     return Reply(413, [("Content-Type", "text/html")], body)
 
 
-def _only(*steps: Step) -> Callable[[Reply], Steps]:
+def _only(action: Action, *before: bytes) -> Callable[[Reply], Steps]:
+    """Plays some bytes, if any, and then ``action`` instead of the response."""
+
     async def steps_of(reply: Reply) -> Steps:
-        for step in steps:
-            yield step
+        for data in before:
+            yield data
+        yield action
 
     return steps_of
 
@@ -103,9 +106,6 @@ def _sliced(size: int, seconds: float) -> Callable[[Reply], Steps]:
     async def steps_of(reply: Reply) -> Steps:
         async with aclosing(play(reply)) as steps:
             async for step in steps:
-                if not isinstance(step, bytes):
-                    yield step
-                    continue
                 for start in range(0, len(step), size):
                     yield step[start : start + size]
                     yield Pause(seconds)
@@ -138,7 +138,7 @@ FAULTS = (
     Fault(
         "garbage_status_line",
         "what comes does not begin like HTTP; then the connection is closed",
-        play=_only(b"SMTP/1.0 welcome\r\nContent-Length: 0\r\n\r\n", Action.FIN),
+        play=_only(Action.FIN, b"SMTP/1.0 welcome\r\nContent-Length: 0\r\n\r\n"),
     ),
     Fault(
         "status_103_first",

@@ -51,9 +51,8 @@ def _second(make: Callable[[bytes], bytes], *, more: bool = True) -> Callable[[R
         async with aclosing(reply.pieces()) as frames:
             yield chunk(await anext(frames, spare))
             yield chunk(make(await anext(frames, spare)))
-            if more:
-                async for frame in frames:
-                    yield chunk(frame)
+            while more and (frame := await anext(frames, b"")):
+                yield chunk(frame)
         yield chunk(b"")
 
     return steps_of

@@ -176,13 +176,12 @@ class RequestReader:
         return not self.complete
 
 
-def render_head(status: int, headers: Iterable[tuple[str, str]], reason: str | None = None) -> bytes:
+def render_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """Renders a status line and headers, without any check: faults send what no server should."""
-    if reason is None:
-        try:
-            reason = HTTPStatus(status).phrase
-        except ValueError:
-            reason = "Unknown"
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        reason = "Unknown"
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers), "", ""]
     return "\r\n".join(lines).encode("latin-1")
 

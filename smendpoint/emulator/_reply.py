@@ -73,7 +73,11 @@ class Reply:
     head_only: bool = False
 
     async def pieces(self) -> ByteStream:
-        """Gives the body in pieces before HTTP framing: a stream's frames or bare parts, a plain body in two halves."""
+        """Gives the body in pieces before HTTP framing: a stream's frames or bare parts, a plain body in two halves.
+
+        Raises:
+            ModelFailed: The model failed in a bare stream, which has no frame to say so.
+        """
         if self.parts is None:
             half = len(self.body) // 2
             yield self.body[:half]
@@ -135,7 +139,7 @@ async def pieces_of(parts: ByteStream, size: int | None) -> ByteStream:
                 yield part[start : start + size]
 
 
-async def play(reply: Reply, *, extra: Sequence[tuple[str, str]] = ()) -> Steps:
+async def play(reply: Reply, *, extra: Sequence[tuple[str, str]] = ()) -> ByteStream:
     """Plays a reply the proper way: Content-Length for a plain body, chunks for a streamed one."""
     head = reply.head(reply.framing(), *extra)
     if reply.parts is None:
@@ -143,11 +147,6 @@ async def play(reply: Reply, *, extra: Sequence[tuple[str, str]] = ()) -> Steps:
         return
     yield head
     async with aclosing(reply.pieces()) as pieces:
-        try:
-            async for piece in pieces:
-                yield chunk(piece)
-        except ModelFailed:
-            # A bare stream has no way to report a failure: the response stays without its end.
-            yield Action.FIN
-            return
+        async for piece in pieces:
+            yield chunk(piece)
     yield chunk(b"")

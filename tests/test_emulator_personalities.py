@@ -1,0 +1,591 @@
+"""The shapes in which the personalities answer, against what the containers send."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import struct
+from typing import Any
+
+import pytest
+
+from smendpoint.emulator import Emulator, ModelReply, ModelRequest
+from smendpoint.emulator.personalities import (
+    PERSONALITIES,
+    cohere,
+    feature_extraction,
+    huggingface,
+    jumpstart,
+    lmi,
+    personality,
+    sklearn,
+    stand_in,
+    tei,
+    tgi,
+    vllm,
+    xgboost,
+)
+from smendpoint.errors import ConfigurationError
+
+PROMPT = "The cat slept for 2 hours.\nQuestion: How long did the cat sleep?"
+SAID = "The cat slept for 2 hours."
+WORDS = ["The", " cat", " slept", " for", " 2", " hours."]
+MESSAGES = [{"role": "system", "content": SAID}, {"role": "user", "content": "How long did the cat sleep?"}]
+
+
+def ask(model: Any, body: object, **fields: Any) -> ModelReply:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    reply = model(ModelRequest(body=data, **fields))
+    assert isinstance(reply, ModelReply)
+    return reply
+
+
+def text(reply: ModelReply) -> str:
+    if isinstance(reply.body, (bytes, str)):
+        return reply.body if isinstance(reply.body, str) else reply.body.decode()
+    assert isinstance(reply.body, list)
+    return "".join(reply.body)
+
+
+def value(reply: ModelReply) -> Any:
+    assert reply.status == 200
+    return json.loads(text(reply))
+
+
+def events(reply: ModelReply, start: str) -> list[Any]:
+    assert reply.content_type == "text/event-stream"
+    blocks = text(reply).split("\n\n")
+    assert blocks.pop() == ""
+    return [json.loads(block.removeprefix(start)) for block in blocks if block.startswith(start) and block[6:7] != "["]
+
+
+def lines(reply: ModelReply) -> list[Any]:
+    assert reply.content_type == "application/jsonlines"
+    return [json.loads(line) for line in text(reply).split("\n") if line]
+
+
+# -- text generation
+
+
+@pytest.mark.parametrize("make", [tgi, stand_in, huggingface])
+def test_generate_answers_a_list(make: Any) -> None:
+    assert value(ask(make(), {"inputs": PROMPT})) == [{"generated_text": SAID}]
+
+
+def test_the_full_text_begins_with_the_prompt() -> None:
+    for make in (tgi, huggingface):
+        body = {"inputs": PROMPT, "parameters": {"return_full_text": True}}
+        assert value(ask(make(), body)) == [{"generated_text": PROMPT + SAID}]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said", "reason"),
+    [
+        ({"max_new_tokens": 2}, "The cat", "length"),
+        ({"stop": [" slept"]}, "The cat", "stop_sequence"),
+        ({"stop_sequences": "for"}, "The cat slept ", "stop_sequence"),
+        ({"max_new_tokens": 99, "stop": ["never"]}, SAID, "eos_token"),
+    ],
+)
+def test_tgi_says_why_it_ended(parameters: dict[str, Any], said: str, reason: str) -> None:
+    (result,) = value(ask(tgi(), {"inputs": PROMPT, "parameters": {**parameters, "details": True}}))
+    assert result["generated_text"] == said
+    assert result["details"]["finish_reason"] == reason
+    assert "".join(token["text"] for token in result["details"]["tokens"]) == said
+
+
+def test_tgi_streams_events_without_a_blank_after_data_and_ends_with_a_special_token() -> None:
+    reply = ask(tgi(), {"inputs": PROMPT, "stream": True})
+    assert text(reply).startswith(':\n\ndata:{"index":1,')
+    found = events(reply, "data:")
+    assert [event["token"]["text"] for event in found] == [*WORDS, "</s>"]
+    assert [event["token"]["special"] for event in found] == [False] * 6 + [True]
+    assert found[-1]["generated_text"] == SAID
+    assert found[-1]["details"]["finish_reason"] == "eos_token"
+    assert all(event["generated_text"] is event["details"] is None for event in found[:-1])
+
+
+def test_tgi_stream_that_is_cut_by_length_has_no_special_token() -> None:
+    found = events(ask(tgi(), {"inputs": PROMPT, "parameters": {"max_new_tokens": 2}, "stream": True}), "data:")
+    assert [event["token"]["text"] for event in found] == ["The", " cat"]
+    assert found[-1]["details"]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not json",
+        [],
+        {},
+        {"inputs": 5},
+        {"inputs": "x", "parameters": []},
+        {"inputs": "x", "parameters": {"max_new_tokens": 0}},
+        {"inputs": "x", "parameters": {"stop": [1]}},
+    ],
+)
+def test_tgi_refuses_with_its_error_document(body: Any) -> None:
+    reply = ask(tgi(), body)
+    assert reply.status in (400, 422)
+    assert json.loads(text(reply)).keys() == {"error", "error_type"}
+
+
+def test_the_stand_in_answers_plain_text_with_plain_text() -> None:
+    reply = ask(stand_in(), PROMPT.encode())
+    assert (text(reply), reply.content_type) == (SAID, "text/plain; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    ("shape", "answer"),
+    [
+        ("jsonlines", {"generated_text": SAID}),
+        (
+            "3p",
+            {
+                "body": {
+                    "generation": SAID,
+                    "prompt_token_count": 13,
+                    "generation_token_count": 6,
+                    "stop_reason": "stop",
+                },
+                "metering": {},
+                "content_type": "application/json",
+            },
+        ),
+    ],
+)
+def test_lmi_answers_an_object(shape: Any, answer: Any) -> None:
+    assert value(ask(lmi(shape), {"inputs": PROMPT})) == answer
+
+
+def test_lmi_answers_a_list_when_it_is_compatible_with_tgi() -> None:
+    assert value(ask(lmi(tgi_compatible=True), {"prompt": PROMPT})) == [{"generated_text": SAID}]
+
+
+def test_lmi_gives_details_when_asked() -> None:
+    result = value(ask(lmi(), {"inputs": PROMPT, "parameters": {"details": True}}))
+    assert result["details"] == {"finish_reason": "eos_token", "generated_tokens": 6, "inputs": PROMPT}
+
+
+def test_lmi_streams_json_lines() -> None:
+    found = lines(ask(lmi(), {"inputs": PROMPT, "stream": True}))
+    assert [line["token"]["text"] for line in found] == WORDS
+    assert found[0].keys() == {"token"}
+    assert found[-1]["generated_text"] == SAID
+    assert found[-1]["details"]["generated_tokens"] == 6
+
+
+def test_lmi_streams_the_same_as_events() -> None:
+    body = {"inputs": PROMPT, "stream": True}
+    assert events(ask(lmi("sse"), body), "data:") == lines(ask(lmi(), body))
+
+
+def test_lmi_streams_outputs() -> None:
+    found = lines(ask(lmi("outputs"), {"inputs": PROMPT, "stream": True}))
+    assert found == [{"outputs": [word]} for word in WORDS]
+
+
+def test_lmi_streams_the_lines_of_its_asynchronous_handlers() -> None:
+    found = lines(ask(lmi("async"), {"inputs": PROMPT, "stream": True}))
+    assert [line["token"]["text"] for line in found] == WORDS
+    assert "logprob" in found[0]["token"]
+    assert found[0]["generated_text"] is None
+
+
+def test_lmi_streams_the_third_party_schema() -> None:
+    found = lines(ask(lmi("3p"), {"inputs": PROMPT, "parameters": {"max_new_tokens": 2}, "stream": True}))
+    assert [line["body"]["generation"] for line in found] == WORDS[:2]
+    assert [line["body"]["stop_reason"] for line in found] == [None, "length"]
+
+
+def test_lmi_refuses_with_its_error_document() -> None:
+    reply = ask(lmi(), {"nothing": 1})
+    assert json.loads(text(reply)).keys() == {"error", "code"}
+
+
+@pytest.mark.parametrize(("shape", "blank"), [("jsonlines", False), ("async", True)])
+def test_lmi_streams_chat_as_json_lines(shape: Any, blank: bool) -> None:
+    reply = ask(lmi(shape), {"messages": MESSAGES, "stream": True})
+    assert lines(reply)[1]["choices"][0]["delta"] == {"content": "The"}
+    assert text(reply).endswith("\n\n") is blank
+
+
+def test_lmi_answers_chat_in_one_piece_and_as_events() -> None:
+    assert value(ask(lmi(), {"messages": MESSAGES}))["choices"][0]["message"]["content"] == SAID
+    assert text(ask(lmi("sse"), {"messages": MESSAGES, "stream": True})).endswith("data: [DONE]\n\n")
+
+
+def test_the_huggingface_toolkit_answers_every_input() -> None:
+    assert value(ask(huggingface(), {"inputs": [PROMPT, PROMPT]})) == [{"generated_text": SAID}] * 2
+
+
+def test_the_huggingface_toolkit_classifies() -> None:
+    model = huggingface("text-classification")
+    assert [one["label"] for one in value(ask(model, {"inputs": ["so good", "so bad"]}))] == ["POSITIVE", "NEGATIVE"]
+
+
+def test_the_huggingface_toolkit_refuses_as_its_server_does() -> None:
+    assert json.loads(text(ask(huggingface(), {}))).keys() == {"code", "type", "message"}
+
+
+# -- OpenAI's shapes
+
+
+@pytest.mark.parametrize("make", [vllm, tgi, stand_in])
+def test_chat_answers_the_last_message_of_the_user(make: Any) -> None:
+    result = value(ask(make(), {"model": "m", "messages": MESSAGES}))
+    assert result["model"] == "m"
+    assert result["choices"] == [
+        {"index": 0, "message": {"role": "assistant", "content": SAID}, "finish_reason": "stop"}
+    ]
+    assert result["usage"]["completion_tokens"] == 6
+
+
+def test_chat_reads_text_parts_and_skips_others() -> None:
+    parts = [{"type": "image_url", "image_url": {"url": "data:"}}, {"type": "text", "text": PROMPT}]
+    messages = [{"role": "assistant", "content": None}, {"role": "user", "content": parts}]
+    assert value(ask(vllm(), {"messages": messages}))["choices"][0]["message"]["content"] == SAID
+
+
+def test_chat_streams_role_content_finish_usage_and_the_end_mark() -> None:
+    body = {"messages": MESSAGES, "stream": True, "max_tokens": 2, "stream_options": {"include_usage": True}}
+    reply = ask(vllm(), body)
+    assert text(reply).endswith("data: [DONE]\n\n")
+    found = events(reply, "data: ")
+    deltas = [event["choices"][0]["delta"] for event in found[:-1]]
+    assert deltas == [{"role": "assistant", "content": ""}, {"content": "The"}, {"content": " cat"}, {}]
+    assert found[-2]["choices"][0]["finish_reason"] == "length"
+    assert found[-1]["choices"] == []
+    assert found[-1]["usage"]["total_tokens"] == found[-1]["usage"]["prompt_tokens"] + 2
+
+
+TOOLS = [
+    {"type": "function", "function": {"name": "first"}},
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "parameters": {"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}},
+        },
+    },
+]
+
+
+def test_chat_calls_the_tool_that_is_chosen() -> None:
+    choice = {"type": "function", "function": {"name": "weather"}}
+    messages = [{"role": "user", "content": "Bonn"}]
+    result = value(ask(vllm(), {"messages": messages, "tools": TOOLS, "tool_choice": choice}))
+    (chosen,) = result["choices"]
+    assert chosen["finish_reason"] == "tool_calls"
+    assert chosen["message"]["content"] is None
+    assert chosen["message"]["tool_calls"] == [
+        {"id": "call-1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Bonn"}'}}
+    ]
+
+
+def test_chat_streams_the_arguments_of_a_tool_call_in_pieces() -> None:
+    choice = {"function": {"name": "weather"}}
+    body = {"messages": [{"role": "user", "content": "Bonn"}], "tools": TOOLS, "tool_choice": choice, "stream": True}
+    found = events(ask(vllm(), body), "data: ")
+    calls = [event["choices"][0]["delta"]["tool_calls"][0] for event in found[1:-1]]
+    assert calls[0]["function"]["name"] == "weather"
+    assert "".join(call["function"]["arguments"] for call in calls) == '{"city":"Bonn"}'
+    assert found[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_chat_calls_the_first_tool_unless_told_not_to() -> None:
+    body = {"messages": MESSAGES, "tools": TOOLS}
+    assert value(ask(vllm(), body))["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "first"
+    assert value(ask(vllm(), {**body, "tool_choice": "none"}))["choices"][0]["message"]["content"] == SAID
+
+
+def test_chat_thinks_aloud_when_asked() -> None:
+    body = {"messages": MESSAGES, "chat_template_kwargs": {"enable_thinking": True}}
+    assert value(ask(vllm(), body))["choices"][0]["message"]["reasoning_content"]
+    assert events(ask(vllm(), {**body, "stream": True}), "data: ")[1]["choices"][0]["delta"]["reasoning_content"]
+
+
+def test_chat_answers_json_when_asked() -> None:
+    body = {"messages": MESSAGES, "response_format": {"type": "json_object"}}
+    assert json.loads(value(ask(vllm(), body))["choices"][0]["message"]["content"]) == {"answer": SAID}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": []},
+        {"messages": ["text"]},
+        {"messages": [{"role": "system", "content": "x"}]},
+        {"messages": [{"role": "user", "content": "x"}], "tools": TOOLS, "tool_choice": {"function": {"name": "no"}}},
+        {"prompt": []},
+        {"prompt": [], "stream": True},
+        {"input": 7},
+        {},
+    ],
+)
+def test_vllm_refuses_with_its_error_document_unless_the_answer_is_empty(body: Any) -> None:
+    reply = ask(vllm(), body)
+    if body == {"prompt": []}:
+        assert value(reply)["choices"] == []
+        return
+    assert reply.status == 400
+    assert json.loads(text(reply))["error"]["type"] == "BadRequestError"
+
+
+def test_completions_answer_every_prompt() -> None:
+    result = value(ask(vllm(), {"prompt": [PROMPT, PROMPT], "max_tokens": 2}))
+    assert [(one["index"], one["text"], one["finish_reason"]) for one in result["choices"]] == [
+        (0, "The cat", "length"),
+        (1, "The cat", "length"),
+    ]
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_completions_stream(usage: bool) -> None:
+    body = {"prompt": PROMPT, "stream": True, "stream_options": {"include_usage": usage}}
+    found = events(ask(vllm(), body), "data: ")
+    assert "".join(event["choices"][0]["text"] for event in found if event["choices"]) == SAID
+    assert ("usage" in found[-1]) is usage
+
+
+# -- vectors
+
+
+def test_openai_embeddings_come_as_numbers_or_in_base64() -> None:
+    numbers = value(ask(vllm(), {"input": ["a cat", "a dog"]}))["data"]
+    coded = value(ask(vllm(), {"input": ["a cat", "a dog"], "encoding_format": "base64"}))["data"]
+    assert [one["index"] for one in numbers] == [0, 1]
+    for one, other in zip(numbers, coded, strict=True):
+        assert struct.unpack("<8f", base64.b64decode(other["embedding"])) == pytest.approx(one["embedding"])
+
+
+def test_vectors_are_of_length_one_and_always_the_same() -> None:
+    (vector,) = value(ask(tei(), {"inputs": "a cat"}))
+    assert math.isclose(sum(number * number for number in vector), 1, abs_tol=1e-5)
+    assert value(ask(tei(), {"inputs": ["a cat"]})) == [vector]
+
+
+def test_tei_gives_fewer_dimensions_when_asked() -> None:
+    assert len(value(ask(tei(), {"inputs": "a cat", "dimensions": 3}))[0]) == 3
+
+
+def test_tei_reranks_by_score() -> None:
+    body = {"query": "cats that sleep", "texts": ["Stocks fell.", "The cat sleeps."], "return_text": True}
+    ranks = value(ask(tei("rerank"), body))
+    assert [rank["index"] for rank in ranks] == [1, 0]
+    assert ranks[0]["text"] == "The cat sleeps."
+    assert "text" not in value(ask(tei("rerank"), {**body, "return_text": False}))[0]
+
+
+def test_tei_classifies_one_text_or_several() -> None:
+    assert value(ask(tei("classify"), {"inputs": "so good"})) == [{"score": 0.9, "label": "POSITIVE"}]
+    assert value(ask(tei("classify"), {"inputs": ["so bad"]}))[0][0]["label"] == "NEGATIVE"
+
+
+@pytest.mark.parametrize(
+    ("task", "body", "status"),
+    [
+        ("embed", {"inputs": []}, 400),
+        ("embed", {"inputs": 1}, 422),
+        ("rerank", {"query": "q", "texts": []}, 400),
+        ("rerank", {"query": [], "texts": ["a"]}, 400),
+    ],
+)
+def test_tei_refuses_with_its_error_document(task: Any, body: Any, status: int) -> None:
+    reply = ask(tei(task), body)
+    assert reply.status == status
+    assert json.loads(text(reply)).keys() == {"error", "error_type"}
+
+
+@pytest.mark.parametrize(("shape", "depth"), [("tokens", 3), ("nested", 4)])
+def test_feature_extraction_gives_a_vector_for_every_token(shape: Any, depth: int) -> None:
+    found = value(ask(feature_extraction(shape), {"inputs": ["two words", "one"]}))
+    assert len(found) == 2
+    tokens = found[0] if depth == 3 else found[0][0]
+    assert [len(token) for token in tokens] == [8, 8, 8, 8]
+
+
+def test_the_inference_script_for_sentence_transformers_gives_vectors() -> None:
+    model = personality("sentence_transformers")
+    assert len(value(ask(model, {"inputs": ["a", "b"]}))["vectors"]) == 2
+    assert json.loads(text(ask(model, {})))["type"] == "InternalServerException"
+
+
+def test_cohere_gives_vectors_plain_or_by_type() -> None:
+    plain = value(ask(cohere(), {"texts": ["a"], "input_type": "search_document"}))["embeddings"]
+    assert value(ask(cohere(), {"texts": ["a"], "embedding_types": ["float"]}))["embeddings"] == {"float": plain}
+    assert "message" in json.loads(text(ask(cohere(), {})))
+
+
+# -- JumpStart
+
+EULA = {"custom_attributes": "accept_eula=true"}
+
+
+@pytest.mark.parametrize(
+    ("family", "body", "answer"),
+    [
+        ("llama2", {"inputs": PROMPT}, [{"generation": SAID}]),
+        ("llama2_chat", {"inputs": [MESSAGES]}, [{"generation": {"role": "assistant", "content": SAID}}]),
+        ("llama3", {"inputs": PROMPT, "parameters": {"max_new_tokens": 2}}, {"generated_text": "The cat"}),
+        ("flan", {"text_inputs": PROMPT, "num_return_sequences": 2}, {"generated_texts": [SAID, SAID]}),
+        ("bloomz", {"text_inputs": PROMPT, "max_length": 2}, [[{"generated_text": "The cat"}]]),
+    ],
+)
+def test_jumpstart_families_answer_each_in_its_shape(family: Any, body: Any, answer: Any) -> None:
+    assert value(ask(jumpstart(family), body, **EULA)) == answer
+
+
+@pytest.mark.parametrize("family", ["llama2", "llama2_chat"])
+def test_llama2_wants_its_licence_accepted(family: Any) -> None:
+    reply = ask(jumpstart(family), {"inputs": PROMPT})
+    assert reply.status == 424
+    assert "accept_eula=true" in json.loads(text(reply))["error"]
+
+
+def test_llama2_chat_wants_dialogs() -> None:
+    assert ask(jumpstart("llama2_chat"), {"inputs": PROMPT}, **EULA).status == 424
+
+
+def test_jumpstart_embeds_plain_text_lists_and_text_inputs() -> None:
+    model = jumpstart("embedding")
+    one = value(ask(model, b"a cat", content_type="application/x-text"))["embedding"]
+    assert value(ask(model, ["a cat"], content_type="application/x-text"))["embedding"] == [one]
+    assert value(ask(model, {"text_inputs": "a cat"}))["embedding"] == [one]
+
+
+@pytest.mark.parametrize("body", [b"{", b"7", b"{}"])
+def test_jumpstart_embedding_refuses_what_it_cannot_read(body: bytes) -> None:
+    assert ask(jumpstart("embedding"), body).status in (400, 422)
+
+
+def test_jumpstart_similarity_finds_neighbours_in_the_corpus() -> None:
+    model = jumpstart("similarity")
+    body = {"corpus": ["Stocks fell.", "The cat sleeps."], "queries": ["cats that sleep"], "mode": "nn_corpus"}
+    ((nearest,),) = value(ask(model, body))
+    assert nearest["corpus_id"] == 1
+    assert len(value(ask(model, ["a", "b"]))["embedding"]) == 2
+
+
+# -- tables
+
+
+def npy(
+    rows: list[list[float]], *, kind: str = "<f8", code: str = "d", order: bool = False, shape: Any = None
+) -> bytes:
+    shape = (len(rows), len(rows[0])) if shape is None else shape
+    header = repr({"descr": kind, "fortran_order": order, "shape": shape}).encode()
+    numbers = [number for row in rows for number in row]
+    return (
+        b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + struct.pack(f"<{len(numbers)}{code}", *numbers)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/csv", b"1,2\n3,4.5\n\n"),
+        ("", b"1,2\n3,4.5"),
+        ("application/json", b"[[1, 2], [3, 4.5]]"),
+        ("application/json; charset=utf-8", b'{"instances": [{"features": [1, 2]}, [3, 4.5]]}'),
+        ("application/x-npy", npy([[1, 2], [3, 4.5]])),
+    ],
+)
+def test_sklearn_predicts_the_sums_of_rows(content_type: str, body: bytes) -> None:
+    reply = ask(sklearn(), body, content_type=content_type)
+    assert value(reply) == [3.0, 7.5]
+    assert reply.content_type == "application/json"
+
+
+def test_sklearn_answers_in_the_type_that_is_accepted() -> None:
+    def answered(accept: str) -> bytes:
+        reply = ask(sklearn(), b"1,2\n3,4.5", content_type="text/csv", accept=accept)
+        assert isinstance(reply.body, bytes)
+        return reply.body
+
+    assert answered("text/csv") == b"3.0\n7.5\n"
+    assert answered("image/png, */*;q=0.1") == b"[3.0, 7.5]"
+    array = answered("application/x-npy")
+    numpy = pytest.importorskip("numpy")
+    import io
+
+    assert numpy.load(io.BytesIO(array)).tolist() == [3.0, 7.5]
+    assert len(array) % 8 == 0
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "int64", "int32"])
+def test_sklearn_reads_what_numpy_writes(kind: str) -> None:
+    numpy = pytest.importorskip("numpy")
+    import io
+
+    file = io.BytesIO()
+    numpy.save(file, numpy.array([[1, 2], [3, 4]], dtype=kind))
+    assert value(ask(sklearn(), file.getvalue(), content_type="application/x-npy")) == [3.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"nothing",
+        npy([[1]])[:-3],
+        npy([[1]], kind="<c16"),
+        npy([[1, 2]], order=True),
+        npy([[1, 2]], shape=(2,)),
+        npy([[1]], shape=7),
+    ],
+)
+def test_arrays_that_cannot_be_read_are_refused(body: bytes) -> None:
+    assert ask(sklearn(), body, content_type="application/x-npy").status == 400
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/csv", b"1,2\n3,4.5"),
+        ("text/libsvm", b"1 0:1 1:2\n0:3 7:4.5\n\n"),
+        ("text/x-libsvm", b"0:1 1:2\n0:3 7:4.5"),
+        ("application/json", b'{"data": [[1, 2], [3, 4.5]]}'),
+        ("application/jsonlines", b'[1, 2]\n\n{"features": [3, 4.5]}\n'),
+    ],
+)
+def test_xgboost_predicts_in_one_line(content_type: str, body: bytes) -> None:
+    reply = ask(xgboost(), body, content_type=content_type)
+    assert (text(reply), reply.content_type) == ("3.0,7.5", "text/csv")
+
+
+def test_xgboost_answers_in_the_type_that_is_accepted() -> None:
+    assert value(ask(xgboost(), b"1,2", accept="application/json")) == {"predictions": [{"score": 3.0}]}
+    assert text(ask(xgboost(), b"1,2", accept="application/jsonlines")) == '{"score": 3.0}\n'
+
+
+@pytest.mark.parametrize(
+    ("fields", "body", "status"),
+    [
+        ({"content_type": "image/png"}, b"1", 415),
+        ({"accept": "image/png"}, b"1", 406),
+        ({}, b"a,b", 400),
+        ({"content_type": "application/json"}, b"{", 400),
+        ({"content_type": "application/json"}, b"7", 400),
+        ({"content_type": "application/json"}, b'[[1], "x"]', 400),
+        ({"content_type": "application/json"}, b"{}", 400),
+    ],
+)
+def test_tables_that_cannot_be_read_are_refused(fields: dict[str, str], body: bytes, status: int) -> None:
+    assert ask(xgboost(), body, **fields).status == status
+
+
+# -- by name
+
+
+@pytest.mark.parametrize("name", PERSONALITIES)
+def test_every_personality_can_be_asked_for_by_name_and_says_its_name(name: str) -> None:
+    model = personality(name)
+    assert repr(model).startswith("<personality ")
+    assert getattr(model, "inline", False)
+
+
+def test_a_personality_that_does_not_exist_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="nonsense"):
+        Emulator({"my-llm": "nonsense"})
+    with pytest.raises(ConfigurationError, match="nonsense"):
+        Emulator("nonsense")

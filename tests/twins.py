@@ -1,0 +1,283 @@
+"""One test body for both twins and both lanes: endpoints whose every method returns, whether it waits or is awaited.
+
+A test imports the fixture and asks for it::
+
+    from twins import Twin, twin  # noqa: F401
+
+    def test_something(twin: Twin) -> None:  # noqa: F811
+        with Emulator() as emulator, twin.endpoint(emulator.url) as endpoint:
+            assert endpoint.invoke("Hello") == ...
+
+and runs four times: ``sync-direct``, ``sync-client``, ``async-direct``, ``async-client``. `direct_twin` is the same for
+the direct lane alone. The asynchronous ones run on an event loop of their own, which goes on only inside a method;
+that nothing is left on it at the end, no task and no exception that nobody saw, is checked when the fixture closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Literal
+
+import pytest
+
+from smendpoint import AsyncEndpoint, Endpoint, Timeout
+
+REGION = "us-west-2"
+ACCESS_KEY = "AKIDEXAMPLE"
+SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+NAME = "my-llm"
+# Seconds that are only ever waited for when a test fails, so long that a busy machine does not reach them.
+PATIENCE = 20.0
+
+Lane = Literal["direct", "client"]
+IDS = ("sync-direct", "sync-client", "async-direct", "async-client")
+
+
+class Twin:
+    """One of the twins, in one of the lanes.
+
+    Attributes:
+        id: such as ``"async-client"``.
+        asynchronous: whether this is `AsyncEndpoint`.
+        lane: ``"direct"`` for the library's own connections, ``"client"`` for a botocore or aiobotocore client's.
+        problems: what went wrong on the event loop without anybody to tell.
+    """
+
+    def __init__(self, id: str) -> None:
+        kind, _, lane = id.partition("-")
+        self.id = id
+        self.asynchronous = kind == "async"
+        self.lane: Lane = "client" if lane == "client" else "direct"
+        self.problems: list[dict[str, Any]] = []
+        self._endpoints: list[TwinEndpoint] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if self.asynchronous:
+            self._loop = asyncio.new_event_loop()
+            self._loop.set_exception_handler(lambda _, context: self.problems.append(context))
+
+    def endpoint(
+        self,
+        url: str,
+        name: str = NAME,
+        *,
+        timeout: float | Timeout = PATIENCE,
+        client_retries: int = 0,
+        aws_access_key_id: str = ACCESS_KEY,
+        aws_secret_access_key: str = SECRET_KEY,
+        aws_session_token: str | None = None,
+        **options: Any,
+    ) -> TwinEndpoint:
+        """An endpoint; in the client lane with a client of its own, which is closed with it.
+
+        Args:
+            url: of the server to call.
+            name: the endpoint's name.
+            timeout: of the endpoint, and of the client where there is one.
+            client_retries: how often a client tries again by itself.
+            aws_access_key_id: what is signed with, in either lane.
+            aws_secret_access_key: what is signed with, in either lane.
+            aws_session_token: what is signed with, in either lane.
+            **options: as for `Endpoint`.
+        """
+        limits = Timeout.of(timeout)
+        keys: dict[str, Any] = {
+            "region_name": REGION,
+            "endpoint_url": url,
+            "aws_access_key_id": aws_access_key_id,
+            "aws_secret_access_key": aws_secret_access_key,
+            "aws_session_token": aws_session_token,
+        }
+        make: Any = AsyncEndpoint if self.asynchronous else Endpoint
+        if self.lane == "direct":
+            made = TwinEndpoint(self, make(name, timeout=limits, **{**keys, **options}), None)
+        else:
+            client = self._client(limits, client_retries, keys)
+            made = TwinEndpoint(self, make(name, timeout=limits, client=client, **options), client)
+        self._endpoints.append(made)
+        return made
+
+    def _client(self, limits: Timeout, retries: int, keys: dict[str, Any]) -> Any:
+        settings = {
+            "connect_timeout": limits.connect,
+            "read_timeout": limits.read,
+            "retries": {"total_max_attempts": retries + 1, "mode": "standard"},
+        }
+        if not self.asynchronous:
+            from botocore.config import Config
+
+            return _session().create_client("sagemaker-runtime", config=Config(**settings), **keys)
+        from aiobotocore.config import AioConfig
+
+        return self.run(_aio_session().create_client("sagemaker-runtime", config=AioConfig(**settings), **keys))
+
+    def run(self, awaitable: Any) -> Any:
+        """What an awaitable or an async context manager gives; of the synchronous twin, the value itself."""
+        if self._loop is None:
+            return awaitable
+        entering = getattr(awaitable, "__aenter__", None)
+        return self._loop.run_until_complete(_wait_for(awaitable if entering is None else entering()))
+
+    def settle(self) -> None:
+        """Let callbacks run that are due."""
+        if self._loop is not None:
+            for _ in range(3):
+                self._loop.run_until_complete(asyncio.sleep(0))
+
+    def close(self) -> None:
+        """Close every endpoint and the event loop; what was left on that is an error."""
+        for endpoint in self._endpoints:
+            endpoint.close()
+        if self._loop is None:
+            return
+        self.settle()
+        left = asyncio.all_tasks(self._loop)
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+        assert left == set()
+        assert self.problems == []
+
+
+class TwinEndpoint:
+    """An endpoint of either twin, without ``await``.
+
+    Attributes:
+        twin: which one.
+        endpoint: the `Endpoint` or `AsyncEndpoint` itself.
+        client: the client under it; `None` in the direct lane.
+    """
+
+    def __init__(self, twin: Twin, endpoint: Any, client: Any) -> None:
+        self.twin = twin
+        self.endpoint = endpoint
+        self.client = client
+        self._open = True
+
+    def invoke(self, value: Any, /, **arguments: Any) -> Any:
+        """`Endpoint.invoke`."""
+        return self.twin.run(self.endpoint.invoke(value, **arguments))
+
+    def send(self, value: Any, /, **arguments: Any) -> Any:
+        """`Endpoint.send`."""
+        return self.twin.run(self.endpoint.send(value, **arguments))
+
+    def stream(self, value: Any, /, **arguments: Any) -> TwinStream:
+        """`Endpoint.stream`."""
+        return TwinStream(self.twin, self.endpoint.stream(value, **arguments))
+
+    def collect(self, value: Any, /, **arguments: Any) -> list[Any]:
+        """All chunks of a stream."""
+        with self.stream(value, **arguments) as stream:
+            return list(stream)
+
+    def call(self, operation: str, value: Any, /, **arguments: Any) -> Any:
+        """`invoke` or `collect`: what the operation, ``"invoke"`` or ``"stream"``, gives in all."""
+        return (self.invoke if operation == "invoke" else self.collect)(value, **arguments)
+
+    def map(self, inputs: Iterable[Any], **arguments: Any) -> Iterator[Any]:
+        """`Endpoint.map`."""
+        return TwinIterator(self.twin, self.endpoint.map(inputs, **arguments))
+
+    def close(self) -> None:
+        """Close the endpoint, and then its client."""
+        if not self._open:
+            return
+        self._open = False
+        self.twin.run(self.endpoint.aclose() if self.twin.asynchronous else self.endpoint.close())
+        if self.client is not None:
+            self.twin.run(self.client.close())
+        self.twin.settle()
+
+    def __enter__(self) -> TwinEndpoint:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class TwinIterator(Iterator[Any]):
+    """An iterator of either kind."""
+
+    def __init__(self, twin: Twin, iterator: Any) -> None:
+        self.twin = twin
+        self.iterator = iterator
+
+    def __next__(self) -> Any:
+        if not self.twin.asynchronous:
+            return next(self.iterator)
+        try:
+            return self.twin.run(self.iterator.__anext__())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """Leave it early."""
+        self.twin.run(self.iterator.aclose() if self.twin.asynchronous else self.iterator.close())
+
+
+class TwinStream(TwinIterator):
+    """A `Stream` or `AsyncStream`; what it knows beside its chunks is in ``iterator``."""
+
+    def __enter__(self) -> TwinStream:
+        if self.twin.asynchronous:
+            self.twin.run(self.iterator.__aenter__())
+        else:
+            self.iterator.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+async def _wait_for(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+@functools.cache
+def _session() -> Any:
+    """One for all clients: it keeps the service's model, which takes long to read."""
+    import botocore.session
+
+    return botocore.session.Session()
+
+
+@functools.cache
+def _aio_session() -> Any:
+    import aiobotocore.session
+
+    return aiobotocore.session.AioSession()
+
+
+def _twin(id: str) -> Iterator[Twin]:
+    if id == "async-client":
+        pytest.importorskip("aiobotocore")
+    made = Twin(id)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(params=IDS)
+def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
+    """Each twin in each lane."""
+    yield from _twin(request.param)
+
+
+@pytest.fixture(params=[id for id in IDS if id.endswith("direct")])
+def direct_twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
+    """Each twin in the direct lane."""
+    yield from _twin(request.param)
+
+
+@pytest.fixture(params=[id for id in IDS if id.endswith("client")])
+def client_twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
+    """Each twin in the client lane."""
+    yield from _twin(request.param)

@@ -69,6 +69,7 @@ MAY_WAIT = (
     "smendpoint._aws",
     "smendpoint.async_endpoint",
     "smendpoint.emulator",
+    "smendpoint.openai",
     "smendpoint.cli",
 )
 

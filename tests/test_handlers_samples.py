@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import pickle
@@ -125,6 +126,21 @@ def test_every_handler_keeps_no_state_between_threads() -> None:
 
     with ThreadPoolExecutor(32) as pool:
         assert all(pool.map(check, range(len(samples) * 32)))
+
+
+def test_every_handler_keeps_no_state_between_tasks() -> None:
+    async def read(sample: Streamed, size: int) -> None:
+        decoder = sample.handler.stream_decoder()
+        chunks: list[Any] = []
+        for at in range(0, len(sample.body), size):
+            chunks += decoder.feed(sample.body[at : at + size])
+            await asyncio.sleep(0)  # another task's turn
+        assert "".join(map(str, chunks + decoder.finish())) == sample.text
+
+    async def run() -> None:
+        await asyncio.gather(*(read(STREAMS[number % len(STREAMS)], number % 50 + 20) for number in range(1000)))
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("handler", HANDLERS, ids=name_of)

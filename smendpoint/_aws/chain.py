@@ -56,7 +56,7 @@ def _renew_lock() -> None:
     _lock = allocate_lock()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows, where it is missing, has no fork
     os.register_at_fork(after_in_child=_renew_lock)
 
 

@@ -207,8 +207,7 @@ class CredentialProvider:
                 # Still good: try again after a quarter of what is left.
                 later = now + (previous.usable_until - now) * _ADVISORY_SHARE
                 self._state = previous._replace(renew_from=later)
-        if self._flight is flight:
-            self._flight = None
+        self._flight = None
 
     def _start_afresh(self) -> None:
         """In a forked child: locks may have been held, and a fetch been under way, by threads that are not here."""

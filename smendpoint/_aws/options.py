@@ -120,8 +120,9 @@ def _refuse(given: Mapping[str, Any]) -> None:
     if not given.get("tcp_keepalive", True):
         raise ConfigurationError(f"config: tcp_keepalive cannot be switched off{_CURE}")
     retries: Mapping[str, object] = given.get("retries") or {}
-    mode = retries.get("mode", "standard")
-    if mode != "standard":
+    # "legacy" is botocore's word for no choice: it writes that into the caller's Config when it makes any client of it.
+    mode = retries.get("mode")
+    if mode not in (None, "standard", "legacy"):
         raise ConfigurationError(
             f"config: the retry mode {mode!r} is not supported, only 'standard' is; set retry=RetryPolicy(...), or "
             "pass client= to have botocore's own retries"

@@ -75,37 +75,38 @@ def _refresh_now(found: Any) -> None:
 class RoleSource:
     """Assumes a role, over and over, with the credentials that the other arguments give."""
 
-    __slots__ = ("_chain", "_client", "_session")
+    __slots__ = ("_chain", "_session")
 
     def __init__(self, chain: Chain, session: Any) -> None:
         self._chain = chain
         self._session = session
-        self._client: Any = None
 
     def __call__(self, anew: bool) -> tuple[Credentials, float | None]:
         failure: SmendpointError
-        role = self._chain.identity.role_arn
         try:
             return self._assume()
         except SmendpointError as error:
             failure = error
         except Exception as error:
-            failure = credentials_error(f"the role {role} could not be assumed", error)
-        self._client = self._session = None  # next time everything is read anew: the reason may be gone
+            failure = credentials_error(f"the role {self._chain.identity.role_arn} could not be assumed", error)
+        self._session = None  # next time everything is read anew: the reason may be gone
         raise failure
 
     def _assume(self) -> tuple[Credentials, float | None]:
         identity = self._chain.identity
-        if self._client is None:
-            if self._session is None:
-                self._session = self._chain.reopen()
-            self._client = self._chain.sts_client(self._session)
+        if self._session is None:
+            self._session = self._chain.reopen()
         request = {
             "RoleArn": identity.role_arn,
             "RoleSessionName": identity.role_session_name or f"smendpoint-{int(time())}",
         }
         if identity.external_id is not None:
             request["ExternalId"] = identity.external_id
-        got = self._client.assume_role(**request)["Credentials"]
+        # A client of its own each time: this happens once an hour, and a connection would not stay open for that long.
+        client = self._chain.sts_client(self._session)
+        try:
+            got = client.assume_role(**request)["Credentials"]
+        finally:
+            client.close()
         credentials = Credentials(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"])
         return credentials, got["Expiration"].timestamp()

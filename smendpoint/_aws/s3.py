@@ -1,0 +1,130 @@
+"""A client for Amazon S3 with the credentials, region and settings of an endpoint: asynchronous inference needs one.
+
+Credentials are the endpoint's own, asked for at every request, so that a role that is assumed renews itself for S3 as
+well. Where S3 is (``AWS_ENDPOINT_URL_S3``, the profile, FIPS, dual stack) is botocore's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from smendpoint.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from smendpoint._aws.identity import Identity
+    from smendpoint._aws.target import Target
+    from smendpoint._core.timing import Timeout
+
+__all__ = ["async_s3_client", "blocking_s3_client"]
+
+# The parts of a Config that hold for S3 too. The rest is about the endpoint.
+_FOR_S3 = (
+    "connect_timeout",
+    "ignore_configured_endpoint_urls",
+    "max_pool_connections",
+    "proxies",
+    "proxies_config",
+    "read_timeout",
+    "request_checksum_calculation",
+    "response_checksum_validation",
+    "retries",
+    "s3",
+    "tcp_keepalive",
+    "use_dualstack_endpoint",
+    "use_fips_endpoint",
+    "user_agent_appid",
+    "user_agent_extra",
+)
+# What aiobotocore reads, and would block the event loop with, when the first client is made.
+_DATA = ("_retry", "endpoints", "partitions", "sdk-default-configuration")
+
+
+def blocking_s3_client(identity: Identity, target: Target, timeout: Timeout) -> Any:
+    """Make a botocore client. Reads files.
+
+    Args:
+        identity: the endpoint's.
+        target: what that was resolved to: it gives region and credentials.
+        timeout: for connecting and for silence, unless the identity's ``Config`` has others.
+    """
+    from botocore.config import Config
+    from botocore.credentials import Credentials, ReadOnlyCredentials
+    from botocore.session import Session
+
+    provider = target.credentials
+
+    class OfEndpoint(Credentials):  # type: ignore[misc]  # botocore has no types
+        def get_frozen_credentials(self) -> Any:
+            now = provider.current() or provider.load()
+            return ReadOnlyCredentials(now.access_key, now.secret_key, now.token)
+
+    class Resolver:
+        def load_credentials(self) -> Any:
+            return OfEndpoint("", "", method="smendpoint")
+
+    profile, settings = _settings(identity, timeout)
+    session = Session(profile=profile)
+    session.register_component("credential_provider", Resolver())
+    return session.create_client("s3", region_name=target.region, config=Config(**settings))
+
+
+async def async_s3_client(identity: Identity, target: Target, timeout: Timeout) -> Any:
+    """Make the context manager that gives an aiobotocore client. What blocks is done in a thread. Arguments as above.
+
+    Raises:
+        ConfigurationError: aiobotocore is not installed.
+    """
+    session, config = await asyncio.get_running_loop().run_in_executor(None, _open, identity, target, timeout)
+    return session.create_client("s3", region_name=target.region, config=config)
+
+
+def _open(identity: Identity, target: Target, timeout: Timeout) -> tuple[Any, Any]:
+    try:
+        from aiobotocore.config import AioConfig
+        from aiobotocore.credentials import AioCredentials
+        from aiobotocore.session import AioSession
+    except ImportError as error:
+        raise ConfigurationError(
+            "AsyncEndpoint needs aiobotocore to reach Amazon S3: pip install 'smendpoint[aiobotocore]', or pass s3_client="
+        ) from error
+    from botocore.credentials import ReadOnlyCredentials
+
+    provider = target.credentials
+
+    class OfEndpoint(AioCredentials):  # type: ignore[misc]  # aiobotocore has no types
+        async def get_frozen_credentials(self) -> Any:
+            now = provider.current()
+            if now is None:
+                now = await asyncio.get_running_loop().run_in_executor(None, provider.load)
+            return ReadOnlyCredentials(now.access_key, now.secret_key, now.token)
+
+    class Resolver:
+        async def load_credentials(self) -> Any:
+            return OfEndpoint("", "", method="smendpoint")
+
+    profile, settings = _settings(identity, timeout)
+    session = AioSession(profile=profile)
+    session.register_component("credential_provider", Resolver())
+    loader = session.get_component("data_loader")
+    for name in _DATA:
+        loader.load_data(name)
+    for kind in ("service-2", "endpoint-rule-set-1"):
+        loader.load_service_model("s3", kind)
+    return session, AioConfig(**settings)
+
+
+def _settings(identity: Identity, timeout: Timeout) -> tuple[str | None, dict[str, Any]]:
+    """The profile, and the options of a ``Config``."""
+    profile, config = identity.credentials_profile_name, identity.config
+    if identity.session is not None:
+        session = getattr(identity.session, "_session", identity.session)  # a boto3 session wraps botocore's
+        profile, default = session.profile, session.get_default_client_config()
+        if default is not None:
+            config = default if config is None else default.merge(config)
+    given = getattr(config, "_user_provided_options", {})
+    settings: dict[str, Any] = {"connect_timeout": timeout.connect, "read_timeout": timeout.read}
+    settings.update({name: given[name] for name in _FOR_S3 if name in given})
+    if settings.get("retries"):
+        settings["retries"] = dict(settings["retries"])  # making a client rewrites it, and it is the caller's
+    return profile, settings

@@ -1,0 +1,417 @@
+"""smendpoint._aws.credentials: at hand without waiting, fetched by one for all."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from smendpoint._aws.credentials import CredentialProvider
+from smendpoint._core.sigv4 import Credentials
+from smendpoint.errors import ConfigurationError, CredentialsError, SmendpointError
+
+HOUR = 3600.0
+
+
+def key(number: int) -> Credentials:
+    return Credentials(f"AKID{number}", "secret")
+
+
+class Source:
+    """Gives numbered credentials that live for `life` seconds, or fails."""
+
+    def __init__(self, life: float | None = HOUR) -> None:
+        self.life = life
+        self.now = 1_000_000.0
+        self.calls: list[bool] = []
+        self.error: SmendpointError | None = None
+        self.repeat = False
+
+    def fetch(self, anew: bool) -> tuple[Credentials, float | None]:
+        self.calls.append(anew)
+        if self.error is not None:
+            raise self.error
+        number = 1 if self.repeat else len(self.calls)
+        return key(number), None if self.life is None else self.now + self.life
+
+    def provider(self) -> CredentialProvider:
+        return CredentialProvider(self.fetch, now=lambda: self.now)
+
+
+def test_nothing_is_at_hand_before_the_first_load() -> None:
+    source = Source()
+    provider = source.provider()
+    assert provider.current() is None
+    assert not provider.refresh_due()
+    assert source.calls == []
+
+
+def test_loaded_credentials_are_at_hand_until_a_minute_before_their_end() -> None:
+    source = Source()
+    provider = source.provider()
+    assert provider.load() == key(1)
+    source.now += HOUR - 61
+    assert provider.current() == key(1)
+    source.now += 1
+    assert provider.current() is None
+    assert provider.load() == key(2)
+    assert source.calls == [False, False]
+
+
+def test_short_lived_credentials_are_at_hand_for_nine_tenths_of_their_life() -> None:
+    source = Source(life=100)
+    provider = source.provider()
+    provider.load()
+    source.now += 89.9
+    assert provider.current() == key(1)
+    source.now += 0.2
+    assert provider.current() is None
+
+
+def test_credentials_without_an_end_are_at_hand_for_ever() -> None:
+    source = Source(life=None)
+    provider = source.provider()
+    provider.load()
+    source.now += 1e9
+    assert provider.current() == key(1)
+    assert not provider.refresh_due()
+    assert provider.load() == key(1)
+    assert source.calls == [False]
+
+
+def test_initial_credentials_need_no_load() -> None:
+    source = Source()
+    provider = CredentialProvider(source.fetch, now=lambda: source.now, initial=key(7))
+    assert provider.current() == key(7)
+    assert provider.load() == key(7)
+    assert source.calls == []
+
+
+def test_a_second_load_fetches_nothing() -> None:
+    source = Source()
+    provider = source.provider()
+    assert provider.load() is provider.load()
+    assert len(source.calls) == 1
+
+
+@pytest.mark.parametrize(("life", "due"), [(6 * HOUR, 6 * HOUR - 900), (HOUR, HOUR - 900), (400.0, 300.0)])
+def test_renewal_is_due_fifteen_minutes_or_a_quarter_of_the_life_before_the_end(life: float, due: float) -> None:
+    source = Source(life)
+    provider = source.provider()
+    provider.load()
+    start = source.now
+    source.now = start + due - 1
+    assert not provider.refresh_due()
+    assert provider.load() == key(1)
+    source.now = start + due
+    assert provider.refresh_due()
+    assert provider.current() == key(1)
+    assert provider.load() == key(2)
+    assert not provider.refresh_due()
+
+
+def test_one_caller_at_a_time_is_told_to_renew() -> None:
+    source = Source()
+    provider = source.provider()
+    provider.load()
+    source.now += HOUR - 800
+    assert provider.refresh_due()
+    assert not provider.refresh_due()
+    source.now += 10  # whoever was told has not done it
+    assert provider.refresh_due()
+    source.now -= 5  # a clock that is set back does not silence it for long
+    assert provider.refresh_due()
+
+
+def test_nobody_is_told_to_renew_while_a_fetch_is_under_way() -> None:
+    source = Source()
+    told: list[bool] = []
+
+    def fetch(anew: bool) -> tuple[Credentials, float | None]:
+        if source.calls:
+            told.append(provider.refresh_due())
+        return source.fetch(anew)
+
+    provider = CredentialProvider(fetch, now=lambda: source.now)
+    provider.load()
+    source.now += HOUR - 800
+    provider.load()
+    assert told == [False]
+
+
+def test_credentials_past_their_end_are_not_due_but_to_be_loaded() -> None:
+    source = Source()
+    provider = source.provider()
+    provider.load()
+    source.now += HOUR
+    assert not provider.refresh_due()
+    assert provider.current() is None
+
+
+def test_a_failed_renewal_ahead_of_time_is_not_an_error_and_is_tried_again_later() -> None:
+    source = Source()
+    provider = source.provider()
+    provider.load()
+    source.now += HOUR - 800
+    source.error = CredentialsError("down")
+    assert provider.load() == key(1)
+    assert provider.load() == key(1)  # a crowd does not ask again at once
+    assert len(source.calls) == 2
+    assert not provider.refresh_due()
+    source.now += 200  # a quarter of the 740 seconds that were left, and a bit
+    assert provider.refresh_due()
+    source.error = None
+    assert provider.load() == key(3)
+
+
+def test_within_a_second_of_a_failure_callers_share_it_and_those_with_good_credentials_go_on() -> None:
+    source = Source()
+    provider = source.provider()
+    provider.load()
+    source.error = CredentialsError("down")
+    with pytest.raises(CredentialsError, match="down"):
+        provider.load(rejected=key(1))
+    assert provider.load() == key(1)
+    source.now += HOUR - 10
+    with pytest.raises(CredentialsError, match="down"):
+        provider.load()
+    calls = len(source.calls)
+    with pytest.raises(CredentialsError, match="down"):
+        provider.load()
+    assert len(source.calls) == calls
+    source.now += 1
+    with pytest.raises(CredentialsError, match="down"):
+        provider.load()
+    assert len(source.calls) == calls + 1
+
+
+def test_good_credentials_are_kept_when_another_caller_has_just_failed_to_renew_them() -> None:
+    source = Source()
+    provider = source.provider()
+    provider.load()
+    source.now += HOUR - 800
+    source.error = CredentialsError("down")
+    with pytest.raises(CredentialsError):
+        provider.load(rejected=key(1))
+    source.now += 0.5
+    provider._state = provider._state._replace(renew_from=0.0)
+    assert provider.load() == key(1)
+    assert len(source.calls) == 2
+
+
+def test_each_caller_gets_an_error_of_its_own() -> None:
+    source = Source()
+    provider = source.provider()
+    cause = ValueError("x")
+    source.error = ConfigurationError("no profile")
+    source.error.__cause__ = cause
+    errors = []
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="no profile") as caught:
+            provider.load()
+        errors.append(caught.value)
+    assert errors[0] is not errors[1]
+    assert errors[0] is not source.error
+    assert errors[0].__cause__ is errors[1].__cause__ is cause
+    assert len(source.calls) == 1
+
+
+def test_credentials_that_have_expired_on_arrival_are_an_error() -> None:
+    source = Source(life=0)
+    with pytest.raises(CredentialsError, match="expired already"):
+        source.provider().load()
+
+
+def test_rejected_credentials_make_the_source_be_asked_anew() -> None:
+    source = Source()
+    provider = source.provider()
+    first = provider.load()
+    assert provider.load(rejected=first) == key(2)
+    assert source.calls == [False, True]
+
+
+def test_credentials_that_someone_else_has_renewed_since_are_not_renewed_again() -> None:
+    source = Source()
+    provider = source.provider()
+    first = provider.load()
+    provider.load(rejected=first)
+    assert provider.load(rejected=first) == key(2)
+    assert len(source.calls) == 2
+
+
+def test_a_source_with_nothing_newer_is_asked_once_a_second_at_most() -> None:
+    source = Source()
+    source.repeat = True
+    provider = source.provider()
+    first = provider.load()
+    for _ in range(100):
+        assert provider.load(rejected=first) == first
+    assert source.calls == [False, True]
+    source.now += 1
+    provider.load(rejected=first)
+    assert source.calls == [False, True, True]
+
+
+def crowd(count: int, call: Callable[[], object]) -> list[object]:
+    """What `count` threads get from calling at the same time: results and errors."""
+    results: list[object] = []
+    barrier = threading.Barrier(count)
+
+    def run() -> None:
+        barrier.wait(10)
+        try:
+            results.append(call())
+        except SmendpointError as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    return results
+
+
+def test_a_hundred_callers_without_credentials_cause_one_fetch() -> None:
+    source = Source()
+    provider = source.provider()
+    assert crowd(100, provider.load) == [key(1)] * 100
+    assert len(source.calls) == 1
+
+
+def test_a_hundred_callers_with_rejected_credentials_cause_one_renewal() -> None:
+    source = Source()
+    provider = source.provider()
+    first = provider.load()
+    assert crowd(100, lambda: provider.load(rejected=first)) == [key(2)] * 100
+    assert source.calls == [False, True]
+
+
+def test_a_hundred_callers_of_a_failing_source_share_its_failure() -> None:
+    source = Source()
+    source.error = CredentialsError("down")
+    results = crowd(100, source.provider().load)
+    assert {str(error) for error in results} == {"down"}
+    assert len({id(error) for error in results}) == 100
+    assert len(source.calls) <= 2
+
+
+class Slow(Source):
+    """A source that answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Semaphore(0)
+        self.answer = threading.Semaphore(0)
+        self.interrupt = False
+
+    def fetch(self, anew: bool) -> tuple[Credentials, float | None]:
+        self.asked.release()
+        assert self.answer.acquire(timeout=10)
+        if self.interrupt:
+            self.interrupt = False
+            self.calls.append(anew)
+            raise KeyboardInterrupt
+        return super().fetch(anew)
+
+
+def background(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    results: list[object] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, results
+
+
+def wait_for_follower(provider: CredentialProvider, thread: threading.Thread) -> None:
+    """Until the thread waits at the gate (or, on a slow machine, soon will)."""
+    assert provider._flight is not None
+    for _ in range(3):
+        thread.join(0.01)
+
+
+def test_current_is_answered_while_a_fetch_is_under_way() -> None:
+    source = Slow()
+    provider = source.provider()
+    source.answer.release()
+    provider.load()
+    source.now += HOUR - 800
+    assert source.asked.acquire(timeout=10)
+    thread, results = background(provider.load)
+    assert source.asked.acquire(timeout=10)
+    assert provider.current() == key(1)
+    source.answer.release()
+    thread.join(10)
+    assert results == [key(2)]
+
+
+def test_when_the_fetching_caller_is_interrupted_a_waiting_one_takes_over() -> None:
+    source = Slow()
+    source.interrupt = True
+    provider = source.provider()
+    leader, led = background(provider.load)
+    assert source.asked.acquire(timeout=10)
+    follower, followed = background(provider.load)
+    wait_for_follower(provider, follower)
+    source.answer.release(2)
+    leader.join(10)
+    follower.join(10)
+    assert isinstance(led[0], KeyboardInterrupt)
+    assert followed == [key(2)]
+
+
+def test_a_fetch_that_began_before_the_rejection_does_not_count_if_it_brings_the_same() -> None:
+    source = Slow()
+    source.repeat = True
+    provider = source.provider()
+    leader, _ = background(provider.load)
+    assert source.asked.acquire(timeout=10)
+    follower, followed = background(lambda: provider.load(rejected=key(1)))
+    wait_for_follower(provider, follower)
+    source.answer.release(2)
+    leader.join(10)
+    follower.join(10)
+    assert followed == [key(1)]
+    assert source.calls == [False, True]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_neither_waits_for_the_parents_fetch_nor_trusts_its_source() -> None:
+    source = Slow()
+    provider = source.provider()
+    thread, _ = background(provider.load)
+    assert source.asked.acquire(timeout=10)
+    provider._lock.acquire()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            source.answer.release()
+            status = 0 if provider.load() == key(1) and source.calls == [True] else 2
+        finally:
+            os._exit(status)
+    provider._lock.release()
+    source.answer.release()
+    thread.join(10)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_after_a_fork_locks_are_new_and_the_source_is_asked_anew() -> None:
+    source = Source()
+    provider = source.provider()
+    provider._lock.acquire()  # held by a thread of the parent, at the moment of the fork
+    provider._pid = -1
+    assert provider.load() == key(1)
+    assert source.calls == [True]
+    source.now += HOUR
+    provider.load()
+    assert source.calls == [True, False]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from smendpoint._version import __version__
 from smendpoint.cli._terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 __all__ = ["add_command"]
 
@@ -34,8 +39,29 @@ def _milliseconds(start: float, end: float) -> str:
     return f"{(end - start) * 1000:8.2f} ms"
 
 
+@contextmanager
+def _nothing_around() -> Generator[None]:
+    """Hides AWS settings and proxies, which the demonstration must not depend on."""
+    before = os.environ.copy()
+    for name in before:
+        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def run(_arguments: argparse.Namespace) -> int:
     """Shows the demonstration."""
+    with _nothing_around():
+        _show()
+    return 0
+
+
+def _show() -> None:
     from smendpoint.emulator import Credentials, Emulator
     from smendpoint.endpoint import Endpoint
     from smendpoint.prompts import Document
@@ -89,4 +115,3 @@ def run(_arguments: argparse.Namespace) -> int:
     terminal.title("Next")
     terminal.text('Your own endpoint:    smendpoint invoke my-endpoint "Hello" --region us-west-2 --stream')
     terminal.text("An emulator to keep:  smendpoint emulator --port 8080")
-    return 0

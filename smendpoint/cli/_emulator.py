@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from smendpoint.emulator import Model
 
-__all__ = ["add_command", "wait_for_interrupt"]
+__all__ = ["add_command", "interruptions", "wait"]
 
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
@@ -64,8 +67,9 @@ def _list() -> None:
         print(f"  {fault.name:<22} {fault.description} ({', '.join(sorted(fault.operations))})")
 
 
-def wait_for_interrupt() -> None:
-    """Returns when the process is interrupted or asked to end."""
+@contextmanager
+def interruptions() -> Generator[threading.Event]:
+    """Gives an event that is set when the process is interrupted or asked to end, instead of ending it."""
     done = threading.Event()
 
     def end(_number: int, _frame: object) -> None:
@@ -73,10 +77,15 @@ def wait_for_interrupt() -> None:
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        done.wait()
+        yield done
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def wait(done: threading.Event) -> None:
+    """Waits for the end."""
+    done.wait()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,14 +98,16 @@ def run(arguments: argparse.Namespace) -> int:
     emulator = Emulator(_models(arguments.model), host=arguments.host, port=arguments.port)
     for fault in arguments.fault:
         emulator.inject(fault)
-    try:
-        emulator.start()
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen on {arguments.host} port {arguments.port}: {error.strerror}") from None
-    try:
-        print(f"export AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME={emulator.url}", flush=True)
-        print("# any region and credentials will do; Ctrl-C ends the emulator", flush=True)
-        wait_for_interrupt()
-    finally:
-        emulator.stop()
+    with interruptions() as done:
+        try:
+            emulator.start()
+        except OSError as error:
+            where = f"{arguments.host} port {arguments.port}"
+            raise ConfigurationError(f"cannot listen on {where}: {error.strerror}") from None
+        try:
+            print(f"export AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME={emulator.url}", flush=True)
+            print("# any region and credentials will do; Ctrl-C ends the emulator", flush=True)
+            wait(done)
+        finally:
+            emulator.stop()
     return 0

@@ -1,0 +1,363 @@
+"""The command ``smendpoint``: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import smendpoint
+from smendpoint.cli import _emulator, main
+from smendpoint.cli._terminal import Terminal
+from smendpoint.emulator import FAULTS, Credentials, Emulator
+from smendpoint.emulator.personalities import PERSONALITIES
+
+SAID = "The cat slept for 2 hours."
+PROMPT = f"{SAID}\nQuestion: How long did the cat sleep?"
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with Emulator(
+        {"my-llm": "tgi", "chat": "vllm", "table": "sklearn", "echo": lambda asked: asked.body},
+        region="eu-west-1",
+        credentials=Credentials("AKID", "secret"),
+    ) as emulator:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", emulator.url)
+        monkeypatch.setenv("AWS_REGION", "eu-west-1")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+        yield emulator
+
+
+class Input:
+    def __init__(self, data: bytes) -> None:
+        self.buffer = io.BytesIO(data)
+
+
+# -- the command itself
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        main(["--version"])
+    assert exit_status.value.code == 0
+    assert capsys.readouterr().out == f"smendpoint {smendpoint.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["invoke"], ["invoke", "x", "--handler", "nonsense"]])
+def test_a_wrong_command_line_ends_with_2_and_the_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        main(arguments)
+    assert exit_status.value.code == 2
+    assert "usage: smendpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["invoke"], ["emulator"]])
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        main([*command, "--help"])
+    assert exit_status.value.code == 0
+    assert "usage: smendpoint" in capsys.readouterr().out
+
+
+def test_the_package_can_be_run_as_a_module(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["smendpoint", "emulator", "--list"])
+    with pytest.raises(SystemExit) as exit_status:
+        runpy.run_module("smendpoint", run_name="__main__")
+    assert exit_status.value.code == 0
+    assert capsys.readouterr().out.startswith("Personalities:")
+
+
+def test_a_reader_who_has_seen_enough_gets_no_traceback() -> None:
+    program = [sys.executable, "-m", "smendpoint", "emulator", "--list"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
+
+
+def test_output_that_nobody_reads_goes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=1) as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert main(["emulator", "--list"]) == 1
+        assert os.path.samestat(os.fstat(writer), os.stat(os.devnull))
+
+
+def test_an_interrupted_command_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(done: threading.Event) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_emulator, "wait", interrupted)
+    assert main(["emulator", "--port", "0"]) == 130
+
+
+# -- demo
+
+
+def test_the_demo_answers_from_the_document_and_says_that_the_model_is_a_stand_in(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["demo"]) == 0
+    out = capsys.readouterr().out
+    answer = "Therefore, Peter stayed with her at the hospital for 3 days without leaving."
+    assert "The model is a stand-in" in out
+    assert "Question: How long was Elizabeth hospitalized?" in out
+    assert f"Answer\n  {answer}\n" in out
+    assert f"Answer, streamed\n  {answer}\n" in out
+    assert len(re.findall(r"\d\.\d\d ms", out)) == 5
+    assert "\x1b" not in out
+
+
+def test_the_demo_needs_nothing_from_its_surroundings() -> None:
+    program = [sys.executable, "-m", "smendpoint", "demo"]
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "SYSTEMROOT", "PYTHONPATH")}
+    nowhere = {"HTTP_PROXY": "http://127.0.0.1:9", "AWS_PROFILE": "nothing", "AWS_CONFIG_FILE": os.devnull}
+    result = subprocess.run(program, capture_output=True, text=True, env={**kept, **nowhere}, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "3 days" in result.stdout
+
+
+# -- the terminal
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "styled"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
+)
+def test_a_terminal_gets_colours_unless_they_are_not_wanted(
+    environment: dict[str, str], styled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    terminal = Terminal()
+    terminal.title("Title")
+    terminal.piece(" ")
+    terminal.piece("piece")
+    assert terminal.styled is styled
+    assert ("\x1b[1mTitle\x1b[0m" in screen.getvalue()) is styled
+    assert screen.getvalue().endswith("\x1b[32mpiece\x1b[0m" if styled else " piece")
+
+
+# -- invoke
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out"),
+    [
+        (["my-llm", PROMPT], f"{SAID}\n"),
+        (["my-llm", PROMPT, "--param", "max_new_tokens=2"], "The cat\n"),
+        (["my-llm", PROMPT, "--stop", " slept", "--stop", "never"], "The cat\n"),
+        (["my-llm", PROMPT, "--stream"], f"{SAID}\n"),
+        (["my-llm", PROMPT, "--stream", "--param", "max_new_tokens=2"], "The cat\n"),
+        (["chat", PROMPT, "--handler", "completions"], f"{SAID}\n"),
+        (["chat", PROMPT, "--handler", "chat"], f"{SAID}\n"),
+        (["chat", PROMPT, "--handler", "chat", "--stream"], f"{SAID}\n"),
+        (["echo", '{"a": 1}', "--handler", "json"], '{"a": 1}\n'),
+        (["echo", "hé", "--handler", "plain"], "hé\n"),
+        (["echo", "hé", "--handler", "bytes"], "hé"),
+        (["echo", "hé", "--handler", "bytes", "--stream"], "hé"),
+        (["table", "1,2", "--handler", "plain", "--content-type", "text/csv", "--accept", "text/csv"], "3.0\n\n"),
+        (["my-llm", PROMPT, "--region", "eu-west-1", "--timeout", "5"], f"{SAID}\n"),
+    ],
+)
+def test_invoke_writes_the_output(
+    emulator: Emulator, arguments: list[str], out: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    status = main(["invoke", *arguments])
+    captured = capfdbinary.readouterr()
+    assert (status, captured.err.decode()) == (0, "")
+    assert captured.out.decode() == out
+
+
+def test_invoke_takes_the_endpoint_url_and_the_component(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
+    arguments = ["invoke", "my-llm", PROMPT, "--endpoint-url", emulator.url, "--component", "part"]
+    assert main([*arguments, "--param", "a=text"]) == 0
+    assert emulator.requests[0].inference_component == "part"
+    assert json.loads(emulator.requests[0].body)["parameters"] == {"a": "text"}
+    assert SAID in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["my-llm"], ["my-llm", "-"]])
+def test_invoke_reads_standard_input(
+    emulator: Emulator, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Input(PROMPT.encode()))
+    assert main(["invoke", *arguments]) == 0
+    assert capsys.readouterr().out == f"{SAID}\n"
+
+
+def test_invoke_uses_the_profile(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    file = tmp_path / "credentials"
+    file.write_text("[mine]\naws_access_key_id = AKID\naws_secret_access_key = secret\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    assert main(["invoke", "my-llm", PROMPT, "--profile", "mine"]) == 0
+    assert capsys.readouterr().out == f"{SAID}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing", "x"], "smendpoint: ValidationError: 400 ValidationError: Endpoint nothing of account"),
+        (["echo", "x"], "smendpoint: "),
+    ],
+)
+def test_a_failed_call_ends_with_1_and_a_message_without_a_traceback(
+    emulator: Emulator, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["invoke", *arguments]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(message)
+    assert "Traceback" not in err
+
+
+def test_a_stream_that_fails_ends_with_1_after_what_was_received(
+    emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emulator.inject("inband_error_tgi")
+    assert main(["invoke", "my-llm", PROMPT, "--stream"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "Once"
+    assert captured.err.startswith("smendpoint: ModelOutputError: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["my-llm", "x", "--param", "nothing"],
+        ["my-llm", "x", "--param", "=1"],
+        ["my-llm", "x", "--accept", "text/csv"],
+        ["not an endpoint", "x"],
+        ["echo", "{", "--handler", "json"],
+        ["my-llm", "x", "--region", "not a region"],
+    ],
+)
+def test_arguments_that_do_not_fit_end_with_2(
+    emulator: Emulator, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["invoke", *arguments]) == 2
+    assert capsys.readouterr().err.startswith("smendpoint: ")
+    assert emulator.requests == []
+
+
+def test_input_that_is_no_text_is_refused_where_text_is_needed(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Input(b"\xff"))
+    assert main(["invoke", "my-llm"]) == 2
+    assert "--handler bytes" in capsys.readouterr().err
+
+
+# -- emulator
+
+
+def test_the_emulator_lists_what_it_can_play(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["emulator", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {name}" in out for name in (*PERSONALITIES, *FAULTS))
+
+
+def fetch(url: str, endpoint: str) -> Any:
+    data = json.dumps({"inputs": PROMPT}).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/endpoints/{endpoint}/invocations", data)) as answer:
+        return json.load(answer)
+
+
+def test_the_emulator_plays_models_and_faults_until_it_is_interrupted(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers: list[Any] = []
+
+    def use(done: threading.Event) -> None:
+        url = capsys.readouterr().out.partition("=")[2].partition("\n")[0]
+        with pytest.raises(urllib.error.HTTPError, match="429") as throttled:
+            fetch(url, "one")
+        throttled.value.close()
+        answers.append(fetch(url, "one"))
+        # What is behind the second endpoint is no container but another emulator, which does not know /invocations.
+        with pytest.raises(urllib.error.HTTPError, match="424") as failed:
+            fetch(url, "two")
+        answers.append(json.load(failed.value)["OriginalStatusCode"])
+        failed.value.close()
+
+    monkeypatch.setattr(_emulator, "wait", use)
+    arguments = ["--model", "one=lmi", "--model", f"two={emulator.url}", "--fault", "throttle_then_ok_1"]
+    assert main(["emulator", "--port", "0", *arguments]) == 0
+    assert answers == [{"generated_text": SAID}, 404]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--model", "nothing"], ["--model", "a=nothing"], ["--fault", "nothing"], ["--model", "a=ftp://x"]]
+)
+def test_an_emulator_of_what_does_not_exist_ends_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["emulator", "--port", "0", *arguments]) == 2
+    assert capsys.readouterr().err.startswith("smendpoint: ")
+
+
+def test_a_port_that_is_taken_ends_with_2(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["emulator", "--port", str(emulator.port)]) == 2
+    assert "in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_waiting_and_its_handler_is_put_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with _emulator.interruptions() as done:
+        signal.raise_signal(number)
+        _emulator.wait(done)
+    assert signal.getsignal(number) is before
+
+
+def test_the_emulator_ends_with_0_when_it_is_interrupted() -> None:
+    program = [sys.executable, "-m", "smendpoint", "emulator", "--port", "0"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().strip().partition("=")[2]
+        assert process.stdout.readline().startswith("# any region")
+        assert fetch(url, "any") == [{"generated_text": SAID}]
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == ""
+        assert process.wait() == 0

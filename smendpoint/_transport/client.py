@@ -14,6 +14,8 @@ from smendpoint._transport.foreign import (
     answer_headers,
     call_arguments,
     check_client,
+    harmless_cause,
+    not_final,
     pool_size,
     retried,
     translate,
@@ -73,13 +75,17 @@ class ClientTransport:
             ours = translate(error)
             if ours is None:
                 raise
-            raise ours from error
+            raise ours from harmless_cause(error, ours)
         step.extra = retried(response)
         if step.started is not None:
             step.started()
         status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode", 200)
         headers = answer_headers(request.operation, response)
         source = ClientSource(raw_stream(response.get("Body")), status, headers, patience)
+        if status < 200:
+            # http.client takes 103 for the answer. The true one is still to come, so no one may use this connection.
+            source.close()
+            raise not_final(status)
         if request.streaming:
             return source
         try:
@@ -142,7 +148,13 @@ class ClientSource:
         length = headers.get("content-length", "")
         chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         # A body that ends early looks like the end to urllib3's read1, so the length is checked here.
-        self._expected = int(length) if length.isdigit() and not chunked and raw is not None else None
+        self._expected: int | None = None
+        if length and not chunked and raw is not None:
+            if not (length.isascii() and length.isdigit()):
+                # http.client then reads until the connection is closed, which may be never.
+                self.close()
+                raise errors.ProtocolError("the Content-Length of the answer is no number", response_started=True)
+            self._expected = int(length)
 
     def read(self) -> bytes:
         """The next bytes as soon as there are any; empty when the answer has properly ended, or was closed.
@@ -164,7 +176,7 @@ class ClientSource:
                 raise
             if isinstance(ours, errors.ReadTimeoutError):
                 ours = self._patience.silence(response_started=True)
-            raise ours from error
+            raise ours from harmless_cause(error, ours)
         if self._expected is not None:
             self._expected -= len(data)
             if not data and self._expected > 0:

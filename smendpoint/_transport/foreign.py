@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.response import error_from_client
+from smendpoint._core.response import error_from_client, error_from_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from smendpoint._core.request import Operation
     from smendpoint._core.timing import Timeout
     from smendpoint._core.wire import CallRequest
@@ -38,17 +40,22 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
             f"client= must be a sagemaker-runtime client, not {type(client).__name__}: "
             "with boto3, boto3.client('sagemaker-runtime')"
         )
-    is_aio = type(client).__module__.partition(".")[0] == "aiobotocore" or any(
-        base.__module__.partition(".")[0] == "aiobotocore" for base in type(client).__mro__
-    )
-    is_boto = not is_aio and any(base.__module__ == "botocore.client" for base in type(client).__mro__)
-    if asynchronous and is_boto:
+    library = library_of(client)
+    if asynchronous and library == "botocore":
         raise errors.ConfigurationError(
             "AsyncEndpoint needs an aiobotocore client (pip install 'smendpoint[aiobotocore]'): a boto3 client would "
             "block the event loop. Use Endpoint with it, or leave client= out"
         )
-    if not asynchronous and is_aio:
+    if not asynchronous and library == "aiobotocore":
         raise errors.ConfigurationError("Endpoint needs a boto3 or botocore client; AsyncEndpoint takes aiobotocore's")
+
+
+def library_of(client: Any) -> str | None:
+    """``"aiobotocore"`` or ``"botocore"``, whichever made a client; `None` where neither did."""
+    modules = [base.__module__ for base in type(client).__mro__]
+    if any(module.partition(".")[0] == "aiobotocore" for module in modules):
+        return "aiobotocore"
+    return "botocore" if "botocore.client" in modules else None
 
 
 def call_arguments(request: CallRequest) -> dict[str, Any]:
@@ -66,6 +73,8 @@ def answer_headers(operation: Operation, response: dict[str, Any]) -> dict[str, 
     for member, header in operation.outputs.items():
         if response.get(member) is not None:
             headers.setdefault(header, str(response[member]))
+    if response.get("InferenceId") is not None:  # InvokeEndpointAsync has it in its body, which the client has read
+        headers.setdefault("x-amzn-sagemaker-inference-id", str(response["InferenceId"]))
     if metadata.get("RequestId"):
         headers.setdefault("x-amzn-requestid", str(metadata["RequestId"]))
     return headers
@@ -126,7 +135,10 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
         return errors.ConfigurationError(f"the client refused the call: {type(error).__name__}")
     if isinstance(error, exceptions.SSLError):
         return errors.TLSError(f"no TLS connection: {error}")
-    if isinstance(error, exceptions.ConnectionError):
+    broken = _broken(error)
+    if broken is not None:
+        return broken
+    if isinstance(error, exceptions.ConnectionError) and not _was_connected(error):
         return errors.ConnectError(f"{error}. Check the region, endpoint_url and the network's way to it")
     if isinstance(error, exceptions.ReadTimeoutError):
         return errors.ReadTimeoutError(
@@ -141,6 +153,62 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
             f"the connection was lost: {type(error).__name__}", response_started=response_started
         )
     return _translate_http(error, response_started=response_started)
+
+
+def _broken(error: Exception) -> errors.EndpointError | None:
+    """Our error where the answer was no proper HTTP, which only the exceptions under the clients' own tell."""
+    for link in _chain(error):
+        library = type(link).__module__.partition(".")[0]
+        if library == "aiohttp" and type(link).__name__ == "TooManyRedirects":  # one is too many
+            answers = getattr(link, "history", ())
+            return error_from_parts(answers[-1].status if answers else 0, "", "", None, {})
+        if isinstance(link, (OSError, TimeoutError)):
+            return None
+        if library == "http" or (library == "aiohttp" and ".http_exceptions" in type(link).__module__):
+            return errors.ProtocolError(
+                f"the answer is not valid or not complete HTTP: {type(link).__name__}", response_started=True
+            )
+    return None
+
+
+def _was_connected(error: Exception) -> bool:
+    """Whether a connection stood: aiobotocore says that it could not connect for one that was reset later, too."""
+    return any(
+        type(link).__module__.partition(".")[0] == "aiohttp"
+        and "Connector" not in "".join(base.__name__ for base in type(link).__mro__)
+        for link in _chain(error)
+    )
+
+
+def _chain(error: Exception) -> Iterator[BaseException]:
+    """An exception and those under it."""
+    link: BaseException | None = error
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        inner = getattr(link, "kwargs", None)
+        under = inner.get("error") if isinstance(inner, dict) else None
+        link = under if isinstance(under, BaseException) else link.__cause__ or link.__context__
+
+
+def harmless_cause(error: Exception, ours: errors.SmendpointError) -> Exception | None:
+    """The exception to chain to ours; `None` where its text may hold something that was sent or that came.
+
+    HTTP libraries show the bytes that they could not read, which may be an answer's; botocore the values that it
+    refuses.
+    """
+    hidden = isinstance(ours, (errors.ProtocolError, errors.ConfigurationError))
+    return None if hidden or type(error).__name__ == "HTTPClientError" else error
+
+
+def not_final(status: int) -> errors.ProtocolError:
+    """The error for a client that takes an interim response (1xx) for the answer."""
+    return errors.ProtocolError(
+        f"the client took an interim response ({status}) for the answer, which it is not: leave client= out, or find "
+        "out what sends it",
+        response_started=True,
+    )
 
 
 def _translate_http(error: Exception, *, response_started: bool) -> errors.SmendpointError | None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -21,63 +21,90 @@ async def fan_out(
     *,
     ordered: bool,
     return_exceptions: bool,
-) -> AsyncIterator[B | Exception]:
+) -> AsyncGenerator[B | Exception, None]:
     """Give what ``work(value)`` awaits for each input, at most `limit` at a time.
 
     Args:
         work: called in tasks of their own.
-        inputs: read one by one, as places get free.
+        inputs: read one by one, as places get free; asynchronous ones in a task of their own, so that an output never
+            waits for the next input.
         limit: the most inputs and outputs that are held at any time.
         ordered: whether outputs come in the order of their inputs.
         return_exceptions: whether an error takes the place of its output.
     """
     running: set[asyncio.Task[B]] = set()
     waiting: deque[asyncio.Task[B]] = deque()  # in the order to be given: of the inputs, or of their completion
-    arrived = asyncio.Event()
+    news = asyncio.Event()
+    room = asyncio.Event()
 
     async def run(value: A) -> B:
         return await work(value)
 
+    def start(value: A) -> None:
+        task = asyncio.ensure_future(run(value))
+        running.add(task)
+        if ordered:
+            waiting.append(task)
+        task.add_done_callback(finished)
+
     def finished(task: asyncio.Task[B]) -> None:
         if not ordered:
             waiting.append(task)
-        arrived.set()
+        heard(task)
 
-    source: Any = _read(inputs)
-    exhausted = False
+    def heard(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            task.exception()  # it may never be given: that is nothing for asyncio to report
+        news.set()
+
+    async def read(values: AsyncIterable[A]) -> None:
+        async for value in values:
+            start(value)
+            while len(running) >= limit:
+                room.clear()
+                await room.wait()
+
+    reading: asyncio.Task[None] | None = None
+    source: Iterator[A] = iter(())
     try:
+        if isinstance(inputs, AsyncIterable):
+            reading = asyncio.ensure_future(read(inputs))
+            reading.add_done_callback(heard)
+        else:
+            source = iter(inputs)
+        exhausted = False
         while True:
-            while not exhausted and len(running) < limit:
-                try:
-                    value = await source.__anext__() if isinstance(inputs, AsyncIterable) else next(source)
-                except (StopIteration, StopAsyncIteration):
+            if reading is not None:
+                if reading.done() and not exhausted:
+                    reading.result()  # what the inputs raised
                     exhausted = True
-                else:
-                    task = asyncio.ensure_future(run(value))
-                    running.add(task)
-                    if ordered:
-                        waiting.append(task)
-                    task.add_done_callback(finished)
-            if not running:
-                return
-            while not (waiting and waiting[0].done()):
-                arrived.clear()
-                await arrived.wait()
-            task = waiting.popleft()
-            running.discard(task)
-            error = task.exception()
-            if error is None:
-                yield task.result()
-            elif return_exceptions and isinstance(error, Exception):
-                yield error
             else:
-                raise error
+                while not exhausted and len(running) < limit:
+                    try:
+                        start(next(source))
+                    except StopIteration:
+                        exhausted = True
+            if waiting and waiting[0].done():
+                task = waiting.popleft()
+                running.discard(task)
+                error = task.exception()
+                if error is None:
+                    yield task.result()
+                elif return_exceptions and isinstance(error, Exception):
+                    yield error
+                else:
+                    raise error
+                room.set()
+            elif exhausted and not running:
+                return
+            else:
+                news.clear()
+                await news.wait()
     finally:
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
-
-
-def _read(inputs: Iterable[A] | AsyncIterable[A]) -> Iterator[A] | AsyncIterator[A]:
-    return inputs.__aiter__() if isinstance(inputs, AsyncIterable) else iter(inputs)
+        left: set[asyncio.Task[Any]] = {*running}
+        if reading is not None:
+            left.add(reading)
+        for unfinished in left:
+            unfinished.cancel()
+        if left:
+            await asyncio.wait(left)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint import errors
 from smendpoint._stream import StreamBase
+from smendpoint._transport.alarm import Late, in_time
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from smendpoint._core.wire import CallRequest
+    from smendpoint._pipeline import Pipeline
     from smendpoint.async_endpoint import AsyncEndpoint
 
 Chunk = TypeVar("Chunk")
@@ -22,8 +26,13 @@ class AsyncStream(StreamBase[Chunk]):
     otherwise iterating raises a `SmendpointError` whose ``received`` has the chunks until then.
     """
 
-    __slots__ = ()
+    __slots__ = ("_opening", "_reading")
     _endpoint: AsyncEndpoint[Any, Any, Chunk]
+
+    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Chunk]) -> None:
+        super().__init__(endpoint, request, pipeline)
+        self._opening: asyncio.Future[Any] | None = None
+        self._reading = False
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -50,43 +59,84 @@ class AsyncStream(StreamBase[Chunk]):
 
     async def _open(self) -> None:
         """Send the request, unless that is done."""
-        if self._source is None and not self._over:
-            try:
-                self._call = await self._endpoint._start(self._request)
-                self._begun(self._call, await self._endpoint._run(self._request, self._call))
-            except BaseException:
-                self._over = True
-                raise
+        if self._source is not None or self._over:
+            return
+        # In a task of its own, so that closing from another task can stop it.
+        opening = self._opening = asyncio.ensure_future(self._begin())
+        try:
+            source = await in_time(opening, None, self._dispose)
+        except Late:
+            raise self._closed_error() from None
+        except BaseException as error:
+            self._not_begun(error)
+            raise
+        finally:
+            self._opening = None
+        if self._over:  # closed in the moment when it was opened
+            self._dispose(source)
+            raise self._closed_error()
+        assert self._call is not None
+        self._begun(self._call, source)
+
+    async def _begin(self) -> Any:
+        call = await self._endpoint._start(self._request)
+        self._call = call
+        return await self._endpoint._run(self._request, call)
+
+    def _dispose(self, source: Any) -> None:
+        """Let go of an answer that came too late."""
+        source.close()
+        if self._call is not None:
+            self._call.finish(None)
 
     async def _advance(self) -> None:
         """Wait for the next bytes and decode them."""
-        await self._open()
-        pipeline, source = self._pipeline, self._source
+        if self._reading:
+            raise errors.ConfigurationError("this stream is being read by another task: only one can read it")
+        self._reading = True
         try:
-            data = await source.read()
-        except errors.SmendpointError as error:
-            if not self._over:  # otherwise `aclose` in another task is why
-                self._take(pipeline.cut(error))
-        except BaseException:
-            self._close()
-            raise
-        else:
-            self._take(pipeline.feed(data) if data else pipeline.end())
-        if pipeline.done and not self._over:
-            source.close()
+            await self._open()
+            chunks = await self._read()
+        finally:
+            self._reading = False
+        if self._over:
+            return  # `aclose` in another task is why
+        self._take(chunks)
+        if self._pipeline.done:
+            self._source.close()
             self._settle(self._failure())
 
-    async def aclose(self) -> None:
-        """Let the connection go, whatever is still to come. Closing twice does nothing."""
-        self._close()
+    async def _read(self) -> list[Chunk]:
+        pipeline = self._pipeline
+        try:
+            data = await self._source.read()
+        except errors.SmendpointError as error:
+            return [] if self._over else pipeline.cut(error)
+        except BaseException as error:
+            self._let_go(error)
+            raise
+        if self._over:
+            return []
+        return pipeline.feed(data) if data else pipeline.end()
 
-    def _close(self) -> None:
-        if not self._over:
-            self._ready.clear()
-            self._settle(None)
-            if self._source is not None:
-                self._source.close()
+    async def aclose(self) -> None:
+        """Let the connection go, whatever is still to come. Closing twice does nothing. Any task may close."""
+        self._let_go(None)
+
+    def _let_go(self, error: BaseException | None) -> None:
+        if self._over:
+            return
+        self._ready.clear()
+        if self._source is not None:
+            self._settle(error)
+            self._source.close()
+        else:
+            self._took = self.elapsed
+            self._over = True
+            if self._opening is not None:
+                self._opening.cancel()
 
     def __del__(self) -> None:
-        if not getattr(self, "_over", True):
-            self._close()
+        if not getattr(self, "_over", True) and self._source is not None:
+            self._settle(None)
+            self._source.abandon()

@@ -35,12 +35,14 @@ Every error keeps its ``__cause__``, can be pickled, and holds neither secrets n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from smendpoint._container_errors import ContainerError
+
+AnyError = TypeVar("AnyError", bound="SmendpointError")
 
 __all__ = [
     "AccessDeniedError",
@@ -109,6 +111,17 @@ class SmendpointError(Exception):
     ) -> tuple[Callable[..., SmendpointError], tuple[type[SmendpointError], tuple[Any, ...], dict[str, Any]]]:
         # BaseException's own way calls the class with `args`, which fails for keyword-only arguments.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def again(error: AnyError) -> AnyError:
+    """The same error for one more who meets it: with its cause, without its traceback and context.
+
+    Each caller fills in its own details, and no frame that raised it before is kept alive.
+    """
+    copy = type(error).__new__(type(error), *error.args)
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 class ConfigurationError(SmendpointError, ValueError):

@@ -10,7 +10,9 @@ A caller who does not want to wait for more bytes to learn of the failure looks 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import again
 
 if TYPE_CHECKING:
     from ..errors import StreamError
@@ -33,21 +35,15 @@ class PushDecoder:
     @property
     def error(self) -> StreamError | None:
         """The failure that the next `feed` or `finish` raises; ``None`` while all is well."""
-        return None if self._failure is None else _again(self._failure)
+        return None if self._failure is None else again(self._failure)
 
     def _check(self) -> None:
         """Raises the failure, if there is one."""
         if self._failure is not None:
-            raise _again(self._failure)
+            raise again(self._failure)
 
     def _deliver(self, items: list[Item]) -> list[Item]:
         """Gives the items, or raises the failure if nothing came before it."""
         if not items:
             self._check()
         return items
-
-
-def _again(failure: StreamError) -> StreamError:
-    """Makes an equal error without traceback and context, which could hold a model's output."""
-    rebuild, arguments = failure.__reduce__()[:2]
-    return cast("StreamError", rebuild(*arguments))

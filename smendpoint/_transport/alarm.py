@@ -1,50 +1,55 @@
-"""A time limit on a block of asyncio code."""
+"""A time limit on something awaited, with which no cancellation gets lost."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Awaitable, Callable
+
+T = TypeVar("T")
 
 
-class Alarm:
-    """``async with Alarm(loop, seconds):`` raises `TimeoutError` where the block takes longer.
+class Late(Exception):
+    """What was awaited has been cancelled: its time was over."""
 
-    A cancellation from outside passes unchanged. (`asyncio.timeout` came with Python 3.11; `asyncio.wait_for` before
-    3.12 may swallow a cancellation.)
+
+async def in_time(awaitable: Awaitable[T], seconds: float | None, dispose: Callable[[T], object]) -> T:
+    """Await something for at most so long.
+
+    It runs in a task of its own, which has ended when this returns or raises. A cancellation from outside passes
+    unchanged, whatever else happens at the same moment: `asyncio.wait_for` before Python 3.12 may swallow it, and what
+    cancels the current task, as `asyncio.timeout` does, cannot tell the two apart before 3.11.
+
+    Args:
+        awaitable: what to await.
+        seconds: how long it may take; `None` for no limit.
+        dispose: called with the result where nobody is left to take it.
+
+    Raises:
+        Late: it took longer, or was cancelled by someone else than who awaits this.
     """
-
-    __slots__ = ("_cancelling", "_handle", "_rang", "_task")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        task = asyncio.current_task(loop)
-        assert task is not None
-        self._task: asyncio.Task[Any] = task
-        self._cancelling = _cancelling(task)
-        self._rang = False
-        self._handle = loop.call_later(seconds, self._ring)
-
-    def _ring(self) -> None:
-        self._rang = True
-        self._task.cancel()
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._handle.cancel()
-        if not self._rang:
-            return
-        uncancel = getattr(self._task, "uncancel", None)  # from Python 3.11 on
-        left = self._cancelling if uncancel is None else uncancel()
-        if left <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError from error
+    task = asyncio.ensure_future(awaitable)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.cancel()
+        task.add_done_callback(lambda ended: _drop(ended, dispose))
+        await asyncio.wait({task})
+        raise
+    except BaseException:  # whoever awaited this has been thrown away: there is no loop to wait in
+        task.add_done_callback(lambda ended: _drop(ended, dispose))
+        task.cancel()
+        raise
+    if task.cancelled():
+        raise Late
+    return task.result()
 
 
-def _cancelling(task: asyncio.Task[Any]) -> int:
-    count = getattr(task, "cancelling", None)  # from Python 3.11 on
-    return 0 if count is None else int(count())
+def _drop(ended: asyncio.Future[T], dispose: Callable[[T], Any]) -> None:
+    if not ended.cancelled() and ended.exception() is None:
+        dispose(ended.result())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
+from smendpoint._core.flow import deadline_exceeded
 from smendpoint._core.response import RawResponse
-from smendpoint._transport.alarm import Alarm
+from smendpoint._transport.alarm import Late, in_time
 from smendpoint._transport.common import Patience
 from smendpoint._transport.foreign import (
     METHODS,
@@ -65,12 +67,12 @@ class AsyncClientTransport:
         """Make the one attempt that a call through a client has."""
         patience = Patience(timeout, step.deadline, self._clock.monotonic)
         method = getattr(self._client, METHODS[request.operation.name])
-        loop = asyncio.get_running_loop()
+        longest = longest_call(self._client, timeout)
+        seconds = patience.within(longest)
         try:
-            async with Alarm(loop, patience.within(longest_call(self._client, timeout))):
-                response = await method(**call_arguments(request))
-        except TimeoutError as error:
-            raise patience.silence(response_started=False) from error
+            response = await in_time(method(**call_arguments(request)), seconds, _discard)
+        except Late:
+            raise _silence(patience, response_started=False, by_total=seconds < longest) from None
         except Exception as error:
             step.extra = retried(getattr(error, "response", None))
             ours = translate(error)
@@ -113,14 +115,28 @@ def raw_response(body: Any) -> Any:
     return raw
 
 
+def _discard(response: Any) -> None:
+    """Let go of an answer that nobody waits for any more."""
+    raw = raw_response(response.get("Body"))
+    if raw is not None:
+        raw.close()
+
+
+def _silence(patience: Patience, *, response_started: bool, by_total: bool) -> errors.TransportError:
+    """The error for a wait in vain. What timed it was the loop's clock, which need not agree with the call's."""
+    return deadline_exceeded(patience.timeout) if by_total else patience.silence(response_started=response_started)
+
+
 class AsyncClientSource:
     """The body of a client's answer, as it arrives."""
 
-    __slots__ = ("_patience", "_raw", "headers", "status")
+    __slots__ = ("_late", "_loop", "_patience", "_raw", "headers", "status")
 
     def __init__(self, raw: Any, status: int, headers: Mapping[str, str], patience: Patience) -> None:
         self._raw = raw
         self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._late = False
         self.status = status
         self.headers = headers
 
@@ -133,23 +149,39 @@ class AsyncClientSource:
         raw, patience = self._raw, self._patience
         if raw is None:
             return b""
+        seconds = patience.within(patience.timeout.read)
+        timer = self._loop.call_later(seconds, self._on_timer)
         try:
-            async with Alarm(asyncio.get_running_loop(), patience.within(patience.timeout.read)):
-                data: bytes = await raw.content.readany()
+            data: bytes = await raw.content.readany()
         except Exception as error:
+            if self._late:
+                by_total = seconds < patience.timeout.read
+                raise _silence(patience, response_started=True, by_total=by_total) from error
             ours = translate(error, response_started=True)
             if ours is None:
                 raise
-            if isinstance(ours, errors.ReadTimeoutError):
-                ours = patience.silence(response_started=True)
             raise ours from error
+        finally:
+            timer.cancel()
         if not data:
             self._raw = None
             raw.release()
         return data
+
+    def _on_timer(self) -> None:
+        """Whoever waits for bytes is woken by the end of the connection."""
+        self._late = True
+        self.close()
 
     def close(self) -> None:
         """Let the connection go. Bytes that have not been read are lost."""
         raw, self._raw = self._raw, None
         if raw is not None:
             raw.close()
+
+    def abandon(self) -> None:
+        """`close` at the loop's next turn: the garbage collector may call at any moment, in any thread."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            with suppress(RuntimeError):  # the loop has ended, and with it the connection
+                self._loop.call_soon_threadsafe(raw.close)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
+from smendpoint._core.flow import deadline_exceeded
 from smendpoint._core.http1 import ResponseReader
-from smendpoint._transport.alarm import Alarm
-from smendpoint._transport.common import ONE_WRITE_BYTES, connect_failed, connection_lost
+from smendpoint._transport.alarm import Late, in_time
+from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connect_failed, connection_lost
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 
 if TYPE_CHECKING:
     from smendpoint._transport.common import Address, Patience
+    from smendpoint._transport.proxy import Proxy
 
 # What a stream may have waiting for a slow reader before its socket is no longer read.
 HIGH_WATER_BYTES = 65_536
@@ -24,41 +28,50 @@ class AsyncConnection(asyncio.Protocol):
 
     Bytes arrive in `data_received`, which feeds the reader of the exchange under way and wakes whoever waits. One
     timer serves all waits: it is not reset for each, but looks at its time whether it has become later.
+
+    Attributes:
+        closed: whether the connection can carry nothing more.
+        cut_short: whether a request was not sent to its end, so that no other can follow it.
+        idle_since: when the pool got it back.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._transport: Any = None
+        self._tls: ssl.SSLObject | None = None
         self._reader: ResponseReader | None = None
         self._pieces: list[bytes] = []
         self._waiting_bytes = 0
         self._whole = True  # whether a waiter wants the whole answer, or each piece
         self._waiter: asyncio.Future[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
         self._reading = True
         self._writable = True
-        self._failure: errors.TransportError | None = None
-        self._expires: float | None = None
+        self._sending = False  # whether the waiter waits for room to write
+        self._failure: errors.EndpointError | None = None
+        self._expires = 0.0  # when the wait under way has been silent for too long
         self._timer: asyncio.TimerHandle | None = None
         self._patience: Patience | None = None
         self.closed = False
+        self.cut_short = False
         self.idle_since = 0.0
 
     # what the event loop calls
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._tls = transport.get_extra_info("ssl_object")
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
-        if reader is None:
+        if reader is None or self.closed:
             # Nobody has asked anything: this connection cannot be trusted with the next question.
             self.abort()
             return
         try:
             pieces = reader.feed(data)
         except errors.TransportError as error:
-            self._fail(error)
+            self._pieces += reader.undelivered
+            self.abort(error)
             return
         if pieces:
             self._pieces += pieces
@@ -70,7 +83,7 @@ class AsyncConnection(asyncio.Protocol):
         waiter = self._waiter
         if waiter is None:
             return
-        if reader.complete or (not self._whole and (self._pieces or reader.head_complete)):
+        if reader.complete or (reader.head_complete and (self._sending or not self._whole)):
             self._wake(waiter)
         else:
             patience = self._patience
@@ -78,38 +91,63 @@ class AsyncConnection(asyncio.Protocol):
             self._expires = self._loop.time() + patience.timeout.read
 
     def eof_received(self) -> bool:
-        reader = self._reader
-        if reader is not None and not reader.complete:
-            try:
-                if not reader.started:
-                    raise connection_lost(None, response_started=False)
-                reader.feed_eof()
-            except errors.TransportError as error:
-                self._fail(error)
-            else:
-                if self._waiter is not None:
-                    self._wake(self._waiter)
+        self._end(None)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        reader = self._reader
-        if reader is not None and not reader.complete and self._failure is None:
-            cause = error if isinstance(error, OSError) else None
-            ours = connection_lost(cause, response_started=reader.started)
-            ours.__cause__ = error
-            self._fail(ours)
-        self.resume_writing()
+        if error is not None:
+            self._hear_last_words()
+        self._end(error)
 
     def pause_writing(self) -> None:
         self._writable = False
 
     def resume_writing(self) -> None:
         self._writable = True
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
+        if self._sending and self._waiter is not None:
+            self._wake(self._waiter)
+
+    def _end(self, error: Exception | None) -> None:
+        """No more bytes will come: the regular end of some answers, the failure of all others."""
+        reader = self._reader
+        self.closed = True
+        if reader is None or reader.complete or self._failure is not None:
+            self.abort()
+        elif error is None and reader.started and self._said_goodbye():
+            try:
+                reader.feed_eof()
+            except errors.TransportError as failure:
+                self.abort(failure)
+            else:
+                self.abort()
+        else:
+            ours = connection_lost(error if isinstance(error, OSError) else None, response_started=reader.started)
+            ours.__cause__ = error
+            self.abort(ours)
+
+    def _said_goodbye(self) -> bool:
+        """Whether it was the peer that ended the connection. Under TLS anyone on the way could pretend so.
+
+        asyncio does not say: some versions report the end of TCP like the end of TLS, and some the other way round.
+        """
+        if self._tls is None:
+            return True
+        try:
+            return not self._tls.read(1)
+        except ssl.SSLZeroReturnError:
+            return True
+        except (OSError, ValueError):
+            return False
+
+    def _hear_last_words(self) -> None:
+        """Read what the peer said before it stopped listening: asyncio gives up at the first write that fails."""
+        reader = self._reader
+        if reader is None or self._tls is not None or self.closed:
+            return
+        with suppress(OSError), self._transport.get_extra_info("socket").dup() as sock:
+            sock.setblocking(False)
+            while data := sock.recv(RECV_BYTES):
+                self.data_received(data)
 
     # what an exchange calls
 
@@ -117,9 +155,11 @@ class AsyncConnection(asyncio.Protocol):
         """Send a request and wait for its answer: all of it, or only its head where `whole` is false.
 
         Raises:
-            TransportError: the connection was lost, or nothing came in time.
+            EndpointError: the connection was lost or closed, or nothing came in time.
         """
         reader = ResponseReader()
+        if self.closed:
+            raise connection_lost(None, response_started=False)
         self._reader = reader
         self._pieces = []
         self._waiting_bytes = 0
@@ -134,83 +174,70 @@ class AsyncConnection(asyncio.Protocol):
         return reader
 
     async def _write_watchfully(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> None:
+        self.cut_short = True
         self._transport.write(head)
         view = memoryview(body)
-        while view and not reader.head_complete and self._failure is None:
+        while view:
+            # Whatever has been answered meanwhile is heard before the next write, which may find the connection reset.
+            await asyncio.sleep(0)
+            while not (self._writable or self.closed or reader.head_complete):
+                self._sending = True
+                try:
+                    await self._wait(patience)
+                finally:
+                    self._sending = False
+            if self.closed or reader.head_complete:
+                return  # the service has made up its mind: the rest of the body is of no use to anyone
             self._transport.write(view[:ONE_WRITE_BYTES])
             view = view[ONE_WRITE_BYTES:]
-            if not self._writable and not self.closed:
-                self._drained = self._loop.create_future()
-                # An early answer ends this wait too: a waiter of its own watches for it.
-                try:
-                    async with Alarm(self._loop, patience.within(patience.timeout.read)):
-                        await self._either(self._drained)
-                except TimeoutError:
-                    raise patience.silence(response_started=reader.started) from None
-                finally:
-                    self._drained = None
-
-    async def _either(self, drained: asyncio.Future[None]) -> None:
-        answered: asyncio.Future[None] = self._loop.create_future()
-        self._waiter = answered
-        try:
-            await asyncio.wait({drained, answered}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._waiter = None
+        self.cut_short = False
 
     async def more(self) -> bytes:
         """The next bytes of the body; empty when the answer has properly ended.
 
         Raises:
-            TransportError: it did not end properly, or nothing came in time.
+            EndpointError: it did not end properly, or nothing came in time. Bytes that came before are given first.
         """
         reader, patience = self._reader, self._patience
         assert reader is not None
         assert patience is not None
+        if not reader.complete:
+            patience.within(0.0)  # the time in all is over for a slow reader too
         while not self._pieces:
             if reader.complete:
                 return b""
-            patience.within(0.0)
-            if not self._reading:
-                self._reading = True
-                self._transport.resume_reading()
             await self._wait(patience)
-        pieces, self._pieces = self._pieces, []
+        data = self.take()
         self._waiting_bytes = 0
-        if not self._reading and not self.closed:
+        if not self._reading:
             self._reading = True
-            self._transport.resume_reading()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if not self.closed:
+                self._transport.resume_reading()
+        return data
 
     def take(self) -> bytes:
-        """The whole body of a complete answer."""
+        """All of the body that has arrived."""
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _wait(self, patience: Patience) -> None:
-        """Wait until something has arrived that changes matters."""
+        """Wait until something has arrived that changes matters; raise where nothing can arrive any more."""
         if self._failure is not None:
-            raise self._failure
+            raise errors.again(self._failure)
+        patience.within(0.0)
         loop = self._loop
-        self._expires = loop.time() + patience.within(patience.timeout.read)
-        self._set_timer()
+        self._expires = loop.time() + patience.timeout.read
         waiter = self._waiter = loop.create_future()
+        self._set_timer(patience, self._expires)
         try:
             await waiter
         finally:
             self._waiter = None
-            self._expires = None
-        if self._failure is not None:
-            raise self._failure
 
-    def _set_timer(self) -> None:
-        """Have `_on_timer` called no later than the wait expires, at the price of a timer now and then."""
-        assert self._expires is not None
-        assert self._patience is not None
-        when = self._expires
-        deadline = self._patience.deadline
-        if deadline is not None:
-            when = min(when, self._loop.time() + max(self._patience.remaining(), 0.0))
+    def _set_timer(self, patience: Patience, when: float) -> None:
+        """Have `_on_timer` called at `when` or at the deadline, or earlier: the price of not setting it anew."""
+        if patience.deadline is not None:
+            when = min(when, self._loop.time() + max(patience.remaining(), 0.0))
         if self._timer is None or self._timer.when() > when:
             if self._timer is not None:
                 self._timer.cancel()
@@ -218,26 +245,21 @@ class AsyncConnection(asyncio.Protocol):
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._expires is None:
-            return  # nobody waits
-        assert self._patience is not None
-        assert self._reader is not None
-        if self._loop.time() >= self._expires or self._patience.over:
-            self._fail(self._patience.silence(response_started=self._reader.started))
-        else:
-            self._set_timer()
+        reader, patience = self._reader, self._patience
+        if reader is None or patience is None or reader.complete:
+            return
+        waits = self._waiter is not None and not self._waiter.done()
+        if patience.over or (waits and self._loop.time() >= self._expires):
+            self.abort(patience.silence(response_started=reader.started))
+        elif waits:
+            self._set_timer(patience, self._expires)
+        elif patience.deadline is not None:
+            # Nobody reads the stream just now: only the time in all runs on.
+            self._set_timer(patience, float("inf"))
 
     def _wake(self, waiter: asyncio.Future[None]) -> None:
         if not waiter.done():
             waiter.set_result(None)
-
-    def _fail(self, error: errors.TransportError) -> None:
-        """End the exchange under way with `error`, and the connection with it."""
-        if self._failure is None:
-            self._failure = error
-        if self._waiter is not None:
-            self._wake(self._waiter)
-        self.abort()
 
     # what the pool calls
 
@@ -246,40 +268,51 @@ class AsyncConnection(asyncio.Protocol):
         self._reader = None
         self._patience = None
 
-    def abort(self) -> None:
-        """Close at once, without waiting for anything."""
+    def abort(self, error: errors.EndpointError | None = None) -> None:
+        """Close at once, without waiting for anything; whoever waits for an answer gets `error`."""
+        self.closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport is not None and not self.closed:
-            self.closed = True
+        if self._failure is None:
+            # Without its traceback: that would tie error and connection together in a cycle.
+            self._failure = (error or connection_lost(None, response_started=True)).with_traceback(None)
+        if self._waiter is not None:
+            self._wake(self._waiter)
+        if self._transport is not None and not self._loop.is_closed():
             self._transport.abort()
 
 
 class _Tunnel(asyncio.Protocol):
     """Asks a proxy for a tunnel."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: Address) -> None:
-        assert address.proxy is not None
-        self._proxy = address.proxy
-        self._request = connect_request(address.host, address.port, address.proxy)
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: Address, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._request = connect_request(address.host, address.port, proxy)
         self._reader = ResponseReader(connect=True)
-        self.stands: asyncio.Future[None] = loop.create_future()
+        self._answered: asyncio.Future[None] = loop.create_future()
+        self._failure: errors.ConnectError | None = None
 
     def connection_made(self, transport: Any) -> None:
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        if self.stands.done():
-            return
-        try:
-            if tunnel_stands(self._reader, data, self._proxy):
-                self.stands.set_result(None)
-        except errors.ConnectError as error:
-            self.stands.set_exception(error)
+        if not self._answered.done():
+            try:
+                if not tunnel_stands(self._reader, data, self._proxy):
+                    return
+            except errors.ConnectError as error:
+                self._failure = error
+            self._answered.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.data_received(b"")
+
+    async def stands(self) -> None:
+        """Wait for the proxy's answer; raises where there is no tunnel."""
+        await self._answered
+        if self._failure is not None:
+            raise self._failure
 
 
 async def dial(loop: asyncio.AbstractEventLoop, address: Address, patience: Patience) -> AsyncConnection:
@@ -290,10 +323,12 @@ async def dial(loop: asyncio.AbstractEventLoop, address: Address, patience: Pati
         TLSError: the peer is not who it should be.
         DeadlineExceededError: the call's time was over first.
     """
+    seconds = patience.within(patience.timeout.connect, request_sent=False)
     try:
-        async with Alarm(loop, patience.within(patience.timeout.connect, request_sent=False)):
-            return await _dial(loop, address)
-    except TimeoutError:
+        return await in_time(_dial(loop, address), seconds, AsyncConnection.abort)
+    except Late:
+        if seconds < patience.timeout.connect:
+            raise deadline_exceeded(patience.timeout, request_sent=False) from None
         raise patience.no_connection(address) from None
     except OSError as error:
         raise connect_failed(address, error) from error
@@ -303,14 +338,14 @@ async def _dial(loop: asyncio.AbstractEventLoop, address: Address) -> AsyncConne
     host, port = address.dialled
     context = await address.context_off(loop) if address.tls else None
     connection = AsyncConnection(loop)
-    if not address.tunnelled:
+    proxy = address.proxy
+    if proxy is None or context is None:
         name = address.host if context is not None else None
         await loop.create_connection(lambda: connection, host, port, ssl=context, server_hostname=name)
     else:
-        assert context is not None
-        transport, tunnel = await loop.create_connection(lambda: _Tunnel(loop, address), host, port)
+        transport, tunnel = await loop.create_connection(lambda: _Tunnel(loop, address, proxy), host, port)
         try:
-            await tunnel.stands
+            await tunnel.stands()
             upgraded = await loop.start_tls(transport, connection, context, server_hostname=address.host)
         except BaseException:
             transport.abort()

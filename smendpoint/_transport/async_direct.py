@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint import errors
 from smendpoint._aws import resolve
-from smendpoint._core.flow import NeedCredentials, Send
+from smendpoint._core.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.response import RawResponse
 from smendpoint._transport.async_connection import dial
 from smendpoint._transport.async_pool import LoopPool
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from smendpoint._core.timing import Clock, Timeout
     from smendpoint._core.wire import CallRequest
     from smendpoint._transport.async_connection import AsyncConnection
+
+T = TypeVar("T")
 
 # Hashing a body of this size takes about a millisecond: from here on it is done in a thread.
 HASH_OFF_LOOP_BYTES = 1_048_576
@@ -41,12 +45,16 @@ class AsyncDirectTransport:
         self._clock = clock
         self._limit = self.max_connections = max_connections
         self._service: Service | None = None
+        self._resolving = threading.Lock()
+        self._looking_up: asyncio.Future[None] | None = None
         self._pools: dict[asyncio.AbstractEventLoop, LoopPool] = {}
         self._closed = False
 
     def forget(self) -> None:
         """After a fork, in the child: start afresh; loops and connections are the parent's."""
         self._service = None
+        self._resolving = threading.Lock()
+        self._looking_up = None
         self._pools = {}
 
     @property
@@ -56,7 +64,7 @@ class AsyncDirectTransport:
         return self._service.credentials
 
     async def prepare(self) -> Target:
-        """Find out where calls go, once. Files are read, and botocore imported, in a thread.
+        """Find out where calls go, once for all first calls. Files are read, and botocore imported, in a thread.
 
         Raises:
             ConfigurationError: there is no region, or a setting cannot be honoured.
@@ -65,12 +73,29 @@ class AsyncDirectTransport:
         service = self._service
         if service is None:
             loop = asyncio.get_running_loop()
-            target = await loop.run_in_executor(None, resolve, self._identity)
-            if self._service is None:  # two first calls may have looked at once: one answer serves both
-                self._service = Service(target)
-                self.max_connections = self._limit or target.max_pool_connections
+            looking_up = self._looking_up
+            if looking_up is None or looking_up.get_loop() is not loop:
+                looking_up = self._looking_up = loop.run_in_executor(None, self._look_up)
+                looking_up.add_done_callback(self._looked_up)
+            await asyncio.wait({looking_up})
+            outcome(looking_up)
             service = self._service
+            assert service is not None
         return service.target
+
+    def _look_up(self) -> None:
+        with self._resolving:
+            if self._service is None:
+                service = Service(resolve(self._identity))
+                if service.address.tls:
+                    service.address.context()  # reads certificates: better in this thread than in the loop
+                self.max_connections = self._limit or service.target.max_pool_connections
+                self._service = service
+
+    def _looked_up(self, done: asyncio.Future[None]) -> None:
+        if self._looking_up is done:
+            self._looking_up = None
+        _looked_at(done)
 
     async def _pool(self) -> LoopPool:
         loop = asyncio.get_running_loop()
@@ -97,24 +122,31 @@ class AsyncDirectTransport:
 
     async def _load(self, step: NeedCredentials, patience: Patience) -> Credentials:
         """Load credentials in a thread, once for all who wait for them; failures are shared too."""
-        provider = self.credentials
         pool = await self._pool()
-        loading = pool.loading
-        if loading is None:
-            loading = pool.loading = asyncio.ensure_future(
-                pool.loop.run_in_executor(None, lambda: provider.load(rejected=step.rejected))
-            )
-            loading.add_done_callback(lambda done: self._loaded(pool, done))
-        await asyncio.wait({loading}, timeout=patience.queueing())
-        if not loading.done():
-            patience.queueing()  # raises: nothing is left
-        return loading.result()
+        rejected = step.rejected
+        while True:
+            loading = pool.loading or self._start_loading(pool, rejected)
+            instead_of = pool.loading_instead_of
+            await asyncio.wait({loading}, timeout=patience.queueing())
+            if not loading.done():
+                raise deadline_exceeded(patience.timeout, request_sent=False)
+            credentials = outcome(loading)
+            # What was under way already may have begun before the service said no.
+            if rejected is None or credentials != rejected or instead_of == rejected:
+                return credentials
 
-    @staticmethod
-    def _loaded(pool: LoopPool, done: asyncio.Future[Credentials]) -> None:
-        pool.loading = None
-        if not done.cancelled():
-            done.exception()  # whoever asked may have been cancelled: nobody is left to look
+    def _start_loading(self, pool: LoopPool, rejected: Credentials | None) -> asyncio.Future[Credentials]:
+        provider = self.credentials
+
+        def loaded(done: asyncio.Future[Credentials]) -> None:
+            pool.loading = None
+            _looked_at(done)
+
+        loading = pool.loop.run_in_executor(None, lambda: provider.load(rejected=rejected))
+        pool.loading = loading
+        pool.loading_instead_of = rejected
+        loading.add_done_callback(loaded)
+        return loading
 
     def refresh_due(self) -> bool:
         """Whether credentials run out soon, and this caller is to have them renewed."""
@@ -122,11 +154,9 @@ class AsyncDirectTransport:
 
     async def refresh_ahead(self) -> None:
         """Renew credentials that run out soon, without anyone waiting for it."""
-        provider = self.credentials
         pool = await self._pool()
         if pool.loading is None:
-            pool.loading = asyncio.ensure_future(pool.loop.run_in_executor(None, provider.load))
-            pool.loading.add_done_callback(lambda done: self._loaded(pool, done))
+            self._start_loading(pool, None)
 
     async def _send(self, step: Send, request: CallRequest, patience: Patience) -> RawResponse | AsyncSource:
         service = self._service
@@ -144,8 +174,10 @@ class AsyncDirectTransport:
             try:
                 if connection is None:
                     connection = await dial(pool.loop, service.address, patience)
-                    pool.busy(connection)
+                    pool.adopt(connection)
                 reader = await connection.ask(head, request.body, patience, whole=whole)
+                if step.started is not None:
+                    step.started()
             except BaseException as error:
                 pool.give_back(connection, reusable=False)
                 if reused and died_unheard(error):
@@ -153,8 +185,6 @@ class AsyncDirectTransport:
                     continue
                 raise
             break
-        if step.started is not None:
-            step.started()
         if whole:
             body = connection.take()
             pool.give_back(connection, reusable=reader.reusable)
@@ -177,8 +207,23 @@ class AsyncDirectTransport:
         for other, pool in list(self._pools.items()):
             if other is loop:
                 await pool.close()
-            elif not other.is_closed():
-                asyncio.run_coroutine_threadsafe(pool.close(), other)
+            else:
+                with suppress(RuntimeError):  # it has ended
+                    other.call_soon_threadsafe(pool.shut)
+
+
+def outcome(shared: asyncio.Future[T]) -> T:
+    """The result of a future that several may have waited for; each gets an error of its own."""
+    error = shared.exception()
+    if isinstance(error, errors.SmendpointError):
+        raise errors.again(error)
+    return shared.result()
+
+
+def _looked_at(done: asyncio.Future[Any]) -> None:
+    """Those who waited may all have been cancelled: an error that nobody sees is none that asyncio must report."""
+    if not done.cancelled():
+        done.exception()
 
 
 class AsyncSource:
@@ -197,28 +242,32 @@ class AsyncSource:
         """The next bytes as soon as there are any; empty when the answer has properly ended.
 
         Raises:
-            TransportError: it did not end properly, or nothing came in time.
+            EndpointError: it did not end properly, or nothing came in time.
         """
         connection = self._connection
         if connection is None:
             return b""
         data = await connection.more()
-        if not data:
+        if not data and self._connection is not None:
             self._connection = None
             self._pool.give_back(connection, reusable=self._reader.reusable)
         return data
 
     def close(self) -> None:
-        """Let the connection go, from whatever thread. Bytes that have not been read are lost."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        loop = self._pool.loop
+        """Let the connection go. Bytes that have not been read are lost."""
         try:
-            here = asyncio.get_running_loop() is loop
-        except RuntimeError:  # the garbage collector may run anywhere
+            here = asyncio.get_running_loop() is self._pool.loop
+        except RuntimeError:
             here = False
-        if here:
+        if not here:
+            self.abandon()
+        elif self._connection is not None:
+            connection, self._connection = self._connection, None
             self._pool.give_back(connection, reusable=False)
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(lambda: self._pool.give_back(connection, reusable=False))
+
+    def abandon(self) -> None:
+        """`close` at the loop's next turn: the garbage collector may call at any moment, in any thread."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(RuntimeError):  # the loop has ended, and with it the connection
+                self._pool.loop.call_soon_threadsafe(lambda: self._pool.give_back(connection, reusable=False))

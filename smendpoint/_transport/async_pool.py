@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from smendpoint._transport.alarm import Alarm
+from smendpoint._core.flow import deadline_exceeded
 from smendpoint._transport.common import IDLE_SECONDS
-from smendpoint.errors import ConfigurationError
+from smendpoint.errors import ConfigurationError, EndpointError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -29,6 +30,10 @@ class LoopPool:
         limit: how many connections may be open at once; `None` for no limit.
         monotonic: the clock that idle time is measured with.
         forget: called when the pool has closed.
+
+    Attributes:
+        loading: the credentials that are being loaded on this loop, for all who wait for them.
+        loading_instead_of: the rejected ones that this is about.
     """
 
     def __init__(
@@ -41,12 +46,13 @@ class LoopPool:
         self.loop = loop
         self.limit = limit
         self.loading: asyncio.Future[Credentials] | None = None
+        self.loading_instead_of: Credentials | None = None
         self._monotonic = monotonic
         self._forget = forget
         self._idle: list[AsyncConnection] = []
         self._busy: set[AsyncConnection] = set()
         self._places = 0  # taken
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[bool]] = deque()
         self._closed = False
         self._guarded: AsyncGenerator[None, None] | None = None
 
@@ -79,8 +85,13 @@ class LoopPool:
             await self._queue(patience)
         else:
             self._places += 1
+        if fresh:
+            # What is idle counts too: the oldest makes room.
+            if self.limit is not None and self._idle and self._places + len(self._idle) > self.limit:
+                self._idle.pop(0).abort()
+            return None
         oldest = self._monotonic() - IDLE_SECONDS
-        while self._idle and not fresh:
+        while self._idle:
             connection = self._idle.pop()
             if not connection.closed and connection.idle_since > oldest:
                 self._busy.add(connection)
@@ -90,37 +101,47 @@ class LoopPool:
 
     async def _queue(self, patience: Patience) -> None:
         """Wait for someone else's place."""
-        place: asyncio.Future[None] = self.loop.create_future()
-        self._waiting.append(place)
         seconds = patience.queueing()
+        place: asyncio.Future[bool] = self.loop.create_future()
+        timer = None if seconds is None else self.loop.call_later(seconds, _settle, place, False)
+        self._waiting.append(place)
         try:
-            if seconds is None:
-                await place
-            else:
-                async with Alarm(self.loop, seconds):
-                    await place
-        except BaseException as error:
-            if place.done() and not place.cancelled():
+            granted = await place
+        except BaseException:
+            if place.done() and not place.cancelled() and place.result():
                 self._pass_on()  # it was ours for a moment
             else:
-                self._waiting.remove(place)
-            if isinstance(error, TimeoutError):
-                patience.queueing()  # raises: nothing is left
+                self._leave(place)
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
         if self._closed:
-            self._pass_on()
             raise ConfigurationError("the endpoint was closed while this call waited for a connection")
+        if not granted:
+            self._leave(place)
+            raise deadline_exceeded(patience.timeout, request_sent=False)
 
-    def busy(self, connection: AsyncConnection) -> None:
-        """A new connection stands in the place that was taken."""
+    def _leave(self, place: asyncio.Future[bool]) -> None:
+        with suppress(ValueError):  # who passes a place on drops those who no longer wait
+            self._waiting.remove(place)
+
+    def adopt(self, connection: AsyncConnection) -> None:
+        """A new connection stands in the place that was taken.
+
+        Raises:
+            EndpointError: the endpoint was closed meanwhile.
+        """
         self._busy.add(connection)
+        if self._closed:
+            raise _closed()
 
     def give_back(self, connection: AsyncConnection | None, *, reusable: bool) -> None:
         """Give back a place; with a reusable connection, keep that for the next call."""
         if connection is not None:
             self._busy.discard(connection)
             connection.rest()
-            if reusable and not self._closed and not connection.closed:
+            if reusable and not self._closed and not connection.closed and not connection.cut_short:
                 now = self._monotonic()
                 connection.idle_since = now
                 self._idle.append(connection)
@@ -135,12 +156,12 @@ class LoopPool:
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():
-                place.set_result(None)
+                place.set_result(True)
                 return
         self._places -= 1
 
-    async def close(self) -> None:
-        """Close every connection, those in use too, and let the event loop finish with them."""
+    def shut(self) -> None:
+        """Close every connection, those in use too: the calls that use them fail."""
         if self._closed:
             return
         self._closed = True
@@ -148,13 +169,27 @@ class LoopPool:
         connections = [*self._idle, *self._busy]
         self._idle.clear()
         for connection in connections:
-            connection.abort()
-        for place in self._waiting:
-            if not place.done():
-                place.set_result(None)
+            connection.abort(_closed())
+        waiting, self._waiting = self._waiting, deque()
+        for place in waiting:
+            _settle(place, False)
+
+    async def close(self) -> None:
+        """Close every connection, and let the event loop finish with them."""
+        self.shut()
         if self._guarded is not None:
             guarded, self._guarded = self._guarded, None
             await guarded.aclose()
         # The transports say goodbye in callbacks; TLS ones need a second round.
         for _ in range(2):
             await asyncio.sleep(0)
+
+
+def _settle(place: asyncio.Future[bool], granted: bool) -> None:
+    if not place.done():
+        place.set_result(granted)
+
+
+def _closed() -> EndpointError:
+    # No TransportError: that could be tried again.
+    return EndpointError("the endpoint was closed while this call was under way")

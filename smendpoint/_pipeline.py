@@ -37,7 +37,7 @@ class Pipeline(Generic[Chunk]):
         self._decoder = decoder
         self._frames = EventStreamDecoder()
         self._stop = StopMatcher(stop) if stop else None
-        self._typed: Any = None  # the last chunk that was not plain text: the pattern for what is held back
+        self._typed: Any = None  # the type of chunks that are not plain text: what was held back becomes one
         self._stopped = False
         self.done = False
         self.failure: errors.SmendpointError | None = None
@@ -123,12 +123,9 @@ class Pipeline(Generic[Chunk]):
                 continue
             whole = text_of(chunk)
             text = stop.feed(whole)
-            self._typed = chunk
-            # A chunk whose text is all held back is still worth handing on where it says something else.
-            if text == whole:
-                kept.append(chunk)
-            elif text or not whole:
-                kept.append(replace_text(chunk, text))
+            self._typed = type(chunk)
+            # A chunk whose text is held back may still say something else: it is handed on without.
+            kept.append(chunk if text == whole else replace_text(chunk, text))
         if stop.hit:
             # What the model said after the stop sequence, a failure included, is no longer part of the answer.
             self.failure = None
@@ -136,7 +133,7 @@ class Pipeline(Generic[Chunk]):
         elif self.done:
             text = stop.finish()
             if text:
-                kept.append(text if self._typed is None else replace_text(self._typed, text))
+                kept.append(text if self._typed is None else self._typed(text))
         return kept
 
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from smendpoint._core.response import ResponseBody
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._typing import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
     from smendpoint.async_endpoint import AsyncEndpoint, AsyncStream
+    from smendpoint.async_inference import AsyncInferenceHandle
+    from smendpoint.async_session import AsyncStatefulSession
     from smendpoint.endpoint import Endpoint, Response, Stream
     from smendpoint.errors import (
         AccessDeniedError,
@@ -75,13 +78,18 @@ if TYPE_CHECKING:
         TextGenerationHandler,
         TextHandler,
     )
+    from smendpoint.inference import InferenceHandle
     from smendpoint.prompts import ChatPromptTemplate, Document, PromptTemplate
     from smendpoint.qa import StuffDocumentsQA, StuffedPrompt
+    from smendpoint.session import StatefulSession
 
 __all__ = [
     "AccessDeniedError",
     "AsyncEmbeddings",
     "AsyncEndpoint",
+    "AsyncInferenceHandle",
+    "AsyncKwargs",
+    "AsyncStatefulSession",
     "AsyncStream",
     "AutoHandler",
     "BytesHandler",
@@ -102,9 +110,11 @@ __all__ = [
     "Endpoint",
     "EndpointError",
     "HandlerError",
+    "InferenceHandle",
     "InternalDependencyError",
     "InternalFailureError",
     "InternalStreamFailureError",
+    "InvokeEndpointKwargs",
     "JSONHandler",
     "JumpStartChatHandler",
     "JumpStartTextHandler",
@@ -126,10 +136,12 @@ __all__ = [
     "ServiceUnavailableError",
     "SimilaritySearchHandler",
     "SmendpointError",
+    "StatefulSession",
     "Stream",
     "StreamDecodeError",
     "StreamDecoder",
     "StreamError",
+    "StreamKwargs",
     "StreamTruncatedError",
     "StreamingContentHandler",
     "StuffDocumentsQA",
@@ -152,10 +164,15 @@ _HOMES = {
     "_core.response": ("ResponseBody",),
     "_core.retry": ("RetryPolicy",),
     "_core.timing": ("Clock", "Timeout"),
+    "_typing": ("AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"),
     "async_endpoint": ("AsyncEndpoint", "AsyncStream"),
+    "async_inference": ("AsyncInferenceHandle",),
+    "async_session": ("AsyncStatefulSession",),
     "endpoint": ("Endpoint", "Response", "Stream"),
+    "inference": ("InferenceHandle",),
     "prompts": ("ChatPromptTemplate", "Document", "PromptTemplate"),
     "qa": ("StuffDocumentsQA", "StuffedPrompt"),
+    "session": ("StatefulSession",),
 }
 
 

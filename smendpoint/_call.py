@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 class EndpointBase(Generic[In, Out, Chunk]):
     """The half of `Endpoint` and `AsyncEndpoint` that does not wait."""
 
+    _asynchronous = False
     _transport: Any
+    _storage: Any = None  # where the answers of asynchronous inference are looked for; made when needed
 
     def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
         self._name = validate_endpoint_name(endpoint_name)
@@ -59,6 +61,11 @@ class EndpointBase(Generic[In, Out, Chunk]):
         self._hooks: CallHooks | None = settings["hooks"]
         self._max_connections = _checked_limit("max_connections", settings["max_connections"])
         self._client = settings["client"]
+        self._s3_client = settings["s3_client"]
+        if self._s3_client is not None:
+            from smendpoint._transport.s3 import check_s3_client
+
+            check_s3_client(self._s3_client, asynchronous=self._asynchronous)
         if self._client is not None:
             given = [name for name in IDENTITY_ARGUMENTS if getattr(identity, name) is not None]
             if given:
@@ -94,6 +101,7 @@ class EndpointBase(Generic[In, Out, Chunk]):
     def _after_fork(self) -> None:
         self._terms = None
         self._transport.forget()
+        vars(self).pop("_storage", None)
 
     @property
     def endpoint_name(self) -> str:
@@ -109,9 +117,10 @@ class EndpointBase(Generic[In, Out, Chunk]):
         return f"{type(self).__name__}({self._name!r}, content_handler={type(self._handler).__name__})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._client is not None:
+        given = "client" if self._client is not None else "s3_client" if self._s3_client is not None else None
+        if given is not None:
             raise errors.ConfigurationError(
-                "an endpoint made with client= cannot be pickled, because a client cannot: "
+                f"an endpoint made with {given}= cannot be pickled, because a client cannot: "
                 "make it in the process that uses it, or give region_name and the like instead"
             )
         return _rebuild, (type(self), self._name, self._identity, self._settings)
@@ -127,6 +136,18 @@ class EndpointBase(Generic[In, Out, Chunk]):
         streaming: bool = False,
     ) -> CallRequest:
         """Make and check the request of a call; raises before anything is sent."""
+        body = self._body(value, stop, model_kwargs, streaming=streaming)
+        if len(body) > RECOMMENDED_MAX_BODY:
+            warnings.warn(
+                f"the request body has {len(body):,} bytes; SageMaker documents {RECOMMENDED_MAX_BODY:,} as its limit "
+                "for real-time inference and may refuse it",
+                stacklevel=4,
+            )
+        members, head = self._head(operation, endpoint_kwargs, streaming=streaming)
+        return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming)
+
+    def _body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
+        """What the content handler makes of an input."""
         handler = self._handler
         parameters = {**self._model_kwargs, **model_kwargs}
         if stop:
@@ -144,16 +165,7 @@ class EndpointBase(Generic[In, Out, Chunk]):
                 f"{type(handler).__name__} could not transform the input: {type(error).__name__}; see the cause",
                 endpoint_name=self._name,
             ) from error
-        if type(body) is not bytes:
-            body = self._as_bytes(body)
-        if len(body) > RECOMMENDED_MAX_BODY:
-            warnings.warn(
-                f"the request body has {len(body):,} bytes; SageMaker documents {RECOMMENDED_MAX_BODY:,} as its limit "
-                "for real-time inference and may refuse it",
-                stacklevel=4,
-            )
-        members, head = self._head(operation, endpoint_kwargs, streaming=streaming)
-        return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming)
+        return body if type(body) is bytes else self._as_bytes(body)
 
     def _as_bytes(self, body: object) -> bytes:
         if isinstance(body, (bytes, bytearray, memoryview)):
@@ -202,23 +214,25 @@ class EndpointBase(Generic[In, Out, Chunk]):
             watcher = Watcher(info, self._hooks, log, self._clock.monotonic)
         return CallState(terms, watcher, started)
 
+    def _decode(self, body: bytes, stop: Sequence[str]) -> Out:
+        """What the handler, and stop sequences, make of an answer's body."""
+        try:
+            output: Out = self._handler.transform_output(ResponseBody(body))
+            return cut_at_stop(output, stop) if stop else output
+        except errors.SmendpointError:
+            raise
+        except Exception as error:
+            raise errors.HandlerError(
+                f"{type(self._handler).__name__} could not transform the output: {type(error).__name__}; see the cause"
+            ) from error
+
     def _output(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Out:
         """What the handler, and stop sequences, make of an answer. With it the call is over."""
         try:
-            output: Out = self._handler.transform_output(ResponseBody(answer.body))
-            if stop:
-                output = cut_at_stop(output, stop)
-        except Exception as error:
-            if isinstance(error, errors.SmendpointError):
-                ours = error
-            else:
-                ours = errors.HandlerError(
-                    f"{type(self._handler).__name__} could not transform the output: {type(error).__name__}; "
-                    "see the cause"
-                )
-                ours.__cause__ = error
-            call.finish(call.named(ours))
-            raise ours from ours.__cause__
+            output = self._decode(answer.body, stop)
+        except errors.SmendpointError as error:
+            call.finish(call.named(error))
+            raise
         call.finish(None)
         return output
 

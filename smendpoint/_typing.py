@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock, Timeout
 
-__all__ = ["Chunk", "EndpointOptions", "In", "Out"]
+__all__ = ["AsyncKwargs", "Chunk", "EndpointOptions", "In", "InvokeEndpointKwargs", "Out", "StreamKwargs"]
 
 In = TypeVar("In", default=str)
 """What an endpoint takes: a prompt, messages, rows."""
@@ -27,11 +27,55 @@ Chunk = TypeVar("Chunk", default=Out)
 """What a stream of the endpoint gives, piece by piece."""
 
 
+class InvokeEndpointKwargs(TypedDict, total=False):
+    """The request members of ``InvokeEndpoint``, for `endpoint_kwargs` of `invoke`, `send` and sessions."""
+
+    ContentType: str
+    Accept: str
+    CustomAttributes: str
+    TargetModel: str
+    TargetVariant: str
+    TargetContainerHostname: str
+    InferenceId: str
+    EnableExplanations: str
+    InferenceComponentName: str
+    SessionId: str
+    PrefixAwareId: str
+
+
+class StreamKwargs(TypedDict, total=False):
+    """The request members of ``InvokeEndpointWithResponseStream``, for `endpoint_kwargs` of `stream`."""
+
+    ContentType: str
+    Accept: str
+    CustomAttributes: str
+    TargetVariant: str
+    TargetContainerHostname: str
+    InferenceId: str
+    InferenceComponentName: str
+    SessionId: str
+    PrefixAwareId: str
+
+
+class AsyncKwargs(TypedDict, total=False):
+    """The request members of ``InvokeEndpointAsync``, for `endpoint_kwargs` of `submit`."""
+
+    ContentType: str
+    Accept: str
+    CustomAttributes: str
+    InferenceId: str
+    InputLocation: str
+    S3OutputPathExtension: str
+    Filename: str
+    RequestTTLSeconds: int
+    InvocationTimeoutSeconds: int
+
+
 class EndpointOptions(TypedDict, total=False):
     """What both constructors take beside the name and the content handler."""
 
     model_kwargs: Mapping[str, Any] | None
-    endpoint_kwargs: Mapping[str, object] | None
+    endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None
     inference_component_name: str | None
     region_name: str | None
     credentials_profile_name: str | None
@@ -47,6 +91,7 @@ class EndpointOptions(TypedDict, total=False):
     allow_plain_http: bool
     allow_link_local: bool
     client: Any
+    s3_client: Any
     timeout: float | Timeout | None
     retry: RetryPolicy | None
     max_connections: int | None

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock
     from smendpoint._core.wire import CallRequest
-    from smendpoint._typing import EndpointOptions
+    from smendpoint._typing import AsyncKwargs, EndpointOptions, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint.async_inference import AsyncInferenceHandle
+    from smendpoint.async_session import AsyncStatefulSession
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
 
 A = TypeVar("A")
@@ -65,6 +67,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         allow_link_local: whether calls may go to link-local and metadata addresses.
         client: a ready aiobotocore ``sagemaker-runtime`` client: every call goes through it, with its own retries and
             timeouts.
+        s3_client: an aiobotocore ``s3`` client for asynchronous inference; by default one like the endpoint.
         timeout: seconds for connecting and for silence, or a `Timeout`.
         retry: when to try again; see `RetryPolicy`.
         max_connections: how many connections may be open at once; `None` for no limit.
@@ -74,6 +77,8 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
     Raises:
         ConfigurationError: an argument does not fit.
     """
+
+    _asynchronous = True
 
     @overload
     def __init__(
@@ -105,7 +110,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         *,
         content_handler: Any = None,
         model_kwargs: Mapping[str, Any] | None = None,
-        endpoint_kwargs: Mapping[str, object] | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         inference_component_name: str | None = None,
         region_name: str | None = None,
         credentials_profile_name: str | None = None,
@@ -121,6 +126,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         allow_plain_http: bool = False,
         allow_link_local: bool = False,
         client: Any = None,
+        s3_client: Any = None,
         timeout: float | Timeout | None = None,
         retry: RetryPolicy | None = None,
         max_connections: int | None = None,
@@ -148,6 +154,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             "endpoint_kwargs": endpoint_kwargs,
             "inference_component_name": inference_component_name,
             "client": client,
+            "s3_client": s3_client,
             "timeout": timeout,
             "retry": retry,
             "max_connections": max_connections,
@@ -175,7 +182,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             except errors.SmendpointError as error:
                 error.endpoint_name = self._name
                 raise
-            terms = self._agree(target, self._transport.credentials)
+            terms = self._terms or self._agree(target, self._transport.credentials)  # others may have asked meanwhile
         if self._transport.refresh_due():
             await self._transport.refresh_ahead()
         return self._state(request, terms, started)
@@ -207,7 +214,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
-        endpoint_kwargs: Mapping[str, object] | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Out:
         """Call the model and give its output.
@@ -235,7 +242,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
-        endpoint_kwargs: Mapping[str, object] | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
@@ -247,7 +254,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
-        endpoint_kwargs: Mapping[str, object] | None = None,
+        endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> AsyncStream[Chunk]:
         """Call the model and give its output while it arrives. Arguments as `invoke`.
@@ -261,6 +268,68 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         sequences = stop_sequences(stop)
         request = self._request(INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, streaming=True)
         return AsyncStream(self, request, self._pipeline(sequences))
+
+    async def submit(
+        self,
+        input: In | None = None,
+        /,
+        *,
+        input_location: str | None = None,
+        upload_to: str | None = None,
+        inference_id: str | None = None,
+        request_ttl_seconds: int | None = None,
+        invocation_timeout_seconds: int | None = None,
+        output_path_extension: str | None = None,
+        filename: str | None = None,
+        stop: str | Iterable[str] | None = None,
+        endpoint_kwargs: AsyncKwargs | Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> AsyncInferenceHandle[Out]:
+        """Have the model work on an input in its own time: SageMaker's asynchronous inference.
+
+        Args:
+            input: as for `invoke`; sent along where what the content handler makes of it has at most 128,000 bytes.
+            input_location: ``s3://bucket/key`` of an input that lies in Amazon S3 already, instead of `input`.
+            upload_to: ``s3://bucket/prefix`` to put `input` under, for inputs of any size.
+            inference_id: the caller's id of the request.
+            request_ttl_seconds: how long the request may wait for the model, 60 to 21,600 s.
+            invocation_timeout_seconds: how long the model may take, 1 to 3,600 s.
+            output_path_extension: a folder for the output, below the endpoint's own.
+            filename: the output's name, without its ending.
+            stop: the output ends before the first of these strings.
+            endpoint_kwargs: further request members in the AWS spelling.
+            **model_kwargs: parameters for the model; they win over the endpoint's own.
+        """
+        from smendpoint.async_inference import submit
+
+        members = {
+            "InputLocation": input_location,
+            "InferenceId": inference_id,
+            "RequestTTLSeconds": request_ttl_seconds,
+            "InvocationTimeoutSeconds": invocation_timeout_seconds,
+            "S3OutputPathExtension": output_path_extension,
+            "Filename": filename,
+        }
+        return await submit(self, input, upload_to, stop, endpoint_kwargs, members, model_kwargs)
+
+    def session(
+        self,
+        *,
+        open_with: Mapping[str, Any] | bytes | None = None,
+        close_with: Mapping[str, Any] | bytes | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
+    ) -> AsyncStatefulSession[In, Out, Chunk]:
+        """A stateful session, to be opened by ``async with``: its calls reach one instance, whose model remembers them.
+
+        Args:
+            open_with: what tells the model to open it: bytes, or something to send as JSON; by default
+                ``{"requestType": "NEW_SESSION"}``.
+            close_with: what tells the model to close it; by default ``{"requestType": "CLOSE"}``.
+            endpoint_kwargs: request members of all its calls in the AWS spelling.
+        """
+        from smendpoint.async_session import AsyncStatefulSession
+
+        return AsyncStatefulSession(self, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs)
 
     @overload
     def map(
@@ -321,7 +390,9 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         )
 
     async def aclose(self) -> None:
-        """Close the endpoint's connections. A `client=` that was given stays open: it is its maker's to close."""
+        """Close the endpoint's connections. A client that was given stays open: it is its maker's to close."""
+        if self._storage is not None:
+            await self._storage.close()
         await self._transport.close()
 
     async def __aenter__(self) -> Self:

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock
     from smendpoint._core.wire import CallRequest
-    from smendpoint._typing import EndpointOptions
+    from smendpoint._typing import AsyncKwargs, EndpointOptions, InvokeEndpointKwargs, StreamKwargs
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
+    from smendpoint.inference import InferenceHandle
+    from smendpoint.session import StatefulSession
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -65,6 +67,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         allow_link_local: whether calls may go to link-local and metadata addresses.
         client: a ready boto3 or botocore ``sagemaker-runtime`` client: every call goes through it, with its own
             retries and timeouts.
+        s3_client: a boto3 or botocore ``s3`` client for asynchronous inference; by default one like the endpoint.
         timeout: seconds for connecting and for silence, or a `Timeout`.
         retry: when to try again; see `RetryPolicy`.
         max_connections: how many connections may be open at once; `None` for no limit.
@@ -105,7 +108,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         *,
         content_handler: Any = None,
         model_kwargs: Mapping[str, Any] | None = None,
-        endpoint_kwargs: Mapping[str, object] | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         inference_component_name: str | None = None,
         region_name: str | None = None,
         credentials_profile_name: str | None = None,
@@ -121,6 +124,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         allow_plain_http: bool = False,
         allow_link_local: bool = False,
         client: Any = None,
+        s3_client: Any = None,
         timeout: float | Timeout | None = None,
         retry: RetryPolicy | None = None,
         max_connections: int | None = None,
@@ -148,6 +152,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             "endpoint_kwargs": endpoint_kwargs,
             "inference_component_name": inference_component_name,
             "client": client,
+            "s3_client": s3_client,
             "timeout": timeout,
             "retry": retry,
             "max_connections": max_connections,
@@ -208,7 +213,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
-        endpoint_kwargs: Mapping[str, object] | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Out:
         """Call the model and give its output.
@@ -236,7 +241,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
-        endpoint_kwargs: Mapping[str, object] | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
@@ -248,7 +253,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
-        endpoint_kwargs: Mapping[str, object] | None = None,
+        endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Stream[Chunk]:
         """Call the model and give its output while it arrives. Arguments as `invoke`.
@@ -262,6 +267,68 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         sequences = stop_sequences(stop)
         request = self._request(INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, streaming=True)
         return Stream(self, request, self._pipeline(sequences))
+
+    def submit(
+        self,
+        input: In | None = None,
+        /,
+        *,
+        input_location: str | None = None,
+        upload_to: str | None = None,
+        inference_id: str | None = None,
+        request_ttl_seconds: int | None = None,
+        invocation_timeout_seconds: int | None = None,
+        output_path_extension: str | None = None,
+        filename: str | None = None,
+        stop: str | Iterable[str] | None = None,
+        endpoint_kwargs: AsyncKwargs | Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> InferenceHandle[Out]:
+        """Have the model work on an input in its own time: SageMaker's asynchronous inference.
+
+        Args:
+            input: as for `invoke`; sent along where what the content handler makes of it has at most 128,000 bytes.
+            input_location: ``s3://bucket/key`` of an input that lies in Amazon S3 already, instead of `input`.
+            upload_to: ``s3://bucket/prefix`` to put `input` under, for inputs of any size.
+            inference_id: the caller's id of the request.
+            request_ttl_seconds: how long the request may wait for the model, 60 to 21,600 s.
+            invocation_timeout_seconds: how long the model may take, 1 to 3,600 s.
+            output_path_extension: a folder for the output, below the endpoint's own.
+            filename: the output's name, without its ending.
+            stop: the output ends before the first of these strings.
+            endpoint_kwargs: further request members in the AWS spelling.
+            **model_kwargs: parameters for the model; they win over the endpoint's own.
+        """
+        from smendpoint.inference import submit
+
+        members = {
+            "InputLocation": input_location,
+            "InferenceId": inference_id,
+            "RequestTTLSeconds": request_ttl_seconds,
+            "InvocationTimeoutSeconds": invocation_timeout_seconds,
+            "S3OutputPathExtension": output_path_extension,
+            "Filename": filename,
+        }
+        return submit(self, input, upload_to, stop, endpoint_kwargs, members, model_kwargs)
+
+    def session(
+        self,
+        *,
+        open_with: Mapping[str, Any] | bytes | None = None,
+        close_with: Mapping[str, Any] | bytes | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
+    ) -> StatefulSession[In, Out, Chunk]:
+        """A stateful session, to be opened by ``with``: its calls reach one instance, whose model remembers them.
+
+        Args:
+            open_with: what tells the model to open it: bytes, or something to send as JSON; by default
+                ``{"requestType": "NEW_SESSION"}``.
+            close_with: what tells the model to close it; by default ``{"requestType": "CLOSE"}``.
+            endpoint_kwargs: request members of all its calls in the AWS spelling.
+        """
+        from smendpoint.session import StatefulSession
+
+        return StatefulSession(self, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs)
 
     @overload
     def map(
@@ -324,7 +391,9 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         )
 
     def close(self) -> None:
-        """Close the endpoint's connections. A `client=` that was given stays open: it is its maker's to close."""
+        """Close the endpoint's connections. A client that was given stays open: it is its maker's to close."""
+        if self._storage is not None:
+            self._storage.close()
         self._transport.close()
 
     def __enter__(self) -> Self:

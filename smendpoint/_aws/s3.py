@@ -81,12 +81,13 @@ async def async_s3_client(identity: Identity, target: Target, timeout: Timeout) 
 
 def _open(identity: Identity, target: Target, timeout: Timeout) -> tuple[Any, Any]:
     try:
-        from aiobotocore.config import AioConfig
-        from aiobotocore.credentials import AioCredentials
-        from aiobotocore.session import AioSession
+        # An extra: it need not be installed where pyright looks.
+        from aiobotocore.config import AioConfig  # pyright: ignore[reportMissingImports]
+        from aiobotocore.credentials import AioCredentials  # pyright: ignore[reportMissingImports]
+        from aiobotocore.session import AioSession  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigurationError(
-            "AsyncEndpoint needs aiobotocore to reach Amazon S3: pip install 'smendpoint[aiobotocore]', or pass s3_client="
+            "AsyncEndpoint reaches Amazon S3 with aiobotocore: pip install 'smendpoint[aiobotocore]', or s3_client="
         ) from error
     from botocore.credentials import ReadOnlyCredentials
 

@@ -27,6 +27,9 @@ __all__ = [
     "text_list",
 ]
 
+SESSION_REQUESTS: tuple[object, ...] = ({"requestType": "NEW_SESSION"}, {"requestType": "CLOSE"})
+"""What opens and closes a stateful session: the convention of AWS's containers."""
+
 _TOKEN = re.compile(r"\s*\S+|\s+\Z")
 
 
@@ -67,10 +70,21 @@ class Personality:
         return f"<personality {self.name}>"
 
     def __call__(self, request: ModelRequest) -> ModelReply:
+        if request.session_id is not None and json_or_none(request.body) in SESSION_REQUESTS:
+            return json_reply({})  # stateful containers see to this before their models
         try:
             return self._answer(request)
         except Refused as refused:
             return json_reply(self._refusal(refused), status=self._status or refused.status)
+
+
+def json_or_none(body: bytes) -> object:
+    """Reads JSON; gives ``None`` for what is none."""
+    try:
+        value: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 def dump(value: object) -> str:

@@ -1,0 +1,127 @@
+"""Waiting for the answer of asynchronous inference, as a generator that does no I/O.
+
+SageMaker puts the answer of an asynchronous request, or what went wrong, into an object in Amazon S3 of its own. There
+is nothing to wait on, so these are looked for, again and again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from smendpoint import errors
+from smendpoint._core.flow import Sleep
+from smendpoint._core.timing import check_number
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import TypeAlias
+
+    from smendpoint._core.timing import Clock
+
+__all__ = ["Get", "Outcome", "look", "split_location", "wait"]
+
+# Seconds between two looks: growing, so that a quick answer is had soon and a slow one costs few requests.
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 15.0
+GROWTH = 1.5
+
+_HINT = (
+    "without the permission s3:ListBucket, S3 answers like this too for an object that is not there yet. Allow "
+    "s3:ListBucket on the bucket, or give result() a timeout: until that has passed it then goes on looking"
+)
+
+
+class Get(NamedTuple):
+    """Get the object at `location`: its bytes, or `None` where there is none."""
+
+    location: str
+
+
+class Outcome(NamedTuple):
+    """What was found: the model's answer, or what the service says of its failure."""
+
+    ok: bool
+    body: bytes
+
+
+if TYPE_CHECKING:
+    Steps: TypeAlias = Generator[Get | Sleep, bytes | None, "Outcome | None"]
+
+
+def split_location(location: str) -> tuple[str, str]:
+    """Bucket and key of ``s3://bucket/key``.
+
+    Raises:
+        ConfigurationError: it is no such location.
+    """
+    scheme, _, rest = location.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket or not key:
+        raise errors.ConfigurationError(f"a location in Amazon S3 must be 's3://bucket/key', not {location[:80]!r}")
+    return bucket, key
+
+
+def look(output: str, failure: str | None) -> Steps:
+    """Look once for the answer, then for the failure. Returns `None` where neither is there.
+
+    Raises:
+        AccessDeniedError: something was not to be read, which may only mean that it is not there yet.
+    """
+    denied: errors.AccessDeniedError | None = None
+    for location in (output, failure):
+        if location is None:
+            continue
+        try:
+            body = yield Get(location)
+        except errors.AccessDeniedError as error:
+            if error.code != "AccessDenied":  # such as a token that has expired: that will not pass
+                raise
+            denied = error
+        else:
+            if body is not None:
+                return Outcome(location is output, body)
+    if denied is not None:
+        denied.message = f"{denied.message} | Hint: {_HINT}"
+        raise denied
+    return None
+
+
+def wait(
+    output: str, failure: str | None, timeout: float | None, clock: Clock
+) -> Generator[Get | Sleep, bytes | None, Outcome]:
+    """Look until the answer or the failure is there.
+
+    Args:
+        output: where the answer will be.
+        failure: where the failure will be; `None` where that is not known.
+        timeout: seconds; with 0 there is one look; `None` for no limit.
+        clock: time and chance.
+
+    Raises:
+        DeadlineExceededError: nothing was there in time.
+        AccessDeniedError: nothing was there in time, or no time was given, and S3 would not say whether it is there.
+        ConfigurationError: `timeout` is no finite number of at least 0.
+    """
+    deadline = None if timeout is None else clock.monotonic() + check_number("timeout", timeout, least=0.0)
+    delay = FIRST_DELAY
+    while True:
+        denied: errors.AccessDeniedError | None = None
+        try:
+            found = yield from look(output, failure)
+        except errors.AccessDeniedError as error:
+            if deadline is None or error.code != "AccessDenied":
+                raise
+            denied = error
+        else:
+            if found is not None:
+                return found
+        pause = delay * (0.5 + clock.random() / 2)
+        if deadline is not None:
+            left = deadline - clock.monotonic()
+            if left <= 0.0:
+                raise denied or errors.DeadlineExceededError(
+                    f"no answer after {timeout:g} s; the model may still be running, and result() may be called again"
+                )
+            pause = min(pause, left)
+        yield Sleep(pause)
+        delay = min(delay * GROWTH, LONGEST_DELAY)

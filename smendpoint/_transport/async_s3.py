@@ -1,0 +1,125 @@
+"""Objects in Amazon S3, for asyncio: the inputs and answers of asynchronous inference."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from smendpoint import errors
+from smendpoint._core.polling import split_location
+from smendpoint._transport.foreign import translate
+from smendpoint._transport.s3 import is_absent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+
+class _Held:
+    """The client of one event loop, in the care of a suspended asynchronous generator.
+
+    When the loop ends as `asyncio.run` ends it, ``loop.shutdown_asyncgens()`` closes the generator, and so the client.
+    """
+
+    __slots__ = ("guard", "opening")
+
+    def __init__(self, guard: AsyncGenerator[Any, None]) -> None:
+        self.guard = guard
+        self.opening = asyncio.ensure_future(guard.__anext__())
+        self.opening.add_done_callback(_look_at)
+
+
+class AsyncStorage:
+    """Gets and puts objects, with one client for each event loop.
+
+    Args:
+        given: the client to use; its maker closes it.
+        make: makes one where none is given, when it is first needed: a context manager that gives the client.
+    """
+
+    def __init__(self, given: Any, make: Callable[[], Awaitable[Any]]) -> None:
+        self._given = given
+        self._make = make
+        self._held: dict[asyncio.AbstractEventLoop, _Held] = {}
+        self._closed = False
+
+    async def _client(self) -> Any:
+        if self._given is not None:
+            return self._given
+        if self._closed:
+            raise errors.ConfigurationError("the endpoint is closed: make a new one")
+        loop = asyncio.get_running_loop()
+        held = self._held.get(loop)
+        if held is None:
+            for other in [other for other in self._held if other.is_closed()]:
+                del self._held[other]
+            held = self._held[loop] = _Held(self._hold(loop))
+        # One opens it for all who ask meanwhile; that one of them is cancelled is nothing to the others.
+        await asyncio.wait({held.opening})
+        return held.opening.result()
+
+    async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Any, None]:
+        try:
+            async with await self._make() as client:
+                yield client
+        finally:
+            self._held.pop(loop, None)  # after a failure, too: the next one tries again
+
+    async def get(self, location: str) -> bytes | None:
+        """The object at ``s3://bucket/key``; `None` where there is none (yet).
+
+        Raises:
+            SmendpointError: S3 or the way to it failed.
+        """
+        bucket, key = split_location(location)
+        client = await self._client()
+        try:
+            answer = await client.get_object(Bucket=bucket, Key=key)
+            async with answer["Body"] as source:
+                body: bytes = await source.read()
+        except Exception as error:
+            if is_absent(error):
+                return None
+            ours = translate(error)
+            if ours is None:
+                raise
+            raise ours from error
+        return body
+
+    async def put(self, location: str, body: bytes, content_type: str) -> None:
+        """Store an object at ``s3://bucket/key``.
+
+        Raises:
+            SmendpointError: S3 or the way to it failed.
+        """
+        bucket, key = split_location(location)
+        client = await self._client()
+        try:
+            await client.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
+        except Exception as error:
+            ours = translate(error)
+            if ours is None:
+                raise
+            raise ours from error
+
+    async def close(self) -> None:
+        """Close the clients that were made here, on whatever loop they are."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        for loop, held in list(self._held.items()):
+            if loop is here:
+                await _release(held)
+            elif not loop.is_closed():
+                asyncio.run_coroutine_threadsafe(_release(held), loop)
+
+
+def _look_at(done: asyncio.Future[Any]) -> None:
+    if not done.cancelled():
+        done.exception()  # whoever asked may have been cancelled: nobody is left to look
+
+
+async def _release(held: _Held) -> None:
+    await asyncio.wait({held.opening})  # opening takes no network
+    with suppress(Exception):  # whoever asked for the client has been told
+        held.opening.result()
+    await held.guard.aclose()

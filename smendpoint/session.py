@@ -1,0 +1,113 @@
+"""`StatefulSession`: calls that reach one instance, whose model remembers them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from smendpoint import errors
+from smendpoint._session import SessionBase
+from smendpoint._typing import Chunk, In, Out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from typing_extensions import Self
+
+    from smendpoint._response import Response
+    from smendpoint._stream import Stream
+    from smendpoint._typing import InvokeEndpointKwargs, StreamKwargs
+    from smendpoint.endpoint import Endpoint
+
+__all__ = ["StatefulSession"]
+
+
+class StatefulSession(SessionBase[In, Out, Chunk]):
+    """Calls that reach one instance, whose model remembers them: SageMaker's stateful session.
+
+    `Endpoint.session` gives one. ``with`` opens it, and closes it whatever happens inside.
+    """
+
+    _endpoint: Endpoint[In, Out, Chunk]
+
+    def open(self) -> Self:
+        """Open the session. ``with`` does it.
+
+        Raises:
+            ConfigurationError: it was opened before, or a request member does not fit.
+            EndpointError: the call failed, or the model opened no session.
+        """
+        request = self._opening()
+        call = self._endpoint._start(request)
+        self._opened(call, self._endpoint._run(request, call))
+        return self
+
+    def close(self) -> None:
+        """Close the session. Closing twice does nothing, nor does closing what has expired.
+
+        Raises:
+            EndpointError: the call failed, or the model did not close the session; it then lives until it expires.
+        """
+        request = self._closing()
+        if request is not None:
+            call = self._endpoint._start(request)
+            self._has_closed(call, self._endpoint._run(request, call))
+
+    def invoke(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> Out:
+        """Call the model in this session. As `Endpoint.invoke`.
+
+        Raises:
+            ConfigurationError: the session is not open, is closed or has expired; or an argument does not fit.
+        """
+        members = self._carry(endpoint_kwargs)
+        call, answer, sequences = self._endpoint._call(input, stop, members, model_kwargs)
+        self._notice(answer)
+        return self._endpoint._output(call, answer, sequences)
+
+    __call__ = invoke
+
+    def send(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> Response[Out]:
+        """Call the model in this session, and give the output with what came with it. As `Endpoint.send`."""
+        members = self._carry(endpoint_kwargs)
+        call, answer, sequences = self._endpoint._call(input, stop, members, model_kwargs)
+        self._notice(answer)
+        return self._endpoint._respond(call, answer, sequences)
+
+    def stream(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> Stream[Chunk]:
+        """Call the model in this session, and give its output while it arrives. As `Endpoint.stream`."""
+        members = self._carry(endpoint_kwargs)
+        return self._endpoint.stream(input, stop=stop, endpoint_kwargs=members, **model_kwargs)
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        with suppress(errors.SmendpointError):  # what happened inside is what matters
+            self.close()

@@ -57,7 +57,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         # So that a step is in the kernel before the next one is played.
-        self._transport.set_write_buffer_limits(high=0)
+        # Not high=0: asyncio's TLS transport takes that for "full when empty", and never asks for more.
+        self._transport.set_write_buffer_limits(high=1, low=0)
         self._number = self._hub.opened()
         self._connections.add(self)
         self.task = asyncio.get_running_loop().create_task(self._serve())

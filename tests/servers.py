@@ -1,0 +1,289 @@
+"""Servers on loopback that do what an emulator cannot: scripts on a bare socket, TLS, proxies, a port that is deaf."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from aws_standins import clear_environment
+
+from smendpoint import Endpoint, Timeout
+
+# Seconds that are only ever waited for when a test fails.
+PATIENCE = 20.0
+
+
+def response(body: bytes = b'[{"generated_text": "fine"}]', *headers: str, status: str = "200 OK") -> bytes:
+    """A whole response with a length."""
+    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def make_endpoint(url: str, **options: Any) -> Endpoint[Any, Any, Any]:
+    """An endpoint whose limits only a test that fails reaches."""
+    options.setdefault("timeout", PATIENCE)
+    return Endpoint(
+        "my-llm",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key="wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+        **options,
+    )
+
+
+def fast(read: float = PATIENCE, connect: float = PATIENCE, total: float | None = None) -> Timeout:
+    """Limits; what a test does not mean to reach is out of reach."""
+    return Timeout(connect=connect, read=read, total=total)
+
+
+@pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing in the environment has a say in where calls go."""
+    clear_environment(monkeypatch, tmp_path)
+
+
+class Peer:
+    """One connection, from the server's side.
+
+    Attributes:
+        sock: the socket.
+        number: counted from 1.
+    """
+
+    def __init__(self, sock: socket.socket, number: int) -> None:
+        self.sock = sock
+        self.number = number
+        self._buffer = b""
+
+    def request(self) -> tuple[bytes, bytes]:
+        """Read one request: its head and its body; empty where the client has closed."""
+        head = self.head()
+        length = 0
+        for line in head.split(b"\r\n")[1:]:
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        while len(self._buffer) < length:
+            data = self.sock.recv(65_536)
+            if not data:
+                return head, self._buffer
+            self._buffer += data
+        body, self._buffer = self._buffer[:length], self._buffer[length:]
+        return head, body
+
+    def head(self) -> bytes:
+        """Read a request's head."""
+        while b"\r\n\r\n" not in self._buffer:
+            data = self.sock.recv(65_536)
+            if not data:
+                return b""
+            self._buffer += data
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        return head
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def serve(self, answer: bytes | None = None) -> None:
+        """Answer every request, until the client closes."""
+        while self.request()[0]:
+            self.send(response() if answer is None else answer)
+
+    def gone(self) -> bool:
+        """Wait until the client closes or aborts the connection."""
+        with contextlib.suppress(OSError):
+            while self.sock.recv(65_536):
+                pass
+        return True
+
+    def reset(self) -> None:
+        """Close the connection so that the client gets a TCP reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.sock.close()
+
+
+Script = Callable[[Peer], object]
+
+
+class Server:
+    """Plays one script for each connection, each in a thread; the last script goes on for all that follow.
+
+    Attributes:
+        port: where it listens.
+        connections: how many there have been.
+        failures: what scripts raised.
+    """
+
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
+        self._scripts = scripts
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.connections = 0
+        self.failures: list[BaseException] = []
+        self._open: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    @property
+    def url(self) -> str:
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            sock.settimeout(PATIENCE)
+            thread = threading.Thread(target=self._play, args=(sock, self.connections), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _play(self, sock: socket.socket, number: int) -> None:
+        self._open.append(sock)
+        try:
+            if self._tls is not None:
+                sock = self._tls.wrap_socket(sock, server_side=True)
+                self._open.append(sock)
+            self._scripts[min(number, len(self._scripts)) - 1](Peer(sock, number))
+        except (OSError, EOFError):
+            pass  # the client has gone
+        except BaseException as error:
+            self.failures.append(error)
+        finally:
+            sock.close()
+
+    def __enter__(self) -> Server:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for sock in self._open:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        assert not self.failures, self.failures
+
+
+@contextlib.contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port on which nobody answers: what would be accepted is full already."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(4):  # how many fit is the kernel's to say
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect(("127.0.0.1", port))
+        yield port
+
+
+@contextlib.contextmanager
+def closed_port() -> Iterator[int]:
+    """A port that refuses connections, and that nobody else gets meanwhile."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
+
+
+class Proxy(Server):
+    """A proxy for CONNECT and for plain requests, perhaps with a password.
+
+    Attributes:
+        heads: of the requests that it got.
+    """
+
+    def __init__(self, authorization: bytes | None = None, connect_answer: bytes | None = None) -> None:
+        super().__init__(self._relay)
+        self.heads: list[bytes] = []
+        self._authorization = authorization
+        self._connect_answer = connect_answer
+
+    def _relay(self, peer: Peer) -> None:
+        head = peer.head()
+        self.heads.append(head)
+        if self._authorization is not None and b"Proxy-Authorization: " + self._authorization not in head:
+            peer.send(response(b"", "Connection: close", status="407 Proxy Authentication Required"))
+            return
+        method, target, _ = head.split(b"\r\n")[0].split(b" ")
+        if method == b"CONNECT":
+            if self._connect_answer is not None:
+                peer.send(self._connect_answer)
+                return
+            authority, first = target, b""
+        else:
+            authority = target.removeprefix(b"http://").partition(b"/")[0]
+            first = head + b"\r\n\r\n" + peer._buffer
+        host, _, port = authority.decode().rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as upstream:
+            self._open.append(upstream)
+            if method == b"CONNECT":
+                peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            upstream.sendall(first)
+            back = threading.Thread(target=pump, args=(upstream, peer.sock), daemon=True)
+            back.start()
+            pump(peer.sock, upstream)
+            back.join(PATIENCE)
+
+
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Hand on everything, and the end."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(65_536):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
+
+
+@functools.cache
+def authority() -> trustme.CA:
+    """Who signs the certificates of these tests."""
+    return trustme.CA()
+
+
+@functools.cache
+def _certificate(name: str) -> trustme.LeafCert:
+    return authority().issue_cert(name)
+
+
+def server_context(name: str = "127.0.0.1", *, client_certificate: bool = False) -> ssl.SSLContext:
+    """The settings of a TLS server whose certificate is for `name`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _certificate(name).configure_cert(context)
+    if client_certificate:
+        context.verify_mode = ssl.CERT_REQUIRED
+        authority().configure_trust(context)
+    return context
+
+
+def trust(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have this process trust the servers of these tests."""
+    bundle = folder / "ca.pem"
+    authority().cert_pem.write_to_path(str(bundle))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+
+
+def client_certificate(folder: Path) -> str:
+    """A file with a certificate and its key that prove who the client is."""
+    path = folder / "client.pem"
+    leaf = _certificate("client@example.com")
+    path.write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
+    return str(path)

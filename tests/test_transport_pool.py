@@ -1,0 +1,275 @@
+"""`_transport/pool.py`: connections are used again, the last one first, never more than allowed, and never a dead one."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from typing import Any
+
+import pytest
+from clocks import FakeClock
+from servers import PATIENCE, bare_environment, fast, make_endpoint  # noqa: F401
+
+from smendpoint._transport.common import IDLE_SECONDS
+from smendpoint._transport.pool import Pool
+from smendpoint.emulator import Emulator, ModelRequest
+from smendpoint.errors import ConfigurationError, DeadlineExceededError
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
+
+class Line:
+    """Stands in for a connection."""
+
+    def __init__(self, *, stale: bool = False) -> None:
+        self.idle_since = 0.0
+        self.stale = stale
+        self.closed = False
+
+    def is_stale(self) -> bool:
+        return self.stale
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def for_ever() -> None:
+    return None
+
+
+def pool_with(*lines: Any, limit: int | None = None, clock: Any = None) -> Pool:
+    pool = Pool(limit, clock or Clock())
+    for _ in lines:
+        assert pool.take(for_ever, fresh=True) is None
+    for line in lines:
+        pool.give_back(line)
+    return pool
+
+
+class Gate:
+    """A model that answers when it is told to; says how many requests it holds."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.inside = threading.Semaphore(0)
+
+    def __call__(self, request: ModelRequest) -> bytes:
+        self.inside.release()
+        assert self.open.wait(PATIENCE)
+        return b'[{"generated_text": "fine"}]'
+
+
+def test_calls_one_after_another_share_one_connection() -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        for _ in range(5):
+            endpoint.invoke("Hello")
+        assert emulator.total_connections == 1
+        assert {request.connection for request in emulator.requests} == {1}
+
+
+def test_the_connection_that_was_used_last_is_used_first() -> None:
+    first, second, third = Line(), Line(), Line()
+    pool: Any = pool_with(first, second, third)
+    assert pool.take(for_ever, fresh=False) is third
+    pool.give_back(third)
+    assert [pool.take(for_ever, fresh=False) for _ in range(4)] == [third, second, first, None]
+
+
+def test_a_stale_connection_is_closed_and_the_next_one_taken() -> None:
+    good, stale = Line(), Line(stale=True)
+    pool: Any = pool_with(good, stale)
+    assert pool.take(for_ever, fresh=False) is good
+    assert stale.closed
+    assert not good.closed
+
+
+def test_a_connection_that_was_idle_too_long_is_not_used_again() -> None:
+    clock = Clock()
+    line = Line()
+    pool = pool_with(line, clock=clock)
+    clock.now += IDLE_SECONDS
+    assert pool.take(for_ever, fresh=False) is None
+    assert line.closed
+
+
+def test_giving_one_back_closes_those_that_were_idle_too_long() -> None:
+    clock = Clock()
+    old, new = Line(), Line()
+    pool: Any = pool_with(old, clock=clock)
+    clock.now += IDLE_SECONDS + 1.0
+    pool.take(for_ever, fresh=True)
+    pool.give_back(new)
+    assert old.closed
+    assert not new.closed
+    assert pool.take(for_ever, fresh=False) is new
+
+
+def test_an_endpoint_lets_idle_connections_go_by_its_clock() -> None:
+    clock = FakeClock()
+    with Emulator() as emulator, make_endpoint(emulator.url, clock=clock) as endpoint:
+        endpoint.invoke("Hello")
+        clock.passed += IDLE_SECONDS - 1.0
+        endpoint.invoke("Hello")
+        assert emulator.total_connections == 1
+        clock.passed += IDLE_SECONDS + 1.0
+        endpoint.invoke("Hello")
+        assert emulator.total_connections == 2
+        emulator.wait_for(lambda it: it.open_connections == 1)
+
+
+def test_a_fresh_connection_pushes_out_the_oldest_idle_one_where_the_limit_would_be_passed() -> None:
+    oldest, newest = Line(), Line()
+    pool: Any = pool_with(oldest, newest, limit=2)
+    assert pool.take(for_ever, fresh=True) is None
+    assert oldest.closed
+    assert not newest.closed
+    assert pool.take(for_ever, fresh=False) is newest
+
+
+def test_a_fresh_connection_leaves_idle_ones_alone_below_the_limit() -> None:
+    line = Line()
+    pool: Any = pool_with(line, limit=2)
+    assert pool.take(for_ever, fresh=True) is None
+    assert not line.closed
+
+
+def test_closing_closes_what_is_idle_and_later_what_is_given_back() -> None:
+    idle, busy = Line(), Line()
+    pool: Any = pool_with(idle)
+    pool.take(for_ever, fresh=True)
+    pool.close()
+    assert idle.closed
+    pool.give_back(busy)
+    assert busy.closed
+    with pytest.raises(ConfigurationError, match="the endpoint is closed"):
+        pool.take(for_ever, fresh=False)
+
+
+def test_who_waits_for_a_place_when_the_pool_is_closed_gets_none() -> None:
+    pool: Any = Pool(1, Clock())
+    pool.take(for_ever, fresh=False)
+    waiting = threading.Event()
+    errors: list[BaseException] = []
+
+    def wait() -> float:
+        waiting.set()
+        return PATIENCE
+
+    def run() -> None:
+        try:
+            pool.take(wait, fresh=False)
+        except ConfigurationError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert waiting.wait(PATIENCE)
+    pool.close()
+    thread.join(PATIENCE)
+    assert len(errors) == 1
+
+
+def test_after_a_fork_nothing_is_idle_and_nothing_is_busy() -> None:
+    line = Line()
+    pool: Any = pool_with(line, limit=1)
+    assert pool.take(for_ever, fresh=False) is line
+    pool.forget()
+    assert pool.take(for_ever, fresh=False) is None
+    pool.give_back(Line())
+    pool.forget()
+    pool.give_back(None)  # of a call that was under way when the process forked
+    assert pool.take(for_ever, fresh=False) is None
+
+
+def test_a_stream_that_is_collected_while_the_pool_is_at_work_gives_its_place_back() -> None:
+    pool: Any = Pool(2, Clock())
+    pool.take(for_ever, fresh=False)
+
+    class Collected(Line):
+        def is_stale(self) -> bool:
+            pool.give_back(None)  # as the garbage collector may, in the same thread
+            return False
+
+    pool.take(for_ever, fresh=False)
+    pool.give_back(Collected())
+    assert isinstance(pool.take(for_ever, fresh=False), Collected)
+    assert pool.take(for_ever, fresh=False) is None
+
+
+def test_an_endpoint_opens_no_more_connections_than_allowed_and_serves_every_thread() -> None:
+    gate = Gate()
+    with Emulator(gate) as emulator, make_endpoint(emulator.url, max_connections=2) as endpoint:
+        outputs: list[str] = []
+        threads = [threading.Thread(target=lambda: outputs.append(endpoint.invoke("Hello"))) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for _ in range(2):
+            assert gate.inside.acquire(timeout=PATIENCE)
+        assert emulator.open_connections == 2
+        gate.open.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert outputs == ["fine"] * 6
+        assert emulator.total_connections == 2
+
+
+def test_waiting_for_a_connection_counts_against_the_total_time() -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
+        with endpoint.stream("Hello"):
+            hasty = make_endpoint(emulator.url, max_connections=1, timeout=fast(total=0.05))
+            hasty._transport._pool = endpoint._transport._pool
+            with pytest.raises(DeadlineExceededError, match=r"total of 0\.05 s") as caught:
+                hasty.invoke("Hello")
+        assert caught.value.request_sent is False
+        assert caught.value.attempts == 1
+        assert endpoint.invoke("Hello")  # nobody took a place that was not given back
+        assert len(emulator.requests) == 2
+
+
+def test_an_open_stream_holds_its_connection_and_gives_it_back_at_its_end() -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
+        assert list(endpoint.stream("Hello"))
+        assert endpoint.invoke("Hello")
+        assert emulator.total_connections == 1
+
+
+def test_a_stream_that_nobody_holds_gives_its_place_back() -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
+        next(endpoint.stream("Hello"))
+        gc.collect()  # where the interpreter does not count references
+        emulator.disconnected()
+        assert endpoint.invoke("Hello")
+
+
+def test_who_waits_for_a_place_can_be_woken_to_think_again() -> None:
+    pool: Any = Pool(1, Clock())
+    pool.take(for_ever, fresh=False)
+    waiting = threading.Event()
+    asked: list[str] = []
+
+    def wait() -> float:
+        if waiting.is_set():
+            raise TimeoutError
+        waiting.set()
+        return PATIENCE
+
+    def run() -> None:
+        try:
+            pool.take(wait, fresh=False)
+        except TimeoutError:
+            asked.append("again")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert waiting.wait(PATIENCE)
+    pool.abort()
+    thread.join(PATIENCE)
+    assert asked == ["again"]

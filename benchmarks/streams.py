@@ -53,6 +53,34 @@ def tokens(context: Context) -> list[Row]:
         endpoint.close()
         client.close()
 
+    # The same, but each token comes a millisecond after the one before, in a packet of its own: waking up and receiving
+    # cost both sides the same.
+    name = f"paced-{context.times(500)}-1"
+    slow, slow_client = (
+        Endpoint(name, endpoint_url=context.plain),
+        Session().create_client("sagemaker-runtime", endpoint_url=context.plain),
+    )
+
+    def ours_paced() -> Cost:
+        def work() -> None:
+            with slow.stream("Hello") as chunks:
+                assert sum(1 for _ in chunks) == context.times(500)
+
+        return timed(work, context.times(500))
+
+    def peer_paced() -> Cost:
+        def work() -> None:
+            response = slow_client.invoke_endpoint_with_response_stream(EndpointName=name, Body=b"{}")
+            assert sum(1 for event in response["Body"] if event["PayloadPart"]["Bytes"]) == context.times(500)
+
+        return timed(work, context.times(500))
+
+    mine, theirs = by_turns(min(3, context.rounds), ours_paced, peer_paced)
+    a, b = [turn.cpu for turn in mine], [turn.cpu for turn in theirs]
+    rows.append(Row("streamed token, CPU, one at a time", seconds(a), f"botocore {seconds(b)}", ratios(a, b)))
+    slow.close()
+    slow_client.close()
+
     async def ours_async() -> Cost:
         async with AsyncEndpoint(f"tokens-{count}", endpoint_url=context.plain) as endpoint:
             async with endpoint.stream("Hello", max_new_tokens=1):
@@ -65,10 +93,10 @@ def tokens(context: Context) -> list[Row]:
         return cost
 
     async def peer_async() -> Cost:
-        name = {"EndpointName": f"tokens-{count}", "Body": b"{}"}
+        arguments = {"EndpointName": f"tokens-{count}", "Body": b"{}"}
         async with peer_client(context, context.plain, 1) as client:
             cpu, wall = time.process_time(), time.perf_counter()
-            response = await client.invoke_endpoint_with_response_stream(**name)
+            response = await client.invoke_endpoint_with_response_stream(**arguments)
             received = 0
             async for event in response["Body"]:
                 received += bool(event["PayloadPart"]["Bytes"])

@@ -159,11 +159,29 @@ def test_a_thousand_streams_are_served_at_once() -> None:
         assert emulator.total_connections == 1000
 
 
-def test_it_speaks_https() -> None:
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """For the server and for the client."""
     authority = trustme.CA()
     server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(server)
     authority.configure_trust(client)
+    return server, client
+
+
+def test_large_answers_and_streams_come_whole_over_tls() -> None:
+    server, client = tls_contexts()
+    part = b"x" * 2_000_000
+    with Emulator(lambda asked: [part, part], ssl_context=server, piece_size=None) as emulator:
+        raw = RawClient(emulator)
+        raw.socket = client.wrap_socket(raw.socket, server_hostname="127.0.0.1")
+        with raw:
+            assert raw.exchange(request())[1] == part * 2
+            streamed = raw.send(request("stream", headers=("Connection: close",))).read_all()
+    assert chunks(streamed) == [encode_part(part)] * 2
+
+
+def test_it_speaks_https() -> None:
+    server, client = tls_contexts()
     with Emulator(lambda asked: b"[]", ssl_context=server, clock=lambda: NOW) as emulator:
         assert emulator.url == f"https://127.0.0.1:{emulator.port}"
         raw = RawClient(emulator)

@@ -77,6 +77,33 @@ class Server:
             return parse(read_all(sock))
 
 
+class PausedModel:
+    """Says one word, and the rest when it is told to go on."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def __call__(self, _request: ModelRequest) -> Iterator[bytes]:
+        yield b'data:{"token":{"id":1,"text":"Peter","special":false},"generated_text":null}\n\n'
+        self.go_on.wait(20)
+        yield (
+            b'data:{"token":{"id":2,"text":" stayed.","special":false},"generated_text":"Peter stayed.",'
+            b'"details":{"finish_reason":"eos_token","generated_tokens":2}}\n\n'
+        )
+
+
+@pytest.fixture
+def paused() -> PausedModel:
+    return PausedModel()
+
+
+def read_until(sock: socket.socket, mark: bytes) -> bytes:
+    received = b""
+    while mark not in received:
+        received += sock.recv(65_536)
+    return received
+
+
 def read_all(sock: socket.socket) -> bytes:
     return b"".join(iter(lambda: sock.recv(65_536), b""))
 
@@ -142,24 +169,16 @@ def test_chunks_arrive_as_events_and_the_last_says_that_it_is_whole(serve: Calla
     assert last == ("done", {"finish_reason": "eos_token"})
 
 
-def test_a_browser_that_leaves_ends_the_call_upstream() -> None:
-    gate = threading.Event()
-
-    def model(_request: ModelRequest) -> Iterator[bytes]:
-        yield b'data:{"token":{"id":1,"text":"Peter","special":false},"generated_text":null}\n\n'
-        gate.wait(20)
-
-    with Emulator({"my-llm": model}) as emulator:
+def test_a_browser_that_leaves_ends_the_call_upstream(paused: PausedModel) -> None:
+    with Emulator({"my-llm": paused}) as emulator:
         server = Server(load().Relay(endpoint_on(emulator)))
         server.start()
         sock = server.connect()
-        received = b""
-        while b"data: " not in received:
-            received += sock.recv(65_536)
+        read_until(sock, b"data: ")
         assert emulator.open_connections == 1
         sock.close()
         emulator.disconnected()
-        gate.set()
+        paused.go_on.set()
         server.stop()
 
 
@@ -194,19 +213,20 @@ def test_a_cut_stream_ends_with_an_event_that_says_so(serve: Callable[..., Serve
     assert events(body)[-1] == ("failed", {"error": "StreamTruncatedError"})
 
 
-def test_an_answer_under_way_is_finished_before_the_server_stops(
-    serve: Callable[..., Server], emulator: Emulator
-) -> None:
-    server = serve()
-    emulator.inject("drip", times=1)
-    sock = server.connect()
-    received = sock.recv(65_536)
-    server.ask_to_stop()
-    with closing(sock):
-        status, body = parse(received + read_all(sock))
-    assert status == 200
-    assert events(body)[-1][0] == "done"
-    emulator.wait_for(lambda running: running.open_connections == 0)
+def test_an_answer_under_way_is_finished_before_the_server_stops(paused: PausedModel) -> None:
+    with Emulator({"my-llm": paused}) as emulator:
+        server = Server(load().Relay(endpoint_on(emulator)))
+        server.start()
+        sock = server.connect()
+        received = read_until(sock, b"data: ")
+        server.ask_to_stop()
+        paused.go_on.set()
+        with closing(sock):
+            status, body = parse(received + read_all(sock))
+        assert status == 200
+        assert events(body)[-1] == ("done", {"finish_reason": "eos_token"})
+        server.stop()
+        emulator.disconnected()
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,7 @@ ARGUMENTS: list[dict[str, Any]] = [
 @example([], None, None, {})
 @example([("https_proxy", "http://proxy.example:3128")], None, None, {})
 @example([("AWS_ENDPOINT_URL", "http://127.0.0.1:1/base"), ("no_proxy", "*")], None, None, {})
+@example([("AWS_DEFAULT_REGION", "fips-us-east-1")], None, None, {"endpoint_url": "http://localhost:8080"})
 @example([("AWS_SECURITY_TOKEN", "older"), ("AWS_SESSION_TOKEN", "token")], None, None, {})
 @example([], CONFIG_FILES[10], CREDENTIALS_FILES[6], {"credentials_profile_name": "other"})
 # Each example asks botocore twice and more, so there are fewer of them, and shrinking one would take minutes.

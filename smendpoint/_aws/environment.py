@@ -88,12 +88,12 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
     credentials = _explicit(identity) or _credentials(os.environ)
     if region is None or credentials is None:
         return None
+    host = endpoint_host(region)
+    if host is None:
+        return None  # even with a URL: botocore signs for us-east-1 where the region is fips-us-east-1
     url, source = _endpoint_url(identity, os.environ)
     attempts = os.environ.get("AWS_MAX_ATTEMPTS")
     if url is None:
-        host = endpoint_host(region)
-        if host is None:
-            return None
         url, source = f"https://{host}", "the region's endpoint"
     if attempts is not None and not (attempts.isascii() and attempts.isdecimal() and 0 < int(attempts) < 1_000_000):
         return None  # not what it should be: let botocore say so

@@ -105,6 +105,8 @@ class Twin:
             "read_timeout": limits.read,
             "retries": {"total_max_attempts": retries + 1, "mode": "standard"},
         }
+        if keys["endpoint_url"].startswith("http:"):
+            keys["verify"] = False  # certificates that nobody asks for take 30 ms to read
         if not self.asynchronous:
             from botocore.config import Config
 

@@ -16,6 +16,7 @@ from smendpoint._transport.foreign import (
     answer_headers,
     call_arguments,
     check_client,
+    harmless_cause,
     longest_call,
     pool_size,
     retried,
@@ -78,7 +79,7 @@ class AsyncClientTransport:
             ours = translate(error)
             if ours is None:
                 raise
-            raise ours from error
+            raise ours from harmless_cause(error, ours)
         step.extra = retried(response)
         if step.started is not None:
             step.started()
@@ -122,6 +123,16 @@ def _discard(response: Any) -> None:
         raw.close()
 
 
+def _unread(content: Any) -> bytes:
+    """Take what had arrived when the answer failed: aiohttp's reader raises before it gives that."""
+    waiting = getattr(content, "_buffer", None)
+    if not waiting:
+        return b""
+    data = b"".join(waiting)
+    waiting.clear()
+    return data
+
+
 def _silence(patience: Patience, *, response_started: bool, by_total: bool) -> errors.TransportError:
     """The error for a wait in vain. What timed it was the loop's clock, which need not agree with the call's."""
     return deadline_exceeded(patience.timeout) if by_total else patience.silence(response_started=response_started)
@@ -157,10 +168,13 @@ class AsyncClientSource:
             if self._late:
                 by_total = seconds < patience.timeout.read
                 raise _silence(patience, response_started=True, by_total=by_total) from error
+            arrived = _unread(raw.content)
+            if arrived:
+                return arrived  # the next read has the same failure
             ours = translate(error, response_started=True)
             if ours is None:
                 raise
-            raise ours from error
+            raise ours from harmless_cause(error, ours)
         finally:
             timer.cancel()
         if not data:

@@ -179,7 +179,8 @@ class RequestReader:
 def render_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """Renders a status line and headers, without any check: faults send what no server should."""
     try:
-        reason = HTTPStatus(status).phrase
+        # Newer Pythons call 413 "Content Too Large"; servers in the field do not.
+        reason = "Request Entity Too Large" if status == 413 else HTTPStatus(status).phrase
     except ValueError:
         reason = "Unknown"
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers), "", ""]

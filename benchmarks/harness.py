@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,6 +93,13 @@ def stub(scale: float = 1.0, rounds: int = 7, events: int = 1_000_000) -> Iterat
             process.stdin.close()
             process.wait(10)
             process.stdout.close()
+
+
+def run(place: str, context: Context) -> list[Row]:
+    """Run one benchmark, ``module:function``, in this process."""
+    module, function = place.split(":")
+    rows: list[Row] = getattr(import_module(f"benchmarks.{module}"), function)(context)
+    return rows
 
 
 class Cost(NamedTuple):

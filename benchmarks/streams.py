@@ -153,16 +153,22 @@ async def consume(endpoint: Any, count: int, delays: list[float]) -> None:
 
 
 def loop(context: Context) -> list[Row]:
-    """How long the loop is blocked while an endpoint is created and 100 streams of 20 tokens run."""
+    """How long the loop is blocked while 100 streams start and run, and another endpoint is created and called."""
     from smendpoint import AsyncEndpoint
 
     async def ours() -> Cost:
         delays: list[float] = []
         async with (
             Heartbeat().watching() as heart,
-            AsyncEndpoint("paced-20-20", endpoint_url=context.plain, max_connections=100) as endpoint,
+            AsyncEndpoint("paced-20-50", endpoint_url=context.plain, max_connections=100) as endpoint,
         ):
-            await asyncio.gather(*(consume(endpoint, 20, delays) for _ in range(100)))
+            tasks = []
+            for _ in range(100):
+                tasks.append(asyncio.create_task(consume(endpoint, 20, delays)))
+                await asyncio.sleep(0.002)
+            async with AsyncEndpoint("answer", endpoint_url=context.plain) as another:
+                await another.invoke("Hello")
+            await asyncio.gather(*tasks)
         return Cost(0.0, heart.longest)
 
     async def idle() -> Cost:
@@ -179,23 +185,23 @@ def loop(context: Context) -> list[Row]:
 
 
 def thousand(context: Context) -> list[Row]:
-    """A thousand streams of one process, 20 tokens a second each: the delay of a token, and the memory of a stream."""
+    """A thousand streams of one process, 5 tokens a second each: the delay of a token, and the memory of a stream."""
     from smendpoint import AsyncEndpoint
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard < 0 else max(soft, min(hard, 4_096)), hard))
-    streams, count = 1_000, 40
+    streams, count = 1_000, 20
 
     async def ours() -> tuple[list[float], float, float]:
         delays: list[float] = []
-        name = f"paced-{count}-50"
+        name = f"paced-{count}-200"
         async with AsyncEndpoint(name, endpoint_url=context.plain, max_connections=streams) as endpoint:
             await consume(endpoint, count, [])
             gc.collect()
             before = resident()
             async with Heartbeat().watching() as heart:
                 tasks = [asyncio.create_task(consume(endpoint, count, delays)) for _ in range(streams)]
-                await asyncio.sleep(count * 0.05 / 2)
+                await asyncio.sleep(count * 0.2 / 2)
                 memory = (resident() - before) / streams
                 heart.longest = 0.0  # from here on all are connected, and none is being opened
                 await asyncio.gather(*tasks)

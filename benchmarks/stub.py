@@ -75,32 +75,43 @@ WHOLE_BLOCK = b"".join(BLOCK)
 
 
 class Ticker:
-    """Writes the same token to all streams of one pace, so that the server's own cost stays small."""
+    """Gives tokens to all streams of one pace.
+
+    The streams are spread evenly over the interval, as those of independent callers are, and the streams of one moment
+    get the same bytes, so that the server's own cost stays small.
+    """
+
+    slots = 50
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
-        self.streams: dict[Stub, int] = {}
-        self.running = False
+        self.streams: list[dict[Stub, int]] = [{} for _ in range(self.slots)]
+        self.added = 0
+        self.slot = -1  # none is running
 
     def add(self, stream: Stub, count: int) -> None:
-        self.streams[stream] = count
-        if not self.running:
-            self.running = True
-            asyncio.get_running_loop().call_later(self.interval, self.tick)
+        self.streams[self.added % self.slots][stream] = count
+        self.added += 1
+        if self.slot < 0:
+            self.slot = 0
+            self.next = asyncio.get_running_loop().time()
+            self.tick()
 
     def tick(self) -> None:
-        data = b""
-        for number, (stream, left) in enumerate(list(self.streams.items())):
-            if number % 20 == 0:  # the clock is read often enough for the milliseconds that are measured
-                data = chunk(part(token(1, repr(time.monotonic()))))
-            if left and not stream.transport.is_closing():
+        streams = self.streams[self.slot]
+        data = chunk(part(token(1, repr(time.monotonic()))))
+        for stream, left in list(streams.items()):
+            if not stream.transport.is_closing():
                 stream.transport.write(data if left > 1 else data + STREAM_END)
-                self.streams[stream] = left - 1
+            streams[stream] = left - 1
             if left <= 1 or stream.transport.is_closing():
-                del self.streams[stream]
-        self.running = bool(self.streams)
-        if self.running:
-            asyncio.get_running_loop().call_later(self.interval, self.tick)
+                del streams[stream]
+        if any(self.streams):
+            self.slot = (self.slot + 1) % self.slots
+            self.next += self.interval / self.slots
+            asyncio.get_running_loop().call_at(self.next, self.tick)
+        else:
+            self.slot = -1
 
 
 class Stub(asyncio.Protocol):

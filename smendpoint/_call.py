@@ -53,8 +53,8 @@ class EndpointBase(Generic[In, Out, Chunk]):
         self._identity = identity
         self._settings = settings
         self._handler: ContentHandler[In, Out] = _checked_handler(settings["content_handler"])
-        self._model_kwargs = _checked_mapping("model_kwargs", settings["model_kwargs"])
-        self._members = _checked_mapping("endpoint_kwargs", settings["endpoint_kwargs"])
+        self._model_kwargs = checked_mapping("model_kwargs", settings["model_kwargs"])
+        self._members = checked_mapping("endpoint_kwargs", settings["endpoint_kwargs"])
         if settings["inference_component_name"] is not None:
             self._members = {"InferenceComponentName": settings["inference_component_name"], **self._members}
         self._clock: Clock = settings["clock"] or SYSTEM_CLOCK
@@ -188,7 +188,7 @@ class EndpointBase(Generic[In, Out, Chunk]):
             if known is not None:
                 return known
         members: dict[str, object] = {"ContentType": content_type, "Accept": accept, **self._members}
-        members.update(_checked_mapping("endpoint_kwargs", endpoint_kwargs))
+        members.update(checked_mapping("endpoint_kwargs", endpoint_kwargs))
         members = {name: value for name, value in members.items() if value is not None}
         try:
             head = request_head(operation, self._name, members)
@@ -329,7 +329,7 @@ def _checked_handler(handler: Any) -> Any:
     return handler
 
 
-def _checked_mapping(name: str, value: Any) -> dict[str, Any]:
+def checked_mapping(name: str, value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from smendpoint import errors
-from smendpoint._call import new_invocation_id, stop_sequences
+from smendpoint._call import checked_mapping, new_invocation_id, stop_sequences
 from smendpoint._core.polling import split_location
 from smendpoint._core.request import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
 from smendpoint._core.response import request_id
@@ -71,7 +71,10 @@ def _prepare(
     model_kwargs: dict[str, Any],
 ) -> Submission:
     sequences = stop_sequences(stop)
-    members = {**(endpoint_kwargs or {}), **{name: given for name, given in members.items() if given is not None}}
+    members = {
+        **checked_mapping("endpoint_kwargs", endpoint_kwargs),
+        **{name: given for name, given in members.items() if given is not None},
+    }
     location = members.get("InputLocation")
     if (value is None) == (location is None):
         raise errors.ConfigurationError("submit() needs either an input or input_location=, one of them")

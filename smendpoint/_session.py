@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic
 
 from smendpoint import errors
-from smendpoint._call import new_invocation_id
+from smendpoint._call import checked_mapping, new_invocation_id
 from smendpoint._core.request import INVOKE_ENDPOINT
 from smendpoint._core.response import server_date, session_id
 from smendpoint._core.wire import CallRequest
@@ -35,7 +35,7 @@ class SessionBase(Generic[In, Out, Chunk]):
         endpoint_kwargs: Mapping[str, object] | None,
     ) -> None:
         self._endpoint: Any = endpoint
-        self._members = dict(endpoint_kwargs or {})
+        self._members = checked_mapping("endpoint_kwargs", endpoint_kwargs)
         if "SessionId" in self._members:
             raise self._error("SessionId is the session's own: leave it out of endpoint_kwargs")
         self._open_with = self._body("open_with", OPEN if open_with is None else open_with)
@@ -135,7 +135,7 @@ class SessionBase(Generic[In, Out, Chunk]):
             raise self._error("this session is closed: ask the endpoint for a new one")
         if self.expired:
             raise self._error("this session has expired, and its model forgot it: ask the endpoint for a new one")
-        members = {**self._members, **(endpoint_kwargs or {})}
+        members = {**self._members, **checked_mapping("endpoint_kwargs", endpoint_kwargs)}
         if "SessionId" in members:
             raise self._error("SessionId is the session's own: leave it out of endpoint_kwargs")
         return {**members, "SessionId": self._id}

@@ -80,11 +80,10 @@ class AsyncConnection(asyncio.Protocol):
                 if self._waiting_bytes > HIGH_WATER_BYTES and self._reading and not reader.complete:
                     self._reading = False
                     self._transport.pause_reading()
-        waiter = self._waiter
-        if waiter is None:
+        if self._waiter is None:
             return
         if reader.complete or (reader.head_complete and (self._sending or not self._whole)):
-            self._wake(waiter)
+            self._wake()
         else:
             patience = self._patience
             assert patience is not None
@@ -104,8 +103,8 @@ class AsyncConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable = True
-        if self._sending and self._waiter is not None:
-            self._wake(self._waiter)
+        if self._sending:
+            self._wake()
 
     def _end(self, error: Exception | None) -> None:
         """No more bytes will come: the regular end of some answers, the failure of all others."""
@@ -257,9 +256,9 @@ class AsyncConnection(asyncio.Protocol):
             # Nobody reads the stream just now: only the time in all runs on.
             self._set_timer(patience, float("inf"))
 
-    def _wake(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     # what the pool calls
 
@@ -277,8 +276,7 @@ class AsyncConnection(asyncio.Protocol):
         if self._failure is None:
             # Without its traceback: that would tie error and connection together in a cycle.
             self._failure = (error or connection_lost(None, response_started=True)).with_traceback(None)
-        if self._waiter is not None:
-            self._wake(self._waiter)
+        self._wake()
         if self._transport is not None and not self._loop.is_closed():
             self._transport.abort()
 
@@ -330,6 +328,8 @@ async def dial(loop: asyncio.AbstractEventLoop, address: Address, patience: Pati
         if seconds < patience.timeout.connect:
             raise deadline_exceeded(patience.timeout, request_sent=False) from None
         raise patience.no_connection(address) from None
+    except UnicodeError as error:  # a host name with a part that is empty, or too long
+        raise connect_failed(address, OSError(str(error))) from error
     except OSError as error:
         raise connect_failed(address, error) from error
 

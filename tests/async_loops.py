@@ -1,0 +1,110 @@
+"""Coroutines on each kind of event loop, and nothing left behind by them: no task, no complaint, no open transport."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from smendpoint import AsyncEndpoint
+
+T = TypeVar("T")
+
+try:
+    import uvloop
+except ImportError:  # there is none for Windows
+    KINDS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+else:
+    KINDS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+# Seconds that are only ever waited for when a test fails.
+PATIENCE = 20.0
+
+
+def make_endpoint(url: str, **options: Any) -> AsyncEndpoint[Any, Any, Any]:
+    """An endpoint whose limits only a test that fails reaches."""
+    options.setdefault("timeout", PATIENCE)
+    if "client" not in options:
+        options = {
+            "endpoint_url": url,
+            "region_name": "us-east-1",
+            "aws_access_key_id": "AKIDEXAMPLE",
+            "aws_secret_access_key": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+            **options,
+        }
+    return AsyncEndpoint("my-llm", **options)
+
+
+def others() -> set[asyncio.Task[Any]]:
+    """The tasks of the running loop, without the one that asks."""
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]  # there is one
+
+
+async def settled(turns: int = 50) -> None:
+    """Wait until no other task is left."""
+    for _ in range(turns):
+        if not others():
+            break
+        await asyncio.sleep(0)
+    assert not others()
+
+
+async def turns(number: int = 5) -> None:
+    """Let the loop go round."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something holds that a socket or a thread will make so."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.001)
+
+
+class Run:
+    """Runs a coroutine as `asyncio.run` does, and then looks at what it left.
+
+    Attributes:
+        kind: of the event loop.
+        complaints: what was reported to the event loop's exception handler.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.complaints: list[dict[str, Any]] = []
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """A loop that writes down what it would log."""
+        loop = KINDS[self.kind]()
+        loop.set_exception_handler(lambda _, context: self.complaints.append(context))
+        return loop
+
+    def end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End a loop as `asyncio.run` does."""
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+    def __call__(self, main: Coroutine[Any, Any, T]) -> T:
+        loop = self.new_loop()
+        try:
+            result = loop.run_until_complete(main)
+            loop.run_until_complete(settled())
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            self.end(loop)
+        gc.collect()  # what asyncio notices only then is to be noticed in this test
+        assert self.complaints == []
+        return result
+
+
+@pytest.fixture(params=sorted(KINDS))
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """Runs coroutines, the test once for each kind of event loop."""
+    yield Run(request.param)

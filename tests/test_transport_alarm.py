@@ -1,0 +1,196 @@
+"""The time limit: what it lets pass, and that no cancellation gets lost in it."""
+# ruff: noqa: F401, F811 (fixtures are imported)
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from async_loops import PATIENCE, Run, run, turns
+
+from smendpoint._transport.alarm import Late, in_time
+
+
+def forget(_: object) -> None:
+    """Nothing to let go of."""
+
+
+async def never() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def test_a_result_in_time_is_given(run: Run) -> None:
+    async def main() -> None:
+        assert await in_time(asyncio.sleep(0, "done"), PATIENCE, forget) == "done"
+        assert await in_time(asyncio.sleep(0, "done"), None, forget) == "done"
+
+    run(main())
+
+
+def test_an_exception_in_time_is_raised_as_it_is(run: Run) -> None:
+    error = KeyError("x")
+
+    async def fail() -> None:
+        raise error
+
+    async def main() -> None:
+        with pytest.raises(KeyError) as caught:
+            await in_time(fail(), PATIENCE, forget)
+        assert caught.value is error
+
+    run(main())
+
+
+def test_what_takes_too_long_is_cancelled_and_has_ended(run: Run) -> None:
+    ended: list[str] = []
+
+    async def slow() -> None:
+        try:
+            await never()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("cleaned up")
+
+    async def main() -> None:
+        with pytest.raises(Late):
+            await in_time(slow(), 0.0, forget)
+        assert ended == ["cleaned up"]
+
+    run(main())
+
+
+def test_a_result_that_comes_in_spite_of_the_time_limit_is_given(run: Run) -> None:
+    async def stubborn() -> str:
+        try:
+            await never()
+        except asyncio.CancelledError:
+            pass
+        return "at last"
+
+    async def main() -> None:
+        assert await in_time(stubborn(), 0.0, forget) == "at last"
+
+    run(main())
+
+
+def test_cancellation_from_outside_passes_unchanged_once_the_inside_has_ended(run: Run) -> None:
+    ended: list[str] = []
+
+    async def slow() -> None:
+        try:
+            await never()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("cleaned up")
+
+    async def main() -> None:
+        task = asyncio.ensure_future(in_time(slow(), PATIENCE, forget))
+        await turns()
+        task.cancel("by me")
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert caught.value.args in (("by me",), ())  # Python 3.10 makes a new one on the way to who awaits the task
+        assert ended == ["cleaned up"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("late_first", [True, False])
+def test_cancellation_in_the_moment_when_the_time_is_over_is_not_lost(run: Run, late_first: bool) -> None:
+    class Rings:
+        """A loop whose timers ring when they are told to."""
+
+        def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+            self.ring: Any = None
+            self.real = loop.call_later
+            loop.call_later = self.call_later  # type: ignore[method-assign]  # for this test
+
+        def call_later(self, seconds: float, ring: Any, *arguments: Any, **more: Any) -> asyncio.TimerHandle:
+            self.ring = lambda: ring(*arguments)
+            return self.real(PATIENCE, ring, *arguments, **more)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, asyncio.SelectorEventLoop):
+            return  # the methods of uvloop's cannot be replaced, and the order is made here, not there
+        rings = Rings(loop)
+        task = asyncio.ensure_future(in_time(never(), PATIENCE, forget))
+        await turns()
+        if late_first:
+            rings.ring()
+            task.cancel()
+        else:
+            task.cancel()
+            rings.ring()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+
+
+def test_a_second_cancellation_does_not_wait_for_the_inside(run: Run) -> None:
+    release = asyncio.Event
+    disposed: list[str] = []
+
+    async def stubborn(free: asyncio.Event) -> str:
+        try:
+            await never()
+        except asyncio.CancelledError:
+            await free.wait()
+        return "too late"
+
+    async def main() -> None:
+        free = release()
+        task = asyncio.ensure_future(in_time(stubborn(free), PATIENCE, disposed.append))
+        await turns()
+        task.cancel()
+        await turns()
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert disposed == []
+        free.set()
+        await turns()
+        assert disposed == ["too late"]
+
+    run(main())
+
+
+def test_a_result_that_comes_together_with_a_cancellation_is_disposed_of(run: Run) -> None:
+    disposed: list[str] = []
+
+    async def main() -> None:
+        inner: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        task = asyncio.ensure_future(in_time(inner, PATIENCE, disposed.append))
+        await turns()
+        inner.set_result("connection")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert disposed == ["connection"]
+
+    run(main())
+
+
+def test_an_error_that_comes_together_with_a_cancellation_is_nobodys(run: Run) -> None:
+    async def main() -> None:
+        inner: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        task = asyncio.ensure_future(in_time(inner, PATIENCE, forget))
+        await turns()
+        inner.set_exception(OSError())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+
+
+def test_who_is_thrown_away_while_waiting_cancels_the_inside(run: Run) -> None:
+    async def main() -> None:
+        coroutine = in_time(never(), PATIENCE, forget)
+        coroutine.send(None)
+        coroutine.close()
+
+    run(main())

@@ -574,6 +574,22 @@ def test_tables_that_cannot_be_read_are_refused(fields: dict[str, str], body: by
     assert ask(xgboost(), body, **fields).status == status
 
 
+# -- stateful sessions
+
+
+@pytest.mark.parametrize("name", ["tgi", "lmi", "vllm"])
+def test_opening_and_closing_a_session_is_answered_before_the_model(name: str) -> None:
+    for kind in ("NEW_SESSION", "CLOSE"):
+        assert value(ask(personality(name), {"requestType": kind}, session_id="s")) == {}
+        assert ask(personality(name), {"requestType": kind}).status >= 400
+
+
+@pytest.mark.parametrize("body", [b"no json", b"[" * 200_000, b"[]"])
+def test_inside_a_session_everything_else_is_for_the_model(body: bytes) -> None:
+    assert ask(tgi(), body, session_id="s").status >= 400
+    assert value(ask(tgi(), {"inputs": PROMPT}, session_id="s")) == [{"generated_text": SAID}]
+
+
 # -- by name
 
 

@@ -176,7 +176,7 @@ def _json_field(body: bytes, name: str) -> object:
     try:
         value: Any = json.loads(body)
         return value[name]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

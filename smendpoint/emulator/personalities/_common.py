@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -18,10 +19,10 @@ __all__ = [
     "generate",
     "json_body",
     "json_reply",
-    "json_value",
     "member",
     "object_list",
     "one_text",
+    "read_json",
     "read_parameters",
     "sse",
     "text_list",
@@ -80,11 +81,9 @@ class Personality:
 
 def json_or_none(body: bytes) -> object:
     """Reads JSON; gives ``None`` for what is none."""
-    try:
-        value: object = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value
+    with contextlib.suppress(Refused):
+        return read_json(body)
+    return None
 
 
 def dump(value: object) -> str:
@@ -113,15 +112,15 @@ def sse(events: Iterable[object], *, first: str = "", start: str = "data: ", end
     return ModelReply(parts, content_type="text/event-stream")
 
 
-def json_value(request: ModelRequest) -> Any:
-    """Reads a request that must be JSON.
+def read_json(body: bytes) -> Any:
+    """Reads what must be JSON.
 
     Raises:
-        Refused: It is not.
+        Refused: It is not, or it is nested too deeply.
     """
     try:
-        return json.loads(request.body)
-    except ValueError:
+        return json.loads(body)
+    except (ValueError, RecursionError):
         raise Refused("the body is not JSON", 400) from None
 
 
@@ -131,7 +130,7 @@ def json_body(request: ModelRequest) -> dict[str, Any]:
     Raises:
         Refused: It is not.
     """
-    value = json_value(request)
+    value = read_json(request.body)
     if not isinstance(value, dict):
         raise Refused("the body is not a JSON object", 400)
     return cast("dict[str, Any]", value)

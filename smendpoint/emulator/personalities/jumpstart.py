@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal, cast
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
@@ -13,10 +12,10 @@ from smendpoint.emulator.personalities._common import (
     generate,
     json_body,
     json_reply,
-    json_value,
     member,
     object_list,
     one_text,
+    read_json,
     text_list,
 )
 from smendpoint.emulator.personalities.vectors import closeness, embed
@@ -111,10 +110,7 @@ def _embedding(request: ModelRequest) -> ModelReply:
     text = request.body.decode("utf-8", "replace")
     if request.content_type.startswith("application/x-text") and text[:1] != "[":
         return json_reply({"embedding": embed(text)})
-    try:
-        value: Any = json.loads(text)
-    except ValueError:
-        raise Refused("the body is not JSON", 400) from None
+    value: Any = read_json(request.body)
     if isinstance(value, dict):
         value = cast("dict[str, Any]", value).get("text_inputs")
     texts = text_list(value, "text_inputs")
@@ -122,7 +118,7 @@ def _embedding(request: ModelRequest) -> ModelReply:
 
 
 def _similarity(request: ModelRequest) -> ModelReply:
-    if not isinstance(json_value(request), dict):
+    if not isinstance(read_json(request.body), dict):
         return _embedding(request)
     body = json_body(request)
     corpus = text_list(body.get("corpus"), "corpus")

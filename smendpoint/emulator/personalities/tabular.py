@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
-from smendpoint.emulator.personalities._common import Personality, Refused
+from smendpoint.emulator.personalities._common import Personality, Refused, read_json
 
 __all__ = ["sklearn", "xgboost"]
 
@@ -50,19 +50,12 @@ def _rows(value: object) -> Rows:
     return read
 
 
-def _load(text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise Refused("the body is not JSON", 400) from None
-
-
 def _read_json(body: bytes) -> Rows:
-    return _rows(_load(body))
+    return _rows(read_json(body))
 
 
 def _read_jsonlines(body: bytes) -> Rows:
-    return [row for line in body.split(b"\n") if line.strip() for row in _rows(_load(line))]
+    return [row for line in body.split(b"\n") if line.strip() for row in _rows(read_json(line))]
 
 
 def _read_libsvm(body: bytes) -> Rows:

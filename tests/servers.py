@@ -225,23 +225,35 @@ class Proxy(Server):
             return
         method, target, _ = head.split(b"\r\n")[0].split(b" ")
         if method == b"CONNECT":
-            if self._connect_answer is not None:
-                peer.send(self._connect_answer)
-                return
-            authority, first = target, b""
+            self._tunnel(peer, target)
         else:
-            authority = target.removeprefix(b"http://").partition(b"/")[0]
-            first = head + b"\r\n\r\n" + peer._buffer
-        host, _, port = authority.decode().rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=PATIENCE) as upstream:
-            self._open.append(upstream)
-            if method == b"CONNECT":
-                peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            upstream.sendall(first)
+            self._forward(peer, head)
+
+    def _tunnel(self, peer: Peer, target: bytes) -> None:
+        if self._connect_answer is not None:
+            peer.send(self._connect_answer)
+            return
+        with self._upstream(target) as upstream:
+            peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
             back = threading.Thread(target=pump, args=(upstream, peer.sock), daemon=True)
             back.start()
             pump(peer.sock, upstream)
             back.join(PATIENCE)
+
+    def _forward(self, peer: Peer, head: bytes) -> None:
+        authority = head.split(b" ")[1].removeprefix(b"http://").partition(b"/")[0]
+        with self._upstream(authority) as upstream:
+            server = Peer(upstream, peer.number)
+            peer._buffer = head + b"\r\n\r\n" + peer._buffer
+            while (request := peer.request())[0]:
+                server.send(request[0].replace(b"http://" + authority, b"", 1) + b"\r\n\r\n" + request[1])
+                peer.send(b"\r\n\r\n".join(server.request()))  # a response reads the same
+
+    def _upstream(self, authority: bytes) -> socket.socket:
+        host, _, port = authority.decode().rpartition(":")
+        upstream = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        self._open.append(upstream)
+        return upstream
 
 
 def pump(source: socket.socket, sink: socket.socket) -> None:

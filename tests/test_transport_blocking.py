@@ -340,7 +340,7 @@ def test_a_name_that_does_not_resolve_is_no_connection(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with make_endpoint("https://nowhere.invalid", retry=ONCE) as endpoint:
-        with pytest.raises(ConnectError, match="no connection to nowhere.invalid:443: Name or service not known"):
+        with pytest.raises(ConnectError, match=r"no connection to nowhere\.invalid:443: Name or service not known"):
             endpoint.invoke("Hello")
 
 

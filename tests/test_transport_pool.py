@@ -1,4 +1,4 @@
-"""`_transport/pool.py`: connections are used again, the last one first, never more than allowed, and never a dead one."""
+"""`_transport/pool.py`: connections are used again, the last one first, no more than allowed, never a dead one."""
 
 from __future__ import annotations
 

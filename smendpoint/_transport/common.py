@@ -215,7 +215,8 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
         )
     # A connection that was cut during the handshake says nothing about trust.
     if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return errors.TLSError(f"no TLS connection to {address.host}:{address.port}: {error.reason or error}")
+        reason = getattr(error, "reason", None) or error
+        return errors.TLSError(f"no TLS connection to {address.host}:{address.port}: {reason}")
     what = error.strerror or str(error) or type(error).__name__
     return errors.ConnectError(
         f"no connection to {host}:{port}: {what}. Check the region, endpoint_url and the network's way to it"
@@ -224,9 +225,10 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
 
 def connection_lost(error: OSError | None, *, response_started: bool) -> errors.TransportError:
     """Our error for a connection that broke after the request went out; `error` is `None` where the peer closed it."""
-    if isinstance(error, ssl.SSLError) and not response_started and "ALERT" in (error.reason or ""):
+    reason = getattr(error, "reason", None) or ""
+    if isinstance(error, ssl.SSLError) and not response_started and "ALERT" in reason:
         # In TLS 1.3 a client certificate is judged only after the client's side of the handshake is done.
-        return errors.TLSError(f"the service refused the TLS connection ({error.reason}): check client_cert in config=")
+        return errors.TLSError(f"the service refused the TLS connection ({reason}): check client_cert in config=")
     what = "closed by the peer" if error is None else (error.strerror or type(error).__name__)
     when = "in the middle of the answer" if response_started else "before an answer"
     return errors.TransportError(f"the connection was lost {when}: {what}", response_started=response_started)

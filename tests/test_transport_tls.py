@@ -1,0 +1,273 @@
+"""Blocking calls over TLS: who is trusted, who is not, and that a cut is never taken for an end."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.config import Config
+from servers import (
+    PATIENCE,
+    Peer,
+    Server,
+    bare_environment,  # noqa: F401
+    client_certificate,
+    fast,
+    make_endpoint,
+    response,
+    server_context,
+    trust,
+)
+
+from smendpoint import RetryPolicy
+from smendpoint._transport.common import connection_lost
+from smendpoint.emulator import Emulator
+from smendpoint.errors import ConfigurationError, ConnectError, ReadTimeoutError, StreamError, TLSError, TransportError
+from smendpoint.handlers import BytesHandler
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
+ONCE = RetryPolicy(max_attempts=1)
+
+
+def test_a_trusted_service_is_called_and_its_connection_used_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trust(monkeypatch, tmp_path)
+    with Emulator(ssl_context=server_context()) as emulator, make_endpoint(emulator.url) as endpoint:
+        assert endpoint.invoke("Hello") == endpoint.invoke("Hello")
+        assert "".join(endpoint.stream("Hello")) == endpoint.invoke("Hello")
+        assert emulator.total_connections == 1
+
+
+def test_a_service_by_name_is_asked_for_by_that_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trust(monkeypatch, tmp_path)
+    names: list[str] = []
+    context = server_context("localhost")
+    context.sni_callback = lambda _, name, __: names.append(name)
+    with Emulator(ssl_context=context) as emulator, make_endpoint(f"https://localhost:{emulator.port}") as endpoint:
+        endpoint.invoke("Hello")
+    assert names == ["localhost"]
+
+
+class Listener:
+    """A script that must not be played."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def __call__(self, peer: Peer) -> None:
+        self.heard += 1
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused_and_nothing_is_sent() -> None:
+    script = Listener()
+    with Server(script, tls=server_context()) as server, make_endpoint(server.url) as endpoint:
+        with pytest.raises(TLSError, match=r"certificate of 127.0.0.1:\d+ is not trusted.*AWS_CA_BUNDLE") as caught:
+            endpoint.invoke("Hello")
+        assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+        assert (caught.value.attempts, caught.value.request_sent) == (1, False)
+        assert server.connections == 1
+    assert script.heard == 0
+
+
+def test_a_certificate_for_another_host_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trust(monkeypatch, tmp_path)
+    script = Listener()
+    with Server(script, tls=server_context("runtime.sagemaker.example")) as server:
+        with make_endpoint(server.url) as endpoint, pytest.raises(TLSError, match=r"127\.0\.0\.1"):
+            endpoint.invoke("Hello")
+        assert server.connections == 1
+    assert script.heard == 0
+
+
+def test_a_client_certificate_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trust(monkeypatch, tmp_path)
+    config = Config(client_cert=client_certificate(tmp_path))
+    with (
+        Emulator(ssl_context=server_context(client_certificate=True)) as emulator,
+        make_endpoint(emulator.url, config=config) as endpoint,
+    ):
+        assert endpoint.invoke("Hello")
+
+
+def test_a_service_that_wants_a_client_certificate_refuses_a_client_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trust(monkeypatch, tmp_path)
+    context = server_context(client_certificate=True)
+
+    def refuse(peer: Peer) -> None:
+        secured = context.wrap_socket(peer.sock, server_side=True, do_handshake_on_connect=False)
+        with pytest.raises(ssl.SSLError):
+            secured.do_handshake()
+        # Closed only once the client has seen the alert: a reset would overtake it.
+        with socket.socket(fileno=secured.detach()) as raw:
+            raw.settimeout(PATIENCE)
+            Peer(raw, 0).gone()
+
+    with Server(refuse) as server, make_endpoint(server.url.replace("http:", "https:")) as endpoint:
+        with pytest.raises(TLSError, match="check client_cert") as caught:
+            endpoint.invoke("Hello")
+        assert caught.value.attempts == 1
+        assert server.connections == 1
+
+
+def test_a_client_certificate_as_two_files_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trust(monkeypatch, tmp_path)
+    both = client_certificate(tmp_path)
+    config = Config(client_cert=(both, both))
+    with (
+        Emulator(ssl_context=server_context(client_certificate=True)) as emulator,
+        make_endpoint(emulator.url, config=config) as endpoint,
+    ):
+        assert endpoint.invoke("Hello")
+
+
+def test_a_bundle_that_is_none_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("no certificates")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    with Emulator(ssl_context=server_context()) as emulator, make_endpoint(emulator.url) as endpoint:
+        with pytest.raises(ConfigurationError, match="cannot be read"):
+            endpoint.invoke("Hello")
+        assert emulator.requests == []
+
+
+def test_a_service_that_speaks_no_tls_is_a_tls_error() -> None:
+    def plain(peer: Peer) -> None:
+        peer.send(response())
+        peer.gone()
+
+    with Server(plain) as server, make_endpoint(server.url.replace("http:", "https:")) as endpoint:
+        with pytest.raises(TLSError, match=r"no TLS connection to 127\.0\.0\.1"):
+            endpoint.invoke("Hello")
+        assert server.connections == 1
+
+
+def test_a_handshake_that_is_cut_is_a_lost_connection_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trust(monkeypatch, tmp_path)
+    context = server_context()
+
+    def cut(peer: Peer) -> None:
+        peer.sock.recv(1)
+        peer.sock.shutdown(socket.SHUT_RDWR)
+
+    def serve(peer: Peer) -> None:
+        with context.wrap_socket(peer.sock, server_side=True) as secured:
+            Peer(secured, peer.number).serve()
+
+    with Server(cut, serve) as server, make_endpoint(server.url.replace("http:", "https:")) as endpoint:
+        assert endpoint.send("Hello").attempts == 2
+    with (
+        Server(cut) as server,
+        make_endpoint(server.url.replace("http:", "https:"), retry=ONCE) as endpoint,
+        pytest.raises(ConnectError),
+    ):
+        endpoint.invoke("Hello")
+
+
+def test_a_handshake_that_never_ends_is_no_connection_in_time() -> None:
+    with (
+        Server(Peer.gone) as server,
+        make_endpoint(server.url.replace("http:", "https:"), timeout=fast(connect=0.05), retry=ONCE) as endpoint,
+        pytest.raises(ConnectError, match=r"within 0\.05 s"),
+    ):
+        endpoint.invoke("Hello")
+
+
+def cut_without_goodbye(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\n\r\nhalf of it")
+    socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
+
+
+def test_tls_cut_without_a_goodbye_is_no_end_of_a_body_without_a_length(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trust(monkeypatch, tmp_path)
+    with Server(cut_without_goodbye, tls=server_context()) as server:
+        with make_endpoint(server.url, content_handler=BytesHandler()) as endpoint:
+            with pytest.raises(TransportError, match="in the middle of the answer"):
+                endpoint.invoke(b"")
+            with pytest.raises(StreamError, match="in the middle of the answer"):
+                list(endpoint.stream(b""))
+        assert server.connections == 2
+
+
+def test_tls_ended_with_a_goodbye_is_the_end_of_a_body_without_a_length(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def serve(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+        assert isinstance(peer.sock, ssl.SSLSocket)
+        peer.sock.unwrap()
+
+    trust(monkeypatch, tmp_path)
+    with (
+        Server(serve, tls=server_context()) as server,
+        make_endpoint(server.url, content_handler=BytesHandler()) as endpoint,
+    ):
+        assert endpoint.invoke(b"") == b"all of it"
+
+
+def test_a_stream_closed_by_another_thread_never_reads_ciphertext(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def serve(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        peer.gone()
+
+    trust(monkeypatch, tmp_path)
+    with (
+        Server(serve, tls=server_context()) as server,
+        make_endpoint(server.url, content_handler=BytesHandler()) as endpoint,
+        endpoint.stream(b"") as stream,
+    ):
+        sock: Any = stream._source._connection._socket
+        reading = threading.Event()
+        receive = sock.recv
+
+        def watched(size: int) -> bytes:
+            reading.set()
+            data: bytes = receive(size)
+            return data
+
+        monkeypatch.setattr(type(sock), "recv", lambda _, size: watched(size))
+        closer = threading.Thread(target=lambda: (reading.wait(PATIENCE), stream.close()))
+        closer.start()
+        with pytest.raises(StreamError, match="closed before its end"):
+            next(stream)
+        closer.join(PATIENCE)
+
+
+def test_aborting_leaves_the_tls_layer_in_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without it, a thread that reads would take ciphertext for plaintext."""
+    trust(monkeypatch, tmp_path)
+    with Server(Peer.serve, tls=server_context()) as server, make_endpoint(server.url) as endpoint:
+        endpoint.invoke("Hello")
+        (connection,) = endpoint._transport._pool._idle
+        connection.abort()
+        with pytest.raises(ssl.SSLError):
+            connection._socket.recv(100)
+
+
+@pytest.mark.parametrize("error", [ssl.SSLEOFError(8, "EOF"), ssl.SSLZeroReturnError(6, "closed")])
+def test_a_tls_connection_that_was_closed_is_lost_like_any_other(error: ssl.SSLError) -> None:
+    assert type(connection_lost(error, response_started=False)) is TransportError
+
+
+def test_tls_is_waited_for_as_long_as_anything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trust(monkeypatch, tmp_path)
+    with Emulator(ssl_context=server_context()) as emulator:
+        emulator.inject("stall_before_headers")
+        with make_endpoint(emulator.url, timeout=fast(read=0.05)) as endpoint, pytest.raises(ReadTimeoutError):
+            endpoint.invoke("Hello")

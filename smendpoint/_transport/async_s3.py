@@ -56,7 +56,10 @@ class AsyncStorage:
             held = self._held[loop] = _Held(self._hold(loop))
         # One opens it for all who ask meanwhile; that one of them is cancelled is nothing to the others.
         await asyncio.wait({held.opening})
-        return held.opening.result()
+        try:
+            return held.opening.result()
+        except errors.SmendpointError as error:
+            raise errors.again(error) from error.__cause__
 
     async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Any, None]:
         try:

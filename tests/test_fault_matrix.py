@@ -36,9 +36,8 @@ AFTER_ONE_EVENT = {
 # These come from the operating system, so there is a cause to keep.
 CAUSED = {"refuse", "reset_before_headers", "reset_mid_stream"}
 # The emulator does not count requests that were not received whole; aiohttp follows a redirect, ten times.
-UNCOUNTED = {(name, twin) for name in ("refuse", "early_413", "early_413_reset", "reuse_reset") for twin in IDS} | {
-    ("redirect", "async-client")
-}
+UNRECEIVED = ("refuse", "early_413", "early_413_reset", "idle_death", "idle_reset", "reuse_reset")
+UNCOUNTED = {(name, twin) for name in UNRECEIVED for twin in IDS} | {("redirect", "async-client")}
 
 
 class Case(NamedTuple):

@@ -137,7 +137,7 @@ def reader_of(raw: Any) -> Callable[[], bytes]:
 class ClientSource:
     """The body of a client's answer, as it arrives. One thread reads; any thread may close."""
 
-    __slots__ = ("_expected", "_patience", "_raw", "_read", "headers", "status")
+    __slots__ = ("_doubtful", "_expected", "_patience", "_raw", "_read", "headers", "status")
 
     def __init__(self, raw: Any, status: int, headers: Mapping[str, str], patience: Patience) -> None:
         self._raw = raw
@@ -155,6 +155,9 @@ class ClientSource:
                 self.close()
                 raise errors.ProtocolError("the Content-Length of the answer is no number", response_started=True)
             self._expected = int(length)
+        # http.client takes a head that was cut for a whole one. Then nothing says how long the body is, and none comes.
+        from_network = type(raw).__module__.partition(".")[0] == "urllib3"
+        self._doubtful = from_network and not length and not chunked and status != 204
 
     def read(self) -> bytes:
         """The next bytes as soon as there are any; empty when the answer has properly ended, or was closed.
@@ -182,7 +185,12 @@ class ClientSource:
             if not data and self._expected > 0:
                 raise errors.ProtocolError("the answer is shorter than it said", response_started=True)
         if not data:
+            if self._doubtful:
+                raise errors.ProtocolError(
+                    "the answer ended in its head, or has neither a body nor a length", response_started=True
+                )
             self._release()
+        self._doubtful = False
         return data
 
     def _release(self) -> None:

@@ -1,7 +1,7 @@
 """A stream of three events, cut at every byte: only the whole one, properly ended, is a success.
 
 What "properly ended" means depends on how HTTP frames the answer, and there is one case for each way. SageMaker sends
-chunks; a cut that leaves whole frames and a proper end cannot be told from a shorter answer, because the protocol has no
+chunks; a cut that leaves whole frames and a proper end cannot be told from a shorter answer, for the protocol has no
 event for the end. Where the model's own format has one, the handler's decoder tells.
 """
 

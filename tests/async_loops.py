@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -91,6 +91,7 @@ class Run:
         loop.close()
 
     def __call__(self, main: Coroutine[Any, Any, T]) -> T:
+        gc.freeze()  # what was there before need not be searched
         loop = self.new_loop()
         try:
             result = loop.run_until_complete(main)
@@ -99,12 +100,13 @@ class Run:
             for task in asyncio.all_tasks(loop):
                 task.cancel()
             self.end(loop)
-        gc.collect()  # what asyncio notices only then is to be noticed in this test
+            gc.collect()  # what asyncio notices only then is to be noticed in this test
+            gc.unfreeze()
         assert self.complaints == []
         return result
 
 
 @pytest.fixture(params=sorted(KINDS))
-def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+def run(request: pytest.FixtureRequest) -> Run:
     """Runs coroutines, the test once for each kind of event loop."""
-    yield Run(request.param)
+    return Run(request.param)

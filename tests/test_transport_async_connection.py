@@ -556,8 +556,7 @@ def test_the_total_time_goes_on_for_a_reader_that_sits_on_its_stream(run: Run) -
             await connection.ask(HEAD % 2, b"{}", patience(read=0.02, total=0.1), whole=False)
             await asyncio.get_running_loop().run_in_executor(None, endless.wait, PATIENCE)
             with pytest.raises(errors.DeadlineExceededError):
-                while True:
-                    assert await connection.more()
+                await connection.more()
 
     with Server(script) as server:
         run(main(server))
@@ -698,7 +697,7 @@ def test_a_name_that_does_not_exist_or_cannot_be_one_is_a_connect_error(run: Run
 def test_a_port_that_does_not_answer_is_given_up_in_time(run: Run) -> None:
     async def main(port: int) -> None:
         where = Address(host="127.0.0.1", port=port, tls=False)
-        with pytest.raises(errors.ConnectError, match="within 0.02 s"):
+        with pytest.raises(errors.ConnectError, match=r"within 0\.02 s"):
             await dial(asyncio.get_running_loop(), where, patience(connect=0.02))
         with pytest.raises(errors.DeadlineExceededError) as caught:
             await dial(asyncio.get_running_loop(), where, patience(total=0.02))

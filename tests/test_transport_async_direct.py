@@ -1,0 +1,765 @@
+"""The direct lane for asyncio: looking up, credentials, connections, closing, and event loops that come and go."""
+# ruff: noqa: F401, F811 (fixtures are imported)
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import servers
+from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
+from servers import Peer, Server, response, server_context
+
+from smendpoint import AsyncEndpoint, RetryPolicy, Timeout, errors
+from smendpoint._aws import CredentialProvider, Target
+from smendpoint._core.flow import NeedCredentials
+from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.wire import CallRequest
+from smendpoint._transport import async_direct
+from smendpoint._transport.async_direct import AsyncDirectTransport, AsyncSource, outcome
+from smendpoint._transport.clock import SystemClock
+from smendpoint._transport.common import Patience
+from smendpoint.emulator import Emulator
+
+KEYS = Credentials("AKIDEXAMPLE", "secret")
+OTHER_KEYS = Credentials("AKIDOTHER", "secret")
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+        running.disconnected()
+
+
+class Source:
+    """Where credentials come from.
+
+    Args:
+        lifetime: of the credentials in seconds, `None` for ever.
+        fails: whether there are none.
+    """
+
+    def __init__(self, lifetime: float | None = None, *, fails: bool = False) -> None:
+        self.lifetime = lifetime
+        self.fails = fails
+        self.threads: list[int] = []
+        self.entered = threading.Event()
+        self.proceed = threading.Event()
+        self.provider = CredentialProvider(self.fetch, now=time.time)
+
+    def fetch(self, _: bool) -> tuple[Credentials, float | None]:
+        self.threads.append(threading.get_ident())
+        self.entered.set()
+        assert self.proceed.wait(PATIENCE)
+        if self.fails:
+            raise errors.CredentialsError("there are none")
+        return KEYS, None if self.lifetime is None else time.time() + self.lifetime
+
+
+def target(port: int, credentials: CredentialProvider, **options: Any) -> Target:
+    return Target(
+        region="us-east-1",
+        scheme="http",
+        host="127.0.0.1",
+        port=port,
+        host_header=f"127.0.0.1:{port}",
+        credentials=credentials,
+        user_agent="test",
+        **options,
+    )
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> Source:
+    """Credentials as a test wants them, for endpoints that call the emulator."""
+    made = Source()
+    monkeypatch.setattr(async_direct, "resolve", lambda _: target(emulator.port, made.provider))
+    return made
+
+
+def endpoint(**options: Any) -> AsyncEndpoint[Any, Any, Any]:
+    return AsyncEndpoint("my-llm", timeout=options.pop("timeout", PATIENCE), **options)
+
+
+# looking up
+
+
+def test_a_hundred_first_calls_look_up_once_and_off_the_loop(
+    run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    resolve = async_direct.resolve
+
+    def watched(identity: Any) -> Target:
+        threads.append(threading.get_ident())
+        time.sleep(0.01)
+        return resolve(identity)
+
+    monkeypatch.setattr(async_direct, "resolve", watched)
+
+    async def main() -> None:
+        async with make_endpoint(emulator.url, max_connections=10) as client:
+            await asyncio.gather(*(client.invoke("Hello") for _ in range(100)))
+            assert client._transport.max_connections == 10
+
+    run(main())
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+    assert emulator.total_connections <= 10
+
+
+def test_calls_that_share_a_failed_look_up_get_an_error_each_and_the_next_looks_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count: list[int] = []
+
+    def fails(_: Any) -> Target:
+        count.append(1)
+        raise errors.ConfigurationError("there is no region")
+
+    monkeypatch.setattr(async_direct, "resolve", fails)
+
+    async def main() -> None:
+        client = endpoint()
+        outcomes = await asyncio.gather(*(client.invoke("Hello") for _ in range(5)), return_exceptions=True)
+        assert all(type(error) is errors.ConfigurationError for error in outcomes)
+        assert len({id(error) for error in outcomes}) == 5
+        assert len(count) == 1
+        with pytest.raises(errors.ConfigurationError, match="no region"):
+            await client.invoke("Hello")
+        assert len(count) == 2
+
+    run(main())
+
+
+def test_what_is_no_error_of_ours_is_not_hidden(run: Run) -> None:
+    async def main() -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_exception(KeyError("a mistake"))
+        with pytest.raises(KeyError):
+            outcome(future)
+
+    run(main())
+
+
+def test_what_was_cancelled_has_no_error_to_look_at() -> None:
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    future.cancel()
+    async_direct._looked_at(future)
+    loop.close()
+
+
+def test_a_call_that_is_cancelled_while_it_looks_up_disturbs_no_other(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with make_endpoint(emulator.url) as client:
+            first, second = (asyncio.ensure_future(client.invoke("Hello")) for _ in range(2))
+            await asyncio.sleep(0)
+            first.cancel()
+            assert await second
+            assert first.cancelled()
+
+    run(main())
+
+
+def test_a_loop_that_ended_during_the_look_up_leaves_it_to_the_next(
+    run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_endpoint(emulator.url)
+    resolve = async_direct.resolve
+    proceed = threading.Event()
+
+    def slow(identity: Any) -> Target:
+        assert proceed.wait(PATIENCE)
+        return resolve(identity)
+
+    monkeypatch.setattr(async_direct, "resolve", slow)
+    first = run.new_loop()
+    with pytest.raises(asyncio.TimeoutError):
+        first.run_until_complete(asyncio.wait_for(client.invoke("Hello"), 0.01))
+    second = run.new_loop()
+    proceed.set()
+    second.run_until_complete(client.invoke("Hello"))
+    run.end(second)
+    run.end(first)
+
+
+def test_the_certificates_are_read_with_the_look_up(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    servers.trust(monkeypatch, tmp_path)
+
+    async def main(server: Server) -> None:
+        async with make_endpoint(server.url) as client:
+            await client._transport.prepare()
+            assert client._transport._service.address._context is not None
+            for _ in range(2):
+                assert await client.invoke("Hello") == "fine"
+            assert server.connections == 1
+
+    with Server(lambda peer: peer.serve(), tls=server_context()) as server:
+        run(main(server))
+
+
+# credentials
+
+
+def test_a_hundred_calls_load_credentials_once_and_off_the_loop(run: Run, emulator: Emulator, source: Source) -> None:
+    async def main() -> None:
+        async with endpoint() as client:
+            calls = [asyncio.ensure_future(client.invoke("Hello")) for _ in range(100)]
+            await until(source.entered.is_set)
+            await turns(20)  # the loop is not blocked
+            assert not any(call.done() for call in calls)
+            source.proceed.set()
+            await asyncio.gather(*calls)
+
+    run(main())
+    assert len(source.threads) == 1
+    assert source.threads[0] != threading.get_ident()
+
+
+def test_credentials_that_have_expired_are_renewed_once_for_all(run: Run, source: Source) -> None:
+    now = [time.time()]
+    source.lifetime = 100.0
+    source.provider = CredentialProvider(source.fetch, now=lambda: now[0])
+
+    async def main() -> None:
+        async with endpoint() as client:
+            await client.invoke("Hello")
+            now[0] += 99.0
+            await asyncio.gather(*(client.invoke("Hello") for _ in range(100)))
+
+    source.proceed.set()
+    run(main())
+    assert len(source.threads) == 2
+
+
+def test_calls_that_share_a_failed_load_get_an_error_each(run: Run, source: Source) -> None:
+    source.fails = True
+    source.proceed.set()
+
+    async def main() -> None:
+        async with endpoint() as client:
+            outcomes = await asyncio.gather(*(client.invoke("Hello") for _ in range(100)), return_exceptions=True)
+            assert {type(error) for error in outcomes} == {errors.CredentialsError}
+            assert len({id(error) for error in outcomes}) == 100
+
+    run(main())
+    assert len(source.threads) <= 2
+
+
+def test_a_call_that_is_cancelled_while_it_loads_disturbs_no_other(run: Run, source: Source) -> None:
+    async def main() -> None:
+        async with endpoint() as client:
+            calls = [asyncio.ensure_future(client.invoke("Hello")) for _ in range(3)]
+            await until(source.entered.is_set)
+            calls[0].cancel("unchanged")
+            with pytest.raises(asyncio.CancelledError):
+                await calls[0]
+            source.proceed.set()
+            assert await calls[1]
+            assert await calls[2]
+
+    run(main())
+    assert len(source.threads) == 1
+
+
+def test_a_failed_load_that_nobody_waits_for_any_more_is_not_reported(run: Run, source: Source) -> None:
+    source.fails = True
+
+    async def main() -> None:
+        async with endpoint() as client:
+            call = asyncio.ensure_future(client.invoke("Hello"))
+            await until(source.entered.is_set)
+            call.cancel()
+            await asyncio.wait({call})
+            source.proceed.set()
+            await until(lambda: all(pool.loading is None for pool in client._transport._pools.values()))
+
+    run(main())
+
+
+def test_loading_counts_against_the_total_time(run: Run, source: Source) -> None:
+    async def main() -> None:
+        async with endpoint(timeout=Timeout(PATIENCE, PATIENCE, 0.05)) as client:
+            with pytest.raises(errors.DeadlineExceededError) as caught:
+                await client.invoke("Hello")
+            assert not caught.value.request_sent
+            source.proceed.set()
+
+    run(main())
+
+
+def test_credentials_near_their_end_are_renewed_while_calls_go_on(run: Run, source: Source) -> None:
+    source.proceed.set()
+    source.lifetime = 100.0
+    now = [time.time()]
+    source.provider = CredentialProvider(source.fetch, now=lambda: now[0])
+
+    async def main() -> None:
+        async with endpoint() as client:
+            await client.invoke("Hello")
+            now[0] += 76.0
+            source.proceed.clear()
+            source.entered.clear()
+            for _ in range(20):
+                await client.invoke("Hello")
+            await until(source.entered.is_set)
+            await client.invoke("Hello")
+            assert len(source.threads) == 2
+            now[0] += 11.0  # another one may be told now, but one is under way
+            await client.invoke("Hello")
+            await client._transport.refresh_ahead()
+            source.proceed.set()
+            await until(lambda: all(pool.loading is None for pool in client._transport._pools.values()))
+        assert len(source.threads) == 2
+
+    run(main())
+
+
+class Provider:
+    """Answers loads one by one, as a test tells it."""
+
+    def __init__(self) -> None:
+        self.loads: list[Credentials | None] = []
+        self.answers: list[Credentials] = []
+        self.proceed = threading.Semaphore(0)
+
+    def load(self, *, rejected: Credentials | None = None) -> Credentials:
+        self.loads.append(rejected)
+        assert self.proceed.acquire(timeout=PATIENCE)
+        return self.answers.pop(0)
+
+
+def test_a_load_that_began_before_credentials_were_rejected_does_not_answer_for_them(run: Run) -> None:
+    provider = Provider()
+
+    class Transport(AsyncDirectTransport):
+        credentials: Any = provider
+
+    async def main() -> None:
+        transport = Transport(None, None, time)  # type: ignore[arg-type]
+        patience = Patience(Timeout(), None, time.monotonic)
+        provider.answers = [KEYS, OTHER_KEYS]
+        early = asyncio.ensure_future(transport._load(NeedCredentials(None), patience))
+        await until(lambda: provider.loads)
+        late = [asyncio.ensure_future(transport._load(NeedCredentials(None, KEYS), patience)) for _ in range(2)]
+        await turns()
+        provider.proceed.release(2)
+        assert await early == KEYS
+        assert [await one for one in late] == [OTHER_KEYS, OTHER_KEYS]
+        assert provider.loads == [None, KEYS]
+        # The source may have nothing newer: then that is the answer for all who asked.
+        provider.answers = [KEYS]
+        late = [asyncio.ensure_future(transport._load(NeedCredentials(None, KEYS), patience)) for _ in range(2)]
+        provider.proceed.release()
+        assert [await one for one in late] == [KEYS, KEYS]
+        await transport.close()
+
+    run(main())
+
+
+# connections
+
+
+@pytest.mark.parametrize("fault", ["idle_death", "idle_reset", "reuse_reset"])
+def test_a_connection_that_died_while_idle_costs_no_attempt(run: Run, emulator: Emulator, fault: str) -> None:
+    async def main() -> None:
+        async with make_endpoint(emulator.url, retry=RetryPolicy(max_attempts=1)) as client:
+            emulator.inject(fault, times=2)
+            for _ in range(4):
+                answer = await client.send("Hello")
+                assert answer.attempts == 1
+
+    run(main())
+
+
+def test_all_connections_that_died_together_cost_no_attempt(run: Run) -> None:
+    """The first that is found dead casts doubt on the others: the next is a new one."""
+    both = threading.Barrier(2)
+
+    def once(peer: Peer) -> None:
+        peer.request()
+        both.wait(PATIENCE)
+        peer.send(response())
+        peer.request()  # and no answer
+
+    async def main(server: Server) -> None:
+        async with make_endpoint(server.url, retry=RetryPolicy(max_attempts=1)) as client:
+            await asyncio.gather(client.invoke("Hello"), client.invoke("Hello"))
+            assert (await client.send("Hello")).attempts == 1
+            assert server.connections == 3
+
+    with Server(once, once, lambda peer: peer.serve()) as server:
+        run(main(server))
+
+
+def test_a_new_connection_that_dies_costs_an_attempt(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with make_endpoint(emulator.url, retry=RetryPolicy(max_attempts=2, max_backoff=0.0)) as client:
+            emulator.inject("reset_before_headers", times=1)
+            assert (await client.send("Hello")).attempts == 2
+
+    run(main())
+
+
+def test_waits_between_attempts_are_the_clocks(run: Run, emulator: Emulator) -> None:
+    waits: list[float] = []
+
+    class Clock(SystemClock):
+        async def sleep_async(self, seconds: float) -> None:
+            waits.append(seconds)
+
+    async def main() -> None:
+        async with make_endpoint(emulator.url, clock=Clock()) as client:
+            emulator.inject("status_503", times=2)
+            assert (await client.send("Hello")).attempts == 3
+
+    run(main())
+    assert len(waits) == 2
+
+
+def test_no_more_connections_are_opened_than_allowed(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with make_endpoint(emulator.url, max_connections=3) as client:
+            emulator.inject("reuse_reset", times=5)
+            await asyncio.gather(*(client.invoke("Hello") for _ in range(60)))
+            assert emulator.open_connections <= 3
+
+    run(main())
+
+
+def test_a_large_body_is_hashed_off_the_loop(run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[bool] = []
+    hash_body = CallRequest.hash_body
+
+    def watched(request: CallRequest) -> str:
+        if request.body_hash is None:
+            threads.append(threading.get_ident() == loop_thread)
+        return hash_body(request)
+
+    loop_thread = threading.get_ident()
+    monkeypatch.setattr(CallRequest, "hash_body", watched)
+
+    async def main() -> None:
+        async with make_endpoint(emulator.url) as client:
+            await client.invoke("x" * async_direct.HASH_OFF_LOOP_BYTES)
+            await client.invoke("x")
+
+    run(main())
+    assert threads == [False, True]
+
+
+@pytest.mark.parametrize("fault", ["early_413", "early_413_reset"])
+def test_an_early_refusal_of_a_large_body_is_what_is_reported(run: Run, emulator: Emulator, fault: str) -> None:
+    async def main() -> None:
+        async with make_endpoint(emulator.url) as client:
+            emulator.inject(fault)
+            for _ in range(3):
+                with (
+                    pytest.raises(errors.ServiceError) as caught,
+                    pytest.warns(UserWarning, match="25,"),
+                ):
+                    await client.invoke("x" * 25_000_000)
+                assert (caught.value.status, caught.value.attempts) == (413, 1)
+            emulator.clear_faults()
+            assert await client.invoke("Hello")
+
+    run(main())
+
+
+def test_the_answer_to_a_stream_that_is_no_success_is_read_to_its_end(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with make_endpoint(emulator.url) as client:
+            emulator.inject("status_400_ValidationError", times=1)
+            with pytest.raises(errors.ValidationError, match="This is a fault"):
+                await client.stream("Hello").__anext__()
+            assert [chunk async for chunk in client.stream("Hello")]
+        assert emulator.total_connections == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("through", ["plain", "tunnel"])
+def test_calls_go_through_the_proxy_that_the_environment_names(
+    run: Run, through: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    servers.trust(monkeypatch, tmp_path)
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    async def main(server: Server) -> None:
+        async with make_endpoint(server.url) as client:
+            for _ in range(2):
+                assert await client.invoke("Hello") == "fine"
+        assert server.connections == 1
+
+    tls = server_context() if through == "tunnel" else None
+    with Server(lambda peer: peer.serve(), tls=tls) as server, servers.Proxy(b"Basic dTpw") as proxy:
+        variable = "https_proxy" if tls else "http_proxy"
+        monkeypatch.setenv(variable, f"http://u:p@127.0.0.1:{proxy.port}")
+        run(main(server))
+        assert len(proxy.heads) == 1
+        assert proxy.heads[0].startswith(b"CONNECT " if tls else b"POST http://")
+
+
+def test_a_client_that_is_told_of_the_first_byte_hears_of_it_before_the_answer_is_given(
+    run: Run, emulator: Emulator
+) -> None:
+    from smendpoint import CallHooks
+
+    heard: list[str] = []
+
+    class Hooks(CallHooks):
+        def first_byte(self, call: Any) -> None:
+            heard.append("first byte")
+
+        def call_finished(self, call: Any, error: BaseException | None) -> None:
+            heard.append("finished")
+
+    async def main() -> None:
+        async with make_endpoint(emulator.url, hooks=Hooks()) as client:
+            await client.invoke("Hello")
+            async with client.stream("Hello") as stream:
+                assert [chunk async for chunk in stream]
+
+    run(main())
+    assert heard == ["first byte", "finished"] * 2
+
+
+# loops
+
+
+def test_an_endpoint_works_on_one_loop_after_another_and_forgets_those_that_ended(run: Run, emulator: Emulator) -> None:
+    client = make_endpoint(emulator.url)  # outside of any loop
+    for _ in range(3):
+        run(client.invoke("Hello"))
+        assert client._transport._pools == {}
+    emulator.disconnected()
+    assert emulator.total_connections == 3
+
+
+def test_a_loop_that_was_not_ended_properly_is_forgotten_once_it_is_closed(run: Run, emulator: Emulator) -> None:
+    client = make_endpoint(emulator.url)
+    loop = run.new_loop()
+    loop.run_until_complete(client.invoke("Hello"))
+    [pool] = client._transport._pools.values()
+    for connection in pool._idle:
+        connection.abort()
+    for _ in range(3):
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    assert loop in client._transport._pools
+    run(client.invoke("Hello"))
+    assert client._transport._pools == {}
+    gc.collect()
+
+
+def test_an_endpoint_that_nobody_has_any_more_closes_its_connections(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        client = make_endpoint(emulator.url)
+        await client.invoke("Hello")
+        assert emulator.open_connections == 1
+        del client
+        gc.collect()
+        await until(lambda: emulator.open_connections == 0)
+        await settled()
+
+    run(main())
+
+
+def test_two_loops_in_two_threads_share_one_look_up(run: Run, emulator: Emulator) -> None:
+    client = make_endpoint(emulator.url)
+    failures: list[BaseException] = []
+
+    def other() -> None:
+        try:
+            Run(run.kind)(client.invoke("Hello"))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    run(client.invoke("Hello"))
+    thread.join()
+    assert failures == []
+
+
+def test_after_a_fork_nothing_of_the_parent_is_used(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with make_endpoint(emulator.url) as client:
+            await client.invoke("Hello")
+            pools = client._transport._pools
+            client._after_fork()
+            assert client._transport._pools is not pools
+            assert client._transport._service is None
+            client._transport._pools = pools
+            await client.invoke("Hello")
+
+    run(main())
+
+
+# closing
+
+
+def test_a_closed_endpoint_refuses_calls_on_every_loop(run: Run, emulator: Emulator) -> None:
+    client = make_endpoint(emulator.url)
+
+    async def main() -> None:
+        await client.invoke("Hello")
+        await client.aclose()
+        await client.aclose()
+        with pytest.raises(errors.ConfigurationError, match="closed"):
+            await client.invoke("Hello")
+        with pytest.raises(errors.ConfigurationError, match="closed"):
+            await client.stream("Hello").__anext__()
+
+    run(main())
+    with pytest.raises(errors.ConfigurationError, match="closed"):
+        run(client.invoke("Hello"))
+
+
+def test_closing_ends_calls_that_are_under_way_at_once(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        client = make_endpoint(emulator.url, max_connections=2)
+        await client.invoke("Hello")
+        emulator.inject("stall_before_headers")
+        calls = [asyncio.ensure_future(client.invoke("Hello")) for _ in range(5)]
+        await until(lambda: emulator.open_connections == 2)
+        await turns()
+        await client.aclose()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(error) for error in outcomes[:2]] == [errors.EndpointError] * 2
+        assert {type(error) for error in outcomes[2:]} == {errors.ConfigurationError}
+        assert all("closed" in str(error) for error in outcomes)
+
+    run(main())
+
+
+def test_closing_cuts_a_stream(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        client = make_endpoint(emulator.url)
+        emulator.inject("stall_mid_stream")
+        stream = client.stream("Hello")
+        async with stream:
+            reading = asyncio.ensure_future(_all(stream))
+            await turns(20)
+            await client.aclose()
+            with pytest.raises(errors.StreamTruncatedError, match="the endpoint was closed"):
+                await reading
+
+    async def _all(stream: Any) -> list[str]:
+        return [chunk async for chunk in stream]
+
+    run(main())
+
+
+def test_closing_on_one_loop_closes_the_connections_of_others(run: Run, emulator: Emulator) -> None:
+    client = make_endpoint(emulator.url)
+    first, ended = run.new_loop(), run.new_loop()
+    first.run_until_complete(client.invoke("Hello"))
+    ended.run_until_complete(client.invoke("Hello"))
+    pool = client._transport._pools[ended]
+    run.end(ended)
+    client._transport._pools[ended] = pool
+    run(client.aclose())
+    first.run_until_complete(turns())
+    emulator.disconnected()
+    run.end(first)
+
+
+def test_closing_while_a_connection_is_being_made_closes_that_too(run: Run) -> None:
+    async def main(server: Server) -> None:
+        client = make_endpoint(server.url)
+        call = asyncio.ensure_future(client.invoke("Hello"))
+        await until(lambda: client._transport._pools)
+        await client.aclose()
+        with pytest.raises(errors.SmendpointError, match="closed"):
+            await call
+
+    with Server(lambda peer: peer.gone()) as server:
+        run(main(server))
+
+
+# streams' sources
+
+
+async def open_source(client: AsyncEndpoint[Any, Any, Any]) -> Any:
+    stream = client.stream("Hello")
+    await stream.__aenter__()
+    source = stream._source
+    stream._over = True  # what happens to the source is the test's to say
+    return source
+
+
+def test_a_source_that_is_closed_gives_nothing_and_closes_once(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with make_endpoint(emulator.url, max_connections=1) as client:
+            source = await open_source(client)
+            source.close()
+            source.close()
+            source.abandon()
+            assert await source.read() == b""
+            await client.invoke("Hello")
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "abandon"])
+def test_a_source_can_be_let_go_from_any_thread(run: Run, emulator: Emulator, how: str) -> None:
+    async def main() -> None:
+        async with make_endpoint(emulator.url, max_connections=1) as client:
+            source = await open_source(client)
+            await asyncio.get_running_loop().run_in_executor(None, getattr(source, how))
+            await client.invoke("Hello")
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "abandon"])
+def test_a_source_can_be_let_go_after_its_loop(run: Run, emulator: Emulator, how: str) -> None:
+    sources: list[Any] = []
+
+    async def main() -> None:
+        sources.append(await open_source(make_endpoint(emulator.url)))
+
+    run(main())
+    getattr(sources[0], how)()
+
+
+def test_a_source_that_is_closed_in_the_moment_when_it_ends_gives_its_place_back_once(run: Run) -> None:
+    given_back: list[bool] = []
+
+    class Pool:
+        def __init__(self) -> None:
+            self.loop = asyncio.get_running_loop()
+
+        def give_back(self, connection: object, *, reusable: bool) -> None:
+            given_back.append(reusable)
+
+    class Connection:
+        async def more(self) -> bytes:
+            source.close()
+            return b""
+
+    class Reader:
+        status = 200
+        headers: dict[str, str] = {}
+        reusable = True
+
+    async def main() -> None:
+        nonlocal source
+        source = AsyncSource(Pool(), Connection(), Reader())  # type: ignore[arg-type]  # stand-ins
+        assert await source.read() == b""
+        assert given_back == [False]
+
+    source: Any = None
+    run(main())

@@ -60,8 +60,10 @@ class Pipeline(Generic[Chunk]):
         """The chunks that `data` completes."""
         chunks: list[Chunk] = []
         try:
-            for part in self._frames.feed_parts(data):
-                chunks += self._decoder.feed(part)
+            parts = self._frames.feed_parts(data)
+            if parts:
+                # Where one part ends and the next begins means nothing, so the decoder may have them in one piece.
+                chunks = self._decoder.feed(parts[0] if len(parts) == 1 else b"".join(parts))
             pending = getattr(self._decoder, "error", None) or self._frames.error
             if pending is not None:
                 raise pending

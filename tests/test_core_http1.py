@@ -692,3 +692,22 @@ class TestLinear:
         count = 10_000
         data = OK + b"a:b\r\n" * count + b"Content-Length: 0\r\n\r\n"
         assert read([data])[2]["a"] == ", ".join(["b"] * count)
+
+
+def test_chunks_of_a_known_size_are_read_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b"5\r\nhello\r\n" * 3 + b"6\r\n world\r\n" + b"0\r\n\r\n"
+    for most in (4096, 0):
+        monkeypatch.setattr("smendpoint._core.http1._chunk_sizes", {})
+        monkeypatch.setattr("smendpoint._core.http1._MAX_REMEMBERED_SIZES", most)
+        reader = ResponseReader()
+        assert reader.feed(CHUNKED + body) == [b"hello"] * 3 + [b" world"]
+        assert reader.complete
+
+
+@pytest.mark.parametrize("line", [b"5\r\nhelloX\n", b"5\r\nhell\r\n0\r\n\r\n", b"5 \r\nhello\r\n", b"g\r\n"])
+def test_a_known_size_excuses_nothing(line: bytes) -> None:
+    reader = ResponseReader()
+    reader.feed(CHUNKED + b"5\r\nhello\r\n")
+    with pytest.raises(ProtocolError):
+        reader.feed(line)
+    assert not reader.complete

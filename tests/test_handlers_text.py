@@ -283,3 +283,20 @@ def test_a_completion_without_text_has_none() -> None:
     decoder = OpenAICompletionsHandler().stream_decoder()
     assert decoder.feed(b'data: {"choices":[{"text":null,"finish_reason":"stop"}]}\n\n') == []
     assert decoder.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("line", [b"", b"id:1\n", b"data:\n", b":\n\n", b"event:x\n\n"], ids=repr)
+def test_events_of_one_piece_are_read_like_events_of_many(line: bytes) -> None:
+    event = b'data:{"token":{"id":1,"text":"a","special":false},"generated_text":null}\n\n'
+    decoder = TextGenerationHandler().stream_decoder()
+    assert decoder.feed(event) == ["a"]
+    assert decoder.feed(event + line + event + event) == ["a", "a", "a"]
+    assert decoder.feed(event) == ["a"]
+
+
+def test_events_of_one_piece_end_at_done() -> None:
+    event = b'data: {"choices":[{"index":0,"text":"a","finish_reason":null}]}\n\n'
+    decoder = OpenAICompletionsHandler().stream_decoder()
+    assert decoder.feed(event) == ["a"]
+    assert decoder.feed(event + b"data: [DONE]\n\n" + event) == ["a"]
+    assert decoder.finish() == []

@@ -53,6 +53,8 @@ KiB; the limit is there so that a length field gone wrong fails after 12 bytes, 
 _OVERHEAD = 16  # two lengths and two checksums of four bytes each: no frame is shorter
 _PRELUDE = Struct(">III")
 _CHECKSUM = Struct(">I")
+_LARGE_FRAME = 4096
+_UNKNOWN: tuple[None, dict[str, HeaderValue]] = (None, {})
 
 # A stream repeats one or two header blocks for its whole life, each about 90 bytes. What does not look like that
 # (long, or ever changing) is parsed anew each time instead of filling memory.
@@ -213,7 +215,7 @@ class EventStreamDecoder(PushDecoder):
         if self._failure is not None:
             self._check()
         messages: list[Message] = []
-        for block, payload in self._frames(data):
+        for block, payload in zip(*self._frames(data), strict=True):
             try:
                 headers = (self._known.get(block) or self._learn(block))[1]
             except StreamDecodeError as error:
@@ -236,9 +238,12 @@ class EventStreamDecoder(PushDecoder):
         """
         if self._failure is not None:
             self._check()
-        parts: list[bytes] = []
+        blocks, payloads = self._frames(data)
         known = self._known
-        for block, payload in self._frames(data):
+        if blocks and blocks.count(blocks[0]) == len(blocks) and known.get(blocks[0], _UNKNOWN)[0]:
+            return payloads  # nearly always: frames of one kind, and that kind is PayloadPart
+        parts: list[bytes] = []
+        for block, payload in zip(blocks, payloads, strict=True):
             try:
                 is_part, headers = known.get(block) or self._learn(block)
             except StreamDecodeError as error:
@@ -271,31 +276,32 @@ class EventStreamDecoder(PushDecoder):
             self._known[block] = meaning
         return meaning
 
-    def _frames(self, data: bytes) -> list[tuple[bytes, bytes]]:
-        """Cuts out the frames that are whole now: header block and payload. Keeps the rest, and the first failure."""
+    def _frames(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Cuts out the frames that are whole now: header blocks and payloads. Keeps the rest, and the first failure."""
+        blocks: list[bytes] = []
+        payloads: list[bytes] = []
         buffer = self._buffer
         if buffer:
             buffer += data
             if len(buffer) < self._need:
-                return []
+                return blocks, payloads
             data = bytes(buffer)
             buffer.clear()
         elif type(data) is not bytes:  # a bytearray or memoryview would not do as a dictionary's key
             data = bytes(data)
-        frames: list[tuple[bytes, bytes]] = []
         position, end, need = 0, len(data), 12
+        unpack_prelude, unpack_checksum = _PRELUDE.unpack_from, _CHECKSUM.unpack_from
         while end - position >= 12:
-            prelude = data[position : position + 12]
-            total, headers_length, checksum = _PRELUDE.unpack(prelude)
-            if crc32(prelude[:8]) != checksum:
+            total, headers_length, checksum = unpack_prelude(data, position)
+            if crc32(data[position : position + 8]) != checksum:
                 self._failure = StreamDecodeError("an event-stream frame has a bad checksum over its lengths")
-                return frames
+                return blocks, payloads
             payload_length = total - headers_length - _OVERHEAD
             if payload_length < 0 or headers_length > MAX_HEADERS or payload_length > MAX_PAYLOAD:
                 self._failure = StreamDecodeError(
                     f"an event-stream frame has impossible lengths: {total} in all, {headers_length} of headers"
                 )
-                return frames
+                return blocks, payloads
             if end - position < total:
                 need = total
                 break
@@ -303,12 +309,17 @@ class EventStreamDecoder(PushDecoder):
             position += total
             block = data[payload_start - headers_length : payload_start]
             payload = data[payload_start : position - 4]
-            # The checksum runs over the pieces that are cut out anyway: no copy of the frame is made for it.
-            if crc32(payload, crc32(block, crc32(prelude))) != _CHECKSUM.unpack_from(data, position - 4)[0]:
+            # For small frames one copy is quicker than three checksums; a large one is not copied for it.
+            if total < _LARGE_FRAME:
+                checksum = crc32(data[position - total : position - 4])
+            else:
+                checksum = crc32(payload, crc32(block, crc32(data[position - total : position - total + 12])))
+            if checksum != unpack_checksum(data, position - 4)[0]:
                 self._failure = StreamDecodeError("an event-stream frame has a bad checksum")
-                return frames
-            frames.append((block, payload))
+                return blocks, payloads
+            blocks.append(block)
+            payloads.append(payload)
         if position < end:
             buffer += data[position:] if position else data
         self._need = need
-        return frames
+        return blocks, payloads

@@ -28,6 +28,11 @@ _MAX_CHUNK_LINE = 4_096
 
 _HEAD, _FIXED, _UNTIL_CLOSE, _CHUNK_LINE, _CHUNK_DATA, _CHUNK_CR, _CHUNK_LF, _TRAILERS, _DONE = range(9)
 
+# Tokens are alike, and their chunks too: the sizes behind a few lines serve a whole stream.
+_chunk_sizes: dict[bytes, int] = {}
+_MAX_REMEMBERED_SIZES = 4096
+_USUAL_CHUNK_LINE = 8
+
 _PREFIX = b"HTTP/1."
 _HEAD_END = b"\r\n\r\n"
 
@@ -125,7 +130,7 @@ class ResponseReader:
                     self.reusable = False
                     position = size
                 else:
-                    position = self._read_chunk_framing(data, position)
+                    position = self._read_chunk_framing(data, position, pieces)
         except ProtocolError as error:
             self._failure = error.message
             self._buffer.clear()
@@ -272,9 +277,36 @@ class ResponseReader:
             self._state = _CHUNK_CR
         return end
 
-    def _read_chunk_framing(self, data: bytes, position: int) -> int:
+    def _read_whole_chunks(self, data: bytes, position: int, pieces: list[bytes]) -> int:
+        """Take the chunks that lie in the data as a whole, up to the first that does not, or has an unusual line."""
+        known = _chunk_sizes
+        while True:
+            end = data.find(b"\r\n", position, position + _USUAL_CHUNK_LINE)
+            line = data[position:end]
+            size = known.get(line)
+            if size is None:
+                # Only what the slow way has to read anyway: the end of the body, or a line for the first time.
+                if end < 0 or not line or line.translate(None, HEX_DIGITS):
+                    return position
+                size = int(line, 16)
+                if not size:
+                    return position
+                if len(known) < _MAX_REMEMBERED_SIZES:
+                    known[line] = size
+            start = end + 2
+            stop = start + size
+            if data[stop : stop + 2] != b"\r\n":
+                return position
+            pieces.append(data[start:stop])
+            position = stop + 2
+
+    def _read_chunk_framing(self, data: bytes, position: int, pieces: list[bytes]) -> int:
         state = self._state
         if state == _CHUNK_LINE:
+            if not self._buffer:
+                position = self._read_whole_chunks(data, position, pieces)
+                if position == len(data):
+                    return position
             line, position = self._read_line(data, position, _MAX_CHUNK_LINE)
             if line is None:
                 # As for a head: what can never become a chunk-size line is refused before its end comes.

@@ -12,6 +12,7 @@ from ..errors import StreamDecodeError
 from .push import PushDecoder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from json import JSONDecoder
 
 __all__ = ["MAX_ITEM", "JSONLinesDecoder", "LineDecoder", "TextDecoder", "parse_json"]
@@ -21,13 +22,15 @@ MAX_ITEM = 16 * 1024 * 1024
 a line is a small part of one; the limit is there so that a stream without line ends fails early, not out of memory."""
 
 _json_decoder: JSONDecoder | None = None
+_scan: Callable[[str, int], tuple[Any, int]]  # the C scanner of that decoder
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, start: int = 0) -> Any:
     """Parses one JSON value. ``NaN`` and ``Infinity`` are read as Python writes them: model servers do write them.
 
     Args:
         text: the value, with whitespace around it or not.
+        start: how many characters are not looked at: the blank after ``data:``, which would cost a second look.
 
     Returns:
         The value.
@@ -36,18 +39,19 @@ def parse_json(text: str) -> Any:
         ValueError: this is not one JSON value, or it is nested too deeply for the interpreter. The error may hold the
             text: do not let it out.
     """
-    global _json_decoder
+    global _json_decoder, _scan
     if _json_decoder is None:
         from json import JSONDecoder  # not before it is needed: importing it costs milliseconds
 
         _json_decoder = JSONDecoder()
+        _scan = _json_decoder.scan_once  # type: ignore[attr-defined]  # there since Python 2.6, not in typeshed
     try:
         try:
             # One pass; `decode` searches for whitespace first and last, which token lines do not have.
-            value, end = _json_decoder.raw_decode(text)
+            value, end = _scan(text, start)
             if end == len(text):
                 return value
-        except ValueError:
+        except (ValueError, StopIteration):
             pass
         return _json_decoder.decode(text)
     except RecursionError:

@@ -31,32 +31,36 @@ _SSE_STARTS = (b"data:", b"event:", b":")
 
 
 class _Events(SSEDecoder):
-    """Server-sent events, with a short way for bytes that are one whole event of one line: most of a token stream."""
+    """Server-sent events, with a short way for bytes that are whole events of one line each: most of a token stream."""
 
     __slots__ = ()
 
-    def whole(self, data: bytes) -> str | None:
-        """Give the data of the one event that the bytes are; ``None``, with nothing taken, where they are not that."""
-        end = len(data) - 2
+    def whole(self, data: bytes) -> list[str] | None:
+        """Give the data of the events that the bytes are; ``None``, with nothing taken, where they are not that."""
         if (
-            data.find(b"\n") != end
-            or not data.endswith(b"\n\n")
-            or not data.startswith(b"data:")
+            not data.endswith(b"\n\n")
             or self._tail
             or self._data
             or self._event
             or self._failure is not None
-            or end > self._max_event
+            or len(data) > self._max_event
             or b"\r" in data
         ):
             return None
         try:
-            text = data[5:end].decode()
+            events = data.decode().split("\n\n")
         except UnicodeDecodeError:
             return None
-        self._number += 2
+        del events[-1]
+        lines = 2 * len(events)
+        if data.count(b"\n") != lines:
+            return None
+        for event in events:
+            if not event.startswith("data:"):
+                return None
+        self._number += lines
         self._after_cr = False
-        return text
+        return [event[5:] for event in events]
 
 
 class ItemDecoder(Generic[Chunk]):
@@ -92,9 +96,12 @@ class ItemDecoder(Generic[Chunk]):
         if self._done or not data:
             return chunks
         try:
-            text = None if self._events is None else self._events.whole(data)
-            if text is not None:
-                self._take_json(text, chunks)
+            texts = None if self._events is None else self._events.whole(data)
+            if texts is not None:
+                for text in texts:
+                    if self._done:
+                        break
+                    self._take_json(text, chunks)
             else:
                 for item in self._decoder(data).feed(data):
                     if not self._done:
@@ -150,8 +157,7 @@ class ItemDecoder(Generic[Chunk]):
     def _take_json(self, text: str, chunks: list[Chunk]) -> None:
         self._items += 1
         try:
-            # Without the blank after "data:", which `parse_json` would have to search for.
-            value: JSONValue = parse_json(text[1:] if text.startswith(" ") else text)
+            value: JSONValue = parse_json(text, 1 if text[:1] == " " else 0)
         except ValueError:
             stripped = text.strip()
             if stripped == _DONE:

@@ -26,7 +26,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
         plain_text: whether a stream of plain text is read too.
     """
 
-    __slots__ = ("_expected", "_in_pieces", "_kinds", "_plain_text", "_tokens")
+    __slots__ = ("_expected", "_in_pieces", "_kinds", "_plain_text", "_reads_tokens", "_tokens")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
     ) -> None:
         super().__init__(handler)
         self._kinds = kinds
+        self._reads_tokens = "generated_text" in kinds
         self._expected = expected
         self._plain_text = plain_text
         self._in_pieces = False
@@ -53,7 +54,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
     def _take(self, value: JSONValue, chunks: list[str]) -> None:
         if isinstance(value, dict):
             token = value.get("token")
-            if isinstance(token, dict) and "error" not in value and "generated_text" in self._kinds:
+            if isinstance(token, dict) and self._reads_tokens and "error" not in value:
                 self._take_token(value, token, chunks)
                 return
             raise_for_error(value)

@@ -101,7 +101,7 @@ def storage_of(endpoint: AsyncEndpoint[Any, Any, Any]) -> AsyncStorage:
             raise no_s3_client(endpoint)
         from smendpoint._aws.s3 import async_s3_client
 
-        return await async_s3_client(endpoint._identity, target, endpoint._timeout)
+        return async_s3_client(endpoint._identity, target, endpoint._timeout)
 
     if endpoint._storage is None:
         endpoint._storage = AsyncStorage(endpoint._s3_client, make)

@@ -40,7 +40,7 @@ class Made:
             return made
 
         async def make() -> Any:
-            return await self.stack.enter_async_context(await async_s3_client(identity, target, LIMITS))
+            return await self.stack.enter_async_context(async_s3_client(identity, target, LIMITS))
 
         return self.loop.run_until_complete(make())
 
@@ -174,10 +174,19 @@ def test_a_given_session_without_settings_changes_nothing(made: Made) -> None:
     assert client.meta.config.read_timeout == 7.0
 
 
+def test_an_address_of_s3_that_is_malformed_is_our_error(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = Identity(region_name="us-west-2", **KEYS)
+    target = resolve(identity)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "user:password@nowhere")
+    with pytest.raises(errors.ConfigurationError, match="botocore refuses this AWS configuration") as caught:
+        made.client(identity, target)
+    assert "password" not in f"{caught.value}{caught.value.__cause__}{caught.value.__context__}"
+
+
 def test_without_aiobotocore_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clear_environment(monkeypatch, tmp_path)
     for name in ("aiobotocore", "aiobotocore.config", "aiobotocore.credentials", "aiobotocore.session"):
         monkeypatch.setitem(sys.modules, name, None)
     identity = Identity(region_name="us-west-2", **KEYS)
     with pytest.raises(errors.ConfigurationError, match=r"smendpoint\[aiobotocore\]"):
-        asyncio.run(async_s3_client(identity, resolve(identity), LIMITS))
+        asyncio.run(async_s3_client(identity, resolve(identity), LIMITS).__aenter__())

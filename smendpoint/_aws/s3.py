@@ -7,11 +7,15 @@ well. Where S3 is (``AWS_ENDPOINT_URL_S3``, the profile, FIPS, dual stack) is bo
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from smendpoint._aws.failures import configuration_error
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from smendpoint._aws.identity import Identity
     from smendpoint._aws.target import Target
     from smendpoint._core.timing import Timeout
@@ -47,6 +51,9 @@ def blocking_s3_client(identity: Identity, target: Target, timeout: Timeout) -> 
         identity: the endpoint's.
         target: what that was resolved to: it gives region and credentials.
         timeout: for connecting and for silence, unless the identity's ``Config`` has others.
+
+    Raises:
+        ConfigurationError: botocore refuses a setting.
     """
     from botocore.config import Config
     from botocore.credentials import Credentials, ReadOnlyCredentials
@@ -66,17 +73,32 @@ def blocking_s3_client(identity: Identity, target: Target, timeout: Timeout) -> 
     profile, settings = _settings(identity, timeout)
     session = Session(profile=profile)
     session.register_component("credential_provider", Resolver())
-    return session.create_client("s3", region_name=target.region, config=Config(**settings))
+    try:
+        return session.create_client("s3", region_name=target.region, config=Config(**settings))
+    except Exception as error:
+        failure = configuration_error(error)
+    raise failure  # here, where the original is not its context: it may quote a URL with a password
 
 
-async def async_s3_client(identity: Identity, target: Target, timeout: Timeout) -> Any:
-    """Make the context manager that gives an aiobotocore client. What blocks is done in a thread. Arguments as above.
+@asynccontextmanager
+async def async_s3_client(identity: Identity, target: Target, timeout: Timeout) -> AsyncGenerator[Any, None]:
+    """An aiobotocore client, until the end of the block. What blocks is done in a thread. Arguments as above.
 
     Raises:
-        ConfigurationError: aiobotocore is not installed.
+        ConfigurationError: aiobotocore is not installed, or refuses a setting.
     """
     session, config = await asyncio.get_running_loop().run_in_executor(None, _open, identity, target, timeout)
-    return session.create_client("s3", region_name=target.region, config=config)
+    async with AsyncExitStack() as stack:
+        try:
+            client = await stack.enter_async_context(
+                session.create_client("s3", region_name=target.region, config=config)
+            )
+        except Exception as error:
+            failure = configuration_error(error)
+        else:
+            yield client
+            return
+        raise failure
 
 
 def _open(identity: Identity, target: Target, timeout: Timeout) -> tuple[Any, Any]:

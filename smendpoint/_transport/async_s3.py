@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.polling import split_location
-from smendpoint._transport.foreign import translate
+from smendpoint._transport.foreign import harmless_cause, translate
 from smendpoint._transport.s3 import is_absent
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class AsyncStorage:
             ours = translate(error)
             if ours is None:
                 raise
-            raise ours from error
+            raise ours from harmless_cause(error, ours)
         return body
 
     async def put(self, location: str, body: bytes, content_type: str) -> None:
@@ -103,7 +103,7 @@ class AsyncStorage:
             ours = translate(error)
             if ours is None:
                 raise
-            raise ours from error
+            raise ours from harmless_cause(error, ours)
 
     async def close(self) -> None:
         """Close the clients that were made here, on whatever loop they are."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.polling import split_location
-from smendpoint._transport.foreign import library_of, translate
+from smendpoint._transport.foreign import harmless_cause, library_of, translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ class BlockingStorage:
             ours = translate(error)
             if ours is None:
                 raise
-            raise ours from error
+            raise ours from harmless_cause(error, ours)
         return body
 
     def put(self, location: str, body: bytes, content_type: str) -> None:
@@ -101,7 +101,7 @@ class BlockingStorage:
             ours = translate(error)
             if ours is None:
                 raise
-            raise ours from error
+            raise ours from harmless_cause(error, ours)
 
     def close(self) -> None:
         """Close the client that was made here."""

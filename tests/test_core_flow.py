@@ -209,6 +209,13 @@ def test_a_token_that_stays_expired_is_an_error_after_two_attempts() -> None:
     assert len(script.sent) == 2
 
 
+def test_an_expired_token_that_its_source_cannot_replace_is_not_sent_again() -> None:
+    script = Script(answer(403, "ExpiredTokenException"), OLD)
+    with pytest.raises(errors.AccessDeniedError):
+        script.run()
+    assert len(script.sent) == 1
+
+
 def test_an_expired_token_without_a_source_is_final() -> None:
     script = Script(answer(403, "ExpiredTokenException"), source=None)
     with pytest.raises(errors.AccessDeniedError):

@@ -238,7 +238,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         if call.deadline is not None and clock.monotonic() + delay >= call.deadline:
             raise call.named(deadline_exceeded(terms.timeout)) from failure
         if verdict.kind == "expired":
-            yield from _load(call, credentials)
+            if (yield from _load(call, credentials)) == credentials:
+                raise failure  # the source has no others
         elif ahead is not None:
             terms.skew = ahead
         elif delay > 0.0:

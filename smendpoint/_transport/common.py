@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from typing import TYPE_CHECKING
 
@@ -218,6 +219,8 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
         reason = getattr(error, "reason", None) or error
         return errors.TLSError(f"no TLS connection to {address.host}:{address.port}: {reason}")
     what = error.strerror or str(error) or type(error).__name__
+    if error.errno is not None and error.errno > 0:  # asyncio has words of its own; those of name look-ups are negative
+        what = os.strerror(error.errno)
     return errors.ConnectError(
         f"no connection to {host}:{port}: {what}. Check the region, endpoint_url and the network's way to it"
     )

@@ -86,7 +86,6 @@ async def fan_out(
                         exhausted = True
             if waiting and waiting[0].done():
                 task = waiting.popleft()
-                running.discard(task)
                 error = task.exception()
                 if error is None:
                     yield task.result()
@@ -94,6 +93,7 @@ async def fan_out(
                     yield error
                 else:
                     raise error
+                running.discard(task)
                 room.set()
             elif exhausted and not running:
                 return

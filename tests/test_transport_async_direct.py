@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import servers
@@ -752,7 +752,7 @@ def test_a_source_that_is_closed_in_the_moment_when_it_ends_gives_its_place_back
 
     class Reader:
         status = 200
-        headers: dict[str, str] = {}
+        headers: ClassVar[dict[str, str]] = {}
         reusable = True
 
     async def main() -> None:

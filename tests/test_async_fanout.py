@@ -1,0 +1,302 @@
+"""`AsyncEndpoint.map`: order, bounds, errors, and that leaving early leaves nothing behind."""
+# ruff: noqa: F401, F811 (fixtures are imported)
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import tracemalloc
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+import pytest
+from async_loops import PATIENCE, Run, others, run, settled, turns
+
+from smendpoint._async_fanout import fan_out
+
+
+async def double(value: int) -> int:
+    await turns(value * 7 % 5)
+    return value * 2
+
+
+async def counting(values: Iterable[int]) -> AsyncIterator[int]:
+    for value in values:
+        await asyncio.sleep(0)
+        yield value
+
+
+def mapped(work: Any, inputs: Any, limit: int, *, ordered: bool = True, return_exceptions: bool = False) -> Any:
+    return fan_out(work, inputs, limit, ordered=ordered, return_exceptions=return_exceptions)
+
+
+KINDS = pytest.mark.parametrize("given", [iter, counting], ids=["iterable", "asynchronous"])
+ORDERED = pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "as completed"])
+
+
+@KINDS
+@ORDERED
+@pytest.mark.parametrize("limit", [1, 3, 100])
+def test_every_input_has_its_output(run: Run, given: Any, ordered: bool, limit: int) -> None:
+    async def main() -> None:
+        outputs = [output async for output in mapped(double, given(range(40)), limit, ordered=ordered)]
+        assert (outputs if ordered else sorted(outputs)) == [value * 2 for value in range(40)]
+        assert [output async for output in mapped(double, given(()), limit, ordered=ordered)] == []
+
+    run(main())
+
+
+def test_outputs_come_as_they_are_ready_where_order_is_not_asked_for(run: Run) -> None:
+    async def main() -> None:
+        gates = [asyncio.Event() for _ in range(3)]
+
+        async def work(number: int) -> int:
+            await gates[number].wait()
+            return number
+
+        outputs = mapped(work, range(3), 3, ordered=False)
+        given = []
+        for number in (2, 0, 1):
+            gates[number].set()
+            given.append(await outputs.__anext__())
+        assert given == [2, 0, 1]
+        await outputs.aclose()
+
+    run(main())
+
+
+@KINDS
+@ORDERED
+def test_no_more_than_the_limit_is_read_ahead_or_held(run: Run, given: Any, ordered: bool) -> None:
+    read = [0]
+
+    def inputs() -> Iterator[int]:
+        for value in itertools.count():
+            read[0] += 1
+            yield value
+
+    async def main() -> None:
+        running = [0, 0]
+
+        async def work(value: int) -> int:
+            running[0] += 1
+            running[1] = max(running)
+            await turns(2)
+            running[0] -= 1
+            return value
+
+        outputs = mapped(work, given(inputs()), 4, ordered=ordered)
+        for taken in range(1, 50):
+            await outputs.__anext__()
+            await turns(10)
+            assert read[0] <= taken + 4
+        assert running[1] == 4
+        await outputs.aclose()
+
+    run(main())
+
+
+def test_an_output_does_not_wait_for_the_next_input(run: Run) -> None:
+    async def main() -> None:
+        queue: asyncio.Queue[int] = asyncio.Queue()
+
+        async def inputs() -> AsyncIterator[int]:
+            while True:
+                yield await queue.get()
+
+        outputs = mapped(double, inputs(), 8)
+        for value in range(3):
+            queue.put_nowait(value)
+            assert await asyncio.wait_for(outputs.__anext__(), PATIENCE) == value * 2
+        await outputs.aclose()
+
+    run(main())
+
+
+def test_asynchronous_inputs_are_all_read_in_one_task(run: Run) -> None:
+    """What they open at their begin, such as a task group, must be left by the task that entered it."""
+
+    async def main() -> None:
+        tasks = set()
+
+        async def inputs() -> AsyncIterator[int]:
+            for value in range(5):
+                tasks.add(asyncio.current_task())
+                yield value
+            tasks.add(asyncio.current_task())
+
+        assert [output async for output in mapped(double, inputs(), 2)] == [0, 2, 4, 6, 8]
+        assert len(tasks) == 1
+
+    run(main())
+
+
+async def fails_at_three(value: int) -> int:
+    await turns(value)
+    if value == 3:
+        raise KeyError(value)
+    return value
+
+
+@KINDS
+@ORDERED
+def test_an_error_ends_the_iteration_and_what_is_running(run: Run, given: Any, ordered: bool) -> None:
+    async def main() -> None:
+        outputs = []
+        with pytest.raises(KeyError):
+            async for output in mapped(fails_at_three, given(itertools.count()), 4, ordered=ordered):
+                outputs.append(output)
+        assert outputs == [0, 1, 2]
+        assert not others()
+
+    run(main())
+
+
+@ORDERED
+def test_an_error_takes_the_place_of_its_output_where_that_is_asked_for(run: Run, ordered: bool) -> None:
+    async def main() -> None:
+        outputs = [
+            output async for output in mapped(fails_at_three, range(6), 2, ordered=ordered, return_exceptions=True)
+        ]
+        assert [output for output in outputs if isinstance(output, int)] == [0, 1, 2, 4, 5]
+        assert [type(output) for output in outputs].count(KeyError) == 1
+
+    run(main())
+
+
+def test_what_is_no_exception_ends_the_iteration_in_any_case(run: Run) -> None:
+    class Stop(BaseException):
+        pass
+
+    async def main() -> None:
+        async def work(_: int) -> None:
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(Stop())
+            await future
+
+        task: asyncio.Future[Any] = asyncio.ensure_future(mapped(work, [1], 1, return_exceptions=True).__anext__())
+        await asyncio.wait({task})
+        assert isinstance(task.exception(), Stop)
+
+    run(main())
+
+
+@KINDS
+def test_errors_that_nobody_is_given_are_not_reported(run: Run, given: Any) -> None:
+    """Several fail at once: the first ends the iteration, the others are neither raised nor logged."""
+
+    async def main() -> None:
+        async def fail(value: int) -> None:
+            raise KeyError(value)
+
+        with pytest.raises(KeyError, match="0"):
+            await mapped(fail, given(range(5)), 5).__anext__()
+
+    run(main())
+    gc.collect()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_error_of_the_inputs_ends_the_iteration_and_what_is_running(run: Run, asynchronous: bool) -> None:
+    def inputs() -> Iterator[int]:
+        yield 1
+        raise KeyError("inputs")
+
+    async def never(_: int) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def main() -> None:
+        outputs = mapped(never, counting(inputs()) if asynchronous else inputs(), 2)
+        with pytest.raises(KeyError, match="inputs"):
+            await outputs.__anext__()
+        assert not others()
+
+    run(main())
+
+
+@KINDS
+@pytest.mark.parametrize("how", ["break", "aclose", "cancel", "collect"])
+def test_leaving_early_stops_what_is_running(run: Run, given: Any, how: str) -> None:
+    async def main() -> None:
+        started: list[int] = []
+        stopped: list[int] = []
+
+        async def work(value: int) -> int:
+            if value:
+                started.append(value)
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    stopped.append(value)
+            return value
+
+        async def iterate() -> None:
+            outputs = mapped(work, given(itertools.count()), 4)
+            async for output in outputs:
+                assert output == 0
+                if how == "break":
+                    break
+                if how == "aclose":
+                    await outputs.aclose()
+                    assert len(stopped) == 3
+
+        task = asyncio.ensure_future(iterate())
+        await turns(20)
+        if how == "cancel":
+            task.cancel()
+        if how == "collect":
+            outputs = mapped(work, given(itertools.count()), 4)
+            await outputs.__anext__()
+            task.cancel()
+            del outputs
+        await asyncio.wait({task})
+        await settled()
+        assert started
+        assert sorted(stopped) == sorted(started)
+
+    run(main())
+
+
+def test_a_second_cancellation_does_not_wait_for_what_is_being_stopped(run: Run) -> None:
+    async def main() -> None:
+        free = asyncio.Event()
+
+        async def stubborn(_: int) -> None:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                await free.wait()
+                raise KeyError("nobody hears this") from None
+
+        task: asyncio.Future[Any] = asyncio.ensure_future(mapped(stubborn, range(2), 2).__anext__())
+        await turns()
+        task.cancel()
+        await turns()
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        free.set()
+
+    run(main())
+
+
+def test_the_inputs_that_are_done_with_are_not_held() -> None:
+    async def work(value: int) -> bytes:
+        return bytes(1000)
+
+    async def main() -> None:
+        outputs = mapped(work, itertools.count(), 8)
+        for _ in range(1000):
+            await outputs.__anext__()
+        tracemalloc.start()
+        for _ in range(10_000):
+            await outputs.__anext__()
+        current, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert current < 200_000
+        await outputs.aclose()
+
+    asyncio.run(main())

@@ -1,0 +1,354 @@
+"""The client lane for asyncio: calls through a real aiobotocore client, and a watch over what aiohttp would wait for."""
+# ruff: noqa: F401, F811 (fixtures are imported)
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
+
+from smendpoint import AsyncEndpoint, CallHooks, Timeout, errors
+from smendpoint._transport.async_client import AsyncClientSource, _discard, raw_response
+from smendpoint._transport.common import Patience
+from smendpoint.emulator import Emulator
+from smendpoint.handlers import BytesHandler
+
+SESSION = get_session()
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+        running.disconnected()
+
+
+def pieces(called: Any) -> Any:
+    """A stream that hands on what arrives, whatever it means."""
+    called._handler = BytesHandler()
+    return called.stream(b"Hello. What?")
+
+
+@contextlib.asynccontextmanager
+async def client_of(url: str, **config: Any) -> AsyncIterator[Any]:
+    """An aiobotocore client that makes one attempt."""
+    settings = {"retries": {"total_max_attempts": 1}, "read_timeout": PATIENCE, **config}
+    async with SESSION.create_client(
+        "sagemaker-runtime",
+        region_name="us-east-1",
+        endpoint_url=url,
+        aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key="secret",
+        config=AioConfig(**settings),
+    ) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def endpoint(emulator: Emulator, config: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Any]:
+    async with client_of(emulator.url, **(config or {})) as client:
+        yield make_endpoint("", client=client, **options)
+
+
+def test_calls_and_streams_go_through_the_client(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator) as called:
+            answer = await called.send("Hello. What?")
+            assert answer.output
+            assert answer.request_id
+            async with called.stream("Hello. What?") as stream:
+                assert "".join([chunk async for chunk in stream]) == answer.output
+                assert stream.request_id
+            assert [out async for out in called.map(["Hello. What?"] * 5, max_concurrency=2)] == [answer.output] * 5
+            await called.aclose()
+            assert await called.invoke("Hello. What?") == answer.output  # its maker closes the client
+
+    run(main())
+    assert all("aiobotocore" in request.headers["user-agent"] for request in emulator.requests)
+
+
+def test_nothing_is_looked_up_renewed_or_forgotten_for_a_client(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator) as called:
+            assert await called._transport.prepare() is None
+            assert called._transport.refresh_due() is False
+            called._transport.forget()
+            assert called._transport.max_connections == 10
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("reset_mid_stream", errors.StreamTruncatedError),
+        ("fin_mid_frame", errors.StreamTruncatedError),
+        ("frame_cut_clean_end", errors.StreamTruncatedError),
+        ("no_terminator", errors.StreamTruncatedError),
+        ("crc_message", errors.StreamDecodeError),
+        ("status_424_ModelError", errors.ModelError),
+    ],
+)
+def test_a_stream_that_is_not_whole_is_an_error_of_ours(
+    run: Run, emulator: Emulator, fault: str, kind: type[errors.SmendpointError]
+) -> None:
+    async def main() -> None:
+        async with endpoint(emulator) as called:
+            emulator.inject(fault)
+            chunks = []
+            with pytest.raises(errors.SmendpointError) as caught:
+                async for chunk in called.stream("Hello. What?"):
+                    chunks.append(chunk)
+            assert type(caught.value) is kind
+            assert caught.value.received == tuple(chunks)
+
+    run(main())
+
+
+@pytest.mark.parametrize("fault", ["chunk_size_bad", "stall_mid_stream"])
+def test_an_answer_over_which_aiohttp_waits_for_ever_ends_in_time(run: Run, emulator: Emulator, fault: str) -> None:
+    async def main() -> None:
+        async with endpoint(emulator, {"read_timeout": 30}, timeout=0.05) as called:
+            emulator.inject(fault)
+            with pytest.raises((errors.TransportError, errors.StreamTruncatedError)):
+                [chunk async for chunk in called.stream("Hello. What?")]
+            with pytest.raises(errors.TransportError):
+                await called.invoke("Hello")
+
+    run(main())
+
+
+def test_the_total_time_holds_for_the_answer_and_for_the_stream(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator, timeout=Timeout(PATIENCE, PATIENCE, 0.1)) as called:
+            emulator.inject("stall_before_headers", times=1)
+            with pytest.raises(errors.DeadlineExceededError):
+                await called.invoke("Hello")
+            emulator.inject("stall_mid_stream", times=2)
+            with pytest.raises(errors.DeadlineExceededError):
+                [chunk async for chunk in called.stream("Hello. What?")]
+            stream = pieces(called)
+            await stream.__anext__()
+            await asyncio.sleep(0.11)
+            with pytest.raises(errors.DeadlineExceededError):
+                [chunk async for chunk in stream]
+
+    run(main())
+
+
+def test_a_call_that_the_client_cannot_end_is_ended(run: Run, emulator: Emulator) -> None:
+    """Its own limits allow so much, and a moment more."""
+
+    async def main() -> None:
+        config = {"read_timeout": 0.01, "connect_timeout": 0.01, "retries": {"total_max_attempts": 1}}
+        async with client_of(emulator.url, **config) as client:
+
+            class Hung:
+                meta = client.meta
+
+                async def invoke_endpoint(self, **_: Any) -> None:
+                    await asyncio.get_running_loop().create_future()
+
+                invoke_endpoint_with_response_stream = invoke_endpoint
+
+            called = make_endpoint("", client=Hung(), timeout=0.01)
+            with pytest.raises(errors.ReadTimeoutError):
+                await called.invoke("Hello")
+
+    run(main())
+
+
+def test_the_clients_own_read_timeout_is_ours(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator, {"read_timeout": 0.05}) as called:
+            emulator.inject("stall_before_headers", times=1)
+            with pytest.raises(errors.ReadTimeoutError):
+                await called.invoke("Hello")
+            emulator.inject("stall_mid_stream", times=1)
+            with pytest.raises(errors.ReadTimeoutError):
+                [chunk async for chunk in called.stream("Hello. What?")]
+
+    run(main())
+
+
+def test_who_watches_hears_of_the_first_byte(run: Run, emulator: Emulator) -> None:
+    heard: list[str] = []
+
+    class Hooks(CallHooks):
+        def first_byte(self, call: Any) -> None:
+            heard.append("first byte")
+
+        def call_finished(self, call: Any, error: BaseException | None) -> None:
+            heard.append("finished")
+
+    async def main() -> None:
+        async with endpoint(emulator, hooks=Hooks()) as called:
+            await called.invoke("Hello")
+
+    run(main())
+    assert heard == ["first byte", "finished"]
+
+
+def test_what_is_no_error_of_the_client_passes(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator) as called:
+            mistake = KeyError("in a hook")
+
+            def fail(**_: Any) -> None:
+                raise mistake
+
+            called._client.meta.events.register("before-call.sagemaker-runtime.InvokeEndpoint", fail)
+            with pytest.raises(KeyError) as caught:
+                await called.invoke("Hello")
+            assert caught.value is mistake
+
+    run(main())
+
+
+@pytest.mark.parametrize("operation", ["invoke", "stream", "reading"])
+def test_cancellation_passes_unchanged_and_frees_the_connection(run: Run, emulator: Emulator, operation: str) -> None:
+    async def call(called: Any) -> None:
+        if operation == "invoke":
+            await called.invoke("Hello")
+        else:
+            async with called.stream("Hello. What?") as stream:
+                [chunk async for chunk in stream]
+
+    async def main() -> None:
+        async with endpoint(emulator, {"max_pool_connections": 2}) as called:
+            emulator.inject("stall_mid_stream" if operation == "reading" else "stall_before_headers", times=6)
+            for _ in range(6):
+                task = asyncio.ensure_future(call(called))
+                await until(lambda: emulator.open_connections)
+                await asyncio.sleep(0.01)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                await until(lambda: emulator.open_connections == 0)
+            assert await called.invoke("Hello")
+
+    run(main())
+
+
+def test_abandoned_streams_free_their_connections(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator, {"max_pool_connections": 2}) as called:
+            emulator.inject("stall_mid_stream", times=5)
+            for how in ("break", "aclose", "with", "collected", "collected in a thread"):
+                stream = pieces(called)
+                async with contextlib.AsyncExitStack() as stack:
+                    if how == "with":
+                        await stack.enter_async_context(stream)
+                    async for _ in stream:
+                        break
+                    if how == "aclose":
+                        await stream.aclose()
+                        await stream.aclose()
+                if how == "collected in a thread":
+                    held = [stream]
+                    del stream
+                    await asyncio.get_running_loop().run_in_executor(None, held.clear)
+                else:
+                    del stream
+                await until(lambda: emulator.open_connections == 0)
+            assert await called.invoke(b"Hello")
+
+    run(main())
+
+
+def test_a_stream_that_another_task_closes_ends_for_who_reads_it(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator) as called:
+            emulator.inject("stall_mid_stream", times=1)
+            stream = called.stream("Hello. What?")
+            task = asyncio.ensure_future(_all(stream))
+            await until(lambda: stream._source)
+            await asyncio.sleep(0.01)
+            await stream.aclose()
+            with pytest.raises(errors.StreamError, match="closed before its end"):
+                await task
+
+    async def _all(stream: Any) -> list[str]:
+        return [chunk async for chunk in stream]
+
+    run(main())
+
+
+def test_an_answer_that_comes_together_with_a_cancellation_is_let_go() -> None:
+    class Raw:
+        content = type("Content", (), {"readany": None})()
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    raw = Raw()
+    _discard({"Body": type("Body", (), {"_raw_stream": raw})()})
+    assert raw.closed
+    _discard({})
+
+
+def test_a_source_reads_closes_and_ends_once(run: Run) -> None:
+    class Content:
+        def __init__(self, *answers: Any) -> None:
+            self.answers = list(answers)
+
+        async def readany(self) -> bytes:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return bytes(answer)
+
+    class Raw:
+        def __init__(self, *answers: Any) -> None:
+            self.content = Content(*answers)
+            self.calls: list[str] = []
+
+        def release(self) -> None:
+            self.calls.append("release")
+
+        def close(self) -> None:
+            self.calls.append("close")
+
+    patience = Patience(Timeout(), None, lambda: 0.0)
+
+    async def main() -> None:
+        raw = Raw(b"x", b"")
+        source = AsyncClientSource(raw, 200, {}, patience)
+        assert [await source.read() for _ in range(3)] == [b"x", b"", b""]
+        source.close()
+        source.abandon()
+        assert raw.calls == ["release"]
+        raw = Raw(KeyError("a mistake"))
+        source = AsyncClientSource(raw, 200, {}, patience)
+        with pytest.raises(KeyError):
+            await source.read()
+        source.close()
+        source.close()
+        assert raw.calls == ["close"]
+        sources.append(AsyncClientSource(Raw(), 200, {}, patience))
+
+    sources: list[AsyncClientSource] = []
+    run(main())
+    sources[0].abandon()  # after its loop
+
+
+def test_a_client_that_hides_its_bytes_is_refused() -> None:
+    with pytest.raises(errors.ConfigurationError, match="gives no access to its bytes"):
+        raw_response(object())
+
+
+def test_only_an_aiobotocore_client_will_do() -> None:
+    import botocore.session
+
+    blocking = botocore.session.get_session().create_client("sagemaker-runtime", region_name="us-east-1")
+    with pytest.raises(errors.ConfigurationError, match="aiobotocore"):
+        AsyncEndpoint("my-llm", client=blocking)
+    blocking.close()

@@ -135,7 +135,7 @@ def test_a_bundle_that_is_none_is_a_configuration_error(monkeypatch: pytest.Monk
     with Emulator(ssl_context=server_context()) as emulator, make_endpoint(emulator.url) as endpoint:
         with pytest.raises(ConfigurationError, match="cannot be read"):
             endpoint.invoke("Hello")
-        assert emulator.requests == []
+        assert emulator.total_connections == 0
 
 
 def test_a_service_that_speaks_no_tls_is_a_tls_error() -> None:

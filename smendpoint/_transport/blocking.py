@@ -29,6 +29,8 @@ def dial(address: Address, patience: Patience, scope: Scope | None = None) -> Co
         TLSError: the peer is not who it should be.
         DeadlineExceededError: the call's time was over first.
     """
+    if address.tls:
+        address.context()  # where the certificates cannot be read, there is no need to disturb anyone
     give_up_at = patience.connect_by()
     try:
         connection = _connect(address, patience, give_up_at, scope)

@@ -102,7 +102,7 @@ class Run:
             self.end(loop)
             gc.collect()  # what asyncio notices only then is to be noticed in this test
             gc.unfreeze()
-        assert self.complaints == []
+        assert self.complaints == [], self.complaints
         return result
 
 

@@ -83,7 +83,7 @@ def test_no_more_than_the_limit_is_read_ahead_or_held(run: Run, given: Any, orde
         async def work(value: int) -> int:
             running[0] += 1
             running[1] = max(running)
-            await turns(2)
+            await turns(20)
             running[0] -= 1
             return value
 
@@ -145,9 +145,10 @@ async def fails_at_three(value: int) -> int:
 def test_an_error_ends_the_iteration_and_what_is_running(run: Run, given: Any, ordered: bool) -> None:
     async def main() -> None:
         outputs = []
-        with pytest.raises(KeyError):
+        with contextlib.suppress(KeyError):
             async for output in mapped(fails_at_three, given(itertools.count()), 4, ordered=ordered):
                 outputs.append(output)
+            pytest.fail("it did not end with the error")
         assert outputs == [0, 1, 2]
         assert not others()
 
@@ -240,7 +241,7 @@ def test_leaving_early_stops_what_is_running(run: Run, given: Any, how: str) -> 
                     break
                 if how == "aclose":
                     await outputs.aclose()
-                    assert len(stopped) == 3
+                    assert sorted(stopped) == sorted(started)
 
         task = asyncio.ensure_future(iterate())
         await turns(20)

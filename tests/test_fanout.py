@@ -1,0 +1,339 @@
+"""`_fanout.py`: several calls at a time, over inputs read as places get free; nothing is left running behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
+
+from smendpoint._fanout import fan_out
+from smendpoint._transport.direct import Scope
+from smendpoint.emulator import Emulator, ModelRequest
+from smendpoint.errors import ConfigurationError, ServiceError
+from smendpoint.handlers import BytesHandler
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
+MANY = 10_000_000
+READ = int(os.environ.get("SMENDPOINT_MAP_INPUTS", "2000"))
+"""How many of many inputs are really worked on."""
+
+
+def run(work: Callable[[Any, Scope], Any], inputs: Any, limit: int = 3, **options: Any) -> Iterator[Any]:
+    settings: dict[str, Any] = {"stoppable": True, "ordered": True, "return_exceptions": False, **options}
+    return fan_out(work, inputs, limit, **settings)
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "smendpoint-map"]
+
+
+class Turns:
+    """Work that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun: dict[Any, threading.Event] = {}
+        self.ends: dict[Any, threading.Event] = {}
+        self.lock = threading.Lock()
+
+    def event(self, events: dict[Any, threading.Event], value: Any) -> threading.Event:
+        with self.lock:
+            return events.setdefault(value, threading.Event())
+
+    def __call__(self, value: Any, scope: Scope) -> Any:
+        self.event(self.begun, value).set()
+        assert self.event(self.ends, value).wait(PATIENCE)
+        return value * 10
+
+    def wait_for(self, value: Any) -> None:
+        assert self.event(self.begun, value).wait(PATIENCE)
+
+    def end(self, *values: Any) -> None:
+        for value in values:
+            self.event(self.ends, value).set()
+
+
+def test_outputs_come_in_the_order_of_their_inputs() -> None:
+    turns = Turns()
+    results = run(turns, [1, 2, 3])
+    reader = threading.Thread(target=lambda: (turns.wait_for(3), turns.end(3, 2, 1)))
+    reader.start()
+    assert list(results) == [10, 20, 30]
+    reader.join(PATIENCE)
+
+
+def test_outputs_come_as_they_are_ready_where_order_does_not_matter() -> None:
+    turns = Turns()
+    results = run(turns, [1, 2, 3], ordered=False)
+    turns.end(3)
+    assert next(results) == 30
+    turns.end(1)
+    assert next(results) == 10
+    turns.end(2)
+    assert list(results) == [20]
+
+
+def test_no_input_is_no_output() -> None:
+    assert list(run(lambda value, scope: value, [])) == []
+    assert threads() == []
+
+
+def test_nothing_is_read_before_the_first_output_is_asked_for() -> None:
+    read: list[int] = []
+
+    def inputs() -> Iterator[int]:
+        read.append(1)
+        yield 1
+
+    results = run(lambda value, scope: value, inputs())
+    assert read == []
+    assert list(results) == [1]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_of_ten_million_inputs_only_a_windowful_is_ever_held(ordered: bool) -> None:
+    limit = 4
+    alive = 0
+    most = 0
+    lock = threading.Lock()
+
+    class Held:
+        def __init__(self) -> None:
+            nonlocal alive, most
+            with lock:
+                alive += 1
+                most = max(most, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            with lock:
+                alive -= 1
+
+    read = 0
+
+    def inputs() -> Iterator[Held]:
+        nonlocal read
+        for _ in range(MANY):
+            read += 1
+            yield Held()
+
+    results = run(lambda value, scope: Held(), inputs(), limit, ordered=ordered)
+    for number, output in enumerate(results, 1):
+        assert isinstance(output, Held)
+        assert read - number < limit
+        del output
+        if number == READ:
+            break
+    results.close()  # type: ignore[attr-defined]  # it is a generator
+    # Inputs and outputs in the window, and what passes from hand to hand at either end of it.
+    assert most <= 2 * limit + 2
+    assert threads() == []
+
+
+def test_no_more_threads_than_inputs_are_started() -> None:
+    turns = Turns()
+    results = run(turns, [1], 50)
+    reader = threading.Thread(target=lambda: (turns.wait_for(1), turns.end(1)))
+    reader.start()
+    assert next(results) == 10
+    reader.join(PATIENCE)
+    assert len(threads()) == 1
+    assert list(results) == []
+    assert threads() == []
+
+
+def divide(value: int, scope: Scope) -> float:
+    return 10 / value
+
+
+def test_an_error_ends_the_iteration() -> None:
+    results = run(divide, [1, 0, 2], 1)
+    assert next(results) == 10.0
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert list(results) == []
+    assert threads() == []
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_error_can_take_the_place_of_its_output(ordered: bool) -> None:
+    first, error, last = run(divide, [1, 0, 2], 1, return_exceptions=True, ordered=ordered)
+    assert (first, type(error), last) == (10.0, ZeroDivisionError, 5.0)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_what_is_no_ordinary_error_is_never_an_output_and_never_lost(error: BaseException) -> None:
+    def work(value: int, scope: Scope) -> int:
+        raise error
+
+    with pytest.raises(type(error)):
+        list(run(work, [1], return_exceptions=True))
+
+
+def test_inputs_that_fail_end_the_iteration_and_what_runs() -> None:
+    stopped = threading.Event()
+
+    def work(value: int, scope: Scope) -> int:
+        assert scope.stopped.wait(PATIENCE)
+        stopped.set()
+        return value
+
+    def inputs() -> Iterator[int]:
+        yield 1
+        raise LookupError("no more to read")
+
+    with pytest.raises(LookupError):
+        list(run(work, inputs()))
+    assert stopped.is_set()
+    assert threads() == []
+
+
+def test_leaving_early_stops_what_runs_and_waits_for_it() -> None:
+    def work(value: int, scope: Scope) -> int:
+        if value:
+            assert scope.stopped.wait(PATIENCE)
+            scope.check()
+        return value
+
+    results = run(work, range(5))
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined]  # it is a generator
+    assert threads() == []
+
+
+def test_leaving_early_does_not_wait_for_what_cannot_be_stopped() -> None:
+    turns = Turns()
+    results = run(turns, [1, 2], stoppable=False)
+    turns.end(1)
+    assert next(results) == 10
+    turns.wait_for(2)
+    running = threads()
+    results.close()  # type: ignore[attr-defined]  # it is a generator
+    turns.end(2)
+    for thread in running:
+        thread.join(PATIENCE)
+    assert threads() == []
+
+
+def test_leaving_when_nothing_runs_leaves_nothing_behind() -> None:
+    results = run(lambda value, scope: value, [1], stoppable=False)
+    assert next(results) == 1
+    results.close()  # type: ignore[attr-defined]  # it is a generator
+    assert threads() == []
+
+
+# through an endpoint
+
+
+def echo(request: ModelRequest) -> bytes:
+    return b"answer to " + request.body
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_endpoint_maps_inputs_to_outputs(ordered: bool) -> None:
+    inputs = [b"%d" % number for number in range(40)]
+    with (
+        Emulator(echo) as emulator,
+        make_endpoint(emulator.url, content_handler=BytesHandler(), max_connections=3) as endpoint,
+    ):
+        outputs = list(endpoint.map(inputs, max_concurrency=8, ordered=ordered))
+        expected = [b"answer to " + value for value in inputs]
+        assert outputs == expected if ordered else sorted(outputs) == sorted(expected)
+        assert emulator.total_connections <= 3
+
+
+def test_a_map_takes_what_a_call_takes() -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        options = {"stop": ["model"], "endpoint_kwargs": {"CustomAttributes": "a=1"}, "temperature": 0.5}
+        assert list(endpoint.map(["Hello"], max_concurrency=1, **options)) == ["The stand-in "]
+        (request,) = emulator.requests
+        assert request.headers["x-amzn-sagemaker-custom-attributes"] == "a=1"
+        assert b'"temperature":0.5' in request.body.replace(b" ", b"")
+
+
+def test_a_failed_call_can_stand_among_the_outputs() -> None:
+    def model(request: ModelRequest) -> bytes:
+        if request.body == b"bad":
+            raise ValueError("no")
+        return request.body
+
+    with Emulator(model) as emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:
+        good, bad = endpoint.map([b"good", b"bad"], max_concurrency=2, return_exceptions=True)
+        assert good == b"good"
+        assert isinstance(bad, ServiceError)
+        assert (bad.status, bad.endpoint_name) == (424, "my-llm")
+        with pytest.raises(ServiceError):
+            list(endpoint.map([b"bad"], max_concurrency=2))
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.5, "3", None])
+def test_a_concurrency_that_is_no_number_of_calls_is_refused_at_once(value: Any) -> None:
+    with make_endpoint("http://127.0.0.1:1") as endpoint, pytest.raises(ConfigurationError, match="max_concurrency"):
+        endpoint.map([], max_concurrency=value)
+
+
+def test_leaving_a_map_early_ends_the_calls_that_are_under_way() -> None:
+    def model(request: ModelRequest) -> bytes:
+        if request.body == b"hang":
+            assert request.disconnected.wait(PATIENCE)
+        return request.body
+
+    with Emulator(model) as emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:
+        results: Any = endpoint.map([b"go", b"hang", b"hang"], max_concurrency=3)
+        assert next(results) == b"go"
+        emulator.wait_for(lambda it: len(it.requests) == 3)
+        results.close()
+        assert threads() == []
+        emulator.wait_for(lambda it: it.open_connections == 1)  # that of the call that was over
+        assert endpoint._transport._pool._busy == 0
+        assert endpoint.invoke(b"go") == b"go"
+        assert len(emulator.requests) == 4
+
+
+def test_leaving_a_map_early_does_not_wait_for_a_place_that_the_caller_itself_holds() -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url, max_connections=2) as endpoint:
+        results: Any = endpoint.map(["Hello"] * 10, max_concurrency=2)
+        next(results)
+        streams = []
+        for _ in range(2):  # takes every place, so that the calls of the map have to wait
+            streams.append(endpoint.stream("Hello"))
+            next(streams[-1])
+        results.close()
+        assert threads() == []
+        for stream in streams:
+            stream.close()
+        assert endpoint._transport._pool._busy == 0
+
+
+def test_leaving_a_map_early_leaves_other_calls_alone() -> None:
+    """A call of the map that is over may have handed its connection on to another one."""
+    release = threading.Event()
+
+    def model(request: ModelRequest) -> bytes:
+        if request.body == b"slow":
+            arrived.set()
+            assert release.wait(PATIENCE)
+        return request.body
+
+    arrived = threading.Event()
+    with Emulator(model) as emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:
+        pool = endpoint._transport._pool
+        give_back, given_back = pool.give_back, threading.Semaphore(0)
+        pool.give_back = lambda connection: (give_back(connection), given_back.release())
+        results: Any = endpoint.map([b"1", b"2"], max_concurrency=2)
+        assert next(results) == b"1"
+        for _ in range(2):
+            assert given_back.acquire(timeout=PATIENCE)
+        outputs: list[bytes] = []
+        slow = threading.Thread(target=lambda: outputs.append(endpoint.invoke(b"slow")))
+        slow.start()
+        assert arrived.wait(PATIENCE)
+        results.close()
+        release.set()
+        slow.join(PATIENCE)
+        assert outputs == [b"slow"]
+        assert len(emulator.requests) == 3  # it was not cut and sent again

@@ -8,7 +8,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._aws import Identity
@@ -27,7 +27,7 @@ from smendpoint._core.wire import CallRequest
 from smendpoint._pipeline import Pipeline, cut_at_stop
 from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
-from smendpoint._typing import Chunk, In, Out
+from smendpoint._typing import Chunk, In, Out, Typed
 from smendpoint.handlers import TextGenerationHandler
 from smendpoint.handlers.base import line_decoder
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from smendpoint.handlers.base import ContentHandler, StreamDecoder
 
 
-class EndpointBase(Generic[In, Out, Chunk]):
+class EndpointBase(Typed[In, Out, Chunk]):
     """The half of `Endpoint` and `AsyncEndpoint` that does not wait."""
 
     _asynchronous = False

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._call import checked_mapping, new_invocation_id
 from smendpoint._core.request import INVOKE_ENDPOINT
 from smendpoint._core.response import server_date, session_id
 from smendpoint._core.wire import CallRequest
-from smendpoint._typing import Chunk, In, Out
+from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
     from smendpoint._call import EndpointBase
@@ -23,7 +23,7 @@ CLOSE: Mapping[str, Any] = {"requestType": "CLOSE"}
 _JSON = "application/json"
 
 
-class SessionBase(Generic[In, Out, Chunk]):
+class SessionBase(Typed[In, Out, Chunk]):
     """The half of `StatefulSession` and `AsyncStatefulSession` that does not wait."""
 
     def __init__(

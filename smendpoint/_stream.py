@@ -181,14 +181,15 @@ class Stream(StreamBase[Chunk]):
             return
         try:
             call = self._call = self._endpoint._start(self._request)
-            self._begun(call, self._endpoint._run(self._request, call, self._scope))
+            source = self._endpoint._run(self._request, call, self._scope)
+            self._begun(call, source)
         except Cancelled:
             raise self._closed_error() from None
         except BaseException as error:
             self._not_begun(error)
             raise
         if self._over:  # closed meanwhile
-            self._source.close()
+            source.close()
             call.finish(None)
             raise self._closed_error()
 

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any, TypedDict
-
-if sys.version_info >= (3, 13):
-    from typing import TypeVar
-else:
-    from typing_extensions import TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from typing_extensions import TypeVar
 
     from smendpoint._core.hooks import CallHooks
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock, Timeout
 
-__all__ = ["AsyncKwargs", "Chunk", "EndpointOptions", "In", "InvokeEndpointKwargs", "Out", "StreamKwargs"]
+__all__ = ["AsyncKwargs", "Chunk", "EndpointOptions", "In", "InvokeEndpointKwargs", "Out", "StreamKwargs", "Typed"]
 
-In = TypeVar("In", default=str)
-"""What an endpoint takes: a prompt, messages, rows."""
-Out = TypeVar("Out", default=str)
-"""What an endpoint gives."""
-Chunk = TypeVar("Chunk", default=Out)
-"""What a stream of the endpoint gives, piece by piece."""
+if TYPE_CHECKING:
+    In = TypeVar("In", default=str)
+    Out = TypeVar("Out", default=str)
+    Chunk = TypeVar("Chunk", default=Out)
+else:
+    # Type checkers see the defaults; at run time `Typed` fills them in. Python itself knows them from 3.13 on, and
+    # before that only with a dependency that nothing else here needs.
+    from typing import TypeVar
+
+    In = TypeVar("In")
+    Out = TypeVar("Out")
+    Chunk = TypeVar("Chunk")
+
+
+class Typed(Generic[In, Out, Chunk]):
+    """Has types for what goes in (`str` where nothing else is said), what comes out (`str`), and a stream's chunks.
+
+    Chunks are of the type that comes out, where nothing else is said.
+    """
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, types):
+            given = types if isinstance(types, tuple) else (types,)
+            out = given[1] if len(given) > 1 else str
+            return super().__class_getitem__((*given, *(str, str, out)[len(given) :]))
 
 
 class InvokeEndpointKwargs(TypedDict, total=False):

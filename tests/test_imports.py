@@ -64,7 +64,6 @@ FOREIGN = {
     "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
     "numpy": ("smendpoint.handlers",),
     "pytest": ("smendpoint.pytest_plugin",),
-    "typing_extensions": ("smendpoint._typing",),
 }
 
 # What waits: only these may open a socket or run a loop.

@@ -44,11 +44,9 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert newest[1] == smendpoint.__version__
 
 
-def test_at_run_time_nothing_is_needed_but_botocore_and_on_older_pythons_typing_extensions(
-    setup_cfg: configparser.ConfigParser,
-) -> None:
+def test_at_run_time_nothing_is_needed_but_botocore(setup_cfg: configparser.ConfigParser) -> None:
     needed = [re.split(r"[<>=; ]", line)[0] for line in lines(setup_cfg["options"]["install_requires"])]
-    assert set(needed) <= {"botocore", "typing-extensions"}
+    assert needed == ["botocore"]
 
 
 def test_the_optional_extras_are_part_of_what_the_tests_install(setup_cfg: configparser.ConfigParser) -> None:

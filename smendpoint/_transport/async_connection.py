@@ -93,10 +93,10 @@ class AsyncConnection(asyncio.Protocol):
         self._end(None)
         return False
 
-    def connection_lost(self, error: Exception | None) -> None:
-        if error is not None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
             self._hear_last_words()
-        self._end(error)
+        self._end(exc)
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -303,7 +303,7 @@ class _Tunnel(asyncio.Protocol):
                 self._failure = error
             self._answered.set_result(None)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.data_received(b"")
 
     async def stands(self) -> None:

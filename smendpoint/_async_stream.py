@@ -66,6 +66,7 @@ class AsyncStream(StreamBase[Chunk]):
         try:
             source = await in_time(opening, None, self._dispose)
         except Late:
+            self._over = True  # in case that it was not `aclose` who cancelled it
             raise self._closed_error() from None
         except BaseException as error:
             self._not_begun(error)

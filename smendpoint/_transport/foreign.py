@@ -214,7 +214,9 @@ def not_final(status: int) -> errors.ProtocolError:
 def _translate_http(error: Exception, *, response_started: bool) -> errors.SmendpointError | None:
     """Our error for what the HTTP libraries under the clients raise while a body is read."""
     library = type(error).__module__.partition(".")[0]
-    if isinstance(error, TimeoutError) or (library == "urllib3" and "Timeout" in type(error).__name__):
+    # By name: aiohttp's are asyncio's, which are Python's only from 3.11 on.
+    timed_out = library in ("urllib3", "aiohttp") and "Timeout" in type(error).__name__
+    if timed_out or isinstance(error, TimeoutError):
         return errors.ReadTimeoutError(
             "nothing arrived within the read timeout; the model may still be running", response_started=response_started
         )

@@ -1,0 +1,509 @@
+"""`AsyncStream`: it ends well only when whole, hands on what arrives, and lets go however it is left."""
+# ruff: noqa: F401, F811 (fixtures are imported)
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
+from servers import Peer, Server
+
+from smendpoint import AsyncEndpoint, CallHooks, RetryPolicy, Timeout, errors
+from smendpoint._core.eventstream import encode_part
+from smendpoint.emulator import Emulator
+from smendpoint.handlers import BytesHandler, TextGenerationHandler
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def part(text: bytes) -> bytes:
+    """A frame in a chunk of its own."""
+    frame = encode_part(text)
+    return b"%x\r\n%s\r\n" % (len(frame), frame)
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+        running.disconnected()
+
+
+def endpoint(url: str, **options: Any) -> AsyncEndpoint[Any, Any, Any]:
+    """One whose chunks are the parts as they come."""
+    return make_endpoint(url, content_handler=BytesHandler(), **options)
+
+
+class Heard(CallHooks):
+    """How calls ended, for those who watch."""
+
+    def __init__(self) -> None:
+        self.ends: list[BaseException | None] = []
+
+    def call_finished(self, call: Any, error: BaseException | None) -> None:
+        self.ends.append(error)
+
+
+def test_a_stream_is_entered_read_to_its_end_and_knows_what_came_with_it(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator.url) as called:
+            stream = called.stream(b"Hello")
+            assert "new" in repr(stream)
+            assert (stream.attempts, stream.elapsed, stream.time_to_first_chunk) == (0, 0.0, None)
+            async with stream as entered:
+                assert entered is stream
+                assert "open" in repr(stream)
+                assert stream.request_id
+                chunks = [chunk async for chunk in stream]
+                assert b"".join(chunks)
+                assert 0.0 < stream.time_to_first_chunk <= stream.elapsed
+                assert "closed" in repr(stream)
+            with pytest.raises(StopAsyncIteration):
+                await stream.__anext__()
+            assert stream.attempts == 1
+            # without `async with` just as well
+            assert b"".join([chunk async for chunk in called.stream(b"Hello")]) == b"".join(chunks)
+        assert emulator.total_connections == 1
+
+    run(main())
+
+
+def test_chunks_are_given_the_moment_they_arrive(run: Run) -> None:
+    proceed = threading.Semaphore(0)
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HEAD)
+        for _ in range(3):
+            peer.send(part(b"chunk"))
+            assert proceed.acquire(timeout=PATIENCE)
+        peer.send(b"0\r\n\r\n")
+
+    async def main(server: Server) -> None:
+        async with endpoint(server.url) as called, called.stream(b"") as stream:
+            for _ in range(3):
+                assert await stream.__anext__() == b"chunk"
+                proceed.release()
+            with pytest.raises(StopAsyncIteration):
+                await stream.__anext__()
+
+    with Server(script) as server:
+        run(main(server))
+
+
+def test_what_was_decoded_is_given_before_the_failure_and_is_in_it(run: Run) -> None:
+    """The two parts are in the very bytes that break HTTP."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HEAD + part(b"one") + part(b"two") + b"xyz\r\n")
+        peer.gone()
+
+    async def main(server: Server) -> None:
+        async with endpoint(server.url) as called:
+            stream = called.stream(b"")
+            chunks = []
+            while b"".join(chunks) != b"onetwo":
+                chunks.append(await stream.__anext__())
+            for _ in range(2):
+                with pytest.raises(errors.StreamTruncatedError) as caught:
+                    await stream.__anext__()
+            assert caught.value.received == tuple(chunks)
+            assert (caught.value.endpoint_name, caught.value.attempts) == ("my-llm", 1)
+            assert isinstance(caught.value.__cause__, errors.ProtocolError)
+
+    with Server(script) as server:
+        run(main(server))
+
+
+def test_a_failure_before_the_answer_is_raised_again_by_who_asks_again(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator.url) as called:
+            emulator.inject("status_400_ValidationError", times=1)
+            stream = called.stream(b"Hello")
+            with pytest.raises(errors.ValidationError):
+                await stream.__aenter__()
+            with pytest.raises(errors.ValidationError):
+                await stream.__anext__()
+        assert len(emulator.requests) == 1
+
+    run(main())
+
+
+def test_silence_in_a_stream_ends_it_with_a_read_timeout(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator.url, timeout=Timeout(PATIENCE, 0.05)) as called:
+            emulator.inject("stall_mid_stream", times=1)
+            stream = called.stream(b"Hello")
+            first = await stream.__anext__()
+            with pytest.raises(errors.ReadTimeoutError) as caught:
+                await stream.__anext__()
+            assert caught.value.received == (first,)
+
+    run(main())
+
+
+def test_a_reader_that_takes_its_time_is_not_silence(run: Run) -> None:
+    proceed = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HEAD + part(b"one"))
+        assert proceed.wait(PATIENCE)
+        peer.send(part(b"two") + b"0\r\n\r\n")
+
+    async def main(server: Server) -> None:
+        async with endpoint(server.url, timeout=Timeout(PATIENCE, 0.1)) as called:
+            stream = called.stream(b"")
+            assert await stream.__anext__() == b"one"
+            await asyncio.sleep(0.2)
+            proceed.set()
+            assert await stream.__anext__() == b"two"
+            await stream.aclose()
+
+    with Server(script) as server:
+        run(main(server))
+
+
+def test_the_total_time_holds_for_a_slow_reader_too(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator.url, timeout=Timeout(PATIENCE, PATIENCE, 0.1)) as called:
+            emulator.inject("stall_mid_stream", times=1)
+            stream = called.stream(b"Hello")
+            first = await stream.__anext__()
+            await until(lambda: emulator.open_connections == 0)  # nobody reads, and yet it is over
+            with pytest.raises(errors.DeadlineExceededError) as caught:
+                await stream.__anext__()
+            assert caught.value.received == (first,)
+
+    run(main())
+
+
+def test_a_handler_that_fails_ends_the_stream_and_frees_the_connection(run: Run, emulator: Emulator) -> None:
+    class Decoder:
+        def feed(self, data: bytes) -> list[bytes]:
+            raise KeyError("a mistake")
+
+        def finish(self) -> list[bytes]:
+            return []
+
+    class Handler(BytesHandler):
+        def stream_decoder(self) -> Any:
+            return Decoder()
+
+    async def main() -> None:
+        async with make_endpoint(emulator.url, content_handler=Handler(), max_connections=1) as called:
+            for _ in range(2):
+                with pytest.raises(errors.HandlerError):
+                    await called.stream(b"Hello").__anext__()
+
+    run(main())
+
+
+def test_a_stop_sequence_ends_the_stream_and_frees_the_connection(run: Run) -> None:
+    closed = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HEAD + part(b'{"outputs": ["Hello wor"]}\n') + part(b'{"outputs": ["ld, STOP and more"]}\n'))
+        if peer.gone():
+            closed.set()
+
+    async def main(server: Server) -> None:
+        async with make_endpoint(server.url) as called:
+            stream = called.stream("", stop="STOP")
+            await _all(stream)
+            assert stream.finish_reason == "stop"
+            await until(closed.is_set)
+
+    with Server(script) as server:
+        run(main(server))
+
+
+async def _all(stream: Any) -> list[Any]:
+    return [chunk async for chunk in stream]
+
+
+# leaving
+
+
+def _forget(stream: list[Any]) -> None:
+    stream.clear()
+    gc.collect()
+
+
+async def _leave(how: str, stream: Any) -> None:
+    if how == "aclose":
+        await stream.aclose()
+        await stream.aclose()
+    elif how == "with":
+        async with stream:
+            pass
+    elif how == "generator":
+
+        async def relay() -> Any:
+            async with stream:
+                async for chunk in stream:
+                    yield chunk
+
+        relayed = relay()
+        await relayed.__anext__()
+        await relayed.aclose()
+    elif how == "cancel":
+        task = asyncio.ensure_future(stream.__anext__())
+        await turns()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    else:
+        held = [stream]
+        del stream
+        if how == "thread":
+            await asyncio.get_running_loop().run_in_executor(None, _forget, held)
+        else:
+            _forget(held)
+
+
+@pytest.mark.parametrize("read", [False, True], ids=["entered", "read"])
+@pytest.mark.parametrize("how", ["aclose", "with", "generator", "cancel", "collect", "thread"])
+def test_however_a_stream_is_left_its_connection_is_free_at_once(
+    run: Run, emulator: Emulator, how: str, read: bool
+) -> None:
+    heard = Heard()
+
+    async def main() -> None:
+        async with endpoint(emulator.url, max_connections=1, hooks=heard) as called:
+            emulator.inject("stall_mid_stream" if not read or how != "generator" else "drip", times=3)
+            for _ in range(3):
+                held = [called.stream(b"Hello")]
+                await held[0].__aenter__()
+                if read or how == "cancel":
+                    await held[0].__anext__()
+                await _leave(how, held.pop())
+                await until(lambda: emulator.open_connections == 0)
+            assert await called.invoke(b"Hello")
+        assert len(heard.ends) == 4
+        if how == "cancel":
+            assert isinstance(heard.ends[0], asyncio.CancelledError)
+        else:
+            assert heard.ends[0] is None
+
+    run(main())
+
+
+@pytest.mark.parametrize("where", ["here", "in a thread"])
+def test_a_stream_that_is_collected_after_its_loop_does_nothing(run: Run, emulator: Emulator, where: str) -> None:
+    held: list[Any] = []
+
+    async def main() -> None:
+        stream = endpoint(emulator.url).stream(b"Hello")
+        await stream.__aenter__()
+        held.append(stream)
+
+    run(main())
+    if where == "here":
+        _forget(held)
+    else:
+        thread = threading.Thread(target=_forget, args=(held,))
+        thread.start()
+        thread.join()
+
+
+def test_a_stream_that_was_never_opened_sends_nothing(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator.url) as called:
+            called.stream(b"Hello")
+            stream = called.stream(b"Hello")
+            await stream.aclose()
+            with pytest.raises(errors.StreamError, match="closed before its end"):
+                await stream.__anext__()
+            with pytest.raises(errors.StreamError, match="closed before its end"):
+                async with called.stream(b"Hello") as stream:
+                    await stream.aclose()
+                    await stream.__anext__()
+
+    run(main())
+    assert len(emulator.requests) <= 1
+
+
+def test_a_stream_that_failed_in_its_constructor_can_be_collected() -> None:
+    from smendpoint._async_stream import AsyncStream
+
+    AsyncStream.__new__(AsyncStream).__del__()
+
+
+# several tasks
+
+
+def test_closing_from_another_task_ends_who_reads(run: Run, emulator: Emulator) -> None:
+    heard = Heard()
+
+    async def main() -> None:
+        async with endpoint(emulator.url, hooks=heard) as called:
+            emulator.inject("stall_mid_stream", times=1)
+            stream = called.stream(b"Hello")
+            task = asyncio.ensure_future(_all(stream))
+            await until(lambda: stream._source)
+            await turns(20)
+            await stream.aclose()
+            with pytest.raises(errors.StreamError, match="closed before its end"):
+                await task
+            await until(lambda: emulator.open_connections == 0)
+
+    run(main())
+    assert heard.ends == [None]
+
+
+def test_closing_from_another_task_stops_the_opening(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator.url) as called:
+            emulator.inject("stall_before_headers", times=1)
+            stream = called.stream(b"Hello")
+            task = asyncio.ensure_future(stream.__aenter__())
+            await until(lambda: emulator.open_connections)
+            await stream.aclose()
+            with pytest.raises(errors.StreamError, match="closed before its end"):
+                await task
+            await until(lambda: emulator.open_connections == 0)
+
+    run(main())
+
+
+class Scripted:
+    """An endpoint whose calls are what a test says."""
+
+    def __init__(self, open: Callable[[], Any]) -> None:
+        self.open = open
+        self.finished: list[BaseException | None] = []
+
+    async def _start(self, _: Any) -> Any:
+        outer = self
+
+        class Call:
+            attempts = 1
+            elapsed = 0.0
+
+            def named(self, error: Any) -> Any:
+                return error
+
+            def finish(self, error: BaseException | None) -> None:
+                outer.finished.append(error)
+
+        return Call()
+
+    async def _run(self, *_: Any) -> Any:
+        return await self.open()
+
+
+class Source:
+    """A stream's body, from a test's hands."""
+
+    headers: Any = {}
+
+    def __init__(self, read: Callable[[], Any] | None = None) -> None:
+        self._read = read
+        self.closed = 0
+
+    async def read(self) -> bytes:
+        assert self._read is not None
+        return bytes(await self._read())
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def scripted(open: Callable[[], Any], emulator_url: str = "http://127.0.0.1:1") -> tuple[Any, Scripted]:
+    stream: Any = endpoint(emulator_url).stream(b"")
+    fake = Scripted(open)
+    stream._endpoint = fake
+    return stream, fake
+
+
+def test_closing_in_the_moment_when_the_answer_begins_lets_that_go(run: Run) -> None:
+    async def main() -> None:
+        source = Source()
+
+        async def open() -> Source:
+            stream._over = True
+            return source
+
+        stream, fake = scripted(open)
+        with pytest.raises(errors.StreamError, match="closed before its end"):
+            await stream.__aenter__()
+        assert (source.closed, fake.finished) == (1, [None])
+
+    run(main())
+
+
+def test_a_result_that_comes_together_with_a_cancellation_is_let_go(run: Run) -> None:
+    async def main() -> None:
+        source = Source()
+        stream, fake = scripted(lambda: asyncio.sleep(0, source))
+        task = asyncio.ensure_future(stream.__aenter__())
+        await turns(2)
+        assert stream._opening is not None
+        while not stream._opening.done():
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (source.closed, fake.finished) == (1, [None])
+        stream._call = None
+        stream._dispose(source)
+
+    run(main())
+
+
+def test_an_opening_that_a_stranger_cancels_leaves_the_stream_closed(run: Run) -> None:
+    async def main() -> None:
+        stream, _ = scripted(lambda: asyncio.get_running_loop().create_future())
+        task = asyncio.ensure_future(stream.__aenter__())
+        await turns()
+        stream._opening.cancel()
+        with pytest.raises(errors.StreamError, match="closed before its end"):
+            await task
+        with pytest.raises(errors.StreamError, match="closed before its end"):
+            await stream.__anext__()
+
+    run(main())
+
+
+@pytest.mark.parametrize("outcome", ["bytes", "end", "error"])
+def test_what_is_read_in_the_moment_of_closing_is_not_given(run: Run, outcome: str) -> None:
+    async def main() -> None:
+        async def read() -> bytes:
+            await stream.aclose()
+            if outcome == "error":
+                raise errors.TransportError("lost")
+            return encode_part(b"x") if outcome == "bytes" else b""
+
+        source = Source(read)
+        stream, fake = scripted(lambda: asyncio.sleep(0, source))
+        with pytest.raises(errors.StreamError, match="closed before its end"):
+            await stream.__anext__()
+        assert (source.closed, fake.finished) == (1, [None])
+
+    run(main())
+
+
+def test_two_tasks_that_read_one_stream_are_told_so(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with endpoint(emulator.url) as called:
+            emulator.inject("stall_before_headers", times=1)
+            async with contextlib.AsyncExitStack() as stack:
+                stream = called.stream(b"Hello")
+                stack.push_async_callback(stream.aclose)
+                first = asyncio.ensure_future(stream.__anext__())
+                await turns()
+                with pytest.raises(errors.ConfigurationError, match="another task"):
+                    await stream.__anext__()
+                first.cancel()
+                await asyncio.wait({first})
+
+    run(main())

@@ -63,7 +63,7 @@ class Pipeline(Generic[Chunk]):
             parts = self._frames.feed_parts(data)
             if parts:
                 # Where one part ends and the next begins means nothing, so the decoder may have them in one piece.
-                chunks = self._decoder.feed(parts[0] if len(parts) == 1 else b"".join(parts))
+                chunks = _listed(self._decoder.feed(parts[0] if len(parts) == 1 else b"".join(parts)))
             pending = getattr(self._decoder, "error", None) or self._frames.error
             if pending is not None:
                 raise pending
@@ -77,7 +77,7 @@ class Pipeline(Generic[Chunk]):
         chunks: list[Chunk] = []
         try:
             self._frames.finish()
-            chunks = list(self._decoder.finish())
+            chunks = _listed(self._decoder.finish())
         except Exception as error:
             self._fail(error)
         return self._pass_on(chunks)
@@ -137,6 +137,15 @@ class Pipeline(Generic[Chunk]):
             if text:
                 kept.append(text if self._typed is None else self._typed(text))
         return kept
+
+
+def _listed(chunks: Any) -> list[Any]:
+    """What a decoder gave, if that is a list; a handler of the caller's own may give anything."""
+    if type(chunks) is list:
+        return chunks
+    if isinstance(chunks, (str, bytes)):  # which would fall apart into characters
+        raise errors.HandlerError(f"a stream decoder must give a list of chunks, not {type(chunks).__name__}")
+    return list(chunks)
 
 
 def text_of(value: Any) -> str:

@@ -125,7 +125,13 @@ def test_a_fault_ends_as_the_reference_says_and_the_next_call_works(case: Case) 
     timeout = Timeout(connect=PATIENCE, read=STALL_SECONDS if case.fault in STALLING else PATIENCE)
     retry = RetryPolicy(max_attempts=2, max_backoff=0.0)
     with Emulator(model, piece_size=None) as emulator, contextlib.closing(Twin(case.twin)) as twin:
-        endpoint = twin.endpoint(emulator.url, content_handler=handler, timeout=timeout, retry=retry)
+        endpoint = twin.endpoint(
+            emulator.url,
+            content_handler=handler,
+            timeout=timeout,
+            retry=retry,
+            renewing=case.fault == "expired_then_ok",
+        )
 
         def ask() -> str:
             handed_on: list[str] = []

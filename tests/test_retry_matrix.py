@@ -11,12 +11,14 @@ from twins import Twin, client_twin, direct_twin  # noqa: F401
 from smendpoint import CallHooks, CallInfo, RetryPolicy, Timeout, errors
 from smendpoint.emulator import Emulator
 
+Errors = type[errors.EndpointError] | tuple[type[errors.EndpointError], ...]
+
 CALLS = ("invoke", "stream")
 QUOTA = 500  # of the AWS SDKs' standard mode
 TRANSIENT_COST = 14  # of a retry
 
 # What is sent once, by default: the model is running, has run, or will never run.
-ONCE = {
+ONCE: dict[str, Errors] = {
     "stall_before_headers": errors.ReadTimeoutError,
     "garbage_status_line": errors.ProtocolError,
     "redirect": errors.ServiceError,
@@ -30,7 +32,7 @@ ONCE = {
     "status_530_InternalDependencyException": errors.InternalDependencyError,
 }
 # What is sent three times in all: it cannot have reached the model, or every SDK does so.
-THRICE = {
+THRICE: dict[str, type[errors.EndpointError]] = {
     "reset_before_headers": errors.TransportError,
     "fin_before_headers": errors.TransportError,
     "status_400_ThrottlingException": errors.ThrottlingError,
@@ -142,12 +144,22 @@ def test_a_token_and_a_clock_are_put_right_once(
     operation: str,
 ) -> None:
     emulator.inject(fault)
-    endpoint = direct_twin.endpoint(emulator.url, clock=clock)
+    endpoint = direct_twin.endpoint(emulator.url, clock=clock, renewing=True)
     assert endpoint.call(operation, "Hello")
     assert len(emulator.requests) == 2
     assert endpoint.call(operation, "Hello")
     assert len(emulator.requests) == 3
     assert clock.slept == []
+
+
+def test_credentials_that_cannot_be_renewed_are_not_tried_twice(
+    direct_twin: Twin,  # noqa: F811
+    emulator: Emulator,
+) -> None:
+    emulator.inject("expired_then_ok")
+    with pytest.raises(errors.AccessDeniedError):
+        direct_twin.endpoint(emulator.url).invoke("Hello")
+    assert len(emulator.requests) == 1
 
 
 @pytest.mark.parametrize("fault", ["status_403_ExpiredTokenException", "status_403_RequestTimeTooSkewed"])
@@ -159,7 +171,7 @@ def test_what_cannot_be_put_right_is_not_tried_for_ever(
 ) -> None:
     emulator.inject(fault)
     with pytest.raises(errors.AccessDeniedError) as caught:
-        direct_twin.endpoint(emulator.url, clock=clock).invoke("Hello")
+        direct_twin.endpoint(emulator.url, clock=clock, renewing=True).invoke("Hello")
     assert len(emulator.requests) == caught.value.attempts <= 2
 
 

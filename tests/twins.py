@@ -16,7 +16,9 @@ that nothing is left on it at the end, no task and no exception that nobody saw,
 from __future__ import annotations
 
 import asyncio
+import datetime
 import functools
+import itertools
 from collections.abc import Awaitable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Literal
@@ -65,6 +67,7 @@ class Twin:
         *,
         timeout: float | Timeout = PATIENCE,
         client_retries: int = 0,
+        renewing: bool = False,
         aws_access_key_id: str = ACCESS_KEY,
         aws_secret_access_key: str = SECRET_KEY,
         aws_session_token: str | None = None,
@@ -77,6 +80,8 @@ class Twin:
             name: the endpoint's name.
             timeout: of the endpoint, and of the client where there is one.
             client_retries: how often a client tries again by itself.
+            renewing: whether the direct lane has credentials that can be renewed, from a session; its keys differ from
+                those below.
             aws_access_key_id: what is signed with, in either lane.
             aws_secret_access_key: what is signed with, in either lane.
             aws_session_token: what is signed with, in either lane.
@@ -92,6 +97,8 @@ class Twin:
         }
         make: Any = AsyncEndpoint if self.asynchronous else Endpoint
         if self.lane == "direct":
+            if renewing:
+                keys = {"region_name": REGION, "endpoint_url": url, "session": renewing_session()}
             made = TwinEndpoint(self, make(name, timeout=limits, **{**keys, **options}), None)
         else:
             client = self._client(limits, client_retries, keys)
@@ -240,6 +247,29 @@ class TwinStream(TwinIterator):
 
 async def _wait_for(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
+
+
+def renewing_session() -> Any:
+    """A botocore session whose credentials are others after each renewal, and good for an hour."""
+    from botocore.credentials import RefreshableCredentials
+    from botocore.session import Session
+
+    numbers = itertools.count(1)
+
+    def renew() -> dict[str, str]:
+        until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
+        number = next(numbers)
+        return {
+            "access_key": ACCESS_KEY,
+            "secret_key": f"{SECRET_KEY}{number}",
+            "token": f"token{number}",
+            "expiry_time": until.isoformat(),
+        }
+
+    session = Session()
+    session.register_component("data_loader", _session().get_component("data_loader"))
+    session._credentials = RefreshableCredentials.create_from_metadata(renew(), renew, "test")
+    return session
 
 
 @functools.cache

@@ -219,6 +219,8 @@ class Proxy(Server):
 
     def _relay(self, peer: Peer) -> None:
         head = peer.head()
+        if not head:
+            return
         self.heads.append(head)
         if self._authorization is not None and b"Proxy-Authorization: " + self._authorization not in head:
             peer.send(response(b"", "Connection: close", status="407 Proxy Authentication Required"))

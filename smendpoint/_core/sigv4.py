@@ -19,6 +19,7 @@ from smendpoint._core.sigv4_canonical import (
     UNRESERVED,
     UNSIGNED_HEADERS,
     VISIBLE,
+    Hmac,
     canonical_path,
     canonical_query,
     canonical_request,
@@ -137,7 +138,7 @@ class _Moment(NamedTuple):
 class _Key(NamedTuple):
     secret_key: str
     date: str
-    key: bytes
+    key: Hmac
 
 
 class Signer:
@@ -156,7 +157,7 @@ class Signer:
         self.service = service
         self._normalize = normalize_path
         self._moment = _Moment(-1, "", "", "")
-        self._key = _Key("", "", b"")
+        self._key = _Key("", "", Hmac(b""))
         self._paths: dict[str, str] = {}
 
     def _at(self, timestamp: float) -> _Moment:
@@ -170,7 +171,7 @@ class Signer:
             self._moment = moment
         return moment
 
-    def _signing_key(self, secret_key: str, date: str) -> bytes:
+    def _signing_key(self, secret_key: str, date: str) -> Hmac:
         cached = self._key
         if cached.secret_key != secret_key or cached.date != date:
             cached = _Key(secret_key, date, derive_key(secret_key, date, self.region, self.service))

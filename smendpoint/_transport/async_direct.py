@@ -16,7 +16,7 @@ from smendpoint._transport.async_pool import LoopPool
 from smendpoint._transport.common import Patience, Service, died_unheard
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from smendpoint._aws import CredentialProvider, Identity, Target
     from smendpoint._core.http1 import ResponseReader
@@ -111,14 +111,13 @@ class AsyncDirectTransport:
             await pool.guard()
         return pool
 
-    async def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Any:
+    def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Awaitable[Any]:
         """Do what one step of a call's flow asks for."""
         if type(step) is Send:
-            return await self._send(step, request, Patience(timeout, step.deadline, self._clock.monotonic))
+            return self._send(step, request, Patience(timeout, step.deadline, self._clock.monotonic))
         if type(step) is NeedCredentials:
-            return await self._load(step, Patience(timeout, step.deadline, self._clock.monotonic))
-        await self._clock.sleep_async(step.seconds)
-        return None
+            return self._load(step, Patience(timeout, step.deadline, self._clock.monotonic))
+        return self._clock.sleep_async(step.seconds)
 
     async def _load(self, step: NeedCredentials, patience: Patience) -> Credentials:
         """Load credentials in a thread, once for all who wait for them; failures are shared too."""

@@ -26,7 +26,8 @@ FRAMES = [encode_part(event) for event in EVENTS]
 STREAM = b"".join(FRAMES)
 # Where the first 0, 1, 2 and 3 frames end.
 BOUNDARIES = [len(b"".join(FRAMES[:count])) for count in range(4)]
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\n"
+# It closes after each answer, and says so: a client without retries may not learn it in time otherwise.
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nConnection: close\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 

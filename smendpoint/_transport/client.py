@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -119,9 +121,10 @@ def raw_stream(body: Any) -> Any:
 def socket_under(raw: Any) -> Any:
     """The socket that a response of urllib3 is read from; `None` for a mock, and where the answer has ended."""
     try:
-        return raw._fp.fp.raw._sock
+        sock = raw._fp.fp.raw._sock
     except AttributeError:
         return None
+    return sock if isinstance(sock, socket.socket) else None
 
 
 def reader_of(raw: Any) -> Callable[[], bytes]:
@@ -137,12 +140,28 @@ def reader_of(raw: Any) -> Callable[[], bytes]:
 class ClientSource:
     """The body of a client's answer, as it arrives. One thread reads; any thread may close."""
 
-    __slots__ = ("_doubtful", "_expected", "_patience", "_raw", "_read", "headers", "status")
+    __slots__ = (
+        "_doubtful",
+        "_expected",
+        "_lock",
+        "_patience",
+        "_pid",
+        "_raw",
+        "_read",
+        "_reading",
+        "_whole",
+        "headers",
+        "status",
+    )
 
     def __init__(self, raw: Any, status: int, headers: Mapping[str, str], patience: Patience) -> None:
         self._raw = raw
         self._read = None if raw is None else reader_of(raw)
         self._patience = patience
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._reading = False
+        self._whole = False
         self.status = status
         self.headers = headers
         length = headers.get("content-length", "")
@@ -165,9 +184,21 @@ class ClientSource:
         Raises:
             TransportError: it did not end properly, or nothing came in time.
         """
-        raw, read = self._raw, self._read
-        if raw is None or read is None:
-            return b""
+        with self._lock:
+            raw, read = self._raw, self._read
+            if raw is None or read is None:
+                return b""
+            self._reading = True
+        try:
+            return self._next(raw, read)
+        finally:
+            with self._lock:
+                self._reading = False
+                closed = self._raw is None
+            if closed:  # by another thread, or at the end
+                self._finish(raw)
+
+    def _next(self, raw: Any, read: Callable[[], bytes]) -> bytes:
         try:
             sock = socket_under(raw)
             if sock is not None:  # our own limits hold beside the client's
@@ -180,6 +211,11 @@ class ClientSource:
             if isinstance(ours, errors.ReadTimeoutError):
                 ours = self._patience.silence(response_started=True)
             raise ours from harmless_cause(error, ours)
+        if not isinstance(data, bytes):  # a mock's, which would go on for ever
+            raise errors.ConfigurationError(
+                f"the client's answer gives {type(data).__name__} where its bytes should be: have a mocked Body give "
+                "bytes, such as io.BytesIO does"
+            )
         if self._expected is not None:
             self._expected -= len(data)
             if not data and self._expected > 0:
@@ -189,13 +225,13 @@ class ClientSource:
                 raise errors.ProtocolError(
                     "the answer ended in its head, or has neither a body nor a length", response_started=True
                 )
-            self._release()
+            self._whole, self._raw = True, None
         self._doubtful = False
         return data
 
-    def _release(self) -> None:
-        raw, self._raw = self._raw, None
-        for name in ("release_conn", "close"):
+    def _finish(self, raw: Any) -> None:
+        """Give the connection back to the client where the answer is whole; else close it."""
+        for name in ("release_conn", "close") if self._whole else ("close",):
             method = getattr(raw, name, None)
             if method is not None:
                 method()
@@ -203,13 +239,14 @@ class ClientSource:
 
     def close(self) -> None:
         """Let the connection go. Bytes that have not been read are lost."""
-        raw, self._raw = self._raw, None
-        if raw is None:
-            return
-        sock = socket_under(raw)
-        if sock is not None:
-            # Wakes a thread that reads; without that, `close` would wait for it.
-            with suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        if hasattr(raw, "close"):
-            raw.close()
+        with self._lock:
+            raw, self._raw = self._raw, None
+            if raw is None:
+                return
+            sock = socket_under(raw)
+            if sock is not None and self._pid == os.getpid():  # in a forked child it is the parent that uses it
+                with suppress(OSError):  # it may be closed already
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            if self._reading:
+                return  # the thread that reads wakes up, and closes: http.client does not bear two at a time
+        self._finish(raw)

@@ -1,0 +1,522 @@
+"""`_transport/client.py`: calls through real boto3 and botocore clients, and through mocks of them."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import MagicMock
+
+import boto3
+import botocore.session
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
+from botocore.stub import Stubber
+from clocks import FakeClock
+from servers import (
+    PATIENCE,
+    Peer,
+    Server,
+    bare_environment,  # noqa: F401
+    closed_port,
+    fast,
+    server_context,
+)
+
+from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout
+from smendpoint._core.eventstream import encode_part
+from smendpoint._transport import client as module
+from smendpoint._transport.client import ClientSource, raw_stream, reader_of, socket_under
+from smendpoint._transport.common import Patience
+from smendpoint._transport.direct import Cancelled, Scope
+from smendpoint.emulator import Emulator, ModelReply, ModelRequest
+from smendpoint.errors import (
+    ConfigurationError,
+    ConnectError,
+    CredentialsError,
+    DeadlineExceededError,
+    ProtocolError,
+    ReadTimeoutError,
+    SmendpointError,
+    StreamError,
+    StreamTruncatedError,
+    TLSError,
+    TransportError,
+    ValidationError,
+)
+from smendpoint.handlers import BytesHandler
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
+ANSWER = b'[{"generated_text": "fine"}]'
+KEYS = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+
+
+@functools.cache
+def session() -> Any:
+    """One for all clients: it keeps the service's model, which takes long to read."""
+    return botocore.session.Session()
+
+
+def make_client(url: str, *, attempts: int = 1, **config: Any) -> Any:
+    settings = {"retries": {"total_max_attempts": attempts, "mode": "standard"}, **config}
+    return session().create_client("sagemaker-runtime", endpoint_url=url, config=Config(**settings), **KEYS)
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def client(emulator: Emulator) -> Iterator[Any]:
+    made = make_client(emulator.url)
+    yield made
+    made.close()
+
+
+def through(client: Any, **options: Any) -> Any:
+    return Endpoint("my-llm", client=client, **options)
+
+
+def test_a_boto3_client_is_called(emulator: Emulator) -> None:
+    client = boto3.client("sagemaker-runtime", endpoint_url=emulator.url, **KEYS)
+    with through(client) as endpoint:
+        answer = endpoint.send("Hello", endpoint_kwargs={"CustomAttributes": "a=1"})
+        assert answer.output == "The stand-in model read: Hello"
+        assert answer.attempts == 1
+        assert answer.request_id
+        assert answer.invoked_production_variant == "AllTraffic"
+        assert "".join(endpoint.stream("Hello")) == answer.output
+    assert [request.operation for request in emulator.requests] == [
+        "InvokeEndpoint",
+        "InvokeEndpointWithResponseStream",
+    ]
+    assert "Boto3" in emulator.requests[0].headers["user-agent"]
+    assert emulator.requests[0].headers["x-amzn-sagemaker-custom-attributes"] == "a=1"
+    client.close()
+
+
+def test_closing_an_endpoint_leaves_its_client_open(emulator: Emulator, client: Any) -> None:
+    with through(client) as endpoint:
+        endpoint.invoke("Hello")
+    assert through(client).invoke("Hello")
+    endpoint._after_fork()
+    assert endpoint.invoke("Hello")
+
+
+def test_answers_and_whole_streams_give_the_clients_connection_back(emulator: Emulator, client: Any) -> None:
+    endpoint = through(client)
+    for _ in range(3):
+        endpoint.invoke("Hello")
+        list(endpoint.stream("Hello"))
+    assert emulator.total_connections == 1
+
+
+def test_the_clients_hooks_see_every_call(emulator: Emulator, client: Any) -> None:
+    seen: list[str] = []
+    client.meta.events.register("before-send.sagemaker-runtime", lambda request, **_: seen.append(request.method))
+    through(client).invoke("Hello")
+    assert seen == ["POST"]
+
+
+def test_our_hooks_hear_of_the_first_byte(client: Any) -> None:
+    heard: list[str] = []
+
+    class Hooks(CallHooks):
+        def first_byte(self, call: Any) -> None:
+            heard.append(call.operation)
+
+    through(client, hooks=Hooks()).invoke("Hello")
+    assert heard == ["InvokeEndpoint"]
+
+
+def test_nothing_is_tried_again_on_top_of_the_client(emulator: Emulator) -> None:
+    client = make_client(emulator.url, attempts=2)
+    emulator.inject("status_503_ServiceUnavailable")
+    with pytest.raises(SmendpointError) as caught:
+        through(client, retry=RetryPolicy(max_attempts=9), clock=FakeClock()).invoke("Hello")
+    assert caught.value.attempts == len(emulator.requests) == 2
+    client.close()
+
+
+def test_a_map_goes_through_the_client_and_no_wider_than_its_pool(emulator: Emulator) -> None:
+    client = make_client(emulator.url, max_pool_connections=2)
+    endpoint = through(client, content_handler=BytesHandler())
+    assert endpoint._transport.max_connections == 2
+    outputs = list(endpoint.map([b'{"inputs": "Hello"}'] * 6, max_concurrency=5))
+    assert len(set(outputs)) == 1
+    assert emulator.total_connections <= 2
+    client.close()
+
+
+def test_a_call_that_was_stopped_before_is_not_made(emulator: Emulator, client: Any) -> None:
+    scope = Scope()
+    scope.stop()
+    with pytest.raises(Cancelled):
+        through(client)._call("Hello", None, None, {}, scope)
+    assert emulator.requests == []
+
+
+# errors
+
+
+def test_a_service_error_is_ours(emulator: Emulator, client: Any) -> None:
+    emulator.inject("status_400_ValidationError")
+    with pytest.raises(ValidationError) as caught:
+        through(client).invoke("Hello")
+    assert (caught.value.status, caught.value.code, caught.value.endpoint_name) == (400, "ValidationError", "my-llm")
+    assert isinstance(caught.value.__cause__, ClientError)
+
+
+def test_silence_is_a_read_timeout(emulator: Emulator) -> None:
+    client = make_client(emulator.url, read_timeout=0.05)
+    emulator.inject("stall_before_headers")
+    with pytest.raises(ReadTimeoutError, match="within the client's read timeout"):
+        through(client).invoke("Hello")
+    client.close()
+
+
+def test_our_read_timeout_holds_for_a_body_beside_the_clients(emulator: Emulator, client: Any) -> None:
+    emulator.inject("stall_mid_stream")
+    endpoint = through(client, timeout=fast(read=0.05))
+    with pytest.raises(ReadTimeoutError, match=r"nothing arrived for 0\.05 s"):
+        endpoint.invoke("Hello")
+    with pytest.raises(ReadTimeoutError):
+        list(endpoint.stream("Hello"))
+    emulator.disconnected()
+
+
+def test_our_total_time_holds_for_a_body() -> None:
+    with Server(endless) as server:
+        client = make_client(server.url)
+        with pytest.raises(DeadlineExceededError, match=r"total of 0\.2 s") as caught:
+            list(through(client, timeout=Timeout(total=0.2)).stream("Hello"))
+        assert caught.value.received == ("one",)
+        client.close()
+
+
+def test_a_port_that_refuses_is_no_connection() -> None:
+    with closed_port() as port:
+        client = make_client(f"http://127.0.0.1:{port}")
+        with pytest.raises(ConnectError, match="Could not connect"):
+            through(client).invoke("Hello")
+        client.close()
+
+
+def test_a_certificate_that_is_not_trusted_is_a_tls_error() -> None:
+    with Server(Peer.gone, tls=server_context()) as server:
+        client = make_client(server.url)
+        with pytest.raises(TLSError, match="no TLS connection"):
+            through(client).invoke("Hello")
+        client.close()
+
+
+def test_a_client_without_credentials_says_so(emulator: Emulator) -> None:
+    client = botocore.session.Session().create_client(
+        "sagemaker-runtime", endpoint_url=emulator.url, region_name="us-east-1"
+    )
+    with pytest.raises(CredentialsError, match="the client found no credentials"):
+        through(client).invoke("Hello")
+    assert emulator.total_connections == 0
+    client.close()
+
+
+@pytest.mark.parametrize("fault", ["content_length_long", "fin_mid_frame", "content_length_bad", "status_103_first"])
+def test_an_answer_that_is_not_whole_is_no_answer(emulator: Emulator, client: Any, fault: str) -> None:
+    emulator.inject(fault)
+    with pytest.raises(ProtocolError):
+        through(client).invoke("Hello")
+    emulator.disconnected()
+
+
+@pytest.mark.parametrize("fault", ["fin_mid_frame", "frame_cut_clean_end", "reset_mid_stream", "no_terminator"])
+def test_a_stream_that_was_cut_is_told_although_botocore_would_not(emulator: Emulator, client: Any, fault: str) -> None:
+    emulator.inject(fault)
+    with pytest.raises(StreamTruncatedError):
+        list(through(client).stream("Hello"))
+
+
+def test_what_the_clients_own_hooks_raise_is_theirs(client: Any) -> None:
+    def fail(**_: Any) -> None:
+        raise LookupError("mine")
+
+    client.meta.events.register("before-send.sagemaker-runtime", fail)
+    with pytest.raises(LookupError, match="mine"):
+        through(client).invoke("Hello")
+
+
+# streams
+
+
+def endless(peer: Peer) -> None:
+    peer.request()
+    frame = encode_part(b'{"generated_text": "one"}\n')
+    peer.send(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"%x\r\n%s\r\n" % (len(frame), frame)
+    )
+    peer.gone()
+
+
+def test_chunks_are_handed_on_as_they_arrive_and_closing_lets_the_connection_go() -> None:
+    gone = threading.Event()
+    with Server(lambda peer: (endless(peer), gone.set())) as server:
+        client = make_client(server.url)
+        with through(client).stream("Hello") as stream:
+            assert next(stream) == "one"
+        assert gone.wait(PATIENCE)
+        client.close()
+
+
+def test_a_stream_can_be_closed_while_another_thread_reads() -> None:
+    with Server(endless) as server:
+        client = make_client(server.url)
+        stream = through(client).stream("Hello")
+        assert next(stream) == "one"
+        reading = threading.Event()
+        read = stream._source._read
+        stream._source._read = lambda: (reading.set(), read())[1]
+        closer = threading.Thread(target=lambda: (reading.wait(PATIENCE), stream.close()))
+        closer.start()
+        with pytest.raises(StreamError, match="closed before its end"):
+            next(stream)
+        closer.join(PATIENCE)
+        client.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_that_closes_a_stream_closes_its_own_side_only(client: Any) -> None:
+    endpoint = through(client)
+    whole = "".join(endpoint.stream("Hello"))
+    with endpoint.stream("Hello") as stream:
+        first = next(stream)
+        pid = os.fork()
+        if pid == 0:
+            stream.close()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert first + "".join(stream) == whole
+
+
+def test_a_stream_is_closed_gently_in_another_process(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the child, but in this process."""
+    stream = through(client).stream("Hello")
+    next(stream)
+    ours = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: ours + 1)
+    sock = socket_under(stream._source._raw)
+    closed: list[Any] = []
+    monkeypatch.setattr(module.socket.socket, "shutdown", lambda *_: closed.append(sock))
+    stream.close()
+    assert closed == []
+
+
+def test_the_socket_under_an_answer_is_found_where_urllib3_keeps_it(client: Any) -> None:
+    """Our time limits, and closing from another thread, stand on this: it fails when urllib3 moves it."""
+    with through(client).stream("Hello") as stream:
+        assert socket_under(stream._source._raw).fileno() > 0
+        assert callable(getattr(stream._source._raw, "read1", None) or stream._source._raw.stream)
+    body = client.invoke_endpoint(EndpointName="e", Body=b'{"inputs": "x"}')["Body"]
+    assert socket_under(raw_stream(body)).fileno() > 0
+    body.close()
+
+
+def source(raw: Any, *, read: float = PATIENCE, headers: Any = None) -> ClientSource:
+    return ClientSource(raw, 200, headers or {}, Patience(fast(read=read), None, FakeClock().monotonic))
+
+
+def test_an_older_urllib3_without_read1_streams_too(emulator: Emulator, client: Any) -> None:
+    class Older:
+        """urllib3's response before it had `read1`."""
+
+        def __init__(self, raw: Any) -> None:
+            self.raw = raw
+            self._fp = raw._fp
+
+        def stream(self, size: int) -> Iterator[bytes]:
+            yield from self.raw.stream(size)
+
+        def release_conn(self) -> None:
+            self.raw.release_conn()
+
+        def close(self) -> None:
+            self.raw.close()
+
+    raw = raw_stream(client.invoke_endpoint(EndpointName="e", Body=b'{"inputs": "x"}')["Body"])
+    read = source(Older(raw))
+    assert b"The stand-in model read: x" in b"".join(iter(read.read, b""))
+    assert read.read() == b""
+
+
+def test_a_body_that_is_only_readable_is_read() -> None:
+    class Readable:
+        def __init__(self) -> None:
+            self.pieces = [b"one", b"two"]
+
+        def read(self, size: int) -> bytes:
+            return self.pieces.pop(0) if self.pieces else b""
+
+    read = source(Readable())
+    assert list(iter(read.read, b"")) == [b"one", b"two"]
+    read = source(Readable())
+    read.close()  # has nothing to close
+    read.close()
+    assert read.read() == b""
+
+
+def test_a_body_that_is_shorter_than_it_said_is_no_answer() -> None:
+    read = source(io.BytesIO(b"four"), headers={"content-length": "5"})
+    assert read.read() == b"four"
+    with pytest.raises(ProtocolError, match="shorter than it said"):
+        read.read()
+    chunked = source(io.BytesIO(b"four"), headers={"content-length": "5", "transfer-encoding": "chunked"})
+    assert list(iter(chunked.read, b"")) == [b"four"]
+
+
+def test_an_answer_that_ended_in_its_head_is_no_answer() -> None:
+    def serve(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n")
+
+    with Server(serve) as server:
+        client = make_client(server.url)
+        with pytest.raises(ProtocolError, match="ended in its head"):
+            through(client).invoke("Hello")
+        client.close()
+
+
+def test_a_body_of_nothing_is_empty() -> None:
+    assert raw_stream(None) is None
+    read = source(None, headers={"content-length": "5"})
+    assert read.read() == b""
+    read.close()
+
+
+def test_a_socket_that_is_closed_already_can_be_closed(client: Any) -> None:
+    stream = through(client).stream("Hello")
+    next(stream)
+    socket_under(stream._source._raw).close()
+    stream.close()
+
+
+def test_an_error_of_a_mocked_body_that_is_not_a_clients_is_its_own() -> None:
+    class Failing(io.BytesIO):
+        def read1(self, size: int | None = -1) -> bytes:
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError):
+        source(Failing()).read()
+
+
+def test_a_timeout_while_reading_is_told_with_our_limit() -> None:
+    class Slow(io.BytesIO):
+        def read1(self, size: int | None = -1) -> bytes:
+            raise TimeoutError
+
+    with pytest.raises(ReadTimeoutError, match="nothing arrived for 3 s"):
+        source(Slow(), read=3.0).read()
+
+
+def test_a_connection_that_breaks_while_reading_is_lost() -> None:
+    class Broken(io.BytesIO):
+        def read1(self, size: int | None = -1) -> bytes:
+            raise ConnectionResetError
+
+    with pytest.raises(TransportError) as caught:
+        source(Broken()).read()
+    assert caught.value.response_started
+
+
+# mocks
+
+
+def test_botocores_stubber_works(client: Any) -> None:
+    body = StreamingBody(io.BytesIO(ANSWER), len(ANSWER))
+    with Stubber(client) as stubber:
+        stubber.add_response("invoke_endpoint", {"Body": body, "InvokedProductionVariant": "blue"})
+        stubber.add_client_error("invoke_endpoint", "ValidationError", "no such endpoint", 400)
+        endpoint = through(client)
+        answer = endpoint.send("Hello")
+        assert (answer.output, answer.invoked_production_variant) == ("fine", "blue")
+        with pytest.raises(ValidationError, match="no such endpoint"):
+            endpoint.invoke("Hello")
+        stubber.assert_no_pending_responses()
+
+
+def test_a_mock_of_a_client_works() -> None:
+    mock = MagicMock()
+    mock.invoke_endpoint.return_value = {"Body": io.BytesIO(ANSWER), "CustomAttributes": "a=1"}
+    endpoint = Endpoint("my-llm", client=mock)
+    answer = endpoint.send("Hello")
+    assert (answer.output, answer.custom_attributes, answer.attempts) == ("fine", "a=1", 1)
+    (call,) = mock.invoke_endpoint.call_args_list
+    assert call.kwargs["EndpointName"] == "my-llm"
+    assert call.kwargs["ContentType"] == "application/json"
+
+
+def test_a_mocked_stream_works() -> None:
+    mock = MagicMock()
+    frames = encode_part(b'{"generated_text": "fi"}\n') + encode_part(b'{"generated_text": "ne"}\n')
+    mock.invoke_endpoint_with_response_stream.return_value = {"Body": io.BytesIO(frames)}
+    assert "".join(Endpoint("my-llm", client=mock).stream("Hello")) == "fine"
+
+
+def test_a_mock_whose_body_is_a_mock_is_refused_and_not_read_for_ever() -> None:
+    mock = MagicMock()
+    mock.invoke_endpoint.return_value = {"Body": MagicMock()}
+    with pytest.raises(ConfigurationError, match=r"gives MagicMock where its bytes should be.*io\.BytesIO"):
+        Endpoint("my-llm", client=mock).invoke("Hello")
+
+
+def test_a_body_without_bytes_is_refused() -> None:
+    mock = MagicMock()
+    mock.invoke_endpoint_with_response_stream.return_value = {"Body": [{"PayloadPart": {"Bytes": b"x"}}]}
+    with pytest.raises(ConfigurationError, match="list, gives no access to its bytes"):
+        list(Endpoint("my-llm", client=mock).stream("Hello"))
+
+
+def test_moto_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    import moto
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with moto.mock_aws():
+        client = boto3.client("sagemaker-runtime", region_name="us-east-1")
+        answer = Endpoint("my-llm", client=client, content_handler=BytesHandler()).send(b"Hello")
+        assert answer.output == b"body"  # moto's own
+        assert answer.custom_attributes == "custom_attributes"
+        client.close()
+
+
+# what goes and what comes
+
+
+def test_every_member_reaches_the_service_by_its_own_name(emulator: Emulator, client: Any) -> None:
+    through(client, inference_component_name="part", endpoint_kwargs={"TargetVariant": "blue"}).invoke("Hello")
+    (request,) = emulator.requests
+    assert request.headers["x-amzn-sagemaker-target-variant"] == "blue"
+    assert request.headers["x-amzn-sagemaker-inference-component"] == "part"
+
+
+def test_what_came_beside_an_answer_is_there(client: Any) -> None:
+    def model(request: ModelRequest) -> ModelReply:
+        return ModelReply(ANSWER, content_type="application/x-special", custom_attributes="trace=1")
+
+    with Emulator(model) as emulator:
+        made = make_client(emulator.url)
+        answer = through(made).send("Hello")
+        assert (answer.content_type, answer.custom_attributes) == ("application/x-special", "trace=1")
+        with through(made).stream("Hello") as stream:
+            assert (stream.content_type, stream.custom_attributes) == ("application/x-special", "trace=1")
+        made.close()
+
+
+def test_reading_in_pieces_is_asked_for_in_one_place() -> None:
+    assert reader_of(io.BytesIO(b"x" * (module.RECV_BYTES + 1)))() == b"x" * module.RECV_BYTES

@@ -219,8 +219,8 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
         reason = getattr(error, "reason", None) or error
         return errors.TLSError(f"no TLS connection to {address.host}:{address.port}: {reason}")
     what = error.strerror or str(error) or type(error).__name__
-    if error.errno is not None and error.errno > 0:  # asyncio has words of its own; those of name look-ups are negative
-        what = os.strerror(error.errno)
+    if (error.errno or 0) > 0 and not isinstance(error, ssl.SSLError):  # the numbers of TLS and of look-ups are others
+        what = os.strerror(error.errno or 0)  # asyncio has words of its own
     return errors.ConnectError(
         f"no connection to {host}:{port}: {what}. Check the region, endpoint_url and the network's way to it"
     )

@@ -1,0 +1,286 @@
+"""Nothing is left behind: no socket at the server, no task, no warning, whoever leaves a stream, and however."""
+# ruff: noqa: F401, F811 (fixtures are imported)
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import servers
+from async_loops import KINDS, PATIENCE, Run, make_endpoint, run, settled, turns, until
+from servers import server_context
+
+from smendpoint import errors
+from smendpoint.emulator import Emulator
+from smendpoint.handlers import BytesHandler
+
+ROOT = Path(__file__).resolve().parent.parent
+STREAMS = int(os.environ.get("SMENDPOINT_FUZZ", "300"))
+FAULTS = (None, None, "slice_29", "stall_mid_stream", "stall_before_headers", "status_503", "reset_mid_stream")
+WAYS = ("read", "break", "aclose", "with", "generator", "cancel", "drop", "drop in a thread", "throw", "time out")
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+class Left(Exception):
+    """What is thrown in the middle of a stream."""
+
+
+async def relay(stream: Any) -> AsyncIterator[bytes]:
+    async with stream:
+        async for chunk in stream:
+            yield chunk
+
+
+async def use(called: Any, dice: random.Random) -> None:
+    """One stream, read so far, and left in some way."""
+    way = dice.choice(WAYS)
+    chunks = dice.randrange(4)
+    held = [called.stream(b"Peter went to hospital for three days. How long was Peter in hospital?")]
+    try:
+        if way == "generator":
+            relayed = relay(held.pop())
+            async for _ in relayed:
+                if not chunks:
+                    break
+                chunks -= 1
+            if dice.random() < 0.5:
+                await relayed.aclose()
+            return
+        if dice.random() < 0.3:
+            await held[0].__aenter__()
+        while chunks:
+            await held[0].__anext__()
+            chunks -= 1
+        if way == "read":
+            async for _ in held[0]:
+                pass
+        elif way == "break":
+            async for _ in held[0]:
+                break
+        elif way == "aclose":
+            await held[0].aclose()
+        elif way in ("with", "throw"):
+            async with held[0]:
+                if way == "throw":
+                    raise Left
+        elif way == "time out":
+            await asyncio.wait_for(held[0].__anext__(), 0.001)
+        elif way == "drop in a thread":
+            await asyncio.get_running_loop().run_in_executor(None, held.clear)
+    except (StopAsyncIteration, Left, asyncio.TimeoutError):
+        pass
+
+
+async def one(called: Any, seed: int) -> str:
+    """One stream, perhaps cancelled at a random turn of the loop; gives how that ended."""
+    dice = random.Random(seed)
+    task = asyncio.ensure_future(use(called, dice))
+    cancelled_at = dice.choice((dice.randrange(20), dice.randrange(200), dice.randrange(400), 10_000))
+    for turn in range(400):
+        if task.done():
+            break
+        if turn == cancelled_at:
+            task.cancel()
+        await asyncio.sleep(0 if turn < 300 else 0.001)
+    task.cancel()  # it waits for what will not come
+    await asyncio.wait({task})
+    if task.cancelled():
+        return "cancelled"
+    error = task.exception()
+    if error is not None and not isinstance(error, errors.SmendpointError):
+        raise error
+    return "failed" if error else "ended"
+
+
+async def storm(called: Any, emulator: Emulator, streams: int, width: int) -> dict[str, int]:
+    """Many streams, some at a time, while the server misbehaves now and then."""
+    outcomes: dict[str, int] = {}
+    dice = random.Random(streams)
+    for start in range(0, streams, width):
+        fault = dice.choice(FAULTS)
+        if fault is not None:
+            emulator.inject(fault, times=dice.randrange(1, width))
+        for outcome in await asyncio.gather(*(one(called, start + index) for index in range(width))):
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        emulator.clear_faults()
+    return outcomes
+
+
+@pytest.mark.parametrize("limit", [None, 3], ids=["unlimited", "queueing"])
+def test_streams_cancelled_or_abandoned_at_random_leave_nothing(
+    run: Run, emulator: Emulator, limit: int | None
+) -> None:
+    async def main() -> None:
+        async with make_endpoint(emulator.url, content_handler=BytesHandler(), max_connections=limit) as called:
+            outcomes = await storm(called, emulator, STREAMS, 25)
+            assert outcomes["cancelled"]
+            assert outcomes["ended"]
+            gc.collect()
+            await settled()
+            await turns()
+            [pool] = called._transport._pools.values()
+            assert (pool._places, len(pool._busy), len(pool._waiting)) == (0, 0, 0)
+            await until(lambda: emulator.open_connections == len(pool._idle))
+            assert await called.invoke(b"Hello")
+            assert b"".join([chunk async for chunk in called.stream(b"Hello")])
+            print(f"\n{run.kind}, limit {limit}: {outcomes}, {emulator.total_connections} connections")
+
+    run(main())
+    emulator.disconnected()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_streams_through_a_client_leave_nothing_either(kind: str, emulator: Emulator) -> None:
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import get_session
+
+    async def main() -> None:
+        async with get_session().create_client(
+            "sagemaker-runtime",
+            region_name="us-east-1",
+            endpoint_url=emulator.url,
+            aws_access_key_id="AKIDEXAMPLE",
+            aws_secret_access_key="secret",
+            config=AioConfig(retries={"total_max_attempts": 1}, max_pool_connections=10),
+        ) as client:
+            called = make_endpoint("", client=client, content_handler=BytesHandler())
+            await storm(called, emulator, STREAMS // 3, 25)
+            gc.collect()
+            await settled()
+            # What aiohttp keeps are idle connections; ten at once still go through.
+            assert all(await asyncio.gather(*(called.invoke(b"Hello") for _ in range(10))))
+            assert emulator.open_connections <= 10
+            print(f"\n{kind}: {emulator.total_connections} connections")
+
+    Run(kind)(main())
+    emulator.disconnected()
+
+
+def test_what_calls_hold_does_not_grow(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        async with make_endpoint(emulator.url, content_handler=BytesHandler(), max_connections=4) as called:
+
+            async def some(count: int) -> None:
+                for seed in range(count):
+                    await called.invoke(b"Hello")
+                    async with called.stream(b"Hello") as stream:
+                        async for _ in stream:
+                            if seed % 2:
+                                break
+
+            await some(30)
+            gc.collect()
+            tracemalloc.start()
+            await some(30)
+            gc.collect()
+            before, _ = tracemalloc.get_traced_memory()
+            await some(60)
+            gc.collect()
+            after, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            # The emulator, in this process, writes down each request: some kilobytes.
+            assert after - before < 60 * 2 * 8192
+
+    run(main())
+
+
+PROGRAM = """
+import asyncio, gc, sys, warnings
+sys.path.insert(0, {root!r})
+from smendpoint import AsyncEndpoint
+from smendpoint.handlers import BytesHandler
+
+url, kind, how = sys.argv[1:]
+if kind == "uvloop":
+    import uvloop
+    new_loop = uvloop.new_event_loop
+else:
+    new_loop = asyncio.new_event_loop
+
+endpoint = AsyncEndpoint(
+    "my-llm", endpoint_url=url, region_name="us-east-1", aws_access_key_id="AKIDEXAMPLE",
+    aws_secret_access_key="secret", content_handler=BytesHandler(),
+)
+kept = []
+
+async def main():
+    assert await endpoint.invoke(b"Hello")
+    if how == "stream":
+        stream = endpoint.stream(b"Hello")
+        await stream.__anext__()
+        kept.append(stream)
+    elif how == "map":
+        outputs = endpoint.map([b"Hello"] * 9, max_concurrency=3)
+        await outputs.__anext__()
+        kept.append(outputs)
+    elif how == "task":
+        kept.append(asyncio.ensure_future(endpoint.invoke(b"Hello")))
+        await asyncio.sleep(0)
+    elif how == "closed":
+        await endpoint.aclose()
+
+def run(main):
+    # As asyncio.run does it, whatever the version of Python, on either kind of loop.
+    loop = new_loop()
+    try:
+        loop.run_until_complete(main)
+    finally:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+asyncio.run(main()) if kind == "asyncio" else run(main())
+if how != "closed":
+    run(main())
+if how == "fork":
+    import os
+    warnings.simplefilter("ignore")
+    child = os.fork()
+    if child:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        run(main())
+    else:
+        run(main())
+"""
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+@pytest.mark.parametrize("how", ["invoke", "stream", "map", "task", "closed", "fork"])
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_nothing_warns_when_the_interpreter_ends(
+    kind: str, how: str, tls: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if how == "fork" and (not hasattr(os, "fork") or tls):
+        pytest.skip("this system does not fork, or that was tried without TLS")
+    servers.trust(monkeypatch, tmp_path)
+    with Emulator(ssl_context=server_context() if tls else None) as emulator:
+        ended = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM.format(root=str(ROOT)), emulator.url, kind, how],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.stderr == ""
+        assert ended.returncode == 0
+        emulator.disconnected()

@@ -24,7 +24,6 @@ from smendpoint._core.response import ResponseBody
 from smendpoint._core.retry import RetryPolicy, RetryQuota
 from smendpoint._core.timing import Timeout
 from smendpoint._core.wire import CallRequest
-from smendpoint._pipeline import Pipeline, cut_at_stop
 from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, In, Out, Typed
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from smendpoint._core.request import Operation
     from smendpoint._core.response import RawResponse
     from smendpoint._core.timing import Clock
+    from smendpoint._pipeline import Pipeline
     from smendpoint.handlers.base import ContentHandler, StreamDecoder
 
 
@@ -46,6 +46,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
     _asynchronous = False
     _transport: Any
+    _terms: Terms | None = None  # settled by the first call
     _storage: Any = None  # where the answers of asynchronous inference are looked for; made when needed
 
     def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
@@ -75,7 +76,6 @@ class EndpointBase(Typed[In, Out, Chunk]):
         timeout, policy = settings["timeout"], settings["retry"]
         self._timeout = Timeout() if timeout is None else Timeout.of(timeout)
         self._policy = RetryPolicy() if policy is None else _checked_policy(policy)
-        self._terms: Terms | None = None  # settled by the first call
         self._log: Any = None
         self._heads: dict[tuple[str, str, str], tuple[dict[str, object], RequestHead]] = {}
         _endpoints.add(self)
@@ -88,7 +88,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
                 timeout = Timeout(target.connect_timeout or timeout.connect, target.read_timeout or timeout.read)
             if self._settings["retry"] is None and target.max_attempts is not None:
                 policy = RetryPolicy(max_attempts=target.max_attempts)
-        self._terms = Terms(
+        terms = Terms(
             endpoint_name=self._name,
             policy=policy if self._client is None else None,
             quota=RetryQuota(threading.Lock()),
@@ -96,10 +96,12 @@ class EndpointBase(Typed[In, Out, Chunk]):
             credentials=credentials,
             clock=self._clock,
         )
-        return self._terms
+        # Of several first calls at a time, one settles it for all: they share a quota, and what is known of the clock.
+        settled: Terms = vars(self).setdefault("_terms", terms)
+        return settled
 
     def _after_fork(self) -> None:
-        self._terms = None
+        vars(self).pop("_terms", None)
         self._transport.forget()
         vars(self).pop("_storage", None)
 
@@ -180,10 +182,18 @@ class EndpointBase(Typed[In, Out, Chunk]):
     ) -> tuple[dict[str, object], RequestHead]:
         """The members of a request and what they look like on the wire; those of every call are made once."""
         handler = self._handler
-        content_type = handler.content_type
-        accept = (getattr(handler, "stream_accepts", None) if streaming else None) or handler.accepts
+        try:
+            content_type = handler.content_type
+            accept = (getattr(handler, "stream_accepts", None) if streaming else None) or handler.accepts
+        except Exception as error:
+            raise errors.HandlerError(
+                f"{type(handler).__name__} could not name its content types: {type(error).__name__}; see the cause",
+                endpoint_name=self._name,
+            ) from error
         key = (operation.name, content_type, accept)
-        if not endpoint_kwargs:
+        # What is no string is refused below, and may not be fit for a key.
+        lasting = not endpoint_kwargs and isinstance(content_type, str) and isinstance(accept, str)
+        if lasting:
             known = self._heads.get(key)
             if known is not None:
                 return known
@@ -195,7 +205,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         except errors.ConfigurationError as error:
             error.endpoint_name = self._name
             raise
-        if not endpoint_kwargs:
+        if lasting:
             self._heads[key] = members, head
         return members, head
 
@@ -218,7 +228,11 @@ class EndpointBase(Typed[In, Out, Chunk]):
         """What the handler, and stop sequences, make of an answer's body."""
         try:
             output: Out = self._handler.transform_output(ResponseBody(body))
-            return cut_at_stop(output, stop) if stop else output
+            if stop:
+                from smendpoint._pipeline import cut_at_stop
+
+                output = cut_at_stop(output, stop)
+            return output
         except errors.SmendpointError:
             raise
         except Exception as error:
@@ -267,6 +281,8 @@ class EndpointBase(Typed[In, Out, Chunk]):
                 "see the cause",
                 endpoint_name=self._name,
             ) from error
+        from smendpoint._pipeline import Pipeline
+
         return Pipeline(decoder, stop)
 
 
@@ -308,7 +324,10 @@ def stop_sequences(stop: str | Iterable[str] | None) -> tuple[str, ...]:
     """
     if stop is None:
         return ()
-    sequences = (stop,) if isinstance(stop, str) else tuple(stop)
+    try:
+        sequences = (stop,) if isinstance(stop, str) else tuple(stop)
+    except TypeError:
+        raise errors.ConfigurationError(f"stop must be a string or several, not {type(stop).__name__}") from None
     for sequence in sequences:
         if not isinstance(sequence, str) or not sequence:
             raise errors.ConfigurationError("each stop sequence must be a string that is not empty")

@@ -17,15 +17,18 @@ from smendpoint._version import __version__
 
 TYPE_CHECKING = False  # type checkers take it for true; the constant in `typing` would cost the import of `typing`
 if TYPE_CHECKING:
+    from smendpoint._async_stream import AsyncStream
     from smendpoint._core.hooks import CallHooks, CallInfo
     from smendpoint._core.response import ResponseBody
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock, Timeout
-    from smendpoint._typing import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
-    from smendpoint.async_endpoint import AsyncEndpoint, AsyncStream
+    from smendpoint._options import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._response import Response
+    from smendpoint._stream import Stream
+    from smendpoint.async_endpoint import AsyncEndpoint
     from smendpoint.async_inference import AsyncInferenceHandle
     from smendpoint.async_session import AsyncStatefulSession
-    from smendpoint.endpoint import Endpoint, Response, Stream
+    from smendpoint.endpoint import Endpoint
     from smendpoint.errors import (
         AccessDeniedError,
         ConfigurationError,
@@ -164,11 +167,14 @@ _HOMES = {
     "_core.response": ("ResponseBody",),
     "_core.retry": ("RetryPolicy",),
     "_core.timing": ("Clock", "Timeout"),
-    "_typing": ("AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"),
-    "async_endpoint": ("AsyncEndpoint", "AsyncStream"),
+    "_options": ("AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"),
+    "_response": ("Response",),
+    "_stream": ("Stream",),
+    "_async_stream": ("AsyncStream",),
+    "async_endpoint": ("AsyncEndpoint",),
     "async_inference": ("AsyncInferenceHandle",),
     "async_session": ("AsyncStatefulSession",),
-    "endpoint": ("Endpoint", "Response", "Stream"),
+    "endpoint": ("Endpoint",),
     "inference": ("InferenceHandle",),
     "prompts": ("ChatPromptTemplate", "Document", "PromptTemplate"),
     "qa": ("StuffDocumentsQA", "StuffedPrompt"),

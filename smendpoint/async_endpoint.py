@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from smendpoint import errors
-from smendpoint._async_fanout import fan_out
-from smendpoint._async_stream import AsyncStream
 from smendpoint._aws import Identity
 from smendpoint._call import EndpointBase, stop_sequences
 from smendpoint._core.flow import call_flow
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.timing import Timeout
-from smendpoint._response import Response
 from smendpoint._transport.async_direct import AsyncDirectTransport
 from smendpoint._transport.driving import drive_async
 from smendpoint._typing import Chunk, In, Out
@@ -23,13 +20,15 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from smendpoint._async_stream import AsyncStream
     from smendpoint._core.flow import CallState
     from smendpoint._core.hooks import CallHooks
     from smendpoint._core.response import RawResponse
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock
     from smendpoint._core.wire import CallRequest
-    from smendpoint._typing import AsyncKwargs, EndpointOptions, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._options import AsyncKwargs, EndpointOptions, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._response import Response
     from smendpoint.async_inference import AsyncInferenceHandle
     from smendpoint.async_session import AsyncStatefulSession
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 B = TypeVar("B")
 
-__all__ = ["AsyncEndpoint", "AsyncStream", "Response", "Timeout"]
+__all__ = ["AsyncEndpoint"]
 
 
 class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
@@ -267,6 +266,8 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         """
         sequences = stop_sequences(stop)
         request = self._request(INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, streaming=True)
+        from smendpoint._async_stream import AsyncStream
+
         return AsyncStream(self, request, self._pipeline(sequences))
 
     async def submit(
@@ -377,6 +378,8 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         """
         stop = model_kwargs.pop("stop", None)
         endpoint_kwargs = model_kwargs.pop("endpoint_kwargs", None)
+
+        from smendpoint._async_fanout import fan_out
 
         async def work(value: In) -> Out:
             return self._output(*await self._call(value, stop, endpoint_kwargs, model_kwargs))

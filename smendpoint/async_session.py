@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from smendpoint._async_stream import AsyncStream
+    from smendpoint._options import InvokeEndpointKwargs, StreamKwargs
     from smendpoint._response import Response
-    from smendpoint._typing import InvokeEndpointKwargs, StreamKwargs
     from smendpoint.async_endpoint import AsyncEndpoint
 
 __all__ = ["AsyncStatefulSession"]

@@ -10,9 +10,6 @@ from smendpoint._call import EndpointBase, stop_sequences
 from smendpoint._core.flow import call_flow
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.timing import Timeout
-from smendpoint._fanout import fan_out
-from smendpoint._response import Response
-from smendpoint._stream import Stream
 from smendpoint._transport.direct import DirectTransport, Scope
 from smendpoint._transport.driving import drive
 from smendpoint._typing import Chunk, In, Out
@@ -29,7 +26,9 @@ if TYPE_CHECKING:
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock
     from smendpoint._core.wire import CallRequest
-    from smendpoint._typing import AsyncKwargs, EndpointOptions, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._options import AsyncKwargs, EndpointOptions, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._response import Response
+    from smendpoint._stream import Stream
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
     from smendpoint.inference import InferenceHandle
     from smendpoint.session import StatefulSession
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 B = TypeVar("B")
 
-__all__ = ["Endpoint", "Response", "Stream", "Timeout"]
+__all__ = ["Endpoint"]
 
 
 class Endpoint(EndpointBase[In, Out, Chunk]):
@@ -266,6 +265,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         """
         sequences = stop_sequences(stop)
         request = self._request(INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, streaming=True)
+        from smendpoint._stream import Stream
+
         return Stream(self, request, self._pipeline(sequences))
 
     def submit(
@@ -376,6 +377,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         """
         stop = model_kwargs.pop("stop", None)
         endpoint_kwargs = model_kwargs.pop("endpoint_kwargs", None)
+
+        from smendpoint._fanout import fan_out
 
         def work(value: In, scope: Scope) -> Out:
             return self._output(*self._call(value, stop, endpoint_kwargs, model_kwargs, scope))

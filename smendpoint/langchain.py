@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from smendpoint._core.response import ResponseBody
-    from smendpoint.endpoint import Stream
+    from smendpoint._stream import Stream
     from smendpoint.handlers.base import ContentHandler
 
 __all__ = [

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from smendpoint._options import InvokeEndpointKwargs, StreamKwargs
     from smendpoint._response import Response
     from smendpoint._stream import Stream
-    from smendpoint._typing import InvokeEndpointKwargs, StreamKwargs
     from smendpoint.endpoint import Endpoint
 
 __all__ = ["StatefulSession"]

@@ -37,6 +37,7 @@ LAYERS = {
     "smendpoint._call": 4,
     "smendpoint._fanout": 4,
     "smendpoint._inference": 4,
+    "smendpoint._options": 4,
     "smendpoint._pipeline": 4,
     "smendpoint._response": 4,
     "smendpoint._session": 4,

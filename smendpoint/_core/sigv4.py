@@ -4,7 +4,7 @@
 kept per secret and day, the date strings per second, the canonical path per path. Everything is held in immutable
 tuples that are replaced as a whole, which makes a signer safe to share between threads without a lock.
 
-Checking what others signed is in ``sigv4_verify``; its names are given here as well.
+Checking what others signed is in ``sigv4_verify``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,6 @@ from smendpoint._core.sigv4_canonical import (
     payload_hash,
     signature_of,
 )
-from smendpoint._core.sigv4_verify import (
-    Authorization,
-    expected_authorization,
-    parse_authorization,
-    verify,
-    verify_presigned,
-)
 from smendpoint.errors import ConfigurationError, CredentialsError
 
 if TYPE_CHECKING:
@@ -44,16 +37,11 @@ if TYPE_CHECKING:
 __all__ = [
     "EMPTY_PAYLOAD_HASH",
     "UNSIGNED_HEADERS",
-    "Authorization",
     "Credentials",
     "Signer",
     "canonical_path",
     "canonical_query",
-    "expected_authorization",
-    "parse_authorization",
     "payload_hash",
-    "verify",
-    "verify_presigned",
 ]
 
 # What `sign` adds itself: an older value beside it would be sent twice.

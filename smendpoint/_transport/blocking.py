@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import select
 import socket
-import ssl
 from contextlib import suppress
 from os import getpid
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.http1 import ResponseReader
-from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connect_failed, connection_lost
+from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connect_failed, connection_lost, would_block
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 
 if TYPE_CHECKING:
@@ -46,11 +45,16 @@ def dial(address: Address, patience: Patience, scope: Scope | None = None) -> Co
     return connection
 
 
+def _to_look_up(host: str) -> str | bytes:
+    # What needs no encoding is given as bytes: for text, Python loads the tables of international names.
+    return host.encode("ascii") if host.isascii() else host
+
+
 def _connect(address: Address, patience: Patience, give_up_at: float, scope: Scope | None) -> Connection:
     """Connect to the first of the host's addresses that answers, all of them within one deadline."""
     host, port = address.dialled
     failure: OSError | None = None
-    for family, kind, protocol, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, _, where in socket.getaddrinfo(_to_look_up(host), port, type=socket.SOCK_STREAM):
         try:
             connection = Connection(socket.socket(family, kind, protocol))
         except OSError as error:  # this machine may lack that family of addresses
@@ -156,10 +160,10 @@ class Connection:
                 if readable:
                     try:
                         received = self._socket.recv(RECV_BYTES)
-                    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                        received = None
                     except OSError as error:
-                        raise connection_lost(error, response_started=reader.started) from error
+                        if not would_block(error):
+                            raise connection_lost(error, response_started=reader.started) from error
+                        received = None
                     if received is not None:
                         pieces += feed(reader, received)
                     if reader.head_complete:
@@ -167,10 +171,9 @@ class Connection:
                         return pieces
                 try:
                     view = view[self._socket.send(view[:RECV_BYTES]) :]
-                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                    continue
                 except OSError as error:
-                    return pieces + self._last_words(error, patience, reader)
+                    if not would_block(error):
+                        return pieces + self._last_words(error, patience, reader)
         self.cut_short = False
         return pieces
 

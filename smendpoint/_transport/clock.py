@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time as _time
-from random import random as _random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +16,12 @@ class SystemClock:
 
     time = staticmethod(_time.time)
     monotonic = staticmethod(_time.monotonic)
-    random = staticmethod(_random)
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        from random import random  # only retries ask for chance
+
+        return random()
 
     def sleep(self, seconds: float, wake: Event | None = None) -> None:
         """Block for `seconds`, less where `wake` is set meanwhile."""

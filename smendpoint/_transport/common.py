@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 from typing import TYPE_CHECKING
 
 from smendpoint import errors
@@ -12,6 +11,7 @@ from smendpoint._core.wire import Wire
 from smendpoint._transport.proxy import parse_proxy
 
 if TYPE_CHECKING:
+    import ssl
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
@@ -77,6 +77,8 @@ class Address:
     def context(self) -> ssl.SSLContext:
         """The TLS settings, read once: certificate and host name are always checked."""
         if self._context is None:
+            import ssl  # not for a proxy, an emulator or a test on loopback: it costs milliseconds
+
             try:
                 context = ssl.create_default_context(cafile=self._ca_bundle)
                 if self._client_cert is not None:
@@ -208,6 +210,8 @@ class Patience:
 
 def connect_failed(address: Address, error: OSError) -> errors.TransportError:
     """Our error for the operating system's or OpenSSL's, while connecting."""
+    import ssl
+
     host, port = address.dialled
     if isinstance(error, ssl.SSLCertVerificationError):
         return errors.TLSError(
@@ -228,6 +232,8 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
 
 def connection_lost(error: OSError | None, *, response_started: bool) -> errors.TransportError:
     """Our error for a connection that broke after the request went out; `error` is `None` where the peer closed it."""
+    import ssl
+
     reason = getattr(error, "reason", None) or ""
     if isinstance(error, ssl.SSLError) and not response_started and "ALERT" in reason:
         # In TLS 1.3 a client certificate is judged only after the client's side of the handshake is done.
@@ -235,6 +241,13 @@ def connection_lost(error: OSError | None, *, response_started: bool) -> errors.
     what = "closed by the peer" if error is None else (error.strerror or type(error).__name__)
     when = "in the middle of the answer" if response_started else "before an answer"
     return errors.TransportError(f"the connection was lost {when}: {what}", response_started=response_started)
+
+
+def would_block(error: OSError) -> bool:
+    """Whether a socket, plain or with TLS, only says that it must be waited for."""
+    import ssl
+
+    return isinstance(error, (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError))
 
 
 def died_unheard(error: BaseException) -> bool:

@@ -8,13 +8,8 @@ import calendar
 import time
 import urllib.parse
 
-from smendpoint._core.sigv4 import (
-    Credentials,
-    parse_authorization,
-    payload_hash,
-    verify,
-    verify_presigned,
-)
+from smendpoint._core.sigv4 import Credentials, payload_hash
+from smendpoint._core.sigv4_verify import parse_authorization, verify, verify_presigned
 from smendpoint.emulator._reply import Reply, error_reply
 from smendpoint.emulator._route import ReceivedRequest
 

@@ -11,8 +11,7 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import assert_type
 
-from smendpoint.async_endpoint import AsyncEndpoint, AsyncStream
-from smendpoint.endpoint import Endpoint, Stream
+from smendpoint import AsyncEndpoint, AsyncStream, Endpoint, Stream
 from smendpoint.langchain import LLMContentHandler, SagemakerEndpoint, load_qa_chain
 from smendpoint.langchain import PromptTemplate as LangChainPromptTemplate
 from smendpoint.prompts import ChatPromptTemplate, Document, Message, PromptTemplate

@@ -376,5 +376,5 @@ def _after_fork_in_child() -> None:
         endpoint._after_fork()
 
 
-if hasattr(os, "register_at_fork"):  # Windows does not fork
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not fork
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -204,6 +204,15 @@ def test_a_stream_that_is_collected_while_the_pool_is_at_work_gives_its_place_ba
     assert pool.take(for_ever, fresh=False) is None
 
 
+def test_a_pool_that_nobody_holds_closes_what_is_idle() -> None:
+    line = Line()
+    pool = pool_with(line)
+    del pool
+    gc.collect()  # where the interpreter does not count references
+    assert line.closed
+    Pool.__new__(Pool).__del__()  # one that was never made has nothing to close
+
+
 def test_an_endpoint_opens_no_more_connections_than_allowed_and_serves_every_thread() -> None:
     gate = Gate()
     with Emulator(gate) as emulator, make_endpoint(emulator.url, max_connections=2) as endpoint:

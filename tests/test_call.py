@@ -1,0 +1,453 @@
+"""`_call.py`: what an endpoint checks, makes of an input and an answer, and tells those who watch."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import Any, NamedTuple
+
+import pytest
+from botocore.config import Config
+from clocks import FakeClock
+from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
+
+from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout, _call, errors
+from smendpoint._call import new_invocation_id, stop_sequences
+from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint.emulator import Emulator
+from smendpoint.errors import ConfigurationError, HandlerError, ModelOutputError, SmendpointError
+from smendpoint.handlers import BytesHandler, TextGenerationHandler
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
+
+class Handler:
+    """A content handler as LangChain's are: no more than it must be."""
+
+    content_type: Any = "text/plain"
+    accepts: Any = "text/plain"
+
+    def transform_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> Any:
+        self.kwargs = model_kwargs
+        return str(prompt).encode()
+
+    def transform_output(self, output: Any) -> Any:
+        return output.read().decode()
+
+
+class Text(NamedTuple):
+    text: str
+
+    def replace_text(self, text: str) -> Text:
+        return Text(text)
+
+
+def request(endpoint: Any, value: Any = "x", stop: tuple[str, ...] = (), **options: Any) -> Any:
+    streaming = options.pop("streaming", False)
+    operation = INVOKE_ENDPOINT_STREAM if streaming else INVOKE_ENDPOINT
+    kwargs = options.pop("endpoint_kwargs", None)
+    return endpoint._request(operation, value, stop, kwargs, options, streaming=streaming)
+
+
+# arguments
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"content_handler": object()},
+        {"content_handler": BytesHandler},
+        {"content_handler": "handler"},
+        {"model_kwargs": ["temperature"]},
+        {"model_kwargs": {1: 2}},
+        {"endpoint_kwargs": "TargetVariant"},
+        {"max_connections": 0},
+        {"max_connections": True},
+        {"max_connections": "3"},
+        {"max_connections": 2.0},
+        {"timeout": 0},
+        {"timeout": "10"},
+        {"timeout": float("nan")},
+        {"retry": 3},
+        {"retry": {"max_attempts": 3}},
+        {"client": object()},
+    ],
+    ids=str,
+)
+def test_an_argument_that_does_not_fit_is_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        Endpoint("my-llm", **options)
+
+
+def test_a_handler_that_lacks_something_is_told_what() -> None:
+    class Half:
+        content_type = "text/plain"
+        transform_input = print
+
+    with pytest.raises(ConfigurationError, match="with accepts, transform_output"):
+        Endpoint("my-llm", content_handler=Half())  # type: ignore[call-overload]  # that is the test
+    with pytest.raises(ConfigurationError, match="an instance, not a class"):
+        Endpoint("my-llm", content_handler=BytesHandler)  # type: ignore[call-overload]  # that is the test
+
+
+@pytest.mark.parametrize("name", ["region_name", "credentials_profile_name", "endpoint_url", "aws_access_key_id"])
+def test_a_client_and_who_it_should_be_do_not_go_together(name: str) -> None:
+    from unittest.mock import MagicMock
+
+    value: Any = "http://127.0.0.1" if name == "endpoint_url" else "us-east-1"
+    extra = {"aws_secret_access_key": "secret"} if name == "aws_access_key_id" else {}
+    with pytest.raises(ConfigurationError, match=f"client= already knows who asks and where: leave out .*{name}"):
+        Endpoint("my-llm", client=MagicMock(), **{name: value}, **extra)
+
+
+def test_what_an_endpoint_is_can_be_read() -> None:
+    handler = Handler()
+    endpoint = Endpoint("my-llm", content_handler=handler)
+    assert endpoint.endpoint_name == "my-llm"
+    assert endpoint.content_handler is handler
+    assert repr(endpoint) == "Endpoint('my-llm', content_handler=Handler)"
+    assert isinstance(Endpoint("my-llm").content_handler, TextGenerationHandler)
+
+
+@pytest.mark.parametrize("limit", [None, 0, "3"])
+def test_a_concurrency_must_be_a_number(limit: Any) -> None:
+    with pytest.raises(ConfigurationError, match="max_concurrency"):
+        Endpoint("my-llm").map([], max_concurrency=limit)
+    assert Endpoint("my-llm")._fitted(8, None) == 8
+    assert Endpoint("my-llm")._fitted(8, 3) == 3
+
+
+@pytest.mark.parametrize(
+    ("stop", "sequences"),
+    [(None, ()), ("END", ("END",)), (["a", "b"], ("a", "b")), ((), ()), (iter(["a"]), ("a",))],
+)
+def test_stop_is_one_string_or_several(stop: Any, sequences: tuple[str, ...]) -> None:
+    assert stop_sequences(stop) == sequences
+
+
+@pytest.mark.parametrize("stop", ["", [""], [1], b"END", [b"END"], [None], 7])
+def test_a_stop_sequence_that_is_no_text_is_refused(stop: Any) -> None:
+    with pytest.raises(ConfigurationError, match="stop"):
+        stop_sequences(stop)
+
+
+def test_an_invocation_id_is_a_random_uuid() -> None:
+    import uuid
+
+    ids = [uuid.UUID(new_invocation_id()) for _ in range(100)]
+    assert len(set(ids)) == 100
+    assert {each.version for each in ids} == {4}
+    assert {each.variant for each in ids} == {uuid.RFC_4122}
+
+
+# requests
+
+
+def test_a_calls_parameters_win_over_the_endpoints() -> None:
+    handler = Handler()
+    endpoint = Endpoint("my-llm", content_handler=handler, model_kwargs={"a": 1, "b": 2})
+    request(endpoint, b=3, c=4)
+    assert handler.kwargs == {"a": 1, "b": 3, "c": 4}
+    handler.kwargs.clear()  # the handler may do with it what it likes
+    request(endpoint)
+    assert handler.kwargs == {"a": 1, "b": 2}
+
+
+def test_the_model_is_told_where_to_stop_if_its_format_has_a_place_for_it() -> None:
+    handler: Any = Handler()
+    request(Endpoint("my-llm", content_handler=handler), stop=("END",))
+    assert handler.kwargs == {}
+    handler.stop_parameter = "until"
+    endpoint = Endpoint("my-llm", content_handler=handler)
+    request(endpoint, stop=("END",))
+    assert handler.kwargs == {"until": ["END"]}
+    request(endpoint, stop=("END",), until=["mine"])
+    assert handler.kwargs == {"until": ["mine"]}
+    request(endpoint)
+    assert handler.kwargs == {}
+
+
+def test_a_calls_members_win_over_the_endpoints() -> None:
+    endpoint = Endpoint(
+        "my-llm",
+        inference_component_name="part",
+        endpoint_kwargs={"TargetVariant": "blue", "CustomAttributes": "a=1", "Accept": None},
+    )
+    made = request(endpoint, endpoint_kwargs={"TargetVariant": "green", "CustomAttributes": None})
+    assert made.members == {
+        "ContentType": "application/json",
+        "InferenceComponentName": "part",
+        "TargetVariant": "green",
+    }
+    assert request(endpoint).members["TargetVariant"] == "blue"
+
+
+def test_the_members_of_every_call_are_made_once() -> None:
+    endpoint = Endpoint("my-llm")
+    assert request(endpoint).head is request(endpoint).head
+    assert request(endpoint).head is not request(endpoint, streaming=True).head
+    assert request(endpoint, endpoint_kwargs={"TargetVariant": "x"}).head is not request(endpoint).head
+
+
+def test_a_handler_may_speak_of_streams_in_its_own_way() -> None:
+    class Streaming(Handler):
+        stream_accepts = "text/event-stream"
+
+        def transform_stream_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> bytes:
+            return b"stream it"
+
+    endpoint = Endpoint("my-llm", content_handler=Streaming())
+    assert request(endpoint).body == b"x"
+    assert request(endpoint).members["Accept"] == "text/plain"
+    streamed = request(endpoint, streaming=True)
+    assert (streamed.body, streamed.members["Accept"]) == (b"stream it", "text/event-stream")
+    assert request(Endpoint("my-llm", content_handler=Handler()), streaming=True).body == b"x"
+
+
+@pytest.mark.parametrize(
+    "body", [b"bytes", bytearray(b"bytes"), memoryview(b"bytes"), type("B", (bytes,), {})(b"bytes")]
+)
+def test_a_handler_may_give_any_kind_of_bytes(body: Any) -> None:
+    handler: Any = Handler()
+    handler.transform_input = lambda prompt, model_kwargs: body
+    made = request(Endpoint("my-llm", content_handler=handler)).body
+    assert made == b"bytes"
+    assert type(made) is bytes
+
+
+@pytest.mark.parametrize("body", ["text", None, 7, {"a": 1}])
+def test_a_handler_that_gives_no_bytes_is_told_so(body: Any) -> None:
+    handler: Any = Handler()
+    handler.transform_input = lambda prompt, model_kwargs: body
+    with pytest.raises(HandlerError, match=f"must give bytes, not {type(body).__name__}") as caught:
+        request(Endpoint("my-llm", content_handler=handler))
+    assert caught.value.endpoint_name == "my-llm"
+
+
+def fails(*_: Any, **__: Any) -> Any:
+    raise LookupError("secret prompt")
+
+
+def test_what_a_handler_raises_for_an_input_is_wrapped_and_its_cause_kept() -> None:
+    handler: Any = Handler()
+    handler.transform_input = fails
+    with pytest.raises(HandlerError, match="Handler could not transform the input: LookupError; see the") as caught:
+        request(Endpoint("my-llm", content_handler=handler))
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(HandlerError, match="sends a str") as ours:
+        request(Endpoint("my-llm"), value=7)
+    assert ours.value.endpoint_name == "my-llm"
+
+
+def test_a_handler_whose_content_types_cannot_be_read_is_told_so() -> None:
+    class Unreadable(Handler):
+        content_type = property(lambda self: fails() if hasattr(self, "made") else "text/plain")
+
+    handler: Any = Unreadable()
+    endpoint = Endpoint("my-llm", content_handler=handler)
+    handler.made = True
+    with pytest.raises(HandlerError, match="could not name its content types: LookupError"):
+        request(endpoint)
+
+
+@pytest.mark.parametrize("name", ["content_type", "accepts"])
+@pytest.mark.parametrize("value", [["a/b"], 7, "a\r\nb"])
+def test_a_content_type_that_is_no_header_is_refused(name: str, value: Any) -> None:
+    handler: Any = Handler()
+    setattr(handler, name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        request(Endpoint("my-llm", content_handler=handler))
+    assert caught.value.endpoint_name == "my-llm"
+
+
+def test_a_large_body_is_warned_about_where_it_is_sent() -> None:
+    endpoint = make_endpoint("http://127.0.0.1:1", content_handler=BytesHandler())
+    with pytest.warns(UserWarning, match=r"has 6,291,457 bytes; SageMaker documents 6,291,456") as caught:
+        request(endpoint, b"x" * 6_291_457)
+    assert len(caught) == 1
+    with Emulator(lambda _: b"") as emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:
+        with pytest.warns(UserWarning, match="6,291,457") as caught:
+            endpoint.invoke(b"x" * 6_291_457)
+        assert caught[0].filename == __file__
+
+
+# outputs
+
+
+def answered(body: bytes, handler: Any, **options: Any) -> Any:
+    with Emulator(lambda _: body) as emulator, make_endpoint(emulator.url, content_handler=handler) as endpoint:
+        return endpoint.invoke("Hello", **options)
+
+
+def test_what_a_handler_raises_for_an_output_is_wrapped_and_its_cause_kept() -> None:
+    handler: Any = Handler()
+    handler.transform_output = fails
+    with pytest.raises(HandlerError, match="could not transform the output: LookupError") as caught:
+        answered(b"x", handler)
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert (caught.value.endpoint_name, caught.value.attempts) == ("my-llm", 1)
+
+
+def test_an_error_that_the_model_reports_in_its_answer_is_named() -> None:
+    with pytest.raises(ModelOutputError) as caught:
+        answered(b'{"error": "overloaded", "error_type": "overloaded"}', TextGenerationHandler())
+    assert (caught.value.endpoint_name, caught.value.attempts) == ("my-llm", 1)
+
+
+def test_an_output_ends_before_a_stop_sequence() -> None:
+    assert answered(b"one END two", Handler(), stop="END") == "one "
+    typed: Any = Handler()
+    typed.transform_output = lambda output: Text(output.decode())
+    assert answered(b"one END two", typed, stop="END") == Text("one ")
+    with pytest.raises(HandlerError, match="stop= needs text"):
+        answered(b"one END two", BytesHandlerOf(), stop="END")
+
+
+class BytesHandlerOf(Handler):
+    def transform_output(self, output: Any) -> Any:
+        return bytes(output)
+
+
+def test_a_stream_decoder_that_cannot_be_made_is_the_handlers_fault() -> None:
+    handler: Any = Handler()
+    handler.stream_decoder = fails
+    endpoint = Endpoint("my-llm", content_handler=handler)
+    with pytest.raises(HandlerError, match="could not make a stream decoder: LookupError") as caught:
+        endpoint.stream("x")
+    assert caught.value.endpoint_name == "my-llm"
+
+    def refuse() -> Any:
+        raise HandlerError("no streams here")
+
+    handler.stream_decoder = refuse
+    with pytest.raises(HandlerError, match="no streams here") as ours:
+        endpoint.stream("x")
+    assert ours.value.endpoint_name == "my-llm"
+
+
+def test_a_handler_without_a_stream_decoder_gets_a_streams_lines() -> None:
+    with Emulator(lambda _: ["one\ntw", "o\n\nthree"]) as emulator:
+        with make_endpoint(emulator.url, content_handler=Handler()) as endpoint:
+            assert list(endpoint.stream("x")) == ["one", "two", "three"]
+
+
+# settings that are found out later
+
+
+def settled(**options: Any) -> Any:
+    with Emulator() as emulator, make_endpoint(emulator.url, **options) as endpoint:
+        endpoint.invoke("Hello")
+        return endpoint._terms
+
+
+def test_limits_come_from_the_arguments_first_and_then_from_a_config() -> None:
+    config = Config(connect_timeout=3, read_timeout=4, retries={"total_max_attempts": 7})
+    terms = settled(config=config, timeout=None)
+    assert (terms.timeout, terms.policy) == (Timeout(3.0, 4.0), RetryPolicy(max_attempts=7))
+    terms = settled(config=config, timeout=Timeout(total=60.0), retry=RetryPolicy(max_attempts=2))
+    assert (terms.timeout, terms.policy) == (Timeout(total=60.0), RetryPolicy(max_attempts=2))
+    terms = settled(timeout=None)
+    assert (terms.timeout, terms.policy) == (Timeout(), RetryPolicy())
+    assert settled(timeout=5).timeout == Timeout(5.0, 5.0)
+
+
+def test_attempts_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "5")
+    assert settled().policy == RetryPolicy(max_attempts=5)
+
+
+def test_several_first_calls_at_a_time_share_one_quota() -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        barrier = threading.Barrier(4)
+        agreed: list[Any] = []
+        prepare = endpoint._transport.prepare
+
+        def together() -> Any:
+            target = prepare()
+            barrier.wait(PATIENCE)
+            return target
+
+        endpoint._transport.prepare = together
+        start = endpoint._start
+        threads = [threading.Thread(target=lambda: agreed.append(start(request(endpoint)).terms)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert len(agreed) == 4
+        assert len(set(map(id, agreed))) == 1
+
+
+def test_in_a_forked_child_every_endpoint_starts_afresh() -> None:
+    """As in the child, but in this process."""
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        endpoint.invoke("Hello")
+        assert endpoint._terms is not None
+        _call._after_fork_in_child()
+        assert endpoint._terms is None
+        endpoint.invoke("Hello")
+        assert emulator.total_connections == 2
+
+
+# who watches
+
+
+def test_hooks_hear_of_a_call_from_start_to_end() -> None:
+    heard: list[Any] = []
+
+    class Hooks(CallHooks):
+        def call_started(self, call: Any) -> None:
+            heard.append((call.operation, call.endpoint_name, call.attempts))
+
+        def attempt_failed(self, call: Any, error: SmendpointError, delay: float | None) -> None:
+            heard.append((type(error), delay))
+
+        def call_finished(self, call: Any, error: BaseException | None) -> None:
+            heard.append((call.attempts, call.status, error))
+
+    with Emulator() as emulator, make_endpoint(emulator.url, hooks=Hooks(), clock=FakeClock()) as endpoint:
+        emulator.inject("throttle_then_ok_1")
+        endpoint.invoke("Hello")
+    assert heard == [("InvokeEndpoint", "my-llm", 0), (errors.ThrottlingError, 1.0), (2, 200, None)]
+
+
+def test_hooks_hear_what_a_call_failed_with() -> None:
+    heard: list[BaseException | None] = []
+
+    class Hooks(CallHooks):
+        def call_finished(self, call: Any, error: BaseException | None) -> None:
+            heard.append(error)
+
+    handler: Any = Handler()
+    handler.transform_output = fails
+    with Emulator() as emulator:
+        with make_endpoint(emulator.url, hooks=Hooks(), content_handler=handler) as endpoint:
+            with pytest.raises(HandlerError) as output:
+                endpoint.invoke('{"inputs": "x"}')
+            emulator.inject("status_400_ValidationError")
+            with pytest.raises(errors.ValidationError) as refused:
+                endpoint.invoke("x")
+    assert heard == [output.value, refused.value]
+
+
+def test_a_call_is_logged_where_someone_listens(caplog: pytest.LogCaptureFixture) -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        endpoint.invoke("first secret")
+        assert caplog.records == []
+        with caplog.at_level(logging.DEBUG, logger="smendpoint.call"):
+            endpoint.invoke("second secret")
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[0].startswith("call started: InvokeEndpoint of endpoint my-llm")
+    assert messages[-1].startswith("call finished")
+    assert "secret" not in "".join(messages)
+
+
+def test_who_has_not_imported_logging_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint: Any = make_endpoint("http://127.0.0.1:1")
+    with monkeypatch.context() as without:
+        without.delitem(sys.modules, "logging")
+        terms = endpoint._agree(None, None)
+        assert endpoint._state(request(endpoint), terms, 0.0).watcher is None
+    assert endpoint._log is None

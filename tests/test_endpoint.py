@@ -1,0 +1,321 @@
+"""`endpoint.py`: the blocking endpoint from outside: made without a trace, checked before a byte leaves, portable."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+import textwrap
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from clocks import FakeClock
+from servers import bare_environment, make_endpoint  # noqa: F401
+
+from smendpoint import Endpoint, RetryPolicy, Timeout
+from smendpoint._core.sigv4 import Credentials
+from smendpoint.emulator import Emulator, ModelReply, ModelRequest
+from smendpoint.errors import ConfigurationError, SmendpointError
+from smendpoint.handlers import BytesHandler, TextGenerationHandler
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
+KEY = "AKIDEXAMPLE"
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+
+
+# made without a trace
+
+
+def test_making_one_reads_no_file_opens_no_socket_and_starts_no_thread() -> None:
+    """Whatever it is made with; in an interpreter of its own, where everything has been imported that will be."""
+    program = """
+        import sys, threading
+        from smendpoint import Endpoint, RetryPolicy, Timeout
+        from smendpoint.handlers import ChatHandler
+        seen = []
+        ChatHandler()
+        sys.addaudithook(lambda event, args: seen.append((event, args)) if event.startswith(WATCHED) else None)
+        Endpoint("my-llm")
+        Endpoint("my-llm", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+        Endpoint("my-llm", credentials_profile_name="nowhere", endpoint_url="https://nowhere.invalid")
+        Endpoint("my-llm", role_arn="arn:aws:iam::123456789012:role/r", external_id="x", region_name="us-east-1")
+        Endpoint("my-llm", content_handler=ChatHandler(), timeout=Timeout(total=1.0), retry=RetryPolicy())
+        stream = Endpoint("my-llm", endpoint_kwargs={"TargetVariant": "blue"}).stream("Hello")
+        results = Endpoint("my-llm").map(["Hello"], max_concurrency=3)
+        seen = [entry for entry in seen if not loading(entry)]
+        assert seen == [], seen
+        assert threading.active_count() == 1
+        assert "botocore" not in sys.modules
+    """
+    helpers = """
+        WATCHED = ("open", "os.", "socket.", "subprocess.", "urllib.")
+
+        def loading(entry):  # a module that is imported when it is needed
+            event, args = entry
+            return event in ("open", "os.listdir") and str(args[0]).endswith((".py", ".pyc", "__pycache__")) or (
+                event == "os.listdir"
+            )
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(helpers) + textwrap.dedent(program)], check=True)
+
+
+def test_an_environment_that_is_wrong_is_found_out_at_the_first_call_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    endpoint = Endpoint("my-llm", aws_access_key_id=KEY, aws_secret_access_key=SECRET)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="region") as caught:
+            endpoint.invoke("Hello")
+        assert caught.value.endpoint_name == "my-llm"
+        assert caught.value.attempts == 0
+
+
+# checked before a byte leaves
+
+NAMES = ["", ".", "..", "a/b", "a b", "-a", "a-", "a" * 64, "a\0b", "a\r\nb", "ä", "\u0661", "a_b", None, 7, b"a"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_no_endpoint_has_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        Endpoint(name)
+
+
+@pytest.mark.parametrize("region", ["", "x@evil.com:443/#", "us east 1", "us-east-1\r\n", "us_east_1", "ü", 7])
+def test_a_region_that_is_none_is_refused(region: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        Endpoint("my-llm", region_name=region)
+
+
+MEMBERS: list[tuple[str, Any]] = [
+    ("ContentType", "a\r\nX-Injected: 1"),
+    ("ContentType", "a\0b"),
+    ("ContentType", "é"),
+    ("ContentType", "x" * 1025),
+    ("ContentType", ""),
+    ("ContentType", 7),
+    ("Accept", "a\nb"),
+    ("CustomAttributes", "x" * 1025),
+    ("CustomAttributes", "line\nbreak"),
+    ("TargetModel", ""),
+    ("TargetVariant", "blue green"),
+    ("TargetVariant", "-blue"),
+    ("TargetContainerHostname", "a" * 64),
+    ("InferenceId", ""),
+    ("InferenceId", "x" * 65),
+    ("InferenceId", " x"),
+    ("EnableExplanations", "x" * 65),
+    ("InferenceComponentName", "no_underscores"),
+    ("SessionId", "NEW SESSION"),
+    ("SessionId", "x" * 257),
+    ("PrefixAwareId", "x" * 65),
+    ("InputLocation", "s3://bucket/key"),
+    ("RequestTTLSeconds", 60),
+    ("Body", b"x"),
+    ("EndpointName", "other"),
+    ("Unknown", "x"),
+    ("contenttype", "a/b"),
+]
+
+
+@pytest.mark.parametrize(("member", "value"), MEMBERS)
+def test_a_member_that_does_not_fit_is_refused_before_a_byte_leaves(member: str, value: Any) -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        with pytest.raises(ConfigurationError, match=member) as caught:
+            endpoint.invoke("Hello", endpoint_kwargs={member: value})
+        assert caught.value.endpoint_name == "my-llm"
+        with pytest.raises(ConfigurationError):
+            endpoint.send("Hello", endpoint_kwargs={member: value})
+        with pytest.raises(ConfigurationError):
+            list(endpoint.map(["Hello"], max_concurrency=1, endpoint_kwargs={member: value}))
+        assert emulator.total_connections == 0
+
+
+@pytest.mark.parametrize("member", ["TargetModel", "EnableExplanations"])
+def test_a_member_that_a_stream_cannot_have_is_refused_before_a_byte_leaves(member: str) -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        with pytest.raises(ConfigurationError, match=member):
+            endpoint.stream("Hello", endpoint_kwargs={member: "x"})
+        with pytest.raises(ConfigurationError):
+            endpoint.stream("Hello", endpoint_kwargs={"SessionId": "NEW_SESSION"})
+        assert emulator.total_connections == 0
+
+
+@pytest.mark.parametrize("kwargs", [["TargetVariant"], "TargetVariant", 7, {1: "x"}])
+def test_members_that_are_no_mapping_are_refused(kwargs: Any) -> None:
+    with make_endpoint("http://127.0.0.1:1") as endpoint, pytest.raises(ConfigurationError, match="endpoint_kwargs"):
+        endpoint.invoke("Hello", endpoint_kwargs=kwargs)
+
+
+@pytest.mark.parametrize("stop", ["", [""], [1], b"x"])
+def test_a_stop_sequence_that_is_no_text_is_refused_before_a_byte_leaves(stop: Any) -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        for use in (endpoint.invoke, endpoint.send, endpoint.stream):
+            with pytest.raises(ConfigurationError, match="stop"):
+                use("Hello", stop=stop)
+        assert emulator.total_connections == 0
+
+
+# calls
+
+
+def test_every_way_to_call_gives_the_output() -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        whole = endpoint.invoke("Hello")
+        assert endpoint("Hello") == endpoint.send("Hello").output == whole
+        assert "".join(endpoint.stream("Hello")) == whole
+        assert list(endpoint.map(["Hello"], max_concurrency=1)) == [whole]
+
+
+def test_every_member_arrives_where_it_belongs() -> None:
+    members = {
+        "ContentType": "a/b",
+        "Accept": "c/d",
+        "CustomAttributes": "trace=1",
+        "TargetModel": "model.tar.gz",
+        "TargetVariant": "blue",
+        "TargetContainerHostname": "second",
+        "InferenceId": "id 1",
+        "EnableExplanations": "`true`",
+        "InferenceComponentName": "part-1",
+        "PrefixAwareId": "prefix",
+    }
+    credentials = Credentials(KEY, SECRET)
+    with Emulator(lambda _: b"", credentials=credentials) as emulator:
+        with make_endpoint(emulator.url, content_handler=BytesHandler(), endpoint_kwargs=members) as endpoint:
+            endpoint.invoke(b"")
+        (request,) = emulator.requests
+    names = {
+        "content-type": "a/b",
+        "accept": "c/d",
+        "custom-attributes": "trace=1",
+        "target-model": "model.tar.gz",
+        "target-variant": "blue",
+        "target-container-hostname": "second",
+        "inference-id": "id 1",
+        "enable-explanations": "`true`",
+        "inference-component": "part-1",
+        "prefix-aware-id": "prefix",
+    }
+    for name, value in names.items():
+        header = name if name in ("content-type", "accept") else f"x-amzn-sagemaker-{name}"
+        assert request.headers[header] == value
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["amz-sdk-request"] == "attempt=1; max=3"
+    assert request.headers["user-agent"].startswith("smendpoint/")
+    assert "transfer-encoding" not in request.headers
+
+
+def test_what_came_with_an_answer_is_there() -> None:
+    clock = FakeClock()
+
+    def model(_: ModelRequest) -> ModelReply:
+        return ModelReply(b'[{"generated_text": "fine"}]', custom_attributes="trace=1")
+
+    with Emulator(model) as emulator, make_endpoint(emulator.url, clock=clock) as endpoint:
+        emulator.inject("throttle_then_ok_1")
+        response = endpoint.send("Hello")
+    assert (response.output, response.attempts, response.elapsed) == ("fine", 2, 1.0)
+    assert (response.content_type, response.custom_attributes) == ("application/json", "trace=1")
+    assert response.body == b'[{"generated_text": "fine"}]'
+    assert response.request_id
+
+
+def test_all_attempts_of_a_call_carry_one_invocation_id() -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url, clock=FakeClock()) as endpoint:
+        emulator.inject("throttle_then_ok_2")
+        endpoint.invoke("Hello")
+        endpoint.invoke("Hello")
+        ids = [request.headers["amz-sdk-invocation-id"] for request in emulator.requests]
+        assert len(set(ids[:3])) == 1
+        assert ids[3] != ids[0]
+        attempts = [request.headers["amz-sdk-request"] for request in emulator.requests]
+        assert attempts == ["attempt=1; max=3", "attempt=2; max=3", "attempt=3; max=3", "attempt=1; max=3"]
+
+
+def test_with_closes() -> None:
+    with Emulator() as emulator:
+        with make_endpoint(emulator.url) as endpoint:
+            endpoint.invoke("Hello")
+            assert emulator.open_connections == 1
+        emulator.disconnected()
+        endpoint.close()
+        with pytest.raises(ConfigurationError, match="the endpoint is closed: make a new one"):
+            endpoint.invoke("Hello")
+
+
+def test_an_endpoint_that_was_never_used_can_be_closed() -> None:
+    with make_endpoint("http://127.0.0.1:1"):
+        pass
+
+
+# portable
+
+
+def test_an_endpoint_that_was_pickled_calls_with_what_its_new_place_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDELSEWHERE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "elsewhere")
+    with Emulator() as emulator:
+        with make_endpoint(emulator.url, model_kwargs={"temperature": 0.5}) as endpoint:
+            whole = endpoint.invoke("Hello")
+            travelled = pickle.loads(pickle.dumps(endpoint))
+        with travelled:
+            assert travelled.invoke("Hello") == whole
+        first, second = emulator.requests
+        assert f"Credential={KEY}/" in first.headers["authorization"]
+        assert "Credential=AKIDELSEWHERE/" in second.headers["authorization"]
+        assert first.body == second.body
+        assert emulator.total_connections == 2
+
+
+def test_secrets_do_not_travel() -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url, aws_session_token="a-session-token") as endpoint:
+        endpoint.invoke("Hello")
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+            data = pickle.dumps(endpoint, protocol)
+            assert SECRET.encode() not in data
+            assert b"a-session-token" not in data
+
+
+def test_secrets_are_not_shown() -> None:
+    endpoint = make_endpoint("http://127.0.0.1:1", aws_session_token="a-session-token")
+    shown = repr(endpoint) + repr(endpoint._identity) + repr(vars(endpoint))
+    assert SECRET not in shown
+    assert "a-session-token" not in shown
+
+
+def test_settings_travel() -> None:
+    endpoint = make_endpoint(
+        "http://127.0.0.1:1",
+        content_handler=TextGenerationHandler(details=True),
+        timeout=Timeout(1.0, 2.0, 3.0),
+        retry=RetryPolicy(max_attempts=7),
+        max_connections=5,
+        inference_component_name="part",
+        endpoint_kwargs={"TargetVariant": "blue"},
+    )
+    for travelled in (pickle.loads(pickle.dumps(endpoint)), copy.copy(endpoint), copy.deepcopy(endpoint)):
+        assert type(travelled) is Endpoint
+        assert travelled.endpoint_name == "my-llm"
+        assert (travelled._timeout, travelled._policy) == (endpoint._timeout, endpoint._policy)
+        assert travelled._members == endpoint._members
+        assert travelled._transport is not endpoint._transport
+        assert travelled._transport.max_connections == 5
+
+
+def test_an_endpoint_with_a_client_does_not_travel() -> None:
+    endpoint = Endpoint("my-llm", client=MagicMock())
+    with pytest.raises(ConfigurationError, match="made with client= cannot be pickled"):
+        pickle.dumps(endpoint)
+
+
+def test_errors_travel_and_say_where_they_are_from() -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        emulator.inject("status_400_ValidationError")
+        with pytest.raises(SmendpointError) as caught:
+            endpoint.invoke("a secret prompt")
+    travelled = pickle.loads(pickle.dumps(caught.value))
+    assert (travelled.endpoint_name, travelled.attempts, str(travelled)) == ("my-llm", 1, str(caught.value))
+    assert "secret" not in str(travelled)

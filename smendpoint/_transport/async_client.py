@@ -107,7 +107,8 @@ def raw_response(body: Any) -> Any:
     """
     if body is None:
         return None
-    raw = getattr(body, "_raw_stream", None)
+    # Up to aiobotocore 2, a StreamingBody is a proxy around it.
+    raw = getattr(body, "_raw_stream", None) or getattr(body, "__wrapped__", None)
     if raw is None or not hasattr(getattr(raw, "content", None), "readany"):
         raise errors.ConfigurationError(
             f"the client's answer, {type(body).__name__}, gives no access to its bytes: leave client= out, or use a "

@@ -22,11 +22,9 @@ from smendpoint._core.sigv4 import (
     UNSIGNED_HEADERS,
     Credentials,
     Signer,
-    expected_authorization,
-    parse_authorization,
     payload_hash,
-    verify_presigned,
 )
+from smendpoint._core.sigv4_verify import expected_authorization, parse_authorization, verify_presigned
 from smendpoint.errors import ConfigurationError, CredentialsError
 
 Headers = list[tuple[str, str]]

@@ -288,7 +288,8 @@ def test_leaving_a_map_early_ends_the_calls_that_are_under_way() -> None:
         emulator.wait_for(lambda it: len(it.requests) == 3)
         results.close()
         assert threads() == []
-        emulator.wait_for(lambda it: it.open_connections == 1)  # that of the call that was over
+        # That of the call that was over may be left, if no other one had taken it.
+        emulator.wait_for(lambda it: it.open_connections <= 1)
         assert endpoint._transport._pool._busy == 0
         assert endpoint.invoke(b"go") == b"go"
         assert len(emulator.requests) == 4

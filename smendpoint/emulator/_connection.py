@@ -80,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport.abort()  # of no effect, but Python 3.10's TLS transport warns where nobody on this side did
         self._connections.discard(self)
         # Counted as closed only when nothing works for it any more.
         self.task.add_done_callback(lambda _task: self._hub.closed())
@@ -90,7 +91,8 @@ class Connection(asyncio.Protocol):
     def reset(self) -> None:
         """Closes the connection so that the peer gets a TCP reset."""
         raw = self._transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):
+        # Under TLS there is none where the connection has just been lost, and nobody has told this protocol yet.
+        with contextlib.suppress(OSError, AttributeError):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 

@@ -207,6 +207,8 @@ TABLE: list[tuple[Exception, type[errors.SmendpointError]]] = [
     (urllib3.exceptions.ReadTimeoutError(None, "/", "slow"), errors.ReadTimeoutError),  # type: ignore[arg-type]  # a pool
     (urllib3.exceptions.ProtocolError("broken"), errors.TransportError),
     (urllib3.exceptions.SSLError("bad record"), errors.TransportError),
+    (urllib3.exceptions.IncompleteRead(1, 2), errors.ProtocolError),
+    (caused(urllib3.exceptions.ProtocolError("x"), urllib3.exceptions.IncompleteRead(1, 2)), errors.ProtocolError),
     (http.client.IncompleteRead(b""), errors.ProtocolError),
     (TimeoutError(), errors.ReadTimeoutError),
     (socket.gaierror(), errors.TransportError),

@@ -164,7 +164,9 @@ def _broken(error: Exception) -> errors.EndpointError | None:
             return error_from_parts(answers[-1].status if answers else 0, "", "", None, {})
         if isinstance(link, (OSError, TimeoutError)):
             return None
-        if library == "http" or (library == "aiohttp" and ".http_exceptions" in type(link).__module__):
+        # urllib3 has subclasses of its own for what http.client raises.
+        of_http_client = any(base.__module__ == "http.client" for base in type(link).__mro__)
+        if of_http_client or (library == "aiohttp" and ".http_exceptions" in type(link).__module__):
             return errors.ProtocolError(
                 f"the answer is not valid or not complete HTTP: {type(link).__name__}", response_started=True
             )

@@ -189,7 +189,8 @@ def _home(name: str) -> str:
     return "errors" if name.endswith("Error") else "handlers"
 
 
-if not TYPE_CHECKING:  # a type checker that saw this function would take every misspelt name for a real one
+# A type checker that saw this function would take every misspelt name for a real one.
+if not TYPE_CHECKING:  # pragma: no branch  # it is never true at run time
 
     def __getattr__(name):
         """Load a public name on first use."""

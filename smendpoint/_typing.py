@@ -29,7 +29,7 @@ class Typed(Generic[In, Out, Chunk]):
     Chunks are of the type that comes out, where nothing else is said.
     """
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # pragma: no branch  # it is never true at run time
 
         def __class_getitem__(cls, types):
             given = types if isinstance(types, tuple) else (types,)

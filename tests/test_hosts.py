@@ -160,8 +160,8 @@ def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Seen:
     found = Seen()
     render, context = Wire.render, ssl.create_default_context()
 
-    def look_up(host: str, port: int, *_: object, **__: object) -> Any:
-        found.addresses.append((host, port))
+    def look_up(host: str | bytes, port: int, *_: object, **__: object) -> Any:
+        found.addresses.append((host if isinstance(host, str) else host.decode("ascii"), port))
         raise socket.gaierror(socket.EAI_NONAME, "this test looks nothing up")
 
     def rendered(self: Wire, *arguments: Any) -> bytes:

@@ -883,6 +883,75 @@ def test_a_connection_that_is_gone_when_its_handshake_ends_is_a_connect_error(
         run(main(proxy, server))
 
 
+def test_a_handshake_that_is_cancelled_when_it_is_just_done_leaves_no_connection(run: Run, ca: str) -> None:
+    """asyncio would close it politely: say goodbye, and wait for an answer."""
+    gone: list[bool] = []
+
+    async def main(server: Server) -> None:
+        loop = asyncio.get_running_loop()
+
+        class Wrapped:
+            run_in_executor = loop.run_in_executor
+            create_future = loop.create_future
+            is_closed = loop.is_closed
+
+            async def create_connection(self, *arguments: Any, **options: Any) -> None:
+                await loop.create_connection(*arguments, **options)
+                raise asyncio.CancelledError
+
+        where = Address(host="127.0.0.1", port=server.port, tls=True, ca_bundle=ca)
+        with pytest.raises(errors.ConnectError):
+            await dial(Wrapped(), where, patience())  # type: ignore[arg-type]
+        await until(lambda: gone)
+
+    def deaf(peer: Peer) -> None:
+        with contextlib.suppress(OSError):
+            shaken = server_context().wrap_socket(peer.sock, server_side=True)
+            with socket.socket(fileno=shaken.detach()) as raw:  # it hears no goodbye
+                raw.settimeout(PATIENCE)
+                while raw.recv(65_536):
+                    pass
+        gone.append(True)
+
+    with Server(deaf) as server:
+        run(main(server))
+
+
+@pytest.mark.parametrize("left_open", [True, False])
+def test_a_handshake_in_a_tunnel_that_fails_leaves_nothing_open(
+    run: Run, ca: str, monkeypatch: pytest.MonkeyPatch, left_open: bool
+) -> None:
+    aborted: list[bool] = []
+
+    class Half(asyncio.Protocol):
+        def __init__(self) -> None:
+            if left_open:
+                self._app_transport = self
+
+        def abort(self) -> None:
+            aborted.append(True)
+
+    async def main(proxy: servers.Proxy, server: Server) -> None:
+        loop = asyncio.get_running_loop()
+
+        class Wrapped:
+            create_connection = loop.create_connection
+            run_in_executor = loop.run_in_executor
+            create_future = loop.create_future
+
+            async def start_tls(self, transport: Any, *arguments: Any, **options: Any) -> None:
+                transport.set_protocol(Half())
+                raise ConnectionResetError
+
+        with pytest.raises(errors.ConnectError):
+            await dial(Wrapped(), through(proxy, server, ca), patience())  # type: ignore[arg-type]
+        await turns()
+
+    with Server(lambda peer: peer.gone(), tls=server_context()) as server, servers.Proxy() as proxy:
+        run(main(proxy, server))
+    assert aborted == [True] * left_open
+
+
 def test_what_a_proxy_says_after_its_answer_is_not_looked_at_again() -> None:
     loop = asyncio.new_event_loop()
     proxy = parse_proxy("http://127.0.0.1:1")

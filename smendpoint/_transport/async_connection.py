@@ -341,13 +341,22 @@ async def _dial(loop: asyncio.AbstractEventLoop, address: Address) -> AsyncConne
     proxy = address.proxy
     if proxy is None or context is None:
         name = address.host if context is not None else None
-        await loop.create_connection(lambda: connection, host, port, ssl=context, server_hostname=name)
+        try:
+            await loop.create_connection(lambda: connection, host, port, ssl=context, server_hostname=name)
+        except BaseException:
+            # Cancelled when the handshake was just done, asyncio would say goodbye first, and wait for an answer.
+            connection.abort()
+            raise
     else:
         transport, tunnel = await loop.create_connection(lambda: _Tunnel(loop, address, proxy), host, port)
         try:
             await tunnel.stands()
             upgraded = await loop.start_tls(transport, connection, context, server_hostname=address.host)
         except BaseException:
+            # Python 3.10 leaves this one open where the handshake is cancelled in the moment when it is done.
+            unannounced = getattr(transport.get_protocol(), "_app_transport", None)
+            if unannounced is not None:
+                unannounced.abort()
             transport.abort()
             raise
         if upgraded is None:

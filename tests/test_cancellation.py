@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import select
 import socket
 import sys
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -250,11 +250,16 @@ def ends_tls_for(emulator: Emulator) -> Callable[[Peer], None]:
     """A script: hand everything on. The emulator's own TLS is asyncio's, which warns on Python 3.10 when cut short."""
 
     def script(peer: Peer) -> None:
+        tls: Any = peer.sock  # of which only one thread at a time may make use
         with socket.create_connection((emulator.host, emulator.port), timeout=PATIENCE) as upstream:
-            back = threading.Thread(target=servers.pump, args=(upstream, peer.sock), daemon=True)
-            back.start()
-            servers.pump(peer.sock, upstream)
-            back.join(PATIENCE)
+            while True:
+                ready = [tls] if tls.pending() else select.select([tls, upstream], [], [], PATIENCE)[0]
+                for source, sink in ((tls, upstream), (upstream, tls)):
+                    if source in ready:
+                        data = source.recv(65_536)
+                        if not data:
+                            return
+                        sink.sendall(data)
 
     return script
 

@@ -478,7 +478,7 @@ def test_silence_before_the_answer_and_in_it_ends_with_a_read_timeout(run: Run) 
         for started in (False, True):
             async with connected(address(server)) as connection:
                 with pytest.raises(errors.ReadTimeoutError) as caught:
-                    await stream(connection, patience(read=0.02))
+                    await stream(connection, patience(read=0.3 if started else 0.02))
                 assert caught.value.response_started is started
 
     with Server(says(end="wait"), says(CHUNKED + b"2\r\nhi\r\n", end="wait")) as server:

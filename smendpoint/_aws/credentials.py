@@ -7,7 +7,7 @@ from _thread import allocate_lock  # `threading` costs milliseconds to import, a
 from typing import TYPE_CHECKING, NamedTuple
 
 from smendpoint._core.sigv4 import Credentials
-from smendpoint.errors import CredentialsError, SmendpointError
+from smendpoint.errors import CredentialsError, SmendpointError, again
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +154,7 @@ class CredentialProvider:
                 kept = self.current() if rejected is None else None
                 if kept is not None:
                     return kept
-                raise _again(flight.error)
+                raise again(flight.error)
             if flight.credentials is None:
                 continue  # whoever led was interrupted, by Ctrl-C for instance
             if rejected is not None and not flight.forced and flight.credentials == rejected:
@@ -174,7 +174,7 @@ class CredentialProvider:
         if self._failure is not None and 0 <= now - self._failed_at < _MEMORY_SECONDS:
             if current is not None and rejected is None:
                 return current
-            raise _again(self._failure)
+            raise again(self._failure)
         return None
 
     def _fly(self, flight: _Flight) -> None:
@@ -231,10 +231,3 @@ def _judge(credentials: Credentials, expires: float | None, now: float) -> _Stat
         expires - min(_LAST_SECONDS, left * _LAST_SHARE),
         expires - min(_ADVISORY_SECONDS, left * _ADVISORY_SHARE),
     )
-
-
-def _again(error: SmendpointError) -> SmendpointError:
-    """The same error for one more caller: each fills in its own details, and gets its own traceback."""
-    copy = type(error)(error.message)
-    copy.__cause__ = error.__cause__
-    return copy

@@ -192,6 +192,20 @@ def test_a_loop_that_ended_during_the_look_up_leaves_it_to_the_next(
     run.end(first)
 
 
+def test_an_old_look_up_that_ends_does_not_end_the_one_under_way(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport = make_endpoint("http://127.0.0.1:1")._transport
+        old, new = loop.create_future(), loop.create_future()
+        transport._looking_up = new
+        for done, left in ((old, new), (new, None)):
+            done.set_result(None)
+            transport._looked_up(done)
+            assert transport._looking_up is left
+
+    run(main())
+
+
 def test_the_certificates_are_read_with_the_look_up(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     servers.trust(monkeypatch, tmp_path)
 

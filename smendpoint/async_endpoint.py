@@ -393,7 +393,11 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         )
 
     async def aclose(self) -> None:
-        """Close the endpoint's connections. A client that was given stays open: it is its maker's to close."""
+        """Close the endpoint's connections. A client that was given stays open: it is its maker's to close.
+
+        Calls that are under way in other tasks end at once, with an `EndpointError`. (`Endpoint.close` lets them end by
+        themselves.)
+        """
         if self._storage is not None:
             await self._storage.close()
         await self._transport.close()

@@ -394,7 +394,11 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         )
 
     def close(self) -> None:
-        """Close the endpoint's connections. A client that was given stays open: it is its maker's to close."""
+        """Close the endpoint's connections. A client that was given stays open: it is its maker's to close.
+
+        Calls that are under way in other threads end by themselves, and their connections with them. (In asyncio, where
+        they could not go on without their loop, `AsyncEndpoint.aclose` ends them.)
+        """
         if self._storage is not None:
             self._storage.close()
         self._transport.close()

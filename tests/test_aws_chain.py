@@ -119,7 +119,9 @@ def test_every_config_means_what_it_means_to_botocores_client(
 
 def test_a_defaults_mode_says_how_long_connecting_may_take() -> None:
     config = Config(defaults_mode="standard")
-    client = botocore.session.Session().create_client("sagemaker-runtime", config=config, region_name="eu-west-1", **KEYS)
+    client = botocore.session.Session().create_client(
+        "sagemaker-runtime", config=config, region_name="eu-west-1", **KEYS
+    )
     target = resolve(Identity(region_name="eu-west-1", config=config, **KEYS))
     assert target.connect_timeout == client.meta.config.connect_timeout == 3.1
 

@@ -15,6 +15,7 @@ import pytest
 from aiobotocore.session import get_session
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
+from members import require_member
 
 from smendpoint._core.sigv4 import Credentials, Signer
 from smendpoint.emulator import Emulator, ModelRequest
@@ -99,14 +100,8 @@ def test_botocore_is_refused_while_the_clocks_differ(emulator: Emulator) -> None
     client.close()
 
 
-def needs_member(client: Any, name: str) -> None:
-    """Skip where this botocore's model of the service is older than the member."""
-    if name not in client.meta.service_model.operation_model("InvokeEndpoint").input_shape.members:
-        pytest.skip(f"this botocore does not know {name}")
-
-
 def test_botocore_opens_and_closes_a_session(emulator: Emulator, client: Any) -> None:
-    needs_member(client, "SessionId")
+    require_member("InvokeEndpoint", "SessionId")
     opened = client.invoke_endpoint(EndpointName="my-llm", Body=body(), SessionId="NEW_SESSION")["NewSessionId"]
     session = opened.partition(";")[0]
     assert list(emulator.sessions) == [session]
@@ -180,7 +175,7 @@ def test_the_openai_sdk_talks_to_the_openai_path() -> None:
 
 
 def test_a_model_sees_what_the_client_sent(client: Any, emulator: Emulator) -> None:
-    needs_member(client, "InferenceComponentName")
+    require_member("InvokeEndpoint", "InferenceComponentName")
     seen: list[ModelRequest] = []
 
     def model(asked: ModelRequest) -> bytes:

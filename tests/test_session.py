@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from members import require_member
 from servers import Peer, Server, response
 from twins import Twin, TwinEndpoint, TwinStream, direct_twin, twin  # noqa: F401
 
@@ -76,6 +77,12 @@ class TwinSession:
 def endpoint_at(twin: Twin, url: str, **options: Any) -> TwinEndpoint:  # noqa: F811
     options.setdefault("content_handler", TextHandler())
     return twin.endpoint(url, **options)
+
+
+@pytest.fixture(autouse=True)
+def _sessions_are_known(request: pytest.FixtureRequest) -> None:
+    if "twin" in request.fixturenames and request.getfixturevalue("twin").lane == "client":
+        require_member("InvokeEndpoint", "SessionId")
 
 
 def test_all_calls_of_a_session_carry_its_id_and_it_ends_with_the_block(twin: Twin) -> None:  # noqa: F811

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aws_standins import clear_environment
 from clocks import FakeClock
+from members import require_member
 from object_store import BUCKET, KEYS, ObjectStore, store  # noqa: F401
 from servers import Peer, Server
 from twins import Twin, TwinEndpoint, direct_twin, twin  # noqa: F401
@@ -59,6 +60,8 @@ class Bench:
         """An endpoint; in the client lane with an ``s3_client=``."""
         options.setdefault("content_handler", TextHandler())
         options.setdefault("clock", WorkClock(self.emulator))
+        if self.twin.lane == "client":
+            require_member("InvokeEndpointAsync", "Body")
         if self.twin.lane == "client" and "s3_client" not in options:
             options["s3_client"] = self.s3_client()
         return self.twin.endpoint(self.emulator.url, **options)
@@ -445,6 +448,7 @@ def test_a_given_s3_client_is_used_and_stays_open(bench: Bench) -> None:
 
 
 def test_with_a_client_and_no_s3_client_only_what_needs_s3_is_refused(twin: Twin, store: ObjectStore) -> None:  # noqa: F811
+    require_member("InvokeEndpointAsync", "Body")
     if twin.lane == "direct":
         pytest.skip("the direct lane makes its own client")
     with Emulator(shout) as emulator, twin.endpoint(emulator.url, content_handler=TextHandler()) as endpoint:

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from clocks import FakeClock
+from members import require_member
 from servers import (
     PATIENCE,
     Peer,
@@ -499,6 +500,7 @@ def test_moto_works(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_member_reaches_the_service_by_its_own_name(emulator: Emulator, client: Any) -> None:
+    require_member("InvokeEndpoint", "InferenceComponentName")
     through(client, inference_component_name="part", endpoint_kwargs={"TargetVariant": "blue"}).invoke("Hello")
     (request,) = emulator.requests
     assert request.headers["x-amzn-sagemaker-target-variant"] == "blue"

@@ -166,7 +166,12 @@ def _broken(error: Exception) -> errors.EndpointError | None:
             return None
         # urllib3 has subclasses of its own for what http.client raises.
         of_http_client = any(base.__module__ == "http.client" for base in type(link).__mro__)
-        if of_http_client or (library == "aiohttp" and ".http_exceptions" in type(link).__module__):
+        # Older aiohttp has nothing under its ClientPayloadError.
+        of_aiohttp = library == "aiohttp" and (
+            ".http_exceptions" in type(link).__module__
+            or (type(link).__name__ == "ClientPayloadError" and link.__cause__ is None)
+        )
+        if of_http_client or of_aiohttp:
             return errors.ProtocolError(
                 f"the answer is not valid or not complete HTTP: {type(link).__name__}", response_started=True
             )

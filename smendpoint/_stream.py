@@ -107,11 +107,11 @@ class StreamBase(Metadata, Generic[Chunk]):
             self._ready.extend(chunks)
 
     def _settle(self, error: BaseException | None) -> None:
-        """The stream is over; tell whoever watches."""
+        """A stream that had begun is over; tell whoever watches."""
+        assert self._call is not None
         self._took = self.elapsed
         self._over = True
-        if self._call is not None:
-            self._call.finish(error)
+        self._call.finish(error)
 
     def _failure(self) -> errors.SmendpointError | None:
         """The error that the stream ended with, complete with its context; `None` where it ended well."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -83,8 +83,9 @@ def test_the_package_can_be_run_as_a_module(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["smendpoint", "emulator", "--list"])
+    monkeypatch.delitem(sys.modules, "smendpoint.__main__", raising=False)
     with pytest.raises(SystemExit) as exit_status:
-        runpy.run_module("smendpoint", run_name="__main__")
+        importlib.import_module("smendpoint.__main__")
     assert exit_status.value.code == 0
     assert capsys.readouterr().out.startswith("Personalities:")
 

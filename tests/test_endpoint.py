@@ -33,6 +33,7 @@ def test_making_one_reads_no_file_opens_no_socket_and_starts_no_thread() -> None
     """Whatever it is made with; in an interpreter of its own, where everything has been imported that will be."""
     program = """
         import sys, threading
+        sys.dont_write_bytecode = True
         from smendpoint import Endpoint, RetryPolicy, Timeout
         from smendpoint.handlers import ChatHandler
         seen = []

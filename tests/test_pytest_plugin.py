@@ -77,8 +77,6 @@ def test_the_fixture_explains_itself(pytester: pytest.Pytester, pytestconfig: py
 
 
 def test_loading_the_plug_in_imports_nothing_of_the_package() -> None:
-    program = (
-        "import sys, pytest, smendpoint.pytest_plugin; print(*sorted(m for m in sys.modules if 'smendpoint' in m))"
-    )
+    program = "import sys, pytest, smendpoint.pytest_plugin; print(*sorted(m for m in sys.modules if m.startswith('smendpoint')))"
     output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert output.split() == ["smendpoint", "smendpoint._version", "smendpoint.pytest_plugin"]

@@ -77,6 +77,9 @@ def test_the_fixture_explains_itself(pytester: pytest.Pytester, pytestconfig: py
 
 
 def test_loading_the_plug_in_imports_nothing_of_the_package() -> None:
-    program = "import sys, pytest, smendpoint.pytest_plugin; print(*sorted(m for m in sys.modules if m.startswith('smendpoint')))"
+    program = (
+        "import sys, pytest, smendpoint.pytest_plugin; "
+        "print(*sorted(name for name in sys.modules if name.startswith('smendpoint')))"
+    )
     output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert output.split() == ["smendpoint", "smendpoint._version", "smendpoint.pytest_plugin"]

@@ -330,10 +330,11 @@ def test_a_source_reads_closes_and_ends_once(run: Run) -> None:
         source.close()
         source.abandon()
         assert raw.calls == ["release"]
-        raw = Raw(KeyError("a mistake"))
+        raw = Raw(RuntimeError("Connection closed."))  # aiohttp's, for a connection that it has closed
         source = AsyncClientSource(raw, 200, {}, patience)
-        with pytest.raises(KeyError):
+        with pytest.raises(errors.TransportError, match="lost") as caught:
             await source.read()
+        assert isinstance(caught.value.__cause__, RuntimeError)
         source.close()
         source.close()
         assert raw.calls == ["close"]

@@ -16,6 +16,7 @@ from smendpoint._transport.foreign import (
     answer_headers,
     call_arguments,
     check_client,
+    connection_broke,
     harmless_cause,
     longest_call,
     pool_size,
@@ -172,9 +173,8 @@ class AsyncClientSource:
             arrived = _unread(raw.content)
             if arrived:
                 return arrived  # the next read has the same failure
-            ours = translate(error, response_started=True)
-            if ours is None:
-                raise
+            # Whatever it is, it is about the connection: aiohttp has a bare RuntimeError for one that it had closed.
+            ours = translate(error, response_started=True) or connection_broke(error)
             raise ours from harmless_cause(error, ours)
         finally:
             timer.cancel()

@@ -218,6 +218,11 @@ def not_final(status: int) -> errors.ProtocolError:
     )
 
 
+def connection_broke(error: Exception) -> errors.TransportError:
+    """Our error for whatever the HTTP library under a client raises while a body is read."""
+    return errors.TransportError(f"the connection was lost: {type(error).__name__}", response_started=True)
+
+
 def _translate_http(error: Exception, *, response_started: bool) -> errors.SmendpointError | None:
     """Our error for what the HTTP libraries under the clients raise while a body is read."""
     library = type(error).__module__.partition(".")[0]

@@ -282,11 +282,13 @@ class ResponseReader:
         known = _chunk_sizes
         while True:
             end = data.find(b"\r\n", position, position + _USUAL_CHUNK_LINE)
+            if end < 0:
+                return position
             line = data[position:end]
             size = known.get(line)
             if size is None:
                 # Only what the slow way has to read anyway: the end of the body, or a line for the first time.
-                if end < 0 or not line or line.translate(None, HEX_DIGITS):
+                if not line or line.translate(None, HEX_DIGITS):
                     return position
                 size = int(line, 16)
                 if not size:

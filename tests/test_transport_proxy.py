@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from urllib.request import proxy_bypass_environment
 
 import h11
 import pytest
@@ -15,7 +14,6 @@ from smendpoint._core.http1 import ResponseReader
 from smendpoint._transport.proxy import (
     Proxy,
     connect_request,
-    no_proxy_matches,
     parse_proxy,
     refused_tunnel,
     tunnel_stands,
@@ -223,37 +221,3 @@ class TestTunnel:
     def test_bytes_before_we_spoke_are_a_connect_error(self) -> None:
         with pytest.raises(ConnectError, match="do not belong"):
             tunnel_stands(ResponseReader(connect=True), b"HTTP/1.1 200 OK\r\n\r\nhello", PROXY)
-
-
-@pytest.mark.parametrize(
-    ("host", "no_proxy", "direct"),
-    [
-        ("runtime.example", "", False),
-        ("runtime.example", "*", True),
-        ("runtime.example", "runtime.example", True),
-        ("runtime.example", "example", True),
-        ("runtime.example", ".example", True),
-        ("runtime.example", "ample", False),
-        ("RUNTIME.example", "a, Runtime.Example ,b", True),
-        ("runtime.example:443", "runtime.example", True),
-        ("runtime.example:443", "runtime.example:443", True),
-        ("runtime.example:443", "runtime.example:80", False),
-        ("10.0.0.1", "10.0.0.0/8", False),
-    ],
-)
-def test_no_proxy_names_hosts_and_all_below_them(host: str, no_proxy: str, direct: bool) -> None:
-    assert no_proxy_matches(host, no_proxy) is direct
-
-
-LABELS = st.sampled_from(["a", "B", "ab", "example", "com", "127", "1", "", "[::1]", "é", "²"])
-HOSTS = st.builds(
-    "{}{}".format, st.lists(LABELS, max_size=3).map(".".join), st.sampled_from(["", ":", ":443", ":1", ":x", ":²"])
-)
-ENTRIES = st.one_of(
-    HOSTS, HOSTS.map(".".__add__), HOSTS.map(" {} ".format), st.sampled_from(["", "*", ".", "..", " ", "*.com", " *"])
-)
-
-
-@given(HOSTS | st.text(), st.lists(ENTRIES, max_size=4).map(",".join) | st.text())
-def test_no_proxy_is_decided_as_urllib_decides(host: str, no_proxy: str) -> None:
-    assert no_proxy_matches(host, no_proxy) is proxy_bypass_environment(host, {"no": no_proxy})

@@ -10,7 +10,7 @@ from smendpoint.errors import ConfigurationError, ConnectError, ProtocolError
 if TYPE_CHECKING:
     from smendpoint._core.http1 import ResponseReader
 
-__all__ = ["Proxy", "connect_request", "no_proxy_matches", "parse_proxy", "refused_tunnel", "tunnel_stands"]
+__all__ = ["Proxy", "connect_request", "parse_proxy", "refused_tunnel", "tunnel_stands"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # What a host is made of: a name or an IPv4 address, or an IPv6 address in its brackets. (The underscore is not allowed
@@ -167,29 +167,6 @@ def refused_tunnel(status: int, proxy: Proxy) -> ConnectError | None:
     else:
         cure = "check that it allows CONNECT to the service, or except the service with NO_PROXY"
     return ConnectError(f"the proxy {proxy.url} did not open a tunnel (status {status}): {cure}")
-
-
-def no_proxy_matches(host: str, no_proxy: str) -> bool:
-    """Tell whether a host is to be reached directly; decides exactly as ``urllib.request``, and so botocore, does.
-
-    Args:
-        host: the host's name or address, with or without ``:port``.
-        no_proxy: the value of ``NO_PROXY``: names separated by commas, each standing for itself and all below it, or
-            ``*`` for every host.
-    """
-    if no_proxy == "*":
-        return True
-    host = host.lower()
-    name, colon, port = host.rpartition(":")
-    if not colon or (port and not (port.isascii() and port.isdigit())):
-        name = host
-    for entry in no_proxy.split(","):
-        suffix = entry.strip()
-        if suffix:
-            suffix = suffix.lstrip(".").lower()
-            if suffix in (name, host) or name.endswith("." + suffix) or host.endswith("." + suffix):
-                return True
-    return False
 
 
 def _host_and_port(place: str, default_port: int) -> tuple[str, int]:

@@ -72,13 +72,15 @@ class Peer:
             name, _, value = line.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
-        while len(self._buffer) < length:
+        body = bytearray(self._buffer)  # bytes would be copied with every piece of a large body
+        self._buffer = b""
+        while len(body) < length:
             data = self.sock.recv(65_536)
             if not data:
-                return head, self._buffer
-            self._buffer += data
-        body, self._buffer = self._buffer[:length], self._buffer[length:]
-        return head, body
+                return head, bytes(body)
+            body += data
+        self._buffer = bytes(body[length:])
+        return head, bytes(body[:length])
 
     def head(self) -> bytes:
         """Read a request's head."""

@@ -426,6 +426,30 @@ def test_a_server_that_does_not_read_stops_the_writer_until_the_read_timeout(run
         run(main(server))
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+def test_a_writer_that_was_stopped_goes_on_when_the_server_reads_on(run: Run, tls: bool, ca: str) -> None:
+    body = bytes(32 * 1024 * 1024)  # more than the buffers of both sides take
+    stopped = threading.Event()
+    got: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        assert stopped.wait(PATIENCE)
+        got.append(peer.request()[1])
+        peer.send(response(b"fine"))
+
+    async def main(server: Server) -> None:
+        async with connected(address(server, ca_bundle=ca)) as connection:
+            task = asyncio.ensure_future(exchange(connection, body))
+            await until(lambda: connection._sending)
+            stopped.set()
+            assert await task == b"fine"
+            assert not connection.cut_short
+
+    with Server(script, tls=server_context() if tls else None) as server:
+        run(main(server))
+    assert got == [body]
+
+
 def test_room_to_write_is_nothing_to_who_does_not_write(run: Run) -> None:
     async def main(server: Server) -> None:
         async with connected(address(server)) as connection:

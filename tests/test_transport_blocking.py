@@ -202,11 +202,8 @@ class Wire:
         self.sends = sends
         self.ready: list[tuple[bool, bool]] = []
 
-    def gettimeout(self) -> float | None:
-        return None
-
-    def settimeout(self, seconds: float) -> None:
-        pass
+    def setblocking(self, flag: bool) -> None:
+        assert not flag
 
     def recv(self, size: int) -> Any:
         return self._next(self.receives)
@@ -214,16 +211,19 @@ class Wire:
     def send(self, data: Any) -> Any:
         return self._next(self.sends, len(data))
 
-    sendall = send
-
     def _next(self, script: list[Any], otherwise: Any = b"") -> Any:
         outcome = script.pop(0) if script else otherwise
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    def poll(self, sock: Any, seconds: float, *, write: bool) -> tuple[bool, bool]:
+    def poll(self, sock: Any, seconds: float) -> tuple[bool, bool]:
         return self.ready.pop(0) if self.ready else (False, True)
+
+    def connection(self, monkeypatch: pytest.MonkeyPatch) -> Connection:
+        monkeypatch.setattr(blocking, "_ready", self.poll)
+        monkeypatch.setattr(blocking, "_reading_watch", lambda sock: lambda milliseconds: True)
+        return Connection(self)  # type: ignore[arg-type]  # as much of a socket as is needed
 
 
 @pytest.fixture
@@ -231,11 +231,12 @@ def patience() -> Patience:
     return Patience(fast(), None, FakeClock().monotonic)
 
 
-def send(wire: Wire, monkeypatch: pytest.MonkeyPatch, patience: Patience) -> tuple[ResponseReader, list[bytes], Any]:
-    monkeypatch.setattr(blocking, "_ready", wire.poll)
-    connection = Connection(wire)  # type: ignore[arg-type]  # as much of a socket as is needed
+def send(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, patience: Patience, body: bytes = b"x" * 100_000
+) -> tuple[ResponseReader, list[bytes], Connection]:
+    connection = wire.connection(monkeypatch)
     reader = ResponseReader()
-    return reader, connection.send(b"HEAD", b"x" * 100_000, patience, reader), connection
+    return reader, connection.send(b"HEAD", body, patience, reader), connection
 
 
 def test_a_socket_that_was_ready_in_vain_is_asked_again(monkeypatch: pytest.MonkeyPatch, patience: Patience) -> None:
@@ -247,6 +248,22 @@ def test_a_socket_that_was_ready_in_vain_is_asked_again(monkeypatch: pytest.Monk
     assert connection.cut_short is False
 
 
+def test_bytes_that_were_there_in_vain_are_waited_for_again(
+    monkeypatch: pytest.MonkeyPatch, patience: Patience
+) -> None:
+    reader, _, connection = send(Wire(receives=[BlockingIOError(), response(b"fine")], sends=[]), monkeypatch, patience)
+    assert connection.receive(patience, reader) == [b"fine"]
+
+
+@pytest.mark.parametrize("first", [3, BlockingIOError()], ids=["some room", "no room"])
+def test_a_small_request_for_which_there_is_no_room_is_sent_in_parts(
+    monkeypatch: pytest.MonkeyPatch, patience: Patience, first: Any
+) -> None:
+    wire = Wire(receives=[], sends=[first])
+    _, pieces, connection = send(wire, monkeypatch, patience, b"body")
+    assert (pieces, connection.cut_short, wire.sends) == ([], False, [])
+
+
 def test_a_broken_pipe_is_not_all_that_the_peer_said(monkeypatch: pytest.MonkeyPatch, patience: Patience) -> None:
     wire = Wire(receives=[response(b"too large", status="413 Content Too Large")], sends=[4, BrokenPipeError()])
     reader, pieces, connection = send(wire, monkeypatch, patience)
@@ -254,33 +271,40 @@ def test_a_broken_pipe_is_not_all_that_the_peer_said(monkeypatch: pytest.MonkeyP
     assert connection.cut_short
 
 
-def test_a_broken_pipe_of_a_small_request_is_not_all_that_the_peer_said(patience: Patience) -> None:
-    connection: Any = Connection(Wire(receives=[response(b"no")], sends=[BrokenPipeError()]))  # type: ignore[arg-type]
-    reader = ResponseReader()
-    assert connection.send(b"HEAD", b"body", patience, reader) == [b"no"]
+def test_a_broken_pipe_of_a_small_request_is_not_all_that_the_peer_said(
+    monkeypatch: pytest.MonkeyPatch, patience: Patience
+) -> None:
+    wire = Wire(receives=[response(b"no")], sends=[BrokenPipeError()])
+    _, pieces, connection = send(wire, monkeypatch, patience, b"body")
+    assert pieces == [b"no"]
     assert connection.cut_short
 
 
-def test_a_broken_pipe_without_an_answer_is_a_lost_connection(patience: Patience) -> None:
+def test_a_broken_pipe_without_an_answer_is_a_lost_connection(
+    monkeypatch: pytest.MonkeyPatch, patience: Patience
+) -> None:
     broken = BrokenPipeError(errno.EPIPE, "Broken pipe")
-    connection: Any = Connection(Wire(receives=[ConnectionResetError()], sends=[broken]))  # type: ignore[arg-type]
     with pytest.raises(TransportError, match="before an answer: Broken pipe") as caught:
-        connection.send(b"HEAD", b"body", patience, ResponseReader())
+        send(Wire(receives=[ConnectionResetError()], sends=[broken]), monkeypatch, patience, b"body")
     assert caught.value.__cause__ is broken
 
 
-def test_an_answer_that_breaks_off_after_a_broken_pipe_says_so(patience: Patience) -> None:
+def test_an_answer_that_breaks_off_after_a_broken_pipe_says_so(
+    monkeypatch: pytest.MonkeyPatch, patience: Patience
+) -> None:
     wire = Wire(receives=[response(b"no")[:-1], ConnectionResetError()], sends=[BrokenPipeError()])
-    connection: Any = Connection(wire)  # type: ignore[arg-type]
     with pytest.raises(TransportError, match="in the middle of the answer") as caught:
-        connection.send(b"HEAD", b"body", patience, ResponseReader())
+        send(wire, monkeypatch, patience, b"body")
     assert caught.value.response_started
 
 
-def test_a_request_that_nobody_takes_is_a_read_timeout(patience: Patience) -> None:
-    connection: Any = Connection(Wire(receives=[], sends=[TimeoutError()]))  # type: ignore[arg-type]
+def test_a_small_request_that_nobody_takes_is_a_read_timeout(
+    monkeypatch: pytest.MonkeyPatch, patience: Patience
+) -> None:
+    wire = Wire(receives=[], sends=[BlockingIOError()])
+    wire.ready = [(False, False)]
     with pytest.raises(ReadTimeoutError):
-        connection.send(b"HEAD", b"body", patience, ResponseReader())
+        send(wire, monkeypatch, patience, b"body")
 
 
 def test_silence_before_an_answer_is_a_read_timeout_and_asked_once() -> None:
@@ -375,19 +399,31 @@ def test_an_interrupt_while_connecting_leaves_no_socket_open(
         dial(Address(host="127.0.0.1", port=9, tls=False), patience)
 
 
-def test_an_idle_connection_is_stale_once_the_peer_has_closed_it(patience: Patience) -> None:
-    for ready in (blocking._poll, blocking._select):
-        ours, theirs = socket.socketpair()
-        connection = Connection(ours)
-        assert ready(ours, 0.0, write=False) == (False, False)
-        assert ready(ours, 0.0, write=True) == (False, True)
-        assert not connection.is_stale()
-        theirs.close()
-        assert ready(ours, PATIENCE, write=False)[0]
-        assert connection.is_stale()
-        connection.abort()
-        connection.close()
-        connection.abort()  # closed already: nothing happens
+@pytest.mark.parametrize(
+    ("ready", "watch"),
+    [(blocking._poll, blocking._poll_reading), (blocking._select, blocking._select_reading)],
+    ids=["poll", "select"],
+)
+def test_an_idle_connection_is_stale_once_the_peer_has_closed_it(
+    monkeypatch: pytest.MonkeyPatch, ready: Any, watch: Any
+) -> None:
+    monkeypatch.setattr(blocking, "_reading_watch", watch)
+    ours, theirs = socket.socketpair()
+    connection = Connection(ours)
+    assert ready(ours, 0.0) == (False, True)
+    assert not connection.is_stale()
+    theirs.close()
+    assert ready(ours, PATIENCE)[0]
+    assert connection.is_stale()
+    connection.abort()
+    connection.close()
+    connection.abort()  # closed already: nothing happens
+
+
+def test_a_read_timeout_of_months_is_as_good_as_none() -> None:
+    with Server(Peer.serve) as server, make_endpoint(server.url, timeout=fast(read=1e9)) as endpoint:
+        assert endpoint.invoke("Hello") == "fine"
+        assert endpoint.invoke("x" * 100_000) == "fine"
 
 
 def test_an_answer_that_nobody_asked_for_makes_a_connection_stale() -> None:
@@ -402,7 +438,7 @@ def test_an_answer_that_nobody_asked_for_makes_a_connection_stale() -> None:
     with Server(chatty, Peer.serve) as server, make_endpoint(server.url) as endpoint:
         endpoint.invoke("Hello")
         said.set()
-        assert blocking._ready(the_idle_one(endpoint)._socket, PATIENCE, write=False)[0]
+        assert the_idle_one(endpoint)._arrives(PATIENCE * 1000)
         assert endpoint.invoke("Hello") == "fine"
         assert server.connections == 2
 

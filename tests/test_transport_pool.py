@@ -204,13 +204,14 @@ def test_a_stream_that_is_collected_while_the_pool_is_at_work_gives_its_place_ba
     assert pool.take(for_ever, fresh=False) is None
 
 
-def test_a_pool_that_nobody_holds_closes_what_is_idle() -> None:
-    line = Line()
-    pool = pool_with(line)
-    del pool
-    gc.collect()  # where the interpreter does not count references
-    assert line.closed
-    Pool.__new__(Pool).__del__()  # one that was never made has nothing to close
+def test_an_endpoint_that_nobody_closed_is_forgotten_with_its_connections() -> None:
+    with Emulator() as emulator:
+        endpoint = make_endpoint(emulator.url)
+        endpoint.invoke("Hello")
+        assert emulator.open_connections == 1
+        del endpoint
+        gc.collect()  # and nothing warns of a socket that was left open
+        emulator.disconnected()
 
 
 def test_an_endpoint_opens_no_more_connections_than_allowed_and_serves_every_thread() -> None:

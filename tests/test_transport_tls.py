@@ -6,10 +6,11 @@ import socket
 import ssl
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from botocore.config import Config
+from clocks import FakeClock
 from servers import (
     PATIENCE,
     Peer,
@@ -24,7 +25,9 @@ from servers import (
 )
 
 from smendpoint import RetryPolicy
-from smendpoint._transport.common import connection_lost
+from smendpoint._core.http1 import ResponseReader
+from smendpoint._transport.blocking import Connection
+from smendpoint._transport.common import Patience, connection_lost
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, ConnectError, ReadTimeoutError, StreamError, TLSError, TransportError
 from smendpoint.handlers import BytesHandler
@@ -232,16 +235,15 @@ def test_a_stream_closed_by_another_thread_never_reads_ciphertext(
         make_endpoint(server.url, content_handler=BytesHandler()) as endpoint,
         endpoint.stream(b"") as stream,
     ):
-        sock: Any = stream._source._connection._socket
+        connection: Any = stream._source._connection
         reading = threading.Event()
-        receive = sock.recv
+        arrives = connection._arrives
 
-        def watched(size: int) -> bytes:
+        def watched(milliseconds: float) -> object:
             reading.set()
-            data: bytes = receive(size)
-            return data
+            return arrives(milliseconds)
 
-        monkeypatch.setattr(type(sock), "recv", lambda _, size: watched(size))
+        connection._arrives = watched
         closer = threading.Thread(target=lambda: (reading.wait(PATIENCE), stream.close()))
         closer.start()
         with pytest.raises(StreamError, match="closed before its end"):
@@ -249,15 +251,45 @@ def test_a_stream_closed_by_another_thread_never_reads_ciphertext(
         closer.join(PATIENCE)
 
 
-def test_aborting_leaves_the_tls_layer_in_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without it, a thread that reads would take ciphertext for plaintext."""
+def test_who_reads_an_aborted_connection_sees_it_cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     trust(monkeypatch, tmp_path)
+    patience = Patience(fast(), None, FakeClock().monotonic)
     with Server(Peer.serve, tls=server_context()) as server, make_endpoint(server.url) as endpoint:
         endpoint.invoke("Hello")
         (connection,) = endpoint._transport._pool._idle
         connection.abort()
-        with pytest.raises((ssl.SSLError, ConnectionResetError)):
-            connection._socket.recv(100)
+        for _ in range(2):
+            with pytest.raises(TransportError, match="lost before an answer"):
+                connection.receive(patience, ResponseReader())
+
+
+def test_a_peer_that_wants_an_answer_of_tls_itself_gets_it() -> None:
+    """As for the new keys of a renegotiation, which the tests' own servers do not ask for."""
+
+    class Rekeying:
+        over = False
+        replies: ClassVar = [b"new keys"]
+        plain: ClassVar = [None, response(b"fine")]
+
+        def decrypt(self, data: bytes) -> bytes | None:
+            return self.plain.pop(0)
+
+        def to_send(self) -> bytes:
+            return self.replies.pop(0)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection: Any = Connection(ours)
+        connection._tls = Rekeying()
+        theirs.sendall(b"new keys, please")
+        patience = Patience(fast(), None, FakeClock().monotonic)
+        theirs.settimeout(PATIENCE)
+        answer: list[bytes] = []
+        listener = threading.Thread(target=lambda: (answer.append(theirs.recv(100)), theirs.sendall(b"here it is")))
+        listener.start()
+        assert connection.receive(patience, ResponseReader()) == [b"fine"]
+        listener.join(PATIENCE)
+    assert answer == [b"new keys"]
 
 
 @pytest.mark.parametrize("error", [ssl.SSLEOFError(8, "EOF"), ssl.SSLZeroReturnError(6, "closed")])

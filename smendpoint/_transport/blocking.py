@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.http1 import ResponseReader
-from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connect_failed, connection_lost, would_block
+from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connect_failed, connection_lost
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from smendpoint._transport.common import Address, Patience
     from smendpoint._transport.direct import Scope
+    from smendpoint._transport.tls import TLSChannel
+
+# What poll can be asked to wait is counted in milliseconds, in 31 bits.
+LONGEST_WAIT = 2_147_483.0
+# TLS's own replies are small: where there is no room even for them, nobody reads at the other end.
+REPLY_SECONDS = 10.0
 
 
 def dial(address: Address, patience: Patience, scope: Scope | None = None) -> Connection:
@@ -56,7 +62,7 @@ def _connect(address: Address, patience: Patience, give_up_at: float, scope: Sco
     failure: OSError | None = None
     for family, kind, protocol, _, where in socket.getaddrinfo(_to_look_up(host), port, type=socket.SOCK_STREAM):
         try:
-            connection = Connection(socket.socket(family, kind, protocol))
+            connection = Connection(_Socket(family, kind, protocol))
         except OSError as error:  # this machine may lack that family of addresses
             failure = error
             continue
@@ -82,6 +88,19 @@ def _abandon(connection: Connection, scope: Scope | None) -> None:
     connection.close()
 
 
+class _Socket(socket.socket):
+    """A socket that whoever forgets it closes without a warning.
+
+    The garbage collector may come to the socket of a forgotten stream before it comes to the stream, which closes it.
+    """
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        if self.fileno() >= 0:  # not where its making failed
+            self.close()
+
+
 class Connection:
     """A socket, with at most one exchange under way.
 
@@ -90,19 +109,23 @@ class Connection:
         cut_short: whether a request was not sent as a whole; no other one can follow it.
     """
 
-    __slots__ = ("_pid", "_socket", "_timeout", "cut_short", "idle_since")
+    __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since")
 
     def __init__(self, sock: socket.socket) -> None:
         self._pid = getpid()
         self._socket = sock
-        self._timeout = sock.gettimeout()
+        self._tls: TLSChannel | None = None
+        # The socket never blocks: whoever must wait asks this first, so that sending costs one system call.
+        sock.setblocking(False)
+        self._arrives = _reading_watch(sock)
         self.idle_since = 0.0
         self.cut_short = False
 
     def connect(self, where: Any, seconds: float) -> None:
         """Make the TCP connection; raises `OSError`."""
-        self._wait_at_most(seconds)
+        self._socket.settimeout(seconds)
         self._socket.connect(where)
+        self._socket.setblocking(False)
 
     def make_ready(self, address: Address, patience: Patience, give_up_at: float) -> None:
         """After `connect`: what stands between the TCP connection and the first request. Raises `OSError`, or ours."""
@@ -111,21 +134,26 @@ class Connection:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if address.proxy is not None and address.tls:
             reader = ResponseReader(connect=True)
-            self._wait_at_most(patience.left(give_up_at))
-            sock.sendall(connect_request(address.host, address.port, address.proxy))
-            while not tunnel_stands(reader, sock.recv(RECV_BYTES), address.proxy):
-                self._wait_at_most(patience.left(give_up_at))
+            self._send_all(connect_request(address.host, address.port, address.proxy), patience.left(give_up_at))
+            while not tunnel_stands(reader, self._receive_within(patience.left(give_up_at)), address.proxy):
+                pass
         if address.tls:
-            self._wait_at_most(patience.left(give_up_at))
-            # A cut connection must not look like a proper end. The handshake comes apart so that it can be aborted.
-            self._socket = secured = address.context().wrap_socket(
-                sock, server_hostname=address.host, suppress_ragged_eofs=False, do_handshake_on_connect=False
-            )
-            secured.do_handshake()
+            from smendpoint._transport.tls import TLSChannel
+
+            tls = TLSChannel(address.context(), address.host)
+            try:
+                while not tls.handshake():
+                    self._send_all(tls.to_send(), patience.left(give_up_at))
+                    tls.arrived(self._receive_within(patience.left(give_up_at)))
+            except OSError:
+                with suppress(OSError):  # TLS may want to tell the peer what was wrong; that may not matter any more
+                    sock.send(tls.to_send())
+                raise
+            self._tls = tls
 
     def is_stale(self) -> bool:
         """Whether the peer has closed the idle connection, or said something out of turn."""
-        return _ready(self._socket, 0.0, write=False)[0]
+        return (self._tls is not None and self._tls.over) or bool(self._arrives(0))
 
     def send(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> list[bytes]:
         """Send a request; gives what of the answer's body arrived meanwhile.
@@ -135,45 +163,54 @@ class Connection:
         Raises:
             TransportError: the connection was lost, or nothing moved for the read timeout.
         """
-        if len(body) <= ONE_WRITE_BYTES:
-            self._wait_at_most(patience.within(patience.timeout.read))
-            try:
-                self._socket.sendall(head + body)
-            except TimeoutError:
-                raise patience.silence(response_started=False) from None
-            except OSError as error:
-                self.cut_short = True
-                return self._last_words(error, patience, reader)
-            return []
-        return self._send_watchfully(head, body, patience, reader)
+        if len(body) > ONE_WRITE_BYTES:
+            return self._send_watchfully(self._portions(head, body), patience, reader)
+        data = head + body
+        if self._tls is not None:
+            data = self._tls.encrypt(data)
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.cut_short = True
+            return self._last_words(error, patience, reader)
+        return [] if sent == len(data) else self._send_watchfully([data[sent:]], patience, reader)
 
-    def _send_watchfully(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> list[bytes]:
+    def _portions(self, head: bytes, body: bytes) -> Iterator[bytes | memoryview]:
+        """A large request as it goes over the network, part by part: it is neither copied nor encrypted as a whole."""
+        view = memoryview(body)
+        parts: list[bytes | memoryview] = [head]
+        parts += [view[start : start + RECV_BYTES] for start in range(0, len(body), RECV_BYTES)]
+        return iter(parts) if self._tls is None else map(self._tls.encrypt, parts)
+
+    def _send_watchfully(
+        self, portions: Iterable[bytes | memoryview], patience: Patience, reader: ResponseReader
+    ) -> list[bytes]:
         pieces: list[bytes] = []
         self.cut_short = True
-        self._wait_at_most(0.0)
-        for data in (head, body):
-            view = memoryview(data)
+        for portion in portions:
+            view = memoryview(portion)
             while view:
-                readable, writable = _ready(self._socket, patience.within(patience.timeout.read), write=True)
+                readable, writable = _ready(self._socket, patience.within(patience.timeout.read))
                 if not readable and not writable:
                     raise patience.silence(response_started=reader.started)
                 if readable:
                     try:
-                        received = self._socket.recv(RECV_BYTES)
+                        received = self._receive_now()
                     except OSError as error:
-                        if not would_block(error):
-                            raise connection_lost(error, response_started=reader.started) from error
-                        received = None
+                        raise connection_lost(error, response_started=reader.started) from error
                     if received is not None:
                         pieces += feed(reader, received)
                     if reader.head_complete:
                         # It has made up its mind: the rest of the body is of no use to anyone.
                         return pieces
                 try:
-                    view = view[self._socket.send(view[:RECV_BYTES]) :]
+                    view = view[self._socket.send(view) :]
+                except BlockingIOError:
+                    continue
                 except OSError as error:
-                    if not would_block(error):
-                        return pieces + self._last_words(error, patience, reader)
+                    return pieces + self._last_words(error, patience, reader)
         self.cut_short = False
         return pieces
 
@@ -195,27 +232,49 @@ class Connection:
         Raises:
             TransportError: the connection was lost, nothing came in time, or what came is not HTTP.
         """
-        self._wait_at_most(patience.within(patience.timeout.read))
+        received = None
         try:
-            data = self._socket.recv(RECV_BYTES)
-        except TimeoutError:
-            raise patience.silence(response_started=reader.started) from None
+            if self._tls is not None and self._tls.over:
+                received = self._tls.end()
+            while received is None:
+                if not self._arrives(min(patience.within(patience.timeout.read), LONGEST_WAIT) * 1000):
+                    raise patience.silence(response_started=reader.started)
+                received = self._receive_now()
         except OSError as error:
             raise connection_lost(error, response_started=reader.started) from error
-        return feed(reader, data)
+        return feed(reader, received)
 
-    def _wait_at_most(self, seconds: float) -> None:
-        if seconds != self._timeout:
-            self._socket.settimeout(seconds)
-            self._timeout = seconds
+    def _receive_now(self) -> bytes | None:
+        """What has arrived, none where the peer has closed; `None` where that says nothing yet. Raises `OSError`."""
+        try:
+            data = self._socket.recv(RECV_BYTES)
+        except BlockingIOError:
+            return None
+        tls = self._tls
+        if tls is None:
+            return data
+        plain = tls.decrypt(data)
+        if plain is None and (reply := tls.to_send()):
+            self._send_all(reply, REPLY_SECONDS)  # the peer wants other keys, and says no more before it has an answer
+        return plain
+
+    def _send_all(self, data: bytes, seconds: float) -> None:
+        self._socket.settimeout(seconds)
+        self._socket.sendall(data)
+        self._socket.setblocking(False)
+
+    def _receive_within(self, seconds: float) -> bytes:
+        self._socket.settimeout(seconds)
+        data = self._socket.recv(RECV_BYTES)
+        self._socket.setblocking(False)
+        return data
 
     def abort(self) -> None:
         """Wake whoever is waiting on this connection, in whatever thread; it sees the connection closed."""
         if self._pid != getpid():
             return  # it is the parent process that uses it
         with suppress(OSError):  # it may be closed already
-            # Not SSLSocket's own shutdown: after that, a thread that reads would take ciphertext for plaintext.
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket. In a forked child this does not disturb the parent's connection."""
@@ -232,18 +291,36 @@ def feed(reader: ResponseReader, data: bytes) -> list[bytes]:
     return []
 
 
-def _poll(sock: socket.socket, seconds: float, *, write: bool) -> tuple[bool, bool]:
+def _poll(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
     poll = select.poll()
-    poll.register(sock, select.POLLIN | (select.POLLOUT if write else 0))
-    events = poll.poll(seconds * 1000)
+    poll.register(sock, select.POLLIN | select.POLLOUT)
+    events = poll.poll(min(seconds, LONGEST_WAIT) * 1000)
     flags = events[0][1] if events else 0
     return bool(flags & ~select.POLLOUT), bool(flags & select.POLLOUT)
 
 
-def _select(sock: socket.socket, seconds: float, *, write: bool) -> tuple[bool, bool]:
-    readable, writable, broken = select.select([sock], [sock] if write else [], [sock], seconds)
+def _select(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
+    readable, writable, broken = select.select([sock], [sock], [sock], seconds)
     return bool(readable or broken), bool(writable)
 
 
+def _poll_reading(sock: socket.socket) -> Callable[[float], object]:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return poll.poll
+
+
+def _select_reading(sock: socket.socket) -> Callable[[float], object]:
+    def arrives(milliseconds: float) -> bool:
+        readable, _, broken = select.select([sock], [], [sock], milliseconds / 1000)
+        return bool(readable or broken)
+
+    return arrives
+
+
 # Windows has no poll; elsewhere select cannot watch descriptors above 1023.
-_ready: Callable[..., tuple[bool, bool]] = _poll if hasattr(select, "poll") else _select
+_HAS_POLL = hasattr(select, "poll")
+# Waits until a socket can be read or written; gives which of the two.
+_ready: Callable[[socket.socket, float], tuple[bool, bool]] = _poll if _HAS_POLL else _select
+# Makes what waits, for so many milliseconds, until a socket can be read.
+_reading_watch: Callable[[socket.socket], Callable[[float], object]] = _poll_reading if _HAS_POLL else _select_reading

@@ -243,13 +243,6 @@ def connection_lost(error: OSError | None, *, response_started: bool) -> errors.
     return errors.TransportError(f"the connection was lost {when}: {what}", response_started=response_started)
 
 
-def would_block(error: OSError) -> bool:
-    """Whether a socket, plain or with TLS, only says that it must be waited for."""
-    import ssl
-
-    return isinstance(error, (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError))
-
-
 def died_unheard(error: BaseException) -> bool:
     """Whether a reused connection was lost before any byte of an answer, as an idle one may be at any moment."""
     return type(error) is errors.TransportError and not error.response_started

@@ -96,11 +96,6 @@ class Pool:
         for old in expired:
             old.close()
 
-    def __del__(self) -> None:
-        # An endpoint that nobody closed is no reason to warn: nothing is lost with an idle connection.
-        for connection in getattr(self, "_idle", ()):
-            connection.close()
-
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it is given back, and who waits for a place gets none."""
         with self._lock:

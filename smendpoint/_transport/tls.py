@@ -1,0 +1,109 @@
+"""One TLS connection, without any I/O: bytes of the network in, bytes of the application out, and the other way round.
+
+`ssl.SSLSocket` asks the system for the head of each TLS record and for its rest, one record at a time. Here one read
+brings whatever has arrived, as many records as that may be.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+__all__ = ["TLSChannel"]
+
+# The most that one TLS record holds (RFC 8446 5.1): a read of this size leaves nothing of it behind.
+_RECORD_BYTES = 16_384
+
+
+class TLSChannel:
+    """The client's side of TLS.
+
+    Args:
+        context: which certificates are trusted, and what proves who we are.
+        host: the name that the peer's certificate must be for.
+
+    Attributes:
+        over: whether the peer will say no more, which `end` tells more about.
+    """
+
+    __slots__ = ("_failure", "_incoming", "_outgoing", "_tls", "over")
+
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._failure: ssl.SSLError | None = None
+        self.over = False
+
+    def handshake(self) -> bool:
+        """Go on with the handshake as far as what has arrived allows; whether it is done.
+
+        Raises:
+            ssl.SSLError: the peer is not who it should be, or does not speak TLS.
+        """
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def arrived(self, data: bytes) -> None:
+        """Take what the network gave; nothing means that the connection was closed."""
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def to_send(self) -> bytes:
+        """What TLS itself has to say: parts of the handshake, an alert. Often nothing."""
+        return self._outgoing.read()
+
+    def encrypt(self, data: bytes | memoryview) -> bytes:
+        """What to send for `data`; what `to_send` would have given comes before it."""
+        left = memoryview(data)
+        while left:
+            left = left[self._tls.write(left) :]
+        return self._outgoing.read()
+
+    def decrypt(self, data: bytes) -> bytes | None:
+        """What `data` from the network says; `None` where more is needed to tell.
+
+        Args:
+            data: the next bytes; none where the connection was closed.
+
+        Returns:
+            The bytes in all records that are whole now; none where the peer has properly said that no more will come.
+
+        Raises:
+            ssl.SSLError: what came is not the peer's, or the connection was cut. Where something came before that,
+                it is given first; then ``over`` is set, and `end` raises.
+        """
+        self.arrived(data)
+        pieces: list[bytes] = []
+        try:
+            while True:
+                piece = self._tls.read(_RECORD_BYTES)
+                if not piece:
+                    self.over = True
+                    break
+                pieces.append(piece)
+                if not self._incoming.pending and data:
+                    break
+        except ssl.SSLWantReadError:
+            if not pieces:
+                return None
+        except ssl.SSLError as error:
+            self.over = True
+            self._failure = error
+            if not pieces:
+                raise
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def end(self) -> bytes:
+        """How it ended: nothing where the peer said so, else an error.
+
+        Raises:
+            ssl.SSLError: see `decrypt`.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return b""

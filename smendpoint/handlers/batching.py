@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import encode_json
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncEmbeddings", "AsyncEmbeds", "Embeddings", "Embeds"]
 
 Vectors = list[list[float]]
+E = TypeVar("E")
 
 _BATCH_SIZE = 32
 """text-embeddings-inference takes 32 texts in a request unless told otherwise (``--max-client-batch-size``)."""
@@ -62,18 +63,18 @@ class AsyncEmbeds(Protocol):
         ...
 
 
-class _Batches:
+class _Batching(Generic[E]):
     """How texts become batches, and batches of vectors one list: the same for both twins."""
 
     def __init__(
         self,
+        endpoint: E,
         *,
-        batch_size: int,
-        max_batch_bytes: int,
-        max_concurrency: int,
-        document_kwargs: Mapping[str, Any] | None,
-        query_kwargs: Mapping[str, Any] | None,
-        handler: object,
+        batch_size: int = _BATCH_SIZE,
+        max_batch_bytes: int = _BATCH_BYTES,
+        max_concurrency: int = 4,
+        document_kwargs: Mapping[str, Any] | None = None,
+        query_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         for name, value in (
             ("batch_size", batch_size),
@@ -82,14 +83,15 @@ class _Batches:
         ):
             if value < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {value}")
-        limit: int | None = getattr(handler, "max_batch_size", None)
-        self.batch_size = batch_size if limit is None else min(batch_size, limit)
-        self.max_batch_bytes = max_batch_bytes
-        self.max_concurrency = max_concurrency
-        self.document_kwargs = dict(document_kwargs or {})
-        self.query_kwargs = dict(query_kwargs or {})
+        limit: int | None = getattr(getattr(endpoint, "content_handler", None), "max_batch_size", None)
+        self._endpoint = endpoint
+        self._batch_size = batch_size if limit is None else min(batch_size, limit)
+        self._max_batch_bytes = max_batch_bytes
+        self._max_concurrency = max_concurrency
+        self._document_kwargs = dict(document_kwargs or {})
+        self._query_kwargs = dict(query_kwargs or {})
 
-    def split(self, texts: Sequence[str]) -> list[list[str]]:
+    def _split(self, texts: Sequence[str]) -> list[list[str]]:
         """Cut the texts into batches. A text that is larger than a batch may be is a batch of its own."""
         if isinstance(texts, str):
             raise HandlerError("embed_documents takes a list of texts: for a single one there is embed_query.")
@@ -98,7 +100,7 @@ class _Batches:
         size = 0
         for text in texts:
             length = len(encode_json(text)) + 1
-            if batch and (len(batch) == self.batch_size or size + length > self.max_batch_bytes):
+            if batch and (len(batch) == self._batch_size or size + length > self._max_batch_bytes):
                 batches.append(batch)
                 batch, size = [], 0
             batch.append(text)
@@ -106,7 +108,7 @@ class _Batches:
         return [*batches, batch] if batch else batches
 
     @staticmethod
-    def join(vectors: Vectors, batch: Sequence[str] | None, found: Vectors) -> None:
+    def _join(vectors: Vectors, batch: Sequence[str] | None, found: Vectors) -> None:
         """Add a batch's vectors to those before it; without a batch, say that an answer is missing or one too many."""
         count = 0 if batch is None else len(batch)
         if batch is None or len(found) != count:
@@ -118,7 +120,7 @@ class _Batches:
         vectors += found
 
 
-class Embeddings:
+class Embeddings(_Batching[Embeds]):
     """Embeddings of any number of texts through an `Endpoint`, under the names that LangChain's vector stores call.
 
     Args:
@@ -130,41 +132,21 @@ class Embeddings:
         query_kwargs: model parameters for queries, such as ``{"input_type": "search_query"}``.
     """
 
-    def __init__(
-        self,
-        endpoint: Embeds,
-        *,
-        batch_size: int = _BATCH_SIZE,
-        max_batch_bytes: int = _BATCH_BYTES,
-        max_concurrency: int = 4,
-        document_kwargs: Mapping[str, Any] | None = None,
-        query_kwargs: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._endpoint = endpoint
-        self._batches = _Batches(
-            batch_size=batch_size,
-            max_batch_bytes=max_batch_bytes,
-            max_concurrency=max_concurrency,
-            document_kwargs=document_kwargs,
-            query_kwargs=query_kwargs,
-            handler=getattr(endpoint, "content_handler", None),
-        )
-
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Give a vector for each text, in order; none for none, without a call.
 
         Raises:
             HandlerError: the model gave another number of vectors, or vectors that differ in length.
         """
-        batches = self._batches.split(texts)
-        parameters, vectors = self._batches.document_kwargs, Vectors()
+        batches = self._split(texts)
+        parameters, vectors = self._document_kwargs, Vectors()
         if len(batches) == 1:
-            self._batches.join(vectors, batches[0], self._endpoint.invoke(batches[0], **parameters))
+            self._join(vectors, batches[0], self._endpoint.invoke(batches[0], **parameters))
         elif batches:
-            answers = self._endpoint.map(batches, max_concurrency=self._batches.max_concurrency, **parameters)
+            answers = self._endpoint.map(batches, max_concurrency=self._max_concurrency, **parameters)
             try:
                 for batch, found in zip_longest(batches, answers):
-                    self._batches.join(vectors, batch, found or [])
+                    self._join(vectors, batch, found or [])
             finally:  # after a failure, the calls that are still under way stop now and not some time later
                 close = getattr(answers, "close", None)
                 if close is not None:
@@ -174,11 +156,11 @@ class Embeddings:
     def embed_query(self, text: str) -> list[float]:
         """Give the vector of one text."""
         vectors = Vectors()
-        self._batches.join(vectors, [text], self._endpoint.invoke([text], **self._batches.query_kwargs))
+        self._join(vectors, [text], self._endpoint.invoke([text], **self._query_kwargs))
         return vectors[0]
 
 
-class AsyncEmbeddings:
+class AsyncEmbeddings(_Batching[AsyncEmbeds]):
     """The twin of `Embeddings` for an `AsyncEndpoint`: the same names, awaited.
 
     Args:
@@ -190,44 +172,24 @@ class AsyncEmbeddings:
         query_kwargs: model parameters for queries, such as ``{"input_type": "search_query"}``.
     """
 
-    def __init__(
-        self,
-        endpoint: AsyncEmbeds,
-        *,
-        batch_size: int = _BATCH_SIZE,
-        max_batch_bytes: int = _BATCH_BYTES,
-        max_concurrency: int = 4,
-        document_kwargs: Mapping[str, Any] | None = None,
-        query_kwargs: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._endpoint = endpoint
-        self._batches = _Batches(
-            batch_size=batch_size,
-            max_batch_bytes=max_batch_bytes,
-            max_concurrency=max_concurrency,
-            document_kwargs=document_kwargs,
-            query_kwargs=query_kwargs,
-            handler=getattr(endpoint, "content_handler", None),
-        )
-
     async def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Give a vector for each text, in order; none for none, without a call.
 
         Raises:
             HandlerError: the model gave another number of vectors, or vectors that differ in length.
         """
-        batches = self._batches.split(texts)
-        parameters, vectors = self._batches.document_kwargs, Vectors()
+        batches = self._split(texts)
+        parameters, vectors = self._document_kwargs, Vectors()
         if len(batches) == 1:
-            self._batches.join(vectors, batches[0], await self._endpoint.invoke(batches[0], **parameters))
+            self._join(vectors, batches[0], await self._endpoint.invoke(batches[0], **parameters))
         elif batches:
-            answers = self._endpoint.map(batches, max_concurrency=self._batches.max_concurrency, **parameters)
+            answers = self._endpoint.map(batches, max_concurrency=self._max_concurrency, **parameters)
             waiting = iter(batches)
             try:
                 async for found in answers:
-                    self._batches.join(vectors, next(waiting, None), found)
+                    self._join(vectors, next(waiting, None), found)
                 for batch in waiting:
-                    self._batches.join(vectors, batch, [])
+                    self._join(vectors, batch, [])
             finally:  # after a failure, the calls that are still under way stop now and not some time later
                 close = getattr(answers, "aclose", None)
                 if close is not None:
@@ -237,5 +199,5 @@ class AsyncEmbeddings:
     async def embed_query(self, text: str) -> list[float]:
         """Give the vector of one text."""
         vectors = Vectors()
-        self._batches.join(vectors, [text], await self._endpoint.invoke([text], **self._batches.query_kwargs))
+        self._join(vectors, [text], await self._endpoint.invoke([text], **self._query_kwargs))
         return vectors[0]

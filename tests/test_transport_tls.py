@@ -263,6 +263,26 @@ def test_who_reads_an_aborted_connection_sees_it_cut(monkeypatch: pytest.MonkeyP
                 connection.receive(patience, ResponseReader())
 
 
+@pytest.mark.parametrize("body", [b"small", b"x" * 100_000], ids=["small", "large"])
+def test_a_request_that_tls_refuses_to_send_is_a_lost_connection(body: bytes) -> None:
+    class Broken:
+        over = True
+
+        def encrypt(self, data: bytes) -> bytes:
+            raise ssl.SSLError(1, "protocol is shutdown")
+
+        def end(self) -> bytes:
+            return b""  # the peer had said goodbye
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection: Any = Connection(ours)
+        connection._tls = Broken()
+        with pytest.raises(TransportError, match="lost before an answer"):
+            connection.send(b"HEAD", body, Patience(fast(), None, FakeClock().monotonic), ResponseReader())
+        assert connection.cut_short
+
+
 def test_a_peer_that_wants_an_answer_of_tls_itself_gets_it() -> None:
     """As for the new keys of a renegotiation, which the tests' own servers do not ask for."""
 

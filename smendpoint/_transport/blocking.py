@@ -166,9 +166,9 @@ class Connection:
         if len(body) > ONE_WRITE_BYTES:
             return self._send_watchfully(self._portions(head, body), patience, reader)
         data = head + body
-        if self._tls is not None:
-            data = self._tls.encrypt(data)
         try:
+            if self._tls is not None:
+                data = self._tls.encrypt(data)
             sent = self._socket.send(data)
         except BlockingIOError:
             sent = 0
@@ -189,30 +189,32 @@ class Connection:
     ) -> list[bytes]:
         pieces: list[bytes] = []
         self.cut_short = True
-        for portion in portions:
-            view = memoryview(portion)
-            while view:
-                readable, writable = _ready(self._socket, patience.within(patience.timeout.read))
-                if not readable and not writable:
-                    raise patience.silence(response_started=reader.started)
-                if readable:
-                    try:
-                        received = self._receive_now()
-                    except OSError as error:
-                        raise connection_lost(error, response_started=reader.started) from error
-                    if received is not None:
-                        pieces += feed(reader, received)
-                    if reader.head_complete:
-                        # It has made up its mind: the rest of the body is of no use to anyone.
-                        return pieces
-                try:
-                    view = view[self._socket.send(view) :]
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    return pieces + self._last_words(error, patience, reader)
+        try:
+            for portion in portions:
+                view = memoryview(portion)
+                while view:
+                    readable, writable = _ready(self._socket, patience.within(patience.timeout.read))
+                    if not readable and not writable:
+                        raise patience.silence(response_started=reader.started)
+                    if readable:
+                        pieces += self._overhear(reader)
+                        if reader.head_complete:
+                            # It has made up its mind: the rest of the body is of no use to anyone.
+                            return pieces
+                    with suppress(BlockingIOError):
+                        view = view[self._socket.send(view) :]
+        except OSError as error:
+            return pieces + self._last_words(error, patience, reader)
         self.cut_short = False
         return pieces
+
+    def _overhear(self, reader: ResponseReader) -> list[bytes]:
+        """What the peer says although it was not its turn."""
+        try:
+            received = self._receive_now()
+        except OSError as error:
+            raise connection_lost(error, response_started=reader.started) from error
+        return [] if received is None else feed(reader, received)
 
     def _last_words(self, error: OSError, patience: Patience, reader: ResponseReader) -> list[bytes]:
         """What the peer said before it stopped reading; raises where that is not an answer."""

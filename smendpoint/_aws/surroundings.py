@@ -82,8 +82,10 @@ def proxy_for(place: EndpointURL, proxies: Mapping[str, str] | None) -> str | No
 
 
 def _proxy_of_environment(place: EndpointURL) -> str | None:
-    # Elsewhere the system's settings count too, and only urllib.request knows them; it takes 20 ms or more to import.
-    if sys.platform not in ("darwin", "win32") and not any(name.lower().endswith("_proxy") for name in os.environ):
+    # On the others the system's settings count too, and only urllib.request knows them; it takes 20 ms or more to
+    # import. Here NO_PROXY alone, which many set everywhere, is no reason to.
+    wanted = f"{place.scheme}_proxy"
+    if sys.platform not in ("darwin", "win32") and not any(name.lower() == wanted for name in os.environ):
         return None
     from urllib.request import getproxies, proxy_bypass
 

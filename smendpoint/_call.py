@@ -28,7 +28,6 @@ from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, In, Out, Typed
 from smendpoint.handlers import TextGenerationHandler
-from smendpoint.handlers.base import line_decoder
 
 if TYPE_CHECKING:
     from smendpoint._aws import Target
@@ -270,8 +269,14 @@ class EndpointBase(Typed[In, Out, Chunk]):
     def _pipeline(self, stop: Sequence[str]) -> Pipeline[Chunk]:
         """A fresh way from bytes to chunks."""
         factory: Any = getattr(self._handler, "stream_decoder", None)
+        decoder: StreamDecoder[Any]
         try:
-            decoder: StreamDecoder[Any] = line_decoder(self._handler) if factory is None else factory()
+            if factory is None:
+                from smendpoint.handlers.base import line_decoder
+
+                decoder = line_decoder(self._handler)
+            else:
+                decoder = factory()
         except errors.SmendpointError as error:
             error.endpoint_name = self._name
             raise

@@ -174,6 +174,11 @@ def test_importing_the_synchronous_twin_loads_neither_botocore_nor_asyncio() -> 
     assert not tops & {"botocore", "asyncio", "aiobotocore", "boto3", "numpy", "http", "email"}
 
 
+def test_importing_the_synchronous_twin_compiles_no_annotation() -> None:
+    # NamedTuple and TypeVar(bound=...) do that to a text: it is most of what they cost, and the first one costs most.
+    loaded_by("import typing; del typing.ForwardRef.__init__; from smendpoint import Endpoint")
+
+
 def test_the_asynchronous_twin_is_loaded_on_first_use() -> None:
     assert "smendpoint.async_endpoint" not in loaded_by("from smendpoint import Endpoint")
 

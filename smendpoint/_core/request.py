@@ -7,7 +7,7 @@ with the model that is installed.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from smendpoint._core.request_rules import (
     COMPONENT,
@@ -56,7 +56,7 @@ MAX_ASYNC_BODY = 128_000
 """Bytes: the limit of InvokeEndpointAsync for a body that is sent along; larger inputs go through Amazon S3."""
 
 
-class Operation(NamedTuple):
+class Operation:
     """One operation of the service.
 
     Attributes:
@@ -68,19 +68,34 @@ class Operation(NamedTuple):
         max_body: bytes, the model's limit for ``Body``.
     """
 
-    name: str
-    path_suffix: str
-    members: Mapping[str, Member]
-    outputs: Mapping[str, str]
-    errors: frozenset[str]
-    max_body: int
+    __slots__ = ("errors", "max_body", "members", "name", "outputs", "path_suffix")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        path_suffix: str,
+        members: Mapping[str, Member],
+        outputs: Mapping[str, str],
+        errors: frozenset[str],
+        max_body: int,
+    ) -> None:
+        self.name = name
+        self.path_suffix = path_suffix
+        self.members = members
+        self.outputs = outputs
+        self.errors = errors
+        self.max_body = max_body
 
 
-class RequestHead(NamedTuple):
+class RequestHead:
     """The part of a request that its members decide: no ``Host``, length or signature yet."""
 
-    path: str
-    headers: tuple[tuple[str, str], ...]
+    __slots__ = ("headers", "path")
+
+    def __init__(self, path: str, headers: tuple[tuple[str, str], ...]) -> None:
+        self.path = path
+        self.headers = headers
 
 
 _PREFIX = "X-Amzn-SageMaker-"

@@ -1,8 +1,8 @@
 """AWS Signature Version 4: credentials, and the signer of requests and presigned URLs.
 
 ``Signer.sign`` is on the path of every call, so it does only what one request needs: the signing key (four HMACs) is
-kept per secret and day, the date strings per second, the canonical path per path. Everything is held in immutable
-tuples that are replaced as a whole, which makes a signer safe to share between threads without a lock.
+kept per secret and day, the date strings per second, the canonical path per path. Everything is held in small objects
+that are never changed but replaced as a whole, which makes a signer safe to share between threads without a lock.
 
 Checking what others signed is in ``sigv4_verify``.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 # A pure function of its argument here: no clock is read in this module.
 from time import gmtime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from smendpoint._core.sigv4_canonical import (
     ALGORITHM,
@@ -116,17 +116,23 @@ def _check_printable(what: str, value: object) -> None:
         )
 
 
-class _Moment(NamedTuple):
-    second: int
-    stamp: str  # 20150830T123600Z
-    date: str  # 20150830
-    scope: str  # 20150830/us-east-1/sagemaker/aws4_request
+class _Moment:
+    __slots__ = ("date", "scope", "second", "stamp")
+
+    def __init__(self, second: int, stamp: str, date: str, scope: str) -> None:
+        self.second = second
+        self.stamp = stamp  # 20150830T123600Z
+        self.date = date  # 20150830
+        self.scope = scope  # 20150830/us-east-1/sagemaker/aws4_request
 
 
-class _Key(NamedTuple):
-    secret_key: str
-    date: str
-    key: Hmac
+class _Key:
+    __slots__ = ("date", "key", "secret_key")
+
+    def __init__(self, secret_key: str, date: str, key: Hmac) -> None:
+        self.secret_key = secret_key
+        self.date = date
+        self.key = key
 
 
 class Signer:
@@ -296,8 +302,8 @@ class PreparedRequest:
 
     def __init__(self, signer: Signer, start: str, folded: Mapping[str, str]) -> None:
         self._signer = signer
-        self._plain = _Template.of(start, folded, ("x-amz-date",))
-        self._with_token = _Template.of(start, folded, ("x-amz-date", "x-amz-security-token"))
+        self._plain = _template(start, folded, ("x-amz-date",))
+        self._with_token = _template(start, folded, ("x-amz-date", "x-amz-security-token"))
 
     def sign(self, payload_hash: str, credentials: Credentials, timestamp: float) -> tuple[str, str]:
         """Sign one request.
@@ -327,27 +333,22 @@ class PreparedRequest:
         )
 
 
-class _Template(NamedTuple):
-    """A canonical request in the pieces between what changes from one signing to the next."""
+def _template(start: str, folded: Mapping[str, str], own: tuple[str, ...]) -> tuple[str, str, str, str]:
+    """A canonical request in the pieces between what changes from one signing to the next.
 
-    before: str  # the date
-    between: str  # the date and the token
-    after: str  # the token, up to the payload's hash
-    signed: str
-
-    @classmethod
-    def of(cls, start: str, folded: Mapping[str, str], own: tuple[str, ...]) -> _Template:
-        names = sorted([*folded, *own])
-        pieces = [start]
-        for name in names:
-            if name in own:
-                pieces[-1] += f"{name}:"
-                pieces.append("\n")
-            else:
-                pieces[-1] += f"{name}:{folded[name]}\n"
-        signed = ";".join(names)
-        pieces[-1] += f"\n{signed}\n"
-        return cls(pieces[0], "".join(pieces[1:-1]), pieces[-1], signed)
+    Before the date; between the date and the token; after the token, up to the payload's hash. And the signed names.
+    """
+    names = sorted([*folded, *own])
+    pieces = [start]
+    for name in names:
+        if name in own:
+            pieces[-1] += f"{name}:"
+            pieces.append("\n")
+        else:
+            pieces[-1] += f"{name}:{folded[name]}\n"
+    signed = ";".join(names)
+    pieces[-1] += f"\n{signed}\n"
+    return pieces[0], "".join(pieces[1:-1]), pieces[-1], signed
 
 
 def _not_unicode() -> ConfigurationError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import warnings
 import weakref
+from _thread import allocate_lock  # see `_aws/credentials.py`
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         terms = Terms(
             endpoint_name=self._name,
             policy=policy if self._client is None else None,
-            quota=RetryQuota(threading.Lock()),
+            quota=RetryQuota(allocate_lock()),
             timeout=timeout,
             credentials=credentials,
             clock=self._clock,

@@ -4,10 +4,10 @@ The tables repeat botocore's service model of ``sagemaker-runtime`` (version 201
 with the model that is installed.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`, for the NamedTuple: see `_aws/url.py`.
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from smendpoint._core.request_rules import (
     COMPONENT,
@@ -29,9 +29,6 @@ from smendpoint._core.request_rules import (
     plain,
 )
 from smendpoint.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = [
     "INVOKE_ENDPOINT",
@@ -88,14 +85,11 @@ class Operation:
         self.max_body = max_body
 
 
-class RequestHead:
+class RequestHead(NamedTuple):
     """The part of a request that its members decide: no ``Host``, length or signature yet."""
 
-    __slots__ = ("headers", "path")
-
-    def __init__(self, path: str, headers: tuple[tuple[str, str], ...]) -> None:
-        self.path = path
-        self.headers = headers
+    path: str
+    headers: tuple[tuple[str, str], ...]
 
 
 _PREFIX = "X-Amzn-SageMaker-"

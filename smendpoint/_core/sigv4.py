@@ -1,8 +1,8 @@
 """AWS Signature Version 4: credentials, and the signer of requests and presigned URLs.
 
 ``Signer.sign`` is on the path of every call, so it does only what one request needs: the signing key (four HMACs) is
-kept per secret and day, the date strings per second, the canonical path per path. Everything is held in small objects
-that are never changed but replaced as a whole, which makes a signer safe to share between threads without a lock.
+kept per secret and day, the date strings per second, the canonical path per path. Everything is held in immutable
+tuples that are replaced as a whole, which makes a signer safe to share between threads without a lock.
 
 Checking what others signed is in ``sigv4_verify``.
 """
@@ -116,25 +116,6 @@ def _check_printable(what: str, value: object) -> None:
         )
 
 
-class _Moment:
-    __slots__ = ("date", "scope", "second", "stamp")
-
-    def __init__(self, second: int, stamp: str, date: str, scope: str) -> None:
-        self.second = second
-        self.stamp = stamp  # 20150830T123600Z
-        self.date = date  # 20150830
-        self.scope = scope  # 20150830/us-east-1/sagemaker/aws4_request
-
-
-class _Key:
-    __slots__ = ("date", "key", "secret_key")
-
-    def __init__(self, secret_key: str, date: str, key: Hmac) -> None:
-        self.secret_key = secret_key
-        self.date = date
-        self.key = key
-
-
 class Signer:
     """Signs requests to one service in one region. Safe to share between threads.
 
@@ -150,27 +131,28 @@ class Signer:
         self.region = region
         self.service = service
         self._normalize = normalize_path
-        self._moment = _Moment(-1, "", "", "")
-        self._key = _Key("", "", Hmac(b""))
+        # The second, its stamp (20150830T123600Z), its date (20150830), its scope (that date/us-east-1/sagemaker/...).
+        self._moment = (-1, "", "", "")
+        # The secret and the date that the signing key is for, and that key.
+        self._key = ("", "", Hmac(b""))
         self._paths: dict[str, str] = {}
 
-    def _at(self, timestamp: float) -> _Moment:
+    def _at(self, timestamp: float) -> tuple[int, str, str, str]:
         moment = self._moment
         second = int(timestamp)
-        if moment.second != second:
+        if moment[0] != second:
             year, month, day, hour, minute, sec = gmtime(second)[:6]
             date = f"{year:04}{month:02}{day:02}"
             stamp = f"{date}T{hour:02}{minute:02}{sec:02}Z"
-            moment = _Moment(second, stamp, date, f"{date}/{self.region}/{self.service}/aws4_request")
-            self._moment = moment
+            moment = self._moment = second, stamp, date, f"{date}/{self.region}/{self.service}/aws4_request"
         return moment
 
     def _signing_key(self, secret_key: str, date: str) -> Hmac:
-        cached = self._key
-        if cached.secret_key != secret_key or cached.date != date:
-            cached = _Key(secret_key, date, derive_key(secret_key, date, self.region, self.service))
-            self._key = cached
-        return cached.key
+        known_secret, known_date, key = self._key
+        if known_secret != secret_key or known_date != date:
+            key = derive_key(secret_key, date, self.region, self.service)
+            self._key = secret_key, date, key
+        return key
 
     def _path(self, path: str) -> str:
         known = self._paths.get(path)
@@ -270,7 +252,7 @@ class Signer:
         Raises:
             ConfigurationError: text is not Unicode.
         """
-        moment = self._at(timestamp)
+        _, stamp, date, scope = self._at(timestamp)
         try:
             folded = fold([*headers, ("host", url_host)])
             names = sorted(folded)
@@ -278,8 +260,8 @@ class Signer:
             pairs = [
                 *query,
                 ("X-Amz-Algorithm", ALGORITHM),
-                ("X-Amz-Credential", f"{credentials.access_key}/{moment.scope}"),
-                ("X-Amz-Date", moment.stamp),
+                ("X-Amz-Credential", f"{credentials.access_key}/{scope}"),
+                ("X-Amz-Date", stamp),
                 ("X-Amz-Expires", str(expires)),
                 ("X-Amz-SignedHeaders", signed),
             ]
@@ -289,8 +271,8 @@ class Signer:
             canonical = canonical_request(
                 method, self._path(path), canonical_query(text), folded, names, signed, payload_hash
             )
-            key = self._signing_key(credentials.secret_key, moment.date)
-            return f"{text}&X-Amz-Signature={signature_of(key, moment.stamp, moment.scope, canonical)}"
+            key = self._signing_key(credentials.secret_key, date)
+            return f"{text}&X-Amz-Signature={signature_of(key, stamp, scope, canonical)}"
         except UnicodeEncodeError:
             raise ConfigurationError("a request with unpaired surrogates cannot be signed") from None
 
@@ -317,19 +299,18 @@ class PreparedRequest:
             The values of ``X-Amz-Date`` and ``Authorization``; ``X-Amz-Security-Token`` is the credentials' own token.
         """
         signer = self._signer
-        moment = signer._at(timestamp)
+        _, stamp, date, scope = signer._at(timestamp)
         token = credentials.token
         if token is None:
             before, _, after, signed = self._plain
-            canonical = f"{before}{moment.stamp}{after}{payload_hash}"
+            canonical = f"{before}{stamp}{after}{payload_hash}"
         else:
             before, between, after, signed = self._with_token
-            canonical = f"{before}{moment.stamp}{between}{token}{after}{payload_hash}"
-        key = signer._signing_key(credentials.secret_key, moment.date)
-        signature = signature_of(key, moment.stamp, moment.scope, canonical)
-        return moment.stamp, (
-            f"{ALGORITHM} Credential={credentials.access_key}/{moment.scope},"
-            f" SignedHeaders={signed}, Signature={signature}"
+            canonical = f"{before}{stamp}{between}{token}{after}{payload_hash}"
+        key = signer._signing_key(credentials.secret_key, date)
+        signature = signature_of(key, stamp, scope, canonical)
+        return stamp, (
+            f"{ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={signed}, Signature={signature}"
         )
 
 

@@ -89,12 +89,11 @@ class Wire:
         self._prefix = target_prefix
         # identity: an answer is read as it is, so nothing may be compressed
         self._extra = (*extra_headers, ("Accept-Encoding", "identity"))
-        self._known: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[bytes, PreparedRequest]] = {}
+        self._known: dict[RequestHead, tuple[bytes, PreparedRequest]] = {}
 
     def _prepared(self, head: RequestHead) -> tuple[bytes, PreparedRequest]:
         """What all requests with this head have in common: the first lines, and what is signed of them."""
-        key = head.path, head.headers
-        known = self._known.get(key)
+        known = self._known.get(head)
         if known is None:
             path = self._base_path + head.path
             signed = (self._host, *head.headers)
@@ -102,7 +101,7 @@ class Wire:
             known = lines[:-2], self._signer.prepare(method="POST", path=path, headers=signed)
             if len(self._known) >= MAX_KNOWN:
                 self._known = {}
-            self._known[key] = known
+            self._known[head] = known
         return known
 
     def render(self, request: CallRequest, send: Send) -> bytes:

@@ -62,7 +62,7 @@ class Pool:
             while True:
                 if self.closed:
                     raise ConfigurationError("the endpoint is closed: make a new one")
-                if self._returned is None or self.limit is None or self._busy < self.limit:
+                if self.limit is None or self._returned is None or self._busy < self.limit:
                     break
                 self._returned.wait(wait())
             self._busy += 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import warnings
 import weakref
+from _thread import allocate_lock  # see `_aws/credentials.py`
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,6 @@ from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, In, Out, Typed
 from smendpoint.handlers import TextGenerationHandler
-from smendpoint.handlers.base import line_decoder
 
 if TYPE_CHECKING:
     from smendpoint._aws import Target
@@ -91,7 +90,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         terms = Terms(
             endpoint_name=self._name,
             policy=policy if self._client is None else None,
-            quota=RetryQuota(threading.Lock()),
+            quota=RetryQuota(allocate_lock()),
             timeout=timeout,
             credentials=credentials,
             clock=self._clock,
@@ -270,8 +269,14 @@ class EndpointBase(Typed[In, Out, Chunk]):
     def _pipeline(self, stop: Sequence[str]) -> Pipeline[Chunk]:
         """A fresh way from bytes to chunks."""
         factory: Any = getattr(self._handler, "stream_decoder", None)
+        decoder: StreamDecoder[Any]
         try:
-            decoder: StreamDecoder[Any] = line_decoder(self._handler) if factory is None else factory()
+            if factory is None:
+                from smendpoint.handlers.base import line_decoder
+
+                decoder = line_decoder(self._handler)
+            else:
+                decoder = factory()
         except errors.SmendpointError as error:
             error.endpoint_name = self._name
             raise

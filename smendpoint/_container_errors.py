@@ -6,12 +6,9 @@ error object, nested, or flat with ``object: "error"``), the multi-model server 
 (``code``/``type``/``message``), FastAPI (``detail``).
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+# Without `from __future__ import annotations`: see `_aws/url.py`.
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
 
 __all__ = ["ContainerError", "JSONValue", "container_error", "parse_container_error"]
 

@@ -35,14 +35,15 @@ Every error keeps its ``__cause__``, can be pickled, and holds neither secrets n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeVar
 
     from smendpoint._container_errors import ContainerError
 
-AnyError = TypeVar("AnyError", bound="SmendpointError")
+    AnyError = TypeVar("AnyError", bound="SmendpointError")
 
 __all__ = [
     "AccessDeniedError",

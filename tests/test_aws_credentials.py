@@ -196,7 +196,7 @@ def test_good_credentials_are_kept_when_another_caller_has_just_failed_to_renew_
     with pytest.raises(CredentialsError):
         provider.load(rejected=key(1))
     source.now += 0.5
-    provider._state = provider._state._replace(renew_from=0.0)
+    provider._state.renew_from = 0.0
     assert provider.load() == key(1)
     assert len(source.calls) == 2
 

@@ -112,6 +112,16 @@ def test_the_proxy_of_the_environment(
     assert proxy_for(PLACE, None) == expected
 
 
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy", "http_proxy", "ALL_PROXY"])
+def test_urllib_is_not_loaded_for_variables_that_name_no_proxy_for_the_scheme(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv(name, "http://proxy.example:1")
+    monkeypatch.setitem(sys.modules, "urllib.request", None)  # importing it would raise
+    assert proxy_for(PLACE, None) is None
+
+
 def test_the_systems_own_settings_are_asked_for_where_there_are_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://registry.example:1"})

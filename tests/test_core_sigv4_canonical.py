@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 
 import pytest
 
-from smendpoint._core.sigv4_canonical import EMPTY_PAYLOAD_HASH, canonical_path, canonical_query, fold, payload_hash
+from smendpoint._core.sigv4_canonical import (
+    EMPTY_PAYLOAD_HASH,
+    Hmac,
+    canonical_path,
+    canonical_query,
+    fold,
+    payload_hash,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +41,12 @@ def test_a_query_is_sorted_and_every_name_gets_its_equals_sign() -> None:
 def test_a_payload_hash_is_sha256_in_hexadecimal(body: bytes) -> None:
     assert payload_hash(body) == hashlib.sha256(body).hexdigest()
     assert payload_hash(b"") == EMPTY_PAYLOAD_HASH
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 200])
+def test_an_hmac_is_the_standard_librarys_whatever_the_keys_length(length: int) -> None:
+    key = bytes(range(length))
+    assert Hmac(key).hexdigest(b"message") == hmac.new(key, b"message", "sha256").hexdigest()
 
 
 def test_headers_are_folded_by_name_and_what_changes_on_the_way_is_left_out() -> None:

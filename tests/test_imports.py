@@ -172,6 +172,12 @@ def test_importing_the_package_loads_nothing_but_the_package() -> None:
 def test_importing_the_synchronous_twin_loads_neither_botocore_nor_asyncio() -> None:
     tops = {name.split(".")[0] for name in loaded_by("from smendpoint import Endpoint")}
     assert not tops & {"botocore", "asyncio", "aiobotocore", "boto3", "numpy", "http", "email"}
+    assert not tops & {"datetime", "hmac", "random", "ssl", "threading", "urllib"}  # what not every call needs
+
+
+def test_importing_the_synchronous_twin_compiles_no_annotation() -> None:
+    # NamedTuple and TypeVar(bound=...) do that to a text: it is most of what they cost, and the first one costs most.
+    loaded_by("import typing; del typing.ForwardRef.__init__; from smendpoint import Endpoint")
 
 
 def test_the_asynchronous_twin_is_loaded_on_first_use() -> None:

@@ -259,6 +259,12 @@ def test_a_stream_that_nobody_holds_gives_its_place_back() -> None:
         assert endpoint.invoke("Hello")
 
 
+def test_where_nobody_can_wait_there_is_nobody_to_wake() -> None:
+    pool = pool_with()
+    pool.abort()
+    assert pool.take(for_ever, fresh=False) is None
+
+
 def test_who_waits_for_a_place_can_be_woken_to_think_again() -> None:
     pool: Any = Pool(1, Clock())
     pool.take(for_ever, fresh=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock  # `threading` costs milliseconds to import, and adds nothing that is needed here
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from smendpoint._core.sigv4 import Credentials
 from smendpoint.errors import CredentialsError, SmendpointError, again
@@ -32,12 +32,15 @@ _MEMORY_SECONDS = 1.0
 _CLAIM_SECONDS = 10.0
 
 
-class _State(NamedTuple):
+class _State:
     """What is at hand; replaced as a whole, so that it can be read without a lock."""
 
-    credentials: Credentials | None
-    usable_until: float
-    renew_from: float
+    __slots__ = ("credentials", "renew_from", "usable_until")
+
+    def __init__(self, credentials: Credentials | None, usable_until: float, renew_from: float) -> None:
+        self.credentials = credentials
+        self.usable_until = usable_until
+        self.renew_from = renew_from
 
 
 class _Flight:
@@ -93,9 +96,9 @@ class CredentialProvider:
 
     def current(self) -> Credentials | None:
         """Give the credentials to sign with now, without waiting; ``None`` where ``load`` must fetch some."""
-        credentials, usable_until, _ = self._state
-        if usable_until == _NEVER or self._now() < usable_until:
-            return credentials
+        state = self._state
+        if state.usable_until == _NEVER or self._now() < state.usable_until:
+            return state.credentials
         return None
 
     def refresh_due(self) -> bool:
@@ -104,12 +107,12 @@ class CredentialProvider:
         The credentials are still good but near their end. Only one caller is told so every ten seconds, so that a busy
         endpoint does not start a crowd of renewals.
         """
-        _, usable_until, renew_from = self._state
-        if renew_from == _NEVER:
+        state = self._state
+        if state.renew_from == _NEVER:
             return False
         now = self._now()
         if (
-            not renew_from <= now < usable_until
+            not state.renew_from <= now < state.usable_until
             or self._flight is not None
             or 0 <= now - self._claimed < _CLAIM_SECONDS
         ):
@@ -206,7 +209,7 @@ class CredentialProvider:
             if now < previous.usable_until < _NEVER:
                 # Still good: try again after a quarter of what is left.
                 later = now + (previous.usable_until - now) * _ADVISORY_SHARE
-                self._state = previous._replace(renew_from=later)
+                self._state = _State(previous.credentials, previous.usable_until, later)
         self._flight = None
 
     def _start_afresh(self) -> None:

@@ -13,7 +13,6 @@ import os
 from typing import TYPE_CHECKING
 
 from smendpoint._aws.credentials import CredentialProvider
-from smendpoint._aws.options import Settings
 from smendpoint._aws.surroundings import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.target import Target
 from smendpoint._aws.url import parse_endpoint_url
@@ -111,7 +110,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
         host_header=place.host_header,
         base_path=place.base_path,
         credentials=_provider(identity, credentials, now),
-        user_agent=user_agent(Settings(), os.environ.get("AWS_SDK_UA_APP_ID")),
+        user_agent=user_agent(None, os.environ.get("AWS_SDK_UA_APP_ID")),
         proxy_url=proxy_for(place, None),
         ca_bundle=ca_bundle(os.environ.get("AWS_CA_BUNDLE")),
         max_attempts=None if attempts is None else int(attempts),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from smendpoint._aws.surroundings import check_user_agent
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["OPTIONS", "Settings", "check_user_agent", "read_config"]
+__all__ = ["OPTIONS", "Settings", "read_config"]
 
 #: What becomes of each option.
 #:
@@ -162,12 +163,3 @@ def _proxies(value: Any) -> Mapping[str, str] | None:
             raise ConfigurationError("config: proxies may have the keys 'http' and 'https', as botocore reads no other")
     chosen: dict[str, str] = dict(value)
     return chosen
-
-
-def check_user_agent(name: str, value: object) -> str | None:
-    """Refuse what cannot stand in a ``User-Agent`` header."""
-    if value is None:
-        return None
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-        raise ConfigurationError(f"{name} must be printable ASCII: it goes into the User-Agent header")
-    return value

@@ -6,7 +6,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from smendpoint._aws.options import check_user_agent
 from smendpoint._aws.url import parse_proxy_url
 from smendpoint._version import __version__
 from smendpoint.errors import ConfigurationError
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from smendpoint._aws.options import Settings
     from smendpoint._aws.url import EndpointURL
 
-__all__ = ["ca_bundle", "proxy_for", "user_agent"]
+__all__ = ["ca_bundle", "check_user_agent", "proxy_for", "user_agent"]
 
 
 def ca_bundle(configured: object) -> str | None:
@@ -82,23 +81,25 @@ def proxy_for(place: EndpointURL, proxies: Mapping[str, str] | None) -> str | No
 
 
 def _proxy_of_environment(place: EndpointURL) -> str | None:
-    # Elsewhere the system's settings count too, and only urllib.request knows them; it takes 20 ms or more to import.
-    if sys.platform not in ("darwin", "win32") and not any(name.lower().endswith("_proxy") for name in os.environ):
+    # On the others the system's settings count too, and only urllib.request knows them; it takes 20 ms or more to
+    # import. Here NO_PROXY alone, which many set everywhere, is no reason to.
+    wanted = f"{place.scheme}_proxy"
+    if sys.platform not in ("darwin", "win32") and not any(name.lower() == wanted for name in os.environ):
         return None
     from urllib.request import getproxies, proxy_bypass
 
     return None if proxy_bypass(place.host_header) else getproxies().get(place.scheme)
 
 
-def user_agent(settings: Settings, app_id: object, session_extra: object = None) -> str:
+def user_agent(settings: Settings | None, app_id: object, session_extra: object = None) -> str:
     """Write the ``User-Agent`` header.
 
     Args:
-        settings: what a botocore ``Config`` says.
+        settings: what a botocore ``Config`` says; ``None`` where there is none.
         app_id: the application id of ``AWS_SDK_UA_APP_ID``, the profile or the ``Config``.
         session_extra: what a session adds.
     """
-    if settings.user_agent is not None:
+    if settings is not None and settings.user_agent is not None:
         words = [settings.user_agent]
     else:
         python = ".".join(map(str, sys.version_info[:3]))
@@ -110,6 +111,15 @@ def user_agent(settings: Settings, app_id: object, session_extra: object = None)
             words.append(f"app/{check_user_agent('the application id (sdk_ua_app_id)', app_id)}")
         if session_extra:
             words.append(check_user_agent("the session's user_agent_extra", session_extra) or "")
-    if settings.user_agent_extra:
+    if settings is not None and settings.user_agent_extra:
         words.append(settings.user_agent_extra)
     return " ".join(words)
+
+
+def check_user_agent(name: str, value: object) -> str | None:
+    """Refuse what cannot stand in a ``User-Agent`` header."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise ConfigurationError(f"{name} must be printable ASCII: it goes into the User-Agent header")
+    return value

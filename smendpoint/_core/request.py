@@ -4,10 +4,10 @@ The tables repeat botocore's service model of ``sagemaker-runtime`` (version 201
 with the model that is installed.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`, for the NamedTuple: see `_aws/url.py`.
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from smendpoint._core.request_rules import (
     COMPONENT,
@@ -29,9 +29,6 @@ from smendpoint._core.request_rules import (
     plain,
 )
 from smendpoint.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = [
     "INVOKE_ENDPOINT",
@@ -56,7 +53,7 @@ MAX_ASYNC_BODY = 128_000
 """Bytes: the limit of InvokeEndpointAsync for a body that is sent along; larger inputs go through Amazon S3."""
 
 
-class Operation(NamedTuple):
+class Operation:
     """One operation of the service.
 
     Attributes:
@@ -68,12 +65,24 @@ class Operation(NamedTuple):
         max_body: bytes, the model's limit for ``Body``.
     """
 
-    name: str
-    path_suffix: str
-    members: Mapping[str, Member]
-    outputs: Mapping[str, str]
-    errors: frozenset[str]
-    max_body: int
+    __slots__ = ("errors", "max_body", "members", "name", "outputs", "path_suffix")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        path_suffix: str,
+        members: Mapping[str, Member],
+        outputs: Mapping[str, str],
+        errors: frozenset[str],
+        max_body: int,
+    ) -> None:
+        self.name = name
+        self.path_suffix = path_suffix
+        self.members = members
+        self.outputs = outputs
+        self.errors = errors
+        self.max_body = max_body
 
 
 class RequestHead(NamedTuple):

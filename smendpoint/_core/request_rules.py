@@ -6,7 +6,7 @@ backtracks, and ``re`` need not be imported. The patterns stand beside them, to 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from smendpoint.errors import ConfigurationError
 
@@ -48,7 +48,7 @@ def plain(text: str) -> str:
     return str.__str__(text)
 
 
-class Rule(NamedTuple):
+class Rule:
     """What a member's text must look like.
 
     Attributes:
@@ -58,10 +58,13 @@ class Rule(NamedTuple):
         holds: what is beyond length and alphabet.
     """
 
-    pattern: str
-    alphabet: frozenset[str]
-    form: str
-    holds: Callable[[str], bool]
+    __slots__ = ("alphabet", "form", "holds", "pattern")
+
+    def __init__(self, pattern: str, alphabet: frozenset[str], form: str, holds: Callable[[str], bool]) -> None:
+        self.pattern = pattern
+        self.alphabet = alphabet
+        self.form = form
+        self.holds = holds
 
 
 def _any(_value: str) -> bool:
@@ -117,7 +120,7 @@ LOCATION = Rule("^(https|s3)://([^/]+)/?(.*)$", _VISIBLE, "an s3:// or https:// 
 NUMBER = Rule("", DIGITS, "an int", _any)
 
 
-class Member(NamedTuple):
+class Member:
     """One request member that travels as a header.
 
     Attributes:
@@ -128,11 +131,14 @@ class Member(NamedTuple):
         number: whether the value is an ``int``.
     """
 
-    header: str
-    rule: Rule
-    minimum: int
-    maximum: int
-    number: bool = False
+    __slots__ = ("header", "maximum", "minimum", "number", "rule")
+
+    def __init__(self, header: str, rule: Rule, minimum: int, maximum: int, number: bool = False) -> None:
+        self.header = header
+        self.rule = rule
+        self.minimum = minimum
+        self.maximum = maximum
+        self.number = number
 
     def render(self, name: str, value: object) -> str:
         """Check a value and give the header's text.

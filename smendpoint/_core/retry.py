@@ -9,7 +9,7 @@ The numbers are those of the AWS SDKs' standard mode as revised in 2026 (botocor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from smendpoint import errors
 from smendpoint._core.response import CLOCK_SKEW_CODES, EXPIRED_TOKEN_CODES
@@ -150,7 +150,7 @@ class RetryQuota:
                 self._available = min(self._available + amount, QUOTA_CAPACITY)
 
 
-class Verdict(NamedTuple):
+class Verdict:
     """What a failure means for retrying.
 
     Attributes:
@@ -158,8 +158,11 @@ class Verdict(NamedTuple):
         cost: what a retry takes from the quota.
     """
 
-    kind: str
-    cost: int
+    __slots__ = ("cost", "kind")
+
+    def __init__(self, kind: str, cost: int) -> None:
+        self.kind = kind
+        self.cost = cost
 
 
 FINAL = Verdict("final", 0)

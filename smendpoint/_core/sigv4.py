@@ -11,7 +11,7 @@ from __future__ import annotations
 
 # A pure function of its argument here: no clock is read in this module.
 from time import gmtime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from smendpoint._core.sigv4_canonical import (
     ALGORITHM,
@@ -116,19 +116,6 @@ def _check_printable(what: str, value: object) -> None:
         )
 
 
-class _Moment(NamedTuple):
-    second: int
-    stamp: str  # 20150830T123600Z
-    date: str  # 20150830
-    scope: str  # 20150830/us-east-1/sagemaker/aws4_request
-
-
-class _Key(NamedTuple):
-    secret_key: str
-    date: str
-    key: Hmac
-
-
 class Signer:
     """Signs requests to one service in one region. Safe to share between threads.
 
@@ -144,27 +131,28 @@ class Signer:
         self.region = region
         self.service = service
         self._normalize = normalize_path
-        self._moment = _Moment(-1, "", "", "")
-        self._key = _Key("", "", Hmac(b""))
+        # The second, its stamp (20150830T123600Z), its date (20150830), its scope (that date/us-east-1/sagemaker/...).
+        self._moment = (-1, "", "", "")
+        # The secret and the date that the signing key is for, and that key.
+        self._key = ("", "", Hmac(b""))
         self._paths: dict[str, str] = {}
 
-    def _at(self, timestamp: float) -> _Moment:
+    def _at(self, timestamp: float) -> tuple[int, str, str, str]:
         moment = self._moment
         second = int(timestamp)
-        if moment.second != second:
+        if moment[0] != second:
             year, month, day, hour, minute, sec = gmtime(second)[:6]
             date = f"{year:04}{month:02}{day:02}"
             stamp = f"{date}T{hour:02}{minute:02}{sec:02}Z"
-            moment = _Moment(second, stamp, date, f"{date}/{self.region}/{self.service}/aws4_request")
-            self._moment = moment
+            moment = self._moment = second, stamp, date, f"{date}/{self.region}/{self.service}/aws4_request"
         return moment
 
     def _signing_key(self, secret_key: str, date: str) -> Hmac:
-        cached = self._key
-        if cached.secret_key != secret_key or cached.date != date:
-            cached = _Key(secret_key, date, derive_key(secret_key, date, self.region, self.service))
-            self._key = cached
-        return cached.key
+        known_secret, known_date, key = self._key
+        if known_secret != secret_key or known_date != date:
+            key = derive_key(secret_key, date, self.region, self.service)
+            self._key = secret_key, date, key
+        return key
 
     def _path(self, path: str) -> str:
         known = self._paths.get(path)
@@ -264,7 +252,7 @@ class Signer:
         Raises:
             ConfigurationError: text is not Unicode.
         """
-        moment = self._at(timestamp)
+        _, stamp, date, scope = self._at(timestamp)
         try:
             folded = fold([*headers, ("host", url_host)])
             names = sorted(folded)
@@ -272,8 +260,8 @@ class Signer:
             pairs = [
                 *query,
                 ("X-Amz-Algorithm", ALGORITHM),
-                ("X-Amz-Credential", f"{credentials.access_key}/{moment.scope}"),
-                ("X-Amz-Date", moment.stamp),
+                ("X-Amz-Credential", f"{credentials.access_key}/{scope}"),
+                ("X-Amz-Date", stamp),
                 ("X-Amz-Expires", str(expires)),
                 ("X-Amz-SignedHeaders", signed),
             ]
@@ -283,8 +271,8 @@ class Signer:
             canonical = canonical_request(
                 method, self._path(path), canonical_query(text), folded, names, signed, payload_hash
             )
-            key = self._signing_key(credentials.secret_key, moment.date)
-            return f"{text}&X-Amz-Signature={signature_of(key, moment.stamp, moment.scope, canonical)}"
+            key = self._signing_key(credentials.secret_key, date)
+            return f"{text}&X-Amz-Signature={signature_of(key, stamp, scope, canonical)}"
         except UnicodeEncodeError:
             raise ConfigurationError("a request with unpaired surrogates cannot be signed") from None
 
@@ -296,8 +284,8 @@ class PreparedRequest:
 
     def __init__(self, signer: Signer, start: str, folded: Mapping[str, str]) -> None:
         self._signer = signer
-        self._plain = _Template.of(start, folded, ("x-amz-date",))
-        self._with_token = _Template.of(start, folded, ("x-amz-date", "x-amz-security-token"))
+        self._plain = _template(start, folded, ("x-amz-date",))
+        self._with_token = _template(start, folded, ("x-amz-date", "x-amz-security-token"))
 
     def sign(self, payload_hash: str, credentials: Credentials, timestamp: float) -> tuple[str, str]:
         """Sign one request.
@@ -311,43 +299,37 @@ class PreparedRequest:
             The values of ``X-Amz-Date`` and ``Authorization``; ``X-Amz-Security-Token`` is the credentials' own token.
         """
         signer = self._signer
-        moment = signer._at(timestamp)
+        _, stamp, date, scope = signer._at(timestamp)
         token = credentials.token
         if token is None:
             before, _, after, signed = self._plain
-            canonical = f"{before}{moment.stamp}{after}{payload_hash}"
+            canonical = f"{before}{stamp}{after}{payload_hash}"
         else:
             before, between, after, signed = self._with_token
-            canonical = f"{before}{moment.stamp}{between}{token}{after}{payload_hash}"
-        key = signer._signing_key(credentials.secret_key, moment.date)
-        signature = signature_of(key, moment.stamp, moment.scope, canonical)
-        return moment.stamp, (
-            f"{ALGORITHM} Credential={credentials.access_key}/{moment.scope},"
-            f" SignedHeaders={signed}, Signature={signature}"
+            canonical = f"{before}{stamp}{between}{token}{after}{payload_hash}"
+        key = signer._signing_key(credentials.secret_key, date)
+        signature = signature_of(key, stamp, scope, canonical)
+        return stamp, (
+            f"{ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={signed}, Signature={signature}"
         )
 
 
-class _Template(NamedTuple):
-    """A canonical request in the pieces between what changes from one signing to the next."""
+def _template(start: str, folded: Mapping[str, str], own: tuple[str, ...]) -> tuple[str, str, str, str]:
+    """A canonical request in the pieces between what changes from one signing to the next.
 
-    before: str  # the date
-    between: str  # the date and the token
-    after: str  # the token, up to the payload's hash
-    signed: str
-
-    @classmethod
-    def of(cls, start: str, folded: Mapping[str, str], own: tuple[str, ...]) -> _Template:
-        names = sorted([*folded, *own])
-        pieces = [start]
-        for name in names:
-            if name in own:
-                pieces[-1] += f"{name}:"
-                pieces.append("\n")
-            else:
-                pieces[-1] += f"{name}:{folded[name]}\n"
-        signed = ";".join(names)
-        pieces[-1] += f"\n{signed}\n"
-        return cls(pieces[0], "".join(pieces[1:-1]), pieces[-1], signed)
+    Before the date; between the date and the token; after the token, up to the payload's hash. And the signed names.
+    """
+    names = sorted([*folded, *own])
+    pieces = [start]
+    for name in names:
+        if name in own:
+            pieces[-1] += f"{name}:"
+            pieces.append("\n")
+        else:
+            pieces[-1] += f"{name}:{folded[name]}\n"
+    signed = ";".join(names)
+    pieces[-1] += f"\n{signed}\n"
+    return pieces[0], "".join(pieces[1:-1]), pieces[-1], signed
 
 
 def _not_unicode() -> ConfigurationError:

@@ -6,7 +6,6 @@ white space is folded, is as in botocore, so that both give the same signature f
 
 from __future__ import annotations
 
-import hmac
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -115,11 +114,10 @@ def fold(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def derive_key(secret_key: str, date: str, region: str, service: str) -> Hmac:
-    digest = hmac.digest
-    key = digest(f"AWS4{secret_key}".encode(), date.encode(), "sha256")
-    for part in (region, service, "aws4_request"):
-        key = digest(key, part.encode(), "sha256")
-    return Hmac(key)
+    key = Hmac(f"AWS4{secret_key}".encode())
+    for part in (date, region, service, "aws4_request"):
+        key = Hmac(bytes.fromhex(key.hexdigest(part.encode())))
+    return key
 
 
 def canonical_request(
@@ -132,13 +130,16 @@ def canonical_request(
 class Hmac:
     """HMAC-SHA256 (RFC 2104) with a key that is used often: the two hashes are ready up to where the message begins.
 
-    The standard library's ``hmac.digest`` takes the key anew each time, which is most of its cost for a short message.
+    The standard library's ``hmac.digest`` takes the key anew each time, which is most of its cost for a short message;
+    and importing it is one more module for each process.
     """
 
     __slots__ = ("_inner", "_outer")
 
     def __init__(self, key: bytes) -> None:
-        block = key.ljust(64, b"\0")  # SHA-256's block size; a derived key has 32 bytes
+        if len(key) > 64:  # SHA-256's block size
+            key = sha256(key).digest()
+        block = key.ljust(64, b"\0")
         self._inner = sha256(bytes([byte ^ 0x36 for byte in block]))
         self._outer = sha256(bytes([byte ^ 0x5C for byte in block]))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import allocate_lock  # see `_aws/credentials.py`
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,8 +42,10 @@ class Scope:
     __slots__ = ("_doing", "_lock", "stopped")
 
     def __init__(self) -> None:
-        self.stopped = threading.Event()
-        self._lock = threading.Lock()
+        from threading import Event
+
+        self.stopped = Event()
+        self._lock = allocate_lock()
         self._doing: Abortable | None = None
 
     def enter(self, doing: Abortable) -> None:
@@ -85,14 +87,14 @@ class DirectTransport:
         self._identity = identity
         self._clock = clock
         self._service: Service | None = None
-        self._resolving = threading.Lock()
+        self._resolving = allocate_lock()
         self._pool = Pool(max_connections, clock.monotonic)
         self._limit = self.max_connections = max_connections
 
     def forget(self) -> None:
         """After a fork, in the child: start afresh, without the parent's connections and without its locks."""
         self._service = None
-        self._resolving = threading.Lock()
+        self._resolving = allocate_lock()
         self._pool.forget()
 
     @property
@@ -133,7 +135,9 @@ class DirectTransport:
 
     def refresh_ahead(self) -> None:
         """Renew credentials that run out soon, in a thread of its own: no call waits for it."""
-        threading.Thread(target=_renew, args=(self.credentials,), name="smendpoint-credentials", daemon=True).start()
+        from threading import Thread
+
+        Thread(target=_renew, args=(self.credentials,), name="smendpoint-credentials", daemon=True).start()
 
     def _exchange(self, step: Send, request: CallRequest, patience: Patience, scope: Scope | None) -> RawResponse:
         connection, reader, pieces = self._begin(step, request, patience, scope)
@@ -267,7 +271,7 @@ class BlockingSource:
         self._pieces = pieces
         self._patience = patience
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._reading = False
         self.status = reader.status
         self.headers: Mapping[str, str] = reader.headers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import RLock  # see `_aws/credentials.py`
 from typing import TYPE_CHECKING
 
 from smendpoint._transport.common import IDLE_SECONDS
@@ -10,6 +10,7 @@ from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Condition
 
     from smendpoint._transport.blocking import Connection
 
@@ -30,8 +31,8 @@ class Pool:
 
     def _start_afresh(self) -> None:
         # Reentrant: the garbage collector may close a stream at any moment, and so give back its place.
-        self._lock = threading.RLock()
-        self._returned = threading.Condition(self._lock)
+        self._lock = RLock()
+        self._returned: Condition | None = None  # where there is a limit: without one, nobody waits
         self._idle: list[Connection] = []
         self._busy = 0
 
@@ -53,10 +54,15 @@ class Pool:
             ConfigurationError: the pool is closed.
         """
         with self._lock:
+            if self.limit is not None and self._returned is None:
+                # Before anything is asked: to import is long enough for the garbage collector to give back a place.
+                from threading import Condition
+
+                self._returned = Condition(self._lock)
             while True:
                 if self.closed:
                     raise ConfigurationError("the endpoint is closed: make a new one")
-                if self.limit is None or self._busy < self.limit:
+                if self.limit is None or self._returned is None or self._busy < self.limit:
                     break
                 self._returned.wait(wait())
             self._busy += 1
@@ -75,7 +81,8 @@ class Pool:
     def abort(self) -> None:
         """Have everyone who waits for a place ask their `wait` again."""
         with self._lock:
-            self._returned.notify_all()
+            if self._returned is not None:
+                self._returned.notify_all()
 
     def give_back(self, connection: Connection | None) -> None:
         """Give back a place; with a `connection` that can be used again, keep that for the next call."""
@@ -91,7 +98,7 @@ class Pool:
                     self._idle.append(connection)
                     while self._idle[0].idle_since < now - IDLE_SECONDS:
                         expired.append(self._idle.pop(0))
-            if self.limit is not None:
+            if self._returned is not None:
                 self._returned.notify()
         for old in expired:
             old.close()
@@ -101,6 +108,7 @@ class Pool:
         with self._lock:
             self.closed = True
             idle, self._idle = self._idle, []
-            self._returned.notify_all()
+            if self._returned is not None:
+                self._returned.notify_all()
         for connection in idle:
             connection.close()

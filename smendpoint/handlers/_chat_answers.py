@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint.handlers._answers import answer_details, content_text, first_object
+from smendpoint.handlers._answers import content_text, first_object
 from smendpoint.handlers._chat_types import ChatCompletion, ToolCall
+from smendpoint.handlers._details import answer_details
 from smendpoint.handlers._json import encode_json
 
 if TYPE_CHECKING:

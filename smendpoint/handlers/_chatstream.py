@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint.handlers._answers import answer_details, content_text
+from smendpoint.handlers._answers import content_text
 from smendpoint.handlers._chat_answers import argument_text, read_completion, reasoning_text
 from smendpoint.handlers._chat_types import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
 from smendpoint.handlers._decoding import DetailedDecoder
+from smendpoint.handlers._details import answer_details
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:

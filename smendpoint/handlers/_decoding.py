@@ -16,7 +16,7 @@ from smendpoint._core.auto import AutoDecoder
 from smendpoint._core.lines import parse_json
 from smendpoint._core.sse import ServerSentEvent, SSEDecoder
 from smendpoint.errors import HandlerError, StreamDecodeError
-from smendpoint.handlers._answers import usage_of
+from smendpoint.handlers._details import usage_of
 
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint.errors import HandlerError
-from smendpoint.handlers._answers import answer_details, answer_text, content_text, generation_details
+from smendpoint.handlers._answers import answer_text, content_text
 from smendpoint.handlers._decoding import DetailedDecoder
+from smendpoint.handlers._details import answer_details, generation_details
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._answers import answer_details, answer_text
+from smendpoint.handlers._answers import answer_text
 from smendpoint.handlers._json import decode_json, encode_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
@@ -49,6 +49,8 @@ class _TextHandler:
 
     def read_details(self, output: ResponseBody) -> OutputDetails:
         """Give the finish reason, the token counts and the details of a whole answer."""
+        from smendpoint.handlers._details import answer_details
+
         return answer_details(decode_json(output, type(self).__name__))
 
     def stream_decoder(self) -> TextStreamDecoder:

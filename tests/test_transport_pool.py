@@ -204,6 +204,21 @@ def test_a_stream_that_is_collected_while_the_pool_is_at_work_gives_its_place_ba
     assert pool.take(for_ever, fresh=False) is None
 
 
+def test_a_place_that_is_given_back_while_nobody_listens_yet_is_found_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by the garbage collector, in the thread that is just about to wait."""
+    monkeypatch.setattr("smendpoint._transport.pool.LOOK_AGAIN_SECONDS", 0.001)
+    pool = Pool(1, Clock())
+    pool.take(for_ever, fresh=True)
+
+    def wait() -> None:
+        if pool._busy:
+            pool.give_back(None)
+
+    assert pool.take(wait, fresh=True) is None
+
+
 def test_an_endpoint_that_nobody_closed_is_forgotten_with_its_connections() -> None:
     with Emulator() as emulator:
         endpoint = make_endpoint(emulator.url)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from smendpoint._transport.blocking import Connection
 
 
+LOOK_AGAIN_SECONDS = 1.0
+
+
 class Pool:
     """Idle connections, and how many are open in all.
 
@@ -64,7 +67,9 @@ class Pool:
                     raise ConfigurationError("the endpoint is closed: make a new one")
                 if self.limit is None or self._returned is None or self._busy < self.limit:
                     break
-                self._returned.wait(wait())
+                left = wait()
+                # A stream that the garbage collector closes in this very thread, just before it waits, wakes nobody.
+                self._returned.wait(LOOK_AGAIN_SECONDS if left is None else min(left, LOOK_AGAIN_SECONDS))
             self._busy += 1
             if fresh:
                 if self.limit is not None and self._idle and self._busy + len(self._idle) > self.limit:

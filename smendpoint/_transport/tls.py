@@ -30,7 +30,9 @@ class TLSChannel:
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        # As bytes, where that will do: for text, Python loads the tables of international names.
+        name = host.encode("ascii") if host.isascii() else host
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self._failure: ssl.SSLError | None = None
         self.over = False
 

@@ -16,6 +16,7 @@ from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connect_fa
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 
 if TYPE_CHECKING:
+    from smendpoint._transport.async_pool import Outbox
     from smendpoint._transport.common import Address, Patience
     from smendpoint._transport.proxy import Proxy
 
@@ -44,6 +45,7 @@ class AsyncConnection(asyncio.Protocol):
         self._waiting_bytes = 0
         self._whole = True  # whether a waiter wants the whole answer, or each piece
         self._waiter: asyncio.Future[None] | None = None
+        self._unsent: bytes | None = None  # the request, while it lies in an outbox
         self._reading = True
         self._writable = True
         self._sending = False  # whether the waiter waits for room to write
@@ -63,9 +65,9 @@ class AsyncConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
-        if reader is None or self.closed:
+        if reader is None or self.closed or self._unsent is not None:
             # Nobody has asked anything: this connection cannot be trusted with the next question.
-            self.abort()
+            self.abort(connection_lost(None, response_started=False))
             return
         try:
             pieces = reader.feed(data)
@@ -150,8 +152,17 @@ class AsyncConnection(asyncio.Protocol):
 
     # what an exchange calls
 
-    async def ask(self, head: bytes, body: bytes, patience: Patience, *, whole: bool) -> ResponseReader:
+    async def ask(
+        self, head: bytes, body: bytes, patience: Patience, *, whole: bool, outbox: Outbox | None = None
+    ) -> ResponseReader:
         """Send a request and wait for its answer: all of it, or only its head where `whole` is false.
+
+        Args:
+            head: of the request.
+            body: of the request.
+            patience: how long to wait.
+            whole: whether to wait for the whole answer.
+            outbox: where a request that is one write is put; without it, it is written at once.
 
         Raises:
             EndpointError: the connection was lost or closed, or nothing came in time.
@@ -164,13 +175,22 @@ class AsyncConnection(asyncio.Protocol):
         self._waiting_bytes = 0
         self._whole = whole
         self._patience = patience
-        if len(body) <= ONE_WRITE_BYTES:
+        if len(body) > ONE_WRITE_BYTES:
+            await self._write_watchfully(head, body, patience, reader)
+        elif outbox is None:
             self._transport.write(head + body)
         else:
-            await self._write_watchfully(head, body, patience, reader)
+            self._unsent = head + body
+            outbox.put(self)
         while not (reader.complete if whole else reader.head_complete):
             await self._wait(patience)
         return reader
+
+    def send_now(self) -> None:
+        """Write what lies in an outbox, unless the connection was closed meanwhile."""
+        if self._unsent is not None:
+            unsent, self._unsent = self._unsent, None
+            self._transport.write(unsent)
 
     async def _write_watchfully(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> None:
         self.cut_short = True
@@ -219,19 +239,19 @@ class AsyncConnection(asyncio.Protocol):
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _wait(self, patience: Patience) -> None:
-        """Wait until something has arrived that changes matters; raise where nothing can arrive any more."""
+    def _wait(self, patience: Patience) -> asyncio.Future[None]:
+        """To be awaited: until something has arrived that changes matters. Raises where nothing can arrive any more."""
         if self._failure is not None:
             raise errors.again(self._failure)
-        patience.within(0.0)
-        loop = self._loop
-        self._expires = loop.time() + patience.timeout.read
+        loop, timer = self._loop, self._timer
+        expires = self._expires = loop.time() + patience.timeout.read
+        if patience.deadline is not None:
+            patience.within(0.0)
+            self._set_timer(patience, expires)
+        elif timer is None or timer.when() > expires:
+            self._set_timer(patience, expires)
         waiter = self._waiter = loop.create_future()
-        self._set_timer(patience, self._expires)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def _set_timer(self, patience: Patience, when: float) -> None:
         """Have `_on_timer` called at `when` or at the deadline, or earlier: the price of not setting it anew."""
@@ -257,8 +277,9 @@ class AsyncConnection(asyncio.Protocol):
             self._set_timer(patience, float("inf"))
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # what the pool calls
 
@@ -270,6 +291,7 @@ class AsyncConnection(asyncio.Protocol):
     def abort(self, error: errors.EndpointError | None = None) -> None:
         """Close at once, without waiting for anything; whoever waits for an answer gets `error`."""
         self.closed = True
+        self._unsent = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

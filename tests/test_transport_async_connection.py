@@ -134,7 +134,7 @@ def test_a_request_whose_call_is_cancelled_before_it_was_sent_never_is(run: Run)
     async def main() -> None:
         loop = asyncio.get_running_loop()
         line, outbox = Line(), Outbox(loop)
-        connection = AsyncConnection(loop)
+        connection = AsyncConnection(loop, memoryview(bytearray(1024)))
         connection.connection_made(line)
         asking = connection.ask(HEAD % 2, b"{}", patience(), whole=True, outbox=outbox)
         asking.send(None)  # to where it waits
@@ -152,13 +152,34 @@ def test_what_comes_before_the_request_has_left_is_not_its_answer(run: Run) -> N
     async def main() -> None:
         loop = asyncio.get_running_loop()
         line, outbox = Line(), Outbox(loop)
-        connection = AsyncConnection(loop)
+        connection = AsyncConnection(loop, memoryview(bytearray(1024)))
         connection.connection_made(line)
         loop.call_soon(connection.data_received, response(b"surprise"))
         with pytest.raises(errors.TransportError) as raised:
             await connection.ask(HEAD % 2, b"{}", patience(), whole=True, outbox=outbox)
         assert died_unheard(raised.value)  # so that the call tries another connection
         assert line.done == ["abort"]
+
+    run(main())
+
+
+def test_what_has_arrived_stays_when_the_next_bytes_are_read_into_the_same_room(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        room = memoryview(bytearray(1024))
+        first, second = AsyncConnection(loop, room), AsyncConnection(loop, room)
+        for connection in (first, second):
+            connection.connection_made(Line())
+        asking = [connection.ask(HEAD % 2, b"{}", patience(), whole=True) for connection in (first, second)]
+        for waiting in asking:
+            waiting.send(None)  # to where it waits
+        for connection, answer in ((first, response(b"one")), (second, response(b"two"))):
+            connection.get_buffer(-1)[: len(answer)] = answer
+            connection.buffer_updated(len(answer))
+        assert (first.take(), second.take()) == (b"one", b"two")
+        for waiting, connection in zip(asking, (first, second), strict=True):
+            waiting.close()
+            connection.abort()
 
     run(main())
 
@@ -741,7 +762,7 @@ def test_closing_wakes_who_reads(run: Run) -> None:
 
 def test_closing_on_a_loop_that_has_ended_does_nothing() -> None:
     loop = asyncio.new_event_loop()
-    connection = AsyncConnection(loop)
+    connection = AsyncConnection(loop, memoryview(bytearray(1024)))
     connection.abort()
     connection._transport = object()
     loop.close()

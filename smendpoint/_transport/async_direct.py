@@ -174,7 +174,7 @@ class AsyncDirectTransport:
             reused = connection is not None
             try:
                 if connection is None:
-                    connection = await dial(pool.loop, service.address, patience)
+                    connection = await dial(pool.loop, service.address, patience, pool.room)
                     pool.adopt(connection)
                 reader = await connection.ask(head, request.body, patience, whole=whole, outbox=pool.outbox)
                 if step.started is not None:

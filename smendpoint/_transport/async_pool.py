@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from smendpoint._core.flow import deadline_exceeded
-from smendpoint._transport.common import IDLE_SECONDS
+from smendpoint._transport.common import IDLE_SECONDS, RECV_BYTES
 from smendpoint.errors import ConfigurationError, EndpointError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class LoopPool:
         forget: called when the pool has closed.
 
     Attributes:
+        room: what the loop reads into, for all connections.
         loading: the credentials that are being loaded on this loop, for all who wait for them.
         loading_instead_of: the rejected ones that this is about.
     """
@@ -80,6 +81,7 @@ class LoopPool:
     ) -> None:
         self.loop = loop
         self.limit = limit
+        self.room = memoryview(bytearray(RECV_BYTES))
         self.loading: asyncio.Future[Credentials] | None = None
         self.loading_instead_of: Credentials | None = None
         self._monotonic = monotonic

@@ -1,4 +1,4 @@
-"""One asyncio connection: an `asyncio.Protocol` over the same sans-IO reader as the blocking one; dialling."""
+"""One asyncio connection: an `asyncio.BufferedProtocol` over the same sans-IO reader as the blocking one; dialling."""
 
 from __future__ import annotations
 

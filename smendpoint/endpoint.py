@@ -186,9 +186,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
 
     def _run(self, request: CallRequest, call: CallState[Any], scope: Scope | None = None) -> Any:
         """Drive a call to its answer."""
-        transport, timeout = self._transport, call.terms.timeout
         try:
-            return drive(call_flow(call), lambda step: transport.perform(step, request, timeout, scope))
+            return drive(call_flow(call), self._transport.perform, request, call.terms.timeout, scope)
         except BaseException as error:
             call.finish(error)
             raise

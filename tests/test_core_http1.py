@@ -588,6 +588,17 @@ class TestLimits:
         for pieces in ([CHUNKED + line + b"hello\r\n0\r\n\r\n"], bytewise(CHUNKED + line + b"hello\r\n0\r\n\r\n")):
             assert read(pieces) == (True, 200, TE, b"hello", True)
 
+    def test_remembered_status_lines_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        known: dict[str, tuple[int, bool]] = {}
+        monkeypatch.setattr("smendpoint._core.http1._status_lines", known)
+        for reason in ["OK", "o" * 65_000, *map(str, range(100))]:
+            for _ in range(2):
+                reader = ResponseReader()
+                reader.feed(f"HTTP/1.1 201 {reason}\r\nContent-Length: 0\r\n\r\n".encode())
+                assert (reader.status, reader.reusable) == (201, True)
+        assert len(known) == 64
+        assert max(map(len, known)) <= 64
+
     def test_remembered_names_are_bounded(self) -> None:
         from smendpoint._core import http1_syntax
 

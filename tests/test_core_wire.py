@@ -100,3 +100,16 @@ def test_calls_with_members_of_their_own_do_not_pile_up(monkeypatch: pytest.Monk
     for number in range(5):
         ours.render(make_request(InferenceId=f"call-{number}"), send())
     assert len(ours._known) <= 2
+
+
+def test_each_second_and_each_credentials_are_signed_for_themselves() -> None:
+    """What is kept of one signing never ends up in another."""
+    request, ours = make_request(), make_wire()
+    attempts = [
+        Send(1, 3, who, moment, None, None)
+        for who in (WHO, Credentials("AKIDOTHER", "other", "a-token"), Credentials("AKIDOTHER", "other", "b-token"))
+        for moment in (1_440_938_160.0, 1_440_938_160.9, 1_440_938_161.0, 1_450_000_000.0)
+    ]
+    for attempt in (*attempts, *reversed(attempts)):
+        assert ours.render(request, attempt) == make_wire().render(request, attempt)
+    assert len({ours.render(request, attempt) for attempt in attempts}) == 9

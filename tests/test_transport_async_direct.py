@@ -311,25 +311,32 @@ def test_loading_counts_against_the_total_time(run: Run, source: Source) -> None
     run(main())
 
 
-def test_credentials_near_their_end_are_renewed_while_calls_go_on(run: Run, source: Source) -> None:
+@pytest.mark.parametrize("streaming", [False, True], ids=["invoke", "stream"])
+def test_credentials_near_their_end_are_renewed_while_calls_go_on(run: Run, source: Source, streaming: bool) -> None:
     source.proceed.set()
     source.lifetime = 100.0
     now = [time.time()]
     source.provider = CredentialProvider(source.fetch, now=lambda: now[0])
 
+    async def call(client: AsyncEndpoint[Any, Any, Any]) -> None:
+        if streaming:
+            assert [chunk async for chunk in client.stream("Hello")]
+        else:
+            await client.invoke("Hello")
+
     async def main() -> None:
         async with endpoint() as client:
-            await client.invoke("Hello")
+            await call(client)
             now[0] += 76.0
             source.proceed.clear()
             source.entered.clear()
             for _ in range(20):
-                await client.invoke("Hello")
+                await call(client)
             await until(source.entered.is_set)
-            await client.invoke("Hello")
+            await call(client)
             assert len(source.threads) == 2
             now[0] += 11.0  # another one may be told now, but one is under way
-            await client.invoke("Hello")
+            await call(client)
             await client._transport.refresh_ahead()
             source.proceed.set()
             await until(lambda: all(pool.loading is None for pool in client._transport._pools.values()))

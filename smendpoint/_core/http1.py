@@ -27,11 +27,17 @@ _MAX_INFORMATIONAL = 16
 _MAX_CHUNK_LINE = 4_096
 
 _HEAD, _FIXED, _UNTIL_CLOSE, _CHUNK_LINE, _CHUNK_DATA, _CHUNK_CR, _CHUNK_LF, _TRAILERS, _DONE = range(9)
+_DATA = (_FIXED, _CHUNK_DATA)
 
 # Tokens are alike, and their chunks too: the sizes behind a few lines serve a whole stream.
 _chunk_sizes: dict[bytes, int] = {}
 _MAX_REMEMBERED_SIZES = 4096
 _USUAL_CHUNK_LINE = 8
+
+# A service says the same few: what was read of them, by line.
+_status_lines: dict[str, tuple[int, bool]] = {}
+_MAX_REMEMBERED_STATUS_LINES = 64
+_USUAL_STATUS_LINE = 64
 
 _PREFIX = b"HTTP/1."
 _HEAD_END = b"\r\n\r\n"
@@ -120,7 +126,7 @@ class ResponseReader:
                 state = self._state
                 if state == _HEAD:
                     position = self._read_head(data, position)
-                elif state in (_FIXED, _CHUNK_DATA):
+                elif state in _DATA:
                     position = self._read_data(data, position, pieces)
                 elif state == _UNTIL_CLOSE:
                     pieces.append(data[position:])
@@ -190,34 +196,25 @@ class ResponseReader:
     def _parse_head(self, head: bytes) -> None:
         lines = head.decode("latin-1").split("\r\n")
         line = lines[0]
-        code = line[9:12]
-        minor = line[7:8]
-        # 4: the space after the code is there even if no reason phrase follows. str.isdecimal() of Latin-1 text is
-        # true for ASCII digits only.
-        if (
-            line[:7] != "HTTP/1."
-            or line[8:9] != " "
-            or line[12:13] != " "
-            or not minor.isdecimal()
-            or not code.isdecimal()
-            or code < "100"
-        ):
-            raise malformed(_foreign(head))
+        known = _status_lines.get(line)
+        if known is None:
+            known = _read_status_line(line, head)
+        status, http10 = known
         # Deleting every control character must delete exactly the line ends: no bare CR or LF (2.2), no NUL.
         if len(head.translate(None, CONTROLS)) + 2 * (len(lines) - 1) != len(head):
             raise malformed("the head of the response has a control character, or a bare CR or LF")
         del lines[0]
         headers = parse_fields(lines)
-        status = int(code)
         if self._connect and 200 <= status < 300:
             keep_alive = True
             state = _DONE  # RFC 9110 9.3.6: its framing fields are ignored, whatever they say
         else:
-            keep_alive = minor != "0"  # 9.3: HTTP/1.0 may keep the connection; we need not
-            if "connection" in headers:
-                options = headers["connection"].lower().split(",")
+            keep_alive = not http10  # 9.3: HTTP/1.0 may keep the connection; we need not
+            connection = headers.get("connection")
+            if connection is not None and connection != "keep-alive":
+                options = connection.lower().split(",")
                 keep_alive = keep_alive and "close" not in [option.strip(" \t") for option in options]
-            state = self._frame(headers, http10=minor == "0")
+            state = self._frame(headers, http10=http10)
             if status < 200:
                 self._skip(status)
                 return
@@ -355,6 +352,27 @@ class ResponseReader:
         self._state = _DONE
         self.complete = True
         self.reusable = self._keep_alive
+
+
+def _read_status_line(line: str, head: bytes) -> tuple[int, bool]:
+    """The status code, and whether the peer speaks HTTP/1.0."""
+    code = line[9:12]
+    minor = line[7:8]
+    # 4: the space after the code is there even if no reason phrase follows. str.isdecimal() of Latin-1 text is
+    # true for ASCII digits only.
+    if (
+        line[:7] != "HTTP/1."
+        or line[8:9] != " "
+        or line[12:13] != " "
+        or not minor.isdecimal()
+        or not code.isdecimal()
+        or code < "100"
+    ):
+        raise malformed(_foreign(head))
+    known = int(code), minor == "0"
+    if len(_status_lines) < _MAX_REMEMBERED_STATUS_LINES and len(line) <= _USUAL_STATUS_LINE:
+        _status_lines[line] = known
+    return known
 
 
 def _foreign(start: bytes | bytearray) -> str:

@@ -1,13 +1,16 @@
 """AWS Signature Version 4: credentials, and the signer of requests and presigned URLs.
 
 ``Signer.sign`` is on the path of every call, so it does only what one request needs: the signing key (four HMACs) is
-kept per secret and day, the date strings per second, the canonical path per path. Everything is held in immutable
-tuples that are replaced as a whole, which makes a signer safe to share between threads without a lock.
+kept per secret and day, the date strings per second, the canonical path per path, and all of a request but its payload
+per second and credentials. Everything is held in objects that are never changed but replaced as a whole, which makes a
+signer safe to share between threads without a lock.
 
 Checking what others signed is in ``sigv4_verify``.
 """
 
 from __future__ import annotations
+
+from hashlib import sha256
 
 # A pure function of its argument here: no clock is read in this module.
 from time import gmtime
@@ -280,12 +283,13 @@ class Signer:
 class PreparedRequest:
     """A request whose path and headers are ready to be signed, again and again. Made by ``Signer.prepare``."""
 
-    __slots__ = ("_plain", "_signer", "_with_token")
+    __slots__ = ("_plain", "_signer", "_signing", "_with_token")
 
     def __init__(self, signer: Signer, start: str, folded: Mapping[str, str]) -> None:
         self._signer = signer
         self._plain = _template(start, folded, ("x-amz-date",))
         self._with_token = _template(start, folded, ("x-amz-date", "x-amz-security-token"))
+        self._signing: Signing | None = None
 
     def sign(self, payload_hash: str, credentials: Credentials, timestamp: float) -> tuple[str, str]:
         """Sign one request.
@@ -298,20 +302,59 @@ class PreparedRequest:
         Returns:
             The values of ``X-Amz-Date`` and ``Authorization``; ``X-Amz-Security-Token`` is the credentials' own token.
         """
+        signing = self.at(credentials, timestamp)
+        return signing.stamp, signing.authorization + signing.signature(payload_hash)
+
+    def at(self, credentials: Credentials, timestamp: float) -> Signing:
+        """Do once what is the same for every signing with these credentials in this second."""
+        signing = self._signing
+        if signing is None or signing.credentials is not credentials or signing.second != int(timestamp):
+            signing = self._signing = self._prepared(credentials, timestamp)
+        return signing
+
+    def _prepared(self, credentials: Credentials, timestamp: float) -> Signing:
         signer = self._signer
-        _, stamp, date, scope = signer._at(timestamp)
+        second, stamp, date, scope = signer._at(timestamp)
         token = credentials.token
         if token is None:
             before, _, after, signed = self._plain
-            canonical = f"{before}{stamp}{after}{payload_hash}"
+            canonical = f"{before}{stamp}{after}"
         else:
             before, between, after, signed = self._with_token
-            canonical = f"{before}{stamp}{between}{token}{after}{payload_hash}"
+            canonical = f"{before}{stamp}{between}{token}{after}"
         key = signer._signing_key(credentials.secret_key, date)
-        signature = signature_of(key, stamp, scope, canonical)
-        return stamp, (
-            f"{ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={signed}, Signature={signature}"
-        )
+        authorization = f"{ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={signed}, Signature="
+        key = key.after(f"{ALGORITHM}\n{stamp}\n{scope}\n".encode())
+        return Signing(credentials, second, stamp, authorization, canonical, key)
+
+
+class Signing:
+    """A request that lacks nothing but its payload to be signed, with certain credentials in a certain second.
+
+    Attributes:
+        credentials: who signs.
+        second: when, in seconds since the epoch.
+        stamp: the value of ``X-Amz-Date``.
+        authorization: the value of ``Authorization``, up to the signature, which ends it.
+    """
+
+    __slots__ = ("_canonical", "_key", "authorization", "credentials", "second", "stamp")
+
+    def __init__(
+        self, credentials: Credentials, second: int, stamp: str, authorization: str, canonical: str, key: Hmac
+    ) -> None:
+        self.credentials = credentials
+        self.second = second
+        self.stamp = stamp
+        self.authorization = authorization
+        self._canonical = sha256(canonical.encode())
+        self._key = key
+
+    def signature(self, payload_hash: str) -> str:
+        """The signature for what ``payload_hash`` gives for the body."""
+        canonical = self._canonical.copy()
+        canonical.update(payload_hash.encode())
+        return self._key.hexdigest(canonical.hexdigest().encode())
 
 
 def _template(start: str, folded: Mapping[str, str], own: tuple[str, ...]) -> tuple[str, str, str, str]:

@@ -143,6 +143,13 @@ class Hmac:
         self._inner = sha256(bytes([byte ^ 0x36 for byte in block]))
         self._outer = sha256(bytes([byte ^ 0x5C for byte in block]))
 
+    def after(self, start: bytes) -> Hmac:
+        """One for messages that begin with `start`; its `hexdigest` takes what follows."""
+        other = Hmac.__new__(Hmac)
+        other._inner, other._outer = self._inner.copy(), self._outer
+        other._inner.update(start)
+        return other
+
     def hexdigest(self, message: bytes) -> str:
         """The message's code, in hex."""
         inner, outer = self._inner.copy(), self._outer.copy()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from smendpoint._core.flow import Send
     from smendpoint._core.request import Operation, RequestHead
-    from smendpoint._core.sigv4 import PreparedRequest
+    from smendpoint._core.sigv4 import PreparedRequest, Signing
 
 
 # Heads that are kept ready; more than an endpoint has, unless each call has members of its own.
@@ -89,36 +89,57 @@ class Wire:
         self._prefix = target_prefix
         # identity: an answer is read as it is, so nothing may be compressed
         self._extra = (*extra_headers, ("Accept-Encoding", "identity"))
-        self._known: dict[RequestHead, tuple[bytes, PreparedRequest]] = {}
+        self._known: dict[RequestHead, _Known] = {}
 
-    def _prepared(self, head: RequestHead) -> tuple[bytes, PreparedRequest]:
-        """What all requests with this head have in common: the first lines, and what is signed of them."""
-        known = self._known.get(head)
-        if known is None:
-            path = self._base_path + head.path
-            signed = (self._host, *head.headers)
-            lines = render_head("POST", self._prefix + path, (*signed, *self._extra))
-            known = lines[:-2], self._signer.prepare(method="POST", path=path, headers=signed)
-            if len(self._known) >= MAX_KNOWN:
-                self._known = {}
-            self._known[head] = known
+    def _prepare(self, head: RequestHead) -> _Known:
+        path = self._base_path + head.path
+        signed = (self._host, *head.headers)
+        lines = render_head("POST", self._prefix + path, (*signed, *self._extra))
+        known = _Known(lines[:-2].decode(), self._signer.prepare(method="POST", path=path, headers=signed))
+        if len(self._known) >= MAX_KNOWN:
+            self._known = {}
+        self._known[head] = known
         return known
 
     def render(self, request: CallRequest, send: Send) -> bytes:
         """The head of the attempt `send`, signed with its credentials at its time."""
-        lines, prepared = self._prepared(request.head)
-        signature = ""
-        credentials = send.credentials
-        if credentials is not None:
-            stamp, authorization = prepared.sign(request.hash_body(), credentials, send.timestamp)
-            token = "" if credentials.token is None else f"X-Amz-Security-Token: {credentials.token}\r\n"
-            signature = f"X-Amz-Date: {stamp}\r\n{token}Authorization: {authorization}\r\n"
-        most = max(send.max_attempts, send.attempt)  # waiting for a cold model goes beyond what is counted
-        return b"%s%samz-sdk-invocation-id: %s\r\namz-sdk-request: attempt=%d; max=%d\r\nContent-Length: %d\r\n\r\n" % (
-            lines,
-            signature.encode(),
-            request.invocation_id.encode(),
-            send.attempt,
-            most,
-            len(request.body),
-        )
+        known = self._known.get(request.head) or self._prepare(request.head)
+        credentials, attempt, most = send.credentials, send.attempt, send.max_attempts
+        if attempt > most:
+            most = attempt  # waiting for a cold model goes beyond what is counted
+        if credentials is None:
+            start = known.lines
+        else:
+            signing = known.prepared.at(credentials, send.timestamp)
+            last, start = known.signed
+            if last is not signing:
+                start = known.sign(signing)
+            start = f"{start}{signing.signature(request.body_hash or request.hash_body())}\r\n"
+        return (
+            f"{start}amz-sdk-invocation-id: {request.invocation_id}\r\n"
+            f"amz-sdk-request: attempt={attempt}; max={most}\r\nContent-Length: {len(request.body)}\r\n\r\n"
+        ).encode()
+
+
+class _Known:
+    """What all requests with one head have in common: the first lines, and what is signed of them.
+
+    Attributes:
+        lines: the request line, and the headers that are the same for all.
+        prepared: makes signatures.
+        signed: the last signing, and the lines of the requests that it signs, up to the signature.
+    """
+
+    __slots__ = ("lines", "prepared", "signed")
+
+    def __init__(self, lines: str, prepared: PreparedRequest) -> None:
+        self.lines = lines
+        self.prepared = prepared
+        self.signed: tuple[Signing | None, str] = (None, "")
+
+    def sign(self, signing: Signing) -> str:
+        token = signing.credentials.token
+        more = "" if token is None else f"X-Amz-Security-Token: {token}\r\n"
+        start = f"{self.lines}X-Amz-Date: {signing.stamp}\r\n{more}Authorization: {signing.authorization}"
+        self.signed = signing, start
+        return start

@@ -1,4 +1,4 @@
-"""One asyncio connection: an `asyncio.Protocol` over the same sans-IO reader as the blocking one; dialling."""
+"""One asyncio connection: an `asyncio.BufferedProtocol` over the same sans-IO reader as the blocking one; dialling."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connect_fa
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 
 if TYPE_CHECKING:
+    from smendpoint._transport.async_pool import Outbox
     from smendpoint._transport.common import Address, Patience
     from smendpoint._transport.proxy import Proxy
 
@@ -23,11 +24,18 @@ if TYPE_CHECKING:
 HIGH_WATER_BYTES = 65_536
 
 
-class AsyncConnection(asyncio.Protocol):
+class AsyncConnection(asyncio.BufferedProtocol):
     """A connected socket, with at most one exchange under way.
 
     Bytes arrive in `data_received`, which feeds the reader of the exchange under way and wakes whoever waits. One
     timer serves all waits: it is not reset for each, but looks at its time whether it has become later.
+
+    The event loop reads into a buffer that is there already. For an `asyncio.Protocol`, asyncio and both loops' TLS
+    make room for 256 KiB each time, which takes several times as long as to read a short answer.
+
+    Args:
+        loop: that it is on.
+        room: what the loop reads into, before it is copied from there at once: shared by the loop's connections.
 
     Attributes:
         closed: whether the connection can carry nothing more.
@@ -35,8 +43,9 @@ class AsyncConnection(asyncio.Protocol):
         idle_since: when the pool got it back.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, room: memoryview) -> None:
         self._loop = loop
+        self._room = room
         self._transport: Any = None
         self._tls: ssl.SSLObject | None = None
         self._reader: ResponseReader | None = None
@@ -44,6 +53,7 @@ class AsyncConnection(asyncio.Protocol):
         self._waiting_bytes = 0
         self._whole = True  # whether a waiter wants the whole answer, or each piece
         self._waiter: asyncio.Future[None] | None = None
+        self._unsent: bytes | None = None  # the request, while it lies in an outbox
         self._reading = True
         self._writable = True
         self._sending = False  # whether the waiter waits for room to write
@@ -61,11 +71,17 @@ class AsyncConnection(asyncio.Protocol):
         self._transport = transport
         self._tls = transport.get_extra_info("ssl_object")
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._room[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
         reader = self._reader
-        if reader is None or self.closed:
+        if reader is None or self.closed or self._unsent is not None:
             # Nobody has asked anything: this connection cannot be trusted with the next question.
-            self.abort()
+            self.abort(connection_lost(None, response_started=False))
             return
         try:
             pieces = reader.feed(data)
@@ -150,8 +166,17 @@ class AsyncConnection(asyncio.Protocol):
 
     # what an exchange calls
 
-    async def ask(self, head: bytes, body: bytes, patience: Patience, *, whole: bool) -> ResponseReader:
+    async def ask(
+        self, head: bytes, body: bytes, patience: Patience, *, whole: bool, outbox: Outbox | None = None
+    ) -> ResponseReader:
         """Send a request and wait for its answer: all of it, or only its head where `whole` is false.
+
+        Args:
+            head: of the request.
+            body: of the request.
+            patience: how long to wait.
+            whole: whether to wait for the whole answer.
+            outbox: where a request that is one write is put; without it, it is written at once.
 
         Raises:
             EndpointError: the connection was lost or closed, or nothing came in time.
@@ -164,13 +189,22 @@ class AsyncConnection(asyncio.Protocol):
         self._waiting_bytes = 0
         self._whole = whole
         self._patience = patience
-        if len(body) <= ONE_WRITE_BYTES:
+        if len(body) > ONE_WRITE_BYTES:
+            await self._write_watchfully(head, body, patience, reader)
+        elif outbox is None:
             self._transport.write(head + body)
         else:
-            await self._write_watchfully(head, body, patience, reader)
+            self._unsent = head + body
+            outbox.put(self)
         while not (reader.complete if whole else reader.head_complete):
             await self._wait(patience)
         return reader
+
+    def send_now(self) -> None:
+        """Write what lies in an outbox, unless the connection was closed meanwhile."""
+        if self._unsent is not None:
+            unsent, self._unsent = self._unsent, None
+            self._transport.write(unsent)
 
     async def _write_watchfully(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> None:
         self.cut_short = True
@@ -219,19 +253,19 @@ class AsyncConnection(asyncio.Protocol):
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _wait(self, patience: Patience) -> None:
-        """Wait until something has arrived that changes matters; raise where nothing can arrive any more."""
+    def _wait(self, patience: Patience) -> asyncio.Future[None]:
+        """To be awaited: until something has arrived that changes matters. Raises where nothing can arrive any more."""
         if self._failure is not None:
             raise errors.again(self._failure)
-        patience.within(0.0)
-        loop = self._loop
-        self._expires = loop.time() + patience.timeout.read
+        loop, timer = self._loop, self._timer
+        expires = self._expires = loop.time() + patience.timeout.read
+        if patience.deadline is not None:
+            patience.within(0.0)
+            self._set_timer(patience, expires)
+        elif timer is None or timer.when() > expires:
+            self._set_timer(patience, expires)
         waiter = self._waiter = loop.create_future()
-        self._set_timer(patience, self._expires)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def _set_timer(self, patience: Patience, when: float) -> None:
         """Have `_on_timer` called at `when` or at the deadline, or earlier: the price of not setting it anew."""
@@ -257,8 +291,9 @@ class AsyncConnection(asyncio.Protocol):
             self._set_timer(patience, float("inf"))
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # what the pool calls
 
@@ -270,6 +305,7 @@ class AsyncConnection(asyncio.Protocol):
     def abort(self, error: errors.EndpointError | None = None) -> None:
         """Close at once, without waiting for anything; whoever waits for an answer gets `error`."""
         self.closed = True
+        self._unsent = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -313,8 +349,16 @@ class _Tunnel(asyncio.Protocol):
             raise self._failure
 
 
-async def dial(loop: asyncio.AbstractEventLoop, address: Address, patience: Patience) -> AsyncConnection:
+async def dial(
+    loop: asyncio.AbstractEventLoop, address: Address, patience: Patience, room: memoryview | None = None
+) -> AsyncConnection:
     """Connect, through the proxy and with TLS where the address says so.
+
+    Args:
+        loop: the running event loop.
+        address: where to.
+        patience: how long it may take.
+        room: what the loop's connections share, see `AsyncConnection`; without it, the connection has its own.
 
     Raises:
         ConnectError: there is no connection.
@@ -323,7 +367,7 @@ async def dial(loop: asyncio.AbstractEventLoop, address: Address, patience: Pati
     """
     seconds = patience.within(patience.timeout.connect, request_sent=False)
     try:
-        return await in_time(_dial(loop, address), seconds, AsyncConnection.abort)
+        return await in_time(_dial(loop, address, room), seconds, AsyncConnection.abort)
     except Late:
         if seconds < patience.timeout.connect:
             raise deadline_exceeded(patience.timeout, request_sent=False) from None
@@ -334,10 +378,10 @@ async def dial(loop: asyncio.AbstractEventLoop, address: Address, patience: Pati
         raise connect_failed(address, error) from error
 
 
-async def _dial(loop: asyncio.AbstractEventLoop, address: Address) -> AsyncConnection:
+async def _dial(loop: asyncio.AbstractEventLoop, address: Address, room: memoryview | None) -> AsyncConnection:
     host, port = address.dialled
     context = await address.context_off(loop) if address.tls else None
-    connection = AsyncConnection(loop)
+    connection = AsyncConnection(loop, room or memoryview(bytearray(RECV_BYTES)))
     proxy = address.proxy
     if proxy is None or context is None:
         name = address.host if context is not None else None

@@ -168,13 +168,15 @@ class AsyncDirectTransport:
         stale = False
         while True:
             # Where one connection has died under us, the others of its time may have too.
-            connection = await pool.take(patience, fresh=stale)
+            connection = None if stale else pool.spare()
+            if connection is None:
+                connection = await pool.take(patience, fresh=stale)
             reused = connection is not None
             try:
                 if connection is None:
-                    connection = await dial(pool.loop, service.address, patience)
+                    connection = await dial(pool.loop, service.address, patience, pool.room)
                     pool.adopt(connection)
-                reader = await connection.ask(head, request.body, patience, whole=whole)
+                reader = await connection.ask(head, request.body, patience, whole=whole, outbox=pool.outbox)
                 if step.started is not None:
                     step.started()
             except BaseException as error:

@@ -9,16 +9,28 @@ from smendpoint.errors import SmendpointError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
+    from typing_extensions import TypeVarTuple, Unpack
+
+    Arguments = TypeVarTuple("Arguments")
+
 T = TypeVar("T")
 
 
-def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
-    """Run `flow` to its end: each step it yields is performed, the outcome or our error goes back into it."""
+def drive(
+    flow: Generator[Any, Any, T], perform: Callable[[Any, Unpack[Arguments]], Any], *arguments: Unpack[Arguments]
+) -> T:
+    """Run `flow` to its end: each step it yields is performed, the outcome or our error goes back into it.
+
+    Args:
+        flow: what to run.
+        perform: performs a step, and gives its outcome or raises.
+        *arguments: for `perform`, beside the step.
+    """
     try:
         step = next(flow)
         while True:
             try:
-                outcome = perform(step)
+                outcome = perform(step, *arguments)
             except SmendpointError as error:
                 step = flow.throw(error)
             else:
@@ -28,13 +40,17 @@ def drive(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
         return result
 
 
-async def drive_async(flow: Generator[Any, Any, T], perform: Callable[[Any], Awaitable[Any]]) -> T:
+async def drive_async(
+    flow: Generator[Any, Any, T],
+    perform: Callable[[Any, Unpack[Arguments]], Awaitable[Any]],
+    *arguments: Unpack[Arguments],
+) -> T:
     """`drive` with ``await``."""
     try:
         step = next(flow)
         while True:
             try:
-                outcome = await perform(step)
+                outcome = await perform(step, *arguments)
             except SmendpointError as error:
                 step = flow.throw(error)
             else:

@@ -19,6 +19,7 @@ _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 # What json.loads does, without guessing the encoding: JSON that is exchanged is UTF-8 (RFC 8259, 8.1).
 _decode = json.JSONDecoder().decode
+_decode_bare = json.JSONDecoder().raw_decode  # the same for a text with no white space around: it need not be skipped
 
 _MAX_KEYS = 12
 _MAX_KEY_LENGTH = 40
@@ -60,11 +61,16 @@ def decode_json(output: bytes, handler: str) -> JSONValue:
         HandlerError: it is not JSON; the message never shows it.
     """
     try:
-        value: JSONValue = _decode(output.decode())
+        text = output.decode()
+        value: JSONValue
+        try:
+            value, end = _decode_bare(text)
+        except ValueError:
+            value, end = None, -1
+        return value if end == len(text) else _decode(text)
     except (ValueError, RecursionError) as error:
         # Not chained: the parser's exceptions carry the whole text.
         raise HandlerError(f"{handler} expects JSON, but {_not_json(output, error)}") from None
-    return value
 
 
 def describe(value: JSONValue, depth: int = 0) -> str:

@@ -20,7 +20,6 @@ from servers import Peer, Server, closed_port, deaf_port, response, server_conte
 
 from smendpoint import Timeout, errors
 from smendpoint._transport.async_connection import HIGH_WATER_BYTES, AsyncConnection, _Tunnel, dial
-from smendpoint._transport.async_pool import Outbox
 from smendpoint._transport.common import ONE_WRITE_BYTES, Address, Patience, died_unheard
 from smendpoint._transport.proxy import parse_proxy
 
@@ -103,17 +102,6 @@ def test_one_connection_carries_exchange_after_exchange(run: Run) -> None:
         run(main(server))
 
 
-def test_a_request_in_an_outbox_is_sent_when_that_is_emptied(run: Run) -> None:
-    async def main(server: Server) -> None:
-        outbox = Outbox(asyncio.get_running_loop())
-        async with connected(address(server)) as connection:
-            reader = await connection.ask(HEAD % 2, b"{}", patience(), whole=True, outbox=outbox)
-            assert (reader.status, reader.reusable, connection.take()) == (200, True, b"fine")
-
-    with Server(lambda peer: peer.serve(response(b"fine"))) as server:
-        run(main(server))
-
-
 class Line:
     """A transport that writes down what it does."""
 
@@ -128,39 +116,6 @@ class Line:
 
     def abort(self) -> None:
         self.done.append("abort")
-
-
-def test_a_request_whose_call_is_cancelled_before_it_was_sent_never_is(run: Run) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        line, outbox = Line(), Outbox(loop)
-        connection = AsyncConnection(loop, memoryview(bytearray(1024)))
-        connection.connection_made(line)
-        asking = connection.ask(HEAD % 2, b"{}", patience(), whole=True, outbox=outbox)
-        asking.send(None)  # to where it waits
-        asking.close()
-        connection.abort()
-        await turns()
-        assert line.done == ["abort"]
-
-    run(main())
-
-
-def test_what_comes_before_the_request_has_left_is_not_its_answer(run: Run) -> None:
-    """Taken for one, it would leave a second answer behind, for the next call to find."""
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        line, outbox = Line(), Outbox(loop)
-        connection = AsyncConnection(loop, memoryview(bytearray(1024)))
-        connection.connection_made(line)
-        loop.call_soon(connection.data_received, response(b"surprise"))
-        with pytest.raises(errors.TransportError) as raised:
-            await connection.ask(HEAD % 2, b"{}", patience(), whole=True, outbox=outbox)
-        assert died_unheard(raised.value)  # so that the call tries another connection
-        assert line.done == ["abort"]
-
-    run(main())
 
 
 def test_what_has_arrived_stays_when_the_next_bytes_are_read_into_the_same_room(run: Run) -> None:

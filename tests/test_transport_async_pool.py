@@ -11,7 +11,7 @@ import pytest
 from async_loops import PATIENCE, Run, run, settled, turns
 
 from smendpoint import Timeout, errors
-from smendpoint._transport.async_pool import MOST_TOGETHER, LoopPool, Outbox
+from smendpoint._transport.async_pool import LoopPool
 from smendpoint._transport.common import IDLE_SECONDS, Patience
 
 
@@ -337,61 +337,6 @@ def test_closing_a_guarded_pool_ends_its_guard(run: Run) -> None:
         await pool.guard()
         await pool.close()
         assert pool._guarded is None
-
-    run(main())
-
-
-# requests that leave together
-
-
-class Writer:
-    """What the outbox sees of a connection."""
-
-    def __init__(self, sent: list[int], number: int) -> None:
-        self.sent = sent
-        self.number = number
-
-    def send_now(self) -> None:
-        self.sent.append(self.number)
-
-
-def test_requests_of_one_turn_leave_together_when_the_loop_comes_round(run: Run) -> None:
-    async def main() -> None:
-        sent: list[int] = []
-        outbox: Any = Outbox(asyncio.get_running_loop())
-        for turn in range(2):
-            for number in range(3):
-                outbox.put(Writer(sent, number))
-            assert sent == [0, 1, 2] * turn
-            await asyncio.sleep(0)
-            assert sent == [0, 1, 2] * (turn + 1)
-
-    run(main())
-
-
-def test_no_request_waits_for_more_than_a_few_others(run: Run) -> None:
-    async def main() -> None:
-        sent: list[int] = []
-        outbox: Any = Outbox(asyncio.get_running_loop())
-        for number in range(MOST_TOGETHER + 1):
-            outbox.put(Writer(sent, number))
-        assert sent == list(range(MOST_TOGETHER))
-        await asyncio.sleep(0)
-        assert sent == list(range(MOST_TOGETHER + 1))
-
-    run(main())
-
-
-def test_a_call_that_is_alone_waits_for_no_other(run: Run) -> None:
-    async def main() -> None:
-        pool = Pool(None)
-        first = await pool.open()
-        assert pool.outbox is None
-        second = await pool.open()
-        assert pool.outbox is not None
-        pool.give_back(first, reusable=True)
-        pool.give_back(second, reusable=True)
-        assert pool.outbox is None
 
     run(main())
 

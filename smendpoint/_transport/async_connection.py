@@ -16,7 +16,6 @@ from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connect_fa
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 
 if TYPE_CHECKING:
-    from smendpoint._transport.async_pool import Outbox
     from smendpoint._transport.common import Address, Patience
     from smendpoint._transport.proxy import Proxy
 
@@ -53,7 +52,6 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._waiting_bytes = 0
         self._whole = True  # whether a waiter wants the whole answer, or each piece
         self._waiter: asyncio.Future[None] | None = None
-        self._unsent: bytes | None = None  # the request, while it lies in an outbox
         self._reading = True
         self._writable = True
         self._sending = False  # whether the waiter waits for room to write
@@ -79,9 +77,9 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
-        if reader is None or self.closed or self._unsent is not None:
+        if reader is None or self.closed:
             # Nobody has asked anything: this connection cannot be trusted with the next question.
-            self.abort(connection_lost(None, response_started=False))
+            self.abort()
             return
         try:
             pieces = reader.feed(data)
@@ -166,17 +164,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     # what an exchange calls
 
-    async def ask(
-        self, head: bytes, body: bytes, patience: Patience, *, whole: bool, outbox: Outbox | None = None
-    ) -> ResponseReader:
+    async def ask(self, head: bytes, body: bytes, patience: Patience, *, whole: bool) -> ResponseReader:
         """Send a request and wait for its answer: all of it, or only its head where `whole` is false.
-
-        Args:
-            head: of the request.
-            body: of the request.
-            patience: how long to wait.
-            whole: whether to wait for the whole answer.
-            outbox: where a request that is one write is put; without it, it is written at once.
 
         Raises:
             EndpointError: the connection was lost or closed, or nothing came in time.
@@ -191,20 +180,11 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._patience = patience
         if len(body) > ONE_WRITE_BYTES:
             await self._write_watchfully(head, body, patience, reader)
-        elif outbox is None:
-            self._transport.write(head + body)
         else:
-            self._unsent = head + body
-            outbox.put(self)
+            self._transport.write(head + body)
         while not (reader.complete if whole else reader.head_complete):
             await self._wait(patience)
         return reader
-
-    def send_now(self) -> None:
-        """Write what lies in an outbox, unless the connection was closed meanwhile."""
-        if self._unsent is not None:
-            unsent, self._unsent = self._unsent, None
-            self._transport.write(unsent)
 
     async def _write_watchfully(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> None:
         self.cut_short = True
@@ -305,7 +285,6 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def abort(self, error: errors.EndpointError | None = None) -> None:
         """Close at once, without waiting for anything; whoever waits for an answer gets `error`."""
         self.closed = True
-        self._unsent = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

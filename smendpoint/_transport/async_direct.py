@@ -176,7 +176,7 @@ class AsyncDirectTransport:
                 if connection is None:
                     connection = await dial(pool.loop, service.address, patience, pool.room)
                     pool.adopt(connection)
-                reader = await connection.ask(head, request.body, patience, whole=whole, outbox=pool.outbox)
+                reader = await connection.ask(head, request.body, patience, whole=whole)
                 if step.started is not None:
                     step.started()
             except BaseException as error:

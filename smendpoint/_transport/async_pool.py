@@ -19,41 +19,6 @@ if TYPE_CHECKING:
     from smendpoint._transport.common import Patience
 
 
-# How many requests leave together at most, so that the first need not wait for long: less than a millisecond or two.
-MOST_TOGETHER = 64
-
-
-class Outbox:
-    """Requests that leave together, when all calls that the event loop has just woken have written theirs.
-
-    Calls under way side by side are woken side by side. A system call after each one's work costs several times what
-    it does after another: its code has left the caches, and a peer on the same machine has gone to sleep.
-
-    Args:
-        loop: the event loop of the connections.
-    """
-
-    __slots__ = ("_connections", "_loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._connections: list[AsyncConnection] = []
-
-    def put(self, connection: AsyncConnection) -> None:
-        """Have `connection` send its request, at the latest when the loop comes round."""
-        connections = self._connections
-        if not connections:
-            self._loop.call_soon(self._empty)
-        connections.append(connection)
-        if len(connections) >= MOST_TOGETHER:
-            self._empty()
-
-    def _empty(self) -> None:
-        connections, self._connections = self._connections, []
-        for connection in connections:
-            connection.send_now()
-
-
 class LoopPool:
     """The connections on one event loop: the last one used first, never more than allowed.
 
@@ -90,7 +55,6 @@ class LoopPool:
         self._busy: set[AsyncConnection] = set()
         self._places = 0  # taken
         self._waiting: deque[asyncio.Future[bool]] = deque()
-        self._outbox = Outbox(loop)
         self._closed = False
         self._guarded: AsyncGenerator[None, None] | None = None
 
@@ -149,11 +113,6 @@ class LoopPool:
                 return connection
             connection.abort()
         return None
-
-    @property
-    def outbox(self) -> Outbox | None:
-        """Where requests are put; `None` for a call that is alone: it has no one to wait for."""
-        return self._outbox if self._places > 1 else None
 
     async def _queue(self, patience: Patience) -> None:
         """Wait for someone else's place."""

@@ -143,7 +143,7 @@ def test_who_watches_hears_how_calls_end(run: Run, emulator: Emulator) -> None:
 
 def test_the_total_time_holds_over_everything(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
-        async with echoing(emulator.url, max_connections=1, timeout=Timeout(PATIENCE, PATIENCE, 0.1)) as called:
+        async with echoing(emulator.url, max_connections=1, timeout=Timeout(PATIENCE, PATIENCE, 0.5)) as called:
             await called.invoke(b"Hello")
             emulator.inject("stall_before_headers", times=1)
             outcomes = await asyncio.gather(*(called.invoke(b"Hello") for _ in range(3)), return_exceptions=True)

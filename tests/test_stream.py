@@ -349,7 +349,7 @@ def test_a_stream_that_was_cut_is_no_whole_one(fault: str) -> None:
 
 
 def test_silence_in_a_stream_is_a_read_timeout_that_keeps_what_came() -> None:
-    with Stalled(timeout=fast(read=0.05)) as stalled:
+    with Stalled(timeout=fast(read=0.3)) as stalled:
         with pytest.raises(ReadTimeoutError) as caught:
             list(stalled.stream())
         assert caught.value.received == ("one", "two")
@@ -357,7 +357,7 @@ def test_silence_in_a_stream_is_a_read_timeout_that_keeps_what_came() -> None:
 
 
 def test_the_total_time_ends_a_stream_that_keeps_what_came() -> None:
-    with Stalled(timeout=fast(total=0.1)) as stalled:
+    with Stalled(timeout=fast(total=0.5)) as stalled:
         with pytest.raises(DeadlineExceededError) as caught:
             list(stalled.stream())
         assert caught.value.received == ("one", "two")

@@ -555,7 +555,7 @@ def test_every_byte_starts_the_silence_anew(run: Run) -> None:
 
     async def main(server: Server) -> None:
         async with connected(address(server)) as connection:
-            assert await exchange(connection, limits=patience(read=0.25)) == b"0123456789"
+            assert await exchange(connection, limits=patience(read=0.5)) == b"0123456789"
 
     with Server(script) as server:
         run(main(server))
@@ -573,9 +573,9 @@ def test_silence_is_not_counted_while_nobody_waits(run: Run) -> None:
 
     async def main(server: Server) -> None:
         async with connected(address(server)) as connection:
-            await connection.ask(HEAD % 2, b"{}", patience(read=0.1), whole=False)
+            await connection.ask(HEAD % 2, b"{}", patience(read=0.3), whole=False)
             assert await connection.more() == b"hi"
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.4)
             proceed.set()
             assert await connection.more() == b"ho"
             assert await connection.more() == b""
@@ -614,7 +614,7 @@ def test_the_total_time_goes_on_for_a_reader_that_sits_on_its_stream(run: Run) -
 
     async def main(server: Server) -> None:
         async with connected(address(server)) as connection:
-            await connection.ask(HEAD % 2, b"{}", patience(read=0.02, total=0.1), whole=False)
+            await connection.ask(HEAD % 2, b"{}", patience(read=0.3, total=0.5), whole=False)
             await asyncio.get_running_loop().run_in_executor(None, endless.wait, PATIENCE)
             with pytest.raises(errors.DeadlineExceededError):
                 await connection.more()
@@ -641,8 +641,8 @@ def test_the_total_time_ends_a_reader_that_reads_slowly_but_always_finds_somethi
 def test_an_answer_that_is_complete_is_given_even_after_the_total_time(run: Run) -> None:
     async def main(server: Server) -> None:
         async with connected(address(server)) as connection:
-            await connection.ask(HEAD % 2, b"{}", patience(total=0.2), whole=False)
-            await asyncio.sleep(0.25)
+            await connection.ask(HEAD % 2, b"{}", patience(total=0.5), whole=False)
+            await asyncio.sleep(0.6)
             assert await connection.more() == b"fine"
             assert await connection.more() == b""
 

@@ -317,7 +317,7 @@ def test_silence_before_an_answer_is_a_read_timeout_and_asked_once() -> None:
 
 
 def test_silence_in_the_middle_of_an_answer_is_a_read_timeout() -> None:
-    with Emulator() as emulator, make_endpoint(emulator.url, timeout=fast(read=0.05)) as endpoint:
+    with Emulator() as emulator, make_endpoint(emulator.url, timeout=fast(read=0.3)) as endpoint:
         emulator.inject("stall_mid_stream")
         with pytest.raises(ReadTimeoutError) as caught:
             endpoint.invoke("Hello")

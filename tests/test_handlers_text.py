@@ -114,6 +114,8 @@ def test_a_family_must_be_known() -> None:
         (b'{"results":[{"index":0,"relevance_score":1}]}', "RerankHandler reads this"),
         (b'[[{"id":0,"score":1}]]', "SimilaritySearchHandler reads this"),
         (b'{"predictions":[{"score":1}]}', "TabularHandler reads this"),
+        (b'{"data":[{"index":0,"score":1}]}', "RerankHandler reads this"),
+        (b'{"data":[{"index":0,"label":"a","probs":[1.0]}]}', "JSONHandler gives it as it is"),
         (b'{"new":1}', "JSONHandler gives it as it is"),
         (b'{"generated_text":1}', "JSONHandler gives it as it is"),
         (b'{"generation":"a"}', None),
@@ -260,6 +262,8 @@ def test_the_whole_text_after_its_pieces_is_not_repeated() -> None:
         (b'{"choices":[{"delta":{"content":"a"}}]}', "ChatHandler reads this"),
         (b'{"choices":[{"text":"a"}]}', "OpenAICompletionsHandler reads this"),
         (b"[1]", "EmbeddingsHandler or TabularHandler reads this"),
+        (b'{"data":[{"index":0,"score":1}]}', "RerankHandler reads this"),
+        (b'{"data":[{"index":0,"label":"a","probs":[1.0]}]}', "JSONHandler gives it as it is"),
         (b'{"new":1}', "JSONHandler gives it as it is"),
     ],
 )

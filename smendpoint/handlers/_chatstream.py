@@ -50,7 +50,9 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         """What the chunks make, put together: the whole answer once the stream has ended."""
         return ChatCompletion(
             text="".join(self._text),
-            tool_calls=tuple(ToolCall(call.id, call.name, "".join(call.arguments)) for call in self._calls.values()),
+            tool_calls=tuple(
+                ToolCall(call.id, call.name, "".join(call.arguments)) for _, call in sorted(self._calls.items())
+            ),
             reasoning="".join(self._reasoning) if self._reasoning else None,
             finish_reason=self.finish_reason,
             usage=self.usage,
@@ -58,7 +60,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         )
 
     def _take(self, value: JSONValue, chunks: list[ChatChunk]) -> None:
-        if isinstance(value, dict) and "error" not in value:
+        if isinstance(value, dict) and not value.get("error"):
             choices = value.get("choices")
             if isinstance(choices, list):
                 choice = self._first_choice(value, choices)

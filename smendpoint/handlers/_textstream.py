@@ -54,7 +54,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
     def _take(self, value: JSONValue, chunks: list[str]) -> None:
         if isinstance(value, dict):
             token = value.get("token")
-            if isinstance(token, dict) and self._reads_tokens and "error" not in value:
+            if isinstance(token, dict) and self._reads_tokens and not value.get("error"):
                 self._take_token(value, token, chunks)
                 return
             raise_for_error(value)

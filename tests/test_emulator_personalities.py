@@ -68,7 +68,7 @@ def lines(reply: ModelReply) -> list[Any]:
 # -- text generation
 
 
-@pytest.mark.parametrize("make", [tgi, stand_in, huggingface])
+@pytest.mark.parametrize("make", [tgi, stand_in])
 def test_generate_answers_a_list(make: Any) -> None:
     assert value(ask(make(), {"inputs": PROMPT})) == [{"generated_text": SAID}]
 
@@ -77,6 +77,12 @@ def test_the_full_text_begins_with_the_prompt() -> None:
     for make in (tgi, huggingface):
         body = {"inputs": PROMPT, "parameters": {"return_full_text": True}}
         assert value(ask(make(), body)) == [{"generated_text": PROMPT + SAID}]
+
+
+def test_the_huggingface_toolkit_gives_the_full_text_unless_told_otherwise() -> None:
+    assert value(ask(huggingface(), {"inputs": PROMPT})) == [{"generated_text": PROMPT + SAID}]
+    body = {"inputs": PROMPT, "parameters": {"return_full_text": False}}
+    assert value(ask(huggingface(), body)) == [{"generated_text": SAID}]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +222,7 @@ def test_lmi_answers_chat_in_one_piece_and_as_events() -> None:
 
 
 def test_the_huggingface_toolkit_answers_every_input() -> None:
-    assert value(ask(huggingface(), {"inputs": [PROMPT, PROMPT]})) == [{"generated_text": SAID}] * 2
+    assert value(ask(huggingface(), {"inputs": [PROMPT, PROMPT]})) == [{"generated_text": PROMPT + SAID}] * 2
 
 
 def test_the_huggingface_toolkit_classifies() -> None:

@@ -28,7 +28,7 @@ class _OpenCall:
 
 
 class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
-    """Gives the chunks of a chat answer, and at any time the answer that they make so far.
+    """Gives the chunks of a chat answer, and at any time the answer that they make so far: ``stream.decoder`` is one.
 
     Args:
         handler: the handler's name, for messages.
@@ -47,7 +47,10 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
 
     @property
     def completion(self) -> ChatCompletion:
-        """What the chunks make, put together: the whole answer once the stream has ended."""
+        """What the chunks make, put together: the whole answer once the stream has ended.
+
+        It is what the model said: where ``stop=`` has ended the stream, its text goes on from there.
+        """
         return ChatCompletion(
             text="".join(self._text),
             tool_calls=tuple(

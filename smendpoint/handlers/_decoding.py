@@ -17,6 +17,7 @@ from smendpoint._core.lines import parse_json
 from smendpoint._core.sse import ServerSentEvent, SSEDecoder
 from smendpoint.errors import HandlerError, StreamDecodeError
 from smendpoint.handlers._answers import usage_of
+from smendpoint.handlers._shapes import raise_for_error
 
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
@@ -227,6 +228,8 @@ class DetailedDecoder(ItemDecoder[Chunk]):
             if isinstance(choice, dict) and not choice.get("index"):
                 reason = choice.get("finish_reason")
                 if isinstance(reason, str):
+                    if reason == "error":
+                        raise_for_error(value)
                     self.finish_reason = reason
                 logprobs = choice.get("logprobs")
                 if logprobs is not None:

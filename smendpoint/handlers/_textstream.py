@@ -75,7 +75,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
             self._tokens.append(token)
         if token.get("special") or token.get("special_token"):
             return
-        text = token.get("text")
+        text = token.get("text", "")  # older LMI leaves it out where it is empty
         if not isinstance(text, str):
             raise unknown_shape(value, self._handler, self._expected)
         if text:

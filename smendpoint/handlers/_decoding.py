@@ -17,7 +17,6 @@ from smendpoint._core.lines import parse_json
 from smendpoint._core.sse import ServerSentEvent, SSEDecoder
 from smendpoint.errors import HandlerError, StreamDecodeError
 from smendpoint.handlers._answers import usage_of
-from smendpoint.handlers._shapes import raise_for_error
 
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
@@ -229,6 +228,8 @@ class DetailedDecoder(ItemDecoder[Chunk]):
                 reason = choice.get("finish_reason")
                 if isinstance(reason, str):
                     if reason == "error":
+                        from smendpoint.handlers._shapes import raise_for_error
+
                         raise_for_error(value)
                     self.finish_reason = reason
                 logprobs = choice.get("logprobs")

@@ -1,9 +1,9 @@
 """How the containers that people run on SageMaker say in JSON that something went wrong.
 
 Read from the containers' sources: text-generation-inference and text-embeddings-inference (``error``/``error_type``),
-DJL LMI (``error``/``code``/``message``, or a final token with ``finish_reason`` ``"error"``), vLLM and SGLang (OpenAI's
-error object, nested, or flat with ``object: "error"``), the multi-model server under the Hugging Face and DJL toolkits
-(``code``/``type``/``message``), FastAPI (``detail``).
+DJL LMI (``error``/``code``/``message``, or a final token or choice with ``finish_reason`` ``"error"``), vLLM and SGLang
+(OpenAI's error object, nested, or flat with ``object: "error"``), the multi-model server under the Hugging Face and DJL
+toolkits (``code``/``type``/``message``), FastAPI (``detail``).
 """
 
 # Without `from __future__ import annotations`: see `_aws/url.py`.
@@ -55,9 +55,10 @@ def container_error(value: JSONValue) -> ContainerError | None:
     code, kind, message = value.get("code"), value.get("type"), value.get("message")
     if isinstance(code, int) and code >= 400 and isinstance(message, str) and (kind is None or isinstance(kind, str)):
         return ContainerError(code, kind, message)
-    details = value.get("details")
-    if isinstance(details, dict) and details.get("finish_reason") == "error":
-        return ContainerError(_code(value), None, "")
+    choices = value.get("choices")
+    for told in (value.get("details"), choices[0] if isinstance(choices, list) and choices else None):
+        if isinstance(told, dict) and told.get("finish_reason") == "error":
+            return ContainerError(_code(value), None, "")
     return None
 
 

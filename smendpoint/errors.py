@@ -30,7 +30,8 @@ Catch the widest class that you can handle::
             |-- InternalStreamFailureError       the service reported its own failure in the stream
             `-- ModelOutputError                 the model reported an error inside a successful answer
 
-Every error keeps its ``__cause__``, can be pickled, and holds neither secrets nor prompts.
+Every error keeps its ``__cause__``, can be pickled, and holds neither secrets nor prompts: none but those that the
+service's or the container's own message quotes.
 """
 
 from __future__ import annotations

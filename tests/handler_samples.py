@@ -306,6 +306,22 @@ ERRORS = [
         "the model reported an error without a message",
     ),
     Failed(
+        "lmi chat",
+        b'{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":""},'
+        b'"logprobs":null,"finish_reason":"error"}]}',
+        None,
+        None,
+        "the model reported an error without a message",
+    ),
+    Failed(
+        "lmi chat chunk",
+        b'{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":""},"logprobs":null,'
+        b'"finish_reason":"error"}]}',
+        None,
+        None,
+        "the model reported an error without a message",
+    ),
+    Failed(
         "lmi embeddings",
         b'{"code":400,"type":"TranslateException","message":"bad"}',
         400,

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vectors import require_vectors
 
+from smendpoint._core import lines as module
 from smendpoint._core.lines import JSONLinesDecoder, LineDecoder, TextDecoder, parse_json
 from smendpoint.errors import StreamDecodeError
 
@@ -131,6 +132,28 @@ def test_whatever_python_writes_as_json_lines_is_read(values: list[Any], end: st
 @pytest.mark.parametrize("text", [' {"a": 1}', '{"a": 1}\n', "\t5 ", '"x"', "NaN", "-Infinity"])
 def test_a_json_value_is_parsed_as_the_json_module_parses_it(text: str) -> None:
     assert repr(parse_json(text)) == repr(json.loads(text))
+
+
+def test_a_thread_that_comes_while_the_parser_is_made_parses_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+
+    class Made(json.JSONDecoder):
+        @property
+        def scan_once(self) -> Any:
+            if not found:  # what another thread might do at this very moment
+                found.append(None)
+                found.append(parse_json("[1]"))
+            return vars(self)["made"]
+
+        @scan_once.setter
+        def scan_once(self, made: Any) -> None:
+            vars(self)["made"] = made
+
+    monkeypatch.setattr(module, "_json_decoder", None)
+    monkeypatch.delattr(module, "_scan", raising=False)
+    monkeypatch.setattr(json, "JSONDecoder", Made)
+    assert parse_json("[2]") == [2]
+    assert found[1] == [1]
 
 
 @pytest.mark.parametrize("text", ["", " ", "{", "1 2", "[" * 100_000])

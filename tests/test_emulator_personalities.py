@@ -68,7 +68,7 @@ def lines(reply: ModelReply) -> list[Any]:
 # -- text generation
 
 
-@pytest.mark.parametrize("make", [tgi, stand_in, huggingface])
+@pytest.mark.parametrize("make", [tgi, stand_in])
 def test_generate_answers_a_list(make: Any) -> None:
     assert value(ask(make(), {"inputs": PROMPT})) == [{"generated_text": SAID}]
 
@@ -77,6 +77,12 @@ def test_the_full_text_begins_with_the_prompt() -> None:
     for make in (tgi, huggingface):
         body = {"inputs": PROMPT, "parameters": {"return_full_text": True}}
         assert value(ask(make(), body)) == [{"generated_text": PROMPT + SAID}]
+
+
+def test_the_huggingface_toolkit_gives_the_full_text_unless_told_otherwise() -> None:
+    assert value(ask(huggingface(), {"inputs": PROMPT})) == [{"generated_text": PROMPT + SAID}]
+    body = {"inputs": PROMPT, "parameters": {"return_full_text": False}}
+    assert value(ask(huggingface(), body)) == [{"generated_text": SAID}]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +222,7 @@ def test_lmi_answers_chat_in_one_piece_and_as_events() -> None:
 
 
 def test_the_huggingface_toolkit_answers_every_input() -> None:
-    assert value(ask(huggingface(), {"inputs": [PROMPT, PROMPT]})) == [{"generated_text": SAID}] * 2
+    assert value(ask(huggingface(), {"inputs": [PROMPT, PROMPT]})) == [{"generated_text": PROMPT + SAID}] * 2
 
 
 def test_the_huggingface_toolkit_classifies() -> None:
@@ -470,11 +476,9 @@ def test_jumpstart_similarity_finds_neighbours_in_the_corpus() -> None:
 # -- tables
 
 
-def npy(
-    rows: list[list[float]], *, kind: str = "<f8", code: str = "d", order: bool = False, shape: Any = None
-) -> bytes:
+def npy(rows: list[list[float]], *, kind: str = "<f8", code: str = "d", shape: Any = None) -> bytes:
     shape = (len(rows), len(rows[0])) if shape is None else shape
-    header = repr({"descr": kind, "fortran_order": order, "shape": shape}).encode()
+    header = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode()
     numbers = [number for row in rows for number in row]
     return (
         b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + struct.pack(f"<{len(numbers)}{code}", *numbers)
@@ -488,6 +492,7 @@ def npy(
         ("", b"1,2\n3,4.5"),
         ("application/json", b"[[1, 2], [3, 4.5]]"),
         ("application/json; charset=utf-8", b'{"instances": [{"features": [1, 2]}, [3, 4.5]]}'),
+        ("application/json", b'{"data": [[1, 2], [3, 4.5]]}'),
         ("application/x-npy", npy([[1, 2], [3, 4.5]])),
     ],
 )
@@ -513,13 +518,14 @@ def test_sklearn_answers_in_the_type_that_is_accepted() -> None:
     assert len(array) % 8 == 0
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("kind", ["float64", "float32", "int64", "int32"])
-def test_sklearn_reads_what_numpy_writes(kind: str) -> None:
+def test_sklearn_reads_what_numpy_writes(kind: str, order: str) -> None:
     numpy = pytest.importorskip("numpy")
     import io
 
     file = io.BytesIO()
-    numpy.save(file, numpy.array([[1, 2], [3, 4]], dtype=kind))
+    numpy.save(file, numpy.array([[1, 2], [3, 4]], dtype=kind, order=order))
     assert value(ask(sklearn(), file.getvalue(), content_type="application/x-npy")) == [3.0, 7.0]
 
 
@@ -529,7 +535,6 @@ def test_sklearn_reads_what_numpy_writes(kind: str) -> None:
         b"nothing",
         npy([[1]])[:-3],
         npy([[1]], kind="<c16"),
-        npy([[1, 2]], order=True),
         npy([[1, 2]], shape=(2,)),
         npy([[1]], shape=7),
     ],
@@ -544,8 +549,6 @@ def test_arrays_that_cannot_be_read_are_refused(body: bytes) -> None:
         ("text/csv", b"1,2\n3,4.5"),
         ("text/libsvm", b"1 0:1 1:2\n0:3 7:4.5\n\n"),
         ("text/x-libsvm", b"0:1 1:2\n0:3 7:4.5"),
-        ("application/json", b'{"data": [[1, 2], [3, 4.5]]}'),
-        ("application/jsonlines", b'[1, 2]\n\n{"features": [3, 4.5]}\n'),
     ],
 )
 def test_xgboost_predicts_in_one_line(content_type: str, body: bytes) -> None:
@@ -571,7 +574,12 @@ def test_xgboost_answers_in_the_type_that_is_accepted() -> None:
     ],
 )
 def test_tables_that_cannot_be_read_are_refused(fields: dict[str, str], body: bytes, status: int) -> None:
-    assert ask(xgboost(), body, **fields).status == status
+    assert ask(sklearn(), body, **fields).status == status
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/jsonlines", "application/x-npy"])
+def test_xgboost_takes_csv_and_libsvm_alone(content_type: str) -> None:
+    assert ask(xgboost(), b"[[1, 2]]", content_type=content_type).status == 415
 
 
 # -- stateful sessions

@@ -240,6 +240,15 @@ def test_streamed_tool_calls_without_an_index_begin_with_an_id_or_a_name() -> No
     assert decoder.completion.tool_calls == (ToolCall("c1", "a", "{} "), ToolCall("c2", "b", ""), ToolCall("", "c", ""))
 
 
+def test_streamed_tool_calls_stand_in_the_order_of_their_indexes() -> None:
+    _, decoder = read(
+        event(tool_delta(index=1, id="c2", function={"name": "b", "arguments": ""})),
+        event(tool_delta(index=0, id="c1", function={"name": "a", "arguments": "{}"})),
+        event(tool_delta(index=1, function={"arguments": "{}"})),
+    )
+    assert decoder.completion.tool_calls == (ToolCall("c1", "a", "{}"), ToolCall("c2", "b", "{}"))
+
+
 def test_a_streamed_tool_call_without_its_list_is_read() -> None:
     call = {"index": 0, "id": "", "type": "function", "function": {"name": "a", "arguments": {"x": 1}}}
     _, decoder = read(event({"tool_calls": call}), event({"tool_calls": ["junk", {"index": 0, "function": None}]}))

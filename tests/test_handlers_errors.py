@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from smendpoint._container_errors import container_error
 from smendpoint.errors import ModelError
-from smendpoint.handlers import ContainerError, parse_container_error
+from smendpoint.handlers import (
+    ChatHandler,
+    ContainerError,
+    OpenAICompletionsHandler,
+    TextGenerationHandler,
+    parse_container_error,
+)
 
 
 @pytest.mark.parametrize("sample", ERRORS, ids=lambda sample: sample.name)
@@ -70,6 +76,9 @@ def test_a_model_error_without_a_message_has_no_container_error() -> None:
         {"detail": "a"},
         {"details": {"finish_reason": "length"}},
         {"details": "error"},
+        {"choices": []},
+        {"choices": ["error"]},
+        {"choices": [{"finish_reason": "stop"}]},
         [{"error": "a"}, {"error": "b"}],
         "error",
         None,
@@ -77,6 +86,20 @@ def test_a_model_error_without_a_message_has_no_container_error() -> None:
 )
 def test_an_answer_that_merely_looks_like_an_error_is_none(value: Any) -> None:
     assert container_error(value) is None
+
+
+@pytest.mark.parametrize(
+    ("handler", "item", "texts"),
+    [
+        (ChatHandler(), {"choices": [{"index": 0, "delta": {"content": "a"}}]}, ["a"]),
+        (OpenAICompletionsHandler(), {"choices": [{"index": 0, "text": "a"}]}, ["a"]),
+        (TextGenerationHandler(), {"token": {"id": 1, "text": "a"}, "generated_text": None, "details": None}, ["a"]),
+    ],
+)
+def test_a_streams_item_whose_error_is_null_is_read_like_one_without(handler: Any, item: Any, texts: list[str]) -> None:
+    decoder = handler.stream_decoder()
+    chunks = decoder.feed(b"data: " + json.dumps({"error": None, **item}).encode() + b"\n\n")
+    assert [str(chunk) for chunk in chunks] == texts
 
 
 @given(st.text())

@@ -9,7 +9,7 @@ import pytest
 
 from smendpoint._core.response import ResponseBody
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers import ClassificationHandler, RerankHandler, RerankInput, SimilaritySearchHandler
+from smendpoint.handlers import ClassificationHandler, RerankHandler, RerankInput, RerankResult, SimilaritySearchHandler
 
 
 @pytest.mark.parametrize("pair", [("q", ["a", "b"]), RerankInput("q", ("a", "b"))])
@@ -29,6 +29,12 @@ def test_a_rerank_format_must_be_known() -> None:
 def test_a_reranker_takes_a_pair(value: Any) -> None:
     with pytest.raises(HandlerError, match="RerankHandler takes a"):
         RerankHandler().transform_input(value, {})
+
+
+def test_vllms_scores_are_read() -> None:
+    scores = [{"index": 0, "object": "score", "score": 0.2}, {"index": 1, "object": "score", "score": 0.9}]
+    body = json.dumps({"id": "score-1", "object": "list", "data": scores, "model": "m"}).encode()
+    assert RerankHandler("openai").transform_output(ResponseBody(body)) == [RerankResult(1, 0.9), RerankResult(0, 0.2)]
 
 
 @pytest.mark.parametrize(

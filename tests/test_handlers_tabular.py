@@ -71,6 +71,10 @@ def test_values_are_written_as_containers_read_them() -> None:
     assert next(csv.reader(io.StringIO(line)))[8:] == cells[8:]
 
 
+def test_a_row_without_its_only_value_is_no_empty_line_which_containers_skip() -> None:
+    assert sent("csv", [[None], [1], [None]]) == '""\n1\n""'
+
+
 def test_json_rows_keep_mappings_and_lists() -> None:
     assert json.loads(sent("json", [{"a": 1}, {"a": 2}])) == [{"a": 1}, {"a": 2}]
     assert json.loads(sent("json", [[[1, 2], True, np.int64(3), {"a": 1}]])) == [[[1, 2], True, 3, {"a": 1}]]
@@ -80,6 +84,7 @@ def test_json_rows_keep_mappings_and_lists() -> None:
 def test_libsvm_rows_have_a_label_and_indices_from_zero() -> None:
     assert sent("libsvm", [[0, 1.5], [2, None]]) == "0 0:0 1:1.5\n0 0:2"
     assert sent("libsvm", [{3: 1.5, 7: 2}]) == "0 3:1.5 7:2"
+    assert sent("libsvm", [{np.int64(3): np.float64(1.5)}]) == "0 3:1.5"
 
 
 @given(ROWS)
@@ -165,6 +170,9 @@ def test_the_formats_set_the_media_types(request_: Any, response: Any, content_t
         ("csv", b"1.0\n-2\n", {"dtype": int}, [1, -2]),
         ("csv", b"", {}, []),
         ("csv", b"nan", {"dtype": str}, ["nan"]),
+        ("csv", b"[UNK]\n[PAD]", {"dtype": str}, ["[UNK]", "[PAD]"]),
+        ("csv", b"[1", {"dtype": str}, ["[1"]),
+        ("csv", b"[0.5],[1.0]", {}, [0.5, 1.0]),
         ("json", b'["a","b"]', {"dtype": str}, ["a", "b"]),
         ("json", b"[[1.5],[2]]", {}, [1.5, 2.0]),
         ("json", b"[1.0,2]", {"dtype": int}, [1, 2]),
@@ -193,6 +201,11 @@ def test_predictions_are_read(response: Any, body: bytes, options: Any, predicti
     [
         ("csv", b"0.1,0.9\n0.8,0.2\n", {}, [[0.1, 0.9], [0.8, 0.2]]),
         ("csv", b"0.1,0.9", {}, [[0.1, 0.9]]),
+        # what XGBoost's container answers for several classes: Python's lists with commas, or lines, between them
+        ("csv", b"[0.1, 0.9],[8e-1, 0.2]", {}, [[0.1, 0.9], [0.8, 0.2]]),
+        ("csv", b"[0.1, 0.9]\n[0.8, 0.2]\n", {}, [[0.1, 0.9], [0.8, 0.2]]),
+        ("csv", b"[0.1, 0.9]\r\n[0.8, inf]\r\n", {}, [[0.1, 0.9], [0.8, float("inf")]]),
+        ("csv", b"[0.1, 0.9]", {}, [[0.1, 0.9]]),
         ("json", b"[[0.1,0.9]]", {}, [[0.1, 0.9]]),
         ("json", b"[0, 1]", {"dtype": int}, [[0], [1]]),
         (
@@ -212,6 +225,8 @@ def test_rows_are_read(response: Any, body: bytes, options: Any, rows: Any) -> N
     ("response", "body", "options", "said"),
     [
         ("csv", b"0.1,0.9\n0.8,0.2\n", {}, "2 for one: TabularRowsHandler reads it"),
+        ("csv", b"[0.1, 0.9]", {}, "2 for one: TabularRowsHandler reads it"),
+        ("csv", b"1_0\n", {}, "the type float, and finds one that is not: text. Choose another dtype"),
         ("json", b"[[0.1,0.9]]", {}, "2 for one: TabularRowsHandler reads it"),
         ("json", b"[[]]", {}, "0 for one: TabularRowsHandler reads it"),
         ("csv", b"SECRET\n", {}, "predictions of the type float, and finds one that is not: text"),
@@ -219,7 +234,7 @@ def test_rows_are_read(response: Any, body: bytes, options: Any, rows: Any) -> N
         ("csv", b"inf\n", {"dtype": int}, "the type int, and finds one that is not: text"),
         ("csv", b"SECRET\n", {"dtype": int}, "the type int, and finds one that is not: text"),
         ("json", b"[1.5]", {"dtype": int}, "the type int, and finds one that is not: number"),
-        ("json", b"[true]", {}, "the type float, and finds one that is not: true/false"),
+        ("json", b"[true]", {}, "the type float, and finds one that is not: true/false. JSONHandler gives"),
         ("json", b"[null]", {"dtype": str}, "the type str, and finds one that is not: null"),
         ("json", b"[1" + b"0" * 400 + b"]", {}, "the type float, and finds one that is not: number"),
         ("json", b'[[{"a":1}]]', {}, "finds one that is not: {'a': number}"),
@@ -238,6 +253,7 @@ def test_rows_are_read(response: Any, body: bytes, options: Any, rows: Any) -> N
         ("npy", b"\x93NUMPY\x01\x00\x02\x00{}", {}, "not one of plain numbers"),
         ("npy", saved(np.zeros((1, 1, 1))), {}, "3 dimensions"),
         ("npy", saved(np.array([1 + 2j])), {}, "type c16; NumPyHandler reads it"),
+        ("npy", saved(np.array([True])), {}, "is not: true/false. NumPyHandler gives the answer as it is"),
         ("npy", saved(np.array([1.5]))[:-1], {}, "7 bytes of data where its header says 8"),
         ("npy", saved(np.array(["a"]))[:-4] + b"\xff" * 4, {"dtype": str}, "not Unicode"),
     ],

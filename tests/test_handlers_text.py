@@ -114,6 +114,8 @@ def test_a_family_must_be_known() -> None:
         (b'{"results":[{"index":0,"relevance_score":1}]}', "RerankHandler reads this"),
         (b'[[{"id":0,"score":1}]]', "SimilaritySearchHandler reads this"),
         (b'{"predictions":[{"score":1}]}', "TabularHandler reads this"),
+        (b'{"data":[{"index":0,"score":1}]}', "RerankHandler reads this"),
+        (b'{"data":[{"index":0,"label":"a","probs":[1.0]}]}', "JSONHandler gives it as it is"),
         (b'{"new":1}', "JSONHandler gives it as it is"),
         (b'{"generated_text":1}', "JSONHandler gives it as it is"),
         (b'{"generation":"a"}', None),
@@ -244,6 +246,12 @@ def test_pieces_without_tokens_are_pieces() -> None:
     assert decoder.finish_reason == "stop"
 
 
+def test_a_token_without_its_empty_text_is_no_piece() -> None:
+    decoder = TextGenerationHandler().stream_decoder()
+    chunks = decoder.feed(b'{"token":{"id":[1],"text":"a"}}\n{"token":{"id":[2]}}\n{"token":{"text":" b"}}\n')
+    assert chunks == ["a", " b"]
+
+
 def test_the_whole_text_after_its_pieces_is_not_repeated() -> None:
     decoder = TextGenerationHandler().stream_decoder()
     chunks = decoder.feed(
@@ -256,10 +264,12 @@ def test_the_whole_text_after_its_pieces_is_not_repeated() -> None:
 @pytest.mark.parametrize(
     ("item", "said"),
     [
-        (b'{"token":{"id":1}}', "structure {'token': {'id': number}}"),
+        (b'{"token":{"text":1}}', "structure {'token': {'text': number}}"),
         (b'{"choices":[{"delta":{"content":"a"}}]}', "ChatHandler reads this"),
         (b'{"choices":[{"text":"a"}]}', "OpenAICompletionsHandler reads this"),
         (b"[1]", "EmbeddingsHandler or TabularHandler reads this"),
+        (b'{"data":[{"index":0,"score":1}]}', "RerankHandler reads this"),
+        (b'{"data":[{"index":0,"label":"a","probs":[1.0]}]}', "JSONHandler gives it as it is"),
         (b'{"new":1}', "JSONHandler gives it as it is"),
     ],
 )

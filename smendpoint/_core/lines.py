@@ -43,8 +43,10 @@ def parse_json(text: str, start: int = 0) -> Any:
     if _json_decoder is None:
         from json import JSONDecoder  # not before it is needed: importing it costs milliseconds
 
-        _json_decoder = JSONDecoder()
-        _scan = _json_decoder.scan_once  # type: ignore[attr-defined]  # there since Python 2.6, not in typeshed
+        decoder = JSONDecoder()
+        # The scanner first: a thread that sees the decoder takes both for ready.
+        _scan = decoder.scan_once  # type: ignore[attr-defined]  # there since Python 2.6, not in typeshed
+        _json_decoder = decoder
     try:
         try:
             # One pass; `decode` searches for whitespace first and last, which token lines do not have.

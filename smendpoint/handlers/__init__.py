@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from smendpoint._container_errors import ContainerError, parse_container_error
+    from smendpoint.handlers._chatstream import ChatStreamDecoder
     from smendpoint.handlers.auto import AutoHandler
     from smendpoint.handlers.base import (
         ContentHandler,
@@ -50,6 +51,7 @@ __all__ = [
     "ChatChunk",
     "ChatCompletion",
     "ChatHandler",
+    "ChatStreamDecoder",
     "Classification",
     "ClassificationHandler",
     "ContainerError",
@@ -85,6 +87,7 @@ __all__ = [
 # Where the names live; the rest is in `base`, and a test holds this against the imports above.
 _HOMES = {
     "_container_errors": ("ContainerError", "parse_container_error"),
+    "_chatstream": ("ChatStreamDecoder",),
     "auto": ("AutoHandler",),
     "batching": (
         "AsyncEmbeddings",

@@ -29,7 +29,7 @@ class _OpenCall:
 
 
 class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
-    """Gives the chunks of a chat answer, and at any time the answer that they make so far.
+    """Gives the chunks of a chat answer, and at any time the answer that they make so far: ``stream.decoder`` is one.
 
     Args:
         handler: the handler's name, for messages.
@@ -48,10 +48,15 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
 
     @property
     def completion(self) -> ChatCompletion:
-        """What the chunks make, put together: the whole answer once the stream has ended."""
+        """What the chunks make, put together: the whole answer once the stream has ended.
+
+        It is what the model said: where ``stop=`` has ended the stream, its text goes on from there.
+        """
         return ChatCompletion(
             text="".join(self._text),
-            tool_calls=tuple(ToolCall(call.id, call.name, "".join(call.arguments)) for call in self._calls.values()),
+            tool_calls=tuple(
+                ToolCall(call.id, call.name, "".join(call.arguments)) for _, call in sorted(self._calls.items())
+            ),
             reasoning="".join(self._reasoning) if self._reasoning else None,
             finish_reason=self.finish_reason,
             usage=self.usage,
@@ -59,7 +64,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         )
 
     def _take(self, value: JSONValue, chunks: list[ChatChunk]) -> None:
-        if isinstance(value, dict) and "error" not in value:
+        if isinstance(value, dict) and not value.get("error"):
             choices = value.get("choices")
             if isinstance(choices, list):
                 choice = self._first_choice(value, choices)

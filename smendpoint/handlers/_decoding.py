@@ -227,6 +227,10 @@ class DetailedDecoder(ItemDecoder[Chunk]):
             if isinstance(choice, dict) and not choice.get("index"):
                 reason = choice.get("finish_reason")
                 if isinstance(reason, str):
+                    if reason == "error":
+                        from smendpoint.handlers._shapes import raise_for_error
+
+                        raise_for_error(value)
                     self.finish_reason = reason
                 logprobs = choice.get("logprobs")
                 if logprobs is not None:

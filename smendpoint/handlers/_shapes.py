@@ -21,7 +21,6 @@ _BY_KEY = (
     ("embedding", "EmbeddingsHandler"),
     ("embeddings", "EmbeddingsHandler"),
     ("vectors", "EmbeddingsHandler"),
-    ("label", "ClassificationHandler"),
     ("relevance_score", "RerankHandler"),
     ("predictions", "TabularHandler"),
 )
@@ -78,6 +77,8 @@ def _for_object(value: dict[str, JSONValue]) -> str | None:
         if key in value:
             return handler
     if "score" in value:
+        if "label" in value:
+            return "ClassificationHandler"
         return "SimilaritySearchHandler" if value.keys() & {"id", "corpus_id"} else "RerankHandler"
     return None
 

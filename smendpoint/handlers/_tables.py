@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -13,7 +14,9 @@ from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["READERS", "WRITERS", "as_rows", "read_items"]
+__all__ = ["READERS", "WRITERS", "as_rows", "is_bracketed", "read_items"]
+
+_BETWEEN_ROWS = re.compile(r"\](?:, ?|\r?\n)\[")
 
 Row: TypeAlias = "Sequence[Any] | Mapping[Any, Any]"
 
@@ -67,8 +70,9 @@ def _scalar(cell: Any, row: int) -> str | int | float | None:
 
 
 def _write_csv(rows: Sequence[Row]) -> bytes:
-    # No line end after the last row: some containers would read it as one more row.
-    lines = [",".join(map(_csv_cell, row)) for row in _plain_rows(rows, "CSV")]
+    # No line end after the last row: some containers would read it as one more row. An empty line they would skip, and
+    # give one prediction less: a row whose only value is missing has quotes instead.
+    lines = [",".join(map(_csv_cell, row)) or '""' for row in _plain_rows(rows, "CSV")]
     return encode_text("\n".join(lines))
 
 
@@ -103,8 +107,8 @@ def _write_libsvm(rows: Sequence[Row]) -> bytes:
     for number, row in enumerate(rows):
         pairs = row.items() if isinstance(row, Mapping) else enumerate(row)
         words = ["0"]
-        for index, cell in pairs:
-            value = _scalar(cell, number)
+        for name, cell in pairs:
+            index, value = _scalar(name, number), _scalar(cell, number)
             if not isinstance(index, int) or isinstance(value, str):
                 raise HandlerError(f"Row {number} must have whole numbers as indices and numbers as values for libsvm.")
             if value is not None:
@@ -126,11 +130,34 @@ def _read_csv(body: bytes) -> JSONValue:
     from io import StringIO
 
     try:
-        return [[*row] for row in csv.reader(StringIO(body.decode(), newline=""), strict=True) if row]
+        text = body.decode()
+        rows = _bracketed_rows(text) if is_bracketed(body) else None
+        return rows or [[*row] for row in csv.reader(StringIO(text, newline=""), strict=True) if row]
     except UnicodeDecodeError as error:
         raise HandlerError(f"The answer is not CSV in UTF-8: {error.reason} at byte {error.start}.") from None
     except csv.Error:
         raise HandlerError("The answer is not CSV: its quotes do not match, or a field is too long.") from None
+
+
+def is_bracketed(body: bytes) -> bool:
+    """Say whether an answer in CSV may be one of `_bracketed_rows`."""
+    return body.lstrip()[:1] == b"["
+
+
+def _bracketed_rows(text: str) -> JSONValue:
+    """Read ``[0.1, 0.9],[0.8, 0.2]``: so XGBoost's container writes several values for each row, in "CSV".
+
+    Its batch mode puts line ends between the rows. Anything else in brackets, such as labels, is taken as it is.
+    """
+    text = text.strip()
+    rows = [row.split(",") for row in _BETWEEN_ROWS.split(text[1:-1])] if text.endswith("]") else []
+    try:
+        for row in rows:
+            for cell in row:
+                float(cell)
+    except ValueError:
+        return None
+    return [[*row] for row in rows]
 
 
 def _read_json(body: bytes) -> JSONValue:

@@ -55,7 +55,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
     def _take(self, value: JSONValue, chunks: list[str]) -> None:
         if isinstance(value, dict):
             token = value.get("token")
-            if isinstance(token, dict) and self._reads_tokens and "error" not in value:
+            if isinstance(token, dict) and self._reads_tokens and not value.get("error"):
                 self._take_token(value, token, chunks)
                 return
             raise_for_error(value)
@@ -76,7 +76,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
             self._tokens.append(token)
         if token.get("special") or token.get("special_token"):
             return
-        text = token.get("text")
+        text = token.get("text", "")  # older LMI leaves it out where it is empty
         if not isinstance(text, str):
             raise unknown_shape(value, self._handler, self._expected)
         if text:

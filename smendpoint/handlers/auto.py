@@ -30,15 +30,16 @@ class AutoHandler:
     """Text or messages in, text out, whatever shape the answer has.
 
     Reads what TGI, the Hugging Face toolkit, LMI, vLLM, SGLang and JumpStart's models answer to a prompt or to
-    messages, whole or streamed, as server-sent events, JSON lines or plain text. A request cannot be recognised, it
-    must be chosen: messages are sent as ``{"messages": [...]}``, and ``prompt_format`` says how a ``str`` is. Only text
-    is given: for tool calls, reasoning and the like take `ChatHandler`.
+    messages: whole, as JSON, or streamed, as server-sent events, JSON lines or plain text. A request cannot be
+    recognised, it must be chosen: messages are sent as ``{"messages": [...]}``, and ``prompt_format`` says how a
+    ``str`` is. Only text is given: for tool calls, reasoning and the like take `ChatHandler`.
 
     Args:
         prompt_format: how a ``str`` is sent: ``"inputs"`` as ``{"inputs", "parameters"}`` (TGI, Hugging Face, LMI),
             ``"prompt"`` as ``{"prompt", **parameters}`` (OpenAI completions), ``"messages"`` as a message of the user,
             ``"text_inputs"`` as ``{"text_inputs", **parameters}`` (JumpStart's models of 2022).
-        stop_parameter: the parameter that carries stop sequences; ``None`` does not tell the model.
+        stop_parameter: the parameter that carries stop sequences; ``None`` does not tell the model. JumpStart's models
+            of 2022 know none, and refuse what they do not know.
     """
 
     __slots__ = ("prompt_format", "stop_parameter")

@@ -88,7 +88,7 @@ class RerankHandler:
 
     Args:
         format: ``"tei"`` sends ``{"query", "texts"}`` (text-embeddings-inference), ``"openai"`` sends
-            ``{"query", "documents"}`` (vLLM, Cohere, Jina). Both answers are recognised.
+            ``{"query", "documents"}`` (vLLM, Cohere, Jina). Both answers are recognised, and so are vLLM's scores.
     """
 
     __slots__ = ("format",)
@@ -122,7 +122,8 @@ class RerankHandler:
         """
         value = decode_json(output, "RerankHandler")
         raise_for_error(value)
-        items = value.get("results") if isinstance(value, dict) else value
+        # "results" of a reranker, "data" of vLLM's scores
+        items = value.get("results", value.get("data")) if isinstance(value, dict) else value
         results: list[RerankResult] = []
         for item in items if isinstance(items, list) else [None]:
             index, score = _field(item, "index"), _field(item, "score", "relevance_score")

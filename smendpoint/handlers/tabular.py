@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, ove
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import describe
 from smendpoint.handlers._npy import MAGIC
-from smendpoint.handlers._tables import READERS, WRITERS, as_rows, read_items
+from smendpoint.handlers._tables import READERS, WRITERS, as_rows, is_bracketed, read_items
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +24,9 @@ RequestTable: TypeAlias = Literal["csv", "json", "jsonlines", "libsvm", "npy"]
 ResponseTable: TypeAlias = Literal["csv", "json", "jsonlines", "npy"]
 
 T = TypeVar("T")
+
+# Who reads an answer whose values no `dtype` fits: true and false, null, objects.
+_AS_THEY_ARE = {"csv": "TextHandler", "json": "JSONHandler", "jsonlines": "TextHandler", "npy": "NumPyHandler"}
 
 
 class _Table:
@@ -63,9 +66,11 @@ class _Table:
     def _value(self, value: JSONValue) -> Any:
         converted = _convert(value, self.dtype)
         if converted is None:
+            plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+            advice = "Choose another dtype" if plain else f"{_AS_THEY_ARE[self.response]} gives the answer as it is"
             raise HandlerError(
                 f"{type(self).__name__} expects predictions of the type {self.dtype.__name__}, "
-                f"and finds one that is not: {describe(value)}. Choose another dtype."
+                f"and finds one that is not: {describe(value)}. {advice}."
             )
         return converted
 
@@ -112,7 +117,7 @@ class TabularHandler(_Table, Generic[T]):
             HandlerError: the answer has another shape, such as several values for a row, or another type of value.
         """
         items = self._items(output)
-        if self.response == "csv" and len(items) == 1 and isinstance(items[0], list):
+        if self.response == "csv" and len(items) == 1 and isinstance(items[0], list) and not is_bracketed(output):
             items = items[0]
         predictions: list[T] = []
         for item in items:
@@ -231,6 +236,8 @@ def _convert(value: JSONValue, dtype: type[Any]) -> Any:
         return None
     if dtype is str:
         return str(value)
+    if isinstance(value, str) and "_" in value:
+        return None  # Python would read 1_0 as 10
     try:
         if dtype is float:
             return float(value)

@@ -73,7 +73,7 @@ class TextGenerationHandler(_TextHandler):
 
     For text-generation-inference (TGI), the Hugging Face inference toolkit, DJL LMI in all its variants, JumpStart's
     Llama models, and every container that follows them. A stream may be server-sent events or JSON lines; special
-    tokens are hidden.
+    tokens are hidden. The Hugging Face toolkit's text begins with the prompt, unless ``return_full_text=False``.
 
     Args:
         details: ask the container for details (``"details": true``), and keep the tokens of a stream with their

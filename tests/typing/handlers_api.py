@@ -21,6 +21,7 @@ from smendpoint.handlers import (
     ChatChunk,
     ChatCompletion,
     ChatHandler,
+    ChatStreamDecoder,
     Classification,
     ClassificationHandler,
     ContainerError,
@@ -91,6 +92,9 @@ def check_endpoints() -> None:
     assert_type(Endpoint("e").invoke("Hi"), str)
     assert_type(Endpoint("e", content_handler=ChatHandler()).invoke("Hi"), ChatCompletion)
     assert_type(Endpoint("e", content_handler=TabularHandler(dtype=int)).invoke([[1]]), list[int])
+    decoder = Endpoint("e", content_handler=ChatHandler()).stream("Hi").decoder
+    if isinstance(decoder, ChatStreamDecoder):
+        assert_type(decoder.completion, ChatCompletion)
     embeddings = Embeddings(Endpoint("e", content_handler=EmbeddingsHandler()), batch_size=8)
     assert_type(embeddings.embed_documents(["a"]), list[list[float]])
     assert_type(embeddings.embed_query("a"), list[float])

@@ -54,10 +54,6 @@ def _read_json(body: bytes) -> Rows:
     return _rows(read_json(body))
 
 
-def _read_jsonlines(body: bytes) -> Rows:
-    return [row for line in body.split(b"\n") if line.strip() for row in _rows(read_json(line))]
-
-
 def _read_libsvm(body: bytes) -> Rows:
     rows: Rows = []
     for line in body.decode("utf-8", "replace").splitlines():
@@ -78,9 +74,11 @@ def _read_npy(body: bytes) -> Rows:
         values = list(struct.unpack(f"<{math.prod(shape)}{kind}", body[10 + size :]))
     except (ValueError, KeyError, TypeError, SyntaxError, struct.error):
         raise Refused("the body is not an .npy array of numbers", 400) from None
-    if len(shape) != 2 or header["fortran_order"]:
-        raise Refused("the array must be two-dimensional, in C order", 400)
-    width = shape[1]
+    if len(shape) != 2:
+        raise Refused("the array must be two-dimensional", 400)
+    rows, width = shape
+    if header["fortran_order"]:  # column after column, as the arrays of pandas often are
+        return [[float(value) for value in values[row::rows]] for row in range(rows)]
     return [[float(value) for value in values[start : start + width]] for start in range(0, len(values), width)]
 
 
@@ -143,15 +141,13 @@ def sklearn() -> Personality:
 
 
 def xgboost() -> Personality:
-    """Plays the XGBoost container: CSV, libsvm, JSON and JSON lines in; CSV (one line), JSON and JSON lines out."""
+    """Plays the XGBoost container: CSV and libsvm in, and no JSON; CSV (one line), JSON and JSON lines out."""
     return _tabular(
         "xgboost",
         {
             "text/csv": _read_csv,
             "text/libsvm": _read_libsvm,
             "text/x-libsvm": _read_libsvm,
-            "application/json": _read_json,
-            "application/jsonlines": _read_jsonlines,
         },
         {"text/csv": _commas, "application/json": _scores, "application/jsonlines": _score_lines},
         "text/csv",

@@ -116,7 +116,8 @@ def huggingface(task: Literal["text-generation", "text-classification"] = "text-
     """Plays the Hugging Face inference toolkit, which does not stream.
 
     Args:
-        task: text generation, or classification (see `tei` for the way its labels come about).
+        task: text generation, whose text begins with the prompt unless ``return_full_text`` is false; or classification
+            (see `tei` for the way its labels come about).
     """
 
     def reply(request: ModelRequest) -> ModelReply:
@@ -125,7 +126,7 @@ def huggingface(task: Literal["text-generation", "text-classification"] = "text-
         if task == "text-classification":
             return json_reply([classify(prompt) for prompt in prompts])
         parameters = member(body, "parameters")
-        full = bool(parameters.get("return_full_text"))
+        full = parameters.get("return_full_text", True)  # the default of the pipeline that the toolkit runs
         return json_reply(
             [
                 {"generated_text": (prompt if full else "") + generate(answer(prompt), prompt, parameters).text}

@@ -483,10 +483,12 @@ def test_one_s3_client_serves_all_handles_of_an_endpoint(direct_bench: Bench, mo
         assert direct_bench.result(direct_bench.handle(endpoint, FINE)) == "fine"
 
 
-def test_after_closing_there_is_no_s3_client_any_more(direct_bench: Bench) -> None:
+@pytest.mark.parametrize("needed_before", [True, False])
+def test_after_closing_there_is_no_s3_client_any_more(direct_bench: Bench, needed_before: bool) -> None:
     direct_bench.store.put(FINE, b"fine")
     endpoint = direct_bench.endpoint()
-    assert direct_bench.result(direct_bench.handle(endpoint, FINE)) == "fine"
+    if needed_before:
+        assert direct_bench.result(direct_bench.handle(endpoint, FINE)) == "fine"
     handle = direct_bench.handle(endpoint, FINE)
     endpoint.close()
     with pytest.raises(errors.ConfigurationError, match="the endpoint is closed"):

@@ -47,6 +47,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
     _transport: Any
     _terms: Terms | None = None  # settled by the first call
     _storage: Any = None  # where the answers of asynchronous inference are looked for; made when needed
+    _closed = False
 
     def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
         self._name = validate_endpoint_name(endpoint_name)

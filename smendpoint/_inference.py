@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MISSING: Any = object()
+# What Amazon S3 itself writes down for an object that was stored without a content type.
+_NO_CONTENT_TYPE = "binary/octet-stream"
 
 
 class Upload(NamedTuple):
@@ -86,6 +88,8 @@ def _prepare(
     body = b"" if value is None else endpoint._body(value, sequences, model_kwargs)
     key = None
     if upload_to is not None:
+        if not isinstance(upload_to, str):
+            raise errors.ConfigurationError(f"upload_to must be 's3://bucket/prefix', not {type(upload_to).__name__}")
         members["InputLocation"] = key = f"{upload_to.rstrip('/')}/{new_invocation_id()}"
         split_location(key)
     elif len(body) > MAX_ASYNC_BODY:
@@ -96,7 +100,7 @@ def _prepare(
     sent, head = endpoint._head(INVOKE_ENDPOINT_ASYNC, members, streaming=False)
     upload = None
     if key is not None:
-        upload, body = Upload(key, body, str(sent["ContentType"])), b""
+        upload, body = Upload(key, body, str(sent.get("ContentType", _NO_CONTENT_TYPE))), b""
     request = CallRequest(
         INVOKE_ENDPOINT_ASYNC, endpoint.endpoint_name, sent, head, body, new_invocation_id(), streaming=False
     )

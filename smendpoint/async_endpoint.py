@@ -408,6 +408,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         Calls that are under way in other tasks end at once, with an `EndpointError`. (`Endpoint.close` lets them end by
         themselves.)
         """
+        self._closed = True
         if self._storage is not None:
             await self._storage.close()
         await self._transport.close()

@@ -104,6 +104,6 @@ def storage_of(endpoint: AsyncEndpoint[Any, Any, Any]) -> AsyncStorage:
         return async_s3_client(endpoint._identity, target, endpoint._timeout)
 
     if endpoint._storage is None:
-        endpoint._storage = AsyncStorage(endpoint._s3_client, make)
+        endpoint._storage = AsyncStorage(endpoint._s3_client, make, closed=endpoint._closed)
     storage: AsyncStorage = endpoint._storage
     return storage

@@ -398,6 +398,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         Calls that are under way in other threads end by themselves, and their connections with them. (In asyncio, where
         they could not go on without their loop, `AsyncEndpoint.aclose` ends them.)
         """
+        self._closed = True
         if self._storage is not None:
             self._storage.close()
         self._transport.close()

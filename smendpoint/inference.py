@@ -102,7 +102,7 @@ def storage_of(endpoint: Endpoint[Any, Any, Any]) -> BlockingStorage:
         return blocking_s3_client(endpoint._identity, target, endpoint._timeout)
 
     if endpoint._storage is None:
-        vars(endpoint).setdefault("_storage", BlockingStorage(endpoint._s3_client, make))
+        vars(endpoint).setdefault("_storage", BlockingStorage(endpoint._s3_client, make, closed=endpoint._closed))
     storage: Any = endpoint._storage
     assert isinstance(storage, BlockingStorage)
     return storage

@@ -81,9 +81,10 @@ class OpenAIAccess:
         clock: Clock | None = None,
     ) -> None:
         self._name = validate_endpoint_name(endpoint_name)
-        self._component = inference_component_name
+        self._component: str | None = None
         if inference_component_name is not None:
-            request_head(INVOKE_ENDPOINT, endpoint_name, {"InferenceComponentName": inference_component_name})
+            head = request_head(INVOKE_ENDPOINT, endpoint_name, {"InferenceComponentName": inference_component_name})
+            ((_, self._component),) = head.headers
         self._lifetime = int(check_number("lifetime", lifetime, least=1.0))
         if self._lifetime > MAX_LIFETIME:
             raise errors.ConfigurationError(f"lifetime must be at most {MAX_LIFETIME:,} seconds, not {lifetime!r}")

@@ -10,6 +10,7 @@ Nothing is imported for a test run that does not use it.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +35,7 @@ _IN_THE_WAY = (
     "AWS_SECURITY_TOKEN",
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
+    "AWS_CREDENTIAL_EXPIRATION",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
     "HTTP_PROXY",
     "http_proxy",
@@ -47,6 +49,9 @@ def sagemaker_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     ``AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME``, credentials and region are set in the environment, so that code under test
     needs no change. A stand-in model answers on every endpoint name; ``sagemaker_emulator.models["my-llm"] = model``
     puts another one in its place.
+
+    Amazon S3 is left alone, for it may be mocked otherwise. Where answers of asynchronous inference are waited for, set
+    ``AWS_ENDPOINT_URL_S3`` to ``sagemaker_emulator.url + "/s3"``, the emulator's stand-in for it.
     """
     from smendpoint.emulator import Emulator
 
@@ -56,4 +61,7 @@ def sagemaker_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
         for name, value in _ENVIRONMENT.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", emulator.url)
+        if os.path.isfile(os.path.expanduser(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"))):
+            # The file may say that endpoint URLs are to be ignored, and then calls would go to AWS.
+            monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "false")
         yield emulator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import threading
 import urllib.parse
@@ -131,6 +132,20 @@ def test_the_callers_config_is_left_as_it_was() -> None:
     config = Config(retries=retries)
     assert resolve(Identity(region_name="eu-west-1", config=config, **KEYS)).max_attempts == 3
     assert config.retries == {"max_attempts": 2}
+
+
+@pytest.mark.parametrize("way", ["environment", "argument", "config"])
+def test_a_region_of_an_enumeration_is_its_value(way: str) -> None:
+    class Region(str, enum.Enum):
+        WEST = "us-west-2"
+
+    options: dict[str, Any] = {
+        "environment": {"region_name": Region.WEST},
+        "argument": {"region_name": Region.WEST, "config": Config(connect_timeout=3)},
+        "config": {"config": Config(region_name=Region.WEST)},
+    }[way]
+    target = resolve(Identity(**options, **KEYS))
+    assert (f"{target.region}", target.host) == ("us-west-2", "runtime.sagemaker.us-west-2.amazonaws.com")
 
 
 def test_all_that_a_config_says_to_the_transport_arrives() -> None:

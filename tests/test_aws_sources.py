@@ -243,6 +243,38 @@ def test_a_container_that_fails_is_asked_anew_next_time(monkeypatch: pytest.Monk
         assert provider.load().access_key == "ASIACONTAINER1"
 
 
+def test_credentials_past_their_end_are_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("ACCESS_KEY_ID", "AKID"),
+        ("SECRET_ACCESS_KEY", "s"),
+        ("CREDENTIAL_EXPIRATION", "2020-01-01T00:00:00Z"),
+    ):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with pytest.raises(CredentialsError, match="could not be loaded: the credentials that were found have expired"):
+        resolve(Identity()).credentials.load()
+
+
+def test_a_setting_on_the_way_to_credentials_that_is_malformed_is_called_so_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9/")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "hunter2\n")
+    with pytest.raises(CredentialsError, match=r"could not be loaded: what .* is malformed \(ValueError\)") as caught:
+        resolve(Identity()).credentials.load()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_login_that_was_never_made_is_asked_for(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "config",
+        "[default]\nsso_session = s\nsso_account_id = 123456789012\nsso_role_name = r\n"
+        "[sso-session s]\nsso_region = us-east-1\nsso_start_url = https://x.awsapps.com/start\n",
+    )
+    with pytest.raises(CredentialsError, match=r"Token for s does not exist; run `aws sso login`"):
+        resolve(Identity()).credentials.load()
+
+
 def test_an_instance_gives_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(request: Request) -> Answer:
         if request.method == "PUT":
@@ -506,8 +538,14 @@ def test_a_refused_role_is_an_error_that_names_it_and_the_reason(monkeypatch: py
 
 
 def test_a_role_without_credentials_to_assume_it_is_an_error() -> None:
-    with pytest.raises(CredentialsError, match="Unable to locate credentials"):
+    with pytest.raises(CredentialsError, match=r"role/r could not be assumed: no AWS credentials were found: set AWS_"):
         resolve(Identity(role_arn=ROLE)).credentials.load()
+
+
+def test_a_role_whose_keys_did_not_travel_says_so() -> None:
+    identity: Identity = pickle.loads(pickle.dumps(Identity(region_name="us-east-1", role_arn=ROLE, **KEYS)))
+    with pytest.raises(CredentialsError, match="aws_access_key_id, aws_secret_access_key did not travel here"):
+        resolve(identity).credentials.load()
 
 
 def test_a_role_whose_keys_do_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

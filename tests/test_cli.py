@@ -109,6 +109,38 @@ def test_output_that_nobody_reads_goes_nowhere(monkeypatch: pytest.MonkeyPatch) 
         assert os.path.samestat(os.fstat(writer), os.stat(os.devnull))
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_output_that_cannot_be_written_ends_with_1_and_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        program = [sys.executable, "-m", "smendpoint", "emulator", "--list"]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "smendpoint: cannot write the output: No space left on device\n",
+    )
+
+
+def test_output_that_fails_goes_nowhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    reader, writer = os.pipe()
+    with open(writer, "w") as output, open(reader):
+        monkeypatch.setattr(sys, "stdout", output)
+        monkeypatch.setattr(_emulator, "_models", fails)
+        assert main(["emulator"]) == 1
+    assert capsys.readouterr().err == "smendpoint: cannot write the output: No space left on device\n"
+
+
+def test_without_a_standard_output_nothing_is_done(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["invoke", "my-llm", PROMPT]) == 2
+    assert capsys.readouterr().err == "smendpoint: there is no standard output to write to\n"
+    assert emulator.requests == []
+
+
 def test_an_interrupted_command_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(done: threading.Event) -> None:
         raise KeyboardInterrupt
@@ -215,7 +247,50 @@ def test_invoke_takes_the_endpoint_url_and_the_component(
     assert SAID in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["my-llm"], ["my-llm", "-"]])
+@pytest.mark.parametrize(
+    "arguments", [["my-llm", "--stream", PROMPT], ["--stream", "my-llm", PROMPT], ["my-llm", PROMPT, "--stream"]]
+)
+def test_options_may_stand_anywhere(
+    emulator: Emulator, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["invoke", *arguments]) == 0
+    assert capsys.readouterr().out == f"{SAID}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["my-llm", "x", "--stream", "y"], ["my-llm", "--stream", "x", "y"], ["my-llm", "--stream", "--x"]]
+)
+def test_what_is_too_much_on_the_command_line_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        main(["invoke", *arguments])
+    assert exit_status.value.code == 2
+    assert "unrecognized arguments: " in capsys.readouterr().err
+
+
+def test_an_argument_may_be_any_bytes(emulator: Emulator) -> None:
+    main(["invoke", "echo", "--handler", "bytes", os.fsdecode(b"\xff\x00")])
+    assert emulator.requests[-1].body == b"\xff\x00"
+
+
+def test_characters_that_the_output_does_not_know_are_written_as_escapes(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert main(["invoke", "echo", "--handler", "plain", "caf\xe9"]) == 0
+    assert written.getvalue().splitlines() == [rb"caf\xe9"]
+
+
+def test_the_output_may_be_any_text_stream(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", written)
+    assert main(["invoke", "my-llm", PROMPT]) == 0
+    assert written.getvalue() == f"{SAID}\n"
+
+
+@pytest.mark.parametrize("arguments", [["my-llm"], ["my-llm", "-"], ["my-llm", "--stream", "-"]])
 def test_invoke_reads_standard_input(
     emulator: Emulator, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +345,7 @@ def test_a_stream_that_fails_ends_with_1_after_what_was_received(
         ["my-llm", "x", "--accept", "text/csv"],
         ["not an endpoint", "x"],
         ["echo", "{", "--handler", "json"],
+        ["echo", "[" * 100_000, "--handler", "json"],
         ["my-llm", "x", "--region", "not a region"],
     ],
 )
@@ -287,6 +363,28 @@ def test_input_that_is_no_text_is_refused_where_text_is_needed(
     monkeypatch.setattr(sys, "stdin", Input(b"\xff"))
     assert main(["invoke", "my-llm"]) == 2
     assert "--handler bytes" in capsys.readouterr().err
+
+
+def test_without_a_standard_input_an_input_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["invoke", "my-llm"]) == 2
+    assert capsys.readouterr().err == "smendpoint: there is no standard input: give INPUT\n"
+
+
+def test_a_standard_input_that_cannot_be_read_ends_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Directory:
+        def read(self) -> bytes:
+            raise IsADirectoryError(21, "Is a directory")
+
+    asked = Input(b"")
+    asked.buffer = Directory()  # type: ignore[assignment]
+    monkeypatch.setattr(sys, "stdin", asked)
+    assert main(["invoke", "my-llm"]) == 2
+    assert capsys.readouterr().err == "smendpoint: cannot read standard input: Is a directory\n"
 
 
 # -- emulator
@@ -328,7 +426,18 @@ def test_the_emulator_plays_models_and_faults_until_it_is_interrupted(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--model", "nothing"], ["--model", "a=nothing"], ["--fault", "nothing"], ["--model", "a=ftp://x"]]
+    "arguments",
+    [
+        ["--model", "nothing"],
+        ["--model", "a=nothing"],
+        ["--model", "=tgi"],
+        ["--model", "a=ftp://x"],
+        ["--model", "a=http://x:y"],
+        ["--model", "a=http://["],
+        ["--fault", "nothing"],
+        ["--port", "65536"],
+        ["--port", "-1"],
+    ],
 )
 def test_an_emulator_of_what_does_not_exist_ends_with_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]

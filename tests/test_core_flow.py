@@ -107,6 +107,17 @@ def test_missing_credentials_are_asked_for_before_anything_is_sent() -> None:
     assert second.credentials is NEW
 
 
+@pytest.mark.parametrize("kind", [errors.ConfigurationError, errors.CredentialsError])
+def test_what_a_transport_cannot_do_names_the_endpoint_and_is_not_tried_again(
+    kind: type[errors.SmendpointError],
+) -> None:
+    script = Script(kind("no"))
+    with pytest.raises(kind) as caught:
+        script.run()
+    assert caught.value.endpoint_name == "my-llm"
+    assert len(script.sent) == 1
+
+
 def test_failing_credentials_end_the_call_without_an_attempt() -> None:
     script = Script(errors.CredentialsError("none"), source=Source(None))
     with pytest.raises(errors.CredentialsError) as caught:

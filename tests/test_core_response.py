@@ -350,6 +350,12 @@ def test_without_a_clock_a_date_is_measured_from_the_responses_own() -> None:
     assert retry_after({**headers, "date": "Sun, 06 Nov 1994 08:49:37 GMT"}) == 60.0
 
 
+def test_a_date_to_retry_after_is_measured_on_the_services_clock_even_where_ours_is_off() -> None:
+    headers = {"retry-after": "Sun, 06 Nov 1994 08:50:37 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    assert retry_after(headers, now=NOW - 3600.0) == 60.0
+    assert retry_after(headers, now=NOW + 3600.0) == 60.0
+
+
 # Sessions -----------------------------------------------------------------------------------------------------------
 
 

@@ -444,7 +444,7 @@ def test_forward_to_nowhere_is_a_model_error() -> None:
         assert "ConnectionRefused" in json.loads(call(emulator, request())[1])["OriginalMessage"]
 
 
-@pytest.mark.parametrize("url", ["https://x", "http://", "http://x/path", "http://x/?q", "x"])
+@pytest.mark.parametrize("url", ["https://x", "http://", "http://x/path", "http://x/?q", "x", "http://x:y", "http://["])
 def test_forward_takes_the_url_of_a_container_only(url: str) -> None:
     with pytest.raises(ConfigurationError):
         forward(url)

@@ -243,7 +243,7 @@ def test_with_closes() -> None:
             assert emulator.open_connections == 1
         emulator.disconnected()
         endpoint.close()
-        with pytest.raises(ConfigurationError, match="the endpoint is closed: make a new one"):
+        with pytest.raises(ConfigurationError, match=r"the endpoint is closed: make a new one \[endpoint 'my-llm'\]"):
             endpoint.invoke("Hello")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import enum
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -82,6 +83,23 @@ def test_an_inference_component_is_part_of_the_path(emulator: Emulator) -> None:
     assert ours.base_url == f"{emulator.url}/endpoints/my-llm/inference-components/part-1/openai/v1"
     with openai.OpenAI(base_url=ours.base_url, api_key=ours.token, max_retries=0) as client:
         assert client.chat.completions.create(model="", messages=MESSAGES).choices
+
+
+def test_names_of_an_enumeration_are_their_values() -> None:
+    class Name(str, enum.Enum):
+        COMPONENT = "my-component"
+        REGION = "us-west-2"
+
+    made = OpenAIAccess(
+        "my-llm",
+        inference_component_name=Name.COMPONENT,
+        region_name=Name.REGION,
+        aws_access_key_id="AKID",
+        aws_secret_access_key="secret",
+    )
+    assert made.base_url == (
+        "https://runtime.sagemaker.us-west-2.amazonaws.com/endpoints/my-llm/inference-components/my-component/openai/v1"
+    )
 
 
 def test_the_base_url_of_a_region_is_the_services() -> None:

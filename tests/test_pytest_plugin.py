@@ -44,11 +44,28 @@ def test_the_environment_is_set_for_every_aws_client(sagemaker_emulator):
     assert os.environ["AWS_REGION"] == os.environ["AWS_DEFAULT_REGION"] == "us-east-1"
     assert "AWS_PROFILE" not in os.environ
     assert "AWS_SESSION_TOKEN" not in os.environ
+    assert "AWS_CREDENTIAL_EXPIRATION" not in os.environ
+    configured = os.path.exists(os.environ["AWS_CONFIG_FILE"])
+    assert os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") == ("false" if configured else None)
 
 
 def test_without_the_fixture_nothing_is_set():
     assert "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME" not in os.environ
     assert os.environ["AWS_PROFILE"] == "mine"
+"""
+
+CALLS = """
+import smendpoint
+
+
+def test_no_setting_of_the_developers_leads_elsewhere(sagemaker_emulator):
+    assert smendpoint.Endpoint("any-name").invoke("Hi")
+    assert len(sagemaker_emulator.requests) == 1
+
+
+def test_the_answers_of_asynchronous_inference_are_in_the_stand_in_for_s3(sagemaker_emulator, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", sagemaker_emulator.url + "/s3")
+    assert smendpoint.Endpoint("any-name").submit("Hi").result(timeout=60)
 """
 
 
@@ -57,16 +74,36 @@ def registered(pytestconfig: pytest.Config) -> bool:
     return pytestconfig.pluginmanager.has_plugin("smendpoint")
 
 
+def settings_in_the_way(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, configured: bool) -> None:
+    config = pytester.path / "aws-config"
+    if configured:
+        config.write_text("[default]\nignore_configured_endpoint_urls = true\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", "2020-01-01T00:00:00Z")
+
+
 @pytest.mark.filterwarnings("ignore:Module already imported:pytest.PytestAssertRewriteWarning")
+@pytest.mark.parametrize("configured", [True, False])
 def test_the_fixture_gives_a_fresh_emulator_and_sets_the_environment(
-    pytester: pytest.Pytester, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+    pytester: pytest.Pytester, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch, configured: bool
 ) -> None:
+    settings_in_the_way(pytester, monkeypatch, configured)
     monkeypatch.setenv("AWS_PROFILE", "mine")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", raising=False)
     pytester.makepyfile(USES.format(plugin="" if registered(pytestconfig) else "smendpoint.pytest_plugin"))
     pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=5)
+
+
+def test_calls_land_in_the_emulator_whatever_the_developer_has_configured(
+    pytester: pytest.Pytester, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_in_the_way(pytester, monkeypatch, configured=True)
+    pytester.makepyfile(CALLS)
+    named = [] if registered(pytestconfig) else ["-p", "smendpoint.pytest_plugin"]
+    # A process of its own: in this one, the modules that it imports would be imported a second time.
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", *named).assert_outcomes(passed=2)
 
 
 @pytest.mark.filterwarnings("ignore:Module already imported:pytest.PytestAssertRewriteWarning")

@@ -35,6 +35,8 @@ ONCE: dict[str, Errors] = {
 THRICE: dict[str, type[errors.EndpointError]] = {
     "reset_before_headers": errors.TransportError,
     "fin_before_headers": errors.TransportError,
+    "status_400_RequestTimeoutException": errors.ValidationError,
+    "status_408_RequestTimeout": errors.ServiceError,
     "status_400_ThrottlingException": errors.ThrottlingError,
     "status_429_ThrottlingException": errors.ThrottlingError,
     "status_500_InternalFailure": errors.InternalFailureError,

@@ -212,6 +212,17 @@ def test_an_input_of_any_size_can_be_uploaded_under_a_key_of_its_own(bench: Benc
         assert kept["ContentType"] == "text/plain"
 
 
+def test_an_upload_without_a_content_type_is_kept_as_s3_keeps_such_objects(direct_bench: Bench) -> None:
+    with direct_bench.endpoint() as endpoint:
+        before = set(direct_bench.store.keys("untyped/"))
+        direct_bench.submit(endpoint, "x", upload_to=f"s3://{BUCKET}/untyped", endpoint_kwargs={"ContentType": None})
+        (key,) = set(direct_bench.store.keys("untyped/")) - before
+        assert "x-amzn-sagemaker-content-type" not in direct_bench.emulator.requests[-1].headers
+        kept = direct_bench.store.client.head_object(Bucket=BUCKET, Key=key)
+        assert kept["ContentType"] == "binary/octet-stream"
+        direct_bench.emulator.idle()
+
+
 def test_an_input_that_is_there_already_needs_no_body(bench: Bench) -> None:
     location = f"s3://{BUCKET}/given/input.txt"
     bench.store.put(location, b"from the bucket")
@@ -351,6 +362,10 @@ def test_a_location_that_is_none_of_s3_is_refused_when_it_is_looked_at(direct_be
         ({"input_location": FINE, "top_k": 1}, "top_k has no use"),
         ({"input": "x", "upload_to": "bucket/in"}, "s3://bucket/key"),
         ({"input": "x", "upload_to": "s3://"}, "s3://bucket/key"),
+        (
+            {"input": "x", "upload_to": Path("bucket/in")},
+            "upload_to must be 's3://bucket/prefix', not (Posix|Windows)Path",
+        ),
         ({"input": "x", "request_ttl_seconds": 59}, "RequestTTLSeconds"),
         ({"input": "x", "filename": "a.b.c"}, "Filename"),
         ({"input": "x", "endpoint_kwargs": {"TargetVariant": "blue"}}, "no member 'TargetVariant'"),
@@ -468,10 +483,12 @@ def test_one_s3_client_serves_all_handles_of_an_endpoint(direct_bench: Bench, mo
         assert direct_bench.result(direct_bench.handle(endpoint, FINE)) == "fine"
 
 
-def test_after_closing_there_is_no_s3_client_any_more(direct_bench: Bench) -> None:
+@pytest.mark.parametrize("needed_before", [True, False])
+def test_after_closing_there_is_no_s3_client_any_more(direct_bench: Bench, needed_before: bool) -> None:
     direct_bench.store.put(FINE, b"fine")
     endpoint = direct_bench.endpoint()
-    assert direct_bench.result(direct_bench.handle(endpoint, FINE)) == "fine"
+    if needed_before:
+        assert direct_bench.result(direct_bench.handle(endpoint, FINE)) == "fine"
     handle = direct_bench.handle(endpoint, FINE)
     endpoint.close()
     with pytest.raises(errors.ConfigurationError, match="the endpoint is closed"):

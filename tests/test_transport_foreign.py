@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+from enum import Enum
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -112,6 +113,20 @@ def test_a_client_gets_the_members_and_the_body() -> None:
     arguments = {"EndpointName": "e", "Accept": "text/plain", "Body": b"x"}
     assert call_arguments(request(INVOKE_ENDPOINT, b"x")) == arguments
     assert call_arguments(request(INVOKE_ENDPOINT_ASYNC, b"x")) == arguments
+
+
+def test_members_of_enumerations_go_out_as_their_values() -> None:
+    class Variant(str, Enum):
+        BLUE = "blue"
+
+    class Seconds(int, Enum):
+        MINUTE = 60
+
+    asked = request(INVOKE_ENDPOINT, b"x")
+    asked.members = {"TargetVariant": Variant.BLUE, "RequestTTLSeconds": Seconds.MINUTE}
+    arguments = call_arguments(asked)
+    assert [type(arguments[name]) for name in asked.members] == [str, int]
+    assert [str(arguments[name]) for name in asked.members] == ["blue", "60"]
 
 
 def test_an_empty_body_is_left_out_only_where_it_may_be() -> None:

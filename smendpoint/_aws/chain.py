@@ -177,7 +177,7 @@ class Chain:
         region = region or session.get_config_variable("region")
         if not region:
             raise ConfigurationError(no_region(identity))
-        self._region = validate_region(region)
+        self._region = region = validate_region(region)
         return session.create_client(
             _SERVICE,
             region_name=region,

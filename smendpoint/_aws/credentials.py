@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     #: the credentials and when they expire: seconds since the epoch, ``None`` for never. Raises only our errors.
     Fetch: TypeAlias = Callable[[bool], tuple[Credentials, float | None]]
 
-__all__ = ["CredentialProvider"]
+__all__ = ["EXPIRED", "CredentialProvider"]
+
+EXPIRED = (
+    "the credentials that were found have expired already: renew them at their source (for instance with "
+    "`aws sso login`), and check this machine's clock"
+)
 
 _NEVER = float("inf")
 # botocore and the other SDKs start to renew 15 minutes ahead; short-lived credentials have a quarter of their life.
@@ -225,10 +230,7 @@ def _judge(credentials: Credentials, expires: float | None, now: float) -> _Stat
         return _State(credentials, _NEVER, _NEVER)
     left = expires - now
     if left <= 0:
-        raise CredentialsError(
-            "the credentials that were found have expired already: renew them at their source (for instance with "
-            "`aws sso login`), and check this machine's clock"
-        )
+        raise CredentialsError(EXPIRED)
     return _State(
         credentials,
         expires - min(_LAST_SECONDS, left * _LAST_SHARE),

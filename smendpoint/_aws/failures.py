@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from smendpoint._aws.credentials import EXPIRED
 from smendpoint.errors import ConfigurationError, CredentialsError
 
 if TYPE_CHECKING:
@@ -58,12 +59,24 @@ def configuration_error(error: Exception) -> ConfigurationError:
     return ConfigurationError(f"botocore failed to read the AWS configuration ({type(error).__name__})")
 
 
-def credentials_error(what: str, error: Exception) -> CredentialsError:
-    from botocore.exceptions import BotoCoreError, ClientError, ConfigParseError
+def credentials_error(what: str, error: Exception, identity: Identity) -> CredentialsError:
+    from botocore.exceptions import BotoCoreError, ClientError, ConfigParseError, NoCredentialsError, SSOTokenLoadError
 
+    if isinstance(error, NoCredentialsError):
+        return CredentialsError(f"{what}: {no_credentials(identity)}")
+    if isinstance(error, SSOTokenLoadError):
+        made = CredentialsError(f"{what}: {error}; run `aws sso login`")
+        made.__cause__ = error
+        return made
+    if type(error) is RuntimeError:  # botocore's, where what a source gave is past its end
+        return CredentialsError(f"{what}: {EXPIRED}")
     if isinstance(error, (BotoCoreError, ClientError, OSError)) and not isinstance(error, ConfigParseError):
         made = CredentialsError(f"{what}: {error}")
         made.__cause__ = error
         return made
     # Others, such as a JSONDecodeError, may hold what a source has answered: neither chained nor repeated.
+    if isinstance(error, (TypeError, ValueError)):
+        return CredentialsError(
+            f"{what}: what their source answers, or a setting that leads to it, is malformed ({type(error).__name__})"
+        )
     return CredentialsError(f"{what} ({type(error).__name__})")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.request import validate_region
+from smendpoint._core.request_rules import plain
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Identity:
         allow_plain_http: bool = False,
         allow_link_local: bool = False,
     ) -> None:
-        given = {
+        given: dict[str, Any] = {
             "region_name": region_name,
             "credentials_profile_name": credentials_profile_name,
             "aws_access_key_id": aws_access_key_id,
@@ -115,7 +116,7 @@ class Identity:
             "endpoint_url": endpoint_url,
         }
         for name, value in given.items():
-            _check_text(name, value)
+            given[name] = _text(name, value)
         if (aws_access_key_id is None) != (aws_secret_access_key is None):
             raise ConfigurationError("aws_access_key_id and aws_secret_access_key go together: give both or neither")
         if aws_session_token is not None and aws_access_key_id is None:
@@ -188,11 +189,12 @@ class Identity:
         return f"Identity({', '.join(shown)})"
 
 
-def _check_text(name: str, value: object) -> None:
+def _text(name: str, value: object) -> str | None:
     if value is None:
-        return
+        return None
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{name} must be a string that is not empty, or None")
+    return plain(value)
 
 
 def _without_proxy_passwords(config: Any) -> tuple[Any, bool]:

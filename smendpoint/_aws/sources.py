@@ -37,7 +37,7 @@ class ChainSource:
         except SmendpointError as error:
             failure = error
         except Exception as error:
-            failure = credentials_error("AWS credentials could not be loaded", error)
+            failure = credentials_error("AWS credentials could not be loaded", error, self._chain.identity)
         self._session = None  # next time everything is read anew: the reason may be gone
         raise failure
 
@@ -88,7 +88,8 @@ class RoleSource:
         except SmendpointError as error:
             failure = error
         except Exception as error:
-            failure = credentials_error(f"the role {self._chain.identity.role_arn} could not be assumed", error)
+            identity = self._chain.identity
+            failure = credentials_error(f"the role {identity.role_arn} could not be assumed", error, identity)
         self._session = None  # next time everything is read anew: the reason may be gone
         raise failure
 

@@ -239,7 +239,8 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
 
     Args:
         headers: lower-case names: ``x-amz-retry-after`` (milliseconds), else ``Retry-After`` (seconds or a date).
-        now: the time in seconds since the epoch; without it a date is measured from the response's own ``Date``.
+        now: the time in seconds since the epoch: a date is measured from it where the response has no ``Date``, which
+            is of the same clock.
 
     Returns:
         Seconds, 0 or more; ``None`` where nothing valid was asked for.
@@ -252,8 +253,10 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
     if seconds is not None:
         return float(seconds)
     date = http_date(value)
-    now = server_date(headers) if now is None else now
-    return None if date is None or now is None else max(date - now, 0.0)
+    asked_at = server_date(headers)
+    if asked_at is None:
+        asked_at = now
+    return None if date is None or asked_at is None else max(date - asked_at, 0.0)
 
 
 def service_error(response: RawResponse, *, now: float | None = None) -> ServiceError:

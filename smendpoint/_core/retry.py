@@ -31,6 +31,8 @@ RETRY_AFTER_MAX_ADDITIONAL_SECONDS = 5.0
 RETRY_AFTER_MAX_SECONDS = 60.0
 
 _TRANSIENT_STATUSES = frozenset({500, 502, 503, 504})
+# The service gave up waiting for the rest of the request; the status that comes with these is 400 or 408.
+_TRANSIENT_CODES = frozenset({"RequestTimeout", "RequestTimeoutException"})
 
 
 class RetryPolicy:
@@ -42,6 +44,7 @@ class RetryPolicy:
     no connection                                         sent again: nothing had been sent
     throttled (429, or 400 ``ThrottlingException``)       sent again, first delay up to 1 s
     500, 502, 503, 504; reset before any response byte    sent again, first delay up to 0.05 s
+    the request did not arrive (``RequestTimeout``)       sent again, first delay up to 0.05 s
     ``ModelNotReadyException``                            sent again until ``cold_start_timeout`` has passed
     expired session token                                 credentials are refreshed, sent again once
     clock skew                                            the server's clock is taken, sent again once
@@ -197,7 +200,7 @@ def _classify_service(error: errors.ServiceError) -> Verdict:
         return _SKEW
     if isinstance(error, errors.ModelError):
         return FINAL
-    return _TRANSIENT if error.status in _TRANSIENT_STATUSES else FINAL
+    return _TRANSIENT if error.status in _TRANSIENT_STATUSES or error.code in _TRANSIENT_CODES else FINAL
 
 
 def honour_retry_after(delay: float, error: errors.EndpointError, headers: Mapping[str, str]) -> float | None:

@@ -35,13 +35,14 @@ class AsyncStorage:
     Args:
         given: the client to use; its maker closes it.
         make: makes one where none is given, when it is first needed: a context manager that gives the client.
+        closed: whether it is too late to make one.
     """
 
-    def __init__(self, given: Any, make: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, given: Any, make: Callable[[], Awaitable[Any]], *, closed: bool = False) -> None:
         self._given = given
         self._make = make
         self._held: dict[asyncio.AbstractEventLoop, _Held] = {}
-        self._closed = False
+        self._closed = closed
 
     async def _client(self) -> Any:
         if self._given is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from smendpoint import errors
+from smendpoint._core.request_rules import plain
 from smendpoint._core.response import error_from_client, error_from_parts
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def library_of(client: Any) -> str | None:
 
 def call_arguments(request: CallRequest) -> dict[str, Any]:
     """The keyword arguments of a client's method."""
-    arguments: dict[str, Any] = {"EndpointName": request.endpoint_name, **request.members}
+    arguments: dict[str, Any] = {"EndpointName": request.endpoint_name}
+    for name, value in request.members.items():  # checked: texts and whole numbers, but perhaps of an Enum
+        arguments[name] = plain(value) if isinstance(value, str) else int.__int__(cast("int", value))
     if request.body or request.operation.name != "InvokeEndpointAsync":
         arguments["Body"] = request.body
     return arguments

@@ -49,14 +49,15 @@ class BlockingStorage:
     Args:
         given: the client to use; its maker closes it.
         make: makes one where none is given, when it is first needed.
+        closed: whether it is too late to make one.
     """
 
-    def __init__(self, given: Any, make: Callable[[], Any]) -> None:
+    def __init__(self, given: Any, make: Callable[[], Any], *, closed: bool = False) -> None:
         self._given = given
         self._make = make
         self._made: Any = None
         self._making = threading.Lock()
-        self._closed = False
+        self._closed = closed
 
     def _client(self) -> Any:
         if self._given is not None:

@@ -6,6 +6,7 @@ Exit status: 0 all is well, 1 the call failed, 2 the command line is wrong, 130 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -32,6 +33,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse takes `invoke ENDPOINT --option INPUT` for an INPUT that was left out, and one too many.
+    if len(rest) == 1 and (rest == ["-"] or not rest[0].startswith("-")) and getattr(arguments, "input", rest) is None:
+        arguments.input = rest.pop()
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -44,10 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: the command line is wrong (status 2), or only help or the version was asked for (status 0).
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(argv)
+    output = sys.stdout
+    if output is None:  # closed by whoever started it: better said before a call than after it
+        print("smendpoint: there is no standard output to write to", file=sys.stderr)
+        return 2
+    if isinstance(output, io.TextIOWrapper):
+        output.reconfigure(errors="backslashreplace")  # what it cannot show must not end in a traceback
     try:
         status: int = arguments.run(arguments)
-        sys.stdout.flush()
+        output.flush()
     except ConfigurationError as error:
         print(f"smendpoint: {error}", file=sys.stderr)
         return 2
@@ -56,10 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough. Python would complain once more when it flushes at exit.
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # with that, whoever read the output has seen enough
+            print(f"smendpoint: cannot write the output: {error.strerror}", file=sys.stderr)
+        # Python would complain once more when it flushes at exit.
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, output.fileno())
         os.close(nowhere)
         return 1
     return status

@@ -49,7 +49,7 @@ def _models(items: list[str]) -> dict[str, Model | str] | None:
     models: dict[str, Model | str] = {}
     for item in items:
         name, equals, model = item.partition("=")
-        if not equals:
+        if not equals or not name:
             raise ConfigurationError(f"--model takes NAME=MODEL, not {item!r}")
         models[name] = forward(model) if "://" in model else model
     return models or None
@@ -101,9 +101,10 @@ def run(arguments: argparse.Namespace) -> int:
     with interruptions() as done:
         try:
             emulator.start()
-        except OSError as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             where = f"{arguments.host} port {arguments.port}"
-            raise ConfigurationError(f"cannot listen on {where}: {error.strerror}") from None
+            why = getattr(error, "strerror", None) or error
+            raise ConfigurationError(f"cannot listen on {where}: {why}") from None
         try:
             print(f"export AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME={emulator.url}", flush=True)
             print("# any region and credentials will do; Ctrl-C ends the emulator", flush=True)

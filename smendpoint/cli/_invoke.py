@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from typing import Any
 
@@ -30,7 +31,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         description="Calls a SageMaker endpoint and writes its output. Exit status 1 if the call failed.",
     )
     parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
-    parser.add_argument("input", metavar="INPUT", nargs="?", default="-", help="the input; '-' or none: standard input")
+    parser.add_argument("input", metavar="INPUT", nargs="?", help="the input; '-' or none: standard input")
     parser.add_argument("--handler", choices=HANDLERS, default="text", help=f"{handlers} (default: %(default)s)")
     parser.add_argument("--stream", action="store_true", help="write the output while it arrives")
     parser.add_argument(
@@ -75,7 +76,15 @@ def _handler(arguments: argparse.Namespace) -> Any:
 
 
 def _input(arguments: argparse.Namespace) -> Any:
-    data: bytes = sys.stdin.buffer.read() if arguments.input == "-" else arguments.input.encode()
+    if arguments.input in (None, "-"):
+        if sys.stdin is None:
+            raise ConfigurationError("there is no standard input: give INPUT")
+        try:
+            data: bytes = sys.stdin.buffer.read()
+        except OSError as error:  # a directory, for instance
+            raise ConfigurationError(f"cannot read standard input: {error.strerror}") from None
+    else:
+        data = os.fsencode(arguments.input)
     if arguments.handler == "bytes":
         return data
     try:
@@ -84,7 +93,7 @@ def _input(arguments: argparse.Namespace) -> Any:
             return json.loads(text)
     except UnicodeDecodeError:
         raise ConfigurationError("the input is not UTF-8 text: use --handler bytes") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"the input is not JSON: {error}") from None
     return [{"role": "user", "content": text}] if arguments.handler == "chat" else text
 

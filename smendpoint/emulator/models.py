@@ -89,10 +89,14 @@ def forward(url: str, *, timeout: float = 60.0) -> Model:
     Raises:
         ConfigurationError: ``url`` is not a plain ``http://host[:port]`` URL.
     """
-    split = urllib.parse.urlsplit(url)
-    if split.scheme != "http" or not split.hostname or split.path.strip("/") or split.query:
-        raise ConfigurationError("forward() takes the URL of a container, such as 'http://127.0.0.1:8080'")
-    host, port = split.hostname, split.port
+    refusal = ConfigurationError("forward() takes the URL of a container, such as 'http://127.0.0.1:8080'")
+    try:
+        split = urllib.parse.urlsplit(url)
+        host, port = split.hostname, split.port
+    except ValueError:  # a port that is no number, or brackets around no address
+        raise refusal from None
+    if split.scheme != "http" or not host or split.path.strip("/") or split.query:
+        raise refusal
 
     def model(request: ModelRequest) -> ModelReply:
         connection = http.client.HTTPConnection(host, port, timeout=timeout)

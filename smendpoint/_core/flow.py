@@ -197,9 +197,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         except errors.EndpointError as error:
             call.attempts += step.extra
             failure = error
-        except (
-            errors.SmendpointError
-        ) as error:  # it is closed, certificates cannot be read, a client has no credentials
+        except errors.SmendpointError as error:
+            # No attempt came of it: the endpoint is closed, certificates cannot be read, a client has no credentials.
             error.endpoint_name = terms.endpoint_name
             raise
         else:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import smendpoint
 
 pytest_plugins = ["pytester"]
 
@@ -102,6 +105,7 @@ def test_calls_land_in_the_emulator_whatever_the_developer_has_configured(
     settings_in_the_way(pytester, monkeypatch, configured=True)
     pytester.makepyfile(CALLS)
     named = [] if registered(pytestconfig) else ["-p", "smendpoint.pytest_plugin"]
+    monkeypatch.setenv("PYTHONPATH", str(Path(smendpoint.__file__).parents[1]))  # this one, installed or not
     # A process of its own: in this one, the modules that it imports would be imported a second time.
     pytester.runpytest_subprocess("-p", "no:cacheprovider", *named).assert_outcomes(passed=2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,16 +61,17 @@ class _Workers:
             job.value = None
             job.done.set()
             self.finished.put(job)
+        self._todo.put(None)  # for the next thread
 
     def stop(self) -> None:
         """End every call that is under way, and every thread; what cannot be stopped ends by itself."""
+        self._todo.put(None)  # first: whatever interrupts this, no thread stays for ever
         for job in self.running:
             job.scope.stop()
-        for _ in self._threads:
-            self._todo.put(None)
         if self._stoppable or not self.running:
             for thread in self._threads:
-                thread.join()
+                with suppress(RuntimeError):  # an interrupt came while it was starting: it ends by itself
+                    thread.join()
 
 
 def fan_out(

@@ -219,6 +219,26 @@ def test_leaving_early_does_not_wait_for_what_cannot_be_stopped() -> None:
     assert threads() == []
 
 
+def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thread_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            if len(threads()) == 2:
+                # As it looks to who is interrupted in `start`, which waits until the thread says that it runs.
+                self._started.clear()  # type: ignore[attr-defined]
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(run(lambda value, scope: scope.stopped.wait(PATIENCE), [1, 2, 3]))
+    for thread in threads():
+        thread._started.set()  # type: ignore[attr-defined]
+        thread.join(PATIENCE)
+    assert threads() == []
+
+
 def test_leaving_when_nothing_runs_leaves_nothing_behind() -> None:
     results = run(lambda value, scope: value, [1], stoppable=False)
     assert next(results) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from contextlib import suppress
@@ -65,6 +66,8 @@ class _Workers:
 
     def stop(self) -> None:
         """End every call that is under way, and every thread; what cannot be stopped ends by itself."""
+        if sys.is_finalizing():
+            return  # the threads have gone with the interpreter, without saying so to who waits for them
         self._todo.put(None)  # first: whatever interrupts this, no thread stays for ever
         for job in self.running:
             job.scope.stop()

@@ -313,6 +313,21 @@ def test_waiting_for_a_connection_counts_against_the_total_time() -> None:
         assert len(emulator.requests) == 2
 
 
+def test_who_would_wait_for_ages_for_a_place_waits_until_there_is_one() -> None:
+    pool = pool_with(limit=1)
+    pool.take(for_ever, fresh=True)
+    asked = threading.Event()
+
+    def ages() -> float:
+        asked.set()
+        return 1e300
+
+    giver = threading.Thread(target=lambda: (asked.wait(PATIENCE), pool.give_back(None)))
+    giver.start()
+    assert pool.take(ages, fresh=True) is None
+    giver.join(PATIENCE)
+
+
 def test_an_open_stream_holds_its_connection_and_gives_it_back_at_its_end() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         assert list(endpoint.stream("Hello"))

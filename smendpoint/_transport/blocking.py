@@ -123,7 +123,7 @@ class Connection:
 
     def connect(self, where: Any, seconds: float) -> None:
         """Make the TCP connection; raises `OSError`."""
-        self._socket.settimeout(seconds)
+        self._socket.settimeout(min(seconds, LONGEST_WAIT))
         self._socket.connect(where)
         self._socket.setblocking(False)
 
@@ -261,12 +261,12 @@ class Connection:
         return data if self._tls is None else self._tls.decrypt(data)
 
     def _send_all(self, data: bytes, seconds: float) -> None:
-        self._socket.settimeout(seconds)
+        self._socket.settimeout(min(seconds, LONGEST_WAIT))
         self._socket.sendall(data)
         self._socket.setblocking(False)
 
     def _receive_within(self, seconds: float) -> bytes:
-        self._socket.settimeout(seconds)
+        self._socket.settimeout(min(seconds, LONGEST_WAIT))
         data = self._socket.recv(RECV_BYTES)
         self._socket.setblocking(False)
         return data
@@ -302,7 +302,7 @@ def _poll(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
 
 
 def _select(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
-    readable, writable, broken = select.select([sock], [sock], [sock], seconds)
+    readable, writable, broken = select.select([sock], [sock], [sock], min(seconds, LONGEST_WAIT))
     return bool(readable or broken), bool(writable)
 
 

@@ -259,6 +259,20 @@ class EndpointBase(Typed[In, Out, Chunk]):
             handler=self._handler,
         )
 
+    def _several(self, inputs: Any) -> Any:
+        """The inputs of `map`. A text would fall apart into calls for each of its characters, a mapping into its keys.
+
+        Raises:
+            ConfigurationError: it is one input, or nothing to go through.
+        """
+        ways = ("__iter__", "__getitem__", "__aiter__") if self._asynchronous else ("__iter__", "__getitem__")
+        if isinstance(inputs, (str, bytes, Mapping)) or not any(hasattr(inputs, way) for way in ways):
+            raise errors.ConfigurationError(
+                f"map takes several inputs, such as a list of them, not one {type(inputs).__name__}",
+                endpoint_name=self._name,
+            )
+        return inputs
+
     def _fitted(self, max_concurrency: Any, max_connections: int | None) -> int:
         """How many calls `map` runs at once: what was asked for, as far as there are connections."""
         wanted = _checked_limit("max_concurrency", max_concurrency)

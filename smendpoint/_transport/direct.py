@@ -292,6 +292,11 @@ class BlockingSource:
         ended = False
         try:
             with self._lock:
+                if self._reading:
+                    raise errors.TransportError(
+                        "two threads asked this stream for its next bytes at once: only one may read it",
+                        response_started=True,
+                    )
                 connection = self._connection
                 if connection is None:
                     return b""
@@ -299,15 +304,16 @@ class BlockingSource:
             data = self._next(connection)
             ended = not data
         finally:
-            with self._lock:
-                self._reading = False
-                closed = self._connection is None
-                if ended:
-                    self._connection = None
-            if connection is not None and closed:
-                self._transport._drop(connection)
-            elif connection is not None and ended:
-                self._transport._keep(connection, self._reader)
+            if connection is not None:
+                with self._lock:
+                    self._reading = False
+                    closed = self._connection is None
+                    if ended:
+                        self._connection = None
+                if closed:
+                    self._transport._drop(connection)
+                elif ended:
+                    self._transport._keep(connection, self._reader)
         return data
 
     def _next(self, connection: Connection) -> bytes:

@@ -303,6 +303,7 @@ class BlockingSource:
                 self._reading = True
             data = self._next(connection)
             ended = not data
+            return data
         finally:
             if connection is not None:
                 with self._lock:
@@ -314,7 +315,6 @@ class BlockingSource:
                     self._transport._drop(connection)
                 elif ended:
                     self._transport._keep(connection, self._reader)
-        return data
 
     def _next(self, connection: Connection) -> bytes:
         reader, pieces = self._reader, self._pieces

@@ -44,7 +44,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
     """The half of `Endpoint` and `AsyncEndpoint` that does not wait."""
 
     _asynchronous = False
-    _transport: Any
+    _transport: Any = None  # of an endpoint that could not be made, or is being made by another thread at a fork
     _terms: Terms | None = None  # settled by the first call
     _storage: Any = None  # where the answers of asynchronous inference are looked for; made when needed
 
@@ -101,7 +101,8 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
     def _after_fork(self) -> None:
         vars(self).pop("_terms", None)
-        self._transport.forget()
+        if self._transport is not None:
+            self._transport.forget()
         vars(self).pop("_storage", None)
 
     @property

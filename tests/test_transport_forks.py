@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from servers import bare_environment, make_endpoint, server_context, trust  # noqa: F401
 
-from smendpoint import CallHooks
+from smendpoint import AsyncEndpoint, CallHooks, Endpoint
 from smendpoint.emulator import Emulator, ModelRequest
-from smendpoint.errors import StreamTruncatedError, TransportError
+from smendpoint.errors import ConfigurationError, StreamTruncatedError, TransportError
 from smendpoint.handlers import BytesHandler
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -73,6 +73,25 @@ def test_a_warm_endpoint_answers_rightly_on_both_sides_of_a_fork(
         assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0]
         connections = {request.body.rpartition(b" ")[0]: request.connection for request in emulator.requests[1:]}
         assert len(set(connections.values())) == 3  # nobody used another process's connection
+
+
+@needs_fork
+@pytest.mark.parametrize("make", [Endpoint, AsyncEndpoint])
+def test_endpoints_that_could_not_be_made_leave_no_connection_to_a_child(make: Any) -> None:
+    failures = []
+    for _ in range(20):  # which endpoint's turn it is first after a fork is up to chance
+        with pytest.raises(ConfigurationError) as caught:
+            make("my-llm", client=object())
+        failures.append(caught)  # as a notebook keeps the last error, and the endpoint in its traceback
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        endpoint.invoke("Hello")
+        pool = endpoint._transport._pool
+
+        def child() -> None:
+            assert not pool._idle
+
+        assert in_child(child) == 0
+        assert len(pool._idle) == 1
 
 
 @needs_fork

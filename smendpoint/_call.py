@@ -392,8 +392,14 @@ _endpoints: weakref.WeakSet[EndpointBase[Any, Any, Any]] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
+    failure = None
     for endpoint in list(_endpoints):
-        endpoint._after_fork()
+        try:
+            endpoint._after_fork()
+        except Exception as error:  # all the others must still let go of the parent's connections
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not fork

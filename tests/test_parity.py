@@ -140,6 +140,9 @@ class Script:
     max_connections = None
     stoppable = True
 
+    def forget(self) -> None:
+        """Another test may fork."""
+
     def __init__(self, outcomes: list[Any], clock: FakeClock, source: type[Source], *, cold: bool) -> None:
         self._outcomes = list(outcomes)
         self._clock = clock

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from servers import bare_environment, make_endpoint, server_context, trust  # noqa: F401
 
-from smendpoint import AsyncEndpoint, CallHooks, Endpoint
+from smendpoint import AsyncEndpoint, CallHooks, Endpoint, _call
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, StreamTruncatedError, TransportError
 from smendpoint.handlers import BytesHandler
@@ -92,6 +94,21 @@ def test_endpoints_that_could_not_be_made_leave_no_connection_to_a_child(make: A
 
         assert in_child(child) == 0
         assert len(pool._idle) == 1
+
+
+def test_an_endpoint_that_cannot_start_afresh_does_not_keep_the_others_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ValueError("broken")
+
+    started: list[int] = []
+    with make_endpoint("http://127.0.0.1:1") as bad, contextlib.ExitStack() as stack:
+        monkeypatch.setattr(bad, "_after_fork", broken)
+        for number in range(20):
+            endpoint = stack.enter_context(make_endpoint("http://127.0.0.1:1"))
+            monkeypatch.setattr(endpoint, "_after_fork", functools.partial(started.append, number))
+        with pytest.raises(ValueError, match="broken"):
+            _call._after_fork_in_child()
+    assert sorted(started) == list(range(20))
 
 
 @needs_fork

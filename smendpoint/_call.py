@@ -44,7 +44,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
     """The half of `Endpoint` and `AsyncEndpoint` that does not wait."""
 
     _asynchronous = False
-    _transport: Any
+    _transport: Any = None  # of an endpoint that could not be made, or is being made by another thread at a fork
     _terms: Terms | None = None  # settled by the first call
     _storage: Any = None  # where the answers of asynchronous inference are looked for; made when needed
     _closed = False
@@ -102,7 +102,8 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
     def _after_fork(self) -> None:
         vars(self).pop("_terms", None)
-        self._transport.forget()
+        if self._transport is not None:
+            self._transport.forget()
         vars(self).pop("_storage", None)
 
     @property
@@ -260,6 +261,20 @@ class EndpointBase(Typed[In, Out, Chunk]):
             handler=self._handler,
         )
 
+    def _several(self, inputs: Any) -> Any:
+        """The inputs of `map`. A text would fall apart into calls for each of its characters, a mapping into its keys.
+
+        Raises:
+            ConfigurationError: it is one input, or nothing to go through.
+        """
+        ways = ("__iter__", "__getitem__", "__aiter__") if self._asynchronous else ("__iter__", "__getitem__")
+        if isinstance(inputs, (str, bytes, Mapping)) or not any(hasattr(inputs, way) for way in ways):
+            raise errors.ConfigurationError(
+                f"map takes several inputs, such as a list of them, not one {type(inputs).__name__}",
+                endpoint_name=self._name,
+            )
+        return inputs
+
     def _fitted(self, max_concurrency: Any, max_connections: int | None) -> int:
         """How many calls `map` runs at once: what was asked for, as far as there are connections."""
         wanted = _checked_limit("max_concurrency", max_concurrency)
@@ -378,8 +393,14 @@ _endpoints: weakref.WeakSet[EndpointBase[Any, Any, Any]] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
+    failure = None
     for endpoint in list(_endpoints):
-        endpoint._after_fork()
+        try:
+            endpoint._after_fork()
+        except Exception as error:  # all the others must still let go of the parent's connections
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not fork

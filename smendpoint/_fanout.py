@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,16 +62,19 @@ class _Workers:
             job.value = None
             job.done.set()
             self.finished.put(job)
+        self._todo.put(None)  # for the next thread
 
     def stop(self) -> None:
         """End every call that is under way, and every thread; what cannot be stopped ends by itself."""
+        if sys.is_finalizing():
+            return  # the threads have gone with the interpreter, without saying so to who waits for them
+        self._todo.put(None)  # first: whatever interrupts this, no thread stays for ever
         for job in self.running:
             job.scope.stop()
-        for _ in self._threads:
-            self._todo.put(None)
         if self._stoppable or not self.running:
             for thread in self._threads:
-                thread.join()
+                with suppress(RuntimeError):  # an interrupt came while it was starting: it ends by itself
+                    thread.join()
 
 
 def fan_out(

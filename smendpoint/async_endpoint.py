@@ -384,7 +384,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             **model_kwargs: parameters for the model; `stop` and `endpoint_kwargs` may be among them, as for `invoke`.
 
         Raises:
-            ConfigurationError: `max_concurrency` is no whole number of at least 1.
+            ConfigurationError: `inputs` is one input, or `max_concurrency` no whole number of at least 1.
         """
         stop = model_kwargs.pop("stop", None)
         endpoint_kwargs = model_kwargs.pop("endpoint_kwargs", None)
@@ -396,7 +396,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
 
         return fan_out(
             work,
-            inputs,
+            self._several(inputs),
             self._fitted(max_concurrency, self._transport.max_connections),
             ordered=ordered,
             return_exceptions=return_exceptions,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
-from smendpoint._fanout import fan_out
+from smendpoint._fanout import _Job, _Workers, fan_out
 from smendpoint._transport.direct import Scope
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, ServiceError
@@ -216,6 +218,54 @@ def test_leaving_early_does_not_wait_for_what_cannot_be_stopped() -> None:
     turns.end(2)
     for thread in running:
         thread.join(PATIENCE)
+    assert threads() == []
+
+
+def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thread_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            if len(threads()) == 2:
+                # As it looks to who is interrupted in `start`, which waits until the thread says that it runs.
+                self._started.clear()  # type: ignore[attr-defined]
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(run(lambda value, scope: scope.stopped.wait(PATIENCE), [1, 2, 3]))
+    for thread in threads():
+        thread._started.set()  # type: ignore[attr-defined]
+        thread.join(PATIENCE)
+    assert threads() == []
+
+
+def test_a_program_may_end_in_the_middle_of_a_map() -> None:
+    program = (
+        "import operator\n"
+        "from smendpoint._fanout import fan_out\n"
+        "settings = {'stoppable': True, 'ordered': True, 'return_exceptions': False}\n"
+        "results = fan_out(operator.is_not, range(1000), 3, **settings)\n"
+        "print(next(results))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_nobody_waits_for_threads_that_have_gone_with_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns()
+    workers = _Workers(turns, 1, stoppable=True)
+    workers.submit(_Job(1))
+    turns.wait_for(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "is_finalizing", lambda: True)
+        workers.stop()
+    assert len(threads()) == 1
+    turns.end(1)
+    workers.stop()
     assert threads() == []
 
 

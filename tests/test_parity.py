@@ -140,6 +140,9 @@ class Script:
     max_connections = None
     stoppable = True
 
+    def forget(self) -> None:
+        """Another test may fork."""
+
     def __init__(self, outcomes: list[Any], clock: FakeClock, source: type[Source], *, cold: bool) -> None:
         self._outcomes = list(outcomes)
         self._clock = clock
@@ -370,3 +373,22 @@ def test_the_twins_say_the_same_about_the_same_fault(operation: str) -> None:
                 emulator.clear_faults()
                 endpoint.close()
             assert said[0] == said[1], fault
+
+
+@pytest.mark.parametrize(
+    "inputs", ["Hello", b"Hello", {"inputs": "Hello"}, None, 5], ids=lambda value: type(value).__name__
+)
+@pytest.mark.parametrize("make", [Endpoint, AsyncEndpoint])
+def test_one_input_is_no_inputs_for_a_map_and_is_refused_at_once(make: Any, inputs: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match=f"not one {type(inputs).__name__} .*my-llm"):
+        make("my-llm").map(inputs, max_concurrency=2)
+
+
+def test_only_the_asynchronous_twin_takes_asynchronous_inputs() -> None:
+    class Inputs:
+        def __aiter__(self) -> Any:
+            raise NotImplementedError
+
+    AsyncEndpoint("my-llm").map(Inputs(), max_concurrency=2)
+    with pytest.raises(errors.ConfigurationError, match="not one Inputs"):
+        Endpoint("my-llm").map(Inputs(), max_concurrency=2)  # type: ignore[call-overload]  # that is the point

@@ -238,6 +238,25 @@ def test_a_stream_can_be_closed_while_another_thread_waits_for_its_next_chunk() 
         assert stalled.is_released()
 
 
+def test_a_stream_that_two_threads_read_at_once_says_so() -> None:
+    with Stalled() as stalled, stalled.stream() as stream:
+        next(stream)
+        next(stream)
+        connection: Any = stream._source._connection
+        arrives = connection._arrives
+
+        def meanwhile(milliseconds: float) -> object:
+            connection._arrives = arrives
+            with pytest.raises(errors.TransportError, match="only one may read it"):
+                stream._source.read()  # as another thread would
+            stream.close()
+            return arrives(milliseconds)
+
+        connection._arrives = meanwhile
+        with pytest.raises(StreamError, match="closed before its end"):
+            next(stream)
+
+
 def test_a_stream_can_be_closed_while_another_thread_waits_for_its_answer() -> None:
     hooks = Diary()
     with Emulator() as emulator, make_endpoint(emulator.url, hooks=hooks) as endpoint:

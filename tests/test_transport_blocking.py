@@ -420,8 +420,20 @@ def test_an_idle_connection_is_stale_once_the_peer_has_closed_it(
     connection.abort()  # closed already: nothing happens
 
 
-def test_a_read_timeout_of_months_is_as_good_as_none() -> None:
-    with Server(Peer.serve) as server, make_endpoint(server.url, timeout=fast(read=1e9)) as endpoint:
+@pytest.mark.parametrize("seconds", [1e9, 1e300])
+@pytest.mark.parametrize("limits", [("read",), ("connect", "read", "total")], ids="+".join)
+@pytest.mark.parametrize(
+    ("ready", "watch"),
+    [(blocking._poll, blocking._poll_reading), (blocking._select, blocking._select_reading)],
+    ids=["poll", "select"],
+)
+def test_a_timeout_of_ages_is_as_good_as_none(
+    monkeypatch: pytest.MonkeyPatch, ready: Any, watch: Any, limits: tuple[str, ...], seconds: float
+) -> None:
+    monkeypatch.setattr(blocking, "_ready", ready)
+    monkeypatch.setattr(blocking, "_reading_watch", watch)
+    timeout = fast(**dict.fromkeys(limits, seconds))
+    with Server(Peer.serve) as server, make_endpoint(server.url, timeout=timeout) as endpoint:
         assert endpoint.invoke("Hello") == "fine"
         assert endpoint.invoke("x" * 100_000) == "fine"
 

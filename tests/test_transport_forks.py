@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -10,9 +12,9 @@ from typing import Any
 import pytest
 from servers import bare_environment, make_endpoint, server_context, trust  # noqa: F401
 
-from smendpoint import CallHooks
+from smendpoint import AsyncEndpoint, CallHooks, Endpoint, _call
 from smendpoint.emulator import Emulator, ModelRequest
-from smendpoint.errors import StreamTruncatedError, TransportError
+from smendpoint.errors import ConfigurationError, StreamTruncatedError, TransportError
 from smendpoint.handlers import BytesHandler
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -73,6 +75,40 @@ def test_a_warm_endpoint_answers_rightly_on_both_sides_of_a_fork(
         assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0]
         connections = {request.body.rpartition(b" ")[0]: request.connection for request in emulator.requests[1:]}
         assert len(set(connections.values())) == 3  # nobody used another process's connection
+
+
+@needs_fork
+@pytest.mark.parametrize("make", [Endpoint, AsyncEndpoint])
+def test_endpoints_that_could_not_be_made_leave_no_connection_to_a_child(make: Any) -> None:
+    failures = []
+    for _ in range(20):  # which endpoint's turn it is first after a fork is up to chance
+        with pytest.raises(ConfigurationError) as caught:
+            make("my-llm", client=object())
+        failures.append(caught)  # as a notebook keeps the last error, and the endpoint in its traceback
+    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+        endpoint.invoke("Hello")
+        pool = endpoint._transport._pool
+
+        def child() -> None:
+            assert not pool._idle
+
+        assert in_child(child) == 0
+        assert len(pool._idle) == 1
+
+
+def test_an_endpoint_that_cannot_start_afresh_does_not_keep_the_others_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ValueError("broken")
+
+    started: list[int] = []
+    with make_endpoint("http://127.0.0.1:1") as bad, contextlib.ExitStack() as stack:
+        monkeypatch.setattr(bad, "_after_fork", broken)
+        for number in range(20):
+            endpoint = stack.enter_context(make_endpoint("http://127.0.0.1:1"))
+            monkeypatch.setattr(endpoint, "_after_fork", functools.partial(started.append, number))
+        with pytest.raises(ValueError, match="broken"):
+            _call._after_fork_in_child()
+    assert sorted(started) == list(range(20))
 
 
 @needs_fork

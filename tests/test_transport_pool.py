@@ -10,6 +10,7 @@ import pytest
 from clocks import FakeClock
 from servers import PATIENCE, bare_environment, fast, make_endpoint  # noqa: F401
 
+from smendpoint._transport.blocking import Connection
 from smendpoint._transport.common import IDLE_SECONDS
 from smendpoint._transport.pool import Pool
 from smendpoint.emulator import Emulator, ModelRequest
@@ -229,6 +230,59 @@ def test_an_endpoint_that_nobody_closed_is_forgotten_with_its_connections() -> N
         emulator.disconnected()
 
 
+def interrupt(*_: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_a_connection_is_chosen_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Line()
+    pool = pool_with(line, limit=1)
+    monkeypatch.setattr(line, "is_stale", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        pool.take(for_ever, fresh=False)
+    assert pool.take(lambda: pytest.fail("there is no place"), fresh=False) is None
+
+
+@pytest.mark.parametrize("moment", ["abort", "close"])
+def test_an_interrupt_while_a_stream_is_closed_gives_its_place_back(
+    monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1, timeout=fast(total=PATIENCE)) as llm:
+        stream = llm.stream("Hello")
+        next(stream)
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, moment, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                stream.close()
+        assert llm.invoke("Hello")
+
+
+def test_an_interrupt_as_a_stream_is_about_to_be_read_gives_its_place_back() -> None:
+    class Interrupting:
+        """A lock that an interrupt follows, the first time."""
+
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+            self.times = 0
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *exc_info: object) -> None:
+            self.lock.release()
+            self.times += 1
+            if self.times == 1:
+                raise KeyboardInterrupt
+
+    with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1, timeout=fast(total=PATIENCE)) as llm:
+        stream = llm.stream("Hello")
+        with stream:
+            stream._source._lock = Interrupting()
+            with pytest.raises(KeyboardInterrupt):
+                next(stream)
+        assert llm.invoke("Hello")
+
+
 def test_an_endpoint_opens_no_more_connections_than_allowed_and_serves_every_thread() -> None:
     gate = Gate()
     with Emulator(gate) as emulator, make_endpoint(emulator.url, max_connections=2) as endpoint:
@@ -257,6 +311,21 @@ def test_waiting_for_a_connection_counts_against_the_total_time() -> None:
         assert caught.value.attempts == 1
         assert endpoint.invoke("Hello")  # nobody took a place that was not given back
         assert len(emulator.requests) == 2
+
+
+def test_who_would_wait_for_ages_for_a_place_waits_until_there_is_one() -> None:
+    pool = pool_with(limit=1)
+    pool.take(for_ever, fresh=True)
+    asked = threading.Event()
+
+    def ages() -> float:
+        asked.set()
+        return 1e300
+
+    giver = threading.Thread(target=lambda: (asked.wait(PATIENCE), pool.give_back(None)))
+    giver.start()
+    assert pool.take(ages, fresh=True) is None
+    giver.join(PATIENCE)
 
 
 def test_an_open_stream_holds_its_connection_and_gives_it_back_at_its_end() -> None:

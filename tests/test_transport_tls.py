@@ -26,8 +26,9 @@ from servers import (
 
 from smendpoint import RetryPolicy
 from smendpoint._core.http1 import ResponseReader
+from smendpoint._transport import blocking
 from smendpoint._transport.blocking import Connection
-from smendpoint._transport.common import Patience, connection_lost
+from smendpoint._transport.common import ONE_WRITE_BYTES, Address, Patience, connection_lost
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, ConnectError, ReadTimeoutError, StreamError, TLSError, TransportError
 from smendpoint.handlers import BytesHandler
@@ -283,33 +284,79 @@ def test_a_request_that_tls_refuses_to_send_is_a_lost_connection(body: bytes) ->
         assert connection.cut_short
 
 
-def test_a_peer_that_wants_an_answer_of_tls_itself_gets_it() -> None:
-    """As for the new keys of a renegotiation, which the tests' own servers do not ask for."""
+class Asked:
+    """A TLS channel whose peer asks TLS itself for something, as the tests' own servers do not."""
 
-    class Rekeying:
-        over = False
-        replies: ClassVar = [b"new keys"]
-        plain: ClassVar = [None, response(b"fine")]
+    over = False
 
-        def decrypt(self, data: bytes) -> bytes | None:
-            return self.plain.pop(0)
+    def __init__(self, *plain: bytes | None) -> None:
+        self._plain = list(plain)
+        self._reply = b""
 
-        def to_send(self) -> bytes:
-            return self.replies.pop(0)
+    def decrypt(self, data: bytes) -> bytes | None:
+        self._reply = b"(reply)"
+        return self._plain.pop(0)
 
+    def encrypt(self, data: bytes | memoryview) -> bytes:
+        return self.to_send() + bytes(data)
+
+    def to_send(self) -> bytes:
+        reply, self._reply = self._reply, b""
+        return reply
+
+
+@pytest.mark.parametrize("first", [None, b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["alone", "together with bytes"])
+def test_a_peer_that_wants_an_answer_of_tls_itself_gets_it_before_more_is_waited_for(first: bytes | None) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         connection: Any = Connection(ours)
-        connection._tls = Rekeying()
-        theirs.sendall(b"new keys, please")
+        connection._tls = Asked(first, response(b"fine"))
+        theirs.sendall(b"please")
         patience = Patience(fast(), None, FakeClock().monotonic)
         theirs.settimeout(PATIENCE)
         answer: list[bytes] = []
         listener = threading.Thread(target=lambda: (answer.append(theirs.recv(100)), theirs.sendall(b"here it is")))
         listener.start()
-        assert connection.receive(patience, ResponseReader()) == [b"fine"]
+        reader = ResponseReader()
+        pieces: list[bytes] = []
+        while not reader.complete:
+            pieces += connection.receive(patience, reader)
         listener.join(PATIENCE)
-    assert answer == [b"new keys"]
+    assert (pieces, answer) == ([b"fine"], [b"(reply)"])
+
+
+def test_an_answer_of_tls_itself_never_comes_in_the_middle_of_what_is_being_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Narrow(socket.socket):
+        def send(self, data: Any, flags: int = 0) -> int:
+            return super().send(bytes(data)[: 10_000 - 1], flags)
+
+    class Ready:
+        """Bytes have arrived when the first part of a portion is on its way."""
+
+        sides: ClassVar = [(False, True), (True, True)]
+
+        def __call__(self, sock: socket.socket, seconds: float) -> tuple[bool, bool]:
+            return self.sides.pop(0) if self.sides else (False, True)
+
+    monkeypatch.setattr(blocking, "_ready", Ready())
+    left, theirs = socket.socketpair()
+    with Narrow(fileno=left.detach()) as ours, theirs:
+        connection: Any = Connection(ours)
+        connection._tls = Asked(None)
+        theirs.sendall(b"please")
+        body = b"x" * (ONE_WRITE_BYTES + 1)
+        connection.send(b"H" * 20_000, body, Patience(fast(), None, FakeClock().monotonic), ResponseReader())
+        heard = b""
+        while len(heard) < 20_000 + len(b"(reply)") + len(body):
+            heard += theirs.recv(200_000)
+    assert heard == b"H" * 20_000 + b"(reply)" + body
+
+
+def test_no_peer_can_begin_another_handshake() -> None:
+    context = Address(host="127.0.0.1", port=1, tls=True).context()
+    assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
 @pytest.mark.parametrize("error", [ssl.SSLEOFError(8, "EOF"), ssl.SSLZeroReturnError(6, "closed")])

@@ -123,7 +123,7 @@ class Connection:
 
     def connect(self, where: Any, seconds: float) -> None:
         """Make the TCP connection; raises `OSError`."""
-        self._socket.settimeout(seconds)
+        self._socket.settimeout(min(seconds, LONGEST_WAIT))
         self._socket.connect(where)
         self._socket.setblocking(False)
 
@@ -239,6 +239,9 @@ class Connection:
             if self._tls is not None and self._tls.over:
                 received = self._tls.end()
             while received is None:
+                if self._tls is not None and (reply := self._tls.to_send()):
+                    # Something that the peer wants to hear from TLS itself, before it goes on.
+                    self._send_all(reply, REPLY_SECONDS)
                 if not self._arrives(min(patience.within(patience.timeout.read), LONGEST_WAIT) * 1000):
                     raise patience.silence(response_started=reader.started)
                 received = self._receive_now()
@@ -247,26 +250,23 @@ class Connection:
         return feed(reader, received)
 
     def _receive_now(self) -> bytes | None:
-        """What has arrived, none where the peer has closed; `None` where that says nothing yet. Raises `OSError`."""
+        """What has arrived, none where the peer has closed; `None` where that says nothing yet. Raises `OSError`.
+
+        What TLS has to reply is not sent here: half a record of the request may be on its way.
+        """
         try:
             data = self._socket.recv(RECV_BYTES)
         except BlockingIOError:
             return None
-        tls = self._tls
-        if tls is None:
-            return data
-        plain = tls.decrypt(data)
-        if plain is None and (reply := tls.to_send()):
-            self._send_all(reply, REPLY_SECONDS)  # the peer wants other keys, and says no more before it has an answer
-        return plain
+        return data if self._tls is None else self._tls.decrypt(data)
 
     def _send_all(self, data: bytes, seconds: float) -> None:
-        self._socket.settimeout(seconds)
+        self._socket.settimeout(min(seconds, LONGEST_WAIT))
         self._socket.sendall(data)
         self._socket.setblocking(False)
 
     def _receive_within(self, seconds: float) -> bytes:
-        self._socket.settimeout(seconds)
+        self._socket.settimeout(min(seconds, LONGEST_WAIT))
         data = self._socket.recv(RECV_BYTES)
         self._socket.setblocking(False)
         return data
@@ -302,7 +302,7 @@ def _poll(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
 
 
 def _select(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
-    readable, writable, broken = select.select([sock], [sock], [sock], seconds)
+    readable, writable, broken = select.select([sock], [sock], [sock], min(seconds, LONGEST_WAIT))
     return bool(readable or broken), bool(writable)
 
 

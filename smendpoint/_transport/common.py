@@ -90,6 +90,8 @@ class Address:
                     "REQUESTS_CA_BUNDLE, ca_bundle in the config file and client_cert in config="
                 ) from error
             context.set_alpn_protocols(["http/1.1"])
+            # Before TLS 1.3 a peer can begin another handshake in the middle of a request: writing would have to wait.
+            context.options |= ssl.OP_NO_RENEGOTIATION
             self._context = context
         return self._context
 

@@ -225,11 +225,13 @@ class DirectTransport:
             self._drop(connection)
 
     def _drop(self, connection: Connection | None, scope: Scope | None = None) -> None:
-        if scope is not None:
-            scope.leave()
-        if connection is not None:
-            connection.close()
-        self._pool.give_back(None)
+        try:
+            if scope is not None:
+                scope.leave()
+            if connection is not None:
+                connection.close()
+        finally:  # after an interrupt too
+            self._pool.give_back(None)
 
     def close(self) -> None:
         """Close every idle connection; those in use are closed as their calls end."""
@@ -286,26 +288,33 @@ class BlockingSource:
             raise errors.TransportError(
                 "this stream was opened before a fork and belongs to the parent process", response_started=True
             )
-        with self._lock:
-            connection = self._connection
-            if connection is None:
-                return b""
-            self._reading = True
+        connection = None
         ended = False
         try:
+            with self._lock:
+                if self._reading:
+                    raise errors.TransportError(
+                        "two threads asked this stream for its next bytes at once: only one may read it",
+                        response_started=True,
+                    )
+                connection = self._connection
+                if connection is None:
+                    return b""
+                self._reading = True
             data = self._next(connection)
             ended = not data
+            return data
         finally:
-            with self._lock:
-                self._reading = False
-                closed = self._connection is None
-                if ended:
-                    self._connection = None
-            if closed:
-                self._transport._drop(connection)
-            elif ended:
-                self._transport._keep(connection, self._reader)
-        return data
+            if connection is not None:
+                with self._lock:
+                    self._reading = False
+                    closed = self._connection is None
+                    if ended:
+                        self._connection = None
+                if closed:
+                    self._transport._drop(connection)
+                elif ended:
+                    self._transport._keep(connection, self._reader)
 
     def _next(self, connection: Connection) -> bytes:
         reader, pieces = self._reader, self._pieces
@@ -330,14 +339,18 @@ class BlockingSource:
             if connection is not None:
                 connection.close()
             return
-        with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is None:
-                return
-            connection.abort()
-            if self._reading:
-                return  # the thread that reads wakes up, and gives the connection back
-        self._transport._drop(connection)
+        ours = None
+        try:
+            with self._lock:
+                connection, self._connection = self._connection, None
+                if connection is None:
+                    return
+                if not self._reading:
+                    ours = connection
+                connection.abort()  # a thread that reads wakes up, and gives the connection back
+        finally:  # after an interrupt too
+            if ours is not None:
+                self._transport._drop(ours)
 
     def __enter__(self) -> BlockingSource:
         return self

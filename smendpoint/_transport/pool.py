@@ -70,18 +70,21 @@ class Pool:
                 left = wait()
                 # A stream that the garbage collector closes in this very thread, just before it waits, wakes nobody.
                 self._returned.wait(LOOK_AGAIN_SECONDS if left is None else min(left, LOOK_AGAIN_SECONDS))
-            self._busy += 1
-            if fresh:
-                if self.limit is not None and self._idle and self._busy + len(self._idle) > self.limit:
-                    self._idle.pop(0).close()
-                return None
-            oldest = self._monotonic() - IDLE_SECONDS
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.idle_since > oldest and not connection.is_stale():
-                    return connection
-                connection.close()
-            return None
+            connection = self._live() if self._idle and not fresh else None
+            if fresh and self.limit is not None and self._idle and self._busy + len(self._idle) >= self.limit:
+                self._idle.pop(0).close()
+            self._busy += 1  # last: an interrupt before this leaves no place taken by nobody
+            return connection
+
+    def _live(self) -> Connection | None:
+        """The idle connection that was used last, unless that is too long ago, or its peer has closed it."""
+        oldest = self._monotonic() - IDLE_SECONDS
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_since > oldest and not connection.is_stale():
+                return connection
+            connection.close()
+        return None
 
     def abort(self) -> None:
         """Have everyone who waits for a place ask their `wait` again."""

@@ -340,13 +340,13 @@ class Recorder(CallHooks):
         self.heard.append(("started", call.attempts))
 
     def attempt_started(self, call: CallInfo) -> None:
-        self.heard.append(("attempt", call.attempts))
+        self.heard.append(("attempt", call.attempts, call.status, call.request_id))
 
     def attempt_failed(self, call: CallInfo, error: errors.SmendpointError, delay: float | None) -> None:
-        self.heard.append(("failed", type(error).__name__, delay))
+        self.heard.append(("failed", call.status, type(error).__name__, delay))
 
     def first_byte(self, call: CallInfo) -> None:
-        self.heard.append(("byte", call.elapsed))
+        self.heard.append(("byte", call.elapsed, call.status, call.request_id))
 
     def call_finished(self, call: CallInfo, error: BaseException | None) -> None:
         self.heard.append(("finished", call.status, call.request_id, error))
@@ -358,14 +358,14 @@ def test_hooks_hear_every_attempt_in_order() -> None:
     script.run()
     started = script.sent[0].started
     assert started is not None
-    started()
+    started(200, {"x-amzn-requestid": "r-1"})
     script.call.finish(None)
     assert recorder.heard == [
         ("started", 0),
-        ("attempt", 1),
-        ("failed", "InternalFailureError", 0.05),
-        ("attempt", 2),
-        ("byte", 0.05),
+        ("attempt", 1, None, None),
+        ("failed", 500, "InternalFailureError", 0.05),
+        ("attempt", 2, None, None),
+        ("byte", 0.05, 200, "r-1"),
         ("finished", 200, "r-1", None),
     ]
 

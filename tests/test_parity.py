@@ -173,7 +173,7 @@ class Script:
         outcome = self._outcomes.pop(0) if self._outcomes else RawResponse(200, {}, b'[{"generated_text": "fine"}]')
         self._clock.passed += 0.25
         if step.started is not None and not isinstance(outcome, Exception):
-            step.started()
+            step.started(200, {})
         if isinstance(outcome, Exception):
             raise copy_of(outcome)
         if isinstance(outcome, RawResponse) and request.streaming and outcome.status == 200:

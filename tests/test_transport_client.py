@@ -41,6 +41,7 @@ from smendpoint.errors import (
     ConnectError,
     CredentialsError,
     DeadlineExceededError,
+    ModelError,
     ProtocolError,
     ReadTimeoutError,
     SmendpointError,
@@ -136,6 +137,22 @@ def test_our_hooks_hear_of_the_first_byte(client: Any) -> None:
 
     through(client, hooks=Hooks()).invoke("Hello")
     assert heard == ["InvokeEndpoint"]
+
+
+def test_our_hooks_hear_what_the_client_was_answered(emulator: Emulator, client: Any) -> None:
+    heard: list[Any] = []
+
+    class Hooks(CallHooks):
+        def call_finished(self, call: Any, error: Any) -> None:
+            heard.append((call.status, call.request_id))
+
+    endpoint = through(client, hooks=Hooks())
+    answer = endpoint.send("Hello")
+    emulator.inject("status_424_ModelError", times=1)
+    with pytest.raises(ModelError) as caught:
+        endpoint.invoke("Hello")
+    assert heard == [(200, answer.request_id), (424, caught.value.request_id)]
+    assert None not in heard[0]
 
 
 def test_nothing_is_tried_again_on_top_of_the_client(emulator: Emulator) -> None:

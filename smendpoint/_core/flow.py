@@ -47,7 +47,7 @@ class Send:
         credentials: Credentials | None,
         timestamp: float,
         deadline: float | None,
-        started: Callable[[], None] | None,
+        started: Callable[[int, Mapping[str, str]], None] | None,
     ) -> None:
         self.attempt = attempt
         self.max_attempts = max_attempts
@@ -147,10 +147,17 @@ class CallState(Generic[AnswerT]):
         error.attempts = self.attempts
         return error
 
-    def first_byte(self) -> None:
+    def first_byte(self, status: int, headers: Mapping[str, str]) -> None:
         """The answer to the current attempt has begun. Called only where a watcher is set."""
+        self.answered(status, headers)
         assert self.watcher is not None
         self.watcher.tell("first_byte")
+
+    def answered(self, status: int | None, headers: Mapping[str, str]) -> None:
+        """What the watcher is told of the current attempt's answer from now on; with `None` that there is none yet."""
+        if self.watcher is not None:
+            self.watcher.info.status = status
+            self.watcher.info.request_id = headers.get("x-amzn-requestid")
 
     def finish(self, error: BaseException | None) -> None:
         """The call is over."""
@@ -186,16 +193,19 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
                 credentials = yield from _load(call)
         call.attempts += 1
         counted += 1
+        headers: Mapping[str, str] = {}
         if watcher is not None:
             watcher.info.attempts = call.attempts
+            call.answered(None, headers)
             watcher.tell("attempt_started")
-        headers: Mapping[str, str] = {}
         failure: errors.EndpointError
         step = Send(call.attempts, max_attempts, credentials, clock.time() + terms.skew, call.deadline, started)
         try:
             answer: AnswerT = yield step
         except errors.EndpointError as error:
             call.attempts += step.extra
+            if watcher is not None and isinstance(error, errors.ServiceError):  # a client raises what it was answered
+                watcher.info.status, watcher.info.request_id = error.status, error.request_id
             failure = error
         except errors.SmendpointError as error:
             # No attempt came of it: the endpoint is closed, certificates cannot be read, a client has no credentials.
@@ -204,9 +214,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         else:
             call.attempts += step.extra
             headers = answer.headers
-            if watcher is not None:
-                watcher.info.status = answer.status
-                watcher.info.request_id = headers.get("x-amzn-requestid")
+            call.answered(answer.status, headers)
             if 200 <= answer.status < 300:
                 terms.quota.release(taken or rules.NO_RETRY_INCREMENT)
                 return answer

@@ -16,8 +16,8 @@ class CallInfo:
         operation: the service's name for the operation, such as ``"InvokeEndpoint"``.
         invocation_id: the id that all attempts of the call carry as ``amz-sdk-invocation-id``.
         attempts: how many requests have been sent so far.
-        status: the HTTP status of the last answer; ``None`` before there is one.
-        request_id: AWS's id of the last answer; ``None`` before there is one.
+        status: the HTTP status of the current attempt's answer; ``None`` as long as there is none.
+        request_id: AWS's id of that answer; ``None`` as long as there is none.
         elapsed: seconds since the call started, brought up to date before each hook.
         context: yours: a place to keep a span or a timer between the hooks of one call.
     """

@@ -82,10 +82,10 @@ class AsyncClientTransport:
                 raise
             raise ours from harmless_cause(error, ours)
         step.extra = retried(response)
-        if step.started is not None:
-            step.started()
         status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode", 200)
         headers = answer_headers(request.operation, response)
+        if step.started is not None:
+            step.started(status, headers)
         source = AsyncClientSource(raw_response(response.get("Body")), status, headers, patience)
         if request.streaming:
             return source

@@ -178,7 +178,7 @@ class AsyncDirectTransport:
                     pool.adopt(connection)
                 reader = await connection.ask(head, request.body, patience, whole=whole)
                 if step.started is not None:
-                    step.started()
+                    step.started(reader.status, reader.headers)
             except BaseException as error:
                 pool.give_back(connection, reusable=False)
                 if reused and died_unheard(error):

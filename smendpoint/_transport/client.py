@@ -79,10 +79,10 @@ class ClientTransport:
                 raise
             raise ours from harmless_cause(error, ours)
         step.extra = retried(response)
-        if step.started is not None:
-            step.started()
         status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode", 200)
         headers = answer_headers(request.operation, response)
+        if step.started is not None:
+            step.started(status, headers)
         source = ClientSource(raw_stream(response.get("Body")), status, headers, patience)
         if status < 200:
             # http.client takes 103 for the answer. The true one is still to come, so no one may use this connection.

@@ -195,7 +195,7 @@ class DirectTransport:
                         raise
                     pieces = reader.undelivered  # the source hands them on before it raises this again
                 if step.started is not None:
-                    step.started()
+                    step.started(reader.status, reader.headers)
             except BaseException as error:
                 self._drop(connection, scope)
                 if reused and died_unheard(error):

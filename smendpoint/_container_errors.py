@@ -15,10 +15,6 @@ __all__ = ["ContainerError", "JSONValue", "container_error", "parse_container_er
 JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
 
 
-# An object without any of these reports no error.
-_TELLING = frozenset({"code", "details", "error", "object"})
-
-
 class ContainerError(NamedTuple):
     """A container's own error.
 
@@ -41,7 +37,7 @@ def container_error(value: JSONValue) -> ContainerError | None:
     """
     if isinstance(value, list):
         return container_error(value[0]) if len(value) == 1 else None
-    if not isinstance(value, dict) or _TELLING.isdisjoint(value):
+    if not isinstance(value, dict):
         return None
     error = value.get("error")
     if isinstance(error, str) and error:

@@ -314,6 +314,20 @@ ERRORS = [
         "the model reported an error without a message",
     ),
     Failed(
+        "lmi chat, no object",
+        b'{"choices":[{"index":0,"message":{"role":"assistant","content":""},"finish_reason":"error"}]}',
+        None,
+        None,
+        "the model reported an error without a message",
+    ),
+    Failed(
+        "lmi chat chunk, no object",
+        b'{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}',
+        None,
+        None,
+        "the model reported an error without a message",
+    ),
+    Failed(
         "lmi chat chunk",
         b'{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":""},"logprobs":null,'
         b'"finish_reason":"error"}]}',

@@ -82,6 +82,8 @@ class Script:
                     step = flow.send(None)
                     continue
                 outcome = self._outcomes.pop(0)
+                if isinstance(step, Send) and step.started is not None and not isinstance(outcome, Exception):
+                    step.started(outcome.status, outcome.headers)  # as a transport does
                 step = flow.throw(outcome) if isinstance(outcome, Exception) else flow.send(outcome)
         except StopIteration as stop:
             return stop.value
@@ -356,13 +358,11 @@ def test_hooks_hear_every_attempt_in_order() -> None:
     recorder = Recorder()
     script = Script(answer(500), OK, hooks=recorder)
     script.run()
-    started = script.sent[0].started
-    assert started is not None
-    started(200, {"x-amzn-requestid": "r-1"})
     script.call.finish(None)
     assert recorder.heard == [
         ("started", 0),
         ("attempt", 1, None, None),
+        ("byte", 0.0, 500, None),
         ("failed", 500, "InternalFailureError", 0.05),
         ("attempt", 2, None, None),
         ("byte", 0.05, 200, "r-1"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from smendpoint import errors
 from smendpoint._core import retry as rules
-from smendpoint._core.response import RawResponse, server_date, service_error
+from smendpoint._core.response import RawResponse, request_id, server_date, service_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -149,15 +149,10 @@ class CallState(Generic[AnswerT]):
 
     def first_byte(self, status: int, headers: Mapping[str, str]) -> None:
         """The answer to the current attempt has begun. Called only where a watcher is set."""
-        self.answered(status, headers)
         assert self.watcher is not None
+        self.watcher.info.status = status
+        self.watcher.info.request_id = request_id(headers)
         self.watcher.tell("first_byte")
-
-    def answered(self, status: int | None, headers: Mapping[str, str]) -> None:
-        """What the watcher is told of the current attempt's answer from now on; with `None` that there is none yet."""
-        if self.watcher is not None:
-            self.watcher.info.status = status
-            self.watcher.info.request_id = headers.get("x-amzn-requestid")
 
     def finish(self, error: BaseException | None) -> None:
         """The call is over."""
@@ -193,11 +188,11 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
                 credentials = yield from _load(call)
         call.attempts += 1
         counted += 1
-        headers: Mapping[str, str] = {}
         if watcher is not None:
             watcher.info.attempts = call.attempts
-            call.answered(None, headers)
+            watcher.info.status = watcher.info.request_id = None
             watcher.tell("attempt_started")
+        headers: Mapping[str, str] = {}
         failure: errors.EndpointError
         step = Send(call.attempts, max_attempts, credentials, clock.time() + terms.skew, call.deadline, started)
         try:
@@ -214,7 +209,6 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         else:
             call.attempts += step.extra
             headers = answer.headers
-            call.answered(answer.status, headers)
             if 200 <= answer.status < 300:
                 terms.quota.release(taken or rules.NO_RETRY_INCREMENT)
                 return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
+from smendpoint._core.lines import parse_json
 from smendpoint.errors import HandlerError
 
 if TYPE_CHECKING:
@@ -16,10 +17,6 @@ __all__ = ["decode_json", "describe", "encode_json", "encode_text"]
 
 # NaN and Infinity are not JSON, though Python would write them. Plain ASCII survives every proxy and container.
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
-
-# What json.loads does, without guessing the encoding: JSON that is exchanged is UTF-8 (RFC 8259, 8.1).
-_decode = json.JSONDecoder().decode
-_decode_bare = json.JSONDecoder().raw_decode  # the same for a text with no white space around: it need not be skipped
 
 _MAX_KEYS = 12
 _MAX_KEY_LENGTH = 40
@@ -61,16 +58,12 @@ def decode_json(output: bytes, handler: str) -> JSONValue:
         HandlerError: it is not JSON; the message never shows it.
     """
     try:
-        text = output.decode()
-        value: JSONValue
-        try:
-            value, end = _decode_bare(text)
-        except ValueError:
-            value, end = None, -1
-        return value if end == len(text) else _decode(text)
-    except (ValueError, RecursionError) as error:
+        # Without guessing the encoding: JSON that is exchanged is UTF-8 (RFC 8259, 8.1).
+        value: JSONValue = parse_json(output.decode())
+    except ValueError as error:
         # Not chained: the parser's exceptions carry the whole text.
         raise HandlerError(f"{handler} expects JSON, but {_not_json(output, error)}") from None
+    return value
 
 
 def describe(value: JSONValue, depth: int = 0) -> str:

@@ -2,8 +2,8 @@
 
 Read from the containers' sources: text-generation-inference and text-embeddings-inference (``error``/``error_type``),
 DJL LMI (``error``/``code``/``message``; ``error_msg``/``error_code`` in an ``error``, or in one more inside it; a final
-token with ``error_msg``; a token, choice or body that ends with the reason ``"error"``), vLLM and SGLang (OpenAI's error
-object, nested, or flat with ``object: "error"``), the multi-model server under the Hugging Face and DJL toolkits
+token with ``error_msg``; a token, choice or body that ends with the reason ``"error"``), vLLM and SGLang (OpenAI's
+error object, nested, or flat with ``object: "error"``), the multi-model server under the Hugging Face and DJL toolkits
 (``code``/``type``/``message``), MLflow (``error_code``/``message``), FastAPI (``detail``).
 """
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from smendpoint import errors
 from smendpoint._core.request_rules import plain
-from smendpoint._core.response import error_from_client, error_from_parts
+from smendpoint._core.response import RawResponse, error_from_client, error_from_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from smendpoint._core.request import Operation
     from smendpoint._core.timing import Timeout
@@ -69,10 +69,20 @@ def call_arguments(request: CallRequest) -> dict[str, Any]:
     return arguments
 
 
-def answer_headers(operation: Operation, response: dict[str, Any]) -> dict[str, str]:
-    """The headers that a client's answer came with; made from its members where a mock has no headers."""
-    metadata = response.get("ResponseMetadata") or {}
-    headers = {str(name).lower(): str(value) for name, value in (metadata.get("HTTPHeaders") or {}).items()}
+def answer_head(operation: Operation, response: Any) -> tuple[int, dict[str, str]]:
+    """The status and the headers that a client's answer came with; made from its members where a mock has none.
+
+    Raises:
+        ConfigurationError: it is a mock's that is not made like an answer.
+    """
+    metadata = (response.get("ResponseMetadata") or {}) if isinstance(response, dict) else None
+    status = metadata.get("HTTPStatusCode", 200) if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(status, int):
+        raise errors.ConfigurationError(
+            f"the client's answer is not a dict as botocore's clients give, but {type(response).__name__}, or its "
+            "ResponseMetadata is not: have a mocked client return {'Body': io.BytesIO(b'...')}"
+        )
+    headers = _lower(metadata.get("HTTPHeaders") or {})
     for member, header in operation.outputs.items():
         if response.get(member) is not None:
             headers.setdefault(header, str(response[member]))
@@ -80,7 +90,45 @@ def answer_headers(operation: Operation, response: dict[str, Any]) -> dict[str, 
         headers.setdefault("x-amzn-sagemaker-inference-id", str(response["InferenceId"]))
     if metadata.get("RequestId"):
         headers.setdefault("x-amzn-requestid", str(metadata["RequestId"]))
-    return headers
+    return status, headers
+
+
+def _lower(headers: Mapping[Any, Any]) -> dict[str, str]:
+    """Headers with their names in lower case, read as Latin-1 as in the direct lane."""
+    read: dict[str, str] = {}
+    for name, value in headers.items():
+        text = str(value)
+        read[str(name).lower()] = text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
+    return read
+
+
+def unparsed(error: Exception) -> RawResponse | None:
+    """The whole answer over which a client itself failed; `None` where that is not what happened.
+
+    botocore's parser expects an error's body to be an object of a known form. Over everything else it fails in as many
+    ways as Python has. The answer is still in the frames of that failure.
+    """
+    from botocore.awsrequest import AWSResponse
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    if isinstance(error, (BotoCoreError, ClientError)) and not isinstance(error, ResponseParserError):
+        return None
+    found: Any = None
+    trace = error.__traceback__
+    while trace is not None:
+        library = str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        if library in ("botocore", "aiobotocore"):
+            for value in trace.tb_frame.f_locals.values():
+                first = value[0] if type(value) is tuple and value else value  # with what was parsed of it
+                found = first if isinstance(first, AWSResponse) else found
+        elif library != "json":
+            found = None  # the code of someone else, such as a hook: what it raises is its own
+        trace = trace.tb_next
+    body = getattr(found, "_content", None)
+    if not isinstance(body, bytes):
+        return None
+    return RawResponse(found.status_code, _lower(found.headers), body)
 
 
 def retried(response: Any) -> int:
@@ -212,13 +260,24 @@ def harmless_cause(error: Exception, ours: errors.SmendpointError) -> Exception 
     return None if hidden or type(error).__name__ == "HTTPClientError" else error
 
 
-def not_final(status: int) -> errors.ProtocolError:
-    """The error for a client that takes an interim response (1xx) for the answer."""
-    return errors.ProtocolError(
-        f"the client took an interim response ({status}) for the answer, which it is not: leave client= out, or find "
-        "out what sends it",
-        response_started=True,
-    )
+def check_final(status: int, headers: Mapping[str, str]) -> None:
+    """Refuse a client's answer that is none, or that the client's HTTP library cannot read.
+
+    Raises:
+        ProtocolError: it is an interim one (1xx), or has a status that HTTP does not know, or a transfer coding that was
+            not asked for.
+    """
+    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise errors.ProtocolError(
+            "the answer has a Transfer-Encoding other than chunked, which was not asked for", response_started=True
+        )
+    if status < 200:
+        what = "an interim response" if 100 <= status else "a response without a valid status"
+        raise errors.ProtocolError(
+            f"the client took {what} ({status:03}) for the answer, which it is not: leave client= out, or find out "
+            "what sends it",
+            response_started=True,
+        )
 
 
 def connection_broke(error: Exception) -> errors.TransportError:

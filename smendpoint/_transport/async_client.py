@@ -18,6 +18,7 @@ from smendpoint._transport.foreign import (
     check_client,
     check_final,
     connection_broke,
+    failed_by_itself,
     harmless_cause,
     longest_call,
     pool_size,
@@ -83,7 +84,7 @@ class AsyncClientTransport:
             if unread is not None:
                 step.begun(unread.status, unread.headers)
                 return unread
-            ours = translate(error)
+            ours = translate(error) or failed_by_itself(error)
             if ours is None:
                 raise
             raise ours from harmless_cause(error, ours)

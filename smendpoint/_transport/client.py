@@ -17,6 +17,7 @@ from smendpoint._transport.foreign import (
     call_arguments,
     check_client,
     check_final,
+    failed_by_itself,
     harmless_cause,
     pool_size,
     retried,
@@ -79,7 +80,7 @@ class ClientTransport:
             if unread is not None:
                 step.begun(unread.status, unread.headers)
                 return unread
-            ours = translate(error)
+            ours = translate(error) or failed_by_itself(error)
             if ours is None:
                 raise
             raise ours from harmless_cause(error, ours)
@@ -208,7 +209,7 @@ class ClientSource:
                 sock.settimeout(self._patience.within(self._patience.timeout.read))
             data = read()
         except Exception as error:
-            ours = translate(error, response_started=True)
+            ours = translate(error, response_started=True) or failed_by_itself(error, response_started=True)
             if ours is None:
                 raise
             if isinstance(ours, errors.ReadTimeoutError):

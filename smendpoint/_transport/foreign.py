@@ -94,12 +94,7 @@ def answer_head(operation: Operation, response: Any) -> tuple[int, dict[str, str
 
 
 def _lower(headers: Mapping[Any, Any]) -> dict[str, str]:
-    """Headers with their names in lower case, read as Latin-1 as in the direct lane."""
-    read: dict[str, str] = {}
-    for name, value in headers.items():
-        text = str(value)
-        read[str(name).lower()] = text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
-    return read
+    return {str(name).lower(): str(value) for name, value in headers.items()}
 
 
 def unparsed(error: Exception) -> RawResponse | None:
@@ -200,10 +195,40 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
     if isinstance(error, exceptions.IncompleteReadError):
         return errors.ProtocolError("the answer is shorter than it said", response_started=True)
     if isinstance(error, exceptions.BotoCoreError):
+        # HTTPClientError stands for whatever happened in the library under the client.
+        last = list(_chain(error))[-1]
         return errors.TransportError(
-            f"the connection was lost: {type(error).__name__}", response_started=response_started
+            f"the connection was lost: {type(last).__name__}", response_started=response_started
         )
     return _translate_http(error, response_started=response_started)
+
+
+def failed_by_itself(error: Exception, *, response_started: bool = False) -> errors.SmendpointError | None:
+    """Our error for whatever a client raises where nobody else's code took part; `None` where somebody's did.
+
+    A hook, a mock or a wrapper of the caller's own raises what it likes: that goes on as it is.
+    """
+    import sys
+
+    names = []
+    trace = error.__traceback__
+    while trace is not None:
+        names.append(str(trace.tb_frame.f_globals.get("__name__")))
+        trace = trace.tb_next
+    while names and names[0].partition(".")[0] == "smendpoint":
+        del names[0]
+    known = {*_LIBRARIES, *sys.stdlib_module_names} - {"unittest"}
+    if not names or any(name.partition(".")[0] not in known for name in names):
+        return None
+    if any(name.partition(".")[2] in ("credentials", "tokens") for name in names):
+        # Not its text: a credential process's output may stand in it.
+        return errors.CredentialsError(f"the client's credentials could not be read: {type(error).__name__}")
+    return errors.TransportError(
+        f"the client failed by itself: {type(error).__name__}", response_started=response_started
+    )
+
+
+_LIBRARIES = ("aiobotocore", "aiohttp", "boto3", "botocore", "urllib3")
 
 
 def _broken(error: Exception) -> errors.EndpointError | None:
@@ -257,22 +282,24 @@ def harmless_cause(error: Exception, ours: errors.SmendpointError) -> Exception 
     refuses.
     """
     hidden = isinstance(ours, (errors.ProtocolError, errors.ConfigurationError))
-    return None if hidden or type(error).__name__ == "HTTPClientError" else error
+    # JSON's and Unicode's ValueErrors hold all that could not be read.
+    told = not isinstance(error, ValueError) and type(error).__name__ != "HTTPClientError"
+    return error if told and not hidden else None
 
 
 def check_final(status: int, headers: Mapping[str, str]) -> None:
     """Refuse a client's answer that is none, or that the client's HTTP library cannot read.
 
     Raises:
-        ProtocolError: it is an interim one (1xx), or has a status that HTTP does not know, or a transfer coding that was
-            not asked for.
+        ProtocolError: it is an interim one (1xx), or has a status that HTTP does not know, or a transfer coding that
+            nobody asked for.
     """
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":
         raise errors.ProtocolError(
             "the answer has a Transfer-Encoding other than chunked, which was not asked for", response_started=True
         )
     if status < 200:
-        what = "an interim response" if 100 <= status else "a response without a valid status"
+        what = "an interim response" if status >= 100 else "a response without a valid status"
         raise errors.ProtocolError(
             f"the client took {what} ({status:03}) for the answer, which it is not: leave client= out, or find out "
             "what sends it",

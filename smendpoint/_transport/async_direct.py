@@ -179,8 +179,7 @@ class AsyncDirectTransport:
                 reader = await connection.ask(head, request.body, patience, whole=whole)
                 if reused and out_of_turn(reader, cut_short=connection.cut_short):
                     raise connection_lost(None, response_started=False)
-                if step.started is not None:
-                    step.started(reader.status, reader.headers)
+                step.begun(reader.status, reader.headers)
             except BaseException as error:
                 pool.give_back(connection, reusable=False)
                 if reused and died_unheard(error):

@@ -196,8 +196,7 @@ class DirectTransport:
                     pieces = reader.undelivered  # the source hands them on before it raises this again
                 if reused and out_of_turn(reader, cut_short=connection.cut_short):
                     raise connection_lost(None, response_started=False)
-                if step.started is not None:
-                    step.started(reader.status, reader.headers)
+                step.begun(reader.status, reader.headers)
             except BaseException as error:
                 self._drop(connection, scope)
                 if reused and died_unheard(error):

@@ -157,7 +157,7 @@ class Emulator:
     # -- life
 
     def start(self) -> Self:
-        """Starts serving; returns when connections are taken.
+        """Starts serving, on the port that it had before if it can; returns when connections are taken.
 
         Raises:
             ConfigurationError: It runs already.
@@ -170,7 +170,7 @@ class Emulator:
         self._thread = threading.Thread(target=self._run, args=(self._loop,), name="smendpoint-emulator", daemon=True)
         self._thread.start()
         try:
-            self._call(self._listen(self._wanted_port))
+            self._call(self._listen_where_it_was())
             if self._hub.refuses():
                 self._call(self._refuse())
         except BaseException:
@@ -218,6 +218,14 @@ class Emulator:
         assert self._loop is not None
         future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result()
+
+    async def _listen_where_it_was(self) -> None:
+        try:
+            await self._listen(self._wanted_port or self._port)
+        except OSError:
+            if self._wanted_port or not self._port:
+                raise
+            await self._listen(0)  # somebody else has the port by now, and any will do
 
     async def _listen(self, port: int) -> None:
         loop = asyncio.get_running_loop()
@@ -300,6 +308,11 @@ class Emulator:
             self._placeholder = None
 
     # -- where it is
+
+    @property
+    def running(self) -> bool:
+        """Whether it has been started, and not been stopped since."""
+        return self._thread is not None
 
     @property
     def port(self) -> int:

@@ -1,9 +1,10 @@
 """How the containers that people run on SageMaker say in JSON that something went wrong.
 
 Read from the containers' sources: text-generation-inference and text-embeddings-inference (``error``/``error_type``),
-DJL LMI (``error``/``code``/``message``, or a final token or choice with ``finish_reason`` ``"error"``), vLLM and SGLang
-(OpenAI's error object, nested, or flat with ``object: "error"``), the multi-model server under the Hugging Face and DJL
-toolkits (``code``/``type``/``message``), FastAPI (``detail``).
+DJL LMI (``error``/``code``/``message``; ``error_msg``/``error_code`` in an ``error``, or in one more inside it; a final
+token with ``error_msg``; a token, choice or body that ends with the reason ``"error"``), vLLM and SGLang (OpenAI's
+error object, nested, or flat with ``object: "error"``), the multi-model server under the Hugging Face and DJL toolkits
+(``code``/``type``/``message``), MLflow (``error_code``/``message``), FastAPI (``detail``).
 """
 
 # Without `from __future__ import annotations`: see `_aws/url.py`.
@@ -45,15 +46,31 @@ def container_error(value: JSONValue) -> ContainerError | None:
         said = f"{prefix}: {error}" if isinstance(prefix, str) and prefix and prefix != error else error
         return ContainerError(_code(value), _text(value, "error_type", "type"), said)
     if isinstance(error, dict) and error:
-        return ContainerError(_code(error), _text(error, "type", "error_type"), _text(error, "message", "error") or "")
+        inner = error.get("error")
+        while isinstance(inner, dict) and inner:  # LMI's third-party schema puts one error into another
+            error, inner = inner, inner.get("error")
+        said = _text(error, "message", "error", "error_msg") or ""
+        return ContainerError(_code(error), _text(error, "type", "error_type"), said)
     if value.get("object") == "error":
         return ContainerError(_code(value), _text(value, "type"), _text(value, "message") or "")
     code, kind, message = value.get("code"), value.get("type"), value.get("message")
     if isinstance(code, int) and code >= 400 and isinstance(message, str) and (kind is None or isinstance(kind, str)):
         return ContainerError(code, kind, message)
-    choices = value.get("choices")
-    for told in (value.get("details"), choices[0] if isinstance(choices, list) and choices else None):
-        if isinstance(told, dict) and told.get("finish_reason") == "error":
+    return _ended_in_error(value)
+
+
+def _ended_in_error(value: Mapping[str, JSONValue]) -> ContainerError | None:
+    """Give the error that a text ended with: LMI says so of its last token, its details, its body or its choice."""
+    choices, details, body = value.get("choices"), value.get("details"), value.get("body")
+    tokens = details.get("tokens") if isinstance(details, dict) else None
+    for token in (value.get("token"), tokens[-1] if isinstance(tokens, list) and tokens else None):
+        said = _text(token, "error_msg") if isinstance(token, dict) else None
+        if said:
+            return ContainerError(_code(value), None, said)
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    # vLLM has a `stop_reason` too, in a choice: the stop sequence that was met, which may be any text.
+    for told, name in ((details, "finish_reason"), (choice, "finish_reason"), (body, "stop_reason")):
+        if isinstance(told, dict) and told.get(name) == "error":
             return ContainerError(_code(value), None, "")
     return None
 
@@ -76,12 +93,14 @@ def parse_container_error(text: str) -> ContainerError | None:
     if isinstance(detail, list):  # FastAPI's validation errors: one object for each
         messages = [_text(item, "msg") or "" for item in detail if isinstance(item, dict)]
         return ContainerError(_code(value), None, "; ".join(messages))
-    message = _text(value, "message", "Message", "detail")
+    message = _text(value, "message", "Message", "detail", "error_msg")
+    if message is None and isinstance(detail, dict):
+        value, message = detail, _text(detail, "message", "msg", "error", "error_msg")
     return None if message is None else ContainerError(_code(value), _text(value, "type"), message)
 
 
 def _code(value: Mapping[str, JSONValue]) -> int | str | None:
-    for name in ("code", "http_status_code"):
+    for name in ("code", "http_status_code", "error_code"):
         code = value.get(name)
         if isinstance(code, (int, str)) and not isinstance(code, bool):
             return code

@@ -43,7 +43,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
     """A model on a SageMaker endpoint, for asyncio.
 
     Making one needs no event loop, reads no file and opens no connection; the first call does. It can be shared
-    between tasks, used on several event loops one after another, and pickled (connections and secrets stay behind).
+    between tasks, used on several event loops one after another, and pickled (as `Endpoint`).
 
     Args:
         endpoint_name: the endpoint's name, 1 to 63 letters, digits and hyphens.

@@ -43,7 +43,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
     """A model on a SageMaker endpoint.
 
     Making one reads no file and opens no connection; the first call does. It can be shared between threads, survives
-    a fork, and can be pickled (connections and secrets stay behind).
+    a fork, and can be pickled (connections and secrets stay behind; made with explicit keys or a session, it cannot
+    call where it is unpickled).
 
     Args:
         endpoint_name: the endpoint's name, 1 to 63 letters, digits and hyphens.

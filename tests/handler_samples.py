@@ -306,6 +306,54 @@ ERRORS = [
         "the model reported an error without a message",
     ),
     Failed(
+        "lmi token with its message",
+        b'{"token":{"id":-1,"text":"","log_prob":-1,"special_token":true,"error_msg":"out of memory"},'
+        b'"generated_text":"","details":{"finish_reason":"error"}}',
+        None,
+        None,
+        "out of memory",
+    ),
+    Failed(
+        "lmi token with its message, no details",
+        b'{"token":{"id":-1,"text":"","log_prob":-1,"special_token":true,"error_msg":"out of memory"}}',
+        None,
+        None,
+        "out of memory",
+    ),
+    Failed(
+        "lmi whole, its last token's message",
+        b'{"generated_text":"so far","details":{"finish_reason":"error","generated_tokens":2,"inputs":"Hi","tokens":['
+        b'{"id":3,"text":"so far","log_prob":-0.1},'
+        b'{"id":-1,"text":"","log_prob":-1,"special_token":true,"error_msg":"out of memory"}]}}',
+        None,
+        None,
+        "out of memory",
+    ),
+    Failed(
+        "lmi 3p",
+        b'{"body":{"generation":null,"prompt_token_count":0,"generation_token_count":0,"stop_reason":"error"},'
+        b'"metering":{"outputTokenCount":1},"content_type":"application/json",'
+        b'"error":{"error":{"error_code":400,"error_msg":"input too long"}}}',
+        400,
+        None,
+        "input too long (400)",
+    ),
+    Failed(
+        "lmi 3p, one level less",
+        b'{"error":{"error_code":"E1","error_msg":"input too long"}}',
+        "E1",
+        None,
+        "input too long (E1)",
+    ),
+    Failed(
+        "lmi 3p, no message",
+        b'{"body":{"generation":"","prompt_token_count":4,"generation_token_count":0,"stop_reason":"error"},'
+        b'"metering":{},"content_type":"application/json"}',
+        None,
+        None,
+        "the model reported an error without a message",
+    ),
+    Failed(
         "lmi chat",
         b'{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":""},'
         b'"logprobs":null,"finish_reason":"error"}]}',

@@ -177,8 +177,7 @@ class AsyncDirectTransport:
                     connection = await dial(pool.loop, service.address, patience, pool.room)
                     pool.adopt(connection)
                 reader = await connection.ask(head, request.body, patience, whole=whole)
-                if step.started is not None:
-                    step.started(reader.status, reader.headers)
+                step.begun(reader.status, reader.headers)
             except BaseException as error:
                 pool.give_back(connection, reusable=False)
                 if reused and died_unheard(error):

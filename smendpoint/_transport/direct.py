@@ -194,8 +194,7 @@ class DirectTransport:
                     if not (request.streaming and reader.head_complete):
                         raise
                     pieces = reader.undelivered  # the source hands them on before it raises this again
-                if step.started is not None:
-                    step.started(reader.status, reader.headers)
+                step.begun(reader.status, reader.headers)
             except BaseException as error:
                 self._drop(connection, scope)
                 if reused and died_unheard(error):

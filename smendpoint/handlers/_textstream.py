@@ -69,12 +69,14 @@ class TextStreamDecoder(DetailedDecoder[str]):
     def _take_token(self, value: dict[str, JSONValue], token: dict[str, JSONValue], chunks: list[str]) -> None:
         self._in_pieces = True
         details = value.get("details")
-        if isinstance(details, dict):  # the last one
+        special = token.get("special") or token.get("special_token")
+        if special or isinstance(details, dict):  # the last one may be an error
             raise_for_error(value)
+        if isinstance(details, dict):
             self._note(generation_details(details))
         if self._tokens is not None:
             self._tokens.append(token)
-        if token.get("special") or token.get("special_token"):
+        if special:
             return
         text = token.get("text", "")  # older LMI leaves it out where it is empty
         if not isinstance(text, str):

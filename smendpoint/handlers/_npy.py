@@ -90,8 +90,8 @@ def exact_array(np: Any, values: Any) -> Any:
         table = columns_of(values) is not None
         before = as_rows(values, nan_is_missing=False) if table else as_list(values, nan_is_missing=False)
         pairs = zip(np.asarray(before, dtype=object).ravel().tolist(), array.ravel().tolist(), strict=True)
-        # NaN is no other value; a missing number became NaN.
-        if not all(old == new or new != new for old, new in pairs):
+        # As Python's, an integer is compared exactly. A missing number has become NaN.
+        if not all((old.tolist() if hasattr(old, "tolist") else old) == new or new != new for old, new in pairs):
             raise HandlerError(_INEXACT)
     return array
 

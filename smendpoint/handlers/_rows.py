@@ -42,8 +42,9 @@ def as_rows(table: Any, *, nan_is_missing: bool = True) -> list[Row]:
             raise HandlerError(_EMPTY)
         return rows
     table = as_list(table, nan_is_missing)
-    # A set has no order, and would give one of its own to the values.
-    if isinstance(table, (*_BYTES_LIKE, Mapping, Set)) or not hasattr(table, "__iter__"):
+    # A set has no order, and would give the values one of its own.
+    single = isinstance(table, (*_BYTES_LIKE, Mapping, Set)) or getattr(table, "shape", None) == ()
+    if single or not hasattr(table, "__iter__"):
         raise HandlerError(f"A table is a sequence of rows, or one row, not {type(cast('Any', table)).__name__}.")
     rows = [row if isinstance(row, list) else as_list(row, nan_is_missing) for row in table]
     nested = [

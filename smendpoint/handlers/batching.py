@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import encode_json
+from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
@@ -95,6 +96,8 @@ class _Batching(Generic[E]):
         """Cut the texts into batches. A text that is larger than a batch may be is a batch of its own."""
         if isinstance(texts, str):
             raise HandlerError("embed_documents takes a list of texts: for a single one there is embed_query.")
+        if not is_collection(texts):
+            raise HandlerError(f"embed_documents takes a list of texts, not {type(texts).__name__}.")
         batches: list[list[str]] = []
         batch: list[str] = []
         size = 0

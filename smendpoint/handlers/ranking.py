@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import decode_json, encode_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
@@ -108,7 +109,7 @@ class RerankHandler:
             query, texts = prompt
         except (TypeError, ValueError):
             raise HandlerError("RerankHandler takes a RerankInput, or a pair of a query and a list of texts.") from None
-        if not isinstance(query, str) or isinstance(texts, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+        if not isinstance(query, str) or not is_collection(texts):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
             raise HandlerError("RerankHandler takes a query that is a str, and a list of texts.")
         name = "texts" if self.format == "tei" else "documents"
         return encode_json({"query": query, name: list(texts), **model_kwargs})

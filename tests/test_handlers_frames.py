@@ -49,7 +49,9 @@ def sent(request: Any, table: Any) -> str:
 
 def rows_sent(request: Any, table: Any) -> Any:
     text = sent(request, table)
-    return json.loads(text) if request == "json" else [json.loads(line) for line in text.split("\n")]
+    if request == "jsonlines":
+        return [json.loads(line) for line in text.split("\n")]
+    return json.loads(text) if request == "json" else json.loads(text)["instances"]
 
 
 def array_sent(handler: Any, table: Any) -> Any:
@@ -163,7 +165,7 @@ def test_json_has_each_value_of_pandas(made: Any) -> None:
     frame = pandas_frame(made)
     height, width = frame.shape
     expected = [[as_json(frame.iat[row, column]) for column in range(width)] for row in range(height)]
-    for request in ("json", "jsonlines"):
+    for request in ("json", "jsonlines", "instances"):
         assert repr(rows_sent(request, frame)) == repr(expected)
 
 
@@ -172,7 +174,7 @@ def test_json_has_each_value_of_polars_and_arrow(made: Any) -> None:
     frame = polars_frame(made)
     expected = [[as_json(value) for value in row] for row in frame.rows()]
     for table in (frame, frame.to_arrow()):
-        for request in ("json", "jsonlines"):
+        for request in ("json", "jsonlines", "instances"):
             assert repr(rows_sent(request, table)) == repr(expected)
 
 

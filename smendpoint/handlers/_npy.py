@@ -16,7 +16,7 @@ from smendpoint.handlers._rows import as_list, as_rows, columns_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MAGIC", "array_as_npy", "exact_array", "read_npy", "write_npy"]
+__all__ = ["MAGIC", "array_as_npy", "exact_array", "import_numpy", "read_npy", "write_npy"]
 
 MAGIC = b"\x93NUMPY"
 
@@ -34,6 +34,19 @@ _INEXACT = "The input has values of several types, and one that no array of a si
 _DESCR = re.compile(r"'descr': *'([<>|])([a-zA-Z])(\d{1,9})'")
 _ORDER = re.compile(r"'fortran_order': *(True|False)")
 _SHAPE = re.compile(r"'shape': *\(([\d, ]{0,100})\)")
+
+
+def import_numpy(needed_by: str) -> Any:
+    """Give NumPy, for the few that need it.
+
+    Raises:
+        HandlerError: it is not installed; the message names the extra.
+    """
+    try:
+        import numpy
+    except ImportError as error:
+        raise HandlerError(f"{needed_by} needs NumPy: pip install 'smendpoint[numpy]'") from error
+    return numpy
 
 
 def write_npy(rows: Sequence[Sequence[float | int]]) -> bytes:

@@ -128,8 +128,10 @@ class Embeddings(_Batching[Embeds]):
         batch_size: the most texts in one request. The default is what text-embeddings-inference takes by default.
         max_batch_bytes: the most bytes of texts in one request, as JSON. A text that is larger goes alone.
         max_concurrency: the most requests in flight.
-        document_kwargs: model parameters for documents, such as ``{"input_type": "search_document"}`` for Cohere.
-        query_kwargs: model parameters for queries, such as ``{"input_type": "search_query"}``.
+        document_kwargs: keywords of the calls for documents: model parameters such as
+            ``{"input_type": "search_document"}`` for Cohere, and what else ``invoke`` and ``map`` both take, such as
+            ``timeout``.
+        query_kwargs: keywords of the calls for queries, such as ``{"input_type": "search_query"}``.
     """
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
@@ -168,8 +170,10 @@ class AsyncEmbeddings(_Batching[AsyncEmbeds]):
         batch_size: the most texts in one request. The default is what text-embeddings-inference takes by default.
         max_batch_bytes: the most bytes of texts in one request, as JSON. A text that is larger goes alone.
         max_concurrency: the most requests in flight.
-        document_kwargs: model parameters for documents, such as ``{"input_type": "search_document"}`` for Cohere.
-        query_kwargs: model parameters for queries, such as ``{"input_type": "search_query"}``.
+        document_kwargs: keywords of the calls for documents: model parameters such as
+            ``{"input_type": "search_document"}`` for Cohere, and what else ``invoke`` and ``map`` both take, such as
+            ``timeout``.
+        query_kwargs: keywords of the calls for queries, such as ``{"input_type": "search_query"}``.
     """
 
     async def embed_documents(self, texts: Sequence[str]) -> Vectors:

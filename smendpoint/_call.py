@@ -248,7 +248,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         if log is not None or self._hooks is not None:
             info = CallInfo(self._name, request.operation.name, request.invocation_id)
             watcher = Watcher(info, self._hooks, log, self._clock.monotonic)
-        return CallState(terms, watcher, started, request.timeout)
+        return CallState(terms, watcher, started, request.members.get("Accept"), request.timeout)
 
     def _decode(self, body: bytes, stop: Sequence[str]) -> Out:
         """What the handler, and stop sequences, make of an answer's body."""
@@ -269,12 +269,21 @@ class EndpointBase(Typed[In, Out, Chunk]):
     def _output(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Out:
         """What the handler, and stop sequences, make of an answer. With it the call is over."""
         try:
+            if "html" in answer.headers.get("content-type", "").lower():
+                self._refuse_page(call, answer)
             output = self._decode(answer.body, stop)
         except errors.SmendpointError as error:
             call.finish(call.named(error))
             raise
         call.finish(None)
         return output
+
+    def _refuse_page(self, call: CallState[Any], answer: RawResponse) -> None:
+        from smendpoint._core.unasked import page
+
+        error = page(answer.headers, answer.body, call.accept)
+        if error is not None:
+            raise error
 
     def _respond(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Response[Out]:
         return Response(

@@ -92,7 +92,9 @@ def test_a_handler_that_lacks_something_is_told_what() -> None:
         Endpoint("my-llm", content_handler=BytesHandler)  # type: ignore[call-overload]  # that is the test
 
 
-@pytest.mark.parametrize("name", ["region_name", "credentials_profile_name", "endpoint_url", "aws_access_key_id"])
+@pytest.mark.parametrize(
+    "name", ["region_name", "credentials_profile_name", "endpoint_url", "aws_access_key_id", "allow_plain_http"]
+)
 def test_a_client_and_who_it_should_be_do_not_go_together(name: str) -> None:
     from unittest.mock import MagicMock
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint.handlers._answers import content_text, first_object
+from smendpoint.handlers._answers import content_text, first_object, last_reply
 from smendpoint.handlers._chat_types import ChatCompletion, ToolCall
 from smendpoint.handlers._details import answer_details
 from smendpoint.handlers._json import encode_json
@@ -18,11 +18,13 @@ __all__ = ["argument_text", "read_completion", "reasoning_text"]
 
 
 def read_completion(value: JSONValue) -> ChatCompletion | None:
-    """Read OpenAI's ``choices[0].message`` or JumpStart Llama's ``generation``; ``None`` for any other shape."""
+    """Read OpenAI's ``choices[0].message``, JumpStart Llama's ``generation`` or what the Hugging Face pipeline's
+    conversation, ``generated_text``, ends with; ``None`` for any other shape.
+    """
     answer = first_object(value)
     if answer is None:
         return None
-    message = answer.get("generation")
+    message = answer.get("generation") or last_reply(answer.get("generated_text"))
     choices = answer.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         message = choices[0].get("message")

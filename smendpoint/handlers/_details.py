@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint.handlers._answers import first_object
+from smendpoint.handlers._answers import TEXT_FIELDS, first_object
 from smendpoint.handlers.base import OutputDetails, Usage
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def generation_details(details: Mapping[str, JSONValue]) -> OutputDetails:
     usage = None
     if prompt is not None or completion is not None:
         usage = Usage(prompt, completion, None if prompt is None or completion is None else prompt + completion)
-    texts = ("generated_text", "generation")
-    extra = {name: item for name, item in details.items() if name not in texts}
+    extra = {name: item for name, item in details.items() if name not in TEXT_FIELDS}
     return OutputDetails(reason_of(reason), usage, extra or None)
 
 

@@ -79,7 +79,10 @@ ENDS: Mapping[str, End] = {
     "completion": End("", _always),
     "generated_text": End("", _always),
     "generated_texts": End("", _always),
+    "summary_text": End("", _always),
+    "translation_text": End("", _always),
     # pieces of a text without any mark
     "outputs": End("", _always),
+    "text_output": End("", _always),
     "text": End("", _always),
 }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["decode_json", "describe", "encode_json", "encode_text"]
+__all__ = ["decode_json", "describe", "encode_json", "encode_text", "is_bytes", "raw_body"]
 
 # NaN and Infinity are not JSON, though Python would write them. Plain ASCII survives every proxy and container.
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -49,6 +49,31 @@ def encode_text(text: str) -> bytes:
         raise HandlerError(
             f"The input cannot be written as UTF-8: {error.reason} at character {error.start}."
         ) from None
+
+
+def is_bytes(value: object) -> bool:
+    """Say whether an input is bytes, which are sent as they are."""
+    return isinstance(value, (bytes, bytearray, memoryview))
+
+
+def raw_body(handler: str, prompt: object, model_kwargs: Mapping[str, Any], content_type: str = "") -> bytes:
+    """Give an input that is bytes, or text in UTF-8.
+
+    Raises:
+        HandlerError: it is neither, there are model parameters, for which there is no place, or the media type is
+            JSON's, which the bytes of an image or a sound are not.
+    """
+    if model_kwargs:
+        raise HandlerError(f"{handler} has no place for model parameters: {', '.join(sorted(model_kwargs))}.")
+    if content_type == "application/json":
+        raise HandlerError(f'{handler} sends bytes under their own media type: choose content_type="image/png", say.')
+    if isinstance(prompt, str):
+        return encode_text(prompt)
+    if isinstance(prompt, (bytes, bytearray)):
+        return bytes(prompt)
+    if isinstance(prompt, memoryview):
+        return prompt.tobytes()
+    raise HandlerError(f"{handler} sends bytes or str, and this input is of type {type(prompt).__name__}.")
 
 
 def decode_json(output: bytes, handler: str) -> JSONValue:

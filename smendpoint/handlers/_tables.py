@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from smendpoint.errors import HandlerError
 from smendpoint.handlers._json import decode_json, encode_json, encode_text
 from smendpoint.handlers._npy import read_npy, write_npy
+from smendpoint.handlers._predictions import find_items, read_prediction
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ def _csv_cell(cell: str | int | float | None) -> str:
 
 def _write_json(rows: Sequence[Row]) -> bytes:
     return encode_json([_json_row(row, number) for number, row in enumerate(rows)])
+
+
+def _write_instances(rows: Sequence[Row]) -> bytes:
+    return b'{"instances":' + _write_json(rows) + b"}"
 
 
 def _write_json_lines(rows: Sequence[Row]) -> bytes:
@@ -176,6 +181,7 @@ def _read_npy(body: bytes) -> JSONValue:
 WRITERS = {
     "csv": ("text/csv", _write_csv),
     "json": ("application/json", _write_json),
+    "instances": ("application/json", _write_instances),
     "jsonlines": ("application/jsonlines", _write_json_lines),
     "libsvm": ("text/libsvm", _write_libsvm),
     "npy": ("application/x-npy", _write_npy),
@@ -194,24 +200,17 @@ def read_items(body: bytes, media: str, key: str | None, handler: str) -> list[J
     Args:
         body: the answer.
         media: one of `READERS`.
-        key: the field of a prediction that is an object; where it is ``None``, its only one, or its ``score``.
+        key: the field of a prediction that is an object; where it is ``None``, its only one, its ``score`` or its
+            ``closest_cluster``.
         handler: the handler's name, for messages.
     """
     value = READERS[media][1](body)
     raise_for_error(value)
-    items = value.get("predictions") if isinstance(value, dict) else value
     if media == "jsonlines" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-        items = value[0].get("predictions", value)
-    if not isinstance(items, list):
-        raise unknown_shape(value, handler, 'a list, or "predictions"')
-    return [_field(item, key, handler) if isinstance(item, dict) else item for item in items]
-
-
-def _field(item: dict[str, JSONValue], key: str | None, handler: str) -> JSONValue:
-    name = key or (next(iter(item)) if len(item) == 1 else "score")
-    if name not in item:
-        fields = ", ".join(map(repr, item))
-        raise HandlerError(
-            f"{handler} finds no {name!r} in a prediction that has {fields or 'no fields'}: choose key=..."
+        value = value[0] if "predictions" in value[0] else value
+    items = find_items(value, key)
+    if items is None:
+        raise unknown_shape(
+            value, handler, 'a list, or "predictions", "scores", "projections" or (of TF Serving) "outputs"'
         )
-    return item[name]
+    return [read_prediction(item, key, handler) for item in items]

@@ -9,24 +9,36 @@ from smendpoint.errors import HandlerError
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["read_vectors"]
+__all__ = ["EMBEDDING_TYPES", "read_vectors"]
+
+# What the numbers of a vector lie between. Binary embeddings have eight dimensions in each number.
+EMBEDDING_TYPES: dict[str, tuple[int, int] | None] = {
+    "float": None,
+    "int8": (-128, 127),
+    "uint8": (0, 255),
+    "binary": (-128, 127),
+    "ubinary": (0, 255),
+}
 
 _NUMBERS = frozenset({int, float})
 
 
-def read_vectors(value: JSONValue, pooling: str | None, handler: str) -> list[list[float]] | None:
+def read_vectors(
+    value: JSONValue, handler: str, *, pooling: str | None = None, embedding_type: str | None = None
+) -> list[list[float]] | None:
     """Give one vector for each text of an answer; ``None`` where the answer has no known shape.
 
     Args:
         value: the parsed answer.
-        pooling: ``"cls"`` or ``"mean"``: how the vectors of a text's tokens become one.
         handler: the handler's name, for messages.
+        pooling: ``"cls"`` or ``"mean"``: how the vectors of a text's tokens become one.
+        embedding_type: one of `EMBEDDING_TYPES`; ``None`` for floats.
 
     Raises:
-        HandlerError: the vectors differ in length, hold something else than numbers, or need a pooling that was not
-            chosen.
+        HandlerError: the vectors differ in length, hold something else than numbers, are of another type, or need a
+            pooling that was not chosen.
     """
-    found = _find(value)
+    found = _find(value, embedding_type or "float")
     if found is None:
         return None
     depth = _depth(found)
@@ -45,14 +57,15 @@ def read_vectors(value: JSONValue, pooling: str | None, handler: str) -> list[li
         vectors = [_pool(matrix, pooling, depth) for matrix in found]
     else:
         return None
-    read = [_vector(vector) for vector in vectors]
+    limits = EMBEDDING_TYPES.get(embedding_type or "float")
+    read = [_vector(vector) if limits is None else _whole_vector(vector, *limits) for vector in vectors]
     lengths = sorted({len(vector) for vector in read})
     if len(lengths) > 1:
         raise HandlerError(f"The vectors of one answer differ in length: {lengths[0]} to {lengths[-1]} numbers.")
     return read
 
 
-def _find(value: JSONValue) -> list[JSONValue] | None:
+def _find(value: JSONValue, embedding_type: str) -> list[JSONValue] | None:
     """Give the list of vectors, or the one vector, that an answer holds."""
     if isinstance(value, dict):
         data = value.get("data")
@@ -61,13 +74,24 @@ def _find(value: JSONValue) -> list[JSONValue] | None:
         for name in ("embedding", "embeddings", "vectors"):
             found = value.get(name)
             if isinstance(found, dict):  # Cohere's, by type
-                found = found.get("float")
+                found = _of_type(found, embedding_type)
             if isinstance(found, list):
                 return found
         return None
     if isinstance(value, list):
         return _from_objects(value) if value and isinstance(value[0], dict) else value
     return None
+
+
+def _of_type(embeddings: dict[str, JSONValue], wanted: str) -> JSONValue:
+    others = [name for name in EMBEDDING_TYPES if isinstance(embeddings.get(name), list)]
+    if others and wanted not in embeddings:
+        chosen = "" if wanted == "float" else f", not {wanted!r}"
+        raise HandlerError(
+            f'The answer\'s "embeddings" are of the type {" and ".join(map(repr, others))}{chosen}: '
+            f"choose embedding_type={others[0]!r}."
+        )
+    return embeddings.get(wanted)
 
 
 def _in_order(data: list[JSONValue]) -> list[JSONValue]:
@@ -77,16 +101,21 @@ def _in_order(data: list[JSONValue]) -> list[JSONValue]:
         return data
     places = {index: item for index, item in indexed if isinstance(index, int)}
     if len(indexed) != len(data) or sorted(places) != list(range(len(data))):
-        raise HandlerError(f"The {len(data)} vectors of the answer are not numbered from 0 to {len(data) - 1}.")
+        raise HandlerError(
+            f'The {len(data)} vectors of the answer are not numbered ("index") from 0 to {len(data) - 1}.'
+        )
     return [places[index] for index in range(len(data))]
 
 
 def _from_objects(items: list[JSONValue]) -> list[JSONValue] | None:
     vectors: list[JSONValue] = []
     for item in items:
-        vector = item.get("embedding") if isinstance(item, dict) else None
-        if isinstance(vector, str):
-            vector = _from_base64(vector)
+        vector: JSONValue = None
+        if isinstance(item, dict):
+            # "data" is what vLLM pools, "vector" a word's in BlazingText.
+            vector = next((item[name] for name in ("embedding", "data", "vector") if name in item), None)
+            if isinstance(vector, str) and "embedding" in item:
+                vector = _from_base64(vector)
         if not isinstance(vector, list):
             return None
         vectors.append(vector)
@@ -103,7 +132,7 @@ def _from_base64(text: str) -> list[JSONValue]:
     except ValueError:
         data = b"?"
     if len(data) % 4:
-        raise HandlerError("A vector of the answer is text, and not the base64 of 32-bit floats.")
+        raise HandlerError('A vector ("embedding") of the answer is text, and not the base64 of 32-bit floats.')
     return list(unpack(f"<{len(data) // 4}f", data))
 
 
@@ -141,3 +170,15 @@ def _vector(value: JSONValue) -> list[float]:
             except OverflowError:
                 pass  # an integer beyond the range of floats
     raise HandlerError("A vector of the answer is empty, or holds something that is not a number.")
+
+
+def _whole_vector(value: JSONValue, least: int, most: int) -> list[float]:
+    """Give a vector of a quantised type, whose numbers stay the integers that they are."""
+    if isinstance(value, list) and value:
+        whole = [item for item in value if type(item) is int and least <= item <= most]
+        if len(whole) == len(value):
+            return [*whole]
+    raise HandlerError(
+        f"A vector of the answer is empty, or holds something that is not an integer from {least} to {most}: "
+        "is embedding_type the model's?"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._answers import answer_text
+from smendpoint.handlers._answers import GENERATION_KINDS, JUMPSTART_KINDS, answer_text
 from smendpoint.handlers._json import decode_json, encode_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
@@ -80,9 +80,10 @@ class _TextHandler:
 class TextGenerationHandler(_TextHandler):
     """The default handler: ``{"inputs": prompt, "parameters": model_kwargs}`` in, the generated text out.
 
-    For text-generation-inference (TGI), the Hugging Face inference toolkit, DJL LMI in all its variants, JumpStart's
-    Llama models, and every container that follows them. A stream may be server-sent events or JSON lines; special
-    tokens are hidden. The Hugging Face toolkit's text begins with the prompt, unless ``return_full_text=False``.
+    For text-generation-inference (TGI), the Hugging Face inference toolkit (text generation, summarization,
+    translation), DJL LMI in all its variants, JumpStart's Llama models, and every container that follows them. A stream
+    may be server-sent events or JSON lines; special tokens are hidden. The Hugging Face toolkit's text begins with the
+    prompt, unless ``return_full_text=False``; of a conversation it is the assistant's last message.
 
     Args:
         details: ask the container for details (``"details": true``), and keep the tokens of a stream with their
@@ -95,8 +96,11 @@ class TextGenerationHandler(_TextHandler):
 
     __slots__ = ("_keeps_tokens", "stop_parameter")
 
-    _kinds = frozenset({"generated_text", "generation", "outputs"})
-    _expected = 'an object or a list with "generated_text" (TGI, Hugging Face, LMI) or "generation" (Llama)'
+    _kinds = GENERATION_KINDS
+    _expected = (
+        'an object or a list with "generated_text" (TGI, Hugging Face, LMI), "summary_text" or "translation_text", '
+        '"generation" (Llama), "text_output" (Triton), "outputs" or, in a stream, "token"'
+    )
 
     def __init__(self, *, details: bool = False, stop_parameter: str | None = "stop", require_end: bool = True) -> None:
         super().__init__(require_end=require_end)
@@ -155,7 +159,7 @@ class JumpStartTextHandler(_TextHandler):
 
     __slots__ = ("family", "stop_parameter")
 
-    _kinds = frozenset({"generated_text", "generated_texts", "generation"})
+    _kinds = JUMPSTART_KINDS
     _expected = '"generation", "generated_text" or "generated_texts"'
 
     def __init__(self, family: JumpStartFamily, *, require_end: bool = True) -> None:

@@ -22,7 +22,11 @@ __all__ = ["AutoHandler", "PromptFormat"]
 
 PromptFormat: TypeAlias = Literal["inputs", "prompt", "messages", "text_inputs", "text_input"]
 
-_EXPECTED = "the answer of a text or chat model"
+_EXPECTED = (
+    'the answer of a text or chat model: "choices" with a "text", or with a "message" of "role" and "content"; '
+    '"generated_text", "generated_texts", "summary_text", "translation_text", "text_output", "outputs", or '
+    '"generation", which may stand in a "body"'
+)
 
 
 class AutoHandler:

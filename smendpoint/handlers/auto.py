@@ -80,7 +80,9 @@ class AutoHandler:
             return value
         chat = read_completion(value) if found is None or not found[1] else None
         if chat is not None and chat.tool_calls:
-            raise HandlerError("AutoHandler gives text, and this answer has only tool calls. ChatHandler reads it.")
+            raise HandlerError(
+                'AutoHandler gives text, and this answer has no "content" but only tool calls. ChatHandler reads it.'
+            )
         if chat is not None:
             return chat.text
         if found is None:

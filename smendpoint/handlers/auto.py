@@ -22,7 +22,11 @@ __all__ = ["AutoHandler", "PromptFormat"]
 
 PromptFormat: TypeAlias = Literal["inputs", "prompt", "messages", "text_inputs", "text_input"]
 
-_EXPECTED = "the answer of a text or chat model"
+_EXPECTED = (
+    'the answer of a text or chat model: "choices" with a "text", or with a "message" of "role" and "content"; '
+    '"generated_text", "generated_texts", "summary_text", "translation_text", "text_output", "outputs", or '
+    '"generation", which may stand in a "body"'
+)
 
 
 class AutoHandler:
@@ -84,7 +88,9 @@ class AutoHandler:
             return value
         chat = read_completion(value) if found is None or not found[1] else None
         if chat is not None and chat.tool_calls:
-            raise HandlerError("AutoHandler gives text, and this answer has only tool calls. ChatHandler reads it.")
+            raise HandlerError(
+                'AutoHandler gives text, and this answer has no "content" but only tool calls. ChatHandler reads it.'
+            )
         if chat is not None:
             return chat.text
         if found is None:

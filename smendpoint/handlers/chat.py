@@ -42,7 +42,10 @@ class _ChatHandler:
     accepts = "application/json"
     stop_parameter: str | None = "stop"
 
-    _expected = ""
+    _expected = (
+        'the answer of a chat model: "choices" with a "message", or "generation", or a conversation in '
+        '"generated_text", with "role" and with "content" or "tool_calls"'
+    )
 
     def __init__(self, *, require_end: bool = True) -> None:
         self.require_end = require_end
@@ -86,8 +89,6 @@ class ChatHandler(_ChatHandler):
 
     __slots__ = ()
 
-    _expected = '"choices" with a "message", as OpenAI\'s chat completions have'
-
     def transform_input(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> bytes:
         """Give the request of a whole answer."""
         return encode_json({"messages": check_messages(prompt), **model_kwargs})
@@ -109,8 +110,6 @@ class JumpStartChatHandler(_ChatHandler):
     """
 
     __slots__ = ()
-
-    _expected = '"generation" with "role" and "content"'
 
     def transform_input(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> bytes:
         """Give the request."""

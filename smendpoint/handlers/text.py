@@ -98,8 +98,9 @@ class TextGenerationHandler(_TextHandler):
 
     _kinds = GENERATION_KINDS
     _expected = (
-        'an object or a list with "generated_text" (TGI, Hugging Face, LMI), "summary_text" or "translation_text", '
-        '"generation" (Llama), "text_output" (Triton), "outputs" or, in a stream, "token"'
+        'an object or a list with "generated_text" (TGI, Hugging Face, LMI; messages with "role" and "content" too), '
+        '"summary_text" or "translation_text", '
+        '"generation" (Llama, or in a "body"), "text_output" (Triton), "outputs" or, in a stream, "token"'
     )
 
     def __init__(self, *, details: bool = False, stop_parameter: str | None = "stop", require_end: bool = True) -> None:
@@ -160,7 +161,10 @@ class JumpStartTextHandler(_TextHandler):
     __slots__ = ("family", "stop_parameter")
 
     _kinds = JUMPSTART_KINDS
-    _expected = '"generation", "generated_text" or "generated_texts"'
+    _expected = (
+        '"generated_text" (messages with "role" and "content" too), "generated_texts", or "generation", which may '
+        'stand in a "body"'
+    )
 
     def __init__(self, family: JumpStartFamily, *, require_end: bool = True) -> None:
         super().__init__(require_end=require_end)

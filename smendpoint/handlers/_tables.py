@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint.errors import HandlerError
 from smendpoint.handlers._json import decode_json, encode_json, encode_text
 from smendpoint.handlers._npy import array_as_npy, read_npy, write_npy
-from smendpoint.handlers._predictions import find_items, read_prediction
+from smendpoint.handlers._predictions import read_predictions
 from smendpoint.handlers._rows import as_cell, as_rows, frame_as_csv
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
@@ -193,23 +193,22 @@ READERS = {
 }
 
 
-def read_items(body: bytes, media: str, key: str | None, handler: str) -> list[JSONValue]:
-    """Give an answer's predictions, each a value or a list of values.
+def read_items(body: bytes, media: str, key: str | None, handler: str) -> tuple[list[JSONValue], str]:
+    """Give an answer's predictions, each a value or a list of values, and where they are, for messages.
 
     Args:
         body: the answer.
         media: one of `READERS`.
-        key: the field of a prediction that is an object; where it is ``None``, its only one, its ``score`` or its
-            ``closest_cluster``.
+        key: the field of a prediction that is an object (see `read_predictions`).
         handler: the handler's name, for messages.
     """
     value = READERS[media][1](body)
     raise_for_error(value)
     if media == "jsonlines" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         value = value[0] if "predictions" in value[0] else value
-    items = find_items(value, key)
-    if items is None:
+    found = read_predictions(value, key, handler)
+    if found is None:
         raise unknown_shape(
             value, handler, 'a list, or "predictions", "scores", "projections" or (of TF Serving) "outputs"'
         )
-    return [read_prediction(item, key, handler) for item in items]
+    return found

@@ -207,8 +207,10 @@ class Embeddings(_Batching[Embeds], Generic[Matrix, Row]):
         batch_size: the most texts in one request. The default is what text-embeddings-inference takes by default.
         max_batch_bytes: the most bytes of texts in one request, as JSON. A text that is larger goes alone.
         max_concurrency: the most requests in flight.
-        document_kwargs: model parameters for documents, such as ``{"input_type": "search_document"}`` for Cohere.
-        query_kwargs: model parameters for queries, such as ``{"input_type": "search_query"}``.
+        document_kwargs: keywords of the calls for documents: model parameters such as
+            ``{"input_type": "search_document"}`` for Cohere, and what else ``invoke`` and ``map`` both take, such as
+            ``timeout``.
+        query_kwargs: keywords of the calls for queries, such as ``{"input_type": "search_query"}``.
         as_array: give NumPy arrays in place of lists: of 32-bit floats, or of the integers that the handler's
             ``embedding_type`` says. Each batch goes into one array as it comes, so that many texts take little more
             memory than their array. Needs NumPy, the extra ``smendpoint[numpy]``.
@@ -277,8 +279,10 @@ class AsyncEmbeddings(_Batching[AsyncEmbeds], Generic[Matrix, Row]):
         batch_size: the most texts in one request. The default is what text-embeddings-inference takes by default.
         max_batch_bytes: the most bytes of texts in one request, as JSON. A text that is larger goes alone.
         max_concurrency: the most requests in flight.
-        document_kwargs: model parameters for documents, such as ``{"input_type": "search_document"}`` for Cohere.
-        query_kwargs: model parameters for queries, such as ``{"input_type": "search_query"}``.
+        document_kwargs: keywords of the calls for documents: model parameters such as
+            ``{"input_type": "search_document"}`` for Cohere, and what else ``invoke`` and ``map`` both take, such as
+            ``timeout``.
+        query_kwargs: keywords of the calls for queries, such as ``{"input_type": "search_query"}``.
         as_array: give NumPy arrays in place of lists: of 32-bit floats, or of the integers that the handler's
             ``embedding_type`` says. Each batch goes into one array as it comes, so that many texts take little more
             memory than their array. Needs NumPy, the extra ``smendpoint[numpy]``.

@@ -103,7 +103,10 @@ class RerankHandler:
         results = read_ranking(value)
         if results is None:
             raise unknown_shape(
-                value, "RerankHandler", 'a list, or "results" or "data", of objects with "index" and "score"'
+                value,
+                "RerankHandler",
+                'a list, or "results" or "data", of objects with "index", "score" or "relevance_score", and "text" or '
+                '"document" where texts are returned',
             )
         return results
 
@@ -185,8 +188,8 @@ class ClassificationHandler:
             raise unknown_shape(
                 value,
                 "ClassificationHandler",
-                'a list of objects with "label" and "score", or one object with lists of "labels" and "scores", of '
-                '"label" and "prob", or with "label" and "probs"',
+                'a list of objects with "label" and "score", or one object with lists of "labels" and "scores" or '
+                '"probabilities", or of "label" and "prob", or "data" with "label" and "probs"',
             )
         return classes
 
@@ -222,6 +225,8 @@ class SimilaritySearchHandler:
         raise_for_error(value)
         found = read_neighbours(value)
         if found is None:
-            expected = 'a list for each query of objects with "id" or "corpus_id", and "score"'
+            expected = (
+                'a list for each query of objects with "id" or "corpus_id", "score", and "text" where it is returned'
+            )
             raise unknown_shape(value, "SimilaritySearchHandler", expected)
         return found

@@ -65,20 +65,20 @@ class _Table:
         _no_parameters(self, model_kwargs)
         return WRITERS[self.request][1](prompt)
 
-    def _items(self, output: bytes) -> list[JSONValue]:
+    def _items(self, output: bytes) -> tuple[list[JSONValue], str]:
         return read_items(output, self.response, self.key, type(self).__name__)
 
-    def _rows(self, items: list[JSONValue]) -> list[list[Any]]:
-        return [[self._value(value) for value in (item if isinstance(item, list) else [item])] for item in items]
+    def _rows(self, items: list[JSONValue], where: str) -> list[list[Any]]:
+        return [[self._value(value, where) for value in (item if isinstance(item, list) else [item])] for item in items]
 
-    def _value(self, value: JSONValue) -> Any:
+    def _value(self, value: JSONValue, where: str) -> Any:
         converted = convert(value, self.dtype)
         if converted is None:
             plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
             advice = "Choose another dtype" if plain else f"{_AS_THEY_ARE[self.response]} gives the answer as it is"
             raise HandlerError(
                 f"{type(self).__name__} expects predictions of the type {self.dtype.__name__}, "
-                f"and finds one that is not: {describe(value)}. {advice}."
+                f"and finds one that is not{where}: {describe(value)}. {advice}."
             )
         return converted
 
@@ -127,20 +127,20 @@ class TabularHandler(_Table, Generic[T]):
         Raises:
             HandlerError: the answer has another shape, such as several values for a row, or another type of value.
         """
-        items = self._items(output)
+        items, where = self._items(output)
         if self.response == "csv" and len(items) == 1 and isinstance(items[0], list) and not is_bracketed(output):
             items = items[0]
         predictions: list[T] = []
         for item in items:
             if isinstance(item, list):
                 if len(item) != 1:
-                    self._rows(items)  # what is wrong with a value is said first
+                    self._rows(items, where)  # what is wrong with a value is said first
                     raise HandlerError(
-                        f"TabularHandler expects one value for each row, and this answer has {len(item)} for one: "
-                        "TabularRowsHandler reads it."
+                        f"TabularHandler expects one value for each row, and this answer has {len(item)} for "
+                        f"one{where}: TabularRowsHandler reads it."
                     )
                 item = item[0]
-            predictions.append(self._value(item))
+            predictions.append(self._value(item, where))
         return predictions
 
 
@@ -188,7 +188,7 @@ class TabularRowsHandler(_Table, Generic[T]):
         Raises:
             HandlerError: the answer has another shape, or another type of value.
         """
-        return self._rows(self._items(output))
+        return self._rows(*self._items(output))
 
 
 class NumPyHandler:

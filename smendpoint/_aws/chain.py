@@ -105,6 +105,7 @@ def _target(chain: Chain, answer: _Answer, now: Callable[[], float]) -> Target:
         host=place.host,
         port=place.port,
         host_header=place.host_header,
+        loopback_only=place.scheme == "http" and not identity.allow_plain_http,
         base_path=place.base_path,
         credentials=chain.provider(answer.session, now),
         user_agent=user_agent(settings, answer.config.user_agent_appid, answer.session.user_agent_extra),

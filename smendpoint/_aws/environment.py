@@ -108,6 +108,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
         host=place.host,
         port=place.port,
         host_header=place.host_header,
+        loopback_only=place.scheme == "http" and not identity.allow_plain_http,
         base_path=place.base_path,
         credentials=_provider(identity, credentials, now),
         user_agent=user_agent(None, os.environ.get("AWS_SDK_UA_APP_ID")),

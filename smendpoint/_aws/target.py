@@ -19,6 +19,7 @@ class Target:
         host: the name or address to connect to; IPv6 without brackets.
         port: the TCP port.
         host_header: the value of the ``Host`` header.
+        loopback_only: whether connections must stay on this machine, because nothing on them is encrypted.
         base_path: what stands before ``/endpoints/...``; empty for AWS's own endpoints.
         proxy_url: the proxy to go through, with its scheme and port, ``None`` where the way is direct. ``NO_PROXY``
             has been applied. It may hold a password.
@@ -42,6 +43,7 @@ class Target:
         "credentials",
         "host",
         "host_header",
+        "loopback_only",
         "max_attempts",
         "max_pool_connections",
         "port",
@@ -62,6 +64,7 @@ class Target:
         host_header: str,
         credentials: CredentialProvider,
         user_agent: str,
+        loopback_only: bool = False,
         base_path: str = "",
         proxy_url: str | None = None,
         ca_bundle: str | None = None,
@@ -78,6 +81,7 @@ class Target:
         self.host_header = host_header
         self.credentials = credentials
         self.user_agent = user_agent
+        self.loopback_only = loopback_only
         self.base_path = base_path
         self.proxy_url = proxy_url
         self.ca_bundle = ca_bundle

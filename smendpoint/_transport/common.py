@@ -37,9 +37,23 @@ class Address:
         ca_bundle: a file with the trusted certificates; `None` for the system's.
         client_cert: a file, or a certificate and a key file, that proves who we are; `None` for none.
         proxy: to go through; `None` for none.
+        loopback_only: whether only addresses of this machine may be connected to, whatever the host is called.
+
+    Attributes:
+        stood: the socket address that was last connected to.
     """
 
-    __slots__ = ("_ca_bundle", "_client_cert", "_context", "host", "port", "proxy", "tls")
+    __slots__ = (
+        "_ca_bundle",
+        "_client_cert",
+        "_context",
+        "host",
+        "loopback_only",
+        "port",
+        "proxy",
+        "stood",
+        "tls",
+    )
 
     def __init__(
         self,
@@ -50,11 +64,14 @@ class Address:
         ca_bundle: str | None = None,
         client_cert: str | tuple[str, str] | None = None,
         proxy: Proxy | None = None,
+        loopback_only: bool = False,
     ) -> None:
         self.host = host
         self.port = port
         self.tls = tls
         self.proxy = proxy
+        self.loopback_only = loopback_only
+        self.stood: object = None
         self._ca_bundle = ca_bundle
         self._client_cert = client_cert
         self._context: ssl.SSLContext | None = None
@@ -122,6 +139,7 @@ class Service:
             ca_bundle=target.ca_bundle,
             client_cert=target.client_cert,
             proxy=proxy,
+            loopback_only=target.loopback_only,
         )
         self.credentials = target.credentials
         extra: tuple[tuple[str, str], ...] = (("User-Agent", target.user_agent),)

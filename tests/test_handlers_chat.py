@@ -48,8 +48,10 @@ def call_piece(call_id: Any, name: Any, arguments: Any, index: int | None = None
 
 
 def read(*events: bytes) -> tuple[list[ChatChunk], Any]:
+    """The chunks of a stream, which gets an end where it is one of events, and its decoder."""
     decoder = ChatHandler().stream_decoder()
-    chunks = [chunk for piece in events for chunk in decoder.feed(piece)]
+    end = [] if b"".join(events).startswith(b"{") else [b"data: [DONE]\n\n"]
+    chunks = [chunk for piece in (*events, *end) for chunk in decoder.feed(piece)]
     return chunks + decoder.finish(), decoder
 
 

@@ -106,7 +106,7 @@ class Terms:
         endpoint_name: named by every error.
         policy: when to try again; `None` where the transport does its own retrying.
         quota: what retries take from.
-        timeout: only `total` matters here.
+        timeout: of each call that has none of its own; only `total` matters here.
         credentials: `None` where the transport signs by itself.
         clock: time and chance.
     """
@@ -140,17 +140,26 @@ class CallState(Generic[AnswerT]):
         watcher: hears what happens; `None` where no one watches.
         started: when the call began, on the clock's `monotonic`.
         accept: the media type that was asked for; `None` for any.
+        timeout: the call's own; `None` where that of the terms holds.
     """
 
-    __slots__ = ("accept", "attempts", "deadline", "started", "terms", "watcher")
+    __slots__ = ("accept", "attempts", "deadline", "started", "terms", "timeout", "watcher")
 
-    def __init__(self, terms: Terms, watcher: Watcher | None, started: float, accept: object = None) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        watcher: Watcher | None,
+        started: float,
+        accept: object = None,
+        timeout: Timeout | None = None,
+    ) -> None:
         self.terms = terms
         self.accept = accept
         self.watcher = watcher
         self.attempts = 0
         self.started = started
-        total = terms.timeout.total
+        self.timeout = terms.timeout if timeout is None else timeout
+        total = self.timeout.total
         self.deadline = None if total is None else started + total
 
     @property
@@ -259,7 +268,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         if delay is None:
             raise failure
         if call.deadline is not None and clock.monotonic() + delay >= call.deadline:
-            raise call.named(deadline_exceeded(terms.timeout)) from failure
+            raise call.named(deadline_exceeded(call.timeout)) from failure
         if verdict.kind == "expired":
             if (yield from _load(call, credentials)) == credentials:
                 raise failure  # the source has no others

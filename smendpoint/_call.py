@@ -296,13 +296,15 @@ class EndpointBase(Typed[In, Out, Chunk]):
         )
 
     def _several(self, inputs: Any) -> Any:
-        """The inputs of `map`. A text would fall apart into calls for each of its characters, a mapping into its keys.
+        """The inputs of `map`. A text would fall apart into calls for each of its characters, a mapping into its keys,
+        a frame of pandas or polars into its columns or their names.
 
         Raises:
             ConfigurationError: it is one input, or nothing to go through.
         """
         ways = ("__iter__", "__getitem__", "__aiter__") if self._asynchronous else ("__iter__", "__getitem__")
-        if isinstance(inputs, (str, bytes, Mapping)) or not any(hasattr(inputs, way) for way in ways):
+        one = isinstance(inputs, (str, bytes, Mapping)) or hasattr(type(inputs), "columns")
+        if one or not any(hasattr(inputs, way) for way in ways):
             raise errors.ConfigurationError(
                 f"map takes several inputs, such as a list of them, not one {type(inputs).__name__}",
                 endpoint_name=self._name,

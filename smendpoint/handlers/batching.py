@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, overload
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import encode_json
 from smendpoint.handlers._npy import import_numpy
+from smendpoint.prompts import is_collection
 
 __all__ = ["AsyncEmbeddings", "AsyncEmbeds", "Embeddings", "Embeds"]
 
@@ -121,6 +122,8 @@ class _Batching(Generic[E]):
         """Cut the texts into batches. A text that is larger than a batch may be is a batch of its own."""
         if isinstance(texts, str):
             raise HandlerError("embed_documents takes a list of texts: for a single one there is embed_query.")
+        if not is_collection(texts):
+            raise HandlerError(f"embed_documents takes a list of texts, not {type(texts).__name__}.")
         batches: list[list[str]] = []
         batch: list[str] = []
         size = 0

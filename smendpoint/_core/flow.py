@@ -259,7 +259,9 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         if delay is None:
             raise failure
         if call.deadline is not None and clock.monotonic() + delay >= call.deadline:
-            raise call.named(deadline_exceeded(terms.timeout)) from failure
+            sent = getattr(failure, "request_sent", True)
+            answered = isinstance(failure, errors.ServiceError)
+            raise call.named(deadline_exceeded(terms.timeout, request_sent=sent, answered=answered)) from failure
         if verdict.kind == "expired":
             if (yield from _load(call, credentials)) == credentials:
                 raise failure  # the source has no others
@@ -277,10 +279,20 @@ def _load(call: CallState[Any], rejected: Credentials | None = None) -> Generato
     return credentials
 
 
-def deadline_exceeded(timeout: Timeout, *, request_sent: bool = True) -> errors.DeadlineExceededError:
-    """The error for a call that took more than `timeout.total`."""
+def deadline_exceeded(
+    timeout: Timeout, *, request_sent: bool = True, answered: bool = False
+) -> errors.DeadlineExceededError:
+    """The error for a call that took more than `timeout.total`.
+
+    Args:
+        timeout: of the call.
+        request_sent: whether any byte of the last attempt may have reached the service.
+        answered: whether the service had refused that attempt: then no model is at work on it.
+    """
+    state = "nothing was sent" if not request_sent else "the model may still be running"
+    state = "the service had refused it until then" if answered else state
     return errors.DeadlineExceededError(
-        f"the call took more than its total of {timeout.total:g} s; the model may still be running. "
+        f"the call took more than its total of {timeout.total:g} s; {state}. "
         "Raise Timeout.total, or ask for less in one call",
         request_sent=request_sent,
     )

@@ -73,7 +73,7 @@ class AsyncClientTransport:
         patience = Patience(timeout, step.deadline, self._clock.monotonic)
         method = getattr(self._client, METHODS[request.operation.name])
         longest = longest_call(self._client, timeout)
-        seconds = patience.within(longest)
+        seconds = patience.within(longest, request_sent=False)
         try:
             response = await in_time(method(**call_arguments(request)), seconds, _discard)
         except Late:

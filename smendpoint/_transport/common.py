@@ -190,12 +190,16 @@ class Patience:
         """Whether nothing is left in all."""
         return self.deadline is not None and self._monotonic() >= self.deadline
 
-    def silence(self, *, response_started: bool) -> errors.TransportError:
-        """The error for a read that waited in vain."""
+    def silence(self, *, response_started: bool, sending: bool = False) -> errors.TransportError:
+        """The error for a wait in vain: for bytes to arrive, or, while `sending`, for room to send the request."""
         if self.over:
             return deadline_exceeded(self.timeout)
+        seconds = f"{self.timeout.read:g} s"
         return errors.ReadTimeoutError(
-            f"nothing arrived for {self.timeout.read:g} s; the model may still be running. "
+            f"the service took nothing more of the request for {seconds}, and has not got it whole. Raise Timeout.read, "
+            "or send less at a time"
+            if sending
+            else f"nothing arrived for {seconds}; the model may still be running. "
             "Raise Timeout.read, or let the model do less",
             response_started=response_started,
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint import errors
 from smendpoint._aws import Identity
 from smendpoint._core.flow import CallState, Terms
-from smendpoint._core.hooks import CallInfo, Watcher
+from smendpoint._core.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.request import (
     RECOMMENDED_MAX_BODY,
     RequestHead,
@@ -59,7 +59,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         if settings["inference_component_name"] is not None:
             self._members = {"InferenceComponentName": settings["inference_component_name"], **self._members}
         self._clock: Clock = settings["clock"] or SYSTEM_CLOCK
-        self._hooks: CallHooks | None = settings["hooks"]
+        self._hooks: CallHooks | None = checked_hooks(settings["hooks"])
         self._max_connections = _checked_limit("max_connections", settings["max_connections"])
         self._client = settings["client"]
         self._s3_client = settings["s3_client"]
@@ -95,6 +95,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
             timeout=timeout,
             credentials=credentials,
             clock=self._clock,
+            origin=self._transport.origin if target is None else target.origin,
         )
         # Of several first calls at a time, one settles it for all: they share a quota, and what is known of the clock.
         settled: Terms = vars(self).setdefault("_terms", terms)

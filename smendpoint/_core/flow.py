@@ -109,9 +109,10 @@ class Terms:
         timeout: only `total` matters here.
         credentials: `None` where the transport signs by itself.
         clock: time and chance.
+        origin: says where calls go and as whom, and where both come from; for errors.
     """
 
-    __slots__ = ("clock", "credentials", "endpoint_name", "policy", "quota", "skew", "timeout")
+    __slots__ = ("clock", "credentials", "endpoint_name", "origin", "policy", "quota", "skew", "timeout")
 
     def __init__(
         self,
@@ -122,8 +123,10 @@ class Terms:
         timeout: Timeout,
         credentials: CredentialSource | None,
         clock: Clock,
+        origin: Callable[[], str] | None = None,
     ) -> None:
         self.endpoint_name = endpoint_name
+        self.origin = origin
         self.policy = policy
         self.quota = quota
         self.timeout = timeout
@@ -232,6 +235,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is no success
             failure = service_error(answer, now=clock.time())
         call.named(failure)
+        if terms.origin is not None and isinstance(failure, errors.ValidationError) and no_endpoint(failure.message):
+            failure.message = f"{failure.message} | Hint: {terms.origin()}"
         if policy is None:
             raise failure
         verdict = rules.classify(failure, retry_read_timeout=policy.retry_read_timeout)
@@ -250,10 +255,13 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             delay = rules.honour_retry_after(backoff, failure, headers)
             if delay is not None and call.elapsed + delay > policy.cold_start_timeout:
                 delay = None
-        elif verdict.cost and counted < max_attempts and terms.quota.acquire(verdict.cost):
-            taken = verdict.cost
-            backoff = policy.backoff(verdict.kind, counted, clock.random())
-            delay = rules.honour_retry_after(backoff, failure, headers)
+        elif verdict.cost and counted < max_attempts:
+            if terms.quota.acquire(verdict.cost):
+                taken = verdict.cost
+                backoff = policy.backoff(verdict.kind, counted, clock.random())
+                delay = rules.honour_retry_after(backoff, failure, headers)
+            else:
+                failure.quota_spent = True
         if watcher is not None:
             watcher.tell("attempt_failed", failure, delay)
         if delay is None:
@@ -269,6 +277,12 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             terms.skew = ahead
         elif delay > 0.0:
             yield Sleep(delay)
+
+
+def no_endpoint(message: str) -> bool:
+    """Whether the service says that there is no such endpoint: "Endpoint x of account 1 not found."."""
+    said = message.lower()
+    return "endpoint" in said and "not found" in said
 
 
 def _load(call: CallState[Any], rejected: Credentials | None = None) -> Generator[Any, Any, Credentials]:

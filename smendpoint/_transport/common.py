@@ -196,8 +196,8 @@ class Patience:
             return deadline_exceeded(self.timeout)
         seconds = f"{self.timeout.read:g} s"
         return errors.ReadTimeoutError(
-            f"the service took nothing more of the request for {seconds}, and has not got it whole. Raise Timeout.read, "
-            "or send less at a time"
+            f"the service took nothing more of the request for {seconds}, and has not got it whole. "
+            "Raise Timeout.read, or send less at a time"
             if sending
             else f"nothing arrived for {seconds}; the model may still be running. "
             "Raise Timeout.read, or let the model do less",

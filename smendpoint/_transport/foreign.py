@@ -59,6 +59,13 @@ def library_of(client: Any) -> str | None:
     return "botocore" if "botocore.client" in modules else None
 
 
+def client_origin(client: Any) -> str:
+    """Where a client's calls go and as whom."""
+    region = getattr(getattr(client, "meta", None), "region_name", None)
+    where = f"in {region}, the client's region, and " if isinstance(region, str) else ""
+    return f"it was looked for {where}in the account of the client's credentials"
+
+
 def call_arguments(request: CallRequest) -> dict[str, Any]:
     """The keyword arguments of a client's method."""
     arguments: dict[str, Any] = {"EndpointName": request.endpoint_name}

@@ -258,12 +258,12 @@ def died_unheard(error: BaseException) -> bool:
 def out_of_turn(reader: ResponseReader, *, cut_short: bool) -> bool:
     """Whether what came over a reused connection was said about something else than the request on it.
 
-    What comes after the request has gone out passes for its answer, but for two things: 408 says that no request has
-    come (RFC 9110 15.5.9; balancers say so when a connection has been idle for too long), and no model can have
-    succeeded with an input whose end it has not seen.
+    What comes after the request has gone out passes for its answer, with two exceptions. A 408 that closes the
+    connection says that no request has come (RFC 9110 15.5.9; balancers say so when a connection has been idle for too
+    long). And no model can have succeeded with an input whose end it has not seen.
 
     Args:
         reader: has the answer's head.
         cut_short: whether the request had not been sent to its end.
     """
-    return reader.status == 408 or (cut_short and 200 <= reader.status < 300)
+    return (reader.status == 408 and reader.closes) or (cut_short and 200 <= reader.status < 300)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from smendpoint.errors import HandlerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MAGIC", "read_npy", "write_npy"]
+__all__ = ["MAGIC", "import_numpy", "read_npy", "write_npy"]
 
 MAGIC = b"\x93NUMPY"
 
@@ -29,6 +29,19 @@ _CODES = {
 _DESCR = re.compile(r"'descr': *'([<>|])([a-zA-Z])(\d{1,9})'")
 _ORDER = re.compile(r"'fortran_order': *(True|False)")
 _SHAPE = re.compile(r"'shape': *\(([\d, ]{0,100})\)")
+
+
+def import_numpy(needed_by: str) -> Any:
+    """Give NumPy, for the few that need it.
+
+    Raises:
+        HandlerError: it is not installed; the message names the extra.
+    """
+    try:
+        import numpy
+    except ImportError as error:
+        raise HandlerError(f"{needed_by} needs NumPy: pip install 'smendpoint[numpy]'") from error
+    return numpy
 
 
 def write_npy(rows: Sequence[Sequence[float | int]]) -> bytes:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, ove
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import describe
-from smendpoint.handlers._npy import MAGIC
+from smendpoint.handlers._npy import MAGIC, import_numpy
 from smendpoint.handlers._predictions import convert
 from smendpoint.handlers._tables import READERS, WRITERS, as_rows, is_bracketed, read_items
 
@@ -208,7 +208,7 @@ class NumPyHandler:
         from io import BytesIO
 
         _no_parameters(self, model_kwargs)
-        np = _numpy()
+        np = import_numpy("NumPyHandler")
         buffer = BytesIO()
         try:
             np.save(buffer, np.asarray(prompt), allow_pickle=False)
@@ -224,7 +224,7 @@ class NumPyHandler:
         """
         from io import BytesIO
 
-        np = _numpy()
+        np = import_numpy("NumPyHandler")
         if not output.startswith(MAGIC):
             raise HandlerError(
                 f"NumPyHandler expects a NumPy array (.npy), and the answer of {len(output)} bytes is none."
@@ -236,14 +236,6 @@ class NumPyHandler:
                 f"The answer is not a whole NumPy array of plain values ({type(error).__name__})."
             ) from None
         return array
-
-
-def _numpy() -> Any:
-    try:
-        import numpy
-    except ImportError as error:
-        raise HandlerError("NumPyHandler needs NumPy: pip install 'smendpoint[numpy]'") from error
-    return numpy
 
 
 def _no_parameters(handler: object, model_kwargs: Mapping[str, Any]) -> None:

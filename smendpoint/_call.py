@@ -95,7 +95,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
             timeout=timeout,
             credentials=credentials,
             clock=self._clock,
-            origin=self._transport.origin if target is None else target.origin,
+            origin=getattr(target or self._transport, "origin", None),
         )
         # Of several first calls at a time, one settles it for all: they share a quota, and what is known of the clock.
         settled: Terms = vars(self).setdefault("_terms", terms)
@@ -249,6 +249,10 @@ class EndpointBase(Typed[In, Out, Chunk]):
                 self._refuse_page(call, answer)
             output = self._decode(answer.body, stop)
         except errors.SmendpointError as error:
+            if isinstance(error, errors.HandlerError):
+                from smendpoint.handlers._ignored import say_ignored
+
+                say_ignored(error, answer.headers, call.accept, self._handler, streamed=False)
             call.finish(call.named(error))
             raise
         call.finish(None)

@@ -232,6 +232,8 @@ REFUSED: dict[str, bytes] = {
     "4-tls-alert": b"\x15\x03\x01\x00\x02\x02\x46",
     "4-status-line-missing": b"Content-Length: 5\r\n\r\nhello",
     "4-status-line-only-version": b"HTTP/1.1\r\n\r\n",
+    "4-two-digits-and-no-more": b"HTTP/1.1 20\r\nContent-Length: 5\r\n\r\nhello",
+    "4-one-digit-and-no-more": b"HTTP/1.1 2\r\nContent-Length: 5\r\n\r\nhello",
     "4-a-tab-after-the-code": b"HTTP/1.1 200\tOK\r\nContent-Length: 5\r\n\r\nhello",
     "4-not-http-and-a-bare-lf": b"hello\nX: y\r\n\r\n",
     "4-a-wrong-code-and-a-bare-lf": b"HTTP/1.1 abc\nX: y\r\n\r\n",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +53,7 @@ class ChainSource:
         found = session.get_credentials()
         if found is None:
             raise CredentialsError(no_credentials())
-        self.origin = self._place(found)
+        self.origin = self._place(found, session)
         refreshable = isinstance(found, Refreshable)
         if refreshable and anew and identity.session is not None:
             _refresh_now(found)
@@ -65,15 +64,15 @@ class ChainSource:
             return credentials, None if expiry is None else expiry.timestamp()
         return credentials, None if type(found) is Plain else self._now() + _LEASE_SECONDS
 
-    def _place(self, found: Any) -> str:
-        """Where botocore found them, in its own word for it, and whose."""
-        identity = self._chain.identity
+    def _place(self, found: Any, session: Any) -> str:
+        """Where botocore found them, in its own word for it."""
         method = getattr(found, "method", None)
-        word = f" ({method})" if isinstance(method, str) and method else ""
-        if identity.session is not None:
+        word = f" ({method})" if isinstance(method, str) else ""
+        if self._chain.identity.session is not None:
             return f"the session{word}"
-        profile = identity.credentials_profile_name or os.environ.get("AWS_PROFILE") or "default"
-        return "the environment (AWS_ACCESS_KEY_ID)" if method == "env" else f"the profile {profile}{word}"
+        known = {"env": "the environment (AWS_ACCESS_KEY_ID)", "iam-role": "this machine's role"}
+        known["container-role"] = "this container's role"
+        return known.get(str(method)) or f"the profile {session.profile or 'default'}{word}"
 
 
 def _refresh_now(found: Any) -> None:

@@ -374,6 +374,7 @@ def _read_status_line(line: str, head: bytes) -> tuple[int, bool]:
         or line[12:13] not in ("", " ")
         or not minor.isdecimal()
         or not code.isdecimal()
+        or len(code) != 3
         or code < "100"
     ):
         raise malformed(_foreign(head))

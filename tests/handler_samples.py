@@ -206,7 +206,7 @@ OTHER_WHOLE = [
     Whole(
         "linear learner, labels", TabularHandler("csv", "json", dtype=int, key="predicted_label"), LINEAR_LEARNER, [1]
     ),
-    Whole("tf serving", TabularHandler("instances", "json"), b'{"predictions":[2.5,[3.0]]}', [2.5, 3.0]),
+    Whole("tf serving", TabularHandler("instances", "json"), b'{"predictions":[[2.5],[3.0]]}', [2.5, 3.0]),
     Whole("tf serving, rows", TabularRowsHandler("instances", "json"), b'{"predictions":[[0.1,0.9]]}', [[0.1, 0.9]]),
     Whole("tf serving, a column", TabularHandler("instances", "json"), b'{"outputs":[[0.1],[0.9]]}', [0.1, 0.9]),
     Whole(
@@ -551,28 +551,22 @@ ERRORS = [
 
 
 ABSENT = object()
-OTHERS: tuple[Any, ...] = (
-    ABSENT,
-    None,
-    True,
-    7,
-    -0.5,
-    10**400,
-    "",
-    "None",
-    "text",
-    [],
-    {},
-    [None],
-    ["text"],
-    [[1]],
-    {"a": 1},
-)
-"""What a field is put to: absent, null, and of each other type."""
+OTHERS: tuple[Any, ...] = (ABSENT, None, True, 7, 10**400, "None", "text", [], {}, [None], ["text"], [[1]], {"a": 1})
+"""What a field is put to: absent, null, and what is of another type."""
+
+
+def kind_of(value: Any) -> type:
+    """JSON's type of a value; a number beyond floats is a type of its own."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return complex if abs(value) > 1e308 else float
+    return type(value)
 
 
 def mutated(value: Any) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
-    """Each place of a parsed answer with another value: the place, what was put there, and the answer."""
+    """A parsed answer with each field absent, null or of another type: the place, what was put there, the answer.
+
+    The items of its lists are changed too, but not left out: there may be any number of them.
+    """
 
     def change(inner: Any, place: tuple[Any, ...], other: Any) -> Any:
         if not place:
@@ -586,8 +580,12 @@ def mutated(value: Any) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
         return copy
 
     for place in places(value):
+        before = value
+        for name in place:
+            before = before[name]
         for other in OTHERS:
-            yield place, other, change(value, place, other)
+            if kind_of(other) is not kind_of(before) and not (other is ABSENT and isinstance(place[-1], int)):
+                yield place, other, change(value, place, other)
 
 
 def places(value: Any) -> Iterator[tuple[Any, ...]]:

@@ -802,7 +802,25 @@ def test_after_a_reset_it_is_as_it_was_made_at_the_same_address(running: bool) -
         assert (emulator.total_requests, emulator.total_connections, emulator.active_requests) == (0, 0, 0)
         assert call(emulator, request())[1] == b"[]"
         assert [one.connection for one in emulator.requests] == [1]
-        assert emulator.url == url or not running
+        assert emulator.url == url
+
+
+def test_started_again_it_has_the_address_that_it_had_unless_somebody_else_has_it() -> None:
+    emulator = Emulator(lambda asked: b"[]")
+    assert not emulator.running
+    with emulator:
+        assert emulator.running
+        url = emulator.url
+    with emulator:
+        assert emulator.url == url
+    with Emulator(port=emulator.port) as other:
+        with emulator:
+            assert emulator.url != url == other.url
+            assert call(emulator, request())[1] == b"[]"
+        taken = Emulator(port=other.port)
+        for _ in range(2):
+            with pytest.raises(OSError, match="in use"):
+                taken.start()
 
 
 def test_a_port_that_is_taken_is_an_os_error_and_leaves_nothing_behind(emulator: Emulator) -> None:

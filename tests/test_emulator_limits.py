@@ -179,7 +179,7 @@ def test_requests_far_ahead_of_their_turn_wait_in_the_client() -> None:
             with contextlib.suppress(BlockingIOError):
                 sent += client.socket.send(all_of_them[sent : sent + 1_000_000])
             emulator.wait_for(lambda it: it.active_requests == 1)
-            (connection,) = emulator._connections
+            (connection,) = emulator._listener._connections
             waiting.append(connection._reader.waiting)
         assert max(waiting) < 1_000_000
         assert sent < len(all_of_them)

@@ -48,8 +48,10 @@ def call_piece(call_id: Any, name: Any, arguments: Any, index: int | None = None
 
 
 def read(*events: bytes) -> tuple[list[ChatChunk], Any]:
+    """The chunks of a stream, which gets an end where it is one of events, and its decoder."""
     decoder = ChatHandler().stream_decoder()
-    chunks = [chunk for piece in events for chunk in decoder.feed(piece)]
+    end = [] if b"".join(events).startswith(b"{") else [b"data: [DONE]\n\n"]
+    chunks = [chunk for piece in (*events, *end) for chunk in decoder.feed(piece)]
     return chunks + decoder.finish(), decoder
 
 
@@ -158,11 +160,10 @@ def test_tool_calls_come_with_null_content() -> None:
 def test_tool_calls_in_looser_shapes_are_read() -> None:
     calls = [
         {"id": 0, "function": {"name": "a", "arguments": {"x": 1}}},
-        {"function": {"name": None}},
-        {"id": "3"},
-        None,
+        {"function": {"name": "b"}},
     ]
-    assert completion_of({"tool_calls": calls}).tool_calls == (ToolCall("0", "a", '{"x":1}'), ToolCall("", "", ""))
+    assert completion_of({"tool_calls": calls}).tool_calls == (ToolCall("0", "a", '{"x":1}'), ToolCall("", "b", ""))
+    assert completion_of({"tool_calls": calls[1]}).tool_calls == (ToolCall("", "b", ""),)
 
 
 def test_no_arguments_are_an_empty_object_and_broken_ones_an_error() -> None:
@@ -182,9 +183,31 @@ def test_reasoning_is_read_under_both_names(name: str) -> None:
 
 
 def test_content_in_parts_is_joined() -> None:
-    parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}, {"type": "text"}, 1]
+    parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
     assert completion_of({"content": parts}).text == "ab"
     assert read(event({"content": parts}))[0] == [ChatChunk("ab")]
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"content": 1}, '"content" .* neither text nor a list of parts'),
+        ({"content": [{"type": "text"}]}, '"content" .* neither text nor a list of parts'),
+        ({"content": [{"text": "a"}]}, '"content" .* neither text nor a list of parts'),
+        ({"content": ["a"]}, '"content" .* neither text nor a list of parts'),
+        ({"content": "a", "reasoning": {"effort": 1}}, '"reasoning" of the answer is not text'),
+        ({"tool_calls": "a"}, '"tool_calls" .* are not a list'),
+        ({"tool_calls": [None]}, 'item of the answer\'s "tool_calls" is not an object'),
+        ({"tool_calls": [{"id": "1"}]}, '"tool_calls" has no "function" with a "name"'),
+        ({"tool_calls": [{"function": "a"}]}, '"function" of a tool call is not an object'),
+        ({"tool_calls": [{"function": {"name": 1}}]}, '"name" of a tool call is not text'),
+        ({"tool_calls": [{"id": True, "function": {"name": "a"}}]}, '"id" of a tool call is not text'),
+        ({"tool_calls": [{"function": {"name": "a", "arguments": [1]}}]}, '"arguments" of a tool call are neither'),
+    ],
+)
+def test_a_message_that_is_not_one_is_an_error_that_names_the_field(message: Any, said: str) -> None:
+    with pytest.raises(HandlerError, match=said):
+        completion_of(message)
 
 
 @pytest.mark.parametrize("message", [None, {}, {"role": "assistant"}, [], "text"])

@@ -77,7 +77,7 @@ def test_integers_of_a_chosen_type_stay_what_they_are(type_: Any, least: int, mo
 def test_embeddings_of_a_type_that_was_not_chosen_say_which_to_choose() -> None:
     answer = {"embeddings": {"int8": [[1]], "ubinary": [[1]]}}
     said = r'"embeddings" are of the type \'int8\' and \'ubinary\''
-    with pytest.raises(HandlerError, match=said + ": choose embedding_type='int8'"):
+    with pytest.raises(HandlerError, match=said + ", not 'float': choose embedding_type='int8'"):
         read(answer)
     with pytest.raises(HandlerError, match=said + ", not 'uint8': choose embedding_type='int8'"):
         read(answer, embedding_type="uint8")

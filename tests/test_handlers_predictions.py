@@ -49,7 +49,6 @@ def test_the_field_that_is_meant_is_the_only_one_or_the_score_or_the_cluster_or_
     [
         ({"outputs": {"a": [1], "b": [2]}}, {}),
         ({"outputs": {}}, {}),
-        ({"outputs": {"a": [1]}}, {"key": "b"}),
         ({"outputs": {"a": 1}}, {}),
         ({"scores": 1}, {}),
         ({}, {}),
@@ -58,6 +57,34 @@ def test_the_field_that_is_meant_is_the_only_one_or_the_score_or_the_cluster_or_
 def test_what_holds_no_predictions_is_an_error(answer: Any, options: Any) -> None:
     with pytest.raises(HandlerError, match='expects a list, or "predictions", "scores", "projections"'):
         read(answer, **options)
+
+
+def test_a_field_or_output_that_is_not_there_is_named() -> None:
+    with pytest.raises(HandlerError, match="finds no 'b' in \"outputs\", which has 'a'"):
+        read({"outputs": {"a": [1]}}, key="b")
+    with pytest.raises(
+        HandlerError,
+        match="no 'score' in a prediction in \"predictions\" that has 'distance_to_cluster', and no 'closest_",
+    ):
+        read({"predictions": [{"distance_to_cluster": 1}]})
+    with pytest.raises(
+        HandlerError, match="no 'score' in a prediction in \"predictions\" that has 'predicted_label', and no 'clos"
+    ):
+        read({"predictions": [{"score": 1, "predicted_label": 0}, {"predicted_label": 0}]})
+
+
+@pytest.mark.parametrize(
+    ("answer", "kinds"),
+    [
+        ({"predictions": [{"score": 1}, 2]}, 'in "predictions", such as numbers and objects'),
+        ({"predictions": [{"score": 1}, {"score": [2]}]}, "in \"predictions\" 'score', such as lists and numbers"),
+        ({"outputs": {"y": [[1], None]}}, "in \"outputs\", 'y', such as lists and null"),
+        ([[1], True, "a"], "several kinds, such as lists and texts and true or false"),
+    ],
+)
+def test_predictions_of_several_kinds_are_an_error(answer: Any, kinds: str) -> None:
+    with pytest.raises(HandlerError, match=kinds):
+        read(answer)
 
 
 def test_a_wrong_value_is_said_before_a_row_of_several() -> None:

@@ -80,7 +80,8 @@ def test_any_text_comes_back_unchanged(text: str) -> None:
 @given(st.lists(st.text(), max_size=6), st.sampled_from(["\n", "\n\n"]))
 def test_any_pieces_come_back_unchanged(texts: list[str], end: str) -> None:
     start = "data:" if end == "\n\n" else ""
-    stream = "".join(f"{start}{json.dumps({'token': {'text': text}})}{end}" for text in texts).encode()
+    items: list[Any] = [{"token": {"text": text}} for text in texts] + [{"token": {}, "details": {}}]
+    stream = "".join(f"{start}{json.dumps(item)}{end}" for item in items).encode()
     decoder = TextGenerationHandler().stream_decoder()
     assert decoder.feed(stream) + decoder.finish() == [text for text in texts if text]
 

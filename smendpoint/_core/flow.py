@@ -106,7 +106,7 @@ class Terms:
         endpoint_name: named by every error.
         policy: when to try again; `None` where the transport does its own retrying.
         quota: what retries take from.
-        timeout: only `total` matters here.
+        timeout: of each call that has none of its own; only `total` matters here.
         credentials: `None` where the transport signs by itself.
         clock: time and chance.
         origin: says where calls go and as whom, and where both come from; for errors.
@@ -143,17 +143,26 @@ class CallState(Generic[AnswerT]):
         watcher: hears what happens; `None` where no one watches.
         started: when the call began, on the clock's `monotonic`.
         accept: the media type that was asked for; `None` for any.
+        timeout: the call's own; `None` where that of the terms holds.
     """
 
-    __slots__ = ("accept", "attempts", "deadline", "started", "terms", "watcher")
+    __slots__ = ("accept", "attempts", "deadline", "started", "terms", "timeout", "watcher")
 
-    def __init__(self, terms: Terms, watcher: Watcher | None, started: float, accept: object = None) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        watcher: Watcher | None,
+        started: float,
+        accept: object = None,
+        timeout: Timeout | None = None,
+    ) -> None:
         self.terms = terms
         self.accept = accept
         self.watcher = watcher
         self.attempts = 0
         self.started = started
-        total = terms.timeout.total
+        self.timeout = terms.timeout if timeout is None else timeout
+        total = self.timeout.total
         self.deadline = None if total is None else started + total
 
     @property
@@ -197,6 +206,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
     cold_starts = 0
     taken = 0  # from the quota, for the retry now running
     corrected: set[str] = set()  # one refresh and one clock correction a call
+    skew: float | None = None  # what a refusal says of the service's clock: believed by this call until it succeeds
     started = None if watcher is None else call.first_byte
     if watcher is not None:
         watcher.tell("call_started")
@@ -214,7 +224,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             watcher.tell("attempt_started")
         headers: Mapping[str, str] = {}
         failure: errors.EndpointError
-        step = Send(call.attempts, max_attempts, credentials, clock.time() + terms.skew, call.deadline, started)
+        used = terms.skew if skew is None else skew
+        step = Send(call.attempts, max_attempts, credentials, clock.time() + used, call.deadline, started)
         try:
             answer: AnswerT = yield step
         except errors.EndpointError as error:
@@ -231,6 +242,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             headers = answer.headers
             if 200 <= answer.status < 300:
                 terms.quota.release(taken or rules.NO_RETRY_INCREMENT)
+                if skew is not None:
+                    terms.skew = skew
                 return answer
             assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is no success
             failure = service_error(answer, now=clock.time())
@@ -240,7 +253,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         if policy is None:
             raise failure
         verdict = rules.classify(failure, retry_read_timeout=policy.retry_read_timeout)
-        ahead = _clock_ahead(call, headers) if verdict.kind == "skew" else None
+        ahead = _clock_ahead(headers, clock.time(), used) if verdict.kind == "skew" else None
         delay: float | None = None
         if verdict.kind in ("expired", "skew"):
             hopeless = credentials is None or (verdict.kind == "skew" and ahead is None)
@@ -269,12 +282,12 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         if call.deadline is not None and clock.monotonic() + delay >= call.deadline:
             sent = getattr(failure, "request_sent", True)
             answered = isinstance(failure, errors.ServiceError)
-            raise call.named(deadline_exceeded(terms.timeout, request_sent=sent, answered=answered)) from failure
+            raise call.named(deadline_exceeded(call.timeout, request_sent=sent, answered=answered)) from failure
         if verdict.kind == "expired":
             if (yield from _load(call, credentials)) == credentials:
                 raise failure  # the source has no others
         elif ahead is not None:
-            terms.skew = ahead
+            skew = ahead
         elif delay > 0.0:
             yield Sleep(delay)
 
@@ -312,10 +325,19 @@ def deadline_exceeded(
     )
 
 
-def _clock_ahead(call: CallState[Any], headers: Mapping[str, str]) -> float | None:
-    """How far the service's clock is ahead of ours; `None` where the clock is not what is wrong with the signature."""
+def _clock_ahead(headers: Mapping[str, str], now: float, used: float) -> float | None:
+    """How far the service's clock is ahead of ours.
+
+    Args:
+        headers: of an answer that refused the signature.
+        now: our time, in seconds since the epoch.
+        used: how far ahead the signature took it to be.
+
+    Returns:
+        Seconds; `None` where the clock is not what is wrong with the signature.
+    """
     date = server_date(headers)
     if date is None:
         return None
-    ahead = date - call.terms.clock.time()
-    return ahead if abs(ahead - call.terms.skew) >= SKEW_SECONDS else None
+    ahead = date - now
+    return ahead if abs(ahead - used) >= SKEW_SECONDS else None

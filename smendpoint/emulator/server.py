@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.sigv4 import Credentials
 from smendpoint.emulator._async_inference import AsyncInference, AsyncLoad, AsyncStore
-from smendpoint.emulator._connection import Connection, Limits
+from smendpoint.emulator._connection import Limits
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._hub import Hub
+from smendpoint.emulator._listener import Listener
+from smendpoint.emulator._models import Models, made
 from smendpoint.emulator._reply import PIECE_SIZE
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._service import Service
 from smendpoint.emulator.models import Model
-from smendpoint.emulator.personalities import personality
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,14 +41,7 @@ REQUEST_TIMEOUT = 60.0
 KEEP_REQUESTS = 1000
 KEEP_BYTES = 256 * 1024 * 1024
 
-_BACKLOG = 4096
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "localhost"}
-
-
-async def _turns() -> None:
-    """Waits until asyncio has handed over every connection that it has accepted."""
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 class Emulator:
@@ -84,7 +77,6 @@ class Emulator:
         async_load: gets the input of an asynchronous call from its location; without it, ``objects`` has it.
 
     Attributes:
-        models: what answers, by endpoint name; can be changed while it runs.
         objects: what the S3 stand-in at ``url + "/s3"`` (path style) holds, by ``s3://bucket/key``.
     """
 
@@ -117,25 +109,18 @@ class Emulator:
             if value is not None and value < 0:
                 raise ConfigurationError(f"{name} must be at least 0, or None; {value!r} is not")
         self.host = host
-        self._wanted_port = port
-        self._port = 0
-        self._ssl_context = ssl_context
+        self._scheme = "http" if ssl_context is None else "https"
         self._max_workers = max_workers
-        self._limits = Limits(max_body, request_timeout, Hosts(allowed_hosts, host, socket.gethostname()))
+        limits = Limits(max_body, request_timeout, Hosts(allowed_hosts, host, socket.gethostname()))
         self._hub = Hub(keep_requests, keep_bytes)
         self.objects: dict[str, bytes] = {}
         everywhere: Model | None = None
-        self.models: dict[str, Model | str] = {}
-        if isinstance(models, Mapping):
-            self.models.update(models)
-            for model in models.values():
-                if isinstance(model, str):
-                    personality(model)  # a name that does not exist is told now, not at the first request
-        else:
-            everywhere = models if callable(models) else personality(models or "stand_in")
-        self._made_with = dict(self.models)
+        if not isinstance(models, Mapping):
+            everywhere, models = made("stand_in" if models is None else models, "of every endpoint"), {}
+        self._models = Models(models)
+        self._made_with = dict(self._models)
         self._service = Service(
-            self.models,
+            self._models,
             everywhere,
             region=region,
             credentials=credentials,
@@ -150,14 +135,12 @@ class Emulator:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._server: asyncio.base_events.Server | None = None
-        self._placeholder: socket.socket | None = None
-        self._connections: set[Connection] = set()
+        self._listener = Listener(self._hub, self._service, limits, host=host, port=port, ssl_context=ssl_context)
 
     # -- life
 
     def start(self) -> Self:
-        """Starts serving; returns when connections are taken.
+        """Starts serving, on the port that it had before if it can; returns when connections are taken.
 
         Raises:
             ConfigurationError: It runs already.
@@ -170,9 +153,9 @@ class Emulator:
         self._thread = threading.Thread(target=self._run, args=(self._loop,), name="smendpoint-emulator", daemon=True)
         self._thread.start()
         try:
-            self._call(self._listen(self._wanted_port))
+            self._call(self._listener.open(self._pool))
             if self._hub.refuses():
-                self._call(self._refuse())
+                self._call(self._listener.refuse())
         except BaseException:
             self.stop()
             raise
@@ -219,73 +202,20 @@ class Emulator:
         future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result()
 
-    async def _listen(self, port: int) -> None:
-        loop = asyncio.get_running_loop()
-        pool = self._pool
-        assert pool is not None
-        self._drop_placeholder()
-        self._server = await loop.create_server(
-            lambda: Connection(self._hub, self._service, pool, self._connections, self._limits),
-            self.host,
-            port,
-            ssl=self._ssl_context,
-            ssl_handshake_timeout=None if self._ssl_context is None else self._limits.request_timeout,
-            backlog=_BACKLOG,
-            reuse_address=True,
-        )
-        self._port = self._server.sockets[0].getsockname()[1]
-
-    async def _refuse(self) -> None:
-        """Stops listening but keeps the port: a socket that is bound and does not listen refuses every connection."""
-        if self._server is None:
-            return
-        family, address = self._server.sockets[0].family, self._server.sockets[0].getsockname()
-        await self._stop_listening()
-        self._placeholder = socket.socket(family, socket.SOCK_STREAM)
-        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._placeholder.bind(address)
-        await self._drop_connections()
-
-    async def _accept(self) -> None:
-        if self._server is None:
-            await self._listen(self._port)
-
-    async def _drop_connections(self) -> None:
-        await _turns()
-        connections = list(self._connections)
-        for connection in connections:
-            connection.reset()
-        tasks = [connection.task for connection in connections]
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _stop_listening(self) -> None:
-        server, self._server = self._server, None
-        if server is None:
-            return
-        # A connection that asyncio has accepted, and not handed over when the server closes, is lost with its socket.
-        for listening in server.sockets:
-            with contextlib.suppress(NotImplementedError):  # other systems have other loops
-                asyncio.get_running_loop().remove_reader(listening.fileno())
-        await _turns()
-        server.close()
-
     async def _start_over(self) -> None:
-        await self._drop_connections()
+        await self._listener.drop_connections()
         await self._service.async_inference.close()
         self._forget()
-        await self._accept()
+        await self._listener.accept()
 
     def _forget(self) -> None:
         self._hub.forget()
         self._service.sessions.clear()
         self.objects.clear()
-        self.models.clear()
-        self.models.update(self._made_with)
+        self.models = self._made_with
 
     async def _shut(self) -> None:
-        await self._stop_listening()
-        self._drop_placeholder()
-        await self._drop_connections()
+        await self._listener.close()
         await self._service.async_inference.close()
         # What is left are handshakes that nobody has finished.
         left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -294,25 +224,36 @@ class Emulator:
         await asyncio.gather(*left, return_exceptions=True)
         await asyncio.get_running_loop().shutdown_asyncgens()
 
-    def _drop_placeholder(self) -> None:
-        if self._placeholder is not None:
-            self._placeholder.close()
-            self._placeholder = None
-
     # -- where it is
 
     @property
+    def running(self) -> bool:
+        """Whether it has been started, and not been stopped since."""
+        return self._thread is not None
+
+    @property
     def port(self) -> int:
-        """The port that it listens on; the same until it is stopped."""
-        return self._port
+        """The port that it listens on; the same after it is started again, unless somebody else has it by then."""
+        return self._listener.port
 
     @property
     def url(self) -> str:
         """What to give as ``endpoint_url``."""
-        scheme = "http" if self._ssl_context is None else "https"
         host = _REACHED_AT.get(self.host, self.host)  # an address to listen on everywhere is none to call
         host = f"[{host}]" if ":" in host else host
-        return f"{scheme}://{host}:{self._port}"
+        return f"{self._scheme}://{host}:{self.port}"
+
+    @property
+    def models(self) -> MutableMapping[str, Model | str]:
+        """What answers, by endpoint name; can be changed while it runs, one by one or as a whole.
+
+        Setting what cannot be a model is a `ConfigurationError`.
+        """
+        return self._models
+
+    @models.setter
+    def models(self, models: Mapping[str, Model | str]) -> None:
+        self._models.replace(models)
 
     # -- faults
 
@@ -330,13 +271,13 @@ class Emulator:
             ConfigurationError: There is no such fault, or it cannot be limited like that.
         """
         if self._hub.inject(fault, times, endpoint_name).refuses and self._loop is not None:
-            self._call(self._refuse())
+            self._call(self._listener.refuse())
 
     def clear_faults(self) -> None:
         """Plays no faults any more."""
         self._hub.clear()
         if self._loop is not None:
-            self._call(self._accept())
+            self._call(self._listener.accept())
 
     # -- what it saw
 

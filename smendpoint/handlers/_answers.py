@@ -103,7 +103,13 @@ def content_text(content: JSONValue) -> str | None:
     """Give the text of a message's content, a string or a list of parts; ``None`` for ``None`` and what is neither."""
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return "".join(text for text in texts if isinstance(text, str))
-    return None
+    if not isinstance(content, list):
+        return None
+    texts: list[str] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        text = part.get("text") if isinstance(part, dict) and kind == "text" else ""
+        if not isinstance(kind, str) or not isinstance(text, str):
+            return None
+        texts.append(text)
+    return "".join(texts)

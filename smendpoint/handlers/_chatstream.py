@@ -8,7 +8,7 @@ from smendpoint.handlers._answers import content_text
 from smendpoint.handlers._chat_answers import argument_text, read_completion, reasoning_text
 from smendpoint.handlers._chat_types import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
 from smendpoint.handlers._decoding import DetailedDecoder
-from smendpoint.handlers._details import answer_details
+from smendpoint.handlers._details import answer_details, reason_of
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
@@ -50,18 +50,18 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
     Args:
         handler: the handler's name, for messages.
         expected: what it reads, for messages.
+        require_end: whether a stream without a finish reason and without ``[DONE]`` is an error.
     """
 
-    __slots__ = ("_calls", "_current", "_expected", "_last", "_reasoning", "_text")
+    __slots__ = ("_calls", "_current", "_expected", "_reasoning", "_text")
 
-    def __init__(self, handler: str, expected: str) -> None:
-        super().__init__(handler)
+    def __init__(self, handler: str, expected: str, *, require_end: bool = True) -> None:
+        super().__init__(handler, require_end=require_end)
         self._expected = expected
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, _OpenCall] = {}  # by number
         self._current: dict[int | None, _OpenCall] = {}  # by the server's index; at None, the one written to last
-        self._last: dict[str, JSONValue] | None = None
 
     @property
     def completion(self) -> ChatCompletion:
@@ -77,7 +77,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             reasoning="".join(self._reasoning) if self._reasoning else None,
             finish_reason=self.finish_reason,
             usage=self.usage,
-            raw=self._last,
+            raw=None if self._kind is None else self._item,
         )
 
     def _take(self, value: JSONValue, chunks: list[ChatChunk]) -> None:
@@ -85,7 +85,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             choices = value.get("choices")
             if isinstance(choices, list):
                 choice = self._first_choice(value, choices)
-                self._last = value
+                self._kind, self._item = "chunk", value
                 if choice is None:
                     return
                 delta = choice.get("delta")
@@ -106,12 +106,14 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         pieces = delta.get("tool_calls")
         calls = self._take_calls(pieces) if pieces else ()
         reason = choice.get("finish_reason")
+        if reason is not None:
+            reason = reason_of(reason)
         if text or reasoning or calls or reason:
             if text:
                 self._text.append(text)
             if reasoning:
                 self._reasoning.append(reasoning)
-            chunks.append(ChatChunk(text, reasoning, calls, reason if isinstance(reason, str) else None))
+            chunks.append(ChatChunk(text, reasoning, calls, reason))
 
     def _take_calls(self, pieces: JSONValue) -> tuple[ToolCallDelta, ...]:
         """Read a chunk's tool calls; TGI sends a single one without its list."""
@@ -167,5 +169,5 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         self._text.append(completion.text)
         if completion.reasoning:
             self._reasoning.append(completion.reasoning)
-        self._last = dict(completion.raw or {})
+        self._kind, self._item = "chat", dict(completion.raw or {})
         chunks.append(ChatChunk(completion.text, completion.reasoning or "", tuple(calls), completion.finish_reason))

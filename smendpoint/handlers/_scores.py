@@ -75,8 +75,11 @@ def read_ranking(value: JSONValue) -> list[RerankResult] | None:
         if index is None or score is None:
             return None
         text = _field(item, "text", "document")
-        text = text if isinstance(text, str) else _field(text, "text")
-        results.append(RerankResult(index, score, text if isinstance(text, str) else None))
+        if isinstance(text, dict) and _field(item, "text") is None:
+            text = text.get("text")  # Cohere's and vLLM's document
+        if text is not None and not isinstance(text, str):
+            return None
+        results.append(RerankResult(index, score, text))
     return sorted(results, key=lambda result: -result.score)
 
 
@@ -128,10 +131,10 @@ def read_neighbours(value: JSONValue) -> list[list[Neighbour]] | None:
             identity, score = _field(item, "id", "corpus_id"), _number(_field(item, "score"))
             if not isinstance(identity, str):
                 identity = _index(identity)
-            if identity is None or score is None:
-                return None
             text = _field(item, "text")
-            neighbours.append(Neighbour(identity, score, text if isinstance(text, str) else None))
+            if identity is None or score is None or not (text is None or isinstance(text, str)):
+                return None
+            neighbours.append(Neighbour(identity, score, text))
         found.append(neighbours)
     return found
 

@@ -53,6 +53,8 @@ def advice(value: JSONValue) -> str:
 
 def _fitting(value: JSONValue) -> Iterator[str]:
     # Not imported before an answer is not understood.
+    from contextlib import suppress
+
     from smendpoint.handlers import _answers, _scores
     from smendpoint.handlers._chat_answers import read_completion
 
@@ -64,8 +66,10 @@ def _fitting(value: JSONValue) -> Iterator[str]:
         yield "OpenAICompletionsHandler"
     elif kind in _answers.JUMPSTART_KINDS:
         yield 'JumpStartTextHandler("flan-t5")'
-    elif read_completion(value) is not None:
-        yield "JumpStartChatHandler" if "generation" in (_answers.first_object(value) or {}) else "ChatHandler"
+    else:
+        with suppress(HandlerError):
+            if read_completion(value) is not None:
+                yield "JumpStartChatHandler" if "generation" in (_answers.first_object(value) or {}) else "ChatHandler"
     for name, reader in (
         ("ClassificationHandler", _scores.read_classes),
         ("RerankHandler", _scores.read_ranking),
@@ -90,7 +94,7 @@ def _streamed_by(value: JSONValue) -> str | None:
 
 
 def _numeric(value: JSONValue) -> Iterator[str]:
-    from smendpoint.handlers._predictions import convert, find_items, read_prediction
+    from smendpoint.handlers._predictions import convert, read_predictions
     from smendpoint.handlers._vectors import EMBEDDING_TYPES, read_vectors
 
     for options in ({}, {"pooling": "mean"}, *({"embedding_type": name} for name in EMBEDDING_TYPES)):
@@ -102,10 +106,10 @@ def _numeric(value: JSONValue) -> Iterator[str]:
         except HandlerError:
             pass
     try:
-        items = [read_prediction(item, None, "TabularHandler") for item in find_items(value, None) or []]
+        found = read_predictions(value, None, "TabularHandler")
     except HandlerError:
         return
-    rows = [item if isinstance(item, list) else [item] for item in items]
+    rows = [item if isinstance(item, list) else [item] for item in (found[0] if found else ())]
     if rows and all(convert(cell, float) is not None for row in rows for cell in row):
         plain = all(len(row) == 1 for row in rows)
         yield f'{"TabularHandler" if plain else "TabularRowsHandler"}(response="json")'

@@ -22,7 +22,11 @@ __all__ = ["AutoHandler", "PromptFormat"]
 
 PromptFormat: TypeAlias = Literal["inputs", "prompt", "messages", "text_inputs", "text_input"]
 
-_EXPECTED = "the answer of a text or chat model"
+_EXPECTED = (
+    'the answer of a text or chat model: "choices" with a "text", or with a "message" of "role" and "content"; '
+    '"generated_text", "generated_texts", "summary_text", "translation_text", "text_output", "outputs", or '
+    '"generation", which may stand in a "body"'
+)
 
 
 class AutoHandler:
@@ -40,19 +44,27 @@ class AutoHandler:
             ``{"text_input", **parameters}`` (Triton's generate extension).
         stop_parameter: the parameter that carries stop sequences; ``None`` does not tell the model. JumpStart's models
             of 2022 know none, and refuse what they do not know.
+        require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
     """
 
-    __slots__ = ("prompt_format", "stop_parameter")
+    __slots__ = ("prompt_format", "require_end", "stop_parameter")
 
     content_type = "application/json"
     accepts = "application/json"
 
-    def __init__(self, *, prompt_format: PromptFormat = "inputs", stop_parameter: str | None = "stop") -> None:
+    def __init__(
+        self,
+        *,
+        prompt_format: PromptFormat = "inputs",
+        stop_parameter: str | None = "stop",
+        require_end: bool = True,
+    ) -> None:
         formats = get_args(PromptFormat)
         if prompt_format not in formats:
             raise ConfigurationError(f"prompt_format must be one of {', '.join(formats)}, not {prompt_format!r}")
         self.prompt_format = prompt_format
         self.stop_parameter = stop_parameter
+        self.require_end = require_end
 
     def transform_input(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> bytes:
         """Give the request of a whole answer."""
@@ -76,7 +88,9 @@ class AutoHandler:
             return value
         chat = read_completion(value) if found is None or not found[1] else None
         if chat is not None and chat.tool_calls:
-            raise HandlerError("AutoHandler gives text, and this answer has only tool calls. ChatHandler reads it.")
+            raise HandlerError(
+                'AutoHandler gives text, and this answer has no "content" but only tool calls. ChatHandler reads it.'
+            )
         if chat is not None:
             return chat.text
         if found is None:
@@ -91,7 +105,7 @@ class AutoHandler:
         """Give a decoder that recognises the stream."""
         from smendpoint.handlers._textstream import TextStreamDecoder
 
-        return TextStreamDecoder("AutoHandler", ALL_KINDS, _EXPECTED, plain_text=True)
+        return TextStreamDecoder("AutoHandler", ALL_KINDS, _EXPECTED, require_end=self.require_end, plain_text=True)
 
     def _request(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(prompt, str) or self.prompt_format == "messages":

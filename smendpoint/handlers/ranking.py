@@ -16,6 +16,7 @@ from smendpoint.handlers._scores import (
     read_ranking,
 )
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
     from smendpoint._core.response import ResponseBody
@@ -85,7 +86,7 @@ class RerankHandler:
             query, texts = prompt
         except (TypeError, ValueError):
             raise HandlerError("RerankHandler takes a RerankInput, or a pair of a query and a list of texts.") from None
-        if not isinstance(query, str) or isinstance(texts, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+        if not isinstance(query, str) or not is_collection(texts):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
             raise HandlerError("RerankHandler takes a query that is a str, and a list of texts.")
         first, second = _PAIRS[self.format]
         return encode_json({first: query, second: list(texts), **model_kwargs})
@@ -102,7 +103,10 @@ class RerankHandler:
         results = read_ranking(value)
         if results is None:
             raise unknown_shape(
-                value, "RerankHandler", 'a list, or "results" or "data", of objects with "index" and "score"'
+                value,
+                "RerankHandler",
+                'a list, or "results" or "data", of objects with "index", "score" or "relevance_score", and "text" or '
+                '"document" where texts are returned',
             )
         return results
 
@@ -184,8 +188,8 @@ class ClassificationHandler:
             raise unknown_shape(
                 value,
                 "ClassificationHandler",
-                'a list of objects with "label" and "score", or one object with lists of "labels" and "scores", of '
-                '"label" and "prob", or with "label" and "probs"',
+                'a list of objects with "label" and "score", or one object with lists of "labels" and "scores" or '
+                '"probabilities", or of "label" and "prob", or "data" with "label" and "probs"',
             )
         return classes
 
@@ -221,6 +225,8 @@ class SimilaritySearchHandler:
         raise_for_error(value)
         found = read_neighbours(value)
         if found is None:
-            expected = 'a list for each query of objects with "id" or "corpus_id", and "score"'
+            expected = (
+                'a list for each query of objects with "id" or "corpus_id", "score", and "text" where it is returned'
+            )
             raise unknown_shape(value, "SimilaritySearchHandler", expected)
         return found

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, ove
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import describe
-from smendpoint.handlers._npy import MAGIC, import_numpy
+from smendpoint.handlers._npy import MAGIC, exact_array, import_numpy
 from smendpoint.handlers._predictions import convert
-from smendpoint.handlers._tables import READERS, WRITERS, as_rows, is_bracketed, read_items
+from smendpoint.handlers._tables import READERS, WRITERS, is_bracketed, read_items
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,27 +54,31 @@ class _Table:
         """Give the rows in the chosen format; there is no place for model parameters.
 
         Args:
-            prompt: a list of rows, one row, a NumPy array or a pandas DataFrame. For libsvm a row may be a mapping from
-                indices, from 0, to values; for JSON and JSON lines it may be a mapping that is sent as it is.
+            prompt: a list of rows, one row, a NumPy array, a frame of pandas or polars, or an Arrow table. For libsvm a
+                row may be a mapping from indices, from 0, to values; for JSON and JSON lines it may be a mapping that
+                is sent as it is.
             model_kwargs: must be empty.
+
+        Raises:
+            HandlerError: a value has no place in the format, or would not be the same value there.
         """
         _no_parameters(self, model_kwargs)
-        return WRITERS[self.request][1](as_rows(prompt))
+        return WRITERS[self.request][1](prompt)
 
-    def _items(self, output: bytes) -> list[JSONValue]:
+    def _items(self, output: bytes) -> tuple[list[JSONValue], str]:
         return read_items(output, self.response, self.key, type(self).__name__)
 
-    def _rows(self, items: list[JSONValue]) -> list[list[Any]]:
-        return [[self._value(value) for value in (item if isinstance(item, list) else [item])] for item in items]
+    def _rows(self, items: list[JSONValue], where: str) -> list[list[Any]]:
+        return [[self._value(value, where) for value in (item if isinstance(item, list) else [item])] for item in items]
 
-    def _value(self, value: JSONValue) -> Any:
+    def _value(self, value: JSONValue, where: str) -> Any:
         converted = convert(value, self.dtype)
         if converted is None:
             plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
             advice = "Choose another dtype" if plain else f"{_AS_THEY_ARE[self.response]} gives the answer as it is"
             raise HandlerError(
                 f"{type(self).__name__} expects predictions of the type {self.dtype.__name__}, "
-                f"and finds one that is not: {describe(value)}. {advice}."
+                f"and finds one that is not{where}: {describe(value)}. {advice}."
             )
         return converted
 
@@ -123,20 +127,20 @@ class TabularHandler(_Table, Generic[T]):
         Raises:
             HandlerError: the answer has another shape, such as several values for a row, or another type of value.
         """
-        items = self._items(output)
+        items, where = self._items(output)
         if self.response == "csv" and len(items) == 1 and isinstance(items[0], list) and not is_bracketed(output):
             items = items[0]
         predictions: list[T] = []
         for item in items:
             if isinstance(item, list):
                 if len(item) != 1:
-                    self._rows(items)  # what is wrong with a value is said first
+                    self._rows(items, where)  # what is wrong with a value is said first
                     raise HandlerError(
-                        f"TabularHandler expects one value for each row, and this answer has {len(item)} for one: "
-                        "TabularRowsHandler reads it."
+                        f"TabularHandler expects one value for each row, and this answer has {len(item)} for "
+                        f"one{where}: TabularRowsHandler reads it."
                     )
                 item = item[0]
-            predictions.append(self._value(item))
+            predictions.append(self._value(item, where))
         return predictions
 
 
@@ -184,7 +188,7 @@ class TabularRowsHandler(_Table, Generic[T]):
         Raises:
             HandlerError: the answer has another shape, or another type of value.
         """
-        return self._rows(self._items(output))
+        return self._rows(*self._items(output))
 
 
 class NumPyHandler:
@@ -203,7 +207,8 @@ class NumPyHandler:
         """Give the array's bytes; there is no place for model parameters.
 
         Raises:
-            HandlerError: NumPy is not installed, or makes no array of plain values of the input.
+            HandlerError: NumPy is not installed, makes no array of plain values of the input, or would change a value,
+                such as a large integer that stands beside a float.
         """
         from io import BytesIO
 
@@ -211,8 +216,8 @@ class NumPyHandler:
         np = import_numpy("NumPyHandler")
         buffer = BytesIO()
         try:
-            np.save(buffer, np.asarray(prompt), allow_pickle=False)
-        except (TypeError, ValueError) as error:
+            np.save(buffer, exact_array(np, prompt), allow_pickle=False)
+        except (TypeError, ValueError, OverflowError) as error:
             raise HandlerError(f"NumPy makes no array of plain values of the input ({type(error).__name__}).") from None
         return buffer.getvalue()
 

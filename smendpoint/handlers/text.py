@@ -22,7 +22,7 @@ JumpStartFamily: TypeAlias = Literal["llama-2", "llama-3", "flan-t5", "gpt-j", "
 class _TextHandler:
     """What the text handlers have in common: they read JSON that holds a text, and stream its pieces."""
 
-    __slots__ = ()
+    __slots__ = ("require_end",)
 
     content_type = "application/json"
     accepts = "application/json"
@@ -31,6 +31,9 @@ class _TextHandler:
     _kinds: frozenset[str] = frozenset()
     _expected = ""
     _keeps_tokens = False
+
+    def __init__(self, *, require_end: bool = True) -> None:
+        self.require_end = require_end
 
     def transform_output(self, output: ResponseBody) -> str:
         """Give the text of a whole answer; the first, where a model was asked for several.
@@ -57,7 +60,13 @@ class _TextHandler:
         """Give a decoder of this model's stream: server-sent events or JSON lines, whichever comes."""
         from smendpoint.handlers._textstream import TextStreamDecoder
 
-        return TextStreamDecoder(type(self).__name__, self._kinds, self._expected, keep_tokens=self._keeps_tokens)
+        return TextStreamDecoder(
+            type(self).__name__,
+            self._kinds,
+            self._expected,
+            require_end=self.require_end,
+            keep_tokens=self._keeps_tokens,
+        )
 
     def _text(self, prompt: object) -> str:
         if not isinstance(prompt, str):
@@ -82,17 +91,20 @@ class TextGenerationHandler(_TextHandler):
         stop_parameter: the parameter that carries stop sequences. TGI and LMI know ``"stop"``, older LMI
             ``"stop_sequences"``. ``None`` does not tell the model (Hugging Face pipelines refuse what they do not
             know); they are enforced all the same.
+        require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
     """
 
     __slots__ = ("_keeps_tokens", "stop_parameter")
 
     _kinds = GENERATION_KINDS
     _expected = (
-        'an object or a list with "generated_text" (TGI, Hugging Face, LMI), "summary_text" or "translation_text", '
-        '"generation" (Llama), "text_output" (Triton), "outputs" or, in a stream, "token"'
+        'an object or a list with "generated_text" (TGI, Hugging Face, LMI; messages with "role" and "content" too), '
+        '"summary_text" or "translation_text", '
+        '"generation" (Llama, or in a "body"), "text_output" (Triton), "outputs" or, in a stream, "token"'
     )
 
-    def __init__(self, *, details: bool = False, stop_parameter: str | None = "stop") -> None:
+    def __init__(self, *, details: bool = False, stop_parameter: str | None = "stop", require_end: bool = True) -> None:
+        super().__init__(require_end=require_end)
         self._keeps_tokens = details
         self.stop_parameter = stop_parameter
 
@@ -113,6 +125,9 @@ class OpenAICompletionsHandler(_TextHandler):
     """OpenAI text completions: ``{"prompt": prompt, **model_kwargs}`` in, the text of the first choice out.
 
     For vLLM, SGLang, TGI and LMI. A stream also asks for the token counts (``stream_options``), unless told otherwise.
+
+    Args:
+        require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
     """
 
     __slots__ = ()
@@ -140,14 +155,19 @@ class JumpStartTextHandler(_TextHandler):
     Args:
         family: ``"llama-2"`` and ``"llama-3"`` take ``{"inputs", "parameters"}``; ``"flan-t5"``, ``"gpt-j"`` and
             ``"bloomz"`` (2022 and 2023) take ``{"text_inputs", **parameters}`` and have no place for stop sequences.
+        require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
     """
 
     __slots__ = ("family", "stop_parameter")
 
     _kinds = JUMPSTART_KINDS
-    _expected = '"generation", "generated_text" or "generated_texts"'
+    _expected = (
+        '"generated_text" (messages with "role" and "content" too), "generated_texts", or "generation", which may '
+        'stand in a "body"'
+    )
 
-    def __init__(self, family: JumpStartFamily) -> None:
+    def __init__(self, family: JumpStartFamily, *, require_end: bool = True) -> None:
+        super().__init__(require_end=require_end)
         families = get_args(JumpStartFamily)
         if family not in families:
             raise ConfigurationError(f"family must be one of {', '.join(families)}, not {family!r}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import struct
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -19,10 +17,11 @@ from smendpoint.emulator.personalities._common import (
     json_body,
     json_reply,
     member,
+    openai_refusal,
     sse,
     text_list,
 )
-from smendpoint.emulator.personalities.vectors import classify, embed
+from smendpoint.emulator.personalities.vectors import classify, openai_embeddings
 from smendpoint.emulator.stand_in import answer
 
 __all__ = ["LmiShape", "huggingface", "lmi", "stand_in", "tgi", "vllm"]
@@ -32,22 +31,27 @@ LmiShape = Literal["jsonlines", "sse", "outputs", "async", "3p"]
 (dynamic batching and old handlers), the lines of the asynchronous handlers, the third-party schema."""
 
 
+_CHAT = "/v1/chat/completions"
+_OPENAI_TEXT = (_CHAT, "/v1/completions")
+
+
 def stand_in() -> Personality:
     """The model behind an emulator that was given none: plays `tgi`, and answers plain text with plain text."""
     json_model = tgi()
 
     def reply(request: ModelRequest) -> ModelReply:
-        if request.body.lstrip()[:1] != b"{":
+        if request.path == "/invocations" and request.body.lstrip()[:1] != b"{":
             prompt = request.body.decode("utf-8", "replace")
             tokens = generate(answer(prompt), prompt, {}).tokens
             return ModelReply(tokens, content_type="text/plain; charset=utf-8")
         return json_model(request)
 
-    return Personality("stand_in", reply, str)
+    return Personality("stand_in", reply, str, openai_paths=_OPENAI_TEXT)
 
 
-def _openai(body: dict[str, Any], *, start: str = "data: ") -> ModelReply:
-    if "messages" in body:
+def _openai(request: ModelRequest, body: dict[str, Any], *, start: str = "data: ") -> ModelReply:
+    """Answers in the shapes of the path, or on ``/invocations`` in those of the body."""
+    if request.path == _CHAT or (request.path not in _OPENAI_TEXT and "messages" in body):
         chat = Chat(body)
         return sse(chat.chunks(), start=start, end="[DONE]") if body.get("stream") else json_reply(chat.whole())
     if body.get("stream"):
@@ -67,8 +71,8 @@ def tgi() -> Personality:
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
-        if "messages" in body or "prompt" in body:
-            return _openai(body, start="data:")
+        if request.path in _OPENAI_TEXT or "messages" in body or "prompt" in body:
+            return _openai(request, body, start="data:")
         prompt, parameters = _inputs(body, "inputs"), member(body, "parameters")
         done = generate(answer(prompt), prompt, parameters)
         if body.get("stream"):
@@ -89,7 +93,12 @@ def tgi() -> Personality:
             }
         return json_reply([result])
 
-    return Personality("tgi", reply, lambda refused: {"error": str(refused), "error_type": "validation"})
+    return Personality(
+        "tgi",
+        reply,
+        lambda refused: {"error": str(refused), "error_type": "validation"},
+        openai_paths=_OPENAI_TEXT,
+    )
 
 
 def _tgi_events(done: Generation, *, special_end: bool = True) -> Iterator[dict[str, Any]]:
@@ -151,8 +160,10 @@ def lmi(shape: LmiShape = "jsonlines", *, tgi_compatible: bool = False) -> Perso
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
+        if request.path in _OPENAI_TEXT:
+            return _openai(request, body)
         if "messages" in body:
-            return _lmi_chat(body, shape)
+            return _lmi_chat(request, body, shape)
         prompt, parameters = _inputs(body, "inputs", "prompt"), member(body, "parameters")
         done = generate(answer(prompt), prompt, parameters)
         if body.get("stream"):
@@ -163,7 +174,12 @@ def lmi(shape: LmiShape = "jsonlines", *, tgi_compatible: bool = False) -> Perso
         result = {"generated_text": done.text, **({"details": details} if parameters.get("details") else {})}
         return json_reply([result] if tgi_compatible else result)
 
-    return Personality(f"lmi_{shape}", reply, lambda refused: {"error": str(refused), "code": refused.status})
+    return Personality(
+        f"lmi_{shape}",
+        reply,
+        lambda refused: {"error": str(refused), "code": refused.status},
+        openai_paths=_OPENAI_TEXT,
+    )
 
 
 def _third_party(text: str, done: Generation, reason: str | None) -> dict[str, Any]:
@@ -182,9 +198,9 @@ def _json_lines(values: Iterator[dict[str, Any]]) -> ModelReply:
     return ModelReply(lines, content_type="application/jsonlines")
 
 
-def _lmi_chat(body: dict[str, Any], shape: LmiShape) -> ModelReply:
+def _lmi_chat(request: ModelRequest, body: dict[str, Any], shape: LmiShape) -> ModelReply:
     if not body.get("stream") or shape == "sse":
-        return _openai(body)
+        return _openai(request, body)
     lines = [dump(chunk) + "\n" for chunk in Chat(body).chunks()]
     if shape == "async":
         lines.append("\n")  # what becomes of [DONE] there
@@ -219,26 +235,10 @@ def vllm() -> Personality:
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
-        if "messages" in body or "prompt" in body:
-            return _openai(body)
-        return json_reply(_embeddings(body))
+        if request.path in _OPENAI_TEXT or (
+            request.path == "/invocations" and ("messages" in body or "prompt" in body)
+        ):
+            return _openai(request, body)
+        return json_reply(openai_embeddings(body))
 
-    def refusal(refused: Refused) -> dict[str, Any]:
-        return {"error": {"message": str(refused), "type": "BadRequestError", "param": None, "code": 400}}
-
-    return Personality("vllm", reply, refusal, status=400)
-
-
-def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
-    texts = text_list(body.get("input"), "input")
-    vectors: list[Any] = [embed(text) for text in texts]
-    if body.get("encoding_format") == "base64":
-        vectors = [base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() for vector in vectors]
-    data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
-    used = sum(len(text.split()) for text in texts)
-    return {
-        "object": "list",
-        "data": data,
-        "model": str(body.get("model") or "stand-in"),
-        "usage": {"prompt_tokens": used, "total_tokens": used},
-    }
+    return Personality("vllm", reply, openai_refusal, status=400, openai_paths=[*_OPENAI_TEXT, "/v1/embeddings"])

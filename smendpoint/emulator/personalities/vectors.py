@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import math
+import struct
 from typing import Any, Literal
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
 from smendpoint.emulator.personalities._common import Personality, Refused, json_body, json_reply, one_text, text_list
 from smendpoint.emulator.stand_in import stems
 
-__all__ = ["DIMENSIONS", "classify", "closeness", "cohere", "embed", "feature_extraction", "tei"]
+__all__ = ["DIMENSIONS", "classify", "closeness", "cohere", "embed", "feature_extraction", "openai_embeddings", "tei"]
 
 DIMENSIONS = 8
 """The dimension of every vector here, unless the request asks for fewer."""
@@ -56,6 +58,8 @@ def tei(task: Literal["embed", "rerank", "classify"] = "embed") -> Personality:
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
+        if request.path == "/v1/embeddings":
+            return json_reply(openai_embeddings(body))
         if task == "rerank":
             return json_reply(_rerank(body))
         texts = text_list(body.get("inputs"), "inputs")
@@ -64,13 +68,45 @@ def tei(task: Literal["embed", "rerank", "classify"] = "embed") -> Personality:
         if task == "classify":
             labels = [[_tei_label(text)] for text in texts]
             return json_reply(labels[0] if isinstance(body["inputs"], str) else labels)
-        dimensions = body.get("dimensions") or DIMENSIONS
-        return json_reply([embed(text, dimensions) for text in texts])
+        return json_reply([embed(text, _dimensions(body)) for text in texts])
 
     def refusal(refused: Refused) -> dict[str, Any]:
         return {"error": str(refused), "error_type": "Empty" if refused.status == 400 else "Validation"}
 
-    return Personality(f"tei_{task}", reply, refusal)
+    return Personality(f"tei_{task}", reply, refusal, openai_paths=["/v1/embeddings"] if task == "embed" else [])
+
+
+def _dimensions(body: dict[str, Any]) -> int:
+    wanted = body.get("dimensions")
+    if wanted is None:
+        return DIMENSIONS
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
+        raise Refused("`dimensions` must be a positive integer")
+    return wanted
+
+
+def openai_embeddings(body: dict[str, Any]) -> dict[str, Any]:
+    """Answers a request for embeddings in OpenAI's shape.
+
+    Raises:
+        Refused: The request is not valid.
+    """
+    texts = text_list(body.get("input"), "input")
+    if not texts:
+        raise Refused("`input` cannot be empty", 400)
+    wanted = body.get("encoding_format", "float")
+    if wanted not in ("float", "base64"):
+        raise Refused("`encoding_format` must be float or base64")
+    vectors: list[Any] = [embed(text, _dimensions(body)) for text in texts]
+    if wanted == "base64":
+        vectors = [base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() for vector in vectors]
+    used = sum(len(text.split()) for text in texts)
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)],
+        "model": str(body.get("model") or "stand-in"),
+        "usage": {"prompt_tokens": used, "total_tokens": used},
+    }
 
 
 def _tei_label(text: str) -> dict[str, Any]:

@@ -151,7 +151,7 @@ class Connection:
                 while view:
                     readable, writable = ready(self._socket, patience.within(patience.timeout.read))
                     if not readable and not writable:
-                        raise patience.silence(response_started=reader.started)
+                        raise patience.silence(response_started=reader.started, sending=True)
                     if readable:
                         pieces += self._overhear(reader)
                         if reader.head_complete:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint.handlers._answers import content_text
-from smendpoint.handlers._chat_answers import argument_text, read_completion, reasoning_text
+from smendpoint.errors import HandlerError
+from smendpoint.handlers._answers import message_text
+from smendpoint.handlers._chat_answers import (
+    call_piece,
+    check_named,
+    listed_calls,
+    read_completion,
+    reasoning_text,
+)
 from smendpoint.handlers._chat_types import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
 from smendpoint.handlers._decoding import DetailedDecoder
 from smendpoint.handlers._details import answer_details, reason_of
@@ -80,6 +87,15 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             raw=None if self._kind is None else self._item,
         )
 
+    def finish_into(self, chunks: list[ChatChunk]) -> None:
+        """Do what `finish` does, with the chunks in a list of the caller's; a tool call without a name is an error."""
+        super().finish_into(chunks)
+        try:
+            check_named(self.completion.tool_calls)
+        except HandlerError as error:
+            error.received = tuple(chunks)
+            raise
+
     def _take(self, value: JSONValue, chunks: list[ChatChunk]) -> None:
         if isinstance(value, dict) and not value.get("error"):
             choices = value.get("choices")
@@ -101,7 +117,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
 
     def _take_delta(self, choice: dict[str, JSONValue], delta: dict[str, JSONValue], chunks: list[ChatChunk]) -> None:
         content = delta.get("content")
-        text = content if isinstance(content, str) else content_text(content) or ""
+        text = content if isinstance(content, str) else message_text(content) or ""
         reasoning = reasoning_text(delta) or ""
         pieces = delta.get("tool_calls")
         calls = self._take_calls(pieces) if pieces else ()
@@ -116,18 +132,11 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             chunks.append(ChatChunk(text, reasoning, calls, reason))
 
     def _take_calls(self, pieces: JSONValue) -> tuple[ToolCallDelta, ...]:
-        """Read a chunk's tool calls; TGI sends a single one without its list."""
+        """Read a chunk's tool calls."""
         deltas: list[ToolCallDelta] = []
-        for piece in pieces if isinstance(pieces, list) else [pieces]:
-            if not isinstance(piece, dict):
-                continue
-            function = piece.get("function")
-            function = function if isinstance(function, dict) else {}
-            call_id, name, index = piece.get("id"), function.get("name"), piece.get("index")
-            call_id = "" if call_id is None else str(call_id)
-            name = name if isinstance(name, str) else ""
-            call = self._call_of(index if isinstance(index, int) else None, call_id, name)
-            deltas.append(call.take(call_id, name, argument_text(function.get("arguments"))))
+        for piece in listed_calls(pieces):
+            index, call_id, name, arguments = call_piece(piece)
+            deltas.append(self._call_of(index, call_id, name).take(call_id, name, arguments))
         return tuple(deltas)
 
     def _call_of(self, index: int | None, call_id: str, name: str) -> _OpenCall:

@@ -279,7 +279,8 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         if usage is not None:
             self.usage = usage_of(usage) or self.usage
         for choice in choices:
-            if isinstance(choice, dict) and not choice.get("index"):
+            index = choice.get("index") if isinstance(choice, dict) else choice
+            if isinstance(choice, dict) and not index:
                 reason = choice.get("finish_reason")
                 if reason is not None:
                     if reason == "error":
@@ -292,4 +293,6 @@ class DetailedDecoder(ItemDecoder[Chunk]):
                 if logprobs is not None:
                     self._logprobs.append(logprobs)
                 return choice
+            if type(index) is not int or index is choice:
+                raise HandlerError('An item of "choices" is not an object whose "index" is a whole number.')
         return None

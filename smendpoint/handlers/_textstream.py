@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint.errors import HandlerError
-from smendpoint.handlers._answers import answer_text, content_text, first_object
+from smendpoint.handlers._answers import answer_text, first_object, message_text
 from smendpoint.handlers._decoding import DetailedDecoder
 from smendpoint.handlers._details import answer_details, generation_details
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
@@ -73,6 +73,8 @@ class TextStreamDecoder(DetailedDecoder[str]):
         special = token.get("special") or token.get("special_token")
         if special or isinstance(details, dict):  # the last one may be an error
             raise_for_error(value)
+            if special and special is not True:
+                raise HandlerError('Whether a "token" is "special" is neither true nor false.')
         if isinstance(details, dict):
             self._note(generation_details(details))
         if self._tokens is not None:
@@ -96,9 +98,12 @@ class TextStreamDecoder(DetailedDecoder[str]):
         if isinstance(delta, dict) and "chat" in self._kinds:
             if delta.get("tool_calls"):
                 raise HandlerError(f"{self._handler} gives text, and this stream has tool calls. ChatHandler reads it.")
-            text = content_text(delta.get("content"))
+            text = message_text(delta.get("content"))
         elif "text" in choice and "completion" in self._kinds:
-            text = content_text(choice["text"])
+            said = choice["text"]
+            if not (said is None or isinstance(said, str)):
+                raise HandlerError('The "text" of a choice is not text.')
+            text = said
         else:
             return False
         self._kind, self._item = "chunk", value
@@ -113,6 +118,8 @@ class TextStreamDecoder(DetailedDecoder[str]):
             raise unknown_shape(value, self._handler, self._expected)
         self._note(answer_details(value))
         kind, text = found
+        if isinstance(value, dict) and value.get("token") is not None:
+            raise HandlerError('The "token" of the stream is not an object.')
         repeats = self._kind in ("token", "chunk") and kind == "generated_text"
         self._kind, self._item = kind, first_object(value) or {}
         if text and not repeats:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
-from smendpoint.emulator.personalities._chat import Chat, completion, completion_chunks
+from smendpoint.emulator.personalities._chat import Chat, completion, completion_chunks, last_user_text
 from smendpoint.emulator.personalities._common import (
     Generation,
     Personality,
@@ -17,14 +17,16 @@ from smendpoint.emulator.personalities._common import (
     json_body,
     json_reply,
     member,
+    object_list,
+    one_text,
     openai_refusal,
     sse,
     text_list,
 )
-from smendpoint.emulator.personalities.vectors import classify, openai_embeddings
+from smendpoint.emulator.personalities.vectors import classify, closeness, openai_embeddings
 from smendpoint.emulator.stand_in import answer
 
-__all__ = ["LmiShape", "huggingface", "lmi", "stand_in", "tgi", "vllm"]
+__all__ = ["HuggingFaceTask", "LmiShape", "huggingface", "lmi", "stand_in", "tgi", "triton", "vllm"]
 
 LmiShape = Literal["jsonlines", "sse", "outputs", "async", "3p"]
 """How DJL's LMI container streams: JSON lines of a rolling batch, the same as server-sent events, lines of ``outputs``
@@ -121,20 +123,37 @@ def _tgi_events(done: Generation, *, special_end: bool = True) -> Iterator[dict[
         }
 
 
-def huggingface(task: Literal["text-generation", "text-classification"] = "text-generation") -> Personality:
+HuggingFaceTask = Literal[
+    "text-generation", "text-classification", "zero-shot-classification", "summarization", "translation"
+]
+"""What a pipeline of the Hugging Face inference toolkit does."""
+
+
+def huggingface(task: HuggingFaceTask = "text-generation") -> Personality:
     """Plays the Hugging Face inference toolkit, which does not stream.
 
     Args:
-        task: text generation, whose text begins with the prompt unless ``return_full_text`` is false; or classification
-            (see `tei` for the way its labels come about).
+        task: text generation, whose text begins with the prompt, or its conversation with the messages, unless
+            ``return_full_text`` is false; a summary or a translation, which are the same text without it; or
+            classification (see `tei` for the way its labels come about) and zero-shot classification.
     """
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
-        prompts = text_list(body.get("inputs"), "inputs")
+        parameters = member(body, "parameters")
+        inputs = body.get("inputs")
+        if task == "text-generation" and isinstance(inputs, list) and isinstance(next(iter(inputs), None), list):
+            talks = [object_list(talk, "inputs") for talk in cast("list[object]", inputs)]
+            return json_reply([[_pipeline_talk(talk, parameters)] for talk in talks])
+        prompts = text_list(inputs, "inputs")
         if task == "text-classification":
             return json_reply([classify(prompt) for prompt in prompts])
-        parameters = member(body, "parameters")
+        if task == "zero-shot-classification":
+            labels = text_list(parameters.get("candidate_labels"), "candidate_labels")
+            return json_reply([_zero_shot(prompt, labels) for prompt in prompts])
+        if task != "text-generation":
+            field = "summary_text" if task == "summarization" else "translation_text"
+            return json_reply([{field: generate(answer(prompt), prompt, parameters).text} for prompt in prompts])
         full = parameters.get("return_full_text", True)  # the default of the pipeline that the toolkit runs
         return json_reply(
             [
@@ -144,6 +163,36 @@ def huggingface(task: Literal["text-generation", "text-classification"] = "text-
         )
 
     return Personality("huggingface", reply, _mms_error)
+
+
+def _pipeline_talk(messages: list[dict[str, Any]], parameters: dict[str, Any]) -> dict[str, Any]:
+    question, background = last_user_text(messages)
+    text = generate(answer(question, background), question, parameters).text
+    if parameters.get("return_full_text", True):
+        return {"generated_text": [*messages, {"role": "assistant", "content": text}]}
+    return {"generated_text": text}
+
+
+def _zero_shot(text: str, labels: list[str]) -> dict[str, Any]:
+    scores = {label: 1.0 + closeness(text, label) for label in labels}
+    ranked = sorted(labels, key=lambda label: -scores[label])
+    total = sum(scores.values()) or 1.0
+    return {"sequence": text, "labels": ranked, "scores": [round(scores[label] / total, 6) for label in ranked]}
+
+
+def triton() -> Personality:
+    """Plays NVIDIA Triton's generate extension: ``text_input`` in, ``text_output`` out, plain and streamed."""
+
+    def reply(request: ModelRequest) -> ModelReply:
+        body = json_body(request)
+        parameters = {**body, **member(body, "parameters")}
+        prompt = _inputs(body, "text_input")
+        done = generate(answer(prompt), prompt, parameters)
+        texts = done.tokens if parameters.get("stream") else [done.text]
+        replies = [{"model_name": "stand-in", "model_version": "1", "text_output": text} for text in texts]
+        return sse(replies) if parameters.get("stream") else json_reply(replies[0])
+
+    return Personality("triton", reply, lambda refused: {"error": str(refused)}, status=400)
 
 
 def _mms_error(refused: Refused) -> dict[str, Any]:
@@ -230,15 +279,55 @@ def _lmi_events(done: Generation, prompt: str) -> Iterator[dict[str, Any]]:
         yield event
 
 
-def vllm() -> Personality:
-    """Plays vLLM: chat, completions and embeddings in OpenAI's shapes, on ``/invocations`` and on ``/v1/...``."""
+def vllm(task: Literal["generate", "classify", "score"] = "generate") -> Personality:
+    """Plays vLLM, on ``/invocations`` and on ``/v1/...``.
+
+    Args:
+        task: what kind of model it serves: chat, completions and embeddings in OpenAI's shapes; classes (see `tei`); or
+            scores of pairs of texts, and rankings.
+    """
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
+        if task == "classify":
+            texts = text_list(body.get("input"), "input")
+            return json_reply(_listing([_vllm_class(text) for text in texts]))
+        if task == "score":
+            return json_reply(_scores(body))
         if request.path in _OPENAI_TEXT or (
             request.path == "/invocations" and ("messages" in body or "prompt" in body)
         ):
             return _openai(request, body)
         return json_reply(openai_embeddings(body))
 
-    return Personality("vllm", reply, openai_refusal, status=400, openai_paths=[*_OPENAI_TEXT, "/v1/embeddings"])
+    paths = [*_OPENAI_TEXT, "/v1/embeddings"] if task == "generate" else []
+    name = "vllm" if task == "generate" else f"vllm_{task}"
+    return Personality(name, reply, openai_refusal, status=400, openai_paths=paths)
+
+
+def _listing(items: list[dict[str, Any]]) -> dict[str, Any]:
+    data = [{"index": index, **item} for index, item in enumerate(items)]
+    return {"object": "list", "data": data, "model": "stand-in", "usage": {"prompt_tokens": 0, "total_tokens": 0}}
+
+
+def _vllm_class(text: str) -> dict[str, Any]:
+    best = classify(text)
+    other = round(1 - best["score"], 4)
+    probabilities = [best["score"], other] if best["label"] == "NEGATIVE" else [other, best["score"]]
+    return {"label": best["label"], "probs": probabilities, "num_classes": 2}
+
+
+def _scores(body: dict[str, Any]) -> dict[str, Any]:
+    if "query" in body:
+        query, texts = one_text(body["query"], "query"), text_list(body.get("documents"), "documents")
+        results = [
+            {"index": index, "document": {"text": text}, "relevance_score": closeness(query, text)}
+            for index, text in enumerate(texts)
+        ]
+        return {"id": "rerank-1", "model": "stand-in", "results": sorted(results, key=_by_relevance), "usage": {}}
+    query, texts = one_text(body.get("text_1"), "text_1"), text_list(body.get("text_2"), "text_2")
+    return _listing([{"object": "score", "score": closeness(query, text)} for text in texts])
+
+
+def _by_relevance(result: dict[str, Any]) -> float:
+    return -float(result["relevance_score"])

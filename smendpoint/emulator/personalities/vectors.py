@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import struct
+from collections.abc import Callable
 from typing import Any, Literal
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
@@ -49,7 +50,7 @@ def _score(query: str, text: str) -> float:
     return round(1 / (1 + math.exp(-4 * closeness(query, text))), 6)
 
 
-def tei(task: Literal["embed", "rerank", "classify"] = "embed") -> Personality:
+def tei(task: Literal["embed", "rerank", "classify", "sparse"] = "embed") -> Personality:
     """Plays Hugging Face's text-embeddings-inference.
 
     Args:
@@ -65,6 +66,8 @@ def tei(task: Literal["embed", "rerank", "classify"] = "embed") -> Personality:
         texts = text_list(body.get("inputs"), "inputs")
         if not texts:
             raise Refused("`inputs` cannot be empty", 400)
+        if task == "sparse":
+            return json_reply([_sparse(text) for text in texts])
         if task == "classify":
             labels = [[_tei_label(text)] for text in texts]
             return json_reply(labels[0] if isinstance(body["inputs"], str) else labels)
@@ -109,6 +112,13 @@ def openai_embeddings(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _sparse(text: str) -> list[dict[str, Any]]:
+    """Gives each word its number of times as a weight, at an index that is always the same."""
+    words = sorted(stems(text)) or [text]
+    counts = {int.from_bytes(hashlib.sha256(word.encode()).digest()[:2], "big"): words.count(word) for word in words}
+    return [{"index": index, "value": float(count)} for index, count in sorted(counts.items())]
+
+
 def _tei_label(text: str) -> dict[str, Any]:
     found = classify(text)
     return {"score": found["score"], "label": found["label"]}
@@ -149,14 +159,35 @@ def feature_extraction(shape: Literal["tokens", "nested", "vectors"] = "tokens")
     )
 
 
+def _signs(vector: list[float]) -> int:
+    return sum(1 << (7 - place) for place, value in enumerate(vector) if value > 0)
+
+
+_QUANTISED: dict[str, Callable[[list[float]], list[Any]]] = {
+    "float": list,
+    "int8": lambda vector: [round(value * 127) for value in vector],
+    "uint8": lambda vector: [round(value * 127) + 128 for value in vector],
+    "binary": lambda vector: [_signs(vector) - 128],
+    "ubinary": lambda vector: [_signs(vector)],
+}
+
+
 def cohere() -> Personality:
-    """Plays Cohere's embedding models: ``{"texts": [...]}``, by type if ``embedding_types`` is given."""
+    """Plays Cohere's embedding models: ``{"texts": [...]}``, by type if ``embedding_types`` is given.
+
+    Numbers are quantised from -1 to 1; those of the binary types hold the signs of eight dimensions.
+    """
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
         vectors = [embed(text) for text in text_list(body.get("texts"), "texts")]
-        if body.get("embedding_types"):
-            return json_reply({"id": "1", "embeddings": {"float": vectors}, "response_type": "embeddings_by_type"})
+        types = body.get("embedding_types")
+        if types:
+            unknown = [name for name in text_list(types, "embedding_types") if name not in _QUANTISED]
+            if unknown:
+                raise Refused(f"invalid embedding type {unknown[0]}", 400)
+            found = {name: [_QUANTISED[name](vector) for vector in vectors] for name in text_list(types, "")}
+            return json_reply({"id": "1", "embeddings": found, "response_type": "embeddings_by_type"})
         return json_reply({"id": "1", "embeddings": vectors, "response_type": "embeddings_floats"})
 
     return Personality("cohere", reply, lambda refused: {"message": str(refused)})

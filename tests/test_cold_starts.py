@@ -120,9 +120,7 @@ def test_it_is_waited_for_within_its_budget_and_no_longer(
     options["retry"] = RetryPolicy(max_attempts=1, cold_start_timeout=10.0)
     with (
         Emulator(echo) as emulator,
-        direct_twin.endpoint(
-            emulator.url, content_handler=BytesHandler(), clock=clock, hooks=heard, retry=retry
-        ) as made,
+        direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), **options) as made,
     ):
         emulator.inject(f"{fault}_9999")
         with pytest.raises(errors.ModelNotReadyError) as caught:

@@ -400,6 +400,13 @@ def test_a_streamed_tool_call_without_its_list_is_read() -> None:
     assert decoder.completion.tool_calls == (ToolCall("", "a", '{"x":1}'),)
 
 
+@pytest.mark.parametrize("index", [True, "0", 0.0, [0]])
+def test_the_index_of_a_streamed_tool_call_is_a_whole_number(index: Any) -> None:
+    piece = {"index": index, "id": "c1", "function": {"name": "a", "arguments": "{}"}}
+    with pytest.raises(HandlerError, match='The "index" of a tool call is not a whole number'):
+        ChatHandler().stream_decoder().feed(event({"tool_calls": [piece]}))
+
+
 def test_a_streamed_tool_call_without_a_name_is_an_error_at_the_end() -> None:
     for pieces in ([{"index": 0, "id": "c1"}], [{"index": 0, "function": {"arguments": "{}"}}]):
         for end in (b"data: [DONE]\n\n", event({}, finish_reason="tool_calls")):

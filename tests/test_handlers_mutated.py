@@ -246,6 +246,8 @@ def stream_complaint(own: bool, before: Any, place: tuple[Any, ...], other: Any,
     """What is wrong with what a handler makes of a changed stream; ``None`` where nothing is."""
     fields = [name for name in place if isinstance(name, str)]
     text, made, failure = after
+    if fields[-1:] == ["index"] and other == 10**400:
+        return None  # it is a whole number: of another answer, or of another call
     if isinstance(failure, HandlerError):
         return None if not own or not fields or fields[-1] in str(failure) else f"the field is not named: {failure}"
     if failure is not None:
@@ -261,8 +263,6 @@ def stream_complaint(own: bool, before: Any, place: tuple[Any, ...], other: Any,
         return None  # it is what the stream says now
     if fields[-1] == "id" and any(leaf == str(other) for leaf in leaves(made)):
         return None  # some containers number their tool calls
-    if fields[-1] == "index" and other == 10**400:
-        return None  # it is a whole number: of another answer, or of another call
     return f"{before[:2]} became {after[:2]}"
 
 

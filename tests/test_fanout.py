@@ -14,6 +14,7 @@ from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
 from smendpoint._fanout import _Job, _Workers, fan_out
 from smendpoint._transport.direct import Scope
+from smendpoint._transport.threads import spawn
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, ServiceError
 from smendpoint.handlers import BytesHandler
@@ -224,21 +225,29 @@ def test_leaving_early_does_not_wait_for_what_cannot_be_stopped() -> None:
 def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thread_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Interrupted(threading.Thread):
-        def start(self) -> None:
-            super().start()
-            if len(threads()) == 2:
-                # As it looks to who is interrupted in `start`, which waits until the thread says that it runs.
-                self._started.clear()  # type: ignore[attr-defined]
-                raise KeyboardInterrupt
+    def interrupted(*arguments: Any) -> Any:
+        spawn(*arguments)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(threading, "Thread", Interrupted)
+    monkeypatch.setattr("smendpoint._fanout.spawn", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(run(lambda value, scope: scope.stopped.wait(PATIENCE), [1, 2, 3]))
     for thread in threads():
-        thread._started.set()  # type: ignore[attr-defined]
         thread.join(PATIENCE)
     assert threads() == []
+
+
+def test_workers_that_nobody_holds_any_more_end_their_threads() -> None:
+    """As where an interrupt broke off `stop`."""
+    turns = Turns()
+    workers = _Workers(turns, 1, stoppable=True)
+    workers.submit(_Job(1))
+    turns.wait_for(1)
+    (thread,) = threads()
+    del workers
+    turns.end(1)
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 def test_a_program_may_end_in_the_middle_of_a_map() -> None:
@@ -340,7 +349,7 @@ def test_leaving_a_map_early_ends_the_calls_that_are_under_way() -> None:
         assert threads() == []
         # That of the call that was over may be left, if no other one had taken it.
         emulator.wait_for(lambda it: it.open_connections <= 1)
-        assert endpoint._transport._pool._busy == 0
+        assert endpoint._transport._pool.busy == 0
         assert endpoint.invoke(b"go") == b"go"
         assert len(emulator.requests) == 4
 
@@ -357,7 +366,7 @@ def test_leaving_a_map_early_does_not_wait_for_a_place_that_the_caller_itself_ho
         assert threads() == []
         for stream in streams:
             stream.close()
-        assert endpoint._transport._pool._busy == 0
+        assert endpoint._transport._pool.busy == 0
 
 
 def test_leaving_a_map_early_leaves_other_calls_alone() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from smendpoint._transport.common import Address, Patience
     from smendpoint._transport.direct import Scope
+    from smendpoint._transport.pool import Place
     from smendpoint._transport.tls import TLSChannel
 
 # What poll can be asked to wait is counted in milliseconds, in 31 bits.
@@ -97,8 +98,7 @@ class _Socket(socket.socket):
     __slots__ = ()
 
     def __del__(self) -> None:
-        if self.fileno() >= 0:  # not where its making failed
-            self.close()
+        socket.SocketType.close(self)  # not Python's own, which needs what an interrupt may have kept from being made
 
 
 class Connection:
@@ -107,9 +107,10 @@ class Connection:
     Attributes:
         idle_since: when the last exchange ended.
         cut_short: whether a request was not sent as a whole; no other one can follow it.
+        place: what the pool allows it by; nobody else holds it.
     """
 
-    __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since")
+    __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since", "place")
 
     def __init__(self, sock: socket.socket) -> None:
         self._pid = getpid()
@@ -120,6 +121,7 @@ class Connection:
         self._arrives = _reading_watch(sock)
         self.idle_since = 0.0
         self.cut_short = False
+        self.place: Place | None = None
 
     def connect(self, where: Any, seconds: float) -> None:
         """Make the TCP connection; raises `OSError`."""
@@ -281,6 +283,8 @@ class Connection:
     def close(self) -> None:
         """Close the socket. In a forked child this does not disturb the parent's connection."""
         self._socket.close()
+        # Python swallows what is raised in a finalizer, an interrupt too: from here on there is none to come into.
+        self._socket.__class__ = socket.socket
 
 
 def feed(reader: ResponseReader, data: bytes) -> list[bytes]:

@@ -57,11 +57,12 @@ def part(payload: bytes) -> bytes:
     return body + struct.pack(">I", zlib.crc32(body))
 
 
-def token(index: int, text: str) -> bytes:
-    """One event of a Text Generation Inference stream."""
+def token(index: int, text: str, *, last: bool = False) -> bytes:
+    """One event of a Text Generation Inference stream; the last one says that it is."""
     return (
         b'data:{"index":%d,"token":{"id":%d,"text":%s,"logprob":-0.10015869,"special":false},'
-        b'"generated_text":null,"details":null}\n\n' % (index, 600 + index, json.dumps(text).encode())
+        b'"generated_text":%s,"details":null}\n\n'
+        % (index, 600 + index, json.dumps(text).encode(), b'""' if last else b"null")
     )
 
 
@@ -99,10 +100,10 @@ class Ticker:
 
     def tick(self) -> None:
         streams = self.streams[self.slot]
-        data = chunk(part(token(1, repr(time.monotonic()))))
+        data, last = (chunk(part(token(1, repr(time.monotonic()), last=last))) for last in (False, True))
         for stream, left in list(streams.items()):
             if not stream.transport.is_closing():
-                stream.transport.write(data if left > 1 else data + STREAM_END)
+                stream.transport.write(data if left > 1 else last + STREAM_END)
             streams[stream] = left - 1
             if left <= 1 or stream.transport.is_closing():
                 del streams[stream]
@@ -156,14 +157,13 @@ class Stub(asyncio.Protocol):
 
     def pump(self) -> None:
         while self.left and not self.paused:
-            if self.left >= len(BLOCK):
+            if self.left > len(BLOCK):
                 self.transport.write(WHOLE_BLOCK)
                 self.left -= len(BLOCK)
             else:
-                self.transport.write(b"".join(BLOCK[: self.left]))
+                last = chunk(part(token(self.left, f" t{self.left % 10}", last=True)))
+                self.transport.write(b"".join(BLOCK[: self.left - 1]) + last + STREAM_END)
                 self.left = 0
-            if not self.left:
-                self.transport.write(STREAM_END)
 
     def pause_writing(self) -> None:
         self.paused = True

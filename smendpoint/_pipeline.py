@@ -77,7 +77,12 @@ class Pipeline(Generic[Chunk]):
         chunks: list[Chunk] = []
         try:
             self._frames.finish()
-            chunks = _listed(self._decoder.finish())
+            # Those of this package lose nothing that a failure at the end finds half way.
+            finish_into = getattr(self._decoder, "finish_into", None)
+            if finish_into is None:
+                chunks = _listed(self._decoder.finish())
+            else:
+                finish_into(chunks)
         except Exception as error:
             self._fail(error)
         return self._pass_on(chunks)
@@ -134,6 +139,8 @@ class Pipeline(Generic[Chunk]):
             self._stopped = self.done = True
         elif self.done:
             text = stop.finish()
+            # After a failure it stays open whether a longer stop sequence would have begun before this one.
+            self._stopped = stop.hit and self.failure is None
             if text:
                 kept.append(text if self._typed is None else self._typed(text))
         return kept

@@ -96,8 +96,18 @@ class StreamBase(Metadata, Generic[Chunk]):
         return self._pipeline.decoder
 
     def _begun(self, call: CallState[Any], source: Any) -> None:
-        self._source = source
+        """The answer's head has come: to be called where the stream is not over."""
         self.headers = source.headers
+        if "html" in self.headers.get("content-type", "").lower():
+            from smendpoint._core.unasked import page_of_stream
+
+            error = page_of_stream(self.headers)
+            if error is not None:
+                source.close()
+                call.finish(call.named(error))
+                self._not_begun(error)
+                raise error
+        self._source = source
 
     def _take(self, chunks: list[Chunk]) -> None:
         """Queue chunks that have just been decoded."""

@@ -314,7 +314,7 @@ class StreamError(EndpointError):
 
 
 class StreamTruncatedError(StreamError):
-    """The stream was cut: its last frame, or the HTTP response under it, is not whole."""
+    """The stream was cut: its last frame, the HTTP response under it, or the model's answer in it is not whole."""
 
 
 class StreamDecodeError(StreamError):

@@ -42,26 +42,40 @@ _IN_THE_WAY = (
 )
 
 
+@pytest.fixture(scope="session")
+def _sagemaker_emulator() -> Iterator[Emulator]:
+    """The emulator of the whole session: an endpoint that was made when a module was imported keeps its address."""
+    from smendpoint.emulator import Emulator
+
+    with Emulator() as emulator:
+        yield emulator
+
+
 @pytest.fixture
-def sagemaker_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+def sagemaker_emulator(_sagemaker_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """A fresh emulator of the SageMaker runtime that takes the place of AWS for one test.
 
     ``AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME``, credentials and region are set in the environment, so that code under test
     needs no change. A stand-in model answers on every endpoint name; ``sagemaker_emulator.models["my-llm"] = model``
     puts another one in its place.
 
+    It has the same address in all tests of a session (with pytest-xdist, of a worker), so endpoints that are made when
+    a module is imported, and first called within a test, lead there in every test. All else is as new in each test:
+    models, faults, requests, objects, sessions, connections.
+
     Amazon S3 is left alone, for it may be mocked otherwise. Where answers of asynchronous inference are waited for, set
     ``AWS_ENDPOINT_URL_S3`` to ``sagemaker_emulator.url + "/s3"``, the emulator's stand-in for it.
     """
-    from smendpoint.emulator import Emulator
-
-    with Emulator() as emulator:
-        for name in _IN_THE_WAY:
-            monkeypatch.delenv(name, raising=False)
-        for name, value in _ENVIRONMENT.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", emulator.url)
-        if os.path.isfile(os.path.expanduser(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"))):
-            # The file may say that endpoint URLs are to be ignored, and then calls would go to AWS.
-            monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "false")
-        yield emulator
+    emulator = _sagemaker_emulator
+    if not emulator.running:  # the test before has stopped it
+        emulator.start()
+    for name in _IN_THE_WAY:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in _ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", emulator.url)
+    if os.path.isfile(os.path.expanduser(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"))):
+        # The file may say that endpoint URLs are to be ignored, and then calls would go to AWS.
+        monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "false")
+    yield emulator
+    emulator.reset()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from smendpoint.handlers import (
@@ -15,7 +17,9 @@ from smendpoint.handlers import (
     OpenAICompletionsHandler,
     RerankHandler,
     SimilaritySearchHandler,
+    SparseEmbeddingsHandler,
     TabularHandler,
+    TabularRowsHandler,
     TextGenerationHandler,
 )
 from smendpoint.handlers.ranking import Classification, Neighbour, RerankResult
@@ -72,6 +76,11 @@ COMPLETION_WHOLE = (
     b'"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}}'
 )
 LLAMA_CHAT = b'[{"generation":{"role":"assistant","content":"Hello"}}]'
+PIPELINE_CHAT = (
+    b'[{"generated_text":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Earlier"},'
+    b'{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello"}]}]'
+)
+TRITON = b'{"model_name":"ensemble","model_version":"1","text_output":" Machine learning"}'
 
 TEXT_WHOLE = [
     Whole("tgi", TextGenerationHandler(), TGI_WHOLE, "Life is good"),
@@ -86,6 +95,12 @@ TEXT_WHOLE = [
     Whole("gpt-j", JumpStartTextHandler("gpt-j"), b'{"generated_texts":["Hello"]}', "Hello"),
     Whole("bloomz", JumpStartTextHandler("bloomz"), b'[[{"generated_text":"Hello"}]]', "Hello"),
     Whole("dynamic batching", TextGenerationHandler(), b'{"outputs": ["This"]}', "This"),
+    Whole("summary", TextGenerationHandler(), b'[{"summary_text":"Short"}]', "Short"),
+    Whole("translation", TextGenerationHandler(), b'{"translation_text":"Bonjour"}', "Bonjour"),
+    Whole("hf chat", TextGenerationHandler(), PIPELINE_CHAT, "Hello"),
+    Whole("hf chat in a list of lists", JumpStartTextHandler("llama-3"), b"[" + PIPELINE_CHAT + b"]", "Hello"),
+    Whole("triton", TextGenerationHandler(), TRITON, " Machine learning"),
+    Whole("triton, beams", TextGenerationHandler(), b'{"model_name":"m","text_output":["a","b"]}', "a"),
 ]
 
 AUTO_WHOLE = [
@@ -94,6 +109,18 @@ AUTO_WHOLE = [
     Whole("auto: llama chat", AutoHandler(), LLAMA_CHAT, "Hello"),
     Whole("auto: a string", AutoHandler(), b'"Hello"', "Hello"),
 ]
+
+K_MEANS = (
+    b'{"predictions":[{"closest_cluster":5.0,"distance_to_cluster":36.5},'
+    b'{"closest_cluster":4.0,"distance_to_cluster":90.25}]}'
+)
+LINEAR_LEARNER = b'{"predictions":[{"score":[0.1,0.7,0.2],"predicted_label":1}]}'
+ZERO_SHOT = b'{"sequence":"I have a problem","labels":["urgent","phone"],"scores":[0.25,0.75]}'
+ZERO_SHOT_CLASSES = [Classification("phone", 0.75), Classification("urgent", 0.25)]
+COHERE_TYPES = (
+    b'{"id":"1","embeddings":{"float":[[0.5,1]],"int8":[[-128,127]],"uint8":[[0,255]],"binary":[[-1]],'
+    b'"ubinary":[[255]]},"texts":["a"],"response_type":"embeddings_by_type"}'
+)
 
 OTHER_WHOLE = [
     Whole("tei", EmbeddingsHandler(), b"[[0.5,1],[0.25,-2]]", [[0.5, 1.0], [0.25, -2.0]]),
@@ -159,6 +186,103 @@ OTHER_WHOLE = [
     Whole("xgboost csv", TabularHandler(), b"0.25,0.5", [0.25, 0.5]),
     Whole("xgboost json", TabularHandler("csv", "json"), b'{"predictions":[{"score":0.43}]}', [0.43]),
     Whole("xgboost lines", TabularHandler("libsvm", "jsonlines"), b'{"score":0.43}\n{"score":0.5}\n', [0.43, 0.5]),
+    Whole(
+        "random cut forest", TabularHandler("csv", "json"), b'{"scores":[{"score":0.02},{"score":0.25}]}', [0.02, 0.25]
+    ),
+    Whole(
+        "random cut forest, lines",
+        TabularHandler(response="jsonlines"),
+        b'{"score":0.02}\n{"score":0.25}',
+        [0.02, 0.25],
+    ),
+    Whole("pca", TabularRowsHandler("csv", "json"), b'{"projections":[{"projection":[1.5,2]}]}', [[1.5, 2.0]]),
+    Whole("pca, lines", TabularRowsHandler(response="jsonlines"), b'{"projection":[1.5,2]}\n', [[1.5, 2.0]]),
+    Whole("k-means", TabularHandler("csv", "json", dtype=int), K_MEANS, [5, 4]),
+    Whole("k-means, distances", TabularHandler("csv", "json", key="distance_to_cluster"), K_MEANS, [36.5, 90.25]),
+    Whole(
+        "linear learner", TabularHandler("csv", "json"), b'{"predictions":[{"score":0.4,"predicted_label":0}]}', [0.4]
+    ),
+    Whole("linear learner, classes", TabularRowsHandler("csv", "json"), LINEAR_LEARNER, [[0.1, 0.7, 0.2]]),
+    Whole(
+        "linear learner, labels", TabularHandler("csv", "json", dtype=int, key="predicted_label"), LINEAR_LEARNER, [1]
+    ),
+    Whole("tf serving", TabularHandler("instances", "json"), b'{"predictions":[[2.5],[3.0]]}', [2.5, 3.0]),
+    Whole("tf serving, rows", TabularRowsHandler("instances", "json"), b'{"predictions":[[0.1,0.9]]}', [[0.1, 0.9]]),
+    Whole("tf serving, a column", TabularHandler("instances", "json"), b'{"outputs":[[0.1],[0.9]]}', [0.1, 0.9]),
+    Whole(
+        "tf serving, the only column", TabularHandler("instances", "json"), b'{"outputs":{"y":[0.1,0.9]}}', [0.1, 0.9]
+    ),
+    Whole(
+        "tf serving, columns",
+        TabularHandler("instances", "json", key="y"),
+        b'{"outputs":{"x":[[1.0,2.0]],"y":[0.1]}}',
+        [0.1],
+    ),
+    Whole("hf zero-shot", ClassificationHandler("huggingface"), ZERO_SHOT, ZERO_SHOT_CLASSES),
+    Whole("hf zero-shot in a list", ClassificationHandler("huggingface"), b"[" + ZERO_SHOT + b"]", ZERO_SHOT_CLASSES),
+    Whole(
+        "jumpstart classes",
+        ClassificationHandler(),
+        b'{"probabilities":[0.1,0.9],"labels":["a","b"],"predicted_label":"b"}',
+        [Classification("b", 0.9), Classification("a", 0.1)],
+    ),
+    Whole(
+        "blazingtext classes",
+        ClassificationHandler("blazingtext"),
+        b'[{"label":["__label__1","__label__2"],"prob":[0.25,0.75]}]',
+        [Classification("__label__2", 0.75), Classification("__label__1", 0.25)],
+    ),
+    Whole(
+        "vllm classify",
+        ClassificationHandler("openai"),
+        b'{"id":"classify-1","object":"list","created":1,"model":"m","data":[{"index":0,"label":"Default",'
+        b'"probs":[0.25,0.75],"num_classes":2}],"usage":{"prompt_tokens":10,"total_tokens":10,"completion_tokens":0}}',
+        [Classification("Default", 0.75)],
+    ),
+    Whole(
+        "vllm score",
+        RerankHandler("score"),
+        b'{"id":"score-1","object":"list","created":1,"model":"m","data":[{"index":0,"object":"score","score":0.25},'
+        b'{"index":1,"object":"score","score":0.75}],"usage":{}}',
+        [RerankResult(1, 0.75), RerankResult(0, 0.25)],
+    ),
+    Whole(
+        "vllm pooling",
+        EmbeddingsHandler("openai"),
+        b'{"id":"pool-1","object":"list","created":1,"model":"m","data":[{"index":1,"object":"pooling","data":[2.0]},'
+        b'{"index":0,"object":"pooling","data":[1.0]}],"usage":{"prompt_tokens":2}}',
+        [[1.0], [2.0]],
+    ),
+    Whole(
+        "vllm pooling of tokens",
+        EmbeddingsHandler("openai", pooling="mean"),
+        b'{"data":[{"index":0,"object":"pooling","data":[[1.0,2.0],[3.0,6.0]]}]}',
+        [[2.0, 4.0]],
+    ),
+    Whole(
+        "blazingtext words",
+        EmbeddingsHandler("blazingtext"),
+        b'[{"word":"a","vector":[0.5,1.5]},{"word":"b","vector":[1,2]}]',
+        [[0.5, 1.5], [1.0, 2.0]],
+    ),
+    Whole("cohere int8", EmbeddingsHandler("cohere", embedding_type="int8"), COHERE_TYPES, [[-128, 127]]),
+    Whole("cohere uint8", EmbeddingsHandler("cohere", embedding_type="uint8"), COHERE_TYPES, [[0, 255]]),
+    Whole("cohere binary", EmbeddingsHandler("cohere", embedding_type="binary"), COHERE_TYPES, [[-1]]),
+    Whole("cohere ubinary", EmbeddingsHandler("cohere", embedding_type="ubinary"), COHERE_TYPES, [[255]]),
+    Whole("cohere float of types", EmbeddingsHandler("cohere", embedding_type="float"), COHERE_TYPES, [[0.5, 1.0]]),
+    Whole(
+        "tei sparse",
+        SparseEmbeddingsHandler(),
+        b'[[{"index":1012,"value":0.5},{"index":7,"value":1}],[]]',
+        [{1012: 0.5, 7: 1.0}, {}],
+    ),
+    Whole("speech to text", JSONHandler(content_type="audio/wav"), b'{"text":"Hello"}', {"text": "Hello"}),
+    Whole(
+        "image classes",
+        ClassificationHandler(content_type="image/png"),
+        b'[{"score":0.9,"label":"cat"},{"score":0.1,"label":"dog"}]',
+        [Classification("cat", 0.9), Classification("dog", 0.1)],
+    ),
     Whole("any json", JSONHandler(), b'{"a":[1,null]}', {"a": [1, None]}),
 ]
 
@@ -229,6 +353,16 @@ TEXT_STREAMS = [
         "lmi v15", TextGenerationHandler(), "\n".join(_LMI_V15).encode() + b"\n", "Deep end", "stop", (None, 2, None)
     ),
     Streamed(
+        "triton",
+        TextGenerationHandler(),
+        _events(
+            '{"model_name":"m","model_version":"1","text_output":" Machine"}',
+            '{"model_name":"m","model_version":"1","text_output":""}',
+            '{"model_name":"m","model_version":"1","text_output":" learning ☃"}',
+        ),
+        " Machine learning ☃",
+    ),
+    Streamed(
         "a container that does not stream",
         TextGenerationHandler(),
         TGI_WHOLE,
@@ -264,6 +398,7 @@ CHAT_STREAMS = [
         "stop",
     ),
     Streamed("llama chat, whole", JumpStartChatHandler(), LLAMA_CHAT, "Hello"),
+    Streamed("hf chat, whole", ChatHandler(), PIPELINE_CHAT, "Hello"),
     Streamed("chat, whole", ChatHandler(), CHAT_WHOLE, "Hello", "stop", (5, 1, 6)),
 ]
 AUTO_STREAMS = [
@@ -413,3 +548,59 @@ ERRORS = [
         "bad (400, InternalServerException)",
     ),
 ]
+
+
+ABSENT = object()
+OTHERS: tuple[Any, ...] = (ABSENT, None, True, 7, 10**400, "None", "text", [], {}, [None], ["text"], [[1]], {"a": 1})
+"""What a field is put to: absent, null, and what is of another type."""
+
+
+def kind_of(value: Any) -> type:
+    """JSON's type of a value; a number beyond floats is a type of its own."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return complex if abs(value) > 1e308 else float
+    return type(value)
+
+
+def mutated(value: Any) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
+    """A parsed answer with each field absent, null or of another type: the place, what was put there, the answer.
+
+    The items of its lists are changed too, but not left out: there may be any number of them.
+    """
+
+    def change(inner: Any, place: tuple[Any, ...], other: Any) -> Any:
+        if not place:
+            return other
+        head, *rest = place
+        copy = dict(inner) if isinstance(inner, dict) else list(inner)
+        if not rest and other is ABSENT:
+            del copy[head]
+        else:
+            copy[head] = change(inner[head], tuple(rest), other)
+        return copy
+
+    for place in places(value):
+        before = value
+        for name in place:
+            before = before[name]
+        for other in OTHERS:
+            if kind_of(other) is not kind_of(before) and not (other is ABSENT and isinstance(place[-1], int)):
+                yield place, other, change(value, place, other)
+
+
+def places(value: Any) -> Iterator[tuple[Any, ...]]:
+    """Every field and every item of a parsed answer."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in items:
+        yield (name,)
+        for place in places(inner):
+            yield (name, *place)
+
+
+def parsed(body: bytes) -> list[Any]:
+    """The answer, or the items of a stream, that are JSON objects or lists."""
+    try:
+        return [json.loads(body)]
+    except ValueError:
+        lines = [line.removeprefix(b"data:").strip() for line in body.split(b"\n")]
+        return [json.loads(line) for line in lines if line[:1] in (b"{", b"[") and line != b"[DONE]"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import sys
 import threading
 import time
@@ -323,12 +322,6 @@ def test_no_credentials_at_all_is_an_error_with_a_cure() -> None:
         resolve(Identity()).credentials.load()
 
 
-def test_the_error_says_so_when_keys_did_not_travel_with_the_pickle() -> None:
-    travelled = pickle.loads(pickle.dumps(Identity(**KEYS)))
-    with pytest.raises(CredentialsError, match="aws_access_key_id, aws_secret_access_key did not travel"):
-        resolve(travelled).credentials.load()
-
-
 def test_a_hundred_callers_whose_credentials_were_rejected_cause_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(request: Request) -> Answer:
         return container_answer(len(received), time.time() + HOUR)
@@ -540,12 +533,6 @@ def test_a_refused_role_is_an_error_that_names_it_and_the_reason(monkeypatch: py
 def test_a_role_without_credentials_to_assume_it_is_an_error() -> None:
     with pytest.raises(CredentialsError, match=r"role/r could not be assumed: no AWS credentials were found: set AWS_"):
         resolve(Identity(role_arn=ROLE)).credentials.load()
-
-
-def test_a_role_whose_keys_did_not_travel_says_so() -> None:
-    identity: Identity = pickle.loads(pickle.dumps(Identity(region_name="us-east-1", role_arn=ROLE, **KEYS)))
-    with pytest.raises(CredentialsError, match="aws_access_key_id, aws_secret_access_key did not travel here"):
-        resolve(identity).credentials.load()
 
 
 def test_a_role_whose_keys_do_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

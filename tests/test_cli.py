@@ -244,6 +244,8 @@ def test_invoke_takes_the_endpoint_url_and_the_component(
     assert main([*arguments, "--param", "a=text"]) == 0
     assert emulator.requests[0].inference_component == "part"
     assert json.loads(emulator.requests[0].body)["parameters"] == {"a": "text"}
+    assert main([*arguments, "--param", "timeout=5", "--param", "stop=x", "--stop", "END"]) == 0
+    assert json.loads(emulator.requests[1].body)["parameters"] == {"timeout": 5, "stop": "x"}
     assert SAID in capsys.readouterr().out
 
 

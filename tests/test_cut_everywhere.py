@@ -2,7 +2,7 @@
 
 What "properly ended" means depends on how HTTP frames the answer, and there is one case for each way. SageMaker sends
 chunks; a cut that leaves whole frames and a proper end cannot be told from a shorter answer, for the protocol has no
-event for the end. Where the model's own format has one, the handler's decoder tells.
+event for the end. The model's own format has one, and the handler's decoder asks for it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from typing import NamedTuple
 
 import pytest
 from servers import Peer, Server
-from twins import Twin, TwinEndpoint, client_twin, direct_twin  # noqa: F401
+from twins import Twin, TwinEndpoint, client_twin, direct_twin, twin  # noqa: F401
 
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.eventstream import encode_part
+from smendpoint.handlers import TextGenerationHandler
 
 TEXTS = ["Once", " upon", " a tîme"]
-EVENTS = [b"data:" + json.dumps({"token": {"text": text}}, ensure_ascii=False).encode() + b"\n\n" for text in TEXTS]
+TOKENS = [
+    *({"token": {"text": text}, "generated_text": None} for text in TEXTS[:2]),
+    {"token": {"text": TEXTS[2]}, "generated_text": "".join(TEXTS)},
+]
+EVENTS = [b"data:" + json.dumps(token, ensure_ascii=False).encode() + b"\n\n" for token in TOKENS]
 FRAMES = [encode_part(event) for event in EVENTS]
 STREAM = b"".join(FRAMES)
 # Where the first 0, 1, 2 and 3 frames end.
@@ -98,9 +103,16 @@ def outcome_of(endpoint: TwinEndpoint) -> Outcome:
 
 
 def outcomes(
-    twin: Twin, server: Server, cutter: Cutter, answers: Callable[[int], bytes], cuts: range | list[int]
+    twin: Twin,  # noqa: F811
+    server: Server,
+    cutter: Cutter,
+    answers: Callable[[int], bytes],
+    cuts: range | list[int],
+    *,
+    require_end: bool = True,
 ) -> dict[int, Outcome]:
-    endpoint = twin.endpoint(server.url, retry=RetryPolicy(max_attempts=1))
+    handler = TextGenerationHandler(require_end=require_end)
+    endpoint = twin.endpoint(server.url, retry=RetryPolicy(max_attempts=1), content_handler=handler)
     found = {}
     for cut in cuts:
         cutter.answer = answers(cut)
@@ -134,12 +146,23 @@ def test_chunked_without_the_last_chunk_one_cut_of_all_is_a_success(
     assert {outcome.error for outcome in inside} == {"StreamTruncatedError"}
 
 
-def test_chunked_with_a_proper_end_a_cut_frame_is_never_a_success(
+def test_chunked_with_a_proper_end_one_cut_of_all_is_a_success(
     direct_twin: Twin,  # noqa: F811
     server: Server,
     cutter: Cutter,
 ) -> None:
     found = outcomes(direct_twin, server, cutter, lambda cut: chunked(STREAM[:cut]), range(len(STREAM) + 1))
+    check(found, {len(STREAM): 3})
+    assert {outcome.error for outcome in found.values()} == {"StreamTruncatedError", ""}
+
+
+def test_a_handler_that_asks_for_no_end_takes_whole_frames_for_an_answer_and_never_a_cut_one(
+    twin: Twin,  # noqa: F811
+    server: Server,
+    cutter: Cutter,
+) -> None:
+    cuts = sorted({*range(0, len(STREAM), 11), *BOUNDARIES})
+    found = outcomes(twin, server, cutter, lambda cut: chunked(STREAM[:cut]), cuts, require_end=False)
     check(found, {end: count for count, end in enumerate(BOUNDARIES)})
 
 
@@ -153,15 +176,14 @@ def test_with_a_length_one_cut_of_all_is_a_success(
     check(found, {len(answer): 3})
 
 
-def test_without_framing_a_closed_connection_is_the_end_and_only_whole_frames_are_a_success(
+def test_without_framing_a_closed_connection_is_the_end_and_one_cut_of_all_is_a_success(
     direct_twin: Twin,  # noqa: F811
     server: Server,
     cutter: Cutter,
 ) -> None:
     answer = until_close(STREAM)
-    start = len(answer) - len(STREAM)
     found = outcomes(direct_twin, server, cutter, lambda cut: answer[:cut], range(len(answer) + 1))
-    check(found, {start + end: count for count, end in enumerate(BOUNDARIES)})
+    check(found, {len(answer): 3})
 
 
 def test_a_document_over_three_events_is_a_success_only_whole_whatever_http_says(
@@ -170,12 +192,12 @@ def test_a_document_over_three_events_is_a_success_only_whole_whatever_http_says
     cutter: Cutter,
 ) -> None:
     """Its decoder knows the end: an event that lacks its blank line is given, half a JSON document is not."""
-    third = len(EVENTS[0]) // 3
-    parts = [EVENTS[0][:third], EVENTS[0][third : 2 * third], EVENTS[0][2 * third :]]
+    third = len(EVENTS[2]) // 3
+    parts = [EVENTS[2][:third], EVENTS[2][third : 2 * third], EVENTS[2][2 * third :]]
     stream = b"".join(map(encode_part, parts))
     found = outcomes(direct_twin, server, cutter, lambda cut: chunked(stream[:cut]), range(1, len(stream) + 1))
     assert [cut for cut, outcome in found.items() if not outcome.error] == [len(stream)]
-    assert found[len(stream)].chunks == TEXTS[:1]
+    assert found[len(stream)].chunks == TEXTS[2:]
 
 
 @pytest.mark.parametrize("answers", [WHOLE, with_length(STREAM)], ids=["chunked", "with-length"])
@@ -200,4 +222,4 @@ def test_through_a_client_a_cut_frame_is_never_a_success_though_http_ends_proper
 ) -> None:
     cuts = sorted({*range(0, len(STREAM), 11), *BOUNDARIES})
     found = outcomes(client_twin, server, cutter, lambda cut: chunked(STREAM[:cut]), cuts)
-    check(found, {end: count for count, end in enumerate(BOUNDARIES)})
+    check(found, {len(STREAM): 3})

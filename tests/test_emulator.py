@@ -768,6 +768,61 @@ def test_it_starts_once_at_a_time_and_can_start_again() -> None:
     emulator.clear_faults()
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_after_a_reset_it_is_as_it_was_made_at_the_same_address(running: bool) -> None:
+    begun = threading.Event()
+
+    def waits(asked: ModelRequest) -> bytes:
+        begun.set()
+        asked.disconnected.wait()
+        return b""
+
+    with Emulator({"my-llm": lambda asked: b"[]", "gone": "tgi"}, clock=lambda: NOW) as emulator:
+        url = emulator.url
+        with RawClient(emulator) as client, RawClient(emulator) as busy:
+            client.exchange(request(headers=("X-Amzn-SageMaker-Session-Id: NEW_SESSION",)))
+            emulator.models["my-llm"] = emulator.models["new"] = waits
+            del emulator.models["gone"]
+            client.exchange(request("async"))
+            busy.send(request())
+            begun.wait()
+            emulator.objects["s3://b/k"] = b"x"
+            emulator.inject("status_503")
+            if running:
+                emulator.inject("refuse")
+            else:
+                emulator.stop()
+            emulator.reset()
+            if running:
+                assert client.ends("reset")
+            else:
+                emulator.start()
+        assert (emulator.requests, emulator.sessions, emulator.objects) == ([], {}, {})
+        assert set(emulator.models) == {"my-llm", "gone"}
+        assert (emulator.total_requests, emulator.total_connections, emulator.active_requests) == (0, 0, 0)
+        assert call(emulator, request())[1] == b"[]"
+        assert [one.connection for one in emulator.requests] == [1]
+        assert emulator.url == url
+
+
+def test_started_again_it_has_the_address_that_it_had_unless_somebody_else_has_it() -> None:
+    emulator = Emulator(lambda asked: b"[]")
+    assert not emulator.running
+    with emulator:
+        assert emulator.running
+        url = emulator.url
+    with emulator:
+        assert emulator.url == url
+    with Emulator(port=emulator.port) as other:
+        with emulator:
+            assert emulator.url != url == other.url
+            assert call(emulator, request())[1] == b"[]"
+        taken = Emulator(port=other.port)
+        for _ in range(2):
+            with pytest.raises(OSError, match="in use"):
+                taken.start()
+
+
 def test_a_port_that_is_taken_is_an_os_error_and_leaves_nothing_behind(emulator: Emulator) -> None:
     before = threading.active_count()
     with pytest.raises(OSError, match="in use"):

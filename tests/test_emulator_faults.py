@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import struct
@@ -117,6 +118,19 @@ def length(more: int, tail: bytes = b"") -> bytes:
     return b"Content-Length: %d%b\r\n\r\n" % (len(ALL_FRAMES) + more, tail) + ALL_FRAMES
 
 
+def compressed(body: bytes) -> bytes:
+    data = gzip.compress(body, mtime=0)
+    return b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(data) + data
+
+
+def container(body: bytes) -> bytes:
+    return other("424 Failed Dependency", b"Content-Type: application/json\r\n", body)
+
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n"
+UNTIL_CLOSE = b"Connection: close\r\n\r\n"
+
+
 # name, kind of request, what comes, how the connection ends.
 WIRE: list[tuple[str, str, bytes, str]] = [
     ("reset_before_headers", "invoke", b"", "reset"),
@@ -158,6 +172,19 @@ WIRE: list[tuple[str, str, bytes, str]] = [
     ("fin_mid_frame", "stream", stream_head() + CHUNKED + chunk(ONE) + chunk(TWO[: len(TWO) // 2]), "fin"),
     ("html_200", "invoke", other("200 OK", b"Content-Type: text/html\r\n", HTML), "open"),
     ("html_200", "stream", other("200 OK", b"Content-Type: text/html\r\n", HTML), "open"),
+    ("partial_206", "invoke", plain(BODY).replace(b"200 OK", b"206 Partial Content", 1), "open"),
+    ("partial_206", "stream", STREAM.replace(b"200 OK", b"206 Partial Content", 1), "open"),
+    ("gzip_200", "invoke", head() + compressed(BODY), "open"),
+    ("gzip_200", "stream", stream_head() + compressed(ALL_FRAMES), "open"),
+    ("switch_101", "invoke", SWITCH, "fin"),
+    ("switch_101", "stream", SWITCH, "fin"),
+    ("status_line_000", "invoke", b"HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n", "fin"),
+    ("until_close_reset", "invoke", head() + UNTIL_CLOSE + BODY, "reset"),
+    ("until_close_reset", "stream", stream_head() + UNTIL_CLOSE + ALL_FRAMES, "reset"),
+    ("error_list", "invoke", container(b'[{"Message": "This is a fault."}]'), "open"),
+    ("error_nan", "stream", container(b"NaN"), "open"),
+    ("error_utf8", "invoke", container(b'{"Message": "\xff"}'), "open"),
+    ("error_deep", "stream", container(b"[" * 200_000), "open"),
     (
         "expired_then_ok",
         "invoke",

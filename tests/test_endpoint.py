@@ -255,22 +255,6 @@ def test_an_endpoint_that_was_never_used_can_be_closed() -> None:
 # portable
 
 
-def test_an_endpoint_that_was_pickled_calls_with_what_its_new_place_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDELSEWHERE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "elsewhere")
-    with Emulator() as emulator:
-        with make_endpoint(emulator.url, model_kwargs={"temperature": 0.5}) as endpoint:
-            whole = endpoint.invoke("Hello")
-            travelled = pickle.loads(pickle.dumps(endpoint))
-        with travelled:
-            assert travelled.invoke("Hello") == whole
-        first, second = emulator.requests
-        assert f"Credential={KEY}/" in first.headers["authorization"]
-        assert "Credential=AKIDELSEWHERE/" in second.headers["authorization"]
-        assert first.body == second.body
-        assert emulator.total_connections == 2
-
-
 def test_secrets_do_not_travel() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url, aws_session_token="a-session-token") as endpoint:
         endpoint.invoke("Hello")

@@ -12,7 +12,7 @@ import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from twins import IDS, PATIENCE, Twin
@@ -76,11 +76,18 @@ TEXTS = ("Once", " upon", " a", " tîme")
 SHORT = TEXTS[:1]
 
 
+def tokens(texts: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The last one says that it is."""
+    made: list[dict[str, Any]] = [{"token": {"text": text}} for text in texts]
+    made[-1]["generated_text"] = "".join(texts)
+    return made
+
+
 def sse(asked: ModelRequest, texts: tuple[str, ...] = TEXTS) -> bytes | list[bytes]:
     """text-generation-inference's answers."""
     if not asked.streaming:
         return json.dumps([{"generated_text": "".join(texts)}]).encode()
-    return [f"data:{json.dumps({'token': {'text': text}}, ensure_ascii=False)}\n\n".encode() for text in texts]
+    return [f"data:{json.dumps(token, ensure_ascii=False)}\n\n".encode() for token in tokens(texts)]
 
 
 def short(asked: ModelRequest) -> bytes | list[bytes]:
@@ -89,7 +96,7 @@ def short(asked: ModelRequest) -> bytes | list[bytes]:
 
 def json_lines(asked: ModelRequest) -> bytes | list[bytes]:
     """LMI's streamed answers."""
-    return [json.dumps({"token": {"text": text}}).encode() + b"\n" for text in TEXTS]
+    return [json.dumps(token).encode() + b"\n" for token in tokens(TEXTS)]
 
 
 def chat(asked: ModelRequest) -> bytes | list[bytes]:

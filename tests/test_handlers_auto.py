@@ -22,6 +22,7 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
         ("prompt", {"prompt": "Hi", "top_p": 1}),
         ("messages", {"messages": MESSAGES, "top_p": 1}),
         ("text_inputs", {"text_inputs": "Hi", "top_p": 1}),
+        ("text_input", {"text_input": "Hi", "top_p": 1}),
     ],
 )
 def test_a_prompt_is_sent_in_the_chosen_format(prompt_format: Any, request_: Any) -> None:
@@ -35,7 +36,7 @@ def test_messages_are_sent_as_messages() -> None:
 
 
 def test_a_format_must_be_known() -> None:
-    with pytest.raises(ConfigurationError, match="inputs, prompt, messages, text_inputs, not 'input'"):
+    with pytest.raises(ConfigurationError, match="inputs, prompt, messages, text_inputs, text_input, not 'input'"):
         AutoHandler(prompt_format="input")  # type: ignore[arg-type]  # what a caller without a type checker may write
 
 
@@ -60,7 +61,7 @@ def test_an_empty_text_is_empty() -> None:
 
 
 def test_what_is_no_text_is_an_error_that_names_who_reads_it() -> None:
-    with pytest.raises(HandlerError, match="EmbeddingsHandler or TabularHandler reads this"):
+    with pytest.raises(HandlerError, match=r"EmbeddingsHandler or TabularHandler.response=.json.. reads this"):
         AutoHandler().transform_output(ResponseBody(b"[[0.5]]"))
 
 

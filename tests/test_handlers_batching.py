@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
+import json
+import pickle
+import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smendpoint._core.response import ResponseBody
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers import AsyncEmbeddings, Embeddings, EmbeddingsHandler
 from smendpoint.handlers._json import encode_json
@@ -191,3 +198,119 @@ def test_another_number_of_answers_than_batches_is_an_error(
     endpoint.map = lambda inputs, **kwargs: whole([["a"]] * answers, **kwargs)
     with pytest.raises(HandlerError, match=said):
         got(embeddings(endpoint, batch_size=1).embed_documents(["a", "b"]))
+
+
+@TWINS
+@given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=12), batch_size=st.integers(1, 5))
+def test_arrays_hold_what_lists_do(embeddings: Any, endpoint_class: Any, texts: list[str], batch_size: int) -> None:
+    lists = got(embeddings(endpoint_class(), batch_size=batch_size).embed_documents(texts))
+    array = got(embeddings(endpoint_class(), batch_size=batch_size, as_array=True).embed_documents(texts))
+    assert (array.dtype, array.shape) == (np.float32, (len(texts), 1))
+    assert array.tolist() == lists
+    vector = got(embeddings(endpoint_class(), as_array=True).embed_query(texts[0]))
+    assert (vector.dtype, vector.tolist()) == (np.float32, lists[0])
+
+
+@TWINS
+def test_no_texts_are_an_empty_array(embeddings: Any, endpoint_class: Any) -> None:
+    array = got(embeddings(endpoint_class(), as_array=True).embed_documents([]))
+    assert (array.dtype, array.shape) == (np.float32, (0, 0))
+
+
+@TWINS
+@pytest.mark.parametrize(
+    ("type_", "dtype", "number"),
+    [
+        (None, np.float32, 0.5),
+        ("float", np.float32, 0.5),
+        ("int8", np.int8, -128),
+        ("binary", np.int8, -128),
+        ("uint8", np.uint8, 255),
+        ("ubinary", np.uint8, 255),
+    ],
+)
+def test_an_array_has_the_type_of_the_handlers_numbers(
+    embeddings: Any, endpoint_class: Any, type_: Any, dtype: Any, number: float
+) -> None:
+    endpoint = endpoint_class(EmbeddingsHandler("cohere", embedding_type=type_))
+    endpoint.answer = lambda texts, parameters: [[number]] * len(texts)
+    array = got(embeddings(endpoint, batch_size=1, as_array=True).embed_documents(["a", "b"]))
+    assert (array.dtype, array.tolist()) == (dtype, [[number], [number]])
+
+
+@TWINS
+def test_infinite_numbers_stay_and_those_that_would_become_so_are_an_error(
+    embeddings: Any, endpoint_class: Any
+) -> None:
+    endpoint = endpoint_class()
+    endpoint.answer = lambda texts, parameters: [[float("inf"), float("-inf"), 3e38]]
+    (row,) = got(embeddings(endpoint, as_array=True).embed_documents(["a"]))
+    assert row.tolist() == [float("inf"), float("-inf"), float(np.float32(3e38))]
+    endpoint.answer = lambda texts, parameters: [[1e39]]
+    with pytest.raises(HandlerError, match="a number that is too large for float32"):
+        got(embeddings(endpoint, as_array=True).embed_documents(["a"]))
+
+
+@TWINS
+@pytest.mark.parametrize("answer", [[[1.0], [1.0, 2.0]], [[1.0], ["a"]], [[10**400], [1]], [[None], [{}]]])
+def test_what_makes_no_array_is_our_error(embeddings: Any, endpoint_class: Any, answer: Any) -> None:
+    endpoint = endpoint_class()
+    endpoint.answer = lambda texts, parameters: answer
+    with pytest.raises(HandlerError, match="differ in length, or hold something that is not a number"):
+        got(embeddings(endpoint, as_array=True).embed_documents(["a", "b"]))
+
+
+@TWINS
+def test_arrays_check_what_lists_check(embeddings: Any, endpoint_class: Any) -> None:
+    endpoint = endpoint_class()
+    endpoint.answer = lambda texts, parameters: [[1.0] * len(texts[0])]
+    with pytest.raises(HandlerError, match="between batches: 1 and 2 numbers"):
+        got(embeddings(endpoint, batch_size=1, as_array=True).embed_documents(["a", "bb"]))
+    with pytest.raises(HandlerError, match="1 vectors for 2 texts"):
+        got(embeddings(endpoint, as_array=True).embed_documents(["a", "b"]))
+
+
+def test_an_embedder_of_arrays_pickles() -> None:
+    embedder = pickle.loads(pickle.dumps(Embeddings(Sync(), as_array=True)))
+    assert embedder.embed_documents(["ab"]).tolist() == [[2.0]]
+
+
+def test_many_texts_take_little_more_memory_than_their_array() -> None:
+    # What is measured: all that Python and NumPy hold at the peak, each batch's JSON, its text and its lists included.
+    count, size = 3000, 128
+    body = json.dumps([[number / 7 for number in range(size)]] * 32).encode()
+    part = json.dumps([[number / 7 for number in range(size)]] * (count % 32)).encode()
+
+    class Model(Sync):
+        def answer(self, texts: Sequence[str], parameters: Any) -> Vectors:
+            return EmbeddingsHandler().transform_output(ResponseBody(body if len(texts) == 32 else part))
+
+    embedder = Embeddings(Model(EmbeddingsHandler()), as_array=True)
+    texts = [f"text {number}" for number in range(count)]
+    tracemalloc.start()
+    try:
+        array = embedder.embed_documents(texts)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert array.shape == (count, size)
+    assert array.nbytes == 4 * count * size
+    assert peak < 2.5 * array.nbytes
+
+
+@TWINS
+def test_without_numpy_the_error_names_the_extra_before_any_call(
+    embeddings: Any, endpoint_class: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without_numpy(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] == "numpy":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, "numpy")
+    monkeypatch.setattr(builtins, "__import__", without_numpy)
+    with pytest.raises(HandlerError, match=r"as_array=True\) needs NumPy: pip install 'smendpoint\[numpy\]'"):
+        embeddings(endpoint_class(), as_array=True)
+    assert got(embeddings(endpoint_class()).embed_documents(["a"])) == [[1.0]]

@@ -41,9 +41,17 @@ def tool_delta(**call: Any) -> dict[str, Any]:
     return {"tool_calls": [call]}
 
 
+def call_piece(call_id: Any, name: Any, arguments: Any, index: int | None = None) -> dict[str, Any]:
+    """A piece of a tool call; `None` is sent as null, an index of `None` not at all."""
+    piece = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+    return piece if index is None else {"index": index, **piece}
+
+
 def read(*events: bytes) -> tuple[list[ChatChunk], Any]:
+    """The chunks of a stream, which gets an end where it is one of events, and its decoder."""
     decoder = ChatHandler().stream_decoder()
-    chunks = [chunk for piece in events for chunk in decoder.feed(piece)]
+    end = [] if b"".join(events).startswith(b"{") else [b"data: [DONE]\n\n"]
+    chunks = [chunk for piece in (*events, *end) for chunk in decoder.feed(piece)]
     return chunks + decoder.finish(), decoder
 
 
@@ -152,11 +160,10 @@ def test_tool_calls_come_with_null_content() -> None:
 def test_tool_calls_in_looser_shapes_are_read() -> None:
     calls = [
         {"id": 0, "function": {"name": "a", "arguments": {"x": 1}}},
-        {"function": {"name": None}},
-        {"id": "3"},
-        None,
+        {"function": {"name": "b"}},
     ]
-    assert completion_of({"tool_calls": calls}).tool_calls == (ToolCall("0", "a", '{"x":1}'), ToolCall("", "", ""))
+    assert completion_of({"tool_calls": calls}).tool_calls == (ToolCall("0", "a", '{"x":1}'), ToolCall("", "b", ""))
+    assert completion_of({"tool_calls": calls[1]}).tool_calls == (ToolCall("", "b", ""),)
 
 
 def test_no_arguments_are_an_empty_object_and_broken_ones_an_error() -> None:
@@ -176,9 +183,31 @@ def test_reasoning_is_read_under_both_names(name: str) -> None:
 
 
 def test_content_in_parts_is_joined() -> None:
-    parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}, {"type": "text"}, 1]
+    parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
     assert completion_of({"content": parts}).text == "ab"
     assert read(event({"content": parts}))[0] == [ChatChunk("ab")]
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"content": 1}, '"content" .* neither text nor a list of parts'),
+        ({"content": [{"type": "text"}]}, '"content" .* neither text nor a list of parts'),
+        ({"content": [{"text": "a"}]}, '"content" .* neither text nor a list of parts'),
+        ({"content": ["a"]}, '"content" .* neither text nor a list of parts'),
+        ({"content": "a", "reasoning": {"effort": 1}}, '"reasoning" of the answer is not text'),
+        ({"tool_calls": "a"}, '"tool_calls" .* are not a list'),
+        ({"tool_calls": [None]}, 'item of the answer\'s "tool_calls" is not an object'),
+        ({"tool_calls": [{"id": "1"}]}, '"tool_calls" has no "function" with a "name"'),
+        ({"tool_calls": [{"function": "a"}]}, '"function" of a tool call is not an object'),
+        ({"tool_calls": [{"function": {"name": 1}}]}, '"name" of a tool call is not text'),
+        ({"tool_calls": [{"id": True, "function": {"name": "a"}}]}, '"id" of a tool call is not text'),
+        ({"tool_calls": [{"function": {"name": "a", "arguments": [1]}}]}, '"arguments" of a tool call are neither'),
+    ],
+)
+def test_a_message_that_is_not_one_is_an_error_that_names_the_field(message: Any, said: str) -> None:
+    with pytest.raises(HandlerError, match=said):
+        completion_of(message)
 
 
 @pytest.mark.parametrize("message", [None, {}, {"role": "assistant"}, [], "text"])
@@ -247,6 +276,121 @@ def test_streamed_tool_calls_stand_in_the_order_of_their_indexes() -> None:
         event(tool_delta(index=1, function={"arguments": "{}"})),
     )
     assert decoder.completion.tool_calls == (ToolCall("c1", "a", "{}"), ToolCall("c2", "b", "{}"))
+
+
+PIECES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
+    "all numbered 0, told apart by id": (
+        [call_piece("c1", "add", '{"a":1}', 0), call_piece("c2", "mul", '{"b":2}', 0)],
+        [("c1", "add", '{"a":1}'), ("c2", "mul", '{"b":2}')],
+    ),
+    "all numbered 0, in pieces without an id": (
+        [
+            call_piece("c1", "add", "", 0),
+            call_piece(None, None, "{}", 0),
+            call_piece("c2", "mul", None, 0),
+            call_piece("", "", "{", 0),
+            call_piece(None, None, "}", 0),
+        ],
+        [("c1", "add", "{}"), ("c2", "mul", "{}")],
+    ),
+    "all numbered 0, their pieces in turn": (
+        [
+            call_piece("c1", "add", "{", 0),
+            call_piece("c2", "add", "[", 0),
+            call_piece("c1", None, "}", 0),
+            call_piece("c2", None, "]", 0),
+        ],
+        [("c1", "add", "{}"), ("c2", "add", "[]")],
+    ),
+    "all numbered 0, told apart by name": (
+        [call_piece(None, "add", "{}", 0), call_piece("", "mul", "[]", 0)],
+        [("", "add", "{}"), ("", "mul", "[]")],
+    ),
+    "an id in one, only a name in the next": (
+        [call_piece("c1", "add", "{}", 0), call_piece(None, "mul", "[]", 0)],
+        [("c1", "add", "{}"), ("", "mul", "[]")],
+    ),
+    "ids that are numbers": (
+        [call_piece(0, "add", "{}", 0), call_piece(1, "add", "[]", 0)],
+        [("0", "add", "{}"), ("1", "add", "[]")],
+    ),
+    "the same id and name in every piece": (
+        [call_piece("c1", "add", "{", 0), call_piece("c1", "add", "", 0), call_piece("c1", "add", "}", 0)],
+        [("c1", "add", "{}")],
+    ),
+    "an id that comes late": (
+        [call_piece(None, "add", "{", 0), call_piece("c1", "add", "}", 0), call_piece("c2", "add", "[]", 0)],
+        [("c1", "add", "{}"), ("c2", "add", "[]")],
+    ),
+    "the same id under two numbers": (
+        [call_piece("c1", "add", "{}", 0), call_piece("c1", "add", "[]", 1)],
+        [("c1", "add", "{}"), ("c1", "add", "[]")],
+    ),
+    "numbers that are right after some that are not": (
+        [
+            call_piece("c1", "add", "{", 0),
+            call_piece("c2", "mul", "[", 0),
+            call_piece("c3", "sub", "1", 1),
+            call_piece(None, None, "]", 0),
+            call_piece(None, None, "2", 1),
+            call_piece("c1", None, "}", 0),
+        ],
+        [("c1", "add", "{}"), ("c2", "mul", "[]"), ("c3", "sub", "12")],
+    ),
+    "no numbers, their pieces in turn": (
+        [call_piece("c1", "add", "{"), call_piece("c2", "mul", "["), call_piece("c1", None, "}")],
+        [("c1", "add", "{}"), ("c2", "mul", "[")],
+    ),
+    "no numbers and no ids, the same function twice": (
+        [call_piece(None, "add", "{}"), call_piece(None, "add", "[]")],
+        [("", "add", "{}"), ("", "add", "[]")],
+    ),
+    "a number in the later pieces alone": (
+        [call_piece("c1", "add", "{"), call_piece(None, None, "}", 0)],
+        [("c1", "add", "{}")],
+    ),
+    "no number in the later pieces": (
+        [call_piece("c1", "add", "{", 0), call_piece("c2", "mul", "[", 1), call_piece(None, None, "]")],
+        [("c1", "add", "{"), ("c2", "mul", "[]")],
+    ),
+}
+
+
+def grouped(chunks: list[ChatChunk]) -> list[ToolCall]:
+    """The calls that a consumer makes who sees nothing but the deltas."""
+    calls: dict[int, ToolCall] = {}
+    for delta in (delta for chunk in chunks for delta in chunk.tool_calls):
+        known = calls.get(delta.call_index, ToolCall("", "", ""))
+        added = zip(known, delta[1:], strict=True)
+        calls[delta.call_index] = ToolCall(*(old + new for old, new in added))
+    return [calls[number] for number in sorted(calls)]
+
+
+@pytest.mark.parametrize("name", PIECES)
+@pytest.mark.parametrize("together", [False, True], ids=["one-by-one", "in-one-chunk"])
+def test_two_streamed_calls_never_become_one_and_one_never_becomes_two(name: str, together: bool) -> None:
+    pieces, calls = PIECES[name]
+    chunks, decoder = read(*([event({"tool_calls": pieces})] if together else (event(tool_delta(**p)) for p in pieces)))
+    assert decoder.completion.tool_calls == tuple(ToolCall(*call) for call in calls)
+    assert grouped(chunks) == list(decoder.completion.tool_calls)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([None, "", "c1", "c2", "c3"]),
+            st.sampled_from([None, "add", "mul"]),
+            st.sampled_from(["", "{", "}"]),
+            st.sampled_from([None, 0, 1, 7]),
+        ),
+        max_size=8,
+    )
+)
+def test_the_deltas_of_tool_calls_make_the_calls_of_the_completion(pieces: list[Any]) -> None:
+    chunks, decoder = read(*(event(tool_delta(**call_piece(*piece))) for piece in pieces))
+    completion = decoder.completion
+    assert grouped(chunks) == list(completion.tool_calls)
+    assert {call.id for call in completion.tool_calls} - {""} == {piece[0] for piece in pieces if piece[0]}
 
 
 def test_a_streamed_tool_call_without_its_list_is_read() -> None:

@@ -34,6 +34,7 @@ def read(answer: Any, **options: Any) -> list[list[float]]:
         ("huggingface", {"inputs": ["a", "b"], "parameters": {"truncate": True}}),
         ("openai", {"input": ["a", "b"], "truncate": True}),
         ("cohere", {"texts": ["a", "b"], "truncate": True}),
+        ("blazingtext", {"instances": ["a", "b"], "truncate": True}),
         ("jumpstart", {"text_inputs": ["a", "b"], "truncate": True}),
     ],
 )
@@ -41,6 +42,50 @@ def test_texts_become_the_formats_request(format_: Any, body: Any) -> None:
     handler = EmbeddingsHandler(format_)
     assert json.loads(handler.transform_input(["a", "b"], {"truncate": True})) == body
     assert (handler.content_type, handler.max_batch_size) == ("application/json", None)
+
+
+def test_cohere_is_asked_for_the_type_of_its_numbers() -> None:
+    handler = EmbeddingsHandler("cohere", embedding_type="int8")
+    assert json.loads(handler.transform_input(["a"], {"input_type": "x"})) == {
+        "texts": ["a"],
+        "embedding_types": ["int8"],
+        "input_type": "x",
+    }
+    assert json.loads(handler.transform_input(["a"], {"embedding_types": ["int8", "float"]})) == {
+        "texts": ["a"],
+        "embedding_types": ["int8", "float"],
+    }
+    body = EmbeddingsHandler("openai", embedding_type="int8").transform_input(["a"], {})
+    assert json.loads(body) == {"input": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("type_", "least", "most"), [("int8", -128, 127), ("uint8", 0, 255), ("binary", -128, 127), ("ubinary", 0, 255)]
+)
+def test_integers_of_a_chosen_type_stay_what_they_are(type_: Any, least: int, most: int) -> None:
+    for answer in ({"embeddings": {type_: [[least, most]]}}, {"data": [{"embedding": [least, most]}]}):
+        (vector,) = read(answer, embedding_type=type_)
+        assert vector == [least, most]
+        assert list(map(type, vector)) == [int, int]
+    for number in (least - 1, most + 1, 0.5, True, None, "1"):
+        with pytest.raises(HandlerError, match=f"not an integer from {least} to {most}"):
+            read([[number]], embedding_type=type_)
+    with pytest.raises(HandlerError, match="A vector of the answer is empty"):
+        read([[1], []], embedding_type=type_)
+
+
+def test_embeddings_of_a_type_that_was_not_chosen_say_which_to_choose() -> None:
+    answer = {"embeddings": {"int8": [[1]], "ubinary": [[1]]}}
+    said = r'"embeddings" are of the type \'int8\' and \'ubinary\''
+    with pytest.raises(HandlerError, match=said + ", not 'float': choose embedding_type='int8'"):
+        read(answer)
+    with pytest.raises(HandlerError, match=said + ", not 'uint8': choose embedding_type='int8'"):
+        read(answer, embedding_type="uint8")
+
+
+def test_what_is_pooled_is_not_read_from_base64() -> None:
+    with pytest.raises(HandlerError, match="EmbeddingsHandler expects a list of vectors"):
+        read({"data": [{"index": 0, "object": "pooling", "data": "AAAAPwAAgL8="}]})
 
 
 def test_hugging_face_gets_no_empty_parameters() -> None:
@@ -151,9 +196,9 @@ def test_vectors_that_are_pooled_already_stay() -> None:
         ([[[[1.0]], [[1.0]]]], "not a list of lists of numbers"),
         ([[[1.0]], 1], "not a list of lists of numbers"),
         ([[[1.0]], []], "not a list of lists of numbers"),
-        ({"data": [{"index": 0, "embedding": [1]}, {"index": 2, "embedding": [1]}]}, "not numbered from 0 to 1"),
-        ({"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [1]}]}, "not numbered from 0 to 1"),
-        ({"data": [{"index": 0, "embedding": [1]}, {"embedding": [1]}]}, "not numbered from 0 to 1"),
+        ({"data": [{"index": 0, "embedding": [1]}, {"index": 2, "embedding": [1]}]}, "not numbered .* from 0 to 1"),
+        ({"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [1]}]}, "not numbered .* from 0 to 1"),
+        ({"data": [{"index": 0, "embedding": [1]}, {"embedding": [1]}]}, "not numbered .* from 0 to 1"),
         ({"data": [{"embedding": "no base64!"}]}, "not the base64 of 32-bit floats"),
         ({"data": [{"embedding": "☃"}]}, "not the base64 of 32-bit floats"),
         ({"data": [{"embedding": "AAAA"}]}, "not the base64 of 32-bit floats"),
@@ -170,7 +215,7 @@ def test_the_first_tokens_vector_must_be_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [{"embeddings": {"int8": [[1]]}}, {"data": [1]}, {"embedding": "text"}, [[[[[1.0]]]]], "x", {}]
+    "answer", [{"embeddings": {"base64": [[1]]}}, {"data": [1]}, {"embedding": "text"}, [[[[[1.0]]]]], "x", {}]
 )
 def test_unknown_shapes_are_drawn(answer: Any) -> None:
     with pytest.raises(HandlerError, match="EmbeddingsHandler expects a list of vectors"):

@@ -51,6 +51,16 @@ def test_json_has_no_place_for_parameters_beside_a_list() -> None:
         JSONHandler().transform_input([1], {"b": 3})
 
 
+@pytest.mark.parametrize("sound", [b"RIFF", bytearray(b"RIFF"), memoryview(b"RIFF")])
+def test_json_is_the_answer_to_bytes_that_are_sent_as_they_are(sound: Any) -> None:
+    handler = JSONHandler(content_type="audio/wav")
+    assert handler.transform_input(sound, {}) == b"RIFF"
+    with pytest.raises(HandlerError, match="JSONHandler has no place for model parameters: language"):
+        handler.transform_input(sound, {"language": "en"})
+    with pytest.raises(HandlerError, match='under their own media type: choose content_type="image/png"'):
+        JSONHandler().transform_input(sound, {})
+
+
 def test_media_types_can_be_chosen() -> None:
     handlers = [make(content_type="a/b", accepts="c/d") for make in (JSONHandler, BytesHandler, TextHandler)]
     assert {(handler.content_type, handler.accepts) for handler in handlers} == {("a/b", "c/d")}
@@ -64,7 +74,7 @@ def test_media_types_can_be_chosen() -> None:
         ([float("-inf")], r"the input\[0\] is not a finite number"),
         ({"a": {(1, 2): 3}}, r"the input\['a'\] has a key of type tuple"),
         (({"a": 1}, None, "x", object()), r"the input\[3\] is of type object"),
-        (b"SECRET", "the input is of type bytes"),
+        ([b"SECRET"], r"the input\[0\] is of type bytes"),
     ],
 )
 def test_what_json_cannot_hold_is_named_by_its_place(value: Any, said: str) -> None:

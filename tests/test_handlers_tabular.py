@@ -137,7 +137,7 @@ def test_tables_have_no_place_for_parameters(handler: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"request": "xml"}, "request must be one of csv, json, jsonlines, libsvm, npy, not 'xml'"),
+        ({"request": "xml"}, "request must be one of csv, json, instances, jsonlines, libsvm, npy, not 'xml'"),
         ({"response": "libsvm"}, "response must be one of csv, json, jsonlines, npy, not 'libsvm'"),
         ({"dtype": bool}, "dtype must be float, int or str"),
     ],

@@ -80,7 +80,8 @@ def test_any_text_comes_back_unchanged(text: str) -> None:
 @given(st.lists(st.text(), max_size=6), st.sampled_from(["\n", "\n\n"]))
 def test_any_pieces_come_back_unchanged(texts: list[str], end: str) -> None:
     start = "data:" if end == "\n\n" else ""
-    stream = "".join(f"{start}{json.dumps({'token': {'text': text}})}{end}" for text in texts).encode()
+    items: list[Any] = [{"token": {"text": text}} for text in texts] + [{"token": {}, "details": {}}]
+    stream = "".join(f"{start}{json.dumps(item)}{end}" for item in items).encode()
     decoder = TextGenerationHandler().stream_decoder()
     assert decoder.feed(stream) + decoder.finish() == [text for text in texts if text]
 
@@ -105,17 +106,20 @@ def test_a_family_must_be_known() -> None:
         (b'{"generated_texts":["a"]}', 'JumpStartTextHandler("flan-t5") reads this'),
         (COMPLETION_WHOLE, "OpenAICompletionsHandler reads this"),
         (CHAT_WHOLE, "ChatHandler reads this"),
-        (b'{"choices":[]}', "ChatHandler reads this"),
+        (b'{"choices":[]}', "JSONHandler gives it as it is"),
+        (b'{"choices":[{"delta":{"content":"a"}}]}', "ChatHandler reads this in a stream"),
+        (b'{"choices":[{"delta":"a"}]}', "JSONHandler gives it as it is"),
+        (b'{"token":{"text":1}}', "JSONHandler gives it as it is"),
         (LLAMA_CHAT, "JumpStartChatHandler reads this"),
-        (b"[[0.5]]", "EmbeddingsHandler or TabularHandler reads this"),
+        (b"[[0.5]]", 'EmbeddingsHandler or TabularHandler(response="json") reads this'),
         (b'{"data":[{"index":0,"embedding":[1]}]}', "EmbeddingsHandler reads this"),
         (b'[{"label":"a","score":1}]', "ClassificationHandler reads this"),
         (b'[{"index":0,"score":1}]', "RerankHandler reads this"),
         (b'{"results":[{"index":0,"relevance_score":1}]}', "RerankHandler reads this"),
         (b'[[{"id":0,"score":1}]]', "SimilaritySearchHandler reads this"),
-        (b'{"predictions":[{"score":1}]}', "TabularHandler reads this"),
+        (b'{"predictions":[{"score":1}]}', 'TabularHandler(response="json") reads this'),
         (b'{"data":[{"index":0,"score":1}]}', "RerankHandler reads this"),
-        (b'{"data":[{"index":0,"label":"a","probs":[1.0]}]}', "JSONHandler gives it as it is"),
+        (b'{"data":[{"index":0,"label":"a","probs":[1.0]}]}', "ClassificationHandler reads this"),
         (b'{"new":1}', "JSONHandler gives it as it is"),
         (b'{"generated_text":1}', "JSONHandler gives it as it is"),
         (b'{"generation":"a"}', None),
@@ -138,7 +142,7 @@ def test_an_unknown_shape_names_the_handler_that_fits(body: bytes, fits: str | N
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"token":{"text":"a"}}',
+        b'{"token":{"text":"a"},"generated_text":"a"}',
         b'{"generation":"a"}',
         b'{"body":{"generation":"a"}}',
         b'{"outputs":["a"]}',
@@ -265,11 +269,11 @@ def test_the_whole_text_after_its_pieces_is_not_repeated() -> None:
     ("item", "said"),
     [
         (b'{"token":{"text":1}}', "structure {'token': {'text': number}}"),
-        (b'{"choices":[{"delta":{"content":"a"}}]}', "ChatHandler reads this"),
+        (b'{"choices":[{"delta":{"content":"a"}}]}', "ChatHandler reads this in a stream"),
         (b'{"choices":[{"text":"a"}]}', "OpenAICompletionsHandler reads this"),
-        (b"[1]", "EmbeddingsHandler or TabularHandler reads this"),
+        (b"[1]", 'EmbeddingsHandler or TabularHandler(response="json") reads this'),
         (b'{"data":[{"index":0,"score":1}]}', "RerankHandler reads this"),
-        (b'{"data":[{"index":0,"label":"a","probs":[1.0]}]}', "JSONHandler gives it as it is"),
+        (b'{"data":[{"index":0,"label":"a","probs":[1.0]}]}', "ClassificationHandler reads this"),
         (b'{"new":1}', "JSONHandler gives it as it is"),
     ],
 )

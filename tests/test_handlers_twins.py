@@ -125,10 +125,12 @@ def test_embeddings_through_both_twins(emulator: Emulator) -> None:
 
 def _input(handler: Any) -> Any:
     kind = type(handler).__name__
-    if kind == "EmbeddingsHandler":
+    if kind.endswith("EmbeddingsHandler"):
         return ["a"]
+    if handler.content_type.startswith(("image/", "audio/")):
+        return b"\x89PNG"
     if kind == "RerankHandler":
         return ("q", ["a", "b"])
     if kind == "SimilaritySearchHandler":
         return {"queries": ["q"]}
-    return [[1.0]] if kind == "TabularHandler" else "Hi"
+    return [[1.0]] if kind.startswith("Tabular") else "Hi"

@@ -32,6 +32,7 @@ LAYERS = {
     "smendpoint.qa": 2,
     "smendpoint._aws": 3,
     "smendpoint._transport": 3,
+    "smendpoint._arguments": 4,
     "smendpoint._async_fanout": 4,
     "smendpoint._async_stream": 4,
     "smendpoint._call": 4,

@@ -177,7 +177,7 @@ class Script:
         if isinstance(outcome, Exception):
             raise copy_of(outcome)
         if isinstance(outcome, RawResponse) and request.streaming and outcome.status == 200:
-            return self._source([encode_part(b'data:{"token":{"text":"fine"}}\n\n')])
+            return self._source([encode_part(b'data:{"token":{"text":"fine"},"details":{}}\n\n')])
         return self._source(outcome) if isinstance(outcome, list) else outcome
 
     def close(self) -> Any: ...
@@ -248,7 +248,8 @@ TRANSPORT_ERRORS = st.sampled_from(
         errors.DeadlineExceededError("late"),
     ]
 )
-WHOLE_STREAM = b"".join(encode_part(f'data:{{"token":{{"text":"{text}"}}}}\n\n'.encode()) for text in "abc")
+WHOLE_STREAM = b"".join(encode_part(f'data:{{"token":{{"text":"{text}"}}}}\n\n'.encode()) for text in "ab")
+WHOLE_STREAM += encode_part(b'data:{"token":{"text":"c"},"generated_text":"abc","details":{}}\n\n')
 
 
 @st.composite

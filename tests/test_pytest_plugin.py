@@ -72,6 +72,102 @@ def test_the_answers_of_asynchronous_inference_are_in_the_stand_in_for_s3(sagema
 """
 
 
+APPLICATION = """
+from smendpoint import AsyncEndpoint, Endpoint
+
+endpoint = Endpoint("my-llm")  # as in AWS Lambda
+relayed = AsyncEndpoint("my-llm")  # as in an ASGI application
+
+
+def handler(event, context):
+    return endpoint.invoke(event["prompt"])
+
+
+async def relay(prompt):
+    async with relayed.stream(prompt) as chunks:
+        return "".join([chunk async for chunk in chunks])
+"""
+
+USES_APPLICATION = """
+import asyncio
+import os
+
+import application
+import pytest
+from smendpoint import ServiceUnavailableError
+
+seen = []
+
+
+def same_state(emulator):
+    seen.append(emulator.url)
+    with open(os.environ["SEEN"], "a") as file:
+        print(os.environ.get("PYTEST_XDIST_WORKER"), emulator.url, file=file)
+    assert len(set(seen)) == 1
+    assert (emulator.requests, emulator.objects, emulator.sessions, dict(emulator.models)) == ([], {}, {}, {})
+    assert (emulator.open_connections, emulator.total_connections, emulator.total_requests) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_handler_answers(sagemaker_emulator, number):
+    same_state(sagemaker_emulator)
+    assert application.handler({"prompt": "It rains. Question: Does it rain?"}, None) == "It rains."
+    (request,) = sagemaker_emulator.requests
+    assert request.connection == 1
+    sagemaker_emulator.inject("status_503", times=1)
+    sagemaker_emulator.objects["s3://b/k"] = b""
+    sagemaker_emulator.models["my-llm"] = lambda request: b'[{"generated_text": "mine"}]'
+    assert application.handler({"prompt": "Hi"}, None) == "mine"
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_relay_answers_in_a_loop_of_each_test(sagemaker_emulator, number):
+    same_state(sagemaker_emulator)
+    assert asyncio.run(application.relay("It rains. Question: Does it rain?")) == "It rains."
+    assert len(sagemaker_emulator.requests) == 1
+    sagemaker_emulator.inject("status_403_AccessDeniedException")
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_a_test_may_leave_it_refusing(sagemaker_emulator, number):
+    same_state(sagemaker_emulator)
+    assert application.handler({"prompt": "Hi"}, None)
+    sagemaker_emulator.inject("refuse")
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_a_test_may_leave_it_stopped(sagemaker_emulator, number):
+    same_state(sagemaker_emulator)
+    assert application.handler({"prompt": "Hi"}, None)
+    sagemaker_emulator.stop()
+
+
+def test_a_test_may_leave_a_call_under_way(sagemaker_emulator):
+    import threading
+
+    same_state(sagemaker_emulator)
+    begun = threading.Event()
+
+    def model(request):
+        begun.set()
+        request.disconnected.wait()
+        return b""
+
+    def call():
+        with pytest.raises(Exception):
+            application.handler({"prompt": "Hi"}, None)
+
+    sagemaker_emulator.models["my-llm"] = model
+    threading.Thread(target=call).start()
+    begun.wait()
+
+
+def test_nothing_is_left_of_it(sagemaker_emulator):
+    same_state(sagemaker_emulator)
+"""
+TESTS_OF_APPLICATION = 12
+
+
 def registered(pytestconfig: pytest.Config) -> bool:
     """Whether this run has the plug-in from the installed package; else the tests below name it themselves."""
     return pytestconfig.pluginmanager.has_plugin("smendpoint")
@@ -104,10 +200,35 @@ def test_calls_land_in_the_emulator_whatever_the_developer_has_configured(
 ) -> None:
     settings_in_the_way(pytester, monkeypatch, configured=True)
     pytester.makepyfile(CALLS)
+    run_apart(pytester, pytestconfig, monkeypatch).assert_outcomes(passed=2)
+
+
+def run_apart(
+    pytester: pytest.Pytester, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> pytest.RunResult:
+    """In a process of its own: in this one, the modules that it imports would be imported a second time."""
     named = [] if registered(pytestconfig) else ["-p", "smendpoint.pytest_plugin"]
     monkeypatch.setenv("PYTHONPATH", str(Path(smendpoint.__file__).parents[1]))  # this one, installed or not
-    # A process of its own: in this one, the modules that it imports would be imported a second time.
-    pytester.runpytest_subprocess("-p", "no:cacheprovider", *named).assert_outcomes(passed=2)
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *named, *arguments)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_endpoints_made_at_import_lead_to_one_address_that_is_fresh_for_each_test(
+    pytester: pytest.Pytester, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    if workers:
+        pytest.importorskip("xdist", reason="needs pytest-xdist")
+    settings_in_the_way(pytester, monkeypatch, configured=True)
+    seen = pytester.path / "seen"
+    monkeypatch.setenv("SEEN", str(seen))
+    pytester.makepyfile(application=APPLICATION, test_application=USES_APPLICATION)
+    # With `--dist each`, every worker runs every test.
+    spread = ["-n", str(workers), "--dist", "each"] if workers else []
+    result = run_apart(pytester, pytestconfig, monkeypatch, "-W", "error", *spread)
+    result.assert_outcomes(passed=TESTS_OF_APPLICATION * max(1, workers))
+    homes = dict(line.split() for line in seen.read_text().splitlines())
+    assert len(homes) == len(set(homes.values())) == max(1, workers)
+    assert len(seen.read_text().splitlines()) == TESTS_OF_APPLICATION * max(1, workers)
 
 
 @pytest.mark.filterwarnings("ignore:Module already imported:pytest.PytestAssertRewriteWarning")

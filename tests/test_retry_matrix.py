@@ -226,6 +226,25 @@ def test_success_fills_the_quota_again(
 
 
 @pytest.mark.parametrize("operation", CALLS)
+@pytest.mark.parametrize("fault", [*ONCE, *THRICE, "status_429_ModelNotReadyException"])
+def test_through_a_client_each_failure_is_the_one_of_the_direct_lane_and_is_sent_once(
+    client_twin: Twin,  # noqa: F811
+    emulator: Emulator,
+    clock: FakeClock,
+    fault: str,
+    operation: str,
+) -> None:
+    emulator.inject(fault)
+    endpoint = client_twin.endpoint(emulator.url, timeout=limits(fault), clock=clock)
+    with pytest.raises({**ONCE, **THRICE}.get(fault, errors.ModelNotReadyError)) as caught:
+        endpoint.call(operation, "Hello")
+    assert caught.value.attempts == 1
+    if fault != "redirect":  # aiohttp follows it, ten times
+        assert len(emulator.requests) == 1
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize("operation", CALLS)
 @pytest.mark.parametrize("fault", ["status_503_ServiceUnavailable", "reset_before_headers"])
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_client_retries_as_it_was_told_and_nothing_is_added(

@@ -19,7 +19,8 @@ from async_loops import PATIENCE, Run, run, settled, turns, until
 from servers import Peer, Server, closed_port, deaf_port, response, server_context
 
 from smendpoint import Timeout, errors
-from smendpoint._transport.async_connection import HIGH_WATER_BYTES, AsyncConnection, _Tunnel, dial
+from smendpoint._transport.async_connection import HIGH_WATER_BYTES, AsyncConnection
+from smendpoint._transport.async_dial import dial
 from smendpoint._transport.common import ONE_WRITE_BYTES, Address, Patience, died_unheard
 from smendpoint._transport.proxy import parse_proxy
 
@@ -334,20 +335,6 @@ def test_under_tls_only_the_end_of_tls_ends_a_body_without_a_length(run: Run, ca
 
     with Server(proper, says(UNTIL_CLOSE + b"whole"), tls=server_context()) as server:
         run(main(server))
-
-
-def test_a_tls_library_that_cannot_say_how_it_ended_counts_as_cut() -> None:
-    class Library:
-        def __init__(self, error: Exception) -> None:
-            self.error = error
-
-        def read(self, _: int) -> bytes:
-            raise self.error
-
-    connection = AsyncConnection.__new__(AsyncConnection)
-    for error, proper in [(ValueError(), False), (ssl.SSLWantReadError(), False), (ssl.SSLZeroReturnError(), True)]:
-        connection._tls = Library(error)  # type: ignore[assignment]
-        assert connection._said_goodbye() is proper
 
 
 def test_bytes_that_nobody_asked_for_end_an_idle_connection(run: Run) -> None:
@@ -921,29 +908,6 @@ def test_a_tunnel_that_is_cut_in_the_handshake_is_a_connect_error(run: Run) -> N
         run(main(server))
 
 
-def test_a_connection_that_is_gone_when_its_handshake_ends_is_a_connect_error(
-    run: Run, ca: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Then some versions of asyncio give no transport at all."""
-
-    async def main(proxy: servers.Proxy, server: Server) -> None:
-        loop = asyncio.get_running_loop()
-
-        class Wrapped:
-            create_connection = loop.create_connection
-            run_in_executor = loop.run_in_executor
-            create_future = loop.create_future
-
-            async def start_tls(self, transport: Any, *arguments: Any, **options: Any) -> None:
-                transport.abort()
-
-        with pytest.raises(errors.ConnectError, match="closed during"):
-            await dial(Wrapped(), through(proxy, server, ca), patience())  # type: ignore[arg-type]
-
-    with Server(lambda peer: peer.gone(), tls=server_context()) as server, servers.Proxy() as proxy:
-        run(main(proxy, server))
-
-
 def test_a_handshake_that_is_cancelled_when_it_is_just_done_leaves_no_connection(run: Run, ca: str) -> None:
     """asyncio would close it politely: say goodbye, and wait for an answer."""
     gone: list[bool] = []
@@ -978,46 +942,13 @@ def test_a_handshake_that_is_cancelled_when_it_is_just_done_leaves_no_connection
         run(main(server))
 
 
-@pytest.mark.parametrize("left_open", [True, False])
-def test_a_handshake_in_a_tunnel_that_fails_leaves_nothing_open(
-    run: Run, ca: str, monkeypatch: pytest.MonkeyPatch, left_open: bool
-) -> None:
-    aborted: list[bool] = []
+def test_a_connection_that_is_gone_before_its_preface_is_a_lost_one(run: Run) -> None:
+    async def main() -> None:
+        connection = AsyncConnection(asyncio.get_running_loop(), memoryview(bytearray(10)))
+        connection.connection_made(Line())
+        connection.eof_received()
+        where = Address(host="x", port=443, tls=True)
+        with pytest.raises(ConnectionResetError, match="while it was being made"):
+            await connection.make_ready(where, ssl.create_default_context())
 
-    class Half(asyncio.Protocol):
-        def __init__(self) -> None:
-            if left_open:
-                self._app_transport = self
-
-        def abort(self) -> None:
-            aborted.append(True)
-
-    async def main(proxy: servers.Proxy, server: Server) -> None:
-        loop = asyncio.get_running_loop()
-
-        class Wrapped:
-            create_connection = loop.create_connection
-            run_in_executor = loop.run_in_executor
-            create_future = loop.create_future
-
-            async def start_tls(self, transport: Any, *arguments: Any, **options: Any) -> None:
-                transport.set_protocol(Half())
-                raise ConnectionResetError
-
-        with pytest.raises(errors.ConnectError):
-            await dial(Wrapped(), through(proxy, server, ca), patience())  # type: ignore[arg-type]
-        await turns()
-
-    with Server(lambda peer: peer.gone(), tls=server_context()) as server, servers.Proxy() as proxy:
-        run(main(proxy, server))
-    assert aborted == [True] * left_open
-
-
-def test_what_a_proxy_says_after_its_answer_is_not_looked_at_again() -> None:
-    loop = asyncio.new_event_loop()
-    proxy = parse_proxy("http://127.0.0.1:1")
-    tunnel = _Tunnel(loop, Address(host="x", port=443, tls=True, proxy=proxy), proxy)
-    tunnel.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
-    tunnel.connection_lost(None)
-    loop.run_until_complete(tunnel.stands())
-    loop.close()
+    run(main())

@@ -25,6 +25,9 @@ class Connection:
         self.idle_since = 0.0
         self.error: Any = None
 
+    def is_stale(self) -> bool:
+        return self.closed
+
     def rest(self) -> None:
         pass
 

@@ -25,7 +25,7 @@ from servers import (
 
 from smendpoint import RetryPolicy
 from smendpoint._core.http1 import ResponseReader
-from smendpoint._transport import blocking
+from smendpoint._transport import blocking, readiness
 from smendpoint._transport.blocking import Connection, dial
 from smendpoint._transport.common import Address, Patience
 from smendpoint.emulator import Emulator, ModelRequest
@@ -221,8 +221,8 @@ class Wire:
         return self.ready.pop(0) if self.ready else (False, True)
 
     def connection(self, monkeypatch: pytest.MonkeyPatch) -> Connection:
-        monkeypatch.setattr(blocking, "_ready", self.poll)
-        monkeypatch.setattr(blocking, "_reading_watch", lambda sock: lambda milliseconds: True)
+        monkeypatch.setattr(blocking, "ready", self.poll)
+        monkeypatch.setattr(blocking, "reading_watch", lambda sock: lambda milliseconds: True)
         return Connection(self)  # type: ignore[arg-type]  # as much of a socket as is needed
 
 
@@ -401,13 +401,13 @@ def test_an_interrupt_while_connecting_leaves_no_socket_open(
 
 @pytest.mark.parametrize(
     ("ready", "watch"),
-    [(blocking._poll, blocking._poll_reading), (blocking._select, blocking._select_reading)],
+    [(readiness._poll, readiness._poll_reading), (readiness._select, readiness._select_reading)],
     ids=["poll", "select"],
 )
 def test_an_idle_connection_is_stale_once_the_peer_has_closed_it(
     monkeypatch: pytest.MonkeyPatch, ready: Any, watch: Any
 ) -> None:
-    monkeypatch.setattr(blocking, "_reading_watch", watch)
+    monkeypatch.setattr(blocking, "reading_watch", watch)
     ours, theirs = socket.socketpair()
     connection = Connection(ours)
     assert ready(ours, 0.0) == (False, True)
@@ -424,14 +424,14 @@ def test_an_idle_connection_is_stale_once_the_peer_has_closed_it(
 @pytest.mark.parametrize("limits", [("read",), ("connect", "read", "total")], ids="+".join)
 @pytest.mark.parametrize(
     ("ready", "watch"),
-    [(blocking._poll, blocking._poll_reading), (blocking._select, blocking._select_reading)],
+    [(readiness._poll, readiness._poll_reading), (readiness._select, readiness._select_reading)],
     ids=["poll", "select"],
 )
 def test_a_timeout_of_ages_is_as_good_as_none(
     monkeypatch: pytest.MonkeyPatch, ready: Any, watch: Any, limits: tuple[str, ...], seconds: float
 ) -> None:
-    monkeypatch.setattr(blocking, "_ready", ready)
-    monkeypatch.setattr(blocking, "_reading_watch", watch)
+    monkeypatch.setattr(blocking, "ready", ready)
+    monkeypatch.setattr(blocking, "reading_watch", watch)
     timeout = fast(**dict.fromkeys(limits, seconds))
     with Server(Peer.serve) as server, make_endpoint(server.url, timeout=timeout) as endpoint:
         assert endpoint.invoke("Hello") == "fine"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import ssl
+from collections.abc import Callable
 from enum import Enum
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -14,22 +16,26 @@ import botocore.session
 import pytest
 import urllib3.exceptions
 from botocore import exceptions
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from smendpoint import Timeout, errors
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_ASYNC
 from smendpoint._transport.foreign import (
     METHODS,
-    answer_headers,
+    answer_head,
     call_arguments,
     check_client,
+    check_final,
+    failed_by_itself,
     harmless_cause,
     library_of,
     longest_call,
-    not_final,
     pool_size,
     retried,
     translate,
+    unparsed,
 )
 
 URL = "https://runtime.example"
@@ -140,7 +146,8 @@ def test_headers_are_those_of_the_answer() -> None:
         "ContentType": "c/d",
         "CustomAttributes": "x=1",
     }
-    headers = answer_headers(INVOKE_ENDPOINT, response)
+    status, headers = answer_head(INVOKE_ENDPOINT, response)
+    assert status == 200
     assert headers["x-amzn-requestid"] == "1"
     assert headers["content-type"] == "a/b"
     assert headers["x-amzn-sagemaker-custom-attributes"] == "x=1"
@@ -148,12 +155,22 @@ def test_headers_are_those_of_the_answer() -> None:
 
 def test_headers_of_a_mock_are_made_from_its_members() -> None:
     response = {"ContentType": "c/d", "InvokedProductionVariant": "blue", "ResponseMetadata": {"RequestId": "2"}}
-    assert answer_headers(INVOKE_ENDPOINT, response) == {
+    assert answer_head(INVOKE_ENDPOINT, response)[1] == {
         "content-type": "c/d",
         "x-amzn-invoked-production-variant": "blue",
         "x-amzn-requestid": "2",
     }
-    assert answer_headers(INVOKE_ENDPOINT_ASYNC, {"InferenceId": "i"}) == {"x-amzn-sagemaker-inference-id": "i"}
+    head = {"x-amzn-sagemaker-inference-id": "i"}
+    assert answer_head(INVOKE_ENDPOINT_ASYNC, {"InferenceId": "i"}) == (200, head)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [MagicMock(), None, [], {"ResponseMetadata": MagicMock()}, {"ResponseMetadata": {"HTTPStatusCode": "200"}}],
+)
+def test_what_is_not_made_like_a_clients_answer_is_refused(response: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="have a mocked client return"):
+        answer_head(INVOKE_ENDPOINT, response)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +312,99 @@ def test_a_cause_that_may_show_what_was_sent_or_what_came_is_not_chained() -> No
     assert harmless_cause(refused, errors.ConnectError("x")) is refused
 
 
-def test_an_interim_answer_is_named() -> None:
-    error = not_final(103)
-    assert "interim response (103)" in str(error)
-    assert error.response_started
+def test_an_answer_without_a_final_status_is_named() -> None:
+    for status, said in ((103, "an interim response (103)"), (0, "without a valid status (000)")):
+        with pytest.raises(errors.ProtocolError) as caught:
+            check_final(status, {})
+        assert said in str(caught.value)
+        assert caught.value.response_started
+    check_final(200, {"transfer-encoding": "Chunked"})
+
+
+# what a client raises over an answer
+
+
+def answered(status: int = 500, content: Any = b"[]") -> AWSResponse:
+    response = AWSResponse("http://x", status, {"X-Id": "1"}, None)
+    response._content = content
+    return response
+
+
+def parse() -> None:
+    json.loads("[")
+
+
+def within(module: str, work: Callable[[], None], http_response: Any = None) -> Callable[[], None]:
+    """A function of that module, with a local variable of that name, that does some work."""
+
+    def run() -> None:
+        answer = http_response
+        work()
+        del answer
+
+    return FunctionType(run.__code__, {"__name__": module}, closure=run.__closure__)
+
+
+def raised(work: Callable[[], None]) -> Exception:
+    """What it raises, with a traceback that begins there."""
+    try:
+        work()
+    except Exception as error:
+        assert error.__traceback__ is not None
+        return error.with_traceback(error.__traceback__.tb_next)
+    raise AssertionError
+
+
+PARSER = FunctionType(parse.__code__, {"__name__": "botocore.parsers", "json": json})
+
+
+@pytest.mark.parametrize("module", ["botocore.endpoint", "aiobotocore.endpoint"])
+@pytest.mark.parametrize("held", [answered(), (answered(), {})])
+def test_the_answer_that_a_client_could_not_read_is_found(module: str, held: Any) -> None:
+    answer = unparsed(raised(within(module, PARSER, held)))
+    assert answer is not None
+    assert (answer.status, answer.headers, answer.body) == (500, {"x-id": "1"}, b"[]")
+
+
+def test_a_parser_that_says_so_itself_has_an_answer_too() -> None:
+    def refuse() -> None:
+        raise ResponseParserError
+
+    assert unparsed(raised(within("botocore.endpoint", within("botocore.parsers", refuse), answered()))) is None
+    refuser = FunctionType(
+        refuse.__code__, {"__name__": "botocore.parsers", "ResponseParserError": ResponseParserError}
+    )
+    assert unparsed(raised(within("botocore.endpoint", refuser, answered()))) is not None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        raised(within("botocore.endpoint", parse, answered())),  # a hook's
+        raised(within("botocore.endpoint", PARSER, ())),
+        raised(within("botocore.endpoint", PARSER, answered(content=None))),  # it has not been read
+        client_error(),
+    ],
+)
+def test_where_a_hook_failed_or_nothing_was_read_there_is_no_such_answer(error: Exception) -> None:
+    assert unparsed(error) is None
+
+
+def test_what_a_client_does_to_itself_is_our_error_and_what_others_do_is_theirs() -> None:
+    for frames in (within("botocore.client", PARSER), within("smendpoint.x", within("botocore.client", PARSER))):
+        own = failed_by_itself(raised(frames), response_started=True)
+        assert isinstance(own, errors.TransportError)
+        assert own.response_started
+        assert "failed by itself: JSONDecodeError" in str(own)
+    unread = failed_by_itself(raised(within("botocore.credentials", PARSER)))
+    assert type(unread) is errors.CredentialsError
+    assert failed_by_itself(raised(within("botocore.client", parse))) is None
+    assert failed_by_itself(raised(within("botocore.client", within("unittest.mock", PARSER)))) is None
+    assert failed_by_itself(ValueError()) is None
+
+
+def test_a_cause_that_holds_what_could_not_be_read_is_not_chained() -> None:
+    lost = errors.TransportError("x")
+    assert harmless_cause(raised(parse), lost) is None
+    reset = ConnectionResetError()
+    assert harmless_cause(reset, lost) is reset

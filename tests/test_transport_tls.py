@@ -340,7 +340,7 @@ def test_an_answer_of_tls_itself_never_comes_in_the_middle_of_what_is_being_sent
         def __call__(self, sock: socket.socket, seconds: float) -> tuple[bool, bool]:
             return self.sides.pop(0) if self.sides else (False, True)
 
-    monkeypatch.setattr(blocking, "_ready", Ready())
+    monkeypatch.setattr(blocking, "ready", Ready())
     left, theirs = socket.socketpair()
     with Narrow(fileno=left.detach()) as ours, theirs:
         connection: Any = Connection(ours)

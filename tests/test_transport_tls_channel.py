@@ -18,7 +18,10 @@ from smendpoint._transport.tls import TLSChannel
 class Server:
     """The server's side of a connection whose handshake is done, with nothing waiting in either direction."""
 
-    def __init__(self, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
+    def __init__(
+        self, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, *, tickets: bool = True, hasty: bytes = b""
+    ) -> None:
+        self.version = version
         context = server_context()
         context.maximum_version = version
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -32,11 +35,13 @@ class Server:
             self.incoming.write(self.client.to_send())
             with contextlib.suppress(ssl.SSLWantReadError):
                 self.tls.do_handshake()
+                if hasty:
+                    self.tls.write(hasty)
             if not done:
                 self.client.arrived(self.outgoing.read())
-        tickets = self.outgoing.read()
-        if tickets:
-            assert self.client.decrypt(tickets) is None
+        self.tickets = self.outgoing.read()
+        if self.tickets and tickets:
+            assert self.client.decrypt(self.tickets) is None
         assert self.client.to_send() == b""
 
     def says(self, *texts: bytes) -> bytes:
@@ -131,6 +136,43 @@ def test_what_came_before_a_spoilt_record_is_given_before_the_error(server: Serv
     for _ in range(2):
         with pytest.raises(ssl.SSLError, match=r"(?i)mac"):
             server.client.end()
+
+
+def test_only_whole_records_leave_a_connection_at_rest(server: Server) -> None:
+    records = [server.says(b"one"), server.says(b"x" * 300), server.says(b"three")]
+    data = b"".join(records)
+    ends = {len(b"".join(records[:count])) for count in range(4)}
+    at_once = Server(server.version)
+    at_once.client.decrypt(at_once.says(b"one", b"two") + at_once.says(b"three")[:3])
+    assert not at_once.client.at_rest
+    for position in range(len(data)):
+        assert server.client.at_rest is (position in ends)
+        server.client.decrypt(data[position : position + 1])
+    assert server.client.at_rest
+    server.client.decrypt(server.goodbye())
+    assert not server.client.at_rest
+
+
+def test_session_tickets_leave_a_connection_at_rest_when_they_are_whole() -> None:
+    server = Server(tickets=False)
+    tickets = server.tickets
+    assert len(tickets) > 100
+    for position in range(len(tickets)):
+        assert server.client.decrypt(tickets[position : position + 1]) is None
+    assert server.client.at_rest
+    assert server.client.decrypt(server.says(b"one")) == b"one"
+
+
+def test_tickets_after_an_answer_leave_a_connection_at_rest() -> None:
+    server = Server(tickets=False)
+    assert server.client.decrypt(server.tickets + server.says(b"one")) == b"one"
+    assert server.client.at_rest
+
+
+def test_an_answer_that_comes_with_the_handshake_is_refused() -> None:
+    """In TLS 1.2 the server has the last word, and may go on at once."""
+    with pytest.raises(ConnectionError, match="before anything was asked"):
+        Server(ssl.TLSVersion.TLSv1_2, hasty=b"HTTP/1.1 200 OK\r\n\r\n")
 
 
 def test_a_certificate_that_is_not_trusted_is_told_to_the_peer() -> None:

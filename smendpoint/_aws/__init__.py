@@ -28,8 +28,13 @@ def resolve(identity: Identity, *, now: Callable[[], float] | None = None) -> Ta
 
     Raises:
         ConfigurationError: there is no region, or a setting is malformed, unsafe or not supported.
-        CredentialsError: explicit credentials, or those in the environment, are malformed.
+        CredentialsError: explicit credentials, or those in the environment, are malformed; or they stayed behind when
+            the identity was pickled.
     """
+    if identity.left_behind:
+        from smendpoint._aws.failures import left_behind
+
+        raise left_behind(identity)
     from smendpoint._aws.environment import resolve_from_environment
 
     clock = time if now is None else now

@@ -176,7 +176,7 @@ class Chain:
         region = identity.region_name or getattr(self._config, "region_name", None)
         region = region or session.get_config_variable("region")
         if not region:
-            raise ConfigurationError(no_region(identity))
+            raise ConfigurationError(no_region())
         self._region = region = validate_region(region)
         return session.create_client(
             _SERVICE,

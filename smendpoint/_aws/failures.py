@@ -11,30 +11,30 @@ from smendpoint.errors import ConfigurationError, CredentialsError
 if TYPE_CHECKING:
     from smendpoint._aws.identity import Identity
 
-__all__ = ["configuration_error", "credentials_error", "no_credentials", "no_region"]
+__all__ = ["configuration_error", "credentials_error", "left_behind", "no_credentials", "no_region"]
 
 
-def no_region(identity: Identity) -> str:
+def no_region() -> str:
     hint = ""
     if os.environ.get("AWS_REGION"):
         hint = " (AWS_REGION is set, but botocore does not read it)"
-    return (
-        f"no AWS region{hint}: pass region_name, set AWS_DEFAULT_REGION, or give the profile a region"
-        f"{_left_behind(identity)}"
-    )
+    return f"no AWS region{hint}: pass region_name, set AWS_DEFAULT_REGION, or give the profile a region"
 
 
-def no_credentials(identity: Identity) -> str:
+def no_credentials() -> str:
     return (
         "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run `aws configure` or "
-        f"`aws sso login`, or give this machine a role{_left_behind(identity)}"
+        "`aws sso login`, or give this machine a role"
     )
 
 
-def _left_behind(identity: Identity) -> str:
-    if not identity.left_behind:
-        return ""
-    return f"; note that {', '.join(identity.left_behind)} did not travel here: secrets and sessions are not pickled"
+def left_behind(identity: Identity) -> CredentialsError:
+    """The error for an identity that was unpickled without what says who it is: it must not become another."""
+    return CredentialsError(
+        f"{', '.join(identity.left_behind)} did not travel here: secrets and sessions are not pickled, and no others "
+        "are taken in their place. Make the endpoint here, or pickle one that was made with a profile, a role or "
+        "neither, which uses what it finds here"
+    )
 
 
 def configuration_error(error: Exception) -> ConfigurationError:
@@ -59,11 +59,11 @@ def configuration_error(error: Exception) -> ConfigurationError:
     return ConfigurationError(f"botocore failed to read the AWS configuration ({type(error).__name__})")
 
 
-def credentials_error(what: str, error: Exception, identity: Identity) -> CredentialsError:
+def credentials_error(what: str, error: Exception) -> CredentialsError:
     from botocore.exceptions import BotoCoreError, ClientError, ConfigParseError, NoCredentialsError, SSOTokenLoadError
 
     if isinstance(error, NoCredentialsError):
-        return CredentialsError(f"{what}: {no_credentials(identity)}")
+        return CredentialsError(f"{what}: {no_credentials()}")
     if isinstance(error, SSOTokenLoadError):
         made = CredentialsError(f"{what}: {error}; run `aws sso login`")
         made.__cause__ = error

@@ -31,9 +31,10 @@ _KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 class Identity:
     """Who asks, and where: immutable, and made without any input or output.
 
-    An identity pickles as configuration: explicit keys, a ``session`` and passwords of proxies stay behind, for secrets
-    must not travel. On the other side the same configuration is resolved through botocore's default chain there; give
-    that side credentials of its own (a role, a profile, the environment).
+    An identity pickles as configuration. A profile and a role are looked up where it is unpickled, and without them so
+    are the credentials that botocore's default chain finds there. Explicit keys, a ``session`` and passwords of proxies
+    stay behind, for secrets must not travel; where one did, the unpickled identity cannot be resolved: it would be
+    another's.
 
     Args:
         region_name: the AWS region; by default botocore's choice (``AWS_DEFAULT_REGION``, then the profile).

@@ -37,7 +37,7 @@ class ChainSource:
         except SmendpointError as error:
             failure = error
         except Exception as error:
-            failure = credentials_error("AWS credentials could not be loaded", error, self._chain.identity)
+            failure = credentials_error("AWS credentials could not be loaded", error)
         self._session = None  # next time everything is read anew: the reason may be gone
         raise failure
 
@@ -51,7 +51,7 @@ class ChainSource:
             session = self._session = self._chain.reopen()
         found = session.get_credentials()
         if found is None:
-            raise CredentialsError(no_credentials(identity))
+            raise CredentialsError(no_credentials())
         refreshable = isinstance(found, Refreshable)
         if refreshable and anew and identity.session is not None:
             _refresh_now(found)
@@ -88,8 +88,7 @@ class RoleSource:
         except SmendpointError as error:
             failure = error
         except Exception as error:
-            identity = self._chain.identity
-            failure = credentials_error(f"the role {identity.role_arn} could not be assumed", error, identity)
+            failure = credentials_error(f"the role {self._chain.identity.role_arn} could not be assumed", error)
         self._session = None  # next time everything is read anew: the reason may be gone
         raise failure
 

@@ -57,6 +57,21 @@ class Send:
         self.started = started
         self.extra = 0  # set by a transport that itself tried again, to how often it did
 
+    def begun(self, status: int, headers: Mapping[str, str]) -> None:
+        """The head of the answer has come. A transport calls this before it hands anything on.
+
+        Raises:
+            ProtocolError: it is a success, and yet not what was asked for.
+        """
+        if self.started is not None:
+            self.started(status, headers)
+        if "content-encoding" in headers or status > 205:
+            from smendpoint._core.unasked import not_asked_for
+
+            error = not_asked_for(status, headers)
+            if error is not None:
+                raise error
+
 
 class Sleep:
     """Wait for `seconds`."""
@@ -91,7 +106,7 @@ class Terms:
         endpoint_name: named by every error.
         policy: when to try again; `None` where the transport does its own retrying.
         quota: what retries take from.
-        timeout: only `total` matters here.
+        timeout: of each call that has none of its own; only `total` matters here.
         credentials: `None` where the transport signs by itself.
         clock: time and chance.
     """
@@ -124,16 +139,27 @@ class CallState(Generic[AnswerT]):
         terms: of its endpoint.
         watcher: hears what happens; `None` where no one watches.
         started: when the call began, on the clock's `monotonic`.
+        accept: the media type that was asked for; `None` for any.
+        timeout: the call's own; `None` where that of the terms holds.
     """
 
-    __slots__ = ("attempts", "deadline", "started", "terms", "watcher")
+    __slots__ = ("accept", "attempts", "deadline", "started", "terms", "timeout", "watcher")
 
-    def __init__(self, terms: Terms, watcher: Watcher | None, started: float) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        watcher: Watcher | None,
+        started: float,
+        accept: object = None,
+        timeout: Timeout | None = None,
+    ) -> None:
         self.terms = terms
+        self.accept = accept
         self.watcher = watcher
         self.attempts = 0
         self.started = started
-        total = terms.timeout.total
+        self.timeout = terms.timeout if timeout is None else timeout
+        total = self.timeout.total
         self.deadline = None if total is None else started + total
 
     @property
@@ -242,7 +268,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         if delay is None:
             raise failure
         if call.deadline is not None and clock.monotonic() + delay >= call.deadline:
-            raise call.named(deadline_exceeded(terms.timeout)) from failure
+            raise call.named(deadline_exceeded(call.timeout)) from failure
         if verdict.kind == "expired":
             if (yield from _load(call, credentials)) == credentials:
                 raise failure  # the source has no others

@@ -101,6 +101,11 @@ class ResponseReader:
         self._remaining = 0  # bytes of the body or of the chunk that are still to come
         self._trailer_room = max_head
 
+    @property
+    def closes(self) -> bool:
+        """Once ``head_complete``: whether the connection ends with this answer."""
+        return not self._keep_alive
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take what the connection gave.
 

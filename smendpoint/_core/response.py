@@ -359,6 +359,7 @@ def error_from_client(response: Mapping[str, object], *, now: float | None = Non
     code = _clean_code(error.get("Code"))
     if code == str(status):
         code = ""  # how botocore says that the service gave none
+    code = code or _clean_code(headers.get("x-amzn-errortype"))  # which it does not ask where the body says nothing
     message = _text(error.get("Message")) or _text(response.get("Message")) or ""
     identity = _text(metadata.get("RequestId")) or request_id(headers)
     return error_from_parts(status, code, message, identity, response, retry_after=retry_after(headers, now=now))

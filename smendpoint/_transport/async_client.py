@@ -13,15 +13,18 @@ from smendpoint._transport.alarm import Late, in_time
 from smendpoint._transport.common import Patience
 from smendpoint._transport.foreign import (
     METHODS,
-    answer_headers,
+    answer_head,
     call_arguments,
     check_client,
+    check_final,
     connection_broke,
+    failed_by_itself,
     harmless_cause,
     longest_call,
     pool_size,
     retried,
     translate,
+    unparsed,
 )
 
 if TYPE_CHECKING:
@@ -77,24 +80,29 @@ class AsyncClientTransport:
             raise _silence(patience, response_started=False, by_total=seconds < longest) from None
         except Exception as error:
             step.extra = retried(getattr(error, "response", None))
-            ours = translate(error)
+            unread = unparsed(error)
+            if unread is not None:
+                step.begun(unread.status, unread.headers)
+                return unread
+            ours = translate(error) or failed_by_itself(error)
             if ours is None:
                 raise
             raise ours from harmless_cause(error, ours)
         step.extra = retried(response)
-        status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode", 200)
-        headers = answer_headers(request.operation, response)
-        if step.started is not None:
-            step.started(status, headers)
+        status, headers = answer_head(request.operation, response)
         source = AsyncClientSource(raw_response(response.get("Body")), status, headers, patience)
-        if request.streaming:
-            return source
         try:
+            check_final(status, headers)
+            step.begun(status, headers)
+            if request.streaming and status < 300:
+                return source
             pieces = []
             while piece := await source.read():
                 pieces.append(piece)
-        finally:
+        except BaseException:
             source.close()
+            raise
+        source.close()
         return RawResponse(status, headers, b"".join(pieces))
 
 
@@ -133,6 +141,16 @@ def _unread(content: Any) -> bytes:
     data = b"".join(waiting)
     waiting.clear()
     return data
+
+
+def loss_under(raw: Any) -> OSError | None:
+    """What ended the connection of an answer that its end was to end; `None` where that was the peer's closing it.
+
+    aiohttp takes a connection that was reset for one that was closed. Its protocol knows better.
+    """
+    exception = getattr(getattr(raw, "_protocol", None), "exception", None)
+    error = exception() if callable(exception) else None
+    return error if isinstance(error, OSError) else None
 
 
 def _silence(patience: Patience, *, response_started: bool, by_total: bool) -> errors.TransportError:
@@ -181,6 +199,10 @@ class AsyncClientSource:
         if not data:
             self._raw = None
             raw.release()
+            if "content-length" not in self.headers and "transfer-encoding" not in self.headers:
+                reset = loss_under(raw)
+                if reset is not None:
+                    raise connection_broke(reset) from reset
         return data
 
     def _on_timer(self) -> None:

@@ -1,23 +1,23 @@
-"""One asyncio connection: an `asyncio.BufferedProtocol` over the same sans-IO reader as the blocking one; dialling."""
+"""One asyncio connection: an `asyncio.BufferedProtocol` over the same sans-IO parts as the blocking one."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.flow import deadline_exceeded
 from smendpoint._core.http1 import ResponseReader
-from smendpoint._transport.alarm import Late, in_time
-from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connect_failed, connection_lost
+from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connection_lost
 from smendpoint._transport.proxy import connect_request, tunnel_stands
+from smendpoint._transport.readiness import reading_watch
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
     from smendpoint._transport.common import Address, Patience
-    from smendpoint._transport.proxy import Proxy
+    from smendpoint._transport.tls import TLSChannel
 
 # What a stream may have waiting for a slow reader before its socket is no longer read.
 HIGH_WATER_BYTES = 65_536
@@ -29,8 +29,9 @@ class AsyncConnection(asyncio.BufferedProtocol):
     Bytes arrive in `data_received`, which feeds the reader of the exchange under way and wakes whoever waits. One
     timer serves all waits: it is not reset for each, but looks at its time whether it has become later.
 
-    The event loop reads into a buffer that is there already. For an `asyncio.Protocol`, asyncio and both loops' TLS
-    make room for 256 KiB each time, which takes several times as long as to read a short answer.
+    The event loop reads into a buffer that is there already. For an `asyncio.Protocol`, asyncio makes room for 256 KiB
+    each time, which takes several times as long as to read a short answer. TLS is ours too, as in the blocking twin:
+    what an event loop's TLS still holds of a record, it does not say.
 
     Args:
         loop: that it is on.
@@ -46,7 +47,10 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._loop = loop
         self._room = room
         self._transport: Any = None
-        self._tls: ssl.SSLObject | None = None
+        self._tls: TLSChannel | None = None
+        self._arrives: Callable[[float], object] = _cannot_tell
+        self._preface: Callable[[bytes], bool] | None = None  # takes what arrives before the first request
+        self._prefaced: asyncio.Future[None] | None = None
         self._reader: ResponseReader | None = None
         self._pieces: list[bytes] = []
         self._waiting_bytes = 0
@@ -67,19 +71,43 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._tls = transport.get_extra_info("ssl_object")
+        self._arrives = _arrival_watch(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(self._room[:nbytes]))
+        self._arrived(bytes(self._room[:nbytes]))
+
+    def _arrived(self, data: bytes) -> None:
+        """Take what the network gave; nothing means that it will give no more."""
+        tls = self._tls
+        if tls is None:
+            self.data_received(data)
+            return
+        plain = None
+        with suppress(OSError):  # `end` says it again
+            plain = tls.decrypt(data)
+        if (reply := tls.to_send()) and not self.closed:
+            self._transport.write(reply)
+        if plain:
+            self.data_received(plain)
+        if tls.over and not self.closed:
+            try:
+                tls.end()
+            except OSError as error:
+                self._end(error)
+            else:
+                self._end(None)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
         if reader is None or self.closed:
-            # Nobody has asked anything: this connection cannot be trusted with the next question.
-            self.abort()
+            if self._preface is None:
+                # Nobody has asked anything: this connection cannot be trusted with the next question.
+                self.abort()
+            else:
+                self._read_preface(data)
             return
         try:
             pieces = reader.feed(data)
@@ -104,13 +132,21 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._expires = self._loop.time() + patience.timeout.read
 
     def eof_received(self) -> bool:
-        self._end(None)
+        self._ended(None)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None:
-            self._hear_last_words()
-        self._end(exc)
+        if exc is not None and self._reader is not None:
+            self._hear_what_waits()
+        self._ended(exc)
+
+    def _ended(self, error: Exception | None) -> None:
+        if self._preface is not None:
+            self._read_preface(b"", error)
+        elif error is None and self._tls is not None:
+            self._arrived(b"")  # under TLS anyone on the way can end the connection: only TLS knows who did
+        else:
+            self._end(error)
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -126,7 +162,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self.closed = True
         if reader is None or reader.complete or self._failure is not None:
             self.abort()
-        elif error is None and reader.started and self._said_goodbye():
+        elif error is None and reader.started:
             try:
                 reader.feed_eof()
             except errors.TransportError as failure:
@@ -138,29 +174,71 @@ class AsyncConnection(asyncio.BufferedProtocol):
             ours.__cause__ = error
             self.abort(ours)
 
-    def _said_goodbye(self) -> bool:
-        """Whether it was the peer that ended the connection. Under TLS anyone on the way could pretend so.
-
-        asyncio does not say: some versions report the end of TCP like the end of TLS, and some the other way round.
-        """
-        if self._tls is None:
-            return True
-        try:
-            return not self._tls.read(1)
-        except ssl.SSLZeroReturnError:
-            return True
-        except (OSError, ValueError):
-            return False
-
-    def _hear_last_words(self) -> None:
-        """Read what the peer said before it stopped listening: asyncio gives up at the first write that fails."""
-        reader = self._reader
-        if reader is None or self._tls is not None or self.closed:
+    def _hear_what_waits(self) -> None:
+        """Read what has arrived without waiting for the event loop to do so."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is None:
             return
-        with suppress(OSError), self._transport.get_extra_info("socket").dup() as sock:
+        with suppress(OSError), sock.dup() as sock:
             sock.setblocking(False)
-            while data := sock.recv(RECV_BYTES):
-                self.data_received(data)
+            while not self.closed and (data := sock.recv(RECV_BYTES)):
+                self._arrived(data)
+
+    # what dialling calls
+
+    async def make_ready(self, address: Address, context: ssl.SSLContext | None) -> None:
+        """What stands between the TCP connection and the first request. Raises `OSError`, or ours."""
+        proxy = address.proxy
+        if context is None:
+            return
+        if proxy is not None:
+            reader = ResponseReader(connect=True)
+            self._transport.write(connect_request(address.host, address.port, proxy))
+            await self._hear_preface(lambda data: tunnel_stands(reader, data, proxy))
+        from smendpoint._transport.tls import TLSChannel
+
+        tls = TLSChannel(context, address.host)
+
+        def shake_hands(data: bytes) -> bool:
+            tls.arrived(data)
+            done = False
+            try:
+                done = tls.handshake()
+            finally:
+                if done:
+                    self._tls = tls  # the last part goes out with the first request
+                else:
+                    self._transport.write(tls.to_send())
+            return done
+
+        tls.handshake()
+        self._transport.write(tls.to_send())
+        await self._hear_preface(shake_hands)
+
+    async def _hear_preface(self, preface: Callable[[bytes], bool]) -> None:
+        """Give what arrives to `preface`, nothing at its end, until that says that it has heard enough, or raises."""
+        if self.closed:
+            raise ConnectionResetError("the connection was closed while it was being made")
+        self._preface = preface
+        self._prefaced = self._loop.create_future()
+        await self._prefaced
+
+    def _read_preface(self, data: bytes, error: Exception | None = None) -> None:
+        preface, prefaced = self._preface, self._prefaced
+        assert preface is not None
+        assert prefaced is not None
+        try:
+            if error is None and not preface(data):
+                return
+        except Exception as failure:
+            error = failure
+        self._preface = self._prefaced = None
+        if prefaced.done():  # whoever dialled has been cancelled
+            return
+        if error is None:
+            prefaced.set_result(None)
+        else:
+            prefaced.set_exception(error)
 
     # what an exchange calls
 
@@ -181,14 +259,14 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if len(body) > ONE_WRITE_BYTES:
             await self._write_watchfully(head, body, patience, reader)
         else:
-            self._transport.write(head + body)
+            self._write(head + body)
         while not (reader.complete if whole else reader.head_complete):
             await self._wait(patience)
         return reader
 
     async def _write_watchfully(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> None:
         self.cut_short = True
-        self._transport.write(head)
+        self._write(head)
         view = memoryview(body)
         while view:
             # Whatever has been answered meanwhile is heard before the next write, which may find the connection reset.
@@ -201,9 +279,12 @@ class AsyncConnection(asyncio.BufferedProtocol):
                     self._sending = False
             if self.closed or reader.head_complete:
                 return  # the service has made up its mind: the rest of the body is of no use to anyone
-            self._transport.write(view[:ONE_WRITE_BYTES])
+            self._write(view[:ONE_WRITE_BYTES])
             view = view[ONE_WRITE_BYTES:]
         self.cut_short = False
+
+    def _write(self, data: bytes | memoryview) -> None:
+        self._transport.write(data if self._tls is None else self._tls.encrypt(data))
 
     async def more(self) -> bytes:
         """The next bytes of the body; empty when the answer has properly ended.
@@ -277,6 +358,23 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     # what the pool calls
 
+    def is_stale(self) -> bool:
+        """Whether the peer has closed the idle connection, or said something out of turn.
+
+        What it said may still be in the socket, where the loop has been busy. Only TLS itself may have said something,
+        such as a session ticket, and all of it.
+        """
+        if self.closed:
+            return True
+        waits = bool(self._arrives(0))
+        if self._tls is None:
+            return waits
+        if waits:
+            self._hear_what_waits()
+            if self.closed or self._arrives(0):
+                return True
+        return not self._tls.at_rest
+
     def rest(self) -> None:
         """The exchange is over: nothing is expected any more."""
         self._reader = None
@@ -296,97 +394,19 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._transport.abort()
 
 
-class _Tunnel(asyncio.Protocol):
-    """Asks a proxy for a tunnel."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: Address, proxy: Proxy) -> None:
-        self._proxy = proxy
-        self._request = connect_request(address.host, address.port, proxy)
-        self._reader = ResponseReader(connect=True)
-        self._answered: asyncio.Future[None] = loop.create_future()
-        self._failure: errors.ConnectError | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        if not self._answered.done():
-            try:
-                if not tunnel_stands(self._reader, data, self._proxy):
-                    return
-            except errors.ConnectError as error:
-                self._failure = error
-            self._answered.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.data_received(b"")
-
-    async def stands(self) -> None:
-        """Wait for the proxy's answer; raises where there is no tunnel."""
-        await self._answered
-        if self._failure is not None:
-            raise self._failure
+def _arrival_watch(transport: Any) -> Callable[[float], object]:
+    """What says whether something has arrived that the event loop has not handed over yet."""
+    if hasattr(transport, "_read_fut"):
+        # Windows: the system reads for the loop in advance, where nothing shows in the socket.
+        return lambda _: _has_read(transport._read_fut)
+    sock = transport.get_extra_info("socket")
+    return _cannot_tell if sock is None else reading_watch(sock)
 
 
-async def dial(
-    loop: asyncio.AbstractEventLoop, address: Address, patience: Patience, room: memoryview | None = None
-) -> AsyncConnection:
-    """Connect, through the proxy and with TLS where the address says so.
-
-    Args:
-        loop: the running event loop.
-        address: where to.
-        patience: how long it may take.
-        room: what the loop's connections share, see `AsyncConnection`; without it, the connection has its own.
-
-    Raises:
-        ConnectError: there is no connection.
-        TLSError: the peer is not who it should be.
-        DeadlineExceededError: the call's time was over first.
-    """
-    seconds = patience.within(patience.timeout.connect, request_sent=False)
-    try:
-        return await in_time(_dial(loop, address, room), seconds, AsyncConnection.abort)
-    except Late:
-        if seconds < patience.timeout.connect:
-            raise deadline_exceeded(patience.timeout, request_sent=False) from None
-        raise patience.no_connection(address) from None
-    except UnicodeError as error:  # a host name with a part that is empty, or too long
-        raise connect_failed(address, OSError(str(error))) from error
-    except OSError as error:
-        raise connect_failed(address, error) from error
+def _has_read(reading: Any) -> bool:
+    # Whatever says that nothing has arrived must be seen to say so: it is not a public part of asyncio.
+    return getattr(getattr(reading, "_ov", None), "pending", False) is not True
 
 
-async def _dial(loop: asyncio.AbstractEventLoop, address: Address, room: memoryview | None) -> AsyncConnection:
-    host, port = address.dialled
-    context = await address.context_off(loop) if address.tls else None
-    connection = AsyncConnection(loop, room or memoryview(bytearray(RECV_BYTES)))
-    proxy = address.proxy
-    if proxy is None or context is None:
-        name = address.host if context is not None else None
-        try:
-            await loop.create_connection(lambda: connection, host, port, ssl=context, server_hostname=name)
-        except BaseException:
-            # Cancelled when the handshake was just done, asyncio would say goodbye first, and wait for an answer.
-            connection.abort()
-            raise
-    else:
-        transport, tunnel = await loop.create_connection(lambda: _Tunnel(loop, address, proxy), host, port)
-        try:
-            await tunnel.stands()
-            upgraded = await loop.start_tls(transport, connection, context, server_hostname=address.host)
-        except BaseException:
-            # Python 3.10 leaves this one open where the handshake is cancelled in the moment when it is done.
-            unannounced = getattr(transport.get_protocol(), "_app_transport", None)
-            if unannounced is not None:
-                unannounced.abort()
-            transport.abort()
-            raise
-        if upgraded is None:
-            raise ConnectionResetError("the connection was closed during the TLS handshake")
-        # start_tls does not announce the new transport
-        connection.connection_made(upgraded)
-    sock = connection._transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # asyncio itself sets TCP_NODELAY
-    return connection
+def _cannot_tell(_: float) -> bool:
+    return True

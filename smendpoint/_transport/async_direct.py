@@ -11,9 +11,9 @@ from smendpoint import errors
 from smendpoint._aws import resolve
 from smendpoint._core.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.response import RawResponse
-from smendpoint._transport.async_connection import dial
+from smendpoint._transport.async_dial import dial
 from smendpoint._transport.async_pool import LoopPool
-from smendpoint._transport.common import Patience, Service, died_unheard
+from smendpoint._transport.common import Patience, Service, connection_lost, died_unheard, out_of_turn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -177,8 +177,9 @@ class AsyncDirectTransport:
                     connection = await dial(pool.loop, service.address, patience, pool.room)
                     pool.adopt(connection)
                 reader = await connection.ask(head, request.body, patience, whole=whole)
-                if step.started is not None:
-                    step.started(reader.status, reader.headers)
+                if reused and out_of_turn(reader, cut_short=connection.cut_short):
+                    raise connection_lost(None, response_started=False)
+                step.begun(reader.status, reader.headers)
             except BaseException as error:
                 pool.give_back(connection, reusable=False)
                 if reused and died_unheard(error):

@@ -108,7 +108,7 @@ class LoopPool:
         oldest = self._monotonic() - IDLE_SECONDS
         while idle:
             connection = idle.pop()
-            if not connection.closed and connection.idle_since > oldest:
+            if connection.idle_since > oldest and not connection.is_stale():
                 self._busy.add(connection)
                 return connection
             connection.abort()
@@ -195,7 +195,7 @@ class LoopPool:
         if self._guarded is not None:
             guarded, self._guarded = self._guarded, None
             await guarded.aclose()
-        # The transports say goodbye in callbacks; TLS ones need a second round.
+        # The transports say goodbye in callbacks; those of uvloop need a second round.
         for _ in range(2):
             await asyncio.sleep(0)
 

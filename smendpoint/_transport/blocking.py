@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from contextlib import suppress
 from os import getpid
@@ -12,17 +11,16 @@ from smendpoint import errors
 from smendpoint._core.http1 import ResponseReader
 from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connect_failed, connection_lost
 from smendpoint._transport.proxy import connect_request, tunnel_stands
+from smendpoint._transport.readiness import LONGEST_WAIT, reading_watch, ready
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from smendpoint._transport.common import Address, Patience
     from smendpoint._transport.direct import Scope
     from smendpoint._transport.pool import Place
     from smendpoint._transport.tls import TLSChannel
 
-# What poll can be asked to wait is counted in milliseconds, in 31 bits.
-LONGEST_WAIT = 2_147_483.0
 # TLS's own replies are small: where there is no room even for them, nobody reads at the other end.
 REPLY_SECONDS = 10.0
 
@@ -118,7 +116,7 @@ class Connection:
         self._tls: TLSChannel | None = None
         # The socket never blocks: whoever must wait asks this first, so that sending costs one system call.
         sock.setblocking(False)
-        self._arrives = _reading_watch(sock)
+        self._arrives = reading_watch(sock)
         self.idle_since = 0.0
         self.cut_short = False
         self.place: Place | None = None
@@ -154,8 +152,19 @@ class Connection:
             self._tls = tls
 
     def is_stale(self) -> bool:
-        """Whether the peer has closed the idle connection, or said something out of turn."""
-        return (self._tls is not None and self._tls.over) or bool(self._arrives(0))
+        """Whether the peer has closed the idle connection, or said something out of turn.
+
+        Only TLS itself may have said something, such as a session ticket, and all of it.
+        """
+        waits = bool(self._arrives(0))
+        if self._tls is None:
+            return waits
+        try:
+            if waits and (self._receive_now() is not None or self._arrives(0)):
+                return True
+        except OSError:
+            return True
+        return not self._tls.at_rest
 
     def send(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> list[bytes]:
         """Send a request; gives what of the answer's body arrived meanwhile.
@@ -195,7 +204,7 @@ class Connection:
             for portion in portions:
                 view = memoryview(portion)
                 while view:
-                    readable, writable = _ready(self._socket, patience.within(patience.timeout.read))
+                    readable, writable = ready(self._socket, patience.within(patience.timeout.read))
                     if not readable and not writable:
                         raise patience.silence(response_started=reader.started)
                     if readable:
@@ -295,38 +304,3 @@ def feed(reader: ResponseReader, data: bytes) -> list[bytes]:
         raise connection_lost(None, response_started=False)
     reader.feed_eof()
     return []
-
-
-def _poll(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN | select.POLLOUT)
-    events = poll.poll(min(seconds, LONGEST_WAIT) * 1000)
-    flags = events[0][1] if events else 0
-    return bool(flags & ~select.POLLOUT), bool(flags & select.POLLOUT)
-
-
-def _select(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
-    readable, writable, broken = select.select([sock], [sock], [sock], min(seconds, LONGEST_WAIT))
-    return bool(readable or broken), bool(writable)
-
-
-def _poll_reading(sock: socket.socket) -> Callable[[float], object]:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return poll.poll
-
-
-def _select_reading(sock: socket.socket) -> Callable[[float], object]:
-    def arrives(milliseconds: float) -> bool:
-        readable, _, broken = select.select([sock], [], [sock], milliseconds / 1000)
-        return bool(readable or broken)
-
-    return arrives
-
-
-# Windows has no poll; elsewhere select cannot watch descriptors above 1023.
-_HAS_POLL = hasattr(select, "poll")
-# Waits until a socket can be read or written; gives which of the two.
-_ready: Callable[[socket.socket, float], tuple[bool, bool]] = _poll if _HAS_POLL else _select
-# Makes what waits, for so many milliseconds, until a socket can be read.
-_reading_watch: Callable[[socket.socket], Callable[[float], object]] = _poll_reading if _HAS_POLL else _select_reading

@@ -13,14 +13,16 @@ from smendpoint._core.response import RawResponse
 from smendpoint._transport.common import RECV_BYTES, Patience
 from smendpoint._transport.foreign import (
     METHODS,
-    answer_headers,
+    answer_head,
     call_arguments,
     check_client,
+    check_final,
+    failed_by_itself,
     harmless_cause,
-    not_final,
     pool_size,
     retried,
     translate,
+    unparsed,
 )
 
 if TYPE_CHECKING:
@@ -74,26 +76,28 @@ class ClientTransport:
             response = method(**call_arguments(request))
         except Exception as error:
             step.extra = retried(getattr(error, "response", None))
-            ours = translate(error)
+            unread = unparsed(error)
+            if unread is not None:
+                step.begun(unread.status, unread.headers)
+                return unread
+            ours = translate(error) or failed_by_itself(error)
             if ours is None:
                 raise
             raise ours from harmless_cause(error, ours)
         step.extra = retried(response)
-        status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode", 200)
-        headers = answer_headers(request.operation, response)
-        if step.started is not None:
-            step.started(status, headers)
+        status, headers = answer_head(request.operation, response)
         source = ClientSource(raw_stream(response.get("Body")), status, headers, patience)
-        if status < 200:
-            # http.client takes 103 for the answer. The true one is still to come, so no one may use this connection.
-            source.close()
-            raise not_final(status)
-        if request.streaming:
-            return source
         try:
+            # http.client takes 103 for the answer. The true one is still to come, so no one may use this connection.
+            check_final(status, headers)
+            step.begun(status, headers)
+            if request.streaming and status < 300:
+                return source
             body = b"".join(iter(source.read, b""))
-        finally:
+        except BaseException:
             source.close()
+            raise
+        source.close()
         return RawResponse(status, headers, body)
 
 
@@ -205,7 +209,7 @@ class ClientSource:
                 sock.settimeout(self._patience.within(self._patience.timeout.read))
             data = read()
         except Exception as error:
-            ours = translate(error, response_started=True)
+            ours = translate(error, response_started=True) or failed_by_itself(error, response_started=True)
             if ours is None:
                 raise
             if isinstance(ours, errors.ReadTimeoutError):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smendpoint._aws import Target
+    from smendpoint._core.http1 import ResponseReader
     from smendpoint._core.timing import Timeout
     from smendpoint._transport.proxy import Proxy
 
@@ -248,3 +249,17 @@ def connection_lost(error: OSError | None, *, response_started: bool) -> errors.
 def died_unheard(error: BaseException) -> bool:
     """Whether a reused connection was lost before any byte of an answer, as an idle one may be at any moment."""
     return type(error) is errors.TransportError and not error.response_started
+
+
+def out_of_turn(reader: ResponseReader, *, cut_short: bool) -> bool:
+    """Whether what came over a reused connection was said about something else than the request on it.
+
+    What comes after the request has gone out passes for its answer, with two exceptions. A 408 that closes the
+    connection says that no request has come (RFC 9110 15.5.9; balancers say so when a connection has been idle for too
+    long). And no model can have succeeded with an input whose end it has not seen.
+
+    Args:
+        reader: has the answer's head.
+        cut_short: whether the request had not been sent to its end.
+    """
+    return (reader.status == 408 and reader.closes) or (cut_short and 200 <= reader.status < 300)

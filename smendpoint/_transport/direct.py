@@ -13,7 +13,7 @@ from smendpoint._core.flow import NeedCredentials, Send
 from smendpoint._core.http1 import ResponseReader
 from smendpoint._core.response import RawResponse
 from smendpoint._transport.blocking import dial
-from smendpoint._transport.common import Patience, Service, died_unheard
+from smendpoint._transport.common import Patience, Service, connection_lost, died_unheard, out_of_turn
 from smendpoint._transport.pool import Place, Pool
 
 if TYPE_CHECKING:
@@ -205,8 +205,9 @@ class DirectTransport:
                     if not (request.streaming and reader.head_complete):
                         raise
                     pieces = reader.undelivered  # the source hands them on before it raises this again
-                if step.started is not None:
-                    step.started(reader.status, reader.headers)
+                if reused and out_of_turn(reader, cut_short=connection.cut_short):
+                    raise connection_lost(None, response_started=False)
+                step.begun(reader.status, reader.headers)
             except BaseException as error:
                 if held is not None:
                     self._drop(held, scope)

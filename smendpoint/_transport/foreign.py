@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from smendpoint import errors
 from smendpoint._core.request_rules import plain
-from smendpoint._core.response import error_from_client, error_from_parts
+from smendpoint._core.response import RawResponse, error_from_client, error_from_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from smendpoint._core.request import Operation
     from smendpoint._core.timing import Timeout
@@ -69,10 +69,20 @@ def call_arguments(request: CallRequest) -> dict[str, Any]:
     return arguments
 
 
-def answer_headers(operation: Operation, response: dict[str, Any]) -> dict[str, str]:
-    """The headers that a client's answer came with; made from its members where a mock has no headers."""
-    metadata = response.get("ResponseMetadata") or {}
-    headers = {str(name).lower(): str(value) for name, value in (metadata.get("HTTPHeaders") or {}).items()}
+def answer_head(operation: Operation, response: Any) -> tuple[int, dict[str, str]]:
+    """The status and the headers that a client's answer came with; made from its members where a mock has none.
+
+    Raises:
+        ConfigurationError: it is a mock's that is not made like an answer.
+    """
+    metadata = (response.get("ResponseMetadata") or {}) if isinstance(response, dict) else None
+    status = metadata.get("HTTPStatusCode", 200) if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(status, int):
+        raise errors.ConfigurationError(
+            f"the client's answer is not a dict as botocore's clients give, but {type(response).__name__}, or its "
+            "ResponseMetadata is not: have a mocked client return {'Body': io.BytesIO(b'...')}"
+        )
+    headers = _lower(metadata.get("HTTPHeaders") or {})
     for member, header in operation.outputs.items():
         if response.get(member) is not None:
             headers.setdefault(header, str(response[member]))
@@ -80,7 +90,40 @@ def answer_headers(operation: Operation, response: dict[str, Any]) -> dict[str, 
         headers.setdefault("x-amzn-sagemaker-inference-id", str(response["InferenceId"]))
     if metadata.get("RequestId"):
         headers.setdefault("x-amzn-requestid", str(metadata["RequestId"]))
-    return headers
+    return status, headers
+
+
+def _lower(headers: Mapping[Any, Any]) -> dict[str, str]:
+    return {str(name).lower(): str(value) for name, value in headers.items()}
+
+
+def unparsed(error: Exception) -> RawResponse | None:
+    """The whole answer over which a client itself failed; `None` where that is not what happened.
+
+    botocore's parser expects an error's body to be an object of a known form. Over everything else it fails in as many
+    ways as Python has. The answer is still in the frames of that failure.
+    """
+    from botocore.awsrequest import AWSResponse
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    if isinstance(error, (BotoCoreError, ClientError)) and not isinstance(error, ResponseParserError):
+        return None
+    found: Any = None
+    trace = error.__traceback__
+    while trace is not None:
+        library = str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        if library in ("botocore", "aiobotocore"):
+            for value in trace.tb_frame.f_locals.values():
+                first = value[0] if type(value) is tuple and value else value  # with what was parsed of it
+                found = first if isinstance(first, AWSResponse) else found
+        elif library != "json":
+            found = None  # the code of someone else, such as a hook: what it raises is its own
+        trace = trace.tb_next
+    body = getattr(found, "_content", None)
+    if not isinstance(body, bytes):
+        return None
+    return RawResponse(found.status_code, _lower(found.headers), body)
 
 
 def retried(response: Any) -> int:
@@ -152,10 +195,40 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
     if isinstance(error, exceptions.IncompleteReadError):
         return errors.ProtocolError("the answer is shorter than it said", response_started=True)
     if isinstance(error, exceptions.BotoCoreError):
+        # HTTPClientError stands for whatever happened in the library under the client.
+        last = list(_chain(error))[-1]
         return errors.TransportError(
-            f"the connection was lost: {type(error).__name__}", response_started=response_started
+            f"the connection was lost: {type(last).__name__}", response_started=response_started
         )
     return _translate_http(error, response_started=response_started)
+
+
+def failed_by_itself(error: Exception, *, response_started: bool = False) -> errors.SmendpointError | None:
+    """Our error for whatever a client raises where nobody else's code took part; `None` where somebody's did.
+
+    A hook, a mock or a wrapper of the caller's own raises what it likes: that goes on as it is.
+    """
+    import sys
+
+    names = []
+    trace = error.__traceback__
+    while trace is not None:
+        names.append(str(trace.tb_frame.f_globals.get("__name__")))
+        trace = trace.tb_next
+    while names and names[0].partition(".")[0] == "smendpoint":
+        del names[0]
+    known = {*_LIBRARIES, *sys.stdlib_module_names} - {"unittest"}
+    if not names or any(name.partition(".")[0] not in known for name in names):
+        return None
+    if any(name.partition(".")[2] in ("credentials", "tokens") for name in names):
+        # Not its text: a credential process's output may stand in it.
+        return errors.CredentialsError(f"the client's credentials could not be read: {type(error).__name__}")
+    return errors.TransportError(
+        f"the client failed by itself: {type(error).__name__}", response_started=response_started
+    )
+
+
+_LIBRARIES = ("aiobotocore", "aiohttp", "boto3", "botocore", "urllib3")
 
 
 def _broken(error: Exception) -> errors.EndpointError | None:
@@ -209,16 +282,29 @@ def harmless_cause(error: Exception, ours: errors.SmendpointError) -> Exception 
     refuses.
     """
     hidden = isinstance(ours, (errors.ProtocolError, errors.ConfigurationError))
-    return None if hidden or type(error).__name__ == "HTTPClientError" else error
+    # JSON's and Unicode's ValueErrors hold all that could not be read.
+    told = not isinstance(error, ValueError) and type(error).__name__ != "HTTPClientError"
+    return error if told and not hidden else None
 
 
-def not_final(status: int) -> errors.ProtocolError:
-    """The error for a client that takes an interim response (1xx) for the answer."""
-    return errors.ProtocolError(
-        f"the client took an interim response ({status}) for the answer, which it is not: leave client= out, or find "
-        "out what sends it",
-        response_started=True,
-    )
+def check_final(status: int, headers: Mapping[str, str]) -> None:
+    """Refuse a client's answer that is none, or that the client's HTTP library cannot read.
+
+    Raises:
+        ProtocolError: it is an interim one (1xx), or has a status that HTTP does not know, or a transfer coding that
+            nobody asked for.
+    """
+    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise errors.ProtocolError(
+            "the answer has a Transfer-Encoding other than chunked, which was not asked for", response_started=True
+        )
+    if status < 200:
+        what = "an interim response" if status >= 100 else "a response without a valid status"
+        raise errors.ProtocolError(
+            f"the client took {what} ({status:03}) for the answer, which it is not: leave client= out, or find out "
+            "what sends it",
+            response_started=True,
+        )
 
 
 def connection_broke(error: Exception) -> errors.TransportError:

@@ -12,6 +12,8 @@ __all__ = ["TLSChannel"]
 
 # The most that one TLS record holds (RFC 8446 5.1): a read of this size leaves nothing of it behind.
 _RECORD_BYTES = 16_384
+# Of a record: its type, its version, and its length in two bytes.
+_HEAD_BYTES = 5
 
 
 class TLSChannel:
@@ -25,7 +27,7 @@ class TLSChannel:
         over: whether the peer will say no more, which `end` tells more about.
     """
 
-    __slots__ = ("_failure", "_incoming", "_outgoing", "_tls", "over")
+    __slots__ = ("_begun", "_failure", "_incoming", "_outgoing", "_tls", "over")
 
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -34,19 +36,27 @@ class TLSChannel:
         name = host.encode("ascii") if host.isascii() else host
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self._failure: ssl.SSLError | None = None
+        self._begun = b""  # of a record whose end has not come
         self.over = False
 
     def handshake(self) -> bool:
         """Go on with the handshake as far as what has arrived allows; whether it is done.
 
         Raises:
-            ssl.SSLError: the peer is not who it should be, or does not speak TLS.
+            OSError: the peer is not who it should be, does not speak TLS, or speaks before it was asked.
         """
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        if self._incoming.pending and self.decrypt(self._incoming.read()):
+            raise ConnectionError("the peer sent an answer before anything was asked")
         return True
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether all that has arrived was a whole number of records, and more may come."""
+        return not self._begun and not self.over
 
     def arrived(self, data: bytes) -> None:
         """Take what the network gave; nothing means that the connection was closed."""
@@ -81,6 +91,7 @@ class TLSChannel:
         """
         self.arrived(data)
         pieces: list[bytes] = []
+        left = len(data)
         try:
             while True:
                 piece = self._tls.read(_RECORD_BYTES)
@@ -88,9 +99,12 @@ class TLSChannel:
                     self.over = True
                     break
                 pieces.append(piece)
-                if not self._incoming.pending and data:
+                self._begun = b""  # OpenSSL takes no byte more than the record has
+                left = self._incoming.pending
+                if not left and data:
                     break
         except ssl.SSLWantReadError:
+            self._begun = _last_record(self._begun + data[len(data) - left :])
             if not pieces:
                 return None
         except ssl.SSLError as error:
@@ -109,3 +123,14 @@ class TLSChannel:
         if self._failure is not None:
             raise self._failure
         return b""
+
+
+def _last_record(data: bytes) -> bytes:
+    """What follows the records that are whole in `data`, which begins with a record (RFC 8446 5.1)."""
+    start = 0
+    while len(data) - start >= _HEAD_BYTES:
+        end = start + _HEAD_BYTES + int.from_bytes(data[start + 3 : start + _HEAD_BYTES], "big")
+        if end > len(data):
+            break
+        start = end
+    return data[start:]

@@ -39,6 +39,14 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--fault", action="append", default=[], metavar="FAULT", help="a fault to play (see --list); may be repeated"
     )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name by which it may be called, '*' for every name; may be repeated. Addresses, names without"
+        " a dot and this machine's own name need not be allowed",
+    )
     parser.add_argument("--list", action="store_true", help="list the personalities and the faults, and end")
     parser.set_defaults(run=run)
 
@@ -95,7 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         _list()
         return 0
-    emulator = Emulator(_models(arguments.model), host=arguments.host, port=arguments.port)
+    emulator = Emulator(
+        _models(arguments.model), host=arguments.host, port=arguments.port, allowed_hosts=arguments.allow_host
+    )
     for fault in arguments.fault:
         emulator.inject(fault)
     with interruptions() as done:

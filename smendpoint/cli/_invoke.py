@@ -125,11 +125,11 @@ def run(arguments: argparse.Namespace) -> int:
         timeout=arguments.timeout,
     ) as endpoint:
         if arguments.stream:
-            with endpoint.stream(_input(arguments), stop=arguments.stop, **parameters) as chunks:
+            with endpoint.stream(_input(arguments), stop=arguments.stop, parameters=parameters) as chunks:
                 for chunk in chunks:
                     _write(chunk)
         else:
-            _write(endpoint.invoke(_input(arguments), stop=arguments.stop, **parameters))
+            _write(endpoint.invoke(_input(arguments), stop=arguments.stop, parameters=parameters))
     if arguments.handler not in ("json", "bytes"):
         print()
     return 0

@@ -13,17 +13,18 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
 from email.utils import formatdate
-from typing import Any
+from typing import Any, NamedTuple
 
 from smendpoint.emulator._fault import Fault
 from smendpoint.emulator._faults_http import too_large
-from smendpoint.emulator._http import BadRequest, RequestReader, render_head
+from smendpoint.emulator._hosts import Hosts
+from smendpoint.emulator._http import MAX_HEAD, BadRequest, RequestReader, render_head
 from smendpoint.emulator._hub import Hub
-from smendpoint.emulator._reply import Action, ByteStream, ModelFailed, Pause, Reply, Steps, play
+from smendpoint.emulator._reply import Action, ByteStream, ModelFailed, Pause, Reply, Steps, error_reply, play
 from smendpoint.emulator._route import ReceivedRequest, Route, route
 from smendpoint.emulator._service import Service, wants_stream
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Limits"]
 
 _log = logging.getLogger("smendpoint.emulator")
 
@@ -32,21 +33,39 @@ _log = logging.getLogger("smendpoint.emulator")
 _SIP_SECONDS = 0.005
 
 
+class Limits(NamedTuple):
+    """What a client may do.
+
+    Attributes:
+        max_body: how large a request's body may be, in bytes.
+        request_timeout: how long a request may take from its first byte to its last, in seconds; ``None`` for any time.
+        hosts: the hosts that it may name.
+    """
+
+    max_body: int
+    request_timeout: float | None
+    hosts: Hosts
+
+
 class Connection(asyncio.Protocol):
     """Serves one connection, one request after another, in a task of its own."""
 
-    def __init__(self, hub: Hub, service: Service, pool: Executor, connections: set[Connection], max_body: int) -> None:
+    def __init__(
+        self, hub: Hub, service: Service, pool: Executor, connections: set[Connection], limits: Limits
+    ) -> None:
         self._hub = hub
         self._service = service
         self._pool = pool
         self._connections = connections
-        self._max_body = max_body
-        self._reader = RequestReader()
+        self._limits = limits
+        self._reader = RequestReader(limits.max_body)
+        self._deadline: asyncio.TimerHandle | None = None
         self._failure: BadRequest | None = None
         self._news = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
         self._sipping = False
+        self._crowded = False
         self._number = 0
         # Both are there from `connection_made` on, before anything else is called.
         self._transport: Any
@@ -64,13 +83,32 @@ class Connection(asyncio.Protocol):
         self.task = asyncio.get_running_loop().create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
+        reader = self._reader
         try:
-            self._reader.feed(data)
+            reader.feed(data)
         except BadRequest as failure:
             self._failure = failure
         if self._sipping:
             self._transport.pause_reading()
             asyncio.get_running_loop().call_later(_SIP_SECONDS, self._transport.resume_reading)
+        self._keep_time(reader.started and not reader.complete)
+        # Requests that are sent ahead of their turn wait in the client once there are many.
+        crowded = reader.complete and reader.waiting > MAX_HEAD
+        if crowded is not self._crowded:
+            self._crowded = crowded
+            (self._transport.pause_reading if crowded else self._transport.resume_reading)()
+        self._news.set()
+
+    def _keep_time(self, under_way: bool) -> None:
+        """Gives a request that has begun to come its time."""
+        if under_way and self._deadline is None and self._limits.request_timeout is not None:
+            self._deadline = asyncio.get_running_loop().call_later(self._limits.request_timeout, self._give_up)
+        elif not under_way and self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._failure = BadRequest("the request did not come in time", 408)
         self._news.set()
 
     def pause_writing(self) -> None:
@@ -82,6 +120,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport.abort()  # of no effect, but Python 3.10's TLS transport warns where nobody on this side did
         self._connections.discard(self)
+        self._keep_time(False)
         # Counted as closed only when nothing works for it any more.
         self.task.add_done_callback(lambda _task: self._hub.closed())
         self.task.cancel()
@@ -99,9 +138,7 @@ class Connection(asyncio.Protocol):
     async def _serve(self) -> None:
         try:
             while await self._exchange():
-                rest = self._reader.rest()
-                self._reader = RequestReader()
-                self.data_received(rest)
+                self._turn_to_next()
             self._transport.close()
         except BadRequest as refusal:
             body = refusal.message.encode()
@@ -111,6 +148,11 @@ class Connection(asyncio.Protocol):
         except Exception:  # a mistake of the emulator's own: its client must not wait for ever
             _log.exception("the emulator failed while it served a request")
             self.reset()
+
+    def _turn_to_next(self) -> None:
+        rest = self._reader.rest()
+        self._reader = RequestReader(self._limits.max_body)
+        self.data_received(rest)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -123,18 +165,22 @@ class Connection(asyncio.Protocol):
         """Serves one request; gives whether the connection may carry another one."""
         reader = self._reader
         await self._until(lambda: reader.head_complete)
-        target = route(reader.method, reader.target)
-        fault = self._hub.choose(target.kind, target.endpoint_name)
         self._hub.began()
         disconnected = threading.Event()
         try:
+            if not self._limits.hosts.allow(reader.host):
+                return await self._answer_early(_misdirected(reader.host))
+            target = route(reader.method, reader.target)
+            fault = self._hub.choose(target.kind, target.endpoint_name)
             if fault is not None and fault.early is not None:
                 return await self._answer_early(fault.early(), fault.early_reset)
-            if reader.content_length is not None and reader.content_length > self._max_body:
-                return await self._answer_early(too_large(), False)
-            if reader.expects_continue and not reader.complete:
-                self._transport.write(render_head(100, ()))
-            await self._until(lambda: reader.complete)
+            if not reader.too_large:
+                if reader.expects_continue and not reader.complete:
+                    self._transport.write(render_head(100, ()))
+                    reader.expects_continue = False
+                await self._until(lambda: reader.complete or reader.too_large)
+            if reader.too_large:
+                return await self._answer_early(too_large())
             request = self._received(target, fault)
             skew = 0.0 if fault is None else fault.skew
             if fault is not None and fault.answer is not None:
@@ -154,9 +200,7 @@ class Connection(asyncio.Protocol):
             self._hub.ended()
         if whole and fault is not None and fault.after is not None:
             if fault.on_reuse:
-                rest = reader.rest()
-                self._reader = RequestReader()
-                self.data_received(rest)
+                self._turn_to_next()
                 await self._until(lambda: self._reader.started)
             return await self._act(fault.after)
         return whole and reader.keep_alive
@@ -180,6 +224,7 @@ class Connection(asyncio.Protocol):
 
     def _stamp(self, reply: Reply, skew: float = 0.0) -> None:
         now = self._service.clock() + skew
+        reply.head_only = self._reader.method == "HEAD"
         reply.headers[:0] = [("x-amzn-RequestId", str(uuid.uuid4())), ("Date", formatdate(now, usegmt=True))]
         if not self._reader.keep_alive:
             reply.headers.append(("Connection", "close"))
@@ -224,19 +269,29 @@ class Connection(asyncio.Protocol):
             fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, waiting)
         return waiting[0] > 0
 
-    async def _answer_early(self, reply: Reply, reset: bool) -> bool:
+    async def _answer_early(self, reply: Reply, reset: bool = False) -> bool:
         reader = self._reader
         self._stamp(reply)
         self._sipping = not reset
         if reset:
-            await self._until(lambda: bool(reader.body))
+            await self._until(lambda: reader.received > 0 or reader.complete)
         await self._play(play(reply, extra=[("Connection", "close")]))
         if reset:
             return await self._act(Action.RESET)
         if not reader.expects_continue:
             # A client that writes everything before it reads must not find the connection reset under the answer.
-            await self._until(lambda: reader.complete)
+            with contextlib.suppress(BadRequest):
+                await self._until(lambda: reader.complete)
         return False
+
+
+def _misdirected(host: str) -> Reply:
+    return error_reply(
+        421,
+        "",
+        f"This is an emulator on somebody's machine, and {host!r} is not its name. If it is meant to have that name,"
+        " allow it: Emulator(allowed_hosts=[...]), smendpoint emulator --allow-host NAME.",
+    )
 
 
 async def _changed(reply: Reply, fault: Fault) -> Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -18,6 +19,7 @@ __all__ = ["FAMILIES", "FAULTS", "Family", "too_large"]
 CLOCK_SKEW = 3600.0
 DRIP_SECONDS = 0.001
 HUGE_HEADER = 200_000  # three times the 65,536 bytes that a client of ours takes
+DEEP = 200_000  # many times what any JSON parser goes into
 SPARE_FRAME = eventstream.encode_part(b"...")
 
 
@@ -100,6 +102,26 @@ async def _no_terminator(reply: Reply) -> Steps:
     yield Action.FIN
 
 
+async def _until_close_reset(reply: Reply) -> Steps:
+    yield reply.head(("Connection", "close"))
+    async with aclosing(reply.pieces()) as pieces:
+        async for piece in pieces:
+            yield piece
+    yield Action.RESET
+
+
+async def _partial(reply: Reply) -> Steps:
+    reply.status = 206
+    async with aclosing(play(reply)) as steps:
+        async for step in steps:
+            yield step
+
+
+async def _gzip(reply: Reply) -> Steps:
+    body = gzip.compress(b"".join([piece async for piece in reply.pieces()]), mtime=0)
+    yield reply.head(("Content-Encoding", "gzip"), ("Content-Length", str(len(body)))) + body
+
+
 def _sliced(size: int, seconds: float) -> Callable[[Reply], Steps]:
     """Plays the proper response in writes of ``size`` bytes, ``seconds`` apart."""
 
@@ -128,6 +150,10 @@ def _redirect(_streaming: bool, _framed: bool) -> Reply:
 
 def _html(_streaming: bool, _framed: bool) -> Reply:
     return Reply(200, [("Content-Type", "text/html")], b"<!DOCTYPE html><html><body>Please log in</body></html>")
+
+
+def _error_body(body: bytes) -> Callable[[bool, bool], Reply]:
+    return lambda _streaming, _framed: Reply(424, [("Content-Type", "application/json")], body)
 
 
 FAULTS = (
@@ -191,6 +217,27 @@ FAULTS = (
         play=_mid(Action.FIN, half_piece=True),
     ),
     Fault("html_200", "a page of HTML comes with status 200", answer=_html),
+    Fault("partial_206", "the answer comes with status 206, as if a part had been asked for", play=_partial),
+    Fault("gzip_200", "the answer is compressed, though nobody asked", play=_gzip),
+    Fault(
+        "switch_101",
+        "101: the server changes to another protocol; then the connection is closed",
+        play=_only(Action.FIN, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n"),
+    ),
+    Fault(
+        "status_line_000",
+        "the answer's status is 000",
+        play=_only(Action.FIN, b"HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n"),
+    ),
+    Fault(
+        "until_close_reset",
+        "the answer has no length, its end is to be the end of the connection, and that is reset",
+        play=_until_close_reset,
+    ),
+    Fault("error_list", "424 whose body is a JSON list", answer=_error_body(b'[{"Message": "This is a fault."}]')),
+    Fault("error_nan", "424 whose body is NaN, which is not JSON", answer=_error_body(b"NaN")),
+    Fault("error_utf8", "424 whose body is not UTF-8", answer=_error_body(b'{"Message": "\xff"}')),
+    Fault("error_deep", f"424 whose body is {DEEP:,} lists in each other", answer=_error_body(b"[" * DEEP)),
     Fault(
         "expired_then_ok",
         "403 ExpiredTokenException once",

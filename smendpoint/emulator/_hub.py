@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 
 from smendpoint.emulator._route import Kind, ReceivedRequest
 from smendpoint.emulator.faults import Fault, find_fault
@@ -20,19 +22,28 @@ class _Injection:
         self.endpoint_name = endpoint_name
 
     def wants(self, kind: Kind, endpoint_name: str) -> bool:
-        return kind in self.fault.operations and self.times != 0 and self.endpoint_name in (None, endpoint_name)
+        return kind in self.fault.operations and self.endpoint_name in (None, endpoint_name)
 
 
 class Hub:
-    """Guarded by one condition, which is notified whenever anything changes."""
+    """Guarded by one condition, which is notified whenever anything changes.
 
-    def __init__(self) -> None:
+    Args:
+        keep_requests: how many received requests are kept, the latest; ``None`` for all.
+        keep_bytes: how many bytes those may have; ``None`` for any number.
+    """
+
+    def __init__(self, keep_requests: int | None = None, keep_bytes: int | None = None) -> None:
         self.changed = threading.Condition()
         self.open_connections = 0
         self.total_connections = 0
         self.active = 0
         self.stalled = 0
-        self.requests: list[ReceivedRequest] = []
+        self.total_requests = 0
+        self._requests: deque[ReceivedRequest] = deque()
+        self._keep_requests = math.inf if keep_requests is None else keep_requests
+        self._keep_bytes = math.inf if keep_bytes is None else keep_bytes
+        self._bytes = 0
         self._injections: list[_Injection] = []
 
     def opened(self) -> int:
@@ -67,12 +78,25 @@ class Hub:
 
     def received(self, request: ReceivedRequest) -> None:
         with self.changed:
-            self.requests.append(request)
+            self.total_requests += 1
+            self._requests.append(request)
+            self._bytes += _size(request)
+            # The latest one is kept however large it is.
+            while len(self._requests) > (self._keep_requests if self._bytes <= self._keep_bytes else 1):
+                self._bytes -= _size(self._requests.popleft())
             self.changed.notify_all()
 
-    def snapshot(self) -> Sequence[ReceivedRequest]:
+    def snapshot(self) -> list[ReceivedRequest]:
         with self.changed:
-            return list(self.requests)
+            return list(self._requests)
+
+    def forget(self) -> None:
+        """Forgets every request and fault, and counts connections and requests from zero again."""
+        with self.changed:
+            self._requests.clear()
+            self._injections.clear()
+            self._bytes = self.total_requests = self.total_connections = 0
+            self.changed.notify_all()
 
     def inject(self, name: str, times: int | None, endpoint_name: str | None) -> Fault:
         fault = find_fault(name)
@@ -97,6 +121,8 @@ class Hub:
                 if injection.wants(kind, endpoint_name):
                     if injection.times is not None:
                         injection.times -= 1
+                        if not injection.times:
+                            self._injections.remove(injection)
                     return injection.fault
         return None
 
@@ -114,3 +140,8 @@ class Hub:
                     return False
                 self.changed.wait(left)
         return True
+
+
+def _size(request: ReceivedRequest) -> int:
+    """How many bytes a request takes, nearly."""
+    return len(request.body) + len(request.target) + sum(len(name) + len(value) for name, value in request.header_list)

@@ -13,7 +13,7 @@ from typing import Any
 from smendpoint._core.sigv4 import Credentials
 from smendpoint.emulator._async_inference import AsyncInference
 from smendpoint.emulator._auth import check_bearer, check_clock, check_signature
-from smendpoint.emulator._objects import serve_object
+from smendpoint.emulator._objects import serve_object, total_size
 from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, model_reply, pieces_of
 from smendpoint.emulator._route import ReceivedRequest, Route
 from smendpoint.emulator._running import ask, gather, parts_of
@@ -28,6 +28,47 @@ ACCOUNT = "111122223333"
 SESSION_SECONDS = 1200
 """How long a stateful session lives: the service's default."""
 
+MAX_SESSIONS = 10_000
+"""How many sessions are open at most; the oldest makes way for a new one."""
+
+
+class Sessions:
+    """The stateful sessions.
+
+    Args:
+        clock: gives the time in seconds since the epoch.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._open: dict[str, tuple[str, float]] = {}
+
+    def open(self) -> dict[str, str]:
+        """Gives those that are open: id to endpoint name."""
+        now = self._clock()
+        return {session: name for session, (name, ends) in list(self._open.items()) if now < ends}
+
+    def begin(self, session: str, endpoint_name: str) -> float:
+        """Opens one, and gives the time at which it ends by itself."""
+        ends = self._clock() + SESSION_SECONDS
+        self._open[session] = (endpoint_name, ends)
+        if len(self._open) > MAX_SESSIONS:
+            del self._open[next(iter(self._open))]
+        return ends
+
+    def end(self, session: str) -> None:
+        """Closes one."""
+        self._open.pop(session, None)
+
+    def belongs(self, session: str, endpoint_name: str) -> bool:
+        """Whether it is open on this endpoint."""
+        name, ends = self._open.get(session, ("", 0.0))
+        return name == endpoint_name and self._clock() < ends
+
+    def clear(self) -> None:
+        """Closes all of them."""
+        self._open.clear()
+
 
 class Service:
     """The service behind the emulator's socket. Everything runs in the emulator's loop.
@@ -35,7 +76,8 @@ class Service:
     Attributes:
         models: by endpoint name; a name that is not there has the default model, if there is one.
         objects: what the S3 stand-in holds, by ``s3://bucket/key``.
-        sessions: the open stateful sessions: id to endpoint name.
+        max_objects: how many bytes the objects may have together.
+        sessions: the stateful sessions.
     """
 
     def __init__(
@@ -48,6 +90,7 @@ class Service:
         piece_size: int | None,
         clock: Callable[[], float],
         objects: MutableMapping[str, bytes],
+        max_objects: float,
         async_inference: AsyncInference,
     ) -> None:
         self.models = models
@@ -58,7 +101,8 @@ class Service:
         self.clock = clock
         self.objects = objects
         self.async_inference = async_inference
-        self.sessions: dict[str, str] = {}
+        self.max_objects = max_objects
+        self.sessions = Sessions(clock)
 
     async def answer(
         self, request: ReceivedRequest, route: Route, pool: Executor, disconnected: threading.Event, skew: float = 0.0
@@ -67,7 +111,7 @@ class Service:
         if route.kind == "unknown":
             return error_reply(404, "UnknownOperationException", f"Unable to route {request.method} {request.target}")
         if route.kind == "s3":
-            return serve_object(self.objects, request, route.model_path)
+            return serve_object(self.objects, request, route.model_path, self.max_objects)
         refusal = self._authenticate(request, self.clock() + skew, bool(skew))
         if refusal is not None:
             return refusal
@@ -76,6 +120,9 @@ class Service:
             message = f"Endpoint {route.endpoint_name} of account {ACCOUNT} not found."
             return error_reply(400, "ValidationError", message)
         if route.kind == "async":
+            if total_size(self.objects) > self.max_objects:
+                message = "The emulator's store is full: delete objects, or give Emulator a larger keep_bytes."
+                return error_reply(400, "ValidationError", message)
             return self.async_inference.accept(model, request, pool)
         return await self._invoke(model, request, route, pool, disconnected)
 
@@ -101,7 +148,7 @@ class Service:
         session, new_session = headers.get("x-amzn-sagemaker-session-id"), None
         if session == "NEW_SESSION" and not streaming:
             session = new_session = str(uuid.uuid4())
-        elif session is not None and self.sessions.get(session) != request.endpoint_name:
+        elif session is not None and not self.sessions.belongs(session, request.endpoint_name):
             return error_reply(400, "ValidationError", f"Session {session} is not open on this endpoint.")
         accept = headers.get("x-amzn-sagemaker-accept" if route.kind == "stream" else "accept", "")
         asked = ModelRequest(
@@ -141,11 +188,11 @@ class Service:
             reply.headers.append(("X-Amzn-SageMaker-Custom-Attributes", answer.custom_attributes))
         reply.headers += answer.headers.items()
         if new_session is not None:
-            self.sessions[new_session] = request.endpoint_name
-            expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clock() + SESSION_SECONDS))
+            ends = self.sessions.begin(new_session, request.endpoint_name)
+            expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ends))
             reply.headers.append(("X-Amzn-SageMaker-New-Session-Id", f"{new_session}; Expires={expires}"))
         elif session is not None and (answer.close_session or _asks_to_close(request.body)):
-            del self.sessions[session]
+            self.sessions.end(session)
             reply.headers.append(("X-Amzn-SageMaker-Closed-Session-Id", session))
         return reply
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.sigv4 import Credentials
 from smendpoint.emulator._async_inference import AsyncInference, AsyncLoad, AsyncStore
-from smendpoint.emulator._connection import Connection
+from smendpoint.emulator._connection import Limits
+from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._hub import Hub
+from smendpoint.emulator._listener import Listener
 from smendpoint.emulator._reply import PIECE_SIZE
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._service import Service
@@ -32,7 +35,13 @@ __all__ = ["Emulator"]
 MAX_BODY = 25 * 1024 * 1024
 """The largest request body taken, in bytes: what the service was seen to take."""
 
-_BACKLOG = 4096
+REQUEST_TIMEOUT = 60.0
+"""How long a request may take to come, in seconds: as long as the service waits for a model."""
+
+KEEP_REQUESTS = 1000
+KEEP_BYTES = 256 * 1024 * 1024
+
+_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "localhost"}
 
 
 class Emulator:
@@ -52,6 +61,15 @@ class Emulator:
         piece_size: streamed answers are cut into pieces of at most so many bytes; ``None`` sends the model's own parts.
         max_workers: how many models run at once in threads.
         max_body: a request body over so many bytes is answered with 413.
+        request_timeout: how long a request may take from its first byte to its last, in seconds; after that it is
+            answered with 408. ``None`` for any time.
+        keep_requests: how many requests ``requests`` holds, the latest; ``None`` for all.
+        keep_bytes: how many bytes those may have: over it, earlier ones are dropped. And how many bytes ``objects`` may
+            have: over it, S3's PUT is answered with 507, and an asynchronous call with 400. ``None`` for any number.
+        allowed_hosts: by which names it may be called, beside addresses, names without a dot (``localhost``, a service
+            of Docker Compose), names under ``localhost`` and ``internal``, ``host``, and this machine's own name.
+            ``".example.com"`` allows all names that end like that, ``"*"`` every name. A request for another host is
+            answered with 421, because it may come from a web page (DNS rebinding).
         clock: gives the server's time in seconds since the epoch.
         async_output: the prefix of the locations of asynchronous answers.
         async_store: called with location, answer and whether the model succeeded, for each asynchronous answer; without
@@ -75,6 +93,10 @@ class Emulator:
         piece_size: int | None = PIECE_SIZE,
         max_workers: int = 32,
         max_body: int = MAX_BODY,
+        request_timeout: float | None = REQUEST_TIMEOUT,
+        keep_requests: int | None = KEEP_REQUESTS,
+        keep_bytes: int | None = KEEP_BYTES,
+        allowed_hosts: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
         async_output: str = "s3://smendpoint-emulator/async",
         async_store: AsyncStore | None = None,
@@ -82,13 +104,16 @@ class Emulator:
     ) -> None:
         if piece_size is not None and piece_size < 1:
             raise ConfigurationError(f"piece_size must be at least 1, or None; {piece_size!r} is not")
+        if request_timeout is not None and not request_timeout > 0:
+            raise ConfigurationError(f"request_timeout must be more than 0, or None; {request_timeout!r} is not")
+        for name, value in (("keep_requests", keep_requests), ("keep_bytes", keep_bytes)):
+            if value is not None and value < 0:
+                raise ConfigurationError(f"{name} must be at least 0, or None; {value!r} is not")
         self.host = host
-        self._wanted_port = port
-        self._port = 0
-        self._ssl_context = ssl_context
+        self._scheme = "http" if ssl_context is None else "https"
         self._max_workers = max_workers
-        self._max_body = max_body
-        self._hub = Hub()
+        limits = Limits(max_body, request_timeout, Hosts(allowed_hosts, host, socket.gethostname()))
+        self._hub = Hub(keep_requests, keep_bytes)
         self.objects: dict[str, bytes] = {}
         everywhere: Model | None = None
         self.models: dict[str, Model | str] = {}
@@ -99,6 +124,7 @@ class Emulator:
                     personality(model)  # a name that does not exist is told now, not at the first request
         else:
             everywhere = models if callable(models) else personality(models or "stand_in")
+        self._made_with = dict(self.models)
         self._service = Service(
             self.models,
             everywhere,
@@ -107,6 +133,7 @@ class Emulator:
             piece_size=piece_size,
             clock=clock,
             objects=self.objects,
+            max_objects=math.inf if keep_bytes is None else keep_bytes,
             async_inference=AsyncInference(
                 self._hub, self.objects, output=async_output, store=async_store, load=async_load
             ),
@@ -114,14 +141,12 @@ class Emulator:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._server: asyncio.base_events.Server | None = None
-        self._placeholder: socket.socket | None = None
-        self._connections: set[Connection] = set()
+        self._listener = Listener(self._hub, self._service, limits, host=host, port=port, ssl_context=ssl_context)
 
     # -- life
 
     def start(self) -> Self:
-        """Starts serving; returns when connections are taken.
+        """Starts serving, on the port that it had before if it can; returns when connections are taken.
 
         Raises:
             ConfigurationError: It runs already.
@@ -134,9 +159,9 @@ class Emulator:
         self._thread = threading.Thread(target=self._run, args=(self._loop,), name="smendpoint-emulator", daemon=True)
         self._thread.start()
         try:
-            self._call(self._listen(self._wanted_port))
+            self._call(self._listener.open(self._pool))
             if self._hub.refuses():
-                self._call(self._refuse())
+                self._call(self._listener.refuse())
         except BaseException:
             self.stop()
             raise
@@ -153,6 +178,17 @@ class Emulator:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._loop.close()
         self._loop = self._thread = self._pool = None
+
+    def reset(self) -> None:
+        """Becomes as it was made, at the address that it has: for the next test.
+
+        Closes the connections, gives up asynchronous calls, forgets requests, objects, sessions and faults, counts from
+        zero, and has the models that it was made with.
+        """
+        if self._loop is None:
+            self._forget()
+        else:
+            self._call(self._start_over())
 
     def __enter__(self) -> Self:
         return self.start()
@@ -172,71 +208,47 @@ class Emulator:
         future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result()
 
-    async def _listen(self, port: int) -> None:
-        loop = asyncio.get_running_loop()
-        pool = self._pool
-        assert pool is not None
-        self._drop_placeholder()
-        self._server = await loop.create_server(
-            lambda: Connection(self._hub, self._service, pool, self._connections, self._max_body),
-            self.host,
-            port,
-            ssl=self._ssl_context,
-            backlog=_BACKLOG,
-            reuse_address=True,
-        )
-        self._port = self._server.sockets[0].getsockname()[1]
+    async def _start_over(self) -> None:
+        await self._listener.drop_connections()
+        await self._service.async_inference.close()
+        self._forget()
+        await self._listener.accept()
 
-    async def _refuse(self) -> None:
-        """Stops listening but keeps the port: a socket that is bound and does not listen refuses every connection."""
-        if self._server is None:
-            return
-        family, address = self._server.sockets[0].family, self._server.sockets[0].getsockname()
-        self._server.close()
-        self._server = None
-        self._placeholder = socket.socket(family, socket.SOCK_STREAM)
-        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._placeholder.bind(address)
-        await self._drop_connections()
-
-    async def _accept(self) -> None:
-        if self._server is None:
-            await self._listen(self._port)
-
-    async def _drop_connections(self) -> None:
-        connections = list(self._connections)
-        for connection in connections:
-            connection.reset()
-        tasks = [connection.task for connection in connections]
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _forget(self) -> None:
+        self._hub.forget()
+        self._service.sessions.clear()
+        self.objects.clear()
+        self.models.clear()
+        self.models.update(self._made_with)
 
     async def _shut(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        self._drop_placeholder()
-        await self._drop_connections()
+        await self._listener.close()
         await self._service.async_inference.close()
+        # What is left are handshakes that nobody has finished.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         await asyncio.get_running_loop().shutdown_asyncgens()
-
-    def _drop_placeholder(self) -> None:
-        if self._placeholder is not None:
-            self._placeholder.close()
-            self._placeholder = None
 
     # -- where it is
 
     @property
+    def running(self) -> bool:
+        """Whether it has been started, and not been stopped since."""
+        return self._thread is not None
+
+    @property
     def port(self) -> int:
-        """The port that it listens on; the same until it is stopped."""
-        return self._port
+        """The port that it listens on; the same after it is started again, unless somebody else has it by then."""
+        return self._listener.port
 
     @property
     def url(self) -> str:
         """What to give as ``endpoint_url``."""
-        scheme = "http" if self._ssl_context is None else "https"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self._port}"
+        host = _REACHED_AT.get(self.host, self.host)  # an address to listen on everywhere is none to call
+        host = f"[{host}]" if ":" in host else host
+        return f"{self._scheme}://{host}:{self.port}"
 
     # -- faults
 
@@ -254,25 +266,30 @@ class Emulator:
             ConfigurationError: There is no such fault, or it cannot be limited like that.
         """
         if self._hub.inject(fault, times, endpoint_name).refuses and self._loop is not None:
-            self._call(self._refuse())
+            self._call(self._listener.refuse())
 
     def clear_faults(self) -> None:
         """Plays no faults any more."""
         self._hub.clear()
         if self._loop is not None:
-            self._call(self._accept())
+            self._call(self._listener.accept())
 
     # -- what it saw
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """Every request that arrived as a whole, in order, as a new list."""
-        return list(self._hub.snapshot())
+        """The requests that arrived as a whole, in order, as a new list: the latest ``keep_requests`` of them."""
+        return self._hub.snapshot()
+
+    @property
+    def total_requests(self) -> int:
+        """How many requests have arrived as a whole, those included that are not kept any more."""
+        return self._hub.total_requests
 
     @property
     def sessions(self) -> dict[str, str]:
         """The open stateful sessions, as a new dictionary: id to endpoint name."""
-        return dict(self._service.sessions)
+        return self._service.sessions.open()
 
     @property
     def open_connections(self) -> int:
@@ -307,7 +324,7 @@ class Emulator:
         if not self._hub.wait_for(lambda: predicate(self), timeout):
             raise TimeoutError(
                 f"not so after {timeout} s: {self.open_connections} open connections of {self.total_connections},"
-                f" {len(self.requests)} requests"
+                f" {self.total_requests} requests"
             )
 
     def idle(self, timeout: float = 10.0) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         ToolCallDelta,
         image_part,
     )
-    from smendpoint.handlers.embeddings import EmbeddingsHandler
+    from smendpoint.handlers.embeddings import EmbeddingsHandler, SparseEmbeddingsHandler
     from smendpoint.handlers.generic import BytesHandler, JSONHandler, TextHandler
     from smendpoint.handlers.ranking import (
         Classification,
@@ -70,6 +70,7 @@ __all__ = [
     "RerankInput",
     "RerankResult",
     "SimilaritySearchHandler",
+    "SparseEmbeddingsHandler",
     "StreamDecoder",
     "StreamingContentHandler",
     "TabularHandler",
@@ -102,7 +103,10 @@ _HOMES = {
         "ToolCallDelta",
         "image_part",
     ),
-    "embeddings": ("EmbeddingsHandler",),
+    "embeddings": (
+        "EmbeddingsHandler",
+        "SparseEmbeddingsHandler",
+    ),
     "generic": (
         "BytesHandler",
         "JSONHandler",

@@ -47,7 +47,8 @@ class ToolCallDelta(NamedTuple):
     """A piece of a tool call in a stream.
 
     Attributes:
-        call_index: which of the answer's tool calls it belongs to, from 0.
+        call_index: which of the answer's tool calls it belongs to: pieces of one call have the same number, those of
+            two never. It is the server's number where that is the call's alone (some number all calls 0).
         id: the call's id, in its first piece; otherwise empty.
         name: the function's name, in its first piece; otherwise empty.
         arguments: the next piece of its arguments.

@@ -8,7 +8,7 @@ from smendpoint.handlers._answers import content_text
 from smendpoint.handlers._chat_answers import argument_text, read_completion, reasoning_text
 from smendpoint.handlers._chat_types import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
 from smendpoint.handlers._decoding import DetailedDecoder
-from smendpoint.handlers._details import answer_details
+from smendpoint.handlers._details import answer_details, reason_of
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
@@ -18,14 +18,30 @@ __all__ = ["ChatStreamDecoder"]
 
 
 class _OpenCall:
-    """A tool call that is still being written."""
+    """A tool call that is still being written.
 
-    __slots__ = ("arguments", "id", "name")
+    Args:
+        number: its place among the answer's calls, the ``call_index`` of its deltas.
+        index: what the server numbers it; where it does not, its place.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("arguments", "id", "index", "name", "number")
+
+    def __init__(self, number: int, index: int) -> None:
+        self.number = number
+        self.index = index
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
+
+    def take(self, call_id: str, name: str, arguments: str) -> ToolCallDelta:
+        """Add a piece, and give what is new in it: some servers repeat the id and the name in every piece."""
+        call_id = "" if self.id else call_id
+        name = "" if self.name else name
+        self.id = self.id or call_id
+        self.name = self.name or name
+        self.arguments.append(arguments)
+        return ToolCallDelta(self.number, call_id, name, arguments)
 
 
 class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
@@ -34,17 +50,18 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
     Args:
         handler: the handler's name, for messages.
         expected: what it reads, for messages.
+        require_end: whether a stream without a finish reason and without ``[DONE]`` is an error.
     """
 
-    __slots__ = ("_calls", "_expected", "_last", "_reasoning", "_text")
+    __slots__ = ("_calls", "_current", "_expected", "_reasoning", "_text")
 
-    def __init__(self, handler: str, expected: str) -> None:
-        super().__init__(handler)
+    def __init__(self, handler: str, expected: str, *, require_end: bool = True) -> None:
+        super().__init__(handler, require_end=require_end)
         self._expected = expected
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._calls: dict[int, _OpenCall] = {}
-        self._last: dict[str, JSONValue] | None = None
+        self._calls: dict[int, _OpenCall] = {}  # by number
+        self._current: dict[int | None, _OpenCall] = {}  # by the server's index; at None, the one written to last
 
     @property
     def completion(self) -> ChatCompletion:
@@ -60,7 +77,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             reasoning="".join(self._reasoning) if self._reasoning else None,
             finish_reason=self.finish_reason,
             usage=self.usage,
-            raw=self._last,
+            raw=None if self._kind is None else self._item,
         )
 
     def _take(self, value: JSONValue, chunks: list[ChatChunk]) -> None:
@@ -68,7 +85,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             choices = value.get("choices")
             if isinstance(choices, list):
                 choice = self._first_choice(value, choices)
-                self._last = value
+                self._kind, self._item = "chunk", value
                 if choice is None:
                     return
                 delta = choice.get("delta")
@@ -89,12 +106,14 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         pieces = delta.get("tool_calls")
         calls = self._take_calls(pieces) if pieces else ()
         reason = choice.get("finish_reason")
+        if reason is not None:
+            reason = reason_of(reason)
         if text or reasoning or calls or reason:
             if text:
                 self._text.append(text)
             if reasoning:
                 self._reasoning.append(reasoning)
-            chunks.append(ChatChunk(text, reasoning, calls, reason if isinstance(reason, str) else None))
+            chunks.append(ChatChunk(text, reasoning, calls, reason))
 
     def _take_calls(self, pieces: JSONValue) -> tuple[ToolCallDelta, ...]:
         """Read a chunk's tool calls; TGI sends a single one without its list."""
@@ -104,40 +123,51 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
                 continue
             function = piece.get("function")
             function = function if isinstance(function, dict) else {}
-            call_id, name = piece.get("id"), function.get("name")
-            call_id = call_id if isinstance(call_id, str) else ""
+            call_id, name, index = piece.get("id"), function.get("name"), piece.get("index")
+            call_id = "" if call_id is None else str(call_id)
             name = name if isinstance(name, str) else ""
-            arguments = argument_text(function.get("arguments"))
-            index = self._index_of(piece.get("index"), call_id, name)
-            call = self._calls.setdefault(index, _OpenCall())
-            call.id = call.id or call_id
-            call.name = call.name or name
-            call.arguments.append(arguments)
-            deltas.append(ToolCallDelta(index, call_id, name, arguments))
+            call = self._call_of(index if isinstance(index, int) else None, call_id, name)
+            deltas.append(call.take(call_id, name, argument_text(function.get("arguments"))))
         return tuple(deltas)
 
-    def _index_of(self, given: JSONValue, call_id: str, name: str) -> int:
-        """Give the index of a piece's call. Without one, a new id or name begins a new call."""
-        if isinstance(given, int):
-            return given
-        last = max(self._calls, default=-1)
-        if last < 0:
-            return 0
-        call = self._calls[last]
-        is_new = call_id != call.id if call_id and call.id else bool(name and call.name)
-        return last + 1 if is_new else last
+    def _call_of(self, index: int | None, call_id: str, name: str) -> _OpenCall:
+        """Give the call that a piece belongs to.
+
+        It goes on with the latest call at its index, or without an index with the latest of all, unless it has another
+        id, or, where one of the two has none, another name. Without an index a name alone begins a call: two calls may
+        ask for the same function. Where an id tells, it may also be that of an earlier call.
+        """
+        call = self._current.get(index)
+        if call is not None:
+            if call_id and call.id:
+                goes_on = call_id == call.id
+            else:
+                goes_on = not (name and call.name) or (index is not None and name == call.name)
+            if not goes_on:
+                call = None
+        if call is None and call_id:
+            known = (call for call in self._calls.values() if call.id == call_id and index in (None, call.index))
+            call = next(known, None)
+        if call is None:
+            call = self._open_call(index)
+        self._current[index] = self._current[None] = call
+        return call
+
+    def _open_call(self, index: int | None) -> _OpenCall:
+        """Begin a call. It has the server's index for its number, unless another call has that already."""
+        number = index
+        if number is None or number in self._calls:
+            number = max(self._calls, default=-1) + 1
+        call = self._calls[number] = _OpenCall(number, number if index is None else index)
+        if index is None:
+            self._current[number] = call
+        return call
 
     def _take_whole(self, completion: ChatCompletion, chunks: list[ChatChunk]) -> None:
         """Hand on a whole answer, of a container that does not stream, as one chunk."""
-        first = len(self._calls)
-        calls: list[ToolCallDelta] = []
-        for index, call in enumerate(completion.tool_calls, first):
-            calls.append(ToolCallDelta(index, *call))
-            opened = self._calls[index] = _OpenCall()
-            opened.id, opened.name = call.id, call.name
-            opened.arguments.append(call.arguments)
+        calls = [self._open_call(None).take(*call) for call in completion.tool_calls]
         self._text.append(completion.text)
         if completion.reasoning:
             self._reasoning.append(completion.reasoning)
-        self._last = dict(completion.raw or {})
+        self._kind, self._item = "chat", dict(completion.raw or {})
         chunks.append(ChatChunk(completion.text, completion.reasoning or "", tuple(calls), completion.finish_reason))

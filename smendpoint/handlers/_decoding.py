@@ -6,6 +6,7 @@ The framing is recognised (`AutoDecoder`): server-sent events, JSON lines, a sin
   failure wins.
 * ``[DONE]`` ends a stream of server-sent events; what follows it is not looked at. A stream may also end without it:
   TGI's do, and so do those of LMI, which turns it into blank lines.
+* A stream whose format has an end (`_ends`) must show it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from smendpoint._core.auto import AutoDecoder
 from smendpoint._core.lines import parse_json
 from smendpoint._core.sse import ServerSentEvent, SSEDecoder
-from smendpoint.errors import HandlerError, StreamDecodeError
-from smendpoint.handlers._details import usage_of
+from smendpoint.errors import HandlerError, SmendpointError, StreamDecodeError, StreamTruncatedError
+from smendpoint.handlers._details import reason_of, usage_of
+from smendpoint.handlers._ends import ENDS
 
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
@@ -27,7 +29,7 @@ __all__ = ["DetailedDecoder", "ItemDecoder", "JSONItemDecoder"]
 Chunk = TypeVar("Chunk")
 
 _DONE = "[DONE]"
-_SSE_STARTS = (b"data:", b"event:", b":")
+_SSE_STARTS = (b"data:", b"event:", b":", b"id:", b"retry:")
 
 
 class _Events(SSEDecoder):
@@ -115,17 +117,42 @@ class ItemDecoder(Generic[Chunk]):
         return chunks
 
     def finish(self) -> list[Chunk]:
-        """Take the end of the bytes, give the chunks that were still held back."""
+        """Take the end of the bytes, give the chunks that were still held back.
+
+        Raises:
+            StreamTruncatedError: the payload's own end has not come; ``received`` has what was still held back.
+        """
+        chunks: list[Chunk] = []
+        self.finish_into(chunks)
+        return chunks
+
+    def finish_into(self, chunks: list[Chunk]) -> None:
+        """Do what `finish` does, with the chunks in a list of the caller's: a failure does not lose them."""
         if self._failed:
             self._raise()
-        chunks: list[Chunk] = []
-        if self._source is not None and not self._done:
-            self._failed = True
-            for item in self._source.finish():
-                self._take_item(item, chunks)
-            self._failed = False
+        if self._done:
+            return
+        self._failed = True
+        may_be_half = self.error is None  # what the end brings to light may be half an item
+        try:
+            for item in () if self._source is None else self._source.finish():
+                if not self._done:
+                    self._take_item(item, chunks)
+            missing = None if self._done else self._missing()
+            if missing is not None:
+                raise StreamTruncatedError(missing)
+        except SmendpointError as error:
+            error.received = tuple(chunks)
+            missing = self._missing() if may_be_half and isinstance(error, StreamDecodeError) else None
+            if missing is None:
+                raise
+            raise StreamTruncatedError(f"{missing} ({error.message})", received=chunks) from error
+        self._failed = False
         self._done = True
-        return chunks
+
+    def _missing(self) -> str | None:
+        """Say what of the payload's own end has not come; ``None`` where nothing is missing."""
+        return None
 
     def _take(self, value: JSONValue, chunks: list[Chunk]) -> None:
         """Read one item and append its chunks."""
@@ -133,6 +160,10 @@ class ItemDecoder(Generic[Chunk]):
 
     def _take_text(self, text: str, chunks: list[Chunk]) -> None:
         """Read a piece of a stream that is plain text, and append its chunks."""
+        if not text.strip():
+            return
+        if any(start.startswith(text.encode()) for start in _SSE_STARTS):
+            raise StreamDecodeError("line 1 of the server-sent events has no end")
         raise HandlerError(
             f"{self._handler} expects a stream of server-sent events or JSON lines, and this one is plain text. "
             "TextHandler or AutoHandler reads it."
@@ -183,17 +214,25 @@ class JSONItemDecoder(ItemDecoder[Any]):
 
 
 class DetailedDecoder(ItemDecoder[Chunk]):
-    """A decoder that also collects what the model says about its answer.
+    """A decoder that also collects what the model says about its answer, and knows whether that is whole.
+
+    Args:
+        handler: the handler's name, for messages.
+        require_end: whether a stream without the end that its format has is an error.
 
     Attributes:
         finish_reason: why the model stopped, once it has said so.
         usage: the token counts, once it has given them.
     """
 
-    __slots__ = ("_details", "_logprobs", "finish_reason", "usage")
+    __slots__ = ("_details", "_ended", "_item", "_kind", "_logprobs", "_require_end", "finish_reason", "usage")
 
-    def __init__(self, handler: str) -> None:
+    def __init__(self, handler: str, *, require_end: bool = True) -> None:
         super().__init__(handler)
+        self._require_end = require_end
+        self._kind: str | None = None  # of the latest item, a key of `ENDS`
+        self._item: dict[str, JSONValue] = {}  # the latest item
+        self._ended = False  # an item before it was marked as the last one
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self._details: dict[str, Any] | None = None
@@ -208,6 +247,22 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         if not self._logprobs:
             return self._details
         return {**(self._details or {}), "logprobs": self._logprobs}
+
+    def _missing(self) -> str | None:
+        if self._ended or not self._require_end:
+            return None
+        if self._kind is None:
+            what = "it has nothing of an answer"
+        else:
+            end = ENDS[self._kind]
+            alone = isinstance(self._source, AutoDecoder) and self._source.kind == "json" and self._kind == "chunk"
+            if end.is_last(self._item) or (alone and ENDS["document"].is_last(self._item)):
+                return None
+            what = f"{end.mark} has not come"
+        return (
+            f"the stream ended before the model's answer did: {what}. Where a container ends its answers like this, "
+            f"tell the handler: {self._handler}(require_end=False)"
+        )
 
     def _note(self, found: OutputDetails) -> None:
         self.finish_reason = found.finish_reason or self.finish_reason
@@ -226,12 +281,13 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         for choice in choices:
             if isinstance(choice, dict) and not choice.get("index"):
                 reason = choice.get("finish_reason")
-                if isinstance(reason, str):
+                if reason is not None:
                     if reason == "error":
                         from smendpoint.handlers._shapes import raise_for_error
 
                         raise_for_error(value)
-                    self.finish_reason = reason
+                    self.finish_reason = reason_of(reason) or self.finish_reason
+                    self._ended = self._ended or ENDS["chunk"].is_last(value)
                 logprobs = choice.get("logprobs")
                 if logprobs is not None:
                     self._logprobs.append(logprobs)

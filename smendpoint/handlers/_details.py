@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint.handlers._answers import first_object
+from smendpoint.handlers._answers import TEXT_FIELDS, first_object
 from smendpoint.handlers.base import OutputDetails, Usage
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["answer_details", "generation_details", "usage_of"]
+__all__ = ["answer_details", "generation_details", "reason_of", "usage_of"]
 
 
 def answer_details(value: JSONValue) -> OutputDetails:
@@ -29,7 +29,7 @@ def answer_details(value: JSONValue) -> OutputDetails:
             reason = choice.get("finish_reason")
             told = ("finish_reason", "index", "message", "text")
             extra = {name: item for name, item in choice.items() if name not in told and item is not None}
-        return OutputDetails(reason if isinstance(reason, str) else None, usage_of(answer.get("usage")), extra or None)
+        return OutputDetails(reason_of(reason), usage_of(answer.get("usage")), extra or None)
     for name in ("details", "body"):
         details = answer.get(name)
         if isinstance(details, dict):
@@ -45,9 +45,13 @@ def generation_details(details: Mapping[str, JSONValue]) -> OutputDetails:
     usage = None
     if prompt is not None or completion is not None:
         usage = Usage(prompt, completion, None if prompt is None or completion is None else prompt + completion)
-    texts = ("generated_text", "generation")
-    extra = {name: item for name, item in details.items() if name not in texts}
-    return OutputDetails(reason if isinstance(reason, str) else None, usage, extra or None)
+    extra = {name: item for name, item in details.items() if name not in TEXT_FIELDS}
+    return OutputDetails(reason_of(reason), usage, extra or None)
+
+
+def reason_of(value: JSONValue) -> str | None:
+    """Read a finish reason. Old SGLang writes the text ``"None"`` where it has none."""
+    return value if isinstance(value, str) and value not in ("", "None") else None
 
 
 def usage_of(value: JSONValue) -> Usage | None:

@@ -13,11 +13,32 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["decode_json", "describe", "encode_json", "encode_text"]
+__all__ = ["decode_json", "describe", "encode_json", "encode_text", "is_bytes", "is_missing", "raw_body"]
+
+
+def is_missing(value: object) -> bool:
+    """Say whether a value is ``None``, or pandas' ``NA`` or ``NaT``: by name, since nothing here imports pandas."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _plain(value: Any) -> Any:
+    """Give what `json` does not know as what it knows: NumPy's numbers, arrays of them, and pandas' missing values.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if is_missing(value):
+        return None
+    dtype: Any = getattr(value, "dtype", None)
+    # Truth values, integers, floats, texts and objects. Dates would become numbers of nanoseconds, and a long double
+    # would stay one.
+    if getattr(dtype, "kind", None) in (*"biufUO",) and getattr(dtype, "char", "") != "g" and hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError
+
 
 # NaN and Infinity are not JSON, though Python would write them. Plain ASCII survives every proxy and container.
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
-
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain).encode
 _MAX_KEYS = 12
 _MAX_KEY_LENGTH = 40
 _MAX_DEPTH = 4
@@ -49,6 +70,31 @@ def encode_text(text: str) -> bytes:
         raise HandlerError(
             f"The input cannot be written as UTF-8: {error.reason} at character {error.start}."
         ) from None
+
+
+def is_bytes(value: object) -> bool:
+    """Say whether an input is bytes, which are sent as they are."""
+    return isinstance(value, (bytes, bytearray, memoryview))
+
+
+def raw_body(handler: str, prompt: object, model_kwargs: Mapping[str, Any], content_type: str = "") -> bytes:
+    """Give an input that is bytes, or text in UTF-8.
+
+    Raises:
+        HandlerError: it is neither, there are model parameters, for which there is no place, or the media type is
+            JSON's, which the bytes of an image or a sound are not.
+    """
+    if model_kwargs:
+        raise HandlerError(f"{handler} has no place for model parameters: {', '.join(sorted(model_kwargs))}.")
+    if content_type == "application/json":
+        raise HandlerError(f'{handler} sends bytes under their own media type: choose content_type="image/png", say.')
+    if isinstance(prompt, str):
+        return encode_text(prompt)
+    if isinstance(prompt, (bytes, bytearray)):
+        return bytes(prompt)
+    if isinstance(prompt, memoryview):
+        return prompt.tobytes()
+    raise HandlerError(f"{handler} sends bytes or str, and this input is of type {type(prompt).__name__}.")
 
 
 def decode_json(output: bytes, handler: str) -> JSONValue:
@@ -104,8 +150,18 @@ def _not_json(output: bytes, error: Exception) -> str:
 
 
 def _unserialisable(value: Any, place: str, depth: int) -> str | None:
+    if not isinstance(value, (dict, list, tuple, str, int, float)):
+        try:
+            value = _plain(value)
+        except TypeError:
+            return f"{place} is of type {type(value).__name__}"
     if isinstance(value, float):
         return f"{place} is not a finite number" if value != value or value in (float("inf"), -float("inf")) else None
+    if isinstance(value, int):
+        try:
+            int.__repr__(value)
+        except ValueError:
+            return f"{place} is an integer of more digits than Python writes"
     if depth > 20 or isinstance(value, (str, int)) or value is None:
         return None
     if isinstance(value, dict):
@@ -116,10 +172,8 @@ def _unserialisable(value: Any, place: str, depth: int) -> str | None:
             if found:
                 return found
         return None
-    if isinstance(value, (list, tuple)):
-        for index, item in enumerate(cast("Sequence[Any]", value)):
-            found = _unserialisable(item, f"{place}[{index}]", depth + 1)
-            if found:
-                return found
-        return None
-    return f"{place} is of type {type(value).__name__}"
+    for index, item in enumerate(cast("Sequence[Any]", value)):
+        found = _unserialisable(item, f"{place}[{index}]", depth + 1)
+        if found:
+            return found
+    return None

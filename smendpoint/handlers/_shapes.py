@@ -9,21 +9,11 @@ from smendpoint.errors import HandlerError, ModelOutputError
 from smendpoint.handlers._json import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["fitting_handler", "raise_for_error", "unknown_shape"]
-
-_BY_KEY = (
-    ("generated_texts", 'JumpStartTextHandler("flan-t5")'),
-    ("generated_text", "TextGenerationHandler"),
-    ("token", "TextGenerationHandler"),
-    ("outputs", "TextGenerationHandler"),
-    ("embedding", "EmbeddingsHandler"),
-    ("embeddings", "EmbeddingsHandler"),
-    ("vectors", "EmbeddingsHandler"),
-    ("relevance_score", "RerankHandler"),
-    ("predictions", "TabularHandler"),
-)
+__all__ = ["advice", "raise_for_error", "unknown_shape"]
 
 
 def raise_for_error(value: JSONValue) -> None:
@@ -43,51 +33,83 @@ def unknown_shape(value: JSONValue, reader: str, expected: str) -> HandlerError:
         reader: the name of the handler that met it.
         expected: what it reads, as a half sentence.
     """
-    fits = fitting_handler(value)
-    advice = f" {fits} reads this." if fits and fits != reader else " JSONHandler gives it as it is."
-    return HandlerError(f"{reader} expects {expected}; this answer has the structure {describe(value)}.{advice}")
+    shown = describe(value)
+    return HandlerError(f"{reader} expects {expected}; this answer has the structure {shown}. {advice(value)}.")
 
 
-def fitting_handler(value: JSONValue) -> str | None:
-    """Name the handler that reads an answer of this shape; ``None`` where none is known."""
-    if isinstance(value, list):
-        return _for_list(value)
+def advice(value: JSONValue) -> str:
+    """Say which handler reads this answer, as the handler is made.
+
+    Each handler's own reader tries the answer, so that what is said holds.
+    """
+    fits = list(_fitting(value))
+    if fits:
+        # Numbers without a name may be vectors, or one prediction for each row: both look alike.
+        alike = isinstance(value, list) and fits[0] == "EmbeddingsHandler"
+        return f"{' or '.join(fits[: 2 if alike else 1])} reads this"
+    in_stream = _streamed_by(value)
+    return "JSONHandler gives it as it is" if in_stream is None else f"{in_stream} reads this in a stream"
+
+
+def _fitting(value: JSONValue) -> Iterator[str]:
+    # Not imported before an answer is not understood.
+    from contextlib import suppress
+
+    from smendpoint.handlers import _answers, _scores
+    from smendpoint.handlers._chat_answers import read_completion
+
+    found = _answers.answer_text(value)
+    kind = None if found is None else found[0]
+    if kind in _answers.GENERATION_KINDS:
+        yield "TextGenerationHandler"
+    elif kind == "completion":
+        yield "OpenAICompletionsHandler"
+    elif kind in _answers.JUMPSTART_KINDS:
+        yield 'JumpStartTextHandler("flan-t5")'
+    else:
+        with suppress(HandlerError):
+            if read_completion(value) is not None:
+                yield "JumpStartChatHandler" if "generation" in (_answers.first_object(value) or {}) else "ChatHandler"
+    for name, reader in (
+        ("ClassificationHandler", _scores.read_classes),
+        ("RerankHandler", _scores.read_ranking),
+        ("SimilaritySearchHandler", _scores.read_neighbours),
+        ("SparseEmbeddingsHandler", _scores.read_sparse),
+    ):
+        if reader(value):
+            yield name
+    yield from _numeric(value)
+
+
+def _streamed_by(value: JSONValue) -> str | None:
+    """Name the handler that reads this as an item of a stream, though not as a whole answer."""
     if isinstance(value, dict):
-        return _for_object(value)
+        token, choices = value.get("token"), value.get("choices")
+        if isinstance(token, dict) and isinstance(token.get("text"), str):
+            return "TextGenerationHandler"
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        if isinstance(choice, dict) and isinstance(choice.get("delta"), dict):
+            return "ChatHandler"
     return None
 
 
-def _for_object(value: dict[str, JSONValue]) -> str | None:
-    choices = value.get("choices")
-    if isinstance(choices, list):
-        first = choices[0] if choices else None
-        if isinstance(first, dict) and "text" in first:
-            return "OpenAICompletionsHandler"
-        return "ChatHandler"
-    if "generation" in value:
-        return "JumpStartChatHandler" if isinstance(value["generation"], dict) else "TextGenerationHandler"
-    body = value.get("body")
-    if isinstance(body, dict) and "generation" in body:
-        return "TextGenerationHandler"
-    data, results = value.get("data"), value.get("results")
-    for nested in (data, results):
-        if isinstance(nested, list) and nested and isinstance(nested[0], dict):
-            return _for_object(nested[0])
-    for key, handler in _BY_KEY:
-        if key in value:
-            return handler
-    if "score" in value:
-        if "label" in value:
-            return "ClassificationHandler"
-        return "SimilaritySearchHandler" if value.keys() & {"id", "corpus_id"} else "RerankHandler"
-    return None
+def _numeric(value: JSONValue) -> Iterator[str]:
+    from smendpoint.handlers._predictions import convert, read_predictions
+    from smendpoint.handlers._vectors import EMBEDDING_TYPES, read_vectors
 
-
-def _for_list(value: list[JSONValue]) -> str | None:
-    first = value[0] if value else None
-    if isinstance(first, (dict, list)):
-        return fitting_handler(first)
-    if isinstance(first, (int, float)) and not isinstance(first, bool):
-        # One vector, or one number for each row: both look alike.
-        return "EmbeddingsHandler or TabularHandler"
-    return None
+    for options in ({}, {"pooling": "mean"}, *({"embedding_type": name} for name in EMBEDDING_TYPES)):
+        try:
+            if read_vectors(value, "EmbeddingsHandler", **options):
+                shown = ", ".join(f'{name}="{option}"' for name, option in options.items())
+                yield f"EmbeddingsHandler({shown})" if shown else "EmbeddingsHandler"
+                break
+        except HandlerError:
+            pass
+    try:
+        found = read_predictions(value, None, "TabularHandler")
+    except HandlerError:
+        return
+    rows = [item if isinstance(item, list) else [item] for item in (found[0] if found else ())]
+    if rows and all(convert(cell, float) is not None for row in rows for cell in row):
+        plain = all(len(row) == 1 for row in rows)
+        yield f'{"TabularHandler" if plain else "TabularRowsHandler"}(response="json")'

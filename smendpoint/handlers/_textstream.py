@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint.errors import HandlerError
-from smendpoint.handlers._answers import answer_text, content_text
+from smendpoint.handlers._answers import answer_text, content_text, first_object
 from smendpoint.handlers._decoding import DetailedDecoder
 from smendpoint.handlers._details import answer_details, generation_details
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
@@ -23,11 +23,12 @@ class TextStreamDecoder(DetailedDecoder[str]):
         handler: the handler's name, for messages.
         kinds: the kinds of answers that it reads (see `answer_text`).
         expected: the same, for messages.
+        require_end: whether a stream without the end that its format has is an error.
         keep_tokens: keep the token objects of TGI and LMI for ``details["tokens"]``.
         plain_text: whether a stream of plain text is read too.
     """
 
-    __slots__ = ("_expected", "_in_pieces", "_kinds", "_plain_text", "_reads_tokens", "_tokens")
+    __slots__ = ("_expected", "_kinds", "_plain_text", "_reads_tokens", "_tokens")
 
     def __init__(
         self,
@@ -35,15 +36,15 @@ class TextStreamDecoder(DetailedDecoder[str]):
         kinds: frozenset[str],
         expected: str,
         *,
+        require_end: bool = True,
         keep_tokens: bool = False,
         plain_text: bool = False,
     ) -> None:
-        super().__init__(handler)
+        super().__init__(handler, require_end=require_end)
         self._kinds = kinds
         self._reads_tokens = "generated_text" in kinds
         self._expected = expected
         self._plain_text = plain_text
-        self._in_pieces = False
         self._tokens: list[JSONValue] | None = [] if keep_tokens else None
 
     @property
@@ -67,7 +68,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
         self._take_answer(value, chunks)
 
     def _take_token(self, value: dict[str, JSONValue], token: dict[str, JSONValue], chunks: list[str]) -> None:
-        self._in_pieces = True
+        self._kind, self._item = "token", value
         details = value.get("details")
         special = token.get("special") or token.get("special_token")
         if special or isinstance(details, dict):  # the last one may be an error
@@ -100,7 +101,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
             text = content_text(choice["text"])
         else:
             return False
-        self._in_pieces = True
+        self._kind, self._item = "chunk", value
         if text:
             chunks.append(text)
         return True
@@ -112,11 +113,14 @@ class TextStreamDecoder(DetailedDecoder[str]):
             raise unknown_shape(value, self._handler, self._expected)
         self._note(answer_details(value))
         kind, text = found
-        repeats = self._in_pieces and kind == "generated_text"
+        repeats = self._kind in ("token", "chunk") and kind == "generated_text"
+        self._kind, self._item = kind, first_object(value) or {}
         if text and not repeats:
             chunks.append(text)
 
     def _take_text(self, text: str, chunks: list[str]) -> None:
         if not self._plain_text:
             super()._take_text(text, chunks)
+            return
+        self._kind = "text"
         chunks.append(text)

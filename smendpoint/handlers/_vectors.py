@@ -9,26 +9,39 @@ from smendpoint.errors import HandlerError
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["read_vectors"]
+__all__ = ["EMBEDDING_TYPES", "read_vectors"]
+
+# What the numbers of a vector lie between. Binary embeddings have eight dimensions in each number.
+EMBEDDING_TYPES: dict[str, tuple[int, int] | None] = {
+    "float": None,
+    "int8": (-128, 127),
+    "uint8": (0, 255),
+    "binary": (-128, 127),
+    "ubinary": (0, 255),
+}
 
 _NUMBERS = frozenset({int, float})
 
 
-def read_vectors(value: JSONValue, pooling: str | None, handler: str) -> list[list[float]] | None:
+def read_vectors(
+    value: JSONValue, handler: str, *, pooling: str | None = None, embedding_type: str | None = None
+) -> list[list[float]] | None:
     """Give one vector for each text of an answer; ``None`` where the answer has no known shape.
 
     Args:
         value: the parsed answer.
-        pooling: ``"cls"`` or ``"mean"``: how the vectors of a text's tokens become one.
         handler: the handler's name, for messages.
+        pooling: ``"cls"`` or ``"mean"``: how the vectors of a text's tokens become one.
+        embedding_type: one of `EMBEDDING_TYPES`; ``None`` for floats.
 
     Raises:
-        HandlerError: the vectors differ in length, hold something else than numbers, or need a pooling that was not
-            chosen.
+        HandlerError: the vectors differ in length, hold something else than numbers, are of another type, or need a
+            pooling that was not chosen.
     """
-    found = _find(value)
-    if found is None:
+    place = _find(value, embedding_type or "float")
+    if place is None:
         return None
+    found, where = place
     depth = _depth(found)
     if not found:
         return []
@@ -39,35 +52,47 @@ def read_vectors(value: JSONValue, pooling: str | None, handler: str) -> list[li
     elif depth in (3, 4):
         if pooling is None:
             raise HandlerError(
-                f"{handler} found a vector for each token, and one for each text is wanted: choose pooling='cls' "
-                "(the first token's) or pooling='mean' (their average), whichever the model was trained for."
+                f"{handler} found a vector for each token{where}, and one for each text is wanted: choose "
+                "pooling='cls' (the first token's) or pooling='mean' (their average), whichever the model was trained "
+                "for."
             )
-        vectors = [_pool(matrix, pooling, depth) for matrix in found]
+        vectors = [_pool(matrix, pooling, depth, where) for matrix in found]
     else:
         return None
-    read = [_vector(vector) for vector in vectors]
+    limits = EMBEDDING_TYPES.get(embedding_type or "float")
+    read = [_vector(vector, where) if limits is None else _whole_vector(vector, where, *limits) for vector in vectors]
     lengths = sorted({len(vector) for vector in read})
     if len(lengths) > 1:
         raise HandlerError(f"The vectors of one answer differ in length: {lengths[0]} to {lengths[-1]} numbers.")
     return read
 
 
-def _find(value: JSONValue) -> list[JSONValue] | None:
-    """Give the list of vectors, or the one vector, that an answer holds."""
+def _find(value: JSONValue, embedding_type: str) -> tuple[list[JSONValue], str] | None:
+    """Give the list of vectors, or the one vector, that an answer holds, and where it is, for messages."""
     if isinstance(value, dict):
         data = value.get("data")
         if isinstance(data, list):
-            return _from_objects(_in_order(data))
+            return _from_objects(_in_order(data), ' in "data"')
         for name in ("embedding", "embeddings", "vectors"):
-            found = value.get(name)
+            found, where = value.get(name), f' in "{name}"'
             if isinstance(found, dict):  # Cohere's, by type
-                found = found.get("float")
+                found, where = _of_type(found, embedding_type), f'{where}, "{embedding_type}"'
             if isinstance(found, list):
-                return found
+                return found, where
         return None
     if isinstance(value, list):
-        return _from_objects(value) if value and isinstance(value[0], dict) else value
+        return _from_objects(value, "") if value and isinstance(value[0], dict) else (value, "")
     return None
+
+
+def _of_type(embeddings: dict[str, JSONValue], wanted: str) -> JSONValue:
+    others = [name for name in EMBEDDING_TYPES if isinstance(embeddings.get(name), list)]
+    if others and wanted not in embeddings:
+        raise HandlerError(
+            f'The answer\'s "embeddings" are of the type {" and ".join(map(repr, others))}, not {wanted!r}: '
+            f"choose embedding_type={others[0]!r}."
+        )
+    return embeddings.get(wanted)
 
 
 def _in_order(data: list[JSONValue]) -> list[JSONValue]:
@@ -77,20 +102,26 @@ def _in_order(data: list[JSONValue]) -> list[JSONValue]:
         return data
     places = {index: item for index, item in indexed if isinstance(index, int)}
     if len(indexed) != len(data) or sorted(places) != list(range(len(data))):
-        raise HandlerError(f"The {len(data)} vectors of the answer are not numbered from 0 to {len(data) - 1}.")
+        raise HandlerError(f'The {len(data)} vectors in "data" are not numbered ("index") from 0 to {len(data) - 1}.')
     return [places[index] for index in range(len(data))]
 
 
-def _from_objects(items: list[JSONValue]) -> list[JSONValue] | None:
+def _from_objects(items: list[JSONValue], where: str) -> tuple[list[JSONValue], str] | None:
     vectors: list[JSONValue] = []
+    names: set[str] = set()
     for item in items:
-        vector = item.get("embedding") if isinstance(item, dict) else None
-        if isinstance(vector, str):
+        if not isinstance(item, dict):
+            return None
+        # "data" is what vLLM pools, "vector" a word's in BlazingText.
+        name = next((name for name in ("embedding", "data", "vector") if name in item), "")
+        vector = item.get(name)
+        if isinstance(vector, str) and name == "embedding":
             vector = _from_base64(vector)
         if not isinstance(vector, list):
             return None
         vectors.append(vector)
-    return vectors
+        names.add(name)
+    return vectors, f"{where or ' in'} {' and '.join(map(repr, sorted(names)))}"
 
 
 def _from_base64(text: str) -> list[JSONValue]:
@@ -103,7 +134,7 @@ def _from_base64(text: str) -> list[JSONValue]:
     except ValueError:
         data = b"?"
     if len(data) % 4:
-        raise HandlerError("A vector of the answer is text, and not the base64 of 32-bit floats.")
+        raise HandlerError('A vector ("embedding") of the answer is text, and not the base64 of 32-bit floats.')
     return list(unpack(f"<{len(data) // 4}f", data))
 
 
@@ -115,22 +146,22 @@ def _depth(value: JSONValue) -> int:
     return depth
 
 
-def _pool(matrix: JSONValue, pooling: str, depth: int) -> list[JSONValue]:
+def _pool(matrix: JSONValue, pooling: str, depth: int, where: str) -> list[JSONValue]:
     """Make one vector of a text's tokens; some versions wrap each text's matrix in a list of its own."""
     if depth == 4:
         matrix = matrix[0] if isinstance(matrix, list) and len(matrix) == 1 else None
     if not isinstance(matrix, list) or not matrix:
-        raise HandlerError("The vectors of a text's tokens are not a list of lists of numbers.")
+        raise HandlerError(f"The vectors of a text's tokens{where} are not a list of lists of numbers.")
     if pooling == "cls":
         first = matrix[0]
         return first if isinstance(first, list) else [first]
-    rows = [_vector(row) for row in matrix]
+    rows = [_vector(row, where) for row in matrix]
     if len({len(row) for row in rows}) > 1:
         raise HandlerError("The vectors of one text's tokens differ in length.")
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
-def _vector(value: JSONValue) -> list[float]:
+def _vector(value: JSONValue, where: str) -> list[float]:
     if isinstance(value, list) and value:
         kinds = set(map(type, value))
         if kinds == {float}:
@@ -140,4 +171,16 @@ def _vector(value: JSONValue) -> list[float]:
                 return [float(item) for item in value]  # type: ignore[arg-type]  # every item is an int or a float
             except OverflowError:
                 pass  # an integer beyond the range of floats
-    raise HandlerError("A vector of the answer is empty, or holds something that is not a number.")
+    raise HandlerError(f"A vector of the answer{where} is empty, or holds something that is not a number.")
+
+
+def _whole_vector(value: JSONValue, where: str, least: int, most: int) -> list[float]:
+    """Give a vector of a quantised type, whose numbers stay the integers that they are."""
+    if isinstance(value, list) and value:
+        whole = [item for item in value if type(item) is int and least <= item <= most]
+        if len(whole) == len(value):
+            return [*whole]
+    raise HandlerError(
+        f"A vector of the answer{where} is empty, or holds something that is not an integer from {least} to {most}: "
+        "is embedding_type the model's?"
+    )

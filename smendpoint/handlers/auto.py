@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._answers import answer_text
+from smendpoint.handlers._answers import ALL_KINDS, answer_text
 from smendpoint.handlers._chat_answers import read_completion
 from smendpoint.handlers._details import answer_details
 from smendpoint.handlers._json import decode_json, encode_json
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = ["AutoHandler", "PromptFormat"]
 
-PromptFormat: TypeAlias = Literal["inputs", "prompt", "messages", "text_inputs"]
+PromptFormat: TypeAlias = Literal["inputs", "prompt", "messages", "text_inputs", "text_input"]
 
-_KINDS = frozenset({"chat", "completion", "generated_text", "generated_texts", "generation", "outputs"})
-_EXPECTED = "the answer of a text or chat model"
+_EXPECTED = (
+    'the answer of a text or chat model: "choices" with a "text", or with a "message" of "role" and "content"; '
+    '"generated_text", "generated_texts", "summary_text", "translation_text", "text_output", "outputs", or '
+    '"generation", which may stand in a "body"'
+)
 
 
 class AutoHandler:
     """Text or messages in, text out, whatever shape the answer has.
 
-    Reads what TGI, the Hugging Face toolkit, LMI, vLLM, SGLang and JumpStart's models answer to a prompt or to
+    Reads what TGI, the Hugging Face toolkit, LMI, vLLM, SGLang, Triton and JumpStart's models answer to a prompt or to
     messages: whole, as JSON, or streamed, as server-sent events, JSON lines or plain text. A request cannot be
     recognised, it must be chosen: messages are sent as ``{"messages": [...]}``, and ``prompt_format`` says how a
     ``str`` is. Only text is given: for tool calls, reasoning and the like take `ChatHandler`.
@@ -37,22 +40,31 @@ class AutoHandler:
     Args:
         prompt_format: how a ``str`` is sent: ``"inputs"`` as ``{"inputs", "parameters"}`` (TGI, Hugging Face, LMI),
             ``"prompt"`` as ``{"prompt", **parameters}`` (OpenAI completions), ``"messages"`` as a message of the user,
-            ``"text_inputs"`` as ``{"text_inputs", **parameters}`` (JumpStart's models of 2022).
+            ``"text_inputs"`` as ``{"text_inputs", **parameters}`` (JumpStart's models of 2022), ``"text_input"`` as
+            ``{"text_input", **parameters}`` (Triton's generate extension).
         stop_parameter: the parameter that carries stop sequences; ``None`` does not tell the model. JumpStart's models
             of 2022 know none, and refuse what they do not know.
+        require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
     """
 
-    __slots__ = ("prompt_format", "stop_parameter")
+    __slots__ = ("prompt_format", "require_end", "stop_parameter")
 
     content_type = "application/json"
     accepts = "application/json"
 
-    def __init__(self, *, prompt_format: PromptFormat = "inputs", stop_parameter: str | None = "stop") -> None:
+    def __init__(
+        self,
+        *,
+        prompt_format: PromptFormat = "inputs",
+        stop_parameter: str | None = "stop",
+        require_end: bool = True,
+    ) -> None:
         formats = get_args(PromptFormat)
         if prompt_format not in formats:
             raise ConfigurationError(f"prompt_format must be one of {', '.join(formats)}, not {prompt_format!r}")
         self.prompt_format = prompt_format
         self.stop_parameter = stop_parameter
+        self.require_end = require_end
 
     def transform_input(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> bytes:
         """Give the request of a whole answer."""
@@ -76,7 +88,9 @@ class AutoHandler:
             return value
         chat = read_completion(value) if found is None or not found[1] else None
         if chat is not None and chat.tool_calls:
-            raise HandlerError("AutoHandler gives text, and this answer has only tool calls. ChatHandler reads it.")
+            raise HandlerError(
+                'AutoHandler gives text, and this answer has no "content" but only tool calls. ChatHandler reads it.'
+            )
         if chat is not None:
             return chat.text
         if found is None:
@@ -91,7 +105,7 @@ class AutoHandler:
         """Give a decoder that recognises the stream."""
         from smendpoint.handlers._textstream import TextStreamDecoder
 
-        return TextStreamDecoder("AutoHandler", _KINDS, _EXPECTED, plain_text=True)
+        return TextStreamDecoder("AutoHandler", ALL_KINDS, _EXPECTED, require_end=self.require_end, plain_text=True)
 
     def _request(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(prompt, str) or self.prompt_format == "messages":

@@ -36,13 +36,19 @@ ChatInput: TypeAlias = "str | Sequence[Mapping[str, Any]]"
 class _ChatHandler:
     """What the chat handlers have in common: how answers are read."""
 
-    __slots__ = ()
+    __slots__ = ("require_end",)
 
     content_type = "application/json"
     accepts = "application/json"
     stop_parameter: str | None = "stop"
 
-    _expected = ""
+    _expected = (
+        'the answer of a chat model: "choices" with a "message", or "generation", or a conversation in '
+        '"generated_text", with "role" and with "content" or "tool_calls"'
+    )
+
+    def __init__(self, *, require_end: bool = True) -> None:
+        self.require_end = require_end
 
     def transform_output(self, output: ResponseBody) -> ChatCompletion:
         """Give a whole answer; the first, where the model was asked for several (all are in ``raw``).
@@ -67,7 +73,7 @@ class _ChatHandler:
         """Give a decoder of a stream's chunks; its ``completion`` is the answer that they make."""
         from smendpoint.handlers._chatstream import ChatStreamDecoder
 
-        return ChatStreamDecoder(type(self).__name__, self._expected)
+        return ChatStreamDecoder(type(self).__name__, self._expected, require_end=self.require_end)
 
 
 class ChatHandler(_ChatHandler):
@@ -76,11 +82,12 @@ class ChatHandler(_ChatHandler):
     For vLLM, SGLang, TGI and LMI. Every field of the format is a model parameter: ``tools``, ``tool_choice``,
     ``response_format``, ``max_tokens``, ``model`` ... A stream also asks for the token counts (``stream_options``),
     unless told otherwise.
+
+    Args:
+        require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
     """
 
     __slots__ = ()
-
-    _expected = '"choices" with a "message", as OpenAI\'s chat completions have'
 
     def transform_input(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> bytes:
         """Give the request of a whole answer."""
@@ -97,11 +104,12 @@ class JumpStartChatHandler(_ChatHandler):
 
     The endpoint also needs the custom attribute ``accept_eula=true``, which is a request header and not the handler's:
     ``Endpoint(..., endpoint_kwargs={"CustomAttributes": "accept_eula=true"})``.
+
+    Args:
+        require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
     """
 
     __slots__ = ()
-
-    _expected = '"generation" with "role" and "content"'
 
     def transform_input(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> bytes:
         """Give the request."""

@@ -6,19 +6,30 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import decode_json, encode_json, encode_text
+from smendpoint.handlers._scores import read_sparse
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 from smendpoint.handlers._vectors import read_vectors
+from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from smendpoint._core.response import ResponseBody
 
-__all__ = ["EmbeddingFormat", "EmbeddingsHandler", "Pooling"]
+__all__ = ["EmbeddingFormat", "EmbeddingType", "EmbeddingsHandler", "Pooling", "SparseEmbeddingsHandler"]
 
 EmbeddingFormat: TypeAlias = Literal[
-    "tei", "lmi", "huggingface", "openai", "cohere", "jumpstart", "jumpstart-text", "jumpstart-similarity"
+    "tei",
+    "lmi",
+    "huggingface",
+    "openai",
+    "cohere",
+    "blazingtext",
+    "jumpstart",
+    "jumpstart-text",
+    "jumpstart-similarity",
 ]
+EmbeddingType: TypeAlias = Literal["float", "int8", "uint8", "binary", "ubinary"]
 Pooling: TypeAlias = Literal["cls", "mean"]
 
 # The field that holds the texts, and the one that holds the model parameters: none where they stand beside the texts.
@@ -28,6 +39,7 @@ _FIELDS = {
     "huggingface": ("inputs", "parameters"),
     "openai": ("input", None),
     "cohere": ("texts", None),
+    "blazingtext": ("instances", None),
     "jumpstart": ("text_inputs", None),
 }
 
@@ -43,18 +55,22 @@ class EmbeddingsHandler:
             * ``"tei"``, ``"lmi"``: ``{"inputs": [...], **parameters}`` (text-embeddings-inference, LMI);
             * ``"huggingface"``: ``{"inputs": [...], "parameters": {...}}`` (Hugging Face toolkit, sentence-transformers
               and other models with an ``inference.py``);
-            * ``"openai"``: ``{"input": [...], **parameters}`` (vLLM, SGLang);
+            * ``"openai"``: ``{"input": [...], **parameters}`` (vLLM, its pooling models too, SGLang);
             * ``"cohere"``: ``{"texts": [...], **parameters}``, with ``input_type`` among the parameters;
+            * ``"blazingtext"``: ``{"instances": [...], **parameters}`` (the vectors of words);
             * ``"jumpstart"``: ``{"text_inputs": [...], **parameters}`` (GPT-J);
             * ``"jumpstart-text"``: the text itself, one in a call (TensorFlow models);
             * ``"jumpstart-similarity"``: ``[...]`` (BGE, GTE, E5, MiniLM).
         pooling: where the model answers with a vector for each token (Hugging Face ``feature-extraction``): ``"cls"``
             takes the first token's, ``"mean"`` the average of all, padding included where the container pads.
+        embedding_type: the type of the vectors' numbers; ``None`` for floats. ``"int8"`` and ``"uint8"`` are
+            quantised, ``"binary"`` and ``"ubinary"`` hold eight dimensions in each number; these stay integers.
+            Cohere's models are asked for it (``embedding_types``).
         dimension: how many numbers each vector must have; any number, but all the same, where this is ``None``.
         content_type: the media type of the request, where it is not the format's usual one.
     """
 
-    __slots__ = ("content_type", "dimension", "format", "max_batch_size", "pooling")
+    __slots__ = ("content_type", "dimension", "embedding_type", "format", "max_batch_size", "pooling")
 
     accepts = "application/json"
     stop_parameter: str | None = None
@@ -64,17 +80,20 @@ class EmbeddingsHandler:
         format: EmbeddingFormat = "tei",
         *,
         pooling: Pooling | None = None,
+        embedding_type: EmbeddingType | None = None,
         dimension: int | None = None,
         content_type: str | None = None,
     ) -> None:
         for name, value, known in (
             ("format", format, get_args(EmbeddingFormat)),
             ("pooling", pooling, (*get_args(Pooling), None)),
+            ("embedding_type", embedding_type, (*get_args(EmbeddingType), None)),
         ):
             if value not in known:
                 raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
         self.format = format
         self.pooling = pooling
+        self.embedding_type = embedding_type
         self.dimension = dimension
         self.content_type = content_type or ("application/json" if format in _FIELDS else "application/x-text")
         self.max_batch_size = 1 if format == "jumpstart-text" else None
@@ -82,7 +101,9 @@ class EmbeddingsHandler:
 
     def transform_input(self, prompt: Sequence[str], model_kwargs: dict[str, Any]) -> bytes:
         """Give the request for some texts."""
-        texts = _checked_texts(prompt)
+        texts = _checked_texts(prompt, "EmbeddingsHandler")
+        if self.embedding_type is not None and self.format == "cohere":
+            model_kwargs = {"embedding_types": [self.embedding_type], **model_kwargs}
         fields = _FIELDS.get(self.format)
         if fields is not None:
             name, parameters = fields
@@ -109,23 +130,56 @@ class EmbeddingsHandler:
         """
         value = decode_json(output, "EmbeddingsHandler")
         raise_for_error(value)
-        vectors = read_vectors(value, self.pooling, "EmbeddingsHandler")
+        vectors = read_vectors(value, "EmbeddingsHandler", pooling=self.pooling, embedding_type=self.embedding_type)
         if vectors is None:
             raise unknown_shape(
-                value, "EmbeddingsHandler", 'a list of vectors, or "data", "embedding", "embeddings" or "vectors"'
+                value,
+                "EmbeddingsHandler",
+                'a list of vectors, or "data", "embedding", "embeddings", "vector" or "vectors"',
             )
         if vectors and self.dimension is not None and len(vectors[0]) != self.dimension:
             raise HandlerError(f"The model's vectors have {len(vectors[0])} numbers, not dimension={self.dimension}.")
         return vectors
 
 
-def _checked_texts(texts: object) -> list[str]:
+class SparseEmbeddingsHandler:
+    """Texts in, for each its weights by the index of a token out: text-embeddings-inference with a SPLADE model.
+
+    The request is ``{"inputs": [...], **parameters}``. An index that is not there has the weight 0.
+    """
+
+    __slots__ = ()
+
+    content_type = "application/json"
+    accepts = "application/json"
+    stop_parameter: str | None = None
+
+    def transform_input(self, prompt: Sequence[str], model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request for some texts."""
+        return encode_json({"inputs": _checked_texts(prompt, "SparseEmbeddingsHandler"), **model_kwargs})
+
+    def transform_output(self, output: ResponseBody) -> list[dict[int, float]]:
+        """Give the weights of each text.
+
+        Raises:
+            HandlerError: the answer has another shape.
+            ModelOutputError: the container reports an error in a successful answer.
+        """
+        value = decode_json(output, "SparseEmbeddingsHandler")
+        raise_for_error(value)
+        found = read_sparse(value)
+        if found is None:
+            expected = 'a list for each text of objects with "index" and "value"'
+            raise unknown_shape(value, "SparseEmbeddingsHandler", expected)
+        return found
+
+
+def _checked_texts(texts: object, handler: str) -> list[str]:
     if isinstance(texts, (str, bytes)):
-        raise HandlerError("EmbeddingsHandler takes a list of texts: put a single one into a list.")
-    try:
-        listed = list(cast("Sequence[str]", texts))
-    except TypeError:
-        raise HandlerError(f"EmbeddingsHandler takes a list of texts, not {type(texts).__name__}.") from None
+        raise HandlerError(f"{handler} takes a list of texts: put a single one into a list.")
+    if not is_collection(texts):
+        raise HandlerError(f"{handler} takes a list of texts, not {type(texts).__name__}.")
+    listed = list(cast("Sequence[str]", texts))
     for index, text in enumerate(listed):
         if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
             raise HandlerError(f"Text {index} must be a str, not {type(text).__name__}.")

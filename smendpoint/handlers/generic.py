@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from smendpoint.errors import HandlerError
-from smendpoint.handlers._json import decode_json, encode_json, encode_text
+from smendpoint.handlers._json import decode_json, encode_json, is_bytes, raw_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,11 +19,12 @@ __all__ = ["BytesHandler", "JSONHandler", "TextHandler"]
 class JSONHandler:
     """JSON in, JSON out: whatever ``json`` can write is sent, and the parsed answer comes back.
 
-    Model parameters need an input that is a mapping: they are added to it, and its own keys win. A stream may be
-    server-sent events or JSON lines; each value in it is a chunk.
+    Model parameters need an input that is a mapping: they are added to it, and its own keys win. Bytes, such as an
+    image's or a sound's, are sent as they are under the media type that is given for them. A stream may be server-sent
+    events or JSON lines; each value in it is a chunk.
 
     Args:
-        content_type: the media type of the input.
+        content_type: the media type of the input, such as ``"image/png"`` or ``"audio/wav"`` where it is bytes.
         accepts: the media type asked for.
     """
 
@@ -36,7 +37,9 @@ class JSONHandler:
         self.accepts = accepts
 
     def transform_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the input as JSON, with the model parameters in it."""
+        """Give the input as JSON, with the model parameters in it; bytes as they are, without any."""
+        if is_bytes(prompt):
+            return raw_body("JSONHandler", prompt, model_kwargs, self.content_type)
         if not model_kwargs:
             return encode_json(prompt)
         if not isinstance(prompt, dict):
@@ -79,7 +82,7 @@ class BytesHandler:
 
     def transform_input(self, prompt: bytes | bytearray | memoryview[int] | str, model_kwargs: dict[str, Any]) -> bytes:
         """Give the input's bytes; there is no place for model parameters."""
-        return _raw_body("BytesHandler", prompt, model_kwargs)
+        return raw_body("BytesHandler", prompt, model_kwargs)
 
     def transform_output(self, output: ResponseBody) -> bytes:
         """Give the answer as plain bytes."""
@@ -108,7 +111,7 @@ class TextHandler:
 
     def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
         """Give the input in UTF-8; there is no place for model parameters."""
-        return _raw_body("TextHandler", prompt, model_kwargs)
+        return raw_body("TextHandler", prompt, model_kwargs)
 
     def transform_output(self, output: ResponseBody) -> str:
         """Give the answer's text.
@@ -139,15 +142,3 @@ class _PieceDecoder:
 
     def finish(self) -> list[bytes]:
         return []
-
-
-def _raw_body(handler: str, prompt: object, model_kwargs: Mapping[str, Any]) -> bytes:
-    if model_kwargs:
-        raise HandlerError(f"{handler} has no place for model parameters: {', '.join(sorted(model_kwargs))}.")
-    if isinstance(prompt, str):
-        return encode_text(prompt)
-    if isinstance(prompt, (bytes, bytearray)):
-        return bytes(prompt)
-    if isinstance(prompt, memoryview):
-        return prompt.tobytes()
-    raise HandlerError(f"{handler} sends bytes or str, and this input is of type {type(prompt).__name__}.")

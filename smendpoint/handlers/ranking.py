@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._json import decode_json, encode_json
+from smendpoint.handlers._json import decode_json, encode_json, is_bytes, raw_body
+from smendpoint.handlers._scores import (
+    Classification,
+    Neighbour,
+    RerankResult,
+    read_classes,
+    read_neighbours,
+    read_ranking,
+)
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
-    from smendpoint._container_errors import JSONValue
     from smendpoint._core.response import ResponseBody
 
 __all__ = [
     "Classification",
+    "ClassificationFormat",
     "ClassificationHandler",
     "Neighbour",
     "RerankFormat",
@@ -25,7 +33,19 @@ __all__ = [
     "SimilaritySearchHandler",
 ]
 
-RerankFormat: TypeAlias = Literal["tei", "openai"]
+RerankFormat: TypeAlias = Literal["tei", "openai", "score"]
+ClassificationFormat: TypeAlias = Literal["tei", "huggingface", "openai", "blazingtext"]
+
+# The fields that hold the query and the texts.
+_PAIRS = {"tei": ("query", "texts"), "openai": ("query", "documents"), "score": ("text_1", "text_2")}
+
+# The fields that hold the text, and the model parameters: none where they stand beside it.
+_PLACES = {
+    "tei": ("inputs", None),
+    "huggingface": ("inputs", "parameters"),
+    "openai": ("input", None),
+    "blazingtext": ("instances", "configuration"),
+}
 
 
 class RerankInput(NamedTuple):
@@ -40,55 +60,13 @@ class RerankInput(NamedTuple):
     texts: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class RerankResult:
-    """One text's place.
-
-    Attributes:
-        index: which of the given texts it is, from 0.
-        score: how well it fits the query; higher is better.
-        text: the text, where the model was asked to return it.
-    """
-
-    index: int
-    score: float
-    text: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """One class of a text.
-
-    Attributes:
-        label: its name.
-        score: the model's confidence, usually from 0 to 1.
-    """
-
-    label: str
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """One text that is near to a query.
-
-    Attributes:
-        id: the text's place in the corpus, or its id in the training data.
-        score: how near it is; higher is nearer.
-        text: the text, where the model was asked to return it.
-    """
-
-    id: int | str
-    score: float
-    text: str | None = None
-
-
 class RerankHandler:
     """A query and texts in, `RerankResult` for each out, best first.
 
     Args:
         format: ``"tei"`` sends ``{"query", "texts"}`` (text-embeddings-inference), ``"openai"`` sends
-            ``{"query", "documents"}`` (vLLM, Cohere, Jina). Both answers are recognised, and so are vLLM's scores.
+            ``{"query", "documents"}`` (vLLM, Cohere, Jina), ``"score"`` sends ``{"text_1", "text_2"}`` (vLLM's
+            scores). Each answer is recognised.
     """
 
     __slots__ = ("format",)
@@ -99,7 +77,7 @@ class RerankHandler:
 
     def __init__(self, format: RerankFormat = "tei") -> None:
         if format not in get_args(RerankFormat):
-            raise ConfigurationError(f"format must be 'tei' or 'openai', not {format!r}")
+            raise ConfigurationError(f"format must be 'tei', 'openai' or 'score', not {format!r}")
         self.format = format
 
     def transform_input(self, prompt: RerankInput | tuple[str, Sequence[str]], model_kwargs: dict[str, Any]) -> bytes:
@@ -108,10 +86,10 @@ class RerankHandler:
             query, texts = prompt
         except (TypeError, ValueError):
             raise HandlerError("RerankHandler takes a RerankInput, or a pair of a query and a list of texts.") from None
-        if not isinstance(query, str) or isinstance(texts, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+        if not isinstance(query, str) or not is_collection(texts):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
             raise HandlerError("RerankHandler takes a query that is a str, and a list of texts.")
-        name = "texts" if self.format == "tei" else "documents"
-        return encode_json({"query": query, name: list(texts), **model_kwargs})
+        first, second = _PAIRS[self.format]
+        return encode_json({first: query, second: list(texts), **model_kwargs})
 
     def transform_output(self, output: ResponseBody) -> list[RerankResult]:
         """Give the results, best first.
@@ -122,46 +100,79 @@ class RerankHandler:
         """
         value = decode_json(output, "RerankHandler")
         raise_for_error(value)
-        # "results" of a reranker, "data" of vLLM's scores
-        items = value.get("results", value.get("data")) if isinstance(value, dict) else value
-        results: list[RerankResult] = []
-        for item in items if isinstance(items, list) else [None]:
-            index, score = _field(item, "index"), _field(item, "score", "relevance_score")
-            number = _number(score)
-            if not isinstance(index, int) or number is None:
-                raise unknown_shape(value, "RerankHandler", 'a list, or "results", of objects with "index" and "score"')
-            text = _field(item, "text", "document")
-            text = text if isinstance(text, str) else _field(text, "text")
-            results.append(RerankResult(index, number, text if isinstance(text, str) else None))
-        return sorted(results, key=lambda result: -result.score)
+        results = read_ranking(value)
+        if results is None:
+            raise unknown_shape(
+                value,
+                "RerankHandler",
+                'a list, or "results" or "data", of objects with "index", "score" or "relevance_score", and "text" or '
+                '"document" where texts are returned',
+            )
+        return results
 
 
 class ClassificationHandler:
-    """One text in, its classes out, the most likely first: text-embeddings-inference and the Hugging Face toolkit.
+    """One text, pair of texts or image in, its classes out, the most likely first.
+
+    Every known answer is recognised: text-embeddings-inference's, the Hugging Face toolkit's (zero-shot too), vLLM's,
+    which names the most likely class alone, JumpStart's and BlazingText's. The request is chosen.
 
     Args:
-        parameters_field: where model parameters go: ``None`` beside the text (text-embeddings-inference),
-            ``"parameters"`` in an object of their own (Hugging Face).
+        format: how the text and the model parameters are sent:
+
+            * ``"tei"``: ``{"inputs": text, **parameters}`` (text-embeddings-inference);
+            * ``"huggingface"``: ``{"inputs": text, "parameters": {...}}`` (Hugging Face toolkit); zero-shot models take
+              ``candidate_labels`` among the parameters;
+            * ``"openai"``: ``{"input": text, **parameters}`` (vLLM, SGLang);
+            * ``"blazingtext"``: ``{"instances": [text], "configuration": {...}}``, with ``k``, how many classes, among
+              the parameters.
+        parameters_field: where model parameters go, where it is not the format's usual place.
+        content_type: the media type of an input that is bytes, such as ``"image/jpeg"``.
     """
 
-    __slots__ = ("parameters_field",)
+    __slots__ = ("content_type", "format", "parameters_field")
 
-    content_type = "application/json"
     accepts = "application/json"
     stop_parameter: str | None = None
 
-    def __init__(self, *, parameters_field: str | None = None) -> None:
-        self.parameters_field = parameters_field
+    def __init__(
+        self,
+        format: ClassificationFormat = "tei",
+        *,
+        parameters_field: str | None = None,
+        content_type: str = "application/json",
+    ) -> None:
+        if format not in get_args(ClassificationFormat):
+            known = ", ".join(map(repr, get_args(ClassificationFormat)))
+            raise ConfigurationError(f"format must be one of {known}, not {format!r}")
+        self.format = format
+        self.parameters_field = parameters_field or _PLACES[format][1]
+        self.content_type = content_type
 
-    def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request."""
-        if not isinstance(prompt, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+    def transform_input(self, prompt: str | tuple[str, str] | bytes, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request.
+
+        Args:
+            prompt: a text; a tuple of two, for a model that compares them; or the bytes of an image or a sound.
+            model_kwargs: the model parameters; bytes have no place for them.
+        """
+        if is_bytes(prompt) or self.content_type != "application/json":
+            return raw_body("ClassificationHandler", prompt, model_kwargs, self.content_type)
+        if isinstance(prompt, tuple) and len(prompt) == 2 and all(isinstance(text, str) for text in prompt):
+            if self.format not in ("tei", "huggingface"):
+                raise HandlerError(f"The format {self.format!r} has no place for a pair of texts.")
+            text: Any = list(prompt) if self.format == "tei" else {"text": prompt[0], "text_pair": prompt[1]}
+        elif isinstance(prompt, str):
+            text = [prompt] if self.format == "blazingtext" else prompt
+        else:
             raise HandlerError(
-                f"ClassificationHandler takes one text, not {type(prompt).__name__}: for several there is map()."
+                "ClassificationHandler takes one text, a tuple of two, or bytes, not "
+                f"{type(prompt).__name__}: for several there is map()."
             )
-        if self.parameters_field is not None and model_kwargs:
-            return encode_json({"inputs": prompt, self.parameters_field: model_kwargs})
-        return encode_json({"inputs": prompt, **model_kwargs})
+        body = {_PLACES[self.format][0]: text}
+        if self.parameters_field is None:
+            return encode_json({**body, **model_kwargs})
+        return encode_json({**body, self.parameters_field: model_kwargs} if model_kwargs else body)
 
     def transform_output(self, output: ResponseBody) -> list[Classification]:
         """Give the classes, the most likely first.
@@ -172,16 +183,15 @@ class ClassificationHandler:
         """
         value = decode_json(output, "ClassificationHandler")
         raise_for_error(value)
-        items: JSONValue = value
-        if isinstance(items, list) and len(items) == 1 and isinstance(items[0], list):
-            items = items[0]  # all classes of one text, as the Hugging Face toolkit gives them
-        classes: list[Classification] = []
-        for item in items if isinstance(items, list) else [items]:
-            label, score = _field(item, "label"), _number(_field(item, "score"))
-            if not isinstance(label, str) or score is None:
-                raise unknown_shape(value, "ClassificationHandler", 'a list of objects with "label" and "score"')
-            classes.append(Classification(label, score))
-        return sorted(classes, key=lambda found: -found.score)
+        classes = read_classes(value)
+        if classes is None:
+            raise unknown_shape(
+                value,
+                "ClassificationHandler",
+                'a list of objects with "label" and "score", or one object with lists of "labels" and "scores" or '
+                '"probabilities", or of "label" and "prob", or "data" with "label" and "probs"',
+            )
+        return classes
 
 
 class SimilaritySearchHandler:
@@ -213,34 +223,10 @@ class SimilaritySearchHandler:
         """
         value = decode_json(output, "SimilaritySearchHandler")
         raise_for_error(value)
-        expected = 'a list for each query of objects with "id" or "corpus_id", and "score"'
-        found: list[list[Neighbour]] = []
-        for query in value if isinstance(value, list) else [None]:
-            if not isinstance(query, list):
-                raise unknown_shape(value, "SimilaritySearchHandler", expected)
-            neighbours: list[Neighbour] = []
-            for item in query:
-                name, score = _field(item, "id", "corpus_id"), _number(_field(item, "score"))
-                if not isinstance(name, (int, str)) or score is None:
-                    raise unknown_shape(value, "SimilaritySearchHandler", expected)
-                text = _field(item, "text")
-                neighbours.append(Neighbour(name, score, text if isinstance(text, str) else None))
-            found.append(neighbours)
+        found = read_neighbours(value)
+        if found is None:
+            expected = (
+                'a list for each query of objects with "id" or "corpus_id", "score", and "text" where it is returned'
+            )
+            raise unknown_shape(value, "SimilaritySearchHandler", expected)
         return found
-
-
-def _field(item: JSONValue, *names: str) -> JSONValue:
-    if isinstance(item, dict):
-        for name in names:
-            if name in item:
-                return item[name]
-    return None
-
-
-def _number(value: JSONValue) -> float | None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            return None
-    return None

@@ -1,4 +1,4 @@
-"""Rows in, predictions out: the containers of scikit-learn and XGBoost, and their kind."""
+"""Rows in, predictions out: scikit-learn, XGBoost, TF Serving, SageMaker's own algorithms, and their kind."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, ove
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import describe
-from smendpoint.handlers._npy import MAGIC
-from smendpoint.handlers._tables import READERS, WRITERS, as_rows, is_bracketed, read_items
+from smendpoint.handlers._npy import MAGIC, exact_array, import_numpy
+from smendpoint.handlers._predictions import convert
+from smendpoint.handlers._tables import READERS, WRITERS, is_bracketed, read_items
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NumPyHandler", "RequestTable", "ResponseTable", "TabularHandler", "TabularRowsHandler"]
 
-RequestTable: TypeAlias = Literal["csv", "json", "jsonlines", "libsvm", "npy"]
+RequestTable: TypeAlias = Literal["csv", "json", "instances", "jsonlines", "libsvm", "npy"]
 ResponseTable: TypeAlias = Literal["csv", "json", "jsonlines", "npy"]
 
 T = TypeVar("T")
@@ -53,24 +54,31 @@ class _Table:
         """Give the rows in the chosen format; there is no place for model parameters.
 
         Args:
-            prompt: a list of rows, one row, a NumPy array or a pandas DataFrame. For libsvm a row may be a mapping from
-                indices, from 0, to values; for JSON and JSON lines it may be a mapping that is sent as it is.
+            prompt: a list of rows, one row, a NumPy array, a frame of pandas or polars, or an Arrow table. For libsvm a
+                row may be a mapping from indices, from 0, to values; for JSON and JSON lines it may be a mapping that
+                is sent as it is.
             model_kwargs: must be empty.
+
+        Raises:
+            HandlerError: a value has no place in the format, or would not be the same value there.
         """
         _no_parameters(self, model_kwargs)
-        return WRITERS[self.request][1](as_rows(prompt))
+        return WRITERS[self.request][1](prompt)
 
-    def _items(self, output: bytes) -> list[JSONValue]:
+    def _items(self, output: bytes) -> tuple[list[JSONValue], str]:
         return read_items(output, self.response, self.key, type(self).__name__)
 
-    def _value(self, value: JSONValue) -> Any:
-        converted = _convert(value, self.dtype)
+    def _rows(self, items: list[JSONValue], where: str) -> list[list[Any]]:
+        return [[self._value(value, where) for value in (item if isinstance(item, list) else [item])] for item in items]
+
+    def _value(self, value: JSONValue, where: str) -> Any:
+        converted = convert(value, self.dtype)
         if converted is None:
             plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
             advice = "Choose another dtype" if plain else f"{_AS_THEY_ARE[self.response]} gives the answer as it is"
             raise HandlerError(
                 f"{type(self).__name__} expects predictions of the type {self.dtype.__name__}, "
-                f"and finds one that is not: {describe(value)}. {advice}."
+                f"and finds one that is not{where}: {describe(value)}. {advice}."
             )
         return converted
 
@@ -79,11 +87,14 @@ class TabularHandler(_Table, Generic[T]):
     """Rows in, one prediction for each out: ``list[float]``, or of whatever ``dtype`` is.
 
     Args:
-        request: how the rows are sent: ``"csv"``, ``"json"``, ``"jsonlines"``, ``"libsvm"`` (XGBoost) or ``"npy"``
-            (scikit-learn). It sets the content type.
+        request: how the rows are sent: ``"csv"``, ``"json"``, ``"instances"`` (JSON: ``{"instances": rows}``, as TF
+            Serving, MLflow and SageMaker's own algorithms want it), ``"jsonlines"``, ``"libsvm"`` (XGBoost) or
+            ``"npy"`` (scikit-learn). It sets the content type.
         response: what is asked for with ``Accept`` and read: ``"csv"``, ``"json"``, ``"jsonlines"`` or ``"npy"``.
         dtype: the type of a prediction: ``float``, ``int`` or ``str`` (labels).
-        key: the field to take from a prediction that is an object; ``None`` takes its only one, or its ``score``.
+        key: the field to take from a prediction that is an object, such as linear learner's ``"predicted_label"``;
+            ``None`` takes its only one, its ``score`` or (k-means) its ``closest_cluster``. Or the output to take where
+            TF Serving answers with several.
     """
 
     __slots__ = ()
@@ -116,19 +127,20 @@ class TabularHandler(_Table, Generic[T]):
         Raises:
             HandlerError: the answer has another shape, such as several values for a row, or another type of value.
         """
-        items = self._items(output)
+        items, where = self._items(output)
         if self.response == "csv" and len(items) == 1 and isinstance(items[0], list) and not is_bracketed(output):
             items = items[0]
         predictions: list[T] = []
         for item in items:
             if isinstance(item, list):
                 if len(item) != 1:
+                    self._rows(items, where)  # what is wrong with a value is said first
                     raise HandlerError(
-                        f"TabularHandler expects one value for each row, and this answer has {len(item)} for one: "
-                        "TabularRowsHandler reads it."
+                        f"TabularHandler expects one value for each row, and this answer has {len(item)} for "
+                        f"one{where}: TabularRowsHandler reads it."
                     )
                 item = item[0]
-            predictions.append(self._value(item))
+            predictions.append(self._value(item, where))
         return predictions
 
 
@@ -136,11 +148,14 @@ class TabularRowsHandler(_Table, Generic[T]):
     """Rows in, a list of values for each out, such as the probability of every class: ``list[list[float]]``.
 
     Args:
-        request: how the rows are sent: ``"csv"``, ``"json"``, ``"jsonlines"``, ``"libsvm"`` (XGBoost) or ``"npy"``
-            (scikit-learn). It sets the content type.
+        request: how the rows are sent: ``"csv"``, ``"json"``, ``"instances"`` (JSON: ``{"instances": rows}``, as TF
+            Serving, MLflow and SageMaker's own algorithms want it), ``"jsonlines"``, ``"libsvm"`` (XGBoost) or
+            ``"npy"`` (scikit-learn). It sets the content type.
         response: what is asked for with ``Accept`` and read: ``"csv"``, ``"json"``, ``"jsonlines"`` or ``"npy"``.
         dtype: the type of a value: ``float``, ``int`` or ``str`` (labels).
-        key: the field to take from a prediction that is an object; ``None`` takes its only one, or its ``score``.
+        key: the field to take from a prediction that is an object, such as linear learner's ``"predicted_label"``;
+            ``None`` takes its only one, its ``score`` or (k-means) its ``closest_cluster``. Or the output to take where
+            TF Serving answers with several.
     """
 
     __slots__ = ()
@@ -173,10 +188,7 @@ class TabularRowsHandler(_Table, Generic[T]):
         Raises:
             HandlerError: the answer has another shape, or another type of value.
         """
-        return [
-            [self._value(value) for value in (item if isinstance(item, list) else [item])]
-            for item in self._items(output)
-        ]
+        return self._rows(*self._items(output))
 
 
 class NumPyHandler:
@@ -195,16 +207,17 @@ class NumPyHandler:
         """Give the array's bytes; there is no place for model parameters.
 
         Raises:
-            HandlerError: NumPy is not installed, or makes no array of plain values of the input.
+            HandlerError: NumPy is not installed, makes no array of plain values of the input, or would change a value,
+                such as a large integer that stands beside a float.
         """
         from io import BytesIO
 
         _no_parameters(self, model_kwargs)
-        np = _numpy()
+        np = import_numpy("NumPyHandler")
         buffer = BytesIO()
         try:
-            np.save(buffer, np.asarray(prompt), allow_pickle=False)
-        except (TypeError, ValueError) as error:
+            np.save(buffer, exact_array(np, prompt), allow_pickle=False)
+        except (TypeError, ValueError, OverflowError) as error:
             raise HandlerError(f"NumPy makes no array of plain values of the input ({type(error).__name__}).") from None
         return buffer.getvalue()
 
@@ -216,7 +229,7 @@ class NumPyHandler:
         """
         from io import BytesIO
 
-        np = _numpy()
+        np = import_numpy("NumPyHandler")
         if not output.startswith(MAGIC):
             raise HandlerError(
                 f"NumPyHandler expects a NumPy array (.npy), and the answer of {len(output)} bytes is none."
@@ -228,34 +241,6 @@ class NumPyHandler:
                 f"The answer is not a whole NumPy array of plain values ({type(error).__name__})."
             ) from None
         return array
-
-
-def _convert(value: JSONValue, dtype: type[Any]) -> Any:
-    """Give a value as the type, ``None`` where that would change it: 1.5 is no int, and true is none of the three."""
-    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        return None
-    if dtype is str:
-        return str(value)
-    if isinstance(value, str) and "_" in value:
-        return None  # Python would read 1_0 as 10
-    try:
-        if dtype is float:
-            return float(value)
-        if isinstance(value, str):
-            value = int(value) if value.strip().lstrip("+-").isdecimal() else float(value)
-    except (ValueError, OverflowError):
-        return None
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    return value
-
-
-def _numpy() -> Any:
-    try:
-        import numpy
-    except ImportError as error:
-        raise HandlerError("NumPyHandler needs NumPy: pip install 'smendpoint[numpy]'") from error
-    return numpy
 
 
 def _no_parameters(handler: object, model_kwargs: Mapping[str, Any]) -> None:

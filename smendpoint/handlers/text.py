@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._answers import answer_text
+from smendpoint.handlers._answers import GENERATION_KINDS, JUMPSTART_KINDS, answer_text
 from smendpoint.handlers._json import decode_json, encode_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
@@ -22,7 +22,7 @@ JumpStartFamily: TypeAlias = Literal["llama-2", "llama-3", "flan-t5", "gpt-j", "
 class _TextHandler:
     """What the text handlers have in common: they read JSON that holds a text, and stream its pieces."""
 
-    __slots__ = ()
+    __slots__ = ("require_end",)
 
     content_type = "application/json"
     accepts = "application/json"
@@ -31,6 +31,9 @@ class _TextHandler:
     _kinds: frozenset[str] = frozenset()
     _expected = ""
     _keeps_tokens = False
+
+    def __init__(self, *, require_end: bool = True) -> None:
+        self.require_end = require_end
 
     def transform_output(self, output: ResponseBody) -> str:
         """Give the text of a whole answer; the first, where a model was asked for several.
@@ -57,7 +60,13 @@ class _TextHandler:
         """Give a decoder of this model's stream: server-sent events or JSON lines, whichever comes."""
         from smendpoint.handlers._textstream import TextStreamDecoder
 
-        return TextStreamDecoder(type(self).__name__, self._kinds, self._expected, keep_tokens=self._keeps_tokens)
+        return TextStreamDecoder(
+            type(self).__name__,
+            self._kinds,
+            self._expected,
+            require_end=self.require_end,
+            keep_tokens=self._keeps_tokens,
+        )
 
     def _text(self, prompt: object) -> str:
         if not isinstance(prompt, str):
@@ -71,9 +80,10 @@ class _TextHandler:
 class TextGenerationHandler(_TextHandler):
     """The default handler: ``{"inputs": prompt, "parameters": model_kwargs}`` in, the generated text out.
 
-    For text-generation-inference (TGI), the Hugging Face inference toolkit, DJL LMI in all its variants, JumpStart's
-    Llama models, and every container that follows them. A stream may be server-sent events or JSON lines; special
-    tokens are hidden. The Hugging Face toolkit's text begins with the prompt, unless ``return_full_text=False``.
+    For text-generation-inference (TGI), the Hugging Face inference toolkit (text generation, summarization,
+    translation), DJL LMI in all its variants, JumpStart's Llama models, and every container that follows them. A stream
+    may be server-sent events or JSON lines; special tokens are hidden. The Hugging Face toolkit's text begins with the
+    prompt, unless ``return_full_text=False``; of a conversation it is the assistant's last message.
 
     Args:
         details: ask the container for details (``"details": true``), and keep the tokens of a stream with their
@@ -81,14 +91,20 @@ class TextGenerationHandler(_TextHandler):
         stop_parameter: the parameter that carries stop sequences. TGI and LMI know ``"stop"``, older LMI
             ``"stop_sequences"``. ``None`` does not tell the model (Hugging Face pipelines refuse what they do not
             know); they are enforced all the same.
+        require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
     """
 
     __slots__ = ("_keeps_tokens", "stop_parameter")
 
-    _kinds = frozenset({"generated_text", "generation", "outputs"})
-    _expected = 'an object or a list with "generated_text" (TGI, Hugging Face, LMI) or "generation" (Llama)'
+    _kinds = GENERATION_KINDS
+    _expected = (
+        'an object or a list with "generated_text" (TGI, Hugging Face, LMI; messages with "role" and "content" too), '
+        '"summary_text" or "translation_text", '
+        '"generation" (Llama, or in a "body"), "text_output" (Triton), "outputs" or, in a stream, "token"'
+    )
 
-    def __init__(self, *, details: bool = False, stop_parameter: str | None = "stop") -> None:
+    def __init__(self, *, details: bool = False, stop_parameter: str | None = "stop", require_end: bool = True) -> None:
+        super().__init__(require_end=require_end)
         self._keeps_tokens = details
         self.stop_parameter = stop_parameter
 
@@ -109,6 +125,9 @@ class OpenAICompletionsHandler(_TextHandler):
     """OpenAI text completions: ``{"prompt": prompt, **model_kwargs}`` in, the text of the first choice out.
 
     For vLLM, SGLang, TGI and LMI. A stream also asks for the token counts (``stream_options``), unless told otherwise.
+
+    Args:
+        require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
     """
 
     __slots__ = ()
@@ -136,14 +155,19 @@ class JumpStartTextHandler(_TextHandler):
     Args:
         family: ``"llama-2"`` and ``"llama-3"`` take ``{"inputs", "parameters"}``; ``"flan-t5"``, ``"gpt-j"`` and
             ``"bloomz"`` (2022 and 2023) take ``{"text_inputs", **parameters}`` and have no place for stop sequences.
+        require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
     """
 
     __slots__ = ("family", "stop_parameter")
 
-    _kinds = frozenset({"generated_text", "generated_texts", "generation"})
-    _expected = '"generation", "generated_text" or "generated_texts"'
+    _kinds = JUMPSTART_KINDS
+    _expected = (
+        '"generated_text" (messages with "role" and "content" too), "generated_texts", or "generation", which may '
+        'stand in a "body"'
+    )
 
-    def __init__(self, family: JumpStartFamily) -> None:
+    def __init__(self, family: JumpStartFamily, *, require_end: bool = True) -> None:
+        super().__init__(require_end=require_end)
         families = get_args(JumpStartFamily)
         if family not in families:
             raise ConfigurationError(f"family must be one of {', '.join(families)}, not {family!r}")

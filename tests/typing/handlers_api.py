@@ -98,6 +98,11 @@ def check_endpoints() -> None:
     embeddings = Embeddings(Endpoint("e", content_handler=EmbeddingsHandler()), batch_size=8)
     assert_type(embeddings.embed_documents(["a"]), list[list[float]])
     assert_type(embeddings.embed_query("a"), list[float])
+    arrays = Embeddings(Endpoint("e", content_handler=EmbeddingsHandler()), as_array=True)
+    assert_type(arrays.embed_documents(["a"]), numpy.ndarray[Any, Any])
+    assert_type(arrays.embed_query("a"), numpy.ndarray[Any, Any])
+    named: Embeddings = embeddings
+    assert_type(named.embed_query("a"), list[float])
 
 
 async def check_async_endpoints() -> None:
@@ -105,3 +110,6 @@ async def check_async_endpoints() -> None:
     embeddings = AsyncEmbeddings(AsyncEndpoint("e", content_handler=EmbeddingsHandler()), max_concurrency=8)
     assert_type(await embeddings.embed_documents(["a"]), list[list[float]])
     assert_type(await embeddings.embed_query("a"), list[float])
+    arrays = AsyncEmbeddings(AsyncEndpoint("e", content_handler=EmbeddingsHandler()), as_array=True)
+    assert_type(await arrays.embed_documents(["a"]), numpy.ndarray[Any, Any])
+    assert_type(await arrays.embed_query("a"), numpy.ndarray[Any, Any])

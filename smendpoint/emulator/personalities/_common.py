@@ -240,7 +240,7 @@ def generate(text: str, prompt: str, parameters: dict[str, Any]) -> Generation:
     reason = "eos_token"
     if ends:
         text, reason = text[: min(ends)], "stop_sequence"
-    tokens = _TOKEN.findall(text)
+    tokens = _TOKEN.findall(text) or [""]  # even an empty text takes a token, the one that ends it
     if limit is not None and len(tokens) > limit:
         tokens, reason = tokens[:limit], "length"
     return Generation(tokens, reason, count_tokens(prompt))

@@ -1,0 +1,80 @@
+"""Answers with a head of success that are not what was asked for: a part, a coded body, a page for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from smendpoint.errors import HandlerError, ProtocolError, StreamDecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["media_type", "not_asked_for", "page", "page_of_stream"]
+
+# Successes that hold less than the whole (RFC 9110 15.3.7, RFC 3229 10.4.1). Each must be asked for.
+PARTIAL_STATUSES = {206: "a part of the answer", 226: "a difference to another answer"}
+# What may stand before a page's first tag: a byte order mark, and white space.
+_BEFORE_A_TAG = b"\xef\xbb\xbf \t\r\n"
+_PAGES = ("text/html", "application/xhtml+xml")
+_SENDER = "look for a proxy, a gateway or a cache between here and the service"
+
+
+def not_asked_for(status: int, headers: Mapping[str, str]) -> ProtocolError | None:
+    """The error for an answer that is not the whole and plain one that was asked for; `None` where it is.
+
+    Args:
+        status: of any answer. One that is not a success is an error anyhow, whatever its form.
+        headers: lower-case names.
+    """
+    if not 200 <= status < 300:
+        return None
+    if status in PARTIAL_STATUSES:
+        return ProtocolError(
+            f"the answer has the status {status}: it is only {PARTIAL_STATUSES[status]}, which was not asked for; "
+            f"{_SENDER}",
+            response_started=True,
+        )
+    codings = [coding.strip().lower() for coding in headers.get("content-encoding", "").split(",")]
+    if all(coding in ("", "identity") for coding in codings):
+        return None
+    return ProtocolError(
+        f"the answer's body is coded (Content-Encoding: {_shown(headers['content-encoding'])}), which was not asked "
+        f"for; {_SENDER}, or a container that compresses whatever the request says",
+        response_started=True,
+    )
+
+
+def page(headers: Mapping[str, str], body: bytes, accept: object) -> HandlerError | None:
+    """The error for a page of HTML where a model's answer should be; `None` where it is an answer.
+
+    Both the type and the text must be a page's: some containers call all that they send HTML, and a model may well
+    write a page. Whoever asks for one by name in `accept` gets it.
+    """
+    kind = media_type(headers.get("content-type", ""))
+    if kind not in _PAGES or not body.lstrip(_BEFORE_A_TAG).startswith(b"<"):
+        return None
+    if kind in str(accept).lower():
+        return None
+    return HandlerError(f"{_page(kind)}. To take pages, name {kind} in the handler's accepts")
+
+
+def page_of_stream(headers: Mapping[str, str]) -> StreamDecodeError | None:
+    """The error for a page of HTML where an event stream should begin; `None` for everything else."""
+    kind = media_type(headers.get("content-type", ""))
+    return StreamDecodeError(f"{_page(kind)}, and not an event stream") if kind in _PAGES else None
+
+
+def media_type(value: str) -> str:
+    """The type without its parameters, in lower case: empty where there is none that could be shown."""
+    return _shown(value.partition(";")[0].strip().lower())
+
+
+def _page(kind: str) -> str:
+    return (
+        f"the answer is a page of HTML (Content-Type: {kind}), such as a login page or a gateway's: check the "
+        "endpoint URL, and what stands between here and the service"
+    )
+
+
+def _shown(value: str) -> str:
+    return value if value.isascii() and value.isprintable() and len(value) <= 100 else ""

@@ -1,0 +1,126 @@
+"""The socket that the emulator listens on, and the connections that came of it. Everything runs in its loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+from smendpoint.emulator._connection import Connection, Limits
+from smendpoint.emulator._hub import Hub
+from smendpoint.emulator._service import Service
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Listener"]
+
+_BACKLOG = 4096
+
+
+async def _turns() -> None:
+    """Waits until asyncio has handed over every connection that it has accepted."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+class Listener:
+    """Listens, or keeps its port and refuses.
+
+    Args:
+        host: where to listen.
+        port: the port; 0 lets the system choose.
+
+    Attributes:
+        port: the port that it has, or had last.
+    """
+
+    def __init__(
+        self, hub: Hub, service: Service, limits: Limits, *, host: str, port: int, ssl_context: ssl.SSLContext | None
+    ) -> None:
+        self._hub = hub
+        self._service = service
+        self._limits = limits
+        self._host = host
+        self._wanted_port = port
+        self._ssl_context = ssl_context
+        self.port = 0
+        self._pool: Executor
+        self._server: asyncio.base_events.Server | None = None
+        self._placeholder: socket.socket | None = None
+        self._connections: set[Connection] = set()
+
+    async def open(self, pool: Executor) -> None:
+        """Begins to listen, on the port that it had before if it can; models run in ``pool``.
+
+        Raises:
+            OSError: The port cannot be had.
+        """
+        self._pool = pool
+        try:
+            await self._listen(self._wanted_port or self.port)
+        except OSError:
+            if self._wanted_port or not self.port:
+                raise
+            await self._listen(0)  # somebody else has the port by now, and any will do
+
+    async def _listen(self, port: int) -> None:
+        self._drop_placeholder()
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._hub, self._service, self._pool, self._connections, self._limits),
+            self._host,
+            port,
+            ssl=self._ssl_context,
+            ssl_handshake_timeout=None if self._ssl_context is None else self._limits.request_timeout,
+            backlog=_BACKLOG,
+            reuse_address=True,
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def refuse(self) -> None:
+        """Stops listening but keeps the port: a socket that is bound and does not listen refuses every connection."""
+        if self._server is None:
+            return
+        family, address = self._server.sockets[0].family, self._server.sockets[0].getsockname()
+        await self._stop_listening()
+        self._placeholder = socket.socket(family, socket.SOCK_STREAM)
+        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._placeholder.bind(address)
+        await self.drop_connections()
+
+    async def accept(self) -> None:
+        """Listens again where it refused."""
+        if self._server is None:
+            await self._listen(self.port)
+
+    async def drop_connections(self) -> None:
+        """Resets every connection, and waits until nothing works for any of them."""
+        await _turns()
+        connections = list(self._connections)
+        for connection in connections:
+            connection.reset()
+        await asyncio.gather(*[connection.task for connection in connections], return_exceptions=True)
+
+    async def close(self) -> None:
+        """Gives up the port and every connection."""
+        await self._stop_listening()
+        self._drop_placeholder()
+        await self.drop_connections()
+
+    async def _stop_listening(self) -> None:
+        server, self._server = self._server, None
+        if server is None:
+            return
+        # A connection that asyncio has accepted, and not handed over when the server closes, is lost with its socket.
+        for listening in server.sockets:
+            with contextlib.suppress(NotImplementedError):  # other systems have other loops
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+        await _turns()
+        server.close()
+
+    def _drop_placeholder(self) -> None:
+        if self._placeholder is not None:
+            self._placeholder.close()
+            self._placeholder = None

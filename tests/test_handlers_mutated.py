@@ -1,0 +1,187 @@
+"""Documented answers with each field absent, null or of another type: an answer, or an error that names the field."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from handler_samples import (
+    ABSENT,
+    CHAT_WHOLE,
+    LLAMA_CHAT,
+    OTHER_WHOLE,
+    PIPELINE_CHAT,
+    TEXT_WHOLE,
+    Whole,
+    kind_of,
+    mutated,
+)
+
+from smendpoint._core.response import ResponseBody
+from smendpoint.errors import HandlerError, ModelOutputError
+from smendpoint.handlers import (
+    AutoHandler,
+    ChatCompletion,
+    ChatHandler,
+    ClassificationHandler,
+    EmbeddingsHandler,
+    JSONHandler,
+    JumpStartChatHandler,
+    JumpStartTextHandler,
+    OpenAICompletionsHandler,
+    RerankHandler,
+    SimilaritySearchHandler,
+    SparseEmbeddingsHandler,
+    TabularHandler,
+    TabularRowsHandler,
+    TextGenerationHandler,
+)
+
+CHAT_FULL = json.dumps(
+    {
+        "id": "1",
+        "object": "chat.completion",
+        "choices": [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": [{"type": "text", "text": "Hello"}],
+                    "reasoning_content": "Hm",
+                    "tool_calls": [
+                        {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}},
+                        {"id": "c2", "type": "function", "function": {"name": "mul", "arguments": '{"b":2}'}},
+                    ],
+                },
+                "logprobs": None,
+                "finish_reason": "tool_calls",
+            }
+        ],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6},
+    }
+).encode()
+TGI_TOOL = (
+    b'{"choices":[{"message":{"role":"assistant","content":null,"tool_calls":'
+    b'{"id":"0","function":{"name":"add","arguments":{"a":1}}}},"finish_reason":"stop"}]}'
+)
+
+# What is said beside an answer. Where it is not what it should be, the answer is given without it.
+BESIDE = {
+    "finish_reason",
+    "usage",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+}
+# What an answer may do without: then it is empty.
+OPTIONAL = {"arguments", "content", "document", "id", "reasoning_content", "text", "tool_calls"}
+
+# The name is the model's own, so no error can know that it was there.
+UNNAMED = {("outputs", "y")}
+# The answer of SageMaker's k-nearest neighbours, which is linear learner's without its scores.
+ALSO_DOCUMENTED = [{"predictions": [{"predicted_label": 1}]}, {"predictions": [{"predicted_label": 0}]}]
+
+WHOLE = [
+    *TEXT_WHOLE,
+    *(sample for sample in OTHER_WHOLE if sample.handler.accepts == "application/json"),
+    Whole("chat", ChatHandler(), CHAT_WHOLE, None),
+    Whole("chat, all of it", ChatHandler(), CHAT_FULL, None),
+    Whole("chat, tool of tgi", ChatHandler(), TGI_TOOL, None),
+    Whole("llama chat", JumpStartChatHandler(), LLAMA_CHAT, None),
+    Whole("hf chat", ChatHandler(), PIPELINE_CHAT, None),
+]
+SAMPLES = {
+    sample.name: (sample.handler, json.loads(sample.body))
+    for sample in WHOLE
+    if not isinstance(sample.handler, JSONHandler)  # which gives whatever it is
+}
+HANDLERS: list[Any] = [
+    AutoHandler(),
+    ChatHandler(),
+    ClassificationHandler(),
+    EmbeddingsHandler(),
+    EmbeddingsHandler(pooling="mean"),
+    JumpStartTextHandler("flan-t5"),
+    OpenAICompletionsHandler(),
+    RerankHandler(),
+    SimilaritySearchHandler(),
+    SparseEmbeddingsHandler(),
+    TabularHandler("json", "json"),
+    TabularRowsHandler("json", "json"),
+    TextGenerationHandler(),
+]
+
+
+def read(handler: Any, value: Any) -> Any:
+    """What the handler makes of an answer; of a chat's, without the answer itself."""
+    output = handler.transform_output(ResponseBody(json.dumps(value).encode()))
+    return output._replace(raw=None) if isinstance(output, ChatCompletion) else output
+
+
+def leaves(output: Any) -> list[Any]:
+    """Everything in an output, however deep, its containers included."""
+    inner: list[Any] = []
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        inner = [getattr(output, field.name) for field in dataclasses.fields(output)]
+    elif isinstance(output, dict):
+        inner = [*output, *output.values()]
+    elif isinstance(output, (list, tuple)):
+        inner = list(output)
+    return [output, *(leaf for item in inner for leaf in leaves(item))]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two leaves are the same value: a number stays one, and so does a text."""
+    return kind_of(one) is kind_of(other) and one == other
+
+
+def core(output: Any) -> Any:
+    """An output without what is said beside it."""
+    return output._replace(finish_reason=None, usage=None) if isinstance(output, ChatCompletion) else output
+
+
+def complaint(handler: Any, own: bool, original: Any, place: tuple[Any, ...], other: Any, changed: Any) -> str | None:
+    """What is wrong with what the handler makes of a changed answer; ``None`` where nothing is.
+
+    ``original`` is what it made of the answer before, ``None`` where it did not read that; ``own`` says whether the
+    answer is one of those that the handler is made for.
+    """
+    fields = [name for name in place if isinstance(name, str)]
+    try:
+        output = read(handler, changed)
+    except HandlerError as error:
+        named = not own or not fields or fields[-1] in str(error) or place in UNNAMED
+        return None if named else f"the error does not name the field: {error}"
+    except ModelOutputError as error:
+        return f"an error of the model's was made of it: {error}"
+    if original is None or same(output, original) or not fields:
+        return None  # without a name, an item of a list is what it is
+    if fields[-1] in BESIDE and core(output) == core(original):
+        return None
+    if fields[-1] in OPTIONAL and (other is ABSENT or other is None or other == []):
+        return None
+    if any(same(leaf, new) for leaf in leaves(output) for new in leaves(other)):
+        return None  # it is what the answer says now
+    if fields[-1] == "id" and any(leaf == str(other) for leaf in leaves(output)):
+        return None  # some containers number their tool calls
+    if "arguments" in fields and (fields[-1] != "arguments" or isinstance(other, dict)):
+        return None  # TGI's are an object, which is given as it is, as text
+    if other is ABSENT and changed in ALSO_DOCUMENTED:
+        return None
+    return f"{original!r} became {output!r}"
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_changed_answer_is_an_answer_or_an_error_that_names_the_field(name: str) -> None:
+    own, answer = SAMPLES[name]
+    for handler in (own, *HANDLERS):
+        is_own = type(handler) in (type(own), AutoHandler)
+        try:
+            original = read(handler, answer)
+        except HandlerError:
+            original = None
+        for place, other, changed in mutated(answer):
+            found = complaint(handler, is_own and original is not None, original, place, other, changed)
+            assert found is None, f"{type(handler).__name__}, {place} = {other!r}: {found}"

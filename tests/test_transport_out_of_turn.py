@@ -1,0 +1,342 @@
+"""What a peer says out of turn is never the answer to the next call, whatever it is and whenever it comes."""
+# ruff: noqa: F401, F811 (fixtures are imported)
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from async_loops import KINDS, Run, run, turns
+from servers import PATIENCE, Peer, Server, bare_environment, fast, response, server_context, trust
+from twins import Twin, TwinEndpoint, direct_twin
+
+from smendpoint import RetryPolicy, errors
+from smendpoint._core.http1 import ResponseReader
+from smendpoint._transport import blocking
+from smendpoint._transport.async_connection import AsyncConnection
+from smendpoint._transport.async_dial import dial
+from smendpoint._transport.common import Address, Patience
+from smendpoint._transport.tls import TLSChannel
+from smendpoint.handlers import BytesHandler
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
+# What a peer may say that belongs to no request that is under way.
+POISONS = {
+    "second answer": response(b"poison"),
+    "idle 408": b"HTTP/1.1 408 Request Time-out\r\nContent-Length: 6\r\nConnection: close\r\n\r\npoison",
+    "garbage": b"poison\r\n\r\n",
+    "half a status line": b"HTTP/1.1 20",
+    "an empty line": b"\r\n",
+    "the end": b"",
+}
+# What only TLS can bring, as it is on the network.
+RAW_POISONS = {
+    "half a record": b"\x17\x03\x03\x00\x50" + bytes(9),
+    "the head of a record": b"\x17\x03\x03",
+    "a record that is not ours": b"\x17\x03\x03\x00\x20" + bytes(32),
+    "no record": b"HTTP/1.1 200 OK\r\n\r\n",
+}
+
+
+@pytest.fixture(params=["blocking", *sorted(KINDS)])
+def caller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
+    """The blocking twin, and the other one on each kind of event loop."""
+    monkeypatch.setattr(asyncio, "new_event_loop", KINDS.get(request.param))
+    twin = Twin("sync-direct" if request.param == "blocking" else "async-direct")
+    try:
+        yield twin
+    finally:
+        twin.close()
+
+
+@pytest.fixture(params=["plain", "tls"])
+def context(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """What a server needs for TLS, or nothing; this process trusts it."""
+    trust(monkeypatch, tmp_path)
+    return server_context() if request.param == "tls" else None
+
+
+def echo(peer: Peer) -> None:
+    """Answer every request with what it says."""
+    while (request := peer.request())[0]:
+        peer.send(response(request[1]))
+
+
+def endpoint_at(twin: Twin, server: Server, **options: Any) -> TwinEndpoint:
+    return twin.endpoint(server.url, content_handler=BytesHandler(), retry=RetryPolicy(max_attempts=1), **options)
+
+
+def idle_ones(endpoint: TwinEndpoint) -> list[Any]:
+    transport = endpoint.endpoint._transport
+    pools = transport._pools.values() if endpoint.twin.asynchronous else [transport._pool]
+    return [connection for pool in pools for connection in pool._idle]
+
+
+MOMENTS = ["with the answer", "while nobody looks", "while the loop goes round"]
+
+
+class Speaks:
+    """A script: answers one request, and says something out of turn."""
+
+    def __init__(self, poison: bytes, moment: str, *, raw: bool = False) -> None:
+        self.poison = poison
+        self.together = moment == MOMENTS[0]
+        self.raw = raw
+        self.now = threading.Event()
+
+    def __call__(self, peer: Peer) -> None:
+        _, body = peer.request()
+        if self.together and not self.raw:
+            peer.send(response(body) + self.poison)
+        else:
+            peer.send(response(body))
+            if not self.together:
+                assert self.now.wait(PATIENCE)
+            if self.raw:
+                socket.socket.sendall(peer.sock, self.poison)
+            else:
+                peer.send(self.poison)
+        if not self.poison:
+            peer.sock.shutdown(socket.SHUT_RDWR)
+        peer.gone()
+
+
+def check_that_nobody_takes_it(twin: Twin, script: Speaks, moment: str, context: Any) -> None:
+    with Server(script, echo, tls=context) as server, endpoint_at(twin, server) as endpoint:
+        assert endpoint.invoke(b"one") == b"one"
+        if script.together and script.poison:
+            assert idle_ones(endpoint) == []
+        else:
+            (idle,) = idle_ones(endpoint)
+            script.now.set()
+            assert idle._arrives(PATIENCE * 1000)
+            if moment == MOMENTS[2]:
+                twin.settle()
+        for text in (b"two", b"three"):
+            assert endpoint.invoke(text) == text
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
+def test_what_was_said_out_of_turn_answers_no_call(caller: Twin, poison: bytes, moment: str, context: Any) -> None:
+    check_that_nobody_takes_it(caller, Speaks(poison, moment), moment, context)
+
+
+@pytest.mark.parametrize("moment", MOMENTS[1:])
+@pytest.mark.parametrize("poison", RAW_POISONS.values(), ids=RAW_POISONS)
+@pytest.mark.parametrize("context", ["tls"], indirect=True)
+def test_what_tls_has_not_read_yet_makes_a_connection_useless(
+    caller: Twin, poison: bytes, moment: str, context: Any
+) -> None:
+    check_that_nobody_takes_it(caller, Speaks(poison, moment, raw=True), moment, context)
+
+
+# after the next request has gone out
+
+
+@pytest.mark.parametrize("operation", ["invoke", "stream"])
+def test_a_408_to_a_whole_request_is_about_the_time_before_it(caller: Twin, context: Any, operation: str) -> None:
+    def balancer(peer: Peer) -> None:
+        echo_once(peer)
+        peer.request()
+        peer.send(POISONS["idle 408"])
+        peer.gone()
+
+    with Server(balancer, echo, tls=context) as server, endpoint_at(caller, server) as endpoint:
+        assert endpoint.invoke(b"one") == b"one"
+        if operation == "stream":
+            with pytest.raises(errors.StreamError):  # an echo is no event stream, but it is what was asked for
+                endpoint.collect(b"two")
+        else:
+            assert endpoint.send(b"two").attempts == 1
+        assert server.connections == 2
+
+
+def test_a_408_on_a_new_connection_is_an_answer(caller: Twin, context: Any) -> None:
+    def impatient(peer: Peer) -> None:
+        peer.request()
+        peer.send(POISONS["idle 408"])
+        peer.gone()
+
+    with Server(impatient, tls=context) as server, endpoint_at(caller, server) as endpoint:
+        with pytest.raises(errors.ServiceError) as caught:
+            endpoint.invoke(b"one")
+        assert (caught.value.status, server.connections) == (408, 1)
+
+
+def echo_once(peer: Peer) -> None:
+    peer.send(response(peer.request()[1]))
+
+
+LARGE = b"x" * 6_000_000  # more than a socket takes whose peer has little room
+
+
+def keep_little_room(peer: Peer) -> None:
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+
+
+def test_no_success_comes_of_an_input_that_has_not_been_sent(caller: Twin, context: Any) -> None:
+    def late(peer: Peer) -> None:
+        keep_little_room(peer)
+        echo_once(peer)
+        peer.head()
+        peer.send(response(b"poison"))
+        peer.gone()
+
+    with Server(late, echo, tls=context) as server, endpoint_at(caller, server) as endpoint:
+        assert endpoint.invoke(b"one") == b"one"
+        assert endpoint.invoke(LARGE) == LARGE
+        assert server.connections == 2
+
+
+def test_an_early_answer_on_a_new_connection_is_taken_and_the_connection_is_not(caller: Twin, context: Any) -> None:
+    def careless(peer: Peer) -> None:
+        keep_little_room(peer)
+        peer.head()
+        peer.send(response(b"whatever you say"))
+        peer.gone()
+
+    with Server(careless, tls=context) as server, endpoint_at(caller, server) as endpoint:
+        for count in (1, 2):
+            assert endpoint.invoke(LARGE) == b"whatever you say"
+            assert server.connections == count
+
+
+@pytest.mark.parametrize("poison", ["garbage", "half a status line", "the end"])
+def test_what_comes_between_a_request_and_its_answer_is_an_error_or_nothing(
+    caller: Twin, context: Any, poison: str
+) -> None:
+    def confused(peer: Peer) -> None:
+        echo_once(peer)
+        peer.request()
+        peer.send(POISONS[poison])
+
+    with Server(confused, echo, tls=context) as server, endpoint_at(caller, server) as endpoint:
+        assert endpoint.invoke(b"one") == b"one"
+        if poison == "the end":
+            assert endpoint.invoke(b"two") == b"two"
+        else:
+            with pytest.raises(errors.TransportError):
+                endpoint.invoke(b"two")
+        assert endpoint.invoke(b"three") == b"three"
+
+
+# what is not out of turn
+
+
+def patience() -> Patience:
+    return Patience(fast(), None, lambda: 0.0)
+
+
+def test_session_tickets_cost_no_blocking_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bundle = str(trusted(monkeypatch, tmp_path))
+    with Server(echo, tls=server_context()) as server:
+        connection = blocking.dial(Address(host="127.0.0.1", port=server.port, tls=True, ca_bundle=bundle), patience())
+        assert connection._tls is not None
+        connection._socket.send(connection._tls.to_send())  # now the server knows that the handshake is done
+        assert connection._arrives(PATIENCE * 1000)
+        assert not connection.is_stale()
+        assert not connection._arrives(0)
+        reader = ResponseReader()
+        pieces = connection.send(HEAD, b"hi", patience(), reader)
+        while not reader.complete:
+            pieces += connection.receive(patience(), reader)
+        assert pieces == [b"hi"]
+        connection.close()
+
+
+def test_session_tickets_cost_no_connection_of_asyncio(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def main(server: Server) -> None:
+        where = Address(host="127.0.0.1", port=server.port, tls=True, ca_bundle=bundle)
+        for busy in (True, False):
+            connection = await dial(asyncio.get_running_loop(), where, patience())
+            assert connection._tls is not None
+            connection._transport.write(connection._tls.to_send())
+            await turns(1)  # uvloop writes at the end of its turn
+            assert connection._arrives(PATIENCE * 1000)
+            if not busy:
+                await turns()
+                assert not connection._arrives(0)
+            assert not connection.is_stale()
+            reader = await connection.ask(HEAD, b"hi", patience(), whole=True)
+            assert (reader.complete, connection.take()) == (True, b"hi")
+            connection.rest()
+            connection.abort()
+
+    bundle = str(trusted(monkeypatch, tmp_path))
+    with Server(echo, tls=server_context()) as server:
+        run(main(server))
+
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+
+
+def trusted(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    trust(monkeypatch, folder)
+    return folder / "ca.pem"
+
+
+# where a loop does not show its sockets
+
+
+class Overlapped:
+    """A read that Windows has under way for a loop."""
+
+    def __init__(self, pending: bool) -> None:
+        self.pending = pending
+
+
+class Reading:
+    def __init__(self, pending: bool) -> None:
+        self._ov = Overlapped(pending)
+
+
+class Transport:
+    """What a loop shows of a connection."""
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def abort(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("reading", "stale"),
+    [(Reading(pending=True), False), (Reading(pending=False), True), (None, True), (object(), True)],
+    ids=["nothing read", "read in advance", "not reading", "unknown"],
+)
+def test_where_the_system_reads_for_the_loop_what_it_has_read_counts(run: Run, reading: Any, stale: bool) -> None:
+    async def main() -> None:
+        transport = Transport()
+        transport._read_fut = reading  # type: ignore[attr-defined]
+        assert made_over(transport).is_stale() is stale
+
+    run(main())
+
+
+def made_over(transport: Any) -> AsyncConnection:
+    connection = AsyncConnection(asyncio.get_running_loop(), memoryview(bytearray(10)))
+    connection.connection_made(transport)
+    return connection
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_connection_without_a_socket_to_look_at_is_not_used_again(run: Run, tls: bool) -> None:
+    async def main() -> None:
+        connection = made_over(Transport())
+        if tls:
+            connection._tls = TLSChannel(ssl.create_default_context(), "x")
+        assert connection.is_stale()
+
+    run(main())

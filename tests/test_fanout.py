@@ -35,6 +35,13 @@ def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "smendpoint-map"]
 
 
+def gone() -> bool:
+    """Whether all threads have ended, or are just about to."""
+    for thread in threads():
+        thread.join(PATIENCE)
+    return threads() == []
+
+
 class Turns:
     """Work that ends when it is told to."""
 
@@ -82,7 +89,7 @@ def test_outputs_come_as_they_are_ready_where_order_does_not_matter() -> None:
 
 def test_no_input_is_no_output() -> None:
     assert list(run(lambda value, scope: value, [])) == []
-    assert threads() == []
+    assert gone()
 
 
 def test_nothing_is_read_before_the_first_output_is_asked_for() -> None:
@@ -134,7 +141,7 @@ def test_of_ten_million_inputs_only_a_windowful_is_ever_held(ordered: bool) -> N
     results.close()  # type: ignore[attr-defined]  # it is a generator
     # Inputs and outputs in the window, and what passes from hand to hand at either end of it.
     assert most <= 2 * limit + 2
-    assert threads() == []
+    assert gone()
 
 
 def test_no_more_threads_than_inputs_are_started() -> None:
@@ -146,7 +153,7 @@ def test_no_more_threads_than_inputs_are_started() -> None:
     reader.join(PATIENCE)
     assert len(threads()) == 1
     assert list(results) == []
-    assert threads() == []
+    assert gone()
 
 
 def divide(value: int, scope: Scope) -> float:
@@ -159,7 +166,7 @@ def test_an_error_ends_the_iteration() -> None:
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert list(results) == []
-    assert threads() == []
+    assert gone()
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -192,7 +199,7 @@ def test_inputs_that_fail_end_the_iteration_and_what_runs() -> None:
     with pytest.raises(LookupError):
         list(run(work, inputs()))
     assert stopped.is_set()
-    assert threads() == []
+    assert gone()
 
 
 def test_leaving_early_stops_what_runs_and_waits_for_it() -> None:
@@ -205,7 +212,7 @@ def test_leaving_early_stops_what_runs_and_waits_for_it() -> None:
     results = run(work, range(5))
     assert next(results) == 0
     results.close()  # type: ignore[attr-defined]  # it is a generator
-    assert threads() == []
+    assert gone()
 
 
 def test_leaving_early_does_not_wait_for_what_cannot_be_stopped() -> None:
@@ -219,7 +226,7 @@ def test_leaving_early_does_not_wait_for_what_cannot_be_stopped() -> None:
     turns.end(2)
     for thread in running:
         thread.join(PATIENCE)
-    assert threads() == []
+    assert gone()
 
 
 def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thread_behind(
@@ -232,9 +239,7 @@ def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thr
     monkeypatch.setattr("smendpoint._fanout.spawn", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(run(lambda value, scope: scope.stopped.wait(PATIENCE), [1, 2, 3]))
-    for thread in threads():
-        thread.join(PATIENCE)
-    assert threads() == []
+    assert gone()
 
 
 def test_workers_that_nobody_holds_any_more_end_their_threads() -> None:
@@ -275,14 +280,14 @@ def test_nobody_waits_for_threads_that_have_gone_with_the_interpreter(monkeypatc
     assert len(threads()) == 1
     turns.end(1)
     workers.stop()
-    assert threads() == []
+    assert gone()
 
 
 def test_leaving_when_nothing_runs_leaves_nothing_behind() -> None:
     results = run(lambda value, scope: value, [1], stoppable=False)
     assert next(results) == 1
     results.close()  # type: ignore[attr-defined]  # it is a generator
-    assert threads() == []
+    assert gone()
 
 
 # through an endpoint
@@ -346,7 +351,7 @@ def test_leaving_a_map_early_ends_the_calls_that_are_under_way() -> None:
         assert next(results) == b"go"
         emulator.wait_for(lambda it: len(it.requests) == 3)
         results.close()
-        assert threads() == []
+        assert gone()
         # That of the call that was over may be left, if no other one had taken it.
         emulator.wait_for(lambda it: it.open_connections <= 1)
         assert endpoint._transport._pool.busy == 0
@@ -363,7 +368,7 @@ def test_leaving_a_map_early_does_not_wait_for_a_place_that_the_caller_itself_ho
             streams.append(endpoint.stream("Hello"))
             next(streams[-1])
         results.close()
-        assert threads() == []
+        assert gone()
         for stream in streams:
             stream.close()
         assert endpoint._transport._pool.busy == 0

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ import servers
 from servers import PATIENCE, bare_environment, fast, make_endpoint, server_context  # noqa: F401
 
 from smendpoint import Endpoint
+from smendpoint._aws.credentials import CredentialProvider
+from smendpoint._core.sigv4 import Credentials
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler
 
@@ -62,9 +65,9 @@ def several(endpoint: Endpoint[Any, Any, Any]) -> None:
 OPERATIONS = {"call": call, "cold": cold, "stream": stream, "left": left, "map": several}
 
 
-# Finalizers, in which Python itself swallows what is raised: that of a weak set, which `threading` has of its threads.
-# Where a generator is dropped, Python looks for no signals, although the profiler is told of a call.
-SWALLOWED = ("__del__", "_remove", "<genexpr>")
+# Python itself swallows what is raised in a finalizer. Where a generator is dropped, it looks for no signals, although
+# the profiler is told of a call.
+SWALLOWED = ("__del__", "<genexpr>")
 
 
 class Interrupter:
@@ -79,7 +82,7 @@ class Interrupter:
             if self.left == 0:
                 raise KeyboardInterrupt
 
-    def during(self, operation: Callable[[], None]) -> bool:
+    def during(self, operation: Callable[[], object]) -> bool:
         """Whether the operation was interrupted."""
         try:
             sys.setprofile(self)
@@ -126,7 +129,12 @@ def endpoint(
 def nothing_is_held(endpoint: Endpoint[Any, Any, Any]) -> None:
     pool = endpoint._transport._pool
     deadline = time.monotonic() + PATIENCE  # the threads of a map end by themselves
-    while pool.busy or any(thread.name == "smendpoint-map" for thread in threading.enumerate()):
+    while threads := [thread for thread in threading.enumerate() if thread.name == "smendpoint-map"]:
+        assert time.monotonic() < deadline
+        for thread in threads:
+            with suppress(RuntimeError):  # it is about to start
+                thread.join(PATIENCE)
+    while pool.busy:  # by a thread that has no name yet
         assert time.monotonic() < deadline
     assert {connection.place.ref for connection in pool._idle} == pool._taken
     assert not pool._waiting
@@ -147,6 +155,18 @@ def test_an_interrupt_at_any_step_arrives_and_leaves_nothing_behind(
         if not interrupted:
             break
     assert number > 100
+
+
+def test_an_interrupt_at_any_step_of_loading_credentials_leaves_nobody_waiting() -> None:
+    key = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+    for number in itertools.count(1):
+        provider = CredentialProvider(lambda anew: (key, None), now=lambda: 0.0)
+        interrupted = Interrupter(number).during(provider.load)
+        assert provider._flight is None
+        assert provider.load() == key
+        if not interrupted:
+            break
+    assert number > 5
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")

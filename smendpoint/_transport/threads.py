@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from threading import Thread
 
 __all__ = ["Spawned", "spawn"]
 
 
 class Spawned:
-    """A thread that was started."""
+    """Work that was given to a thread.
 
-    __slots__ = ("_ended", "_thread")
+    It does not hold the thread itself: as that goes, code of Python's runs in which an interrupt would be lost.
+    """
+
+    __slots__ = ("_ended",)
 
     def __init__(self) -> None:
         self._ended = allocate_lock()
         self._ended.acquire()
-        self._thread: Thread | None = None
 
     def run(self, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         """Do the work, in the thread."""
@@ -30,21 +31,17 @@ class Spawned:
             self._ended.release()
 
     def join(self) -> None:
-        """Wait until it has ended."""
+        """Wait until the work has ended."""
         with self._ended:
             pass
-        if self._thread is not None:
-            self._thread.join()
 
     def hatch(self, name: str, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         """In a bare thread: start a full one, which debuggers and the like know of; be it where that cannot be."""
         from threading import Thread
 
         try:
-            self._thread = Thread(target=self.run, args=(work, arguments), name=name, daemon=True)
-            self._thread.start()
+            Thread(target=self.run, args=(work, arguments), name=name, daemon=True).start()
         except RuntimeError:  # isolated subinterpreters have no daemon threads
-            self._thread = None
             self.run(work, arguments)
 
 

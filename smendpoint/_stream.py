@@ -129,6 +129,10 @@ class StreamBase(Metadata, Generic[Chunk]):
         if failure is not None and self._call is not None:
             failure.received = tuple(self._pipeline.received)
             self._call.named(failure)
+            if isinstance(failure, (errors.HandlerError, errors.StreamDecodeError)):
+                from smendpoint.handlers._ignored import say_ignored
+
+                say_ignored(failure, self.headers, self._call.accept, self._endpoint.content_handler, streamed=True)
         return failure
 
     def _not_begun(self, error: BaseException) -> None:

@@ -134,6 +134,13 @@ _TOO_LARGE = (
 _NO_MESSAGE = "The service gave no message"
 _REDIRECT = "The service answered with a redirect, which is never followed: check the endpoint URL."
 
+# How nginx, Go's server and Apache answer plain HTTP on a port for TLS.
+_HTTP_TO_TLS = (
+    b"plain http request was sent to https port",
+    b"client sent an http request to an https server",
+    b"speaking plain http to an ssl-enabled server port",
+)
+
 _CODE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _MAX_CODE = 128
 
@@ -288,6 +295,8 @@ def _no_message(response: RawResponse) -> str:
         return ""
     if not response.body:
         return f"{_NO_MESSAGE}: the body is empty."
+    if any(words in response.body[:4096].lower() for words in _HTTP_TO_TLS):
+        return "The server speaks TLS on this port: the URL must begin with https://."
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
     shown = kind if kind and kind.isascii() and kind.isprintable() and len(kind) <= 100 else "no content type"
     return f"{_NO_MESSAGE}: the body has {len(response.body)} bytes ({shown})."

@@ -12,8 +12,8 @@ from smendpoint._aws import resolve
 from smendpoint._core.flow import NeedCredentials, Send
 from smendpoint._core.http1 import ResponseReader
 from smendpoint._core.response import RawResponse
-from smendpoint._transport.blocking import dial
 from smendpoint._transport.common import Patience, Service, connection_lost, died_unheard, out_of_turn
+from smendpoint._transport.dialling import dial
 from smendpoint._transport.pool import Place, Pool
 
 if TYPE_CHECKING:

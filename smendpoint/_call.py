@@ -7,13 +7,14 @@ import sys
 import warnings
 import weakref
 from _thread import allocate_lock  # see `_aws/credentials.py`
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
+from smendpoint._arguments import checked_handler, checked_limit, checked_mapping, checked_policy, model_parameters
 from smendpoint._aws import Identity
 from smendpoint._core.flow import CallState, Terms
-from smendpoint._core.hooks import CallInfo, Watcher
+from smendpoint._core.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.request import (
     RECOMMENDED_MAX_BODY,
     RequestHead,
@@ -27,7 +28,6 @@ from smendpoint._core.wire import CallRequest
 from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, In, Out, Typed
-from smendpoint.handlers import TextGenerationHandler
 
 if TYPE_CHECKING:
     from smendpoint._aws import Target
@@ -49,18 +49,26 @@ class EndpointBase(Typed[In, Out, Chunk]):
     _storage: Any = None  # where the answers of asynchronous inference are looked for; made when needed
     _closed = False
 
+    def _construct(self, options: dict[str, Any]) -> None:
+        """Make the endpoint of a constructor's arguments, `self` among them: its signature alone says what there is."""
+        del options["self"]
+        endpoint_name = options.pop("endpoint_name")
+        identity = Identity(**{name: options.pop(name) for name in IDENTITY_OPTIONS})
+        self._set_up(endpoint_name, identity, options)
+
     def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
         self._name = validate_endpoint_name(endpoint_name)
         self._identity = identity
         self._settings = settings
-        self._handler: ContentHandler[In, Out] = _checked_handler(settings["content_handler"])
+        self._reserved = RESERVED.union(settings)
+        self._handler: ContentHandler[In, Out] = checked_handler(settings["content_handler"])
         self._model_kwargs = checked_mapping("model_kwargs", settings["model_kwargs"])
         self._members = checked_mapping("endpoint_kwargs", settings["endpoint_kwargs"])
         if settings["inference_component_name"] is not None:
             self._members = {"InferenceComponentName": settings["inference_component_name"], **self._members}
         self._clock: Clock = settings["clock"] or SYSTEM_CLOCK
-        self._hooks: CallHooks | None = settings["hooks"]
-        self._max_connections = _checked_limit("max_connections", settings["max_connections"])
+        self._hooks: CallHooks | None = checked_hooks(settings["hooks"])
+        self._max_connections = checked_limit("max_connections", settings["max_connections"])
         self._client = settings["client"]
         self._s3_client = settings["s3_client"]
         if self._s3_client is not None:
@@ -68,14 +76,14 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
             check_s3_client(self._s3_client, asynchronous=self._asynchronous)
         if self._client is not None:
-            given = [name for name in IDENTITY_ARGUMENTS if getattr(identity, name) is not None]
+            given = [name for name in IDENTITY_OPTIONS if getattr(identity, name) not in (None, False)]
             if given:
                 raise errors.ConfigurationError(
                     f"client= already knows who asks and where: leave out {', '.join(given)}"
                 )
         timeout, policy = settings["timeout"], settings["retry"]
         self._timeout = Timeout() if timeout is None else Timeout.of(timeout)
-        self._policy = RetryPolicy() if policy is None else _checked_policy(policy)
+        self._policy = RetryPolicy() if policy is None else checked_policy(policy)
         self._log: Any = None
         self._heads: dict[tuple[str, str, str], tuple[dict[str, object], RequestHead]] = {}
         _endpoints.add(self)
@@ -95,6 +103,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
             timeout=timeout,
             credentials=credentials,
             clock=self._clock,
+            origin=getattr(target or self._transport, "origin", None),
         )
         # Of several first calls at a time, one settles it for all: they share a quota, and what is known of the clock.
         settled: Terms = vars(self).setdefault("_terms", terms)
@@ -136,9 +145,11 @@ class EndpointBase(Typed[In, Out, Chunk]):
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
         *,
+        timeout: float | Timeout | None = None,
         streaming: bool = False,
     ) -> CallRequest:
         """Make and check the request of a call; raises before anything is sent."""
+        limits = None if timeout is None else self._limits(timeout)
         body = self._body(value, stop, model_kwargs, streaming=streaming)
         if len(body) > RECOMMENDED_MAX_BODY:
             warnings.warn(
@@ -147,12 +158,12 @@ class EndpointBase(Typed[In, Out, Chunk]):
                 stacklevel=4,
             )
         members, head = self._head(operation, endpoint_kwargs, streaming=streaming)
-        return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming)
+        return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming, limits)
 
     def _body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """What the content handler makes of an input."""
         handler = self._handler
-        parameters = {**self._model_kwargs, **model_kwargs}
+        parameters = {**self._model_kwargs, **self._parameters(model_kwargs)}
         if stop:
             name = getattr(handler, "stop_parameter", None)
             if name is not None:
@@ -169,6 +180,21 @@ class EndpointBase(Typed[In, Out, Chunk]):
                 endpoint_name=self._name,
             ) from error
         return body if type(body) is bytes else self._as_bytes(body)
+
+    def _parameters(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What a call gives the model.
+
+        Raises:
+            ConfigurationError: a keyword is an option of the constructor.
+        """
+        return given if self._reserved.isdisjoint(given) else model_parameters(given, self._reserved, self._name)
+
+    def _limits(self, timeout: float | Timeout) -> Timeout:
+        """The `Timeout` of one call. A number says nothing about the total: the endpoint's goes on holding."""
+        if isinstance(timeout, Timeout):
+            return timeout
+        limits = Timeout.of(timeout)
+        return Timeout(limits.connect, limits.read, self._timeout.total)
 
     def _as_bytes(self, body: object) -> bytes:
         if isinstance(body, (bytes, bytearray, memoryview)):
@@ -223,7 +249,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         if log is not None or self._hooks is not None:
             info = CallInfo(self._name, request.operation.name, request.invocation_id)
             watcher = Watcher(info, self._hooks, log, self._clock.monotonic)
-        return CallState(terms, watcher, started, request.members.get("Accept"))
+        return CallState(terms, watcher, started, request.members.get("Accept"), request.timeout)
 
     def _decode(self, body: bytes, stop: Sequence[str]) -> Out:
         """What the handler, and stop sequences, make of an answer's body."""
@@ -248,6 +274,10 @@ class EndpointBase(Typed[In, Out, Chunk]):
                 self._refuse_page(call, answer)
             output = self._decode(answer.body, stop)
         except errors.SmendpointError as error:
+            if isinstance(error, errors.HandlerError):
+                from smendpoint.handlers._ignored import say_ignored
+
+                say_ignored(error, answer.headers, call.accept, self._handler, streamed=False)
             call.finish(call.named(error))
             raise
         call.finish(None)
@@ -271,13 +301,15 @@ class EndpointBase(Typed[In, Out, Chunk]):
         )
 
     def _several(self, inputs: Any) -> Any:
-        """The inputs of `map`. A text would fall apart into calls for each of its characters, a mapping into its keys.
+        """The inputs of `map`. A text would fall apart into calls for each of its characters, a mapping into its keys,
+        a frame of pandas or polars into its columns or their names.
 
         Raises:
             ConfigurationError: it is one input, or nothing to go through.
         """
         ways = ("__iter__", "__getitem__", "__aiter__") if self._asynchronous else ("__iter__", "__getitem__")
-        if isinstance(inputs, (str, bytes, Mapping)) or not any(hasattr(inputs, way) for way in ways):
+        one = isinstance(inputs, (str, bytes, Mapping)) or hasattr(type(inputs), "columns")
+        if one or not any(hasattr(inputs, way) for way in ways):
             raise errors.ConfigurationError(
                 f"map takes several inputs, such as a list of them, not one {type(inputs).__name__}",
                 endpoint_name=self._name,
@@ -286,7 +318,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
     def _fitted(self, max_concurrency: Any, max_connections: int | None) -> int:
         """How many calls `map` runs at once: what was asked for, as far as there are connections."""
-        wanted = _checked_limit("max_concurrency", max_concurrency)
+        wanted = checked_limit("max_concurrency", max_concurrency)
         if wanted is None:
             raise errors.ConfigurationError("max_concurrency must be a whole number of at least 1, not None")
         return wanted if max_connections is None else min(wanted, max_connections)
@@ -319,19 +351,9 @@ class EndpointBase(Typed[In, Out, Chunk]):
 DEBUG = 10  # logging's, which need not be imported
 
 # What only an endpoint that makes its own connections can use.
-IDENTITY_ARGUMENTS = (
-    "region_name",
-    "credentials_profile_name",
-    "aws_access_key_id",
-    "aws_secret_access_key",
-    "aws_session_token",
-    "role_arn",
-    "role_session_name",
-    "external_id",
-    "session",
-    "endpoint_url",
-    "config",
-)
+IDENTITY_OPTIONS = tuple(vars(Identity)["__init__"].__kwdefaults__)
+# Names that a call gives no parameters of the model, beside those that the constructor takes.
+RESERVED = frozenset({*IDENTITY_OPTIONS, "endpoint_name", "parameters"})
 
 
 def _rebuild(cls: Any, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> Any:
@@ -344,58 +366,6 @@ def new_invocation_id() -> str:
     """A random id in the form of a version 4 UUID: what the AWS SDKs send with every call."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
-
-
-def stop_sequences(stop: str | Iterable[str] | None) -> tuple[str, ...]:
-    """`stop` as a tuple.
-
-    Raises:
-        ConfigurationError: something in it is not a string, or is empty.
-    """
-    if stop is None:
-        return ()
-    try:
-        sequences = (stop,) if isinstance(stop, str) else tuple(stop)
-    except TypeError:
-        raise errors.ConfigurationError(f"stop must be a string or several, not {type(stop).__name__}") from None
-    for sequence in sequences:
-        if not isinstance(sequence, str) or not sequence:
-            raise errors.ConfigurationError("each stop sequence must be a string that is not empty")
-    return sequences
-
-
-def _checked_handler(handler: Any) -> Any:
-    if handler is None:
-        return TextGenerationHandler()
-    missing = [
-        name
-        for name in ("content_type", "accepts", "transform_input", "transform_output")
-        if getattr(handler, name, None) is None
-    ]
-    if missing or isinstance(handler, type):
-        hint = "an instance, not a class" if isinstance(handler, type) else f"with {', '.join(missing)}"
-        raise errors.ConfigurationError(f"content_handler must be a content handler, {hint}")
-    return handler
-
-
-def checked_mapping(name: str, value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise errors.ConfigurationError(f"{name} must be a mapping with names as keys, not {type(value).__name__}")
-    return dict(value)
-
-
-def _checked_limit(name: str, value: Any) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise errors.ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
-    return value
-
-
-def _checked_policy(policy: Any) -> RetryPolicy:
-    if not isinstance(policy, RetryPolicy):
-        raise errors.ConfigurationError(f"retry must be a RetryPolicy, not {type(policy).__name__}")
-    return policy
 
 
 _endpoints: weakref.WeakSet[EndpointBase[Any, Any, Any]] = weakref.WeakSet()

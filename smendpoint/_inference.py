@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from smendpoint import errors
-from smendpoint._call import checked_mapping, new_invocation_id, stop_sequences
+from smendpoint._arguments import checked_mapping, stop_sequences
+from smendpoint._call import new_invocation_id
 from smendpoint._core.polling import split_location
 from smendpoint._core.request import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
 from smendpoint._core.response import request_id
@@ -80,6 +81,7 @@ def _prepare(
     location = members.get("InputLocation")
     if (value is None) == (location is None):
         raise errors.ConfigurationError("submit() needs either an input or input_location=, one of them")
+    endpoint._parameters(model_kwargs)
     if value is None and (model_kwargs or upload_to is not None):
         extra = "upload_to" if upload_to is not None else ", ".join(model_kwargs)
         raise errors.ConfigurationError(

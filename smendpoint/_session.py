@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._call import checked_mapping, new_invocation_id
+from smendpoint._arguments import checked_mapping
+from smendpoint._call import new_invocation_id
 from smendpoint._core.request import INVOKE_ENDPOINT
 from smendpoint._core.response import server_date, session_id
 from smendpoint._core.wire import CallRequest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from smendpoint import errors
-from smendpoint._aws import Identity
-from smendpoint._call import EndpointBase, stop_sequences
+from smendpoint._arguments import stop_sequences
+from smendpoint._call import EndpointBase
 from smendpoint._core.flow import call_flow
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.timing import Timeout
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from smendpoint._aws import Identity
     from smendpoint._core.flow import CallState
     from smendpoint._core.hooks import CallHooks
     from smendpoint._core.response import RawResponse
@@ -131,35 +132,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         hooks: CallHooks | None = None,
         clock: Clock | None = None,
     ) -> None:
-        identity = Identity(
-            region_name=region_name,
-            credentials_profile_name=credentials_profile_name,
-            aws_access_key_id=aws_access_key_id,
-            aws_secret_access_key=aws_secret_access_key,
-            aws_session_token=aws_session_token,
-            role_arn=role_arn,
-            role_session_name=role_session_name,
-            external_id=external_id,
-            session=session,
-            endpoint_url=endpoint_url,
-            config=config,
-            allow_plain_http=allow_plain_http,
-            allow_link_local=allow_link_local,
-        )
-        settings = {
-            "content_handler": content_handler,
-            "model_kwargs": model_kwargs,
-            "endpoint_kwargs": endpoint_kwargs,
-            "inference_component_name": inference_component_name,
-            "client": client,
-            "s3_client": s3_client,
-            "timeout": timeout,
-            "retry": retry,
-            "max_connections": max_connections,
-            "hooks": hooks,
-            "clock": clock,
-        }
-        self._set_up(endpoint_name, identity, settings)
+        self._construct(locals())
 
     def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
         super()._set_up(endpoint_name, identity, settings)
@@ -188,7 +161,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
     def _run(self, request: CallRequest, call: CallState[Any], scope: Scope | None = None) -> Any:
         """Drive a call to its answer."""
         try:
-            return drive(call_flow(call), self._transport.perform, request, call.terms.timeout, scope)
+            return drive(call_flow(call), self._transport.perform, request, call.timeout, scope)
         except BaseException as error:
             call.finish(error)
             raise
@@ -197,12 +170,13 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         self,
         value: In,
         stop: str | Iterable[str] | None,
+        timeout: float | Timeout | None,
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
         scope: Scope | None = None,
     ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
         sequences = stop_sequences(stop)
-        request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs)
+        request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout=timeout)
         call = self._start(request)
         return call, self._run(request, call, scope), sequences
 
@@ -212,6 +186,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Out:
@@ -221,8 +196,11 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             input: what the content handler takes: a prompt, for the default one.
             stop: the output ends before the first of these strings. The model is told where its format has a place
                 for it; the output is cut here in any case.
+            timeout: of this call alone: seconds for connecting and for silence, or a `Timeout`, which also replaces the
+                endpoint's `total`.
             endpoint_kwargs: request members of this call in the AWS spelling; they win over the endpoint's own.
-            **model_kwargs: parameters for the model; they win over the endpoint's own.
+            **model_kwargs: parameters for the model; they win over the endpoint's own. Those that are called as an
+                argument of this method or of the constructor go into ``parameters={...}``.
 
         Raises:
             ConfigurationError: an argument does not fit. Nothing was sent.
@@ -230,7 +208,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             HandlerError: the content handler failed.
             EndpointError: the call failed; its subclasses say how.
         """
-        return self._output(*self._call(input, stop, endpoint_kwargs, model_kwargs))
+        return self._output(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     __call__ = invoke
 
@@ -240,11 +218,12 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
-        return self._respond(*self._call(input, stop, endpoint_kwargs, model_kwargs))
+        return self._respond(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     def stream(
         self,
@@ -252,6 +231,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
         endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Stream[Chunk]:
@@ -264,7 +244,9 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             HandlerError: the content handler could not transform the input. Nothing was sent.
         """
         sequences = stop_sequences(stop)
-        request = self._request(INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, streaming=True)
+        request = self._request(
+            INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, timeout=timeout, streaming=True
+        )
         from smendpoint._stream import Stream
 
         return Stream(self, request, self._pipeline(sequences))
@@ -339,6 +321,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         max_concurrency: int,
         ordered: bool = True,
         return_exceptions: Literal[False] = False,
+        timeout: float | Timeout | None = None,
         **model_kwargs: Any,
     ) -> Iterator[Out]: ...
     @overload
@@ -349,6 +332,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         max_concurrency: int,
         ordered: bool = True,
         return_exceptions: bool,
+        timeout: float | Timeout | None = None,
         **model_kwargs: Any,
     ) -> Iterator[Out | Exception]: ...
     def map(
@@ -358,6 +342,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         max_concurrency: int,
         ordered: bool = True,
         return_exceptions: bool = False,
+        timeout: float | Timeout | None = None,
         **model_kwargs: Any,
     ) -> Iterator[Out | Exception]:
         """Call the model for each input, several at a time, and give the outputs.
@@ -370,18 +355,21 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             max_concurrency: how many calls may be under way at once; no more than there may be connections.
             ordered: whether outputs come in the order of their inputs, or as they are ready.
             return_exceptions: whether a call's error takes the place of its output, or ends the iteration.
+            timeout: of each of the calls; as for `invoke`.
             **model_kwargs: parameters for the model; `stop` and `endpoint_kwargs` may be among them, as for `invoke`.
 
         Raises:
-            ConfigurationError: `inputs` is one input, or `max_concurrency` no whole number of at least 1.
+            ConfigurationError: `inputs` is one input, or another argument does not fit. Nothing was sent.
         """
-        stop = model_kwargs.pop("stop", None)
+        stop = stop_sequences(model_kwargs.pop("stop", None))
         endpoint_kwargs = model_kwargs.pop("endpoint_kwargs", None)
+        self._parameters(model_kwargs)
+        limits = None if timeout is None else self._limits(timeout)
 
         from smendpoint._fanout import fan_out
 
         def work(value: In, scope: Scope) -> Out:
-            return self._output(*self._call(value, stop, endpoint_kwargs, model_kwargs, scope))
+            return self._output(*self._call(value, stop, limits, endpoint_kwargs, model_kwargs, scope))
 
         transport = self._transport
         return fan_out(

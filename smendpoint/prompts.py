@@ -290,8 +290,12 @@ def _pairs(messages: Any) -> tuple[tuple[str, PromptTemplate], ...]:
 
 
 def is_collection(value: object) -> bool:
-    """Whether a value holds several things to go through: not one text, not one mapping."""
-    return not isinstance(value, (str, bytes, Mapping)) and hasattr(value, "__iter__")
+    """Whether a value holds several things to go through: not one text, not one mapping, not one table.
+
+    A table of pandas or polars gives the names of its columns, or the columns.
+    """
+    one = isinstance(value, (str, bytes, Mapping)) or hasattr(type(value), "columns")
+    return not one and hasattr(value, "__iter__")
 
 
 def _is_pair(value: object) -> bool:

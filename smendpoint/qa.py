@@ -212,14 +212,16 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
             question: the question.
             documents: what to answer from; see :meth:`stuff`.
             prompt_variables: values for the other fields of the prompt.
-            **invoke_kwargs: for the endpoint's ``invoke``: model parameters, ``stop`` and the like.
+            **invoke_kwargs: for the endpoint's ``invoke``: model parameters, ``stop``, ``timeout`` and the like.
 
         Returns:
             What the endpoint's ``invoke`` returned: the answer, or over an ``AsyncEndpoint`` an awaitable of it.
 
         Raises:
             PromptError: there is no such prompt, or it is too long; raised at once, over an ``AsyncEndpoint`` too.
+            ConfigurationError: a keyword is an option of this class or of the endpoint's.
         """
+        _refuse_options(invoke_kwargs)
         stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
         return self._endpoint.invoke(stuffed.prompt, **invoke_kwargs)
 
@@ -235,15 +237,16 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
 
         Args:
             question, documents, prompt_variables: as for :meth:`answer`.
-            **stream_kwargs: for the endpoint's ``stream``: model parameters, ``stop`` and the like.
+            **stream_kwargs: for the endpoint's ``stream``: model parameters, ``stop``, ``timeout`` and the like.
 
         Returns:
             What the endpoint's ``stream`` returned: a ``Stream`` or an ``AsyncStream``.
 
         Raises:
             PromptError: as for :meth:`answer`.
-            ConfigurationError: the endpoint cannot stream.
+            ConfigurationError: the endpoint cannot stream; or as for :meth:`answer`.
         """
+        _refuse_options(stream_kwargs)
         if not callable(getattr(self._endpoint, "stream", None)):
             raise ConfigurationError(f"{type(self._endpoint).__name__} has no stream method")
         stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
@@ -346,6 +349,17 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
             return index(counted)
         except TypeError:
             raise PromptError(f"count_tokens must give a number of tokens, not {type(counted).__name__}") from None
+
+
+_OPTIONS = frozenset(vars(StuffDocumentsQA)["__init__"].__kwdefaults__)
+
+
+def _refuse_options(keywords: Mapping[str, Any]) -> None:
+    for name in _OPTIONS.intersection(keywords):
+        raise ConfigurationError(
+            f"{name} cannot be given with a question, but where this is made: StuffDocumentsQA(..., {name}=...). If "
+            f"the model has a parameter of that name, send it with parameters={{{name!r}: ...}}"
+        )
 
 
 def _too_long(tokens: int, limit: int, documents: int, cure: str) -> PromptError:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from smendpoint._core.timing import Timeout
     from smendpoint._options import InvokeEndpointKwargs, StreamKwargs
     from smendpoint._response import Response
     from smendpoint._stream import Stream
@@ -59,6 +60,7 @@ class StatefulSession(SessionBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Out:
@@ -68,7 +70,7 @@ class StatefulSession(SessionBase[In, Out, Chunk]):
             ConfigurationError: the session is not open, is closed or has expired; or an argument does not fit.
         """
         members = self._carry(endpoint_kwargs)
-        call, answer, sequences = self._endpoint._call(input, stop, members, model_kwargs)
+        call, answer, sequences = self._endpoint._call(input, stop, timeout, members, model_kwargs)
         self._notice(answer)
         return self._endpoint._output(call, answer, sequences)
 
@@ -80,12 +82,13 @@ class StatefulSession(SessionBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model in this session, and give the output with what came with it. As `Endpoint.send`."""
         members = self._carry(endpoint_kwargs)
-        call, answer, sequences = self._endpoint._call(input, stop, members, model_kwargs)
+        call, answer, sequences = self._endpoint._call(input, stop, timeout, members, model_kwargs)
         self._notice(answer)
         return self._endpoint._respond(call, answer, sequences)
 
@@ -95,12 +98,13 @@ class StatefulSession(SessionBase[In, Out, Chunk]):
         /,
         *,
         stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
         endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Stream[Chunk]:
         """Call the model in this session, and give its output while it arrives. As `Endpoint.stream`."""
         members = self._carry(endpoint_kwargs)
-        return self._endpoint.stream(input, stop=stop, endpoint_kwargs=members, **model_kwargs)
+        return self._endpoint.stream(input, stop=stop, timeout=timeout, endpoint_kwargs=members, **model_kwargs)
 
     def __enter__(self) -> Self:
         return self.open()

@@ -13,7 +13,8 @@ from clocks import FakeClock
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
 from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout, _call, errors
-from smendpoint._call import new_invocation_id, stop_sequences
+from smendpoint._arguments import stop_sequences
+from smendpoint._call import new_invocation_id
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, HandlerError, ModelOutputError, SmendpointError
@@ -91,7 +92,9 @@ def test_a_handler_that_lacks_something_is_told_what() -> None:
         Endpoint("my-llm", content_handler=BytesHandler)  # type: ignore[call-overload]  # that is the test
 
 
-@pytest.mark.parametrize("name", ["region_name", "credentials_profile_name", "endpoint_url", "aws_access_key_id"])
+@pytest.mark.parametrize(
+    "name", ["region_name", "credentials_profile_name", "endpoint_url", "aws_access_key_id", "allow_plain_http"]
+)
 def test_a_client_and_who_it_should_be_do_not_go_together(name: str) -> None:
     from unittest.mock import MagicMock
 

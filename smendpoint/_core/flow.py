@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from smendpoint import errors
 from smendpoint._core import retry as rules
+from smendpoint._core.hooks import log_cold_start
 from smendpoint._core.response import RawResponse, request_id, server_date, service_error
 
 if TYPE_CHECKING:
@@ -106,12 +107,13 @@ class Terms:
         endpoint_name: named by every error.
         policy: when to try again; `None` where the transport does its own retrying.
         quota: what retries take from.
-        timeout: only `total` matters here.
+        timeout: of each call that has none of its own; only `total` matters here.
         credentials: `None` where the transport signs by itself.
         clock: time and chance.
+        origin: says where calls go and as whom, and where both come from; for errors.
     """
 
-    __slots__ = ("clock", "credentials", "endpoint_name", "policy", "quota", "skew", "timeout")
+    __slots__ = ("clock", "credentials", "endpoint_name", "origin", "policy", "quota", "skew", "timeout")
 
     def __init__(
         self,
@@ -122,8 +124,10 @@ class Terms:
         timeout: Timeout,
         credentials: CredentialSource | None,
         clock: Clock,
+        origin: Callable[[], str] | None = None,
     ) -> None:
         self.endpoint_name = endpoint_name
+        self.origin = origin
         self.policy = policy
         self.quota = quota
         self.timeout = timeout
@@ -140,17 +144,26 @@ class CallState(Generic[AnswerT]):
         watcher: hears what happens; `None` where no one watches.
         started: when the call began, on the clock's `monotonic`.
         accept: the media type that was asked for; `None` for any.
+        timeout: the call's own; `None` where that of the terms holds.
     """
 
-    __slots__ = ("accept", "attempts", "deadline", "started", "terms", "watcher")
+    __slots__ = ("accept", "attempts", "deadline", "started", "terms", "timeout", "watcher")
 
-    def __init__(self, terms: Terms, watcher: Watcher | None, started: float, accept: object = None) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        watcher: Watcher | None,
+        started: float,
+        accept: object = None,
+        timeout: Timeout | None = None,
+    ) -> None:
         self.terms = terms
         self.accept = accept
         self.watcher = watcher
         self.attempts = 0
         self.started = started
-        total = terms.timeout.total
+        self.timeout = terms.timeout if timeout is None else timeout
+        total = self.timeout.total
         self.deadline = None if total is None else started + total
 
     @property
@@ -194,6 +207,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
     cold_starts = 0
     taken = 0  # from the quota, for the retry now running
     corrected: set[str] = set()  # one refresh and one clock correction a call
+    skew: float | None = None  # what a refusal says of the service's clock: believed by this call until it succeeds
     started = None if watcher is None else call.first_byte
     if watcher is not None:
         watcher.tell("call_started")
@@ -211,7 +225,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             watcher.tell("attempt_started")
         headers: Mapping[str, str] = {}
         failure: errors.EndpointError
-        step = Send(call.attempts, max_attempts, credentials, clock.time() + terms.skew, call.deadline, started)
+        used = terms.skew if skew is None else skew
+        step = Send(call.attempts, max_attempts, credentials, clock.time() + used, call.deadline, started)
         try:
             answer: AnswerT = yield step
         except errors.EndpointError as error:
@@ -228,14 +243,18 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             headers = answer.headers
             if 200 <= answer.status < 300:
                 terms.quota.release(taken or rules.NO_RETRY_INCREMENT)
+                if skew is not None:
+                    terms.skew = skew
                 return answer
             assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is no success
             failure = service_error(answer, now=clock.time())
         call.named(failure)
+        if terms.origin is not None and isinstance(failure, errors.ValidationError) and no_endpoint(failure.message):
+            failure.message = f"{failure.message} | Hint: {terms.origin()}"
         if policy is None:
             raise failure
         verdict = rules.classify(failure, retry_read_timeout=policy.retry_read_timeout)
-        ahead = _clock_ahead(call, headers) if verdict.kind == "skew" else None
+        ahead = _clock_ahead(headers, clock.time(), used) if verdict.kind == "skew" else None
         delay: float | None = None
         if verdict.kind in ("expired", "skew"):
             hopeless = credentials is None or (verdict.kind == "skew" and ahead is None)
@@ -250,23 +269,44 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             delay = rules.honour_retry_after(backoff, failure, headers)
             if delay is not None and call.elapsed + delay > policy.cold_start_timeout:
                 delay = None
-        elif verdict.cost and counted < max_attempts and terms.quota.acquire(verdict.cost):
-            taken = verdict.cost
-            backoff = policy.backoff(verdict.kind, counted, clock.random())
-            delay = rules.honour_retry_after(backoff, failure, headers)
+        elif verdict.cost and counted < max_attempts:
+            if terms.quota.acquire(verdict.cost):
+                taken = verdict.cost
+                backoff = policy.backoff(verdict.kind, counted, clock.random())
+                delay = rules.honour_retry_after(backoff, failure, headers)
+            else:
+                failure.quota_spent = True
+        late = delay is not None and call.deadline is not None and clock.monotonic() + delay >= call.deadline
         if watcher is not None:
-            watcher.tell("attempt_failed", failure, delay)
+            watcher.tell("attempt_failed", failure, None if late else delay)
         if delay is None:
             raise failure
-        if call.deadline is not None and clock.monotonic() + delay >= call.deadline:
-            raise call.named(deadline_exceeded(terms.timeout)) from failure
+        if late:
+            sent = getattr(failure, "request_sent", True)
+            answered = isinstance(failure, errors.ServiceError)
+            raise call.named(deadline_exceeded(call.timeout, request_sent=sent, answered=answered)) from failure
         if verdict.kind == "expired":
             if (yield from _load(call, credentials)) == credentials:
                 raise failure  # the source has no others
         elif ahead is not None:
-            terms.skew = ahead
-        elif delay > 0.0:
-            yield Sleep(delay)
+            skew = ahead
+        else:
+            if isinstance(failure, errors.ModelNotReadyError):
+                log_cold_start(
+                    terms.endpoint_name,
+                    failure,
+                    elapsed=call.elapsed,
+                    delay=delay,
+                    budget=policy.cold_start_timeout,
+                )
+            if delay > 0.0:
+                yield Sleep(delay)
+
+
+def no_endpoint(message: str) -> bool:
+    """Whether the service says that there is no such endpoint: "Endpoint x of account 1 not found."."""
+    said = message.lower()
+    return "endpoint" in said and "not found" in said
 
 
 def _load(call: CallState[Any], rejected: Credentials | None = None) -> Generator[Any, Any, Credentials]:
@@ -277,19 +317,38 @@ def _load(call: CallState[Any], rejected: Credentials | None = None) -> Generato
     return credentials
 
 
-def deadline_exceeded(timeout: Timeout, *, request_sent: bool = True) -> errors.DeadlineExceededError:
-    """The error for a call that took more than `timeout.total`."""
+def deadline_exceeded(
+    timeout: Timeout, *, request_sent: bool = True, answered: bool = False
+) -> errors.DeadlineExceededError:
+    """The error for a call that took more than `timeout.total`.
+
+    Args:
+        timeout: of the call.
+        request_sent: whether any byte of the last attempt may have reached the service.
+        answered: whether the service had refused that attempt: then no model is at work on it.
+    """
+    state = "nothing was sent" if not request_sent else "the model may still be running"
+    state = "the service had refused it until then" if answered else state
     return errors.DeadlineExceededError(
-        f"the call took more than its total of {timeout.total:g} s; the model may still be running. "
+        f"the call took more than its total of {timeout.total:g} s; {state}. "
         "Raise Timeout.total, or ask for less in one call",
         request_sent=request_sent,
     )
 
 
-def _clock_ahead(call: CallState[Any], headers: Mapping[str, str]) -> float | None:
-    """How far the service's clock is ahead of ours; `None` where the clock is not what is wrong with the signature."""
+def _clock_ahead(headers: Mapping[str, str], now: float, used: float) -> float | None:
+    """How far the service's clock is ahead of ours.
+
+    Args:
+        headers: of an answer that refused the signature.
+        now: our time, in seconds since the epoch.
+        used: how far ahead the signature took it to be.
+
+    Returns:
+        Seconds; `None` where the clock is not what is wrong with the signature.
+    """
     date = server_date(headers)
     if date is None:
         return None
-    ahead = date - call.terms.clock.time()
-    return ahead if abs(ahead - call.terms.skew) >= SKEW_SECONDS else None
+    ahead = date - now
+    return ahead if abs(ahead - used) >= SKEW_SECONDS else None

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from smendpoint._core.flow import Send
     from smendpoint._core.request import Operation, RequestHead
     from smendpoint._core.sigv4 import PreparedRequest, Signing
+    from smendpoint._core.timing import Timeout
 
 
 # Heads that are kept ready; more than an endpoint has, unless each call has members of its own.
@@ -30,10 +31,21 @@ class CallRequest:
         body: what the content handler made of the input.
         invocation_id: one for all attempts, as the AWS SDKs do.
         streaming: whether the answer is handed on while it arrives.
+        timeout: this call's own; `None` where its endpoint's holds.
         body_hash: the body's SHA-256 in hex, once it is known.
     """
 
-    __slots__ = ("body", "body_hash", "endpoint_name", "head", "invocation_id", "members", "operation", "streaming")
+    __slots__ = (
+        "body",
+        "body_hash",
+        "endpoint_name",
+        "head",
+        "invocation_id",
+        "members",
+        "operation",
+        "streaming",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -44,6 +56,7 @@ class CallRequest:
         body: bytes,
         invocation_id: str,
         streaming: bool,
+        timeout: Timeout | None = None,
     ) -> None:
         self.operation = operation
         self.endpoint_name = endpoint_name
@@ -52,6 +65,7 @@ class CallRequest:
         self.body = body
         self.invocation_id = invocation_id
         self.streaming = streaming
+        self.timeout = timeout
         self.body_hash: str | None = None
 
     def hash_body(self) -> str:

@@ -13,11 +13,32 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["decode_json", "describe", "encode_json", "encode_text", "is_bytes", "raw_body"]
+__all__ = ["decode_json", "describe", "encode_json", "encode_text", "is_bytes", "is_missing", "raw_body"]
+
+
+def is_missing(value: object) -> bool:
+    """Say whether a value is ``None``, or pandas' ``NA`` or ``NaT``: by name, since nothing here imports pandas."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _plain(value: Any) -> Any:
+    """Give what `json` does not know as what it knows: NumPy's numbers, arrays of them, and pandas' missing values.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if is_missing(value):
+        return None
+    dtype: Any = getattr(value, "dtype", None)
+    # Truth values, integers, floats, texts and objects. Dates would become numbers of nanoseconds, and a long double
+    # would stay one.
+    if getattr(dtype, "kind", None) in (*"biufUO",) and getattr(dtype, "char", "") != "g" and hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError
+
 
 # NaN and Infinity are not JSON, though Python would write them. Plain ASCII survives every proxy and container.
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
-
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain).encode
 _MAX_KEYS = 12
 _MAX_KEY_LENGTH = 40
 _MAX_DEPTH = 4
@@ -129,8 +150,18 @@ def _not_json(output: bytes, error: Exception) -> str:
 
 
 def _unserialisable(value: Any, place: str, depth: int) -> str | None:
+    if not isinstance(value, (dict, list, tuple, str, int, float)):
+        try:
+            value = _plain(value)
+        except TypeError:
+            return f"{place} is of type {type(value).__name__}"
     if isinstance(value, float):
         return f"{place} is not a finite number" if value != value or value in (float("inf"), -float("inf")) else None
+    if isinstance(value, int):
+        try:
+            int.__repr__(value)
+        except ValueError:
+            return f"{place} is an integer of more digits than Python writes"
     if depth > 20 or isinstance(value, (str, int)) or value is None:
         return None
     if isinstance(value, dict):
@@ -141,10 +172,8 @@ def _unserialisable(value: Any, place: str, depth: int) -> str | None:
             if found:
                 return found
         return None
-    if isinstance(value, (list, tuple)):
-        for index, item in enumerate(cast("Sequence[Any]", value)):
-            found = _unserialisable(item, f"{place}[{index}]", depth + 1)
-            if found:
-                return found
-        return None
-    return f"{place} is of type {type(value).__name__}"
+    for index, item in enumerate(cast("Sequence[Any]", value)):
+        found = _unserialisable(item, f"{place}[{index}]", depth + 1)
+        if found:
+            return found
+    return None

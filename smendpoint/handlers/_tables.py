@@ -3,131 +3,130 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from smendpoint.errors import HandlerError
 from smendpoint.handlers._json import decode_json, encode_json, encode_text
-from smendpoint.handlers._npy import read_npy, write_npy
+from smendpoint.handlers._npy import array_as_npy, read_npy, write_npy
 from smendpoint.handlers._predictions import read_predictions
+from smendpoint.handlers._rows import as_cell, as_rows, frame_as_csv
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
-    from smendpoint._container_errors import JSONValue
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["READERS", "WRITERS", "as_rows", "is_bracketed", "read_items"]
+    from smendpoint._container_errors import JSONValue
+    from smendpoint.handlers._rows import Row
+
+__all__ = ["READERS", "WRITERS", "is_bracketed", "read_items"]
 
 _BETWEEN_ROWS = re.compile(r"\](?:, ?|\r?\n)\[")
 
-Row: TypeAlias = "Sequence[Any] | Mapping[Any, Any]"
 
-
-def as_rows(table: Any) -> list[Row]:
-    """Give the rows of a list of rows, of one row, of a NumPy array or of a pandas DataFrame.
-
-    Raises:
-        HandlerError: it is none of them, or has no row.
-    """
-    if hasattr(table, "to_numpy"):
-        table = table.to_numpy()
-    if hasattr(table, "tolist"):
-        table = table.tolist()
-    if isinstance(table, (str, bytes, Mapping)) or not hasattr(table, "__iter__"):
-        raise HandlerError(f"A table is a sequence of rows, or one row, not {type(cast('Any', table)).__name__}.")
-    rows: list[Any] = [row.tolist() if hasattr(row, "tolist") else row for row in table]
-    nested = [isinstance(row, (Sequence, Mapping)) and not isinstance(row, (str, bytes)) for row in rows]
-    if not rows:
-        raise HandlerError("A table needs at least one row.")
-    if not any(nested):
-        return [rows]
-    if not all(nested):
-        raise HandlerError("A table is a sequence of rows, and this one has rows and single values.")
-    return rows
-
-
-def _plain_rows(rows: Sequence[Row], media: str) -> list[list[Any]]:
-    """Give rows that must be sequences of equal length."""
-    plain: list[list[Any]] = []
+def _even(rows: Sequence[Row], media: str) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Give each row, with its number, where rows must be sequences of equal length."""
     for number, row in enumerate(rows):
         if isinstance(row, Mapping):
             raise HandlerError(f"Row {number} is a mapping, and {media} has no column names: give its values in order.")
         if len(row) != len(rows[0]):
             raise HandlerError(f"Row {number} has {len(row)} values, and row 0 has {len(rows[0])}.")
-        plain.append([_scalar(cell, number) for cell in row])
-    return plain
+        yield number, row
 
 
-def _scalar(cell: Any, row: int) -> str | int | float | None:
-    """Give a cell as one of Python's own: NumPy's numbers have `item`, and a truth value is 1 or 0 for these models."""
-    if not isinstance(cell, (str, int, float)) and hasattr(cell, "item"):
-        cell = cell.item()
-    if cell is None or isinstance(cell, str):
-        return cell
-    if isinstance(cell, int):
-        return int(cell)
-    if isinstance(cell, float):
-        return float(cell)
-    raise HandlerError(f"Row {row} has a value of type {type(cell).__name__}.")
-
-
-def _write_csv(rows: Sequence[Row]) -> bytes:
+def _write_csv(table: Any) -> bytes:
     # No line end after the last row: some containers would read it as one more row. An empty line they would skip, and
     # give one prediction less: a row whose only value is missing has quotes instead.
-    lines = [",".join(map(_csv_cell, row)) or '""' for row in _plain_rows(rows, "CSV")]
-    return encode_text("\n".join(lines))
+    text = frame_as_csv(table)
+    if text is None:
+        lines = [
+            ",".join([_csv_cell(cell, number) for cell in row]) or '""' for number, row in _even(as_rows(table), "CSV")
+        ]
+        return encode_text("\n".join(lines))
+    return encode_text(text.removesuffix("\n"))
 
 
-def _csv_cell(cell: str | int | float | None) -> str:
-    if cell is None:
+def _csv_cell(cell: Any, row: int) -> str:
+    if type(cell) is float:
+        return repr(cell)
+    value = as_cell(cell, row)
+    if value is None:
         return ""
-    if isinstance(cell, str):
-        return '"' + cell.replace('"', '""') + '"' if any(mark in cell for mark in ',"\r\n') else cell
-    return repr(cell)
+    if isinstance(value, (int, float)):
+        return _number(value, row)
+    text = str(value)
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 
-def _write_json(rows: Sequence[Row]) -> bytes:
-    return encode_json([_json_row(row, number) for number, row in enumerate(rows)])
+def _number(value: float | int, row: int) -> str:
+    """Write a number as Python does; a truth value is 1 or 0 for these models."""
+    try:
+        return repr(value if isinstance(value, float) else int(value))
+    except ValueError:
+        raise HandlerError(f"Row {row} has an integer of more digits than Python writes.") from None
 
 
-def _write_instances(rows: Sequence[Row]) -> bytes:
-    return b'{"instances":' + _write_json(rows) + b"}"
+def _write_json(table: Any) -> bytes:
+    return encode_json([_json_row(row, number) for number, row in enumerate(as_rows(table))])
 
 
-def _write_json_lines(rows: Sequence[Row]) -> bytes:
-    return b"\n".join(encode_json(_json_row(row, number)) for number, row in enumerate(rows))
+def _write_instances(table: Any) -> bytes:
+    return b'{"instances":' + _write_json(table) + b"}"
+
+
+def _write_json_lines(table: Any) -> bytes:
+    return b"\n".join(encode_json(_json_row(row, number)) for number, row in enumerate(as_rows(table)))
 
 
 def _json_row(row: Row, number: int) -> Any:
     if isinstance(row, Mapping):
-        return dict(row)
-    return [cell if isinstance(cell, (list, dict, bool)) else _scalar(cell, number) for cell in row]
+        return {name: _json_cell(cell, number) for name, cell in row.items()}
+    return [_json_cell(cell, number) for cell in row]
 
 
-def _write_libsvm(rows: Sequence[Row]) -> bytes:
+def _json_cell(cell: Any, row: int) -> Any:
+    if isinstance(cell, (float, int, str, list, tuple, dict)) or getattr(cell, "shape", None):
+        return cell
+    value: Any = as_cell(cell, row)
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _write_libsvm(table: Any) -> bytes:
     """Write ``label index:value ...`` with indices from 0, and 0 for the label that a prediction does not have.
 
     Newer XGBoost containers skip the label; older ones read the first word of a line as one and would lose a feature.
     """
     lines: list[str] = []
-    for number, row in enumerate(rows):
+    for number, row in enumerate(as_rows(table)):
         pairs = row.items() if isinstance(row, Mapping) else enumerate(row)
         words = ["0"]
         for name, cell in pairs:
-            index, value = _scalar(name, number), _scalar(cell, number)
-            if not isinstance(index, int) or isinstance(value, str):
+            index, value = as_cell(name, number), as_cell(cell, number)
+            if not isinstance(index, int) or not (value is None or isinstance(value, (int, float))):
                 raise HandlerError(f"Row {number} must have whole numbers as indices and numbers as values for libsvm.")
             if value is not None:
-                words.append(f"{index}:{value!r}")
+                words.append(f"{index}:{_number(value, number)}")
         lines.append(" ".join(words))
     return "\n".join(lines).encode()
 
 
-def _write_npy(rows: Sequence[Row]) -> bytes:
-    plain = _plain_rows(rows, "NumPy")
-    for number, row in enumerate(plain):
-        if any(cell is None or isinstance(cell, str) for cell in row):
-            raise HandlerError(f"Row {number} has a value that is not a number.")
-    return write_npy(plain)
+def _write_npy(table: Any) -> bytes:
+    data = array_as_npy(table)
+    if data is not None:
+        return data
+    return write_npy(
+        [
+            [_npy_cell(cell, number) for cell in row]
+            for number, row in _even(as_rows(table, nan_is_missing=False), "NumPy")
+        ]
+    )
+
+
+def _npy_cell(cell: Any, row: int) -> float | int:
+    value = as_cell(cell, row)
+    if not isinstance(value, (int, float)):
+        raise HandlerError(f"Row {row} has a value that is not a number.")
+    return value
 
 
 def _read_csv(body: bytes) -> JSONValue:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, overload
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import encode_json
 from smendpoint.handlers._npy import import_numpy
+from smendpoint.prompts import is_collection
 
 __all__ = ["AsyncEmbeddings", "AsyncEmbeds", "Embeddings", "Embeds"]
 
@@ -121,6 +122,8 @@ class _Batching(Generic[E]):
         """Cut the texts into batches. A text that is larger than a batch may be is a batch of its own."""
         if isinstance(texts, str):
             raise HandlerError("embed_documents takes a list of texts: for a single one there is embed_query.")
+        if not is_collection(texts):
+            raise HandlerError(f"embed_documents takes a list of texts, not {type(texts).__name__}.")
         batches: list[list[str]] = []
         batch: list[str] = []
         size = 0
@@ -204,8 +207,10 @@ class Embeddings(_Batching[Embeds], Generic[Matrix, Row]):
         batch_size: the most texts in one request. The default is what text-embeddings-inference takes by default.
         max_batch_bytes: the most bytes of texts in one request, as JSON. A text that is larger goes alone.
         max_concurrency: the most requests in flight.
-        document_kwargs: model parameters for documents, such as ``{"input_type": "search_document"}`` for Cohere.
-        query_kwargs: model parameters for queries, such as ``{"input_type": "search_query"}``.
+        document_kwargs: keywords of the calls for documents: model parameters such as
+            ``{"input_type": "search_document"}`` for Cohere, and what else ``invoke`` and ``map`` both take, such as
+            ``timeout``.
+        query_kwargs: keywords of the calls for queries, such as ``{"input_type": "search_query"}``.
         as_array: give NumPy arrays in place of lists: of 32-bit floats, or of the integers that the handler's
             ``embedding_type`` says. Each batch goes into one array as it comes, so that many texts take little more
             memory than their array. Needs NumPy, the extra ``smendpoint[numpy]``.
@@ -274,8 +279,10 @@ class AsyncEmbeddings(_Batching[AsyncEmbeds], Generic[Matrix, Row]):
         batch_size: the most texts in one request. The default is what text-embeddings-inference takes by default.
         max_batch_bytes: the most bytes of texts in one request, as JSON. A text that is larger goes alone.
         max_concurrency: the most requests in flight.
-        document_kwargs: model parameters for documents, such as ``{"input_type": "search_document"}`` for Cohere.
-        query_kwargs: model parameters for queries, such as ``{"input_type": "search_query"}``.
+        document_kwargs: keywords of the calls for documents: model parameters such as
+            ``{"input_type": "search_document"}`` for Cohere, and what else ``invoke`` and ``map`` both take, such as
+            ``timeout``.
+        query_kwargs: keywords of the calls for queries, such as ``{"input_type": "search_query"}``.
         as_array: give NumPy arrays in place of lists: of 32-bit floats, or of the integers that the handler's
             ``embedding_type`` says. Each batch goes into one array as it comes, so that many texts take little more
             memory than their array. Needs NumPy, the extra ``smendpoint[numpy]``.

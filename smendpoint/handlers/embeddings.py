@@ -9,6 +9,7 @@ from smendpoint.handlers._json import decode_json, encode_json, encode_text
 from smendpoint.handlers._scores import read_sparse
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 from smendpoint.handlers._vectors import read_vectors
+from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -176,10 +177,9 @@ class SparseEmbeddingsHandler:
 def _checked_texts(texts: object, handler: str) -> list[str]:
     if isinstance(texts, (str, bytes)):
         raise HandlerError(f"{handler} takes a list of texts: put a single one into a list.")
-    try:
-        listed = list(cast("Sequence[str]", texts))
-    except TypeError:
-        raise HandlerError(f"{handler} takes a list of texts, not {type(texts).__name__}.") from None
+    if not is_collection(texts):
+        raise HandlerError(f"{handler} takes a list of texts, not {type(texts).__name__}.")
+    listed = list(cast("Sequence[str]", texts))
     for index, text in enumerate(listed):
         if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
             raise HandlerError(f"Text {index} must be a str, not {type(text).__name__}.")

@@ -16,6 +16,7 @@ from smendpoint.handlers._scores import (
     read_ranking,
 )
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
     from smendpoint._core.response import ResponseBody
@@ -85,7 +86,7 @@ class RerankHandler:
             query, texts = prompt
         except (TypeError, ValueError):
             raise HandlerError("RerankHandler takes a RerankInput, or a pair of a query and a list of texts.") from None
-        if not isinstance(query, str) or isinstance(texts, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+        if not isinstance(query, str) or not is_collection(texts):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
             raise HandlerError("RerankHandler takes a query that is a str, and a list of texts.")
         first, second = _PAIRS[self.format]
         return encode_json({first: query, second: list(texts), **model_kwargs})

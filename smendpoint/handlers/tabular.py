@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, ove
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import describe
-from smendpoint.handlers._npy import MAGIC, import_numpy
+from smendpoint.handlers._npy import MAGIC, exact_array, import_numpy
 from smendpoint.handlers._predictions import convert
-from smendpoint.handlers._tables import READERS, WRITERS, as_rows, is_bracketed, read_items
+from smendpoint.handlers._tables import READERS, WRITERS, is_bracketed, read_items
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,12 +54,16 @@ class _Table:
         """Give the rows in the chosen format; there is no place for model parameters.
 
         Args:
-            prompt: a list of rows, one row, a NumPy array or a pandas DataFrame. For libsvm a row may be a mapping from
-                indices, from 0, to values; for JSON and JSON lines it may be a mapping that is sent as it is.
+            prompt: a list of rows, one row, a NumPy array, a frame of pandas or polars, or an Arrow table. For libsvm a
+                row may be a mapping from indices, from 0, to values; for JSON and JSON lines it may be a mapping that
+                is sent as it is.
             model_kwargs: must be empty.
+
+        Raises:
+            HandlerError: a value has no place in the format, or would not be the same value there.
         """
         _no_parameters(self, model_kwargs)
-        return WRITERS[self.request][1](as_rows(prompt))
+        return WRITERS[self.request][1](prompt)
 
     def _items(self, output: bytes) -> tuple[list[JSONValue], str]:
         return read_items(output, self.response, self.key, type(self).__name__)
@@ -203,7 +207,8 @@ class NumPyHandler:
         """Give the array's bytes; there is no place for model parameters.
 
         Raises:
-            HandlerError: NumPy is not installed, or makes no array of plain values of the input.
+            HandlerError: NumPy is not installed, makes no array of plain values of the input, or would change a value,
+                such as a large integer that stands beside a float.
         """
         from io import BytesIO
 
@@ -211,8 +216,8 @@ class NumPyHandler:
         np = import_numpy("NumPyHandler")
         buffer = BytesIO()
         try:
-            np.save(buffer, np.asarray(prompt), allow_pickle=False)
-        except (TypeError, ValueError) as error:
+            np.save(buffer, exact_array(np, prompt), allow_pickle=False)
+        except (TypeError, ValueError, OverflowError) as error:
             raise HandlerError(f"NumPy makes no array of plain values of the input ({type(error).__name__}).") from None
         return buffer.getvalue()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import (
@@ -18,6 +19,7 @@ from smendpoint import (
     StatefulSession,
     Stream,
     StreamKwargs,
+    Timeout,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +37,17 @@ def members() -> None:
     endpoint.submit("x", endpoint_kwargs=queued)
     wrong: InvokeEndpointKwargs = {"TargetVarian": "blue"}  # type: ignore[typeddict-unknown-key]  # pyright: ignore  # misspelt on purpose
     endpoint.send("x", endpoint_kwargs=wrong)
+
+
+def timeouts() -> None:
+    endpoint = Endpoint("my-llm", timeout=5)
+    assert_type(endpoint.invoke("x", timeout=5, parameters={"timeout": 5}), str)
+    assert_type(endpoint("x", timeout=0.5), str)
+    assert_type(endpoint.send("x", timeout=Timeout(total=5)), Response[str])
+    assert_type(endpoint.stream("x", timeout=None), Stream[str])
+    assert_type(endpoint.map(["x"], max_concurrency=1, timeout=5), Iterator[str])
+    endpoint.session().invoke("x", timeout=Timeout(1, 2, 3))
+    endpoint.invoke("x", timeout="5")  # type: ignore[arg-type]  # pyright: ignore  # wrong on purpose
 
 
 def handles() -> None:
@@ -61,6 +74,8 @@ def sessions() -> None:
 
 async def twins() -> None:
     endpoint = AsyncEndpoint("my-llm")
+    assert_type(await endpoint.invoke("x", timeout=Timeout(read=5)), str)
+    assert_type(endpoint.map(["x"], max_concurrency=1, timeout=5), AsyncIterator[str])
     handle = await endpoint.submit("x")
     assert_type(handle, AsyncInferenceHandle[str])
     assert_type(await handle.result(), str)

@@ -85,6 +85,7 @@ async def over_asyncio_it_is_awaited() -> None:
 def over_an_endpoint() -> None:
     qa = StuffDocumentsQA(Endpoint("e"))
     assert_type(qa.answer("q", ["a"], stop=["x"], endpoint_kwargs={"TargetVariant": "blue"}, temperature=0.1), str)
+    assert_type(qa.answer("q", ["a"], timeout=5), str)
     assert_type(qa.stream("q", ["a"]), Stream[str])
 
 

@@ -1,0 +1,111 @@
+"""The arguments of constructors and calls, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from smendpoint import errors
+from smendpoint._core.retry import RetryPolicy
+from smendpoint.handlers import TextGenerationHandler
+
+
+def model_parameters(given: Mapping[str, Any], reserved: Collection[str], endpoint_name: str) -> dict[str, Any]:
+    """What a call's keywords give the model: those in ``parameters``, whatever they are called, and all others.
+
+    Args:
+        given: the keywords that a call does not know.
+        reserved: the names that may stand in ``parameters`` alone, which is one of them.
+        endpoint_name: of the endpoint that is called.
+
+    Raises:
+        ConfigurationError: a keyword means something to the constructor, or is given twice.
+    """
+    free = checked_mapping("parameters", given.get("parameters"))
+    keywords = {name: value for name, value in given.items() if name != "parameters"}
+    misplaced = [name for name in keywords if name in reserved]
+    if misplaced:
+        raise errors.ConfigurationError(
+            f"{', '.join(misplaced)} cannot be given to a call, but where the endpoint is made: "
+            f"Endpoint(..., {misplaced[0]}=...). If the model has a parameter of that name, send it with "
+            f"parameters={{{misplaced[0]!r}: ...}}",
+            endpoint_name=endpoint_name,
+        )
+    twice = [name for name in keywords if name in free]
+    if twice:
+        raise errors.ConfigurationError(
+            f"{', '.join(twice)} is given twice: as a keyword and in parameters=", endpoint_name=endpoint_name
+        )
+    return {**free, **keywords}
+
+
+def stop_sequences(stop: str | Iterable[str] | None) -> tuple[str, ...]:
+    """`stop` as a tuple.
+
+    Raises:
+        ConfigurationError: something in it is not a string, or is empty.
+    """
+    if stop is None:
+        return ()
+    try:
+        sequences = (stop,) if isinstance(stop, str) else tuple(stop)
+    except TypeError:
+        raise errors.ConfigurationError(f"stop must be a string or several, not {type(stop).__name__}") from None
+    for sequence in sequences:
+        if not isinstance(sequence, str) or not sequence:
+            raise errors.ConfigurationError("each stop sequence must be a string that is not empty")
+    return sequences
+
+
+def checked_handler(handler: Any) -> Any:
+    """A content handler; the default one for `None`.
+
+    Raises:
+        ConfigurationError: it lacks something.
+    """
+    if handler is None:
+        return TextGenerationHandler()
+    missing = [
+        name
+        for name in ("content_type", "accepts", "transform_input", "transform_output")
+        if getattr(handler, name, None) is None
+    ]
+    if missing or isinstance(handler, type):
+        hint = "an instance, not a class" if isinstance(handler, type) else f"with {', '.join(missing)}"
+        raise errors.ConfigurationError(f"content_handler must be a content handler, {hint}")
+    return handler
+
+
+def checked_mapping(name: str, value: Any) -> dict[str, Any]:
+    """A copy of a mapping with names as keys; empty for `None`.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise errors.ConfigurationError(f"{name} must be a mapping with names as keys, not {type(value).__name__}")
+    return dict(value)
+
+
+def checked_limit(name: str, value: Any) -> int | None:
+    """A whole number of at least 1, or `None`.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise errors.ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return value
+
+
+def checked_policy(policy: Any) -> RetryPolicy:
+    """A `RetryPolicy`.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not isinstance(policy, RetryPolicy):
+        raise errors.ConfigurationError(f"retry must be a RetryPolicy, not {type(policy).__name__}")
+    return policy

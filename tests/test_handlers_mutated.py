@@ -213,7 +213,7 @@ MARKS = {"choices", "details", "finish_reason", "generated_text", "stop_reason",
 
 
 # Where these are missing, an item brings no news; and of a text that repeats its pieces, the pieces are given.
-NO_NEWS = {"choices", "delta", "function", "special", "token"}
+NO_NEWS = {"choices", "delta", "function", "message", "outputs", "special", "token"}
 
 
 def changed_streams(body: bytes) -> Iterator[tuple[tuple[Any, ...], Any, bytes]]:
@@ -248,15 +248,20 @@ def stream_complaint(own: bool, before: Any, place: tuple[Any, ...], other: Any,
     text, made, failure = after
     if fields[-1:] == ["index"] and other == 10**400:
         return None  # it is a whole number: of another answer, or of another call
+    missing = fields and fields[-1] in OPTIONAL | BESIDE | NO_NEWS and other in (ABSENT, None, [], {})
     if isinstance(failure, HandlerError):
-        return None if not own or not fields or fields[-1] in str(failure) else f"the field is not named: {failure}"
+        return (
+            None
+            if missing or not own or not fields or fields[-1] in str(failure)
+            else f"the field is not named: {failure}"
+        )
     if failure is not None:
         return (
             None if isinstance(failure, StreamTruncatedError) and {*fields} & MARKS else f"another error: {failure!r}"
         )
     if before[2] is not None or not fields or (text, core(made)) == (before[0], core(before[1])):
         return None
-    if fields[-1] in OPTIONAL | BESIDE | NO_NEWS and other in (ABSENT, None, [], {}):
+    if missing:
         return None
     said = [leaf for leaf in leaves(other) if not (isinstance(leaf, str) and not leaf)]
     if any(same(leaf, new) or (isinstance(new, str) and new in text) for leaf in leaves(made) for new in said):

@@ -192,7 +192,7 @@ def test_a_whole_answer_has_no_half_characters(make: Any, value: Any, read: Any,
         if replaced is None:
             assert read(make().transform_output(ResponseBody(body))) == text
         else:
-            with pytest.raises(errors.HandlerError, match='half of a character.*errors="replace"'):
+            with pytest.raises(errors.HandlerError, match=r'half of a character.*errors="replace"'):
                 make().transform_output(ResponseBody(body))
 
 

@@ -243,6 +243,47 @@ def test_a_clock_that_is_off_takes_the_servers_time_for_this_and_later_calls() -
     assert script.terms.skew == 3600
 
 
+def date(ahead: float) -> str:
+    """A header of a service whose clock is so many seconds ahead of the fake one."""
+    return formatdate(FakeClock().now + ahead, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [answer(403, "InvalidSignatureException", date=date(3600))],
+        [answer(403, "RequestTimeTooSkewed", date=date(-3600))],
+        [answer(424, "ModelError")],
+        [answer(500), answer(500), answer(500)],
+        [errors.ReadTimeoutError("silence")],
+        [errors.ProtocolError("not HTTP", response_started=True)],
+    ],
+    ids=lambda after: str(getattr(after[0], "status", "broken")),
+)
+def test_the_services_clock_is_forgotten_where_the_retry_that_used_it_failed(after: list[Any]) -> None:
+    script = Script(answer(403, "RequestTimeTooSkewed", date=date(3600)), *after)
+    with pytest.raises(errors.EndpointError):
+        script.run()
+    assert script.sent[1].timestamp == FakeClock().now + 3600
+    assert script.terms.skew == 0.0
+
+
+def test_it_is_kept_by_the_first_success_whatever_came_between() -> None:
+    script = Script(answer(403, "RequestTimeTooSkewed", date=date(3600)), answer(500), answer(500), OK)
+    assert script.run() is OK
+    assert all(send.timestamp >= FakeClock().now + 3600 for send in script.sent[1:])
+    assert script.terms.skew == 3600
+
+
+def test_a_clock_that_was_right_before_outlives_a_correction_that_fails() -> None:
+    script = Script(answer(403, "RequestTimeTooSkewed", date=date(7200)), answer(403, "AccessDenied"))
+    script.terms.skew = 3600.0
+    with pytest.raises(errors.AccessDeniedError):
+        script.run()
+    assert [send.timestamp - FakeClock().now for send in script.sent] == [3600, 7200]
+    assert script.terms.skew == 3600.0
+
+
 def test_a_clock_is_corrected_once() -> None:
     wrong = answer(403, "RequestTimeTooSkewed", date=formatdate(FakeClock().now + 3600, usegmt=True))
     still = answer(403, "RequestTimeTooSkewed", date=formatdate(FakeClock().now + 7200, usegmt=True))

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from smendpoint import Endpoint
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.emulator.personalities import (
     PERSONALITIES,
+    blazingtext,
     cohere,
     feature_extraction,
     huggingface,
@@ -23,10 +25,23 @@ from smendpoint.emulator.personalities import (
     stand_in,
     tei,
     tgi,
+    triton,
     vllm,
     xgboost,
 )
+from smendpoint.emulator.personalities.vectors import classify, embed
 from smendpoint.errors import ConfigurationError
+from smendpoint.handlers import (
+    AutoHandler,
+    ClassificationHandler,
+    EmbeddingsHandler,
+    JumpStartChatHandler,
+    RerankHandler,
+    SparseEmbeddingsHandler,
+    TabularHandler,
+    TabularRowsHandler,
+    TextGenerationHandler,
+)
 
 PROMPT = "The cat slept for 2 hours.\nQuestion: How long did the cat sleep?"
 SAID = "The cat slept for 2 hours."
@@ -596,6 +611,114 @@ def test_opening_and_closing_a_session_is_answered_before_the_model(name: str) -
 def test_inside_a_session_everything_else_is_for_the_model(body: bytes) -> None:
     assert ask(tgi(), body, session_id="s").status >= 400
     assert value(ask(tgi(), {"inputs": PROMPT}, session_id="s")) == [{"generated_text": SAID}]
+
+
+# -- as the handlers meet them
+
+
+ROWS = [[1.0, 2.0], [-3.0, 0.5]]
+TALK = [{"role": "system", "content": SAID}, {"role": "user", "content": "How long did the cat sleep?"}]
+MET: list[tuple[str, Any, Any, dict[str, Any], Any]] = [
+    ("huggingface_summarization", TextGenerationHandler(), PROMPT, {}, SAID),
+    ("huggingface_translation", TextGenerationHandler(), PROMPT, {"max_new_tokens": 2}, "The cat"),
+    ("triton", AutoHandler(prompt_format="text_input"), PROMPT, {}, SAID),
+    ("linear_learner", TabularHandler("csv", "json"), ROWS, {}, [3.0, -2.5]),
+    ("linear_learner", TabularHandler("csv", "json", dtype=int, key="predicted_label"), ROWS, {}, [1, 0]),
+    ("linear_learner", TabularHandler("instances", "json"), [{"features": row} for row in ROWS], {}, [3.0, -2.5]),
+    ("linear_learner", TabularHandler("csv", "jsonlines"), ROWS, {}, [3.0, -2.5]),
+    ("k_means", TabularHandler("csv", "json"), ROWS, {}, [3.0, -2.5]),
+    ("k_means", TabularHandler("csv", "json", key="distance_to_cluster"), ROWS, {}, [3.0, 2.5]),
+    ("random_cut_forest", TabularHandler("csv", "json"), ROWS, {}, [3.0, -2.5]),
+    ("pca", TabularRowsHandler("csv", "json"), ROWS, {}, [[3.0], [-2.5]]),
+    ("tf_serving", TabularHandler("instances", "json"), ROWS, {}, [3.0, -2.5]),
+]
+
+
+@pytest.mark.parametrize(("name", "handler", "prompt", "parameters", "output"), MET)
+def test_what_a_personality_answers_its_handler_reads(
+    name: str, handler: Any, prompt: Any, parameters: dict[str, Any], output: Any
+) -> None:
+    assert met(name, handler, prompt, **parameters) == output
+
+
+def met(model: str, handler: Any, prompt: Any, **parameters: Any) -> Any:
+    with Emulator(model) as emulator, ours(emulator, handler) as endpoint:
+        return endpoint.invoke(prompt, **parameters)
+
+
+def ours(emulator: Emulator, handler: Any) -> Endpoint[Any, Any, Any]:
+    return Endpoint(
+        "e",
+        region_name="us-east-1",
+        endpoint_url=emulator.url,
+        content_handler=handler,
+        aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key="secret",
+    )
+
+
+def test_the_huggingface_toolkit_goes_on_with_a_conversation() -> None:
+    assert met("huggingface", JumpStartChatHandler(), TALK).text == SAID
+    assert met("huggingface", JumpStartChatHandler(), TALK, max_new_tokens=2).text == "The cat"
+    body = {"inputs": [TALK], "parameters": {"return_full_text": False}}
+    assert value(ask(huggingface(), body)) == [[{"generated_text": SAID}]]
+
+
+def test_triton_streams_events() -> None:
+    with (
+        Emulator("triton") as emulator,
+        ours(emulator, AutoHandler(prompt_format="text_input")) as endpoint,
+        endpoint.stream(PROMPT) as chunks,
+    ):
+        assert list(chunks) == WORDS
+    assert json.loads(text(ask(triton(), {"prompt": "x"}))) == {
+        "error": "Input validation error: `text_input` must be a string"
+    }
+
+
+def test_zero_shot_labels_are_ranked() -> None:
+    handler = ClassificationHandler("huggingface")
+    found = met("huggingface_zero_shot", handler, "a cat that sleeps", candidate_labels=["stocks", "a cat that sleeps"])
+    assert [one.label for one in found] == ["a cat that sleeps", "stocks"]
+    assert sum(one.score for one in found) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(("said", "label"), [("so good", "POSITIVE"), ("so bad", "NEGATIVE")])
+def test_classes_come_in_the_shapes_of_vllm_and_blazingtext(said: str, label: str) -> None:
+    (found,) = met("vllm_classify", ClassificationHandler("openai"), said)
+    assert (found.label, found.score) == (label, classify(said)["score"])
+    (only,) = met("blazingtext", ClassificationHandler("blazingtext"), said)
+    assert only.label == f"__label__{label}"
+    best, other = met("blazingtext", ClassificationHandler("blazingtext"), said, k=2)
+    assert (best.label, best.score + other.score) == (f"__label__{label}", pytest.approx(1))
+    assert ask(blazingtext(), {"instances": 5}).status == 422
+
+
+def test_vllm_scores_and_ranks_pairs() -> None:
+    texts = ["Stocks fell.", "The cat sleeps."]
+    scores = met("vllm_score", RerankHandler("score"), ("cats that sleep", texts))
+    ranks = met("vllm_score", RerankHandler("openai"), ("cats that sleep", texts))
+    assert [one.index for one in scores] == [one.index for one in ranks] == [1, 0]
+    assert ranks[0].text == texts[1]
+
+
+def test_sparse_and_word_vectors_are_always_the_same() -> None:
+    one, other = met("tei_sparse", SparseEmbeddingsHandler(), ["a cat", "the cat"])
+    assert one.keys() & other.keys()
+    assert all(weight > 0 for weight in one.values())
+    assert met("blazingtext_words", EmbeddingsHandler("blazingtext"), ["cat"]) == [embed("cat")]
+
+
+@pytest.mark.parametrize(("type_", "numbers"), [("int8", 8), ("uint8", 8), ("binary", 1), ("ubinary", 1), ("float", 8)])
+def test_cohere_quantises_its_vectors(type_: Any, numbers: int) -> None:
+    (vector,) = met("cohere", EmbeddingsHandler("cohere", embedding_type=type_, dimension=numbers), ["a cat"])
+    signs = [(number > 0) for number in embed("a cat")]
+    if type_ in ("binary", "ubinary"):
+        packed = int(vector[0]) + (128 if type_ == "binary" else 0)
+        assert [bool(packed & (1 << (7 - place))) for place in range(8)] == signs
+    else:
+        assert [number > (128 if type_ == "uint8" else 0) for number in vector] == signs
+    assert ask(cohere(), {"texts": ["a"], "embedding_types": ["int3"]}).status == 400
 
 
 # -- by name

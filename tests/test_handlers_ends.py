@@ -344,7 +344,12 @@ TEXTS = [name for name in PERSONALITIES if name.startswith(("tgi", "lmi", "vllm"
 
 @pytest.mark.parametrize("parameters", [{}, {"stop_sequences": ["The"]}], ids=["", "nothing-is-left"])
 @pytest.mark.parametrize(
-    "name", [name for name in TEXTS if not name.endswith(("classification", "embedding", "similarity"))]
+    "name",
+    [
+        name
+        for name in TEXTS
+        if not name.endswith(("classification", "embedding", "similarity", "zero_shot", "classify", "score"))
+    ],
 )
 def test_every_personality_of_the_emulator_ends_its_streams(name: str, parameters: dict[str, Any]) -> None:
     handler: Any = AutoHandler()

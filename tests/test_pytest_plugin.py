@@ -36,6 +36,10 @@ def test_the_emulator_is_a_fresh_one(sagemaker_emulator):
     assert sagemaker_emulator.requests == []
 
 
+def test_a_test_may_stop_it(sagemaker_emulator):
+    sagemaker_emulator.stop()
+
+
 def test_a_model_of_ones_own_answers(sagemaker_emulator):
     sagemaker_emulator.models["my-llm"] = lambda request: b'"mine"'
     assert call("my-llm") == "mine"
@@ -192,7 +196,7 @@ def test_the_fixture_gives_a_fresh_emulator_and_sets_the_environment(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", raising=False)
     pytester.makepyfile(USES.format(plugin="" if registered(pytestconfig) else "smendpoint.pytest_plugin"))
-    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=5)
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=6)
 
 
 def test_calls_land_in_the_emulator_whatever_the_developer_has_configured(

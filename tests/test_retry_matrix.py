@@ -154,6 +154,23 @@ def test_a_token_and_a_clock_are_put_right_once(
     assert clock.slept == []
 
 
+@pytest.mark.parametrize("operation", CALLS)
+def test_the_services_clock_is_kept_only_by_a_retry_that_succeeds(
+    direct_twin: Twin,  # noqa: F811
+    emulator: Emulator,
+    clock: FakeClock,
+    operation: str,
+) -> None:
+    emulator.inject("skewed_date", times=1)
+    emulator.inject("status_403_AccessDeniedException", times=1)
+    endpoint = direct_twin.endpoint(emulator.url, clock=clock)
+    with pytest.raises(errors.AccessDeniedError):
+        endpoint.call(operation, "Hello")
+    assert endpoint.call(operation, "Hello")
+    ours, theirs, again = [request.headers["x-amz-date"] for request in emulator.requests]
+    assert ours == again != theirs
+
+
 def test_credentials_that_cannot_be_renewed_are_not_tried_twice(
     direct_twin: Twin,  # noqa: F811
     emulator: Emulator,

@@ -203,6 +203,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
     cold_starts = 0
     taken = 0  # from the quota, for the retry now running
     corrected: set[str] = set()  # one refresh and one clock correction a call
+    skew: float | None = None  # what a refusal says of the service's clock: believed by this call until it succeeds
     started = None if watcher is None else call.first_byte
     if watcher is not None:
         watcher.tell("call_started")
@@ -220,7 +221,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             watcher.tell("attempt_started")
         headers: Mapping[str, str] = {}
         failure: errors.EndpointError
-        step = Send(call.attempts, max_attempts, credentials, clock.time() + terms.skew, call.deadline, started)
+        used = terms.skew if skew is None else skew
+        step = Send(call.attempts, max_attempts, credentials, clock.time() + used, call.deadline, started)
         try:
             answer: AnswerT = yield step
         except errors.EndpointError as error:
@@ -237,6 +239,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             headers = answer.headers
             if 200 <= answer.status < 300:
                 terms.quota.release(taken or rules.NO_RETRY_INCREMENT)
+                if skew is not None:
+                    terms.skew = skew
                 return answer
             assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is no success
             failure = service_error(answer, now=clock.time())
@@ -244,7 +248,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         if policy is None:
             raise failure
         verdict = rules.classify(failure, retry_read_timeout=policy.retry_read_timeout)
-        ahead = _clock_ahead(call, headers) if verdict.kind == "skew" else None
+        ahead = _clock_ahead(headers, clock.time(), used) if verdict.kind == "skew" else None
         delay: float | None = None
         if verdict.kind in ("expired", "skew"):
             hopeless = credentials is None or (verdict.kind == "skew" and ahead is None)
@@ -273,7 +277,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             if (yield from _load(call, credentials)) == credentials:
                 raise failure  # the source has no others
         elif ahead is not None:
-            terms.skew = ahead
+            skew = ahead
         elif delay > 0.0:
             yield Sleep(delay)
 
@@ -295,10 +299,19 @@ def deadline_exceeded(timeout: Timeout, *, request_sent: bool = True) -> errors.
     )
 
 
-def _clock_ahead(call: CallState[Any], headers: Mapping[str, str]) -> float | None:
-    """How far the service's clock is ahead of ours; `None` where the clock is not what is wrong with the signature."""
+def _clock_ahead(headers: Mapping[str, str], now: float, used: float) -> float | None:
+    """How far the service's clock is ahead of ours.
+
+    Args:
+        headers: of an answer that refused the signature.
+        now: our time, in seconds since the epoch.
+        used: how far ahead the signature took it to be.
+
+    Returns:
+        Seconds; `None` where the clock is not what is wrong with the signature.
+    """
     date = server_date(headers)
     if date is None:
         return None
-    ahead = date - call.terms.clock.time()
-    return ahead if abs(ahead - call.terms.skew) >= SKEW_SECONDS else None
+    ahead = date - now
+    return ahead if abs(ahead - used) >= SKEW_SECONDS else None

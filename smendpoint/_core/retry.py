@@ -47,7 +47,7 @@ class RetryPolicy:
     the request did not arrive (``RequestTimeout``)       sent again, first delay up to 0.05 s
     ``ModelNotReadyException``                            sent again until ``cold_start_timeout`` has passed
     expired session token                                 credentials are refreshed, sent again once
-    clock skew                                            the server's clock is taken, sent again once
+    clock skew                                            the server's clock is tried, sent again once
     read timeout                                          not sent again: the model is still running
     424, 530, any other 4xx, a broken response            not sent again
     a certificate that is not trusted                     not sent again

@@ -124,8 +124,8 @@ class AsyncInference:
             headers=headers,
             disconnected=gone,
         )
-        answer = await ask(model, asked, pool)
         try:
+            answer = await ask(model, asked, pool)
             return answer.status < 400, await gather(answer.body, pool)
         except ModelFailed as failed:
             return False, str(failed).encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -16,6 +16,8 @@ __all__ = ["ask", "gather", "parts_of"]
 
 _T = TypeVar("_T")
 _END = object()
+# What can be iterated over, and is not an answer in parts.
+_WHOLE = (str, bytes, bytearray, memoryview, Mapping)
 
 
 def _describe(error: BaseException) -> str:
@@ -23,7 +25,11 @@ def _describe(error: BaseException) -> str:
 
 
 async def ask(model: Model, request: ModelRequest, pool: Executor) -> ModelReply:
-    """Calls a model; what it raises becomes a container's answer with status 500."""
+    """Calls a model.
+
+    Raises:
+        ModelFailed: It raised.
+    """
     try:
         if getattr(model, "inline", False) or inspect.iscoroutinefunction(model):
             answer = model(request)
@@ -32,12 +38,16 @@ async def ask(model: Model, request: ModelRequest, pool: Executor) -> ModelReply
         if inspect.isawaitable(answer):
             answer = await answer
     except Exception as error:
-        return ModelReply(_describe(error), status=500, content_type="text/plain")
+        raise ModelFailed(_describe(error)) from error
     return answer if isinstance(answer, ModelReply) else ModelReply(answer)
 
 
-def _as_bytes(part: bytes | str) -> bytes:
-    return part.encode() if isinstance(part, str) else bytes(part)
+def _as_bytes(part: object) -> bytes:
+    if isinstance(part, str):
+        return part.encode()
+    if isinstance(part, (bytes, bytearray, memoryview)):  # bytes() of a number would be so many zeros
+        return bytes(part)
+    raise TypeError(f"a model gives bytes or str, or parts that are; a {type(part).__name__} is neither")
 
 
 def _pull(iterator: Iterator[Any]) -> Any:
@@ -67,17 +77,17 @@ async def parts_of(body: Parts, pool: Executor) -> ByteStream:
     """Gives a model's answer part by part, each when it is there.
 
     Raises:
-        ModelFailed: The model raised between two parts.
+        ModelFailed: The model raised between two parts, or gave what is not an answer.
     """
     try:
-        if isinstance(body, (bytes, str)):
-            yield _as_bytes(body)
+        if isinstance(body, AsyncIterable):
+            async for part in body:
+                yield _as_bytes(part)
         elif isinstance(body, (list, tuple)):
             for part in body:
                 yield _as_bytes(part)
-        elif isinstance(body, AsyncIterable):
-            async for part in body:
-                yield _as_bytes(part)
+        elif isinstance(body, _WHOLE) or not isinstance(body, Iterable):
+            yield _as_bytes(body)
         else:
             async with contextlib.aclosing(_from_thread(body, pool)) as threaded:
                 async for part in threaded:
@@ -87,7 +97,9 @@ async def parts_of(body: Parts, pool: Executor) -> ByteStream:
 
 
 async def gather(body: Parts, pool: Executor) -> bytes:
-    """Gives a model's answer as a whole."""
-    if isinstance(body, (bytes, str)):
-        return _as_bytes(body)
+    """Gives a model's answer as a whole.
+
+    Raises:
+        ModelFailed: The model raised, or gave what is not an answer.
+    """
     return b"".join([part async for part in parts_of(body, pool)])

@@ -13,12 +13,13 @@ from typing import Any
 from smendpoint._core.sigv4 import Credentials
 from smendpoint.emulator._async_inference import AsyncInference
 from smendpoint.emulator._auth import check_bearer, check_clock, check_signature
+from smendpoint.emulator._models import Models
 from smendpoint.emulator._objects import serve_object, total_size
+from smendpoint.emulator._openai import failure, own_answer
 from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, model_reply, pieces_of
 from smendpoint.emulator._route import ReceivedRequest, Route
 from smendpoint.emulator._running import ask, gather, parts_of
-from smendpoint.emulator.models import Model, ModelReply, ModelRequest
-from smendpoint.emulator.personalities import personality
+from smendpoint.emulator.models import Model, ModelRequest
 
 __all__ = ["ACCOUNT", "Service", "wants_stream"]
 
@@ -82,7 +83,7 @@ class Service:
 
     def __init__(
         self,
-        models: MutableMapping[str, Model | str],
+        models: Models,
         default: Model | None,
         *,
         region: str,
@@ -115,22 +116,20 @@ class Service:
         refusal = self._authenticate(request, self.clock() + skew, bool(skew))
         if refusal is not None:
             return refusal
-        model = self._model(route.endpoint_name)
+        model = self.models.made(route.endpoint_name, self._default)
         if model is None:
             message = f"Endpoint {route.endpoint_name} of account {ACCOUNT} not found."
             return error_reply(400, "ValidationError", message)
+        if route.kind == "openai":
+            own = own_answer(model, request, route)
+            if own is not None:
+                return own
         if route.kind == "async":
             if total_size(self.objects) > self.max_objects:
                 message = "The emulator's store is full: delete objects, or give Emulator a larger keep_bytes."
                 return error_reply(400, "ValidationError", message)
             return self.async_inference.accept(model, request, pool)
         return await self._invoke(model, request, route, pool, disconnected)
-
-    def _model(self, endpoint_name: str) -> Model | None:
-        model = self.models.get(endpoint_name, self._default)
-        if isinstance(model, str):
-            model = self.models[endpoint_name] = personality(model)
-        return model
 
     def _authenticate(self, request: ReceivedRequest, now: float, skewed: bool) -> Reply | None:
         if self.credentials is not None:
@@ -160,30 +159,30 @@ class Service:
             headers=headers,
             streaming=streaming,
             path=route.model_path,
+            method=request.method,
             session_id=session,
             disconnected=disconnected,
         )
-        answer = await ask(model, asked, pool)
-        if answer.status >= 400 and route.kind == "openai":
-            # The OpenAI path hands on what the container says.
-            return Reply(
-                answer.status,
-                [("Content-Type", answer.content_type or "application/json")],
-                await gather(answer.body, pool),
-            )
+        try:
+            answer = await ask(model, asked, pool)
+            body = None if streaming and answer.status < 400 else await gather(answer.body, pool)
+        except ModelFailed as failed:
+            if route.kind == "openai":
+                return failure(500, str(failed), "InternalServerError", 500)
+            return self._model_error(500, str(failed), request)
         if answer.status >= 400:
-            return await self._model_error(answer, request, pool)
+            said = body or b""
+            if route.kind == "openai":  # that path hands on what the container says
+                return Reply(answer.status, [("Content-Type", answer.content_type or "application/json")], said)
+            return self._model_error(answer.status, said.decode("utf-8", "replace"), request)
         content_type = answer.content_type
         if content_type is None:
             content_type = accept if accept and "*" not in accept and "," not in accept else "application/json"
-        if streaming:
+        if body is None:
             parts = pieces_of(parts_of(answer.body, pool), self.piece_size)
             reply = model_reply(content_type, parts, framed=route.kind == "stream")
         else:
-            try:
-                reply = model_reply(content_type, await gather(answer.body, pool))
-            except ModelFailed as failure:
-                return await self._model_error(ModelReply(str(failure), status=500), request, pool)
+            reply = model_reply(content_type, body)
         if answer.custom_attributes is not None:
             reply.headers.append(("X-Amzn-SageMaker-Custom-Attributes", answer.custom_attributes))
         reply.headers += answer.headers.items()
@@ -196,11 +195,11 @@ class Service:
             reply.headers.append(("X-Amzn-SageMaker-Closed-Session-Id", session))
         return reply
 
-    async def _model_error(self, answer: ModelReply, request: ReceivedRequest, pool: Executor) -> Reply:
-        original = (await gather(answer.body, pool)).decode("utf-8", "replace")
+    def _model_error(self, status: int, original: str, request: ReceivedRequest) -> Reply:
         log = f"/aws/sagemaker/Endpoints/{request.endpoint_name}"
+        side = "client" if status < 500 else "server"
         message = (
-            f'Received server error ({answer.status}) from primary with message "{original}". See'
+            f'Received {side} error ({status}) from primary with message "{original}". See'
             f" https://{self.region}.console.aws.amazon.com/cloudwatch/home?region={self.region}#logEventViewer:"
             f"group={log} in account {ACCOUNT} for more information."
         )
@@ -208,7 +207,8 @@ class Service:
             424,
             "ModelError",
             message,
-            OriginalStatusCode=answer.status,
+            ErrorCode="CLIENT_ERROR_FROM_MODEL" if side == "client" else "INTERNAL_FAILURE_FROM_MODEL",
+            OriginalStatusCode=status,
             OriginalMessage=original,
             LogStreamArn=f"arn:aws:logs:{self.region}:{ACCOUNT}:log-group:{log}",
         )

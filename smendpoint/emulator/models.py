@@ -27,6 +27,7 @@ class ModelRequest:
         headers: all headers of the request, names in lower case.
         streaming: whether the answer will be sent as a stream.
         path: the container's path: ``/invocations``, or ``/v1/...`` for the OpenAI path.
+        method: the method of the request: ``POST``, but for the OpenAI path of a model that answers every one.
         session_id: the stateful session's id; ``None`` outside a session.
         disconnected: is set when the client has gone, or the emulator stops. A model that waits, waits on this.
     """
@@ -39,6 +40,7 @@ class ModelRequest:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     streaming: bool = False
     path: str = "/invocations"
+    method: str = "POST"
     session_id: str | None = None
     disconnected: threading.Event = field(default_factory=threading.Event, compare=False)
 
@@ -75,7 +77,14 @@ Model: TypeAlias = "Callable[[ModelRequest], ModelAnswer | Awaitable[ModelAnswer
 An exception that it raises becomes the service's ``ModelError``; after the first part of a stream,
 ``ModelStreamError``.
 A callable whose attribute ``inline`` is true promises to be quick, and runs in the loop without a thread.
+
+On the OpenAI path a model gets what is sent to ``OPENAI_PATHS`` with POST, or to those of its own attribute
+``openai_paths`` where it has one; the emulator answers the rest (``GET /v1/models``, 404, 405). Where that attribute is
+``None`` the model gets everything.
 """
+
+OPENAI_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+"""The paths of a model that does not say which ones it has."""
 
 
 def forward(url: str, *, timeout: float = 60.0) -> Model:
@@ -83,7 +92,7 @@ def forward(url: str, *, timeout: float = 60.0) -> Model:
 
     Args:
         url: where the container listens, such as ``http://127.0.0.1:8080``. Requests go to its ``/invocations``, those
-            of the OpenAI path to ``/v1/...``.
+            of the OpenAI path to ``/v1/...``, whatever their method.
         timeout: how long the container may be silent, in seconds; 60 is the service's own limit.
 
     Raises:
@@ -104,7 +113,7 @@ def forward(url: str, *, timeout: float = 60.0) -> Model:
         headers.update((name, value) for name, value in request.headers.items() if name.startswith("x-amzn-sagemaker-"))
         try:
             connection.request(
-                "POST", request.path, request.body, {name: value for name, value in headers.items() if value}
+                request.method, request.path, request.body, {name: value for name, value in headers.items() if value}
             )
             response = connection.getresponse()
         except BaseException:
@@ -118,6 +127,7 @@ def forward(url: str, *, timeout: float = 60.0) -> Model:
             custom_attributes=response.headers.get("X-Amzn-SageMaker-Custom-Attributes"),
         )
 
+    model.openai_paths = None  # type: ignore[attr-defined]  # the container knows its own paths
     return model
 
 

@@ -7,7 +7,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,11 @@ from smendpoint.emulator._connection import Limits
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._hub import Hub
 from smendpoint.emulator._listener import Listener
+from smendpoint.emulator._models import Models, made
 from smendpoint.emulator._reply import PIECE_SIZE
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._service import Service
 from smendpoint.emulator.models import Model
-from smendpoint.emulator.personalities import personality
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ class Emulator:
         async_load: gets the input of an asynchronous call from its location; without it, ``objects`` has it.
 
     Attributes:
-        models: what answers, by endpoint name; can be changed while it runs.
         objects: what the S3 stand-in at ``url + "/s3"`` (path style) holds, by ``s3://bucket/key``.
     """
 
@@ -116,17 +115,12 @@ class Emulator:
         self._hub = Hub(keep_requests, keep_bytes)
         self.objects: dict[str, bytes] = {}
         everywhere: Model | None = None
-        self.models: dict[str, Model | str] = {}
-        if isinstance(models, Mapping):
-            self.models.update(models)
-            for model in models.values():
-                if isinstance(model, str):
-                    personality(model)  # a name that does not exist is told now, not at the first request
-        else:
-            everywhere = models if callable(models) else personality(models or "stand_in")
-        self._made_with = dict(self.models)
+        if not isinstance(models, Mapping):
+            everywhere, models = made("stand_in" if models is None else models, "of every endpoint"), {}
+        self._models = Models(models)
+        self._made_with = dict(self._models)
         self._service = Service(
-            self.models,
+            self._models,
             everywhere,
             region=region,
             credentials=credentials,
@@ -218,8 +212,7 @@ class Emulator:
         self._hub.forget()
         self._service.sessions.clear()
         self.objects.clear()
-        self.models.clear()
-        self.models.update(self._made_with)
+        self.models = self._made_with
 
     async def _shut(self) -> None:
         await self._listener.close()
@@ -249,6 +242,18 @@ class Emulator:
         host = _REACHED_AT.get(self.host, self.host)  # an address to listen on everywhere is none to call
         host = f"[{host}]" if ":" in host else host
         return f"{self._scheme}://{host}:{self.port}"
+
+    @property
+    def models(self) -> MutableMapping[str, Model | str]:
+        """What answers, by endpoint name; can be changed while it runs, one by one or as a whole.
+
+        Setting what cannot be a model is a `ConfigurationError`.
+        """
+        return self._models
+
+    @models.setter
+    def models(self, models: Mapping[str, Model | str]) -> None:
+        self._models.replace(models)
 
     # -- faults
 

@@ -12,16 +12,30 @@ from functools import partial
 from types import MappingProxyType
 
 from smendpoint.emulator.models import Model
+from smendpoint.emulator.personalities.algorithms import Algorithm, algorithm, blazingtext, tf_serving
 from smendpoint.emulator.personalities.jumpstart import JumpStartFamily, jumpstart
 from smendpoint.emulator.personalities.tabular import sklearn, xgboost
-from smendpoint.emulator.personalities.text import LmiShape, huggingface, lmi, stand_in, tgi, vllm
+from smendpoint.emulator.personalities.text import (
+    HuggingFaceTask,
+    LmiShape,
+    huggingface,
+    lmi,
+    stand_in,
+    tgi,
+    triton,
+    vllm,
+)
 from smendpoint.emulator.personalities.vectors import cohere, feature_extraction, tei
 from smendpoint.errors import ConfigurationError
 
 __all__ = [
     "PERSONALITIES",
+    "Algorithm",
+    "HuggingFaceTask",
     "JumpStartFamily",
     "LmiShape",
+    "algorithm",
+    "blazingtext",
     "cohere",
     "feature_extraction",
     "huggingface",
@@ -31,18 +45,25 @@ __all__ = [
     "sklearn",
     "stand_in",
     "tei",
+    "tf_serving",
     "tgi",
+    "triton",
     "vllm",
     "xgboost",
 ]
 
 PERSONALITIES: Mapping[str, Callable[[], Model]] = MappingProxyType(
     {
+        "blazingtext": blazingtext,
+        "blazingtext_words": partial(blazingtext, "words"),
         "cohere": cohere,
         "feature_extraction": feature_extraction,
         "feature_extraction_nested": partial(feature_extraction, "nested"),
         "huggingface": huggingface,
         "huggingface_classification": partial(huggingface, "text-classification"),
+        "huggingface_summarization": partial(huggingface, "summarization"),
+        "huggingface_translation": partial(huggingface, "translation"),
+        "huggingface_zero_shot": partial(huggingface, "zero-shot-classification"),
         "jumpstart_bloomz": partial(jumpstart, "bloomz"),
         "jumpstart_embedding": partial(jumpstart, "embedding"),
         "jumpstart_flan": partial(jumpstart, "flan"),
@@ -50,19 +71,28 @@ PERSONALITIES: Mapping[str, Callable[[], Model]] = MappingProxyType(
         "jumpstart_llama2_chat": partial(jumpstart, "llama2_chat"),
         "jumpstart_llama3": partial(jumpstart, "llama3"),
         "jumpstart_similarity": partial(jumpstart, "similarity"),
+        "k_means": partial(algorithm, "k-means"),
+        "linear_learner": algorithm,
         "lmi": lmi,
         "lmi_3p": partial(lmi, "3p"),
         "lmi_async": partial(lmi, "async"),
         "lmi_outputs": partial(lmi, "outputs"),
         "lmi_sse": partial(lmi, "sse"),
+        "pca": partial(algorithm, "pca"),
+        "random_cut_forest": partial(algorithm, "random-cut-forest"),
         "sentence_transformers": partial(feature_extraction, "vectors"),
         "sklearn": sklearn,
         "stand_in": stand_in,
         "tei": tei,
         "tei_classify": partial(tei, "classify"),
         "tei_rerank": partial(tei, "rerank"),
+        "tei_sparse": partial(tei, "sparse"),
+        "tf_serving": tf_serving,
         "tgi": tgi,
+        "triton": triton,
         "vllm": vllm,
+        "vllm_classify": partial(vllm, "classify"),
+        "vllm_score": partial(vllm, "score"),
         "xgboost": xgboost,
     }
 )

@@ -22,6 +22,7 @@ __all__ = [
     "member",
     "object_list",
     "one_text",
+    "openai_refusal",
     "read_json",
     "read_parameters",
     "sse",
@@ -50,6 +51,8 @@ class Personality:
         answer: gives the reply, or raises `Refused`.
         refusal: makes the container's error document.
         status: of every refusal; ``None`` leaves it to each.
+        openai_paths: the paths of OpenAI's API that the container serves, such as ``"/v1/completions"``. It refuses in
+            OpenAI's shape there.
     """
 
     inline = True
@@ -61,8 +64,10 @@ class Personality:
         answer: Callable[[ModelRequest], ModelReply],
         refusal: Callable[[Refused], object],
         status: int | None = None,
+        openai_paths: Iterable[str] = (),
     ) -> None:
         self.name = name
+        self.openai_paths = frozenset(openai_paths)
         self._answer = answer
         self._refusal = refusal
         self._status = status
@@ -76,7 +81,15 @@ class Personality:
         try:
             return self._answer(request)
         except Refused as refused:
-            return json_reply(self._refusal(refused), status=self._status or refused.status)
+            refused.status = self._status or refused.status
+            refusal = openai_refusal if request.path in self.openai_paths else self._refusal
+            return json_reply(refusal(refused), status=refused.status)
+
+
+def openai_refusal(refused: Refused) -> dict[str, Any]:
+    """OpenAI's error document."""
+    error = {"message": str(refused), "type": "BadRequestError", "param": None, "code": refused.status}
+    return {"error": error}
 
 
 def json_or_none(body: bytes) -> object:

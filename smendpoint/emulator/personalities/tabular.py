@@ -13,7 +13,7 @@ from typing import Any, cast
 from smendpoint.emulator.models import ModelReply, ModelRequest
 from smendpoint.emulator.personalities._common import Personality, Refused, read_json
 
-__all__ = ["sklearn", "xgboost"]
+__all__ = ["read_csv_rows", "read_json_rows", "sklearn", "table_model", "xgboost"]
 
 Rows = list[list[float]]
 
@@ -31,7 +31,8 @@ def _numbers(row: object) -> list[float]:
         raise Refused("every row must be a list of numbers", 400) from None
 
 
-def _read_csv(body: bytes) -> Rows:
+def read_csv_rows(body: bytes) -> Rows:
+    """Reads rows of numbers, a line each."""
     return [_numbers(row) for row in csv.reader(body.decode("utf-8", "replace").splitlines()) if row]
 
 
@@ -50,7 +51,8 @@ def _rows(value: object) -> Rows:
     return read
 
 
-def _read_json(body: bytes) -> Rows:
+def read_json_rows(body: bytes) -> Rows:
+    """Reads rows of numbers, bare or as ``instances``, ``inputs``, ``data`` or ``features``."""
     return _rows(read_json(body))
 
 
@@ -110,12 +112,21 @@ def _score_lines(predictions: list[float]) -> bytes:
     return "".join(json.dumps({"score": value}) + "\n" for value in predictions).encode()
 
 
-def _tabular(
+def table_model(
     name: str,
     readers: dict[str, Callable[[bytes], Rows]],
     writers: dict[str, Callable[[list[float]], bytes]],
     default: str,
 ) -> Personality:
+    """Makes a container that sums rows.
+
+    Args:
+        name: for ``repr``.
+        readers: how the rows of each media type are read.
+        writers: how the sums are written, for each media type that may be asked for.
+        default: the media type for those who take any.
+    """
+
     def reply(request: ModelRequest) -> ModelReply:
         sent = request.content_type.partition(";")[0].strip() or "text/csv"
         if sent not in readers:
@@ -132,9 +143,9 @@ def _tabular(
 
 def sklearn() -> Personality:
     """Plays the scikit-learn container: CSV, JSON and ``.npy`` in and out; by default JSON comes out."""
-    return _tabular(
+    return table_model(
         "sklearn",
-        {"text/csv": _read_csv, "application/json": _read_json, "application/x-npy": _read_npy},
+        {"text/csv": read_csv_rows, "application/json": read_json_rows, "application/x-npy": _read_npy},
         {"text/csv": _lines, "application/json": _json, "application/x-npy": _write_npy},
         "application/json",
     )
@@ -142,10 +153,10 @@ def sklearn() -> Personality:
 
 def xgboost() -> Personality:
     """Plays the XGBoost container: CSV and libsvm in, and no JSON; CSV (one line), JSON and JSON lines out."""
-    return _tabular(
+    return table_model(
         "xgboost",
         {
-            "text/csv": _read_csv,
+            "text/csv": read_csv_rows,
             "text/libsvm": _read_libsvm,
             "text/x-libsvm": _read_libsvm,
         },

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import struct
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
-from smendpoint.emulator.personalities._chat import Chat, completion, completion_chunks
+from smendpoint.emulator.personalities._chat import Chat, completion, completion_chunks, last_user_text
 from smendpoint.emulator.personalities._common import (
     Generation,
     Personality,
@@ -19,17 +17,24 @@ from smendpoint.emulator.personalities._common import (
     json_body,
     json_reply,
     member,
+    object_list,
+    one_text,
+    openai_refusal,
     sse,
     text_list,
 )
-from smendpoint.emulator.personalities.vectors import classify, embed
+from smendpoint.emulator.personalities.vectors import classify, closeness, openai_embeddings
 from smendpoint.emulator.stand_in import answer
 
-__all__ = ["LmiShape", "huggingface", "lmi", "stand_in", "tgi", "vllm"]
+__all__ = ["HuggingFaceTask", "LmiShape", "huggingface", "lmi", "stand_in", "tgi", "triton", "vllm"]
 
 LmiShape = Literal["jsonlines", "sse", "outputs", "async", "3p"]
 """How DJL's LMI container streams: JSON lines of a rolling batch, the same as server-sent events, lines of ``outputs``
 (dynamic batching and old handlers), the lines of the asynchronous handlers, the third-party schema."""
+
+
+_CHAT = "/v1/chat/completions"
+_OPENAI_TEXT = (_CHAT, "/v1/completions")
 
 
 def stand_in() -> Personality:
@@ -37,17 +42,18 @@ def stand_in() -> Personality:
     json_model = tgi()
 
     def reply(request: ModelRequest) -> ModelReply:
-        if request.body.lstrip()[:1] != b"{":
+        if request.path == "/invocations" and request.body.lstrip()[:1] != b"{":
             prompt = request.body.decode("utf-8", "replace")
             tokens = generate(answer(prompt), prompt, {}).tokens
             return ModelReply(tokens, content_type="text/plain; charset=utf-8")
         return json_model(request)
 
-    return Personality("stand_in", reply, str)
+    return Personality("stand_in", reply, str, openai_paths=_OPENAI_TEXT)
 
 
-def _openai(body: dict[str, Any], *, start: str = "data: ") -> ModelReply:
-    if "messages" in body:
+def _openai(request: ModelRequest, body: dict[str, Any], *, start: str = "data: ") -> ModelReply:
+    """Answers in the shapes of the path, or on ``/invocations`` in those of the body."""
+    if request.path == _CHAT or (request.path not in _OPENAI_TEXT and "messages" in body):
         chat = Chat(body)
         return sse(chat.chunks(), start=start, end="[DONE]") if body.get("stream") else json_reply(chat.whole())
     if body.get("stream"):
@@ -67,8 +73,8 @@ def tgi() -> Personality:
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
-        if "messages" in body or "prompt" in body:
-            return _openai(body, start="data:")
+        if request.path in _OPENAI_TEXT or "messages" in body or "prompt" in body:
+            return _openai(request, body, start="data:")
         prompt, parameters = _inputs(body, "inputs"), member(body, "parameters")
         done = generate(answer(prompt), prompt, parameters)
         if body.get("stream"):
@@ -89,7 +95,12 @@ def tgi() -> Personality:
             }
         return json_reply([result])
 
-    return Personality("tgi", reply, lambda refused: {"error": str(refused), "error_type": "validation"})
+    return Personality(
+        "tgi",
+        reply,
+        lambda refused: {"error": str(refused), "error_type": "validation"},
+        openai_paths=_OPENAI_TEXT,
+    )
 
 
 def _tgi_events(done: Generation, *, special_end: bool = True) -> Iterator[dict[str, Any]]:
@@ -112,20 +123,37 @@ def _tgi_events(done: Generation, *, special_end: bool = True) -> Iterator[dict[
         }
 
 
-def huggingface(task: Literal["text-generation", "text-classification"] = "text-generation") -> Personality:
+HuggingFaceTask = Literal[
+    "text-generation", "text-classification", "zero-shot-classification", "summarization", "translation"
+]
+"""What a pipeline of the Hugging Face inference toolkit does."""
+
+
+def huggingface(task: HuggingFaceTask = "text-generation") -> Personality:
     """Plays the Hugging Face inference toolkit, which does not stream.
 
     Args:
-        task: text generation, whose text begins with the prompt unless ``return_full_text`` is false; or classification
-            (see `tei` for the way its labels come about).
+        task: text generation, whose text begins with the prompt, or its conversation with the messages, unless
+            ``return_full_text`` is false; a summary or a translation, which are the same text without it; or
+            classification (see `tei` for the way its labels come about) and zero-shot classification.
     """
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
-        prompts = text_list(body.get("inputs"), "inputs")
+        parameters = member(body, "parameters")
+        inputs = body.get("inputs")
+        if task == "text-generation" and isinstance(inputs, list) and isinstance(next(iter(inputs), None), list):
+            talks = [object_list(talk, "inputs") for talk in cast("list[object]", inputs)]
+            return json_reply([[_pipeline_talk(talk, parameters)] for talk in talks])
+        prompts = text_list(inputs, "inputs")
         if task == "text-classification":
             return json_reply([classify(prompt) for prompt in prompts])
-        parameters = member(body, "parameters")
+        if task == "zero-shot-classification":
+            labels = text_list(parameters.get("candidate_labels"), "candidate_labels")
+            return json_reply([_zero_shot(prompt, labels) for prompt in prompts])
+        if task != "text-generation":
+            field = "summary_text" if task == "summarization" else "translation_text"
+            return json_reply([{field: generate(answer(prompt), prompt, parameters).text} for prompt in prompts])
         full = parameters.get("return_full_text", True)  # the default of the pipeline that the toolkit runs
         return json_reply(
             [
@@ -135,6 +163,36 @@ def huggingface(task: Literal["text-generation", "text-classification"] = "text-
         )
 
     return Personality("huggingface", reply, _mms_error)
+
+
+def _pipeline_talk(messages: list[dict[str, Any]], parameters: dict[str, Any]) -> dict[str, Any]:
+    question, background = last_user_text(messages)
+    text = generate(answer(question, background), question, parameters).text
+    if parameters.get("return_full_text", True):
+        return {"generated_text": [*messages, {"role": "assistant", "content": text}]}
+    return {"generated_text": text}
+
+
+def _zero_shot(text: str, labels: list[str]) -> dict[str, Any]:
+    scores = {label: 1.0 + closeness(text, label) for label in labels}
+    ranked = sorted(labels, key=lambda label: -scores[label])
+    total = sum(scores.values()) or 1.0
+    return {"sequence": text, "labels": ranked, "scores": [round(scores[label] / total, 6) for label in ranked]}
+
+
+def triton() -> Personality:
+    """Plays NVIDIA Triton's generate extension: ``text_input`` in, ``text_output`` out, plain and streamed."""
+
+    def reply(request: ModelRequest) -> ModelReply:
+        body = json_body(request)
+        parameters = {**body, **member(body, "parameters")}
+        prompt = _inputs(body, "text_input")
+        done = generate(answer(prompt), prompt, parameters)
+        texts = done.tokens if parameters.get("stream") else [done.text]
+        replies = [{"model_name": "stand-in", "model_version": "1", "text_output": text} for text in texts]
+        return sse(replies) if parameters.get("stream") else json_reply(replies[0])
+
+    return Personality("triton", reply, lambda refused: {"error": str(refused)}, status=400)
 
 
 def _mms_error(refused: Refused) -> dict[str, Any]:
@@ -151,8 +209,10 @@ def lmi(shape: LmiShape = "jsonlines", *, tgi_compatible: bool = False) -> Perso
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
+        if request.path in _OPENAI_TEXT:
+            return _openai(request, body)
         if "messages" in body:
-            return _lmi_chat(body, shape)
+            return _lmi_chat(request, body, shape)
         prompt, parameters = _inputs(body, "inputs", "prompt"), member(body, "parameters")
         done = generate(answer(prompt), prompt, parameters)
         if body.get("stream"):
@@ -163,7 +223,12 @@ def lmi(shape: LmiShape = "jsonlines", *, tgi_compatible: bool = False) -> Perso
         result = {"generated_text": done.text, **({"details": details} if parameters.get("details") else {})}
         return json_reply([result] if tgi_compatible else result)
 
-    return Personality(f"lmi_{shape}", reply, lambda refused: {"error": str(refused), "code": refused.status})
+    return Personality(
+        f"lmi_{shape}",
+        reply,
+        lambda refused: {"error": str(refused), "code": refused.status},
+        openai_paths=_OPENAI_TEXT,
+    )
 
 
 def _third_party(text: str, done: Generation, reason: str | None) -> dict[str, Any]:
@@ -182,9 +247,9 @@ def _json_lines(values: Iterator[dict[str, Any]]) -> ModelReply:
     return ModelReply(lines, content_type="application/jsonlines")
 
 
-def _lmi_chat(body: dict[str, Any], shape: LmiShape) -> ModelReply:
+def _lmi_chat(request: ModelRequest, body: dict[str, Any], shape: LmiShape) -> ModelReply:
     if not body.get("stream") or shape == "sse":
-        return _openai(body)
+        return _openai(request, body)
     lines = [dump(chunk) + "\n" for chunk in Chat(body).chunks()]
     if shape == "async":
         lines.append("\n")  # what becomes of [DONE] there
@@ -214,31 +279,55 @@ def _lmi_events(done: Generation, prompt: str) -> Iterator[dict[str, Any]]:
         yield event
 
 
-def vllm() -> Personality:
-    """Plays vLLM: chat, completions and embeddings in OpenAI's shapes, on ``/invocations`` and on ``/v1/...``."""
+def vllm(task: Literal["generate", "classify", "score"] = "generate") -> Personality:
+    """Plays vLLM, on ``/invocations`` and on ``/v1/...``.
+
+    Args:
+        task: what kind of model it serves: chat, completions and embeddings in OpenAI's shapes; classes (see `tei`); or
+            scores of pairs of texts, and rankings.
+    """
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
-        if "messages" in body or "prompt" in body:
-            return _openai(body)
-        return json_reply(_embeddings(body))
+        if task == "classify":
+            texts = text_list(body.get("input"), "input")
+            return json_reply(_listing([_vllm_class(text) for text in texts]))
+        if task == "score":
+            return json_reply(_scores(body))
+        if request.path in _OPENAI_TEXT or (
+            request.path == "/invocations" and ("messages" in body or "prompt" in body)
+        ):
+            return _openai(request, body)
+        return json_reply(openai_embeddings(body))
 
-    def refusal(refused: Refused) -> dict[str, Any]:
-        return {"error": {"message": str(refused), "type": "BadRequestError", "param": None, "code": 400}}
+    paths = [*_OPENAI_TEXT, "/v1/embeddings"] if task == "generate" else []
+    name = "vllm" if task == "generate" else f"vllm_{task}"
+    return Personality(name, reply, openai_refusal, status=400, openai_paths=paths)
 
-    return Personality("vllm", reply, refusal, status=400)
+
+def _listing(items: list[dict[str, Any]]) -> dict[str, Any]:
+    data = [{"index": index, **item} for index, item in enumerate(items)]
+    return {"object": "list", "data": data, "model": "stand-in", "usage": {"prompt_tokens": 0, "total_tokens": 0}}
 
 
-def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
-    texts = text_list(body.get("input"), "input")
-    vectors: list[Any] = [embed(text) for text in texts]
-    if body.get("encoding_format") == "base64":
-        vectors = [base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() for vector in vectors]
-    data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
-    used = sum(len(text.split()) for text in texts)
-    return {
-        "object": "list",
-        "data": data,
-        "model": str(body.get("model") or "stand-in"),
-        "usage": {"prompt_tokens": used, "total_tokens": used},
-    }
+def _vllm_class(text: str) -> dict[str, Any]:
+    best = classify(text)
+    other = round(1 - best["score"], 4)
+    probabilities = [best["score"], other] if best["label"] == "NEGATIVE" else [other, best["score"]]
+    return {"label": best["label"], "probs": probabilities, "num_classes": 2}
+
+
+def _scores(body: dict[str, Any]) -> dict[str, Any]:
+    if "query" in body:
+        query, texts = one_text(body["query"], "query"), text_list(body.get("documents"), "documents")
+        results = [
+            {"index": index, "document": {"text": text}, "relevance_score": closeness(query, text)}
+            for index, text in enumerate(texts)
+        ]
+        return {"id": "rerank-1", "model": "stand-in", "results": sorted(results, key=_by_relevance), "usage": {}}
+    query, texts = one_text(body.get("text_1"), "text_1"), text_list(body.get("text_2"), "text_2")
+    return _listing([{"object": "score", "score": closeness(query, text)} for text in texts])
+
+
+def _by_relevance(result: dict[str, Any]) -> float:
+    return -float(result["relevance_score"])

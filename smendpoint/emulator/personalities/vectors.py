@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import math
+import struct
+from collections.abc import Callable
 from typing import Any, Literal
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
 from smendpoint.emulator.personalities._common import Personality, Refused, json_body, json_reply, one_text, text_list
 from smendpoint.emulator.stand_in import stems
 
-__all__ = ["DIMENSIONS", "classify", "closeness", "cohere", "embed", "feature_extraction", "tei"]
+__all__ = ["DIMENSIONS", "classify", "closeness", "cohere", "embed", "feature_extraction", "openai_embeddings", "tei"]
 
 DIMENSIONS = 8
 """The dimension of every vector here, unless the request asks for fewer."""
@@ -47,7 +50,7 @@ def _score(query: str, text: str) -> float:
     return round(1 / (1 + math.exp(-4 * closeness(query, text))), 6)
 
 
-def tei(task: Literal["embed", "rerank", "classify"] = "embed") -> Personality:
+def tei(task: Literal["embed", "rerank", "classify", "sparse"] = "embed") -> Personality:
     """Plays Hugging Face's text-embeddings-inference.
 
     Args:
@@ -56,21 +59,64 @@ def tei(task: Literal["embed", "rerank", "classify"] = "embed") -> Personality:
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
+        if request.path == "/v1/embeddings":
+            return json_reply(openai_embeddings(body))
         if task == "rerank":
             return json_reply(_rerank(body))
         texts = text_list(body.get("inputs"), "inputs")
         if not texts:
             raise Refused("`inputs` cannot be empty", 400)
+        if task == "sparse":
+            return json_reply([_sparse(text) for text in texts])
         if task == "classify":
             labels = [[_tei_label(text)] for text in texts]
             return json_reply(labels[0] if isinstance(body["inputs"], str) else labels)
-        dimensions = body.get("dimensions") or DIMENSIONS
-        return json_reply([embed(text, dimensions) for text in texts])
+        return json_reply([embed(text, _dimensions(body)) for text in texts])
 
     def refusal(refused: Refused) -> dict[str, Any]:
         return {"error": str(refused), "error_type": "Empty" if refused.status == 400 else "Validation"}
 
-    return Personality(f"tei_{task}", reply, refusal)
+    return Personality(f"tei_{task}", reply, refusal, openai_paths=["/v1/embeddings"] if task == "embed" else [])
+
+
+def _dimensions(body: dict[str, Any]) -> int:
+    wanted = body.get("dimensions")
+    if wanted is None:
+        return DIMENSIONS
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
+        raise Refused("`dimensions` must be a positive integer")
+    return wanted
+
+
+def openai_embeddings(body: dict[str, Any]) -> dict[str, Any]:
+    """Answers a request for embeddings in OpenAI's shape.
+
+    Raises:
+        Refused: The request is not valid.
+    """
+    texts = text_list(body.get("input"), "input")
+    if not texts:
+        raise Refused("`input` cannot be empty", 400)
+    wanted = body.get("encoding_format", "float")
+    if wanted not in ("float", "base64"):
+        raise Refused("`encoding_format` must be float or base64")
+    vectors: list[Any] = [embed(text, _dimensions(body)) for text in texts]
+    if wanted == "base64":
+        vectors = [base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() for vector in vectors]
+    used = sum(len(text.split()) for text in texts)
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)],
+        "model": str(body.get("model") or "stand-in"),
+        "usage": {"prompt_tokens": used, "total_tokens": used},
+    }
+
+
+def _sparse(text: str) -> list[dict[str, Any]]:
+    """Gives each word its number of times as a weight, at an index that is always the same."""
+    words = sorted(stems(text)) or [text]
+    counts = {int.from_bytes(hashlib.sha256(word.encode()).digest()[:2], "big"): words.count(word) for word in words}
+    return [{"index": index, "value": float(count)} for index, count in sorted(counts.items())]
 
 
 def _tei_label(text: str) -> dict[str, Any]:
@@ -113,14 +159,35 @@ def feature_extraction(shape: Literal["tokens", "nested", "vectors"] = "tokens")
     )
 
 
+def _signs(vector: list[float]) -> int:
+    return sum(1 << (7 - place) for place, value in enumerate(vector) if value > 0)
+
+
+_QUANTISED: dict[str, Callable[[list[float]], list[Any]]] = {
+    "float": list,
+    "int8": lambda vector: [round(value * 127) for value in vector],
+    "uint8": lambda vector: [round(value * 127) + 128 for value in vector],
+    "binary": lambda vector: [_signs(vector) - 128],
+    "ubinary": lambda vector: [_signs(vector)],
+}
+
+
 def cohere() -> Personality:
-    """Plays Cohere's embedding models: ``{"texts": [...]}``, by type if ``embedding_types`` is given."""
+    """Plays Cohere's embedding models: ``{"texts": [...]}``, by type if ``embedding_types`` is given.
+
+    Numbers are quantised from -1 to 1; those of the binary types hold the signs of eight dimensions.
+    """
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
         vectors = [embed(text) for text in text_list(body.get("texts"), "texts")]
-        if body.get("embedding_types"):
-            return json_reply({"id": "1", "embeddings": {"float": vectors}, "response_type": "embeddings_by_type"})
+        types = body.get("embedding_types")
+        if types:
+            unknown = [name for name in text_list(types, "embedding_types") if name not in _QUANTISED]
+            if unknown:
+                raise Refused(f"invalid embedding type {unknown[0]}", 400)
+            found = {name: [_QUANTISED[name](vector) for vector in vectors] for name in text_list(types, "")}
+            return json_reply({"id": "1", "embeddings": found, "response_type": "embeddings_by_type"})
         return json_reply({"id": "1", "embeddings": vectors, "response_type": "embeddings_floats"})
 
     return Personality("cohere", reply, lambda refused: {"message": str(refused)})

@@ -1,0 +1,84 @@
+"""The models of an emulator: checked when they are set, so that a mistake is told where it was made."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, MutableMapping
+
+from smendpoint.emulator.models import Model, forward
+from smendpoint.emulator.personalities import PERSONALITIES, personality
+from smendpoint.errors import ConfigurationError
+
+__all__ = ["Models", "made"]
+
+# What makes a model when it is called, and is not one itself.
+_MAKERS = frozenset({forward, *(getattr(maker, "func", maker) for maker in PERSONALITIES.values())})
+
+
+def made(model: object, whose: str) -> Model:
+    """Gives the model that a callable, or the name of a personality, stands for.
+
+    Args:
+        whose: what it is to answer for, for messages.
+
+    Raises:
+        ConfigurationError: There is no such personality, or it cannot be called with one request.
+    """
+    if isinstance(model, str):
+        return personality(model)
+    if not callable(model):
+        raise ConfigurationError(
+            f"the model {whose} must be a callable that takes a ModelRequest, or the name of a personality; a"
+            f" {type(model).__name__} is neither"
+        )
+    if model in _MAKERS:
+        raise ConfigurationError(
+            f"the model {whose} is {getattr(model, '__name__', model)} itself, which makes a model: call it"
+        )
+    try:
+        inspect.signature(model).bind(None)
+    except TypeError as error:
+        hint = "; this is a class, and an instance of it may be meant" if inspect.isclass(model) else ""
+        raise ConfigurationError(f"the model {whose} cannot be called with one ModelRequest: {error}{hint}") from None
+    except ValueError:  # some callables that are written in C do not say what they take
+        pass
+    return model
+
+
+class Models(MutableMapping[str, "Model | str"]):
+    """What answers, by endpoint name, as it was set. Setting a model checks it."""
+
+    def __init__(self, models: Mapping[str, Model | str]) -> None:
+        self._set: dict[str, Model | str] = {}
+        self._made: dict[str, Model] = {}
+        self.update(models)
+
+    def made(self, name: str, default: Model | None) -> Model | None:
+        """Gives the model that answers for an endpoint."""
+        return self._made.get(name, default)
+
+    def replace(self, models: Mapping[str, Model | str]) -> None:
+        """Has these models and no others; none is changed where one of them cannot be a model."""
+        new = Models(models)
+        self._set, self._made = new._set, new._made
+
+    def __setitem__(self, name: str, model: Model | str) -> None:
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"models are named by their endpoints; {name!r} is not the name of one")
+        self._made[name] = made(model, f"of endpoint {name!r}")
+        self._set[name] = model
+
+    def __getitem__(self, name: str) -> Model | str:
+        return self._set[name]
+
+    def __delitem__(self, name: str) -> None:
+        del self._set[name], self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._set)
+
+    def __len__(self) -> int:
+        return len(self._set)
+
+    def __repr__(self) -> str:
+        return repr(self._set)

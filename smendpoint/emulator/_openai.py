@@ -1,0 +1,53 @@
+"""The OpenAI path: which paths and methods there are, and what is answered where there is none."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Collection
+
+from smendpoint.emulator._reply import Reply
+from smendpoint.emulator._route import ReceivedRequest, Route
+from smendpoint.emulator.models import OPENAI_PATHS, Model
+
+__all__ = ["failure", "own_answer"]
+
+
+def failure(status: int, message: str, kind: str, code: str | int | None = None, *headers: tuple[str, str]) -> Reply:
+    """Makes an error in OpenAI's shape."""
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    body = json.dumps({"error": error}).encode()
+    return Reply(status, [*headers, ("Content-Type", "application/json")], body)
+
+
+def own_answer(model: Model, request: ReceivedRequest, route: Route) -> Reply | None:
+    """Gives the answer to a request that is not for the model to answer; ``None`` where it is.
+
+    That is the list of models, and what there is no path or method for. A model whose ``openai_paths`` is ``None``
+    answers everything itself, as a container does that requests are handed on to.
+    """
+    path, method = route.model_path, request.method
+    served: Collection[str] | None = getattr(model, "openai_paths", OPENAI_PATHS)
+    if served is None:
+        return None
+    if served and (path == "/v1/models" or path.startswith("/v1/models/")):
+        if method not in ("GET", "HEAD"):
+            return _wrong_method(request, "GET, HEAD")
+        return _models(route.component or route.endpoint_name, urllib.parse.unquote(path[len("/v1/models/") :]))
+    if path not in served:
+        message = f"The model on this endpoint does not serve {method} {path}."
+        return failure(404, message, "invalid_request_error", "unknown_url")
+    return None if method == "POST" else _wrong_method(request, "POST")
+
+
+def _wrong_method(request: ReceivedRequest, allowed: str) -> Reply:
+    message = f"{request.method} is not a method of {request.target}; it has {allowed}."
+    return failure(405, message, "invalid_request_error", "method_not_supported", ("Allow", allowed))
+
+
+def _models(name: str, wanted: str) -> Reply:
+    if wanted not in ("", name):
+        return failure(404, f"There is no model {wanted!r} here.", "invalid_request_error", "model_not_found")
+    model = {"id": name, "object": "model", "created": 1, "owned_by": "smendpoint"}
+    body = model if wanted else {"object": "list", "data": [model]}
+    return Reply(200, [("Content-Type", "application/json")], json.dumps(body).encode())

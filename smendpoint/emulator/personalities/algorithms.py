@@ -1,0 +1,91 @@
+"""SageMaker's own algorithms, and TF Serving. What is predicted for a row of numbers is its sum: easy to check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from smendpoint.emulator.models import ModelReply, ModelRequest
+from smendpoint.emulator.personalities._common import (
+    Personality,
+    Refused,
+    dump,
+    json_body,
+    json_reply,
+    member,
+    text_list,
+)
+from smendpoint.emulator.personalities.tabular import read_csv_rows, read_json_rows, table_model
+from smendpoint.emulator.personalities.vectors import classify, embed
+
+__all__ = ["Algorithm", "algorithm", "blazingtext", "tf_serving"]
+
+Algorithm = Literal["linear-learner", "k-means", "random-cut-forest", "pca"]
+
+# The list that an answer is, and an item of it.
+_ANSWERS: dict[Algorithm, tuple[str, Callable[[float], dict[str, Any]]]] = {
+    "linear-learner": ("predictions", lambda total: {"score": total, "predicted_label": int(total > 0)}),
+    "k-means": ("predictions", lambda total: {"closest_cluster": total, "distance_to_cluster": abs(total)}),
+    "random-cut-forest": ("scores", lambda total: {"score": total}),
+    "pca": ("projections", lambda total: {"projection": [total]}),
+}
+
+
+def algorithm(name: Algorithm = "linear-learner") -> Personality:
+    """Plays one of SageMaker's own algorithms: CSV and JSON in, JSON and JSON lines out.
+
+    Args:
+        name: which one: its score, cluster, score or projection of a row is the row's sum.
+    """
+    field, item = _ANSWERS[name]
+
+    def whole(predictions: list[float]) -> bytes:
+        return dump({field: [item(total) for total in predictions]}).encode()
+
+    def lines(predictions: list[float]) -> bytes:
+        return "".join(f"{dump(item(total))}\n" for total in predictions).encode()
+
+    return table_model(
+        name,
+        {"text/csv": read_csv_rows, "application/json": read_json_rows},
+        {"application/json": whole, "application/jsonlines": lines},
+        "application/json",
+    )
+
+
+def tf_serving() -> Personality:
+    """Plays TF Serving: ``{"instances": rows}`` in, ``{"predictions": [...]}`` out."""
+    return table_model(
+        "tf_serving",
+        {"application/json": read_json_rows},
+        {"application/json": lambda predictions: dump({"predictions": predictions}).encode()},
+        "application/json",
+    )
+
+
+def blazingtext(task: Literal["classify", "words"] = "classify") -> Personality:
+    """Plays BlazingText: ``{"instances": [...]}`` in, labels with their probabilities or the vectors of words out.
+
+    Args:
+        task: what the model was trained for.
+    """
+
+    def reply(request: ModelRequest) -> ModelReply:
+        body = json_body(request)
+        texts = text_list(body.get("instances"), "instances")
+        if task == "words":
+            return json_reply([{"word": word, "vector": embed(word)} for word in texts])
+        count = member(body, "configuration").get("k", 1)
+        return json_reply([_labels(text, 2 if count == 2 else 1) for text in texts])
+
+    def refusal(refused: Refused) -> dict[str, Any]:
+        return {"error": str(refused)}
+
+    return Personality(f"blazingtext_{task}", reply, refusal)
+
+
+def _labels(text: str, count: int) -> dict[str, Any]:
+    best = classify(text)
+    other = "POSITIVE" if best["label"] == "NEGATIVE" else "NEGATIVE"
+    labels, probabilities = [best["label"], other], [best["score"], round(1 - best["score"], 4)]
+    return {"label": [f"__label__{label}" for label in labels[:count]], "prob": probabilities[:count]}

@@ -14,7 +14,7 @@ from smendpoint import errors
 from smendpoint._arguments import checked_handler, checked_limit, checked_mapping, checked_policy, model_parameters
 from smendpoint._aws import Identity
 from smendpoint._core.flow import CallState, Terms
-from smendpoint._core.hooks import CallInfo, Watcher
+from smendpoint._core.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.request import (
     RECOMMENDED_MAX_BODY,
     RequestHead,
@@ -67,7 +67,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         if settings["inference_component_name"] is not None:
             self._members = {"InferenceComponentName": settings["inference_component_name"], **self._members}
         self._clock: Clock = settings["clock"] or SYSTEM_CLOCK
-        self._hooks: CallHooks | None = settings["hooks"]
+        self._hooks: CallHooks | None = checked_hooks(settings["hooks"])
         self._max_connections = checked_limit("max_connections", settings["max_connections"])
         self._client = settings["client"]
         self._s3_client = settings["s3_client"]
@@ -103,6 +103,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
             timeout=timeout,
             credentials=credentials,
             clock=self._clock,
+            origin=getattr(target or self._transport, "origin", None),
         )
         # Of several first calls at a time, one settles it for all: they share a quota, and what is known of the clock.
         settled: Terms = vars(self).setdefault("_terms", terms)
@@ -290,6 +291,10 @@ class EndpointBase(Typed[In, Out, Chunk]):
                 self._refuse_page(call, answer)
             output = self._decode(answer.body, stop)
         except errors.SmendpointError as error:
+            if isinstance(error, errors.HandlerError):
+                from smendpoint.handlers._ignored import say_ignored
+
+                say_ignored(error, answer.headers, call.accept, self._handler, streamed=False)
             call.finish(call.named(error))
             raise
         call.finish(None)

@@ -18,7 +18,7 @@ Catch the widest class that you can handle::
         |   |-- ValidationError                  400: the request is not valid
         |   |-- AccessDeniedError                403: these credentials may not do this
         |   |-- ThrottlingError                  429 or 400: slow down
-        |   |-- ModelNotReadyError               429: the model is still being loaded
+        |   |-- ModelNotReadyError               429: the model is still being loaded; 400: scaled to zero
         |   |-- ServiceUnavailableError          503
         |   |-- InternalFailureError             500
         |   |-- InternalDependencyError          530
@@ -91,9 +91,12 @@ class SmendpointError(Exception):
         endpoint_name: the endpoint that was called, ``None`` where no call was involved.
         attempts: how many requests were sent for the call, 0 where none was.
         received: the chunks that a stream had handed on before it failed, in order; empty where nothing was streamed.
+        quota_spent: whether the call was given up although it might have been tried again, because the endpoint's
+            retry quota was spent: too many of its calls had failed.
     """
 
     received: tuple[Any, ...] = ()
+    quota_spent = False
 
     def __init__(self, message: str = "", *, endpoint_name: str | None = None, attempts: int = 0) -> None:
         super().__init__(message)
@@ -106,7 +109,8 @@ class SmendpointError(Exception):
             return self.message
         plural = "" if self.attempts == 1 else "s"
         tried = f", {self.attempts} attempt{plural}" if self.attempts else ""
-        return f"{self.message} [endpoint {self.endpoint_name!r}{tried}]"
+        spent = "; not tried again: so many of its calls have failed that its retry quota is spent"
+        return f"{self.message} [endpoint {self.endpoint_name!r}{tried}{spent if self.quota_spent else ''}]"
 
     def __reduce__(
         self,
@@ -241,7 +245,11 @@ class ThrottlingError(ServiceError):
 
 
 class ModelNotReadyError(ServiceError):
-    """429 ``ModelNotReadyException``: the model is still being loaded. Retried within a time budget of its own."""
+    """The model is still being loaded (429 ``ModelNotReadyException``), or its inference component is scaled to zero.
+
+    The latter is a 400 ``ValidationError`` to the service, with the words "no capacity to process this request". Both
+    are retried within a time budget of their own.
+    """
 
 
 class ServiceUnavailableError(ServiceError):

@@ -258,9 +258,21 @@ def test_a_setting_on_the_way_to_credentials_that_is_malformed_is_called_so_and_
 ) -> None:
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9/")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "hunter2\n")
-    with pytest.raises(CredentialsError, match=r"could not be loaded: what .* is malformed \(ValueError\)") as caught:
+    with pytest.raises(CredentialsError, match=r"authorization token holds a line end.*AUTHORIZATION_TOKEN") as caught:
         resolve(Identity()).credentials.load()
     assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "fine")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://[::1/")
+    with pytest.raises(CredentialsError, match=r"could not be loaded: what .* is malformed \(ValueError\)"):
+        resolve(Identity()).credentials.load()
+
+
+def test_the_reason_why_a_containers_credential_address_is_refused_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://10.1.2.3/secret-path")
+    with pytest.raises(CredentialsError, match="AWS_CONTAINER_CREDENTIALS_FULL_URI is refused") as caught:
+        resolve(Identity()).credentials.load()
+    assert "Unsupported host '10.1.2.3'" in str(caught.value)
+    assert "secret-path" not in str(caught.value)
 
 
 def test_a_login_that_was_never_made_is_asked_for(tmp_path: Path) -> None:

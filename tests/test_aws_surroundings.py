@@ -139,7 +139,7 @@ def test_the_proxies_of_a_config_rule_out_the_environments(monkeypatch: pytest.M
 
 def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "socks5h://proxy.example:1")
-    with pytest.raises(ConfigurationError, match=r"https proxy of the environment.*socks5h.*pass client="):
+    with pytest.raises(ConfigurationError, match=r"^https_proxy names a proxy.*socks5h.*pass client="):
         proxy_for(PLACE, None)
     with pytest.raises(ConfigurationError, match="config: proxies"):
         proxy_for(PLACE, {"https": "socks4://proxy.example:1"})

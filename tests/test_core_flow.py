@@ -18,8 +18,8 @@ from smendpoint._core.retry import QUOTA_CAPACITY, RetryPolicy, RetryQuota
 from smendpoint._core.sigv4 import Credentials
 from smendpoint._core.timing import Timeout
 
-OLD = Credentials("AKIDOLD", "old secret")
-NEW = Credentials("AKIDNEW", "new secret")
+OLD = Credentials("AKIDOLD", "old-secret")
+NEW = Credentials("AKIDNEW", "new-secret")
 OK = RawResponse(200, {"x-amzn-requestid": "r-1"}, b"[]")
 
 

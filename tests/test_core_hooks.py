@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from smendpoint import errors
-from smendpoint._core.hooks import CallHooks, CallInfo, Watcher
+from smendpoint._core.hooks import CallHooks, CallInfo, Watcher, checked_hooks
 
 
 def info() -> CallInfo:
@@ -56,3 +58,82 @@ def test_elapsed_is_brought_up_to_date_before_each_hook() -> None:
     assert watcher.info.elapsed == 0.5
     watcher.tell("first_byte")
     assert watcher.info.elapsed == 3.0
+
+
+# what is taken for hooks
+
+
+class Metrics(CallHooks):
+    """With a method of its own beside its hooks."""
+
+    def call_finished(self, call: CallInfo, error: BaseException | None) -> None:
+        pass
+
+    def report(self) -> None:
+        pass
+
+
+class Some:
+    """Not a subclass, and without most of the hooks."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def call_started(self, call: CallInfo) -> None:
+        self.heard.append(call.endpoint_name)
+
+
+class Dynamic(CallHooks):
+    def __getattribute__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+@pytest.mark.parametrize(
+    "hooks", [None, Metrics(), Some(), MagicMock(), Dynamic()], ids=lambda hooks: type(hooks).__name__
+)
+def test_what_has_a_hook_is_taken(hooks: Any) -> None:
+    assert checked_hooks(hooks) is hooks
+
+
+def test_a_hook_set_on_an_instance_counts() -> None:
+    hooks: Any = CallHooks()
+    hooks.call_started = print
+    assert checked_hooks(hooks) is hooks
+
+
+def test_hooks_that_an_object_does_not_have_are_not_missed(caplog: pytest.LogCaptureFixture) -> None:
+    hooks: Any = Some()
+    watcher = Watcher(info(), hooks, None, lambda: 1.0)
+    watcher.tell("call_started")
+    watcher.tell("call_finished", None)
+    assert hooks.heard == ["my-llm"]
+    assert caplog.records == []
+
+
+def test_a_class_is_no_instance() -> None:
+    with pytest.raises(errors.ConfigurationError, match=r"an instance, not the class Metrics: write Metrics\(\)"):
+        checked_hooks(Metrics)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("on_call_start", "call_started"),
+        ("call_start", "call_started"),
+        ("on_attempt_failed", "attempt_failed"),
+        ("first_bytes", "first_byte"),
+        ("callFinished", "call_finished"),
+    ],
+)
+def test_a_misspelt_hook_is_refused(wrong: str, meant: str) -> None:
+    for bases in ((CallHooks,), (Metrics,), (Some,)):
+        hooks = type("Mine", bases, {wrong: lambda *_: None})()
+        with pytest.raises(errors.ConfigurationError, match=f"Mine.{wrong} is not a hook.* is {meant} meant"):
+            checked_hooks(hooks)
+    assert checked_hooks(type("Mine", (Metrics,), {wrong: 7})()) is not None  # no method
+
+
+@pytest.mark.parametrize("hooks", [object(), print, "call_started", CallHooks(), type("Mine", (CallHooks,), {})()])
+def test_what_has_no_hook_is_refused(hooks: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="has none of the hooks call_started, "):
+        checked_hooks(hooks)

@@ -65,6 +65,7 @@ ACCEPTED: dict[str, tuple[bytes, int, dict[str, str], bytes, bool]] = {
         b"hello",
         True,
     ),
+    "4-no-space-after-the-code": (b"HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nhello", 200, LENGTH_5, b"hello", True),
     "5-name-in-any-case-value-trimmed": (
         OK + b"X-aMz:\t  a b\t \r\nContent-Length:5\r\n\r\nhello",
         200,
@@ -231,7 +232,14 @@ REFUSED: dict[str, bytes] = {
     "4-tls-alert": b"\x15\x03\x01\x00\x02\x02\x46",
     "4-status-line-missing": b"Content-Length: 5\r\n\r\nhello",
     "4-status-line-only-version": b"HTTP/1.1\r\n\r\n",
-    "4-no-space-after-the-code": b"HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nhello",
+    "4-two-digits-and-no-more": b"HTTP/1.1 20\r\nContent-Length: 5\r\n\r\nhello",
+    "4-one-digit-and-no-more": b"HTTP/1.1 2\r\nContent-Length: 5\r\n\r\nhello",
+    "4-a-tab-after-the-code": b"HTTP/1.1 200\tOK\r\nContent-Length: 5\r\n\r\nhello",
+    "4-not-http-and-a-bare-lf": b"hello\nX: y\r\n\r\n",
+    "4-a-wrong-code-and-a-bare-lf": b"HTTP/1.1 abc\nX: y\r\n\r\n",
+    "5-a-control-character-and-a-bare-lf": OK + b"X: \x00\nY: y\r\n\r\n",
+    "7.1-an-empty-size": CHUNKED + b"\r\nhello\r\n0\r\n\r\n",
+    "7.1-no-size-and-a-bare-lf": CHUNKED + b"xyz\nhello\r\n0\r\n\r\n",
     "4-two-spaces-before-the-code": b"HTTP/1.1  200 OK\r\nContent-Length: 5\r\n\r\nhello",
     "4-tab-instead-of-space": b"HTTP/1.1\t200 OK\r\nContent-Length: 5\r\n\r\nhello",
     "4-code-of-two-digits": b"HTTP/1.1 20 OK\r\nContent-Length: 5\r\n\r\nhello",
@@ -363,6 +371,15 @@ def read_all(pieces: list[bytes], max_head: int = 65_536) -> None:
         reader.feed(piece)
 
 
+def refusal(pieces: list[bytes]) -> str | None:
+    """In what words these bytes are refused; `None` where they are not, as far as they go."""
+    try:
+        read_all(pieces)
+    except ProtocolError as error:
+        return str(error)
+    return None
+
+
 def bytewise(data: bytes) -> list[bytes]:
     return [data[index : index + 1] for index in range(len(data))]
 
@@ -429,6 +446,12 @@ class TestRefused:
         assert read(bytewise(data)) == whole
         for cut in range(1, min(len(data), 200)):
             assert read([data[:cut], data[cut:]]) == whole
+
+    def test_is_refused_in_the_same_words_at_every_cut(self, data: bytes) -> None:
+        whole = refusal([data])
+        assert refusal(bytewise(data)) == whole
+        for cut in range(1, min(len(data), 200)):
+            assert refusal([data[:cut], data[cut:]]) == whole
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ FUZZ = int(os.environ.get("SMENDPOINT_FUZZ", "20000"))
 Answer = tuple[int, dict[str, str], bytes]
 
 
-def ours(pieces: list[bytes]) -> tuple[Answer | None, bytes, bool]:
-    """The answer (None: refused), the bytes of the body that came before a refusal, and `reusable`."""
+def ours(pieces: list[bytes]) -> tuple[Answer | None, bytes, bool | str]:
+    """The answer (None: refused), the bytes of the body that came before a refusal, and `reusable` or why it is."""
     reader = ResponseReader()
     body = bytearray()
     try:
@@ -26,8 +26,8 @@ def ours(pieces: list[bytes]) -> tuple[Answer | None, bytes, bool]:
             body += b"".join(reader.feed(piece))
         if not reader.complete:
             reader.feed_eof()
-    except ProtocolError:
-        return None, bytes(body) + b"".join(reader.undelivered), False
+    except ProtocolError as error:
+        return None, bytes(body) + b"".join(reader.undelivered), str(error)
     return (reader.status, reader.headers, bytes(body)), b"", reader.reusable
 
 

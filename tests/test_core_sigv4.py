@@ -73,7 +73,7 @@ visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_siz
 credentials = st.builds(
     Credentials,
     visible,
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
+    st.text(st.characters(exclude_categories=["Cs"]).filter(lambda letter: not letter.isspace()), min_size=1),
     st.none() | visible,
 )
 regions = st.from_regex(r"[a-z]{2}(-[a-z]{2,4}){1,2}-[0-9]", fullmatch=True)

@@ -166,7 +166,7 @@ class Script:
             return self._clock.sleep(step.seconds)
         if isinstance(step, NeedCredentials):
             self.steps.append(("credentials", step.deadline, step.rejected))
-            self._known = Credentials("AKIDEXAMPLE", f"secret {len(self.steps)}")
+            self._known = Credentials("AKIDEXAMPLE", f"secret{len(self.steps)}")
             return self._known
         assert isinstance(step, Send)
         self.steps.append(("send", step.attempt, step.max_attempts, step.timestamp, step.deadline, step.credentials))

@@ -26,8 +26,9 @@ from servers import (
 from smendpoint import RetryPolicy
 from smendpoint._core.http1 import ResponseReader
 from smendpoint._transport import blocking, readiness
-from smendpoint._transport.blocking import Connection, dial
+from smendpoint._transport.blocking import Connection
 from smendpoint._transport.common import Address, Patience
+from smendpoint._transport.dialling import dial
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import (
     ConnectError,
@@ -391,10 +392,10 @@ def test_a_host_without_addresses_is_no_connection(monkeypatch: pytest.MonkeyPat
 def test_an_interrupt_while_connecting_leaves_no_socket_open(
     monkeypatch: pytest.MonkeyPatch, patience: Patience
 ) -> None:
-    def interrupt(self: Connection, where: Any, seconds: float) -> None:
+    def interrupt(self: Connection, where: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Connection, "connect", interrupt)
+    monkeypatch.setattr(Connection, "begin", interrupt)
     with pytest.raises(KeyboardInterrupt):  # and no ResourceWarning
         dial(Address(host="127.0.0.1", port=9, tls=False), patience)
 

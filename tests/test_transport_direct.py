@@ -214,7 +214,7 @@ def start(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseExcept
 
 
 def call(endpoint: Any, scope: Scope) -> Callable[[], object]:
-    return lambda: endpoint._call("Hello", None, None, {}, scope)
+    return lambda: endpoint._call("Hello", None, None, None, {}, scope)
 
 
 def stopped(thread: threading.Thread, raised: list[BaseException], scope: Scope) -> None:
@@ -270,12 +270,11 @@ def test_a_call_that_waits_for_a_place_can_be_stopped() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         with endpoint.stream("Hello"):
             scope = Scope()
-            waiting = threading.Event()
             pool = endpoint._transport._pool
-            wait = pool._returned.wait
-            pool._returned.wait = lambda seconds: (waiting.set(), wait(seconds))
             thread, raised = start(call(endpoint, scope))
-            assert waiting.wait(PATIENCE)
+            deadline = time.monotonic() + PATIENCE
+            while not pool._waiting:
+                assert time.monotonic() < deadline
             stopped(thread, raised, scope)
             assert isinstance(raised[0], Cancelled)
         assert endpoint.invoke("Hello")
@@ -322,13 +321,13 @@ def test_a_call_that_was_stopped_before_sends_nothing(when: str, monkeypatch: py
 
             monkeypatch.setattr(Scope, "enter", late)
         with pytest.raises(Cancelled):
-            endpoint._call("Hello", None, None, {}, scope)
+            endpoint._call("Hello", None, None, None, {}, scope)
 
 
 def test_stopping_a_call_that_is_over_does_not_touch_its_connection() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         scope = Scope()
-        endpoint._call("Hello", None, None, {}, scope)
+        endpoint._call("Hello", None, None, None, {}, scope)
         scope.stop()
         endpoint.invoke("Hello")
         assert emulator.total_connections == 1

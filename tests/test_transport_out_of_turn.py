@@ -18,10 +18,10 @@ from twins import Twin, TwinEndpoint, direct_twin
 
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.http1 import ResponseReader
-from smendpoint._transport import blocking
 from smendpoint._transport.async_connection import AsyncConnection
 from smendpoint._transport.async_dial import dial
 from smendpoint._transport.common import Address, Patience
+from smendpoint._transport.dialling import dial as blocking_dial
 from smendpoint._transport.tls import TLSChannel
 from smendpoint.handlers import BytesHandler
 
@@ -239,7 +239,7 @@ def patience() -> Patience:
 def test_session_tickets_cost_no_blocking_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     bundle = str(trusted(monkeypatch, tmp_path))
     with Server(echo, tls=server_context()) as server:
-        connection = blocking.dial(Address(host="127.0.0.1", port=server.port, tls=True, ca_bundle=bundle), patience())
+        connection = blocking_dial(Address(host="127.0.0.1", port=server.port, tls=True, ca_bundle=bundle), patience())
         assert connection._tls is not None
         connection._socket.send(connection._tls.to_send())  # now the server knows that the handshake is done
         assert connection._arrives(PATIENCE * 1000)

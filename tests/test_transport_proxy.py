@@ -212,7 +212,7 @@ class TestTunnel:
         with pytest.raises(ConnectError, match="closed the connection"):
             tunnel_stands(reader, b"", PROXY)
 
-    @pytest.mark.parametrize("answer", [b"SSH-2.0", b"HTTP/1.1 200\r\n\r\n", b"HTTP/1.1 101 Switching\r\n\r\n"])
+    @pytest.mark.parametrize("answer", [b"SSH-2.0", b"HTTP/1.1 2\r\n\r\n", b"HTTP/1.1 101 Switching\r\n\r\n"])
     def test_what_is_not_http_is_a_connect_error(self, answer: bytes) -> None:
         with pytest.raises(ConnectError, match="not a valid HTTP response") as caught:
             tunnel_stands(ResponseReader(connect=True), answer, PROXY)

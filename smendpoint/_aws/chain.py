@@ -15,7 +15,7 @@ from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.failures import configuration_error, no_region
 from smendpoint._aws.options import read_config
 from smendpoint._aws.sources import ChainSource, RoleSource
-from smendpoint._aws.surroundings import ca_bundle, proxy_for, user_agent
+from smendpoint._aws.surroundings import ca_bundle, proxy_for, proxy_source, user_agent
 from smendpoint._aws.target import Target
 from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.request import validate_region
@@ -105,10 +105,13 @@ def _target(chain: Chain, answer: _Answer, now: Callable[[], float]) -> Target:
         host=place.host,
         port=place.port,
         host_header=place.host_header,
+        loopback_only=place.scheme == "http" and not identity.allow_plain_http,
         base_path=place.base_path,
         credentials=chain.provider(answer.session, now),
         user_agent=user_agent(settings, answer.config.user_agent_appid, answer.session.user_agent_extra),
         proxy_url=proxy_for(place, settings.proxies),
+        proxy_source=proxy_source(place, settings.proxies),
+        region_source=chain.region_source,
         ca_bundle=ca_bundle(answer.ca_bundle),
         client_cert=settings.client_cert,
         connect_timeout=connect_timeout,
@@ -121,10 +124,11 @@ def _target(chain: Chain, answer: _Answer, now: Callable[[], float]) -> Target:
 class Chain:
     """One identity's view of botocore."""
 
-    __slots__ = ("_config", "_region", "identity", "settings")
+    __slots__ = ("_config", "_region", "identity", "region_source", "settings")
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
+        self.region_source = ""
         self._region = ""
         self._config: Any = None
         self.settings: Settings = read_config(None)
@@ -174,7 +178,10 @@ class Chain:
         """Make a client that will never be called. Its credentials are a dummy, so that none are looked for yet."""
         identity = self.identity
         region = identity.region_name or getattr(self._config, "region_name", None)
-        region = region or session.get_config_variable("region")
+        self.region_source = "region_name" if identity.region_name else "config: region_name"
+        if not region:
+            region = session.get_config_variable("region")
+            self.region_source = _region_source(session, region)
         if not region:
             raise ConfigurationError(no_region())
         self._region = region = validate_region(region)
@@ -196,10 +203,10 @@ class Chain:
                 identity.aws_access_key_id, identity.aws_secret_access_key, identity.aws_session_token
             )
         if identity.role_arn is not None:
-            return CredentialProvider(RoleSource(self, session), now=now)
+            return CredentialProvider(RoleSource(self, session), now=now, origin=f"the role {identity.role_arn}")
         if explicit is not None:
             given = explicit
-            return CredentialProvider(lambda anew: (given, None), now=now, initial=given)
+            return CredentialProvider(lambda anew: (given, None), now=now, initial=given, origin="aws_access_key_id")
         return CredentialProvider(ChainSource(self, session, now), now=now)
 
     def reopen(self) -> Any:
@@ -224,6 +231,15 @@ class Chain:
             aws_secret_access_key=identity.aws_secret_access_key,
             aws_session_token=identity.aws_session_token,
         )
+
+
+def _region_source(session: Any, region: object) -> str:
+    """What gave a session its region, in the order in which botocore asks."""
+    if session.instance_variables().get("region"):
+        return "the session"
+    if os.environ.get("AWS_DEFAULT_REGION") == region:
+        return "AWS_DEFAULT_REGION"
+    return f"the profile {session.profile or 'default'} of the AWS config file"
 
 
 def _signing_region(query: str) -> str:

@@ -68,6 +68,7 @@ class CredentialProvider:
         fetch: asks the source; called by one thread at a time.
         now: the time as seconds since the epoch.
         initial: credentials that are at hand already and do not expire.
+        origin: where they come from, in the words of a setting; a source that finds out only later has one of its own.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class CredentialProvider:
         "_flight",
         "_lock",
         "_now",
+        "_origin",
         "_pid",
         "_same",
         "_same_at",
@@ -85,8 +87,11 @@ class CredentialProvider:
         "_state",
     )
 
-    def __init__(self, fetch: Fetch, *, now: Callable[[], float], initial: Credentials | None = None) -> None:
+    def __init__(
+        self, fetch: Fetch, *, now: Callable[[], float], initial: Credentials | None = None, origin: str = ""
+    ) -> None:
         self._fetch = fetch
+        self._origin = origin
         self._now = now
         self._state = _State(initial, 0.0 if initial is None else _NEVER, _NEVER)
         self._lock = allocate_lock()
@@ -98,6 +103,12 @@ class CredentialProvider:
         self._failed_at = -_NEVER
         self._same: Credentials | None = None
         self._same_at = -_NEVER
+
+    @property
+    def origin(self) -> str:
+        """Where the credentials come from, to be shown."""
+        found: str = getattr(self._fetch, "origin", "")
+        return self._origin or found
 
     def current(self) -> Credentials | None:
         """Give the credentials to sign with now, without waiting; ``None`` where ``load`` must fetch some."""
@@ -145,19 +156,23 @@ class CredentialProvider:
         if os.getpid() != self._pid:
             self._start_afresh()
         while True:
-            with self._lock:
-                at_hand = self._at_hand(rejected)
-                if at_hand is not None:
-                    return at_hand
-                flight = self._flight
-                leads = flight is None
-                if flight is None:
-                    flight = self._flight = _Flight(rejected is not None or self._stale)
-            if leads:
-                self._fly(flight)
-            else:
-                with flight.gate:
-                    pass
+            ours = _Flight(rejected is not None or self._stale)
+            try:
+                with self._lock:
+                    at_hand = self._at_hand(rejected)
+                    if at_hand is not None:
+                        return at_hand
+                    flight = self._flight
+                    if flight is None:
+                        flight = self._flight = ours
+                if flight is ours:
+                    self._fly(flight)
+            finally:  # wherever an interrupt came: the others are not to wait for ever
+                if self._flight is ours:
+                    self._flight = None
+                ours.gate.release()
+            with flight.gate:
+                pass
             if flight.error is not None:
                 kept = self.current() if rejected is None else None
                 if kept is not None:
@@ -196,7 +211,6 @@ class CredentialProvider:
         finally:
             with self._lock:
                 self._land(flight, state)
-            flight.gate.release()
 
     def _land(self, flight: _Flight, state: _State | None) -> None:
         now = self._now()

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 from smendpoint._aws.credentials import CredentialProvider
-from smendpoint._aws.surroundings import ca_bundle, proxy_for, user_agent
+from smendpoint._aws.surroundings import ca_bundle, proxy_for, proxy_source, user_agent
 from smendpoint._aws.target import Target
 from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.request import validate_region
@@ -84,6 +84,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
     ):
         return None
     region = identity.region_name or _region(os.environ)
+    region_source = "AWS_DEFAULT_REGION" if identity.region_name is None else "region_name"
     credentials = _explicit(identity) or _credentials(os.environ)
     if region is None or credentials is None:
         return None
@@ -108,10 +109,13 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
         host=place.host,
         port=place.port,
         host_header=place.host_header,
+        loopback_only=place.scheme == "http" and not identity.allow_plain_http,
         base_path=place.base_path,
         credentials=_provider(identity, credentials, now),
         user_agent=user_agent(None, os.environ.get("AWS_SDK_UA_APP_ID")),
         proxy_url=proxy_for(place, None),
+        proxy_source=proxy_source(place, None),
+        region_source=region_source,
         ca_bundle=ca_bundle(os.environ.get("AWS_CA_BUNDLE")),
         max_attempts=None if attempts is None else int(attempts),
     )
@@ -173,8 +177,8 @@ def _credentials(environ: Mapping[str, str]) -> Credentials | None:
 
 def _provider(identity: Identity, initial: Credentials, now: Callable[[], float]) -> CredentialProvider:
     if identity.aws_access_key_id is not None:
-        return CredentialProvider(lambda anew: (initial, None), now=now, initial=initial)
-    return CredentialProvider(_fetch, now=now, initial=initial)
+        return CredentialProvider(lambda anew: (initial, None), now=now, initial=initial, origin="aws_access_key_id")
+    return CredentialProvider(_fetch, now=now, initial=initial, origin="the environment (AWS_ACCESS_KEY_ID)")
 
 
 def _fetch(anew: bool) -> tuple[Credentials, None]:

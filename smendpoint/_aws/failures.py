@@ -74,6 +74,16 @@ def credentials_error(what: str, error: Exception) -> CredentialsError:
         made = CredentialsError(f"{what}: {error}")
         made.__cause__ = error
         return made
+    if type(error) is ValueError and str(error).startswith("Unsupported host"):
+        # botocore's, which shows the host alone.
+        return CredentialsError(
+            f"{what}: AWS_CONTAINER_CREDENTIALS_FULL_URI is refused by botocore: {error}. Over https any host is taken"
+        )
+    if type(error) is ValueError and str(error).startswith("Auth token value"):
+        return CredentialsError(
+            f"{what}: the container's authorization token holds a line end, which no header can carry "
+            "(AWS_CONTAINER_AUTHORIZATION_TOKEN or the file of AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE)"
+        )
     # Others, such as a JSONDecodeError, may hold what a source has answered: neither chained nor repeated.
     if isinstance(error, (TypeError, ValueError)):
         return CredentialsError(

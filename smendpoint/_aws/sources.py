@@ -23,9 +23,10 @@ _LEASE_SECONDS = 60.0
 class ChainSource:
     """Fetches what botocore's chain gives, be it from a file, SSO, a process, a container or an instance."""
 
-    __slots__ = ("_chain", "_now", "_session")
+    __slots__ = ("_chain", "_now", "_session", "origin")
 
     def __init__(self, chain: Chain, session: Any, now: Callable[[], float]) -> None:
+        self.origin = "botocore's chain"
         self._chain = chain
         self._session = session
         self._now = now
@@ -52,6 +53,7 @@ class ChainSource:
         found = session.get_credentials()
         if found is None:
             raise CredentialsError(no_credentials())
+        self.origin = self._place(found, session)
         refreshable = isinstance(found, Refreshable)
         if refreshable and anew and identity.session is not None:
             _refresh_now(found)
@@ -61,6 +63,16 @@ class ChainSource:
             expiry = getattr(found, "_expiry_time", None)
             return credentials, None if expiry is None else expiry.timestamp()
         return credentials, None if type(found) is Plain else self._now() + _LEASE_SECONDS
+
+    def _place(self, found: Any, session: Any) -> str:
+        """Where botocore found them, in its own word for it."""
+        method = getattr(found, "method", None)
+        word = f" ({method})" if isinstance(method, str) else ""
+        if self._chain.identity.session is not None:
+            return f"the session{word}"
+        known = {"env": "the environment (AWS_ACCESS_KEY_ID)", "iam-role": "this machine's role"}
+        known["container-role"] = "this container's role"
+        return known.get(str(method)) or f"the profile {session.profile or 'default'}{word}"
 
 
 def _refresh_now(found: Any) -> None:

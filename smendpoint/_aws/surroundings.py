@@ -73,11 +73,23 @@ def proxy_for(place: EndpointURL, proxies: Mapping[str, str] | None) -> str | No
     Raises:
         ConfigurationError: the proxy is malformed or of a kind that is not supported.
     """
+    proxy = _proxy_of_environment(place) if proxies is None else proxies.get(place.scheme)
+    return parse_proxy_url(proxy, source=proxy_source(place, proxies)) if proxy else None
+
+
+def proxy_source(place: EndpointURL, proxies: Mapping[str, str] | None) -> str:
+    """Say what names the proxy of `proxy_for`: a variable of the environment, by the name that it has there.
+
+    Args:
+        place: where requests go.
+        proxies: as for `proxy_for`.
+    """
     if proxies is not None:
-        proxy, source = proxies.get(place.scheme), "config: proxies"
-    else:
-        proxy, source = _proxy_of_environment(place), f"the {place.scheme} proxy of the environment"
-    return parse_proxy_url(proxy, source=source) if proxy else None
+        return "config: proxies"
+    wanted = f"{place.scheme}_proxy"
+    names = [name for name in os.environ if name.lower() == wanted]
+    # As in urllib.request: the lower-case variable wins, of the others the last.
+    return wanted if os.environ.get(wanted) else names[-1] if names else "the system's settings"
 
 
 def _proxy_of_environment(place: EndpointURL) -> str | None:

@@ -19,6 +19,7 @@ class Target:
         host: the name or address to connect to; IPv6 without brackets.
         port: the TCP port.
         host_header: the value of the ``Host`` header.
+        loopback_only: whether connections must stay on this machine, because nothing on them is encrypted.
         base_path: what stands before ``/endpoints/...``; empty for AWS's own endpoints.
         proxy_url: the proxy to go through, with its scheme and port, ``None`` where the way is direct. ``NO_PROXY``
             has been applied. It may hold a password.
@@ -32,6 +33,8 @@ class Target:
         max_pool_connections: how many connections; ``None`` where no botocore ``Config`` says so.
         max_attempts: how many requests a call may cost, the first included; ``None`` where neither a ``Config``, nor
             ``AWS_MAX_ATTEMPTS``, nor the profile says so.
+        region_source: what said the region, such as ``"AWS_DEFAULT_REGION"``.
+        proxy_source: what named the proxy, such as ``"HTTPS_PROXY"``.
     """
 
     __slots__ = (
@@ -42,12 +45,15 @@ class Target:
         "credentials",
         "host",
         "host_header",
+        "loopback_only",
         "max_attempts",
         "max_pool_connections",
         "port",
+        "proxy_source",
         "proxy_url",
         "read_timeout",
         "region",
+        "region_source",
         "scheme",
         "user_agent",
     )
@@ -62,6 +68,7 @@ class Target:
         host_header: str,
         credentials: CredentialProvider,
         user_agent: str,
+        loopback_only: bool = False,
         base_path: str = "",
         proxy_url: str | None = None,
         ca_bundle: str | None = None,
@@ -70,14 +77,19 @@ class Target:
         read_timeout: float | None = None,
         max_pool_connections: int | None = None,
         max_attempts: int | None = None,
+        region_source: str = "region_name",
+        proxy_source: str = "",
     ) -> None:
         self.region = region
+        self.region_source = region_source
+        self.proxy_source = proxy_source
         self.scheme = scheme
         self.host = host
         self.port = port
         self.host_header = host_header
         self.credentials = credentials
         self.user_agent = user_agent
+        self.loopback_only = loopback_only
         self.base_path = base_path
         self.proxy_url = proxy_url
         self.ca_bundle = ca_bundle
@@ -91,6 +103,13 @@ class Target:
     def url(self) -> str:
         """The endpoint's URL, to be shown: without userinfo, query or slash at its end."""
         return f"{self.scheme}://{self.host_header}{self.base_path}"
+
+    def origin(self) -> str:
+        """Where calls go and as whom, and where both come from; for the error that there is no such endpoint."""
+        return (
+            f"it was looked for in {self.region} (from {self.region_source}), in the account of the credentials from "
+            f"{self.credentials.origin}"
+        )
 
     def __repr__(self) -> str:
         proxied = "" if self.proxy_url is None else ", through a proxy"

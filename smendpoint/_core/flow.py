@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from smendpoint import errors
 from smendpoint._core import retry as rules
+from smendpoint._core.hooks import log_cold_start
 from smendpoint._core.response import RawResponse, request_id, server_date, service_error
 
 if TYPE_CHECKING:
@@ -109,9 +110,10 @@ class Terms:
         timeout: of each call that has none of its own; only `total` matters here.
         credentials: `None` where the transport signs by itself.
         clock: time and chance.
+        origin: says where calls go and as whom, and where both come from; for errors.
     """
 
-    __slots__ = ("clock", "credentials", "endpoint_name", "policy", "quota", "skew", "timeout")
+    __slots__ = ("clock", "credentials", "endpoint_name", "origin", "policy", "quota", "skew", "timeout")
 
     def __init__(
         self,
@@ -122,8 +124,10 @@ class Terms:
         timeout: Timeout,
         credentials: CredentialSource | None,
         clock: Clock,
+        origin: Callable[[], str] | None = None,
     ) -> None:
         self.endpoint_name = endpoint_name
+        self.origin = origin
         self.policy = policy
         self.quota = quota
         self.timeout = timeout
@@ -245,6 +249,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is no success
             failure = service_error(answer, now=clock.time())
         call.named(failure)
+        if terms.origin is not None and isinstance(failure, errors.ValidationError) and no_endpoint(failure.message):
+            failure.message = f"{failure.message} | Hint: {terms.origin()}"
         if policy is None:
             raise failure
         verdict = rules.classify(failure, retry_read_timeout=policy.retry_read_timeout)
@@ -263,23 +269,44 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             delay = rules.honour_retry_after(backoff, failure, headers)
             if delay is not None and call.elapsed + delay > policy.cold_start_timeout:
                 delay = None
-        elif verdict.cost and counted < max_attempts and terms.quota.acquire(verdict.cost):
-            taken = verdict.cost
-            backoff = policy.backoff(verdict.kind, counted, clock.random())
-            delay = rules.honour_retry_after(backoff, failure, headers)
+        elif verdict.cost and counted < max_attempts:
+            if terms.quota.acquire(verdict.cost):
+                taken = verdict.cost
+                backoff = policy.backoff(verdict.kind, counted, clock.random())
+                delay = rules.honour_retry_after(backoff, failure, headers)
+            else:
+                failure.quota_spent = True
+        late = delay is not None and call.deadline is not None and clock.monotonic() + delay >= call.deadline
         if watcher is not None:
-            watcher.tell("attempt_failed", failure, delay)
+            watcher.tell("attempt_failed", failure, None if late else delay)
         if delay is None:
             raise failure
-        if call.deadline is not None and clock.monotonic() + delay >= call.deadline:
-            raise call.named(deadline_exceeded(call.timeout)) from failure
+        if late:
+            sent = getattr(failure, "request_sent", True)
+            answered = isinstance(failure, errors.ServiceError)
+            raise call.named(deadline_exceeded(call.timeout, request_sent=sent, answered=answered)) from failure
         if verdict.kind == "expired":
             if (yield from _load(call, credentials)) == credentials:
                 raise failure  # the source has no others
         elif ahead is not None:
             skew = ahead
-        elif delay > 0.0:
-            yield Sleep(delay)
+        else:
+            if isinstance(failure, errors.ModelNotReadyError):
+                log_cold_start(
+                    terms.endpoint_name,
+                    failure,
+                    elapsed=call.elapsed,
+                    delay=delay,
+                    budget=policy.cold_start_timeout,
+                )
+            if delay > 0.0:
+                yield Sleep(delay)
+
+
+def no_endpoint(message: str) -> bool:
+    """Whether the service says that there is no such endpoint: "Endpoint x of account 1 not found."."""
+    said = message.lower()
+    return "endpoint" in said and "not found" in said
 
 
 def _load(call: CallState[Any], rejected: Credentials | None = None) -> Generator[Any, Any, Credentials]:
@@ -290,10 +317,20 @@ def _load(call: CallState[Any], rejected: Credentials | None = None) -> Generato
     return credentials
 
 
-def deadline_exceeded(timeout: Timeout, *, request_sent: bool = True) -> errors.DeadlineExceededError:
-    """The error for a call that took more than `timeout.total`."""
+def deadline_exceeded(
+    timeout: Timeout, *, request_sent: bool = True, answered: bool = False
+) -> errors.DeadlineExceededError:
+    """The error for a call that took more than `timeout.total`.
+
+    Args:
+        timeout: of the call.
+        request_sent: whether any byte of the last attempt may have reached the service.
+        answered: whether the service had refused that attempt: then no model is at work on it.
+    """
+    state = "nothing was sent" if not request_sent else "the model may still be running"
+    state = "the service had refused it until then" if answered else state
     return errors.DeadlineExceededError(
-        f"the call took more than its total of {timeout.total:g} s; the model may still be running. "
+        f"the call took more than its total of {timeout.total:g} s; {state}. "
         "Raise Timeout.total, or ask for less in one call",
         request_sent=request_sent,
     )

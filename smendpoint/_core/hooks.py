@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
+from smendpoint.errors import ConfigurationError
+
 if TYPE_CHECKING:
-    from smendpoint.errors import SmendpointError
+    from smendpoint.errors import ServiceError, SmendpointError
 
 
 class CallInfo:
@@ -58,7 +61,10 @@ class CallHooks:
         """Request number ``call.attempts`` is about to be sent."""
 
     def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
-        """An attempt failed. `delay` is the wait in seconds before the next one, `None` where there will be none."""
+        """An attempt failed. `delay` is the wait in seconds before the next one, `None` where there will be none.
+
+        A cold start is a `ModelNotReadyError` with a `delay`: the call goes on waiting, perhaps for minutes.
+        """
 
     def first_byte(self, call: CallInfo) -> None:
         """The answer's head has arrived."""
@@ -68,6 +74,62 @@ class CallHooks:
 
         `error` is no `SmendpointError` where the call was cancelled or interrupted.
         """
+
+
+def cold_start_reason(error: ServiceError) -> str:
+    """Why a model is not ready, in words that show nothing of the call."""
+    reason = "its inference component is scaled to zero" if error.status == 400 else "it is still being loaded"
+    return f"the model is not ready, {reason} ({error.code or error.status})"
+
+
+def log_cold_start(endpoint_name: str, error: ServiceError, *, elapsed: float, delay: float, budget: float) -> None:
+    """Say that a call waits, and why: it may be for minutes. Who has not imported logging cannot be listening."""
+    logging: Any = sys.modules.get("logging")
+    if logging is not None:
+        logging.getLogger("smendpoint.call").info(
+            "endpoint %s: %s; %.1f s have passed, next attempt in %.1f s, giving up %.0f s after the call's start",
+            endpoint_name,
+            cold_start_reason(error),
+            elapsed,
+            delay,
+            budget,
+        )
+
+
+# How like a hook's name another one must be to be taken for it misspelt, as "on_call_start" is for "call_started". No
+# two hooks' names are so like each other.
+_ALMOST = 0.78
+
+
+def checked_hooks(hooks: Any) -> Any:
+    """Give `hooks` back.
+
+    Raises:
+        ConfigurationError: they are a class, have no hook at all, or a method whose name is almost a hook's.
+    """
+    if hooks is None:
+        return None
+    if isinstance(hooks, type):
+        raise ConfigurationError(f"hooks must be an instance, not the class {hooks.__name__}: write {hooks.__name__}()")
+    known = [name for name in vars(CallHooks) if not name.startswith("_")]
+    kind = type(hooks)
+    # What CallHooks itself has is a hook that was not overridden.
+    own = {name for base in kind.__mro__ if base not in (CallHooks, object) for name in vars(base)}
+    if "__getattr__" in own or isinstance(kind.__getattribute__, type(checked_hooks)):
+        return hooks  # it answers to names as it likes, as a mock does
+    own.update(getattr(hooks, "__dict__", ()))
+    for name in sorted(name for name in own.difference(known) if not name.startswith("_")):
+        from difflib import get_close_matches
+
+        meant = get_close_matches(name, known, n=1, cutoff=_ALMOST)
+        if meant and callable(getattr(hooks, name, None)):
+            raise ConfigurationError(
+                f"hooks: {kind.__name__}.{name} is not a hook and would never be called; is {meant[0]} meant? "
+                f"The hooks are {', '.join(known)}"
+            )
+    if not any(callable(getattr(hooks, name, None)) for name in own.intersection(known)):
+        raise ConfigurationError(f"hooks: {kind.__name__} has none of the hooks {', '.join(known)}")
+    return hooks
 
 
 class Watcher:
@@ -101,7 +163,9 @@ class Watcher:
             )
         if self._hooks is not None:
             try:
-                getattr(self._hooks, hook)(info, *arguments)
+                told = getattr(self._hooks, hook, None)  # an object of the user's own need not have all of them
+                if told is not None:
+                    told(info, *arguments)
             except Exception as error:  # a watcher must not change what it watches
                 import logging
 

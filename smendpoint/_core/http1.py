@@ -180,23 +180,27 @@ class ResponseReader:
         if not known:
             end = data.find(_HEAD_END, position, position + limit)
             if end >= 0:
-                self._parse_head(data[position:end])
+                self._take_head(data[position:end])
                 return end + 4
         buffer += data[position : position + limit - known]
         end = buffer.find(_HEAD_END, known - 3 if known > 3 else 0)
         if end >= 0:
             head = bytes(memoryview(buffer)[:end])
             buffer.clear()
-            self._parse_head(head)
+            self._take_head(head)
             return position + end + 4 - known
         # What can never become a head is refused now: its sender may well be waiting, and so would we.
-        if not _PREFIX.startswith(buffer[:7]):
-            raise malformed(_foreign(buffer))
-        if buffer.count(b"\n", known) != buffer.count(b"\r\n", known - 1 if known else 0):
-            raise malformed("a line of the response's head ends in LF without CR")  # 2.2 lets us accept it; no
+        _check_beginning(buffer, known)
         if len(buffer) >= limit:
             raise malformed(f"the head of the response is longer than {limit} bytes")
         return len(data)
+
+    def _take_head(self, head: bytes) -> None:
+        try:
+            self._parse_head(head)
+        except ProtocolError:
+            _check_beginning(head, 0)  # what would have been refused before its end had come: the cut has no say
+            raise
 
     def _parse_head(self, head: bytes) -> None:
         lines = head.decode("latin-1").split("\r\n")
@@ -311,12 +315,11 @@ class ResponseReader:
                 position = self._read_whole_chunks(data, position, pieces)
                 if position == len(data):
                     return position
-            line, position = self._read_line(data, position, _MAX_CHUNK_LINE)
-            if line is None:
                 # As for a head: what can never become a chunk-size line is refused before its end comes.
-                if self._buffer[0] not in HEX_DIGITS:
+                if data[position] not in HEX_DIGITS:
                     raise malformed("the size of a chunk is not a hexadecimal number")
-            else:
+            line, position = self._read_line(data, position, _MAX_CHUNK_LINE)
+            if line is not None:
                 size = chunk_size(line)
                 self._remaining = size
                 self._state = _CHUNK_DATA if size else _TRAILERS
@@ -363,14 +366,15 @@ def _read_status_line(line: str, head: bytes) -> tuple[int, bool]:
     """The status code, and whether the peer speaks HTTP/1.0."""
     code = line[9:12]
     minor = line[7:8]
-    # 4: the space after the code is there even if no reason phrase follows. str.isdecimal() of Latin-1 text is
-    # true for ASCII digits only.
+    # 4: the space after the code should be there even if no reason phrase follows. Some servers leave out both, and
+    # nobody can misread that. str.isdecimal() of Latin-1 text is true for ASCII digits only.
     if (
         line[:7] != "HTTP/1."
         or line[8:9] != " "
-        or line[12:13] != " "
+        or line[12:13] not in ("", " ")
         or not minor.isdecimal()
         or not code.isdecimal()
+        or len(code) != 3
         or code < "100"
     ):
         raise malformed(_foreign(head))
@@ -378,6 +382,14 @@ def _read_status_line(line: str, head: bytes) -> tuple[int, bool]:
     if len(_status_lines) < _MAX_REMEMBERED_STATUS_LINES and len(line) <= _USUAL_STATUS_LINE:
         _status_lines[line] = known
     return known
+
+
+def _check_beginning(start: bytes | bytearray, known: int) -> None:
+    """Refuse what can never become a head, however it goes on; of its first `known` bytes this has been done."""
+    if not _PREFIX.startswith(start[:7]):
+        raise malformed(_foreign(start))
+    if start.count(b"\n", known) != start.count(b"\r\n", known - 1 if known else 0):
+        raise malformed("a line of the response's head ends in LF without CR")  # 2.2 lets us accept it; no
 
 
 def _foreign(start: bytes | bytearray) -> str:

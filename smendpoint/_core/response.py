@@ -115,6 +115,10 @@ _STATUS_CLASSES: Mapping[int, type[ServiceError]] = {
     530: InternalDependencyError,
 }
 
+# The service's words (lower case) for an inference component that is scaled to zero: it sends them as a 400
+# ValidationError, and the request is what makes the component scale out.
+_NO_CAPACITY = "no capacity to process this request"
+
 # What to do about a model error whose text the service is known to send (lower case), beside the service's own words.
 _MODEL_HINTS = (
     (
@@ -134,6 +138,13 @@ _TOO_LARGE = (
 )
 _NO_MESSAGE = "The service gave no message"
 _REDIRECT = "The service answered with a redirect, which is never followed: check the endpoint URL."
+
+# How nginx, Go's server and Apache answer plain HTTP on a port for TLS.
+_HTTP_TO_TLS = (
+    b"plain http request was sent to https port",
+    b"client sent an http request to an https server",
+    b"speaking plain http to an ssl-enabled server port",
+)
 
 _CODE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _MAX_CODE = 128
@@ -258,6 +269,8 @@ def _no_message(response: RawResponse) -> str:
         return ""
     if not response.body:
         return f"{_NO_MESSAGE}: the body is empty."
+    if any(words in response.body[:4096].lower() for words in _HTTP_TO_TLS):
+        return "The server speaks TLS on this port: the URL must begin with https://."
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
     shown = kind if kind and kind.isascii() and kind.isprintable() and len(kind) <= 100 else "no content type"
     return f"{_NO_MESSAGE}: the body has {len(response.body)} bytes ({shown})."
@@ -283,9 +296,12 @@ def error_from_parts(
         retry_after: seconds to wait, where the service asked for it.
 
     Returns:
-        The error, of the class for its code, else for its status.
+        The error, of the class for its code, else for its status; `ModelNotReadyError` also where a component is scaled
+        to zero.
     """
     kind = ERROR_CLASSES.get(code) or _STATUS_CLASSES.get(status, ServiceError)
+    if kind is ValidationError and _NO_CAPACITY in message.lower():
+        kind = ModelNotReadyError
     if status == 413:
         message = f"{message} {_TOO_LARGE}" if message else _TOO_LARGE
     elif not message:

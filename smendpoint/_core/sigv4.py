@@ -62,7 +62,8 @@ class Credentials:
         token: the session token of temporary credentials.
 
     Raises:
-        CredentialsError: a value is missing, or the access key or token cannot stand in a header.
+        CredentialsError: a value is missing, the access key or token cannot stand in a header, or the secret has white
+            space in it.
     """
 
     __slots__ = ("access_key", "secret_key", "token")
@@ -73,7 +74,8 @@ class Credentials:
 
     def __init__(self, access_key: str, secret_key: str, token: str | None = None) -> None:
         _check_printable("access key", access_key)
-        _check_text("secret key", secret_key)
+        if any(map(str.isspace, _check_text("secret key", secret_key))):
+            raise CredentialsError("the secret key holds white space, which none has: was it copied with a line end?")
         if token == "":
             token = None  # how the environment says "no token"
         if token is not None:

@@ -38,11 +38,11 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None, dispose: Calla
             await asyncio.wait({task})
     except asyncio.CancelledError:
         task.cancel()
-        task.add_done_callback(lambda ended: _drop(ended, dispose))
+        task.add_done_callback(lambda ended: drop(ended, dispose))
         await asyncio.wait({task})
         raise
     except BaseException:  # whoever awaited this has been thrown away: there is no loop to wait in
-        task.add_done_callback(lambda ended: _drop(ended, dispose))
+        task.add_done_callback(lambda ended: drop(ended, dispose))
         task.cancel()
         raise
     if task.cancelled():
@@ -50,6 +50,7 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None, dispose: Calla
     return task.result()
 
 
-def _drop(ended: asyncio.Future[T], dispose: Callable[[T], Any]) -> None:
+def drop(ended: asyncio.Future[T], dispose: Callable[[T], Any]) -> None:
+    """Dispose of what nobody is left to take."""
     if not ended.cancelled() and ended.exception() is None:
         dispose(ended.result())

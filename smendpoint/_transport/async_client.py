@@ -17,6 +17,7 @@ from smendpoint._transport.foreign import (
     call_arguments,
     check_client,
     check_final,
+    client_origin,
     connection_broke,
     failed_by_itself,
     harmless_cause,
@@ -55,6 +56,10 @@ class AsyncClientTransport:
         self._clock = clock
         self.max_connections = pool_size(client)
 
+    def origin(self) -> str:
+        """Where the client's calls go and as whom; for the error that there is no such endpoint."""
+        return client_origin(self._client)
+
     async def prepare(self) -> None:
         """Nothing to look up: the client knows where calls go."""
 
@@ -73,7 +78,7 @@ class AsyncClientTransport:
         patience = Patience(timeout, step.deadline, self._clock.monotonic)
         method = getattr(self._client, METHODS[request.operation.name])
         longest = longest_call(self._client, timeout)
-        seconds = patience.within(longest)
+        seconds = patience.within(longest, request_sent=False)
         try:
             response = await in_time(method(**call_arguments(request)), seconds, _discard)
         except Late:

@@ -344,7 +344,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             return
         waits = self._waiter is not None and not self._waiter.done()
         if patience.over or (waits and self._loop.time() >= self._expires):
-            self.abort(patience.silence(response_started=reader.started))
+            self.abort(patience.silence(response_started=reader.started, sending=self._sending))
         elif waits:
             self._set_timer(patience, self._expires)
         elif patience.deadline is not None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.flow import deadline_exceeded
-from smendpoint._transport.alarm import Late, in_time
+from smendpoint._transport.addresses import is_literal, stagger, to_try
+from smendpoint._transport.alarm import Late, drop, in_time
 from smendpoint._transport.async_connection import AsyncConnection
 from smendpoint._transport.common import RECV_BYTES, connect_failed
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from collections.abc import Sequence
 
     from smendpoint._transport.common import Address, Patience
 
 
 async def dial(
-    loop: AbstractEventLoop, address: Address, patience: Patience, room: memoryview | None = None
+    loop: asyncio.AbstractEventLoop, address: Address, patience: Patience, room: memoryview | None = None
 ) -> AsyncConnection:
     """Connect, through the proxy and with TLS where the address says so.
 
@@ -28,13 +30,14 @@ async def dial(
         room: what the loop's connections share, see `AsyncConnection`; without it, the connection has its own.
 
     Raises:
+        ConfigurationError: the connection must not leave this machine, and would.
         ConnectError: there is no connection.
         TLSError: the peer is not who it should be.
         DeadlineExceededError: the call's time was over first.
     """
     seconds = patience.within(patience.timeout.connect, request_sent=False)
     try:
-        return await in_time(_dial(loop, address, room), seconds, AsyncConnection.abort)
+        return await in_time(_dial(loop, address, room, seconds), seconds, AsyncConnection.abort)
     except Late:
         if seconds < patience.timeout.connect:
             raise deadline_exceeded(patience.timeout, request_sent=False) from None
@@ -45,12 +48,21 @@ async def dial(
         raise connect_failed(address, error) from error
 
 
-async def _dial(loop: AbstractEventLoop, address: Address, room: memoryview | None) -> AsyncConnection:
+async def _dial(
+    loop: asyncio.AbstractEventLoop, address: Address, room: memoryview | None, seconds: float
+) -> AsyncConnection:
     host, port = address.dialled
     context = await address.context_off(loop) if address.tls else None
-    connection = AsyncConnection(loop, room or memoryview(bytearray(RECV_BYTES)))
+    found: Sequence[Any] = [(socket.AF_UNSPEC, 0, 0, "", (host, port))]
+    if not is_literal(host):
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = to_try(address, found)
+    room = room or memoryview(bytearray(RECV_BYTES))
+    if len(addresses) == 1:
+        connection = await _connect(loop, addresses[0], room)
+    else:
+        connection, address.stood = await _race(loop, addresses, room, stagger(seconds, len(addresses)))
     try:
-        await loop.create_connection(lambda: connection, host, port)
         await connection.make_ready(address, context)
     except BaseException:
         connection.abort()
@@ -59,3 +71,55 @@ async def _dial(loop: AbstractEventLoop, address: Address, room: memoryview | No
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # asyncio itself sets TCP_NODELAY
     return connection
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, info: Any, room: memoryview) -> AsyncConnection:
+    """Make the TCP connection to one address, as ``getaddrinfo`` gives them."""
+    family, _, _, _, where = info
+    connection = AsyncConnection(loop, room)
+    try:
+        await loop.create_connection(lambda: connection, _written(where), where[1], family=family)
+    except BaseException:
+        connection.abort()
+        raise
+    return connection
+
+
+def _written(where: Any) -> str:
+    """A socket address as text, which says through which interface a link-local one is reached."""
+    host: str = where[0]
+    return f"{host}%{where[3]}" if len(where) == 4 and where[3] else host
+
+
+async def _race(
+    loop: asyncio.AbstractEventLoop, addresses: list[Any], room: memoryview, pace: float
+) -> tuple[AsyncConnection, Any]:
+    """Connect to the first of the addresses that answers.
+
+    The next one is tried when those before it have failed, or have had their time; they go on beside it.
+    """
+    waiting = list(addresses)
+    running: dict[asyncio.Task[AsyncConnection], Any] = {}
+    failure: BaseException | None = None
+    try:
+        while True:
+            if waiting:
+                info = waiting.pop(0)
+                running[loop.create_task(_connect(loop, info, room))] = info[4]
+            elif not running:
+                assert failure is not None
+                raise failure
+            done, _ = await asyncio.wait(
+                running, timeout=pace if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                where = running.pop(task)
+                failure = task.exception()
+                if failure is None:
+                    return task.result(), where
+    finally:
+        for task in running:
+            task.add_done_callback(lambda ended: drop(ended, AsyncConnection.abort))
+            task.cancel()
+        if running:
+            await asyncio.wait(running)

@@ -1,15 +1,15 @@
-"""One connection with blocking sockets: dialling, one exchange at a time, reading a stream."""
+"""One connection with a socket that is waited for: one exchange at a time, reading a stream."""
 
 from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from os import getpid
+from os import getpid, strerror
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.http1 import ResponseReader
-from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connect_failed, connection_lost
+from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connection_lost
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 from smendpoint._transport.readiness import LONGEST_WAIT, reading_watch, ready
 
@@ -17,76 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from smendpoint._transport.common import Address, Patience
-    from smendpoint._transport.direct import Scope
+    from smendpoint._transport.pool import Place
     from smendpoint._transport.tls import TLSChannel
 
 # TLS's own replies are small: where there is no room even for them, nobody reads at the other end.
 REPLY_SECONDS = 10.0
 
 
-def dial(address: Address, patience: Patience, scope: Scope | None = None) -> Connection:
-    """Connect, through the proxy and with TLS where the address says so.
-
-    Raises:
-        ConnectError: there is no connection.
-        TLSError: the peer is not who it should be.
-        DeadlineExceededError: the call's time was over first.
-    """
-    if address.tls:
-        address.context()  # where the certificates cannot be read, there is no need to disturb anyone
-    give_up_at = patience.connect_by()
-    try:
-        connection = _connect(address, patience, give_up_at, scope)
-        try:
-            connection.make_ready(address, patience, give_up_at)
-        except BaseException:
-            _abandon(connection, scope)
-            raise
-    except TimeoutError:
-        raise patience.no_connection(address) from None
-    except OSError as error:
-        raise connect_failed(address, error) from error
-    return connection
-
-
-def _to_look_up(host: str) -> str | bytes:
-    # What needs no encoding is given as bytes: for text, Python loads the tables of international names.
-    return host.encode("ascii") if host.isascii() else host
-
-
-def _connect(address: Address, patience: Patience, give_up_at: float, scope: Scope | None) -> Connection:
-    """Connect to the first of the host's addresses that answers, all of them within one deadline."""
-    host, port = address.dialled
-    failure: OSError | None = None
-    for family, kind, protocol, _, where in socket.getaddrinfo(_to_look_up(host), port, type=socket.SOCK_STREAM):
-        try:
-            connection = Connection(_Socket(family, kind, protocol))
-        except OSError as error:  # this machine may lack that family of addresses
-            failure = error
-            continue
-        try:
-            if scope is not None:
-                scope.enter(connection)
-            connection.connect(where, patience.left(give_up_at))
-        except OSError as error:
-            _abandon(connection, scope)
-            failure = error
-        except BaseException:
-            _abandon(connection, scope)
-            raise
-        else:
-            return connection
-    raise failure or OSError("the name has no address")
-
-
-def _abandon(connection: Connection, scope: Scope | None) -> None:
-    # In this order: who stops the scope must not meet a descriptor that is someone else's by now.
-    if scope is not None:
-        scope.leave()
-    connection.close()
-
-
-class _Socket(socket.socket):
+class Socket(socket.socket):
     """A socket that whoever forgets it closes without a warning.
 
     The garbage collector may come to the socket of a forgotten stream before it comes to the stream, which closes it.
@@ -95,8 +33,7 @@ class _Socket(socket.socket):
     __slots__ = ()
 
     def __del__(self) -> None:
-        if self.fileno() >= 0:  # not where its making failed
-            self.close()
+        socket.SocketType.close(self)  # not Python's own, which needs what an interrupt may have kept from being made
 
 
 class Connection:
@@ -105,9 +42,10 @@ class Connection:
     Attributes:
         idle_since: when the last exchange ended.
         cut_short: whether a request was not sent as a whole; no other one can follow it.
+        place: what the pool allows it by; nobody else holds it.
     """
 
-    __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since")
+    __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since", "place")
 
     def __init__(self, sock: socket.socket) -> None:
         self._pid = getpid()
@@ -118,15 +56,26 @@ class Connection:
         self._arrives = reading_watch(sock)
         self.idle_since = 0.0
         self.cut_short = False
+        self.place: Place | None = None
 
-    def connect(self, where: Any, seconds: float) -> None:
-        """Make the TCP connection; raises `OSError`."""
-        self._socket.settimeout(min(seconds, LONGEST_WAIT))
-        self._socket.connect(where)
-        self._socket.setblocking(False)
+    def begin(self, where: Any) -> socket.socket:
+        """Begin to make the TCP connection; raises `OSError` where that fails at once.
+
+        Returns:
+            What becomes writable when it is made or has failed: `check_connected` says which.
+        """
+        with suppress(BlockingIOError):
+            self._socket.connect(where)
+        return self._socket
+
+    def check_connected(self) -> None:
+        """Raise `OSError` where the connection could not be made."""
+        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, strerror(number))
 
     def make_ready(self, address: Address, patience: Patience, give_up_at: float) -> None:
-        """After `connect`: what stands between the TCP connection and the first request. Raises `OSError`, or ours."""
+        """After `begin`: what stands between the TCP connection and the first request. Raises `OSError`, or ours."""
         sock = self._socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -204,7 +153,7 @@ class Connection:
                 while view:
                     readable, writable = ready(self._socket, patience.within(patience.timeout.read))
                     if not readable and not writable:
-                        raise patience.silence(response_started=reader.started)
+                        raise patience.silence(response_started=reader.started, sending=True)
                     if readable:
                         pieces += self._overhear(reader)
                         if reader.head_complete:
@@ -290,6 +239,8 @@ class Connection:
     def close(self) -> None:
         """Close the socket. In a forked child this does not disturb the parent's connection."""
         self._socket.close()
+        # Python swallows what is raised in a finalizer, an interrupt too: from here on there is none to come into.
+        self._socket.__class__ = socket.socket
 
 
 def feed(reader: ResponseReader, data: bytes) -> list[bytes]:

@@ -17,6 +17,7 @@ from smendpoint._transport.foreign import (
     call_arguments,
     check_client,
     check_final,
+    client_origin,
     failed_by_itself,
     harmless_cause,
     pool_size,
@@ -52,6 +53,10 @@ class ClientTransport:
         self._client = client
         self._clock = clock
         self.max_connections = pool_size(client)
+
+    def origin(self) -> str:
+        """Where the client's calls go and as whom; for the error that there is no such endpoint."""
+        return client_origin(self._client)
 
     def prepare(self) -> None:
         """Nothing to look up: the client knows where calls go."""

@@ -25,6 +25,9 @@ RECV_BYTES = 65_536
 ONE_WRITE_BYTES = 65_536
 # An idle connection older than this is not used again: load balancers in front of a service usually close after 60 s.
 IDLE_SECONDS = 45.0
+# What OpenSSL says of a peer that answers its first message in plain text.
+NO_TLS_REASONS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+NOT_TLS = "The server does not speak TLS on this port: the URL must begin with http://, or have another port"
 
 
 class Address:
@@ -37,9 +40,23 @@ class Address:
         ca_bundle: a file with the trusted certificates; `None` for the system's.
         client_cert: a file, or a certificate and a key file, that proves who we are; `None` for none.
         proxy: to go through; `None` for none.
+        loopback_only: whether only addresses of this machine may be connected to, whatever the host is called.
+
+    Attributes:
+        stood: the socket address that was last connected to.
     """
 
-    __slots__ = ("_ca_bundle", "_client_cert", "_context", "host", "port", "proxy", "tls")
+    __slots__ = (
+        "_ca_bundle",
+        "_client_cert",
+        "_context",
+        "host",
+        "loopback_only",
+        "port",
+        "proxy",
+        "stood",
+        "tls",
+    )
 
     def __init__(
         self,
@@ -50,11 +67,14 @@ class Address:
         ca_bundle: str | None = None,
         client_cert: str | tuple[str, str] | None = None,
         proxy: Proxy | None = None,
+        loopback_only: bool = False,
     ) -> None:
         self.host = host
         self.port = port
         self.tls = tls
         self.proxy = proxy
+        self.loopback_only = loopback_only
+        self.stood: object = None
         self._ca_bundle = ca_bundle
         self._client_cert = client_cert
         self._context: ssl.SSLContext | None = None
@@ -63,6 +83,18 @@ class Address:
     def tunnelled(self) -> bool:
         """Whether connections are tunnels that a proxy opens on ``CONNECT``."""
         return self.proxy is not None and self.tls
+
+    @property
+    def target(self) -> str:
+        """What a socket is connected to, for messages."""
+        return f"{self.host}:{self.port}" if self.proxy is None else f"the proxy {self.proxy.shown}"
+
+    @property
+    def advice(self) -> str:
+        """What to check where there is no connection."""
+        if self.proxy is None:
+            return "Check the region, endpoint_url and the network's way to it (VPC endpoint, proxy, security group)"
+        return "Check that it runs and is the right one, or except the service with NO_PROXY"
 
     @property
     def dialled(self) -> tuple[str, int]:
@@ -110,9 +142,11 @@ class Service:
         self.target = target
         tls = target.scheme == "https"
         proxy = None if target.proxy_url is None else parse_proxy(target.proxy_url)
+        if proxy is not None:
+            proxy.source = target.proxy_source
         if proxy is not None and proxy.tls:
             raise errors.ConfigurationError(
-                f"the proxy {proxy.url} is itself to be reached over TLS, which is not supported here: give it as "
+                f"the proxy {proxy.shown} is itself to be reached over TLS, which is not supported here: give it as "
                 "http:// if it takes that, or make a boto3, botocore or aiobotocore client and pass client="
             )
         self.address = Address(
@@ -122,6 +156,7 @@ class Service:
             ca_bundle=target.ca_bundle,
             client_cert=target.client_cert,
             proxy=proxy,
+            loopback_only=target.loopback_only,
         )
         self.credentials = target.credentials
         extra: tuple[tuple[str, str], ...] = (("User-Agent", target.user_agent),)
@@ -190,12 +225,16 @@ class Patience:
         """Whether nothing is left in all."""
         return self.deadline is not None and self._monotonic() >= self.deadline
 
-    def silence(self, *, response_started: bool) -> errors.TransportError:
-        """The error for a read that waited in vain."""
+    def silence(self, *, response_started: bool, sending: bool = False) -> errors.TransportError:
+        """The error for a wait in vain: for bytes to arrive, or, while `sending`, for room to send the request."""
         if self.over:
             return deadline_exceeded(self.timeout)
+        seconds = f"{self.timeout.read:g} s"
         return errors.ReadTimeoutError(
-            f"nothing arrived for {self.timeout.read:g} s; the model may still be running. "
+            f"the service took nothing more of the request for {seconds}, and has not got it whole. "
+            "Raise Timeout.read, or send less at a time"
+            if sending
+            else f"nothing arrived for {seconds}; the model may still be running. "
             "Raise Timeout.read, or let the model do less",
             response_started=response_started,
         )
@@ -204,10 +243,9 @@ class Patience:
         """The error for a connection that was not made in time."""
         if self.over:
             return deadline_exceeded(self.timeout, request_sent=False)
-        host, port = address.dialled
         return errors.ConnectError(
-            f"no connection to {host}:{port} within {self.timeout.connect:g} s: check the region, the network's way "
-            "to it (VPC endpoint, proxy, security group), or raise Timeout.connect"
+            f"no connection to {address.target} within {self.timeout.connect:g} s. {address.advice}, or raise "
+            "Timeout.connect"
         )
 
 
@@ -215,7 +253,6 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
     """Our error for the operating system's or OpenSSL's, while connecting."""
     import ssl
 
-    host, port = address.dialled
     if isinstance(error, ssl.SSLCertVerificationError):
         return errors.TLSError(
             f"the certificate of {address.host}:{address.port} is not trusted: {error.verify_message}. "
@@ -223,14 +260,13 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
         )
     # A connection that was cut during the handshake says nothing about trust.
     if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        reason = getattr(error, "reason", None) or error
-        return errors.TLSError(f"no TLS connection to {address.host}:{address.port}: {reason}")
+        reason = str(getattr(error, "reason", None) or error)
+        plain = f". {NOT_TLS}" if reason in NO_TLS_REASONS else ""
+        return errors.TLSError(f"no TLS connection to {address.host}:{address.port}: {reason}{plain}")
     what = error.strerror or str(error) or type(error).__name__
     if (error.errno or 0) > 0 and not isinstance(error, ssl.SSLError):  # the numbers of TLS and of look-ups are others
         what = os.strerror(error.errno or 0)  # asyncio has words of its own
-    return errors.ConnectError(
-        f"no connection to {host}:{port}: {what}. Check the region, endpoint_url and the network's way to it"
-    )
+    return errors.ConnectError(f"no connection to {address.target}: {what}. {address.advice}")
 
 
 def connection_lost(error: OSError | None, *, response_started: bool) -> errors.TransportError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from smendpoint import errors
 from smendpoint._core.request_rules import plain
 from smendpoint._core.response import RawResponse, error_from_client, error_from_parts
+from smendpoint._transport.common import NO_TLS_REASONS, NOT_TLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,6 +38,11 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
             f"client= must be a client for 'sagemaker-runtime', not for {service!r}, which cannot call endpoints"
         )
     if not callable(getattr(client, "invoke_endpoint", None)):
+        if hasattr(type(client), "__aenter__"):
+            raise errors.ConfigurationError(
+                f"client= is not open yet ({type(client).__name__}): enter it, and pass what that gives: async with "
+                "session.create_client('sagemaker-runtime') as client"
+            )
         raise errors.ConfigurationError(
             f"client= must be a sagemaker-runtime client, not {type(client).__name__}: "
             "with boto3, boto3.client('sagemaker-runtime')"
@@ -57,6 +63,13 @@ def library_of(client: Any) -> str | None:
     if any(module.partition(".")[0] == "aiobotocore" for module in modules):
         return "aiobotocore"
     return "botocore" if "botocore.client" in modules else None
+
+
+def client_origin(client: Any) -> str:
+    """Where a client's calls go and as whom."""
+    region = getattr(getattr(client, "meta", None), "region_name", None)
+    where = f"in {region}, the client's region, and " if isinstance(region, str) else ""
+    return f"it was looked for {where}in the account of the client's credentials"
 
 
 def call_arguments(request: CallRequest) -> dict[str, Any]:
@@ -180,7 +193,17 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
         # A parameter's value stands in the message of its error: the kind of the error must do.
         return errors.ConfigurationError(f"the client refused the call: {type(error).__name__}")
     if isinstance(error, exceptions.SSLError):
-        return errors.TLSError(f"no TLS connection: {error}")
+        plain = f". {NOT_TLS}" if any(reason in str(error) for reason in NO_TLS_REASONS) else ""
+        return errors.TLSError(f"no TLS connection: {error}{plain}")
+    if isinstance(error, exceptions.ProxyConnectionError):
+        return errors.ConnectError(
+            f"no connection to the proxy{_proxy_variable(str(error))}: {error}. Check that it runs and is the right "
+            "one, or except the service with NO_PROXY"
+        )
+    if _is_closed(error):
+        return errors.ConfigurationError(
+            "the client is closed: its `async with` block has ended, or it was closed before its last call"
+        )
     broken = _broken(error)
     if broken is not None:
         return broken
@@ -201,6 +224,28 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
             f"the connection was lost: {type(last).__name__}", response_started=response_started
         )
     return _translate_http(error, response_started=response_started)
+
+
+def _proxy_variable(said: str) -> str:
+    """Which variable names the proxy that a client's error shows; empty where it comes from somewhere else."""
+    import os
+
+    for name, value in os.environ.items():
+        place = value.rpartition("@")[2].rpartition("//")[2].rstrip("/")
+        if name.lower() in ("http_proxy", "https_proxy") and place and place in said:
+            return f" (from {name})"
+    return ""
+
+
+def _is_closed(error: Exception) -> bool:
+    """Whether a client failed because it has no HTTP session: aiobotocore's, once it is closed."""
+    last = list(_chain(error))[-1]
+    trace = last.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    inside = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    closed = isinstance(last, AttributeError) and inside == "aiobotocore.httpsession"
+    return closed or (isinstance(last, RuntimeError) and str(last) == "Session is closed")
 
 
 def failed_by_itself(error: Exception, *, response_started: bool = False) -> errors.SmendpointError | None:

@@ -29,13 +29,17 @@ class Proxy:
         port: its TCP port.
         username: for basic authentication; ``None`` where the URL has none.
         password: for basic authentication; may be empty.
+
+    Attributes:
+        source: what names it, such as ``"HTTPS_PROXY"``; empty where that is not known.
     """
 
-    __slots__ = ("host", "password", "port", "scheme", "username")
+    __slots__ = ("host", "password", "port", "scheme", "source", "username")
 
     def __init__(
         self, scheme: str, host: str, port: int, username: str | None = None, password: str | None = None
     ) -> None:
+        self.source = ""
         self.scheme = scheme
         self.host = host
         self.port = port
@@ -51,6 +55,11 @@ class Proxy:
     def url(self) -> str:
         """The URL without credentials, for messages."""
         return f"{self.scheme}://{_authority(self.host, self.port)}"
+
+    @property
+    def shown(self) -> str:
+        """The URL without credentials, and what names it."""
+        return f"{self.url} (from {self.source})" if self.source else self.url
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """The header fields that the proxy wants to see: its credentials, or none."""
@@ -131,11 +140,11 @@ def tunnel_stands(reader: ResponseReader, data: bytes, proxy: Proxy) -> bool:
         ConnectError: there will be no tunnel. Nothing of the call itself has been sent, so it is safe to try again.
     """
     if not data:
-        raise ConnectError(f"the proxy {proxy.url} closed the connection without opening a tunnel")
+        raise ConnectError(f"the proxy {proxy.shown} closed the connection without opening a tunnel")
     try:
         reader.feed(data)
     except ProtocolError as error:
-        raise ConnectError(f"the proxy {proxy.url} did not open a tunnel: {error.message}") from error
+        raise ConnectError(f"the proxy {proxy.shown} did not open a tunnel: {error.message}") from error
     if not reader.head_complete:
         return False
     failure = refused_tunnel(reader.status, proxy)
@@ -143,7 +152,7 @@ def tunnel_stands(reader: ResponseReader, data: bytes, proxy: Proxy) -> bool:
         raise failure
     if not reader.reusable:
         # In TLS the client speaks first: whatever came is not from the service.
-        raise ConnectError(f"the proxy {proxy.url} sent bytes that do not belong to a tunnel")
+        raise ConnectError(f"the proxy {proxy.shown} sent bytes that do not belong to a tunnel")
     return True
 
 
@@ -166,7 +175,7 @@ def refused_tunnel(status: int, proxy: Proxy) -> ConnectError | None:
         cure = "it cannot reach the service: check the region and the network behind the proxy"
     else:
         cure = "check that it allows CONNECT to the service, or except the service with NO_PROXY"
-    return ConnectError(f"the proxy {proxy.url} did not open a tunnel (status {status}): {cure}")
+    return ConnectError(f"the proxy {proxy.shown} did not open a tunnel (status {status}): {cure}")
 
 
 def _host_and_port(place: str, default_port: int) -> tuple[str, int]:

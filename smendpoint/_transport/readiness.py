@@ -33,6 +33,19 @@ def _select(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
     return bool(readable or broken), bool(writable)
 
 
+def _poll_settled(socks: list[socket.socket], seconds: float) -> list[socket.socket]:
+    poll = select.poll()
+    for sock in socks:
+        poll.register(sock, select.POLLOUT)
+    over = {number for number, _ in poll.poll(min(seconds, LONGEST_WAIT) * 1000)}
+    return [sock for sock in socks if sock.fileno() in over]
+
+
+def _select_settled(socks: list[socket.socket], seconds: float) -> list[socket.socket]:
+    _, writable, broken = select.select([], socks, socks, min(seconds, LONGEST_WAIT))
+    return [sock for sock in socks if sock in writable or sock in broken]
+
+
 def _poll_reading(sock: Descriptor) -> Callable[[float], object]:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
@@ -53,3 +66,5 @@ _HAS_POLL = hasattr(select, "poll")
 ready: Callable[[socket.socket, float], tuple[bool, bool]] = _poll if _HAS_POLL else _select
 # Makes what waits, for so many milliseconds, until a socket can be read.
 reading_watch: Callable[[Descriptor], Callable[[float], object]] = _poll_reading if _HAS_POLL else _select_reading
+# Waits until connecting has come to an end for some sockets, well or not; gives those.
+settled: Callable[[list[socket.socket], float], list[socket.socket]] = _poll_settled if _HAS_POLL else _select_settled

@@ -137,6 +137,8 @@ class RequestReader:
     def _read_head(self) -> bool:
         while self._buffer.startswith(b"\r\n"):  # RFC 9112 2.2: empty lines before the request line are ignored
             del self._buffer[:2]
+        if self._buffer.startswith(b"\x16\x03"):  # the beginning of a TLS handshake, which waits for an answer
+            raise BadRequest("this port speaks plain http, not TLS: the URL must begin with http://")
         end = self._buffer.find(b"\r\n\r\n", max(0, self._searched - 3))
         self._searched = len(self._buffer)
         if end > MAX_HEAD or (end < 0 and self._searched > MAX_HEAD):

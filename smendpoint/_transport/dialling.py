@@ -1,0 +1,133 @@
+"""Dialling, blocking: to the first of a host's addresses that answers, through the proxy and with TLS where asked."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from smendpoint._transport.addresses import stagger, to_try
+from smendpoint._transport.blocking import Connection, Socket
+from smendpoint._transport.common import connect_failed
+from smendpoint._transport.readiness import settled
+
+if TYPE_CHECKING:
+    from smendpoint._transport.common import Address, Patience
+    from smendpoint._transport.direct import Scope
+
+
+def dial(address: Address, patience: Patience, scope: Scope | None = None) -> Connection:
+    """Connect, through the proxy and with TLS where the address says so.
+
+    Raises:
+        ConfigurationError: the connection must not leave this machine, and would.
+        ConnectError: there is no connection.
+        TLSError: the peer is not who it should be.
+        DeadlineExceededError: the call's time was over first.
+    """
+    if address.tls:
+        address.context()  # where the certificates cannot be read, there is no need to disturb anyone
+    give_up_at = patience.connect_by()
+    try:
+        connection = _connect(address, patience, give_up_at, scope)
+        try:
+            connection.make_ready(address, patience, give_up_at)
+        except BaseException:
+            _leave(scope)
+            connection.close()
+            raise
+    except TimeoutError:
+        raise patience.no_connection(address) from None
+    except OSError as error:
+        raise connect_failed(address, error) from error
+    return connection
+
+
+def _to_look_up(host: str) -> str | bytes:
+    # What needs no encoding is given as bytes: for text, Python loads the tables of international names.
+    return host.encode("ascii") if host.isascii() else host
+
+
+def _connect(address: Address, patience: Patience, give_up_at: float, scope: Scope | None) -> Connection:
+    """Connect to the first of the host's addresses that answers, all of them within one deadline.
+
+    The next one is tried when those before it have failed, or have had their time; they go on beside it.
+    """
+    host, port = address.dialled
+    waiting = to_try(address, socket.getaddrinfo(_to_look_up(host), port, type=socket.SOCK_STREAM))
+    pace = stagger(patience.left(give_up_at), len(waiting))
+    race = _Race()
+    failure: OSError | None = None
+    won: Connection | None = None
+    try:
+        while won is None:
+            if waiting:
+                try:
+                    race.start(waiting.pop(0))
+                except OSError as error:  # this machine may lack that family of addresses, or a way there
+                    failure = error
+                    continue
+                if scope is not None:
+                    scope.enter(race)
+            elif not race.running:
+                assert failure is not None
+                raise failure
+            left = patience.left(give_up_at)
+            seconds = min(left, pace) if waiting else left
+            over = settled(list(race.running), seconds)
+            if not over and seconds == left:
+                raise TimeoutError
+            for sock in over:
+                connection, where = race.running[sock]
+                try:
+                    connection.check_connected()
+                except OSError as error:
+                    failure = error
+                    race.lost.append(race.running.pop(sock)[0])
+                else:
+                    won, address.stood = connection, where
+        if scope is not None:
+            scope.enter(won)
+    except BaseException:
+        _leave(scope)
+        won = None
+        raise
+    finally:
+        race.close(won)
+    return won
+
+
+def _leave(scope: Scope | None) -> None:
+    # Before anything is closed: who stops the scope must not meet a descriptor that is someone else's by now.
+    if scope is not None:
+        scope.leave()
+
+
+class _Race:
+    """Connections to several addresses that are being made at the same time."""
+
+    __slots__ = ("lost", "running")
+
+    def __init__(self) -> None:
+        self.running: dict[socket.socket, tuple[Connection, Any]] = {}
+        self.lost: list[Connection] = []
+
+    def start(self, info: Any) -> None:
+        """Begin to connect to what ``getaddrinfo`` says; raises `OSError`."""
+        family, kind, protocol, _, where = info
+        connection = Connection(Socket(family, kind, protocol))
+        try:
+            self.running[connection.begin(where)] = connection, where
+        except BaseException:
+            connection.close()
+            raise
+
+    def abort(self) -> None:
+        """Wake whoever waits for them."""
+        for connection, _ in list(self.running.values()):
+            connection.abort()
+
+    def close(self, won: Connection | None) -> None:
+        """Close all but this one."""
+        for connection in [*self.lost, *(connection for connection, _ in self.running.values())]:
+            if connection is not won:
+                connection.close()

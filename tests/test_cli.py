@@ -462,6 +462,53 @@ def test_a_signal_ends_the_waiting_and_its_handler_is_put_back(number: signal.Si
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]")])
+def test_the_emulator_prints_all_that_a_shell_needs(
+    host: str, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shell reads what it printed, and programs in that shell lead to the emulator."""
+    answers: list[str] = []
+    program = """
+import json, os, boto3, openai, smendpoint
+print(smendpoint.Endpoint("a-model").invoke("It rains. Question: Does it rain?"))
+body = json.dumps({"inputs": "It rains. Question: Does it rain?"})
+answer = boto3.client("sagemaker-runtime").invoke_endpoint(EndpointName="a-model", Body=body)
+print(json.loads(answer["Body"].read())[0]["generated_text"])
+chat = openai.OpenAI().chat.completions
+messages = [{"role": "user", "content": "It rains. Question: Does it rain?"}]
+print(chat.create(model="", messages=messages).choices[0].message.content)
+"""
+
+    def use(done: threading.Event) -> None:
+        printed = capsys.readouterr().out
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "OPENAI_"))}
+        ran = subprocess.run(
+            ["sh", "-ec", f'{printed}\nexec "$@"', "sh", sys.executable, "-c", program],
+            env={**kept, "AWS_CONFIG_FILE": os.devnull, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            capture_output=True,
+            text=True,
+        )
+        answers.append(ran.stdout + ran.stderr)
+        assert f"http://{address}:" in printed
+
+    monkeypatch.setattr(_emulator, "wait", use)
+    arguments = ["--host", host, "--model", "a-model=tgi", "--shell", "bash"]
+    assert main(["emulator", "--port", "0", *arguments]) == 0
+    assert answers == ["It rains.\n" * 3]
+
+
+def test_the_emulator_prints_for_powershell_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_emulator, "wait", lambda done: None)
+    assert main(["emulator", "--port", "0", "--shell", "powershell", "--model", "it's=tgi"]) == 0
+    lines = [line.removeprefix("# ") for line in capsys.readouterr().out.splitlines()]
+    variables = [line for line in lines if line.startswith("$Env:")]
+    assert len(variables) == 8
+    assert all(re.fullmatch(r"\$Env:[A-Z0-9_]+ = '[^']+'", line) for line in variables)
+    assert "/endpoints/it%27s/openai/v1'" in "".join(variables)
+
+
 def test_the_emulator_ends_with_0_when_it_is_interrupted() -> None:
     program = [sys.executable, "-m", "smendpoint", "emulator", "--port", "0"]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -20,7 +20,7 @@ from servers import PATIENCE, Peer, Server, bare_environment, fast, response  # 
 from twins import ACCESS_KEY, SECRET_KEY, Twin
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._transport import aside
+from smendpoint._transport import aside, threads
 from smendpoint._transport.aside import within
 from smendpoint.emulator import Emulator
 
@@ -63,14 +63,14 @@ class Slow:
 
     def __exit__(self, *exc_info: object) -> None:
         self.go.set()
-        for thread in helpers():
-            thread.join(PATIENCE)
-        assert not helpers()
-        assert not aside._under_way
+        finish()
 
 
-def helpers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "smendpoint-helper"]
+def finish() -> None:
+    """Wait for all helpers."""
+    for work in list(aside._under_way.values()):
+        work.wait(PATIENCE)
+    assert not aside._under_way
 
 
 def for_ever() -> float:
@@ -104,7 +104,7 @@ def test_a_look_up_that_hangs_ends_with_the_time_of_the_call(
             assert not caught.value.request_sent
         if not caller.asynchronous:
             assert slow.count == 1
-            assert len(helpers()) == 1
+            assert list(aside._under_way) == [("localhost", 80)]
         slow.go.set()
 
 
@@ -147,9 +147,7 @@ def test_a_credential_process_that_hangs_ends_with_the_total_time(
             # No other process was started meanwhile: nobody would write for that.
             endpoint.invoke("Hello")
             endpoint.invoke("Hello", timeout=fast(total=PATIENCE))
-    for thread in helpers():
-        thread.join(PATIENCE)
-    assert not aside._under_way
+    finish()
 
 
 def test_credentials_that_come_in_time_serve_a_call_with_a_total_time(caller: Twin) -> None:
@@ -163,15 +161,15 @@ def test_credentials_that_come_in_time_serve_a_call_with_a_total_time(caller: Tw
 def test_those_who_ask_for_the_same_share_one_helper_and_what_it_finds() -> None:
     found: list[Any] = []
     with Slow("it") as slow:
-        threads = [threading.Thread(target=lambda: found.append(within("key", slow, for_ever))) for _ in range(5)]
-        for thread in threads:
+        askers = [threading.Thread(target=lambda: found.append(within("key", slow, for_ever))) for _ in range(5)]
+        for thread in askers:
             thread.start()
         assert slow.begun.acquire(timeout=PATIENCE)
         with pytest.raises(TimeoutError):
             within("key", slow, a_moment)
-        assert len(helpers()) == 1
+        assert slow.count == 1
         slow.go.set()
-        for thread in threads:
+        for thread in askers:
             thread.join(PATIENCE)
     assert found == ["it"] * 5
 
@@ -194,12 +192,12 @@ def test_failures_are_shared_too_and_ours_are_for_each_its_own() -> None:
 
     for failure in (ours, socket.gaierror(socket.EAI_NONAME, "no such name")):
         with Slow(failure) as slow:
-            threads = [threading.Thread(target=ask, args=(slow,)) for _ in range(2)]
-            for thread in threads:
+            askers = [threading.Thread(target=ask, args=(slow,)) for _ in range(2)]
+            for thread in askers:
                 thread.start()
             assert slow.begun.acquire(timeout=PATIENCE)
             slow.go.set()
-            for thread in threads:
+            for thread in askers:
                 thread.join(PATIENCE)
     assert [str(error) for error in raised[:2]] == ["none", "none"]
     assert len({id(error) for error in [ours, *raised[:2]]}) == 3
@@ -224,7 +222,7 @@ def test_there_are_never_more_helpers_than_allowed(monkeypatch: pytest.MonkeyPat
         second = threading.Thread(target=lambda: found.append(within("second", lambda: "second", left)))
         second.start()
         assert asked.wait(PATIENCE)
-        assert len(helpers()) == 1
+        assert list(aside._under_way) == ["first"]
         slow.go.set()
         first.join(PATIENCE)
         second.join(PATIENCE)
@@ -239,33 +237,29 @@ def no_more(*_: object, **__: object) -> None:
 
 
 def limit(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(threading.Thread, "start", no_more)
+    patch.setattr(_thread, "start_new_thread", no_more)
+    patch.setattr(threads, "start_new_thread", no_more)
 
 
 def isolated(patch: pytest.MonkeyPatch) -> None:
-    patch.delitem(sys.modules, "threading")
     patch.setattr(_thread, "daemon_threads_allowed", lambda: False, raising=False)
-
-
-def limit_without_threading(patch: pytest.MonkeyPatch) -> None:
-    patch.delitem(sys.modules, "threading")
-    patch.setattr(_thread, "start_new_thread", no_more)
 
 
 def end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sys, "is_finalizing", lambda: True)
 
 
-@pytest.mark.parametrize("hindrance", [limit, isolated, limit_without_threading, end])
+@pytest.mark.parametrize("bare", [True, False])
+@pytest.mark.parametrize("hindrance", [limit, isolated, end])
 def test_where_no_thread_can_be_started_the_work_is_done_in_line(
-    monkeypatch: pytest.MonkeyPatch, hindrance: Callable[[pytest.MonkeyPatch], None]
+    monkeypatch: pytest.MonkeyPatch, hindrance: Callable[[pytest.MonkeyPatch], None], bare: bool
 ) -> None:
     where: list[int] = []
     with monkeypatch.context() as patch:
         hindrance(patch)
-        assert within("key", lambda: where.append(_thread.get_ident()), for_ever) is None
+        assert within("key", lambda: where.append(_thread.get_ident()), for_ever, bare=bare) is None
         with pytest.raises(socket.gaierror):
-            within("key", failing(), for_ever)
+            within("key", failing(), for_ever, bare=bare)
     assert where == [_thread.get_ident()]
     assert not aside._under_way
 
@@ -279,7 +273,7 @@ def failing() -> Slow:
 def test_a_program_without_the_threading_module_need_not_import_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.delitem(sys.modules, "threading")
-        ident = within("key", _thread.get_ident, for_ever)
+        ident = within("key", _thread.get_ident, for_ever, bare=True)
         assert "threading" not in sys.modules
     assert ident != _thread.get_ident()
 

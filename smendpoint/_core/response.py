@@ -114,6 +114,10 @@ _STATUS_CLASSES: Mapping[int, type[ServiceError]] = {
     530: InternalDependencyError,
 }
 
+# The service's words (lower case) for an inference component that is scaled to zero: it sends them as a 400
+# ValidationError, and the request is what makes the component scale out.
+_NO_CAPACITY = "no capacity to process this request"
+
 # What to do about a model error whose text the service is known to send (lower case), beside the service's own words.
 _MODEL_HINTS = (
     (
@@ -322,9 +326,12 @@ def error_from_parts(
         retry_after: seconds to wait, where the service asked for it.
 
     Returns:
-        The error, of the class for its code, else for its status.
+        The error, of the class for its code, else for its status; `ModelNotReadyError` also where a component is scaled
+        to zero.
     """
     kind = ERROR_CLASSES.get(code) or _STATUS_CLASSES.get(status, ServiceError)
+    if kind is ValidationError and _NO_CAPACITY in message.lower():
+        kind = ModelNotReadyError
     if status == 413:
         message = f"{message} {_TOO_LARGE}" if message else _TOO_LARGE
     elif not message:

@@ -53,7 +53,7 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows, where it is 
     os.register_at_fork(after_in_child=_under_way.clear)  # the threads are the parent's
 
 
-def within(key: Hashable, work: Callable[[], T], left: Callable[[], float]) -> T:
+def within(key: Hashable, work: Callable[[], T], left: Callable[[], float], *, bare: bool = False) -> T:
     """Give what `work` gives, or stop waiting for it.
 
     One helper works for all who ask for the same at the same time. What comes too late is dropped. Where no thread can
@@ -64,6 +64,7 @@ def within(key: Hashable, work: Callable[[], T], left: Callable[[], float]) -> T
         key: what tells this work from other work.
         work: what may take long.
         left: says how many seconds may still be waited; raises when that is over.
+        bare: whether a thread will do that the module `threading` does not know: for work that runs no Python.
 
     Raises:
         TimeoutError: the time was over first.
@@ -72,14 +73,13 @@ def within(key: Hashable, work: Callable[[], T], left: Callable[[], float]) -> T
         for oldest in [*_under_way.values()][:1]:
             oldest.wait(left())
     mine = _Work()
-    shared = _under_way.setdefault(key, mine)
-    if shared is mine:
-        try:
-            if not _start(mine.run, key, work):
-                mine.run(key, work)
-        except BaseException:
-            _under_way.pop(key, None)
-            raise
+    try:
+        shared = _under_way.setdefault(key, mine)
+        if shared is mine and not _start(bare, mine.run, key, work):
+            mine.run(key, work)
+    except BaseException:  # after an interrupt nobody may be left waiting for what no one does
+        _under_way.pop(key if _under_way.get(key) is mine else None, None)
+        raise
     shared.wait(left())
     error = shared.error
     if error is None:
@@ -88,18 +88,17 @@ def within(key: Hashable, work: Callable[[], T], left: Callable[[], float]) -> T
     raise again(error) if isinstance(error, SmendpointError) else error
 
 
-def _start(run: Callable[..., None], *arguments: Any) -> bool:
+def _start(bare: bool, run: Callable[..., None], *arguments: Any) -> bool:
     """Start a thread that no end of the program waits for; whether that can be done."""
-    if sys.is_finalizing():
-        return False  # before Python 3.12 it would be started, and never run
-    threading = sys.modules.get("threading")
+    # Where there are no daemon threads, an interpreter does not survive to end before one of its threads.
+    if sys.is_finalizing() or not getattr(_thread, "daemon_threads_allowed", _always)():
+        return False
+    if not bare:
+        from smendpoint._transport.threads import spawn
+
+        return spawn("smendpoint-helper", run, *arguments) is not None
     try:
-        if threading is not None:
-            threading.Thread(target=run, args=arguments, name="smendpoint-helper", daemon=True).start()
-        elif getattr(_thread, "daemon_threads_allowed", _always)():
-            _thread.start_new_thread(run, arguments)
-        else:
-            return False
+        _thread.start_new_thread(run, arguments)
     except RuntimeError:
         return False
     return True

@@ -54,7 +54,7 @@ def _look_up(host: str, port: int, left: Callable[[], float]) -> Any:
         return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
     # The system takes no time limit.
-    return look_up() if is_literal(host) else within((host, port), look_up, left)
+    return look_up() if is_literal(host) else within((host, port), look_up, left, bare=True)
 
 
 def _connect(address: Address, patience: Patience, give_up_at: float, scope: Scope | None) -> Connection:

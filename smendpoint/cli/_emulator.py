@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import threading
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from smendpoint.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from smendpoint.emulator import Model
+    from smendpoint.emulator import Emulator, Model
 
 __all__ = ["add_command", "interruptions", "wait"]
 
@@ -24,7 +25,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         "emulator",
         help="run an emulator of the SageMaker runtime on this machine",
         description="Runs an emulator of the SageMaker runtime until it is interrupted (Ctrl-C). Any client works"
-        " against it: set AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME to the address that it prints.",
+        " against it, in a shell with the variables that it prints.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="the port, 0 for any (default: %(default)s)")
@@ -46,6 +47,12 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="NAME",
         help="a further name by which it may be called, '*' for every name; may be repeated. Addresses, names without"
         " a dot and this machine's own name need not be allowed",
+    )
+    parser.add_argument(
+        "--shell",
+        choices=("bash", "powershell"),
+        default="powershell" if os.name == "nt" else "bash",
+        help="for which shell the variables are printed (default: %(default)s)",
     )
     parser.add_argument("--list", action="store_true", help="list the personalities and the faults, and end")
     parser.set_defaults(run=run)
@@ -73,6 +80,35 @@ def _list() -> None:
     print("\nFaults:")
     for fault in FAULTS.values():
         print(f"  {fault.name:<22} {fault.description} ({', '.join(sorted(fault.operations))})")
+
+
+def _print_variables(emulator: Emulator, shell: str) -> None:
+    """Prints what a shell needs so that clients in it lead to the emulator."""
+    import shlex
+    from urllib.parse import quote
+
+    from smendpoint.emulator._endpoints import ANY_CREDENTIALS
+
+    url, keys = emulator.url, ANY_CREDENTIALS
+    name = quote(next(iter(emulator.models), "my-llm"), safe="")
+
+    def line(variable: str, value: str) -> str:
+        return f"$Env:{variable} = '{value}'" if shell == "powershell" else f"export {variable}={shlex.quote(value)}"
+
+    lines = [
+        line("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url),
+        "# any region and credentials will do; Ctrl-C ends the emulator",
+        line("AWS_ACCESS_KEY_ID", keys.access_key),
+        line("AWS_SECRET_ACCESS_KEY", keys.secret_key),
+        line("AWS_DEFAULT_REGION", emulator.region),
+        line("AWS_REGION", emulator.region),
+        f"# for the openai package and endpoint {name}",
+        line("OPENAI_BASE_URL", f"{url}/endpoints/{name}/openai/v1"),
+        line("OPENAI_API_KEY", keys.access_key),
+        "# for the answers of asynchronous inference; all of Amazon S3 is there then",
+        "# " + line("AWS_ENDPOINT_URL_S3", f"{url}/s3"),
+    ]
+    print("\n".join(lines), flush=True)
 
 
 @contextmanager
@@ -116,8 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
             why = getattr(error, "strerror", None) or error
             raise ConfigurationError(f"cannot listen on {where}: {why}") from None
         try:
-            print(f"export AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME={emulator.url}", flush=True)
-            print("# any region and credentials will do; Ctrl-C ends the emulator", flush=True)
+            _print_variables(emulator, arguments.shell)
             wait(done)
         finally:
             emulator.stop()

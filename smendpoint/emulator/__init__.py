@@ -2,13 +2,11 @@
 
 Every client works against it: ours, boto3, aiobotocore, the AWS CLI, LangChain::
 
-    from smendpoint import Endpoint
     from smendpoint.emulator import Emulator
 
     with Emulator({"my-llm": lambda request: b'[{"generated_text": "Hello"}]'}) as emulator:
-        endpoint = Endpoint("my-llm", endpoint_url=emulator.url, region_name="us-east-1",
-                            aws_access_key_id="any", aws_secret_access_key="thing")
-        print(endpoint.invoke("Hi"))
+        with emulator.endpoint("my-llm") as endpoint:  # or any client that is given ``emulator.url``
+            print(endpoint.invoke("Hi"))
 
 ``emulator.inject("reset_mid_stream")`` plays a fault; `FAULTS` describes all of them.
 """

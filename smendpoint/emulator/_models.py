@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, MutableMapping
+from typing import cast
 
 from smendpoint.emulator.models import Model, forward
 from smendpoint.emulator.personalities import PERSONALITIES, personality
@@ -42,7 +43,7 @@ def made(model: object, whose: str) -> Model:
         raise ConfigurationError(f"the model {whose} cannot be called with one ModelRequest: {error}{hint}") from None
     except ValueError:  # some callables that are written in C do not say what they take
         pass
-    return model
+    return cast("Model", model)  # what it gives is seen when it is called
 
 
 class Models(MutableMapping[str, "Model | str"]):

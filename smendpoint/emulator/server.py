@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint._core.sigv4 import Credentials
 from smendpoint.emulator._async_inference import AsyncInference, AsyncLoad, AsyncStore
 from smendpoint.emulator._connection import Limits
+from smendpoint.emulator._endpoints import Endpoints
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._hub import Hub
 from smendpoint.emulator._listener import Listener
@@ -44,7 +45,7 @@ KEEP_BYTES = 256 * 1024 * 1024
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "localhost"}
 
 
-class Emulator:
+class Emulator(Endpoints):
     """The SageMaker runtime on this machine: a real server on a real socket, for tests and for working offline.
 
     It runs in a daemon thread, between ``start()`` and ``stop()`` or inside ``with``; it can be started again.
@@ -109,6 +110,8 @@ class Emulator:
             if value is not None and value < 0:
                 raise ConfigurationError(f"{name} must be at least 0, or None; {value!r} is not")
         self.host = host
+        self._region = region
+        self._credentials = credentials
         self._scheme = "http" if ssl_context is None else "https"
         self._max_workers = max_workers
         limits = Limits(max_body, request_timeout, Hosts(allowed_hosts, host, socket.gethostname()))

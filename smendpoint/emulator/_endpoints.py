@@ -1,0 +1,118 @@
+"""Endpoints that lead to an emulator. The rest of the emulator knows nothing of them: it serves every client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from smendpoint._core.sigv4 import Credentials
+from smendpoint.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from smendpoint._options import EndpointOptions
+    from smendpoint._typing import Chunk, In, Out
+    from smendpoint.async_endpoint import AsyncEndpoint
+    from smendpoint.endpoint import Endpoint
+    from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
+
+__all__ = ["ANY_CREDENTIALS", "Endpoints"]
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+ANY_CREDENTIALS = Credentials("emulated", "emulated-secret")
+"""What endpoints have where the emulator asks for no particular credentials."""
+
+# With one of these, somebody else says who asks.
+_IDENTITIES = ("session", "credentials_profile_name", "aws_access_key_id", "aws_secret_access_key")
+
+
+class Endpoints:
+    """Makes endpoints for the emulator that this is a part of."""
+
+    _region: str
+    _credentials: Credentials | None
+
+    if TYPE_CHECKING:
+
+        @property
+        def port(self) -> int: ...
+        @property
+        def url(self) -> str: ...
+
+    @property
+    def region(self) -> str:
+        """The region that signatures must name."""
+        return self._region
+
+    @overload
+    def endpoint(
+        self, endpoint_name: str, *, content_handler: None = None, **options: Unpack[EndpointOptions]
+    ) -> Endpoint[str, str, str]: ...
+    @overload
+    def endpoint(
+        self,
+        endpoint_name: str,
+        *,
+        content_handler: StreamingContentHandler[In, Out, Chunk],
+        **options: Unpack[EndpointOptions],
+    ) -> Endpoint[In, Out, Chunk]: ...
+    @overload
+    def endpoint(
+        self, endpoint_name: str, *, content_handler: ContentHandler[A, B], **options: Unpack[EndpointOptions]
+    ) -> Endpoint[A, B, B]: ...
+    def endpoint(self, endpoint_name: str, **options: Any) -> Any:
+        """Makes an `Endpoint` that leads here: URL, region and credentials are set.
+
+        What else the machine says about connections holds as for every endpoint: where ``HTTP_PROXY`` is set,
+        ``NO_PROXY=127.0.0.1`` keeps the proxy out.
+
+        Args:
+            endpoint_name: the endpoint's name.
+            content_handler: as `Endpoint`'s.
+            options: `Endpoint`'s own; what is given wins over what would be set. With ``client`` nothing is set.
+
+        Raises:
+            ConfigurationError: The emulator has not been started, or an option does not fit.
+        """
+        from smendpoint.endpoint import Endpoint
+
+        return Endpoint(endpoint_name, **self._lead_here(options))
+
+    @overload
+    def async_endpoint(
+        self, endpoint_name: str, *, content_handler: None = None, **options: Unpack[EndpointOptions]
+    ) -> AsyncEndpoint[str, str, str]: ...
+    @overload
+    def async_endpoint(
+        self,
+        endpoint_name: str,
+        *,
+        content_handler: StreamingContentHandler[In, Out, Chunk],
+        **options: Unpack[EndpointOptions],
+    ) -> AsyncEndpoint[In, Out, Chunk]: ...
+    @overload
+    def async_endpoint(
+        self, endpoint_name: str, *, content_handler: ContentHandler[A, B], **options: Unpack[EndpointOptions]
+    ) -> AsyncEndpoint[A, B, B]: ...
+    def async_endpoint(self, endpoint_name: str, **options: Any) -> Any:
+        """Makes an `AsyncEndpoint` that leads here, as `endpoint` does."""
+        from smendpoint.async_endpoint import AsyncEndpoint
+
+        return AsyncEndpoint(endpoint_name, **self._lead_here(options))
+
+    def _lead_here(self, given: dict[str, Any]) -> dict[str, Any]:
+        given = {name: value for name, value in given.items() if value is not None}
+        if "client" in given:
+            return given
+        if not self.port:
+            raise ConfigurationError("start the emulator first: without a port, nothing can lead there")
+        ours: dict[str, Any] = {"region_name": self._region}
+        if "endpoint_url" not in given:
+            ours |= {"endpoint_url": self.url, "allow_plain_http": True}
+        if not any(name in given for name in _IDENTITIES):
+            keys = self._credentials or ANY_CREDENTIALS
+            ours |= {"aws_access_key_id": keys.access_key, "aws_secret_access_key": keys.secret_key}
+            ours["aws_session_token"] = keys.token
+        return {**ours, **given}

@@ -53,11 +53,10 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         require_end: whether a stream without a finish reason and without ``[DONE]`` is an error.
     """
 
-    __slots__ = ("_calls", "_current", "_expected", "_reasoning", "_text")
+    __slots__ = ("_calls", "_current", "_reasoning", "_text")
 
     def __init__(self, handler: str, expected: str, *, require_end: bool = True) -> None:
-        super().__init__(handler, require_end=require_end)
-        self._expected = expected
+        super().__init__(handler, expected, require_end=require_end)
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, _OpenCall] = {}  # by number
@@ -77,7 +76,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             reasoning="".join(self._reasoning) if self._reasoning else None,
             finish_reason=self.finish_reason,
             usage=self.usage,
-            raw=None if self._kind is None else self._item,
+            raw=self._item,
         )
 
     def _take(self, value: JSONValue, chunks: list[ChatChunk]) -> None:
@@ -85,13 +84,19 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             choices = value.get("choices")
             if isinstance(choices, list):
                 choice = self._first_choice(value, choices)
-                self._kind, self._item = "chunk", value
+                self._item = value
                 if choice is None:
                     return
                 delta = choice.get("delta")
+                if delta is None and not choice.keys() & {"message", "text"}:
+                    delta = {}
                 if isinstance(delta, dict):
-                    self._take_delta(choice, delta, chunks)
+                    self._take_delta(value, choice, delta, chunks)
                     return
+            elif self._has_no_news(value):
+                return
+        elif self._take_each(value, chunks):
+            return
         raise_for_error(value)
         completion = read_completion(value)
         if completion is None:
@@ -99,9 +104,19 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         self._take_whole(completion, chunks)
         self._note(answer_details(value))
 
-    def _take_delta(self, choice: dict[str, JSONValue], delta: dict[str, JSONValue], chunks: list[ChatChunk]) -> None:
+    def _take_delta(
+        self,
+        value: dict[str, JSONValue],
+        choice: dict[str, JSONValue],
+        delta: dict[str, JSONValue],
+        chunks: list[ChatChunk],
+    ) -> None:
         content = delta.get("content")
-        text = content if isinstance(content, str) else content_text(content) or ""
+        text = content if isinstance(content, str) else content_text(content)
+        if text is None:
+            if content is not None:
+                raise unknown_shape(value, self._handler, self._expected)
+            text = ""
         reasoning = reasoning_text(delta) or ""
         pieces = delta.get("tool_calls")
         calls = self._take_calls(pieces) if pieces else ()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from smendpoint._container_errors import container_error
 from smendpoint.errors import HandlerError, ModelOutputError
+from smendpoint.handlers._answers import content_text
 from smendpoint.handlers._json import describe
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def _streamed_by(value: JSONValue) -> str | None:
         if isinstance(token, dict) and isinstance(token.get("text"), str):
             return "TextGenerationHandler"
         choice = choices[0] if isinstance(choices, list) and choices else None
-        if isinstance(choice, dict) and isinstance(choice.get("delta"), dict):
+        delta = choice.get("delta") if isinstance(choice, dict) else None
+        if isinstance(delta, dict) and (delta.get("content") is None or content_text(delta["content"]) is not None):
             return "ChatHandler"
     return None
 

@@ -28,7 +28,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
         plain_text: whether a stream of plain text is read too.
     """
 
-    __slots__ = ("_expected", "_kinds", "_plain_text", "_reads_tokens", "_tokens")
+    __slots__ = ("_kinds", "_plain_text", "_reads_tokens", "_tokens")
 
     def __init__(
         self,
@@ -40,10 +40,9 @@ class TextStreamDecoder(DetailedDecoder[str]):
         keep_tokens: bool = False,
         plain_text: bool = False,
     ) -> None:
-        super().__init__(handler, require_end=require_end)
+        super().__init__(handler, expected, require_end=require_end)
         self._kinds = kinds
         self._reads_tokens = "generated_text" in kinds
-        self._expected = expected
         self._plain_text = plain_text
         self._tokens: list[JSONValue] | None = [] if keep_tokens else None
 
@@ -61,8 +60,13 @@ class TextStreamDecoder(DetailedDecoder[str]):
                 return
             raise_for_error(value)
             choices = value.get("choices")
-            if isinstance(choices, list) and self._take_choices(value, choices, chunks):
+            if isinstance(choices, list):
+                if self._take_choices(value, choices, chunks):
+                    return
+            elif self._has_no_news(value):
                 return
+        elif self._take_each(value, chunks):
+            return
         else:
             raise_for_error(value)
         self._take_answer(value, chunks)
@@ -93,13 +97,17 @@ class TextStreamDecoder(DetailedDecoder[str]):
         if choice is None:
             return True
         delta = choice.get("delta")
+        content: JSONValue = None
         if isinstance(delta, dict) and "chat" in self._kinds:
             if delta.get("tool_calls"):
                 raise HandlerError(f"{self._handler} gives text, and this stream has tool calls. ChatHandler reads it.")
-            text = content_text(delta.get("content"))
+            content = delta.get("content")
         elif "text" in choice and "completion" in self._kinds:
-            text = content_text(choice["text"])
-        else:
+            content = choice["text"]
+        elif delta is not None or choice.keys() & {"message", "text"}:
+            return False
+        text = content_text(content)
+        if text is None and content is not None:
             return False
         self._kind, self._item = "chunk", value
         if text:
@@ -113,7 +121,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
             raise unknown_shape(value, self._handler, self._expected)
         self._note(answer_details(value))
         kind, text = found
-        repeats = self._kind in ("token", "chunk") and kind == "generated_text"
+        repeats = self._item is not None and self._kind in ("token", "chunk") and kind == "generated_text"
         self._kind, self._item = kind, first_object(value) or {}
         if text and not repeats:
             chunks.append(text)
@@ -122,5 +130,5 @@ class TextStreamDecoder(DetailedDecoder[str]):
         if not self._plain_text:
             super()._take_text(text, chunks)
             return
-        self._kind = "text"
+        self._kind, self._item = "text", {}
         chunks.append(text)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-import threading
+from _thread import allocate_lock
 from collections import deque
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from smendpoint._transport.direct import Cancelled, Scope
+from smendpoint._transport.threads import spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from smendpoint._transport.threads import Spawned
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -26,9 +29,22 @@ class _Job:
     def __init__(self, value: Any) -> None:
         self.value = value
         self.scope = Scope()
-        self.done = threading.Event()
+        self.done = allocate_lock()  # not an `Event`: an interrupt inside one may leave its lock taken for ever
+        self.done.acquire()
         self.output: Any = None
         self.error: BaseException | None = None
+
+    def run(self, work: Callable[[Any, Scope], Any], finished: SimpleQueue[_Job]) -> None:
+        """Do the work; never raises."""
+        try:
+            self.output = work(self.value, self.scope)
+        except Cancelled:
+            pass  # whoever cancelled does not wait for the outcome
+        except BaseException as error:  # such as a handler's SystemExit: the caller's thread is who should see it
+            self.error = error
+        self.value = None
+        self.done.release()
+        finished.put(self)
 
 
 class _Workers:
@@ -38,43 +54,45 @@ class _Workers:
         self._work = work
         self._limit = limit
         self._stoppable = stoppable
-        self._threads: list[threading.Thread] = []
-        self._todo: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads: list[Spawned] = []
+        self._todo: SimpleQueue[Any] = SimpleQueue()
         self.finished: SimpleQueue[_Job] = SimpleQueue()
         self.running: set[_Job] = set()
+        # What is no job ends the threads, even where an interrupt broke off `stop`.
+        self._forgotten = ref(self, self._todo.put)
 
-    def submit(self, job: _Job) -> None:
+    def submit(self, job: _Job) -> bool:
+        """Have a job run; whether that is in a thread, or was here because none can be started."""
         self.running.add(job)
-        self._todo.put(job)
         if len(self._threads) < min(self._limit, len(self.running)):
-            thread = threading.Thread(target=self._serve, name="smendpoint-map", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self) -> None:
-        while (job := self._todo.get()) is not None:
-            try:
-                job.output = self._work(job.value, job.scope)
-            except Cancelled:
-                pass  # whoever cancelled does not wait for the outcome
-            except BaseException as error:  # such as a handler's SystemExit: the caller's thread is who should see it
-                job.error = error
-            job.value = None
-            job.done.set()
-            self.finished.put(job)
-        self._todo.put(None)  # for the next thread
+            thread = spawn("smendpoint-map", _serve, self._work, self._todo, self.finished, self._forgotten)
+            if thread is not None:
+                self._threads.append(thread)
+        if not self._threads:
+            job.run(self._work, self.finished)
+            return False
+        self._todo.put(job)
+        return True
 
     def stop(self) -> None:
         """End every call that is under way, and every thread; what cannot be stopped ends by itself."""
         if sys.is_finalizing():
             return  # the threads have gone with the interpreter, without saying so to who waits for them
-        self._todo.put(None)  # first: whatever interrupts this, no thread stays for ever
+        self._todo.put(None)
         for job in self.running:
             job.scope.stop()
         if self._stoppable or not self.running:
             for thread in self._threads:
-                with suppress(RuntimeError):  # an interrupt came while it was starting: it ends by itself
-                    thread.join()
+                thread.join()
+
+
+def _serve(
+    work: Callable[[Any, Scope], Any], todo: SimpleQueue[Any], finished: SimpleQueue[_Job], forgotten: object
+) -> None:
+    """What each thread does. Of the workers it holds nothing but `forgotten`, the weak reference that ends it."""
+    while isinstance(job := todo.get(), _Job):
+        job.run(work, finished)
+    todo.put(None)  # for the next thread
 
 
 def fan_out(
@@ -89,7 +107,7 @@ def fan_out(
     """Give ``work(value, scope)`` for each input, at most `limit` at a time.
 
     Args:
-        work: called in threads; ends early when its scope is stopped.
+        work: called in threads, or in the caller's own where none can be started; ends early when its scope is stopped.
         inputs: read one by one, in the caller's thread.
         limit: the most inputs and outputs that are held at any time.
         stoppable: whether stopping a scope ends its work.
@@ -108,14 +126,15 @@ def fan_out(
                 except StopIteration:
                     exhausted = True
                 else:
-                    workers.submit(job)
                     if ordered:
                         waiting.append(job)
+                    if not workers.submit(job):
+                        break
             if not workers.running:
                 return
             if ordered:
                 job = waiting.popleft()
-                job.done.wait()
+                job.done.acquire()
                 workers.finished.get()  # keeps the queue as short as the window
             else:
                 job = workers.finished.get()

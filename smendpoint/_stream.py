@@ -159,12 +159,13 @@ class Stream(StreamBase[Chunk]):
     otherwise iterating raises a `SmendpointError` whose ``received`` has the chunks until then.
     """
 
-    __slots__ = ("_scope",)
+    __slots__ = ("_answer", "_scope")
     _endpoint: Endpoint[Any, Any, Chunk]
 
     def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Chunk]) -> None:
         super().__init__(endpoint, request, pipeline)
         self._scope = Scope()  # for a thread that closes while another one waits for the answer to begin
+        self._answer: _Settled | None = None
 
     def __enter__(self) -> Self:
         self._open()
@@ -196,16 +197,24 @@ class Stream(StreamBase[Chunk]):
         try:
             call = self._call = self._endpoint._start(self._request)
             source = self._endpoint._run(self._request, call, self._scope)
+            self._answer = _Settled(call, source)
+            self._answer.__class__ = _Unsettled
             self._begun(call, source)
         except Cancelled:
             raise self._closed_error() from None
         except BaseException as error:
+            self._answer = None
             self._not_begun(error)
             raise
         if self._over:  # closed meanwhile
             source.close()
-            call.finish(None)
+            self._settle(None)
             raise self._closed_error()
+
+    def _settle(self, error: BaseException | None) -> None:
+        assert self._answer is not None
+        self._answer.__class__ = _Settled
+        super()._settle(error)
 
     def _advance(self) -> None:
         """Wait for the next bytes and decode them."""
@@ -248,6 +257,25 @@ class Stream(StreamBase[Chunk]):
         if source is not None:
             source.close()
 
+
+class _Settled:
+    """The answer of a stream."""
+
+    __slots__ = ("call", "source")
+
+    def __init__(self, call: CallState[Any], source: Any) -> None:
+        self.call = call
+        self.source = source
+
+
+class _Unsettled(_Settled):
+    """The answer of a stream that is not over, for the case that nobody holds it any more.
+
+    A finalizer of `Stream` itself would run at the end of every stream: Python swallows an interrupt that comes then.
+    """
+
+    __slots__ = ()
+
     def __del__(self) -> None:
-        if not getattr(self, "_over", True):
-            self.close()
+        self.source.close()
+        self.call.finish(None)

@@ -18,7 +18,7 @@ Catch the widest class that you can handle::
         |   |-- ValidationError                  400: the request is not valid
         |   |-- AccessDeniedError                403: these credentials may not do this
         |   |-- ThrottlingError                  429 or 400: slow down
-        |   |-- ModelNotReadyError               429: the model is still being loaded
+        |   |-- ModelNotReadyError               429: the model is still being loaded; 400: scaled to zero
         |   |-- ServiceUnavailableError          503
         |   |-- InternalFailureError             500
         |   |-- InternalDependencyError          530
@@ -245,7 +245,11 @@ class ThrottlingError(ServiceError):
 
 
 class ModelNotReadyError(ServiceError):
-    """429 ``ModelNotReadyException``: the model is still being loaded. Retried within a time budget of its own."""
+    """The model is still being loaded (429 ``ModelNotReadyException``), or its inference component is scaled to zero.
+
+    The latter is a 400 ``ValidationError`` to the service, with the words "no capacity to process this request". Both
+    are retried within a time budget of their own.
+    """
 
 
 class ServiceUnavailableError(ServiceError):

@@ -36,6 +36,18 @@ CASES: dict[str, tuple[str, str | None, list[Any]]] = {
     "one line": ('{"a": 1}\n', "jsonlines", [{"a": 1}]),
     "blank lines ahead of lines": ('\n \n{"a": 1}\n[2]\n', "jsonlines", [{"a": 1}, [2]]),
     "byte order mark ahead of lines": ('\ufeff{"a": 1}\n{"a": 2}', "jsonlines", [{"a": 1}, {"a": 2}]),
+    "joined objects": (
+        '{"a": 1}{"a": 2}\n{"a": 3} {"a": 4}[5]\n',
+        "jsonlines",
+        [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 4}, [5]],
+    ),
+    "joined objects without any line end": (
+        '{"a": 1}{"a": "é"}{"a": 3}',
+        "jsonlines",
+        [{"a": 1}, {"a": "é"}, {"a": 3}],
+    ),
+    "joined objects, the first on many lines": (PRETTY + PRETTY + "\n[1]\n", "json", [json.loads(PRETTY)] * 2 + [[1]]),
+    "joined lists": ("[1][2]\n[3]", "json", [[1], [2], [3]]),
     "one object": ('{"a": 1}', "json", [{"a": 1}]),
     "one object on many lines": (PRETTY, "json", [json.loads(PRETTY)]),
     "one object on many lines with CRLF": (PRETTY.replace("\n", "\r\n"), "json", [json.loads(PRETTY)]),
@@ -96,6 +108,16 @@ def test_it_decides_at_the_byte_that_decides(head: str, next_byte: str, kind: st
     assert decoder.kind == kind
 
 
+def test_each_joined_object_is_given_as_soon_as_it_is_whole() -> None:
+    decoder = AutoDecoder()
+    assert decoder.feed(b'{"a": 1}{') == [{"a": 1}]
+    assert decoder.feed(b'"a": "\xc3') == []
+    assert decoder.feed(b'\xa9"}') == [{"a": "é"}]
+    assert decoder.feed(b'{"a": 3}{"a": "') == [{"a": 3}]
+    assert decoder.feed(b"\xc3}") == []  # it looks like an end, and is half a character
+    assert decoder.feed(b'"') == []
+
+
 def test_each_item_is_given_as_soon_as_it_is_whole() -> None:
     decoder = AutoDecoder()
     assert decoder.feed(b"data: a\n") == []
@@ -118,7 +140,10 @@ def test_each_item_is_given_as_soon_as_it_is_whole() -> None:
         (b'{"a": "\xff"}\n{}\n', [], "line 1 of the stream is not UTF-8"),
         (b'{"a": 1', [], "the stream is not one JSON document: see line 1, column 8"),
         (b"{\n1", [], "the stream is not one JSON document: see line 2, column 1"),
-        (b"[1] [2]", [], "the stream is not one JSON document: see line 1, column 5"),
+        (b"[1] 2", [], "the stream is not one JSON document: see line 1, column 5"),
+        (b'{"a": 1}{"a": 2} 3\n', [{"a": 1}, {"a": 2}], "line 1 of the stream is not JSON"),
+        (b'{"a": 1}{"a": 2}{"a"', [{"a": 1}, {"a": 2}], "line 1 of the stream is not JSON"),
+        (b'{"a": 1}{"a": 2}\xff\n', [{"a": 1}, {"a": 2}], "line 1 of the stream is not UTF-8"),
         (b"[1,\xff]", [], "the JSON document is not UTF-8 at byte 3"),
         (b"Hello\xff", ["Hello"], "the text is not UTF-8 at byte 5"),
         (b"\xef\xbb", [], "the text ends inside the character at byte 0"),
@@ -153,9 +178,10 @@ def test_a_line_of_just_the_limit_may_end_with_crlf() -> None:
 
 
 def test_a_long_first_line_and_a_long_document_in_small_pieces_take_linear_time() -> None:
-    for data in (b'{"a": "' + b"x" * 2_000_000 + b'"}\n', b"[" + b" " * 2_000_000 + b"]"):
+    long = b'{"a": "' + b"x" * 1_999_996 + b'}}{"}\n'
+    for data in (long, b"[" + b" " * 2_000_000 + b"]", b'{"a": 1}\n' + long):
         items, error = drive(AutoDecoder(), (data[place : place + 32] for place in range(0, len(data), 32)))
-        assert (items, error) == ([json.loads(data)], None)
+        assert (items[-1:], error) == ([json.loads(data.splitlines()[-1])], None)
 
 
 def test_mutated_streams_are_read_or_refused_with_our_error() -> None:

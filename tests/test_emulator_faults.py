@@ -222,6 +222,17 @@ WIRE: list[tuple[str, str, bytes, str]] = [
         "open",
     ),
     (
+        "no_capacity_then_ok_1",
+        "invoke",
+        error(
+            "400 Bad Request",
+            "ValidationError",
+            "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress "
+            "(if configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API.",
+        ),
+        "open",
+    ),
+    (
         "retry_after_2",
         "invoke",
         error("503 Service Unavailable", "ServiceUnavailable", "Come back later.", b"Retry-After: 2\r\n"),

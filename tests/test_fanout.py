@@ -14,6 +14,7 @@ from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
 from smendpoint._fanout import _Job, _Workers, fan_out
 from smendpoint._transport.direct import Scope
+from smendpoint._transport.threads import spawn
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, ServiceError
 from smendpoint.handlers import BytesHandler
@@ -32,6 +33,13 @@ def run(work: Callable[[Any, Scope], Any], inputs: Any, limit: int = 3, **option
 
 def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "smendpoint-map"]
+
+
+def gone() -> bool:
+    """Whether all threads have ended, or are just about to."""
+    for thread in threads():
+        thread.join(PATIENCE)
+    return threads() == []
 
 
 class Turns:
@@ -81,7 +89,7 @@ def test_outputs_come_as_they_are_ready_where_order_does_not_matter() -> None:
 
 def test_no_input_is_no_output() -> None:
     assert list(run(lambda value, scope: value, [])) == []
-    assert threads() == []
+    assert gone()
 
 
 def test_nothing_is_read_before_the_first_output_is_asked_for() -> None:
@@ -133,7 +141,7 @@ def test_of_ten_million_inputs_only_a_windowful_is_ever_held(ordered: bool) -> N
     results.close()  # type: ignore[attr-defined]  # it is a generator
     # Inputs and outputs in the window, and what passes from hand to hand at either end of it.
     assert most <= 2 * limit + 2
-    assert threads() == []
+    assert gone()
 
 
 def test_no_more_threads_than_inputs_are_started() -> None:
@@ -145,7 +153,7 @@ def test_no_more_threads_than_inputs_are_started() -> None:
     reader.join(PATIENCE)
     assert len(threads()) == 1
     assert list(results) == []
-    assert threads() == []
+    assert gone()
 
 
 def divide(value: int, scope: Scope) -> float:
@@ -158,7 +166,7 @@ def test_an_error_ends_the_iteration() -> None:
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert list(results) == []
-    assert threads() == []
+    assert gone()
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -191,7 +199,7 @@ def test_inputs_that_fail_end_the_iteration_and_what_runs() -> None:
     with pytest.raises(LookupError):
         list(run(work, inputs()))
     assert stopped.is_set()
-    assert threads() == []
+    assert gone()
 
 
 def test_leaving_early_stops_what_runs_and_waits_for_it() -> None:
@@ -204,7 +212,7 @@ def test_leaving_early_stops_what_runs_and_waits_for_it() -> None:
     results = run(work, range(5))
     assert next(results) == 0
     results.close()  # type: ignore[attr-defined]  # it is a generator
-    assert threads() == []
+    assert gone()
 
 
 def test_leaving_early_does_not_wait_for_what_cannot_be_stopped() -> None:
@@ -218,27 +226,33 @@ def test_leaving_early_does_not_wait_for_what_cannot_be_stopped() -> None:
     turns.end(2)
     for thread in running:
         thread.join(PATIENCE)
-    assert threads() == []
+    assert gone()
 
 
 def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thread_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Interrupted(threading.Thread):
-        def start(self) -> None:
-            super().start()
-            if len(threads()) == 2:
-                # As it looks to who is interrupted in `start`, which waits until the thread says that it runs.
-                self._started.clear()  # type: ignore[attr-defined]
-                raise KeyboardInterrupt
+    def interrupted(*arguments: Any) -> Any:
+        spawn(*arguments)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(threading, "Thread", Interrupted)
+    monkeypatch.setattr("smendpoint._fanout.spawn", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(run(lambda value, scope: scope.stopped.wait(PATIENCE), [1, 2, 3]))
-    for thread in threads():
-        thread._started.set()  # type: ignore[attr-defined]
-        thread.join(PATIENCE)
-    assert threads() == []
+    assert gone()
+
+
+def test_workers_that_nobody_holds_any_more_end_their_threads() -> None:
+    """As where an interrupt broke off `stop`."""
+    turns = Turns()
+    workers = _Workers(turns, 1, stoppable=True)
+    workers.submit(_Job(1))
+    turns.wait_for(1)
+    (thread,) = threads()
+    del workers
+    turns.end(1)
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 def test_a_program_may_end_in_the_middle_of_a_map() -> None:
@@ -266,14 +280,14 @@ def test_nobody_waits_for_threads_that_have_gone_with_the_interpreter(monkeypatc
     assert len(threads()) == 1
     turns.end(1)
     workers.stop()
-    assert threads() == []
+    assert gone()
 
 
 def test_leaving_when_nothing_runs_leaves_nothing_behind() -> None:
     results = run(lambda value, scope: value, [1], stoppable=False)
     assert next(results) == 1
     results.close()  # type: ignore[attr-defined]  # it is a generator
-    assert threads() == []
+    assert gone()
 
 
 # through an endpoint
@@ -337,10 +351,10 @@ def test_leaving_a_map_early_ends_the_calls_that_are_under_way() -> None:
         assert next(results) == b"go"
         emulator.wait_for(lambda it: len(it.requests) == 3)
         results.close()
-        assert threads() == []
+        assert gone()
         # That of the call that was over may be left, if no other one had taken it.
         emulator.wait_for(lambda it: it.open_connections <= 1)
-        assert endpoint._transport._pool._busy == 0
+        assert endpoint._transport._pool.busy == 0
         assert endpoint.invoke(b"go") == b"go"
         assert len(emulator.requests) == 4
 
@@ -354,10 +368,10 @@ def test_leaving_a_map_early_does_not_wait_for_a_place_that_the_caller_itself_ho
             streams.append(endpoint.stream("Hello"))
             next(streams[-1])
         results.close()
-        assert threads() == []
+        assert gone()
         for stream in streams:
             stream.close()
-        assert endpoint._transport._pool._busy == 0
+        assert endpoint._transport._pool.busy == 0
 
 
 def test_leaving_a_map_early_leaves_other_calls_alone() -> None:

@@ -198,7 +198,7 @@ def test_in_another_process_a_stream_is_not_read_and_closing_it_closes_this_side
         source.close()
         source.close()
         assert connection._socket.fileno() == -1
-        assert endpoint._transport._pool._busy == 1  # the place is the parent's, too
+        assert endpoint._transport._pool.busy == 1  # the place is the parent's, too
 
 
 def test_many_threads_get_their_own_answers() -> None:

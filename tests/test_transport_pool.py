@@ -12,7 +12,7 @@ from servers import PATIENCE, bare_environment, fast, make_endpoint  # noqa: F40
 
 from smendpoint._transport.blocking import Connection
 from smendpoint._transport.common import IDLE_SECONDS
-from smendpoint._transport.pool import Pool
+from smendpoint._transport.pool import Place, Pool
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, DeadlineExceededError
 
@@ -26,6 +26,7 @@ class Line:
         self.idle_since = 0.0
         self.stale = stale
         self.closed = False
+        self.place: Place | None = None
 
     def is_stale(self) -> bool:
         return self.stale
@@ -48,11 +49,17 @@ def for_ever() -> None:
 
 def pool_with(*lines: Any, limit: int | None = None, clock: Any = None) -> Pool:
     pool = Pool(limit, clock or Clock())
-    for _ in lines:
-        assert pool.take(for_ever, fresh=True) is None
+    for line in lines:
+        line.place = taken(pool)
     for line in lines:
         pool.give_back(line)
     return pool
+
+
+def taken(pool: Pool) -> Place:
+    place = pool.take(for_ever, fresh=True)
+    assert isinstance(place, Place)
+    return place
 
 
 class Gate:
@@ -81,7 +88,8 @@ def test_the_connection_that_was_used_last_is_used_first() -> None:
     pool: Any = pool_with(first, second, third)
     assert pool.take(for_ever, fresh=False) is third
     pool.give_back(third)
-    assert [pool.take(for_ever, fresh=False) for _ in range(4)] == [third, second, first, None]
+    assert [pool.take(for_ever, fresh=False) for _ in range(3)] == [third, second, first]
+    assert taken(pool)
 
 
 def test_a_stale_connection_is_closed_and_the_next_one_taken() -> None:
@@ -97,7 +105,7 @@ def test_a_connection_that_was_idle_too_long_is_not_used_again() -> None:
     line = Line()
     pool = pool_with(line, clock=clock)
     clock.now += IDLE_SECONDS
-    assert pool.take(for_ever, fresh=False) is None
+    assert isinstance(pool.take(for_ever, fresh=False), Place)
     assert line.closed
 
 
@@ -106,7 +114,7 @@ def test_giving_one_back_closes_those_that_were_idle_too_long() -> None:
     old, new = Line(), Line()
     pool: Any = pool_with(old, clock=clock)
     clock.now += IDLE_SECONDS + 1.0
-    pool.take(for_ever, fresh=True)
+    new.place = taken(pool)
     pool.give_back(new)
     assert old.closed
     assert not new.closed
@@ -129,23 +137,25 @@ def test_an_endpoint_lets_idle_connections_go_by_its_clock() -> None:
 def test_a_fresh_connection_pushes_out_the_oldest_idle_one_where_the_limit_would_be_passed() -> None:
     oldest, newest = Line(), Line()
     pool: Any = pool_with(oldest, newest, limit=2)
-    assert pool.take(for_ever, fresh=True) is None
+    held = taken(pool)
     assert oldest.closed
     assert not newest.closed
     assert pool.take(for_ever, fresh=False) is newest
+    assert pool.busy == 2
+    assert held
 
 
 def test_a_fresh_connection_leaves_idle_ones_alone_below_the_limit() -> None:
     line = Line()
     pool: Any = pool_with(line, limit=2)
-    assert pool.take(for_ever, fresh=True) is None
+    assert taken(pool)
     assert not line.closed
 
 
 def test_closing_closes_what_is_idle_and_later_what_is_given_back() -> None:
     idle, busy = Line(), Line()
     pool: Any = pool_with(idle)
-    pool.take(for_ever, fresh=True)
+    busy.place = taken(pool)
     pool.close()
     assert idle.closed
     pool.give_back(busy)
@@ -156,7 +166,7 @@ def test_closing_closes_what_is_idle_and_later_what_is_given_back() -> None:
 
 def test_who_waits_for_a_place_when_the_pool_is_closed_gets_none() -> None:
     pool: Any = Pool(1, Clock())
-    pool.take(for_ever, fresh=False)
+    held = taken(pool)
     waiting = threading.Event()
     errors: list[BaseException] = []
 
@@ -176,6 +186,7 @@ def test_who_waits_for_a_place_when_the_pool_is_closed_gets_none() -> None:
     pool.close()
     thread.join(PATIENCE)
     assert len(errors) == 1
+    assert held
 
 
 def test_after_a_fork_nothing_is_idle_and_nothing_is_busy() -> None:
@@ -183,41 +194,80 @@ def test_after_a_fork_nothing_is_idle_and_nothing_is_busy() -> None:
     pool: Any = pool_with(line, limit=1)
     assert pool.take(for_ever, fresh=False) is line
     pool.forget()
-    assert pool.take(for_ever, fresh=False) is None
-    pool.give_back(Line())
-    pool.forget()
-    pool.give_back(None)  # of a call that was under way when the process forked
-    assert pool.take(for_ever, fresh=False) is None
+    held = taken(pool)
+    pool.give_back(line)  # of a call that was under way when the process forked
+    assert line.closed
+    assert pool.busy == 1
+    pool.free(held)
+    assert pool.busy == 0
 
 
 def test_a_stream_that_is_collected_while_the_pool_is_at_work_gives_its_place_back() -> None:
     pool: Any = Pool(2, Clock())
-    pool.take(for_ever, fresh=False)
+    held = taken(pool)
 
     class Collected(Line):
         def is_stale(self) -> bool:
-            pool.give_back(None)  # as the garbage collector may, in the same thread
+            pool.free(held)  # as the garbage collector may, in the same thread
             return False
 
-    pool.take(for_ever, fresh=False)
-    pool.give_back(Collected())
-    assert isinstance(pool.take(for_ever, fresh=False), Collected)
-    assert pool.take(for_ever, fresh=False) is None
+    line = Collected()
+    line.place = taken(pool)
+    pool.give_back(line)
+    assert pool.take(for_ever, fresh=False) is line
+    assert taken(pool)
 
 
-def test_a_place_that_is_given_back_while_nobody_listens_yet_is_found_all_the_same(
+def test_a_place_that_nobody_holds_any_more_is_free() -> None:
+    pool = Pool(1, Clock())
+    for _ in range(3):
+        taken(pool)  # and forgotten
+    assert pool.busy == 0
+
+
+def test_a_connection_that_nobody_holds_any_more_leaves_its_place() -> None:
+    line = Line()
+    pool: Any = pool_with(line, limit=1)
+    assert pool.take(for_ever, fresh=False) is line
+    assert pool.busy == 1
+    del line
+    assert pool.busy == 0
+
+
+def test_a_place_that_comes_free_while_nobody_listens_yet_is_found_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As by the garbage collector, in the thread that is just about to wait."""
     monkeypatch.setattr("smendpoint._transport.pool.LOOK_AGAIN_SECONDS", 0.001)
     pool = Pool(1, Clock())
-    pool.take(for_ever, fresh=True)
+    held = [taken(pool)]
+    assert isinstance(pool.take(held.clear, fresh=True), Place)
 
-    def wait() -> None:
-        if pool._busy:
-            pool.give_back(None)
 
-    assert pool.take(wait, fresh=True) is None
+def test_a_place_twice_given_back_is_one_place() -> None:
+    pool = Pool(2, Clock())
+    first, second = taken(pool), taken(pool)
+    for _ in range(2):
+        pool.free(first)
+    assert pool.busy == 1
+    assert second
+
+
+def test_who_was_woken_and_does_not_want_the_place_any_more_wakes_the_next() -> None:
+    pool: Any = Pool(1, Clock())
+    held = taken(pool)
+    next_one = threading.Lock()
+    next_one.acquire()
+
+    def wait() -> float:
+        pool._waiting.append(next_one)
+        pool.free(held)  # wakes this one
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        pool.take(wait, fresh=False)
+    assert not next_one.locked()
+    assert not pool._waiting
 
 
 def test_an_endpoint_that_nobody_closed_is_forgotten_with_its_connections() -> None:
@@ -240,7 +290,7 @@ def test_an_interrupt_while_a_connection_is_chosen_takes_no_place(monkeypatch: p
     monkeypatch.setattr(line, "is_stale", interrupt)
     with pytest.raises(KeyboardInterrupt):
         pool.take(for_ever, fresh=False)
-    assert pool.take(lambda: pytest.fail("there is no place"), fresh=False) is None
+    assert isinstance(pool.take(lambda: pytest.fail("there is no place"), fresh=False), Place)
 
 
 @pytest.mark.parametrize("moment", ["abort", "close"])
@@ -315,16 +365,16 @@ def test_waiting_for_a_connection_counts_against_the_total_time() -> None:
 
 def test_who_would_wait_for_ages_for_a_place_waits_until_there_is_one() -> None:
     pool = pool_with(limit=1)
-    pool.take(for_ever, fresh=True)
+    held = taken(pool)
     asked = threading.Event()
 
     def ages() -> float:
         asked.set()
         return 1e300
 
-    giver = threading.Thread(target=lambda: (asked.wait(PATIENCE), pool.give_back(None)))
+    giver = threading.Thread(target=lambda: (asked.wait(PATIENCE), pool.free(held)))
     giver.start()
-    assert pool.take(ages, fresh=True) is None
+    assert isinstance(pool.take(ages, fresh=True), Place)
     giver.join(PATIENCE)
 
 
@@ -346,12 +396,12 @@ def test_a_stream_that_nobody_holds_gives_its_place_back() -> None:
 def test_where_nobody_can_wait_there_is_nobody_to_wake() -> None:
     pool = pool_with()
     pool.abort()
-    assert pool.take(for_ever, fresh=False) is None
+    assert taken(pool)
 
 
 def test_who_waits_for_a_place_can_be_woken_to_think_again() -> None:
     pool: Any = Pool(1, Clock())
-    pool.take(for_ever, fresh=False)
+    held = taken(pool)
     waiting = threading.Event()
     asked: list[str] = []
 
@@ -373,3 +423,4 @@ def test_who_waits_for_a_place_can_be_woken_to_think_again() -> None:
     pool.abort()
     thread.join(PATIENCE)
     assert asked == ["again"]
+    assert held

@@ -156,19 +156,23 @@ class CredentialProvider:
         if os.getpid() != self._pid:
             self._start_afresh()
         while True:
-            with self._lock:
-                at_hand = self._at_hand(rejected)
-                if at_hand is not None:
-                    return at_hand
-                flight = self._flight
-                leads = flight is None
-                if flight is None:
-                    flight = self._flight = _Flight(rejected is not None or self._stale)
-            if leads:
-                self._fly(flight)
-            else:
-                with flight.gate:
-                    pass
+            ours = _Flight(rejected is not None or self._stale)
+            try:
+                with self._lock:
+                    at_hand = self._at_hand(rejected)
+                    if at_hand is not None:
+                        return at_hand
+                    flight = self._flight
+                    if flight is None:
+                        flight = self._flight = ours
+                if flight is ours:
+                    self._fly(flight)
+            finally:  # wherever an interrupt came: the others are not to wait for ever
+                if self._flight is ours:
+                    self._flight = None
+                ours.gate.release()
+            with flight.gate:
+                pass
             if flight.error is not None:
                 kept = self.current() if rejected is None else None
                 if kept is not None:
@@ -207,7 +211,6 @@ class CredentialProvider:
         finally:
             with self._lock:
                 self._land(flight, state)
-            flight.gate.release()
 
     def _land(self, flight: _Flight, state: _State | None) -> None:
         now = self._now()

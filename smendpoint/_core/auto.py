@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ..errors import StreamDecodeError, StreamError
-from .lines import MAX_ITEM, JSONLinesDecoder, TextDecoder, parse_json
+from .lines import MAX_ITEM, JSONLinesDecoder, TextDecoder, parse_joined, parse_json
 from .push import PushDecoder
 from .sse import SSEDecoder
 
@@ -21,8 +21,67 @@ _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _MAX_WHITESPACE = 4096
 
 
+# A line that goes on without an end is looked at again with every piece until it has this many bytes, and then each
+# time that it has twice as many, or it would take quadratic time.
+_OFTEN = 4096
+
+
+class _JoinedLinesDecoder(JSONLinesDecoder):
+    """Reads JSON lines whose objects may follow one another without a line end: each is given when it is whole."""
+
+    __slots__ = ("_begun", "_next")
+
+    def __init__(self, *, max_line: int) -> None:
+        super().__init__(max_line=max_line)
+        self._begun = False  # values of the line were given ahead of its end
+        self._next = 0  # how large the rest must be to be looked at again
+
+    def feed(self, data: bytes) -> list[Any]:
+        if self._failure is not None:
+            self._check()
+        number = self._count
+        lines = self._split(data)
+        values = self._parse(lines, number) if self._begun else JSONLinesDecoder._parse(self, lines, number)
+        if self._tail and self._failure is None:
+            self._take_ahead(values)
+        return values or self._deliver(values)
+
+    def _parse(self, lines: list[bytes], number: int) -> list[Any]:
+        if not self._begun or not lines:
+            return super()._parse(lines, number)
+        self._begun = False
+        # What goes on with joined values must be such, and not a number.
+        values = super()._parse([b"[]" + lines[0]], number)[1:]
+        return values if self._failure is not None else values + super()._parse(lines[1:], number + 1)
+
+    def _take_ahead(self, values: list[Any]) -> None:
+        tail = self._tail
+        if len(tail) < self._next:
+            return
+        self._next = 2 * len(tail) if len(tail) > _OFTEN else 0
+        if b"}" not in tail:
+            return
+        end = len(tail)
+        try:
+            text = tail.decode()
+        except UnicodeDecodeError as error:  # cut inside a character, or the end of the line tells
+            end = error.start
+            text = tail[:end].decode()
+        whole, place = parse_joined(text)
+        if whole:
+            values += whole
+            tail[:end] = text[place:].encode()
+            self._begun = True
+            self._next = 0
+
+    def _take_joined(self, text: str, values: list[Any]) -> bool:
+        whole, place = parse_joined(text)
+        values += whole
+        return not text[place:].strip(" \t\r")
+
+
 class _DocumentDecoder(PushDecoder):
-    """Reads one JSON document, which may have many lines: nothing can be given before its end."""
+    """Reads JSON documents, which may have many lines: nothing is given before the end."""
 
     __slots__ = ("_buffer", "_max_item")
 
@@ -43,11 +102,16 @@ class _DocumentDecoder(PushDecoder):
         self._check()
         data = bytes(self._buffer)
         self._buffer.clear()
+        text = ""
         try:
-            return [parse_json(data.decode())] if data else []
+            text = data.decode()
+            return [parse_json(text)] if data else []
         except UnicodeDecodeError as error:
             message = f"the JSON document is not UTF-8 at byte {error.start}"
         except ValueError as error:
+            values, place = parse_joined(text)
+            if not text[place:].strip():
+                return values
             line, column = getattr(error, "lineno", "?"), getattr(error, "colno", "?")
             message = f"the stream is not one JSON document: see line {line}, column {column}"
         self._failure = StreamDecodeError(message)
@@ -60,19 +124,20 @@ class AutoDecoder(PushDecoder):
     It decides on the first bytes that can decide, and holds back no more than those:
 
     * ``data:``, ``event:``, ``id:``, ``retry:`` or ``:`` means server-sent events;
-    * ``{`` means JSON: lines, if the first line is a value of its own, else a single document;
+    * ``{`` means JSON: lines, if the first line is a value of its own or several of them, else a single document;
     * ``[`` means a single JSON document;
     * anything else means plain text.
 
     A byte order mark ahead of these is dropped. White space ahead of JSON and of text, and empty lines ahead of
-    server-sent events, do not matter; text is given with them. What was decoded before a failure is delivered
+    server-sent events, do not matter; text is given with them. JSON objects may also follow one another without a line
+    end. What was decoded before a failure is delivered
     before it.
 
     Args:
         max_item: the most bytes of one event, line or document. Plain text is unlimited.
     """
 
-    __slots__ = ("_brace", "_decoder", "_head", "_kind", "_max_item", "_past_bom", "_searched")
+    __slots__ = ("_brace", "_decoder", "_head", "_kind", "_max_item", "_next", "_past_bom", "_searched")
 
     def __init__(self, *, max_item: int = MAX_ITEM) -> None:
         super().__init__()
@@ -81,6 +146,7 @@ class AutoDecoder(PushDecoder):
         self._past_bom = False
         self._brace = -1  # where in it the `{` is that begins a line or a document
         self._searched = 0  # up to where there is no line end after that
+        self._next = 0  # how large the head must be to be looked at again
         self._kind: StreamKind | None = None
         self._decoder: SSEDecoder | JSONLinesDecoder | TextDecoder | _DocumentDecoder | None = None
 
@@ -142,7 +208,7 @@ class AutoDecoder(PushDecoder):
         if kind == "sse":
             self._decoder = SSEDecoder(max_event=self._max_item)
         elif kind == "jsonlines":
-            self._decoder = JSONLinesDecoder(max_line=self._max_item)
+            self._decoder = _JoinedLinesDecoder(max_line=self._max_item)
         elif kind == "json":
             self._decoder = _DocumentDecoder(self._max_item)
         else:
@@ -174,8 +240,16 @@ class AutoDecoder(PushDecoder):
         end = head.find(b"\n", self._searched)
         if end < 0:
             self._searched = len(head)
-            return "json" if ended else None
+            return "jsonlines" if self._begins_joined() else "json" if ended else None
         return _kind_of_line(bytes(head[self._brace : end]))
+
+    def _begins_joined(self) -> bool:
+        """Whether the first line, whose end has not come, has a whole object and then another one."""
+        head = self._head
+        if len(head) < self._next:
+            return False
+        self._next = 2 * len(head) if len(head) > _OFTEN else 0
+        return b"}{" in head and bool(parse_joined(head[self._brace :].decode(errors="replace"))[0])
 
     @staticmethod
     def _recognise_event(body: bytes, ended: bool) -> StreamKind | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from smendpoint import errors
 from smendpoint._core import retry as rules
+from smendpoint._core.hooks import log_cold_start
 from smendpoint._core.response import RawResponse, request_id, server_date, service_error
 
 if TYPE_CHECKING:
@@ -275,11 +276,12 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
                 delay = rules.honour_retry_after(backoff, failure, headers)
             else:
                 failure.quota_spent = True
+        late = delay is not None and call.deadline is not None and clock.monotonic() + delay >= call.deadline
         if watcher is not None:
-            watcher.tell("attempt_failed", failure, delay)
+            watcher.tell("attempt_failed", failure, None if late else delay)
         if delay is None:
             raise failure
-        if call.deadline is not None and clock.monotonic() + delay >= call.deadline:
+        if late:
             sent = getattr(failure, "request_sent", True)
             answered = isinstance(failure, errors.ServiceError)
             raise call.named(deadline_exceeded(call.timeout, request_sent=sent, answered=answered)) from failure
@@ -288,8 +290,17 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
                 raise failure  # the source has no others
         elif ahead is not None:
             skew = ahead
-        elif delay > 0.0:
-            yield Sleep(delay)
+        else:
+            if isinstance(failure, errors.ModelNotReadyError):
+                log_cold_start(
+                    terms.endpoint_name,
+                    failure,
+                    elapsed=call.elapsed,
+                    delay=delay,
+                    budget=policy.cold_start_timeout,
+                )
+            if delay > 0.0:
+                yield Sleep(delay)
 
 
 def no_endpoint(message: str) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from smendpoint.errors import SmendpointError
+    from smendpoint.errors import ServiceError, SmendpointError
 
 
 class CallInfo:
@@ -60,7 +61,10 @@ class CallHooks:
         """Request number ``call.attempts`` is about to be sent."""
 
     def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
-        """An attempt failed. `delay` is the wait in seconds before the next one, `None` where there will be none."""
+        """An attempt failed. `delay` is the wait in seconds before the next one, `None` where there will be none.
+
+        A cold start is a `ModelNotReadyError` with a `delay`: the call goes on waiting, perhaps for minutes.
+        """
 
     def first_byte(self, call: CallInfo) -> None:
         """The answer's head has arrived."""
@@ -70,6 +74,26 @@ class CallHooks:
 
         `error` is no `SmendpointError` where the call was cancelled or interrupted.
         """
+
+
+def cold_start_reason(error: ServiceError) -> str:
+    """Why a model is not ready, in words that show nothing of the call."""
+    reason = "its inference component is scaled to zero" if error.status == 400 else "it is still being loaded"
+    return f"the model is not ready, {reason} ({error.code or error.status})"
+
+
+def log_cold_start(endpoint_name: str, error: ServiceError, *, elapsed: float, delay: float, budget: float) -> None:
+    """Say that a call waits, and why: it may be for minutes. Who has not imported logging cannot be listening."""
+    logging: Any = sys.modules.get("logging")
+    if logging is not None:
+        logging.getLogger("smendpoint.call").info(
+            "endpoint %s: %s; %.1f s have passed, next attempt in %.1f s, giving up %.0f s after the call's start",
+            endpoint_name,
+            cold_start_reason(error),
+            elapsed,
+            delay,
+            budget,
+        )
 
 
 # How like a hook's name another one must be to be taken for it misspelt, as "on_call_start" is for "call_started". No

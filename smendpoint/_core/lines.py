@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from json import JSONDecoder
 
-__all__ = ["MAX_ITEM", "JSONLinesDecoder", "LineDecoder", "TextDecoder", "parse_json"]
+__all__ = ["MAX_ITEM", "JSONLinesDecoder", "LineDecoder", "TextDecoder", "parse_joined", "parse_json"]
 
 MAX_ITEM = 16 * 1024 * 1024
 """The most bytes of one line, event or document, unless told otherwise. The service's model allows a body of 6 MiB, and
 a line is a small part of one; the limit is there so that a stream without line ends fails early, not out of memory."""
+
+_BLANKS = frozenset(" \t\r\n")
 
 _json_decoder: JSONDecoder | None = None
 _scan: Callable[[str, int], tuple[Any, int]]  # the C scanner of that decoder
@@ -58,6 +60,32 @@ def parse_json(text: str, start: int = 0) -> Any:
         return _json_decoder.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def parse_joined(text: str) -> tuple[list[Any], int]:
+    """Parses JSON objects and arrays that follow one another with nothing, or with white space, between them.
+
+    Args:
+        text: the values, and perhaps the beginning of one more.
+
+    Returns:
+        Those that are whole, and where in the text what comes after them begins.
+    """
+    from json import JSONDecoder
+
+    scan = JSONDecoder().raw_decode
+    values: list[Any] = []
+    place = 0
+    while True:
+        while text[place : place + 1] in _BLANKS:
+            place += 1
+        if not text.startswith(("{", "["), place):
+            return values, place
+        try:
+            value, place = scan(text, place)
+        except (ValueError, RecursionError):
+            return values, place
+        values.append(value)
 
 
 class _Lines(PushDecoder):
@@ -181,7 +209,11 @@ class JSONLinesDecoder(_Lines):
             StreamDecodeError: that line does not fit, or the failure that a feed had kept back.
         """
         self._check()
-        return self._deliver(self._parse(self._last(), self._count))
+        values = self._parse(self._last(), self._count)
+        if self._failure is not None:
+            self._failure.received = tuple(values)  # no later call would raise it
+            self._check()
+        return values
 
     def _parse(self, lines: list[bytes], number: int) -> list[Any]:
         values: list[Any] = []
@@ -191,13 +223,19 @@ class JSONLinesDecoder(_Lines):
                 text = line.decode()
                 if text.strip(" \t\r"):  # JSON's whitespace, not Unicode's
                     values.append(parse_json(text))
-            except UnicodeDecodeError:
+            except UnicodeDecodeError as error:
+                self._take_joined(line[: error.start].decode(), values)
                 self._failure = StreamDecodeError(f"line {number} of the stream is not UTF-8")
                 break
             except ValueError:
-                self._failure = StreamDecodeError(f"line {number} of the stream is not JSON")
-                break
+                if not self._take_joined(text, values):
+                    self._failure = StreamDecodeError(f"line {number} of the stream is not JSON")
+                    break
         return values
+
+    def _take_joined(self, text: str, values: list[Any]) -> bool:
+        """Whether a line that is not one value is several, which are added then."""
+        return False
 
 
 class TextDecoder(PushDecoder):

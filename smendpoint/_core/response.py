@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from smendpoint._core.body import ResponseBody
 from smendpoint._core.dates import epoch, http_date, whole_number
 from smendpoint.errors import (
     AccessDeniedError,
@@ -114,6 +115,10 @@ _STATUS_CLASSES: Mapping[int, type[ServiceError]] = {
     530: InternalDependencyError,
 }
 
+# The service's words (lower case) for an inference component that is scaled to zero: it sends them as a 400
+# ValidationError, and the request is what makes the component scale out.
+_NO_CAPACITY = "no capacity to process this request"
+
 # What to do about a model error whose text the service is known to send (lower case), beside the service's own words.
 _MODEL_HINTS = (
     (
@@ -163,37 +168,6 @@ class RawResponse:
 
     def __repr__(self) -> str:
         return f"RawResponse(status={self.status}, body={len(self.body)} bytes)"
-
-
-class ResponseBody(bytes):
-    """The body of an answer: ``bytes`` that can also be read like a file.
-
-    Handlers may write ``json.loads(output)``, ``output.decode()`` or ``output.read().decode()``. Reading moves a
-    position and changes nothing else; ``len``, slices and comparisons see the whole body. ``repr`` shows the length
-    alone, so that an answer does not end up in a log by accident.
-    """
-
-    # Kept on the class until something is read: most bodies are never read like a file.
-    _position = 0
-
-    def read(self, amt: int | None = -1) -> bytes:
-        """Read from where the last ``read`` ended.
-
-        Args:
-            amt: how many bytes at most; negative or ``None`` for all that is left.
-
-        Returns:
-            The bytes; ``b""`` at the end.
-        """
-        start = self._position
-        end = len(self) if amt is None or amt < 0 else min(start + amt, len(self))
-        self._position = end
-        return bytes(self[start:end])
-
-    def __repr__(self) -> str:
-        return f"<ResponseBody of {len(self)} bytes>"
-
-    __str__ = __repr__
 
 
 def _text(value: object) -> str | None:
@@ -322,9 +296,12 @@ def error_from_parts(
         retry_after: seconds to wait, where the service asked for it.
 
     Returns:
-        The error, of the class for its code, else for its status.
+        The error, of the class for its code, else for its status; `ModelNotReadyError` also where a component is scaled
+        to zero.
     """
     kind = ERROR_CLASSES.get(code) or _STATUS_CLASSES.get(status, ServiceError)
+    if kind is ValidationError and _NO_CAPACITY in message.lower():
+        kind = ModelNotReadyError
     if status == 413:
         message = f"{message} {_TOO_LARGE}" if message else _TOO_LARGE
     elif not message:

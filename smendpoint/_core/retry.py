@@ -45,7 +45,7 @@ class RetryPolicy:
     throttled (429, or 400 ``ThrottlingException``)       sent again, first delay up to 1 s
     500, 502, 503, 504; reset before any response byte    sent again, first delay up to 0.05 s
     the request did not arrive (``RequestTimeout``)       sent again, first delay up to 0.05 s
-    ``ModelNotReadyException``                            sent again until ``cold_start_timeout`` has passed
+    ``ModelNotReadyException``, or scaled to zero         sent again until ``cold_start_timeout`` has passed
     expired session token                                 credentials are refreshed, sent again once
     clock skew                                            the server's clock is tried, sent again once
     read timeout                                          not sent again: the model is still running
@@ -61,8 +61,8 @@ class RetryPolicy:
         max_attempts: requests in all for one call, the first included; 1 switches retries off. Credential refresh,
             clock correction and cold start are counted apart.
         max_backoff: the longest delay before a retry, in seconds.
-        cold_start_timeout: how long, in seconds from the call's start, ``ModelNotReadyException`` is answered with
-            another attempt; 0 switches that off.
+        cold_start_timeout: how long, in seconds from the call's start, a `ModelNotReadyError` is answered with another
+            attempt; 0 switches that off. Each wait is logged under ``smendpoint.call`` at ``INFO``.
         retry_read_timeout: whether a read timeout is tried again. The model may then run twice.
 
     Raises:

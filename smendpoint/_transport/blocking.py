@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from smendpoint._transport.common import Address, Patience
+    from smendpoint._transport.pool import Place
     from smendpoint._transport.tls import TLSChannel
 
 # TLS's own replies are small: where there is no room even for them, nobody reads at the other end.
@@ -32,8 +33,7 @@ class Socket(socket.socket):
     __slots__ = ()
 
     def __del__(self) -> None:
-        if self.fileno() >= 0:  # not where its making failed
-            self.close()
+        socket.SocketType.close(self)  # not Python's own, which needs what an interrupt may have kept from being made
 
 
 class Connection:
@@ -42,9 +42,10 @@ class Connection:
     Attributes:
         idle_since: when the last exchange ended.
         cut_short: whether a request was not sent as a whole; no other one can follow it.
+        place: what the pool allows it by; nobody else holds it.
     """
 
-    __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since")
+    __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since", "place")
 
     def __init__(self, sock: socket.socket) -> None:
         self._pid = getpid()
@@ -55,6 +56,7 @@ class Connection:
         self._arrives = reading_watch(sock)
         self.idle_since = 0.0
         self.cut_short = False
+        self.place: Place | None = None
 
     def begin(self, where: Any) -> socket.socket:
         """Begin to make the TCP connection; raises `OSError` where that fails at once.
@@ -237,6 +239,8 @@ class Connection:
     def close(self) -> None:
         """Close the socket. In a forked child this does not disturb the parent's connection."""
         self._socket.close()
+        # Python swallows what is raised in a finalizer, an interrupt too: from here on there is none to come into.
+        self._socket.__class__ = socket.socket
 
 
 def feed(reader: ResponseReader, data: bytes) -> list[bytes]:

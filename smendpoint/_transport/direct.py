@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from smendpoint import errors
 from smendpoint._aws import resolve
-from smendpoint._core.flow import NeedCredentials, Send
+from smendpoint._core.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.http1 import ResponseReader
 from smendpoint._core.response import RawResponse
+from smendpoint._transport.aside import within
 from smendpoint._transport.common import Patience, Service, connection_lost, died_unheard, out_of_turn
 from smendpoint._transport.dialling import dial
-from smendpoint._transport.pool import Pool
+from smendpoint._transport.pool import Place, Pool
+from smendpoint._transport.readiness import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._aws import CredentialProvider, Identity, Target
+    from smendpoint._core.sigv4 import Credentials
     from smendpoint._core.timing import Clock, Timeout
     from smendpoint._core.wire import CallRequest
     from smendpoint._transport.blocking import Connection
@@ -112,9 +115,24 @@ class DirectTransport:
                 return self._open(step, request, Patience(timeout, step.deadline, self._clock.monotonic), scope)
             return self._exchange(step, request, Patience(timeout, step.deadline, self._clock.monotonic), scope)
         if type(step) is NeedCredentials:
-            return self.credentials.load(rejected=step.rejected)
+            return self._load(step, timeout)
         self._clock.sleep(step.seconds, None if scope is None else scope.stopped)
         return None
+
+    def _load(self, step: NeedCredentials, timeout: Timeout) -> Credentials:
+        provider, rejected = self.credentials, step.rejected
+        if step.deadline is None:
+            return provider.load(rejected=rejected)
+        patience = Patience(timeout, step.deadline, self._clock.monotonic)
+        try:
+            # A process, a service or a file system that credentials come from takes no time limit of ours.
+            return within(
+                (provider, rejected),
+                lambda: provider.load(rejected=rejected),
+                lambda: patience.within(LONGEST_WAIT, request_sent=False),
+            )
+        except TimeoutError:
+            raise deadline_exceeded(timeout, request_sent=False) from None
 
     def prepare(self) -> Target:
         """Find out where calls go, once. Reads files, and may import botocore.
@@ -134,21 +152,26 @@ class DirectTransport:
         return self.credentials.refresh_due()
 
     def refresh_ahead(self) -> None:
-        """Renew credentials that run out soon, in a thread of its own: no call waits for it."""
-        from threading import Thread
+        """Renew credentials that run out soon, in a thread of its own: no call waits for it.
 
-        Thread(target=_renew, args=(self.credentials,), name="smendpoint-credentials", daemon=True).start()
+        Where no thread can be started, they are renewed by the call that finds them at their end.
+        """
+        from smendpoint._transport.threads import spawn
+
+        spawn("smendpoint-credentials", _renew, self.credentials)
 
     def _exchange(self, step: Send, request: CallRequest, patience: Patience, scope: Scope | None) -> RawResponse:
-        connection, reader, pieces = self._begin(step, request, patience, scope)
+        connection = None
         try:
+            connection, reader, pieces = self._begin(step, request, patience, scope)
             while not reader.complete:
                 pieces += connection.receive(patience, reader)
+            if scope is not None:
+                scope.leave()
         except BaseException:
-            self._drop(connection, scope)
+            if connection is not None:
+                self._drop(connection, scope)
             raise
-        if scope is not None:
-            scope.leave()
         self._keep(connection, reader)
         return RawResponse(reader.status, reader.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
@@ -178,14 +201,20 @@ class DirectTransport:
         stale = False
         while True:
             reader = ResponseReader()
-            # Where one connection has died under us, the others of its time may have too.
-            connection = self._take(patience, scope, fresh=stale)
-            reused = connection is not None
+            held: Connection | Place | None = None
+            reused = False
             try:
-                if connection is None:
+                # Where one connection has died under us, the others of its time may have too.
+                held = self._take(patience, scope, fresh=stale)
+                if isinstance(held, Place):
                     connection = dial(service.address, patience, scope)
-                elif scope is not None:
-                    scope.enter(connection)
+                    connection.place = held
+                    held = connection
+                else:
+                    reused = True
+                    connection = held
+                    if scope is not None:
+                        scope.enter(connection)
                 try:
                     pieces = connection.send(head, request.body, patience, reader)
                     while not reader.head_complete:
@@ -198,14 +227,15 @@ class DirectTransport:
                     raise connection_lost(None, response_started=False)
                 step.begun(reader.status, reader.headers)
             except BaseException as error:
-                self._drop(connection, scope)
+                if held is not None:
+                    self._drop(held, scope)
                 if reused and died_unheard(error):
                     stale = True
                     continue
                 raise
             return connection, reader, pieces
 
-    def _take(self, patience: Patience, scope: Scope | None, *, fresh: bool) -> Connection | None:
+    def _take(self, patience: Patience, scope: Scope | None, *, fresh: bool) -> Connection | Place:
         if scope is None:
             return self._pool.take(patience.queueing, fresh=fresh)
 
@@ -225,14 +255,15 @@ class DirectTransport:
         else:
             self._drop(connection)
 
-    def _drop(self, connection: Connection | None, scope: Scope | None = None) -> None:
+    def _drop(self, held: Connection | Place, scope: Scope | None = None) -> None:
         try:
             if scope is not None:
                 scope.leave()
-            if connection is not None:
-                connection.close()
         finally:  # after an interrupt too
-            self._pool.give_back(None)
+            if isinstance(held, Place):
+                self._pool.free(held)
+            else:
+                self._pool.drop(held)
 
     def close(self) -> None:
         """Close every idle connection; those in use are closed as their calls end."""

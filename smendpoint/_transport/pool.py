@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from _thread import RLock  # see `_aws/credentials.py`
+from _thread import RLock, allocate_lock  # see `_aws/credentials.py`
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from smendpoint._transport.common import IDLE_SECONDS
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable
-    from threading import Condition
 
     from smendpoint._transport.blocking import Connection
 
 
 LOOK_AGAIN_SECONDS = 1.0
+
+
+class Place:
+    """Leave to have one connection open: until it is freed, or until nobody holds this object any more.
+
+    So whatever an interrupt breaks off, no place is lost: it goes with what was broken off.
+    """
+
+    __slots__ = ("__weakref__", "ref")
+
+    ref: ref[Place]
 
 
 class Pool:
@@ -33,11 +47,12 @@ class Pool:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        # Reentrant: the garbage collector may close a stream at any moment, and so give back its place.
+        # Reentrant: the garbage collector may close a stream at any moment, and so give back its connection.
         self._lock = RLock()
-        self._returned: Condition | None = None  # where there is a limit: without one, nobody waits
+        # Of no `threading.Condition`: an interrupt inside one may leave its lock taken for ever.
+        self._waiting: deque[LockType] = deque()
         self._idle: list[Connection] = []
-        self._busy = 0
+        self._taken: set[ref[Place]] = set()  # by connections: idle, in use, and being opened
 
     def forget(self) -> None:
         """After a fork, in the child: the connections are the parent's, and whoever held the lock is not here."""
@@ -46,77 +61,114 @@ class Pool:
         for connection in idle:
             connection.close()
 
-    def take(self, wait: Callable[[], float | None], *, fresh: bool) -> Connection | None:
-        """A live idle connection, or `None` with leave to open one; either way a place is taken until `give_back`.
+    @property
+    def busy(self) -> int:
+        """How many connections are in use, or being opened."""
+        return len(self._taken) - len(self._idle)
+
+    def take(self, wait: Callable[[], float | None], *, fresh: bool) -> Connection | Place:
+        """A live idle connection, or a place for a new one.
 
         Args:
-            wait: says how many seconds more to wait for a place, `None` for as long as it takes; raises when over.
+            wait: says how many seconds more to wait, `None` for as long as it takes; raises when over.
             fresh: whether only a new connection will do.
 
         Raises:
             ConfigurationError: the pool is closed.
         """
-        with self._lock:
-            if self.limit is not None and self._returned is None:
-                # Before anything is asked: to import is long enough for the garbage collector to give back a place.
-                from threading import Condition
-
-                self._returned = Condition(self._lock)
-            while True:
+        while True:
+            with self._lock:
                 if self.closed:
                     raise ConfigurationError("the endpoint is closed: make a new one")
-                if self.limit is None or self._returned is None or self._busy < self.limit:
-                    break
+                held = self._at_hand(fresh=fresh)
+                if held is not None:
+                    return held
+                waiter = allocate_lock()
+                waiter.acquire()
+                self._waiting.append(waiter)
+            try:
                 left = wait()
-                # A stream that the garbage collector closes in this very thread, just before it waits, wakes nobody.
-                self._returned.wait(LOOK_AGAIN_SECONDS if left is None else min(left, LOOK_AGAIN_SECONDS))
-            connection = self._live() if self._idle and not fresh else None
-            if fresh and self.limit is not None and self._idle and self._busy + len(self._idle) >= self.limit:
-                self._idle.pop(0).close()
-            self._busy += 1  # last: an interrupt before this leaves no place taken by nobody
+                # A place that comes free because nobody holds it any more wakes nobody.
+                waiter.acquire(timeout=LOOK_AGAIN_SECONDS if left is None else min(left, LOOK_AGAIN_SECONDS))
+            except BaseException:
+                self._wake()  # this one may just have been woken, in the place of another
+                raise
+            finally:
+                with suppress(ValueError):  # who wakes it takes it out
+                    self._waiting.remove(waiter)
+
+    def _at_hand(self, *, fresh: bool) -> Connection | Place | None:
+        connection = None if fresh else self._live()
+        if connection is not None:
             return connection
+        if self.limit is not None and len(self._taken) >= self.limit:
+            if not self._idle:
+                return None
+            self.drop(self._idle.pop(0))
+        place = Place()
+        place.ref = ref(place, self._taken.discard)  # not a function of Python's: it could be interrupted itself
+        self._taken.add(place.ref)
+        return place
 
     def _live(self) -> Connection | None:
         """The idle connection that was used last, unless that is too long ago, or its peer has closed it."""
         oldest = self._monotonic() - IDLE_SECONDS
         while self._idle:
             connection = self._idle.pop()
-            if connection.idle_since > oldest and not connection.is_stale():
-                return connection
-            connection.close()
+            try:
+                if connection.idle_since > oldest and not connection.is_stale():
+                    return connection
+            except BaseException:
+                self.drop(connection)
+                raise
+            self.drop(connection)
         return None
+
+    def _wake(self) -> None:
+        with suppress(IndexError):  # nobody waits
+            self._waiting.popleft().release()
 
     def abort(self) -> None:
         """Have everyone who waits for a place ask their `wait` again."""
-        with self._lock:
-            if self._returned is not None:
-                self._returned.notify_all()
+        for _ in range(len(self._waiting)):
+            self._wake()
 
-    def give_back(self, connection: Connection | None) -> None:
-        """Give back a place; with a `connection` that can be used again, keep that for the next call."""
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection that can be used again for the next call."""
         expired: list[Connection] = []
         with self._lock:
-            self._busy = max(self._busy - 1, 0)  # a call that was under way at a fork is not in the child's count
-            if connection is not None:
-                if self.closed:
-                    expired.append(connection)
-                else:
-                    now = self._monotonic()
-                    connection.idle_since = now
-                    self._idle.append(connection)
-                    while self._idle[0].idle_since < now - IDLE_SECONDS:
-                        expired.append(self._idle.pop(0))
-            if self._returned is not None:
-                self._returned.notify()
+            # One that is not known was taken before a fork.
+            if self.closed or connection.place is None or connection.place.ref not in self._taken:
+                expired.append(connection)
+            else:
+                now = self._monotonic()
+                connection.idle_since = now
+                self._idle.append(connection)
+                while self._idle[0].idle_since < now - IDLE_SECONDS:
+                    expired.append(self._idle.pop(0))
+        if self._waiting:
+            self._wake()
         for old in expired:
-            old.close()
+            self.drop(old)
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection, and free its place."""
+        try:
+            connection.close()
+        finally:  # after an interrupt too
+            if connection.place is not None:
+                self.free(connection.place)
+
+    def free(self, place: Place) -> None:
+        """Give back a place. Doing so twice does nothing."""
+        self._taken.discard(place.ref)
+        self._wake()
 
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it is given back, and who waits for a place gets none."""
         with self._lock:
             self.closed = True
             idle, self._idle = self._idle, []
-            if self._returned is not None:
-                self._returned.notify_all()
         for connection in idle:
-            connection.close()
+            self.drop(connection)
+        self.abort()

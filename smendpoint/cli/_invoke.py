@@ -8,7 +8,8 @@ import os
 import sys
 from typing import Any
 
-from smendpoint.errors import ConfigurationError
+from smendpoint._core.hooks import CallHooks, CallInfo, cold_start_reason
+from smendpoint.errors import ConfigurationError, ModelNotReadyError, SmendpointError
 
 __all__ = ["HANDLERS", "add_command"]
 
@@ -110,6 +111,15 @@ def _write(output: Any) -> None:
         print(json.dumps(output, ensure_ascii=False))
 
 
+class _Waiting(CallHooks):
+    """Says on standard error that a call waits for its model, and why: it may be for minutes."""
+
+    def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
+        if isinstance(error, ModelNotReadyError) and delay is not None and sys.stderr is not None:
+            message = f"{cold_start_reason(error)}: {call.elapsed:.0f} s have passed, next attempt in {delay:.0f} s"
+            print(f"smendpoint: {message}", file=sys.stderr, flush=True)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Makes the call."""
     from smendpoint.endpoint import Endpoint
@@ -123,6 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
         endpoint_url=arguments.endpoint_url,
         inference_component_name=arguments.component,
         timeout=arguments.timeout,
+        hooks=_Waiting(),
     ) as endpoint:
         if arguments.stream:
             with endpoint.stream(_input(arguments), stop=arguments.stop, parameters=parameters) as chunks:

@@ -372,6 +372,24 @@ FAMILIES = (
         _fill_times,
     ),
     Family(
+        r"no_capacity_then_ok_([1-9][0-9]{0,3})",
+        Fault(
+            "no_capacity_then_ok_<n>",
+            "400 ValidationError of an inference component that is scaled to zero, n times",
+            MODEL,
+            harmless=True,
+            examples=("no_capacity_then_ok_1",),
+            answer=_error(
+                400,
+                "ValidationError",
+                "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress"
+                " (if configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig"
+                " API.",
+            ),
+        ),
+        _fill_times,
+    ),
+    Family(
         r"(amz_)?retry_after_([0-9]{1,6})",
         Fault(
             "[amz_]retry_after_<n>",

@@ -16,12 +16,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from smendpoint._core.auto import AutoDecoder
 from smendpoint._core.lines import parse_json
 from smendpoint._core.sse import ServerSentEvent, SSEDecoder
-from smendpoint.errors import HandlerError, SmendpointError, StreamDecodeError, StreamTruncatedError
+from smendpoint.errors import HandlerError, SmendpointError, StreamDecodeError, StreamError, StreamTruncatedError
 from smendpoint.handlers._details import reason_of, usage_of
 from smendpoint.handlers._ends import ENDS
+from smendpoint.handlers._halves import Halves, mend_json
+from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from smendpoint._container_errors import JSONValue
+    from smendpoint.handlers._halves import ErrorsOption
     from smendpoint.handlers.base import OutputDetails, Usage
 
 __all__ = ["DetailedDecoder", "ItemDecoder", "JSONItemDecoder"]
@@ -29,6 +34,8 @@ __all__ = ["DetailedDecoder", "ItemDecoder", "JSONItemDecoder"]
 Chunk = TypeVar("Chunk")
 
 _DONE = "[DONE]"
+# What a chunk of OpenAI's has beside its choices.
+_ENVELOPE = frozenset({"id", "object", "created", "model", "service_tier", "system_fingerprint", "usage"})
 _SSE_STARTS = (b"data:", b"event:", b":", b"id:", b"retry:")
 
 
@@ -135,9 +142,8 @@ class ItemDecoder(Generic[Chunk]):
         self._failed = True
         may_be_half = self.error is None  # what the end brings to light may be half an item
         try:
-            for item in () if self._source is None else self._source.finish():
-                if not self._done:
-                    self._take_item(item, chunks)
+            self._take_rest(chunks)
+            self._flush(chunks)
             missing = None if self._done else self._missing()
             if missing is not None:
                 raise StreamTruncatedError(missing)
@@ -149,6 +155,24 @@ class ItemDecoder(Generic[Chunk]):
             raise StreamTruncatedError(f"{missing} ({error.message})", received=chunks) from error
         self._failed = False
         self._done = True
+
+    def _take_rest(self, chunks: list[Chunk]) -> None:
+        """Take the items that only waited for the end, and then raise what is wrong with what follows them."""
+        if self._source is None:
+            return
+        failure: StreamError | None = None
+        try:
+            items: Sequence[Any] = self._source.finish()
+        except StreamError as error:
+            failure, items = error, error.received
+        for item in items:
+            if not self._done:
+                self._take_item(item, chunks)
+        if failure is not None and not self._done:
+            raise failure
+
+    def _flush(self, chunks: list[Chunk]) -> None:
+        """Append what waited for more of its text, at the end of that."""
 
     def _missing(self) -> str | None:
         """Say what of the payload's own end has not come; ``None`` where nothing is missing."""
@@ -193,6 +217,7 @@ class ItemDecoder(Generic[Chunk]):
             stripped = text.strip()
             if stripped == _DONE:
                 self._done = True
+                self._flush(chunks)
                 return
             if not stripped:
                 return
@@ -205,11 +230,32 @@ class ItemDecoder(Generic[Chunk]):
 
 
 class JSONItemDecoder(ItemDecoder[Any]):
-    """Hands on each parsed item."""
+    """Hands on each parsed item.
 
-    __slots__ = ()
+    Args:
+        handler: the handler's name, for messages.
+        errors: what becomes of half a character.
+    """
+
+    __slots__ = ("_escapes", "_replace")
+
+    def __init__(self, handler: str, errors: ErrorsOption = "strict") -> None:
+        super().__init__(handler)
+        self._replace = errors == "replace"
+        self._escapes = False  # whether there may have been one that is half of a character
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Take the next bytes, give the values that they complete."""
+        if not self._escapes and (b"\\u" in data or data[-1:] == b"\\"):
+            self._escapes = True
+        return super().feed(data)
 
     def _take(self, value: JSONValue, chunks: list[Any]) -> None:
+        if self._escapes:
+            try:
+                value = mend_json(value, replace=self._replace)
+            except HandlerError as error:
+                raise StreamDecodeError(error.message) from None
         chunks.append(value)
 
 
@@ -218,20 +264,37 @@ class DetailedDecoder(ItemDecoder[Chunk]):
 
     Args:
         handler: the handler's name, for messages.
+        expected: what it reads, for messages.
         require_end: whether a stream without the end that its format has is an error.
+        errors: what becomes of half a character.
 
     Attributes:
         finish_reason: why the model stopped, once it has said so.
         usage: the token counts, once it has given them.
     """
 
-    __slots__ = ("_details", "_ended", "_item", "_kind", "_logprobs", "_require_end", "finish_reason", "usage")
+    __slots__ = (
+        "_details",
+        "_ended",
+        "_expected",
+        "_halves",
+        "_item",
+        "_kind",
+        "_logprobs",
+        "_require_end",
+        "finish_reason",
+        "usage",
+    )
 
-    def __init__(self, handler: str, *, require_end: bool = True) -> None:
+    def __init__(
+        self, handler: str, expected: str, *, require_end: bool = True, errors: ErrorsOption = "strict"
+    ) -> None:
         super().__init__(handler)
+        self._halves = Halves(errors == "replace")  # of the text
+        self._expected = expected
         self._require_end = require_end
-        self._kind: str | None = None  # of the latest item, a key of `ENDS`
-        self._item: dict[str, JSONValue] = {}  # the latest item
+        self._kind = "chunk"  # of the latest item, a key of `ENDS`
+        self._item: dict[str, JSONValue] | None = None  # the latest item; `None` before there is one
         self._ended = False  # an item before it was marked as the last one
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
@@ -251,12 +314,13 @@ class DetailedDecoder(ItemDecoder[Chunk]):
     def _missing(self) -> str | None:
         if self._ended or not self._require_end:
             return None
-        if self._kind is None:
+        item = self._item
+        if item is None:
             what = "it has nothing of an answer"
         else:
             end = ENDS[self._kind]
-            alone = isinstance(self._source, AutoDecoder) and self._source.kind == "json" and self._kind == "chunk"
-            if end.is_last(self._item) or (alone and ENDS["document"].is_last(self._item)):
+            alone = self._kind == "chunk" and self._is_document()
+            if end.is_last(item) or (alone and ENDS["document"].is_last(item)):
                 return None
             what = f"{end.mark} has not come"
         return (
@@ -270,6 +334,27 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         if found.details:
             self._details = {**(self._details or {}), **found.details}
 
+    def _take_each(self, value: JSONValue, chunks: list[Chunk]) -> bool:
+        """Take the chunks of an array; say whether it was one. An array of whole answers is one whole answer."""
+        first = value[0] if isinstance(value, list) and value else None
+        if not isinstance(first, dict) or not _is_chunk(first):
+            return False
+        for item in value if isinstance(value, list) else ():
+            self._take(item, chunks)
+        self._ended = self._ended or self._is_document()
+        return True
+
+    def _is_document(self) -> bool:
+        """Say whether the stream is JSON without lines and events, which ends with its last bracket."""
+        return isinstance(self._source, AutoDecoder) and self._source.kind == "json"
+
+    def _has_no_news(self, value: dict[str, JSONValue]) -> bool:
+        """Say whether a chunk is one without a choice, noting the token counts that it may have."""
+        if value["choices"] is not None if "choices" in value else not value.keys() <= _ENVELOPE:
+            return False
+        self.usage = usage_of(value.get("usage")) or self.usage
+        return True
+
     def _first_choice(self, value: dict[str, JSONValue], choices: list[JSONValue]) -> dict[str, JSONValue] | None:
         """Give an OpenAI chunk's choice, noting what is said beside it; ``None`` where it is of another answer.
 
@@ -279,12 +364,13 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         if usage is not None:
             self.usage = usage_of(usage) or self.usage
         for choice in choices:
-            if isinstance(choice, dict) and not choice.get("index"):
+            if not isinstance(choice, dict):
+                raise unknown_shape(value, self._handler, self._expected)
+            index = choice.get("index")
+            if not index:
                 reason = choice.get("finish_reason")
                 if reason is not None:
                     if reason == "error":
-                        from smendpoint.handlers._shapes import raise_for_error
-
                         raise_for_error(value)
                     self.finish_reason = reason_of(reason) or self.finish_reason
                     self._ended = self._ended or ENDS["chunk"].is_last(value)
@@ -292,4 +378,14 @@ class DetailedDecoder(ItemDecoder[Chunk]):
                 if logprobs is not None:
                     self._logprobs.append(logprobs)
                 return choice
+            if not isinstance(index, int) or isinstance(index, bool):
+                raise HandlerError('The "index" of a choice is not a whole number.')
         return None
+
+
+def _is_chunk(item: dict[str, JSONValue]) -> bool:
+    """Say whether an array's first item is a piece of an answer, and not the first of several answers."""
+    choices = item.get("choices")
+    if isinstance(choices, list):
+        return not any(isinstance(choice, dict) and "message" in choice for choice in choices)
+    return "token" in item or "outputs" in item or not ENDS["generation"].is_last(item)

@@ -1,0 +1,69 @@
+"""Threads that start as a whole or not at all, where the interpreter and the system let any start."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock, start_new_thread
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Spawned", "spawn"]
+
+
+class Spawned:
+    """Work that was given to a thread.
+
+    It does not hold the thread itself: as that goes, code of Python's runs in which an interrupt would be lost.
+    """
+
+    __slots__ = ("_ended",)
+
+    def __init__(self) -> None:
+        self._ended = allocate_lock()
+        self._ended.acquire()
+
+    def run(self, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        """Do the work, in the thread."""
+        try:
+            work(*arguments)
+        finally:
+            self._ended.release()
+
+    def join(self) -> None:
+        """Wait until the work has ended."""
+        with self._ended:
+            pass
+
+    def hatch(self, name: str, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        """In a bare thread: start a full one, which debuggers and the like know of; be it where that cannot be."""
+        from threading import Thread
+
+        try:
+            Thread(target=self.run, args=(work, arguments), name=name, daemon=True).start()
+        except RuntimeError:  # isolated subinterpreters have no daemon threads
+            self.run(work, arguments)
+
+
+def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | None:
+    """Call `work` in a thread of its own, which does not keep the program from ending.
+
+    `Thread.start` waits for the new thread by means of a lock that an interrupt may leave taken for ever. Interrupts
+    come to the main thread alone, so it is a bare thread that calls it here.
+
+    Args:
+        name: the thread's name, for those who look at threads.
+        work: what to call.
+        *arguments: what to call it with.
+
+    Returns:
+        The thread; `None` where none can be started: at the interpreter's end, where the system has no more.
+    """
+    import threading  # noqa: F401  # whichever thread imports it first is taken for the main one
+
+    spawned = Spawned()
+    try:
+        start_new_thread(spawned.hatch, (name, work, arguments))
+    except RuntimeError:
+        return None
+    return spawned

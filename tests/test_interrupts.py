@@ -1,0 +1,194 @@
+"""Ctrl-C at any moment of a blocking call: it arrives, and no place, connection or thread stays behind.
+
+Once at each place in turn where Python looks for signals, which is as a function begins and as one of C's has returned;
+a profiler can raise just there. And by a real timer, at moments left to chance. The garbage collector is off meanwhile:
+nothing may depend on it.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import servers
+from servers import PATIENCE, bare_environment, fast, make_endpoint, server_context  # noqa: F401
+
+from smendpoint import Endpoint
+from smendpoint._aws.credentials import CredentialProvider
+from smendpoint._core.sigv4 import Credentials
+from smendpoint.emulator import Emulator
+from smendpoint.handlers import BytesHandler
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
+TIMES = int(os.environ.get("SMENDPOINT_INTERRUPTS", "600"))
+"""How many interrupts come at random moments."""
+
+LIMIT = 5
+
+
+def call(endpoint: Endpoint[Any, Any, Any]) -> None:
+    assert endpoint.invoke(b"Hello")
+
+
+def cold(endpoint: Endpoint[Any, Any, Any]) -> None:
+    for connection in endpoint._transport._pool._idle:
+        connection.abort()  # as if the service had closed it
+    assert endpoint.invoke(b"Hello")
+
+
+def stream(endpoint: Endpoint[Any, Any, Any]) -> None:
+    with endpoint.stream(b"Hello") as chunks:
+        assert b"".join(chunks)
+
+
+def left(endpoint: Endpoint[Any, Any, Any]) -> None:
+    with endpoint.stream(b"Hello") as chunks:
+        assert next(chunks)
+
+
+def several(endpoint: Endpoint[Any, Any, Any]) -> None:
+    assert len(list(endpoint.map([b"Hello"] * 3, max_concurrency=2))) == 3
+
+
+OPERATIONS = {"call": call, "cold": cold, "stream": stream, "left": left, "map": several}
+
+
+# Python itself swallows what is raised in a finalizer. Where a generator is dropped, it looks for no signals, although
+# the profiler is told of a call.
+SWALLOWED = ("__del__", "<genexpr>")
+
+
+class Interrupter:
+    """Raises `KeyboardInterrupt` at the n-th place where this thread would look for signals."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, frame: Any, event: str, argument: Any) -> None:
+        if event in ("call", "c_return") and frame.f_code.co_name not in SWALLOWED:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+    def during(self, operation: Callable[[], object]) -> bool:
+        """Whether the operation was interrupted."""
+        try:
+            sys.setprofile(self)
+            operation()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.setprofile(None)
+        return False
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture(params=["plain", "tls"])
+def endpoint(
+    request: pytest.FixtureRequest, no_collector: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Endpoint[Any, Any, Any]]:
+    servers.trust(monkeypatch, tmp_path)
+    context = server_context() if request.param == "tls" else None
+    with Emulator(lambda request: [request.body, b" ", request.body], ssl_context=context) as emulator:
+        made = make_endpoint(
+            emulator.url,
+            content_handler=BytesHandler(),
+            max_connections=LIMIT,
+            timeout=fast(read=PATIENCE, total=PATIENCE),
+        )
+        with made:
+            for operation in OPERATIONS.values():
+                operation(made)
+            yield made
+            nothing_is_held(made)
+            outputs = made.map([b"Hello"] * 20, max_concurrency=LIMIT)
+            assert list(outputs) == [b"Hello Hello"] * 20
+            emulator.wait_for(lambda it: it.open_connections == len(made._transport._pool._idle))
+        emulator.disconnected()
+
+
+def nothing_is_held(endpoint: Endpoint[Any, Any, Any]) -> None:
+    pool = endpoint._transport._pool
+    deadline = time.monotonic() + PATIENCE  # the threads of a map end by themselves
+    while threads := [thread for thread in threading.enumerate() if thread.name == "smendpoint-map"]:
+        assert time.monotonic() < deadline
+        for thread in threads:
+            with suppress(RuntimeError):  # it is about to start
+                thread.join(PATIENCE)
+    while pool.busy:  # by a thread that has no name yet
+        assert time.monotonic() < deadline
+    assert {connection.place.ref for connection in pool._idle} == pool._taken
+    assert not pool._waiting
+
+
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_an_interrupt_at_any_step_arrives_and_leaves_nothing_behind(
+    endpoint: Endpoint[Any, Any, Any], name: str
+) -> None:
+    def operation() -> None:
+        OPERATIONS[name](endpoint)
+
+    for number in itertools.count(1):
+        interrupter = Interrupter(number)
+        interrupted = interrupter.during(operation)
+        assert interrupted == (interrupter.left <= 0), f"the interrupt at step {number} was lost"
+        nothing_is_held(endpoint)
+        if not interrupted:
+            break
+    assert number > 100
+
+
+def test_an_interrupt_at_any_step_of_loading_credentials_leaves_nobody_waiting() -> None:
+    key = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+    for number in itertools.count(1):
+        provider = CredentialProvider(lambda anew: (key, None), now=lambda: 0.0)
+        interrupted = Interrupter(number).during(provider.load)
+        assert provider._flight is None
+        assert provider.load() == key
+        if not interrupted:
+            break
+    assert number > 5
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_interrupts_at_random_moments_arrive_and_leave_nothing_behind(
+    endpoint: Endpoint[Any, Any, Any], name: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    operation, arrived = OPERATIONS[name], 0
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(TIMES // len(OPERATIONS)):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 2e-3))
+                while True:
+                    operation(endpoint)
+            except KeyboardInterrupt:
+                arrived += 1
+            nothing_is_held(endpoint)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert arrived == TIMES // len(OPERATIONS)

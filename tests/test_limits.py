@@ -20,6 +20,8 @@ NO_LIMITS = {
     "_aws.credentials._LAST_SHARE": "a share",
     "_aws.chain._BOTOCORE_TIMEOUT": "what botocore does without being told",
     "_call.DEBUG": "a level of logging",
+    "_core.body._CHUNK": "botocore's, for those who ask for no other",
+    "langchain._embeddings._CHUNK": "LangChain's, for those who ask for no other",
     "_core.auto._OFTEN": "how often a guess is looked at again",
     "_core.http1._USUAL_CHUNK_LINE": "the shortest way",
     "_core.http1._USUAL_STATUS_LINE": "the shortest way",

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint.errors import StreamDecodeError
+from smendpoint.errors import HandlerError, StreamDecodeError
 from smendpoint.handlers._answers import content_text
-from smendpoint.handlers._chat_answers import argument_text, read_completion, reasoning_text
+from smendpoint.handlers._chat_answers import (
+    call_piece,
+    check_named,
+    listed_calls,
+    read_completion,
+    reasoning_text,
+)
 from smendpoint.handlers._chat_types import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
 from smendpoint.handlers._decoding import DetailedDecoder
 from smendpoint.handlers._details import answer_details, reason_of
@@ -114,6 +120,15 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             raw=self._item,
         )
 
+    def finish_into(self, chunks: list[ChatChunk]) -> None:
+        """Do what `finish` does, with the chunks in a list of the caller's; a tool call without a name is an error."""
+        super().finish_into(chunks)
+        try:
+            check_named(self.completion.tool_calls)
+        except HandlerError as error:
+            error.received = tuple(chunks)
+            raise
+
     def _take(self, value: JSONValue, chunks: list[ChatChunk]) -> None:
         if isinstance(value, dict) and not value.get("error"):
             choices = value.get("choices")
@@ -207,18 +222,11 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             self._append(ends, chunks)
 
     def _take_calls(self, pieces: JSONValue) -> tuple[ToolCallDelta, ...]:
-        """Read a chunk's tool calls; TGI sends a single one without its list."""
+        """Read a chunk's tool calls."""
         deltas: list[ToolCallDelta] = []
-        for piece in pieces if isinstance(pieces, list) else [pieces]:
-            if not isinstance(piece, dict):
-                continue
-            function = piece.get("function")
-            function = function if isinstance(function, dict) else {}
-            call_id, name, index = piece.get("id"), function.get("name"), piece.get("index")
-            call_id = "" if call_id is None else str(call_id)
-            name = name if isinstance(name, str) else ""
-            call = self._call_of(index if isinstance(index, int) else None, call_id, name)
-            deltas.append(call.take(call_id, name, argument_text(function.get("arguments"))))
+        for piece in listed_calls(pieces):
+            index, call_id, name, arguments = call_piece(piece)
+            deltas.append(self._call_of(index, call_id, name).take(call_id, name, arguments))
         return tuple(deltas)
 
     def _call_of(self, index: int | None, call_id: str, name: str) -> _OpenCall:

@@ -370,7 +370,8 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         for choice in choices:
             if not isinstance(choice, dict):
                 raise unknown_shape(value, self._handler, self._expected)
-            if not choice.get("index"):
+            index = choice.get("index")
+            if not index:
                 reason = choice.get("finish_reason")
                 if reason is not None:
                     if reason == "error":
@@ -381,6 +382,8 @@ class DetailedDecoder(ItemDecoder[Chunk]):
                 if logprobs is not None:
                     self._logprobs.append(logprobs)
                 return choice
+            if not isinstance(index, int) or isinstance(index, bool):
+                raise HandlerError('The "index" of a choice is not a whole number.')
         return None
 
 

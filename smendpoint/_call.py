@@ -383,6 +383,11 @@ def _rebuild(cls: Any, endpoint_name: str, identity: Identity, settings: dict[st
     return endpoint
 
 
+def remade(cls: Any, endpoint: EndpointBase[Any, Any, Any], **changes: Any) -> Any:
+    """An endpoint of the class `cls` with all that another one was made with, but for `changes`."""
+    return _rebuild(cls, endpoint._name, endpoint._identity, {**endpoint._settings, **changes})
+
+
 def new_invocation_id() -> str:
     """A random id in the form of a version 4 UUID: what the AWS SDKs send with every call."""
     digits = os.urandom(16).hex()

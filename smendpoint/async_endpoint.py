@@ -249,7 +249,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
-    ) -> AsyncStream[Chunk]:
+    ) -> AsyncStream[Chunk, Out]:
         """Call the model and give its output while it arrives. Arguments as `invoke`.
 
         The request is sent when the stream is entered or first asked for a chunk.

@@ -238,7 +238,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
-    ) -> Stream[Chunk]:
+    ) -> Stream[Chunk, Out]:
         """Call the model and give its output while it arrives. Arguments as `invoke`.
 
         The request is sent when the stream is entered or first asked for a chunk.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from smendpoint._call import remade
 from smendpoint._options import EndpointOptions
 from smendpoint.endpoint import Endpoint
 from smendpoint.langchain._common import refuse
@@ -29,7 +30,7 @@ _NOT_WITH_A_CLIENT = (
 class Model(Generic[In, Out]):
     """What the models have in common: LangChain's arguments, and an endpoint of each kind."""
 
-    __slots__ = ("_arguments", "_awaited", "_endpoint")
+    __slots__ = ("_awaited", "_endpoint")
 
     def __init__(self, endpoint_name: str, content_handler: Any, given: Mapping[str, Any]) -> None:
         known = EndpointOptions.__annotations__
@@ -38,8 +39,7 @@ class Model(Generic[In, Out]):
         options = {name: _plain(value) for name, value in given.items() if name in known and value not in (None, "")}
         if "client" in options:
             options = {name: value for name, value in options.items() if name not in _NOT_WITH_A_CLIENT}
-        self._arguments: dict[str, Any] = {"content_handler": content_handler, **options}
-        made: Any = Endpoint(endpoint_name, **self._arguments)
+        made: Any = Endpoint(endpoint_name, content_handler=content_handler, **options)
         self._endpoint: Endpoint[In, Out, Out] = made
         self._awaited: AsyncEndpoint[In, Out, Out] | None = None
 
@@ -50,12 +50,10 @@ class Model(Generic[In, Out]):
 
     def _asynchronous(self) -> AsyncEndpoint[In, Out, Out] | None:
         """The twin of the endpoint for asyncio; ``None`` where all calls go through a client, which blocks."""
-        if self._awaited is None and "client" not in self._arguments:
+        if self._awaited is None and self._endpoint._client is None:
             from smendpoint.async_endpoint import AsyncEndpoint
 
-            options = {name: value for name, value in self._arguments.items() if name != "s3_client"}
-            made: Any = AsyncEndpoint(self._endpoint.endpoint_name, **options)
-            self._awaited = made
+            self._awaited = remade(AsyncEndpoint, self._endpoint, s3_client=None)
         return self._awaited
 
     def close(self) -> None:

@@ -257,8 +257,7 @@ def generate(text: str, prompt: str, parameters: dict[str, Any]) -> Generation:
     tokens = _TOKEN.findall(text) or [""]  # even an empty text takes a token, the one that ends it
     if limit is not None and len(tokens) > limit:
         tokens, reason = tokens[:limit], "length"
-    # Where a stop string stands at the start there is one token all the same: streams end with their last one.
-    return Generation(tokens or [""], reason, count_tokens(prompt))
+    return Generation(tokens, reason, count_tokens(prompt))
 
 
 def small_number(body: dict[str, Any], name: str) -> int:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint.errors import StreamDecodeError
+from smendpoint.errors import HandlerError, StreamDecodeError
 from smendpoint.handlers._answers import content_text
-from smendpoint.handlers._chat_answers import argument_text, read_completion, reasoning_text
+from smendpoint.handlers._chat_answers import (
+    call_piece,
+    check_named,
+    listed_calls,
+    read_completion,
+    reasoning_text,
+)
 from smendpoint.handlers._chat_types import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
 from smendpoint.handlers._decoding import DetailedDecoder
 from smendpoint.handlers._details import answer_details, reason_of
@@ -14,6 +20,8 @@ from smendpoint.handlers._halves import Halves
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers._halves import ErrorsOption
 
@@ -89,6 +97,37 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             usage=self.usage,
             raw=self._item,
         )
+
+    def complete(self, chunks: Sequence[ChatChunk], finish_reason: str | None = None) -> ChatCompletion:
+        """Give the answer that chunks make: all of them, as `completion` does, or those up to a stop sequence.
+
+        Args:
+            chunks: of this decoder, in order.
+            finish_reason: why they end.
+        """
+        calls: dict[int, list[str]] = {}
+        for delta in (delta for chunk in chunks for delta in chunk.tool_calls):
+            parts = calls.setdefault(delta.call_index, ["", "", ""])
+            for place, part in enumerate(delta[1:]):
+                parts[place] += part
+        reasoning = "".join([chunk.reasoning for chunk in chunks])
+        return ChatCompletion(
+            text="".join([chunk.text for chunk in chunks]),
+            tool_calls=tuple(ToolCall(*parts) for _, parts in sorted(calls.items())),
+            reasoning=reasoning or None,
+            finish_reason=finish_reason,
+            usage=self.usage,
+            raw=self._item,
+        )
+
+    def finish_into(self, chunks: list[ChatChunk]) -> None:
+        """Do what `finish` does, with the chunks in a list of the caller's; a tool call without a name is an error."""
+        super().finish_into(chunks)
+        try:
+            check_named(self.completion.tool_calls)
+        except HandlerError as error:
+            error.received = tuple(chunks)
+            raise
 
     def _take(self, value: JSONValue, chunks: list[ChatChunk]) -> None:
         if isinstance(value, dict) and not value.get("error"):
@@ -183,18 +222,11 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             self._append(ends, chunks)
 
     def _take_calls(self, pieces: JSONValue) -> tuple[ToolCallDelta, ...]:
-        """Read a chunk's tool calls; TGI sends a single one without its list."""
+        """Read a chunk's tool calls."""
         deltas: list[ToolCallDelta] = []
-        for piece in pieces if isinstance(pieces, list) else [pieces]:
-            if not isinstance(piece, dict):
-                continue
-            function = piece.get("function")
-            function = function if isinstance(function, dict) else {}
-            call_id, name, index = piece.get("id"), function.get("name"), piece.get("index")
-            call_id = "" if call_id is None else str(call_id)
-            name = name if isinstance(name, str) else ""
-            call = self._call_of(index if isinstance(index, int) else None, call_id, name)
-            deltas.append(call.take(call_id, name, argument_text(function.get("arguments"))))
+        for piece in listed_calls(pieces):
+            index, call_id, name, arguments = call_piece(piece)
+            deltas.append(self._call_of(index, call_id, name).take(call_id, name, arguments))
         return tuple(deltas)
 
     def _call_of(self, index: int | None, call_id: str, name: str) -> _OpenCall:

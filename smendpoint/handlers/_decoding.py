@@ -244,6 +244,10 @@ class JSONItemDecoder(ItemDecoder[Any]):
         self._replace = errors == "replace"
         self._escapes = False  # whether there may have been one that is half of a character
 
+    def complete(self, chunks: Sequence[Any], finish_reason: str | None = None) -> list[Any]:
+        """Give the list of the values."""
+        return list(chunks)
+
     def feed(self, data: bytes) -> list[Any]:
         """Take the next bytes, give the values that they complete."""
         if not self._escapes and (b"\\u" in data or data[-1:] == b"\\"):
@@ -366,7 +370,8 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         for choice in choices:
             if not isinstance(choice, dict):
                 raise unknown_shape(value, self._handler, self._expected)
-            if not choice.get("index"):
+            index = choice.get("index")
+            if not index:
                 reason = choice.get("finish_reason")
                 if reason is not None:
                     if reason == "error":
@@ -377,6 +382,8 @@ class DetailedDecoder(ItemDecoder[Chunk]):
                 if logprobs is not None:
                     self._logprobs.append(logprobs)
                 return choice
+            if not isinstance(index, int) or isinstance(index, bool):
+                raise HandlerError('The "index" of a choice is not a whole number.')
         return None
 
 

@@ -11,6 +11,8 @@ from smendpoint.handlers._details import answer_details, generation_details
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers._halves import ErrorsOption
 
@@ -55,6 +57,10 @@ class TextStreamDecoder(DetailedDecoder[str]):
         details = super().details
         return {**(details or {}), "tokens": self._tokens} if self._tokens else details
 
+    def complete(self, chunks: Sequence[str], finish_reason: str | None = None) -> str:
+        """Give the text that chunks make."""
+        return "".join(chunks)
+
     def _take(self, value: JSONValue, chunks: list[str]) -> None:
         if isinstance(value, dict):
             token = value.get("token")
@@ -80,6 +86,8 @@ class TextStreamDecoder(DetailedDecoder[str]):
         special = token.get("special") or token.get("special_token")
         if special or details is not None:  # the last one may be an error
             raise_for_error(value)
+            if special and special is not True:
+                raise HandlerError('Whether a "token" is "special" is neither true nor false.')
             if isinstance(details, dict):
                 self._note(generation_details(details))
         if self._tokens is not None:
@@ -141,6 +149,8 @@ class TextStreamDecoder(DetailedDecoder[str]):
             raise unknown_shape(value, self._handler, self._expected)
         self._note(answer_details(value))
         kind, text = found
+        if isinstance(value, dict) and value.get("token") is not None:
+            raise HandlerError('The "token" of the stream is not an object.')
         repeats = self._item is not None and self._kind in ("token", "chunk") and kind == "generated_text"
         self._kind, self._item = kind, first_object(value) or {}
         if not repeats:

@@ -44,8 +44,8 @@ class _ChatHandler:
     stop_parameter: str | None = "stop"
 
     _expected = (
-        'the answer of a chat model: "choices" with a "message", or "generation", or a conversation in '
-        '"generated_text", with "role" and with "content" or "tool_calls"'
+        'the answer of a chat model: "choices" with a "message" (in a stream a "delta"), or "generation", or a '
+        'conversation in "generated_text", with "role" and with "content" or "tool_calls"'
     )
 
     def __init__(self, *, require_end: bool = True, errors: ErrorsOption = "strict") -> None:

@@ -14,6 +14,7 @@ from smendpoint import errors
 from smendpoint._arguments import checked_handler, checked_limit, checked_mapping, checked_policy, model_parameters
 from smendpoint._aws import Identity
 from smendpoint._core.flow import CallState, Terms
+from smendpoint._core.hiding import forget_locals
 from smendpoint._core.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.request import (
     RECOMMENDED_MAX_BODY,
@@ -51,10 +52,15 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
     def _construct(self, options: dict[str, Any]) -> None:
         """Make the endpoint of a constructor's arguments, `self` among them: its signature alone says what there is."""
-        del options["self"]
-        endpoint_name = options.pop("endpoint_name")
-        identity = Identity(**{name: options.pop(name) for name in IDENTITY_OPTIONS})
-        self._set_up(endpoint_name, identity, options)
+        try:
+            del options["self"]
+            endpoint_name = options.pop("endpoint_name")
+            identity = Identity(**{name: options.pop(name) for name in IDENTITY_OPTIONS})
+            self._set_up(endpoint_name, identity, options)
+        except BaseException as error:
+            options = {}
+            forget_locals(error)
+            raise
 
     def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
         self._name = validate_endpoint_name(endpoint_name)
@@ -150,12 +156,28 @@ class EndpointBase(Typed[In, Out, Chunk]):
     ) -> CallRequest:
         """Make and check the request of a call; raises before anything is sent."""
         limits = None if timeout is None else self._limits(timeout)
+        try:
+            return self._made(operation, value, stop, endpoint_kwargs, model_kwargs, limits, streaming)
+        except BaseException as error:
+            forget_locals(error)
+            raise
+
+    def _made(
+        self,
+        operation: Operation,
+        value: Any,
+        stop: Sequence[str],
+        endpoint_kwargs: Mapping[str, object] | None,
+        model_kwargs: dict[str, Any],
+        limits: Timeout | None,
+        streaming: bool,
+    ) -> CallRequest:
         body = self._body(value, stop, model_kwargs, streaming=streaming)
         if len(body) > RECOMMENDED_MAX_BODY:
             warnings.warn(
                 f"the request body has {len(body):,} bytes; SageMaker documents {RECOMMENDED_MAX_BODY:,} as its limit "
                 "for real-time inference and may refuse it",
-                stacklevel=4,
+                stacklevel=5,
             )
         members, head = self._head(operation, endpoint_kwargs, streaming=streaming)
         return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming, limits)

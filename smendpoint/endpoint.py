@@ -8,6 +8,7 @@ from smendpoint import errors
 from smendpoint._arguments import stop_sequences
 from smendpoint._call import EndpointBase
 from smendpoint._core.flow import call_flow
+from smendpoint._core.hiding import forget_locals, hidden
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.timing import Timeout
 from smendpoint._transport.direct import DirectTransport, Scope
@@ -132,7 +133,11 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         hooks: CallHooks | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._construct(locals())
+        try:
+            self._construct(locals())
+        except BaseException:  # what is secret, or may be, is in no variable that is shown with the traceback
+            del aws_secret_access_key, aws_session_token, external_id, endpoint_kwargs, endpoint_url, config
+            raise
 
     def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
         super()._set_up(endpoint_name, identity, settings)
@@ -151,6 +156,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             try:
                 target = self._transport.prepare()
             except errors.SmendpointError as error:
+                forget_locals(error)
                 error.endpoint_name = self._name
                 raise
             terms = self._agree(target, self._transport.credentials)
@@ -163,6 +169,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         try:
             return drive(call_flow(call), self._transport.perform, request, call.timeout, scope)
         except BaseException as error:
+            forget_locals(error)
             call.finish(error)
             raise
 
@@ -208,6 +215,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             HandlerError: the content handler failed.
             EndpointError: the call failed; its subclasses say how.
         """
+        if endpoint_kwargs is not None:
+            endpoint_kwargs = hidden(endpoint_kwargs)
         return self._output(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     __call__ = invoke
@@ -223,6 +232,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
+        if endpoint_kwargs is not None:
+            endpoint_kwargs = hidden(endpoint_kwargs)
         return self._respond(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     def stream(
@@ -243,6 +254,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             ConfigurationError: an argument does not fit. Nothing was sent.
             HandlerError: the content handler could not transform the input. Nothing was sent.
         """
+        if endpoint_kwargs is not None:
+            endpoint_kwargs = hidden(endpoint_kwargs)
         sequences = stop_sequences(stop)
         request = self._request(
             INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, timeout=timeout, streaming=True
@@ -282,6 +295,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             endpoint_kwargs: further request members in the AWS spelling.
             **model_kwargs: parameters for the model; they win over the endpoint's own.
         """
+        if endpoint_kwargs is not None:
+            endpoint_kwargs = hidden(endpoint_kwargs)
         from smendpoint.inference import submit
 
         members = {
@@ -311,6 +326,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         """
         from smendpoint.session import StatefulSession
 
+        if endpoint_kwargs is not None:
+            endpoint_kwargs = hidden(endpoint_kwargs)
         return StatefulSession(self, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs)
 
     @overload
@@ -362,7 +379,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             ConfigurationError: `inputs` is one input, or another argument does not fit. Nothing was sent.
         """
         stop = stop_sequences(model_kwargs.pop("stop", None))
-        endpoint_kwargs = model_kwargs.pop("endpoint_kwargs", None)
+        endpoint_kwargs = hidden(model_kwargs.pop("endpoint_kwargs", None))
         self._parameters(model_kwargs)
         limits = None if timeout is None else self._limits(timeout)
 

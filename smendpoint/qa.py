@@ -223,7 +223,11 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         """
         _refuse_options(invoke_kwargs)
         stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
-        return self._endpoint.invoke(stuffed.prompt, **invoke_kwargs)
+        try:
+            return self._endpoint.invoke(stuffed.prompt, **invoke_kwargs)
+        except BaseException:
+            invoke_kwargs = {}  # the custom attributes among them are not to be shown with the traceback
+            raise
 
     def stream(
         self: StuffDocumentsQA[SupportsStream[Any, Result], Any],
@@ -250,7 +254,11 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         if not callable(getattr(self._endpoint, "stream", None)):
             raise ConfigurationError(f"{type(self._endpoint).__name__} has no stream method")
         stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
-        return self._endpoint.stream(stuffed.prompt, **stream_kwargs)
+        try:
+            return self._endpoint.stream(stuffed.prompt, **stream_kwargs)
+        except BaseException:
+            stream_kwargs = {}  # the custom attributes among them are not to be shown with the traceback
+            raise
 
     def stuff(
         self,

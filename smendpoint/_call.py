@@ -218,12 +218,29 @@ class EndpointBase(Typed[In, Out, Chunk]):
         limits = Timeout.of(timeout)
         return Timeout(limits.connect, limits.read, self._timeout.total)
 
-    def _as_bytes(self, body: object) -> bytes:
+    def _as_bytes(self, body: Any) -> bytes:
+        """A body that is not of the type `bytes` itself: other bytes, a text, or a file, read from where it stands."""
+        given = f"{type(self._handler).__name__}.transform_input"
+        if hasattr(body, "read") and not isinstance(body, bytes):
+            try:
+                body = body.read()
+            except Exception as error:
+                raise errors.HandlerError(
+                    f"{given} gave a file that cannot be read: {type(error).__name__}; see the cause",
+                    endpoint_name=self._name,
+                ) from error
+        if isinstance(body, str):
+            from smendpoint.handlers._json import encode_text
+
+            try:
+                return encode_text(body)
+            except errors.HandlerError as error:
+                error.endpoint_name = self._name
+                raise
         if isinstance(body, (bytes, bytearray, memoryview)):
             return bytes(body)
         raise errors.HandlerError(
-            f"{type(self._handler).__name__}.transform_input must give bytes, not {type(body).__name__}",
-            endpoint_name=self._name,
+            f"{given} must give bytes, a str or a file, not {type(body).__name__}", endpoint_name=self._name
         )
 
     def _head(
@@ -382,6 +399,11 @@ def _rebuild(cls: Any, endpoint_name: str, identity: Identity, settings: dict[st
     endpoint = cls.__new__(cls)
     endpoint._set_up(endpoint_name, identity, settings)
     return endpoint
+
+
+def remade(cls: Any, endpoint: EndpointBase[Any, Any, Any], **changes: Any) -> Any:
+    """An endpoint of the class `cls` with all that another one was made with, but for `changes`."""
+    return _rebuild(cls, endpoint._name, endpoint._identity, {**endpoint._settings, **changes})
 
 
 def new_invocation_id() -> str:

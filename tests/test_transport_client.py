@@ -178,7 +178,7 @@ def test_a_call_that_was_stopped_before_is_not_made(emulator: Emulator, client: 
     scope = Scope()
     scope.stop()
     with pytest.raises(Cancelled):
-        through(client)._call("Hello", None, None, {}, scope)
+        through(client)._call("Hello", None, None, None, {}, scope)
     assert emulator.requests == []
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from smendpoint._core.body import ResponseBody
 from smendpoint._core.dates import epoch, http_date, whole_number
 from smendpoint.errors import (
     AccessDeniedError,
@@ -167,37 +168,6 @@ class RawResponse:
 
     def __repr__(self) -> str:
         return f"RawResponse(status={self.status}, body={len(self.body)} bytes)"
-
-
-class ResponseBody(bytes):
-    """The body of an answer: ``bytes`` that can also be read like a file.
-
-    Handlers may write ``json.loads(output)``, ``output.decode()`` or ``output.read().decode()``. Reading moves a
-    position and changes nothing else; ``len``, slices and comparisons see the whole body. ``repr`` shows the length
-    alone, so that an answer does not end up in a log by accident.
-    """
-
-    # Kept on the class until something is read: most bodies are never read like a file.
-    _position = 0
-
-    def read(self, amt: int | None = -1) -> bytes:
-        """Read from where the last ``read`` ended.
-
-        Args:
-            amt: how many bytes at most; negative or ``None`` for all that is left.
-
-        Returns:
-            The bytes; ``b""`` at the end.
-        """
-        start = self._position
-        end = len(self) if amt is None or amt < 0 else min(start + amt, len(self))
-        self._position = end
-        return bytes(self[start:end])
-
-    def __repr__(self) -> str:
-        return f"<ResponseBody of {len(self)} bytes>"
-
-    __str__ = __repr__
 
 
 def _text(value: object) -> str | None:

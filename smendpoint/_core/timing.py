@@ -28,8 +28,8 @@ class Timeout:
         connect: for making one connection: name look-up, TCP, proxy and TLS together.
         read: for silence: the longest wait for the next byte of an answer. The service itself gives a model 60 s, so
             the default of 70 s lets the service's own error arrive first.
-        total: for the whole call: queueing for a connection, connecting, every attempt and the waits between them,
-            and the body or the whole stream. `None` for no limit.
+        total: for the whole call: loading credentials, queueing for a connection, connecting, every attempt and the
+            waits between them, and the body or the whole stream. `None` for no limit.
 
     Raises:
         ConfigurationError: a value is not a finite number above 0.

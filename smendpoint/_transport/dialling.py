@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._transport.addresses import stagger, to_try
+from smendpoint._transport.addresses import is_literal, stagger, to_try
+from smendpoint._transport.aside import within
 from smendpoint._transport.blocking import Connection, Socket
 from smendpoint._transport.common import connect_failed
 from smendpoint._transport.readiness import settled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from smendpoint._transport.common import Address, Patience
     from smendpoint._transport.direct import Scope
 
@@ -42,9 +45,16 @@ def dial(address: Address, patience: Patience, scope: Scope | None = None) -> Co
     return connection
 
 
-def _to_look_up(host: str) -> str | bytes:
-    # What needs no encoding is given as bytes: for text, Python loads the tables of international names.
-    return host.encode("ascii") if host.isascii() else host
+def _look_up(host: str, port: int, left: Callable[[], float]) -> Any:
+    """Ask the system for the addresses of a host; raises `OSError`."""
+
+    def look_up() -> Any:
+        # What needs no encoding is given as bytes: for text, Python loads the tables of international names.
+        name = host.encode("ascii") if host.isascii() else host
+        return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+
+    # The system takes no time limit.
+    return look_up() if is_literal(host) else within((host, port), look_up, left, bare=True)
 
 
 def _connect(address: Address, patience: Patience, give_up_at: float, scope: Scope | None) -> Connection:
@@ -53,7 +63,7 @@ def _connect(address: Address, patience: Patience, give_up_at: float, scope: Sco
     The next one is tried when those before it have failed, or have had their time; they go on beside it.
     """
     host, port = address.dialled
-    waiting = to_try(address, socket.getaddrinfo(_to_look_up(host), port, type=socket.SOCK_STREAM))
+    waiting = to_try(address, _look_up(host, port, lambda: patience.left(give_up_at)))
     pace = stagger(patience.left(give_up_at), len(waiting))
     race = _Race()
     failure: OSError | None = None

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from smendpoint import errors
 from smendpoint._aws import resolve
-from smendpoint._core.flow import NeedCredentials, Send
+from smendpoint._core.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.http1 import ResponseReader
 from smendpoint._core.response import RawResponse
+from smendpoint._transport.aside import within
 from smendpoint._transport.common import Patience, Service, connection_lost, died_unheard, out_of_turn
 from smendpoint._transport.dialling import dial
 from smendpoint._transport.pool import Place, Pool
+from smendpoint._transport.readiness import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._aws import CredentialProvider, Identity, Target
+    from smendpoint._core.sigv4 import Credentials
     from smendpoint._core.timing import Clock, Timeout
     from smendpoint._core.wire import CallRequest
     from smendpoint._transport.blocking import Connection
@@ -112,9 +115,24 @@ class DirectTransport:
                 return self._open(step, request, Patience(timeout, step.deadline, self._clock.monotonic), scope)
             return self._exchange(step, request, Patience(timeout, step.deadline, self._clock.monotonic), scope)
         if type(step) is NeedCredentials:
-            return self.credentials.load(rejected=step.rejected)
+            return self._load(step, timeout)
         self._clock.sleep(step.seconds, None if scope is None else scope.stopped)
         return None
+
+    def _load(self, step: NeedCredentials, timeout: Timeout) -> Credentials:
+        provider, rejected = self.credentials, step.rejected
+        if step.deadline is None:
+            return provider.load(rejected=rejected)
+        patience = Patience(timeout, step.deadline, self._clock.monotonic)
+        try:
+            # A process, a service or a file system that credentials come from takes no time limit of ours.
+            return within(
+                (provider, rejected),
+                lambda: provider.load(rejected=rejected),
+                lambda: patience.within(LONGEST_WAIT, request_sent=False),
+            )
+        except TimeoutError:
+            raise deadline_exceeded(timeout, request_sent=False) from None
 
     def prepare(self) -> Target:
         """Find out where calls go, once. Reads files, and may import botocore.

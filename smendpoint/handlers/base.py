@@ -27,7 +27,7 @@ An output, or a chunk, that is no ``str`` but has text in it takes part in ``sto
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from smendpoint.errors import StreamDecodeError
 
@@ -52,6 +52,18 @@ Item = TypeVar("Item")
 Chunk = TypeVar("Chunk")
 
 
+class SupportsRead(Protocol):
+    """A file, of bytes or of text."""
+
+    def read(self, /) -> bytes | str:
+        """Give what is left."""
+        ...
+
+
+RequestBody: TypeAlias = "bytes | bytearray | memoryview[int] | str | SupportsRead"
+"""What a content handler may give for a request."""
+
+
 class ContentHandler(Protocol[In_contra, Out_co]):
     """Turns an input into a request body, and a response body into an output.
 
@@ -68,8 +80,11 @@ class ContentHandler(Protocol[In_contra, Out_co]):
         """The media type that ``transform_output`` reads, sent as ``Accept``."""
         ...
 
-    def transform_input(self, prompt: In_contra, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request body for one input and the model parameters of this call."""
+    def transform_input(self, prompt: In_contra, model_kwargs: dict[str, Any]) -> RequestBody:
+        """Give the request body for one input and the model parameters of this call.
+
+        A ``str`` is sent in UTF-8, and a file from where it stands to its end.
+        """
         ...
 
     def transform_output(self, output: ResponseBody) -> Out_co:

@@ -1,0 +1,108 @@
+"""Work that cannot be told to stop, done in a helper thread, so that whoever needs it can stop waiting."""
+
+from __future__ import annotations
+
+import _thread  # see `_aws/credentials.py`
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from smendpoint._transport.readiness import LONGEST_WAIT
+from smendpoint.errors import SmendpointError, again
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+T = TypeVar("T")
+
+# So many helpers may be at work at the same time: beyond that, work waits until one has done.
+MOST_HELPERS = 16
+
+_under_way: dict[Hashable, _Work] = {}
+
+
+class _Work:
+    """One piece of work, and those who wait for it."""
+
+    __slots__ = ("done", "error", "result")
+
+    def __init__(self) -> None:
+        self.done = _thread.allocate_lock()
+        self.done.acquire()
+        self.error: Exception | None = TimeoutError()  # of work that was interrupted
+        self.result: Any = None
+
+    def run(self, key: Hashable, work: Callable[[], object]) -> None:
+        try:
+            self.result = work()
+        except Exception as error:
+            self.error = error
+        else:
+            self.error = None
+        finally:
+            _under_way.pop(key, None)
+            self.done.release()
+
+    def wait(self, seconds: float) -> None:
+        if not self.done.acquire(timeout=min(seconds, LONGEST_WAIT)):
+            raise TimeoutError
+        self.done.release()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows, where it is missing, has no fork
+    os.register_at_fork(after_in_child=_under_way.clear)  # the threads are the parent's
+
+
+def within(key: Hashable, work: Callable[[], T], left: Callable[[], float], *, bare: bool = False) -> T:
+    """Give what `work` gives, or stop waiting for it.
+
+    One helper works for all who ask for the same at the same time. What comes too late is dropped. Where no thread can
+    be started (the interpreter ends, an isolated subinterpreter, a limit of the system), the work is done here, however
+    long it takes.
+
+    Args:
+        key: what tells this work from other work.
+        work: what may take long.
+        left: says how many seconds may still be waited; raises when that is over.
+        bare: whether a thread will do that the module `threading` does not know: for work that runs no Python.
+
+    Raises:
+        TimeoutError: the time was over first.
+    """
+    if len(_under_way) >= MOST_HELPERS and key not in _under_way:
+        for oldest in [*_under_way.values()][:1]:
+            oldest.wait(left())
+    mine = _Work()
+    try:
+        shared = _under_way.setdefault(key, mine)
+        if shared is mine and not _start(bare, mine.run, key, work):
+            mine.run(key, work)
+    except BaseException:  # after an interrupt nobody may be left waiting for what no one does
+        _under_way.pop(key if _under_way.get(key) is mine else None, None)
+        raise
+    shared.wait(left())
+    error = shared.error
+    if error is None:
+        result: T = shared.result
+        return result
+    raise again(error) if isinstance(error, SmendpointError) else error
+
+
+def _start(bare: bool, run: Callable[..., None], *arguments: Any) -> bool:
+    """Start a thread that no end of the program waits for; whether that can be done."""
+    # Where there are no daemon threads, an interpreter does not survive to end before one of its threads.
+    if sys.is_finalizing() or not getattr(_thread, "daemon_threads_allowed", _always)():
+        return False
+    if not bare:
+        from smendpoint._transport.threads import spawn
+
+        return spawn("smendpoint-helper", run, *arguments) is not None
+    try:
+        _thread.start_new_thread(run, arguments)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _always() -> bool:
+    return True

@@ -22,7 +22,7 @@ from smendpoint._core.request import (
     request_head,
     validate_endpoint_name,
 )
-from smendpoint._core.response import ResponseBody
+from smendpoint._core.response import SERVICE_MAX_BODY, ResponseBody
 from smendpoint._core.retry import RetryPolicy, RetryQuota
 from smendpoint._core.timing import Timeout
 from smendpoint._core.wire import CallRequest
@@ -75,6 +75,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         self._clock: Clock = settings["clock"] or SYSTEM_CLOCK
         self._hooks: CallHooks | None = checked_hooks(settings["hooks"])
         self._max_connections = checked_limit("max_connections", settings["max_connections"])
+        self._max_response_bytes = checked_limit("max_response_bytes", settings["max_response_bytes"])
         self._client = settings["client"]
         self._s3_client = settings["s3_client"]
         if self._s3_client is not None:
@@ -143,21 +144,10 @@ class EndpointBase(Typed[In, Out, Chunk]):
             )
         return _rebuild, (type(self), self._name, self._identity, self._settings)
 
-    def _request(
-        self,
-        operation: Operation,
-        value: Any,
-        stop: Sequence[str],
-        endpoint_kwargs: Mapping[str, object] | None,
-        model_kwargs: dict[str, Any],
-        *,
-        timeout: float | Timeout | None = None,
-        streaming: bool = False,
-    ) -> CallRequest:
-        """Make and check the request of a call; raises before anything is sent."""
-        limits = None if timeout is None else self._limits(timeout)
+    def _request(self, *arguments: Any, **keywords: Any) -> CallRequest:
+        """Make and check the request of a call; raises before anything is sent. Arguments as `_made`."""
         try:
-            return self._made(operation, value, stop, endpoint_kwargs, model_kwargs, limits, streaming)
+            return self._made(*arguments, **keywords)
         except BaseException as error:
             forget_locals(error)
             raise
@@ -169,18 +159,21 @@ class EndpointBase(Typed[In, Out, Chunk]):
         stop: Sequence[str],
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
-        limits: Timeout | None,
-        streaming: bool,
+        *,
+        timeout: float | Timeout | None = None,
+        streaming: bool = False,
     ) -> CallRequest:
+        limits = None if timeout is None else self._limits(timeout)
         body = self._body(value, stop, model_kwargs, streaming=streaming)
         if len(body) > RECOMMENDED_MAX_BODY:
             warnings.warn(
-                f"the request body has {len(body):,} bytes; SageMaker documents {RECOMMENDED_MAX_BODY:,} as its limit "
-                "for real-time inference and may refuse it",
+                f"the request body has {len(body):,} bytes, more than the {RECOMMENDED_MAX_BODY:,} that "
+                f"SageMaker's API allows; above {SERVICE_MAX_BODY:,} the service refuses it with 413",
                 stacklevel=5,
             )
         members, head = self._head(operation, endpoint_kwargs, streaming=streaming)
-        return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming, limits)
+        most = None if streaming else self._max_response_bytes
+        return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming, limits, most)
 
     def _body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """What the content handler makes of an input."""
@@ -290,10 +283,10 @@ class EndpointBase(Typed[In, Out, Chunk]):
             watcher = Watcher(info, self._hooks, log, self._clock.monotonic)
         return CallState(terms, watcher, started, request.members.get("Accept"), request.timeout)
 
-    def _decode(self, body: bytes, stop: Sequence[str]) -> Out:
+    def _decode(self, body: ResponseBody, stop: Sequence[str]) -> Out:
         """What the handler, and stop sequences, make of an answer's body."""
         try:
-            output: Out = self._handler.transform_output(ResponseBody(body))
+            output: Out = self._handler.transform_output(body)
             if stop:
                 from smendpoint._pipeline import cut_at_stop
 
@@ -310,8 +303,12 @@ class EndpointBase(Typed[In, Out, Chunk]):
         """What the handler, and stop sequences, make of an answer. With it the call is over."""
         try:
             if "html" in answer.headers.get("content-type", "").lower():
-                self._refuse_page(call, answer)
-            output = self._decode(answer.body, stop)
+                from smendpoint._core.unasked import refuse_page
+
+                refuse_page(answer.headers, answer.body, call.accept)
+            # In its place, so that a large answer is held once.
+            answer.body = body = ResponseBody(answer.body)
+            output = self._decode(body, stop)
         except errors.SmendpointError as error:
             if isinstance(error, errors.HandlerError):
                 from smendpoint.handlers._ignored import say_ignored
@@ -321,13 +318,6 @@ class EndpointBase(Typed[In, Out, Chunk]):
             raise
         call.finish(None)
         return output
-
-    def _refuse_page(self, call: CallState[Any], answer: RawResponse) -> None:
-        from smendpoint._core.unasked import page
-
-        error = page(answer.headers, answer.body, call.accept)
-        if error is not None:
-            raise error
 
     def _respond(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Response[Out]:
         return Response(

@@ -8,8 +8,9 @@ from smendpoint import errors
 from smendpoint._arguments import stop_sequences
 from smendpoint._call import EndpointBase
 from smendpoint._core.flow import call_flow
-from smendpoint._core.hiding import forget_locals, hidden
+from smendpoint._core.hiding import hidden, leaving
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.response import MAX_RESPONSE_BYTES
 from smendpoint._core.timing import Timeout
 from smendpoint._transport.async_direct import AsyncDirectTransport
 from smendpoint._transport.driving import drive_async
@@ -72,6 +73,8 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         timeout: seconds for connecting and for silence, or a `Timeout`.
         retry: when to try again; see `RetryPolicy`.
         max_connections: how many connections may be open at once; `None` for no limit.
+        max_response_bytes: the most bytes that a whole answer may have; `None` for no limit. By default 104,857,600,
+            four times what the service hands on. Streams are not limited.
         hooks: hears what happens to each call; see `CallHooks`.
         clock: where time, waiting and chance come from; for tests.
 
@@ -131,6 +134,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         retry: RetryPolicy | None = None,
         max_connections: int | None = None,
+        max_response_bytes: int | None = MAX_RESPONSE_BYTES,
         hooks: CallHooks | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -161,8 +165,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         try:
             target = await self._transport.prepare()
         except errors.SmendpointError as error:
-            forget_locals(error)
-            error.endpoint_name = self._name
+            leaving(error, self._name)
             raise
         return self._terms or self._agree(target, self._transport.credentials)  # others may have asked meanwhile
 
@@ -171,7 +174,6 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         try:
             return await drive_async(call_flow(call), self._transport.perform, request, call.timeout)
         except BaseException as error:
-            forget_locals(error)
             call.finish(error)
             raise
 
@@ -188,14 +190,12 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         # `_start` and `_run`, without a coroutine for each: they cost this, the shortest way, more than what they do.
         started = self._clock.monotonic()
         terms = self._terms or await self._settle()
-        transport = self._transport
-        if transport.refresh_due():
-            await transport.refresh_ahead()
+        if self._transport.refresh_due():
+            await self._transport.refresh_ahead()
         call = self._state(request, terms, started)
         try:
-            return call, await drive_async(call_flow(call), transport.perform, request, call.timeout), sequences
+            return call, await drive_async(call_flow(call), self._transport.perform, request, call.timeout), sequences
         except BaseException as error:
-            forget_locals(error)
             call.finish(error)
             raise
 
@@ -227,8 +227,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             HandlerError: the content handler failed.
             EndpointError: the call failed; its subclasses say how.
         """
-        if endpoint_kwargs is not None:
-            endpoint_kwargs = hidden(endpoint_kwargs)
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return self._output(*await self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     __call__ = invoke
@@ -244,8 +243,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
-        if endpoint_kwargs is not None:
-            endpoint_kwargs = hidden(endpoint_kwargs)
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return self._respond(*await self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     def stream(
@@ -257,7 +255,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
-    ) -> AsyncStream[Chunk]:
+    ) -> AsyncStream[Chunk, Out]:
         """Call the model and give its output while it arrives. Arguments as `invoke`.
 
         The request is sent when the stream is entered or first asked for a chunk.
@@ -266,8 +264,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             ConfigurationError: an argument does not fit. Nothing was sent.
             HandlerError: the content handler could not transform the input. Nothing was sent.
         """
-        if endpoint_kwargs is not None:
-            endpoint_kwargs = hidden(endpoint_kwargs)
+        endpoint_kwargs = hidden(endpoint_kwargs)
         sequences = stop_sequences(stop)
         request = self._request(
             INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, timeout=timeout, streaming=True
@@ -307,8 +304,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             endpoint_kwargs: further request members in the AWS spelling.
             **model_kwargs: parameters for the model; they win over the endpoint's own.
         """
-        if endpoint_kwargs is not None:
-            endpoint_kwargs = hidden(endpoint_kwargs)
+        endpoint_kwargs = hidden(endpoint_kwargs)
         from smendpoint.async_inference import submit
 
         members = {
@@ -338,8 +334,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         """
         from smendpoint.async_session import AsyncStatefulSession
 
-        if endpoint_kwargs is not None:
-            endpoint_kwargs = hidden(endpoint_kwargs)
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return AsyncStatefulSession(self, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs)
 
     @overload
@@ -394,7 +389,6 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         endpoint_kwargs = hidden(model_kwargs.pop("endpoint_kwargs", None))
         self._parameters(model_kwargs)
         limits = None if timeout is None else self._limits(timeout)
-
         from smendpoint._async_fanout import fan_out
 
         async def work(value: In) -> Out:

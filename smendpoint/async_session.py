@@ -104,7 +104,7 @@ class AsyncStatefulSession(SessionBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
-    ) -> AsyncStream[Chunk]:
+    ) -> AsyncStream[Chunk, Out]:
         """Call the model in this session, and give its output while it arrives. As `AsyncEndpoint.stream`."""
         endpoint_kwargs = hidden(endpoint_kwargs)
         members = self._carry(endpoint_kwargs)

@@ -8,8 +8,9 @@ from smendpoint import errors
 from smendpoint._arguments import stop_sequences
 from smendpoint._call import EndpointBase
 from smendpoint._core.flow import call_flow
-from smendpoint._core.hiding import forget_locals, hidden
+from smendpoint._core.hiding import hidden, leaving
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.response import MAX_RESPONSE_BYTES
 from smendpoint._core.timing import Timeout
 from smendpoint._transport.direct import DirectTransport, Scope
 from smendpoint._transport.driving import drive
@@ -73,6 +74,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         timeout: seconds for connecting and for silence, or a `Timeout`.
         retry: when to try again; see `RetryPolicy`.
         max_connections: how many connections may be open at once; `None` for no limit.
+        max_response_bytes: the most bytes that a whole answer may have; `None` for no limit. By default 104,857,600,
+            four times what the service hands on. Streams are not limited.
         hooks: hears what happens to each call; see `CallHooks`.
         clock: where time, waiting and chance come from; for tests.
 
@@ -130,6 +133,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         retry: RetryPolicy | None = None,
         max_connections: int | None = None,
+        max_response_bytes: int | None = MAX_RESPONSE_BYTES,
         hooks: CallHooks | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -156,8 +160,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             try:
                 target = self._transport.prepare()
             except errors.SmendpointError as error:
-                forget_locals(error)
-                error.endpoint_name = self._name
+                leaving(error, self._name)
                 raise
             terms = self._agree(target, self._transport.credentials)
         if self._transport.refresh_due():
@@ -169,7 +172,6 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         try:
             return drive(call_flow(call), self._transport.perform, request, call.timeout, scope)
         except BaseException as error:
-            forget_locals(error)
             call.finish(error)
             raise
 
@@ -215,8 +217,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             HandlerError: the content handler failed.
             EndpointError: the call failed; its subclasses say how.
         """
-        if endpoint_kwargs is not None:
-            endpoint_kwargs = hidden(endpoint_kwargs)
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return self._output(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     __call__ = invoke
@@ -232,8 +233,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
-        if endpoint_kwargs is not None:
-            endpoint_kwargs = hidden(endpoint_kwargs)
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return self._respond(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     def stream(
@@ -245,7 +245,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
-    ) -> Stream[Chunk]:
+    ) -> Stream[Chunk, Out]:
         """Call the model and give its output while it arrives. Arguments as `invoke`.
 
         The request is sent when the stream is entered or first asked for a chunk.
@@ -254,8 +254,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             ConfigurationError: an argument does not fit. Nothing was sent.
             HandlerError: the content handler could not transform the input. Nothing was sent.
         """
-        if endpoint_kwargs is not None:
-            endpoint_kwargs = hidden(endpoint_kwargs)
+        endpoint_kwargs = hidden(endpoint_kwargs)
         sequences = stop_sequences(stop)
         request = self._request(
             INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, timeout=timeout, streaming=True
@@ -295,8 +294,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             endpoint_kwargs: further request members in the AWS spelling.
             **model_kwargs: parameters for the model; they win over the endpoint's own.
         """
-        if endpoint_kwargs is not None:
-            endpoint_kwargs = hidden(endpoint_kwargs)
+        endpoint_kwargs = hidden(endpoint_kwargs)
         from smendpoint.inference import submit
 
         members = {
@@ -326,8 +324,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         """
         from smendpoint.session import StatefulSession
 
-        if endpoint_kwargs is not None:
-            endpoint_kwargs = hidden(endpoint_kwargs)
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return StatefulSession(self, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs)
 
     @overload

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from operator import index
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
+from smendpoint._core.hiding import ask
 from smendpoint.errors import ConfigurationError, PromptError
 from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, check_document, is_collection
 
@@ -95,8 +96,8 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
 
     Args:
         endpoint: an ``Endpoint``, an ``AsyncEndpoint``, or anything with ``invoke`` (and ``stream``).
-        prompt: a template with the fields ``{context}`` and ``{question}``; or ``(role, template)`` pairs (or a
-            ``ChatPromptTemplate``) that have them, for an endpoint that takes messages.
+        prompt: a template with the fields ``{context}`` and ``{question}``; or ``(role, template)`` pairs or message
+            dicts (or a ``ChatPromptTemplate``) that have them, for an endpoint that takes messages.
         document_prompt: a template for each document, with ``{page_content}`` and any keys of its metadata.
         document_separator: what stands between two documents.
         document_variable_name: the field of ``prompt`` for the documents.
@@ -133,7 +134,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         self: StuffDocumentsQA[ChatEndpoint, list[Message]],
         endpoint: ChatEndpoint,
         *,
-        prompt: ChatPromptTemplate | Sequence[tuple[str, str | PromptTemplate]],
+        prompt: ChatPromptTemplate | Sequence[tuple[str, str | PromptTemplate] | Mapping[str, Any]],
         document_prompt: str | PromptTemplate = ...,
         document_separator: str = ...,
         document_variable_name: str = ...,
@@ -223,11 +224,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         """
         _refuse_options(invoke_kwargs)
         stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
-        try:
-            return self._endpoint.invoke(stuffed.prompt, **invoke_kwargs)
-        except BaseException:
-            invoke_kwargs = {}  # the custom attributes among them are not to be shown with the traceback
-            raise
+        return ask(self._endpoint.invoke, stuffed.prompt, invoke_kwargs)
 
     def stream(
         self: StuffDocumentsQA[SupportsStream[Any, Result], Any],
@@ -247,18 +244,13 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
             What the endpoint's ``stream`` returned: a ``Stream`` or an ``AsyncStream``.
 
         Raises:
-            PromptError: as for :meth:`answer`.
-            ConfigurationError: the endpoint cannot stream; or as for :meth:`answer`.
+            ConfigurationError: the endpoint cannot stream. Others as for :meth:`answer`.
         """
         _refuse_options(stream_kwargs)
         if not callable(getattr(self._endpoint, "stream", None)):
             raise ConfigurationError(f"{type(self._endpoint).__name__} has no stream method")
         stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
-        try:
-            return self._endpoint.stream(stuffed.prompt, **stream_kwargs)
-        except BaseException:
-            stream_kwargs = {}  # the custom attributes among them are not to be shown with the traceback
-            raise
+        return ask(self._endpoint.stream, stuffed.prompt, stream_kwargs)
 
     def stuff(
         self,

@@ -186,7 +186,9 @@ class CallState(Generic[AnswerT]):
         self.watcher.tell("first_byte")
 
     def finish(self, error: BaseException | None) -> None:
-        """The call is over."""
+        """The call is over. What `error` went through keeps nothing secret."""
+        if error is not None:
+            forget_locals(error)
         if self.watcher is not None:
             self.watcher.tell("call_finished", error)
 

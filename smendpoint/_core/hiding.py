@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["Hidden", "forget_locals", "hidden"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smendpoint.errors import SmendpointError
+
+T = TypeVar("T")
+
+__all__ = ["Hidden", "ask", "forget_locals", "hidden", "leaving"]
 
 # Whose frames are emptied: ours, and those of the libraries under a given client, which hold what they sign with.
 _OWNERS = frozenset({"aiobotocore", "boto3", "botocore", "smendpoint"})
@@ -52,3 +59,18 @@ def forget_locals(error: BaseException) -> None:
                 with suppress(RuntimeError):  # it is still at work
                     frame.clear()
             trace = trace.tb_next
+
+
+def leaving(error: SmendpointError, endpoint_name: str) -> None:
+    """Name the endpoint in an error that came of it, and empty the frames that it went through."""
+    forget_locals(error)
+    error.endpoint_name = endpoint_name
+
+
+def ask(method: Callable[..., T], argument: object, keywords: dict[str, Any]) -> T:
+    """Call `method`; where it fails, `keywords`, which may hold a call's members, are empty for whoever has them."""
+    try:
+        return method(argument, **keywords)
+    except BaseException:
+        keywords.clear()
+        raise

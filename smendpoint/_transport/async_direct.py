@@ -176,7 +176,13 @@ class AsyncDirectTransport:
                     connection = await dial(pool.loop, service.address, patience, pool.room)
                     pool.adopt(connection)
                 # No variable of this function has the head, which is signed: see `_core/hiding.py`.
-                reader = await connection.ask(service.wire.render(request, step), request.body, patience, whole=whole)
+                reader = await connection.ask(
+                    service.wire.render(request, step),
+                    request.body,
+                    patience,
+                    whole=whole,
+                    max_body=request.max_answer,
+                )
                 if reused and out_of_turn(reader, cut_short=connection.cut_short):
                     raise connection_lost(None, response_started=False)
                 step.begun(reader.status, reader.headers)

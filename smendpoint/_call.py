@@ -21,7 +21,7 @@ from smendpoint._core.request import (
     request_head,
     validate_endpoint_name,
 )
-from smendpoint._core.response import ResponseBody
+from smendpoint._core.response import SERVICE_MAX_BODY, ResponseBody
 from smendpoint._core.retry import RetryPolicy, RetryQuota
 from smendpoint._core.timing import Timeout
 from smendpoint._core.wire import CallRequest
@@ -69,6 +69,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         self._clock: Clock = settings["clock"] or SYSTEM_CLOCK
         self._hooks: CallHooks | None = checked_hooks(settings["hooks"])
         self._max_connections = checked_limit("max_connections", settings["max_connections"])
+        self._max_response_bytes = checked_limit("max_response_bytes", settings["max_response_bytes"])
         self._client = settings["client"]
         self._s3_client = settings["s3_client"]
         if self._s3_client is not None:
@@ -153,12 +154,13 @@ class EndpointBase(Typed[In, Out, Chunk]):
         body = self._body(value, stop, model_kwargs, streaming=streaming)
         if len(body) > RECOMMENDED_MAX_BODY:
             warnings.warn(
-                f"the request body has {len(body):,} bytes; SageMaker documents {RECOMMENDED_MAX_BODY:,} as its limit "
-                "for real-time inference and may refuse it",
+                f"the request body has {len(body):,} bytes, more than the {RECOMMENDED_MAX_BODY:,} that "
+                f"SageMaker's API allows; above {SERVICE_MAX_BODY:,} the service refuses it with 413",
                 stacklevel=4,
             )
         members, head = self._head(operation, endpoint_kwargs, streaming=streaming)
-        return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming, limits)
+        most = None if streaming else self._max_response_bytes
+        return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming, limits, most)
 
     def _body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """What the content handler makes of an input."""
@@ -196,12 +198,29 @@ class EndpointBase(Typed[In, Out, Chunk]):
         limits = Timeout.of(timeout)
         return Timeout(limits.connect, limits.read, self._timeout.total)
 
-    def _as_bytes(self, body: object) -> bytes:
+    def _as_bytes(self, body: Any) -> bytes:
+        """A body that is not of the type `bytes` itself: other bytes, a text, or a file, read from where it stands."""
+        given = f"{type(self._handler).__name__}.transform_input"
+        if hasattr(body, "read") and not isinstance(body, bytes):
+            try:
+                body = body.read()
+            except Exception as error:
+                raise errors.HandlerError(
+                    f"{given} gave a file that cannot be read: {type(error).__name__}; see the cause",
+                    endpoint_name=self._name,
+                ) from error
+        if isinstance(body, str):
+            from smendpoint.handlers._json import encode_text
+
+            try:
+                return encode_text(body)
+            except errors.HandlerError as error:
+                error.endpoint_name = self._name
+                raise
         if isinstance(body, (bytes, bytearray, memoryview)):
             return bytes(body)
         raise errors.HandlerError(
-            f"{type(self._handler).__name__}.transform_input must give bytes, not {type(body).__name__}",
-            endpoint_name=self._name,
+            f"{given} must give bytes, a str or a file, not {type(body).__name__}", endpoint_name=self._name
         )
 
     def _head(
@@ -251,10 +270,10 @@ class EndpointBase(Typed[In, Out, Chunk]):
             watcher = Watcher(info, self._hooks, log, self._clock.monotonic)
         return CallState(terms, watcher, started, request.members.get("Accept"), request.timeout)
 
-    def _decode(self, body: bytes, stop: Sequence[str]) -> Out:
+    def _decode(self, body: ResponseBody, stop: Sequence[str]) -> Out:
         """What the handler, and stop sequences, make of an answer's body."""
         try:
-            output: Out = self._handler.transform_output(ResponseBody(body))
+            output: Out = self._handler.transform_output(body)
             if stop:
                 from smendpoint._pipeline import cut_at_stop
 
@@ -272,7 +291,9 @@ class EndpointBase(Typed[In, Out, Chunk]):
         try:
             if "html" in answer.headers.get("content-type", "").lower():
                 self._refuse_page(call, answer)
-            output = self._decode(answer.body, stop)
+            # In its place, so that a large answer is held once.
+            answer.body = body = ResponseBody(answer.body)
+            output = self._decode(body, stop)
         except errors.SmendpointError as error:
             if isinstance(error, errors.HandlerError):
                 from smendpoint.handlers._ignored import say_ignored
@@ -360,6 +381,11 @@ def _rebuild(cls: Any, endpoint_name: str, identity: Identity, settings: dict[st
     endpoint = cls.__new__(cls)
     endpoint._set_up(endpoint_name, identity, settings)
     return endpoint
+
+
+def remade(cls: Any, endpoint: EndpointBase[Any, Any, Any], **changes: Any) -> Any:
+    """An endpoint of the class `cls` with all that another one was made with, but for `changes`."""
+    return _rebuild(cls, endpoint._name, endpoint._identity, {**endpoint._settings, **changes})
 
 
 def new_invocation_id() -> str:

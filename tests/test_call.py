@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import threading
@@ -16,6 +17,7 @@ from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout, _call, errors
 from smendpoint._arguments import stop_sequences
 from smendpoint._call import new_invocation_id
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.response import ResponseBody
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, HandlerError, ModelOutputError, SmendpointError
 from smendpoint.handlers import BytesHandler, TextGenerationHandler
@@ -209,9 +211,13 @@ def test_a_handler_may_speak_of_streams_in_its_own_way() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"bytes", bytearray(b"bytes"), memoryview(b"bytes"), type("B", (bytes,), {})(b"bytes")]
+    "body",
+    [
+        *(b"bytes", bytearray(b"bytes"), memoryview(b"bytes"), type("B", (bytes,), {})(b"bytes")),
+        *("bytes", io.BytesIO(b"bytes"), io.StringIO("bytes"), ResponseBody(b"bytes")),
+    ],
 )
-def test_a_handler_may_give_any_kind_of_bytes(body: Any) -> None:
+def test_a_handler_may_give_any_kind_of_bytes_a_text_or_a_file(body: Any) -> None:
     handler: Any = Handler()
     handler.transform_input = lambda prompt, model_kwargs: body
     made = request(Endpoint("my-llm", content_handler=handler)).body
@@ -219,11 +225,30 @@ def test_a_handler_may_give_any_kind_of_bytes(body: Any) -> None:
     assert type(made) is bytes
 
 
-@pytest.mark.parametrize("body", ["text", None, 7, {"a": 1}])
+def test_a_file_is_sent_from_where_it_stands() -> None:
+    handler: Any = Handler()
+    file = io.StringIO("no ☃")
+    file.seek(3)
+    handler.transform_input = lambda prompt, model_kwargs: file
+    assert request(Endpoint("my-llm", content_handler=handler)).body == "☃".encode()
+
+
+def test_a_body_that_cannot_be_read_or_encoded_is_an_error_of_the_handler() -> None:
+    handler: Any = Handler()
+    closed = io.BytesIO(b"secret")
+    closed.close()
+    for body, said in ((closed, "a file that cannot be read: ValueError"), ("\ud800", "cannot be written as UTF-8")):
+        handler.transform_input = lambda prompt, model_kwargs, body=body: body
+        with pytest.raises(HandlerError, match=said) as caught:
+            request(Endpoint("my-llm", content_handler=handler))
+        assert caught.value.endpoint_name == "my-llm"
+
+
+@pytest.mark.parametrize("body", [None, 7, {"a": 1}])
 def test_a_handler_that_gives_no_bytes_is_told_so(body: Any) -> None:
     handler: Any = Handler()
     handler.transform_input = lambda prompt, model_kwargs: body
-    with pytest.raises(HandlerError, match=f"must give bytes, not {type(body).__name__}") as caught:
+    with pytest.raises(HandlerError, match=f"must give bytes, a str or a file, not {type(body).__name__}") as caught:
         request(Endpoint("my-llm", content_handler=handler))
     assert caught.value.endpoint_name == "my-llm"
 
@@ -267,7 +292,9 @@ def test_a_content_type_that_is_no_header_is_refused(name: str, value: Any) -> N
 
 def test_a_large_body_is_warned_about_where_it_is_sent() -> None:
     endpoint = make_endpoint("http://127.0.0.1:1", content_handler=BytesHandler())
-    with pytest.warns(UserWarning, match=r"has 6,291,457 bytes; SageMaker documents 6,291,456") as caught:
+    with pytest.warns(
+        UserWarning, match=r"has 6,291,457 bytes, more than the 6,291,456 that SageMaker.s API allows; above 26,214,400"
+    ) as caught:
         request(endpoint, b"x" * 6_291_457)
     assert len(caught) == 1
     with Emulator(lambda _: b"") as emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:

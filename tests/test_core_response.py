@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 import io
 import json
 import os
@@ -15,6 +17,7 @@ import botocore.session
 import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
 from hypothesis import given
 from hypothesis import strategies as st
 from vectors import VECTORS, require_vectors
@@ -69,6 +72,75 @@ def test_reading_is_like_reading_a_file(data: bytes, amounts: list[int | None]) 
     assert body.read() == file.read()
     assert body.read() == b""
     assert bytes(body) == data
+
+
+STEPS = st.one_of(
+    st.tuples(st.sampled_from(["read", "readline", "readlines"]), st.none() | st.integers(-2, 12)),
+    st.tuples(st.just("seek"), st.integers(0, 12)),
+    st.tuples(st.sampled_from(["tell", "read", "readline", "readlines"])),
+)
+
+
+@given(st.text("ab\n\r", max_size=30).map(str.encode), st.lists(STEPS, max_size=8))
+def test_every_way_to_read_is_that_of_a_file(data: bytes, steps: list[tuple[Any, ...]]) -> None:
+    body, file = ResponseBody(data), io.BytesIO(data)
+    for name, *arguments in steps:
+        assert getattr(body, name)(*arguments) == getattr(file, name)(*arguments)
+    for whence in (1, 2, 0):
+        assert body.seek(0, whence) == file.seek(0, whence)
+    assert body.seek(-50, 1) == 0
+    into, into_file = bytearray(5), bytearray(5)
+    assert (body.readinto(into), into) == (file.readinto(into_file), into_file)
+
+
+@given(st.text("ab\n", max_size=30).map(str.encode), st.integers(1, 10), st.booleans())
+def test_lines_and_chunks_are_those_of_a_streaming_body(data: bytes, size: int, keepends: bool) -> None:
+    def theirs() -> StreamingBody:
+        return StreamingBody(io.BytesIO(data), len(data))
+
+    assert list(ResponseBody(data).iter_chunks(size)) == list(theirs().iter_chunks(size))
+    assert list(ResponseBody(data).iter_lines(size, keepends)) == list(theirs().iter_lines(size, keepends))
+    assert ResponseBody(data).readlines() == theirs().readlines()
+    long = data * 200
+    assert [*ResponseBody(long)] == [*StreamingBody(io.BytesIO(long), len(long))]
+    assert next(ResponseBody(long), b"") == long[:1024]
+
+
+def test_a_body_has_all_that_a_streaming_body_has() -> None:
+    names = {name for name in dir(StreamingBody) if not name.startswith("_")}
+    assert names <= set(dir(ResponseBody))
+    body = ResponseBody(b"a\nb")
+    assert (body.readable(), body.seekable(), body.writable(), body.isatty()) == (True, True, False, False)
+    body.set_socket_timeout(5)
+    body.flush()
+    for name in ("fileno", "truncate", "write", "writelines"):
+        with pytest.raises(io.UnsupportedOperation, match="cannot be written to"):
+            getattr(body, name)(*([[]] if name.startswith("write") else []))
+    with body as file:
+        assert not body.closed
+        assert file.readline() == b"a\n"
+    assert body.closed
+    assert body.read() == b""
+    assert json.loads(ResponseBody(b"[1]")) == [1]
+
+
+def test_a_body_can_be_read_as_text_and_by_other_readers() -> None:
+    data = "é,1\r\n☃,2\n".encode() * 2000
+    assert (
+        list(csv.reader(io.TextIOWrapper(ResponseBody(data), "utf-8", newline=""))) == [["é", "1"], ["☃", "2"]] * 2000
+    )
+    assert "".join(codecs.iterdecode(ResponseBody(data), "utf-8")) == data.decode()
+    assert io.BufferedReader(ResponseBody(data)).read() == data  # type: ignore[arg-type]  # it asks for a RawIOBase
+    assert b"".join(ResponseBody(data)) == data
+
+
+def test_reading_leaves_the_bytes_as_they_are() -> None:
+    body = ResponseBody(b'{"a": 1}')
+    for _ in range(2):
+        list(body)
+        body.close()
+        assert json.loads(body) == {"a": 1}
+        assert (bytes(body), body[0], body[1:3], b"a" in body, len(body)) == (b'{"a": 1}', 123, b'"a', True, 8)
 
 
 def test_what_is_read_is_plain_bytes() -> None:

@@ -387,7 +387,8 @@ def test_two_streamed_calls_never_become_one_and_one_never_becomes_two(name: str
     )
 )
 def test_the_deltas_of_tool_calls_make_the_calls_of_the_completion(pieces: list[Any]) -> None:
-    chunks, decoder = read(*(event(tool_delta(**call_piece(*piece))) for piece in pieces))
+    decoder = ChatHandler().stream_decoder()
+    chunks = [chunk for piece in pieces for chunk in decoder.feed(event(tool_delta(**call_piece(*piece))))]
     completion = decoder.completion
     assert grouped(chunks) == list(completion.tool_calls)
     assert {call.id for call in completion.tool_calls} - {""} == {piece[0] for piece in pieces if piece[0]}
@@ -395,8 +396,24 @@ def test_the_deltas_of_tool_calls_make_the_calls_of_the_completion(pieces: list[
 
 def test_a_streamed_tool_call_without_its_list_is_read() -> None:
     call = {"index": 0, "id": "", "type": "function", "function": {"name": "a", "arguments": {"x": 1}}}
-    _, decoder = read(event({"tool_calls": call}), event({"tool_calls": ["junk", {"index": 0, "function": None}]}))
+    _, decoder = read(event({"tool_calls": call}), event({"tool_calls": [{"index": 0, "function": None}]}))
     assert decoder.completion.tool_calls == (ToolCall("", "a", '{"x":1}'),)
+
+
+@pytest.mark.parametrize("index", [True, "0", 0.0, [0]])
+def test_the_index_of_a_streamed_tool_call_is_a_whole_number(index: Any) -> None:
+    piece = {"index": index, "id": "c1", "function": {"name": "a", "arguments": "{}"}}
+    with pytest.raises(HandlerError, match='The "index" of a tool call is not a whole number'):
+        ChatHandler().stream_decoder().feed(event({"tool_calls": [piece]}))
+
+
+def test_a_streamed_tool_call_without_a_name_is_an_error_at_the_end() -> None:
+    for pieces in ([{"index": 0, "id": "c1"}], [{"index": 0, "function": {"arguments": "{}"}}]):
+        for end in (b"data: [DONE]\n\n", event({}, finish_reason="tool_calls")):
+            decoder = ChatHandler().stream_decoder()
+            assert decoder.feed(event({"content": "Hi"}) + event({"tool_calls": pieces}) + end)
+            with pytest.raises(HandlerError, match='"tool_calls" has no "function" with a "name"'):
+                decoder.finish()
 
 
 def test_the_completion_grows_with_the_stream() -> None:

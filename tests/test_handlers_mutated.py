@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from handler_samples import (
     ABSENT,
+    CHAT_STREAMS,
     CHAT_WHOLE,
     LLAMA_CHAT,
     OTHER_WHOLE,
     PIPELINE_CHAT,
+    TEXT_STREAMS,
     TEXT_WHOLE,
+    Streamed,
     Whole,
     kind_of,
     mutated,
 )
 
 from smendpoint._core.response import ResponseBody
-from smendpoint.errors import HandlerError, ModelOutputError
+from smendpoint.errors import HandlerError, ModelOutputError, SmendpointError, StreamTruncatedError
 from smendpoint.handlers import (
     AutoHandler,
     ChatCompletion,
@@ -185,3 +189,98 @@ def test_a_changed_answer_is_an_answer_or_an_error_that_names_the_field(name: st
         for place, other, changed in mutated(answer):
             found = complaint(handler, is_own and original is not None, original, place, other, changed)
             assert found is None, f"{type(handler).__name__}, {place} = {other!r}: {found}"
+
+
+# -- streams
+
+
+TOOL_CHUNKS = [
+    '{"choices":[{"index":0,"delta":{"role":"assistant","content":null,"reasoning_content":"Hm"}}]}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c1","type":"function",'
+    '"function":{"name":"add","arguments":""}}]},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":1}}',
+]
+STREAMS = [
+    *TEXT_STREAMS,
+    *CHAT_STREAMS,
+    Streamed("tools", ChatHandler(), "".join(f"data: {chunk}\n\n" for chunk in TOOL_CHUNKS).encode(), ""),
+]
+STREAMED = {sample.name: sample for sample in STREAMS}
+
+# A stream whose end is not marked is cut: its error says which mark has not come.
+MARKS = {"choices", "details", "finish_reason", "generated_text", "stop_reason", "body", "index", "delta", "token"}
+
+
+# Where these are missing, an item brings no news; and of a text that repeats its pieces, the pieces are given.
+NO_NEWS = {"choices", "delta", "function", "message", "outputs", "special", "token"}
+
+
+def changed_streams(body: bytes) -> Iterator[tuple[tuple[Any, ...], Any, bytes]]:
+    """A stream with each field of each item absent, null or of another type."""
+    lines = body.split(b"\n")
+    for number, line in enumerate(lines):
+        start = b"data: " if line.startswith(b"data: ") else b"data:" if line.startswith(b"data:") else b""
+        if line[len(start) :][:1] in (b"{", b"[") and not line.endswith(b"[DONE]"):
+            for place, other, changed in mutated(json.loads(line[len(start) :])):
+                item = start + json.dumps(changed).encode()
+                yield place, other, b"\n".join([*lines[:number], item, *lines[number + 1 :]])
+
+
+def outcome(handler: Any, body: bytes, size: int) -> tuple[str, Any, SmendpointError | None]:
+    """The text, the completion of a chat, and the failure of a stream that comes in pieces of this size."""
+    decoder = handler.stream_decoder()
+    chunks: list[Any] = []
+    failure = None
+    try:
+        for at in range(0, len(body), size):
+            chunks += decoder.feed(body[at : at + size])
+        chunks += decoder.finish()
+    except SmendpointError as error:
+        failure = error
+    made = getattr(decoder, "completion", None)
+    return "".join(map(str, chunks)), made and made._replace(raw=None), failure
+
+
+def stream_complaint(own: bool, before: Any, place: tuple[Any, ...], other: Any, after: Any) -> str | None:
+    """What is wrong with what a handler makes of a changed stream; ``None`` where nothing is."""
+    fields = [name for name in place if isinstance(name, str)]
+    text, made, failure = after
+    if fields[-1:] == ["index"] and other == 10**400:
+        return None  # it is a whole number: of another answer, or of another call
+    missing = fields and fields[-1] in OPTIONAL | BESIDE | NO_NEWS and other in (ABSENT, None, [], {})
+    if isinstance(failure, HandlerError):
+        return (
+            None
+            if missing or not own or not fields or fields[-1] in str(failure)
+            else f"the field is not named: {failure}"
+        )
+    if failure is not None:
+        return (
+            None if isinstance(failure, StreamTruncatedError) and {*fields} & MARKS else f"another error: {failure!r}"
+        )
+    if before[2] is not None or not fields or (text, core(made)) == (before[0], core(before[1])):
+        return None
+    if missing:
+        return None
+    said = [leaf for leaf in leaves(other) if not (isinstance(leaf, str) and not leaf)]
+    if any(same(leaf, new) or (isinstance(new, str) and new in text) for leaf in leaves(made) for new in said):
+        return None  # it is what the stream says now
+    if fields[-1] == "id" and any(leaf == str(other) for leaf in leaves(made)):
+        return None  # some containers number their tool calls
+    return f"{before[:2]} became {after[:2]}"
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_changed_stream_is_an_answer_or_an_error_that_names_the_field_however_it_is_cut(name: str) -> None:
+    sample = STREAMED[name]
+    for handler in (sample.handler, *(handler for handler in HANDLERS if hasattr(handler, "stream_decoder"))):
+        is_own = type(handler) is type(sample.handler)
+        before = outcome(handler, sample.body, len(sample.body))
+        for place, other, body in changed_streams(sample.body):
+            after = outcome(handler, body, len(body))
+            found = stream_complaint(is_own, before, place, other, after)
+            assert found is None, f"{type(handler).__name__}, {place} = {other!r}: {found}"
+            if is_own:
+                cut = outcome(handler, body, 7)
+                assert (after[:2], str(after[2])) == (cut[:2], str(cut[2])), (place, other)

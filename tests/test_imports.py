@@ -77,6 +77,7 @@ MAY_WAIT = (
     "smendpoint._aws",
     "smendpoint.async_endpoint",
     "smendpoint.emulator",
+    "smendpoint.langchain",
     "smendpoint.openai",
     "smendpoint.cli",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 import json
@@ -238,11 +239,37 @@ def test_what_holds_an_endpoint_calls_as_nobody_else_either(
     assert emulator.requests == []
 
 
-def test_an_unpickled_langchain_endpoint_calls_with_what_its_new_place_has(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("called", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("used", [None, "invoke", "ainvoke"])
+@pytest.mark.parametrize("made_with", ["nothing", "temporary keys", "session", "keys and role"])
+def test_an_unpickled_model_of_langchains_is_whom_its_endpoint_is(
+    made_with: str, used: str | None, called: str, emulator: Emulator
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", emulator.url)
-    travelled = by_pickle(SagemakerEndpoint(endpoint_name=NAME, region_name=REGION), 5)
-    travelled.invoke("Hello")
+    def use(model: Any, method: str) -> None:
+        async def awaited() -> None:
+            try:
+                await getattr(model, method)("Hello")
+            finally:
+                await model.aclose()
+
+        if method == "ainvoke":
+            asyncio.run(awaited())
+        else:
+            model.invoke("Hello")
+
+    options = {} if made_with == "nothing" else EXPLICIT[made_with]()
+    model = SagemakerEndpoint(endpoint_name=NAME, region_name=REGION, endpoint_url=emulator.url, **options)
+    if used is not None and made_with != "keys and role":
+        use(model, used)
+        assert caller(emulator) == ("AKIDHOME" if options else "AKIDELSEWHERE")
+    travelled = by_pickle(model, 5)
+    before = len(emulator.requests)
+    if options:
+        with pytest.raises(CredentialsError, match="did not travel here"):
+            use(travelled, called)
+        assert len(emulator.requests) == before
+    else:
+        use(travelled, called)
+        assert caller(emulator) == "AKIDELSEWHERE"
+    model.close()
     travelled.close()
-    assert caller(emulator) == "AKIDELSEWHERE"

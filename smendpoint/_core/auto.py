@@ -44,7 +44,7 @@ class _JoinedLinesDecoder(JSONLinesDecoder):
         values = self._parse(lines, number) if self._begun else JSONLinesDecoder._parse(self, lines, number)
         if self._tail and self._failure is None:
             self._take_ahead(values)
-        return self._deliver(values)
+        return values or self._deliver(values)
 
     def _parse(self, lines: list[bytes], number: int) -> list[Any]:
         if not self._begun or not lines:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from smendpoint._core.body import ResponseBody
 from smendpoint._core.dates import epoch, http_date, whole_number
 from smendpoint.errors import (
     AccessDeniedError,
@@ -28,6 +29,8 @@ __all__ = [
     "CLOCK_SKEW_CODES",
     "ERROR_CLASSES",
     "EXPIRED_TOKEN_CODES",
+    "MAX_RESPONSE_BYTES",
+    "SERVICE_MAX_BODY",
     "RawResponse",
     "ResponseBody",
     "error_code",
@@ -39,6 +42,13 @@ __all__ = [
     "service_error",
     "session_id",
 ]
+
+SERVICE_MAX_BODY = 26_214_400
+"""Bytes: what the service takes of a request's body before it answers 413 (25 MB in SageMaker's quotas for real-time
+inference, which count in units of 1,048,576 bytes)."""
+
+MAX_RESPONSE_BYTES = 104_857_600
+"""Bytes of a whole answer, unless an endpoint is told otherwise: four times what the service hands on."""
 
 EXPIRED_TOKEN_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 """Codes that new credentials may cure."""
@@ -132,8 +142,8 @@ _MODEL_HINTS = (
     ),
 )
 _TOO_LARGE = (
-    "The request body is larger than the service accepts (about 25 MB). Send less at a time, or use asynchronous"
-    " inference with the input in Amazon S3."
+    f"The request body is larger than the service accepts ({SERVICE_MAX_BODY:,} bytes). Send less at a time, or use"
+    " asynchronous inference with the input in Amazon S3."
 )
 _NO_MESSAGE = "The service gave no message"
 _REDIRECT = "The service answered with a redirect, which is never followed: check the endpoint URL."
@@ -167,37 +177,6 @@ class RawResponse:
 
     def __repr__(self) -> str:
         return f"RawResponse(status={self.status}, body={len(self.body)} bytes)"
-
-
-class ResponseBody(bytes):
-    """The body of an answer: ``bytes`` that can also be read like a file.
-
-    Handlers may write ``json.loads(output)``, ``output.decode()`` or ``output.read().decode()``. Reading moves a
-    position and changes nothing else; ``len``, slices and comparisons see the whole body. ``repr`` shows the length
-    alone, so that an answer does not end up in a log by accident.
-    """
-
-    # Kept on the class until something is read: most bodies are never read like a file.
-    _position = 0
-
-    def read(self, amt: int | None = -1) -> bytes:
-        """Read from where the last ``read`` ended.
-
-        Args:
-            amt: how many bytes at most; negative or ``None`` for all that is left.
-
-        Returns:
-            The bytes; ``b""`` at the end.
-        """
-        start = self._position
-        end = len(self) if amt is None or amt < 0 else min(start + amt, len(self))
-        self._position = end
-        return bytes(self[start:end])
-
-    def __repr__(self) -> str:
-        return f"<ResponseBody of {len(self)} bytes>"
-
-    __str__ = __repr__
 
 
 def _text(value: object) -> str | None:

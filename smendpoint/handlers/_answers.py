@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from smendpoint.errors import HandlerError
+
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
@@ -16,6 +18,7 @@ __all__ = [
     "content_text",
     "first_object",
     "last_reply",
+    "message_text",
 ]
 
 # The kinds of answers, as `answer_text` names them:
@@ -113,3 +116,14 @@ def content_text(content: JSONValue) -> str | None:
             return None
         texts.append(text)
     return "".join(texts)
+
+
+def message_text(content: JSONValue) -> str | None:
+    """Give the text of a message's or a delta's content; ``None`` where there is none."""
+    text = content_text(content)
+    if text is None and content is not None:
+        raise HandlerError(
+            'The "content" of the answer\'s message is neither text nor a list of parts with a "type", and with "text" '
+            "where that is their type."
+        )
+    return text

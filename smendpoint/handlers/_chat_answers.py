@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smendpoint.errors import HandlerError
-from smendpoint.handlers._answers import content_text, first_object, last_reply
+from smendpoint.handlers._answers import first_object, last_reply, message_text
 from smendpoint.handlers._chat_types import ChatCompletion, ToolCall
 from smendpoint.handlers._details import answer_details
 from smendpoint.handlers._json import encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["argument_text", "call_function", "read_completion", "reasoning_text"]
+__all__ = [
+    "call_piece",
+    "check_named",
+    "listed_calls",
+    "read_completion",
+    "reasoning_text",
+]
 
 
 def read_completion(value: JSONValue) -> ChatCompletion | None:
@@ -34,13 +40,7 @@ def read_completion(value: JSONValue) -> ChatCompletion | None:
         message = choices[0].get("message")
     if not isinstance(message, dict):
         return None
-    content = message.get("content")
-    text = content_text(content)
-    if text is None and content is not None:
-        raise HandlerError(
-            'The "content" of the answer\'s message is neither text nor a list of parts with a "type", and with "text" '
-            "where that is their type."
-        )
+    text = message_text(message.get("content"))
     calls = _tool_calls(message.get("tool_calls"))
     reasoning = reasoning_text(message)
     if text is None and "content" not in message and not calls and reasoning is None:
@@ -60,7 +60,7 @@ def reasoning_text(message: Mapping[str, JSONValue]) -> str | None:
     return None
 
 
-def argument_text(arguments: JSONValue) -> str:
+def _argument_text(arguments: JSONValue) -> str:
     """Give a tool call's arguments as text; TGI sends them as an object."""
     if isinstance(arguments, str):
         return arguments
@@ -71,7 +71,7 @@ def argument_text(arguments: JSONValue) -> str:
     return encode_json(arguments).decode()
 
 
-def call_function(call: JSONValue) -> tuple[str, str, dict[str, JSONValue]]:
+def _call_function(call: JSONValue) -> tuple[str, str, dict[str, JSONValue]]:
     """Give a tool call's id and name, each empty where it is not said, and its function."""
     if not isinstance(call, dict):
         raise HandlerError('An item of the answer\'s "tool_calls" is not an object.')
@@ -89,15 +89,35 @@ def call_function(call: JSONValue) -> tuple[str, str, dict[str, JSONValue]]:
     return str(call_id or ""), str(name or ""), function
 
 
-def _tool_calls(calls: JSONValue) -> tuple[ToolCall, ...]:
+def call_piece(piece: JSONValue) -> tuple[int | None, str, str, str]:
+    """Give what a piece of a streamed tool call says: its index, and its id, name and arguments, each maybe empty."""
+    call_id, name, function = _call_function(piece)
+    index = piece.get("index") if isinstance(piece, dict) else None
+    if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
+        raise HandlerError('The "index" of a tool call is not a whole number.')
+    return index, call_id, name, _argument_text(function.get("arguments"))
+
+
+def listed_calls(calls: JSONValue) -> list[JSONValue]:
+    """Give the tool calls of a message or a delta; TGI sends a single one without its list."""
     if calls is None:
-        return ()
+        return []
     if not isinstance(calls, (list, dict)):
         raise HandlerError('The "tool_calls" of the answer\'s message are not a list.')
+    return calls if isinstance(calls, list) else [calls]
+
+
+def check_named(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    """Give whole tool calls, each of which must name its function."""
+    named = tuple(calls)
+    if not all(call.name for call in named):
+        raise HandlerError('An item of the answer\'s "tool_calls" has no "function" with a "name".')
+    return named
+
+
+def _tool_calls(calls: JSONValue) -> tuple[ToolCall, ...]:
     read: list[ToolCall] = []
-    for call in calls if isinstance(calls, list) else [calls]:
-        call_id, name, function = call_function(call)
-        if not name:
-            raise HandlerError('An item of the answer\'s "tool_calls" has no "function" with a "name".')
-        read.append(ToolCall(call_id, name, argument_text(function.get("arguments"))))
-    return tuple(read)
+    for call in listed_calls(calls):
+        call_id, name, function = _call_function(call)
+        read.append(ToolCall(call_id, name, _argument_text(function.get("arguments"))))
+    return check_named(read)

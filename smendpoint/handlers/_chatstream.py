@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from smendpoint.errors import HandlerError, StreamDecodeError
 from smendpoint.handlers._answers import content_text
-from smendpoint.handlers._chat_answers import argument_text, read_completion, reasoning_text
+from smendpoint.handlers._chat_answers import (
+    call_piece,
+    check_named,
+    listed_calls,
+    read_completion,
+    reasoning_text,
+)
 from smendpoint.handlers._chat_types import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
 from smendpoint.handlers._decoding import DetailedDecoder
 from smendpoint.handlers._details import answer_details, reason_of
+from smendpoint.handlers._halves import Halves
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from smendpoint._container_errors import JSONValue
+    from smendpoint.handlers._halves import ErrorsOption
 
 __all__ = ["ChatStreamDecoder"]
 
@@ -23,11 +34,13 @@ class _OpenCall:
     Args:
         number: its place among the answer's calls, the ``call_index`` of its deltas.
         index: what the server numbers it; where it does not, its place.
+        halves: for its arguments.
     """
 
-    __slots__ = ("arguments", "id", "index", "name", "number")
+    __slots__ = ("arguments", "halves", "id", "index", "name", "number")
 
-    def __init__(self, number: int, index: int) -> None:
+    def __init__(self, number: int, index: int, halves: Halves) -> None:
+        self.halves = halves
         self.number = number
         self.index = index
         self.id = ""
@@ -40,6 +53,7 @@ class _OpenCall:
         name = "" if self.name else name
         self.id = self.id or call_id
         self.name = self.name or name
+        arguments = self.halves.join(arguments)
         self.arguments.append(arguments)
         return ToolCallDelta(self.number, call_id, name, arguments)
 
@@ -51,12 +65,17 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         handler: the handler's name, for messages.
         expected: what it reads, for messages.
         require_end: whether a stream without a finish reason and without ``[DONE]`` is an error.
+        errors: what becomes of half a character.
     """
 
-    __slots__ = ("_calls", "_current", "_reasoning", "_text")
+    __slots__ = ("_calls", "_current", "_reasoning", "_replace", "_text", "_thought_halves")
 
-    def __init__(self, handler: str, expected: str, *, require_end: bool = True) -> None:
-        super().__init__(handler, expected, require_end=require_end)
+    def __init__(
+        self, handler: str, expected: str, *, require_end: bool = True, errors: ErrorsOption = "strict"
+    ) -> None:
+        super().__init__(handler, expected, require_end=require_end, errors=errors)
+        self._replace = errors == "replace"
+        self._thought_halves = Halves(self._replace)  # of the reasoning
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, _OpenCall] = {}  # by number
@@ -78,6 +97,37 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             usage=self.usage,
             raw=self._item,
         )
+
+    def complete(self, chunks: Sequence[ChatChunk], finish_reason: str | None = None) -> ChatCompletion:
+        """Give the answer that chunks make: all of them, as `completion` does, or those up to a stop sequence.
+
+        Args:
+            chunks: of this decoder, in order.
+            finish_reason: why they end.
+        """
+        calls: dict[int, list[str]] = {}
+        for delta in (delta for chunk in chunks for delta in chunk.tool_calls):
+            parts = calls.setdefault(delta.call_index, ["", "", ""])
+            for place, part in enumerate(delta[1:]):
+                parts[place] += part
+        reasoning = "".join([chunk.reasoning for chunk in chunks])
+        return ChatCompletion(
+            text="".join([chunk.text for chunk in chunks]),
+            tool_calls=tuple(ToolCall(*parts) for _, parts in sorted(calls.items())),
+            reasoning=reasoning or None,
+            finish_reason=finish_reason,
+            usage=self.usage,
+            raw=self._item,
+        )
+
+    def finish_into(self, chunks: list[ChatChunk]) -> None:
+        """Do what `finish` does, with the chunks in a list of the caller's; a tool call without a name is an error."""
+        super().finish_into(chunks)
+        try:
+            check_named(self.completion.tool_calls)
+        except HandlerError as error:
+            error.received = tuple(chunks)
+            raise
 
     def _take(self, value: JSONValue, chunks: list[ChatChunk]) -> None:
         if isinstance(value, dict) and not value.get("error"):
@@ -117,12 +167,23 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             if content is not None:
                 raise unknown_shape(value, self._handler, self._expected)
             text = ""
-        reasoning = reasoning_text(delta) or ""
+        if not text.isascii() or self._halves.held:
+            text = self._join(text, chunks)
+        reasoning = ""
+        if "reasoning_content" in delta or "reasoning" in delta:
+            reasoning = self._thought_halves.join(reasoning_text(delta) or "")
         pieces = delta.get("tool_calls")
         calls = self._take_calls(pieces) if pieces else ()
         reason = choice.get("finish_reason")
         if reason is not None:
             reason = reason_of(reason)
+            if reason is not None:
+                try:
+                    ends = self._ends()
+                except StreamDecodeError:
+                    self._append(ChatChunk(text, reasoning, calls), chunks)
+                    raise
+                text, reasoning, calls = text + ends.text, reasoning + ends.reasoning, calls + ends.tool_calls
         if text or reasoning or calls or reason:
             if text:
                 self._text.append(text)
@@ -130,19 +191,42 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
                 self._reasoning.append(reasoning)
             chunks.append(ChatChunk(text, reasoning, calls, reason))
 
+    def _append(self, chunk: ChatChunk, chunks: list[ChatChunk]) -> None:
+        if chunk.text:
+            self._text.append(chunk.text)
+        if chunk.reasoning:
+            self._reasoning.append(chunk.reasoning)
+        chunks.append(chunk)
+
+    def _join(self, text: str, chunks: list[ChatChunk]) -> str:
+        try:
+            return self._halves.join(text)
+        except StreamDecodeError as error:
+            for before in error.received:
+                self._append(ChatChunk(before), chunks)
+            raise
+
+    def _ends(self) -> ChatChunk:
+        """Give what the halves of characters that wait become where their texts end."""
+        calls: list[ToolCallDelta] = []
+        for call in self._calls.values():
+            end = call.halves.end()
+            if end:
+                call.arguments.append(end)
+                calls.append(ToolCallDelta(call.number, "", "", end))
+        return ChatChunk(self._halves.end(), self._thought_halves.end(), tuple(calls))
+
+    def _flush(self, chunks: list[ChatChunk]) -> None:
+        ends = self._ends()
+        if any(ends):
+            self._append(ends, chunks)
+
     def _take_calls(self, pieces: JSONValue) -> tuple[ToolCallDelta, ...]:
-        """Read a chunk's tool calls; TGI sends a single one without its list."""
+        """Read a chunk's tool calls."""
         deltas: list[ToolCallDelta] = []
-        for piece in pieces if isinstance(pieces, list) else [pieces]:
-            if not isinstance(piece, dict):
-                continue
-            function = piece.get("function")
-            function = function if isinstance(function, dict) else {}
-            call_id, name, index = piece.get("id"), function.get("name"), piece.get("index")
-            call_id = "" if call_id is None else str(call_id)
-            name = name if isinstance(name, str) else ""
-            call = self._call_of(index if isinstance(index, int) else None, call_id, name)
-            deltas.append(call.take(call_id, name, argument_text(function.get("arguments"))))
+        for piece in listed_calls(pieces):
+            index, call_id, name, arguments = call_piece(piece)
+            deltas.append(self._call_of(index, call_id, name).take(call_id, name, arguments))
         return tuple(deltas)
 
     def _call_of(self, index: int | None, call_id: str, name: str) -> _OpenCall:
@@ -173,16 +257,15 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         number = index
         if number is None or number in self._calls:
             number = max(self._calls, default=-1) + 1
-        call = self._calls[number] = _OpenCall(number, number if index is None else index)
+        call = self._calls[number] = _OpenCall(number, number if index is None else index, Halves(self._replace))
         if index is None:
             self._current[number] = call
         return call
 
     def _take_whole(self, completion: ChatCompletion, chunks: list[ChatChunk]) -> None:
         """Hand on a whole answer, of a container that does not stream, as one chunk."""
+        text = self._join(completion.text, chunks)
+        reasoning = self._thought_halves.join(completion.reasoning or "")
         calls = [self._open_call(None).take(*call) for call in completion.tool_calls]
-        self._text.append(completion.text)
-        if completion.reasoning:
-            self._reasoning.append(completion.reasoning)
         self._kind, self._item = "chat", dict(completion.raw or {})
-        chunks.append(ChatChunk(completion.text, completion.reasoning or "", tuple(calls), completion.finish_reason))
+        self._append(ChatChunk(text, reasoning, tuple(calls), completion.finish_reason), chunks)

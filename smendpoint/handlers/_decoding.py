@@ -19,12 +19,14 @@ from smendpoint._core.sse import ServerSentEvent, SSEDecoder
 from smendpoint.errors import HandlerError, SmendpointError, StreamDecodeError, StreamError, StreamTruncatedError
 from smendpoint.handlers._details import reason_of, usage_of
 from smendpoint.handlers._ends import ENDS
+from smendpoint.handlers._halves import Halves, mend_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from smendpoint._container_errors import JSONValue
+    from smendpoint.handlers._halves import ErrorsOption
     from smendpoint.handlers.base import OutputDetails, Usage
 
 __all__ = ["DetailedDecoder", "ItemDecoder", "JSONItemDecoder"]
@@ -141,6 +143,7 @@ class ItemDecoder(Generic[Chunk]):
         may_be_half = self.error is None  # what the end brings to light may be half an item
         try:
             self._take_rest(chunks)
+            self._flush(chunks)
             missing = None if self._done else self._missing()
             if missing is not None:
                 raise StreamTruncatedError(missing)
@@ -167,6 +170,9 @@ class ItemDecoder(Generic[Chunk]):
                 self._take_item(item, chunks)
         if failure is not None and not self._done:
             raise failure
+
+    def _flush(self, chunks: list[Chunk]) -> None:
+        """Append what waited for more of its text, at the end of that."""
 
     def _missing(self) -> str | None:
         """Say what of the payload's own end has not come; ``None`` where nothing is missing."""
@@ -211,6 +217,7 @@ class ItemDecoder(Generic[Chunk]):
             stripped = text.strip()
             if stripped == _DONE:
                 self._done = True
+                self._flush(chunks)
                 return
             if not stripped:
                 return
@@ -223,11 +230,36 @@ class ItemDecoder(Generic[Chunk]):
 
 
 class JSONItemDecoder(ItemDecoder[Any]):
-    """Hands on each parsed item."""
+    """Hands on each parsed item.
 
-    __slots__ = ()
+    Args:
+        handler: the handler's name, for messages.
+        errors: what becomes of half a character.
+    """
+
+    __slots__ = ("_escapes", "_replace")
+
+    def __init__(self, handler: str, errors: ErrorsOption = "strict") -> None:
+        super().__init__(handler)
+        self._replace = errors == "replace"
+        self._escapes = False  # whether there may have been one that is half of a character
+
+    def complete(self, chunks: Sequence[Any], finish_reason: str | None = None) -> list[Any]:
+        """Give the list of the values."""
+        return list(chunks)
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Take the next bytes, give the values that they complete."""
+        if not self._escapes and (b"\\u" in data or data[-1:] == b"\\"):
+            self._escapes = True
+        return super().feed(data)
 
     def _take(self, value: JSONValue, chunks: list[Any]) -> None:
+        if self._escapes:
+            try:
+                value = mend_json(value, replace=self._replace)
+            except HandlerError as error:
+                raise StreamDecodeError(error.message) from None
         chunks.append(value)
 
 
@@ -238,6 +270,7 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         handler: the handler's name, for messages.
         expected: what it reads, for messages.
         require_end: whether a stream without the end that its format has is an error.
+        errors: what becomes of half a character.
 
     Attributes:
         finish_reason: why the model stopped, once it has said so.
@@ -248,6 +281,7 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         "_details",
         "_ended",
         "_expected",
+        "_halves",
         "_item",
         "_kind",
         "_logprobs",
@@ -256,8 +290,11 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         "usage",
     )
 
-    def __init__(self, handler: str, expected: str, *, require_end: bool = True) -> None:
+    def __init__(
+        self, handler: str, expected: str, *, require_end: bool = True, errors: ErrorsOption = "strict"
+    ) -> None:
         super().__init__(handler)
+        self._halves = Halves(errors == "replace")  # of the text
         self._expected = expected
         self._require_end = require_end
         self._kind = "chunk"  # of the latest item, a key of `ENDS`
@@ -333,7 +370,8 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         for choice in choices:
             if not isinstance(choice, dict):
                 raise unknown_shape(value, self._handler, self._expected)
-            if not choice.get("index"):
+            index = choice.get("index")
+            if not index:
                 reason = choice.get("finish_reason")
                 if reason is not None:
                     if reason == "error":
@@ -344,6 +382,8 @@ class DetailedDecoder(ItemDecoder[Chunk]):
                 if logprobs is not None:
                     self._logprobs.append(logprobs)
                 return choice
+            if not isinstance(index, int) or isinstance(index, bool):
+                raise HandlerError('The "index" of a choice is not a whole number.')
         return None
 
 

@@ -97,18 +97,28 @@ def raw_body(handler: str, prompt: object, model_kwargs: Mapping[str, Any], cont
     raise HandlerError(f"{handler} sends bytes or str, and this input is of type {type(prompt).__name__}.")
 
 
-def decode_json(output: bytes, handler: str) -> JSONValue:
+def decode_json(output: bytes, handler: str, errors: str = "strict") -> JSONValue:
     """Parse a JSON answer; ``handler`` is named in the error.
 
+    Args:
+        output: the answer.
+        handler: what reads it.
+        errors: what becomes of half a character: ``"strict"`` or ``"replace"``.
+
     Raises:
-        HandlerError: it is not JSON; the message never shows it.
+        HandlerError: it is not JSON, or has half a character; the message never shows it.
     """
     try:
         # Without guessing the encoding: JSON that is exchanged is UTF-8 (RFC 8259, 8.1).
-        value: JSONValue = parse_json(output.decode())
+        text = output.decode()
+        value: JSONValue = parse_json(text)
     except ValueError as error:
         # Not chained: the parser's exceptions carry the whole text.
         raise HandlerError(f"{handler} expects JSON, but {_not_json(output, error)}") from None
+    if "\\ud" in text or "\\uD" in text:
+        from smendpoint.handlers._halves import mend_json
+
+        value = mend_json(value, replace=errors == "replace")
     return value
 
 

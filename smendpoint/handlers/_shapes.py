@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from smendpoint._container_errors import container_error
 from smendpoint.errors import HandlerError, ModelOutputError
-from smendpoint.handlers._answers import content_text
 from smendpoint.handlers._json import describe
 
 if TYPE_CHECKING:
@@ -86,13 +85,32 @@ def _streamed_by(value: JSONValue) -> str | None:
     """Name the handler that reads this as an item of a stream, though not as a whole answer."""
     if isinstance(value, dict):
         token, choices = value.get("token"), value.get("choices")
-        if isinstance(token, dict) and isinstance(token.get("text"), str):
+        if (
+            isinstance(token, dict)
+            and isinstance(token.get("text"), str)
+            and token.get("special") in (None, True, False)
+        ):
             return "TextGenerationHandler"
         choice = choices[0] if isinstance(choices, list) and choices else None
-        delta = choice.get("delta") if isinstance(choice, dict) else None
-        if isinstance(delta, dict) and (delta.get("content") is None or content_text(delta["content"]) is not None):
+        if isinstance(choice, dict) and choice.get("index") in (None, 0) and _is_delta(choice.get("delta")):
             return "ChatHandler"
     return None
+
+
+def _is_delta(value: JSONValue) -> bool:
+    from smendpoint.handlers._answers import message_text
+    from smendpoint.handlers._chat_answers import call_piece, listed_calls, reasoning_text
+
+    try:
+        if isinstance(value, dict):
+            message_text(value.get("content"))
+            reasoning_text(value)
+            for piece in listed_calls(value.get("tool_calls")):
+                call_piece(piece)
+            return True
+    except HandlerError:
+        pass
+    return False
 
 
 def _numeric(value: JSONValue) -> Iterator[str]:

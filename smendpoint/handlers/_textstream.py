@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smendpoint.errors import HandlerError
+from smendpoint.errors import HandlerError, StreamDecodeError
 from smendpoint.handlers._answers import answer_text, content_text, first_object
 from smendpoint.handlers._decoding import DetailedDecoder
 from smendpoint.handlers._details import answer_details, generation_details
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from smendpoint._container_errors import JSONValue
+    from smendpoint.handlers._halves import ErrorsOption
 
 __all__ = ["TextStreamDecoder"]
 
@@ -24,6 +27,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
         kinds: the kinds of answers that it reads (see `answer_text`).
         expected: the same, for messages.
         require_end: whether a stream without the end that its format has is an error.
+        errors: what becomes of half a character.
         keep_tokens: keep the token objects of TGI and LMI for ``details["tokens"]``.
         plain_text: whether a stream of plain text is read too.
     """
@@ -37,10 +41,11 @@ class TextStreamDecoder(DetailedDecoder[str]):
         expected: str,
         *,
         require_end: bool = True,
+        errors: ErrorsOption = "strict",
         keep_tokens: bool = False,
         plain_text: bool = False,
     ) -> None:
-        super().__init__(handler, expected, require_end=require_end)
+        super().__init__(handler, expected, require_end=require_end, errors=errors)
         self._kinds = kinds
         self._reads_tokens = "generated_text" in kinds
         self._plain_text = plain_text
@@ -51,6 +56,10 @@ class TextStreamDecoder(DetailedDecoder[str]):
         """Everything else that the model said, as it gave it; ``"tokens"`` where they are kept."""
         details = super().details
         return {**(details or {}), "tokens": self._tokens} if self._tokens else details
+
+    def complete(self, chunks: Sequence[str], finish_reason: str | None = None) -> str:
+        """Give the text that chunks make."""
+        return "".join(chunks)
 
     def _take(self, value: JSONValue, chunks: list[str]) -> None:
         if isinstance(value, dict):
@@ -75,10 +84,12 @@ class TextStreamDecoder(DetailedDecoder[str]):
         self._kind, self._item = "token", value
         details = value.get("details")
         special = token.get("special") or token.get("special_token")
-        if special or isinstance(details, dict):  # the last one may be an error
+        if special or details is not None:  # the last one may be an error
             raise_for_error(value)
-        if isinstance(details, dict):
-            self._note(generation_details(details))
+            if special and special is not True:
+                raise HandlerError('Whether a "token" is "special" is neither true nor false.')
+            if isinstance(details, dict):
+                self._note(generation_details(details))
         if self._tokens is not None:
             self._tokens.append(token)
         if special:
@@ -86,6 +97,24 @@ class TextStreamDecoder(DetailedDecoder[str]):
         text = token.get("text", "")  # older LMI leaves it out where it is empty
         if not isinstance(text, str):
             raise unknown_shape(value, self._handler, self._expected)
+        if text.isascii() and not self._halves.held:
+            if text:
+                chunks.append(text)
+        else:
+            self._add(text, chunks)
+
+    def _add(self, text: str | None, chunks: list[str]) -> None:
+        """Append a piece of the text, with half a character at its end kept for the next one."""
+        try:
+            text = self._halves.join(text or "")
+        except StreamDecodeError as error:
+            chunks += error.received
+            raise
+        if text:
+            chunks.append(text)
+
+    def _flush(self, chunks: list[str]) -> None:
+        text = self._halves.end()
         if text:
             chunks.append(text)
 
@@ -110,8 +139,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
         if text is None and content is not None:
             return False
         self._kind, self._item = "chunk", value
-        if text:
-            chunks.append(text)
+        self._add(text, chunks)
         return True
 
     def _take_answer(self, value: JSONValue, chunks: list[str]) -> None:
@@ -121,10 +149,12 @@ class TextStreamDecoder(DetailedDecoder[str]):
             raise unknown_shape(value, self._handler, self._expected)
         self._note(answer_details(value))
         kind, text = found
+        if isinstance(value, dict) and value.get("token") is not None:
+            raise HandlerError('The "token" of the stream is not an object.')
         repeats = self._item is not None and self._kind in ("token", "chunk") and kind == "generated_text"
         self._kind, self._item = kind, first_object(value) or {}
-        if text and not repeats:
-            chunks.append(text)
+        if not repeats:
+            self._add(text, chunks)
 
     def _take_text(self, text: str, chunks: list[str]) -> None:
         if not self._plain_text:

@@ -14,6 +14,7 @@ from smendpoint.handlers.chat import check_messages
 
 if TYPE_CHECKING:
     from smendpoint._core.response import ResponseBody
+    from smendpoint.handlers._halves import ErrorsOption
     from smendpoint.handlers._textstream import TextStreamDecoder
     from smendpoint.handlers.base import OutputDetails
     from smendpoint.handlers.chat import ChatInput
@@ -45,9 +46,10 @@ class AutoHandler:
         stop_parameter: the parameter that carries stop sequences; ``None`` does not tell the model. JumpStart's models
             of 2022 know none, and refuse what they do not know.
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
+        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
     """
 
-    __slots__ = ("prompt_format", "require_end", "stop_parameter")
+    __slots__ = ("errors", "prompt_format", "require_end", "stop_parameter")
 
     content_type = "application/json"
     accepts = "application/json"
@@ -58,6 +60,7 @@ class AutoHandler:
         prompt_format: PromptFormat = "inputs",
         stop_parameter: str | None = "stop",
         require_end: bool = True,
+        errors: ErrorsOption = "strict",
     ) -> None:
         formats = get_args(PromptFormat)
         if prompt_format not in formats:
@@ -65,6 +68,11 @@ class AutoHandler:
         self.prompt_format = prompt_format
         self.stop_parameter = stop_parameter
         self.require_end = require_end
+        if errors != "strict":
+            from smendpoint.handlers._halves import check_errors
+
+            check_errors(errors)
+        self.errors = errors
 
     def transform_input(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> bytes:
         """Give the request of a whole answer."""
@@ -81,7 +89,7 @@ class AutoHandler:
             HandlerError: the answer has no text, or a shape that no text model is known to give.
             ModelOutputError: the container reports an error in a successful answer.
         """
-        value = decode_json(output, "AutoHandler")
+        value = decode_json(output, "AutoHandler", self.errors)
         raise_for_error(value)
         found = answer_text(value)
         if found is None and isinstance(value, str):
@@ -99,13 +107,15 @@ class AutoHandler:
 
     def read_details(self, output: ResponseBody) -> OutputDetails:
         """Give the finish reason, the token counts and the details of a whole answer."""
-        return answer_details(decode_json(output, "AutoHandler"))
+        return answer_details(decode_json(output, "AutoHandler", self.errors))
 
     def stream_decoder(self) -> TextStreamDecoder:
         """Give a decoder that recognises the stream."""
         from smendpoint.handlers._textstream import TextStreamDecoder
 
-        return TextStreamDecoder("AutoHandler", ALL_KINDS, _EXPECTED, require_end=self.require_end, plain_text=True)
+        return TextStreamDecoder(
+            "AutoHandler", ALL_KINDS, _EXPECTED, require_end=self.require_end, errors=self.errors, plain_text=True
+        )
 
     def _request(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(prompt, str) or self.prompt_format == "messages":

@@ -19,7 +19,9 @@ One more method, ``stream_decoder``, makes it stream. Beyond the Protocols, thes
 * ``transform_stream_input(prompt, model_kwargs)``: the request body of a stream, where it differs;
 * ``stream_accepts``: the ``Accept`` of a stream, where it differs;
 * ``read_details(output)``: the `OutputDetails` of a whole answer;
-* ``finish_reason``, ``usage`` and ``details`` on the decoder: the same for a stream, as far as it has come.
+* ``finish_reason``, ``usage`` and ``details`` on the decoder: the same for a stream, as far as it has come;
+* ``complete(chunks, finish_reason)`` on the decoder: the output that a stream's chunks make, for ``Stream.completion``
+  (chunks that are texts or bytes are joined without it).
 
 An output, or a chunk, that is no ``str`` but has text in it takes part in ``stop=`` if it has a ``text``, a
 ``replace_text(text)`` that gives the same with another text, and a class that can be called with a text alone.
@@ -27,7 +29,7 @@ An output, or a chunk, that is no ``str`` but has text in it takes part in ``sto
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from smendpoint.errors import StreamDecodeError
 
@@ -52,6 +54,18 @@ Item = TypeVar("Item")
 Chunk = TypeVar("Chunk")
 
 
+class SupportsRead(Protocol):
+    """A file, of bytes or of text."""
+
+    def read(self, /) -> bytes | str:
+        """Give what is left."""
+        ...
+
+
+RequestBody: TypeAlias = "bytes | bytearray | memoryview[int] | str | SupportsRead"
+"""What a content handler may give for a request."""
+
+
 class ContentHandler(Protocol[In_contra, Out_co]):
     """Turns an input into a request body, and a response body into an output.
 
@@ -68,8 +82,11 @@ class ContentHandler(Protocol[In_contra, Out_co]):
         """The media type that ``transform_output`` reads, sent as ``Accept``."""
         ...
 
-    def transform_input(self, prompt: In_contra, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request body for one input and the model parameters of this call."""
+    def transform_input(self, prompt: In_contra, model_kwargs: dict[str, Any]) -> RequestBody:
+        """Give the request body for one input and the model parameters of this call.
+
+        A ``str`` is sent in UTF-8, and a file from where it stands to its end.
+        """
         ...
 
     def transform_output(self, output: ResponseBody) -> Out_co:

@@ -15,6 +15,7 @@ from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 if TYPE_CHECKING:
     from smendpoint._core.response import ResponseBody
     from smendpoint.handlers._chatstream import ChatStreamDecoder
+    from smendpoint.handlers._halves import ErrorsOption
     from smendpoint.handlers.base import OutputDetails
 
 __all__ = [
@@ -36,19 +37,24 @@ ChatInput: TypeAlias = "str | Sequence[Mapping[str, Any]]"
 class _ChatHandler:
     """What the chat handlers have in common: how answers are read."""
 
-    __slots__ = ("require_end",)
+    __slots__ = ("errors", "require_end")
 
     content_type = "application/json"
     accepts = "application/json"
     stop_parameter: str | None = "stop"
 
     _expected = (
-        'the answer of a chat model: "choices" with a "message", or "generation", or a conversation in '
-        '"generated_text", with "role" and with "content" or "tool_calls"'
+        'the answer of a chat model: "choices" with a "message" (in a stream a "delta"), or "generation", or a '
+        'conversation in "generated_text", with "role" and with "content" or "tool_calls"'
     )
 
-    def __init__(self, *, require_end: bool = True) -> None:
+    def __init__(self, *, require_end: bool = True, errors: ErrorsOption = "strict") -> None:
         self.require_end = require_end
+        if errors != "strict":
+            from smendpoint.handlers._halves import check_errors
+
+            check_errors(errors)
+        self.errors = errors
 
     def transform_output(self, output: ResponseBody) -> ChatCompletion:
         """Give a whole answer; the first, where the model was asked for several (all are in ``raw``).
@@ -58,7 +64,7 @@ class _ChatHandler:
             ModelOutputError: the container reports an error in a successful answer.
         """
         name = type(self).__name__
-        value = decode_json(output, name)
+        value = decode_json(output, name, self.errors)
         raise_for_error(value)
         completion = read_completion(value)
         if completion is None:
@@ -67,13 +73,13 @@ class _ChatHandler:
 
     def read_details(self, output: ResponseBody) -> OutputDetails:
         """Give the finish reason, the token counts and the details (log-probabilities ...) of a whole answer."""
-        return answer_details(decode_json(output, type(self).__name__))
+        return answer_details(decode_json(output, type(self).__name__, self.errors))
 
     def stream_decoder(self) -> ChatStreamDecoder:
         """Give a decoder of a stream's chunks; its ``completion`` is the answer that they make."""
         from smendpoint.handlers._chatstream import ChatStreamDecoder
 
-        return ChatStreamDecoder(type(self).__name__, self._expected, require_end=self.require_end)
+        return ChatStreamDecoder(type(self).__name__, self._expected, require_end=self.require_end, errors=self.errors)
 
 
 class ChatHandler(_ChatHandler):
@@ -85,6 +91,7 @@ class ChatHandler(_ChatHandler):
 
     Args:
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
+        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
     """
 
     __slots__ = ()
@@ -107,6 +114,7 @@ class JumpStartChatHandler(_ChatHandler):
 
     Args:
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
+        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
     """
 
     __slots__ = ()

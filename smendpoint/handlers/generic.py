@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._core.response import ResponseBody
+    from smendpoint.handlers._halves import ErrorsOption
     from smendpoint.handlers.base import StreamDecoder
 
 __all__ = ["BytesHandler", "JSONHandler", "TextHandler"]
@@ -26,15 +27,27 @@ class JSONHandler:
     Args:
         content_type: the media type of the input, such as ``"image/png"`` or ``"audio/wav"`` where it is bytes.
         accepts: the media type asked for.
+        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
     """
 
-    __slots__ = ("accepts", "content_type")
+    __slots__ = ("accepts", "content_type", "errors")
 
     stop_parameter: str | None = None
 
-    def __init__(self, *, content_type: str = "application/json", accepts: str = "application/json") -> None:
+    def __init__(
+        self,
+        *,
+        content_type: str = "application/json",
+        accepts: str = "application/json",
+        errors: ErrorsOption = "strict",
+    ) -> None:
         self.content_type = content_type
         self.accepts = accepts
+        if errors != "strict":
+            from smendpoint.handlers._halves import check_errors
+
+            check_errors(errors)
+        self.errors = errors
 
     def transform_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> bytes:
         """Give the input as JSON, with the model parameters in it; bytes as they are, without any."""
@@ -55,13 +68,13 @@ class JSONHandler:
         Raises:
             HandlerError: it is not JSON.
         """
-        return decode_json(output, "JSONHandler")
+        return decode_json(output, "JSONHandler", self.errors)
 
     def stream_decoder(self) -> StreamDecoder[Any]:
         """Give a decoder of server-sent events or JSON lines, whichever comes."""
         from smendpoint.handlers._decoding import JSONItemDecoder
 
-        return JSONItemDecoder("JSONHandler")
+        return JSONItemDecoder("JSONHandler", self.errors)
 
 
 class BytesHandler:

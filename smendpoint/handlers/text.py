@@ -11,6 +11,7 @@ from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
     from smendpoint._core.response import ResponseBody
+    from smendpoint.handlers._halves import ErrorsOption
     from smendpoint.handlers._textstream import TextStreamDecoder
     from smendpoint.handlers.base import OutputDetails
 
@@ -22,7 +23,7 @@ JumpStartFamily: TypeAlias = Literal["llama-2", "llama-3", "flan-t5", "gpt-j", "
 class _TextHandler:
     """What the text handlers have in common: they read JSON that holds a text, and stream its pieces."""
 
-    __slots__ = ("require_end",)
+    __slots__ = ("errors", "require_end")
 
     content_type = "application/json"
     accepts = "application/json"
@@ -32,8 +33,13 @@ class _TextHandler:
     _expected = ""
     _keeps_tokens = False
 
-    def __init__(self, *, require_end: bool = True) -> None:
+    def __init__(self, *, require_end: bool = True, errors: ErrorsOption = "strict") -> None:
         self.require_end = require_end
+        if errors != "strict":
+            from smendpoint.handlers._halves import check_errors
+
+            check_errors(errors)
+        self.errors = errors
 
     def transform_output(self, output: ResponseBody) -> str:
         """Give the text of a whole answer; the first, where a model was asked for several.
@@ -43,7 +49,7 @@ class _TextHandler:
             ModelOutputError: the container reports an error in a successful answer.
         """
         name = type(self).__name__
-        value = decode_json(output, name)
+        value = decode_json(output, name, self.errors)
         raise_for_error(value)
         found = answer_text(value)
         if found is None or found[0] not in self._kinds:
@@ -54,7 +60,7 @@ class _TextHandler:
         """Give the finish reason, the token counts and the details of a whole answer."""
         from smendpoint.handlers._details import answer_details
 
-        return answer_details(decode_json(output, type(self).__name__))
+        return answer_details(decode_json(output, type(self).__name__, self.errors))
 
     def stream_decoder(self) -> TextStreamDecoder:
         """Give a decoder of this model's stream: server-sent events or JSON lines, whichever comes."""
@@ -65,6 +71,7 @@ class _TextHandler:
             self._kinds,
             self._expected,
             require_end=self.require_end,
+            errors=self.errors,
             keep_tokens=self._keeps_tokens,
         )
 
@@ -92,6 +99,7 @@ class TextGenerationHandler(_TextHandler):
             ``"stop_sequences"``. ``None`` does not tell the model (Hugging Face pipelines refuse what they do not
             know); they are enforced all the same.
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
+        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
     """
 
     __slots__ = ("_keeps_tokens", "stop_parameter")
@@ -103,8 +111,15 @@ class TextGenerationHandler(_TextHandler):
         '"generation" (Llama, or in a "body"), "text_output" (Triton), "outputs" or, in a stream, "token"'
     )
 
-    def __init__(self, *, details: bool = False, stop_parameter: str | None = "stop", require_end: bool = True) -> None:
-        super().__init__(require_end=require_end)
+    def __init__(
+        self,
+        *,
+        details: bool = False,
+        stop_parameter: str | None = "stop",
+        require_end: bool = True,
+        errors: ErrorsOption = "strict",
+    ) -> None:
+        super().__init__(require_end=require_end, errors=errors)
         self._keeps_tokens = details
         self.stop_parameter = stop_parameter
 
@@ -128,6 +143,7 @@ class OpenAICompletionsHandler(_TextHandler):
 
     Args:
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
+        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
     """
 
     __slots__ = ()
@@ -156,6 +172,7 @@ class JumpStartTextHandler(_TextHandler):
         family: ``"llama-2"`` and ``"llama-3"`` take ``{"inputs", "parameters"}``; ``"flan-t5"``, ``"gpt-j"`` and
             ``"bloomz"`` (2022 and 2023) take ``{"text_inputs", **parameters}`` and have no place for stop sequences.
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
+        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
     """
 
     __slots__ = ("family", "stop_parameter")
@@ -166,8 +183,8 @@ class JumpStartTextHandler(_TextHandler):
         'stand in a "body"'
     )
 
-    def __init__(self, family: JumpStartFamily, *, require_end: bool = True) -> None:
-        super().__init__(require_end=require_end)
+    def __init__(self, family: JumpStartFamily, *, require_end: bool = True, errors: ErrorsOption = "strict") -> None:
+        super().__init__(require_end=require_end, errors=errors)
         families = get_args(JumpStartFamily)
         if family not in families:
             raise ConfigurationError(f"family must be one of {', '.join(families)}, not {family!r}")

@@ -12,7 +12,12 @@ else:
     from typing_extensions import assert_type
 
 from smendpoint import AsyncEndpoint, AsyncStream, Endpoint, Stream
-from smendpoint.langchain import LLMContentHandler, SagemakerEndpoint, load_qa_chain
+from smendpoint.langchain import (
+    LLMContentHandler,
+    SagemakerEndpoint,
+    SagemakerEndpointEmbeddings,
+    load_qa_chain,
+)
 from smendpoint.langchain import PromptTemplate as LangChainPromptTemplate
 from smendpoint.prompts import ChatPromptTemplate, Document, Message, PromptTemplate
 from smendpoint.qa import StuffDocumentsQA, StuffedPrompt
@@ -127,4 +132,9 @@ def langchains_names() -> None:
     assert_type(llm("p"), str)
     assert_type(llm.invoke("p", stop=["x"]), str)
     assert_type(StuffDocumentsQA(llm).answer("q", ["a"]), str)
+    assert_type(llm.batch(["p"]), list[str])
+    assert_type(llm.batch(["p"], return_exceptions=True), list[str | Exception])
+    SagemakerEndpoint(endpoint_name="e", region_name="", timeout=5, verbose=False)
+    SagemakerEndpoint(endpoint_name="e", streeming=True)  # type: ignore[call-arg]  # no such argument
+    assert_type(SagemakerEndpointEmbeddings(endpoint_name="e").embed_query("p"), list[float])
     assert_type(load_qa_chain(llm).invoke({"input_documents": [], "question": "q"}), dict[str, Any])

@@ -1,0 +1,30 @@
+"""LangChain's names for the same things, so that a program written for LangChain runs with new import lines.
+
+``SagemakerEndpoint``, ``SagemakerEndpointEmbeddings``, ``LLMContentHandler``, ``EmbeddingsContentHandler``,
+``PromptTemplate``, ``Document`` and ``load_qa_chain`` take the arguments of their namesakes in LangChain, and nothing
+of LangChain is needed. What would have no effect here (callbacks, tracing, memory, chain types other than ``"stuff"``)
+is refused, never ignored. The methods that begin with ``a`` are for asyncio.
+"""
+
+from __future__ import annotations
+
+from smendpoint.langchain._chain import StuffDocumentsChain, load_qa_chain
+from smendpoint.langchain._embeddings import SagemakerEndpointEmbeddings
+from smendpoint.langchain._handlers import ContentHandlerBase, EmbeddingsContentHandler, LLMContentHandler
+from smendpoint.langchain._models import Generation, LLMResult, SagemakerEndpoint
+from smendpoint.langchain._templates import PromptTemplate
+from smendpoint.prompts import Document
+
+__all__ = [
+    "ContentHandlerBase",
+    "Document",
+    "EmbeddingsContentHandler",
+    "Generation",
+    "LLMContentHandler",
+    "LLMResult",
+    "PromptTemplate",
+    "SagemakerEndpoint",
+    "SagemakerEndpointEmbeddings",
+    "StuffDocumentsChain",
+    "load_qa_chain",
+]

@@ -1,0 +1,81 @@
+"""What LangChain's models have in common: their arguments, and an endpoint for each way to call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from smendpoint._call import remade
+from smendpoint._options import EndpointOptions
+from smendpoint.endpoint import Endpoint
+from smendpoint.langchain._common import refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from smendpoint.async_endpoint import AsyncEndpoint
+
+__all__ = ["Model", "in_thread"]
+
+T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+# Arguments of LangChain's that it does not look at where a client is given.
+_NOT_WITH_A_CLIENT = (
+    *("region_name", "credentials_profile_name", "endpoint_url", "config"),
+    *("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
+)
+
+
+class Model(Generic[In, Out]):
+    """What the models have in common: LangChain's arguments, and an endpoint of each kind."""
+
+    __slots__ = ("_awaited", "_endpoint")
+
+    def __init__(self, endpoint_name: str, content_handler: Any, given: Mapping[str, Any]) -> None:
+        known = EndpointOptions.__annotations__
+        refuse(type(self).__name__, {name: value for name, value in given.items() if name not in known})
+        # LangChain's default for the region is an empty string, and for the rest it is None.
+        options = {name: _plain(value) for name, value in given.items() if name in known and value not in (None, "")}
+        if "client" in options:
+            options = {name: value for name, value in options.items() if name not in _NOT_WITH_A_CLIENT}
+        made: Any = Endpoint(endpoint_name, content_handler=content_handler, **options)
+        self._endpoint: Endpoint[In, Out, Out] = made
+        self._awaited: AsyncEndpoint[In, Out, Out] | None = None
+
+    @property
+    def endpoint(self) -> Endpoint[In, Out, Out]:
+        """The endpoint that is called."""
+        return self._endpoint
+
+    def _asynchronous(self) -> AsyncEndpoint[In, Out, Out] | None:
+        """The twin of the endpoint for asyncio; ``None`` where all calls go through a client, which blocks."""
+        if self._awaited is None and self._endpoint._client is None:
+            from smendpoint.async_endpoint import AsyncEndpoint
+
+            self._awaited = remade(AsyncEndpoint, self._endpoint, s3_client=None)
+        return self._awaited
+
+    def close(self) -> None:
+        """Close the connections that are open. Those of asyncio close with their event loop, or with :meth:`aclose`."""
+        self._endpoint.close()
+
+    async def aclose(self) -> None:
+        """Close the connections that are open, those of asyncio included."""
+        self._endpoint.close()
+        if self._awaited is not None:
+            await self._awaited.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(endpoint_name={self._endpoint.endpoint_name!r})"
+
+
+def _plain(value: Any) -> Any:
+    # pydantic's SecretStr, as langchain-aws takes keys.
+    return value.get_secret_value() if hasattr(value, "get_secret_value") else value
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    import asyncio
+
+    return await asyncio.to_thread(call)

@@ -1,0 +1,192 @@
+"""LangChain's chain that answers questions from documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from smendpoint import prompts
+from smendpoint.errors import ConfigurationError, PromptError
+from smendpoint.langchain._common import names, refuse
+from smendpoint.qa import DEFAULT_PROMPT, StuffDocumentsQA, SupportsInvoke
+
+__all__ = ["StuffDocumentsChain", "load_qa_chain"]
+
+
+class StuffDocumentsChain:
+    """Answers questions from documents, called in LangChain's way; :func:`load_qa_chain` makes it.
+
+    Attributes:
+        input_key: the input with the documents, ``"input_documents"``.
+        output_key: the output with the answer, ``"output_text"``.
+        qa: what does the work.
+    """
+
+    __slots__ = ("_question_key", "qa")
+
+    input_key = "input_documents"
+    output_key = "output_text"
+
+    def __init__(self, qa: StuffDocumentsQA[SupportsInvoke[Any, Any], Any], *, question_key: str = "question") -> None:
+        self.qa = qa
+        self._question_key = question_key
+
+    @property
+    def input_keys(self) -> list[str]:
+        """The inputs that are needed."""
+        return [self.input_key, self._question_key, *self.qa.extra_variables]
+
+    @property
+    def output_keys(self) -> list[str]:
+        """The outputs that are given."""
+        return [self.output_key]
+
+    def invoke(
+        self,
+        input: Mapping[str, Any],
+        config: Mapping[str, Any] | None = None,
+        *,
+        return_only_outputs: bool = False,
+        **unknown: None,
+    ) -> dict[str, Any]:
+        """Answer a question.
+
+        Args:
+            input: ``{"input_documents": documents, "question": question}``, and values for other fields of the prompt.
+                As in LangChain, inputs that the prompt has no field for only come back with the answer.
+            config: what LangChain's callbacks and tracing would be told; nothing may be set.
+            return_only_outputs: whether to leave the inputs out of what is returned.
+
+        Returns:
+            The inputs, and the answer as ``"output_text"``.
+
+        Raises:
+            PromptError: an input is missing, or does not fit.
+            SmendpointError: as for ``Endpoint.invoke``.
+        """
+        self._check(input, config, unknown)
+        answer = self.qa.answer(
+            input[self._question_key], input[self.input_key], prompt_variables=self._variables(input)
+        )
+        if hasattr(answer, "__await__"):
+            answer.close()  # nothing was sent; and Python does not warn that nobody awaited it
+            raise ConfigurationError("invoke cannot await what this model gives: await ainvoke of the chain instead")
+        return {**({} if return_only_outputs else input), self.output_key: answer}
+
+    async def ainvoke(
+        self,
+        input: Mapping[str, Any],
+        config: Mapping[str, Any] | None = None,
+        *,
+        return_only_outputs: bool = False,
+        **unknown: None,
+    ) -> dict[str, Any]:
+        """Answer a question; see :meth:`invoke`. The model's ``ainvoke`` is awaited, or its ``invoke`` in a thread."""
+        self._check(input, config, unknown)
+        prompt = self.qa.stuff(
+            input[self._question_key], input[self.input_key], prompt_variables=self._variables(input)
+        ).prompt
+        model: Any = self.qa.endpoint
+        if hasattr(model, "ainvoke"):
+            answer = await model.ainvoke(prompt)
+        else:
+            import asyncio
+
+            answer = await asyncio.to_thread(model.invoke, prompt)
+            if hasattr(answer, "__await__"):
+                answer = await answer
+        return {**({} if return_only_outputs else input), self.output_key: answer}
+
+    def _check(self, input: Mapping[str, Any], config: Mapping[str, Any] | None, unknown: Mapping[str, Any]) -> None:
+        refuse("a config of this chain", config or {})
+        refuse("this chain", unknown)
+        if not isinstance(cast("object", input), Mapping):
+            raise PromptError(f"the chain needs a mapping with {names(self.input_keys)}, not {type(input).__name__}")
+        missing = [key for key in self.input_keys if key not in input]
+        if missing:
+            raise PromptError(f"the chain needs {names(self.input_keys)}; missing: {names(missing)}")
+
+    def _variables(self, input: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: input[name] for name in self.qa.extra_variables}
+
+    def __call__(
+        self, inputs: Mapping[str, Any], return_only_outputs: bool = False, callbacks: None = None, **unknown: None
+    ) -> dict[str, Any]:
+        """Answer a question; see :meth:`invoke`."""
+        refuse("this chain", {"callbacks": callbacks, **unknown})
+        return self.invoke(inputs, return_only_outputs=return_only_outputs)
+
+    async def acall(
+        self, inputs: Mapping[str, Any], return_only_outputs: bool = False, callbacks: None = None, **unknown: None
+    ) -> dict[str, Any]:
+        """Answer a question; see :meth:`ainvoke`."""
+        refuse("this chain", {"callbacks": callbacks, **unknown})
+        return await self.ainvoke(inputs, return_only_outputs=return_only_outputs)
+
+    def run(self, *args: Mapping[str, Any], **kwargs: Any) -> Any:
+        """Answer a question and give the answer alone.
+
+        Args:
+            *args: the inputs as one mapping,
+            **kwargs: or each as a keyword.
+        """
+        return self.invoke(_run_inputs(args, kwargs))[self.output_key]
+
+    async def arun(self, *args: Mapping[str, Any], **kwargs: Any) -> Any:
+        """Answer a question and give the answer alone; see :meth:`run`."""
+        return (await self.ainvoke(_run_inputs(args, kwargs)))[self.output_key]
+
+
+def _run_inputs(args: tuple[Mapping[str, Any], ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    if len(args) + bool(kwargs) != 1:
+        raise PromptError("run takes its inputs as one mapping or as keywords")
+    return args[0] if args else kwargs
+
+
+def load_qa_chain(
+    llm: SupportsInvoke[Any, Any],
+    chain_type: str = "stuff",
+    verbose: bool | None = None,
+    callback_manager: None = None,
+    *,
+    prompt: prompts.PromptTemplate | prompts.ChatPromptTemplate | str | None = None,
+    document_prompt: str | prompts.PromptTemplate = "{page_content}",
+    document_variable_name: str = "context",
+    document_separator: str = "\n\n",
+    allow_no_documents: bool = False,
+    **unknown: None,
+) -> StuffDocumentsChain:
+    """Make a chain that answers questions from documents with one call.
+
+    Args:
+        llm: a :class:`SagemakerEndpoint`, an :class:`~smendpoint.Endpoint`, or anything with ``invoke``.
+        chain_type: ``"stuff"``: all documents go into one prompt.
+        verbose: must be false: prompts are never printed. ``chain.qa.stuff(question, documents)`` gives the prompt.
+        callback_manager: must be ``None``.
+        prompt: the template, with a field for the documents and one for the question.
+        document_prompt: the template for each document.
+        document_variable_name: the field of ``prompt`` for the documents.
+        document_separator: what stands between two documents.
+        allow_no_documents: also ask when there is no document.
+
+    Raises:
+        PromptError: a template does not fit.
+        ConfigurationError: another chain type, or an argument that would have no effect here.
+    """
+    if chain_type != "stuff":
+        raise ConfigurationError(f"chain_type must be 'stuff', not {chain_type!r}: one question is one call here")
+    refuse("load_qa_chain", {"verbose": verbose, "callback_manager": callback_manager, **unknown})
+    template = prompts.PromptTemplate(prompt) if isinstance(prompt, str) else prompt or DEFAULT_PROMPT
+    # LangChain's chain takes whatever its prompt needs: a lone other field is the question, whatever it is called.
+    others = [name for name in template.input_variables if name != document_variable_name]
+    question_key = others[0] if len(others) == 1 else "question"
+    qa: StuffDocumentsQA[SupportsInvoke[Any, Any], Any] = StuffDocumentsQA(
+        llm,
+        prompt=cast("Any", template),
+        document_prompt=document_prompt,
+        document_separator=document_separator,
+        document_variable_name=document_variable_name,
+        question_variable_name=question_key,
+        allow_no_documents=allow_no_documents,
+    )
+    return StuffDocumentsChain(qa, question_key=question_key)

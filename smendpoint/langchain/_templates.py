@@ -1,0 +1,64 @@
+"""LangChain's prompt template."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from smendpoint import prompts
+from smendpoint.errors import PromptError
+from smendpoint.langchain._common import names, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["PromptTemplate"]
+
+
+class PromptTemplate(prompts.PromptTemplate):
+    """:class:`smendpoint.PromptTemplate` with the arguments of LangChain's.
+
+    Args:
+        template: the text with ``{name}`` fields.
+        input_variables: the names of the fields; checked against the template, found there by default.
+        partial_variables: values for some fields, filled in now.
+        template_format: ``"f-string"``; the other formats of LangChain's run code or know no limits, and are refused.
+        validate_template: has no effect, since every template is validated.
+
+    Raises:
+        PromptError: the text is no template, or ``input_variables`` are not its fields.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        template: str,
+        input_variables: Iterable[str] | None = None,
+        *,
+        partial_variables: Mapping[str, object] | None = None,
+        template_format: str = "f-string",
+        validate_template: bool = False,
+        **unknown: None,
+    ) -> None:
+        refuse("PromptTemplate", unknown)
+        if template_format != "f-string":
+            raise PromptError(f"template_format must be 'f-string', not {template_format!r}")
+        super().__init__(template)
+        if partial_variables:
+            filled = self.partial(**partial_variables)
+            self._assign(filled._template, filled._parts, filled._fields, filled._partial)
+        fields = self.input_variables
+        given = fields if input_variables is None else tuple(input_variables)
+        if set(given) != set(fields):
+            raise PromptError(f"input_variables are {names(given)}, but the fields of the template are {names(fields)}")
+
+    @classmethod
+    def from_template(
+        cls,
+        template: str,
+        *,
+        template_format: str = "f-string",
+        partial_variables: Mapping[str, object] | None = None,
+    ) -> PromptTemplate:
+        """Make a template whose ``input_variables`` are found in the text."""
+        return cls(template, partial_variables=partial_variables, template_format=template_format)

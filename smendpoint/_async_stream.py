@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._stream import StreamBase
 from smendpoint._transport.alarm import Late, in_time
+from smendpoint._typing import Made, Piece
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
     from smendpoint._pipeline import Pipeline
     from smendpoint.async_endpoint import AsyncEndpoint
 
-Chunk = TypeVar("Chunk")
 
-
-class AsyncStream(StreamBase[Chunk]):
+class AsyncStream(StreamBase[Piece, Made]):
     """A model's output while it arrives: an async iterator of chunks, and an async context manager.
 
     The stream closes by itself at its end and at any failure. It ends normally only if the model's answer came whole;
@@ -27,9 +26,9 @@ class AsyncStream(StreamBase[Chunk]):
     """
 
     __slots__ = ("_opening", "_reading")
-    _endpoint: AsyncEndpoint[Any, Any, Chunk]
+    _endpoint: AsyncEndpoint[Any, Any, Piece]
 
-    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Chunk]) -> None:
+    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Piece]) -> None:
         super().__init__(endpoint, request, pipeline)
         self._opening: asyncio.Future[Any] | None = None
         self._reading = False
@@ -44,7 +43,7 @@ class AsyncStream(StreamBase[Chunk]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Chunk:
+    async def __anext__(self) -> Piece:
         while not self._ready:
             if not self._over:
                 await self._advance()
@@ -56,6 +55,30 @@ class AsyncStream(StreamBase[Chunk]):
                 raise self._closed_error()
             raise StopAsyncIteration
         return self._ready.popleft()
+
+    async def open(self) -> Self:
+        """Send the request and wait for the answer to begin, so that a refusal is known before anything is shown.
+
+        A stream opens by itself at its first chunk, and with ``async with``. Opening it again does nothing.
+
+        Returns:
+            The stream itself.
+
+        Raises:
+            SmendpointError: as for `AsyncEndpoint.invoke`; or the stream was closed, or another task is reading it.
+        """
+        self._begin_reading()
+        try:
+            await self._open()
+        finally:
+            self._reading = False
+        self._check_open()
+        return self
+
+    def _begin_reading(self) -> None:
+        if self._reading:
+            raise errors.ConfigurationError("this stream is being read by another task: only one can read it")
+        self._reading = True
 
     async def _open(self) -> None:
         """Send the request, unless that is done."""
@@ -92,9 +115,7 @@ class AsyncStream(StreamBase[Chunk]):
 
     async def _advance(self) -> None:
         """Wait for the next bytes and decode them."""
-        if self._reading:
-            raise errors.ConfigurationError("this stream is being read by another task: only one can read it")
-        self._reading = True
+        self._begin_reading()
         try:
             await self._open()
             chunks = await self._read()
@@ -107,7 +128,7 @@ class AsyncStream(StreamBase[Chunk]):
             self._source.close()
             self._settle(self._failure())
 
-    async def _read(self) -> list[Chunk]:
+    async def _read(self) -> list[Piece]:
         pipeline = self._pipeline
         try:
             data = await self._source.read()

@@ -21,7 +21,7 @@ from smendpoint._core.request import (
     request_head,
     validate_endpoint_name,
 )
-from smendpoint._core.response import ResponseBody
+from smendpoint._core.response import SERVICE_MAX_BODY, ResponseBody
 from smendpoint._core.retry import RetryPolicy, RetryQuota
 from smendpoint._core.timing import Timeout
 from smendpoint._core.wire import CallRequest
@@ -69,6 +69,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         self._clock: Clock = settings["clock"] or SYSTEM_CLOCK
         self._hooks: CallHooks | None = checked_hooks(settings["hooks"])
         self._max_connections = checked_limit("max_connections", settings["max_connections"])
+        self._max_response_bytes = checked_limit("max_response_bytes", settings["max_response_bytes"])
         self._client = settings["client"]
         self._s3_client = settings["s3_client"]
         if self._s3_client is not None:
@@ -153,12 +154,13 @@ class EndpointBase(Typed[In, Out, Chunk]):
         body = self._body(value, stop, model_kwargs, streaming=streaming)
         if len(body) > RECOMMENDED_MAX_BODY:
             warnings.warn(
-                f"the request body has {len(body):,} bytes; SageMaker documents {RECOMMENDED_MAX_BODY:,} as its limit "
-                "for real-time inference and may refuse it",
+                f"the request body has {len(body):,} bytes, more than the {RECOMMENDED_MAX_BODY:,} that "
+                f"SageMaker's API allows; above {SERVICE_MAX_BODY:,} the service refuses it with 413",
                 stacklevel=4,
             )
         members, head = self._head(operation, endpoint_kwargs, streaming=streaming)
-        return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming, limits)
+        most = None if streaming else self._max_response_bytes
+        return CallRequest(operation, self._name, members, head, body, new_invocation_id(), streaming, limits, most)
 
     def _body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """What the content handler makes of an input."""
@@ -268,10 +270,10 @@ class EndpointBase(Typed[In, Out, Chunk]):
             watcher = Watcher(info, self._hooks, log, self._clock.monotonic)
         return CallState(terms, watcher, started, request.members.get("Accept"), request.timeout)
 
-    def _decode(self, body: bytes, stop: Sequence[str]) -> Out:
+    def _decode(self, body: ResponseBody, stop: Sequence[str]) -> Out:
         """What the handler, and stop sequences, make of an answer's body."""
         try:
-            output: Out = self._handler.transform_output(ResponseBody(body))
+            output: Out = self._handler.transform_output(body)
             if stop:
                 from smendpoint._pipeline import cut_at_stop
 
@@ -289,7 +291,9 @@ class EndpointBase(Typed[In, Out, Chunk]):
         try:
             if "html" in answer.headers.get("content-type", "").lower():
                 self._refuse_page(call, answer)
-            output = self._decode(answer.body, stop)
+            # In its place, so that a large answer is held once.
+            answer.body = body = ResponseBody(answer.body)
+            output = self._decode(body, stop)
         except errors.SmendpointError as error:
             if isinstance(error, errors.HandlerError):
                 from smendpoint.handlers._ignored import say_ignored

@@ -9,7 +9,7 @@ from smendpoint._arguments import checked_mapping, stop_sequences
 from smendpoint._call import new_invocation_id
 from smendpoint._core.polling import split_location
 from smendpoint._core.request import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
-from smendpoint._core.response import request_id
+from smendpoint._core.response import ResponseBody, request_id
 from smendpoint._core.wire import CallRequest
 
 if TYPE_CHECKING:
@@ -104,7 +104,14 @@ def _prepare(
     if key is not None:
         upload, body = Upload(key, body, str(sent.get("ContentType", _NO_CONTENT_TYPE))), b""
     request = CallRequest(
-        INVOKE_ENDPOINT_ASYNC, endpoint.endpoint_name, sent, head, body, new_invocation_id(), streaming=False
+        INVOKE_ENDPOINT_ASYNC,
+        endpoint.endpoint_name,
+        sent,
+        head,
+        body,
+        new_invocation_id(),
+        streaming=False,
+        max_answer=endpoint._max_response_bytes,
     )
     return Submission(request, upload, sequences)
 
@@ -236,7 +243,7 @@ class HandleBase(Generic[T]):
             )
         if self._output is _MISSING:
             try:
-                self._output = self._endpoint._decode(outcome.body, self._stop)
+                self._output = self._endpoint._decode(ResponseBody(outcome.body), self._stop)
             except errors.SmendpointError as error:
                 self._named(error)
                 raise

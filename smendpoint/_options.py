@@ -82,5 +82,6 @@ class EndpointOptions(TypedDict, total=False):
     timeout: float | Timeout | None
     retry: RetryPolicy | None
     max_connections: int | None
+    max_response_bytes: int | None
     hooks: CallHooks | None
     clock: Clock | None

@@ -56,6 +56,36 @@ class Pipeline(Generic[Chunk]):
         """The handler's decoder, with all it knows beyond chunks."""
         return self._decoder
 
+    def completion(self) -> Any:
+        """What the chunks that were passed on make: as the decoder says, or the texts or bytes joined.
+
+        Raises:
+            HandlerError: the decoder does not say, or fails.
+            StreamError: there were more chunks than are kept.
+        """
+        chunks = list(self.received)
+        if len(chunks) == MAX_RECEIVED:
+            raise errors.StreamError("what the chunks made is not known: there were more of them than are kept")
+        complete = getattr(self._decoder, "complete", None)
+        if complete is None:
+            if chunks and all(isinstance(chunk, str) for chunk in chunks):
+                return "".join(chunks)  # type: ignore[arg-type]  # it has just been looked at
+            if chunks and all(isinstance(chunk, bytes) for chunk in chunks):
+                return b"".join(chunks)  # type: ignore[arg-type]  # it has just been looked at
+            raise errors.HandlerError(
+                f"{type(self._decoder).__name__} does not say what its chunks make: a method complete(chunks, "
+                "finish_reason) does"
+            )
+        try:
+            return complete(chunks, self.finish_reason)
+        except errors.SmendpointError:
+            raise
+        except Exception as error:
+            raise errors.HandlerError(
+                f"the content handler's stream decoder could not complete its chunks: {type(error).__name__}; see the "
+                "cause"
+            ) from error
+
     def feed(self, data: bytes) -> list[Chunk]:
         """The chunks that `data` completes."""
         chunks: list[Chunk] = []

@@ -65,27 +65,33 @@ class Response(Metadata, Generic[T]):
 
     Attributes:
         output: what the content handler made of the body.
-        body: the body as it came.
         headers: the response's headers, their names in lower case.
         attempts: how many requests it took.
         elapsed: seconds from the call's start to its end.
     """
 
-    __slots__ = ("_handler", "attempts", "body", "elapsed", "output")
+    __slots__ = ("_body", "_handler", "attempts", "elapsed", "output")
 
     def __init__(
         self, *, output: T, body: bytes, headers: Mapping[str, str], attempts: int, elapsed: float, handler: Any = None
     ) -> None:
         self.output = output
-        self.body = body
+        self._body = body
         self.headers = headers
         self.attempts = attempts
         self.elapsed = elapsed
         self._handler = handler
 
+    @property
+    def body(self) -> bytes:
+        """The body as it came."""
+        if type(self._body) is not bytes:  # what the handler read; copied only for those who ask
+            self._body = bytes(self._body)
+        return self._body
+
     def __repr__(self) -> str:
         return (
-            f"Response({len(self.body)} bytes of {self.content_type}, request_id={self.request_id!r}, "
+            f"Response({len(self._body)} bytes of {self.content_type}, request_id={self.request_id!r}, "
             f"attempts={self.attempts}, elapsed={self.elapsed:.3f})"
         )
 
@@ -94,7 +100,7 @@ class Response(Metadata, Generic[T]):
         if read is None:
             return None
         try:
-            details: OutputDetails = read(ResponseBody(self.body))
+            details: OutputDetails = read(ResponseBody(self._body))
         except SmendpointError:
             raise
         except Exception as error:

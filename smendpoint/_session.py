@@ -95,7 +95,10 @@ class SessionBase(Typed[In, Out, Chunk]):
             INVOKE_ENDPOINT, {**kind, **self._members, "SessionId": identity}, streaming=False
         )
         name = self._endpoint.endpoint_name
-        return CallRequest(INVOKE_ENDPOINT, name, members, head, data, new_invocation_id(), streaming=False)
+        most = self._endpoint._max_response_bytes
+        return CallRequest(
+            INVOKE_ENDPOINT, name, members, head, data, new_invocation_id(), streaming=False, max_answer=most
+        )
 
     def _opening(self) -> CallRequest:
         """The request that opens the session."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._response import Metadata
 from smendpoint._transport.direct import Cancelled, Scope
+from smendpoint._typing import Made, Piece, TypedStream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     from smendpoint.endpoint import Endpoint
     from smendpoint.handlers.base import StreamDecoder, Usage
 
-Chunk = TypeVar("Chunk")
 
-
-class StreamBase(Metadata, Generic[Chunk]):
+class StreamBase(Metadata, TypedStream[Piece, Made]):
     """The half of `Stream` and `AsyncStream` that does not wait."""
 
     __slots__ = (
@@ -40,11 +39,11 @@ class StreamBase(Metadata, Generic[Chunk]):
         "headers",
     )
 
-    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Chunk]) -> None:
+    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Piece]) -> None:
         self._endpoint = endpoint
         self._request = request
         self._pipeline = pipeline
-        self._ready: deque[Chunk] = deque()
+        self._ready: deque[Piece] = deque()
         self._call: CallState[Any] | None = None
         self._source: Any = None
         self._over = False  # everything is settled: ended, failed, or closed
@@ -91,7 +90,25 @@ class StreamBase(Metadata, Generic[Chunk]):
         return details
 
     @property
-    def decoder(self) -> StreamDecoder[Chunk]:
+    def completion(self) -> Made:
+        """What the chunks made, as `Endpoint.invoke` would have given it: a text, or a `ChatCompletion`.
+
+        Where `stop` ended the stream, it ends there. Before the end of the stream, and after a failure, it is what has
+        been decoded so far.
+
+        Raises:
+            HandlerError: the handler's decoder does not say what its chunks make (``complete``).
+            StreamError: there were more chunks than are kept, which are 131,071.
+        """
+        try:
+            made: Made = self._pipeline.completion()
+        except errors.SmendpointError as error:
+            error.endpoint_name = self._request.endpoint_name
+            raise
+        return made
+
+    @property
+    def decoder(self) -> StreamDecoder[Piece]:
         """The content handler's decoder of this stream, with all it knows beyond chunks."""
         return self._pipeline.decoder
 
@@ -109,7 +126,7 @@ class StreamBase(Metadata, Generic[Chunk]):
                 raise error
         self._source = source
 
-    def _take(self, chunks: list[Chunk]) -> None:
+    def _take(self, chunks: list[Piece]) -> None:
         """Queue chunks that have just been decoded."""
         if chunks:
             if self._first_chunk is None:
@@ -143,6 +160,15 @@ class StreamBase(Metadata, Generic[Chunk]):
             self._pipeline.failure = error
             self._pipeline.done = True
 
+    def _check_open(self) -> None:
+        """Raise what became of a stream that is asked to be open."""
+        if self._over and self._source is None:
+            failure = self._failure()
+            if failure is not None:
+                raise failure
+        if self._over and not self._pipeline.done:
+            raise self._closed_error()
+
     def _closed_error(self) -> errors.StreamError:
         return errors.StreamError(
             "this stream was closed before its end: ask the endpoint for a new one",
@@ -152,7 +178,7 @@ class StreamBase(Metadata, Generic[Chunk]):
         )
 
 
-class Stream(StreamBase[Chunk]):
+class Stream(StreamBase[Piece, Made]):
     """A model's output while it arrives: an iterator of chunks, and a context manager that lets the connection go.
 
     The stream closes by itself at its end and at any failure. It ends normally only if the model's answer came whole;
@@ -160,9 +186,9 @@ class Stream(StreamBase[Chunk]):
     """
 
     __slots__ = ("_answer", "_scope")
-    _endpoint: Endpoint[Any, Any, Chunk]
+    _endpoint: Endpoint[Any, Any, Piece]
 
-    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Chunk]) -> None:
+    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Piece]) -> None:
         super().__init__(endpoint, request, pipeline)
         self._scope = Scope()  # for a thread that closes while another one waits for the answer to begin
         self._answer: _Settled | None = None
@@ -177,7 +203,7 @@ class Stream(StreamBase[Chunk]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Chunk:
+    def __next__(self) -> Piece:
         while not self._ready:
             if not self._over:
                 self._advance()
@@ -189,6 +215,21 @@ class Stream(StreamBase[Chunk]):
                 raise self._closed_error()
             raise StopIteration
         return self._ready.popleft()
+
+    def open(self) -> Self:
+        """Send the request and wait for the answer to begin, so that a refusal is known before anything is shown.
+
+        A stream opens by itself at its first chunk, and with ``with``. Opening it again does nothing.
+
+        Returns:
+            The stream itself.
+
+        Raises:
+            SmendpointError: as for `Endpoint.invoke`; or the stream was closed.
+        """
+        self._open()
+        self._check_open()
+        return self
 
     def _open(self) -> None:
         """Send the request, unless that is done."""

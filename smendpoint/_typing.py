@@ -1,4 +1,4 @@
-"""The type variables of endpoints, and what is made of those that are left out."""
+"""The type variables of endpoints and streams, and what is made of those that are left out."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Generic
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-__all__ = ["Chunk", "In", "Out", "Typed"]
+__all__ = ["Chunk", "In", "Made", "Out", "Piece", "Typed", "TypedStream"]
 
 if TYPE_CHECKING:
     In = TypeVar("In", default=str)
     Out = TypeVar("Out", default=str)
     Chunk = TypeVar("Chunk", default=Out)
+    Piece = TypeVar("Piece")
+    Made = TypeVar("Made", default=Piece)
 else:
     # Type checkers see the defaults; at run time `Typed` fills them in. Python itself knows them from 3.13 on, and
     # before that only with a dependency that nothing else here needs.
@@ -21,6 +23,8 @@ else:
     In = TypeVar("In")
     Out = TypeVar("Out")
     Chunk = TypeVar("Chunk")
+    Piece = TypeVar("Piece")
+    Made = TypeVar("Made")
 
 
 class Typed(Generic[In, Out, Chunk]):
@@ -35,3 +39,13 @@ class Typed(Generic[In, Out, Chunk]):
             given = types if isinstance(types, tuple) else (types,)
             out = given[1] if len(given) > 1 else str
             return super().__class_getitem__((*given, *(str, str, out)[len(given) :]))
+
+
+class TypedStream(Generic[Piece, Made]):
+    """Has types for a stream's chunks and for what they make, which is the same where nothing else is said."""
+
+    if not TYPE_CHECKING:  # pragma: no branch  # it is never true at run time
+
+        def __class_getitem__(cls, types):
+            given = types if isinstance(types, tuple) else (types,)
+            return super().__class_getitem__((*given, *given)[:2])

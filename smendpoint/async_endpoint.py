@@ -9,6 +9,7 @@ from smendpoint._arguments import stop_sequences
 from smendpoint._call import EndpointBase
 from smendpoint._core.flow import call_flow
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.response import MAX_RESPONSE_BYTES
 from smendpoint._core.timing import Timeout
 from smendpoint._transport.async_direct import AsyncDirectTransport
 from smendpoint._transport.driving import drive_async
@@ -71,6 +72,8 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         timeout: seconds for connecting and for silence, or a `Timeout`.
         retry: when to try again; see `RetryPolicy`.
         max_connections: how many connections may be open at once; `None` for no limit.
+        max_response_bytes: the most bytes that a whole answer may have; `None` for no limit. By default 104,857,600,
+            four times what the service hands on. Streams are not limited.
         hooks: hears what happens to each call; see `CallHooks`.
         clock: where time, waiting and chance come from; for tests.
 
@@ -130,6 +133,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         retry: RetryPolicy | None = None,
         max_connections: int | None = None,
+        max_response_bytes: int | None = MAX_RESPONSE_BYTES,
         hooks: CallHooks | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -245,7 +249,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
-    ) -> AsyncStream[Chunk]:
+    ) -> AsyncStream[Chunk, Out]:
         """Call the model and give its output while it arrives. Arguments as `invoke`.
 
         The request is sent when the stream is entered or first asked for a chunk.

@@ -101,7 +101,7 @@ class AsyncStatefulSession(SessionBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
-    ) -> AsyncStream[Chunk]:
+    ) -> AsyncStream[Chunk, Out]:
         """Call the model in this session, and give its output while it arrives. As `AsyncEndpoint.stream`."""
         members = self._carry(endpoint_kwargs)
         return self._endpoint.stream(input, stop=stop, timeout=timeout, endpoint_kwargs=members, **model_kwargs)

@@ -166,11 +166,11 @@ class ChatPromptTemplate(_Frozen):
     Immutable, hashable and picklable.
 
     Args:
-        messages: ``(role, template)`` pairs in order. The role goes to the model as it is given; the template is text
-            or a :class:`PromptTemplate`.
+        messages: ``(role, template)`` pairs or ``{"role": role, "content": template}`` dicts, in order. The role goes
+            to the model as it is given; the template is text or a :class:`PromptTemplate`.
 
     Raises:
-        PromptError: something is not such a pair, there is none, or a text is no template.
+        PromptError: something is neither, a dict has another key, there is none, or a text is no template.
 
     Example:
         >>> ChatPromptTemplate([("system", "Be brief."), ("user", "{question}")]).format(question="Why?")
@@ -181,7 +181,7 @@ class ChatPromptTemplate(_Frozen):
 
     _messages: tuple[tuple[str, PromptTemplate], ...]
 
-    def __init__(self, messages: Iterable[tuple[str, str | PromptTemplate]]) -> None:
+    def __init__(self, messages: Iterable[tuple[str, str | PromptTemplate] | Mapping[str, Any]]) -> None:
         object.__setattr__(self, "_messages", _pairs(messages))
 
     @property
@@ -272,12 +272,24 @@ def check_document(content: Any, metadata: Any, label: str) -> tuple[str, dict[s
 
 def _pairs(messages: Any) -> tuple[tuple[str, PromptTemplate], ...]:
     if not is_collection(messages):
-        raise PromptError(f"messages must be a list of (role, template) pairs, not {type(messages).__name__}")
+        raise PromptError(
+            f"messages must be a list of (role, template) pairs or message dicts, not {type(messages).__name__}"
+        )
     pairs: list[tuple[str, PromptTemplate]] = []
     for index, message in enumerate(messages):
-        if not _is_pair(message):
-            raise PromptError(f"messages[{index}] must be a (role, template) pair, not {type(message).__name__}")
-        role, template = message
+        if isinstance(message, Mapping):
+            fields = cast("Mapping[str, Any]", message)
+            if fields.keys() != {"role", "content"}:
+                # Whatever else a message has would be lost, or be no template.
+                raise PromptError(f"messages[{index}] must have the keys 'role' and 'content', not {_names(fields)}")
+            role, template = fields["role"], fields["content"]
+        elif _is_pair(message):
+            role, template = message
+        else:
+            raise PromptError(
+                f"messages[{index}] must be a (role, template) pair or a dict of 'role' and 'content', not "
+                f"{type(message).__name__}"
+            )
         if not isinstance(role, str) or not role:
             raise PromptError(f"messages[{index}] must begin with a role such as 'system' or 'user'")
         try:

@@ -95,8 +95,8 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
 
     Args:
         endpoint: an ``Endpoint``, an ``AsyncEndpoint``, or anything with ``invoke`` (and ``stream``).
-        prompt: a template with the fields ``{context}`` and ``{question}``; or ``(role, template)`` pairs (or a
-            ``ChatPromptTemplate``) that have them, for an endpoint that takes messages.
+        prompt: a template with the fields ``{context}`` and ``{question}``; or ``(role, template)`` pairs or message
+            dicts (or a ``ChatPromptTemplate``) that have them, for an endpoint that takes messages.
         document_prompt: a template for each document, with ``{page_content}`` and any keys of its metadata.
         document_separator: what stands between two documents.
         document_variable_name: the field of ``prompt`` for the documents.
@@ -133,7 +133,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         self: StuffDocumentsQA[ChatEndpoint, list[Message]],
         endpoint: ChatEndpoint,
         *,
-        prompt: ChatPromptTemplate | Sequence[tuple[str, str | PromptTemplate]],
+        prompt: ChatPromptTemplate | Sequence[tuple[str, str | PromptTemplate] | Mapping[str, Any]],
         document_prompt: str | PromptTemplate = ...,
         document_separator: str = ...,
         document_variable_name: str = ...,

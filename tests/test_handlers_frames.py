@@ -131,7 +131,7 @@ def as_json(value: Any) -> Any:
 @given(columns(PANDAS))
 def test_csv_is_what_pandas_writes(made: Any) -> None:
     frame = pandas_frame(made)
-    expected = frame.to_csv(header=False, index=False, lineterminator="\n").removesuffix("\n")
+    expected = frame.to_csv(header=False, index=False, lineterminator="\n")
     # Before Python 3.13 it leaves a lone carriage return without quotes: the test of texts that come back is of these.
     assert sent("csv", frame) == expected or "\r" in expected
 
@@ -140,7 +140,7 @@ def test_csv_is_what_pandas_writes(made: Any) -> None:
 def test_csv_is_what_polars_writes(made: Any) -> None:
     frame = polars_frame(made)
     lone = '""' if frame.width == 1 else None
-    assert sent("csv", frame) == frame.write_csv(include_header=False, null_value=lone).removesuffix("\n")
+    assert sent("csv", frame) == frame.write_csv(include_header=False, null_value=lone)
 
 
 @given(st.lists(st.tuples(TEXTS, INTEGERS), min_size=1))
@@ -154,7 +154,7 @@ def test_texts_come_back_from_csv_as_they_were(rows: list[tuple[str, int]]) -> N
 
 def test_a_row_without_its_only_value_is_no_empty_line() -> None:
     for frame in (pd.DataFrame({"a": [None, 1.5]}), pl.DataFrame({"a": [None, 1.5]})):
-        assert sent("csv", frame) == '""\n1.5'
+        assert sent("csv", frame) == '""\n1.5\n'
 
 
 # JSON has each value with its type
@@ -198,7 +198,7 @@ def test_an_integer_beside_a_float_stays_an_integer(name: str) -> None:
     if name == "rows of polars":
         assert rows_sent("json", table) == [[LARGE, 1], [0.5, 2.0]]
         return
-    assert sent("csv", table) == f"{LARGE},0.5\n1,2.0"
+    assert sent("csv", table) == f"{LARGE},0.5\n1,2.0" + "\n" * (name in ("pandas", "polars"))
     assert repr(rows_sent("json", table)) == repr(rows_sent("jsonlines", table)) == f"[[{LARGE}, 0.5], [1, 2.0]]"
     assert sent("libsvm", table) == f"0 0:{LARGE} 1:0.5\n0 0:1 1:2.0"
     for handler in (TabularHandler("npy"), NumPyHandler()):
@@ -222,7 +222,7 @@ def test_an_integer_beside_a_float_stays_an_integer(name: str) -> None:
 )
 def test_a_missing_value_is_missing_and_no_nan(table: Any) -> None:
     own = isinstance(table, (pd.DataFrame, pl.DataFrame))
-    assert sent("csv", table).lower() == ("1,true\n,false" if own else "1,1\n,0")
+    assert sent("csv", table).lower() == ("1,true\n,false\n" if own else "1,1\n,0")
     assert sent("libsvm", table) == "0 0:1 1:1\n0 1:0"
     with pytest.raises(HandlerError, match="Row 1 has a value that is not a number"):
         sent("npy", table)

@@ -335,6 +335,12 @@ def test_a_chain_answers_over_every_kind_of_model(options: dict[str, Any], emula
         assert answer == {**inputs, "tone": "kind", "output_text": "<a|q|kind>"}
         short = asyncio.run(chain.ainvoke({**inputs, "tone": "kind"}, return_only_outputs=True))
         assert short == {"output_text": "<a|q|kind>"}
+        assert asyncio.run(chain.acall({**inputs, "tone": "kind"}, return_only_outputs=True)) == short
+        assert asyncio.run(chain.arun(**inputs, tone="kind")) == asyncio.run(chain.arun({**inputs, "tone": "kind"}))
+        with pytest.raises(ConfigurationError, match="this chain has no 'callbacks'"):
+            asyncio.run(chain.acall(inputs, callbacks=[print]))  # type: ignore[arg-type]  # that is the point
+        with pytest.raises(PromptError, match="one mapping or as keywords"):
+            asyncio.run(chain.arun())
         with pytest.raises(PromptError, match="missing: 'tone'"):
             asyncio.run(chain.ainvoke(inputs))
         with pytest.raises(ConfigurationError, match="this chain has no 'tags'"):

@@ -274,6 +274,19 @@ def test_role_and_template_pairs_build_messages() -> None:
     assert chat.partial(context="c").format(question="q") == chat.format(context="c", question="q")
 
 
+def test_message_dicts_build_the_same_messages_as_pairs() -> None:
+    pairs = [("system", "Use {context}."), ("user", PromptTemplate("{question}"))]
+    dicts = [{"role": role, "content": content} for role, content in pairs]
+    chat = ChatPromptTemplate(dicts)
+    assert chat == ChatPromptTemplate(pairs) == ChatPromptTemplate([dicts[0], pairs[1]])
+    assert chat.format(context="c", question="{q}") == [
+        {"role": "system", "content": "Use c."},
+        {"role": "user", "content": "{q}"},
+    ]
+    assert ChatPromptTemplate(chat.format(context="c", question="q")).format() == chat.format(context="c", question="q")
+    assert pickle.loads(pickle.dumps(chat)) == chat
+
+
 def test_messages_are_checked_for_missing_and_unknown_names_together() -> None:
     chat = ChatPromptTemplate([("system", "{a}"), ("user", "{b}")])
     with pytest.raises(PromptError, match="needs 'a', 'b'; missing: 'b'; unknown: 'c'"):
@@ -287,7 +300,13 @@ def test_messages_are_checked_for_missing_and_unknown_names_together() -> None:
         (None, "must be a list of .* not NoneType"),
         ({"role": "user", "content": "x"}, "must be a list of .* not dict"),
         ([], "at least one"),
-        (["ab"], r"messages\[0\] must be a \(role, template\) pair, not str"),
+        (["ab"], r"messages\[0\] must be a \(role, template\) pair or a dict of 'role' and 'content', not str"),
+        ([{"role": "user"}], r"messages\[0\] must have the keys 'role' and 'content', not 'role'"),
+        ([{"role": "user", "content": "x", "name": "y"}], r"messages\[0\] must have .* not 'role', 'content', 'name'"),
+        ([{}], r"messages\[0\] must have the keys"),
+        ([{"role": "", "content": "x"}], r"messages\[0\] must begin with a role"),
+        ([{"role": "user", "content": None}], r"messages\[0\]: a template must be str, not NoneType"),
+        ([{"role": "user", "content": [{"type": "text", "text": "x"}]}], r"messages\[0\]: a template must be str"),
         ([("user", "a", "b")], r"messages\[0\] must be a \(role, template\) pair"),
         ([("user", "x"), ("", "x")], r"messages\[1\] must begin with a role"),
         ([(1, "x")], r"messages\[0\] must begin with a role"),

@@ -10,17 +10,22 @@ from __future__ import annotations
 from smendpoint._core.http1_syntax import (
     CONTROLS,
     HEX_DIGITS,
+    check_beginning,
     check_trailer,
     chunk_size,
     content_length,
+    foreign,
     malformed,
     parse_fields,
     render_head,
+    too_large,
 )
 from smendpoint.errors import ProtocolError
 
 __all__ = ["ResponseReader", "render_head"]
 
+# Bytes of a head, and of the trailers. The most that ``http.client`` takes for a single line.
+MAX_HEAD = 65_536
 # How many 1xx answers may precede the real one; RFC 9110 15.2 gives no number, real services send at most two.
 _MAX_INFORMATIONAL = 16
 # With its extensions and line end, in bytes. 7.1.1 asks for a limit; nothing that is met in practice exceeds 100.
@@ -39,7 +44,9 @@ _status_lines: dict[str, tuple[int, bool]] = {}
 _MAX_REMEMBERED_STATUS_LINES = 64
 _USUAL_STATUS_LINE = 64
 
-_PREFIX = b"HTTP/1."
+# Of the body of an error: what a container says of its failure may be long, but nobody reads a megabyte of it.
+MAX_ERROR_BODY = 1_048_576
+
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -50,7 +57,9 @@ class ResponseReader:
 
     Args:
         max_head: the most bytes that the head may have, its empty line counted; the same holds for each 1xx head and
-            for the trailers. The default is the most that ``http.client`` takes for a single line.
+            for the trailers.
+        max_body: the most bytes that the body of a success may have; ``None`` for no limit. Of an error's body the rest
+            is left unread beyond ``MAX_ERROR_BODY``.
         connect: whether the request was a CONNECT, whose 2xx answer never has a body (RFC 9110 9.3.6).
 
     Attributes:
@@ -70,8 +79,10 @@ class ResponseReader:
         "_failure",
         "_informational",
         "_keep_alive",
+        "_max_body",
         "_max_head",
         "_remaining",
+        "_room",
         "_state",
         "_trailer_room",
         "complete",
@@ -83,7 +94,7 @@ class ResponseReader:
         "undelivered",
     )
 
-    def __init__(self, *, max_head: int = 65_536, connect: bool = False) -> None:
+    def __init__(self, *, max_head: int = MAX_HEAD, max_body: int | None = None, connect: bool = False) -> None:
         self.started = False
         self.head_complete = False
         self.status = 0
@@ -97,8 +108,10 @@ class ResponseReader:
         self._failure: str | None = None
         self._informational = 0
         self._keep_alive = False
+        self._max_body = max_body
         self._max_head = max_head
         self._remaining = 0  # bytes of the body or of the chunk that are still to come
+        self._room: int | None = None  # how much more the body may have, where that is not known from its length
         self._trailer_room = max_head
 
     @property
@@ -142,6 +155,8 @@ class ResponseReader:
                     position = size
                 else:
                     position = self._read_chunk_framing(data, position, pieces)
+            if self._room is not None and pieces:
+                self._fit(pieces)
         except ProtocolError as error:
             self._failure = error.message
             self._buffer.clear()
@@ -190,7 +205,7 @@ class ResponseReader:
             self._take_head(head)
             return position + end + 4 - known
         # What can never become a head is refused now: its sender may well be waiting, and so would we.
-        _check_beginning(buffer, known)
+        check_beginning(buffer, known)
         if len(buffer) >= limit:
             raise malformed(f"the head of the response is longer than {limit} bytes")
         return len(data)
@@ -199,7 +214,7 @@ class ResponseReader:
         try:
             self._parse_head(head)
         except ProtocolError:
-            _check_beginning(head, 0)  # what would have been refused before its end had come: the cut has no say
+            check_beginning(head, 0)  # what would have been refused before its end had come: the cut has no say
             raise
 
     def _parse_head(self, head: bytes) -> None:
@@ -238,6 +253,11 @@ class ResponseReader:
         self.head_complete = True
         self._keep_alive = keep_alive
         self._state = state
+        limit = self._max_body if 200 <= status < 300 else MAX_ERROR_BODY
+        if limit is not None and (state != _FIXED or self._remaining > limit):
+            if state == _FIXED and limit is self._max_body:
+                raise too_large(limit)
+            self._room = limit
         if state == _DONE or (state == _FIXED and not self._remaining):
             self._finish()
 
@@ -258,6 +278,21 @@ class ResponseReader:
         if coding.lower() != "chunked":
             raise malformed("the response has a Transfer-Encoding other than chunked, which was not asked for")  # 6.1
         return _CHUNK_LINE
+
+    def _fit(self, pieces: list[bytes]) -> None:
+        """See that the body is not larger than it may be."""
+        assert self._room is not None
+        self._room -= sum(map(len, pieces))
+        if self._room >= 0:
+            return
+        if 200 <= self.status < 300:
+            pieces.clear()
+            self.complete = False
+            assert self._max_body is not None
+            raise too_large(self._max_body)
+        self._finish()
+        self.reusable = False
+        pieces[:] = [b"".join(pieces)[: self._room]]
 
     def _skip(self, status: int) -> None:
         if status == 101:
@@ -377,22 +412,8 @@ def _read_status_line(line: str, head: bytes) -> tuple[int, bool]:
         or len(code) != 3
         or code < "100"
     ):
-        raise malformed(_foreign(head))
+        raise malformed(foreign(head))
     known = int(code), minor == "0"
     if len(_status_lines) < _MAX_REMEMBERED_STATUS_LINES and len(line) <= _USUAL_STATUS_LINE:
         _status_lines[line] = known
     return known
-
-
-def _check_beginning(start: bytes | bytearray, known: int) -> None:
-    """Refuse what can never become a head, however it goes on; of its first `known` bytes this has been done."""
-    if not _PREFIX.startswith(start[:7]):
-        raise malformed(_foreign(start))
-    if start.count(b"\n", known) != start.count(b"\r\n", known - 1 if known else 0):
-        raise malformed("a line of the response's head ends in LF without CR")  # 2.2 lets us accept it; no
-
-
-def _foreign(start: bytes | bytearray) -> str:
-    if start[:1] in (b"\x15", b"\x16"):
-        return "the server speaks TLS on this port; the URL must begin with https://"
-    return "it does not begin with an HTTP/1.1 status line"

@@ -17,6 +17,7 @@ _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 # RFC 9110 5.5: no control character but the tab has a place in a field. CR and LF are counted as line ends apart.
 CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
 HEX_DIGITS = b"0123456789ABCDEFabcdef"
+_PREFIX = b"HTTP/1."
 _VISIBLE = bytes(range(0x21, 0x7F))
 
 # Eighteen digits are less than 2**63 and more than any body; int() of unlimited digits would take quadratic time.
@@ -161,3 +162,25 @@ def check_trailer(line: bytes) -> None:
         # RFC 9110 6.5.1: what frames a message cannot come after it. Whoever sends it means something else than we do.
         if name == "content-length" or name == "transfer-encoding":
             raise malformed("a trailer has a field that frames the message")
+
+
+def check_beginning(start: bytes | bytearray, known: int) -> None:
+    """Refuse what can never become a head, however it goes on; of its first `known` bytes this has been done."""
+    if not _PREFIX.startswith(start[:7]):
+        raise malformed(foreign(start))
+    if start.count(b"\n", known) != start.count(b"\r\n", known - 1 if known else 0):
+        raise malformed("a line of the response's head ends in LF without CR")  # 2.2 lets us accept it; no
+
+
+def foreign(start: bytes | bytearray) -> str:
+    if start[:1] in (b"\x15", b"\x16"):
+        return "the server speaks TLS on this port; the URL must begin with https://"
+    return "it does not begin with an HTTP/1.1 status line"
+
+
+def too_large(limit: int) -> ProtocolError:
+    """The error for an answer of more than `limit` bytes."""
+    return ProtocolError(
+        f"the answer has more than {limit:,} bytes: raise max_response_bytes, ask for less, or stream the answer",
+        response_started=True,
+    )

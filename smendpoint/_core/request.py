@@ -47,7 +47,8 @@ __all__ = [
 ]
 
 RECOMMENDED_MAX_BODY = 6_291_456
-"""Bytes: the model's limit for a body (6 MiB). The service takes more (about 25 MB) before it answers 413."""
+"""Bytes: the limit of the service's API model for a body (6 MiB), from its definition in botocore. The service
+itself takes more, see ``SERVICE_MAX_BODY``: a larger body is sent, with a warning."""
 
 MAX_ASYNC_BODY = 128_000
 """Bytes: the limit of InvokeEndpointAsync for a body that is sent along; larger inputs go through Amazon S3."""

@@ -29,6 +29,8 @@ __all__ = [
     "CLOCK_SKEW_CODES",
     "ERROR_CLASSES",
     "EXPIRED_TOKEN_CODES",
+    "MAX_RESPONSE_BYTES",
+    "SERVICE_MAX_BODY",
     "RawResponse",
     "ResponseBody",
     "error_code",
@@ -40,6 +42,13 @@ __all__ = [
     "service_error",
     "session_id",
 ]
+
+SERVICE_MAX_BODY = 26_214_400
+"""Bytes: what the service takes of a request's body before it answers 413 (25 MB in SageMaker's quotas for real-time
+inference, which count in units of 1,048,576 bytes)."""
+
+MAX_RESPONSE_BYTES = 104_857_600
+"""Bytes of a whole answer, unless an endpoint is told otherwise: four times what the service hands on."""
 
 EXPIRED_TOKEN_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 """Codes that new credentials may cure."""
@@ -133,8 +142,8 @@ _MODEL_HINTS = (
     ),
 )
 _TOO_LARGE = (
-    "The request body is larger than the service accepts (about 25 MB). Send less at a time, or use asynchronous"
-    " inference with the input in Amazon S3."
+    f"The request body is larger than the service accepts ({SERVICE_MAX_BODY:,} bytes). Send less at a time, or use"
+    " asynchronous inference with the input in Amazon S3."
 )
 _NO_MESSAGE = "The service gave no message"
 _REDIRECT = "The service answered with a redirect, which is never followed: check the endpoint URL."

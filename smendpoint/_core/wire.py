@@ -32,6 +32,7 @@ class CallRequest:
         invocation_id: one for all attempts, as the AWS SDKs do.
         streaming: whether the answer is handed on while it arrives.
         timeout: this call's own; `None` where its endpoint's holds.
+        max_answer: the most bytes that a whole answer may have; `None` for no limit.
         body_hash: the body's SHA-256 in hex, once it is known.
     """
 
@@ -41,6 +42,7 @@ class CallRequest:
         "endpoint_name",
         "head",
         "invocation_id",
+        "max_answer",
         "members",
         "operation",
         "streaming",
@@ -57,6 +59,7 @@ class CallRequest:
         invocation_id: str,
         streaming: bool,
         timeout: Timeout | None = None,
+        max_answer: int | None = None,
     ) -> None:
         self.operation = operation
         self.endpoint_name = endpoint_name
@@ -66,6 +69,7 @@ class CallRequest:
         self.invocation_id = invocation_id
         self.streaming = streaming
         self.timeout = timeout
+        self.max_answer = max_answer
         self.body_hash: str | None = None
 
     def hash_body(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.flow import deadline_exceeded
+from smendpoint._core.http1_syntax import too_large
 from smendpoint._core.response import RawResponse
 from smendpoint._transport.alarm import Late, in_time
 from smendpoint._transport.common import Patience
@@ -101,8 +102,12 @@ class AsyncClientTransport:
             step.begun(status, headers)
             if request.streaming and status < 300:
                 return source
-            pieces = []
+            pieces: list[bytes] = []
+            size = 0
             while piece := await source.read():
+                size += len(piece)
+                if request.max_answer is not None and size > request.max_answer:
+                    raise too_large(request.max_answer)
                 pieces.append(piece)
         except BaseException:
             source.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.http1 import ResponseReader
-from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connection_lost
+from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connection_lost, joined
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 from smendpoint._transport.readiness import reading_watch
 
@@ -116,7 +116,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self.abort(error)
             return
         if pieces:
-            self._pieces += pieces
+            self._pieces += joined(pieces)
             if not self._whole:
                 self._waiting_bytes += sum(map(len, pieces))
                 if self._waiting_bytes > HIGH_WATER_BYTES and self._reading and not reader.complete:
@@ -242,13 +242,15 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     # what an exchange calls
 
-    async def ask(self, head: bytes, body: bytes, patience: Patience, *, whole: bool) -> ResponseReader:
+    async def ask(
+        self, head: bytes, body: bytes, patience: Patience, *, whole: bool, max_body: int | None = None
+    ) -> ResponseReader:
         """Send a request and wait for its answer: all of it, or only its head where `whole` is false.
 
         Raises:
             EndpointError: the connection was lost or closed, or nothing came in time.
         """
-        reader = ResponseReader()
+        reader = ResponseReader(max_body=max_body)
         if self.closed:
             raise connection_lost(None, response_started=False)
         self._reader = reader

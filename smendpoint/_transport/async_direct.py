@@ -176,7 +176,7 @@ class AsyncDirectTransport:
                 if connection is None:
                     connection = await dial(pool.loop, service.address, patience, pool.room)
                     pool.adopt(connection)
-                reader = await connection.ask(head, request.body, patience, whole=whole)
+                reader = await connection.ask(head, request.body, patience, whole=whole, max_body=request.max_answer)
                 if reused and out_of_turn(reader, cut_short=connection.cut_short):
                     raise connection_lost(None, response_started=False)
                 step.begun(reader.status, reader.headers)

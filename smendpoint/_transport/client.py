@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.response import RawResponse
-from smendpoint._transport.common import RECV_BYTES, Patience
+from smendpoint._transport.common import RECV_BYTES, Patience, bounded
 from smendpoint._transport.foreign import (
     METHODS,
     answer_head,
@@ -98,7 +98,7 @@ class ClientTransport:
             step.begun(status, headers)
             if request.streaming and status < 300:
                 return source
-            body = b"".join(iter(source.read, b""))
+            body = b"".join(bounded(iter(source.read, b""), request.max_answer))
         except BaseException:
             source.close()
             raise

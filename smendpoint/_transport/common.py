@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from smendpoint import errors
 from smendpoint._core.flow import deadline_exceeded
+from smendpoint._core.http1_syntax import too_large
 from smendpoint._core.wire import Wire
 from smendpoint._transport.proxy import parse_proxy
 
 if TYPE_CHECKING:
     import ssl
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from smendpoint._aws import Target
     from smendpoint._core.http1 import ResponseReader
@@ -280,6 +281,21 @@ def connection_lost(error: OSError | None, *, response_started: bool) -> errors.
     what = "closed by the peer" if error is None else (error.strerror or type(error).__name__)
     when = "in the middle of the answer" if response_started else "before an answer"
     return errors.TransportError(f"the connection was lost {when}: {what}", response_started=response_started)
+
+
+def bounded(pieces: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
+    """The pieces of an answer that may have `limit` bytes; raises `ProtocolError` where it has more."""
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if limit is not None and size > limit:
+            raise too_large(limit)
+        yield piece
+
+
+def joined(pieces: list[bytes]) -> list[bytes]:
+    """The pieces as one, for a list that keeps many: each costs some 33 bytes beside its own."""
+    return [b"".join(pieces)] if len(pieces) > 1 else pieces
 
 
 def died_unheard(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from smendpoint._core.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.http1 import ResponseReader
 from smendpoint._core.response import RawResponse
 from smendpoint._transport.aside import within
-from smendpoint._transport.common import Patience, Service, connection_lost, died_unheard, out_of_turn
+from smendpoint._transport.common import Patience, Service, connection_lost, died_unheard, joined, out_of_turn
 from smendpoint._transport.dialling import dial
 from smendpoint._transport.pool import Place, Pool
 from smendpoint._transport.readiness import LONGEST_WAIT
@@ -165,7 +165,7 @@ class DirectTransport:
         try:
             connection, reader, pieces = self._begin(step, request, patience, scope)
             while not reader.complete:
-                pieces += connection.receive(patience, reader)
+                pieces += joined(connection.receive(patience, reader))
             if scope is not None:
                 scope.leave()
         except BaseException:
@@ -200,7 +200,7 @@ class DirectTransport:
         head = service.wire.render(request, step)
         stale = False
         while True:
-            reader = ResponseReader()
+            reader = ResponseReader(max_body=request.max_answer)
             held: Connection | Place | None = None
             reused = False
             try:

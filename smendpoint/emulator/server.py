@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from smendpoint._core.response import SERVICE_MAX_BODY
 from smendpoint._core.sigv4 import Credentials
 from smendpoint.emulator._async_inference import AsyncInference, AsyncLoad, AsyncStore
 from smendpoint.emulator._connection import Limits
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Emulator"]
 
-MAX_BODY = 25 * 1024 * 1024
+MAX_BODY = SERVICE_MAX_BODY
 """The largest request body taken, in bytes: what the service was seen to take."""
 
 REQUEST_TIMEOUT = 60.0

@@ -20,6 +20,8 @@ from smendpoint.handlers._halves import Halves
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers._halves import ErrorsOption
 
@@ -92,6 +94,28 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             ),
             reasoning="".join(self._reasoning) if self._reasoning else None,
             finish_reason=self.finish_reason,
+            usage=self.usage,
+            raw=self._item,
+        )
+
+    def complete(self, chunks: Sequence[ChatChunk], finish_reason: str | None = None) -> ChatCompletion:
+        """Give the answer that chunks make: all of them, as `completion` does, or those up to a stop sequence.
+
+        Args:
+            chunks: of this decoder, in order.
+            finish_reason: why they end.
+        """
+        calls: dict[int, list[str]] = {}
+        for delta in (delta for chunk in chunks for delta in chunk.tool_calls):
+            parts = calls.setdefault(delta.call_index, ["", "", ""])
+            for place, part in enumerate(delta[1:]):
+                parts[place] += part
+        reasoning = "".join([chunk.reasoning for chunk in chunks])
+        return ChatCompletion(
+            text="".join([chunk.text for chunk in chunks]),
+            tool_calls=tuple(ToolCall(*parts) for _, parts in sorted(calls.items())),
+            reasoning=reasoning or None,
+            finish_reason=finish_reason,
             usage=self.usage,
             raw=self._item,
         )

@@ -244,6 +244,10 @@ class JSONItemDecoder(ItemDecoder[Any]):
         self._replace = errors == "replace"
         self._escapes = False  # whether there may have been one that is half of a character
 
+    def complete(self, chunks: Sequence[Any], finish_reason: str | None = None) -> list[Any]:
+        """Give the list of the values."""
+        return list(chunks)
+
     def feed(self, data: bytes) -> list[Any]:
         """Take the next bytes, give the values that they complete."""
         if not self._escapes and (b"\\u" in data or data[-1:] == b"\\"):

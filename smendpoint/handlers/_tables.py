@@ -35,15 +35,15 @@ def _even(rows: Sequence[Row], media: str) -> Iterator[tuple[int, Sequence[Any]]
 
 
 def _write_csv(table: Any) -> bytes:
-    # No line end after the last row: some containers would read it as one more row. An empty line they would skip, and
-    # give one prediction less: a row whose only value is missing has quotes instead.
     text = frame_as_csv(table)
     if text is None:
+        # No line end after the last row: some containers would read it as one more row. An empty line they would skip,
+        # and give one prediction less: a row whose only value is missing has quotes instead.
         lines = [
             ",".join([_csv_cell(cell, number) for cell in row]) or '""' for number, row in _even(as_rows(table), "CSV")
         ]
-        return encode_text("\n".join(lines))
-    return encode_text(text.removesuffix("\n"))
+        text = "\n".join(lines)
+    return encode_text(text)
 
 
 def _csv_cell(cell: Any, row: int) -> str:

@@ -11,6 +11,8 @@ from smendpoint.handlers._details import answer_details, generation_details
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers._halves import ErrorsOption
 
@@ -54,6 +56,10 @@ class TextStreamDecoder(DetailedDecoder[str]):
         """Everything else that the model said, as it gave it; ``"tokens"`` where they are kept."""
         details = super().details
         return {**(details or {}), "tokens": self._tokens} if self._tokens else details
+
+    def complete(self, chunks: Sequence[str], finish_reason: str | None = None) -> str:
+        """Give the text that chunks make."""
+        return "".join(chunks)
 
     def _take(self, value: JSONValue, chunks: list[str]) -> None:
         if isinstance(value, dict):

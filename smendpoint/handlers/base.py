@@ -19,7 +19,9 @@ One more method, ``stream_decoder``, makes it stream. Beyond the Protocols, thes
 * ``transform_stream_input(prompt, model_kwargs)``: the request body of a stream, where it differs;
 * ``stream_accepts``: the ``Accept`` of a stream, where it differs;
 * ``read_details(output)``: the `OutputDetails` of a whole answer;
-* ``finish_reason``, ``usage`` and ``details`` on the decoder: the same for a stream, as far as it has come.
+* ``finish_reason``, ``usage`` and ``details`` on the decoder: the same for a stream, as far as it has come;
+* ``complete(chunks, finish_reason)`` on the decoder: the output that a stream's chunks make, for ``Stream.completion``
+  (chunks that are texts or bytes are joined without it).
 
 An output, or a chunk, that is no ``str`` but has text in it takes part in ``stop=`` if it has a ``text``, a
 ``replace_text(text)`` that gives the same with another text, and a class that can be called with a text alone.

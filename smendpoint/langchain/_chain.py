@@ -116,6 +116,13 @@ class StuffDocumentsChain:
         refuse("this chain", {"callbacks": callbacks, **unknown})
         return self.invoke(inputs, return_only_outputs=return_only_outputs)
 
+    async def acall(
+        self, inputs: Mapping[str, Any], return_only_outputs: bool = False, callbacks: None = None, **unknown: None
+    ) -> dict[str, Any]:
+        """Answer a question; see :meth:`ainvoke`."""
+        refuse("this chain", {"callbacks": callbacks, **unknown})
+        return await self.ainvoke(inputs, return_only_outputs=return_only_outputs)
+
     def run(self, *args: Mapping[str, Any], **kwargs: Any) -> Any:
         """Answer a question and give the answer alone.
 
@@ -123,9 +130,17 @@ class StuffDocumentsChain:
             *args: the inputs as one mapping,
             **kwargs: or each as a keyword.
         """
-        if len(args) + bool(kwargs) != 1:
-            raise PromptError("run takes its inputs as one mapping or as keywords")
-        return self.invoke(args[0] if args else kwargs)[self.output_key]
+        return self.invoke(_run_inputs(args, kwargs))[self.output_key]
+
+    async def arun(self, *args: Mapping[str, Any], **kwargs: Any) -> Any:
+        """Answer a question and give the answer alone; see :meth:`run`."""
+        return (await self.ainvoke(_run_inputs(args, kwargs)))[self.output_key]
+
+
+def _run_inputs(args: tuple[Mapping[str, Any], ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    if len(args) + bool(kwargs) != 1:
+        raise PromptError("run takes its inputs as one mapping or as keywords")
+    return args[0] if args else kwargs
 
 
 def load_qa_chain(

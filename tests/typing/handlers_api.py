@@ -12,7 +12,7 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import assert_type
 
-from smendpoint import AsyncEndpoint, Endpoint, ModelError, ResponseBody
+from smendpoint import AsyncEndpoint, AsyncStream, ChatPromptTemplate, Endpoint, ModelError, ResponseBody, Stream
 from smendpoint.decoders import JSONLinesDecoder
 from smendpoint.handlers import (
     AsyncEmbeddings,
@@ -92,6 +92,12 @@ def check_endpoints() -> None:
     assert_type(Endpoint("e").invoke("Hi"), str)
     assert_type(Endpoint("e", content_handler=ChatHandler()).invoke("Hi"), ChatCompletion)
     assert_type(Endpoint("e", content_handler=TabularHandler(dtype=int)).invoke([[1]]), list[int])
+    assert_type(Endpoint("e").stream("Hi").completion, str)
+    assert_type(Endpoint("e").stream("Hi").open(), Stream[str])
+    assert_type(Endpoint("e", content_handler=ChatHandler()).stream("Hi"), Stream[ChatChunk, ChatCompletion])
+    assert_type(Endpoint("e", content_handler=ChatHandler()).stream("Hi").completion, ChatCompletion)
+    assert_type(Endpoint("e", content_handler=BytesHandler()).stream(b"Hi").open().completion, bytes)
+    assert_type(Endpoint("e", content_handler=AutoHandler()).session().stream("Hi").completion, str)
     decoder = Endpoint("e", content_handler=ChatHandler()).stream("Hi").decoder
     if isinstance(decoder, ChatStreamDecoder):
         assert_type(decoder.completion, ChatCompletion)
@@ -106,6 +112,9 @@ def check_endpoints() -> None:
 
 
 async def check_async_endpoints() -> None:
+    assert_type(await AsyncEndpoint("e").stream("Hi").open(), AsyncStream[str])
+    stream = AsyncEndpoint("e", content_handler=ChatHandler()).stream("Hi")
+    assert_type((await stream.open()).completion, ChatCompletion)
     assert_type(await AsyncEndpoint("e", content_handler=ChatHandler()).invoke("Hi"), ChatCompletion)
     embeddings = AsyncEmbeddings(AsyncEndpoint("e", content_handler=EmbeddingsHandler()), max_concurrency=8)
     assert_type(await embeddings.embed_documents(["a"]), list[list[float]])
@@ -113,3 +122,9 @@ async def check_async_endpoints() -> None:
     arrays = AsyncEmbeddings(AsyncEndpoint("e", content_handler=EmbeddingsHandler()), as_array=True)
     assert_type(await arrays.embed_documents(["a"]), numpy.ndarray[Any, Any])
     assert_type(await arrays.embed_query("a"), numpy.ndarray[Any, Any])
+
+
+def check_prompts() -> None:
+    ChatPromptTemplate([("system", "{a}"), {"role": "user", "content": "{b}"}])
+    ChatPromptTemplate([{"role": "user", "content": "{b}"}])
+    ChatPromptTemplate([1])  # type: ignore[list-item]  # pyright: ignore  # wrong on purpose

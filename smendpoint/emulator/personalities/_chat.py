@@ -15,9 +15,10 @@ from smendpoint.emulator.personalities._common import (
     one_text,
     text_list,
 )
+from smendpoint.emulator.personalities._schema import instance
 from smendpoint.emulator.stand_in import answer
 
-__all__ = ["Chat", "completion", "completion_chunks", "finish_reason", "last_user_text"]
+__all__ = ["Chat", "completion", "completion_chunks", "finish_reason", "last_user_text", "shaped"]
 
 _REASONING = "One sentence of the context fits the question best."
 
@@ -49,6 +50,36 @@ def last_user_text(messages: list[dict[str, Any]]) -> tuple[str, str]:
     return texts[asked[-1]], "\n".join(texts[: asked[-1]] + texts[asked[-1] + 1 :])
 
 
+# Other ways to ask for a shape, by the names that vLLM has or had for them.
+_OTHER_SHAPES = ("guided_choice", "guided_grammar", "guided_json", "guided_regex", "structured_outputs")
+
+
+def shaped(said: str, wanted: dict[str, Any]) -> str:
+    """Gives what is said the shape that ``response_format``, or TGI's ``grammar``, asks for.
+
+    Raises:
+        Refused: That shape is not known here, or its schema cannot be followed.
+    """
+    kind = wanted.get("type", "text")
+    if kind == "text":
+        return said
+    if kind == "json_schema":
+        schema = member(wanted, "json_schema").get("schema")
+        if schema is None:
+            raise Refused("response_format has no json_schema with a schema", 400)
+        return dump(instance(schema, said))
+    if kind in ("json", "json_object"):
+        return dump(instance(wanted["value"], said) if "value" in wanted else {"answer": said})
+    raise Refused(f"the stand-in does not support a response_format of the type {kind!r}", 400)
+
+
+def _say(body: dict[str, Any], said: str, prompt: str) -> Generation:
+    for name in _OTHER_SHAPES:
+        if body.get(name) is not None:
+            raise Refused(f"the stand-in does not support {name}: say response_format", 400)
+    return generate(shaped(said, member(body, "response_format")), prompt, body)
+
+
 def _usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
     total = prompt_tokens + completion_tokens
     return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
@@ -58,7 +89,8 @@ class Chat:
     """A chat completion: what it says, and both of its shapes.
 
     Honours ``max_tokens``, ``stop``, ``tools`` (calls the chosen function, else the first, with the question as each
-    text argument), ``response_format`` (answers a JSON object) and ``chat_template_kwargs.enable_thinking``.
+    text argument), ``response_format`` (a JSON object, or the smallest that fits a schema) and
+    ``chat_template_kwargs.enable_thinking``.
 
     Raises:
         Refused: The request is not valid.
@@ -66,11 +98,8 @@ class Chat:
 
     def __init__(self, body: dict[str, Any]) -> None:
         question, background = last_user_text(object_list(body.get("messages"), "messages"))
-        said = answer(question, background)
-        if str(member(body, "response_format").get("type")).startswith("json"):
-            said = dump({"answer": said})
         self.model = str(body.get("model") or "stand-in")
-        self.generation: Generation = generate(said, f"{background} {question}", body)
+        self.generation: Generation = _say(body, answer(question, background), f"{background} {question}")
         thinking = member(body, "chat_template_kwargs").get("enable_thinking")
         self.reasoning = _REASONING if thinking else None
         self.call = _tool_call(body, question)
@@ -134,16 +163,24 @@ def _tool_call(body: dict[str, Any], question: str) -> dict[str, Any] | None:
     chosen = next((function for function in functions if function.get("name") == wanted), None)
     if chosen is None:
         raise Refused("tool_choice names a function that is not among the tools", 400)
-    properties = member(member(chosen, "parameters"), "properties")
-    texts = [name for name in properties if member(properties, name).get("type") == "string"]
-    arguments = dict.fromkeys(texts, question)
+    parameters = {"type": "object", **member(chosen, "parameters")}
+    properties = member(parameters, "properties")
+    texts = [name for name in properties if _is_text(member(properties, name))]
+    required = parameters.get("required", [])
+    if isinstance(required, list):  # texts that need not be given are given too, so that there is something to see
+        parameters["required"] = [*required, *texts]
+    arguments = instance(parameters, question)
     return {"id": "call-1", "type": "function", "function": {"name": wanted, "arguments": dump(arguments)}}
+
+
+def _is_text(schema: dict[str, Any]) -> bool:
+    return schema.get("type") == "string" and "pattern" not in schema
 
 
 def completion(body: dict[str, Any]) -> dict[str, Any]:
     """Answers a text completion in one piece."""
     prompts = text_list(body.get("prompt"), "prompt")
-    done = [generate(answer(prompt), prompt, body) for prompt in prompts]
+    done = [_say(body, answer(prompt), prompt) for prompt in prompts]
     choices = [
         {"index": index, "text": one.text, "logprobs": None, "finish_reason": finish_reason(one.reason)}
         for index, one in enumerate(done)
@@ -163,7 +200,7 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
 def completion_chunks(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Answers a text completion in chunks; the end mark is not among them."""
     prompt = one_text(body.get("prompt"), "prompt")
-    done = generate(answer(prompt), prompt, body)
+    done = _say(body, answer(prompt), prompt)
     head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": str(body.get("model") or "stand-in")}
     for token in done.tokens:
         yield {**head, "choices": [{"index": 0, "text": token, "finish_reason": None}]}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
-from smendpoint.emulator.personalities._chat import Chat, completion, completion_chunks, last_user_text
+from smendpoint.emulator.personalities._chat import Chat, completion, completion_chunks, last_user_text, shaped
 from smendpoint.emulator.personalities._common import (
     Generation,
     Personality,
@@ -76,7 +76,7 @@ def tgi() -> Personality:
         if request.path in _OPENAI_TEXT or "messages" in body or "prompt" in body:
             return _openai(request, body, start="data:")
         prompt, parameters = _inputs(body, "inputs"), member(body, "parameters")
-        done = generate(answer(prompt), prompt, parameters)
+        done = generate(shaped(answer(prompt), member(parameters, "grammar")), prompt, parameters)
         if body.get("stream"):
             # The comment is what an idle stream sends.
             return sse(_tgi_events(done), first=":\n\n", start="data:")

@@ -1,0 +1,375 @@
+"""Small instances of JSON schemas: what a stand-in says where a client asks for an answer of a certain shape.
+
+Instances are guessed, and judged before they are given: what is given fits the schema. What cannot be judged, such as
+a pattern, is refused and not left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import urllib.parse
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, cast
+
+from smendpoint.emulator.personalities._common import Refused
+
+__all__ = ["instance"]
+
+# The work for one schema, in subschemas looked at: more than any real one takes, and a fraction of a second.
+BUDGET = 10_000
+# How deep an answer may be, references included.
+MAX_DEPTH = 32
+# How many values of one type are tried.
+TRIES = 100
+# The most items, members and characters that a schema may demand of one value.
+MAX_SIZE = 1_000
+# Numbers beyond it are not exact everywhere.
+MAX_NUMBER = 2**53
+
+_NOT_SUPPORTED = (
+    "$dynamicRef",
+    "$recursiveRef",
+    "additionalItems",
+    "contains",
+    "dependencies",
+    "dependentRequired",
+    "dependentSchemas",
+    "if",
+    "pattern",
+    "patternProperties",
+    "propertyNames",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+)
+_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
+# What a schema without a type is about, by its keywords; first those of which the value is to be made.
+_ABOUT = {
+    "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
+    "array": ("items", "prefixItems", "minItems", "maxItems", "uniqueItems"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+}
+_JSON_TYPES: dict[type, str] = {str: "string", dict: "object", list: "array"}
+_FORMATS = {
+    "date-time": "2024-01-01T00:00:00Z",
+    "date": "2024-01-01",
+    "time": "00:00:00Z",
+    "duration": "P1D",
+    "email": "someone@example.com",
+    "hostname": "example.com",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "uri": "https://example.com/",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+}
+
+
+def instance(schema: object, text: str) -> Any:
+    """Makes a small instance of a schema; ``text`` is said where a text fits.
+
+    Raises:
+        Refused: The schema is not valid, says what is not supported, or no instance of it was found.
+    """
+    search = _Search(schema, text)
+    try:
+        for depth in range(MAX_DEPTH):  # the shallowest first, so that recursive schemas come to their end
+            search.too_shallow = False
+            for value in search.candidates(schema, depth):
+                if search.fits(value, schema):
+                    return value
+            if not search.too_shallow:
+                break
+    except RecursionError:
+        raise Refused("the schema is nested too deeply", 400) from None
+    raise Refused("no answer was found that fits the schema", 400)
+
+
+class _Search:
+    def __init__(self, root: object, text: str) -> None:
+        self._root = root
+        self._text = text
+        self._left = BUDGET
+        self.too_shallow = False
+        # What has been checked, by identity; it is held, so that no other schema gets the same one.
+        self._checked: dict[int, dict[str, Any]] = {}
+        self._enumerated: dict[int, frozenset[str]] = {}
+
+    def _look(self, schema: object) -> dict[str, Any]:
+        """Gives a schema that is neither true nor false, checked."""
+        self._left -= 1
+        if self._left < 0:
+            raise Refused("the schema takes too much work for the stand-in", 400)
+        if id(schema) not in self._checked:
+            self._checked[id(schema)] = self._check(schema)
+        return self._checked[id(schema)]
+
+    def _check(self, schema: object) -> dict[str, Any]:
+        if not isinstance(schema, dict):
+            raise Refused("a schema must be an object, true or false", 400)
+        schema = cast("dict[str, Any]", schema)
+        for name in _NOT_SUPPORTED:
+            if name in schema:
+                raise Refused(f"the stand-in does not support `{name}` in the schema", 400)
+        for name, kind in _KINDS.items():
+            if name in schema and not isinstance(schema[name], kind):
+                raise Refused(f"`{name}` in the schema is not what it should be", 400)
+        for name in _NUMBERS:
+            value = schema.get(name, 0)
+            most = MAX_SIZE if name in _SIZES else MAX_NUMBER
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= most:
+                raise Refused(f"`{name}` in the schema must be a number of at most {most}", 400)
+        if not schema.get("multipleOf", 1) > 0:
+            raise Refused("`multipleOf` in the schema must be more than 0", 400)
+        if not all(isinstance(name, str) for name in schema.get("required", ())):
+            raise Refused("`required` in the schema must be names", 400)
+        if any(kind not in _TYPES for kind in _types(schema)):
+            raise Refused("`type` in the schema names no type of JSON", 400)
+        if "enum" in schema:
+            self._enumerated[id(schema)] = frozenset(map(_key, schema["enum"]))
+        return schema
+
+    def _refer(self, reference: str) -> object:
+        found: Any = self._root
+        start, *steps = urllib.parse.unquote(reference).split("/")
+        try:
+            for step in steps:
+                found = found[step.replace("~1", "/").replace("~0", "~")]
+        except (KeyError, TypeError):
+            start = ""
+        if start != "#":
+            raise Refused("a `$ref` in the schema leads nowhere within it", 400)
+        return found
+
+    # -- whether a value fits
+
+    def fits(self, value: Any, schema: object, depth: int = 0) -> bool:
+        if isinstance(schema, bool):
+            return schema
+        rules = self._look(schema)
+        if depth > 2 * MAX_DEPTH:
+            raise Refused("a `$ref` in the schema leads to itself", 400)
+        below = depth + 1
+        if "$ref" in rules and not self.fits(value, self._refer(rules["$ref"]), below):
+            return False
+        if not all(self.fits(value, other, below) for other in rules.get("allOf", ())):
+            return False
+        if "anyOf" in rules and not any(self.fits(value, other, below) for other in rules["anyOf"]):
+            return False
+        if "oneOf" in rules and sum(self.fits(value, other, below) for other in rules["oneOf"]) != 1:
+            return False
+        if "not" in rules and self.fits(value, rules["not"], below):
+            return False
+        if "const" in rules and _key(value) != _key(rules["const"]):
+            return False
+        if "enum" in rules and _key(value) not in self._enumerated[id(rules)]:
+            return False
+        if "type" in rules and not any(_is(value, kind) for kind in _types(rules)):
+            return False
+        if isinstance(value, str):
+            return bool(rules.get("minLength", 0) <= len(value) <= rules.get("maxLength", MAX_NUMBER))
+        if isinstance(value, dict):
+            return self._object_fits(cast("dict[str, Any]", value), rules, below)
+        if isinstance(value, list):
+            return self._array_fits(value, rules, below)
+        return value is None or isinstance(value, bool) or _number_fits(value, rules)
+
+    def _object_fits(self, value: dict[str, Any], rules: dict[str, Any], depth: int) -> bool:
+        if not rules.get("minProperties", 0) <= len(value) <= rules.get("maxProperties", MAX_NUMBER):
+            return False
+        return all(name in value for name in rules.get("required", ())) and all(
+            self.fits(item, _member_schema(rules, name), depth) for name, item in value.items()
+        )
+
+    def _array_fits(self, value: list[Any], rules: dict[str, Any], depth: int) -> bool:
+        if not rules.get("minItems", 0) <= len(value) <= rules.get("maxItems", MAX_NUMBER):
+            return False
+        if rules.get("uniqueItems") and len(set(map(_key, value))) < len(value):
+            return False
+        return all(self.fits(item, _item_schema(rules, index), depth) for index, item in enumerate(value))
+
+    # -- values that may fit
+
+    def candidates(self, schema: object, depth: int) -> Iterator[Any]:
+        """Gives values that may fit, the likeliest first; none deeper than ``depth``."""
+        for rules in self._alternatives([schema], depth):
+            chosen = next((one for one in rules if "const" in one or "enum" in one), None)
+            if chosen is not None:
+                yield from [chosen["const"]] if "const" in chosen else chosen["enum"]
+                continue
+            for kind in _kinds(rules):
+                yield from self._of_kind(kind, rules, depth)
+
+    def _alternatives(self, schemas: list[object], depth: int) -> Iterator[list[dict[str, Any]]]:
+        """Gives the ways to choose among alternatives, each as the schemas that hold all together then."""
+        self.too_shallow |= depth < 0
+        if depth < 0 or any(schema is False for schema in schemas):
+            return
+        schemas = [schema for schema in schemas if schema is not True]
+        if not schemas:
+            yield []
+            return
+        rules, rest = self._look(schemas[0]), schemas[1:]
+        more: list[object] = [*rules.get("allOf", ())]
+        if "$ref" in rules:
+            more.append(self._refer(rules["$ref"]))
+            depth -= 1
+        for one in rules.get("anyOf", (True,)):
+            for other in rules.get("oneOf", (True,)):
+                for found in self._alternatives([*more, one, other, *rest], depth):
+                    yield [rules, *found]
+
+    def _of_kind(self, kind: str, rules: list[dict[str, Any]], depth: int) -> Iterator[Any]:
+        if kind == "object":
+            yield from self._objects(rules, depth)
+        elif kind == "array":
+            yield from self._arrays(rules, depth)
+        elif kind == "string":
+            yield from self._strings(rules)
+        elif kind == "boolean":
+            yield from (True, False)
+        elif kind == "null":
+            yield None
+        else:
+            yield from _numbers(rules)
+
+    def _strings(self, rules: list[dict[str, Any]]) -> Iterator[str]:
+        yield from (_FORMATS[one["format"]] for one in rules if one.get("format") in _FORMATS)
+        least = int(max([one.get("minLength", 0) for one in rules], default=0))
+        most = int(min([one.get("maxLength", MAX_SIZE) for one in rules], default=MAX_NUMBER))
+        yield self._text[:most].ljust(least, ".")
+        for number in range(TRIES):  # different ones, where a list wants that
+            yield (self._text[: max(0, most - len(str(number)))] + str(number)).ljust(least, ".")
+
+    def _first(self, schemas: list[object], depth: int, but: list[str]) -> Iterator[Any]:
+        """Gives one value that fits all of the schemas, and is not among ``but``; nothing where none is found."""
+        together: object = {"allOf": schemas}
+        for value in self.candidates(together, depth - 1):
+            if _key(value) not in but and self.fits(value, together):
+                yield value
+                return
+
+    def _objects(self, rules: list[dict[str, Any]], depth: int) -> Iterator[dict[str, Any]]:
+        names = dict.fromkeys(chain.from_iterable(one.get("required", ()) for one in rules))
+        least = max(one.get("minProperties", 0) for one in rules)
+        known = chain.from_iterable(one.get("properties", ()) for one in rules)
+        spare = chain(known, (f"member{number}" for number in range(TRIES)))
+        made: dict[str, Any] = {}
+        for name in chain(names, spare):
+            if name not in names and len(made) >= least:
+                break
+            if name in made:
+                continue
+            found = list(self._first([_member_schema(one, name) for one in rules], depth, []))
+            if found:
+                made[name] = found[0]
+            elif name in names:
+                return
+        yield made
+
+    def _arrays(self, rules: list[dict[str, Any]], depth: int) -> Iterator[list[Any]]:
+        made: list[Any] = []
+        for index in range(math.ceil(max(one.get("minItems", 0) for one in rules))):
+            before = [_key(item) for item in made] if any(one.get("uniqueItems") for one in rules) else []
+            found = list(self._first([_item_schema(one, index) for one in rules], depth, before))
+            if not found:
+                return
+            made += found
+        yield made
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "$ref": str,
+    "additionalProperties": (dict, bool),
+    "allOf": list,
+    "anyOf": list,
+    "enum": list,
+    "format": str,
+    "items": (dict, bool),
+    "oneOf": list,
+    "prefixItems": list,
+    "properties": dict,
+    "required": list,
+    "type": (str, list),
+    "uniqueItems": bool,
+}
+_SIZES = ("minItems", "minLength", "minProperties")
+_NUMBERS = (
+    *_SIZES,
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minimum",
+    "multipleOf",
+)
+
+
+def _types(rules: dict[str, Any]) -> list[Any]:
+    kinds = rules.get("type", [])
+    return [kinds] if isinstance(kinds, str) else kinds
+
+
+def _kinds(rules: list[dict[str, Any]]) -> list[str]:
+    """The types that a value of all these schemas may have; where they name none, the one that they are about."""
+    named = [_types(one) for one in rules if "type" in one]
+    if not named:
+        about = (kind for kind, words in _ABOUT.items() if any(word in one for one in rules for word in words))
+        return [next(about, "string")]
+    wider = [[*kinds, "integer"] if "number" in kinds else kinds for kinds in named]
+    return [kind for kind in dict.fromkeys(chain.from_iterable(wider)) if all(kind in kinds for kinds in wider)]
+
+
+def _member_schema(rules: dict[str, Any], name: str) -> object:
+    return rules.get("properties", {}).get(name, rules.get("additionalProperties", True))
+
+
+def _item_schema(rules: dict[str, Any], index: int) -> object:
+    before = rules.get("prefixItems", ())
+    return before[index] if index < len(before) else rules.get("items", True)
+
+
+def _key(value: object) -> str:
+    """What is the same for values that JSON Schema takes for equal: 1 and 1.0 are, 1 and true are not."""
+    return json.dumps(json.loads(json.dumps(value), parse_float=_plain), sort_keys=True)
+
+
+def _plain(digits: str) -> float | int:
+    number = float(digits)
+    return int(number) if number.is_integer() else number
+
+
+def _is(value: object, kind: str) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if isinstance(value, (int, float)):
+        return kind == "number" or (kind == "integer" and (isinstance(value, int) or value.is_integer()))
+    return kind == _JSON_TYPES.get(type(value), "null")
+
+
+def _number_fits(value: float, rules: dict[str, Any]) -> bool:
+    if not abs(value) <= MAX_NUMBER:
+        return False
+    quotient = value / rules.get("multipleOf", value or 1)
+    return (
+        rules.get("minimum", value) <= value <= rules.get("maximum", value)
+        and rules.get("exclusiveMinimum", -math.inf) < value < rules.get("exclusiveMaximum", math.inf)
+        and float(quotient).is_integer()
+    )
+
+
+def _numbers(rules: list[dict[str, Any]]) -> Iterator[float | int]:
+    step = max([one["multipleOf"] for one in rules if "multipleOf" in one], default=1)
+    lows = [one[name] for one in rules for name in ("minimum", "exclusiveMinimum") if name in one]
+    highs = [one[name] for one in rules for name in ("maximum", "exclusiveMaximum") if name in one]
+    yield from (0, 1, 0.5)
+    first = max(lows) if lows else min(highs, default=0)
+    down = bool(highs and not lows)
+    start = math.floor(first / step) if down else math.ceil(first / step)
+    for number in range(TRIES):
+        value = (start - number if down else start + number) * step
+        yield int(value) if float(value).is_integer() else value
+    if lows and highs:
+        yield (max(lows) + min(highs)) / 2

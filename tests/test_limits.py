@@ -1,0 +1,93 @@
+"""The page of limits: each number on it is the code's, and each number of the code is on it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import smendpoint
+
+ROOT = Path(smendpoint.__file__).parent
+PAGE = ROOT.parent / "docs" / "reference" / "limits.md"
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
+
+# Numbers that limit nothing that a user could meet: caches, shares, sizes of parts of a format, faults to be injected.
+NO_LIMITS = {
+    "_aws.credentials._ADVISORY_SHARE": "a share",
+    "_aws.credentials._LAST_SHARE": "a share",
+    "_aws.chain._BOTOCORE_TIMEOUT": "what botocore does without being told",
+    "_call.DEBUG": "a level of logging",
+    "_core.body._CHUNK": "botocore's, for those who ask for no other",
+    "langchain._embeddings._CHUNK": "LangChain's, for those who ask for no other",
+    "_core.auto._OFTEN": "how often a guess is looked at again",
+    "_core.http1._USUAL_CHUNK_LINE": "the shortest way",
+    "_core.http1._USUAL_STATUS_LINE": "the shortest way",
+    "_core.eventstream._OVERHEAD": "a part of the format",
+    "_core.eventstream._LARGE_FRAME": "the shortest way",
+    "_core.polling.GROWTH": "from one wait to the next",
+    "_core.hooks._ALMOST": "a share",
+    "_transport.pool.LOOK_AGAIN_SECONDS": "what nobody notices",
+    "_transport.readiness.LONGEST_WAIT": "what the operating system can count",
+    "_transport.tls._RECORD_BYTES": "a part of the format",
+    "_transport.tls._HEAD_BYTES": "a part of the format",
+    "emulator._connection._SIP_SECONDS": "a fault",
+    "emulator._reply.PIECE_SIZE": "how a text is cut",
+    "emulator.personalities.vectors.DIMENSIONS": "a model's",
+    "handlers._json._MAX_KEYS": "how much a message shows",
+    "handlers._json._MAX_KEY_LENGTH": "how much a message shows",
+    "handlers._json._MAX_DEPTH": "how much a message shows",
+    "handlers._npy._EXACT": "a part of the format",
+    "openai._RENEW_SHARE": "a share",
+    "prompts._SHOWN": "how much a message shows",
+}
+# Caches, and what an attacker could otherwise make grow or slow.
+QUIET = ("_MAX_REMEMBERED", "_MAX_LENGTH_DIGITS", "_MAX_CHUNK_SIZE_DIGITS", "_KNOWN_", "MAX_KNOWN", "_MAX_PATHS")
+
+
+def rows() -> list[tuple[str, str, str, str]]:
+    """What each row says: its label, the number, the source and the name in the code."""
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "`" in line]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [(label, number, source, name.strip("`")) for label, number, _, source, name in cells]
+
+
+def value(name: str) -> float:
+    """The number behind a name such as ``_core.timing.Timeout().read``."""
+    holder, _, attribute = name.rpartition(".")
+    made = holder.endswith("()")
+    module, _, kind = holder.removesuffix("()").rpartition(".") if made else (holder, "", "")
+    found = importlib.import_module(f"smendpoint.{module}")
+    number: float = getattr(getattr(found, kind)() if made else found, attribute)
+    return number
+
+
+@pytest.mark.parametrize("row", rows() if PAGE.exists() else [], ids=lambda row: row[3])
+def test_a_number_of_the_page_is_the_code_s_and_has_a_source(row: tuple[str, str, str, str]) -> None:
+    label, number, source, name = row
+    assert float(number.replace(",", "")) == value(name)
+    assert label
+    assert source
+
+
+def test_every_number_of_the_code_is_on_the_page() -> None:
+    names = set()
+    for path in ROOT.rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                name = node.targets[0].id
+                found = getattr(importlib.import_module(f"smendpoint.{module}"), name, None) if name.isupper() else None
+                if isinstance(found, (int, float)) and not isinstance(found, bool) and found != float("inf"):
+                    names.add(f"{module}.{name}")
+    names = {name for name in names if not any(quiet in name for quiet in QUIET) and "emulator._faults" not in name}
+    assert names - NO_LIMITS.keys() <= {name for *_, name in rows()}
+
+
+def test_the_limits_of_a_request_are_one_story() -> None:
+    """Wherever a text names one of them, it is this number."""
+    for path in [*ROOT.rglob("*.py"), *PAGE.parent.parent.rglob("*.md"), ROOT.parent / "README.md"]:
+        if path.exists():
+            assert "about 25 MB" not in path.read_text()

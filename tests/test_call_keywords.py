@@ -194,6 +194,8 @@ def test_langchains_names_pass_a_calls_keywords_on(monkeypatch: pytest.MonkeyPat
         for call in (model.invoke, model):
             with pytest.raises(errors.ConfigurationError, match=r"^region_name cannot be given to a call"):
                 call("x", region_name=VALUE)
+            with pytest.raises(errors.ConfigurationError, match=r"SagemakerEndpoint\(\.\.\., streaming=\.\.\.\)"):
+                call("x", streaming=True)
             call("x", timeout=PATIENCE, parameters={"region_name": "of the model"}, top_k=1)
         model.close()
         assert sent(emulator) == [{"region_name": "of the model", "top_k": 1}] * 2

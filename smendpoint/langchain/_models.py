@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, overload
 
-from smendpoint.errors import HandlerError, PromptError
+from smendpoint.errors import ConfigurationError, HandlerError, PromptError
 from smendpoint.langchain._base import Model, in_thread
 from smendpoint.langchain._common import refuse
 from smendpoint.prompts import is_collection
@@ -245,6 +245,11 @@ def _model_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
     for name in ("callbacks", "run_manager"):
         if kwargs.pop(name, None):
             refuse("SagemakerEndpoint", {name: True})
+    if "streaming" in kwargs:
+        raise ConfigurationError(
+            "streaming cannot be given to a call, but where the model is made: SagemakerEndpoint(..., streaming=...). "
+            "If the model has a parameter of that name, send it with parameters={'streaming': ...}"
+        )
     return kwargs
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.response import SERVICE_MAX_BODY
 from smendpoint._core.sigv4 import Credentials
+from smendpoint._transport.threads import may_start
 from smendpoint.emulator._async_inference import AsyncInference, AsyncLoad, AsyncStore
 from smendpoint.emulator._connection import Limits
 from smendpoint.emulator._endpoints import Endpoints
@@ -148,14 +149,26 @@ class Emulator(Endpoints):
 
         Raises:
             ConfigurationError: It runs already.
+                Or no thread can be started.
             OSError: The port cannot be had.
         """
         if self._thread is not None:
             raise ConfigurationError("this emulator is running already")
         self._loop = asyncio.new_event_loop()
         self._pool = ThreadPoolExecutor(self._max_workers, thread_name_prefix="smendpoint-model")
-        self._thread = threading.Thread(target=self._run, args=(self._loop,), name="smendpoint-emulator", daemon=True)
-        self._thread.start()
+        daemon = may_start()  # else it can only be one that is waited for
+        thread = threading.Thread(target=self._run, args=(self._loop,), name="smendpoint-emulator", daemon=daemon)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._pool.shutdown()
+            self._loop.close()
+            self._loop = self._pool = None
+            raise ConfigurationError(
+                f"the emulator needs a thread of its own, and none can be started here ({error}): start it earlier, in "
+                "the main interpreter, or raise the system's limit"
+            ) from error
+        self._thread = thread
         try:
             self._call(self._listener.open(self._pool))
             if self._hub.refuses():

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from smendpoint import errors
+from smendpoint._core.hiding import Hidden
 from smendpoint._core.retry import RetryPolicy
 from smendpoint.handlers import TextGenerationHandler
 
@@ -84,6 +85,8 @@ def checked_mapping(name: str, value: Any) -> dict[str, Any]:
     """
     if value is None:
         return {}
+    if type(value) is Hidden:
+        value = value.value
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise errors.ConfigurationError(f"{name} must be a mapping with names as keys, not {type(value).__name__}")
     return dict(value)

@@ -14,6 +14,7 @@ from smendpoint import errors
 from smendpoint._arguments import checked_handler, checked_limit, checked_mapping, checked_policy, model_parameters
 from smendpoint._aws import Identity
 from smendpoint._core.flow import CallState, Terms
+from smendpoint._core.hiding import forget_locals
 from smendpoint._core.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.request import (
     RECOMMENDED_MAX_BODY,
@@ -51,10 +52,15 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
     def _construct(self, options: dict[str, Any]) -> None:
         """Make the endpoint of a constructor's arguments, `self` among them: its signature alone says what there is."""
-        del options["self"]
-        endpoint_name = options.pop("endpoint_name")
-        identity = Identity(**{name: options.pop(name) for name in IDENTITY_OPTIONS})
-        self._set_up(endpoint_name, identity, options)
+        try:
+            del options["self"]
+            endpoint_name = options.pop("endpoint_name")
+            identity = Identity(**{name: options.pop(name) for name in IDENTITY_OPTIONS})
+            self._set_up(endpoint_name, identity, options)
+        except BaseException as error:
+            options = {}
+            forget_locals(error)
+            raise
 
     def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
         self._name = validate_endpoint_name(endpoint_name)
@@ -138,7 +144,15 @@ class EndpointBase(Typed[In, Out, Chunk]):
             )
         return _rebuild, (type(self), self._name, self._identity, self._settings)
 
-    def _request(
+    def _request(self, *arguments: Any, **keywords: Any) -> CallRequest:
+        """Make and check the request of a call; raises before anything is sent. Arguments as `_made`."""
+        try:
+            return self._made(*arguments, **keywords)
+        except BaseException as error:
+            forget_locals(error)
+            raise
+
+    def _made(
         self,
         operation: Operation,
         value: Any,
@@ -149,14 +163,13 @@ class EndpointBase(Typed[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         streaming: bool = False,
     ) -> CallRequest:
-        """Make and check the request of a call; raises before anything is sent."""
         limits = None if timeout is None else self._limits(timeout)
         body = self._body(value, stop, model_kwargs, streaming=streaming)
         if len(body) > RECOMMENDED_MAX_BODY:
             warnings.warn(
                 f"the request body has {len(body):,} bytes, more than the {RECOMMENDED_MAX_BODY:,} that "
                 f"SageMaker's API allows; above {SERVICE_MAX_BODY:,} the service refuses it with 413",
-                stacklevel=4,
+                stacklevel=5,
             )
         members, head = self._head(operation, endpoint_kwargs, streaming=streaming)
         most = None if streaming else self._max_response_bytes
@@ -290,7 +303,9 @@ class EndpointBase(Typed[In, Out, Chunk]):
         """What the handler, and stop sequences, make of an answer. With it the call is over."""
         try:
             if "html" in answer.headers.get("content-type", "").lower():
-                self._refuse_page(call, answer)
+                from smendpoint._core.unasked import refuse_page
+
+                refuse_page(answer.headers, answer.body, call.accept)
             # In its place, so that a large answer is held once.
             answer.body = body = ResponseBody(answer.body)
             output = self._decode(body, stop)
@@ -303,13 +318,6 @@ class EndpointBase(Typed[In, Out, Chunk]):
             raise
         call.finish(None)
         return output
-
-    def _refuse_page(self, call: CallState[Any], answer: RawResponse) -> None:
-        from smendpoint._core.unasked import page
-
-        error = page(answer.headers, answer.body, call.accept)
-        if error is not None:
-            raise error
 
     def _respond(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Response[Out]:
         return Response(

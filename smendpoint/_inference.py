@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from smendpoint import errors
 from smendpoint._arguments import checked_mapping, stop_sequences
 from smendpoint._call import new_invocation_id
+from smendpoint._core.hiding import forget_locals
 from smendpoint._core.polling import split_location
 from smendpoint._core.request import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
 from smendpoint._core.response import ResponseBody, request_id
@@ -59,7 +60,8 @@ def prepare(
     """
     try:
         return _prepare(endpoint, value, upload_to, stop, endpoint_kwargs, members, model_kwargs)
-    except errors.ConfigurationError as error:
+    except errors.SmendpointError as error:
+        forget_locals(error)
         error.endpoint_name = endpoint.endpoint_name
         raise
 
@@ -218,6 +220,7 @@ class HandleBase(Generic[T]):
         return _rebuild, (type(self), self._endpoint, place, self._stop)
 
     def _named(self, error: errors.SmendpointError) -> errors.SmendpointError:
+        forget_locals(error)
         error.endpoint_name = self._endpoint.endpoint_name
         return error
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint import errors
 from smendpoint._arguments import checked_mapping
 from smendpoint._call import new_invocation_id
+from smendpoint._core.hiding import hidden
 from smendpoint._core.request import INVOKE_ENDPOINT
 from smendpoint._core.response import server_date, session_id
 from smendpoint._core.wire import CallRequest
@@ -127,7 +128,7 @@ class SessionBase(Typed[In, Out, Chunk]):
             now = server_date(answer.headers)
             self._over_at = clock.monotonic() + self._expires - (clock.time() if now is None else now)
 
-    def _carry(self, endpoint_kwargs: Mapping[str, object] | None) -> dict[str, object]:
+    def _carry(self, endpoint_kwargs: Mapping[str, object] | None) -> Any:
         """The request members of a call in the session.
 
         Raises:
@@ -142,7 +143,7 @@ class SessionBase(Typed[In, Out, Chunk]):
         members = {**self._members, **checked_mapping("endpoint_kwargs", endpoint_kwargs)}
         if "SessionId" in members:
             raise self._error("SessionId is the session's own: leave it out of endpoint_kwargs")
-        return {**members, "SessionId": self._id}
+        return hidden({**members, "SessionId": self._id})
 
     def _notice(self, answer: RawResponse) -> None:
         """A model may end the session by itself, with any answer."""

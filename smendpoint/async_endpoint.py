@@ -8,6 +8,7 @@ from smendpoint import errors
 from smendpoint._arguments import stop_sequences
 from smendpoint._call import EndpointBase
 from smendpoint._core.flow import call_flow
+from smendpoint._core.hiding import hidden, leaving
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.response import MAX_RESPONSE_BYTES
 from smendpoint._core.timing import Timeout
@@ -137,7 +138,11 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         hooks: CallHooks | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._construct(locals())
+        try:
+            self._construct(locals())
+        except BaseException:  # what is secret, or may be, is in no variable that is shown with the traceback
+            del aws_secret_access_key, aws_session_token, external_id, endpoint_kwargs, endpoint_url, config
+            raise
 
     def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
         super()._set_up(endpoint_name, identity, settings)
@@ -160,7 +165,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         try:
             target = await self._transport.prepare()
         except errors.SmendpointError as error:
-            error.endpoint_name = self._name
+            leaving(error, self._name)
             raise
         return self._terms or self._agree(target, self._transport.credentials)  # others may have asked meanwhile
 
@@ -185,12 +190,11 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         # `_start` and `_run`, without a coroutine for each: they cost this, the shortest way, more than what they do.
         started = self._clock.monotonic()
         terms = self._terms or await self._settle()
-        transport = self._transport
-        if transport.refresh_due():
-            await transport.refresh_ahead()
+        if self._transport.refresh_due():
+            await self._transport.refresh_ahead()
         call = self._state(request, terms, started)
         try:
-            return call, await drive_async(call_flow(call), transport.perform, request, call.timeout), sequences
+            return call, await drive_async(call_flow(call), self._transport.perform, request, call.timeout), sequences
         except BaseException as error:
             call.finish(error)
             raise
@@ -223,6 +227,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             HandlerError: the content handler failed.
             EndpointError: the call failed; its subclasses say how.
         """
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return self._output(*await self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     __call__ = invoke
@@ -238,6 +243,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return self._respond(*await self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     def stream(
@@ -258,6 +264,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             ConfigurationError: an argument does not fit. Nothing was sent.
             HandlerError: the content handler could not transform the input. Nothing was sent.
         """
+        endpoint_kwargs = hidden(endpoint_kwargs)
         sequences = stop_sequences(stop)
         request = self._request(
             INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, timeout=timeout, streaming=True
@@ -297,6 +304,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             endpoint_kwargs: further request members in the AWS spelling.
             **model_kwargs: parameters for the model; they win over the endpoint's own.
         """
+        endpoint_kwargs = hidden(endpoint_kwargs)
         from smendpoint.async_inference import submit
 
         members = {
@@ -326,6 +334,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         """
         from smendpoint.async_session import AsyncStatefulSession
 
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return AsyncStatefulSession(self, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs)
 
     @overload
@@ -377,10 +386,9 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             ConfigurationError: `inputs` is one input, or another argument does not fit. Nothing was sent.
         """
         stop = stop_sequences(model_kwargs.pop("stop", None))
-        endpoint_kwargs = model_kwargs.pop("endpoint_kwargs", None)
+        endpoint_kwargs = hidden(model_kwargs.pop("endpoint_kwargs", None))
         self._parameters(model_kwargs)
         limits = None if timeout is None else self._limits(timeout)
-
         from smendpoint._async_fanout import fan_out
 
         async def work(value: In) -> Out:

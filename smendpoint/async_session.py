@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
+from smendpoint._core.hiding import hidden
 from smendpoint._session import SessionBase
 from smendpoint._typing import Chunk, In, Out
 
@@ -69,6 +70,7 @@ class AsyncStatefulSession(SessionBase[In, Out, Chunk]):
         Raises:
             ConfigurationError: the session is not open, is closed or has expired; or an argument does not fit.
         """
+        endpoint_kwargs = hidden(endpoint_kwargs)
         members = self._carry(endpoint_kwargs)
         call, answer, sequences = await self._endpoint._call(input, stop, timeout, members, model_kwargs)
         self._notice(answer)
@@ -87,6 +89,7 @@ class AsyncStatefulSession(SessionBase[In, Out, Chunk]):
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model in this session, and give the output with what came with it. As `AsyncEndpoint.send`."""
+        endpoint_kwargs = hidden(endpoint_kwargs)
         members = self._carry(endpoint_kwargs)
         call, answer, sequences = await self._endpoint._call(input, stop, timeout, members, model_kwargs)
         self._notice(answer)
@@ -103,6 +106,7 @@ class AsyncStatefulSession(SessionBase[In, Out, Chunk]):
         **model_kwargs: Any,
     ) -> AsyncStream[Chunk, Out]:
         """Call the model in this session, and give its output while it arrives. As `AsyncEndpoint.stream`."""
+        endpoint_kwargs = hidden(endpoint_kwargs)
         members = self._carry(endpoint_kwargs)
         return self._endpoint.stream(input, stop=stop, timeout=timeout, endpoint_kwargs=members, **model_kwargs)
 

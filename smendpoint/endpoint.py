@@ -8,6 +8,7 @@ from smendpoint import errors
 from smendpoint._arguments import stop_sequences
 from smendpoint._call import EndpointBase
 from smendpoint._core.flow import call_flow
+from smendpoint._core.hiding import hidden, leaving
 from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.response import MAX_RESPONSE_BYTES
 from smendpoint._core.timing import Timeout
@@ -136,7 +137,11 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         hooks: CallHooks | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._construct(locals())
+        try:
+            self._construct(locals())
+        except BaseException:  # what is secret, or may be, is in no variable that is shown with the traceback
+            del aws_secret_access_key, aws_session_token, external_id, endpoint_kwargs, endpoint_url, config
+            raise
 
     def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
         super()._set_up(endpoint_name, identity, settings)
@@ -155,7 +160,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             try:
                 target = self._transport.prepare()
             except errors.SmendpointError as error:
-                error.endpoint_name = self._name
+                leaving(error, self._name)
                 raise
             terms = self._agree(target, self._transport.credentials)
         if self._transport.refresh_due():
@@ -212,6 +217,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             HandlerError: the content handler failed.
             EndpointError: the call failed; its subclasses say how.
         """
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return self._output(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     __call__ = invoke
@@ -227,6 +233,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         **model_kwargs: Any,
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return self._respond(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
 
     def stream(
@@ -247,6 +254,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             ConfigurationError: an argument does not fit. Nothing was sent.
             HandlerError: the content handler could not transform the input. Nothing was sent.
         """
+        endpoint_kwargs = hidden(endpoint_kwargs)
         sequences = stop_sequences(stop)
         request = self._request(
             INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, timeout=timeout, streaming=True
@@ -286,6 +294,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             endpoint_kwargs: further request members in the AWS spelling.
             **model_kwargs: parameters for the model; they win over the endpoint's own.
         """
+        endpoint_kwargs = hidden(endpoint_kwargs)
         from smendpoint.inference import submit
 
         members = {
@@ -315,6 +324,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         """
         from smendpoint.session import StatefulSession
 
+        endpoint_kwargs = hidden(endpoint_kwargs)
         return StatefulSession(self, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs)
 
     @overload
@@ -366,7 +376,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             ConfigurationError: `inputs` is one input, or another argument does not fit. Nothing was sent.
         """
         stop = stop_sequences(model_kwargs.pop("stop", None))
-        endpoint_kwargs = model_kwargs.pop("endpoint_kwargs", None)
+        endpoint_kwargs = hidden(model_kwargs.pop("endpoint_kwargs", None))
         self._parameters(model_kwargs)
         limits = None if timeout is None else self._limits(timeout)
 

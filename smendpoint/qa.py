@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from operator import index
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
+from smendpoint._core.hiding import ask
 from smendpoint.errors import ConfigurationError, PromptError
 from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, check_document, is_collection
 
@@ -223,7 +224,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         """
         _refuse_options(invoke_kwargs)
         stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
-        return self._endpoint.invoke(stuffed.prompt, **invoke_kwargs)
+        return ask(self._endpoint.invoke, stuffed.prompt, invoke_kwargs)
 
     def stream(
         self: StuffDocumentsQA[SupportsStream[Any, Result], Any],
@@ -243,14 +244,13 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
             What the endpoint's ``stream`` returned: a ``Stream`` or an ``AsyncStream``.
 
         Raises:
-            PromptError: as for :meth:`answer`.
-            ConfigurationError: the endpoint cannot stream; or as for :meth:`answer`.
+            ConfigurationError: the endpoint cannot stream. Others as for :meth:`answer`.
         """
         _refuse_options(stream_kwargs)
         if not callable(getattr(self._endpoint, "stream", None)):
             raise ConfigurationError(f"{type(self._endpoint).__name__} has no stream method")
         stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
-        return self._endpoint.stream(stuffed.prompt, **stream_kwargs)
+        return ask(self._endpoint.stream, stuffed.prompt, stream_kwargs)
 
     def stuff(
         self,

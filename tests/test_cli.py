@@ -21,7 +21,7 @@ import pytest
 
 import smendpoint
 from smendpoint.cli import _emulator, main
-from smendpoint.cli._terminal import Terminal
+from smendpoint.cli._terminal import Output, Terminal, complain, visible
 from smendpoint.emulator import FAULTS, Credentials, Emulator
 from smendpoint.emulator.personalities import PERSONALITIES
 
@@ -520,3 +520,80 @@ def test_the_emulator_ends_with_0_when_it_is_interrupted() -> None:
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == ""
         assert process.wait() == 0
+
+
+# -- what a terminal would obey
+
+
+class Tty(io.TextIOWrapper):
+    """Standard output or standard error as a terminal; or as a pipe."""
+
+    def __init__(self, *, terminal: bool = True) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    @property
+    def shown(self) -> bytes:
+        raw: Any = self.buffer
+        return bytes(raw.getvalue())
+
+
+# The title of the window, a cleared screen, a carriage return, C1's CSI, text that runs backwards.
+NASTY = "a\x1b]0;x\x07\x1b[2J\rb\x9b1m\u202ec\u2066\x00\x7f\u200f"
+HARMLESS = "tab\tline\nCRLF\r\n caf\u00e9 \u65e5\u672c \U0001f600"
+SHOWN = r"a\x1b]0;x\x07\x1b[2J\x0db\x9b1m\u202ec\u2066\x00\x7f\u200f"
+
+
+def test_what_a_terminal_would_obey_is_escaped_and_nothing_else() -> None:
+    assert visible(NASTY) == SHOWN
+    assert visible(HARMLESS) == HARMLESS
+    for code in [*range(0x20), *range(0x7F, 0xA0)]:
+        assert (visible(chr(code)) == chr(code)) is (chr(code) in "\t\n")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize(
+    ("handler", "stream"), [("plain", False), ("plain", True), ("bytes", False), ("bytes", True), ("json", False)]
+)
+def test_a_model_does_nothing_to_a_terminal_and_a_pipe_gets_it_as_it_is(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, handler: str, stream: bool, terminal: bool
+) -> None:
+    screen = Tty(terminal=terminal)
+    monkeypatch.setattr("sys.stdout", screen)
+    text = json.dumps([NASTY], ensure_ascii=False) if handler == "json" else NASTY
+    monkeypatch.setattr("sys.stdin", Input(text.encode()))
+    options = ["--stream"] if stream else []
+    assert main(["invoke", "echo", "--handler", handler, "--accept", "*/*", *options]) == 0
+    assert screen.shown.decode().rstrip("\n") == (visible(text) if terminal else text)
+    assert terminal is False or b"\x1b" not in screen.shown
+
+
+def test_bytes_on_a_terminal_are_text_and_no_half_character_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Tty()
+    monkeypatch.setattr("sys.stdout", screen)
+    out = Output()
+    for piece in (b"caf\xc3", b"\xa9\x1b", b"\xff", b"\xe6\x97"):
+        out.data(piece)
+    out.close()
+    assert screen.shown.decode() == "caf\u00e9\\x1b\\xff\\xe6\\x97"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_a_container_says_of_a_failure_does_nothing_to_a_terminal(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    emulator.models["echo"] = lambda asked: (_ for _ in ()).throw(RuntimeError(NASTY))
+    screen = Tty(terminal=terminal)
+    monkeypatch.setattr("sys.stderr", screen)
+    assert main(["invoke", "echo", "hello"]) == 1
+    assert b"ModelError" in screen.shown
+    assert (b"\x1b" in screen.shown) is not terminal
+    assert (b"\\x1b]0;x" in screen.shown) is terminal
+
+
+def test_without_a_standard_error_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    complain("nobody hears it")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from smendpoint import errors
 from smendpoint._core import retry as rules
+from smendpoint._core.hiding import forget_locals
 from smendpoint._core.hooks import log_cold_start
 from smendpoint._core.response import RawResponse, request_id, server_date, service_error
 
@@ -185,7 +186,9 @@ class CallState(Generic[AnswerT]):
         self.watcher.tell("first_byte")
 
     def finish(self, error: BaseException | None) -> None:
-        """The call is over."""
+        """The call is over. What `error` went through keeps nothing secret."""
+        if error is not None:
+            forget_locals(error)
         if self.watcher is not None:
             self.watcher.tell("call_finished", error)
 
@@ -278,6 +281,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
                 failure.quota_spent = True
         late = delay is not None and call.deadline is not None and clock.monotonic() + delay >= call.deadline
         if watcher is not None:
+            forget_locals(failure)
             watcher.tell("attempt_failed", failure, None if late else delay)
         if delay is None:
             raise failure

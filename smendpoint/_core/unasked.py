@@ -9,7 +9,7 @@ from smendpoint.errors import HandlerError, ProtocolError, StreamDecodeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["media_type", "not_asked_for", "page", "page_of_stream"]
+__all__ = ["media_type", "not_asked_for", "page_of_stream", "refuse_page"]
 
 # Successes that hold less than the whole (RFC 9110 15.3.7, RFC 3229 10.4.1). Each must be asked for.
 PARTIAL_STATUSES = {206: "a part of the answer", 226: "a difference to another answer"}
@@ -44,18 +44,20 @@ def not_asked_for(status: int, headers: Mapping[str, str]) -> ProtocolError | No
     )
 
 
-def page(headers: Mapping[str, str], body: bytes, accept: object) -> HandlerError | None:
-    """The error for a page of HTML where a model's answer should be; `None` where it is an answer.
+def refuse_page(headers: Mapping[str, str], body: bytes, accept: object) -> None:
+    """Refuse a page of HTML where a model's answer should be.
 
     Both the type and the text must be a page's: some containers call all that they send HTML, and a model may well
     write a page. Whoever asks for one by name in `accept` gets it.
+
+    Raises:
+        HandlerError: it is a page.
     """
     kind = media_type(headers.get("content-type", ""))
     if kind not in _PAGES or not body.lstrip(_BEFORE_A_TAG).startswith(b"<"):
-        return None
-    if kind in str(accept).lower():
-        return None
-    return HandlerError(f"{_page(kind)}. To take pages, name {kind} in the handler's accepts")
+        return
+    if kind not in str(accept).lower():
+        raise HandlerError(f"{_page(kind)}. To take pages, name {kind} in the handler's accepts")
 
 
 def page_of_stream(headers: Mapping[str, str]) -> StreamDecodeError | None:

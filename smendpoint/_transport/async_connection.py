@@ -259,16 +259,18 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._whole = whole
         self._patience = patience
         if len(body) > ONE_WRITE_BYTES:
-            await self._write_watchfully(head, body, patience, reader)
+            self.cut_short = True
+            self._write(head)
+            del head  # it is signed, and no one who is shown this function's variables is to have it
+            await self._write_watchfully(body, patience, reader)
         else:
             self._write(head + body)
+            del head
         while not (reader.complete if whole else reader.head_complete):
             await self._wait(patience)
         return reader
 
-    async def _write_watchfully(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> None:
-        self.cut_short = True
-        self._write(head)
+    async def _write_watchfully(self, body: bytes, patience: Patience, reader: ResponseReader) -> None:
         view = memoryview(body)
         while view:
             # Whatever has been answered meanwhile is heard before the next write, which may find the connection reset.

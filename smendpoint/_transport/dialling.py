@@ -99,10 +99,9 @@ def _connect(address: Address, patience: Patience, give_up_at: float, scope: Sco
             scope.enter(won)
     except BaseException:
         _leave(scope)
-        won = None
+        race.close(None)
         raise
-    finally:
-        race.close(won)
+    race.close(won)
     return won
 
 

@@ -18,6 +18,7 @@ class Descriptor(Protocol):
 
     def fileno(self) -> int:
         """The number that the system knows it by."""
+        ...
 
 
 def _poll(sock: socket.socket, seconds: float) -> tuple[bool, bool]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from smendpoint._version import __version__
 from smendpoint.cli import _demo, _emulator, _invoke
+from smendpoint.cli._terminal import complain
 from smendpoint.errors import ConfigurationError, SmendpointError
 
 if TYPE_CHECKING:
@@ -67,10 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = arguments.run(arguments)
         output.flush()
     except ConfigurationError as error:
-        print(f"smendpoint: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except SmendpointError as error:
-        print(f"smendpoint: {type(error).__name__}: {error}", file=sys.stderr)
+        complain(f"{type(error).__name__}: {error}")
         return 1
     except KeyboardInterrupt:
         return 130

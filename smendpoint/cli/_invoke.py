@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from smendpoint._core.hooks import CallHooks, CallInfo, cold_start_reason
+from smendpoint.cli._terminal import Output, complain
 from smendpoint.errors import ConfigurationError, ModelNotReadyError, SmendpointError
 
 __all__ = ["HANDLERS", "add_command"]
@@ -99,32 +100,31 @@ def _input(arguments: argparse.Namespace) -> Any:
     return [{"role": "user", "content": text}] if arguments.handler == "chat" else text
 
 
-def _write(output: Any) -> None:
+def _write(output: Any, out: Output) -> None:
     if isinstance(output, bytes):
-        sys.stdout.buffer.write(output)
-        sys.stdout.buffer.flush()
+        out.data(output)
     elif isinstance(output, str):
-        print(output, end="", flush=True)
+        out.text(output)
     elif hasattr(output, "text"):
-        print(output.text or "", end="", flush=True)
+        out.text(output.text or "")
     else:
-        print(json.dumps(output, ensure_ascii=False))
+        out.text(json.dumps(output, ensure_ascii=False), end="\n")
 
 
 class _Waiting(CallHooks):
     """Says on standard error that a call waits for its model, and why: it may be for minutes."""
 
     def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
-        if isinstance(error, ModelNotReadyError) and delay is not None and sys.stderr is not None:
+        if isinstance(error, ModelNotReadyError) and delay is not None:
             message = f"{cold_start_reason(error)}: {call.elapsed:.0f} s have passed, next attempt in {delay:.0f} s"
-            print(f"smendpoint: {message}", file=sys.stderr, flush=True)
+            complain(message)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Makes the call."""
     from smendpoint.endpoint import Endpoint
 
-    handler, parameters = _handler(arguments), _parameters(arguments.param)
+    handler, parameters, out = _handler(arguments), _parameters(arguments.param), Output()
     with Endpoint(
         arguments.endpoint,
         content_handler=handler,
@@ -137,10 +137,14 @@ def run(arguments: argparse.Namespace) -> int:
     ) as endpoint:
         if arguments.stream:
             with endpoint.stream(_input(arguments), stop=arguments.stop, parameters=parameters) as chunks:
-                for chunk in chunks:
-                    _write(chunk)
+                try:
+                    for chunk in chunks:
+                        _write(chunk, out)
+                finally:
+                    out.close()
         else:
-            _write(endpoint.invoke(_input(arguments), stop=arguments.stop, parameters=parameters))
+            _write(endpoint.invoke(_input(arguments), stop=arguments.stop, parameters=parameters), out)
+            out.close()
     if arguments.handler not in ("json", "bytes"):
         print()
     return 0

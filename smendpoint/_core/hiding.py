@@ -1,0 +1,76 @@
+"""What keeps secrets out of the hands of tools that record local variables with a traceback."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smendpoint.errors import SmendpointError
+
+T = TypeVar("T")
+
+__all__ = ["Hidden", "ask", "forget_locals", "hidden", "leaving"]
+
+# Whose frames are emptied: ours, and those of the libraries under a given client, which hold what they sign with.
+_OWNERS = frozenset({"aiobotocore", "boto3", "botocore", "smendpoint"})
+# A frame that can wait (a generator's, a coroutine's) may go on after the exception has passed through it. Emptying it
+# would end it, so that such functions of ours keep nothing secret in their variables.
+_CAN_WAIT = 0x20 | 0x80 | 0x200  # inspect.CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR
+
+
+class Hidden:
+    """Something that is on its way through our functions; its ``repr`` does not show it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+
+def hidden(value: Any) -> Any:
+    """`value` as a `Hidden`; `None`, and what is one already, as it is."""
+    return value if value is None or type(value) is Hidden else Hidden(value)
+
+
+def forget_locals(error: BaseException) -> None:
+    """Empty the frames that `error`, its causes and its contexts went through, as far as they are ours and are over.
+
+    Tracebacks keep their lines. To be called where an exception leaves a function that nothing secret stands above.
+    """
+    seen: set[int] = set()
+    links: list[BaseException | None] = [error]
+    while links:
+        link = links.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        links += (link.__cause__, link.__context__)
+        trace = link.__traceback__
+        while trace is not None:
+            frame = trace.tb_frame
+            owner = str(frame.f_globals.get("__name__")).partition(".")[0]
+            if owner in _OWNERS and not frame.f_code.co_flags & _CAN_WAIT:
+                with suppress(RuntimeError):  # it is still at work
+                    frame.clear()
+            trace = trace.tb_next
+
+
+def leaving(error: SmendpointError, endpoint_name: str) -> None:
+    """Name the endpoint in an error that came of it, and empty the frames that it went through."""
+    forget_locals(error)
+    error.endpoint_name = endpoint_name
+
+
+def ask(method: Callable[..., T], argument: object, keywords: dict[str, Any]) -> T:
+    """Call `method`; where it fails, `keywords`, which may hold a call's members, are empty for whoever has them."""
+    try:
+        return method(argument, **keywords)
+    except BaseException:
+        keywords.clear()
+        raise

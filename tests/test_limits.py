@@ -43,7 +43,7 @@ NO_LIMITS = {
     "openai._RENEW_SHARE": "a share",
     "prompts._SHOWN": "how much a message shows",
 }
-# Caches, what an attacker could otherwise make grow or slow, faults to be injected, and what the emulator's models make.
+# Caches, what an attacker could otherwise make grow or slow, faults to be injected, what the emulator's models make.
 QUIET = (
     "emulator._faults",
     "emulator.personalities",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import contextlib
 import subprocess
 import sys
 import textwrap
@@ -132,6 +133,22 @@ def test_an_emulator_says_that_it_needs_a_thread(monkeypatch: pytest.MonkeyPatch
             emulator.start()
         assert not emulator.running
     with emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:
+        assert endpoint.invoke(b"Hello") == b"Hello"
+
+
+def test_an_emulator_runs_where_there_are_no_daemon_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def started(thread: threading.Thread) -> None:
+        if thread.daemon:
+            no_more()
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", started)
+        emulator = Emulator(echo).start()
+    with contextlib.ExitStack() as stack, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:
+        stack.callback(emulator.stop)
         assert endpoint.invoke(b"Hello") == b"Hello"
 
 

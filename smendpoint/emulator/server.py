@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.response import SERVICE_MAX_BODY
 from smendpoint._core.sigv4 import Credentials
-from smendpoint._transport.threads import may_start
 from smendpoint.emulator._async_inference import AsyncInference, AsyncLoad, AsyncStore
 from smendpoint.emulator._connection import Limits
 from smendpoint.emulator._endpoints import Endpoints
@@ -156,10 +155,8 @@ class Emulator(Endpoints):
             raise ConfigurationError("this emulator is running already")
         self._loop = asyncio.new_event_loop()
         self._pool = ThreadPoolExecutor(self._max_workers, thread_name_prefix="smendpoint-model")
-        daemon = may_start()  # else it can only be one that is waited for
-        thread = threading.Thread(target=self._run, args=(self._loop,), name="smendpoint-emulator", daemon=daemon)
         try:
-            thread.start()
+            thread = self._started(self._loop)
         except RuntimeError as error:
             self._pool.shutdown()
             self._loop.close()
@@ -208,6 +205,17 @@ class Emulator(Endpoints):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _started(self, loop: asyncio.AbstractEventLoop) -> threading.Thread:
+        """The thread of the loop, as one that no end of the program waits for, where there are such."""
+        name = "smendpoint-emulator"
+        try:
+            thread = threading.Thread(target=self._run, args=(loop,), name=name, daemon=True)
+            thread.start()
+        except RuntimeError:  # isolated subinterpreters have no daemon threads
+            thread = threading.Thread(target=self._run, args=(loop,), name=name, daemon=False)
+            thread.start()
+        return thread
 
     @staticmethod
     def _run(loop: asyncio.AbstractEventLoop) -> None:

@@ -67,7 +67,8 @@ def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | 
     """
     if not may_start():
         return None
-    import threading  # noqa: F401  # whichever thread imports it first is taken for the main one
+    # Whichever thread imports it first is taken for the main one.
+    import threading  # noqa: F401  # pyright: ignore[reportUnusedImport]  # for the reason above
 
     spawned = Spawned()
     try:

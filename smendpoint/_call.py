@@ -133,7 +133,8 @@ class EndpointBase(Typed[In, Out, Chunk]):
         return self._handler
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name!r}, content_handler={type(self._handler).__name__})"
+        made = {"_name": None, "_handler": None, **vars(self)}  # one that could not be made is shown in tracebacks too
+        return f"{type(self).__name__}({made['_name']!r}, content_handler={type(made['_handler']).__name__})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = "client" if self._client is not None else "s3_client" if self._s3_client is not None else None

@@ -26,6 +26,7 @@ from smendpoint._core.request import INVOKE_ENDPOINT, request_head, validate_end
 from smendpoint._core.sigv4 import Signer
 from smendpoint._core.timing import check_number
 from smendpoint._transport.clock import SYSTEM_CLOCK
+from smendpoint._transport.threads import off_loop, spawn
 
 if TYPE_CHECKING:
     from smendpoint._aws import Target
@@ -140,7 +141,7 @@ class OpenAIAccess:
         """
         provider = self._target().credentials
         if provider.refresh_due():
-            threading.Thread(target=self._renew, name="smendpoint-credentials", daemon=True).start()
+            spawn("smendpoint-credentials", self._renew)
         return self._token(provider.current() or self._load())
 
     async def token_async(self) -> str:
@@ -149,7 +150,7 @@ class OpenAIAccess:
             return self.token()
         import asyncio
 
-        return await asyncio.get_running_loop().run_in_executor(None, self.token)
+        return await off_loop(asyncio.get_running_loop(), self.token)
 
     def _load(self) -> Credentials:
         try:

@@ -279,7 +279,7 @@ def _pairs(messages: Any) -> tuple[tuple[str, PromptTemplate], ...]:
     for index, message in enumerate(messages):
         if isinstance(message, Mapping):
             fields = cast("Mapping[str, Any]", message)
-            if fields.keys() != {"role", "content"}:
+            if set(fields) != {"role", "content"}:
                 # Whatever else a message has would be lost, or be no template.
                 raise PromptError(f"messages[{index}] must have the keys 'role' and 'content', not {_names(fields)}")
             role, template = fields["role"], fields["content"]

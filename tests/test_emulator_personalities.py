@@ -292,6 +292,21 @@ TOOLS = [
 ]
 
 
+@pytest.mark.parametrize("number", ["x", 0, 101, 10**12, True, 1.5, None])
+@pytest.mark.parametrize(
+    ("family", "body"),
+    [
+        ("flan", {"text_inputs": PROMPT, "num_return_sequences": ...}),
+        ("bloomz", {"text_inputs": PROMPT, "num_return_sequences": ...}),
+        ("similarity", {"corpus": ["a"], "queries": ["b"], "top_k": ...}),
+    ],
+)
+def test_jumpstart_gives_a_hundred_things_at_most(family: Any, body: dict[str, Any], number: object) -> None:
+    reply = ask(jumpstart(family), {name: number if kept is ... else kept for name, kept in body.items()})
+    assert reply.status == 422
+    assert "must be a whole number from 1 to 100" in json.loads(text(reply))["error"]
+
+
 def test_chat_calls_the_tool_that_is_chosen() -> None:
     choice = {"type": "function", "function": {"name": "weather"}}
     messages = [{"role": "user", "content": "Bonn"}]

@@ -203,7 +203,11 @@ def test_other_whole_answers_are_refused_too() -> None:
 
 @pytest.mark.parametrize("framing", ["events", "lines"])
 def test_streamed_json_has_no_half_characters(framing: str) -> None:
-    for value, replaced in ((f"a{FACE}", None), ({"a": [HIGH]}, {"a": [LOST]}), ([LOW, {HIGH: 1}], [LOST, {LOST: 1}])):
+    for value, replaced in (
+        (f"a{FACE}", None),
+        ({"a": [HIGH]}, {"a": [LOST]}),
+        ([LOW, {"ü": 1, HIGH: 1}], [LOST, {"ü": 1, LOST: 1}]),
+    ):
         body = framed([{"n": 1}, {"v": value}], framing)
         for pieces in ways(body, randomly=1):
             decoder = JSONHandler(errors="replace").stream_decoder()

@@ -132,6 +132,9 @@ def test_a_decoder_that_does_not_say_what_its_chunks_make_has_no_completion() ->
     with pytest.raises(errors.HandlerError, match="ZeroDivisionError") as raised:
         pipeline.completion()
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
+    decoder.complete = lambda chunks, finish_reason: TextHandler().transform_input(chunks, {})
+    with pytest.raises(errors.HandlerError, match="TextHandler sends bytes or str"):
+        pipeline.completion()
     pipeline.received.extend(range(_pipeline.MAX_RECEIVED))
     with pytest.raises(errors.StreamError, match="more of them than are kept"):
         pipeline.completion()

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._aws.failures import configuration_error
+from smendpoint._transport.threads import off_loop
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ async def async_s3_client(identity: Identity, target: Target, timeout: Timeout) 
     Raises:
         ConfigurationError: aiobotocore is not installed, or refuses a setting.
     """
-    session, config = await asyncio.get_running_loop().run_in_executor(None, _open, identity, target, timeout)
+    session, config = await off_loop(asyncio.get_running_loop(), lambda: _open(identity, target, timeout))
     async with AsyncExitStack() as stack:
         try:
             client = await stack.enter_async_context(
@@ -119,7 +120,7 @@ def _open(identity: Identity, target: Target, timeout: Timeout) -> tuple[Any, An
         async def get_frozen_credentials(self) -> Any:
             now = provider.current()
             if now is None:
-                now = await asyncio.get_running_loop().run_in_executor(None, provider.load)
+                now = await off_loop(asyncio.get_running_loop(), provider.load)
             return ReadOnlyCredentials(now.access_key, now.secret_key, now.token)
 
     class Resolver:

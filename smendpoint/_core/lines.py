@@ -228,7 +228,7 @@ class JSONLinesDecoder(_Lines):
                 self._failure = StreamDecodeError(f"line {number} of the stream is not UTF-8")
                 break
             except ValueError:
-                if not self._take_joined(text, values):
+                if not self._take_joined(line.decode(), values):
                     self._failure = StreamDecodeError(f"line {number} of the stream is not JSON")
                     break
         return values

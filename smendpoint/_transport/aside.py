@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread  # see `_aws/credentials.py`
 import os
-import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint._transport.readiness import LONGEST_WAIT
@@ -90,19 +89,14 @@ def within(key: Hashable, work: Callable[[], T], left: Callable[[], float], *, b
 
 def _start(bare: bool, run: Callable[..., None], *arguments: Any) -> bool:
     """Start a thread that no end of the program waits for; whether that can be done."""
-    # Where there are no daemon threads, an interpreter does not survive to end before one of its threads.
-    if sys.is_finalizing() or not getattr(_thread, "daemon_threads_allowed", _always)():
-        return False
-    if not bare:
-        from smendpoint._transport.threads import spawn
+    from smendpoint._transport.threads import may_start, spawn
 
+    if not bare:
         return spawn("smendpoint-helper", run, *arguments) is not None
+    if not may_start():
+        return False
     try:
         _thread.start_new_thread(run, arguments)
     except RuntimeError:
         return False
-    return True
-
-
-def _always() -> bool:
     return True

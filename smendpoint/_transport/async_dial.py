@@ -55,7 +55,10 @@ async def _dial(
     context = await address.context_off(loop) if address.tls else None
     found: Sequence[Any] = [(socket.AF_UNSPEC, 0, 0, "", (host, port))]
     if not is_literal(host):
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except RuntimeError:  # no thread can be started
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = to_try(address, found)
     room = room or memoryview(bytearray(RECV_BYTES))
     if len(addresses) == 1:

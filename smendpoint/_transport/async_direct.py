@@ -14,6 +14,7 @@ from smendpoint._core.response import RawResponse
 from smendpoint._transport.async_dial import dial
 from smendpoint._transport.async_pool import LoopPool
 from smendpoint._transport.common import Patience, Service, connection_lost, died_unheard, out_of_turn
+from smendpoint._transport.threads import off_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -75,7 +76,7 @@ class AsyncDirectTransport:
             loop = asyncio.get_running_loop()
             looking_up = self._looking_up
             if looking_up is None or looking_up.get_loop() is not loop:
-                looking_up = self._looking_up = loop.run_in_executor(None, self._look_up)
+                looking_up = self._looking_up = off_loop(loop, self._look_up)
                 looking_up.add_done_callback(self._looked_up)
             await asyncio.wait({looking_up})
             outcome(looking_up)
@@ -134,14 +135,19 @@ class AsyncDirectTransport:
             if rejected is None or credentials != rejected or instead_of == rejected:
                 return credentials
 
-    def _start_loading(self, pool: LoopPool, rejected: Credentials | None) -> asyncio.Future[Credentials]:
+    def _start_loading(
+        self, pool: LoopPool, rejected: Credentials | None, *, ahead: bool = False
+    ) -> asyncio.Future[Credentials]:
         provider = self.credentials
+
+        def load() -> Credentials:
+            return provider.load(rejected=rejected)
 
         def loaded(done: asyncio.Future[Credentials]) -> None:
             pool.loading = None
             _looked_at(done)
 
-        loading = pool.loop.run_in_executor(None, lambda: provider.load(rejected=rejected))
+        loading = pool.loop.run_in_executor(None, load) if ahead else off_loop(pool.loop, load)
         pool.loading = loading
         pool.loading_instead_of = rejected
         loading.add_done_callback(loaded)
@@ -155,14 +161,15 @@ class AsyncDirectTransport:
         """Renew credentials that run out soon, without anyone waiting for it."""
         pool = await self._pool()
         if pool.loading is None:
-            self._start_loading(pool, None)
+            with suppress(RuntimeError):  # no thread can be started: the call that finds them at their end renews them
+                self._start_loading(pool, None, ahead=True)
 
     async def _send(self, step: Send, request: CallRequest, patience: Patience) -> RawResponse | AsyncSource:
         service = self._service
         assert service is not None  # `prepare` came first
         pool = self._pools.get(asyncio.get_running_loop()) or await self._pool()
         if len(request.body) > HASH_OFF_LOOP_BYTES and request.body_hash is None:
-            await pool.loop.run_in_executor(None, request.hash_body)
+            await off_loop(pool.loop, request.hash_body)
         whole = not request.streaming and step.started is None
         stale = False
         while True:

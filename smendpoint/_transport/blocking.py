@@ -42,10 +42,12 @@ class Connection:
     Attributes:
         idle_since: when the last exchange ended.
         cut_short: whether a request was not sent as a whole; no other one can follow it.
-        place: what the pool allows it by; nobody else holds it.
+        place: what the pool allows it by; nobody else holds it. Set by whoever dialled.
     """
 
     __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since", "place")
+
+    place: Place
 
     def __init__(self, sock: socket.socket) -> None:
         self._pid = getpid()
@@ -56,7 +58,6 @@ class Connection:
         self._arrives = reading_watch(sock)
         self.idle_since = 0.0
         self.cut_short = False
-        self.place: Place | None = None
 
     def begin(self, where: Any) -> socket.socket:
         """Begin to make the TCP connection; raises `OSError` where that fails at once.

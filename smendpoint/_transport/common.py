@@ -106,7 +106,9 @@ class Address:
         """`context`, with the certificates read in a thread: that takes some 20 ms."""
         if self._context is not None:
             return self._context
-        return await loop.run_in_executor(None, self.context)
+        from smendpoint._transport.threads import off_loop
+
+        return await off_loop(loop, self.context)
 
     def context(self) -> ssl.SSLContext:
         """The TLS settings, read once: certificate and host name are always checked."""

@@ -138,7 +138,7 @@ class Pool:
         expired: list[Connection] = []
         with self._lock:
             # One that is not known was taken before a fork.
-            if self.closed or connection.place is None or connection.place.ref not in self._taken:
+            if self.closed or connection.place.ref not in self._taken:
                 expired.append(connection)
             else:
                 now = self._monotonic()
@@ -156,8 +156,7 @@ class Pool:
         try:
             connection.close()
         finally:  # after an interrupt too
-            if connection.place is not None:
-                self.free(connection.place)
+            self.free(connection.place)
 
     def free(self, place: Place) -> None:
         """Give back a place. Doing so twice does nothing."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
+import sys
 from _thread import allocate_lock, start_new_thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
     from collections.abc import Callable
 
-__all__ = ["Spawned", "spawn"]
+T = TypeVar("T")
+
+__all__ = ["Spawned", "may_start", "off_loop", "spawn"]
 
 
 class Spawned:
@@ -41,7 +46,7 @@ class Spawned:
 
         try:
             Thread(target=self.run, args=(work, arguments), name=name, daemon=True).start()
-        except RuntimeError:  # isolated subinterpreters have no daemon threads
+        except RuntimeError:  # the system has no more, but this one
             self.run(work, arguments)
 
 
@@ -57,8 +62,11 @@ def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | 
         *arguments: what to call it with.
 
     Returns:
-        The thread; `None` where none can be started: at the interpreter's end, where the system has no more.
+        The thread; `None` where none can be started: at the interpreter's end, in an isolated subinterpreter, where the
+        system has no more.
     """
+    if not may_start():
+        return None
     import threading  # noqa: F401  # whichever thread imports it first is taken for the main one
 
     spawned = Spawned()
@@ -67,3 +75,29 @@ def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | 
     except RuntimeError:
         return None
     return spawned
+
+
+def may_start() -> bool:
+    """Whether a thread may be started that no end of the program waits for.
+
+    Where there are no daemon threads, as in isolated subinterpreters, an interpreter does not survive to end before one
+    of its threads.
+    """
+    return not sys.is_finalizing() and getattr(_thread, "daemon_threads_allowed", _always)()
+
+
+def _always() -> bool:
+    return True
+
+
+def off_loop(loop: AbstractEventLoop, work: Callable[[], T]) -> Future[T]:
+    """Have `work` done in a thread, for whoever awaits what this gives; here and now where none can be started."""
+    try:
+        return loop.run_in_executor(None, work)
+    except RuntimeError:
+        done: Future[T] = loop.create_future()
+        try:
+            done.set_result(work())
+        except Exception as error:
+            done.set_exception(error)
+        return done

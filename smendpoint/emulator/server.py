@@ -148,14 +148,24 @@ class Emulator(Endpoints):
 
         Raises:
             ConfigurationError: It runs already.
+                Or no thread can be started.
             OSError: The port cannot be had.
         """
         if self._thread is not None:
             raise ConfigurationError("this emulator is running already")
         self._loop = asyncio.new_event_loop()
         self._pool = ThreadPoolExecutor(self._max_workers, thread_name_prefix="smendpoint-model")
-        self._thread = threading.Thread(target=self._run, args=(self._loop,), name="smendpoint-emulator", daemon=True)
-        self._thread.start()
+        try:
+            thread = self._started(self._loop)
+        except RuntimeError as error:
+            self._pool.shutdown()
+            self._loop.close()
+            self._loop = self._pool = None
+            raise ConfigurationError(
+                f"the emulator needs a thread of its own, and none can be started here ({error}): start it earlier, in "
+                "the main interpreter, or raise the system's limit"
+            ) from error
+        self._thread = thread
         try:
             self._call(self._listener.open(self._pool))
             if self._hub.refuses():
@@ -195,6 +205,17 @@ class Emulator(Endpoints):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _started(self, loop: asyncio.AbstractEventLoop) -> threading.Thread:
+        """The thread of the loop, as one that no end of the program waits for, where there are such."""
+        name = "smendpoint-emulator"
+        try:
+            thread = threading.Thread(target=self._run, args=(loop,), name=name, daemon=True)
+            thread.start()
+        except RuntimeError:  # isolated subinterpreters have no daemon threads
+            thread = threading.Thread(target=self._run, args=(loop,), name=name, daemon=False)
+            thread.start()
+        return thread
 
     @staticmethod
     def _run(loop: asyncio.AbstractEventLoop) -> None:

@@ -166,9 +166,8 @@ class ItemDecoder(Generic[Chunk]):
         except StreamError as error:
             failure, items = error, error.received
         for item in items:
-            if not self._done:
-                self._take_item(item, chunks)
-        if failure is not None and not self._done:
+            self._take_item(item, chunks)
+        if failure is not None:
             raise failure
 
     def _flush(self, chunks: list[Chunk]) -> None:

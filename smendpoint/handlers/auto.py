@@ -72,7 +72,7 @@ class AutoHandler:
             from smendpoint.handlers._halves import check_errors
 
             check_errors(errors)
-        self.errors = errors
+        self.errors: ErrorsOption = errors
 
     def transform_input(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> bytes:
         """Give the request of a whole answer."""

@@ -54,7 +54,7 @@ class _ChatHandler:
             from smendpoint.handlers._halves import check_errors
 
             check_errors(errors)
-        self.errors = errors
+        self.errors: ErrorsOption = errors
 
     def transform_output(self, output: ResponseBody) -> ChatCompletion:
         """Give a whole answer; the first, where the model was asked for several (all are in ``raw``).

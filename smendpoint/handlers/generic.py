@@ -47,7 +47,7 @@ class JSONHandler:
             from smendpoint.handlers._halves import check_errors
 
             check_errors(errors)
-        self.errors = errors
+        self.errors: ErrorsOption = errors
 
     def transform_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> bytes:
         """Give the input as JSON, with the model parameters in it; bytes as they are, without any."""

@@ -39,7 +39,7 @@ class _TextHandler:
             from smendpoint.handlers._halves import check_errors
 
             check_errors(errors)
-        self.errors = errors
+        self.errors: ErrorsOption = errors
 
     def transform_output(self, output: ResponseBody) -> str:
         """Give the text of a whole answer; the first, where a model was asked for several.

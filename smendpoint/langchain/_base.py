@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from smendpoint._call import remade
 from smendpoint._options import EndpointOptions
+from smendpoint._transport.threads import off_loop
 from smendpoint.endpoint import Endpoint
 from smendpoint.langchain._common import refuse
 
@@ -77,5 +78,7 @@ def _plain(value: Any) -> Any:
 
 async def in_thread(call: Callable[[], T]) -> T:
     import asyncio
+    from contextvars import copy_context
 
-    return await asyncio.to_thread(call)
+    context = copy_context()
+    return await off_loop(asyncio.get_running_loop(), lambda: context.run(call))

@@ -90,9 +90,9 @@ class StuffDocumentsChain:
         if hasattr(model, "ainvoke"):
             answer = await model.ainvoke(prompt)
         else:
-            import asyncio
+            from smendpoint.langchain._base import in_thread
 
-            answer = await asyncio.to_thread(model.invoke, prompt)
+            answer = await in_thread(lambda: model.invoke(prompt))
             if hasattr(answer, "__await__"):
                 answer = await answer
         return {**({} if return_only_outputs else input), self.output_key: answer}

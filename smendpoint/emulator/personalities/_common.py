@@ -25,6 +25,7 @@ __all__ = [
     "openai_refusal",
     "read_json",
     "read_parameters",
+    "small_number",
     "sse",
     "text_list",
 ]
@@ -257,3 +258,15 @@ def generate(text: str, prompt: str, parameters: dict[str, Any]) -> Generation:
     if limit is not None and len(tokens) > limit:
         tokens, reason = tokens[:limit], "length"
     return Generation(tokens, reason, count_tokens(prompt))
+
+
+def small_number(body: dict[str, Any], name: str) -> int:
+    """Takes a member that must be a number of things to give, 1 to 100; 1 where it is missing.
+
+    Raises:
+        Refused: It is something else.
+    """
+    value = body.get(name, 1)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
+        raise Refused(f"`{name}` must be a whole number from 1 to 100")
+    return value

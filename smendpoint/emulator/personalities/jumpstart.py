@@ -16,6 +16,7 @@ from smendpoint.emulator.personalities._common import (
     object_list,
     one_text,
     read_json,
+    small_number,
     text_list,
 )
 from smendpoint.emulator.personalities.vectors import closeness, embed
@@ -93,7 +94,7 @@ def _llama3(request: ModelRequest) -> ModelReply:
 def _text_inputs(request: ModelRequest) -> tuple[dict[str, Any], str, int]:
     body = json_body(request)
     prompt = one_text(body.get("text_inputs"), "text_inputs")
-    return body, prompt, int(body.get("num_return_sequences", 1))
+    return body, prompt, small_number(body, "num_return_sequences")
 
 
 def _flan(request: ModelRequest) -> ModelReply:
@@ -125,5 +126,5 @@ def _similarity(request: ModelRequest) -> ModelReply:
     found: list[list[dict[str, Any]]] = []
     for query in text_list(body.get("queries"), "queries"):
         ranks = [{"corpus_id": index, "score": closeness(query, text)} for index, text in enumerate(corpus)]
-        found.append(sorted(ranks, key=lambda rank: -rank["score"])[: int(body.get("top_k", 1))])
+        found.append(sorted(ranks, key=lambda rank: -rank["score"])[: small_number(body, "top_k")])
     return json_reply(found)

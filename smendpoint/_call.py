@@ -133,7 +133,8 @@ class EndpointBase(Typed[In, Out, Chunk]):
         return self._handler
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name!r}, content_handler={type(self._handler).__name__})"
+        name, handler = map(vars(self).get, ("_name", "_handler"))  # one that could not be made has neither
+        return f"{type(self).__name__}({name!r}, content_handler={type(handler).__name__})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = "client" if self._client is not None else "s3_client" if self._s3_client is not None else None
@@ -177,8 +178,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
     def _body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """What the content handler makes of an input."""
-        handler = self._handler
-        parameters = {**self._model_kwargs, **self._parameters(model_kwargs)}
+        handler, parameters = self._handler, {**self._model_kwargs, **self._parameters(model_kwargs)}
         if stop:
             name = getattr(handler, "stop_parameter", None)
             if name is not None:

@@ -174,6 +174,8 @@ def test_a_constructor_that_refuses_an_argument_keeps_the_others_to_itself(
     with pytest.raises(errors.ConfigurationError) as caught:
         make_one(region_name="us-west-2", endpoint_kwargs=MEMBERS, **keys, **options)
     assert_hidden(caught.value, [])
+    (half_made,) = {frame.f_locals["self"] for frame in ours(caught.value) if "self" in frame.f_locals}
+    assert repr(half_made).startswith(f"{make_one.__name__}(")
 
 
 def test_credentials_that_cannot_be_used_are_in_no_variable(direct_twin: Twin) -> None:  # noqa: F811

@@ -68,7 +68,7 @@ def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | 
     if not may_start():
         return None
     # Whichever thread imports it first is taken for the main one.
-    import threading  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import threading  # noqa: F401  # pyright: ignore[reportUnusedImport]  # for the reason above
 
     spawned = Spawned()
     try:

@@ -440,12 +440,12 @@ def test_an_array_holds_what_was_given_or_is_refused(rows: list[Any]) -> None:
         (np.array(rows, dtype=object), rows),
     ]
     for handler in (TabularHandler("npy"), NumPyHandler()):
-        for table, given in tables:
+        for table, held in tables:
             try:
                 found = array_sent(handler, table).tolist()
             except HandlerError:
                 continue
-            for row, old_row in zip(found, given, strict=True):
+            for row, old_row in zip(found, held, strict=True):
                 for new, old in zip(row, old_row, strict=True):
                     assert new == old or (new != new and old != old)
 

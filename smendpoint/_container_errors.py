@@ -61,10 +61,12 @@ def container_error(value: JSONValue) -> ContainerError | None:
 
 def _ended_in_error(value: Mapping[str, JSONValue]) -> ContainerError | None:
     """Give the error that a text ended with: LMI says so of its last token, its details, its body or its choice."""
-    choices, details, body = value.get("choices"), value.get("details"), value.get("body")
+    choices, details, body, token = map(value.get, ("choices", "details", "body", "token"))
+    if choices is details is body is token is None:
+        return None
     tokens = details.get("tokens") if isinstance(details, dict) else None
-    for token in (value.get("token"), tokens[-1] if isinstance(tokens, list) and tokens else None):
-        said = _text(token, "error_msg") if isinstance(token, dict) else None
+    for last in (token, tokens[-1] if isinstance(tokens, list) and tokens else None):
+        said = _text(last, "error_msg") if isinstance(last, dict) else None
         if said:
             return ContainerError(_code(value), None, said)
     choice = choices[0] if isinstance(choices, list) and choices else None

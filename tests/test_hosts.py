@@ -22,6 +22,8 @@ from aws_standins import clear_environment
 
 from smendpoint import AsyncEndpoint, Endpoint, RetryPolicy, errors
 from smendpoint._core.wire import Wire
+from smendpoint._transport import async_direct
+from smendpoint._transport.async_connection import AsyncConnection
 
 CASES = int(os.environ.get("SMENDPOINT_FUZZ", "2000"))
 
@@ -185,9 +187,31 @@ def loop(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Abstra
         raise socket.gaierror(socket.EAI_NONAME, "this test looks nothing up")
 
     monkeypatch.setattr(loop, "create_connection", create_connection)
+    monkeypatch.setattr(async_direct, "dial", dial_none)
     yield loop
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+
+
+class NoConnection(AsyncConnection):
+    """What could not be connected, and says so only when it is given a head: the asynchronous twin dials first."""
+
+    refusal: errors.ConnectError
+
+    async def ask(self, head: bytes, *_: object, **__: object) -> Any:
+        raise self.refusal
+
+
+async def dial_none(loop: asyncio.AbstractEventLoop, address: Any, patience: Any, room: memoryview) -> AsyncConnection:
+    try:
+        return await DIAL(loop, address, patience, room)
+    except errors.ConnectError as error:
+        connection = NoConnection(loop, room)
+        connection.refusal = error
+        return connection
+
+
+DIAL = async_direct.dial
 
 
 async def call_async(case: Case) -> None:

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("bare_environment")
 ONCE = RetryPolicy(max_attempts=1)
 MEGABYTE = 1024 * 1024
 LARGE = b"x" * (25 * MEGABYTE)
-TOO_LARGE = "SageMaker documents"
+TOO_LARGE = "more than the 6,291,456 that SageMaker's API allows"
 
 
 @pytest.fixture(params=["plain", "tls"])

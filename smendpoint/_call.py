@@ -160,7 +160,6 @@ class EndpointBase(Typed[In, Out, Chunk]):
         stop: Sequence[str],
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
-        *,
         timeout: float | Timeout | None = None,
         streaming: bool = False,
     ) -> CallRequest:

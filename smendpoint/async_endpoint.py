@@ -186,7 +186,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         model_kwargs: dict[str, Any],
     ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
         sequences = stop_sequences(stop)
-        request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout=timeout)
+        request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout)
         # `_start` and `_run`, without a coroutine for each: they cost this, the shortest way, more than what they do.
         started = self._clock.monotonic()
         terms = self._terms or await self._settle()

@@ -185,7 +185,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         scope: Scope | None = None,
     ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
         sequences = stop_sequences(stop)
-        request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout=timeout)
+        request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout)
         call = self._start(request)
         return call, self._run(request, call, scope), sequences
 

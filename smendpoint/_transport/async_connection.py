@@ -77,7 +77,11 @@ class AsyncConnection(asyncio.BufferedProtocol):
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._arrived(bytes(self._room[:nbytes]))
+        data = bytes(self._room[:nbytes])
+        if self._tls is None:
+            self.data_received(data)
+        else:
+            self._arrived(data)
 
     def _arrived(self, data: bytes) -> None:
         """Take what the network gave; nothing means that it will give no more."""

@@ -34,13 +34,14 @@ __all__ = [
 #   chat              {"choices": [{"message": {...}}]} or {"generation": {"role": ..., "content": ...}}
 _ONE_TEXT = ("generated_text", "summary_text", "translation_text", "text_output")
 _MANY_TEXTS = ("generated_texts", "outputs")
+_TEXTS = (*_ONE_TEXT, *_MANY_TEXTS)
 
 TEXT_FIELDS = frozenset({*_ONE_TEXT, "generation"})
 """The fields that hold the text itself, and so are no details."""
 
 GENERATION_KINDS = frozenset({*_ONE_TEXT, "generation", "outputs"})
 JUMPSTART_KINDS = frozenset({"generated_text", "generated_texts", "generation"})
-ALL_KINDS = frozenset({*_ONE_TEXT, *_MANY_TEXTS, "generation", "completion", "chat"})
+ALL_KINDS = frozenset({*_TEXTS, "generation", "completion", "chat"})
 
 
 def first_object(value: JSONValue) -> dict[str, JSONValue] | None:
@@ -59,7 +60,7 @@ def answer_text(value: JSONValue) -> tuple[str, str] | None:
     choices = answer.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         return _choice_text(choices[0])
-    for kind in (*_ONE_TEXT, *_MANY_TEXTS):
+    for kind in _TEXTS:
         if kind in answer:
             text = _text_in(answer[kind])
             if text is not None:

@@ -22,9 +22,11 @@ class Spawned:
     It does not hold the thread itself: as that goes, code of Python's runs in which an interrupt would be lost.
     """
 
-    __slots__ = ("_ended",)
+    __slots__ = ("_ended", "_started")
 
     def __init__(self) -> None:
+        self._started = allocate_lock()
+        self._started.acquire()
         self._ended = allocate_lock()
         self._ended.acquire()
 
@@ -44,10 +46,19 @@ class Spawned:
         """In a bare thread: start a full one, which debuggers and the like know of; be it where that cannot be."""
         from threading import Thread
 
+        alone = False
         try:
             Thread(target=self.run, args=(work, arguments), name=name, daemon=True).start()
         except RuntimeError:  # the system has no more, but this one
+            alone = True
+        finally:
+            self._started.release()
+        if alone:
             self.run(work, arguments)
+
+    def wait_for_start(self) -> None:
+        """Wait until `hatch` has done. Python 3.10 may crash where a program ends while a bare thread is at work."""
+        self._started.acquire()
 
 
 def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | None:
@@ -75,6 +86,7 @@ def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | 
         start_new_thread(spawned.hatch, (name, work, arguments))
     except RuntimeError:
         return None
+    spawned.wait_for_start()
     return spawned
 
 

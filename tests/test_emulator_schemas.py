@@ -79,7 +79,7 @@ CASES: list[tuple[Any, Any]] = [
     ({"type": "string", "allOf": [{"maxLength": 5}, {"minLength": 5}]}, "It ra"),
     ({"allOf": [{"required": ["a"]}, {"properties": {"a": {"type": "integer"}}}]}, {"a": 0}),
     ({"allOf": [{"type": "number"}, {"type": ["integer", "string"]}]}, 0),
-    ({"type": ["null", "integer"], "not": {"allOf": [{"type": "null"}]}}, 0),
+    ({"type": ["null", "integer"], "not": {"anyOf": [{"type": "null"}]}}, 0),
     ({"$defs": {"A": {"type": "null"}}, "$ref": "#/$defs/A"}, None),
     ({"$defs": {"a/b~c d": {"type": "null"}}, "$ref": "#/$defs/a~1b~0c%20d"}, None),
     ({"definitions": {"A": {"type": "integer"}}, "allOf": [{"$ref": "#/definitions/A"}], "minimum": 7}, 7),

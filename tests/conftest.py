@@ -1,10 +1,15 @@
-"""Settings that every test shares."""
+"""Settings and fixtures that tests share."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Iterator
 
+import pytest
+from async_loops import KINDS
 from hypothesis import HealthCheck, settings
+from twins import Twin
 
 # One fast profile for every machine; `SMENDPOINT_EXAMPLES` buys more.
 settings.register_profile(
@@ -14,3 +19,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("smendpoint")
+
+
+@pytest.fixture(params=["blocking", *sorted(KINDS)])
+def caller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
+    """The blocking twin, and the other one on each kind of event loop."""
+    if request.param != "blocking":
+        monkeypatch.setattr(asyncio, "new_event_loop", KINDS[request.param])
+    twin = Twin("sync-direct" if request.param == "blocking" else "async-direct")
+    try:
+        yield twin
+    finally:
+        twin.close()

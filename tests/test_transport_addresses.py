@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from async_loops import KINDS, Run, run, turns, until
+from async_loops import Run, run, turns, until
 from servers import PATIENCE, Peer, Proxy, Server, bare_environment, closed_port, deaf_port, fast, response
 from twins import Twin, TwinEndpoint
 
@@ -29,18 +29,6 @@ pytestmark = pytest.mark.usefixtures("bare_environment")
 
 ONCE = RetryPolicy(max_attempts=1)
 INET = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
-
-
-@pytest.fixture(params=["blocking", *sorted(KINDS)])
-def caller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
-    """The blocking twin, and the other one on each kind of event loop."""
-    if request.param != "blocking":
-        monkeypatch.setattr(asyncio, "new_event_loop", KINDS[request.param])
-    twin = Twin("sync-direct" if request.param == "blocking" else "async-direct")
-    try:
-        yield twin
-    finally:
-        twin.close()
 
 
 Resolve = Callable[..., None]

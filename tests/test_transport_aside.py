@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import _thread
-import asyncio
 import json
 import os
 import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from async_loops import KINDS
 from servers import PATIENCE, Peer, Server, bare_environment, fast, response  # noqa: F401
 from twins import ACCESS_KEY, SECRET_KEY, Twin
 
@@ -27,18 +25,6 @@ from smendpoint.emulator import Emulator
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
 ONCE = RetryPolicy(max_attempts=1)
-
-
-@pytest.fixture(params=["blocking", *sorted(KINDS)])
-def caller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
-    """The blocking twin, and the other one on each kind of event loop."""
-    if request.param != "blocking":
-        monkeypatch.setattr(asyncio, "new_event_loop", KINDS[request.param])
-    twin = Twin("sync-direct" if request.param == "blocking" else "async-direct")
-    try:
-        yield twin
-    finally:
-        twin.close()
 
 
 class Slow:

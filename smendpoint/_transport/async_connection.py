@@ -79,7 +79,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         data = bytes(self._room[:nbytes])
         if self._tls is None:
-            self.data_received(data)
+            self.data_received(data)  # as `_arrived` would, without one more call for each answer
         else:
             self._arrived(data)
 

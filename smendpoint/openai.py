@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from smendpoint import errors
 from smendpoint._aws import Identity, resolve
-from smendpoint._core.request import INVOKE_ENDPOINT, request_head, validate_endpoint_name
+from smendpoint._core.request import validate_endpoint_name
 from smendpoint._core.sigv4 import Signer
 from smendpoint._core.timing import check_number
 from smendpoint._transport.clock import SYSTEM_CLOCK
@@ -75,8 +75,7 @@ class OpenAIAccess:
         self._name = validate_endpoint_name(endpoint_name)
         self._component: str | None = None
         if inference_component_name is not None:
-            head = request_head(INVOKE_ENDPOINT, endpoint_name, {"InferenceComponentName": inference_component_name})
-            ((_, self._component),) = head.headers
+            self._component = validate_endpoint_name(inference_component_name, "inference_component_name")
         self._lifetime = int(check_number("lifetime", lifetime, least=1.0))
         if self._lifetime > MAX_LIFETIME:
             raise errors.ConfigurationError(f"lifetime must be at most {MAX_LIFETIME:,} seconds, not {lifetime!r}")

@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._arguments import checked_handler, checked_limit, checked_mapping, checked_policy, model_parameters
+from smendpoint._arguments import (
+    check_beside_client,
+    checked_handler,
+    checked_limit,
+    checked_mapping,
+    checked_policy,
+    model_parameters,
+)
 from smendpoint._aws import Identity
 from smendpoint._core.flow import CallState, Terms
 from smendpoint._core.hiding import forget_locals
@@ -26,7 +33,7 @@ from smendpoint._core.response import SERVICE_MAX_BODY, ResponseBody
 from smendpoint._core.retry import RetryPolicy, RetryQuota
 from smendpoint._core.timing import Timeout
 from smendpoint._core.wire import CallRequest
-from smendpoint._options import ENDPOINT_OPTIONS, IDENTITY_OPTIONS, EndpointArguments
+from smendpoint._options import ENDPOINT_OPTIONS, EndpointArguments
 from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, In, Out
@@ -83,17 +90,7 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
 
             check_s3_client(self._s3_client, asynchronous=self._asynchronous)
         if self._client is not None:
-            given = [name for name in IDENTITY_OPTIONS if getattr(identity, name) not in (None, False)]
-            if given:
-                raise errors.ConfigurationError(
-                    f"client= already knows who asks and where: leave out {', '.join(given)}"
-                )
-            given = [name for name in ("retry", "max_connections") if settings[name] is not None]
-            if given:
-                raise errors.ConfigurationError(
-                    f"client= has its own retries and connections: leave out {', '.join(given)}, and make the client "
-                    "with a botocore Config that sets them"
-                )
+            check_beside_client(identity, settings)
         timeout, policy = settings["timeout"], settings["retry"]
         self._timeout = Timeout() if timeout is None else Timeout.of(timeout)
         self._policy = RetryPolicy() if policy is None else checked_policy(policy)

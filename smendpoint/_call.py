@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._arguments import checked_handler, checked_limit, checked_mapping, checked_policy, model_parameters
+from smendpoint._arguments import (
+    check_beside_client,
+    checked_handler,
+    checked_limit,
+    checked_mapping,
+    checked_policy,
+    model_parameters,
+)
 from smendpoint._aws import Identity
 from smendpoint._core.flow import CallState, Terms
 from smendpoint._core.hiding import forget_locals
@@ -26,9 +33,10 @@ from smendpoint._core.response import SERVICE_MAX_BODY, ResponseBody
 from smendpoint._core.retry import RetryPolicy, RetryQuota
 from smendpoint._core.timing import Timeout
 from smendpoint._core.wire import CallRequest
+from smendpoint._options import ENDPOINT_OPTIONS, IDENTITY_OPTIONS, EndpointArguments
 from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
-from smendpoint._typing import Chunk, In, Out, Typed
+from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
     from smendpoint._aws import Target
@@ -41,7 +49,7 @@ if TYPE_CHECKING:
     from smendpoint.handlers.base import ContentHandler, StreamDecoder
 
 
-class EndpointBase(Typed[In, Out, Chunk]):
+class EndpointBase(EndpointArguments[In, Out, Chunk]):
     """The half of `Endpoint` and `AsyncEndpoint` that does not wait."""
 
     _asynchronous = False
@@ -51,7 +59,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
     _closed = False
 
     def _construct(self, options: dict[str, Any]) -> None:
-        """Make the endpoint of a constructor's arguments, `self` among them: its signature alone says what there is."""
+        """Make the endpoint of the constructor's arguments, `self` among them."""
         try:
             del options["self"]
             endpoint_name = options.pop("endpoint_name")
@@ -66,7 +74,6 @@ class EndpointBase(Typed[In, Out, Chunk]):
         self._name = validate_endpoint_name(endpoint_name)
         self._identity = identity
         self._settings = settings
-        self._reserved = RESERVED.union(settings)
         self._handler: ContentHandler[In, Out] = checked_handler(settings["content_handler"])
         self._model_kwargs = checked_mapping("model_kwargs", settings["model_kwargs"])
         self._members = checked_mapping("endpoint_kwargs", settings["endpoint_kwargs"])
@@ -83,11 +90,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
             check_s3_client(self._s3_client, asynchronous=self._asynchronous)
         if self._client is not None:
-            given = [name for name in IDENTITY_OPTIONS if getattr(identity, name) not in (None, False)]
-            if given:
-                raise errors.ConfigurationError(
-                    f"client= already knows who asks and where: leave out {', '.join(given)}"
-                )
+            check_beside_client(identity, settings)
         timeout, policy = settings["timeout"], settings["retry"]
         self._timeout = Timeout() if timeout is None else Timeout.of(timeout)
         self._policy = RetryPolicy() if policy is None else checked_policy(policy)
@@ -201,7 +204,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         Raises:
             ConfigurationError: a keyword is an option of the constructor.
         """
-        return given if self._reserved.isdisjoint(given) else model_parameters(given, self._reserved, self._name)
+        return given if RESERVED.isdisjoint(given) else model_parameters(given, RESERVED, self._name)
 
     def _limits(self, timeout: float | Timeout) -> Timeout:
         """The `Timeout` of one call. A number says nothing about the total: the endpoint's goes on holding."""
@@ -378,10 +381,8 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
 DEBUG = 10  # logging's, which need not be imported
 
-# What only an endpoint that makes its own connections can use.
-IDENTITY_OPTIONS = tuple(vars(Identity)["__init__"].__kwdefaults__)
-# Names that a call gives no parameters of the model, beside those that the constructor takes.
-RESERVED = frozenset({*IDENTITY_OPTIONS, "endpoint_name", "parameters"})
+# Keywords of a call that are not parameters of the model.
+RESERVED = frozenset({*ENDPOINT_OPTIONS, "endpoint_name", "parameters"})
 
 
 def _rebuild(cls: Any, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> Any:

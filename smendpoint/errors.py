@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import ContainerError
 
-    AnyError = TypeVar("AnyError", bound="SmendpointError")
+    AnyError = TypeVar("AnyError", bound=BaseException)
 
 __all__ = [
     "AccessDeniedError",
@@ -120,11 +120,14 @@ class SmendpointError(Exception):
 
 
 def again(error: AnyError) -> AnyError:
-    """The same error for one more who meets it: with its cause, without its traceback and context.
+    """Copy an error for another waiter: with its cause, without its traceback and context.
 
-    Each caller fills in its own details, and no frame that raised it before is kept alive.
+    Each caller fills in its own details. An object that keeps an error raises copies of it, and keeps a copy: a
+    traceback leads to frames, and these lead back to the object, so that only the garbage collector could free them.
     """
-    copy = type(error).__new__(type(error), *error.args)
+    kind = type(error)
+    # Ours are made with details that `args` does not hold.
+    copy = kind.__new__(kind, *error.args) if isinstance(error, SmendpointError) else kind(*error.args)
     copy.__dict__.update(error.__dict__)
     copy.__cause__ = error.__cause__
     return copy

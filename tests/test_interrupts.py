@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import itertools
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -40,6 +41,7 @@ def call(endpoint: Endpoint[Any, Any, Any]) -> None:
 
 
 def cold(endpoint: Endpoint[Any, Any, Any]) -> None:
+    endpoint._transport._service.address.stood = None  # so that the address that refuses is tried first
     for connection in endpoint._transport._pool._idle:
         connection.abort()  # as if the service had closed it
     assert endpoint.invoke(b"Hello")
@@ -99,11 +101,25 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+def refuse_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each host has two addresses, and nobody listens at the first."""
+    find = socket.getaddrinfo
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        refuses = nobody.getsockname()[1]
+
+    def two(host: Any, port: int, **rest: Any) -> Any:
+        return find(host, refuses, **rest) + find(host, port, **rest)
+
+    monkeypatch.setattr("socket.getaddrinfo", two)
+
+
 @pytest.fixture(params=["plain", "tls"])
 def endpoint(
     request: pytest.FixtureRequest, no_collector: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Endpoint[Any, Any, Any]]:
     servers.trust(monkeypatch, tmp_path)
+    refuse_at_first(monkeypatch)
     context = server_context() if request.param == "tls" else None
     with Emulator(lambda request: [request.body, b" ", request.body], ssl_context=context) as emulator:
         made = make_endpoint(
@@ -145,6 +161,7 @@ def test_an_interrupt_at_any_step_arrives_and_leaves_nothing_behind(
         OPERATIONS[name](endpoint)
 
     for number in itertools.count(1):
+        call(endpoint)  # there is a connection that waits to be used again, whatever the last interrupt broke off
         interrupter = Interrupter(number)
         interrupted = interrupter.during(operation)
         assert interrupted == (interrupter.left <= 0), f"the interrupt at step {number} was lost"

@@ -367,7 +367,7 @@ def test_a_location_that_is_none_of_s3_is_refused_when_it_is_looked_at(direct_be
             "upload_to must be 's3://bucket/prefix', not (Posix|Windows)Path",
         ),
         ({"input": "x", "request_ttl_seconds": 59}, "RequestTTLSeconds"),
-        ({"input": "x", "filename": "a.b.c"}, "Filename"),
+        ({"input": "x", "filename": "a" * 33}, "Filename"),
         ({"input": "x", "endpoint_kwargs": {"TargetVariant": "blue"}}, "no member 'TargetVariant'"),
         ({"input": "x", "endpoint_kwargs": 5}, "endpoint_kwargs must be a mapping"),
         ({"input": "x", "stop": ""}, "stop sequence"),

@@ -19,7 +19,6 @@ from smendpoint._aws.surroundings import ca_bundle, proxy_for, proxy_source, use
 from smendpoint._aws.target import Target
 from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.request import validate_region
-from smendpoint._core.sigv4 import Credentials
 from smendpoint.errors import ConfigurationError, SmendpointError
 
 if TYPE_CHECKING:
@@ -197,11 +196,7 @@ class Chain:
     def provider(self, session: Any, now: Callable[[], float]) -> CredentialProvider:
         """Make what gives the credentials."""
         identity = self.identity
-        explicit = None
-        if identity.aws_access_key_id is not None and identity.aws_secret_access_key is not None:
-            explicit = Credentials(
-                identity.aws_access_key_id, identity.aws_secret_access_key, identity.aws_session_token
-            )
+        explicit = identity.credentials
         if identity.role_arn is not None:
             return CredentialProvider(RoleSource(self, session), now=now, origin=f"the role {identity.role_arn}")
         if explicit is not None:
@@ -227,9 +222,7 @@ class Chain:
             "sts",
             region_name=self._region,
             config=config,
-            aws_access_key_id=identity.aws_access_key_id,
-            aws_secret_access_key=identity.aws_secret_access_key,
-            aws_session_token=identity.aws_session_token,
+            **identity.keys,
         )
 
 

@@ -85,7 +85,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
         return None
     region = identity.region_name or _region(os.environ)
     region_source = "AWS_DEFAULT_REGION" if identity.region_name is None else "region_name"
-    credentials = _explicit(identity) or _credentials(os.environ)
+    credentials = identity.credentials or _credentials(os.environ)
     if region is None or credentials is None:
         return None
     host = endpoint_host(region)
@@ -158,12 +158,6 @@ def _region(environ: Mapping[str, str]) -> str | None:
     if not region or environ.get("AWS_REGION", region) != region:
         return None
     return validate_region(region)
-
-
-def _explicit(identity: Identity) -> Credentials | None:
-    if identity.aws_access_key_id is None or identity.aws_secret_access_key is None:
-        return None
-    return Credentials(identity.aws_access_key_id, identity.aws_secret_access_key, identity.aws_session_token)
 
 
 def _credentials(environ: Mapping[str, str]) -> Credentials | None:

@@ -219,7 +219,7 @@ class EventStreamDecoder(PushDecoder):
             try:
                 headers = (self._known.get(block) or self._learn(block))[1]
             except StreamDecodeError as error:
-                self._failure = error
+                self._failure = error.with_traceback(None)
                 break
             messages.append(Message(headers.copy(), payload))
         return messages or self._deliver(messages)
@@ -247,7 +247,7 @@ class EventStreamDecoder(PushDecoder):
             try:
                 is_part, headers = known.get(block) or self._learn(block)
             except StreamDecodeError as error:
-                self._failure = error
+                self._failure = error.with_traceback(None)
                 break
             if is_part:
                 parts.append(payload)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from smendpoint import errors
-from smendpoint._core.request_rules import plain
+from smendpoint._core.request import plain
 from smendpoint._core.response import RawResponse, error_from_client, error_from_parts
 from smendpoint._transport.common import NO_TLS_REASONS, NOT_TLS
 

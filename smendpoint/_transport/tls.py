@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ssl
 
+from smendpoint.errors import again
+
 __all__ = ["TLSChannel"]
 
 # The most that one TLS record holds (RFC 8446 5.1): a read of this size leaves nothing of it behind.
@@ -109,7 +111,7 @@ class TLSChannel:
                 return None
         except ssl.SSLError as error:
             self.over = True
-            self._failure = error
+            self._failure = again(error)
             if not pieces:
                 raise
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -121,7 +123,7 @@ class TLSChannel:
             ssl.SSLError: see `decrypt`.
         """
         if self._failure is not None:
-            raise self._failure
+            raise again(self._failure)
         return b""
 
 

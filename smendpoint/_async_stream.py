@@ -13,9 +13,10 @@ from smendpoint._typing import Made, Piece
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from smendpoint._call import CallerBase
+    from smendpoint._caller import AsyncCaller
     from smendpoint._core.wire import CallRequest
     from smendpoint._pipeline import Pipeline
-    from smendpoint.async_endpoint import AsyncEndpoint
 
 
 class AsyncStream(StreamBase[Piece, Made]):
@@ -26,10 +27,10 @@ class AsyncStream(StreamBase[Piece, Made]):
     """
 
     __slots__ = ("_opening", "_reading")
-    _endpoint: AsyncEndpoint[Any, Any, Piece]
+    _caller: AsyncCaller[Any, Any, Any]
 
-    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Piece]) -> None:
-        super().__init__(endpoint, request, pipeline)
+    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
+        super().__init__(caller, request, pipeline)
         self._opening: asyncio.Future[Any] | None = None
         self._reading = False
 
@@ -103,9 +104,9 @@ class AsyncStream(StreamBase[Piece, Made]):
         self._begun(self._call, source)
 
     async def _begin(self) -> Any:
-        call = await self._endpoint._start(self._request)
+        call = await self._caller.start(self._request)
         self._call = call
-        return await self._endpoint._run(self._request, call)
+        return await self._caller.run(self._request, call)
 
     def _dispose(self, source: Any) -> None:
         """Let go of an answer that came too late."""

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from smendpoint._call import CallerBase
+    from smendpoint._caller import Caller
     from smendpoint._core.flow import CallState
     from smendpoint._core.wire import CallRequest
     from smendpoint._pipeline import Pipeline
-    from smendpoint.endpoint import Endpoint
     from smendpoint.handlers.base import StreamDecoder, Usage
 
 
@@ -28,7 +29,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
     __slots__ = (
         "__weakref__",
         "_call",
-        "_endpoint",
+        "_caller",
         "_first_chunk",
         "_over",
         "_pipeline",
@@ -39,8 +40,8 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         "headers",
     )
 
-    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Piece]) -> None:
-        self._endpoint = endpoint
+    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
+        self._caller = caller
         self._request = request
         self._pipeline = pipeline
         self._ready: deque[Piece] = deque()
@@ -149,7 +150,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
             if isinstance(failure, (errors.HandlerError, errors.StreamDecodeError)):
                 from smendpoint.handlers._ignored import say_ignored
 
-                say_ignored(failure, self.headers, self._call.accept, self._endpoint.content_handler, streamed=True)
+                say_ignored(failure, self.headers, self._call.accept, self._caller.handler, streamed=True)
         return failure
 
     def _not_begun(self, error: BaseException) -> None:
@@ -186,10 +187,10 @@ class Stream(StreamBase[Piece, Made]):
     """
 
     __slots__ = ("_answer", "_scope")
-    _endpoint: Endpoint[Any, Any, Piece]
+    _caller: Caller[Any, Any, Any]
 
-    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Piece]) -> None:
-        super().__init__(endpoint, request, pipeline)
+    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
+        super().__init__(caller, request, pipeline)
         self._scope = Scope()  # for a thread that closes while another one waits for the answer to begin
         self._answer: _Settled | None = None
 
@@ -236,8 +237,8 @@ class Stream(StreamBase[Piece, Made]):
         if self._source is not None or self._over:
             return
         try:
-            call = self._call = self._endpoint._start(self._request)
-            source = self._endpoint._run(self._request, call, self._scope)
+            call = self._call = self._caller.start(self._request)
+            source = self._caller.run(self._request, call, self._scope)
             self._answer = _Settled(call, source)
             self._answer.__class__ = _Unsettled
             self._begun(call, source)

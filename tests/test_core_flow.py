@@ -11,7 +11,7 @@ import pytest
 from clocks import FakeClock
 
 from smendpoint import errors
-from smendpoint._core.flow import CallState, NeedCredentials, Send, Sleep, Terms, call_flow, deadline_exceeded
+from smendpoint._core.flow import CallDefaults, CallState, NeedCredentials, Send, Sleep, call_flow, deadline_exceeded
 from smendpoint._core.hooks import CallHooks, CallInfo, Watcher
 from smendpoint._core.response import RawResponse
 from smendpoint._core.retry import QUOTA_CAPACITY, RetryPolicy, RetryQuota
@@ -56,7 +56,7 @@ class Script:
         hooks: CallHooks | None = None,
     ) -> None:
         self.clock = clock or FakeClock()
-        self.terms = Terms(
+        self.terms = CallDefaults(
             endpoint_name="my-llm",
             policy=policy,
             quota=quota or RetryQuota(threading.Lock()),

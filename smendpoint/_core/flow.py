@@ -98,7 +98,7 @@ class CredentialSource(Protocol):
         """Credentials that are valid now; `None` where they must be loaded first."""
 
 
-class Terms:
+class CallDefaults:
     """What all calls of one endpoint have in common.
 
     Args:
@@ -149,7 +149,7 @@ class CallState(Generic[AnswerT]):
 
     def __init__(
         self,
-        terms: Terms,
+        terms: CallDefaults,
         watcher: Watcher | None,
         started: float,
         accept: object = None,

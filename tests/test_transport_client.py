@@ -29,7 +29,7 @@ from servers import (
     server_context,
 )
 
-from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout
+from smendpoint import CallHooks, Endpoint, Timeout
 from smendpoint._core.eventstream import encode_part
 from smendpoint._transport import client as module
 from smendpoint._transport.client import ClientSource, raw_stream, reader_of, socket_under
@@ -159,7 +159,7 @@ def test_nothing_is_tried_again_on_top_of_the_client(emulator: Emulator) -> None
     client = make_client(emulator.url, attempts=2)
     emulator.inject("status_503_ServiceUnavailable")
     with pytest.raises(SmendpointError) as caught:
-        through(client, retry=RetryPolicy(max_attempts=9), clock=FakeClock()).invoke("Hello")
+        through(client, clock=FakeClock()).invoke("Hello")
     assert caught.value.attempts == len(emulator.requests) == 2
     client.close()
 

@@ -12,7 +12,7 @@ from smendpoint import errors
 from smendpoint._core import retry as rules
 from smendpoint._core.hiding import forget_locals
 from smendpoint._core.hooks import log_cold_start
-from smendpoint._core.response import RawResponse, request_id, server_date, service_error
+from smendpoint._core.response import RawResponse, request_id, service_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from smendpoint._core.hooks import Watcher
     from smendpoint._core.sigv4 import Credentials
     from smendpoint._core.timing import Clock, Timeout
-
-# A clock that is further off than this is corrected even where the service only says that the signature is wrong.
-SKEW_SECONDS = 240.0
 
 
 class Answer(Protocol):
@@ -206,13 +203,11 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
     terms, watcher = call.terms, call.watcher
     policy, clock = terms.policy, terms.clock
     max_attempts = 1 if policy is None else policy.max_attempts
-    counted = 0  # attempts that count against max_attempts
-    cold_starts = 0
-    taken = 0  # from the quota, for the retry now running
-    corrected: set[str] = set()  # one refresh and one clock correction a call
+    earlier: list[rules.Decision] = []
     skew: float | None = None  # what a refusal says of the service's clock: believed by this call until it succeeds
-    started = None if watcher is None else call.first_byte
+    started = None
     if watcher is not None:
+        started = call.first_byte
         watcher.tell("call_started")
     while True:
         credentials = None
@@ -221,90 +216,92 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             if credentials is None:
                 credentials = yield from _load(call)
         call.attempts += 1
-        counted += 1
         if watcher is not None:
-            watcher.info.attempts = call.attempts
-            watcher.info.status = watcher.info.request_id = None
-            watcher.tell("attempt_started")
-        headers: Mapping[str, str] = {}
-        failure: errors.EndpointError
+            watcher.start_attempt(call.attempts)
         used = terms.skew if skew is None else skew
         step = Send(call.attempts, max_attempts, credentials, clock.time() + used, call.deadline, started)
         try:
             answer: AnswerT = yield step
         except errors.EndpointError as error:
             call.attempts += step.extra
-            if watcher is not None and isinstance(error, errors.ServiceError):  # a client raises what it was answered
-                watcher.info.status, watcher.info.request_id = error.status, error.request_id
-            failure = error
+            failure, headers = error, _NO_HEADERS
         except errors.SmendpointError as error:
             # No attempt came of it: the endpoint is closed, certificates cannot be read, a client has no credentials.
             error.endpoint_name = terms.endpoint_name
             raise
         else:
             call.attempts += step.extra
-            headers = answer.headers
             if 200 <= answer.status < 300:
-                terms.quota.release(taken or rules.NO_RETRY_INCREMENT)
+                terms.quota.release(rules.refund(earlier) if earlier else rules.NO_RETRY_INCREMENT)
                 if skew is not None:
                     terms.skew = skew
                 return answer
-            assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is no success
-            failure = service_error(answer, now=clock.time())
-        call.named(failure)
-        if terms.origin is not None and isinstance(failure, errors.ValidationError) and no_endpoint(failure.message):
-            failure.message = f"{failure.message} | Hint: {terms.origin()}"
-        if policy is None:
-            raise failure
-        verdict = rules.classify(failure, retry_read_timeout=policy.retry_read_timeout)
-        ahead = _clock_ahead(headers, clock.time(), used) if verdict.kind == "skew" else None
-        delay: float | None = None
-        if verdict.kind in ("expired", "skew"):
-            hopeless = credentials is None or (verdict.kind == "skew" and ahead is None)
-            if not hopeless and verdict.kind not in corrected:
-                corrected.add(verdict.kind)
-                counted -= 1
-                delay = 0.0
-        elif verdict.kind == "cold_start":
-            counted -= 1
-            cold_starts += 1
-            backoff = policy.backoff("cold_start", cold_starts, clock.random())
-            delay = rules.honour_retry_after(backoff, failure, headers)
-            if delay is not None and call.elapsed + delay > policy.cold_start_timeout:
-                delay = None
-        elif verdict.cost and counted < max_attempts:
-            if terms.quota.acquire(verdict.cost):
-                taken = verdict.cost
-                backoff = policy.backoff(verdict.kind, counted, clock.random())
-                delay = rules.honour_retry_after(backoff, failure, headers)
-            else:
-                failure.quota_spent = True
-        late = delay is not None and call.deadline is not None and clock.monotonic() + delay >= call.deadline
-        if watcher is not None:
-            forget_locals(failure)
-            watcher.tell("attempt_failed", failure, None if late else delay)
-        if delay is None:
-            raise failure
-        if late:
-            sent = getattr(failure, "request_sent", True)
-            answered = isinstance(failure, errors.ServiceError)
-            raise call.named(deadline_exceeded(call.timeout, request_sent=sent, answered=answered)) from failure
-        if verdict.kind == "expired":
+            assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is not a success
+            failure, headers = service_error(answer, now=clock.time()), answer.headers
+        decision = _decide(call, failure, earlier, headers, credentials is not None, used)
+        earlier.append(decision)
+        if isinstance(decision, rules.Refresh):
             if (yield from _load(call, credentials)) == credentials:
                 raise failure  # the source has no others
-        elif ahead is not None:
-            skew = ahead
-        else:
-            if isinstance(failure, errors.ModelNotReadyError):
-                log_cold_start(
-                    terms.endpoint_name,
-                    failure,
-                    elapsed=call.elapsed,
-                    delay=delay,
-                    budget=policy.cold_start_timeout,
-                )
-            if delay > 0.0:
-                yield Sleep(delay)
+        elif isinstance(decision, rules.Correct):
+            skew = decision.skew
+        elif decision.seconds:
+            yield Sleep(decision.seconds)
+
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+def _decide(
+    call: CallState[Any],
+    failure: errors.EndpointError,
+    earlier: list[rules.Decision],
+    headers: Mapping[str, str],
+    signed: bool,
+    skew: float,
+) -> rules.Decision:
+    """Decide how the call goes on after `failure`, and report it. Raises where it does not go on."""
+    terms, watcher, policy, clock = call.terms, call.watcher, call.terms.policy, call.terms.clock
+    if watcher is not None and isinstance(failure, errors.ServiceError):
+        watcher.info.status, watcher.info.request_id = failure.status, failure.request_id
+    call.named(failure)
+    if terms.origin is not None and isinstance(failure, errors.ValidationError) and no_endpoint(failure.message):
+        failure.message = f"{failure.message} | Hint: {terms.origin()}"
+    if policy is None:
+        raise failure
+    decision = rules.decide(
+        failure,
+        policy,
+        earlier,
+        headers=headers,
+        signed=signed,
+        now=clock.time(),
+        skew=skew,
+        elapsed=call.elapsed,
+        left=None if call.deadline is None else call.deadline - clock.monotonic(),
+        random=clock.random(),
+    )
+    if decision.cost and not terms.quota.acquire(decision.cost):
+        failure.quota_spent = True
+        decision = rules.Final()
+    if watcher is not None:
+        forget_locals(failure)
+        watcher.tell("attempt_failed", failure, decision.seconds)
+    if isinstance(decision, rules.Late):
+        sent = getattr(failure, "request_sent", True)
+        answered = isinstance(failure, errors.ServiceError)
+        raise call.named(deadline_exceeded(call.timeout, request_sent=sent, answered=answered)) from failure
+    if decision.seconds is None:
+        raise failure
+    if isinstance(failure, errors.ModelNotReadyError):
+        log_cold_start(
+            terms.endpoint_name,
+            failure,
+            elapsed=call.elapsed,
+            delay=decision.seconds,
+            budget=policy.cold_start_timeout,
+        )
+    return decision
 
 
 def no_endpoint(message: str) -> bool:
@@ -338,21 +335,3 @@ def deadline_exceeded(
         "Raise Timeout.total, or ask for less in one call",
         request_sent=request_sent,
     )
-
-
-def _clock_ahead(headers: Mapping[str, str], now: float, used: float) -> float | None:
-    """How far the service's clock is ahead of ours.
-
-    Args:
-        headers: of an answer that refused the signature.
-        now: our time, in seconds since the epoch.
-        used: how far ahead the signature took it to be.
-
-    Returns:
-        Seconds; `None` where the clock is not what is wrong with the signature.
-    """
-    date = server_date(headers)
-    if date is None:
-        return None
-    ahead = date - now
-    return ahead if abs(ahead - used) >= SKEW_SECONDS else None

@@ -144,6 +144,12 @@ class Watcher:
         self._clock = monotonic
         self._started = monotonic()
 
+    def start_attempt(self, number: int) -> None:
+        """Tell that attempt `number` begins, whose answer is not known yet."""
+        self.info.attempts = number
+        self.info.status = self.info.request_id = None
+        self.tell("attempt_started")
+
     def tell(self, hook: str, *arguments: Any) -> None:
         """Call the hook named `hook`, and write a debug record."""
         info = self.info

@@ -23,16 +23,16 @@ from smendpoint._aws import Identity
 from smendpoint._core.flow import CallState, Terms
 from smendpoint._core.hiding import forget_locals
 from smendpoint._core.hooks import CallInfo, Watcher, checked_hooks
-from smendpoint._core.request import (
+from smendpoint._core.operations import (
     RECOMMENDED_MAX_BODY,
     RequestHead,
     request_head,
     validate_endpoint_name,
 )
+from smendpoint._core.renderer import CallRequest
 from smendpoint._core.response import SERVICE_MAX_BODY, ResponseBody
 from smendpoint._core.retry import RetryPolicy, RetryQuota
 from smendpoint._core.timing import Timeout
-from smendpoint._core.wire import CallRequest
 from smendpoint._options import ENDPOINT_OPTIONS, IDENTITY_OPTIONS, EndpointArguments
 from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from smendpoint._aws import Target
     from smendpoint._core.flow import CredentialSource
     from smendpoint._core.hooks import CallHooks
-    from smendpoint._core.request import Operation
+    from smendpoint._core.operations import Operation
     from smendpoint._core.response import RawResponse
     from smendpoint._core.timing import Clock
     from smendpoint._pipeline import Pipeline

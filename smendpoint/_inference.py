@@ -8,10 +8,10 @@ from smendpoint import errors
 from smendpoint._arguments import checked_mapping, stop_sequences
 from smendpoint._call import new_invocation_id
 from smendpoint._core.hiding import forget_locals
+from smendpoint._core.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
 from smendpoint._core.polling import split_location
-from smendpoint._core.request import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
+from smendpoint._core.renderer import CallRequest
 from smendpoint._core.response import ResponseBody, request_id
-from smendpoint._core.wire import CallRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -9,9 +9,9 @@ from smendpoint import errors
 from smendpoint._arguments import checked_mapping
 from smendpoint._call import new_invocation_id
 from smendpoint._core.hiding import hidden
-from smendpoint._core.request import INVOKE_ENDPOINT
+from smendpoint._core.operations import INVOKE_ENDPOINT
+from smendpoint._core.renderer import CallRequest
 from smendpoint._core.response import server_date, session_id
-from smendpoint._core.wire import CallRequest
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:

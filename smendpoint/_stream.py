@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from smendpoint._core.flow import CallState
-    from smendpoint._core.wire import CallRequest
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._pipeline import Pipeline
     from smendpoint.endpoint import Endpoint
     from smendpoint.handlers.base import StreamDecoder, Usage

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from smendpoint import errors
 from smendpoint._core.flow import deadline_exceeded
 from smendpoint._core.http1_syntax import too_large
-from smendpoint._core.wire import Wire
+from smendpoint._core.renderer import Wire
 from smendpoint._transport.proxy import parse_proxy
 
 if TYPE_CHECKING:

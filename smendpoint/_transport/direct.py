@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._aws import CredentialProvider, Identity, Target
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.sigv4 import Credentials
     from smendpoint._core.timing import Clock, Timeout
-    from smendpoint._core.wire import CallRequest
     from smendpoint._transport.blocking import Connection
 
 

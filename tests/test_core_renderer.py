@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from smendpoint._core import wire
+from smendpoint._core import renderer as wire
 from smendpoint._core.flow import Send
-from smendpoint._core.request import INVOKE_ENDPOINT, request_head
+from smendpoint._core.operations import INVOKE_ENDPOINT, request_head
+from smendpoint._core.renderer import CallRequest, Wire
 from smendpoint._core.sigv4 import Credentials, Signer, payload_hash
-from smendpoint._core.wire import CallRequest, Wire
 
 WHO = Credentials("AKIDEXAMPLE", "secret", "token")
 

@@ -139,7 +139,7 @@ def accepted(call: CallState[Any], answer: RawResponse) -> Accepted:
         error = errors.ProtocolError(
             "the request was accepted without saying where its output will be", response_started=True
         )
-        call.finish(call.named(error))
+        call.finish(call.add_context(error))
         raise error
     call.finish(None)
     return Accepted(

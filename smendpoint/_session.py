@@ -118,7 +118,7 @@ class SessionBase(Typed[In, Out, Chunk]):
             error = errors.EndpointError(
                 "the endpoint opened no session: its model must be stateful, and understand open_with="
             )
-            call.finish(call.named(error))
+            call.finish(call.add_context(error))
             raise error
         call.finish(None)
         self._state = "open"
@@ -171,6 +171,6 @@ class SessionBase(Typed[In, Out, Chunk]):
                 "the model did not say that it closed the session, which now lives until it expires: look whether it "
                 "understands close_with="
             )
-            call.finish(call.named(error))
+            call.finish(call.add_context(error))
             raise error
         call.finish(None)

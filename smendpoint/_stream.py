@@ -121,7 +121,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
             error = page_of_stream(self.headers)
             if error is not None:
                 source.close()
-                call.finish(call.named(error))
+                call.finish(call.add_context(error))
                 self._not_begun(error)
                 raise error
         self._source = source
@@ -145,7 +145,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         failure = self._pipeline.failure
         if failure is not None and self._call is not None:
             failure.received = tuple(self._pipeline.received)
-            self._call.named(failure)
+            self._call.add_context(failure)
             if isinstance(failure, (errors.HandlerError, errors.StreamDecodeError)):
                 from smendpoint.handlers._ignored import say_ignored
 

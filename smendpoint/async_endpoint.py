@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from smendpoint._async_stream import AsyncStream
     from smendpoint._aws import Identity
-    from smendpoint._core.flow import CallState, Terms
+    from smendpoint._core.flow import CallDefaults, CallState
     from smendpoint._core.renderer import CallRequest
     from smendpoint._core.response import RawResponse
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
@@ -93,7 +93,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             await self._transport.refresh_ahead()
         return self._state(request, terms, started)
 
-    async def _settle(self) -> Terms:
+    async def _settle(self) -> CallDefaults:
         try:
             target = await self._transport.prepare()
         except errors.SmendpointError as error:

@@ -401,7 +401,7 @@ def test_several_first_calls_at_a_time_share_one_quota() -> None:
 
         endpoint._transport.prepare = together
         start = endpoint._start
-        threads = [threading.Thread(target=lambda: agreed.append(start(request(endpoint)).terms)) for _ in range(4)]
+        threads = [threading.Thread(target=lambda: agreed.append(start(request(endpoint)).defaults)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

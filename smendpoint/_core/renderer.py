@@ -79,7 +79,7 @@ class CallRequest:
         return self.body_hash
 
 
-class Wire:
+class RequestRenderer:
     """Makes the head of every request to one service address.
 
     Args:

@@ -184,7 +184,7 @@ class AsyncDirectTransport:
                     pool.adopt(connection)
                 # No variable of this function has the head, which is signed: see `_core/hiding.py`.
                 reader = await connection.ask(
-                    service.wire.render(request, step),
+                    service.renderer.render(request, step),
                     request.body,
                     patience,
                     whole=whole,
@@ -231,7 +231,7 @@ def outcome(shared: asyncio.Future[T]) -> T:
     """The result of a future that several may have waited for; each gets an error of its own."""
     error = shared.exception()
     if isinstance(error, errors.SmendpointError):
-        raise errors.again(error)
+        raise errors.copy_error(error)
     return shared.result()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from smendpoint import errors
 from smendpoint._core.flow import deadline_exceeded
 from smendpoint._core.http1_syntax import too_large
-from smendpoint._core.renderer import Wire
+from smendpoint._core.renderer import RequestRenderer
 from smendpoint._transport.proxy import parse_proxy
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Service:
         ConfigurationError: the proxy is of a kind that is not supported.
     """
 
-    __slots__ = ("address", "credentials", "target", "wire")
+    __slots__ = ("address", "credentials", "renderer", "target")
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -168,7 +168,7 @@ class Service:
             # A plain request goes to the proxy itself: in absolute form, with its credentials.
             prefix = f"http://{target.host_header}"
             extra += proxy.headers()
-        self.wire = Wire(
+        self.renderer = RequestRenderer(
             region=target.region,
             host_header=target.host_header,
             base_path=target.base_path,

@@ -197,7 +197,7 @@ class DirectTransport:
             self.prepare()
             service = self._service
             assert service is not None
-        head = service.wire.render(request, step)
+        head = service.renderer.render(request, step)
         stale = False
         while True:
             reader = ResponseReader(max_body=request.max_answer)

@@ -20,19 +20,19 @@ from smendpoint._arguments import (
     model_parameters,
 )
 from smendpoint._aws import Identity
-from smendpoint._core.flow import CallState, Terms
+from smendpoint._core.flow import CallDefaults, CallState
 from smendpoint._core.hiding import forget_locals
 from smendpoint._core.hooks import CallInfo, Watcher, checked_hooks
-from smendpoint._core.request import (
+from smendpoint._core.operations import (
     RECOMMENDED_MAX_BODY,
     RequestHead,
     request_head,
     validate_endpoint_name,
 )
+from smendpoint._core.renderer import CallRequest
 from smendpoint._core.response import SERVICE_MAX_BODY, ResponseBody
 from smendpoint._core.retry import RetryPolicy, RetryQuota
 from smendpoint._core.timing import Timeout
-from smendpoint._core.wire import CallRequest
 from smendpoint._options import ENDPOINT_OPTIONS, IDENTITY_OPTIONS, EndpointArguments
 from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from smendpoint._aws import Target
     from smendpoint._core.flow import CredentialSource
     from smendpoint._core.hooks import CallHooks
-    from smendpoint._core.request import Operation
+    from smendpoint._core.operations import Operation
     from smendpoint._core.response import RawResponse
     from smendpoint._core.timing import Clock
     from smendpoint._pipeline import Pipeline
@@ -54,7 +54,7 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
 
     _asynchronous = False
     _transport: Any = None  # of an endpoint that could not be made, or is being made by another thread at a fork
-    _terms: Terms | None = None  # settled by the first call
+    _terms: CallDefaults | None = None  # settled by the first call
     _storage: Any = None  # where the answers of asynchronous inference are looked for; made when needed
     _closed = False
 
@@ -98,7 +98,7 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         self._heads: dict[tuple[str, str, str], tuple[dict[str, object], RequestHead]] = {}
         _endpoints.add(self)
 
-    def _agree(self, target: Target | None, credentials: CredentialSource | None) -> Terms:
+    def _agree(self, target: Target | None, credentials: CredentialSource | None) -> CallDefaults:
         """Settle what holds for every call: the arguments first, then what botocore's configuration says."""
         timeout, policy = self._timeout, self._policy
         if target is not None:
@@ -107,7 +107,7 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
                 timeout = Timeout(limits.connect_timeout or timeout.connect, limits.read_timeout or timeout.read)
             if self._settings["retry"] is None and limits.max_attempts is not None:
                 policy = RetryPolicy(max_attempts=limits.max_attempts)
-        terms = Terms(
+        terms = CallDefaults(
             endpoint_name=self._name,
             policy=policy if self._client is None else None,
             quota=RetryQuota(allocate_lock()),
@@ -117,7 +117,7 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
             origin=getattr(target or self._transport, "origin", None),
         )
         # Of several first calls at a time, one settles it for all: they share a quota, and what is known of the clock.
-        settled: Terms = vars(self).setdefault("_terms", terms)
+        settled: CallDefaults = vars(self).setdefault("_terms", terms)
         return settled
 
     def _after_fork(self) -> None:
@@ -271,7 +271,7 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
             self._heads[key] = members, head
         return members, head
 
-    def _state(self, request: CallRequest, terms: Terms, started: float) -> CallState[Any]:
+    def _state(self, request: CallRequest, terms: CallDefaults, started: float) -> CallState[Any]:
         """A new call."""
         watcher = None
         log: Any = self._log
@@ -317,7 +317,7 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
                 from smendpoint.handlers._ignored import say_ignored
 
                 say_ignored(error, answer.headers, call.accept, self._handler, streamed=False)
-            call.finish(call.named(error))
+            call.finish(call.add_context(error))
             raise
         call.finish(None)
         return output

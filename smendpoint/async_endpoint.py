@@ -9,7 +9,7 @@ from smendpoint._arguments import stop_sequences
 from smendpoint._call import EndpointBase
 from smendpoint._core.flow import call_flow
 from smendpoint._core.hiding import hidden, leaving
-from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.timing import Timeout
 from smendpoint._transport.async_direct import AsyncDirectTransport
 from smendpoint._transport.driving import drive_async
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from smendpoint._async_stream import AsyncStream
     from smendpoint._aws import Identity
-    from smendpoint._core.flow import CallState, Terms
+    from smendpoint._core.flow import CallDefaults, CallState
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.response import RawResponse
-    from smendpoint._core.wire import CallRequest
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
     from smendpoint._options import EndpointOptions
     from smendpoint._response import Response
@@ -93,7 +93,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             await self._transport.refresh_ahead()
         return self._state(request, terms, started)
 
-    async def _settle(self) -> Terms:
+    async def _settle(self) -> CallDefaults:
         try:
             target = await self._transport.prepare()
         except errors.SmendpointError as error:

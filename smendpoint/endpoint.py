@@ -9,7 +9,7 @@ from smendpoint._arguments import stop_sequences
 from smendpoint._call import EndpointBase
 from smendpoint._core.flow import call_flow
 from smendpoint._core.hiding import hidden, leaving
-from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.timing import Timeout
 from smendpoint._transport.direct import DirectTransport, Scope
 from smendpoint._transport.driving import drive
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from smendpoint._aws import Identity
     from smendpoint._core.flow import CallState
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.response import RawResponse
-    from smendpoint._core.wire import CallRequest
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
     from smendpoint._options import EndpointOptions
     from smendpoint._response import Response

@@ -359,7 +359,7 @@ def test_what_came_before_broken_bytes_is_handed_on_even_if_it_came_with_them() 
 
 
 def direct_operation() -> Any:
-    from smendpoint._core.request import INVOKE_ENDPOINT_STREAM
+    from smendpoint._core.operations import INVOKE_ENDPOINT_STREAM
 
     return INVOKE_ENDPOINT_STREAM
 

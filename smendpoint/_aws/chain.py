@@ -18,7 +18,7 @@ from smendpoint._aws.sources import ChainSource, RoleSource
 from smendpoint._aws.surroundings import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.target import Target
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.request import validate_region
+from smendpoint._core.operations import validate_region
 from smendpoint.errors import ConfigurationError, SmendpointError
 
 if TYPE_CHECKING:

@@ -325,7 +325,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def _wait(self, patience: Patience) -> asyncio.Future[None]:
         """To be awaited: until something has arrived that changes matters. Raises where nothing can arrive any more."""
         if self._failure is not None:
-            raise errors.again(self._failure)
+            raise errors.copy_error(self._failure)
         loop, timer = self._loop, self._timer
         expires = self._expires = loop.time() + patience.timeout.read
         if patience.deadline is not None:

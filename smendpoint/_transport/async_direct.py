@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from smendpoint._aws import CredentialProvider, Identity, Target
     from smendpoint._core.http1 import ResponseReader
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.sigv4 import Credentials
     from smendpoint._core.timing import Clock, Timeout
-    from smendpoint._core.wire import CallRequest
     from smendpoint._transport.async_connection import AsyncConnection
 
 T = TypeVar("T")
@@ -184,7 +184,7 @@ class AsyncDirectTransport:
                     pool.adopt(connection)
                 # No variable of this function has the head, which is signed: see `_core/hiding.py`.
                 reader = await connection.ask(
-                    address.wire.render(request, step),
+                    address.renderer.render(request, step),
                     request.body,
                     patience,
                     whole=whole,
@@ -231,7 +231,7 @@ def outcome(shared: asyncio.Future[T]) -> T:
     """The result of a future that several may have waited for; each gets an error of its own."""
     error = shared.exception()
     if isinstance(error, errors.SmendpointError):
-        raise errors.again(error)
+        raise errors.copy_error(error)
     return shared.result()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from smendpoint import errors
 from smendpoint._core.flow import deadline_exceeded
 from smendpoint._core.http1_syntax import too_large
-from smendpoint._core.wire import Wire
+from smendpoint._core.renderer import RequestRenderer
 
 if TYPE_CHECKING:
     import ssl
@@ -36,14 +36,14 @@ class Address:
         target: where calls go, and with what.
 
     Attributes:
-        wire: renders the heads of the requests that go there.
+        renderer: renders the heads of the requests that go there.
         stood: the socket address that was last connected to.
 
     Raises:
         ConfigurationError: the proxy is of a kind that is not supported.
     """
 
-    __slots__ = ("_context", "stood", "target", "wire")
+    __slots__ = ("_context", "renderer", "stood", "target")
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -61,7 +61,7 @@ class Address:
             # A plain request goes to the proxy itself: in absolute form, with its credentials.
             prefix = f"http://{url.host_header}"
             extra += proxy.headers()
-        self.wire = Wire(
+        self.renderer = RequestRenderer(
             region=target.region,
             host_header=url.host_header,
             base_path=url.base_path,

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._aws import CredentialProvider, Identity, Target
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.sigv4 import Credentials
     from smendpoint._core.timing import Clock, Timeout
-    from smendpoint._core.wire import CallRequest
     from smendpoint._transport.blocking import Connection
 
 
@@ -197,7 +197,7 @@ class DirectTransport:
             self.prepare()
             address = self._address
             assert address is not None
-        head = address.wire.render(request, step)
+        head = address.renderer.render(request, step)
         stale = False
         while True:
             reader = ResponseReader(max_body=request.max_answer)

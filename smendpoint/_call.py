@@ -102,11 +102,10 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         """Settle what holds for every call: the arguments first, then what botocore's configuration says."""
         timeout, policy = self._timeout, self._policy
         if target is not None:
-            limits = target.limits
             if self._settings["timeout"] is None:
-                timeout = Timeout(limits.connect_timeout or timeout.connect, limits.read_timeout or timeout.read)
-            if self._settings["retry"] is None and limits.max_attempts is not None:
-                policy = RetryPolicy(max_attempts=limits.max_attempts)
+                timeout = target.limits.timeout(timeout)
+            if self._settings["retry"] is None and target.limits.max_attempts is not None:
+                policy = RetryPolicy(max_attempts=target.limits.max_attempts)
         terms = CallDefaults(
             endpoint_name=self._name,
             policy=policy if self._client is None else None,

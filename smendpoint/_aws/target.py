@@ -6,6 +6,7 @@ from typing import NamedTuple
 from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.url import EndpointURL
 from smendpoint._core.proxy import Proxy
+from smendpoint._core.timing import Timeout
 
 __all__ = ["Limits", "Target"]
 
@@ -25,6 +26,10 @@ class Limits(NamedTuple):
     read_timeout: float | None = None
     max_pool_connections: int | None = None
     max_attempts: int | None = None
+
+    def timeout(self, default: Timeout) -> Timeout:
+        """Give the limits of a call; ``default`` says what the configuration does not."""
+        return Timeout(self.connect_timeout or default.connect, self.read_timeout or default.read)
 
 
 class Target(NamedTuple):

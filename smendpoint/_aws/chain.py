@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.failures import configuration_error, no_region
+from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.options import read_config
 from smendpoint._aws.sources import ChainSource, RoleSource
-from smendpoint._aws.surroundings import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.target import Target
 from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.operations import validate_region

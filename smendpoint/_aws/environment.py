@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 from smendpoint._aws.credentials import CredentialProvider
-from smendpoint._aws.surroundings import ca_bundle, proxy_for, user_agent
+from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.target import Limits, Target
 from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.operations import validate_region

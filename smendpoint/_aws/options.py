@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from smendpoint._aws.surroundings import check_user_agent
+from smendpoint._aws.machine import check_user_agent
 from smendpoint._aws.target import Limits
 from smendpoint.errors import ConfigurationError
 

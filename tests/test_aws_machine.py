@@ -1,4 +1,4 @@
-"""smendpoint._aws.surroundings: certificates, proxies and the user agent, as botocore has them."""
+"""smendpoint._aws.machine: certificates, proxies and the user agent, as botocore has them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from aws_standins import clear_environment
 from botocore.httpsession import get_cert_path
 
+from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.options import Settings
-from smendpoint._aws.surroundings import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.proxy import Proxy
 from smendpoint.errors import ConfigurationError

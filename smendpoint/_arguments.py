@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.hiding import Hidden
-from smendpoint._core.request import RECOMMENDED_MAX_BODY
+from smendpoint._core.operations import RECOMMENDED_MAX_BODY
 from smendpoint._core.response import SERVICE_MAX_BODY
 from smendpoint._core.retry import RetryPolicy
 from smendpoint._options import IDENTITY_OPTIONS

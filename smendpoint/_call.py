@@ -22,16 +22,16 @@ from smendpoint._arguments import (
 from smendpoint._core.flow import CallDefaults, CallState
 from smendpoint._core.hiding import forget_locals
 from smendpoint._core.hooks import CallInfo, Watcher, checked_hooks
-from smendpoint._core.request import (
+from smendpoint._core.operations import (
     RECOMMENDED_MAX_BODY,
     RequestHead,
     request_head,
     validate_endpoint_name,
 )
+from smendpoint._core.renderer import CallRequest
 from smendpoint._core.response import ResponseBody
 from smendpoint._core.retry import RetryPolicy, RetryQuota
 from smendpoint._core.timing import Timeout
-from smendpoint._core.wire import CallRequest
 from smendpoint._options import ENDPOINT_OPTIONS
 from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
@@ -40,7 +40,7 @@ from smendpoint._typing import Chunk, In, Out, Typed
 if TYPE_CHECKING:
     from smendpoint._aws import Identity, Target
     from smendpoint._core.hooks import CallHooks
-    from smendpoint._core.request import Operation
+    from smendpoint._core.operations import Operation
     from smendpoint._core.response import RawResponse
     from smendpoint._core.timing import Clock
     from smendpoint._pipeline import Pipeline
@@ -113,9 +113,9 @@ class CallerBase(Typed[In, Out, Chunk]):
         timeout, policy = self.timeout, self._policy
         if target is not None:
             if self.settings["timeout"] is None:
-                timeout = Timeout(target.connect_timeout or timeout.connect, target.read_timeout or timeout.read)
-            if self.settings["retry"] is None and target.max_attempts is not None:
-                policy = RetryPolicy(max_attempts=target.max_attempts)
+                timeout = target.limits.timeout(timeout)
+            if self.settings["retry"] is None and target.limits.max_attempts is not None:
+                policy = RetryPolicy(max_attempts=target.limits.max_attempts)
         defaults = CallDefaults(
             endpoint_name=self.name,
             policy=policy if self.client is None else None,
@@ -297,7 +297,7 @@ class CallerBase(Typed[In, Out, Chunk]):
                 from smendpoint.handlers._ignored import say_ignored
 
                 say_ignored(error, answer.headers, call.accept, self.handler, streamed=False)
-            call.finish(call.named(error))
+            call.finish(call.add_context(error))
             raise
         call.finish(None)
         return output

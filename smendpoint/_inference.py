@@ -8,10 +8,10 @@ from smendpoint import errors
 from smendpoint._arguments import checked_mapping, stop_sequences
 from smendpoint._call import new_invocation_id
 from smendpoint._core.hiding import leaving
+from smendpoint._core.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
 from smendpoint._core.polling import Get, look, split_location, wait
-from smendpoint._core.request import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
+from smendpoint._core.renderer import CallRequest
 from smendpoint._core.response import ResponseBody, request_id
-from smendpoint._core.wire import CallRequest
 from smendpoint._transport.driving import drive, drive_async
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def accepted(call: CallState[Any], answer: RawResponse) -> Accepted:
         error = errors.ProtocolError(
             "the request was accepted without saying where its output will be", response_started=True
         )
-        call.finish(call.named(error))
+        call.finish(call.add_context(error))
         raise error
     call.finish(None)
     return Accepted(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint._arguments import stop_sequences
 from smendpoint._core.hiding import hidden
-from smendpoint._core.request import INVOKE_ENDPOINT_STREAM
+from smendpoint._core.operations import INVOKE_ENDPOINT_STREAM
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:

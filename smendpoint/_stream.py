@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from smendpoint._call import CallerBase
     from smendpoint._caller import Caller
     from smendpoint._core.flow import CallState
-    from smendpoint._core.wire import CallRequest
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._pipeline import Pipeline
     from smendpoint.handlers.base import StreamDecoder, Usage
 
@@ -122,7 +122,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
             error = page_of_stream(self.headers)
             if error is not None:
                 source.close()
-                call.finish(call.named(error))
+                call.finish(call.add_context(error))
                 self._not_begun(error)
                 raise error
         self._source = source
@@ -146,7 +146,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         failure = self._pipeline.failure
         if failure is not None and self._call is not None:
             failure.received = tuple(self._pipeline.received)
-            self._call.named(failure)
+            self._call.add_context(failure)
             if isinstance(failure, (errors.HandlerError, errors.StreamDecodeError)):
                 from smendpoint.handlers._ignored import say_ignored
 

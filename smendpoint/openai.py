@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from smendpoint import errors
 from smendpoint._aws import Identity, resolve
-from smendpoint._core.request import validate_endpoint_name
+from smendpoint._core.operations import validate_endpoint_name
 from smendpoint._core.sigv4 import Signer
 from smendpoint._core.timing import check_number
 from smendpoint._transport.clock import SYSTEM_CLOCK

@@ -7,7 +7,7 @@ from _thread import allocate_lock  # `threading` costs milliseconds to import, a
 from typing import TYPE_CHECKING
 
 from smendpoint._core.sigv4 import Credentials
-from smendpoint.errors import CredentialsError, SmendpointError, again
+from smendpoint.errors import CredentialsError, SmendpointError, copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,7 +177,7 @@ class CredentialProvider:
                 kept = self.current() if rejected is None else None
                 if kept is not None:
                     return kept
-                raise again(flight.error)
+                raise copy_error(flight.error)
             if flight.credentials is None:
                 continue  # whoever led was interrupted, by Ctrl-C for instance
             if rejected is not None and not flight.forced and flight.credentials == rejected:
@@ -197,7 +197,7 @@ class CredentialProvider:
         if self._failure is not None and 0 <= now - self._failed_at < _MEMORY_SECONDS:
             if current is not None and rejected is None:
                 return current
-            raise again(self._failure)
+            raise copy_error(self._failure)
         return None
 
     def _fly(self, flight: _Flight) -> None:

@@ -99,7 +99,7 @@ class CredentialSource(Protocol):
 
 
 class CallDefaults:
-    """What all calls of one endpoint have in common.
+    """What all calls of one endpoint share.
 
     Args:
         endpoint_name: named by every error.
@@ -138,40 +138,40 @@ class CallState(Generic[AnswerT]):
     """One call while it runs.
 
     Args:
-        terms: of its endpoint.
-        watcher: hears what happens; `None` where no one watches.
+        defaults: those of its endpoint.
+        watcher: is notified of what happens; `None` where there are neither hooks nor a log.
         started: when the call began, on the clock's `monotonic`.
         accept: the media type that was asked for; `None` for any.
-        timeout: the call's own; `None` where that of the terms holds.
+        timeout: the call's own; `None` for that of the defaults.
     """
 
-    __slots__ = ("accept", "attempts", "deadline", "started", "terms", "timeout", "watcher")
+    __slots__ = ("accept", "attempts", "deadline", "defaults", "started", "timeout", "watcher")
 
     def __init__(
         self,
-        terms: CallDefaults,
+        defaults: CallDefaults,
         watcher: Watcher | None,
         started: float,
         accept: object = None,
         timeout: Timeout | None = None,
     ) -> None:
-        self.terms = terms
+        self.defaults = defaults
         self.accept = accept
         self.watcher = watcher
         self.attempts = 0
         self.started = started
-        self.timeout = terms.timeout if timeout is None else timeout
+        self.timeout = defaults.timeout if timeout is None else timeout
         total = self.timeout.total
         self.deadline = None if total is None else started + total
 
     @property
     def elapsed(self) -> float:
         """Seconds since the call began."""
-        return self.terms.clock.monotonic() - self.started
+        return self.defaults.clock.monotonic() - self.started
 
-    def named(self, error: errors.SmendpointError) -> errors.SmendpointError:
-        """`error`, told which endpoint and which attempt it is about."""
-        error.endpoint_name = self.terms.endpoint_name
+    def add_context(self, error: errors.SmendpointError) -> errors.SmendpointError:
+        """Say in `error` which endpoint and which attempt it is about, and return it."""
+        error.endpoint_name = self.defaults.endpoint_name
         error.attempts = self.attempts
         return error
 
@@ -180,14 +180,14 @@ class CallState(Generic[AnswerT]):
         assert self.watcher is not None
         self.watcher.info.status = status
         self.watcher.info.request_id = request_id(headers)
-        self.watcher.tell("first_byte")
+        self.watcher.notify("first_byte")
 
     def finish(self, error: BaseException | None) -> None:
         """The call is over. What `error` went through keeps nothing secret."""
         if error is not None:
             forget_locals(error)
         if self.watcher is not None:
-            self.watcher.tell("call_finished", error)
+            self.watcher.notify("call_finished", error)
 
 
 def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
@@ -200,25 +200,25 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         EndpointError: the call failed; it knows the endpoint's name and how many attempts there were.
         CredentialsError: there are no credentials to sign with.
     """
-    terms, watcher = call.terms, call.watcher
-    policy, clock = terms.policy, terms.clock
+    defaults, watcher = call.defaults, call.watcher
+    policy, clock = defaults.policy, defaults.clock
     max_attempts = 1 if policy is None else policy.max_attempts
     earlier: list[rules.Decision] = []
     skew: float | None = None  # what a refusal says of the service's clock: believed by this call until it succeeds
     started = None
     if watcher is not None:
         started = call.first_byte
-        watcher.tell("call_started")
+        watcher.notify("call_started")
     while True:
         credentials = None
-        if terms.credentials is not None:
-            credentials = terms.credentials.current()
+        if defaults.credentials is not None:
+            credentials = defaults.credentials.current()
             if credentials is None:
                 credentials = yield from _load(call)
         call.attempts += 1
         if watcher is not None:
             watcher.start_attempt(call.attempts)
-        used = terms.skew if skew is None else skew
+        used = defaults.skew if skew is None else skew
         step = Send(call.attempts, max_attempts, credentials, clock.time() + used, call.deadline, started)
         try:
             answer: AnswerT = yield step
@@ -227,14 +227,14 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             failure, headers = error, _NO_HEADERS
         except errors.SmendpointError as error:
             # No attempt came of it: the endpoint is closed, certificates cannot be read, a client has no credentials.
-            error.endpoint_name = terms.endpoint_name
+            error.endpoint_name = defaults.endpoint_name
             raise
         else:
             call.attempts += step.extra
             if 200 <= answer.status < 300:
-                terms.quota.release(rules.refund(earlier) if earlier else rules.NO_RETRY_INCREMENT)
+                defaults.quota.release(rules.refund(earlier) if earlier else rules.NO_RETRY_INCREMENT)
                 if skew is not None:
-                    terms.skew = skew
+                    defaults.skew = skew
                 return answer
             assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is not a success
             failure, headers = service_error(answer, now=clock.time()), answer.headers
@@ -261,12 +261,12 @@ def _decide(
     skew: float,
 ) -> rules.Decision:
     """Decide how the call goes on after `failure`, and report it. Raises where it does not go on."""
-    terms, watcher, policy, clock = call.terms, call.watcher, call.terms.policy, call.terms.clock
+    defaults, watcher, policy, clock = call.defaults, call.watcher, call.defaults.policy, call.defaults.clock
     if watcher is not None and isinstance(failure, errors.ServiceError):
         watcher.info.status, watcher.info.request_id = failure.status, failure.request_id
-    call.named(failure)
-    if terms.origin is not None and isinstance(failure, errors.ValidationError) and no_endpoint(failure.message):
-        failure.message = f"{failure.message} | Hint: {terms.origin()}"
+    call.add_context(failure)
+    if defaults.origin is not None and isinstance(failure, errors.ValidationError) and no_endpoint(failure.message):
+        failure.message = f"{failure.message} | Hint: {defaults.origin()}"
     if policy is None:
         raise failure
     decision = rules.decide(
@@ -281,21 +281,21 @@ def _decide(
         left=None if call.deadline is None else call.deadline - clock.monotonic(),
         random=clock.random(),
     )
-    if decision.cost and not terms.quota.acquire(decision.cost):
+    if decision.cost and not defaults.quota.acquire(decision.cost):
         failure.quota_spent = True
         decision = rules.Final()
     if watcher is not None:
         forget_locals(failure)
-        watcher.tell("attempt_failed", failure, decision.seconds)
+        watcher.notify("attempt_failed", failure, decision.seconds)
     if isinstance(decision, rules.Late):
         sent = getattr(failure, "request_sent", True)
         answered = isinstance(failure, errors.ServiceError)
-        raise call.named(deadline_exceeded(call.timeout, request_sent=sent, answered=answered)) from failure
+        raise call.add_context(deadline_exceeded(call.timeout, request_sent=sent, answered=answered)) from failure
     if decision.seconds is None:
         raise failure
     if isinstance(failure, errors.ModelNotReadyError):
         log_cold_start(
-            terms.endpoint_name,
+            defaults.endpoint_name,
             failure,
             elapsed=call.elapsed,
             delay=decision.seconds,
@@ -314,7 +314,7 @@ def _load(call: CallState[Any], rejected: Credentials | None = None) -> Generato
     try:
         credentials: Credentials = yield NeedCredentials(call.deadline, rejected)
     except errors.SmendpointError as error:
-        raise call.named(error) from error.__cause__
+        raise call.add_context(error) from error.__cause__
     return credentials
 
 

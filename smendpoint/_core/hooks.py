@@ -148,9 +148,9 @@ class Watcher:
         """Tell that attempt `number` begins, whose answer is not known yet."""
         self.info.attempts = number
         self.info.status = self.info.request_id = None
-        self.tell("attempt_started")
+        self.notify("attempt_started")
 
-    def tell(self, hook: str, *arguments: Any) -> None:
+    def notify(self, hook: str, *arguments: Any) -> None:
         """Call the hook named `hook`, and write a debug record."""
         info = self.info
         info.elapsed = self._clock() - self._started

@@ -32,8 +32,8 @@ from smendpoint._transport.foreign import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.timing import Clock, Timeout
-    from smendpoint._core.wire import CallRequest
 
 
 class AsyncClientTransport:

@@ -60,7 +60,7 @@ class AsyncStorage:
         try:
             return held.opening.result()
         except errors.SmendpointError as error:
-            raise errors.again(error) from error.__cause__
+            raise errors.copy_error(error) from error.__cause__
 
     async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Any, None]:
         try:

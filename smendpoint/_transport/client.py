@@ -29,8 +29,8 @@ from smendpoint._transport.foreign import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.timing import Clock, Timeout
-    from smendpoint._core.wire import CallRequest
     from smendpoint._transport.direct import Scope
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._core.flow import Send
-    from smendpoint._core.request import Operation, RequestHead
+    from smendpoint._core.operations import Operation, RequestHead
     from smendpoint._core.sigv4 import PreparedRequest, Signing
     from smendpoint._core.timing import Timeout
 
@@ -79,7 +79,7 @@ class CallRequest:
         return self.body_hash
 
 
-class Wire:
+class RequestRenderer:
     """Makes the head of every request to one service address.
 
     Args:

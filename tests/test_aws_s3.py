@@ -97,7 +97,7 @@ def test_credentials_are_asked_for_anew_at_each_request(made: Made) -> None:
     now = 1_000_000.0
     identity = Identity(region_name="us-west-2", **KEYS)
     target = resolve(identity)
-    target.credentials = CredentialProvider(fetch, now=lambda: now)
+    target = target._replace(credentials=CredentialProvider(fetch, now=lambda: now))
     client = made.client(identity, target)
     assert fetched == []
     assert [made.signed_with(client)[0] for _ in range(2)] == ["KEY0", "KEY0"]
@@ -111,7 +111,7 @@ def test_credentials_that_cannot_be_had_are_our_error(made: Made) -> None:
 
     identity = Identity(region_name="us-west-2", **KEYS)
     target = resolve(identity)
-    target.credentials = CredentialProvider(fetch, now=lambda: 0.0)
+    target = target._replace(credentials=CredentialProvider(fetch, now=lambda: 0.0))
     client = made.client(identity, target)
     with pytest.raises(errors.CredentialsError, match="none today"):
         made.signed_with(client)

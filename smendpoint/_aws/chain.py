@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.failures import configuration_error, no_region
+from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.options import read_config
 from smendpoint._aws.sources import ChainSource, RoleSource
-from smendpoint._aws.surroundings import ca_bundle, proxy_for, proxy_source, user_agent
 from smendpoint._aws.target import Target
 from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.operations import validate_region
@@ -94,29 +94,19 @@ def _target(chain: Chain, answer: _Answer, now: Callable[[], float]) -> Target:
     flags = {"allow_plain_http": identity.allow_plain_http, "allow_link_local": identity.allow_link_local}
     parse_endpoint_url(answer.endpoint_url, source="the endpoint URL", **flags)
     place = parse_endpoint_url(url.removesuffix(_SUFFIX), source="the endpoint URL", **flags)
-    connect_timeout = settings.connect_timeout
-    if connect_timeout is None and answer.config.connect_timeout != _BOTOCORE_TIMEOUT:
-        connect_timeout = answer.config.connect_timeout  # what a defaults_mode says
-    retries: dict[str, Any] = answer.config.retries or {}
+    limits, theirs = settings.limits, answer.config
+    if limits.connect_timeout is None and theirs.connect_timeout != _BOTOCORE_TIMEOUT:
+        limits = limits._replace(connect_timeout=theirs.connect_timeout)  # what a defaults_mode says
     return Target(
+        url=place,
         region=_signing_region(query),
-        scheme=place.scheme,
-        host=place.host,
-        port=place.port,
-        host_header=place.host_header,
-        loopback_only=place.scheme == "http" and not identity.allow_plain_http,
-        base_path=place.base_path,
-        credentials=chain.provider(answer.session, now),
-        user_agent=user_agent(settings, answer.config.user_agent_appid, answer.session.user_agent_extra),
-        proxy_url=proxy_for(place, settings.proxies),
-        proxy_source=proxy_source(place, settings.proxies),
         region_source=chain.region_source,
+        credentials=chain.provider(answer.session, now),
+        user_agent=user_agent(settings, theirs.user_agent_appid, answer.session.user_agent_extra),
+        proxy=proxy_for(place, settings.proxies),
         ca_bundle=ca_bundle(answer.ca_bundle),
         client_cert=settings.client_cert,
-        connect_timeout=connect_timeout,
-        read_timeout=settings.read_timeout,
-        max_pool_connections=settings.max_pool_connections,
-        max_attempts=retries.get("total_max_attempts"),
+        limits=limits._replace(max_attempts=(theirs.retries or {}).get("total_max_attempts")),
     )
 
 

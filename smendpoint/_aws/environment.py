@@ -13,8 +13,8 @@ import os
 from typing import TYPE_CHECKING
 
 from smendpoint._aws.credentials import CredentialProvider
-from smendpoint._aws.surroundings import ca_bundle, proxy_for, proxy_source, user_agent
-from smendpoint._aws.target import Target
+from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
+from smendpoint._aws.target import Limits, Target
 from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.operations import validate_region
 from smendpoint._core.sigv4 import Credentials
@@ -104,20 +104,14 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
         source=source,
     )
     return Target(
+        url=place,
         region=region,
-        scheme=place.scheme,
-        host=place.host,
-        port=place.port,
-        host_header=place.host_header,
-        loopback_only=place.scheme == "http" and not identity.allow_plain_http,
-        base_path=place.base_path,
+        region_source=region_source,
         credentials=_provider(identity, credentials, now),
         user_agent=user_agent(None, os.environ.get("AWS_SDK_UA_APP_ID")),
-        proxy_url=proxy_for(place, None),
-        proxy_source=proxy_source(place, None),
-        region_source=region_source,
+        proxy=proxy_for(place, None),
         ca_bundle=ca_bundle(os.environ.get("AWS_CA_BUNDLE")),
-        max_attempts=None if attempts is None else int(attempts),
+        limits=Limits(max_attempts=None if attempts is None else int(attempts)),
     )
 
 

@@ -47,7 +47,7 @@ UPWARD = {("smendpoint._aws.s3", "smendpoint._transport.threads")}
 CIRCLES = [
     {"_async_stream", "async_endpoint", "async_inference", "async_session"},
     {"_aws.chain", "_aws.sources"},
-    {"_aws.options", "_aws.surroundings"},
+    {"_aws.options", "_aws.machine"},
     {"_stream", "endpoint", "inference", "session"},
     {"_transport.blocking", "_transport.pool"},
     {"_transport.dialling", "_transport.direct"},

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from smendpoint._core.response import RawResponse
     from smendpoint._core.timing import Clock
     from smendpoint._pipeline import Pipeline
+    from smendpoint._transport import AsyncTransport, Transport
     from smendpoint.handlers.base import ContentHandler, StreamDecoder
 
 
@@ -63,7 +64,7 @@ class CallerBase(Typed[In, Out, Chunk]):
     """
 
     asynchronous = False
-    transport: Any
+    transport: Transport | AsyncTransport
     closed = False
     _defaults: CallDefaults | None = None  # made by the first call
     _storage: Any = None  # reads and writes the objects of asynchronous inference; made when needed

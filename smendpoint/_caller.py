@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from smendpoint._core.renderer import CallRequest
     from smendpoint._core.response import RawResponse
     from smendpoint._core.timing import Timeout
+    from smendpoint._transport import AsyncTransport, Transport
     from smendpoint._transport.async_s3 import AsyncStorage
     from smendpoint._transport.direct import Scope
     from smendpoint._transport.s3 import BlockingStorage
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 class Caller(CallerBase[In, Out, Chunk]):
     """Makes the calls of an `Endpoint`."""
 
-    def _make_transport(self, max_connections: int | None) -> Any:
+    transport: Transport
+
+    def _make_transport(self, max_connections: int | None) -> Transport:
         if self.client is None:
             from smendpoint._transport.direct import DirectTransport
 
@@ -106,8 +109,9 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
     """Makes the calls of an `AsyncEndpoint`."""
 
     asynchronous = True
+    transport: AsyncTransport
 
-    def _make_transport(self, max_connections: int | None) -> Any:
+    def _make_transport(self, max_connections: int | None) -> AsyncTransport:
         if self.client is None:
             from smendpoint._transport.async_direct import AsyncDirectTransport
 

@@ -502,3 +502,18 @@ def test_a_decoder_that_fails_is_told_with_what_came() -> None:
             next(stream)
         assert caught.value.received == ("one",)
         assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_stream_that_another_thread_closes_just_before_it_opens_says_so() -> None:
+    class ClosedBefore(Stream[str]):
+        __slots__ = ()
+
+        def _open(self) -> None:
+            self.close()
+            super()._open()
+
+    with make_endpoint("http://127.0.0.1:1") as endpoint:
+        stream: Any = endpoint.stream("Hello")
+        stream.__class__ = ClosedBefore
+        with pytest.raises(StreamError, match="closed before its end"):
+            next(stream)

@@ -442,7 +442,7 @@ def test_a_fault_that_is_used_up_is_forgotten(emulator: Emulator) -> None:
     for _ in range(3):
         emulator.inject("status_503", times=1)
         assert status(emulator, request()) == 503
-    assert emulator._hub._injections == []
+    assert emulator._state._injections == []
 
 
 def test_a_session_ends_by_itself_and_the_oldest_makes_way() -> None:

@@ -4,8 +4,6 @@
 kept per secret and day, the date strings per second, the canonical path per path, and all of a request but its payload
 per second and credentials. Everything is held in objects that are never changed but replaced as a whole, which makes a
 signer safe to share between threads without a lock.
-
-Checking what others signed is in ``sigv4_verify``.
 """
 
 from __future__ import annotations

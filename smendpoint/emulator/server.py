@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._core.response import SERVICE_MAX_BODY
-from smendpoint._core.sigv4 import Credentials
 from smendpoint.emulator._async_inference import AsyncInference, AsyncLoad, AsyncStore
+from smendpoint.emulator._auth import Credentials
 from smendpoint.emulator._connection import Limits
 from smendpoint.emulator._endpoints import Endpoints
 from smendpoint.emulator._hosts import Hosts
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Emulator"]
 
-MAX_BODY = SERVICE_MAX_BODY
+MAX_BODY = 26_214_400
 """The largest request body taken, in bytes: what the service was seen to take."""
 
 REQUEST_TIMEOUT = 60.0

@@ -103,9 +103,9 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         timeout, policy = self._timeout, self._policy
         if target is not None:
             if self._settings["timeout"] is None:
-                timeout = Timeout(target.connect_timeout or timeout.connect, target.read_timeout or timeout.read)
-            if self._settings["retry"] is None and target.max_attempts is not None:
-                policy = RetryPolicy(max_attempts=target.max_attempts)
+                timeout = target.limits.timeout(timeout)
+            if self._settings["retry"] is None and target.limits.max_attempts is not None:
+                policy = RetryPolicy(max_attempts=target.limits.max_attempts)
         terms = CallDefaults(
             endpoint_name=self._name,
             policy=policy if self._client is None else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from signing import sign
 
 from smendpoint._core import renderer
 from smendpoint._core.flow import Send
@@ -40,7 +41,8 @@ def headers_of(head: bytes) -> dict[str, str]:
 def test_a_head_is_signed_as_the_signer_would_sign_it() -> None:
     request = make_request(b"hello", ContentType="text/plain", TargetVariant="blue")
     headers = headers_of(make_renderer().render(request, send()))
-    expected = Signer(region="us-west-2").sign(
+    expected = sign(
+        Signer(region="us-west-2"),
         method="POST",
         path="/endpoints/my-llm/invocations",
         headers=[("Host", "runtime.sagemaker.us-west-2.amazonaws.com"), *request.head.headers],

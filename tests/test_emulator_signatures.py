@@ -7,6 +7,7 @@ import base64
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from signing import sign as sign_request
 
 from smendpoint._core.sigv4 import EMPTY_PAYLOAD_HASH, Credentials, Signer, payload_hash
 from smendpoint.emulator import ReceivedRequest
@@ -23,7 +24,8 @@ PATH = "/endpoints/my-endpoint/invocations"
 
 
 def sign(keys: Credentials, headers: Headers, *, service: str = "sagemaker", body: bytes = b"") -> Headers:
-    return Signer(region="us-east-1", service=service).sign(
+    return sign_request(
+        Signer(region="us-east-1", service=service),
         method="POST",
         path=PATH,
         headers=headers,

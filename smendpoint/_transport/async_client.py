@@ -68,6 +68,9 @@ class AsyncClientTransport:
         """The client renews its credentials."""
         return False
 
+    async def refresh_ahead(self) -> None:
+        """Nothing to renew: see `refresh_due`."""
+
     def forget(self) -> None:
         """After a fork: a client looks after its own connections."""
 

@@ -192,16 +192,16 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     async def make_ready(self, address: Address, context: ssl.SSLContext | None) -> None:
         """What stands between the TCP connection and the first request. Raises `OSError`, or ours."""
-        proxy = address.proxy
+        url, proxy = address.target.url, address.target.proxy
         if context is None:
             return
         if proxy is not None:
             reader = ResponseReader(connect=True)
-            self._transport.write(connect_request(address.host, address.port, proxy))
+            self._transport.write(connect_request(url.host, url.port, proxy))
             await self._hear_preface(lambda data: tunnel_stands(reader, data, proxy))
         from smendpoint._transport.tls import TLSChannel
 
-        tls = TLSChannel(context, address.host)
+        tls = TLSChannel(context, url.host)
 
         def shake_hands(data: bytes) -> bool:
             tls.arrived(data)

@@ -65,6 +65,9 @@ class ClientTransport:
         """The client renews its credentials."""
         return False
 
+    def refresh_ahead(self) -> None:
+        """Nothing to renew: see `refresh_due`."""
+
     def forget(self) -> None:
         """After a fork: a client looks after its own connections."""
 

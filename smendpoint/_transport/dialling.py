@@ -28,7 +28,7 @@ def dial(address: Address, patience: Patience, scope: Scope | None = None) -> Co
         TLSError: the peer is not who it should be.
         DeadlineExceededError: the call's time was over first.
     """
-    if address.tls:
+    if address.target.url.tls:
         address.context()  # where the certificates cannot be read, there is no need to disturb anyone
     give_up_at = patience.connect_by()
     try:

@@ -24,6 +24,7 @@ myst_heading_anchors = 3
 doctest_global_setup = "from smendpoint import *"
 napoleon_use_ivar = True  # an attribute is described once, where the class says so
 default_role = "code"  # docstrings write names in single backticks
+autoclass_content = "both"  # the constructor of an endpoint has its arguments in its own docstring
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from smendpoint._core.response import ResponseBody
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock, Timeout
-    from smendpoint._options import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
     from smendpoint._response import Response
     from smendpoint._stream import Stream
     from smendpoint.async_endpoint import AsyncEndpoint
@@ -169,7 +169,7 @@ _HOMES = {
     "_core.response": ("ResponseBody",),
     "_core.retry": ("RetryPolicy",),
     "_core.timing": ("Clock", "Timeout"),
-    "_options": ("AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"),
+    "_kwargs": ("AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"),
     "_response": ("Response",),
     "_stream": ("Stream",),
     "_async_stream": ("AsyncStream",),

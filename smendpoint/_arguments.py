@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.hiding import Hidden
 from smendpoint._core.retry import RetryPolicy
+from smendpoint._options import IDENTITY_OPTIONS
 from smendpoint.handlers import TextGenerationHandler
+
+if TYPE_CHECKING:
+    from smendpoint._aws import Identity
 
 
 def model_parameters(given: Mapping[str, Any], reserved: Collection[str], endpoint_name: str) -> dict[str, Any]:
@@ -112,3 +116,20 @@ def checked_policy(policy: Any) -> RetryPolicy:
     if not isinstance(policy, RetryPolicy):
         raise errors.ConfigurationError(f"retry must be a RetryPolicy, not {type(policy).__name__}")
     return policy
+
+
+def check_beside_client(identity: Identity, settings: Mapping[str, Any]) -> None:
+    """Refuse what an endpoint with ``client=`` would ignore.
+
+    Raises:
+        ConfigurationError: something of that kind was given.
+    """
+    given = [name for name in IDENTITY_OPTIONS if getattr(identity, name) not in (None, False)]
+    if given:
+        raise errors.ConfigurationError(f"client= already knows who asks and where: leave out {', '.join(given)}")
+    given = [name for name in ("retry", "max_connections") if settings[name] is not None]
+    if given:
+        raise errors.ConfigurationError(
+            f"client= has its own retries and connections: leave out {', '.join(given)}, and make the client with a "
+            "botocore Config that sets them"
+        )

@@ -11,47 +11,55 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._arguments import checked_handler, checked_limit, checked_mapping, checked_policy, model_parameters
+from smendpoint._arguments import (
+    check_beside_client,
+    checked_handler,
+    checked_limit,
+    checked_mapping,
+    checked_policy,
+    model_parameters,
+)
 from smendpoint._aws import Identity
-from smendpoint._core.flow import CallState, Terms
+from smendpoint._core.flow import CallDefaults, CallState
 from smendpoint._core.hiding import forget_locals
 from smendpoint._core.hooks import CallInfo, Watcher, checked_hooks
-from smendpoint._core.request import (
+from smendpoint._core.operations import (
     RECOMMENDED_MAX_BODY,
     RequestHead,
     request_head,
     validate_endpoint_name,
 )
+from smendpoint._core.renderer import CallRequest
 from smendpoint._core.response import SERVICE_MAX_BODY, ResponseBody
 from smendpoint._core.retry import RetryPolicy, RetryQuota
 from smendpoint._core.timing import Timeout
-from smendpoint._core.wire import CallRequest
+from smendpoint._options import ENDPOINT_OPTIONS, IDENTITY_OPTIONS, EndpointArguments
 from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
-from smendpoint._typing import Chunk, In, Out, Typed
+from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
     from smendpoint._aws import Target
     from smendpoint._core.flow import CredentialSource
     from smendpoint._core.hooks import CallHooks
-    from smendpoint._core.request import Operation
+    from smendpoint._core.operations import Operation
     from smendpoint._core.response import RawResponse
     from smendpoint._core.timing import Clock
     from smendpoint._pipeline import Pipeline
     from smendpoint.handlers.base import ContentHandler, StreamDecoder
 
 
-class EndpointBase(Typed[In, Out, Chunk]):
+class EndpointBase(EndpointArguments[In, Out, Chunk]):
     """The half of `Endpoint` and `AsyncEndpoint` that does not wait."""
 
     _asynchronous = False
     _transport: Any = None  # of an endpoint that could not be made, or is being made by another thread at a fork
-    _terms: Terms | None = None  # settled by the first call
+    _terms: CallDefaults | None = None  # settled by the first call
     _storage: Any = None  # where the answers of asynchronous inference are looked for; made when needed
     _closed = False
 
     def _construct(self, options: dict[str, Any]) -> None:
-        """Make the endpoint of a constructor's arguments, `self` among them: its signature alone says what there is."""
+        """Make the endpoint of the constructor's arguments, `self` among them."""
         try:
             del options["self"]
             endpoint_name = options.pop("endpoint_name")
@@ -66,7 +74,6 @@ class EndpointBase(Typed[In, Out, Chunk]):
         self._name = validate_endpoint_name(endpoint_name)
         self._identity = identity
         self._settings = settings
-        self._reserved = RESERVED.union(settings)
         self._handler: ContentHandler[In, Out] = checked_handler(settings["content_handler"])
         self._model_kwargs = checked_mapping("model_kwargs", settings["model_kwargs"])
         self._members = checked_mapping("endpoint_kwargs", settings["endpoint_kwargs"])
@@ -83,11 +90,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
             check_s3_client(self._s3_client, asynchronous=self._asynchronous)
         if self._client is not None:
-            given = [name for name in IDENTITY_OPTIONS if getattr(identity, name) not in (None, False)]
-            if given:
-                raise errors.ConfigurationError(
-                    f"client= already knows who asks and where: leave out {', '.join(given)}"
-                )
+            check_beside_client(identity, settings)
         timeout, policy = settings["timeout"], settings["retry"]
         self._timeout = Timeout() if timeout is None else Timeout.of(timeout)
         self._policy = RetryPolicy() if policy is None else checked_policy(policy)
@@ -95,15 +98,15 @@ class EndpointBase(Typed[In, Out, Chunk]):
         self._heads: dict[tuple[str, str, str], tuple[dict[str, object], RequestHead]] = {}
         _endpoints.add(self)
 
-    def _agree(self, target: Target | None, credentials: CredentialSource | None) -> Terms:
+    def _agree(self, target: Target | None, credentials: CredentialSource | None) -> CallDefaults:
         """Settle what holds for every call: the arguments first, then what botocore's configuration says."""
         timeout, policy = self._timeout, self._policy
         if target is not None:
             if self._settings["timeout"] is None:
-                timeout = Timeout(target.connect_timeout or timeout.connect, target.read_timeout or timeout.read)
-            if self._settings["retry"] is None and target.max_attempts is not None:
-                policy = RetryPolicy(max_attempts=target.max_attempts)
-        terms = Terms(
+                timeout = target.limits.timeout(timeout)
+            if self._settings["retry"] is None and target.limits.max_attempts is not None:
+                policy = RetryPolicy(max_attempts=target.limits.max_attempts)
+        terms = CallDefaults(
             endpoint_name=self._name,
             policy=policy if self._client is None else None,
             quota=RetryQuota(allocate_lock()),
@@ -113,7 +116,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
             origin=getattr(target or self._transport, "origin", None),
         )
         # Of several first calls at a time, one settles it for all: they share a quota, and what is known of the clock.
-        settled: Terms = vars(self).setdefault("_terms", terms)
+        settled: CallDefaults = vars(self).setdefault("_terms", terms)
         return settled
 
     def _after_fork(self) -> None:
@@ -201,7 +204,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
         Raises:
             ConfigurationError: a keyword is an option of the constructor.
         """
-        return given if self._reserved.isdisjoint(given) else model_parameters(given, self._reserved, self._name)
+        return given if RESERVED.isdisjoint(given) else model_parameters(given, RESERVED, self._name)
 
     def _limits(self, timeout: float | Timeout) -> Timeout:
         """The `Timeout` of one call. A number says nothing about the total: the endpoint's goes on holding."""
@@ -267,7 +270,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
             self._heads[key] = members, head
         return members, head
 
-    def _state(self, request: CallRequest, terms: Terms, started: float) -> CallState[Any]:
+    def _state(self, request: CallRequest, terms: CallDefaults, started: float) -> CallState[Any]:
         """A new call."""
         watcher = None
         log: Any = self._log
@@ -313,7 +316,7 @@ class EndpointBase(Typed[In, Out, Chunk]):
                 from smendpoint.handlers._ignored import say_ignored
 
                 say_ignored(error, answer.headers, call.accept, self._handler, streamed=False)
-            call.finish(call.named(error))
+            call.finish(call.add_context(error))
             raise
         call.finish(None)
         return output
@@ -378,10 +381,8 @@ class EndpointBase(Typed[In, Out, Chunk]):
 
 DEBUG = 10  # logging's, which need not be imported
 
-# What only an endpoint that makes its own connections can use.
-IDENTITY_OPTIONS = tuple(vars(Identity)["__init__"].__kwdefaults__)
-# Names that a call gives no parameters of the model, beside those that the constructor takes.
-RESERVED = frozenset({*IDENTITY_OPTIONS, "endpoint_name", "parameters"})
+# Keywords of a call that are not parameters of the model.
+RESERVED = frozenset({*ENDPOINT_OPTIONS, "endpoint_name", "parameters"})
 
 
 def _rebuild(cls: Any, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> Any:

@@ -8,10 +8,10 @@ from smendpoint import errors
 from smendpoint._arguments import checked_mapping, stop_sequences
 from smendpoint._call import new_invocation_id
 from smendpoint._core.hiding import forget_locals
+from smendpoint._core.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
 from smendpoint._core.polling import split_location
-from smendpoint._core.request import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
+from smendpoint._core.renderer import CallRequest
 from smendpoint._core.response import ResponseBody, request_id
-from smendpoint._core.wire import CallRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -139,7 +139,7 @@ def accepted(call: CallState[Any], answer: RawResponse) -> Accepted:
         error = errors.ProtocolError(
             "the request was accepted without saying where its output will be", response_started=True
         )
-        call.finish(call.named(error))
+        call.finish(call.add_context(error))
         raise error
     call.finish(None)
     return Accepted(

@@ -1,87 +1,155 @@
-"""What the twins' constructors and methods take by keyword, for type checkers."""
+"""What an endpoint can be made with. A new option is declared here, and nowhere else.
+
+An option has a line in `EndpointOptions` (or in `IdentityOptions` and `IdentityFields`, where it says who asks and
+where), which type checkers read, one in the signature of the constructor, and one in its docstring. A test holds that
+they agree, and that each option does what it says (`tests/test_options.py`).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
+
+from smendpoint._core.response import MAX_RESPONSE_BYTES
+from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypedDict
 
     from smendpoint._core.hooks import CallHooks
     from smendpoint._core.retry import RetryPolicy
     from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._kwargs import InvokeEndpointKwargs
 
-__all__ = ["AsyncKwargs", "EndpointOptions", "InvokeEndpointKwargs", "StreamKwargs"]
+    class IdentityOptions(TypedDict, total=False):
+        """The options that say who asks and where, for those who pass them on."""
 
+        region_name: str | None
+        credentials_profile_name: str | None
+        aws_access_key_id: str | None
+        aws_secret_access_key: str | None
+        aws_session_token: str | None
+        role_arn: str | None
+        role_session_name: str | None
+        external_id: str | None
+        session: Any
+        endpoint_url: str | None
+        config: Any
+        allow_plain_http: bool
+        allow_link_local: bool
 
-class InvokeEndpointKwargs(TypedDict, total=False):
-    """The request members of ``InvokeEndpoint``, for `endpoint_kwargs` of `invoke`, `send` and sessions."""
+    class EndpointOptions(IdentityOptions, total=False):
+        """All options beside the name and the content handler."""
 
-    ContentType: str
-    Accept: str
-    CustomAttributes: str
-    TargetModel: str
-    TargetVariant: str
-    TargetContainerHostname: str
-    InferenceId: str
-    EnableExplanations: str
-    InferenceComponentName: str
-    SessionId: str
-    PrefixAwareId: str
-
-
-class StreamKwargs(TypedDict, total=False):
-    """The request members of ``InvokeEndpointWithResponseStream``, for `endpoint_kwargs` of `stream`."""
-
-    ContentType: str
-    Accept: str
-    CustomAttributes: str
-    TargetVariant: str
-    TargetContainerHostname: str
-    InferenceId: str
-    InferenceComponentName: str
-    SessionId: str
-    PrefixAwareId: str
-
-
-class AsyncKwargs(TypedDict, total=False):
-    """The request members of ``InvokeEndpointAsync``, for `endpoint_kwargs` of `submit`."""
-
-    ContentType: str
-    Accept: str
-    CustomAttributes: str
-    InferenceId: str
-    InputLocation: str
-    S3OutputPathExtension: str
-    Filename: str
-    RequestTTLSeconds: int
-    InvocationTimeoutSeconds: int
+        model_kwargs: Mapping[str, Any] | None
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None
+        inference_component_name: str | None
+        client: Any
+        s3_client: Any
+        timeout: float | Timeout | None
+        retry: RetryPolicy | None
+        max_connections: int | None
+        max_response_bytes: int | None
+        hooks: CallHooks | None
+        clock: Clock | None
 
 
-class EndpointOptions(TypedDict, total=False):
-    """What both constructors take beside the name and the content handler."""
+class IdentityFields:
+    """The options that say who asks and where, and what holds for one that is not given."""
 
-    model_kwargs: Mapping[str, Any] | None
-    endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None
-    inference_component_name: str | None
-    region_name: str | None
-    credentials_profile_name: str | None
-    aws_access_key_id: str | None
-    aws_secret_access_key: str | None
-    aws_session_token: str | None
-    role_arn: str | None
-    role_session_name: str | None
-    external_id: str | None
-    session: Any
-    endpoint_url: str | None
-    config: Any
-    allow_plain_http: bool
-    allow_link_local: bool
-    client: Any
-    s3_client: Any
-    timeout: float | Timeout | None
-    retry: RetryPolicy | None
-    max_connections: int | None
-    max_response_bytes: int | None
-    hooks: CallHooks | None
-    clock: Clock | None
+    region_name: str | None = None
+    credentials_profile_name: str | None = None
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: str | None = None
+    aws_session_token: str | None = None
+    role_arn: str | None = None
+    role_session_name: str | None = None
+    external_id: str | None = None
+    session: Any = None
+    endpoint_url: str | None = None
+    config: Any = None
+    allow_plain_http: bool = False
+    allow_link_local: bool = False
+
+
+class EndpointArguments(Typed[In, Out, Chunk]):
+    """The constructor of `Endpoint` and `AsyncEndpoint`; what it makes of a content handler's types, they say."""
+
+    def _construct(self, options: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def __init__(
+        self,
+        endpoint_name: str,
+        *,
+        content_handler: Any = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
+        inference_component_name: str | None = None,
+        region_name: str | None = None,
+        credentials_profile_name: str | None = None,
+        aws_access_key_id: str | None = None,
+        aws_secret_access_key: str | None = None,
+        aws_session_token: str | None = None,
+        role_arn: str | None = None,
+        role_session_name: str | None = None,
+        external_id: str | None = None,
+        session: Any = None,
+        endpoint_url: str | None = None,
+        config: Any = None,
+        allow_plain_http: bool = False,
+        allow_link_local: bool = False,
+        client: Any = None,
+        s3_client: Any = None,
+        timeout: float | Timeout | None = None,
+        retry: RetryPolicy | None = None,
+        max_connections: int | None = None,
+        max_response_bytes: int | None = MAX_RESPONSE_BYTES,
+        hooks: CallHooks | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Make an endpoint.
+
+        Args:
+            endpoint_name: the endpoint's name, 1 to 63 letters, digits and hyphens.
+            content_handler: makes requests from inputs and outputs from answers; by default `TextGenerationHandler`.
+            model_kwargs: parameters for the model, sent with every call; a call's own win.
+            endpoint_kwargs: request members for every call in the AWS spelling, such as ``{"TargetVariant": "blue"}``.
+            inference_component_name: the inference component to call, where the endpoint has several.
+            region_name: the AWS region; by default what botocore finds.
+            credentials_profile_name: a profile of the AWS config files.
+            aws_access_key_id: explicit credentials, with ``aws_secret_access_key``.
+            aws_secret_access_key: explicit credentials, with ``aws_access_key_id``.
+            aws_session_token: the token of explicit temporary credentials.
+            role_arn: a role to assume, and to keep assuming before it runs out.
+            role_session_name: how the role's session is named in logs.
+            external_id: what the role's trust policy asks for.
+            session: a botocore or boto3 session to take credentials and settings from.
+            endpoint_url: the address to call instead of the region's own.
+            config: a botocore ``Config``; what it sets is honoured or refused, never ignored.
+            allow_plain_http: whether calls may leave this machine unencrypted.
+            allow_link_local: whether calls may go to link-local and metadata addresses.
+            client: a ready ``sagemaker-runtime`` client, of boto3 or botocore for `Endpoint`, of aiobotocore for
+                `AsyncEndpoint`: every call goes through it, with its own retries and timeouts.
+            s3_client: an ``s3`` client of the same library for asynchronous inference; by default one like the
+                endpoint.
+            timeout: seconds for connecting and for silence, or a `Timeout`.
+            retry: when to try again; see `RetryPolicy`.
+            max_connections: how many connections may be open at once; `None` for no limit.
+            max_response_bytes: the most bytes that a whole answer may have; `None` for no limit. By default
+                104,857,600, four times what the service hands on. Streams are not limited.
+            hooks: hears what happens to each call; see `CallHooks`.
+            clock: where time, waiting and chance come from; for tests.
+
+        Raises:
+            ConfigurationError: an argument does not fit.
+        """
+        try:
+            self._construct(locals())
+        except BaseException:  # what is secret, or may be, is in no variable that is shown with the traceback
+            del aws_secret_access_key, aws_session_token, external_id, endpoint_kwargs, endpoint_url, config
+            raise
+
+
+IDENTITY_OPTIONS: tuple[str, ...] = tuple(IdentityFields.__annotations__)
+ENDPOINT_OPTIONS: tuple[str, ...] = tuple(vars(EndpointArguments)["__init__"].__kwdefaults__)

@@ -9,9 +9,9 @@ from smendpoint import errors
 from smendpoint._arguments import checked_mapping
 from smendpoint._call import new_invocation_id
 from smendpoint._core.hiding import hidden
-from smendpoint._core.request import INVOKE_ENDPOINT
+from smendpoint._core.operations import INVOKE_ENDPOINT
+from smendpoint._core.renderer import CallRequest
 from smendpoint._core.response import server_date, session_id
-from smendpoint._core.wire import CallRequest
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class SessionBase(Typed[In, Out, Chunk]):
             error = errors.EndpointError(
                 "the endpoint opened no session: its model must be stateful, and understand open_with="
             )
-            call.finish(call.named(error))
+            call.finish(call.add_context(error))
             raise error
         call.finish(None)
         self._state = "open"
@@ -171,6 +171,6 @@ class SessionBase(Typed[In, Out, Chunk]):
                 "the model did not say that it closed the session, which now lives until it expires: look whether it "
                 "understands close_with="
             )
-            call.finish(call.named(error))
+            call.finish(call.add_context(error))
             raise error
         call.finish(None)

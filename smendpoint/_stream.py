@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from smendpoint._core.flow import CallState
-    from smendpoint._core.wire import CallRequest
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._pipeline import Pipeline
     from smendpoint.endpoint import Endpoint
     from smendpoint.handlers.base import StreamDecoder, Usage
@@ -121,7 +121,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
             error = page_of_stream(self.headers)
             if error is not None:
                 source.close()
-                call.finish(call.named(error))
+                call.finish(call.add_context(error))
                 self._not_begun(error)
                 raise error
         self._source = source
@@ -145,7 +145,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         failure = self._pipeline.failure
         if failure is not None and self._call is not None:
             failure.received = tuple(self._pipeline.received)
-            self._call.named(failure)
+            self._call.add_context(failure)
             if isinstance(failure, (errors.HandlerError, errors.StreamDecodeError)):
                 from smendpoint.handlers._ignored import say_ignored
 

@@ -9,8 +9,7 @@ from smendpoint._arguments import stop_sequences
 from smendpoint._call import EndpointBase
 from smendpoint._core.flow import call_flow
 from smendpoint._core.hiding import hidden, leaving
-from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
-from smendpoint._core.response import MAX_RESPONSE_BYTES
+from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.timing import Timeout
 from smendpoint._transport.async_direct import AsyncDirectTransport
 from smendpoint._transport.driving import drive_async
@@ -24,13 +23,11 @@ if TYPE_CHECKING:
 
     from smendpoint._async_stream import AsyncStream
     from smendpoint._aws import Identity
-    from smendpoint._core.flow import CallState, Terms
-    from smendpoint._core.hooks import CallHooks
+    from smendpoint._core.flow import CallDefaults, CallState
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.response import RawResponse
-    from smendpoint._core.retry import RetryPolicy
-    from smendpoint._core.timing import Clock
-    from smendpoint._core.wire import CallRequest
-    from smendpoint._options import AsyncKwargs, EndpointOptions, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._options import EndpointOptions
     from smendpoint._response import Response
     from smendpoint.async_inference import AsyncInferenceHandle
     from smendpoint.async_session import AsyncStatefulSession
@@ -47,102 +44,37 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
 
     Making one needs no event loop, reads no file and opens no connection; the first call does. It can be shared
     between tasks, used on several event loops one after another, and pickled (as `Endpoint`).
-
-    Args:
-        endpoint_name: the endpoint's name, 1 to 63 letters, digits and hyphens.
-        content_handler: makes requests from inputs and outputs from answers; by default `TextGenerationHandler`.
-        model_kwargs: parameters for the model, sent with every call; a call's own win.
-        endpoint_kwargs: request members for every call in the AWS spelling, such as ``{"TargetVariant": "blue"}``.
-        inference_component_name: the inference component to call, where the endpoint has several.
-        region_name: the AWS region; by default what botocore finds.
-        credentials_profile_name: a profile of the AWS config files.
-        aws_access_key_id: explicit credentials, with ``aws_secret_access_key``.
-        aws_secret_access_key: explicit credentials, with ``aws_access_key_id``.
-        aws_session_token: the token of explicit temporary credentials.
-        role_arn: a role to assume, and to keep assuming before it runs out.
-        role_session_name: how the role's session is named in logs.
-        external_id: what the role's trust policy asks for.
-        session: a botocore or boto3 session to take credentials and settings from.
-        endpoint_url: the address to call instead of the region's own.
-        config: a botocore ``Config``; what it sets is honoured or refused, never ignored.
-        allow_plain_http: whether calls may leave this machine unencrypted.
-        allow_link_local: whether calls may go to link-local and metadata addresses.
-        client: a ready aiobotocore ``sagemaker-runtime`` client: every call goes through it, with its own retries and
-            timeouts.
-        s3_client: an aiobotocore ``s3`` client for asynchronous inference; by default one like the endpoint.
-        timeout: seconds for connecting and for silence, or a `Timeout`.
-        retry: when to try again; see `RetryPolicy`.
-        max_connections: how many connections may be open at once; `None` for no limit.
-        max_response_bytes: the most bytes that a whole answer may have; `None` for no limit. By default 104,857,600,
-            four times what the service hands on. Streams are not limited.
-        hooks: hears what happens to each call; see `CallHooks`.
-        clock: where time, waiting and chance come from; for tests.
-
-    Raises:
-        ConfigurationError: an argument does not fit.
     """
 
     _asynchronous = True
 
-    @overload
-    def __init__(
-        self: AsyncEndpoint[str, str, str],
-        endpoint_name: str,
-        *,
-        content_handler: None = None,
-        **options: Unpack[EndpointOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        endpoint_name: str,
-        *,
-        content_handler: StreamingContentHandler[In, Out, Chunk],
-        **options: Unpack[EndpointOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: AsyncEndpoint[A, B, B],
-        endpoint_name: str,
-        *,
-        content_handler: ContentHandler[A, B],
-        **options: Unpack[EndpointOptions],
-    ) -> None: ...
-    def __init__(
-        self,
-        endpoint_name: str,
-        *,
-        content_handler: Any = None,
-        model_kwargs: Mapping[str, Any] | None = None,
-        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
-        inference_component_name: str | None = None,
-        region_name: str | None = None,
-        credentials_profile_name: str | None = None,
-        aws_access_key_id: str | None = None,
-        aws_secret_access_key: str | None = None,
-        aws_session_token: str | None = None,
-        role_arn: str | None = None,
-        role_session_name: str | None = None,
-        external_id: str | None = None,
-        session: Any = None,
-        endpoint_url: str | None = None,
-        config: Any = None,
-        allow_plain_http: bool = False,
-        allow_link_local: bool = False,
-        client: Any = None,
-        s3_client: Any = None,
-        timeout: float | Timeout | None = None,
-        retry: RetryPolicy | None = None,
-        max_connections: int | None = None,
-        max_response_bytes: int | None = MAX_RESPONSE_BYTES,
-        hooks: CallHooks | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        try:
-            self._construct(locals())
-        except BaseException:  # what is secret, or may be, is in no variable that is shown with the traceback
-            del aws_secret_access_key, aws_session_token, external_id, endpoint_kwargs, endpoint_url, config
-            raise
+    if TYPE_CHECKING:  # the constructor itself is `EndpointArguments`'
+
+        @overload
+        def __init__(
+            self: AsyncEndpoint[str, str, str],
+            endpoint_name: str,
+            *,
+            content_handler: None = None,
+            **options: Unpack[EndpointOptions],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self,
+            endpoint_name: str,
+            *,
+            content_handler: StreamingContentHandler[In, Out, Chunk],
+            **options: Unpack[EndpointOptions],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: AsyncEndpoint[A, B, B],
+            endpoint_name: str,
+            *,
+            content_handler: ContentHandler[A, B],
+            **options: Unpack[EndpointOptions],
+        ) -> None: ...
+        def __init__(self, endpoint_name: str, **options: Any) -> None: ...
 
     def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
         super()._set_up(endpoint_name, identity, settings)
@@ -161,7 +93,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             await self._transport.refresh_ahead()
         return self._state(request, terms, started)
 
-    async def _settle(self) -> Terms:
+    async def _settle(self) -> CallDefaults:
         try:
             target = await self._transport.prepare()
         except errors.SmendpointError as error:

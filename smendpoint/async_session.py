@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from smendpoint._async_stream import AsyncStream
     from smendpoint._core.timing import Timeout
-    from smendpoint._options import InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._kwargs import InvokeEndpointKwargs, StreamKwargs
     from smendpoint._response import Response
     from smendpoint.async_endpoint import AsyncEndpoint
 

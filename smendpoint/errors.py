@@ -119,7 +119,7 @@ class SmendpointError(Exception):
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
 
-def again(error: AnyError) -> AnyError:
+def copy_error(error: AnyError) -> AnyError:
     """Copy an error for another waiter: with its cause, without its traceback and context.
 
     Each caller fills in its own details. An object that keeps an error raises copies of it, and keeps a copy: a

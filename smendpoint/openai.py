@@ -18,20 +18,23 @@ from __future__ import annotations
 import threading
 from base64 import b64encode
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smendpoint import errors
 from smendpoint._aws import Identity, resolve
-from smendpoint._core.request import INVOKE_ENDPOINT, request_head, validate_endpoint_name
+from smendpoint._core.operations import validate_endpoint_name
 from smendpoint._core.sigv4 import Signer
 from smendpoint._core.timing import check_number
 from smendpoint._transport.clock import SYSTEM_CLOCK
 from smendpoint._transport.threads import off_loop, spawn
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from smendpoint._aws import Target
     from smendpoint._core.sigv4 import Credentials
     from smendpoint._core.timing import Clock
+    from smendpoint._options import IdentityOptions
 
 __all__ = ["OpenAIAccess"]
 
@@ -46,8 +49,7 @@ _RENEW_SHARE = 0.9
 class OpenAIAccess:
     """What the ``openai`` package needs to call a SageMaker endpoint. Safe to share between threads and tasks.
 
-    Making one reads no file; the first use does. The arguments beside those below are `Endpoint`'s, with the same
-    meaning.
+    Making one reads no file; the first use does.
 
     Args:
         endpoint_name: the endpoint's name.
@@ -55,6 +57,7 @@ class OpenAIAccess:
         lifetime: how long a token is valid, in seconds, 1 to 43,200. One that is made with temporary credentials ends
             with them.
         clock: where time comes from; for tests.
+        **identity: `Endpoint`'s arguments from `region_name` to `allow_link_local`, with the same meaning.
 
     Raises:
         ConfigurationError: an argument does not fit.
@@ -65,45 +68,18 @@ class OpenAIAccess:
         endpoint_name: str,
         *,
         inference_component_name: str | None = None,
-        region_name: str | None = None,
-        credentials_profile_name: str | None = None,
-        aws_access_key_id: str | None = None,
-        aws_secret_access_key: str | None = None,
-        aws_session_token: str | None = None,
-        role_arn: str | None = None,
-        role_session_name: str | None = None,
-        external_id: str | None = None,
-        session: Any = None,
-        endpoint_url: str | None = None,
-        config: Any = None,
-        allow_plain_http: bool = False,
-        allow_link_local: bool = False,
         lifetime: float = MAX_LIFETIME,
         clock: Clock | None = None,
+        **identity: Unpack[IdentityOptions],
     ) -> None:
         self._name = validate_endpoint_name(endpoint_name)
         self._component: str | None = None
         if inference_component_name is not None:
-            head = request_head(INVOKE_ENDPOINT, endpoint_name, {"InferenceComponentName": inference_component_name})
-            ((_, self._component),) = head.headers
+            self._component = validate_endpoint_name(inference_component_name, "inference_component_name")
         self._lifetime = int(check_number("lifetime", lifetime, least=1.0))
         if self._lifetime > MAX_LIFETIME:
             raise errors.ConfigurationError(f"lifetime must be at most {MAX_LIFETIME:,} seconds, not {lifetime!r}")
-        self._identity = Identity(
-            region_name=region_name,
-            credentials_profile_name=credentials_profile_name,
-            aws_access_key_id=aws_access_key_id,
-            aws_secret_access_key=aws_secret_access_key,
-            aws_session_token=aws_session_token,
-            role_arn=role_arn,
-            role_session_name=role_session_name,
-            external_id=external_id,
-            session=session,
-            endpoint_url=endpoint_url,
-            config=config,
-            allow_plain_http=allow_plain_http,
-            allow_link_local=allow_link_local,
-        )
+        self._identity = Identity(**identity)
         self._clock: Clock = clock or SYSTEM_CLOCK
         self._lock = threading.Lock()
         self._found: Target | None = None

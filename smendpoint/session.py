@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from smendpoint._core.timing import Timeout
-    from smendpoint._options import InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._kwargs import InvokeEndpointKwargs, StreamKwargs
     from smendpoint._response import Response
     from smendpoint._stream import Stream
     from smendpoint.endpoint import Endpoint

@@ -66,7 +66,7 @@ def test_every_region_with_fips_and_dual_stack_is_where_botocore_says(
             resolve(identity)
         return
     target = resolve(identity)
-    assert (target.url, target.region) == (said.url, said.region)
+    assert (str(target.url), target.region) == (said.url, said.region)
     assert target.credentials.current() == Credentials("AKIDARG", "secret")
 
 
@@ -109,12 +109,13 @@ def test_every_config_means_what_it_means_to_botocores_client(
     said = botocore_says(config=Config(**options), **arguments)
     client = botocore.session.Session().create_client("sagemaker-runtime", config=Config(**options), **arguments)
     target = resolve(identity)
-    assert (target.url, target.region, target.proxy_url) == (said.url, said.region, said.proxy)
-    assert target.max_attempts == client.meta.config.retries["total_max_attempts"]
+    assert (str(target.url), target.region) == (said.url, said.region)
+    assert (None if target.proxy is None else target.proxy.url) == said.proxy
+    assert target.limits.max_attempts == client.meta.config.retries["total_max_attempts"]
     if "connect_timeout" in options or (options.get("defaults_mode", "legacy") != "legacy"):
-        assert target.connect_timeout == client.meta.config.connect_timeout
+        assert target.limits.connect_timeout == client.meta.config.connect_timeout
     else:
-        assert target.connect_timeout is None
+        assert target.limits.connect_timeout is None
     assert target.user_agent.endswith("app/shop") == ("user_agent_appid" in options)
 
 
@@ -124,13 +125,13 @@ def test_a_defaults_mode_says_how_long_connecting_may_take() -> None:
         "sagemaker-runtime", config=config, region_name="eu-west-1", **KEYS
     )
     target = resolve(Identity(region_name="eu-west-1", config=config, **KEYS))
-    assert target.connect_timeout == client.meta.config.connect_timeout == 3.1
+    assert target.limits.connect_timeout == client.meta.config.connect_timeout == 3.1
 
 
 def test_the_callers_config_is_left_as_it_was() -> None:
     retries = {"max_attempts": 2}
     config = Config(retries=retries)
-    assert resolve(Identity(region_name="eu-west-1", config=config, **KEYS)).max_attempts == 3
+    assert resolve(Identity(region_name="eu-west-1", config=config, **KEYS)).limits.max_attempts == 3
     assert config.retries == {"max_attempts": 2}
 
 
@@ -145,7 +146,7 @@ def test_a_region_of_an_enumeration_is_its_value(way: str) -> None:
         "config": {"config": Config(region_name=Region.WEST)},
     }[way]
     target = resolve(Identity(**options, **KEYS))
-    assert (f"{target.region}", target.host) == ("us-west-2", "runtime.sagemaker.us-west-2.amazonaws.com")
+    assert (f"{target.region}", target.url.host) == ("us-west-2", "runtime.sagemaker.us-west-2.amazonaws.com")
 
 
 def test_all_that_a_config_says_to_the_transport_arrives() -> None:
@@ -153,7 +154,11 @@ def test_all_that_a_config_says_to_the_transport_arrives() -> None:
         connect_timeout=3, read_timeout=4, max_pool_connections=5, client_cert=("c", "k"), user_agent="mine"
     )
     target = resolve(Identity(region_name="eu-west-1", config=config, **KEYS))
-    assert (target.connect_timeout, target.read_timeout, target.max_pool_connections) == (3.0, 4.0, 5)
+    assert (target.limits.connect_timeout, target.limits.read_timeout, target.limits.max_pool_connections) == (
+        3.0,
+        4.0,
+        5,
+    )
     assert target.client_cert == ("c", "k")
     assert target.user_agent == "mine"
 
@@ -162,7 +167,7 @@ def test_a_config_beside_a_sessions_default_one_is_merged_over_it() -> None:
     session = botocore.session.Session()
     session.set_default_client_config(Config(read_timeout=3, region_name="eu-west-1"))
     target = resolve(Identity(session=session, config=Config(read_timeout=4), **KEYS))
-    assert (target.read_timeout, target.region) == (4.0, "eu-west-1")
+    assert (target.limits.read_timeout, target.region) == (4.0, "eu-west-1")
 
 
 def test_what_a_config_asks_for_and_cannot_be_honoured_is_refused() -> None:
@@ -174,7 +179,7 @@ def test_a_boto3_session_gives_its_region_profile_and_keys(tmp_path: Path) -> No
     write_config(tmp_path, "[profile p]\nendpoint_url = https://file.example\n")
     session = boto3.Session(profile_name="p", region_name="eu-west-3", **KEYS)
     target = resolve(Identity(session=session))
-    assert (target.url, target.region) == ("https://file.example", "eu-west-3")
+    assert (str(target.url), target.region) == ("https://file.example", "eu-west-3")
     assert target.credentials.load() == Credentials("AKIDARG", "secret")
     assert "Botocore/" in target.user_agent
 
@@ -238,8 +243,8 @@ def test_an_unsafe_endpoint_of_the_config_file_is_refused_and_not_repeated(tmp_p
 def test_what_is_allowed_explicitly_is_done(tmp_path: Path) -> None:
     write_config(tmp_path, "[default]\nendpoint_url = http://169.254.7.7:81/base/\n")
     target = resolve(Identity(region_name="eu-west-1", allow_plain_http=True, allow_link_local=True, **KEYS))
-    assert target.url == "http://169.254.7.7:81/base"
-    assert (target.host, target.port, target.host_header, target.base_path) == (
+    assert str(target.url) == "http://169.254.7.7:81/base"
+    assert (target.url.host, target.url.port, target.url.host_header, target.url.base_path) == (
         "169.254.7.7",
         81,
         "169.254.7.7:81",
@@ -257,10 +262,10 @@ def test_no_region_or_endpoint_leads_to_another_host(text: str) -> None:
         except ConfigurationError:
             continue
         if "endpoint_url" in arguments:
-            assert target.host == urllib.parse.urlsplit(url).hostname
+            assert target.url.host == urllib.parse.urlsplit(url).hostname
             assert "@" not in url
         else:
-            assert target.host == f"runtime.sagemaker.{text.lower()}.amazonaws.com"
+            assert target.url.host == f"runtime.sagemaker.{text.lower()}.amazonaws.com"
 
 
 def test_a_missing_profile_is_named() -> None:

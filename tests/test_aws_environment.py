@@ -231,11 +231,12 @@ def test_both_ways_give_what_botocores_own_client_does(
             if target is None:
                 continue
             credentials = target.credentials.load()
-            assert (target.url, target.region) == (said.url.removesuffix("/"), said.region)
+            assert (str(target.url), target.region) == (said.url.removesuffix("/"), said.region)
             assert (credentials.access_key, credentials.token) == (said.access_key, said.token)
             assert target.ca_bundle == said.ca_bundle
             proxy = said.proxy
-            assert target.proxy_url == (f"{proxy}:80" if proxy == "http://proxy.example" else proxy)
+            ours = None if target.proxy is None else target.proxy.url
+            assert ours == (f"{proxy}:80" if proxy == "http://proxy.example" else proxy)
 
 
 def test_the_short_way_is_taken_in_a_lambda_function(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,10 +255,10 @@ def test_the_short_way_is_taken_in_a_lambda_function(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, value)
     target = resolve_from_environment(Identity(), now=zero)
     assert target is not None
-    assert target.url == "https://runtime.sagemaker.eu-west-1.amazonaws.com"
+    assert str(target.url) == "https://runtime.sagemaker.eu-west-1.amazonaws.com"
     assert target.credentials.current() == Credentials("AKIDENV", "secret", "token")
-    assert target.max_attempts == 5
-    assert target.proxy_url is None
+    assert target.limits.max_attempts == 5
+    assert target.proxy is None
     assert target.user_agent.startswith("smendpoint/")
     assert target.user_agent.endswith(" exec-env/AWS_Lambda_python3.12 app/shop")
     assert repr(target) == "<Target https://runtime.sagemaker.eu-west-1.amazonaws.com in eu-west-1>"

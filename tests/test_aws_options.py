@@ -10,6 +10,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 
 from smendpoint._aws.options import OPTIONS, Settings, read_config
+from smendpoint._aws.target import Limits
 from smendpoint.errors import ConfigurationError
 
 
@@ -46,7 +47,7 @@ def test_what_is_set_is_read() -> None:
         user_agent_extra="more",
     )
     assert read_config(config) == Settings(
-        3.0, 60.0, 7, ("cert.pem", "key.pem"), {"https": "proxy.example"}, "mine/1", "more"
+        Limits(3.0, 60.0, 7), ("cert.pem", "key.pem"), {"https": "proxy.example"}, "mine/1", "more"
     )
     assert read_config(Config(client_cert="both.pem")).client_cert == "both.pem"
 
@@ -54,7 +55,7 @@ def test_what_is_set_is_read() -> None:
 def test_what_is_set_later_by_attribute_is_read() -> None:
     config = Config()
     config.read_timeout = 5
-    assert read_config(config).read_timeout == 5.0
+    assert read_config(config).limits.read_timeout == 5.0
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_a_config_that_does_not_record_what_was_set_is_compared_with_the_default
         read_timeout = 5
         connect_timeout = None
 
-    assert read_config(Plain()) == Settings(read_timeout=5.0)
+    assert read_config(Plain()) == Settings(Limits(read_timeout=5.0))
 
 
 def test_a_config_that_botocore_has_made_a_client_of_still_fits() -> None:

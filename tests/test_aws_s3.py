@@ -19,6 +19,7 @@ from smendpoint import Timeout, errors
 from smendpoint._aws import CredentialProvider, Identity, Target, resolve
 from smendpoint._aws.s3 import async_s3_client, blocking_s3_client
 from smendpoint._core.sigv4 import Credentials
+from smendpoint._transport.async_s3 import in_thread
 
 LIMITS = Timeout(connect=3.0, read=7.0)
 KEYS = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "secret"}
@@ -40,7 +41,7 @@ class Made:
             return made
 
         async def make() -> Any:
-            return await self.stack.enter_async_context(async_s3_client(identity, target, LIMITS))
+            return await self.stack.enter_async_context(async_s3_client(identity, target, LIMITS, in_thread))
 
         return self.loop.run_until_complete(make())
 
@@ -97,7 +98,7 @@ def test_credentials_are_asked_for_anew_at_each_request(made: Made) -> None:
     now = 1_000_000.0
     identity = Identity(region_name="us-west-2", **KEYS)
     target = resolve(identity)
-    target.credentials = CredentialProvider(fetch, now=lambda: now)
+    target = target._replace(credentials=CredentialProvider(fetch, now=lambda: now))
     client = made.client(identity, target)
     assert fetched == []
     assert [made.signed_with(client)[0] for _ in range(2)] == ["KEY0", "KEY0"]
@@ -111,7 +112,7 @@ def test_credentials_that_cannot_be_had_are_our_error(made: Made) -> None:
 
     identity = Identity(region_name="us-west-2", **KEYS)
     target = resolve(identity)
-    target.credentials = CredentialProvider(fetch, now=lambda: 0.0)
+    target = target._replace(credentials=CredentialProvider(fetch, now=lambda: 0.0))
     client = made.client(identity, target)
     with pytest.raises(errors.CredentialsError, match="none today"):
         made.signed_with(client)
@@ -189,4 +190,4 @@ def test_without_aiobotocore_the_error_names_the_extra(monkeypatch: pytest.Monke
         monkeypatch.setitem(sys.modules, name, None)
     identity = Identity(region_name="us-west-2", **KEYS)
     with pytest.raises(errors.ConfigurationError, match=r"smendpoint\[aiobotocore\]"):
-        asyncio.run(async_s3_client(identity, resolve(identity), LIMITS).__aenter__())
+        asyncio.run(async_s3_client(identity, resolve(identity), LIMITS, in_thread).__aenter__())

@@ -1,4 +1,4 @@
-"""smendpoint._aws.sources: every place that botocore's chain knows, and roles that renew themselves."""
+"""smendpoint._aws.chain, credentials: every place that botocore's chain knows, and roles that renew themselves."""
 
 from __future__ import annotations
 
@@ -608,6 +608,7 @@ def test_the_secrets_of_every_source_stay_out_of_reprs(monkeypatch: pytest.Monke
     target = resolve(Identity())
     credentials = target.credentials.load()
     assert credentials.secret_key == "hunter2"
-    for thing in (target, target.credentials, credentials):
+    assert target.proxy is not None
+    for thing in (target, target.credentials, credentials, target.proxy):
         assert "hunter2" not in repr(thing)
-    assert target.proxy_url == "http://user:hunter2@proxy.example:1"
+    assert (target.proxy.url, target.proxy.password) == ("http://proxy.example:1", "hunter2")

@@ -13,7 +13,7 @@ from botocore.utils import is_valid_uri
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._aws.url import EndpointURL, parse_endpoint_url, parse_proxy_url
+from smendpoint._aws.url import EndpointURL, parse_endpoint_url, parse_proxy
 from smendpoint.errors import ConfigurationError
 
 
@@ -38,7 +38,7 @@ from smendpoint.errors import ConfigurationError
     ],
 )
 def test_a_good_url_is_taken_apart(url: str, expected: tuple[object, ...]) -> None:
-    assert parse_endpoint_url(url) == EndpointURL(*expected)
+    assert parse_endpoint_url(url) == EndpointURL(*expected, loopback_only=url.lower().startswith("http:"))
 
 
 @pytest.mark.parametrize(
@@ -164,38 +164,99 @@ def test_whatever_is_accepted_means_the_same_to_the_standard_library_and_to_boto
 
 
 @pytest.mark.parametrize(
-    ("url", "expected"),
+    ("url", "scheme", "host", "port", "username", "password"),
     [
-        ("proxy.example", "http://proxy.example:80"),
-        ("proxy.example:3128", "http://proxy.example:3128"),
-        ("//proxy.example:3128", "http://proxy.example:3128"),
-        ("http://proxy.example:3128/", "http://proxy.example:3128"),
-        ("https://proxy.example", "https://proxy.example:443"),
-        ("http://user:p%40ss@proxy.example:1", "http://user:p%40ss@proxy.example:1"),
-        ("user:pass@proxy.example", "http://user:pass@proxy.example:80"),
-        ("http://[::1]:3128", "http://[::1]:3128"),
+        ("http://proxy.example:3128", "http", "proxy.example", 3128, None, None),
+        ("http://proxy.example:3128/", "http", "proxy.example", 3128, None, None),
+        ("http://proxy.example", "http", "proxy.example", 80, None, None),
+        ("https://proxy.example", "https", "proxy.example", 443, None, None),
+        ("HTTP://Proxy.EXAMPLE:8080", "http", "proxy.example", 8080, None, None),
+        ("HTTP://10.0.0.1:8080", "http", "10.0.0.1", 8080, None, None),
+        ("proxy_1:3128", "http", "proxy_1", 3128, None, None),
+        ("//proxy.example:3128", "http", "proxy.example", 3128, None, None),
+        ("http://[::1]:3128", "http", "::1", 3128, None, None),
+        ("http://[fd00::1]", "http", "fd00::1", 80, None, None),
+        ("http://user:secret@proxy:1", "http", "proxy", 1, "user", "secret"),
+        ("user:secret@proxy:1", "http", "proxy", 1, "user", "secret"),
+        ("http://us%40er:p%3Aa%2Fss%25@proxy:1", "http", "proxy", 1, "us@er", "p:a/ss%"),
+        ("http://user:p@ss:w@proxy:1", "http", "proxy", 1, "user", "p@ss:w"),
+        ("http://us%C3%A9r:p%E2%82%AC@proxy:1", "http", "proxy", 1, "usér", "p€"),
+        ("http://user:100%@proxy:1", "http", "proxy", 1, "user", "100%"),
+        ("http://token@proxy:1", "http", "proxy", 1, "token", ""),
+        ("http://:secret@proxy:1", "http", "proxy", 1, "", "secret"),
+        ("http://@proxy:1", "http", "proxy", 1, None, None),
+        ("http://:@proxy:1", "http", "proxy", 1, None, None),
     ],
 )
-def test_a_proxy_gets_a_scheme_and_a_port(url: str, expected: str) -> None:
-    assert parse_proxy_url(url, source="proxy") == expected
+def test_a_proxy_url_is_read(
+    url: str, scheme: str, host: str, port: int, username: str | None, password: str | None
+) -> None:
+    proxy = parse_proxy(url, source="HTTPS_PROXY")
+    assert (proxy.scheme, proxy.host, proxy.port) == (scheme, host, port)
+    assert (proxy.username, proxy.password) == (username, password)
+    assert proxy.tls is (scheme == "https")
 
 
 @pytest.mark.parametrize(
-    ("url", "why"),
+    "url",
     [
-        ("socks5://proxy.example:1080", "pass client="),
-        ("http://", "host name"),
-        ("http://user:hunter2@", "host name"),
-        ("http://proxy.example/path", "path"),
-        ("http://proxy.example:x", "port"),
-        ("http://proxy.example?x", "query"),
-        (3128, "string"),
+        3128,
+        None,
+        "",
+        "http://proxy.example:",
+        "http://pro_xy:1?x",
+        "http://",
+        "http://:3128",
+        "http://user:hunter2@",
+        "http://user:hunter2@:1",
+        "http://user:hunter2@pro xy:1",
+        "http://user:hunter2@proxy:0",
+        "http://user:hunter2@proxy:65536",
+        "http://user:hunter2@proxy:000080",
+        "http://user:hunter2@proxy:8o",
+        "http://user:hunter2@proxy:²",
+        "http://user:hunter2@proxy:1/path",
+        "http://user:hunter2@proxy:1?query",
+        "http://user:hunter2@pröxy:1",
+        "http://user:hunter2@[::1:1",
+        "http://user:hunter2@[::1]1",
+        "http://user:hunter2@[]:1",
+        "http://user:hunter2@[proxy]:1",
+        "http://user:hunter2@proxy\r\nX: y",
+        "http://us%3Aer:hunter2@proxy:1",
+        "http://user:hunter2%0d%0a@proxy:1",
+        "http://user:hunter2%00@proxy:1",
+        "http://user:hunter2%7f@proxy:1",
+        "http://user:hunter2%ff@proxy:1",
     ],
 )
-def test_a_bad_proxy_is_refused_without_being_repeated(url: object, why: str) -> None:
-    with pytest.raises(ConfigurationError, match=why) as caught:
-        parse_proxy_url(url, source="proxy")
+def test_a_malformed_proxy_url_is_refused_and_never_shown(url: object) -> None:
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY") as caught:
+        parse_proxy(url, source="HTTPS_PROXY")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4", "SOCKS", "ftp", "", "hunter2:"])
+def test_another_kind_of_proxy_is_refused_with_the_cure(scheme: str) -> None:
+    with pytest.raises(ConfigurationError, match="pass client=") as caught:
+        parse_proxy(f"{scheme}://user:hunter2@proxy:1080", source="HTTPS_PROXY")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_kind_of_a_refused_proxy_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="'socks5'"):
+        parse_proxy("socks5://proxy:1080", source="HTTPS_PROXY")
+
+
+@given(st.text())
+def test_any_text_is_a_proxy_or_a_configuration_error(text: str) -> None:
+    for url in (text, f"http://{text}", f"http://{text}@proxy"):
+        try:
+            proxy = parse_proxy(url, source="HTTPS_PROXY")
+        except ConfigurationError:
+            continue
+        assert parse_proxy(proxy.url, source="HTTPS_PROXY").url == proxy.url
+        assert all(value.isascii() and value.isprintable() for _, value in proxy.headers())
 
 
 SEEDS = [

@@ -16,7 +16,7 @@ from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout, _call, errors
 from smendpoint._arguments import stop_sequences
 from smendpoint._call import new_invocation_id
-from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.response import ResponseBody
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, HandlerError, ModelOutputError, SmendpointError
@@ -408,7 +408,7 @@ def test_several_first_calls_at_a_time_share_one_quota() -> None:
 
         endpoint._transport.prepare = together
         start = endpoint._start
-        threads = [threading.Thread(target=lambda: agreed.append(start(request(endpoint)).terms)) for _ in range(4)]
+        threads = [threading.Thread(target=lambda: agreed.append(start(request(endpoint)).defaults)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -15,7 +15,6 @@ from twins import NAME, PATIENCE, Twin, TwinEndpoint, client_twin, direct_twin, 
 
 from smendpoint import (
     AsyncEmbeddings,
-    AsyncEndpoint,
     Embeddings,
     EmbeddingsHandler,
     Endpoint,
@@ -24,7 +23,6 @@ from smendpoint import (
     Timeout,
     errors,
 )
-from smendpoint._options import EndpointOptions
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.langchain import SagemakerEndpoint
 
@@ -59,12 +57,6 @@ def sent(emulator: Emulator) -> list[dict[str, Any]]:
 
 
 # names
-
-
-@pytest.mark.parametrize("make", [Endpoint, AsyncEndpoint])
-def test_every_option_of_the_constructors_is_reserved(make: Any) -> None:
-    expected = {*EndpointOptions.__annotations__, "content_handler", "endpoint_name", "parameters"}
-    assert make("my-llm")._reserved == expected
 
 
 @pytest.mark.parametrize("way", WAYS)

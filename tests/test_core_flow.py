@@ -11,7 +11,7 @@ import pytest
 from clocks import FakeClock
 
 from smendpoint import errors
-from smendpoint._core.flow import CallState, NeedCredentials, Send, Sleep, Terms, call_flow, deadline_exceeded
+from smendpoint._core.flow import CallDefaults, CallState, NeedCredentials, Send, Sleep, call_flow, deadline_exceeded
 from smendpoint._core.hooks import CallHooks, CallInfo, Watcher
 from smendpoint._core.response import RawResponse
 from smendpoint._core.retry import QUOTA_CAPACITY, RetryPolicy, RetryQuota
@@ -56,7 +56,7 @@ class Script:
         hooks: CallHooks | None = None,
     ) -> None:
         self.clock = clock or FakeClock()
-        self.terms = Terms(
+        self.defaults = CallDefaults(
             endpoint_name="my-llm",
             policy=policy,
             quota=quota or RetryQuota(threading.Lock()),
@@ -67,7 +67,7 @@ class Script:
         watcher = None
         if hooks is not None:
             watcher = Watcher(CallInfo("my-llm", "InvokeEndpoint", "id"), hooks, None, self.clock.monotonic)
-        self.call: CallState[Any] = CallState(self.terms, watcher, self.clock.monotonic())
+        self.call: CallState[Any] = CallState(self.defaults, watcher, self.clock.monotonic())
         self.steps: list[Any] = []
         self._outcomes = list(outcomes)
 
@@ -201,7 +201,7 @@ def test_a_model_that_never_gets_ready_ends_the_call_within_its_budget() -> None
 def test_cold_starts_take_nothing_from_the_quota_and_leave_retries_for_later() -> None:
     script = Script(answer(429, "ModelNotReadyException"), answer(500), answer(500), OK)
     assert script.run() is OK
-    assert script.terms.quota.available == QUOTA_CAPACITY - 14
+    assert script.defaults.quota.available == QUOTA_CAPACITY - 14
 
 
 def test_an_expired_token_is_refreshed_once_and_tried_once() -> None:
@@ -240,7 +240,7 @@ def test_a_clock_that_is_off_takes_the_servers_time_for_this_and_later_calls() -
     script = Script(answer(403, "SignatureDoesNotMatch", date=formatdate(ahead, usegmt=True)), OK)
     assert script.run() is OK
     assert script.sent[1].timestamp == ahead
-    assert script.terms.skew == 3600
+    assert script.defaults.skew == 3600
 
 
 def date(ahead: float) -> str:
@@ -265,23 +265,23 @@ def test_the_services_clock_is_forgotten_where_the_retry_that_used_it_failed(aft
     with pytest.raises(errors.EndpointError):
         script.run()
     assert script.sent[1].timestamp == FakeClock().now + 3600
-    assert script.terms.skew == 0.0
+    assert script.defaults.skew == 0.0
 
 
 def test_it_is_kept_by_the_first_success_whatever_came_between() -> None:
     script = Script(answer(403, "RequestTimeTooSkewed", date=date(3600)), answer(500), answer(500), OK)
     assert script.run() is OK
     assert all(send.timestamp >= FakeClock().now + 3600 for send in script.sent[1:])
-    assert script.terms.skew == 3600
+    assert script.defaults.skew == 3600
 
 
 def test_a_clock_that_was_right_before_outlives_a_correction_that_fails() -> None:
     script = Script(answer(403, "RequestTimeTooSkewed", date=date(7200)), answer(403, "AccessDenied"))
-    script.terms.skew = 3600.0
+    script.defaults.skew = 3600.0
     with pytest.raises(errors.AccessDeniedError):
         script.run()
     assert [send.timestamp - FakeClock().now for send in script.sent] == [3600, 7200]
-    assert script.terms.skew == 3600.0
+    assert script.defaults.skew == 3600.0
 
 
 def test_a_clock_is_corrected_once() -> None:
@@ -354,7 +354,7 @@ def test_an_empty_quota_ends_retrying() -> None:
 def test_a_retry_that_succeeds_gives_back_what_it_took() -> None:
     script = Script(answer(500), OK)
     script.run()
-    assert script.terms.quota.available == QUOTA_CAPACITY
+    assert script.defaults.quota.available == QUOTA_CAPACITY
 
 
 def test_a_transport_that_retries_by_itself_is_not_retried_on_top() -> None:

@@ -613,7 +613,7 @@ class TestLimits:
 
     def test_remembered_status_lines_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         known: dict[str, tuple[int, bool]] = {}
-        monkeypatch.setattr("smendpoint._core.http1._status_lines", known)
+        monkeypatch.setattr("smendpoint._core.http1_syntax.status_lines", known)
         for reason in ["OK", "o" * 65_000, *map(str, range(100))]:
             for _ in range(2):
                 reader = ResponseReader()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import threading
+from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,27 @@ from vectors import require_vectors
 
 from smendpoint import errors
 from smendpoint._core import retry
-from smendpoint._core.retry import RetryPolicy, RetryQuota, classify, honour_retry_after
+from smendpoint._core.response import RawResponse, service_error
+from smendpoint._core.retry import (
+    Correct,
+    Decision,
+    Final,
+    Late,
+    Refresh,
+    RetryPolicy,
+    RetryQuota,
+    Wait,
+    classify,
+    decide,
+    honour_retry_after,
+)
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "errors.md"
+NOW = 1_700_000_000.0
+
+
+def refused(status: int, code: str = "") -> errors.ServiceError:
+    return service_error(RawResponse(status, {"x-amzn-errortype": code}, b""))
 
 
 @pytest.fixture
@@ -47,8 +70,6 @@ def test_backoff_of_an_endless_cold_start_stays_a_number() -> None:
 
 
 def test_retry_after_stretches_delays_as_in_the_sdks(numbers: Any) -> None:
-    from smendpoint._core.response import RawResponse, service_error
-
     for case in numbers["retry_after"]:
         headers = {"x-amz-retry-after": case["header"]}
         error = service_error(RawResponse(case["status"], headers, b""))
@@ -108,3 +129,128 @@ def test_errors_without_a_request_or_response_are_final() -> None:
 
 def test_an_unknown_status_is_final() -> None:
     assert classify(errors.ServiceError(418)) == retry.FINAL
+
+
+NOT_READY = refused(429, "ModelNotReadyException")
+EXPIRED = refused(403, "ExpiredTokenException")
+SKEWED = refused(403, "RequestTimeTooSkewed")
+AHEAD = {"date": formatdate(NOW + 3600, usegmt=True)}
+READ_TIMEOUT = errors.ReadTimeoutError("silence")
+STREAMED = errors.TransportError("cut", response_started=True)
+
+
+@pytest.mark.parametrize(
+    ("failure", "earlier", "options", "expected"),
+    [
+        # What is sent again, and when.
+        (errors.ConnectError("refused"), [], {}, Wait(0.05, 14)),
+        (refused(503), [], {}, Wait(0.05, 14)),
+        (refused(503), [Wait(0.05, 14)], {}, Wait(0.1, 14)),
+        (refused(503), [Wait(0.05, 14)] * 2, {}, Final()),
+        (refused(429), [], {}, Wait(1.0, 5)),
+        (refused(429), [], {"random": 0.25}, Wait(0.25, 5)),
+        (refused(400, "RequestTimeoutException"), [], {}, Wait(0.05, 14)),
+        (refused(503), [], {"max_attempts": 1}, Final()),
+        # Neither of these counts as an attempt.
+        (refused(503), [Refresh(0.0), Correct(9.0), *[Wait(1.0)] * 9], {}, Wait(0.05, 14)),
+        # Cold starts have a budget instead.
+        (NOT_READY, [], {}, Wait(1.0)),
+        (NOT_READY, [Wait(1.0), Wait(0.05, 14)], {}, Wait(2.0)),
+        (NOT_READY, [], {"elapsed": 299.0}, Wait(1.0)),
+        (NOT_READY, [], {"elapsed": 299.5}, Final()),
+        (NOT_READY, [], {"cold_start_timeout": 0}, Final()),
+        # One refresh, one correction.
+        (EXPIRED, [], {}, Refresh(0.0)),
+        (EXPIRED, [Correct(9.0), Wait(0.05, 14)], {}, Refresh(0.0)),
+        (EXPIRED, [Refresh(0.0)], {}, Final()),
+        (EXPIRED, [], {"signed": False}, Final()),
+        (SKEWED, [], {"headers": AHEAD}, Correct(3600.0)),
+        (SKEWED, [Refresh(0.0)], {"headers": AHEAD}, Correct(3600.0)),
+        (SKEWED, [Correct(9.0)], {"headers": AHEAD}, Final()),
+        (SKEWED, [], {"headers": AHEAD, "signed": False}, Final()),
+        (SKEWED, [], {"headers": AHEAD, "skew": 3500.0}, Final()),
+        (SKEWED, [], {}, Final()),
+        # What the service asks for.
+        (service_error(RawResponse(503, {"retry-after": "30"}, b"")), [], {}, Wait(30.0, 14)),
+        (service_error(RawResponse(503, {"retry-after": "61"}, b"")), [], {}, Final(cost=14)),
+        # The deadline.
+        (refused(429), [], {"left": 1.5}, Wait(1.0, 5)),
+        (refused(429), [], {"left": 1.0}, Late(cost=5)),
+        (EXPIRED, [], {"left": 0.0}, Late()),
+        (refused(404), [], {"left": 0.0}, Final()),
+        # What is never sent again, and what is where that is asked for.
+        (refused(424, "ModelError"), [], {}, Final()),
+        (STREAMED, [], {"retry_read_timeout": True}, Final()),
+        (READ_TIMEOUT, [], {}, Final()),
+        (READ_TIMEOUT, [], {"retry_read_timeout": True}, Wait(0.05, 14)),
+    ],
+)
+def test_what_follows_an_attempt_is_decided_by_its_failure_and_what_was_decided_before(
+    failure: errors.EndpointError, earlier: list[Decision], options: dict[str, Any], expected: Decision
+) -> None:
+    names = {"max_attempts", "cold_start_timeout", "retry_read_timeout"}
+    policy = RetryPolicy(**{name: value for name, value in options.items() if name in names})
+    situation = {"headers": {}, "signed": True, "now": NOW, "skew": 0.0, "elapsed": 0.0, "left": None, "random": 1.0}
+    situation.update({name: value for name, value in options.items() if name not in names})
+    decision = decide(failure, policy, earlier, **situation)
+    assert (type(decision), decision.seconds, decision.cost) == (type(expected), expected.seconds, expected.cost)
+    assert getattr(decision, "skew", None) == getattr(expected, "skew", None)
+
+
+needs_page = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
+# How the page begins to say what is done, and the verdict that this is.
+SAID = {
+    "until `RetryPolicy.cold_start_timeout`": "cold_start",
+    "yes, first delay up to 1 s": "throttling",
+    "yes, first delay up to 0.05 s": "transient",
+    "once, with fresh credentials": "expired",
+    "once, with the service's time": "skew",
+    "no": "final",
+}
+
+
+def table(section: str) -> list[list[str]]:
+    """The cells of each row of the table under a heading of the page."""
+    text = PAGE.read_text(encoding="utf-8").partition(f"# {section}\n")[2]
+    lines = text.partition("\n#")[0].splitlines()
+    return [re.split(r" *\| *", line.strip("| ")) for line in lines if line.startswith("|")][2:]
+
+
+def spelt(key: type | str | int) -> str:
+    """A key of the verdicts as the page has it."""
+    return str(key) if isinstance(key, int) else f"`{key if isinstance(key, str) else key.__name__}`"
+
+
+@needs_page
+def test_the_page_of_errors_has_a_row_for_each_verdict_and_no_other() -> None:
+    rows = {
+        answer: SAID[next(start for start in SAID if said.startswith(start))]
+        for answers, said in table("What is sent again")
+        for answer in answers.split(", ")
+    }
+    assert rows.pop("anything else") == "final"
+    assert rows == {spelt(key): verdict.kind for key, verdict in retry.VERDICTS.items()}
+
+
+# Every status, the codes that decide by themselves, and one that a status does not say.
+ANSWERS = [refused(status) for status in range(300, 600)]
+ANSWERS += [refused(408 if "Timeout" in str(code) else 403, str(code)) for code in retry.VERDICTS]
+ANSWERS += [refused(400, "RequestTimeout"), NOT_READY]
+
+
+@needs_page
+@pytest.mark.parametrize("kind", sorted({type(error) for error in ANSWERS}, key=str), ids=lambda kind: kind.__name__)
+def test_the_page_of_errors_says_for_each_exception_whether_it_is_sent_again(kind: type[errors.ServiceError]) -> None:
+    finals = {classify(error).kind == "final" for error in ANSWERS if type(error) is kind}
+    said = next(again for name, _, again, *_ in table("Errors") if name == f"`{kind.__name__}`")
+    if len(finals) == 2:
+        assert "(#what-is-sent-again)" in said
+    else:
+        assert said.startswith("no") == finals.pop()
+
+
+def test_the_policys_own_table_has_every_status_that_is_sent_again() -> None:
+    row = next(line for line in str(RetryPolicy.__doc__).splitlines() if "500" in line)
+    assert {int(status) for status in re.findall(r"\d{3}", row)} == {
+        key for key in retry.VERDICTS if isinstance(key, int)
+    }

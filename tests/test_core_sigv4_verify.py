@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from signing import sign as sign_request
 
 from smendpoint._core.sigv4 import Credentials, Signer
 from smendpoint._core.sigv4_canonical import EMPTY_PAYLOAD_HASH, payload_hash
@@ -20,7 +21,8 @@ PATH = "/endpoints/my-endpoint/invocations"
 
 
 def sign(*, keys: Credentials = KEYS, headers: Headers) -> Headers:
-    return Signer(region="us-east-1").sign(
+    return sign_request(
+        Signer(region="us-east-1"),
         method="POST",
         path=PATH,
         headers=headers,

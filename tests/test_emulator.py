@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import trustme
 from emulator_client import NOW, PATHS, RawClient, chunks, plain, request
+from signing import sign
 
 from smendpoint._core.eventstream import encode, encode_part
 from smendpoint._core.sigv4 import Credentials, Signer, payload_hash
@@ -674,7 +675,8 @@ def test_a_bare_stream_that_breaks_stays_without_its_end(fault: str | None) -> N
 
 def signed(now: float, credentials: Credentials = KEYS, *, region: str = "us-east-1", body: bytes = b"{}") -> bytes:
     headers = [("Host", "emulator"), ("Content-Type", "application/json"), ("Content-Length", "2")]
-    added = Signer(region=region).sign(
+    added = sign(
+        Signer(region=region),
         method="POST",
         path=PATHS["invoke"],
         headers=headers,

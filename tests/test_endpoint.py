@@ -101,15 +101,13 @@ MEMBERS: list[tuple[str, Any]] = [
     ("CustomAttributes", "x" * 1025),
     ("CustomAttributes", "line\nbreak"),
     ("TargetModel", ""),
-    ("TargetVariant", "blue green"),
-    ("TargetVariant", "-blue"),
+    ("TargetVariant", "blue\u00e9"),
     ("TargetContainerHostname", "a" * 64),
     ("InferenceId", ""),
     ("InferenceId", "x" * 65),
-    ("InferenceId", " x"),
     ("EnableExplanations", "x" * 65),
-    ("InferenceComponentName", "no_underscores"),
-    ("SessionId", "NEW SESSION"),
+    ("InferenceComponentName", "a" * 64),
+    ("SessionId", "NEW\x00SESSION"),
     ("SessionId", "x" * 257),
     ("PrefixAwareId", "x" * 65),
     ("InputLocation", "s3://bucket/key"),
@@ -139,8 +137,6 @@ def test_a_member_that_a_stream_cannot_have_is_refused_before_a_byte_leaves(memb
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         with pytest.raises(ConfigurationError, match=member):
             endpoint.stream("Hello", endpoint_kwargs={member: "x"})
-        with pytest.raises(ConfigurationError):
-            endpoint.stream("Hello", endpoint_kwargs={"SessionId": "NEW_SESSION"})
         assert emulator.total_connections == 0
 
 

@@ -21,7 +21,7 @@ import pytest
 from aws_standins import clear_environment
 
 from smendpoint import AsyncEndpoint, Endpoint, RetryPolicy, errors
-from smendpoint._core.wire import Wire
+from smendpoint._core.renderer import RequestRenderer
 from smendpoint._transport import async_direct
 from smendpoint._transport.async_connection import AsyncConnection
 
@@ -160,19 +160,19 @@ def domains() -> frozenset[str]:
 def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Seen:
     clear_environment(monkeypatch, tmp_path)
     found = Seen()
-    render, context = Wire.render, ssl.create_default_context()
+    render, context = RequestRenderer.render, ssl.create_default_context()
 
     def look_up(host: str | bytes, port: int, *_: object, **__: object) -> Any:
         found.addresses.append((host if isinstance(host, str) else host.decode("ascii"), port))
         raise socket.gaierror(socket.EAI_NONAME, "this test looks nothing up")
 
-    def rendered(self: Wire, *arguments: Any) -> bytes:
+    def rendered(self: RequestRenderer, *arguments: Any) -> bytes:
         head = render(self, *arguments)
         found.heads.append(head)
         return head
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr(Wire, "render", rendered)
+    monkeypatch.setattr(RequestRenderer, "render", rendered)
     monkeypatch.setattr(ssl, "create_default_context", lambda **_: context)
     return found
 

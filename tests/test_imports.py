@@ -7,7 +7,8 @@ import importlib
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,44 +21,37 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 
-# A module imports only from layers below its own, or from its own package. The longest prefix counts.
-LAYERS = {
-    "smendpoint._container_errors": -1,
-    "smendpoint._version": 0,
-    "smendpoint.errors": 0,
-    "smendpoint._core": 1,
-    "smendpoint.decoders": 2,
-    "smendpoint.handlers": 2,
-    "smendpoint.prompts": 2,
-    "smendpoint.qa": 2,
-    "smendpoint._aws": 3,
-    "smendpoint._transport": 3,
-    "smendpoint._arguments": 4,
-    "smendpoint._async_fanout": 4,
-    "smendpoint._async_stream": 4,
-    "smendpoint._call": 4,
-    "smendpoint._fanout": 4,
-    "smendpoint._inference": 4,
-    "smendpoint._options": 4,
-    "smendpoint._pipeline": 4,
-    "smendpoint._response": 4,
-    "smendpoint._session": 4,
-    "smendpoint._stream": 4,
-    "smendpoint._typing": 4,
-    "smendpoint.async_endpoint": 4,
-    "smendpoint.async_inference": 4,
-    "smendpoint.async_session": 4,
-    "smendpoint.endpoint": 4,
-    "smendpoint.inference": 4,
-    "smendpoint.session": 4,
-    "smendpoint.emulator": 5,
-    "smendpoint.langchain": 5,
-    "smendpoint.openai": 5,
-    "smendpoint.cli": 6,
-    "smendpoint.pytest_plugin": 6,
-    "smendpoint": 7,
-    "smendpoint.__main__": 7,
-}
+# The rooms, lowest layer first. Each layer has rooms that stand beside each other; a room has packages or modules. A
+# module imports from lower layers and from its own room. The longest name that fits says where a module belongs.
+LAYERS = (
+    ("_version _container_errors errors",),
+    ("_core",),
+    ("_kwargs _options _typing", "decoders", "prompts"),
+    ("handlers", "qa"),
+    ("_aws",),
+    ("_transport",),
+    (
+        "_arguments _async_fanout _async_stream _call _fanout _inference _pipeline _response _session _stream "
+        "async_endpoint async_inference async_session endpoint inference session",
+    ),
+    ("emulator", "langchain", "openai"),
+    ("cli", "pytest_plugin"),
+    ("__main__",),
+)
+HOMES = {
+    f"smendpoint.{name}": (layer, room) for layer, rooms in enumerate(LAYERS) for room in rooms for name in room.split()
+} | {"smendpoint": (len(LAYERS), "")}
+
+# What the two tests of the layers and the circles do not hold yet. Nothing is added here.
+UPWARD = {("smendpoint._aws.s3", "smendpoint._transport.threads")}
+CIRCLES = [
+    {"_async_stream", "async_endpoint", "async_inference", "async_session"},
+    {"_aws.chain", "_aws.sources"},
+    {"_aws.options", "_aws.machine"},
+    {"_stream", "endpoint", "inference", "session"},
+    {"_transport.blocking", "_transport.pool"},
+    {"_transport.dialling", "_transport.direct"},
+]
 
 # Everything that is neither the standard library nor ours, and who may import it.
 FOREIGN = {
@@ -107,57 +101,83 @@ def imports(tree: ast.AST, module: str, *, typing_too: bool) -> Iterator[str]:
             yield from imports(node, module, typing_too=typing_too)
 
 
-def imported(module: str, *, typing_too: bool = True) -> set[str]:
-    return set(imports(ast.parse(MODULES[module].read_text(encoding="utf-8")), module, typing_too=typing_too))
+@cache
+def imported(module: str, *, typing_too: bool = True) -> frozenset[str]:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    return frozenset(imports(tree, module, typing_too=typing_too))
 
 
-def longest(module: str, prefixes: Iterator[str] | dict[str, int]) -> str:
+def longest(module: str, prefixes: Iterable[str]) -> str:
     return max((prefix for prefix in prefixes if f"{module}.".startswith(f"{prefix}.")), key=len)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_from_lower_layers_or_its_own_package(module: str) -> None:
-    home = longest(module, LAYERS)
-    for other in imported(module):
-        if other.split(".")[0] != "smendpoint":
-            continue
-        package = longest(other, LAYERS)
-        assert package == home or LAYERS[package] < LAYERS[home] or LAYERS[package] == LAYERS[home] in (2, 3, 4), (
-            f"{module} (layer {LAYERS[home]}) imports {other} (layer {LAYERS[package]})"
-        )
+def outside(module: str) -> set[str]:
+    """The packages that a module imports when it runs, without ours."""
+    return {name.partition(".")[0] for name in imported(module, typing_too=False)} - {"smendpoint"}
+
+
+def test_a_module_imports_only_from_lower_layers_or_its_own_room() -> None:
+    wrong = []
+    for module in MODULES:
+        layer, room = HOMES[longest(module, HOMES)]
+        for other in imported(module):
+            if other.partition(".")[0] == "smendpoint" and (module, other) not in UPWARD:
+                below, beside = HOMES[longest(other, HOMES)]
+                if below >= layer and beside != room:
+                    wrong.append(f"{module} imports {other}")
+    assert not wrong
+
+
+def circles() -> Iterator[set[str]]:
+    """Each set of modules that import each other, directly or through others; what only types need counts too."""
+    within_reach: dict[str, set[str]] = {}
+    for module in MODULES:
+        seen: set[str] = set()
+        todo = [module]
+        while todo:
+            found = (imported(todo.pop()) & MODULES.keys()) - seen
+            seen |= found
+            todo += found
+        within_reach[module] = seen
+    for module, reached in within_reach.items():
+        circle = {other for other in reached if module in within_reach[other]}
+        if circle and module == min(circle):
+            yield {name.removeprefix("smendpoint.") for name in circle}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert not [sorted(circle) for circle in circles() if not any(circle <= known for known in CIRCLES)]
 
 
 def test_the_emulator_stands_on_the_core_alone_but_for_the_endpoints_that_it_makes() -> None:
     for module in MODULES:
-        if longest(module, LAYERS) == "smendpoint.emulator" and module != "smendpoint.emulator._endpoints":
-            ours = {longest(name, LAYERS) for name in imported(module) if name.startswith("smendpoint")}
+        if module.startswith("smendpoint.emulator") and module != "smendpoint.emulator._endpoints":
+            ours = {".".join(name.split(".")[:2]) for name in imported(module) if name.startswith("smendpoint")}
             assert ours <= {"smendpoint.errors", "smendpoint._core", "smendpoint.emulator"}, module
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_the_foreign_packages_that_it_may(module: str) -> None:
-    for other in imported(module, typing_too=False):
-        top = other.split(".")[0]
-        if top != "smendpoint" and top not in sys.stdlib_module_names:
-            assert module.startswith(FOREIGN[top]), f"{module} imports {other}"
+def test_a_module_imports_only_the_foreign_packages_that_it_may() -> None:
+    wrong = [
+        f"{module} imports {top}"
+        for module in MODULES
+        for top in outside(module) - sys.stdlib_module_names
+        if not module.startswith(FOREIGN[top])
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("smendpoint._core")])
-def test_the_core_needs_only_the_standard_library(module: str) -> None:
-    for other in imported(module, typing_too=False):
-        top = other.split(".")[0]
-        assert top == "smendpoint" or top in sys.stdlib_module_names, f"{module} imports {other}"
+def test_the_core_needs_only_the_standard_library() -> None:
+    core = [module for module in MODULES if module.startswith("smendpoint._core")]
+    assert not [module for module in core if outside(module) - sys.stdlib_module_names]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_only_the_transports_and_what_stands_on_them_wait(module: str) -> None:
-    if not module.startswith(MAY_WAIT):
-        assert not imported(module, typing_too=False) & WAITING
+def test_only_the_transports_and_what_stands_on_them_wait() -> None:
+    others = [module for module in MODULES if not module.startswith(MAY_WAIT)]
+    assert not [module for module in others if imported(module, typing_too=False) & WAITING]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_module_is_longer_than_420_lines(module: str) -> None:
-    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 420
+def test_no_module_is_longer_than_420_lines() -> None:
+    assert not [name for name, path in MODULES.items() if len(path.read_text(encoding="utf-8").splitlines()) > 420]
 
 
 def loaded_by(code: str) -> set[str]:
@@ -190,9 +210,8 @@ def test_the_public_names_are_sorted_and_unique() -> None:
     assert list(smendpoint.__all__) == sorted(set(smendpoint.__all__))
 
 
-@pytest.mark.parametrize("name", smendpoint.__all__)
-def test_every_public_name_loads(name: str) -> None:
-    assert getattr(smendpoint, name) is not None
+def test_every_public_name_loads() -> None:
+    assert not [name for name in smendpoint.__all__ if getattr(smendpoint, name) is None]
 
 
 def test_the_names_for_type_checkers_are_those_that_load() -> None:
@@ -227,10 +246,10 @@ def test_dir_lists_the_public_names_before_they_are_loaded() -> None:
     assert set(smendpoint.__all__) <= set(dir(smendpoint))
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module != "smendpoint.__main__"])
-def test_all_names_what_is_there(module: str) -> None:
-    loaded = importlib.import_module(module)
-    assert all(hasattr(loaded, name) for name in getattr(loaded, "__all__", []))
+def test_all_names_what_is_there() -> None:
+    for module in MODULES.keys() - {"smendpoint.__main__"}:
+        loaded = importlib.import_module(module)
+        assert not [name for name in getattr(loaded, "__all__", []) if not hasattr(loaded, name)], module
 
 
 def test_every_folder_with_code_is_a_package_that_gets_installed() -> None:

@@ -41,7 +41,7 @@ def call(endpoint: Endpoint[Any, Any, Any]) -> None:
 
 
 def cold(endpoint: Endpoint[Any, Any, Any]) -> None:
-    endpoint._transport._service.address.stood = None  # so that the address that refuses is tried first
+    endpoint._transport._address.stood = None  # so that the address that refuses is tried first
     for connection in endpoint._transport._pool._idle:
         connection.abort()  # as if the service had closed it
     assert endpoint.invoke(b"Hello")

@@ -25,7 +25,7 @@ NO_LIMITS = {
     "_core.auto._OFTEN": "how often a guess is looked at again",
     "_core.hiding._CAN_WAIT": "a flag of Python's",
     "_core.http1._USUAL_CHUNK_LINE": "the shortest way",
-    "_core.http1._USUAL_STATUS_LINE": "the shortest way",
+    "_core.http1_syntax._USUAL_STATUS_LINE": "the shortest way",
     "_core.eventstream._OVERHEAD": "a part of the format",
     "_core.eventstream._LARGE_FRAME": "the shortest way",
     "_core.polling.GROWTH": "from one wait to the next",

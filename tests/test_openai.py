@@ -179,7 +179,7 @@ class Provider:
 
 def with_provider(emulator: Emulator, provider: Provider) -> OpenAIAccess:
     ours = access(emulator)
-    ours._target().credentials = provider  # type: ignore[assignment]  # a stand-in with the methods that are used
+    ours._found = ours._target()._replace(credentials=provider)  # type: ignore[arg-type]  # a stand-in with the methods that are used
     return ours
 
 

@@ -273,9 +273,7 @@ def test_a_client_retries_as_it_was_told_and_nothing_is_added(
     retries: int,
 ) -> None:
     emulator.inject(fault)
-    endpoint = client_twin.endpoint(
-        emulator.url, client_retries=retries, clock=clock, retry=RetryPolicy(max_attempts=5)
-    )
+    endpoint = client_twin.endpoint(emulator.url, client_retries=retries, clock=clock)
     with pytest.raises(errors.EndpointError) as caught:
         endpoint.call(operation, "Hello")
     assert len(emulator.requests) == 1 + retries

@@ -19,7 +19,7 @@ from servers import Peer, Server
 from twins import Twin, TwinEndpoint, direct_twin, twin  # noqa: F401
 
 from smendpoint import AsyncInferenceHandle, Endpoint, InferenceHandle, JSONHandler, TextHandler, errors
-from smendpoint._core.request import MAX_ASYNC_BODY
+from smendpoint._core.operations import MAX_ASYNC_BODY
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 
 OUTPUT = f"s3://{BUCKET}/out"
@@ -367,7 +367,7 @@ def test_a_location_that_is_none_of_s3_is_refused_when_it_is_looked_at(direct_be
             "upload_to must be 's3://bucket/prefix', not (Posix|Windows)Path",
         ),
         ({"input": "x", "request_ttl_seconds": 59}, "RequestTTLSeconds"),
-        ({"input": "x", "filename": "a.b.c"}, "Filename"),
+        ({"input": "x", "filename": "a" * 33}, "Filename"),
         ({"input": "x", "endpoint_kwargs": {"TargetVariant": "blue"}}, "no member 'TargetVariant'"),
         ({"input": "x", "endpoint_kwargs": 5}, "endpoint_kwargs must be a mapping"),
         ({"input": "x", "stop": ""}, "stop sequence"),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from async_loops import Run, run, turns, until
 from servers import PATIENCE, Peer, Proxy, Server, bare_environment, closed_port, deaf_port, fast, response
+from targets import make_address
 from twins import Twin, TwinEndpoint
 
 from smendpoint import RetryPolicy, errors
@@ -172,7 +173,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
     return sockets
 
 
-NAME = Address(host="two.example", port=80, tls=False)
+NAME = make_address("two.example", 80, tls=False)
 
 
 @pytest.mark.parametrize("settled", [readiness._poll_settled, readiness._select_settled])
@@ -333,7 +334,7 @@ def infos(*hosts: str) -> list[Any]:
 
 
 def order(found: list[Any], stood: Any = None) -> list[str]:
-    address = Address(host="x", port=443, tls=True)
+    address = make_address("x", 443, tls=True)
     address.stood = stood
     return [info[4][0] for info in to_try(address, found)]
 
@@ -403,13 +404,13 @@ def test_of_several_addresses_plain_http_goes_to_those_of_this_machine(caller: T
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"])
 def test_every_loopback_address_is_this_machine(host: str) -> None:
-    address = Address(host="localhost", port=80, tls=False, loopback_only=True)
+    address = make_address("localhost", 80, tls=False, loopback_only=True)
     assert len(to_try(address, infos(host))) == 1
 
 
 @pytest.mark.parametrize("host", ["128.0.0.1", "::2", "::ffff:10.0.0.1", "1127.0.0.1", "fe80::1"])
 def test_no_other_address_is_this_machine(host: str) -> None:
-    address = Address(host="localhost", port=80, tls=False, loopback_only=True)
+    address = make_address("localhost", 80, tls=False, loopback_only=True)
     with pytest.raises(errors.ConfigurationError):
         to_try(address, infos(host))
 

@@ -17,12 +17,12 @@ import pytest
 import servers
 from async_loops import PATIENCE, Run, run, settled, turns, until
 from servers import Peer, Server, closed_port, deaf_port, response, server_context
+from targets import make_address
 
 from smendpoint import Timeout, errors
 from smendpoint._transport.async_connection import HIGH_WATER_BYTES, AsyncConnection
 from smendpoint._transport.async_dial import dial
 from smendpoint._transport.common import ONE_WRITE_BYTES, Address, Patience, died_unheard
-from smendpoint._transport.proxy import parse_proxy
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
@@ -33,7 +33,7 @@ def patience(read: float = PATIENCE, connect: float = PATIENCE, total: float | N
 
 
 def address(server: Server, **options: Any) -> Address:
-    return Address(host="127.0.0.1", port=server.port, tls=server.url.startswith("https"), **options)
+    return make_address("127.0.0.1", server.port, tls=server.url.startswith("https"), **options)
 
 
 @contextlib.asynccontextmanager
@@ -726,7 +726,7 @@ def ca(tmp_path: Path) -> str:
 def test_a_port_that_refuses_is_a_connect_error(run: Run) -> None:
     async def main(port: int) -> None:
         with pytest.raises(errors.ConnectError, match=f"127.0.0.1:{port}") as caught:
-            await dial(asyncio.get_running_loop(), Address(host="127.0.0.1", port=port, tls=False), patience())
+            await dial(asyncio.get_running_loop(), make_address("127.0.0.1", port, tls=False), patience())
         assert isinstance(caught.value.__cause__, OSError)
 
     with closed_port() as port:
@@ -737,14 +737,14 @@ def test_a_port_that_refuses_is_a_connect_error(run: Run) -> None:
 def test_a_name_that_does_not_exist_or_cannot_be_one_is_a_connect_error(run: Run, name: str) -> None:
     async def main() -> None:
         with pytest.raises(errors.ConnectError):
-            await dial(asyncio.get_running_loop(), Address(host=name, port=80, tls=False), patience())
+            await dial(asyncio.get_running_loop(), make_address(name, 80, tls=False), patience())
 
     run(main())
 
 
 def test_a_port_that_does_not_answer_is_given_up_in_time(run: Run) -> None:
     async def main(port: int) -> None:
-        where = Address(host="127.0.0.1", port=port, tls=False)
+        where = make_address("127.0.0.1", port, tls=False)
         with pytest.raises(errors.ConnectError, match=r"within 0\.02 s"):
             await dial(asyncio.get_running_loop(), where, patience(connect=0.02))
         with pytest.raises(errors.DeadlineExceededError) as caught:
@@ -761,7 +761,7 @@ def test_a_server_that_is_not_who_it_should_be_is_a_tls_error(run: Run, ca: str)
         with pytest.raises(errors.TLSError, match="not trusted"):
             await dial(loop, address(server), patience())
         with pytest.raises(errors.TLSError, match="not trusted"):
-            await dial(loop, Address(host="localhost", port=server.port, tls=True, ca_bundle=ca), patience())
+            await dial(loop, make_address("localhost", server.port, tls=True, ca_bundle=ca), patience())
         async with connected(address(server, ca_bundle=ca)) as connection:
             assert await exchange(connection) == b"fine"
 
@@ -772,7 +772,7 @@ def test_a_server_that_is_not_who_it_should_be_is_a_tls_error(run: Run, ca: str)
 def test_a_server_without_tls_is_a_tls_error(run: Run) -> None:
     async def main(server: Server) -> None:
         with pytest.raises(errors.TransportError) as caught:
-            await dial(asyncio.get_running_loop(), Address(host="127.0.0.1", port=server.port, tls=True), patience())
+            await dial(asyncio.get_running_loop(), make_address("127.0.0.1", server.port, tls=True), patience())
         assert isinstance(caught.value, (errors.TLSError, errors.ConnectError))
         assert not caught.value.request_sent
 
@@ -789,7 +789,7 @@ def test_a_handshake_that_is_never_answered_counts_against_the_connect_time(run:
         with pytest.raises(errors.ConnectError, match="within"):
             await dial(
                 asyncio.get_running_loop(),
-                Address(host="127.0.0.1", port=server.port, tls=True),
+                make_address("127.0.0.1", server.port, tls=True),
                 patience(connect=0.05),
             )
 
@@ -832,7 +832,7 @@ def test_a_transport_without_a_socket_will_do(run: Run, monkeypatch: pytest.Monk
 
 
 def through(proxy: servers.Proxy, server: Server, ca: str | None = None, password: str = "") -> Address:
-    return address(server, ca_bundle=ca, proxy=parse_proxy(f"http://{password}127.0.0.1:{proxy.port}"))
+    return address(server, ca_bundle=ca, proxy=f"http://{password}127.0.0.1:{proxy.port}")
 
 
 def test_a_tunnel_carries_tls(run: Run, ca: str) -> None:
@@ -881,9 +881,7 @@ def test_a_proxy_that_opens_no_tunnel_is_a_connect_error(run: Run, answer: bytes
 
 def test_a_proxy_that_never_answers_counts_against_the_connect_time(run: Run) -> None:
     async def main(server: Server) -> None:
-        where = Address(
-            host="service.example", port=443, tls=True, proxy=parse_proxy(f"http://127.0.0.1:{server.port}")
-        )
+        where = make_address("service.example", 443, tls=True, proxy=f"http://127.0.0.1:{server.port}")
         with pytest.raises(errors.ConnectError, match="within"):
             await dial(asyncio.get_running_loop(), where, patience(connect=0.05))
 
@@ -898,9 +896,7 @@ def test_a_tunnel_that_is_cut_in_the_handshake_is_a_connect_error(run: Run) -> N
         peer.sock.recv(10)
 
     async def main(server: Server) -> None:
-        where = Address(
-            host="service.example", port=443, tls=True, proxy=parse_proxy(f"http://127.0.0.1:{server.port}")
-        )
+        where = make_address("service.example", 443, tls=True, proxy=f"http://127.0.0.1:{server.port}")
         with pytest.raises(errors.ConnectError):
             await dial(asyncio.get_running_loop(), where, patience())
 
@@ -924,7 +920,7 @@ def test_a_handshake_that_is_cancelled_when_it_is_just_done_leaves_no_connection
                 await loop.create_connection(*arguments, **options)
                 raise asyncio.CancelledError
 
-        where = Address(host="127.0.0.1", port=server.port, tls=True, ca_bundle=ca)
+        where = make_address("127.0.0.1", server.port, tls=True, ca_bundle=ca)
         with pytest.raises(errors.ConnectError):
             await dial(Wrapped(), where, patience())  # type: ignore[arg-type]
         await until(lambda: gone)
@@ -947,7 +943,7 @@ def test_a_connection_that_is_gone_before_its_preface_is_a_lost_one(run: Run) ->
         connection = AsyncConnection(asyncio.get_running_loop(), memoryview(bytearray(10)))
         connection.connection_made(Line())
         connection.eof_received()
-        where = Address(host="x", port=443, tls=True)
+        where = make_address("x", 443, tls=True)
         with pytest.raises(ConnectionResetError, match="while it was being made"):
             await connection.make_ready(where, ssl.create_default_context())
 

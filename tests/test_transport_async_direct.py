@@ -16,12 +16,13 @@ import pytest
 import servers
 from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
 from servers import Peer, Server, response, server_context
+from targets import make_target
 
 from smendpoint import AsyncEndpoint, RetryPolicy, Timeout, errors
 from smendpoint._aws import CredentialProvider, Target
 from smendpoint._core.flow import NeedCredentials
+from smendpoint._core.renderer import CallRequest
 from smendpoint._core.sigv4 import Credentials
-from smendpoint._core.wire import CallRequest
 from smendpoint._transport import async_direct
 from smendpoint._transport.async_direct import AsyncDirectTransport, AsyncSource, outcome
 from smendpoint._transport.clock import SystemClock
@@ -65,16 +66,7 @@ class Source:
 
 
 def target(port: int, credentials: CredentialProvider, **options: Any) -> Target:
-    return Target(
-        region="us-east-1",
-        scheme="http",
-        host="127.0.0.1",
-        port=port,
-        host_header=f"127.0.0.1:{port}",
-        credentials=credentials,
-        user_agent="test",
-        **options,
-    )
+    return make_target("127.0.0.1", port, tls=False, credentials=credentials, **options)
 
 
 @pytest.fixture
@@ -212,7 +204,7 @@ def test_the_certificates_are_read_with_the_look_up(run: Run, monkeypatch: pytes
     async def main(server: Server) -> None:
         async with make_endpoint(server.url) as client:
             await client._transport.prepare()
-            assert client._transport._service.address._context is not None
+            assert client._transport._address._context is not None
             for _ in range(2):
                 assert await client.invoke("Hello") == "fine"
             assert server.connections == 1
@@ -621,7 +613,7 @@ def test_after_a_fork_nothing_of_the_parent_is_used(run: Run, emulator: Emulator
             pools = client._transport._pools
             client._after_fork()
             assert client._transport._pools is not pools
-            assert client._transport._service is None
+            assert client._transport._address is None
             client._transport._pools = pools
             await client.invoke("Hello")
 

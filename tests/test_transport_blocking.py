@@ -22,12 +22,13 @@ from servers import (
     server_context,
     trust,
 )
+from targets import make_address
 
 from smendpoint import RetryPolicy
 from smendpoint._core.http1 import ResponseReader
 from smendpoint._transport import blocking, readiness
 from smendpoint._transport.blocking import Connection
-from smendpoint._transport.common import Address, Patience
+from smendpoint._transport.common import Patience
 from smendpoint._transport.dialling import dial
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import (
@@ -378,7 +379,7 @@ def test_all_addresses_of_a_host_are_tried_in_turn(monkeypatch: pytest.MonkeyPat
     with closed_port() as closed, Server(Peer.serve) as server:
         unknown = (12345, socket.SOCK_STREAM, 0, "")  # a family that this machine lacks
         monkeypatch.setattr(socket, "getaddrinfo", places(unknown, closed, server.port))
-        connection = dial(Address(host="twice.example", port=80, tls=False), patience)
+        connection = dial(make_address("twice.example", 80, tls=False), patience)
         assert connection._socket.getpeername()[1] == server.port
         connection.close()
 
@@ -386,7 +387,7 @@ def test_all_addresses_of_a_host_are_tried_in_turn(monkeypatch: pytest.MonkeyPat
 def test_a_host_without_addresses_is_no_connection(monkeypatch: pytest.MonkeyPatch, patience: Patience) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", places())
     with pytest.raises(ConnectError, match="the name has no address"):
-        dial(Address(host="empty.example", port=80, tls=False), patience)
+        dial(make_address("empty.example", 80, tls=False), patience)
 
 
 def test_an_interrupt_while_connecting_leaves_no_socket_open(
@@ -397,7 +398,7 @@ def test_an_interrupt_while_connecting_leaves_no_socket_open(
 
     monkeypatch.setattr(Connection, "begin", interrupt)
     with pytest.raises(KeyboardInterrupt):  # and no ResourceWarning
-        dial(Address(host="127.0.0.1", port=9, tls=False), patience)
+        dial(make_address("127.0.0.1", 9, tls=False), patience)
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,17 @@ import ssl
 
 import pytest
 from servers import bare_environment  # noqa: F401
+from targets import make_address
 
 from smendpoint import Timeout
 from smendpoint._aws import Identity, resolve
 from smendpoint._transport.common import (
     Address,
     Patience,
-    Service,
     connect_failed,
     connection_lost,
     died_unheard,
 )
-from smendpoint._transport.proxy import parse_proxy
 from smendpoint.errors import (
     ConfigurationError,
     ConnectError,
@@ -33,7 +32,7 @@ from smendpoint.errors import (
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
-ADDRESS = Address(host="runtime.example", port=443, tls=True)
+ADDRESS = make_address("runtime.example", 443, tls=True)
 
 
 class Now:
@@ -48,8 +47,8 @@ def patience(total: float | None, now: Now) -> Patience:
     return Patience(Timeout(connect=10.0, read=70.0, total=total), None if total is None else now() + total, now)
 
 
-def service(url: str) -> Service:
-    return Service(
+def resolved(url: str) -> Address:
+    return Address(
         resolve(
             Identity(
                 region_name="us-east-1", aws_access_key_id="AKID", aws_secret_access_key="secret", endpoint_url=url
@@ -62,13 +61,9 @@ def service(url: str) -> Service:
 
 
 def test_an_address_is_dialled_itself_unless_there_is_a_proxy() -> None:
-    proxied = Address(host="runtime.example", port=443, tls=True, proxy=parse_proxy("http://proxy.example:3128"))
-    assert (ADDRESS.dialled, ADDRESS.tunnelled) == (("runtime.example", 443), False)
-    assert (proxied.dialled, proxied.tunnelled) == (("proxy.example", 3128), True)
-
-
-def test_a_plain_address_behind_a_proxy_is_no_tunnel() -> None:
-    assert not Address(host="h", port=80, tls=False, proxy=parse_proxy("proxy.example")).tunnelled
+    proxied = make_address("runtime.example", 443, tls=True, proxy="http://proxy.example:3128")
+    assert ADDRESS.dialled == ("runtime.example", 443)
+    assert proxied.dialled == ("proxy.example", 3128)
 
 
 def test_certificates_and_names_are_always_checked_and_only_http_1_is_offered() -> None:
@@ -80,7 +75,7 @@ def test_certificates_and_names_are_always_checked_and_only_http_1_is_offered() 
 
 def test_certificates_are_read_once_off_the_event_loop() -> None:
     async def main() -> list[ssl.SSLContext]:
-        address = Address(host="runtime.example", port=443, tls=True)
+        address = make_address("runtime.example", 443, tls=True)
         loop = asyncio.get_running_loop()
         return [await address.context_off(loop), await address.context_off(loop), address.context()]
 
@@ -90,22 +85,16 @@ def test_certificates_are_read_once_off_the_event_loop() -> None:
 
 @pytest.mark.parametrize("setting", ["ca_bundle", "client_cert"])
 def test_a_file_that_is_not_there_is_a_configuration_error(setting: str) -> None:
-    address = Address(host="h", port=443, tls=True, **{setting: "/nowhere/x.pem"})  # type: ignore[arg-type]
+    address = make_address("h", 443, tls=True, **{setting: "/nowhere/x.pem"})
     with pytest.raises(ConfigurationError, match="cannot be read") as caught:
         address.context()
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
-def test_a_service_knows_where_and_with_what() -> None:
-    made = service("https://runtime.example:8443/base")
-    assert (made.address.host, made.address.port, made.address.tls) == ("runtime.example", 8443, True)
-    assert made.credentials is made.target.credentials
-
-
 def test_a_proxy_behind_tls_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "https://user:secret@proxy.example:3128")
     with pytest.raises(ConfigurationError, match=r"https://proxy\.example:3128 .* pass client=") as caught:
-        service("https://runtime.example")
+        resolved("https://runtime.example")
     assert "secret" not in str(caught.value)
 
 

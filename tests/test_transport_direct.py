@@ -172,13 +172,17 @@ class Provider:
         return Credentials("AKIDEXAMPLE", "secret")
 
 
+def give_credentials(endpoint: Any, provider: Provider) -> None:
+    target = endpoint._transport.prepare()
+    endpoint._transport._address.target = target._replace(credentials=provider)
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_credentials_that_run_out_soon_are_renewed_beside_the_call(fails: bool) -> None:
     provider = Provider(fails=fails)
     provider.asked.append(True)
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
-        endpoint._transport.prepare()
-        endpoint._transport._service.credentials = provider
+        give_credentials(endpoint, provider)
         endpoint.invoke("Hello")
         assert provider.renewed.wait(PATIENCE)
         for thread in threading.enumerate():
@@ -188,8 +192,7 @@ def test_credentials_that_run_out_soon_are_renewed_beside_the_call(fails: bool) 
 
 def test_a_call_without_credentials_fails_before_anything_is_sent() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
-        endpoint._transport.prepare()
-        endpoint._transport._service.credentials = Provider(fails=True)
+        give_credentials(endpoint, Provider(fails=True))
         with pytest.raises(CredentialsError, match="none to be had") as caught:
             endpoint.invoke("Hello")
         assert caught.value.endpoint_name == "my-llm"
@@ -356,7 +359,7 @@ def test_what_came_before_broken_bytes_is_handed_on_even_if_it_came_with_them() 
 
 
 def direct_operation() -> Any:
-    from smendpoint._core.request import INVOKE_ENDPOINT_STREAM
+    from smendpoint._core.operations import INVOKE_ENDPOINT_STREAM
 
     return INVOKE_ENDPOINT_STREAM
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from async_loops import KINDS, Run, run, turns
 from servers import PATIENCE, Peer, Server, bare_environment, fast, response, server_context, trust
+from targets import make_address
 from twins import Twin, TwinEndpoint, direct_twin
 
 from smendpoint import RetryPolicy, errors
@@ -239,7 +240,7 @@ def patience() -> Patience:
 def test_session_tickets_cost_no_blocking_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     bundle = str(trusted(monkeypatch, tmp_path))
     with Server(echo, tls=server_context()) as server:
-        connection = blocking_dial(Address(host="127.0.0.1", port=server.port, tls=True, ca_bundle=bundle), patience())
+        connection = blocking_dial(make_address("127.0.0.1", server.port, tls=True, ca_bundle=bundle), patience())
         assert connection._tls is not None
         connection._socket.send(connection._tls.to_send())  # now the server knows that the handshake is done
         assert connection._arrives(PATIENCE * 1000)
@@ -257,7 +258,7 @@ def test_session_tickets_cost_no_connection_of_asyncio(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async def main(server: Server) -> None:
-        where = Address(host="127.0.0.1", port=server.port, tls=True, ca_bundle=bundle)
+        where = make_address("127.0.0.1", server.port, tls=True, ca_bundle=bundle)
         for busy in (True, False):
             connection = await dial(asyncio.get_running_loop(), where, patience())
             assert connection._tls is not None

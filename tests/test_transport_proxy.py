@@ -1,141 +1,19 @@
-"""`_transport/proxy.py`: proxies are understood as botocore understands them, and their passwords never shown."""
+"""`_transport/proxy.py`: how a tunnel is asked for, and what a proxy's answer means."""
 
 from __future__ import annotations
 
-import base64
-
 import h11
 import pytest
-from botocore.httpsession import ProxyConfiguration
-from hypothesis import given
-from hypothesis import strategies as st
 
+from smendpoint._aws.url import parse_proxy
 from smendpoint._core.http1 import ResponseReader
+from smendpoint._core.proxy import Proxy
 from smendpoint._transport.proxy import (
-    Proxy,
     connect_request,
-    parse_proxy,
     refused_tunnel,
     tunnel_stands,
 )
-from smendpoint.errors import ConfigurationError, ConnectError, ProtocolError
-
-
-@pytest.mark.parametrize(
-    ("url", "scheme", "host", "port", "username", "password"),
-    [
-        ("http://proxy.example:3128", "http", "proxy.example", 3128, None, None),
-        ("http://proxy.example:3128/", "http", "proxy.example", 3128, None, None),
-        ("http://proxy.example", "http", "proxy.example", 80, None, None),
-        ("http://proxy.example:", "http", "proxy.example", 80, None, None),
-        ("https://proxy.example", "https", "proxy.example", 443, None, None),
-        ("HTTP://10.0.0.1:8080", "http", "10.0.0.1", 8080, None, None),
-        ("proxy_1:3128", "http", "proxy_1", 3128, None, None),
-        ("//proxy.example:3128", "http", "proxy.example", 3128, None, None),
-        ("http://[::1]:3128", "http", "::1", 3128, None, None),
-        ("http://[fd00::1]", "http", "fd00::1", 80, None, None),
-        ("http://user:secret@proxy:1", "http", "proxy", 1, "user", "secret"),
-        ("user:secret@proxy:1", "http", "proxy", 1, "user", "secret"),
-        ("http://us%40er:p%3Aa%2Fss%25@proxy:1", "http", "proxy", 1, "us@er", "p:a/ss%"),
-        ("http://user:p@ss:w@proxy:1", "http", "proxy", 1, "user", "p@ss:w"),
-        ("http://us%C3%A9r:p%E2%82%AC@proxy:1", "http", "proxy", 1, "usér", "p€"),
-        ("http://user:100%@proxy:1", "http", "proxy", 1, "user", "100%"),
-        ("http://token@proxy:1", "http", "proxy", 1, "token", ""),
-        ("http://:secret@proxy:1", "http", "proxy", 1, "", "secret"),
-        ("http://@proxy:1", "http", "proxy", 1, None, None),
-        ("http://:@proxy:1", "http", "proxy", 1, None, None),
-    ],
-)
-def test_a_proxy_url_is_read(
-    url: str, scheme: str, host: str, port: int, username: str | None, password: str | None
-) -> None:
-    proxy = parse_proxy(url)
-    assert (proxy.scheme, proxy.host, proxy.port) == (scheme, host, port)
-    assert (proxy.username, proxy.password) == (username, password)
-    assert proxy.tls is (scheme == "https")
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "http://",
-        "http://:3128",
-        "http://user:hunter2@",
-        "http://user:hunter2@:1",
-        "http://user:hunter2@pro xy:1",
-        "http://user:hunter2@proxy:0",
-        "http://user:hunter2@proxy:65536",
-        "http://user:hunter2@proxy:000080",
-        "http://user:hunter2@proxy:8o",
-        "http://user:hunter2@proxy:²",
-        "http://user:hunter2@proxy:1/path",
-        "http://user:hunter2@proxy:1?query",
-        "http://user:hunter2@pröxy:1",
-        "http://user:hunter2@[::1:1",
-        "http://user:hunter2@[::1]1",
-        "http://user:hunter2@[]:1",
-        "http://user:hunter2@[proxy]:1",
-        "http://user:hunter2@proxy\r\nX: y",
-        "http://us%3Aer:hunter2@proxy:1",
-        "http://user:hunter2%0d%0a@proxy:1",
-        "http://user:hunter2%00@proxy:1",
-        "http://user:hunter2%7f@proxy:1",
-        "http://user:hunter2%ff@proxy:1",
-    ],
-)
-def test_a_malformed_proxy_url_is_refused_and_never_shown(url: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        parse_proxy(url)
-    assert "hunter2" not in str(caught.value)
-
-
-@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4", "SOCKS", "ftp", "", "hunter2:"])
-def test_another_kind_of_proxy_is_refused_with_the_cure(scheme: str) -> None:
-    with pytest.raises(ConfigurationError, match="pass client=") as caught:
-        parse_proxy(f"{scheme}://user:hunter2@proxy:1080")
-    assert "hunter2" not in str(caught.value)
-
-
-def test_the_kind_of_a_refused_proxy_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="'socks5'"):
-        parse_proxy("socks5://proxy:1080")
-
-
-def test_a_repr_and_a_shown_url_hide_the_credentials() -> None:
-    proxy = parse_proxy("http://hunter1:hunter2@[::1]:3128")
-    assert repr(proxy) == "Proxy(http://***@[::1]:3128)"
-    assert proxy.url == "http://[::1]:3128"
-    assert repr(parse_proxy("proxy")) == "Proxy(http://proxy:80)"
-
-
-def test_credentials_are_sent_as_utf_8() -> None:
-    [(name, value)] = parse_proxy("http://us%C3%A9r:p%E2%82%AC@proxy").headers()
-    assert name == "Proxy-Authorization"
-    assert base64.b64decode(value.removeprefix("Basic ")).decode("utf-8") == "usér:p€"
-
-
-PRINTABLE = st.text([chr(code) for code in range(0x21, 0x7F)], min_size=1)
-
-
-@given(PRINTABLE.filter(lambda text: ":" not in text), PRINTABLE)
-def test_credentials_are_those_that_botocore_sends(username: str, password: str) -> None:
-    def encoded(text: str) -> str:
-        return "".join(f"%{ord(character):02x}" for character in text)
-
-    url = f"http://{encoded(username)}:{encoded(password)}@proxy:3128"
-    assert dict(parse_proxy(url).headers()) == ProxyConfiguration().proxy_headers_for(url)
-
-
-@given(st.text())
-def test_any_text_is_a_proxy_or_a_configuration_error(text: str) -> None:
-    for url in (text, f"http://{text}", f"http://{text}@proxy"):
-        try:
-            proxy = parse_proxy(url)
-        except ConfigurationError:
-            continue
-        connect_request("host", 443, proxy)
-        connect_request(proxy.host, proxy.port, proxy)
+from smendpoint.errors import ConnectError, ProtocolError
 
 
 class TestConnectRequest:
@@ -163,7 +41,7 @@ class TestConnectRequest:
         assert (request.method, request.target) == (b"CONNECT", b"h:443")
 
 
-PROXY = parse_proxy("http://proxy:3128")
+PROXY = parse_proxy("http://proxy:3128", source="")
 
 
 class TestTunnel:
@@ -197,7 +75,7 @@ class TestTunnel:
     def test_a_refusal_says_why_and_what_to_do(self, status: int, url: str, says: str) -> None:
         answer = f"HTTP/1.1 {status} No\r\nContent-Length: 1000\r\n\r\n<html>".encode()
         with pytest.raises(ConnectError, match=says) as caught:
-            tunnel_stands(ResponseReader(connect=True), answer, parse_proxy(url))
+            tunnel_stands(ResponseReader(connect=True), answer, parse_proxy(url, source=""))
         assert f"http://proxy:3128 did not open a tunnel (status {status})" in str(caught.value)
         assert "hunter2" not in str(caught.value)
         assert not caught.value.request_sent

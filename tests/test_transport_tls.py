@@ -23,12 +23,13 @@ from servers import (
     server_context,
     trust,
 )
+from targets import make_address
 
 from smendpoint import RetryPolicy
 from smendpoint._core.http1 import ResponseReader
 from smendpoint._transport import blocking
 from smendpoint._transport.blocking import Connection
-from smendpoint._transport.common import ONE_WRITE_BYTES, Address, Patience, connection_lost
+from smendpoint._transport.common import ONE_WRITE_BYTES, Patience, connection_lost
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, ConnectError, ReadTimeoutError, StreamError, TLSError, TransportError
 from smendpoint.handlers import BytesHandler
@@ -355,7 +356,7 @@ def test_an_answer_of_tls_itself_never_comes_in_the_middle_of_what_is_being_sent
 
 
 def test_no_peer_can_begin_another_handshake() -> None:
-    context = Address(host="127.0.0.1", port=1, tls=True).context()
+    context = make_address("127.0.0.1", 1, tls=True).context()
     assert context.options & ssl.OP_NO_RENEGOTIATION
 
 

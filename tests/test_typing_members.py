@@ -9,8 +9,7 @@ import pytest
 
 import smendpoint
 from smendpoint import AsyncEndpoint, AsyncKwargs, Endpoint, InvokeEndpointKwargs, StreamKwargs
-from smendpoint._core.request import INVOKE_ENDPOINT, INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_STREAM, Operation
-from smendpoint._options import EndpointOptions
+from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_STREAM, Operation
 
 PAIRS = [
     (InvokeEndpointKwargs, INVOKE_ENDPOINT),
@@ -33,9 +32,3 @@ def test_each_method_takes_the_members_of_its_operation(twin: Any, method: str) 
     annotation = getattr(twin, method).__annotations__["endpoint_kwargs"]
     assert annotation.startswith(f"{METHODS[method]}Kwargs | Mapping[str, object]")
     assert annotation.split(" ")[0] in smendpoint.__all__
-
-
-@pytest.mark.parametrize("twin", [Endpoint, AsyncEndpoint])
-def test_the_options_of_the_constructors_are_their_arguments(twin: Any) -> None:
-    arguments = set(twin.__init__.__kwdefaults__) - {"content_handler"}
-    assert set(EndpointOptions.__annotations__) == arguments

@@ -85,7 +85,8 @@ class Twin:
             aws_access_key_id: what is signed with, in either lane.
             aws_secret_access_key: what is signed with, in either lane.
             aws_session_token: what is signed with, in either lane.
-            **options: as for `Endpoint`.
+            **options: as for `Endpoint`; in the client lane without `retry` and `max_connections`, which are the
+                client's.
         """
         limits = Timeout.of(timeout)
         keys: dict[str, Any] = {
@@ -102,6 +103,7 @@ class Twin:
             made = TwinEndpoint(self, make(name, timeout=limits, **{**keys, **options}), None)
         else:
             client = self._client(limits, client_retries, keys)
+            options = {name: value for name, value in options.items() if name not in ("retry", "max_connections")}
             made = TwinEndpoint(self, make(name, timeout=limits, client=client, **options), client)
         self._endpoints.append(made)
         return made
@@ -135,10 +137,14 @@ class Twin:
             for _ in range(3):
                 self._loop.run_until_complete(asyncio.sleep(0))
 
-    def close(self) -> None:
-        """Close every endpoint and the event loop; what was left on that is an error."""
+    def close_endpoints(self) -> None:
+        """Close every endpoint, with its client."""
         for endpoint in self._endpoints:
             endpoint.close()
+
+    def close(self) -> None:
+        """Close every endpoint and the event loop; what was left on that is an error."""
+        self.close_endpoints()
         if self._loop is None:
             return
         self.settle()

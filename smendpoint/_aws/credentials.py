@@ -7,7 +7,7 @@ from _thread import allocate_lock  # `threading` costs milliseconds to import, a
 from typing import TYPE_CHECKING
 
 from smendpoint._core.sigv4 import Credentials
-from smendpoint.errors import CredentialsError, SmendpointError, again
+from smendpoint.errors import CredentialsError, SmendpointError, copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +104,11 @@ class CredentialProvider:
         self._same: Credentials | None = None
         self._same_at = -_NEVER
 
+    @classmethod
+    def of_explicit(cls, given: Credentials, now: Callable[[], float]) -> CredentialProvider:
+        """Make the provider of explicit credentials: there are no others, and they do not expire."""
+        return cls(lambda anew: (given, None), now=now, initial=given, origin="aws_access_key_id")
+
     @property
     def origin(self) -> str:
         """Where the credentials come from, to be shown."""
@@ -177,7 +182,7 @@ class CredentialProvider:
                 kept = self.current() if rejected is None else None
                 if kept is not None:
                     return kept
-                raise again(flight.error)
+                raise copy_error(flight.error)
             if flight.credentials is None:
                 continue  # whoever led was interrupted, by Ctrl-C for instance
             if rejected is not None and not flight.forced and flight.credentials == rejected:
@@ -197,7 +202,7 @@ class CredentialProvider:
         if self._failure is not None and 0 <= now - self._failed_at < _MEMORY_SECONDS:
             if current is not None and rejected is None:
                 return current
-            raise again(self._failure)
+            raise copy_error(self._failure)
         return None
 
     def _fly(self, flight: _Flight) -> None:

@@ -13,10 +13,10 @@ import os
 from typing import TYPE_CHECKING
 
 from smendpoint._aws.credentials import CredentialProvider
-from smendpoint._aws.surroundings import ca_bundle, proxy_for, proxy_source, user_agent
-from smendpoint._aws.target import Target
+from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
+from smendpoint._aws.target import Limits, Target
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.request import validate_region
+from smendpoint._core.operations import validate_region
 from smendpoint._core.sigv4 import Credentials
 from smendpoint.errors import CredentialsError
 
@@ -85,39 +85,32 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
         return None
     region = identity.region_name or _region(os.environ)
     region_source = "AWS_DEFAULT_REGION" if identity.region_name is None else "region_name"
-    credentials = _explicit(identity) or _credentials(os.environ)
+    credentials = identity.credentials or _credentials(os.environ)
     if region is None or credentials is None:
         return None
     host = endpoint_host(region)
     if host is None:
         return None  # even with a URL: botocore signs for us-east-1 where the region is fips-us-east-1
-    url, source = _endpoint_url(identity, os.environ)
     attempts = os.environ.get("AWS_MAX_ATTEMPTS")
-    if url is None:
-        url, source = f"https://{host}", "the region's endpoint"
     if attempts is not None and not (attempts.isascii() and attempts.isdecimal() and 0 < int(attempts) < 1_000_000):
         return None  # not what it should be: let botocore say so
-    place = parse_endpoint_url(
-        url,
-        allow_plain_http=identity.allow_plain_http,
-        allow_link_local=identity.allow_link_local,
-        source=source,
-    )
+    text, source = _endpoint_url(identity, os.environ) or (f"https://{host}", "the region's endpoint")
+    flags = {"allow_plain_http": identity.allow_plain_http, "allow_link_local": identity.allow_link_local}
+    url = parse_endpoint_url(text, source=source, **flags)
+    if identity.credentials is not None:
+        provider = CredentialProvider.of_explicit(credentials, now)
+    else:
+        origin = "the environment (AWS_ACCESS_KEY_ID)"
+        provider = CredentialProvider(_fetch, now=now, initial=credentials, origin=origin)
     return Target(
+        url=url,
         region=region,
-        scheme=place.scheme,
-        host=place.host,
-        port=place.port,
-        host_header=place.host_header,
-        loopback_only=place.scheme == "http" and not identity.allow_plain_http,
-        base_path=place.base_path,
-        credentials=_provider(identity, credentials, now),
-        user_agent=user_agent(None, os.environ.get("AWS_SDK_UA_APP_ID")),
-        proxy_url=proxy_for(place, None),
-        proxy_source=proxy_source(place, None),
         region_source=region_source,
+        credentials=provider,
+        user_agent=user_agent(None, os.environ.get("AWS_SDK_UA_APP_ID")),
+        proxy=proxy_for(url, None),
         ca_bundle=ca_bundle(os.environ.get("AWS_CA_BUNDLE")),
-        max_attempts=None if attempts is None else int(attempts),
+        limits=Limits(max_attempts=None if attempts is None else int(attempts)),
     )
 
 
@@ -160,12 +153,6 @@ def _region(environ: Mapping[str, str]) -> str | None:
     return validate_region(region)
 
 
-def _explicit(identity: Identity) -> Credentials | None:
-    if identity.aws_access_key_id is None or identity.aws_secret_access_key is None:
-        return None
-    return Credentials(identity.aws_access_key_id, identity.aws_secret_access_key, identity.aws_session_token)
-
-
 def _credentials(environ: Mapping[str, str]) -> Credentials | None:
     access_key = environ.get("AWS_ACCESS_KEY_ID")
     secret_key = environ.get("AWS_SECRET_ACCESS_KEY")
@@ -173,12 +160,6 @@ def _credentials(environ: Mapping[str, str]) -> Credentials | None:
         return None
     token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
     return Credentials(access_key, secret_key, token)
-
-
-def _provider(identity: Identity, initial: Credentials, now: Callable[[], float]) -> CredentialProvider:
-    if identity.aws_access_key_id is not None:
-        return CredentialProvider(lambda anew: (initial, None), now=now, initial=initial, origin="aws_access_key_id")
-    return CredentialProvider(_fetch, now=now, initial=initial, origin="the environment (AWS_ACCESS_KEY_ID)")
 
 
 def _fetch(anew: bool) -> tuple[Credentials, None]:
@@ -192,10 +173,11 @@ def _fetch(anew: bool) -> tuple[Credentials, None]:
     return credentials, None
 
 
-def _endpoint_url(identity: Identity, environ: Mapping[str, str]) -> tuple[str | None, str]:
+def _endpoint_url(identity: Identity, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Give the URL that is configured, and the setting that says so."""
     if identity.endpoint_url is not None:
         return identity.endpoint_url, "endpoint_url"
     for name in ("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", "AWS_ENDPOINT_URL"):
         if environ.get(name):
             return environ[name], name
-    return None, ""
+    return None

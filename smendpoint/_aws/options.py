@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from smendpoint._aws.surroundings import check_user_agent
+from smendpoint._aws.machine import check_user_agent
+from smendpoint._aws.target import Limits
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -58,9 +59,7 @@ _CURE = "; pass client= to have botocore's own client do it"
 class Settings(NamedTuple):
     """What a ``Config`` says to our transport; ``None`` where it says nothing."""
 
-    connect_timeout: float | None = None
-    read_timeout: float | None = None
-    max_pool_connections: int | None = None
+    limits: Limits = Limits()
     client_cert: str | tuple[str, str] | None = None
     proxies: Mapping[str, str] | None = None
     user_agent: str | None = None
@@ -84,9 +83,11 @@ def read_config(config: Any) -> Settings:
             raise ConfigurationError(f"config: the option {name} is not known here{_CURE}")
     _refuse(given)
     return Settings(
-        connect_timeout=_seconds(given, "connect_timeout"),
-        read_timeout=_seconds(given, "read_timeout"),
-        max_pool_connections=_count(given.get("max_pool_connections")),
+        limits=Limits(
+            connect_timeout=_seconds(given, "connect_timeout"),
+            read_timeout=_seconds(given, "read_timeout"),
+            max_pool_connections=_count(given.get("max_pool_connections")),
+        ),
         client_cert=_client_cert(given.get("client_cert")),
         proxies=_proxies(given.get("proxies")),
         user_agent=check_user_agent("config: user_agent", given.get("user_agent")),

@@ -8,12 +8,15 @@ Written without ``urllib.parse`` on purpose: it costs milliseconds to import, an
 # takes a process a millisecond.
 from typing import NamedTuple
 
+from smendpoint._core.proxy import Proxy
 from smendpoint.errors import ConfigurationError
 
-__all__ = ["EndpointURL", "parse_endpoint_url", "parse_proxy_url"]
+__all__ = ["EndpointURL", "parse_endpoint_url", "parse_proxy"]
 
 _HEX = frozenset("0123456789abcdefABCDEF")
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+# The underscore is not allowed in a host name, but the names of containers have it.
+_PROXY_LABEL = _LABEL | {"_"}
 # RFC 3986 section 3.3: unreserved, sub-delims, ":" and "@"; "%" is checked apart.
 _PATH = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=:@/%")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -30,7 +33,8 @@ class EndpointURL(NamedTuple):
         host: the name or address to connect to, in lower case, IPv6 without brackets.
         port: the TCP port.
         host_header: the value of the ``Host`` header: with brackets, and with the port unless it is the scheme's own.
-        base_path: what stands before ``/endpoints/...``, without a slash at its end; empty for all AWS endpoints.
+        base_path: the part before ``/endpoints/...``, without a slash at its end; empty for all AWS endpoints.
+        loopback_only: whether connections must stay on this machine, because nothing on them is encrypted.
     """
 
     scheme: str
@@ -38,6 +42,15 @@ class EndpointURL(NamedTuple):
     port: int
     host_header: str
     base_path: str
+    loopback_only: bool
+
+    @property
+    def tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.scheme == "https"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host_header}{self.base_path}"
 
 
 def parse_endpoint_url(
@@ -64,7 +77,7 @@ def parse_endpoint_url(
         raise ConfigurationError(f"{source} must start with https:// or http://")
     if "@" in authority:
         raise ConfigurationError(f"{source} must not hold a user name or password")
-    host, port, shown = _host_and_port(authority, scheme, source)
+    host, port, shown = _host_and_port(authority, scheme, source, _LABEL)
     loopback, link_local = _nature(host)
     if link_local and not allow_link_local:
         raise ConfigurationError(
@@ -79,38 +92,53 @@ def parse_endpoint_url(
         path = path[:-1]
     _check_path(path, source)
     header = shown if port == _DEFAULT_PORTS[scheme] else f"{shown}:{port}"
-    return EndpointURL(scheme, host, port, header, path)
+    return EndpointURL(scheme, host, port, header, path, scheme == "http" and not allow_plain_http)
 
 
-def parse_proxy_url(url: object, *, source: str) -> str:
-    """Check the URL of a proxy; where it has no scheme, ``http`` is meant, as in botocore.
+def parse_proxy(url: object, *, source: str) -> Proxy:
+    """Read the URL of a proxy; where it has no scheme, ``http`` is meant, as in botocore.
 
     Args:
-        url: ``[scheme://][user:password@]host[:port]``.
-        source: what to call the setting in messages.
-
-    Returns:
-        The URL with its scheme.
+        url: ``[scheme://][user[:password]@]host[:port][/]``; user and password are percent-encoded.
+        source: the setting that names it, for messages.
 
     Raises:
-        ConfigurationError: the URL is malformed or names a kind of proxy that is not supported.
+        ConfigurationError: the URL is malformed or names a kind of proxy that is not supported. The message never
+            repeats the URL, which may hold a password.
     """
-    if isinstance(url, str) and url.startswith("//"):
-        url = "http:" + url
-    elif isinstance(url, str) and "://" not in url:
-        url = "http://" + url
+    if isinstance(url, str) and "://" not in url:
+        url = "http://" + url.removeprefix("//")
     scheme, authority, path = _split(url, source)
     if scheme not in _DEFAULT_PORTS:
+        kind = repr(scheme) if scheme.isalnum() else "this"
         raise ConfigurationError(
-            f"{source} names a proxy of the kind {scheme!r}; only http and https proxies are supported here: pass "
+            f"{source} names a proxy of the kind {kind}; only http and https proxies are supported here: pass "
             "client= to go through another kind"
         )
     if path not in ("", "/"):
         raise ConfigurationError(f"{source} must not have a path")
-    userinfo, at, place = authority.rpartition("@")
-    host, port, shown = _host_and_port(place, scheme, source)
-    del host
-    return f"{scheme}://{userinfo}{at}{shown}:{port}"
+    userinfo, _, place = authority.rpartition("@")
+    host, port, _ = _host_and_port(place, scheme, source, _PROXY_LABEL)
+    user, _, password = userinfo.partition(":")
+    if not user and not password:
+        return Proxy(scheme, host, port, source=source)
+    username = _decoded(user, source)
+    if ":" in username:
+        raise ConfigurationError(f"the user name in {source} has a colon, which basic authentication cannot carry")
+    return Proxy(scheme, host, port, username, _decoded(password, source), source)
+
+
+def _decoded(text: str, source: str) -> str:
+    from urllib.parse import unquote_to_bytes  # most programs have no proxy, and fewer one that asks for a password
+
+    try:
+        decoded = unquote_to_bytes(text).decode()
+    except UnicodeError:
+        decoded = "\x00"
+    if any(character < " " or character == "\x7f" for character in decoded):
+        # RFC 7617 2: neither may have a control character.
+        raise ConfigurationError(f"the credentials in {source} have a control character, or are not UTF-8")
+    return decoded
 
 
 def _split(url: object, source: str) -> tuple[str, str, str]:
@@ -129,7 +157,7 @@ def _split(url: object, source: str) -> tuple[str, str, str]:
     return scheme.lower(), authority, slash + path
 
 
-def _host_and_port(authority: str, scheme: str, source: str) -> tuple[str, int, str]:
+def _host_and_port(authority: str, scheme: str, source: str, allowed: frozenset[str]) -> tuple[str, int, str]:
     """The host, the port, and the host as it stands in a URL."""
     authority = authority.lower()
     if authority.startswith("["):
@@ -141,7 +169,7 @@ def _host_and_port(authority: str, scheme: str, source: str) -> tuple[str, int, 
     else:
         host, colon, digits = authority.partition(":")
         shown = host
-        _check_name(host, source)
+        _check_name(host, source, allowed)
     if not colon:
         return host, _DEFAULT_PORTS[scheme], shown
     if not digits.isdecimal() or len(digits) > 5 or not 0 < int(digits) < 65_536:
@@ -149,10 +177,10 @@ def _host_and_port(authority: str, scheme: str, source: str) -> tuple[str, int, 
     return host, int(digits), shown
 
 
-def _check_name(host: str, source: str) -> None:
+def _check_name(host: str, source: str, allowed: frozenset[str]) -> None:
     labels = host.split(".")
     for label in labels:
-        if not 0 < len(label) < 64 or not _LABEL.issuperset(label) or label[0] == "-" or label[-1] == "-":
+        if not 0 < len(label) < 64 or not allowed.issuperset(label) or label[0] == "-" or label[-1] == "-":
             raise ConfigurationError(f"{source} has a malformed host name")
     if len(host) > 253:
         raise ConfigurationError(f"{source} has a malformed host name")

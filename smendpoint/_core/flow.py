@@ -1,7 +1,7 @@
 """One call, from the first attempt to the answer, as a generator that does no I/O.
 
-`call_flow` yields what it needs done, a `Send`, a `Sleep` or a `NeedCredentials`, and is sent the outcome. The two
-drivers that answer it, one of them with ``await``, are all that the sync and the async twin differ in here.
+`call_flow` yields what it needs done, a `Send`, a `Sleep` or a `NeedCredentials`, and is sent the outcome. Two drivers
+answer it, one with blocking calls and one with ``await``. What follows a failed attempt is decided in `retry`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from smendpoint import errors
 from smendpoint._core import retry as rules
 from smendpoint._core.hiding import forget_locals
 from smendpoint._core.hooks import log_cold_start
-from smendpoint._core.response import RawResponse, request_id, server_date, service_error
+from smendpoint._core.response import RawResponse, service_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from smendpoint._core.hooks import Watcher
     from smendpoint._core.sigv4 import Credentials
     from smendpoint._core.timing import Clock, Timeout
-
-# A clock that is further off than this is corrected even where the service only says that the signature is wrong.
-SKEW_SECONDS = 240.0
 
 
 class Answer(Protocol):
@@ -57,13 +54,13 @@ class Send:
         self.timestamp = timestamp
         self.deadline = deadline
         self.started = started
-        self.extra = 0  # set by a transport that itself tried again, to how often it did
+        self.extra = 0  # how often the transport tried again by itself; it sets this
 
     def begun(self, status: int, headers: Mapping[str, str]) -> None:
-        """The head of the answer has come. A transport calls this before it hands anything on.
+        """Report the head of the answer. A transport calls this before it hands anything on.
 
         Raises:
-            ProtocolError: it is a success, and yet not what was asked for.
+            ProtocolError: the answer is a success, but not what was asked for.
         """
         if self.started is not None:
             self.started(status, headers)
@@ -101,8 +98,8 @@ class CredentialSource(Protocol):
         """Credentials that are valid now; `None` where they must be loaded first."""
 
 
-class Terms:
-    """What all calls of one endpoint have in common.
+class CallDefaults:
+    """What all calls of one endpoint share.
 
     Args:
         endpoint_name: named by every error.
@@ -141,56 +138,49 @@ class CallState(Generic[AnswerT]):
     """One call while it runs.
 
     Args:
-        terms: of its endpoint.
-        watcher: hears what happens; `None` where no one watches.
+        defaults: those of its endpoint.
+        watcher: is notified of what happens; `None` where there are neither hooks nor a log.
         started: when the call began, on the clock's `monotonic`.
         accept: the media type that was asked for; `None` for any.
-        timeout: the call's own; `None` where that of the terms holds.
+        timeout: the call's own; `None` for that of the defaults.
     """
 
-    __slots__ = ("accept", "attempts", "deadline", "started", "terms", "timeout", "watcher")
+    __slots__ = ("accept", "attempts", "deadline", "defaults", "started", "timeout", "watcher")
 
     def __init__(
         self,
-        terms: Terms,
+        defaults: CallDefaults,
         watcher: Watcher | None,
         started: float,
         accept: object = None,
         timeout: Timeout | None = None,
     ) -> None:
-        self.terms = terms
+        self.defaults = defaults
         self.accept = accept
         self.watcher = watcher
         self.attempts = 0
         self.started = started
-        self.timeout = terms.timeout if timeout is None else timeout
+        self.timeout = defaults.timeout if timeout is None else timeout
         total = self.timeout.total
         self.deadline = None if total is None else started + total
 
     @property
     def elapsed(self) -> float:
         """Seconds since the call began."""
-        return self.terms.clock.monotonic() - self.started
+        return self.defaults.clock.monotonic() - self.started
 
-    def named(self, error: errors.SmendpointError) -> errors.SmendpointError:
-        """`error`, told which endpoint and which attempt it is about."""
-        error.endpoint_name = self.terms.endpoint_name
+    def add_context(self, error: errors.SmendpointError) -> errors.SmendpointError:
+        """Say in `error` which endpoint and which attempt it is about, and return it."""
+        error.endpoint_name = self.defaults.endpoint_name
         error.attempts = self.attempts
         return error
 
-    def first_byte(self, status: int, headers: Mapping[str, str]) -> None:
-        """The answer to the current attempt has begun. Called only where a watcher is set."""
-        assert self.watcher is not None
-        self.watcher.info.status = status
-        self.watcher.info.request_id = request_id(headers)
-        self.watcher.tell("first_byte")
-
     def finish(self, error: BaseException | None) -> None:
-        """The call is over. What `error` went through keeps nothing secret."""
+        """End the call. No frame that `error` went through keeps a secret."""
         if error is not None:
             forget_locals(error)
         if self.watcher is not None:
-            self.watcher.tell("call_finished", error)
+            self.watcher.notify("call_finished", error)
 
 
 def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
@@ -203,108 +193,108 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         EndpointError: the call failed; it knows the endpoint's name and how many attempts there were.
         CredentialsError: there are no credentials to sign with.
     """
-    terms, watcher = call.terms, call.watcher
-    policy, clock = terms.policy, terms.clock
+    defaults, watcher = call.defaults, call.watcher
+    policy, clock = defaults.policy, defaults.clock
     max_attempts = 1 if policy is None else policy.max_attempts
-    counted = 0  # attempts that count against max_attempts
-    cold_starts = 0
-    taken = 0  # from the quota, for the retry now running
-    corrected: set[str] = set()  # one refresh and one clock correction a call
-    skew: float | None = None  # what a refusal says of the service's clock: believed by this call until it succeeds
-    started = None if watcher is None else call.first_byte
+    earlier: list[rules.Decision] = []
+    skew: float | None = None  # from a refusal: this call signs with it, and its success makes it the endpoint's
+    started = None
     if watcher is not None:
-        watcher.tell("call_started")
+        started = watcher.first_byte
+        watcher.notify("call_started")
     while True:
         credentials = None
-        if terms.credentials is not None:
-            credentials = terms.credentials.current()
+        if defaults.credentials is not None:
+            credentials = defaults.credentials.current()
             if credentials is None:
                 credentials = yield from _load(call)
         call.attempts += 1
-        counted += 1
         if watcher is not None:
-            watcher.info.attempts = call.attempts
-            watcher.info.status = watcher.info.request_id = None
-            watcher.tell("attempt_started")
-        headers: Mapping[str, str] = {}
-        failure: errors.EndpointError
-        used = terms.skew if skew is None else skew
+            watcher.start_attempt(call.attempts)
+        used = defaults.skew if skew is None else skew
         step = Send(call.attempts, max_attempts, credentials, clock.time() + used, call.deadline, started)
         try:
             answer: AnswerT = yield step
         except errors.EndpointError as error:
             call.attempts += step.extra
-            if watcher is not None and isinstance(error, errors.ServiceError):  # a client raises what it was answered
-                watcher.info.status, watcher.info.request_id = error.status, error.request_id
-            failure = error
+            failure, headers = error, _NO_HEADERS
         except errors.SmendpointError as error:
             # No attempt came of it: the endpoint is closed, certificates cannot be read, a client has no credentials.
-            error.endpoint_name = terms.endpoint_name
+            error.endpoint_name = defaults.endpoint_name
             raise
         else:
             call.attempts += step.extra
-            headers = answer.headers
             if 200 <= answer.status < 300:
-                terms.quota.release(taken or rules.NO_RETRY_INCREMENT)
+                defaults.quota.release(rules.refund(earlier) if earlier else rules.NO_RETRY_INCREMENT)
                 if skew is not None:
-                    terms.skew = skew
+                    defaults.skew = skew
                 return answer
-            assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is no success
-            failure = service_error(answer, now=clock.time())
-        call.named(failure)
-        if terms.origin is not None and isinstance(failure, errors.ValidationError) and no_endpoint(failure.message):
-            failure.message = f"{failure.message} | Hint: {terms.origin()}"
-        if policy is None:
-            raise failure
-        verdict = rules.classify(failure, retry_read_timeout=policy.retry_read_timeout)
-        ahead = _clock_ahead(headers, clock.time(), used) if verdict.kind == "skew" else None
-        delay: float | None = None
-        if verdict.kind in ("expired", "skew"):
-            hopeless = credentials is None or (verdict.kind == "skew" and ahead is None)
-            if not hopeless and verdict.kind not in corrected:
-                corrected.add(verdict.kind)
-                counted -= 1
-                delay = 0.0
-        elif verdict.kind == "cold_start":
-            counted -= 1
-            cold_starts += 1
-            backoff = policy.backoff("cold_start", cold_starts, clock.random())
-            delay = rules.honour_retry_after(backoff, failure, headers)
-            if delay is not None and call.elapsed + delay > policy.cold_start_timeout:
-                delay = None
-        elif verdict.cost and counted < max_attempts:
-            if terms.quota.acquire(verdict.cost):
-                taken = verdict.cost
-                backoff = policy.backoff(verdict.kind, counted, clock.random())
-                delay = rules.honour_retry_after(backoff, failure, headers)
-            else:
-                failure.quota_spent = True
-        late = delay is not None and call.deadline is not None and clock.monotonic() + delay >= call.deadline
-        if watcher is not None:
-            forget_locals(failure)
-            watcher.tell("attempt_failed", failure, None if late else delay)
-        if delay is None:
-            raise failure
-        if late:
-            sent = getattr(failure, "request_sent", True)
-            answered = isinstance(failure, errors.ServiceError)
-            raise call.named(deadline_exceeded(call.timeout, request_sent=sent, answered=answered)) from failure
-        if verdict.kind == "expired":
+            assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is not a success
+            failure, headers = service_error(answer, now=clock.time()), answer.headers
+        decision = _decide(call, failure, earlier, headers, credentials is not None, used)
+        earlier.append(decision)
+        if isinstance(decision, rules.Refresh):
             if (yield from _load(call, credentials)) == credentials:
                 raise failure  # the source has no others
-        elif ahead is not None:
-            skew = ahead
-        else:
-            if isinstance(failure, errors.ModelNotReadyError):
-                log_cold_start(
-                    terms.endpoint_name,
-                    failure,
-                    elapsed=call.elapsed,
-                    delay=delay,
-                    budget=policy.cold_start_timeout,
-                )
-            if delay > 0.0:
-                yield Sleep(delay)
+        elif isinstance(decision, rules.Correct):
+            skew = decision.skew
+        elif decision.seconds:
+            yield Sleep(decision.seconds)
+
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+def _decide(
+    call: CallState[Any],
+    failure: errors.EndpointError,
+    earlier: list[rules.Decision],
+    headers: Mapping[str, str],
+    signed: bool,
+    skew: float,
+) -> rules.Decision:
+    """Decide how the call goes on after `failure`, and report it. Raises where it does not go on."""
+    defaults, watcher, policy, clock = call.defaults, call.watcher, call.defaults.policy, call.defaults.clock
+    if watcher is not None and isinstance(failure, errors.ServiceError):
+        watcher.info.status, watcher.info.request_id = failure.status, failure.request_id
+    call.add_context(failure)
+    if defaults.origin is not None and isinstance(failure, errors.ValidationError) and no_endpoint(failure.message):
+        failure.message = f"{failure.message} | Hint: {defaults.origin()}"
+    if policy is None:
+        raise failure
+    decision = rules.decide(
+        failure,
+        policy,
+        earlier,
+        headers=headers,
+        signed=signed,
+        now=clock.time(),
+        skew=skew,
+        elapsed=call.elapsed,
+        left=None if call.deadline is None else call.deadline - clock.monotonic(),
+        random=clock.random(),
+    )
+    if decision.cost and not defaults.quota.acquire(decision.cost):
+        failure.quota_spent = True
+        decision = rules.Final()
+    if watcher is not None:
+        forget_locals(failure)
+        watcher.notify("attempt_failed", failure, decision.seconds)
+    if isinstance(decision, rules.Late):
+        sent = getattr(failure, "request_sent", True)
+        answered = isinstance(failure, errors.ServiceError)
+        raise call.add_context(deadline_exceeded(call.timeout, request_sent=sent, answered=answered)) from failure
+    if decision.seconds is None:
+        raise failure
+    if isinstance(failure, errors.ModelNotReadyError):
+        log_cold_start(
+            defaults.endpoint_name,
+            failure,
+            elapsed=call.elapsed,
+            delay=decision.seconds,
+            budget=policy.cold_start_timeout,
+        )
+    return decision
 
 
 def no_endpoint(message: str) -> bool:
@@ -317,7 +307,7 @@ def _load(call: CallState[Any], rejected: Credentials | None = None) -> Generato
     try:
         credentials: Credentials = yield NeedCredentials(call.deadline, rejected)
     except errors.SmendpointError as error:
-        raise call.named(error) from error.__cause__
+        raise call.add_context(error) from error.__cause__
     return credentials
 
 
@@ -338,21 +328,3 @@ def deadline_exceeded(
         "Raise Timeout.total, or ask for less in one call",
         request_sent=request_sent,
     )
-
-
-def _clock_ahead(headers: Mapping[str, str], now: float, used: float) -> float | None:
-    """How far the service's clock is ahead of ours.
-
-    Args:
-        headers: of an answer that refused the signature.
-        now: our time, in seconds since the epoch.
-        used: how far ahead the signature took it to be.
-
-    Returns:
-        Seconds; `None` where the clock is not what is wrong with the signature.
-    """
-    date = server_date(headers)
-    if date is None:
-        return None
-    ahead = date - now
-    return ahead if abs(ahead - used) >= SKEW_SECONDS else None

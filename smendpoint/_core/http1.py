@@ -14,10 +14,11 @@ from smendpoint._core.http1_syntax import (
     check_trailer,
     chunk_size,
     content_length,
-    foreign,
     malformed,
     parse_fields,
+    parse_status_line,
     render_head,
+    status_lines,
     too_large,
 )
 from smendpoint.errors import ProtocolError
@@ -34,26 +35,21 @@ _MAX_CHUNK_LINE = 4_096
 _HEAD, _FIXED, _UNTIL_CLOSE, _CHUNK_LINE, _CHUNK_DATA, _CHUNK_CR, _CHUNK_LF, _TRAILERS, _DONE = range(9)
 _DATA = (_FIXED, _CHUNK_DATA)
 
-# Tokens are alike, and their chunks too: the sizes behind a few lines serve a whole stream.
+# The chunks of a stream of tokens repeat a few sizes: their lines are parsed once.
 _chunk_sizes: dict[bytes, int] = {}
 _MAX_REMEMBERED_SIZES = 4096
 _USUAL_CHUNK_LINE = 8
 
-# A service says the same few: what was read of them, by line.
-_status_lines: dict[str, tuple[int, bool]] = {}
-_MAX_REMEMBERED_STATUS_LINES = 64
-_USUAL_STATUS_LINE = 64
-
-# Of the body of an error: what a container says of its failure may be long, but nobody reads a megabyte of it.
+# Bytes of an error's body: more of what a container says of its failure helps nobody.
 MAX_ERROR_BODY = 1_048_576
 
 _HEAD_END = b"\r\n\r\n"
 
 
 class ResponseReader:
-    """Read one response, fed with the bytes of a connection in pieces of any size.
+    """Read one response, fed with the bytes of a connection, cut anywhere.
 
-    How the bytes were cut into pieces makes no difference to the result, and the time taken is linear in their number.
+    The cuts make no difference to the result, and the time taken is linear in the number of bytes.
 
     Args:
         max_head: the most bytes that the head may have, its empty line counted; the same holds for each 1xx head and
@@ -70,10 +66,11 @@ class ResponseReader:
         complete: whether the message ended as a whole.
         reusable: once ``complete``: whether the connection may carry another request. For a CONNECT's 2xx answer:
             whether the tunnel stands and nothing came through it yet.
-        undelivered: the pieces of the body that preceded an error in the very feed that raised it.
+        undelivered: the chunks of the body that preceded an error in the very feed that raised it.
     """
 
     __slots__ = (
+        "_body_left",
         "_buffer",
         "_connect",
         "_failure",
@@ -82,9 +79,8 @@ class ResponseReader:
         "_max_body",
         "_max_head",
         "_remaining",
-        "_room",
         "_state",
-        "_trailer_room",
+        "_trailers_left",
         "complete",
         "head_complete",
         "headers",
@@ -111,8 +107,8 @@ class ResponseReader:
         self._max_body = max_body
         self._max_head = max_head
         self._remaining = 0  # bytes of the body or of the chunk that are still to come
-        self._room: int | None = None  # how much more the body may have, where that is not known from its length
-        self._trailer_room = max_head
+        self._body_left: int | None = None  # how much more the body may have, where that is not known from its length
+        self._trailers_left = max_head
 
     @property
     def closes(self) -> bool:
@@ -120,13 +116,13 @@ class ResponseReader:
         return not self._keep_alive
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take what the connection gave.
+        """Read what the connection gave.
 
         Args:
             data: the next bytes; none at all changes nothing (the end of the connection is ``feed_eof``).
 
         Returns:
-            The pieces of the body that are now known, framing removed, in order; often ``data`` itself.
+            The chunks of the body that are now known, framing removed, in order; often ``data`` itself.
 
         Raises:
             ProtocolError: the bytes are not a valid response. Every later call raises it again.
@@ -137,7 +133,7 @@ class ResponseReader:
         if not size:
             return []
         self.started = True
-        pieces: list[bytes] = []
+        body: list[bytes] = []
         position = 0
         try:
             while position < size:
@@ -145,27 +141,27 @@ class ResponseReader:
                 if state == _HEAD:
                     position = self._read_head(data, position)
                 elif state in _DATA:
-                    position = self._read_data(data, position, pieces)
+                    position = self._read_data(data, position, body)
                 elif state == _UNTIL_CLOSE:
-                    pieces.append(data[position:])
+                    body.append(data[position:])
                     position = size
                 elif state == _DONE:
                     # Nothing was asked that these bytes could answer (9.2): the connection cannot be trusted.
                     self.reusable = False
                     position = size
                 else:
-                    position = self._read_chunk_framing(data, position, pieces)
-            if self._room is not None and pieces:
-                self._fit(pieces)
+                    position = self._read_chunk_framing(data, position, body)
+            if self._body_left is not None and body:
+                self._limit_body(body)
         except ProtocolError as error:
             self._failure = error.message
             self._buffer.clear()
-            self.undelivered = pieces
+            self.undelivered = body
             raise
-        return pieces
+        return body
 
     def feed_eof(self) -> None:
-        """Tell that the peer closed the connection: the regular end of a body without a length.
+        """Note that the peer closed the connection: the regular end of a body without a length.
 
         Raises:
             ProtocolError: the response is not complete, or had failed before.
@@ -195,35 +191,32 @@ class ResponseReader:
         if not known:
             end = data.find(_HEAD_END, position, position + limit)
             if end >= 0:
-                self._take_head(data[position:end])
+                self._finish_head(data[position:end])
                 return end + 4
         buffer += data[position : position + limit - known]
         end = buffer.find(_HEAD_END, known - 3 if known > 3 else 0)
         if end >= 0:
             head = bytes(memoryview(buffer)[:end])
             buffer.clear()
-            self._take_head(head)
+            self._finish_head(head)
             return position + end + 4 - known
-        # What can never become a head is refused now: its sender may well be waiting, and so would we.
+        # Refuse what can never become a head now: its sender may be waiting for us.
         check_beginning(buffer, known)
         if len(buffer) >= limit:
             raise malformed(f"the head of the response is longer than {limit} bytes")
         return len(data)
 
-    def _take_head(self, head: bytes) -> None:
+    def _finish_head(self, head: bytes) -> None:
         try:
             self._parse_head(head)
         except ProtocolError:
-            check_beginning(head, 0)  # what would have been refused before its end had come: the cut has no say
+            check_beginning(head, 0)  # raise what a cut head would have raised, whatever the cuts
             raise
 
     def _parse_head(self, head: bytes) -> None:
         lines = head.decode("latin-1").split("\r\n")
         line = lines[0]
-        known = _status_lines.get(line)
-        if known is None:
-            known = _read_status_line(line, head)
-        status, http10 = known
+        status, http10 = status_lines.get(line) or parse_status_line(line, head)
         # Deleting every control character must delete exactly the line ends: no bare CR or LF (2.2), no NUL.
         if len(head.translate(None, CONTROLS)) + 2 * (len(lines) - 1) != len(head):
             raise malformed("the head of the response has a control character, or a bare CR or LF")
@@ -243,7 +236,7 @@ class ResponseReader:
                 self._skip(status)
                 return
             if status == 204 or status == 304:
-                # 6.3 rule 1: no body, whatever the fields say. If they promise one, a careless sender may send it.
+                # 6.3 rule 1: no body, whatever the fields say. If they announce one, a careless sender may send it.
                 keep_alive = keep_alive and state != _CHUNK_LINE and not self._remaining
                 state = _DONE
             elif state == _UNTIL_CLOSE:
@@ -257,7 +250,7 @@ class ResponseReader:
         if limit is not None and (state != _FIXED or self._remaining > limit):
             if state == _FIXED and limit is self._max_body:
                 raise too_large(limit)
-            self._room = limit
+            self._body_left = limit
         if state == _DONE or (state == _FIXED and not self._remaining):
             self._finish()
 
@@ -279,20 +272,20 @@ class ResponseReader:
             raise malformed("the response has a Transfer-Encoding other than chunked, which was not asked for")  # 6.1
         return _CHUNK_LINE
 
-    def _fit(self, pieces: list[bytes]) -> None:
-        """See that the body is not larger than it may be."""
-        assert self._room is not None
-        self._room -= sum(map(len, pieces))
-        if self._room >= 0:
+    def _limit_body(self, body: list[bytes]) -> None:
+        """Refuse a success, and cut an error, whose body is larger than it may be."""
+        assert self._body_left is not None
+        self._body_left -= sum(map(len, body))
+        if self._body_left >= 0:
             return
         if 200 <= self.status < 300:
-            pieces.clear()
+            body.clear()
             self.complete = False
             assert self._max_body is not None
             raise too_large(self._max_body)
         self._finish()
         self.reusable = False
-        pieces[:] = [b"".join(pieces)[: self._room]]
+        body[:] = [b"".join(body)[: self._body_left]]
 
     def _skip(self, status: int) -> None:
         if status == 101:
@@ -301,14 +294,14 @@ class ResponseReader:
         if self._informational > _MAX_INFORMATIONAL:
             raise malformed(f"more than {_MAX_INFORMATIONAL} informational (1xx) answers came before the response")
 
-    def _read_data(self, data: bytes, position: int, pieces: list[bytes]) -> int:
+    def _read_data(self, data: bytes, position: int, body: list[bytes]) -> int:
         size = len(data)
         end = position + self._remaining
         if end > size:
             self._remaining = end - size
-            pieces.append(data[position:] if position else data)
+            body.append(data[position:] if position else data)
             return size
-        pieces.append(data[position:end])  # bytes: a slice of the whole is the same object
+        body.append(data[position:end])  # bytes: a slice of the whole is the same object
         if self._state == _FIXED:
             self._finish()
         elif data.startswith(b"\r\n", end):
@@ -318,8 +311,8 @@ class ResponseReader:
             self._state = _CHUNK_CR
         return end
 
-    def _read_whole_chunks(self, data: bytes, position: int, pieces: list[bytes]) -> int:
-        """Take the chunks that lie in the data as a whole, up to the first that does not, or has an unusual line."""
+    def _read_whole_chunks(self, data: bytes, position: int, body: list[bytes]) -> int:
+        """Read the chunks that are whole in the data, up to the first that is not, or has an unusual size line."""
         known = _chunk_sizes
         while True:
             end = data.find(b"\r\n", position, position + _USUAL_CHUNK_LINE)
@@ -328,7 +321,7 @@ class ResponseReader:
             line = data[position:end]
             size = known.get(line)
             if size is None:
-                # Only what the slow way has to read anyway: the end of the body, or a line for the first time.
+                # The other path reads these: the end of the body, or a line with an extension.
                 if not line or line.translate(None, HEX_DIGITS):
                     return position
                 size = int(line, 16)
@@ -340,17 +333,17 @@ class ResponseReader:
             stop = start + size
             if data[stop : stop + 2] != b"\r\n":
                 return position
-            pieces.append(data[start:stop])
+            body.append(data[start:stop])
             position = stop + 2
 
-    def _read_chunk_framing(self, data: bytes, position: int, pieces: list[bytes]) -> int:
+    def _read_chunk_framing(self, data: bytes, position: int, body: list[bytes]) -> int:
         state = self._state
         if state == _CHUNK_LINE:
             if not self._buffer:
-                position = self._read_whole_chunks(data, position, pieces)
+                position = self._read_whole_chunks(data, position, body)
                 if position == len(data):
                     return position
-                # As for a head: what can never become a chunk-size line is refused before its end comes.
+                # As for a head: refuse what can never become a chunk-size line before its end comes.
                 if data[position] not in HEX_DIGITS:
                     raise malformed("the size of a chunk is not a hexadecimal number")
             line, position = self._read_line(data, position, _MAX_CHUNK_LINE)
@@ -360,9 +353,9 @@ class ResponseReader:
                 self._state = _CHUNK_DATA if size else _TRAILERS
             return position
         if state == _TRAILERS:
-            line, position = self._read_line(data, position, self._trailer_room)
+            line, position = self._read_line(data, position, self._trailers_left)
             if line is not None:
-                self._trailer_room -= len(line) + 2
+                self._trailers_left -= len(line) + 2
                 if line:
                     check_trailer(line)
                 else:
@@ -395,25 +388,3 @@ class ResponseReader:
         self._state = _DONE
         self.complete = True
         self.reusable = self._keep_alive
-
-
-def _read_status_line(line: str, head: bytes) -> tuple[int, bool]:
-    """The status code, and whether the peer speaks HTTP/1.0."""
-    code = line[9:12]
-    minor = line[7:8]
-    # 4: the space after the code should be there even if no reason phrase follows. Some servers leave out both, and
-    # nobody can misread that. str.isdecimal() of Latin-1 text is true for ASCII digits only.
-    if (
-        line[:7] != "HTTP/1."
-        or line[8:9] != " "
-        or line[12:13] not in ("", " ")
-        or not minor.isdecimal()
-        or not code.isdecimal()
-        or len(code) != 3
-        or code < "100"
-    ):
-        raise malformed(foreign(head))
-    known = int(code), minor == "0"
-    if len(_status_lines) < _MAX_REMEMBERED_STATUS_LINES and len(line) <= _USUAL_STATUS_LINE:
-        _status_lines[line] = known
-    return known

@@ -23,8 +23,13 @@ _VISIBLE = bytes(range(0x21, 0x7F))
 # Eighteen digits are less than 2**63 and more than any body; int() of unlimited digits would take quadratic time.
 _MAX_LENGTH_DIGITS = 18
 _MAX_CHUNK_SIZE_DIGITS = 16
-# How many field names are remembered as checked; a bound, so that no peer can make the memory grow for ever.
+# How many checked field names are kept: a peer must not be able to make the memory grow for ever.
 _MAX_REMEMBERED_NAMES = 512
+
+# A service repeats a few status lines: status and whether the peer speaks HTTP/1.0, by line.
+status_lines: dict[str, tuple[int, bool]] = {}
+_MAX_REMEMBERED_STATUS_LINES = 64
+_USUAL_STATUS_LINE = 64
 
 _lower_names: dict[str, str] = {}
 _tokens: set[str] = set()
@@ -75,6 +80,28 @@ def _check_token(text: str, what: str) -> None:
 
 def malformed(message: str) -> ProtocolError:
     return ProtocolError(f"not a valid HTTP response: {message}", response_started=True)
+
+
+def parse_status_line(line: str, head: bytes) -> tuple[int, bool]:
+    """Give the status code, and whether the peer speaks HTTP/1.0."""
+    code = line[9:12]
+    minor = line[7:8]
+    # 4: the space after the code should be there even if no reason phrase follows. Some servers leave out both, and
+    # that cannot be misread. str.isdecimal() of Latin-1 text is true for ASCII digits only.
+    if (
+        line[:7] != "HTTP/1."
+        or line[8:9] != " "
+        or line[12:13] not in ("", " ")
+        or not minor.isdecimal()
+        or not code.isdecimal()
+        or len(code) != 3
+        or code < "100"
+    ):
+        raise malformed(_foreign(head))
+    known = int(code), minor == "0"
+    if len(status_lines) < _MAX_REMEMBERED_STATUS_LINES and len(line) <= _USUAL_STATUS_LINE:
+        status_lines[line] = known
+    return known
 
 
 def parse_fields(lines: list[str]) -> dict[str, str]:
@@ -136,7 +163,7 @@ def chunk_size(line: bytes) -> int:
 
 
 def _without_extensions(line: bytes) -> bytes:
-    import re  # chunk extensions are never met in practice, so nobody else pays for importing this
+    import re  # only here: chunk extensions are never met in practice
 
     # 7.1.1: they are ignored, but only if they are such. White space right after the size is bad but readable by the
     # grammar; parsers differ in it, and so it is refused here. (`re` keeps compiled patterns.)
@@ -159,7 +186,7 @@ def check_trailer(line: bytes) -> None:
     if line.translate(None, CONTROLS) != line:
         raise malformed("a trailer has a control character, or a bare CR")
     for name in parse_fields([line.decode("latin-1")]):
-        # RFC 9110 6.5.1: what frames a message cannot come after it. Whoever sends it means something else than we do.
+        # RFC 9110 6.5.1: what frames a message cannot come after it. Its sender frames the message in another way.
         if name == "content-length" or name == "transfer-encoding":
             raise malformed("a trailer has a field that frames the message")
 
@@ -167,12 +194,12 @@ def check_trailer(line: bytes) -> None:
 def check_beginning(start: bytes | bytearray, known: int) -> None:
     """Refuse what can never become a head, however it goes on; of its first `known` bytes this has been done."""
     if not _PREFIX.startswith(start[:7]):
-        raise malformed(foreign(start))
+        raise malformed(_foreign(start))
     if start.count(b"\n", known) != start.count(b"\r\n", known - 1 if known else 0):
-        raise malformed("a line of the response's head ends in LF without CR")  # 2.2 lets us accept it; no
+        raise malformed("a line of the response's head ends in LF without CR")  # 2.2 would let us accept it
 
 
-def foreign(start: bytes | bytearray) -> str:
+def _foreign(start: bytes | bytearray) -> str:
     if start[:1] in (b"\x15", b"\x16"):
         return "the server speaks TLS on this port; the URL must begin with https://"
     return "it does not begin with an HTTP/1.1 status line"

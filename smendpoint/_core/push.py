@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import again
+from ..errors import copy_error
 
 if TYPE_CHECKING:
     from ..errors import StreamError
@@ -35,12 +35,12 @@ class PushDecoder:
     @property
     def error(self) -> StreamError | None:
         """The failure that the next `feed` or `finish` raises; ``None`` while all is well."""
-        return None if self._failure is None else again(self._failure)
+        return None if self._failure is None else copy_error(self._failure)
 
     def _check(self) -> None:
         """Raises the failure, if there is one."""
         if self._failure is not None:
-            raise again(self._failure)
+            raise copy_error(self._failure)
 
     def _deliver(self, items: list[Item]) -> list[Item]:
         """Gives the items, or raises the failure if nothing came before it."""

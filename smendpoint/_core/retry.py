@@ -1,8 +1,8 @@
 """Whether, and when, a failed request is sent again.
 
-One question decides: *may the model have run already?* What provably did not reach the model is sent again without
-a second thought; what may have reached it follows the rules of the AWS SDKs' standard retry mode; what is known to be
-running, or to have failed for good, is not repeated: inference costs money and time.
+One question decides: *may the model have run already?* What cannot have reached the model is sent again; what may have
+reached it follows the rules of the AWS SDKs' standard retry mode; what is known to be running, or to have failed for
+good, is not repeated: inference costs money and time.
 
 The numbers are those of the AWS SDKs' standard mode as revised in 2026 (botocore, ``retries/standard.py``).
 """
@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smendpoint import errors
-from smendpoint._core.response import CLOCK_SKEW_CODES, EXPIRED_TOKEN_CODES
+from smendpoint._core.response import CLOCK_SKEW_CODES, EXPIRED_TOKEN_CODES, server_date
 from smendpoint._core.timing import check_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from threading import Lock
 
 THROTTLING_BASE_SECONDS = 1.0
@@ -27,12 +27,10 @@ TRANSIENT_COST = 14
 NO_RETRY_INCREMENT = 1
 # How far `x-amz-retry-after` may stretch our own delay.
 RETRY_AFTER_MAX_ADDITIONAL_SECONDS = 5.0
-# Who asks for more with `Retry-After` gets no retry: the caller can wait better than a blocked call.
+# A longer `Retry-After` ends the call: its caller can wait better than a blocked call.
 RETRY_AFTER_MAX_SECONDS = 60.0
-
-_TRANSIENT_STATUSES = frozenset({500, 502, 503, 504})
-# The service gave up waiting for the rest of the request; the status that comes with these is 400 or 408.
-_TRANSIENT_CODES = frozenset({"RequestTimeout", "RequestTimeoutException"})
+# A clock that is further off than this is corrected even where the service only says that the signature is wrong.
+SKEW_SECONDS = 240.0
 
 
 class RetryPolicy:
@@ -163,44 +161,185 @@ class Verdict:
 
     __slots__ = ("cost", "kind")
 
-    def __init__(self, kind: str, cost: int) -> None:
+    def __init__(self, kind: str, cost: int = 0) -> None:
         self.kind = kind
         self.cost = cost
 
 
-FINAL = Verdict("final", 0)
+FINAL = Verdict("final")
 _TRANSIENT = Verdict("transient", TRANSIENT_COST)
 _THROTTLING = Verdict("throttling", THROTTLING_COST)
-_COLD_START = Verdict("cold_start", 0)
-_EXPIRED = Verdict("expired", 0)
-_SKEW = Verdict("skew", 0)
+
+# What an error of the service means for retrying, by its class, else by its code, else by its status; anything else is
+# final. A test holds docs/reference/errors.md, and the table of `RetryPolicy`, against this.
+VERDICTS: Mapping[type[errors.ServiceError] | str | int, Verdict] = {
+    errors.ModelNotReadyError: Verdict("cold_start"),
+    errors.ThrottlingError: _THROTTLING,
+    errors.ModelError: FINAL,
+    **dict.fromkeys(EXPIRED_TOKEN_CODES, Verdict("expired")),
+    **dict.fromkeys(CLOCK_SKEW_CODES, Verdict("skew")),
+    # The service gave up waiting for the rest of the request; the status that comes with these is 400 or 408.
+    "RequestTimeout": _TRANSIENT,
+    "RequestTimeoutException": _TRANSIENT,
+    500: _TRANSIENT,
+    502: _TRANSIENT,
+    503: _TRANSIENT,
+    504: _TRANSIENT,
+}
 
 
 def classify(error: errors.EndpointError, *, retry_read_timeout: bool = False) -> Verdict:
     """Say what `error` means for retrying."""
     if isinstance(error, errors.ServiceError):
-        return _classify_service(error)
+        keys = (type(error), error.code, error.status)
+        return next((VERDICTS[key] for key in keys if key in VERDICTS), FINAL)
+    if not isinstance(error, errors.TransportError) or error.response_started:
+        return FINAL
     if isinstance(error, errors.ReadTimeoutError):
-        return _TRANSIENT if retry_read_timeout and not error.response_started else FINAL
-    if isinstance(error, (errors.DeadlineExceededError, errors.ProtocolError, errors.TLSError)):
-        return FINAL
-    if isinstance(error, errors.TransportError) and not error.response_started:
-        return _TRANSIENT
-    return FINAL
+        return _TRANSIENT if retry_read_timeout else FINAL
+    final = isinstance(error, (errors.DeadlineExceededError, errors.ProtocolError, errors.TLSError))
+    return FINAL if final else _TRANSIENT
 
 
-def _classify_service(error: errors.ServiceError) -> Verdict:
-    if isinstance(error, errors.ModelNotReadyError):
-        return _COLD_START
-    if isinstance(error, errors.ThrottlingError):
-        return _THROTTLING
-    if error.code in EXPIRED_TOKEN_CODES:
-        return _EXPIRED
-    if error.code in CLOCK_SKEW_CODES:
-        return _SKEW
-    if isinstance(error, errors.ModelError):
-        return FINAL
-    return _TRANSIENT if error.status in _TRANSIENT_STATUSES or error.code in _TRANSIENT_CODES else FINAL
+class Decision:
+    """What a call does after a failed attempt.
+
+    Attributes:
+        seconds: how long it waits before the next attempt; ``None`` where there is none.
+        cost: what the failure takes from the quota. One that would be repeated takes it even where the wait would be
+            too long: the quota counts how often calls fail.
+    """
+
+    __slots__ = ("cost", "seconds")
+
+    def __init__(self, seconds: float | None = None, cost: int = 0) -> None:
+        self.seconds = seconds
+        self.cost = cost
+
+
+class Final(Decision):
+    """Raise the failure."""
+
+    __slots__ = ()
+
+
+class Late(Decision):
+    """Raise `DeadlineExceededError`: the deadline would pass before the next attempt."""
+
+    __slots__ = ()
+
+
+class Wait(Decision):
+    """Wait, and send the request again. Waiting for a cold start costs nothing."""
+
+    __slots__ = ()
+
+
+class Refresh(Decision):
+    """Load other credentials, and send the request again."""
+
+    __slots__ = ()
+
+
+class Correct(Decision):
+    """Sign with the service's time, and send the request again.
+
+    Attributes:
+        skew: how far the service's clock is ahead of ours, in seconds.
+    """
+
+    __slots__ = ("skew",)
+
+    def __init__(self, skew: float) -> None:
+        super().__init__(0.0)
+        self.skew = skew
+
+
+def decide(
+    failure: errors.EndpointError,
+    policy: RetryPolicy,
+    earlier: Sequence[Decision],
+    *,
+    headers: Mapping[str, str],
+    signed: bool,
+    now: float,
+    skew: float,
+    elapsed: float,
+    left: float | None,
+    random: float,
+) -> Decision:
+    """Decide what a call does after a failed attempt.
+
+    Args:
+        failure: of the attempt.
+        policy: the endpoint's.
+        earlier: the decisions after the call's earlier attempts, in order.
+        headers: of the attempt's answer; empty where there was none.
+        signed: whether the attempt was signed.
+        now: our time, in seconds since the epoch.
+        skew: how far ahead of ours the signature took the service's clock to be, in seconds.
+        elapsed: seconds since the call began.
+        left: seconds until the call's deadline; ``None`` where it has none.
+        random: a number in [0, 1], for the delay.
+    """
+    verdict = classify(failure, retry_read_timeout=policy.retry_read_timeout)
+    if verdict.kind == "final":
+        return Final()
+    decision: Decision
+    if verdict.kind == "expired":
+        decision = Refresh(0.0) if signed and not _made(Refresh, earlier) else Final()
+    elif verdict.kind == "skew":
+        ahead = clock_ahead(headers, now, skew)
+        decision = Correct(ahead) if signed and ahead is not None and not _made(Correct, earlier) else Final()
+    else:
+        decision = _wait(verdict, failure, policy, earlier, headers, elapsed, random)
+    if decision.seconds is not None and left is not None and decision.seconds >= left:
+        return Late(cost=decision.cost)
+    return decision
+
+
+def _made(kind: type[Decision], earlier: Sequence[Decision]) -> bool:
+    return any(isinstance(decision, kind) for decision in earlier)
+
+
+def _wait(
+    verdict: Verdict,
+    failure: errors.EndpointError,
+    policy: RetryPolicy,
+    earlier: Sequence[Decision],
+    headers: Mapping[str, str],
+    elapsed: float,
+    random: float,
+) -> Decision:
+    """Wait for a cold start within its own budget, otherwise within the attempts of the policy."""
+    free = not verdict.cost
+    retry = 1 + sum(isinstance(decision, Wait) and (not decision.cost) == free for decision in earlier)
+    if not free and retry >= policy.max_attempts:
+        return Final()
+    seconds = honour_retry_after(policy.backoff(verdict.kind, retry, random), failure, headers)
+    if seconds is None or (free and elapsed + seconds > policy.cold_start_timeout):
+        return Final(cost=verdict.cost)
+    return Wait(seconds, verdict.cost)
+
+
+def refund(earlier: Sequence[Decision]) -> int:
+    """What a success gives back to the quota: what its last retry had cost, or a little where there was none."""
+    return next((decision.cost for decision in reversed(earlier) if decision.cost), NO_RETRY_INCREMENT)
+
+
+def clock_ahead(headers: Mapping[str, str], now: float, skew: float) -> float | None:
+    """How far the service's clock is ahead of ours.
+
+    Args:
+        headers: of an answer that refused the signature.
+        now: our time, in seconds since the epoch.
+        skew: how far ahead the signature took it to be, in seconds.
+
+    Returns:
+        Seconds; ``None`` where the clock is not what is wrong with the signature.
+    """
+    date = server_date(headers)
+    return None if date is None or abs(date - now - skew) < SKEW_SECONDS else date - now
 
 
 def honour_retry_after(delay: float, error: errors.EndpointError, headers: Mapping[str, str]) -> float | None:

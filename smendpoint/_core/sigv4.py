@@ -1,9 +1,8 @@
 """AWS Signature Version 4: credentials, and the signer of requests and presigned URLs.
 
-``Signer.sign`` is on the path of every call, so it does only what one request needs: the signing key (four HMACs) is
-kept per secret and day, the date strings per second, the canonical path per path, and all of a request but its payload
-per second and credentials. Everything is held in objects that are never changed but replaced as a whole, which makes a
-signer safe to share between threads without a lock.
+Every call signs, so what does not change is kept: the signing key (four HMACs) for a secret and a day, the date strings
+for a second, the canonical form of a path, and all of a request but its payload for credentials and a second. Kept
+objects are replaced as a whole and never changed: threads share a signer without a lock.
 
 Checking what others signed is in ``sigv4_verify``.
 """
@@ -47,7 +46,7 @@ __all__ = [
     "payload_hash",
 ]
 
-# What `sign` adds itself: an older value beside it would be sent twice.
+# What signing adds: an older value beside it would be sent twice.
 _OWN_HEADERS = ("authorization", "x-amz-date", "x-amz-security-token")
 # A caller talks to a handful of endpoints; the bound only keeps a fuzzing caller from growing the dictionary for ever.
 _MAX_PATHS = 256
@@ -168,44 +167,16 @@ class Signer:
             self._paths[path] = known
         return known
 
-    def sign(
-        self,
-        *,
-        method: str,
-        path: str,
-        query: str = "",
-        headers: Sequence[tuple[str, str]],
-        payload_hash: str,
-        credentials: Credentials,
-        timestamp: float,
-    ) -> list[tuple[str, str]]:
-        """Sign one request with an ``Authorization`` header.
+    def prepare(
+        self, *, method: str, path: str, query: str = "", headers: Sequence[tuple[str, str]]
+    ) -> PreparedRequest:
+        """Do once what is the same for every request with this path and these headers.
 
         Args:
             method: the request method in capitals.
             path: the path as it stands in the request line.
             query: the query string as it stands in the request line, without ``?``.
             headers: the headers that will be sent, with ``Host``; all are signed but those of ``UNSIGNED_HEADERS``.
-            payload_hash: what ``payload_hash`` gives for the body.
-            credentials: who signs.
-            timestamp: the time of signing in seconds since the epoch.
-
-        Returns:
-            The headers to add: ``X-Amz-Date``, ``X-Amz-Security-Token`` with temporary credentials, ``Authorization``.
-
-        Raises:
-            ConfigurationError: ``Host`` is missing, a header that signing adds is already there, or text is not
-                Unicode.
-        """
-        prepared = self.prepare(method=method, path=path, query=query, headers=headers)
-        stamp, authorization = prepared.sign(payload_hash, credentials, timestamp)
-        token = [] if credentials.token is None else [("X-Amz-Security-Token", credentials.token)]
-        return [("X-Amz-Date", stamp), *token, ("Authorization", authorization)]
-
-    def prepare(
-        self, *, method: str, path: str, query: str = "", headers: Sequence[tuple[str, str]]
-    ) -> PreparedRequest:
-        """Do once what is the same for every request with this path and these headers. Arguments as for ``sign``.
 
         Raises:
             ConfigurationError: ``Host`` is missing, a header that signing adds is already there, or text is not
@@ -279,7 +250,7 @@ class Signer:
             key = self._signing_key(credentials.secret_key, date)
             return f"{text}&X-Amz-Signature={signature_of(key, stamp, scope, canonical)}"
         except UnicodeEncodeError:
-            raise ConfigurationError("a request with unpaired surrogates cannot be signed") from None
+            raise _not_unicode() from None
 
 
 class PreparedRequest:
@@ -292,20 +263,6 @@ class PreparedRequest:
         self._plain = _template(start, folded, ("x-amz-date",))
         self._with_token = _template(start, folded, ("x-amz-date", "x-amz-security-token"))
         self._signing: Signing | None = None
-
-    def sign(self, payload_hash: str, credentials: Credentials, timestamp: float) -> tuple[str, str]:
-        """Sign one request.
-
-        Args:
-            payload_hash: what ``payload_hash`` gives for the body.
-            credentials: who signs.
-            timestamp: the time of signing in seconds since the epoch.
-
-        Returns:
-            The values of ``X-Amz-Date`` and ``Authorization``; ``X-Amz-Security-Token`` is the credentials' own token.
-        """
-        signing = self.at(credentials, timestamp)
-        return signing.stamp, signing.authorization + signing.signature(payload_hash)
 
     def at(self, credentials: Credentials, timestamp: float) -> Signing:
         """Do once what is the same for every signing with these credentials in this second."""

@@ -1,0 +1,112 @@
+"""The room that waits: sockets, event loops, other libraries' clients, and the storage of asynchronous inference.
+
+It decides nothing: a call's flow in `_core` yields steps, a driver (`drive`, `drive_async`) has a transport perform
+each, and the flow takes the outcome or the error. There are two transports for each twin: one with connections of its
+own, and one that goes through a client that the caller gave. Both give the answer, or a source of its bytes.
+
+It may import `_core`, `_aws` and `errors`. Nothing here is imported until a call needs it: this file imports nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+    from typing import Any, Protocol
+
+    from smendpoint._aws import Target
+    from smendpoint._core.renderer import CallRequest
+    from smendpoint._core.timing import Timeout
+    from smendpoint._transport.direct import Scope
+
+    class Source(Protocol):
+        """The body of a streamed answer. One thread reads; any thread may close."""
+
+        status: int
+        headers: Mapping[str, str]
+
+        def read(self) -> bytes:
+            """Wait for the next bytes; empty when the answer has properly ended, or the source was closed."""
+            ...
+
+        def close(self) -> None:
+            """Let the connection go. Bytes that have not been read are lost. Closing twice does nothing."""
+            ...
+
+    class AsyncSource(Protocol):
+        """The body of a streamed answer, for asyncio."""
+
+        status: int
+        headers: Mapping[str, str]
+
+        async def read(self) -> bytes:
+            """Wait for the next bytes; empty when the answer has properly ended, or the source was closed."""
+            ...
+
+        def close(self) -> None:
+            """Let the connection go. Bytes that have not been read are lost. Closing twice does nothing."""
+            ...
+
+        def abandon(self) -> None:
+            """Close at the loop's next turn: for the garbage collector, which calls at any moment, in any thread."""
+            ...
+
+    class _AnyTransport(Protocol):
+        max_connections: int | None
+        """How many may be open at once (asyncio: on one loop); `None` for no limit."""
+
+        def refresh_due(self) -> bool:
+            """Whether credentials run out soon, and this caller is to have them renewed by `refresh_ahead`."""
+            ...
+
+        def forget(self) -> None:
+            """After a fork, in the child: start afresh, without the parent's connections and locks."""
+            ...
+
+    class Transport(_AnyTransport, Protocol):
+        """Performs the steps of blocking calls. Many threads use one at the same time."""
+
+        stoppable: bool
+        """Whether stopping a `Scope` ends a call that is under way."""
+
+        def prepare(self) -> Target | None:
+            """Find out where calls go, once; `None` where a client knows. The first call needs it."""
+            ...
+
+        def refresh_ahead(self) -> None:
+            """Renew credentials that run out soon; no call waits for it."""
+            ...
+
+        def perform(self, step: Any, request: CallRequest, timeout: Timeout, scope: Scope | None) -> Any:
+            """Do what one step of a call's flow asks for; gives its outcome.
+
+            A `Send` gives a `RawResponse`, or a `Source` where the request asks for a stream and gets one.
+            """
+            ...
+
+        def close(self) -> None:
+            """Close idle connections; those in use are closed as their calls end."""
+            ...
+
+    class AsyncTransport(_AnyTransport, Protocol):
+        """Performs the steps of calls under asyncio, on whatever event loop is running."""
+
+        async def prepare(self) -> Target | None:
+            """Find out where calls go, once; `None` where a client knows. The first call needs it."""
+            ...
+
+        async def refresh_ahead(self) -> None:
+            """Renew credentials that run out soon; no call waits for it."""
+            ...
+
+        def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Awaitable[Any]:
+            """Do what one step of a call's flow asks for; gives its outcome.
+
+            A `Send` gives a `RawResponse`, or an `AsyncSource` where the request asks for a stream and gets one.
+            """
+            ...
+
+        async def close(self) -> None:
+            """Close every connection, those in use too: the calls that use them fail."""
+            ...

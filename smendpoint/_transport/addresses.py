@@ -37,7 +37,7 @@ def to_try(address: Address, found: Sequence[Any]) -> list[Any]:
     """
     if not found:
         raise OSError("the name has no address")
-    if address.loopback_only:
+    if address.target.url.loopback_only:
         found = [info for info in found if _is_loopback(info[4][0])]
         if not found:
             raise ConfigurationError(_leaves(address))
@@ -61,13 +61,14 @@ def _is_loopback(host: str) -> bool:
 
 
 def _leaves(address: Address) -> str:
+    host, proxy = address.target.url.host, address.target.proxy
     cure = "use https, or allow it with allow_plain_http=True"
-    if address.proxy is not None:
+    if proxy is not None:
         return (
-            f"the proxy {address.proxy.url} is not on this machine: requests to {address.host} would travel "
-            f"unencrypted; set NO_PROXY={address.host} to go there directly, {cure}"
+            f"the proxy {proxy.url} is not on this machine: requests to {host} would travel "
+            f"unencrypted; set NO_PROXY={host} to go there directly, {cure}"
         )
     return (
-        f"{address.host} is not this machine, whatever its name says: requests would travel unencrypted; "
+        f"{host} is not this machine, whatever its name says: requests would travel unencrypted; "
         f"give the address 127.0.0.1 if that is meant, {cure}"
     )

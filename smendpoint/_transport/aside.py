@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint._transport.readiness import LONGEST_WAIT
-from smendpoint.errors import again
+from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -84,7 +84,7 @@ def within(key: Hashable, work: Callable[[], T], left: Callable[[], float], *, b
     if error is None:
         result: T = shared.result
         return result
-    raise again(error)
+    raise copy_error(error)
 
 
 def _start(bare: bool, run: Callable[..., None], *arguments: Any) -> bool:

@@ -32,8 +32,8 @@ from smendpoint._transport.foreign import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.timing import Clock, Timeout
-    from smendpoint._core.wire import CallRequest
 
 
 class AsyncClientTransport:
@@ -67,6 +67,9 @@ class AsyncClientTransport:
     def refresh_due(self) -> bool:
         """The client renews its credentials."""
         return False
+
+    async def refresh_ahead(self) -> None:
+        """Nothing to renew: see `refresh_due`."""
 
     def forget(self) -> None:
         """After a fork: a client looks after its own connections."""

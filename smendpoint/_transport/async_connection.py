@@ -192,16 +192,16 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     async def make_ready(self, address: Address, context: ssl.SSLContext | None) -> None:
         """What stands between the TCP connection and the first request. Raises `OSError`, or ours."""
-        proxy = address.proxy
+        url, proxy = address.target.url, address.target.proxy
         if context is None:
             return
         if proxy is not None:
             reader = ResponseReader(connect=True)
-            self._transport.write(connect_request(address.host, address.port, proxy))
+            self._transport.write(connect_request(url.host, url.port, proxy))
             await self._hear_preface(lambda data: tunnel_stands(reader, data, proxy))
         from smendpoint._transport.tls import TLSChannel
 
-        tls = TLSChannel(context, address.host)
+        tls = TLSChannel(context, url.host)
 
         def shake_hands(data: bytes) -> bool:
             tls.arrived(data)
@@ -325,7 +325,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def _wait(self, patience: Patience) -> asyncio.Future[None]:
         """To be awaited: until something has arrived that changes matters. Raises where nothing can arrive any more."""
         if self._failure is not None:
-            raise errors.again(self._failure)
+            raise errors.copy_error(self._failure)
         loop, timer = self._loop, self._timer
         expires = self._expires = loop.time() + patience.timeout.read
         if patience.deadline is not None:

@@ -52,7 +52,7 @@ async def _dial(
     loop: asyncio.AbstractEventLoop, address: Address, room: memoryview | None, seconds: float
 ) -> AsyncConnection:
     host, port = address.dialled
-    context = await address.context_off(loop) if address.tls else None
+    context = await address.context_off(loop) if address.target.url.tls else None
     found: Sequence[Any] = [(socket.AF_UNSPEC, 0, 0, "", (host, port))]
     if not is_literal(host):
         try:

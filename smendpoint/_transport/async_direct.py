@@ -13,7 +13,7 @@ from smendpoint._core.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.response import RawResponse
 from smendpoint._transport.async_dial import dial
 from smendpoint._transport.async_pool import LoopPool
-from smendpoint._transport.common import Patience, Service, connection_lost, died_unheard, out_of_turn
+from smendpoint._transport.common import Address, Patience, connection_lost, died_unheard, out_of_turn
 from smendpoint._transport.threads import off_loop
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from smendpoint._aws import CredentialProvider, Identity, Target
     from smendpoint._core.http1 import ResponseReader
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.sigv4 import Credentials
     from smendpoint._core.timing import Clock, Timeout
-    from smendpoint._core.wire import CallRequest
     from smendpoint._transport.async_connection import AsyncConnection
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class AsyncDirectTransport:
         self._identity = identity
         self._clock = clock
         self._limit = self.max_connections = max_connections
-        self._service: Service | None = None
+        self._address: Address | None = None
         self._resolving = threading.Lock()
         self._looking_up: asyncio.Future[None] | None = None
         self._pools: dict[asyncio.AbstractEventLoop, LoopPool] = {}
@@ -53,7 +53,7 @@ class AsyncDirectTransport:
 
     def forget(self) -> None:
         """After a fork, in the child: start afresh; loops and connections are the parent's."""
-        self._service = None
+        self._address = None
         self._resolving = threading.Lock()
         self._looking_up = None
         self._pools = {}
@@ -61,8 +61,8 @@ class AsyncDirectTransport:
     @property
     def credentials(self) -> CredentialProvider:
         """Where calls find credentials; `prepare` came first."""
-        assert self._service is not None
-        return self._service.credentials
+        assert self._address is not None
+        return self._address.target.credentials
 
     async def prepare(self) -> Target:
         """Find out where calls go, once for all first calls. Files are read, and botocore imported, in a thread.
@@ -71,8 +71,8 @@ class AsyncDirectTransport:
             ConfigurationError: there is no region, or a setting cannot be honoured.
             CredentialsError: credentials are malformed.
         """
-        service = self._service
-        if service is None:
+        address = self._address
+        if address is None:
             loop = asyncio.get_running_loop()
             looking_up = self._looking_up
             if looking_up is None or looking_up.get_loop() is not loop:
@@ -80,18 +80,18 @@ class AsyncDirectTransport:
                 looking_up.add_done_callback(self._looked_up)
             await asyncio.wait({looking_up})
             outcome(looking_up)
-            service = self._service
-            assert service is not None
-        return service.target
+            address = self._address
+            assert address is not None
+        return address.target
 
     def _look_up(self) -> None:
         with self._resolving:
-            if self._service is None:
-                service = Service(resolve(self._identity))
-                if service.address.tls:
-                    service.address.context()  # reads certificates: better in this thread than in the loop
-                self.max_connections = self._limit or service.target.max_pool_connections
-                self._service = service
+            if self._address is None:
+                address = Address(resolve(self._identity))
+                if address.target.url.tls:
+                    address.context()  # reads certificates: better in this thread than in the loop
+                self.max_connections = self._limit or address.target.limits.max_pool_connections
+                self._address = address
 
     def _looked_up(self, done: asyncio.Future[None]) -> None:
         if self._looking_up is done:
@@ -165,8 +165,8 @@ class AsyncDirectTransport:
                 self._start_loading(pool, None, ahead=True)
 
     async def _send(self, step: Send, request: CallRequest, patience: Patience) -> RawResponse | AsyncSource:
-        service = self._service
-        assert service is not None  # `prepare` came first
+        address = self._address
+        assert address is not None  # `prepare` came first
         pool = self._pools.get(asyncio.get_running_loop()) or await self._pool()
         if len(request.body) > HASH_OFF_LOOP_BYTES and request.body_hash is None:
             await off_loop(pool.loop, request.hash_body)
@@ -180,11 +180,11 @@ class AsyncDirectTransport:
             reused = connection is not None
             try:
                 if connection is None:
-                    connection = await dial(pool.loop, service.address, patience, pool.room)
+                    connection = await dial(pool.loop, address, patience, pool.room)
                     pool.adopt(connection)
                 # No variable of this function has the head, which is signed: see `_core/hiding.py`.
                 reader = await connection.ask(
-                    service.wire.render(request, step),
+                    address.renderer.render(request, step),
                     request.body,
                     patience,
                     whole=whole,
@@ -231,7 +231,7 @@ def outcome(shared: asyncio.Future[T]) -> T:
     """The result of a future that several may have waited for; each gets an error of its own."""
     error = shared.exception()
     if isinstance(error, errors.SmendpointError):
-        raise errors.again(error)
+        raise errors.copy_error(error)
     return shared.result()
 
 

@@ -80,15 +80,16 @@ class Connection:
         sock = self._socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if address.proxy is not None and address.tls:
+        url, proxy = address.target.url, address.target.proxy
+        if proxy is not None and url.tls:
             reader = ResponseReader(connect=True)
-            self._send_all(connect_request(address.host, address.port, address.proxy), patience.left(give_up_at))
-            while not tunnel_stands(reader, self._receive_within(patience.left(give_up_at)), address.proxy):
+            self._send_all(connect_request(url.host, url.port, proxy), patience.left(give_up_at))
+            while not tunnel_stands(reader, self._receive_within(patience.left(give_up_at)), proxy):
                 pass
-        if address.tls:
+        if url.tls:
             from smendpoint._transport.tls import TLSChannel
 
-            tls = TLSChannel(address.context(), address.host)
+            tls = TLSChannel(address.context(), url.host)
             try:
                 while not tls.handshake():
                     self._send_all(tls.to_send(), patience.left(give_up_at))

@@ -29,8 +29,8 @@ from smendpoint._transport.foreign import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.timing import Clock, Timeout
-    from smendpoint._core.wire import CallRequest
     from smendpoint._transport.direct import Scope
 
 
@@ -64,6 +64,9 @@ class ClientTransport:
     def refresh_due(self) -> bool:
         """The client renews its credentials."""
         return False
+
+    def refresh_ahead(self) -> None:
+        """Nothing to renew: see `refresh_due`."""
 
     def forget(self) -> None:
         """After a fork: a client looks after its own connections."""

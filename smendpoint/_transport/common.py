@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from smendpoint import errors
 from smendpoint._core.flow import deadline_exceeded
 from smendpoint._core.http1_syntax import too_large
-from smendpoint._core.wire import Wire
-from smendpoint._transport.proxy import parse_proxy
+from smendpoint._core.renderer import RequestRenderer
 
 if TYPE_CHECKING:
     import ssl
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from smendpoint._aws import Target
     from smendpoint._core.http1 import ResponseReader
     from smendpoint._core.timing import Timeout
-    from smendpoint._transport.proxy import Proxy
 
 RECV_BYTES = 65_536
 # A body up to this size goes out in one write together with its head; a larger one is watched for an early answer.
@@ -32,75 +30,68 @@ NOT_TLS = "The server does not speak TLS on this port: the URL must begin with h
 
 
 class Address:
-    """Where an endpoint's connections go.
+    """Where an endpoint's connections go, with what is kept from one to the next.
 
     Args:
-        host: of the service.
-        port: of the service.
-        tls: whether the connection is encrypted.
-        ca_bundle: a file with the trusted certificates; `None` for the system's.
-        client_cert: a file, or a certificate and a key file, that proves who we are; `None` for none.
-        proxy: to go through; `None` for none.
-        loopback_only: whether only addresses of this machine may be connected to, whatever the host is called.
+        target: where calls go, and with what.
 
     Attributes:
+        renderer: renders the heads of the requests that go there.
         stood: the socket address that was last connected to.
+
+    Raises:
+        ConfigurationError: the proxy is of a kind that is not supported.
     """
 
-    __slots__ = (
-        "_ca_bundle",
-        "_client_cert",
-        "_context",
-        "host",
-        "loopback_only",
-        "port",
-        "proxy",
-        "stood",
-        "tls",
-    )
+    __slots__ = ("_context", "renderer", "stood", "target")
 
-    def __init__(
-        self,
-        *,
-        host: str,
-        port: int,
-        tls: bool,
-        ca_bundle: str | None = None,
-        client_cert: str | tuple[str, str] | None = None,
-        proxy: Proxy | None = None,
-        loopback_only: bool = False,
-    ) -> None:
-        self.host = host
-        self.port = port
-        self.tls = tls
-        self.proxy = proxy
-        self.loopback_only = loopback_only
+    def __init__(self, target: Target) -> None:
+        self.target = target
         self.stood: object = None
-        self._ca_bundle = ca_bundle
-        self._client_cert = client_cert
         self._context: ssl.SSLContext | None = None
+        url, proxy = target.url, target.proxy
+        if proxy is not None and proxy.tls:
+            raise errors.ConfigurationError(
+                f"the proxy {proxy.shown} is itself to be reached over TLS, which is not supported here: give it as "
+                "http:// if it takes that, or make a boto3, botocore or aiobotocore client and pass client="
+            )
+        extra: tuple[tuple[str, str], ...] = (("User-Agent", target.user_agent),)
+        prefix = ""
+        if proxy is not None and not url.tls:
+            # A plain request goes to the proxy itself: in absolute form, with its credentials.
+            prefix = f"http://{url.host_header}"
+            extra += proxy.headers()
+        self.renderer = RequestRenderer(
+            region=target.region,
+            host_header=url.host_header,
+            base_path=url.base_path,
+            target_prefix=prefix,
+            extra_headers=extra,
+        )
 
     @property
-    def tunnelled(self) -> bool:
-        """Whether connections are tunnels that a proxy opens on ``CONNECT``."""
-        return self.proxy is not None and self.tls
+    def service(self) -> str:
+        """Host and port of the service, for messages."""
+        return f"{self.target.url.host}:{self.target.url.port}"
 
     @property
-    def target(self) -> str:
+    def peer(self) -> str:
         """What a socket is connected to, for messages."""
-        return f"{self.host}:{self.port}" if self.proxy is None else f"the proxy {self.proxy.shown}"
+        proxy = self.target.proxy
+        return self.service if proxy is None else f"the proxy {proxy.shown}"
 
     @property
     def advice(self) -> str:
         """What to check where there is no connection."""
-        if self.proxy is None:
+        if self.target.proxy is None:
             return "Check the region, endpoint_url and the network's way to it (VPC endpoint, proxy, security group)"
         return "Check that it runs and is the right one, or except the service with NO_PROXY"
 
     @property
     def dialled(self) -> tuple[str, int]:
         """Host and port that a socket is connected to: the proxy's, where there is one."""
-        return (self.host, self.port) if self.proxy is None else (self.proxy.host, self.proxy.port)
+        end = self.target.proxy or self.target.url
+        return end.host, end.port
 
     async def context_off(self, loop: AbstractEventLoop) -> ssl.SSLContext:
         """`context`, with the certificates read in a thread: that takes some 20 ms."""
@@ -116,10 +107,10 @@ class Address:
             import ssl  # not for a proxy, an emulator or a test on loopback: it costs milliseconds
 
             try:
-                context = ssl.create_default_context(cafile=self._ca_bundle)
-                if self._client_cert is not None:
-                    files = (self._client_cert,) if isinstance(self._client_cert, str) else self._client_cert
-                    context.load_cert_chain(*files)
+                context = ssl.create_default_context(cafile=self.target.ca_bundle)
+                client_cert = self.target.client_cert
+                if client_cert is not None:
+                    context.load_cert_chain(*((client_cert,) if isinstance(client_cert, str) else client_cert))
             except OSError as error:
                 raise errors.ConfigurationError(
                     f"the CA bundle or client certificate cannot be read ({error}): check AWS_CA_BUNDLE, "
@@ -130,51 +121,6 @@ class Address:
             context.options |= ssl.OP_NO_RENEGOTIATION
             self._context = context
         return self._context
-
-
-class Service:
-    """Where calls go and what they are signed with, once that has been looked up.
-
-    Raises:
-        ConfigurationError: the proxy is of a kind that is not supported.
-    """
-
-    __slots__ = ("address", "credentials", "target", "wire")
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        tls = target.scheme == "https"
-        proxy = None if target.proxy_url is None else parse_proxy(target.proxy_url)
-        if proxy is not None:
-            proxy.source = target.proxy_source
-        if proxy is not None and proxy.tls:
-            raise errors.ConfigurationError(
-                f"the proxy {proxy.shown} is itself to be reached over TLS, which is not supported here: give it as "
-                "http:// if it takes that, or make a boto3, botocore or aiobotocore client and pass client="
-            )
-        self.address = Address(
-            host=target.host,
-            port=target.port,
-            tls=tls,
-            ca_bundle=target.ca_bundle,
-            client_cert=target.client_cert,
-            proxy=proxy,
-            loopback_only=target.loopback_only,
-        )
-        self.credentials = target.credentials
-        extra: tuple[tuple[str, str], ...] = (("User-Agent", target.user_agent),)
-        prefix = ""
-        if proxy is not None and not tls:
-            # A plain request goes to the proxy itself: in absolute form, with its credentials.
-            prefix = f"http://{target.host_header}"
-            extra += proxy.headers()
-        self.wire = Wire(
-            region=target.region,
-            host_header=target.host_header,
-            base_path=target.base_path,
-            target_prefix=prefix,
-            extra_headers=extra,
-        )
 
 
 class Patience:
@@ -247,7 +193,7 @@ class Patience:
         if self.over:
             return deadline_exceeded(self.timeout, request_sent=False)
         return errors.ConnectError(
-            f"no connection to {address.target} within {self.timeout.connect:g} s. {address.advice}, or raise "
+            f"no connection to {address.peer} within {self.timeout.connect:g} s. {address.advice}, or raise "
             "Timeout.connect"
         )
 
@@ -258,18 +204,18 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
 
     if isinstance(error, ssl.SSLCertVerificationError):
         return errors.TLSError(
-            f"the certificate of {address.host}:{address.port} is not trusted: {error.verify_message}. "
+            f"the certificate of {address.service} is not trusted: {error.verify_message}. "
             "Set AWS_CA_BUNDLE if your network re-signs TLS"
         )
     # A connection that was cut during the handshake says nothing about trust.
     if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         reason = str(getattr(error, "reason", None) or error)
         plain = f". {NOT_TLS}" if reason in NO_TLS_REASONS else ""
-        return errors.TLSError(f"no TLS connection to {address.host}:{address.port}: {reason}{plain}")
+        return errors.TLSError(f"no TLS connection to {address.service}: {reason}{plain}")
     what = error.strerror or str(error) or type(error).__name__
     if (error.errno or 0) > 0 and not isinstance(error, ssl.SSLError):  # the numbers of TLS and of look-ups are others
         what = os.strerror(error.errno or 0)  # asyncio has words of its own
-    return errors.ConnectError(f"no connection to {address.target}: {what}. {address.advice}")
+    return errors.ConnectError(f"no connection to {address.peer}: {what}. {address.advice}")
 
 
 def connection_lost(error: OSError | None, *, response_started: bool) -> errors.TransportError:

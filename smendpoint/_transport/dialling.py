@@ -10,7 +10,7 @@ from smendpoint._transport.aside import within
 from smendpoint._transport.blocking import Connection, Socket
 from smendpoint._transport.common import connect_failed
 from smendpoint._transport.readiness import settled
-from smendpoint.errors import again
+from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ def dial(address: Address, patience: Patience, scope: Scope | None = None) -> Co
         TLSError: the peer is not who it should be.
         DeadlineExceededError: the call's time was over first.
     """
-    if address.tls:
+    if address.target.url.tls:
         address.context()  # where the certificates cannot be read, there is no need to disturb anyone
     give_up_at = patience.connect_by()
     try:
@@ -75,13 +75,13 @@ def _connect(address: Address, patience: Patience, give_up_at: float, scope: Sco
                 try:
                     race.start(waiting.pop(0))
                 except OSError as error:  # this machine may lack that family of addresses, or a way there
-                    failure = again(error)
+                    failure = copy_error(error)
                     continue
                 if scope is not None:
                     scope.enter(race)
             elif not race.running:
                 assert failure is not None
-                raise again(failure)
+                raise copy_error(failure)
             left = patience.left(give_up_at)
             seconds = min(left, pace) if waiting else left
             over = settled(list(race.running), seconds)
@@ -92,7 +92,7 @@ def _connect(address: Address, patience: Patience, give_up_at: float, scope: Sco
                 try:
                     connection.check_connected()
                 except OSError as error:
-                    failure = again(error)
+                    failure = copy_error(error)
                     race.lost.append(race.running.pop(sock)[0])
                 else:
                     won, address.stood = connection, where

@@ -13,7 +13,7 @@ from smendpoint._core.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.http1 import ResponseReader
 from smendpoint._core.response import RawResponse
 from smendpoint._transport.aside import within
-from smendpoint._transport.common import Patience, Service, connection_lost, died_unheard, joined, out_of_turn
+from smendpoint._transport.common import Address, Patience, connection_lost, died_unheard, joined, out_of_turn
 from smendpoint._transport.dialling import dial
 from smendpoint._transport.pool import Place, Pool
 from smendpoint._transport.readiness import LONGEST_WAIT
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._aws import CredentialProvider, Identity, Target
+    from smendpoint._core.renderer import CallRequest
     from smendpoint._core.sigv4 import Credentials
     from smendpoint._core.timing import Clock, Timeout
-    from smendpoint._core.wire import CallRequest
     from smendpoint._transport.blocking import Connection
 
 
@@ -89,22 +89,22 @@ class DirectTransport:
     def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
         self._identity = identity
         self._clock = clock
-        self._service: Service | None = None
+        self._address: Address | None = None
         self._resolving = allocate_lock()
         self._pool = Pool(max_connections, clock.monotonic)
         self._limit = self.max_connections = max_connections
 
     def forget(self) -> None:
         """After a fork, in the child: start afresh, without the parent's connections and without its locks."""
-        self._service = None
+        self._address = None
         self._resolving = allocate_lock()
         self._pool.forget()
 
     @property
     def credentials(self) -> CredentialProvider:
         """Where calls find credentials; `prepare` came first."""
-        assert self._service is not None
-        return self._service.credentials
+        assert self._address is not None
+        return self._address.target.credentials
 
     def perform(self, step: Any, request: CallRequest, timeout: Timeout, scope: Scope | None) -> Any:
         """Do what one step of a call's flow asks for."""
@@ -142,10 +142,10 @@ class DirectTransport:
             CredentialsError: credentials are malformed.
         """
         with self._resolving:
-            if self._service is None:
-                self._service = Service(resolve(self._identity))
-                self._pool.limit = self.max_connections = self._limit or self._service.target.max_pool_connections
-            return self._service.target
+            if self._address is None:
+                address = self._address = Address(resolve(self._identity))
+                self._pool.limit = self.max_connections = self._limit or address.target.limits.max_pool_connections
+            return self._address.target
 
     def refresh_due(self) -> bool:
         """Whether credentials run out soon, and this caller is to have them renewed."""
@@ -192,12 +192,12 @@ class DirectTransport:
         self, step: Send, request: CallRequest, patience: Patience, scope: Scope | None
     ) -> tuple[Connection, ResponseReader, list[bytes]]:
         """Send the request and read until the answer's head is whole."""
-        service = self._service
-        if service is None:  # a fork in the middle of a call
+        address = self._address
+        if address is None:  # a fork in the middle of a call
             self.prepare()
-            service = self._service
-            assert service is not None
-        head = service.wire.render(request, step)
+            address = self._address
+            assert address is not None
+        head = address.renderer.render(request, step)
         stale = False
         while True:
             reader = ResponseReader(max_body=request.max_answer)
@@ -207,7 +207,7 @@ class DirectTransport:
                 # Where one connection has died under us, the others of its time may have too.
                 held = self._take(patience, scope, fresh=stale)
                 if isinstance(held, Place):
-                    connection = dial(service.address, patience, scope)
+                    connection = dial(address, patience, scope)
                     connection.place = held
                     held = connection
                 else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 
-from smendpoint.errors import again
+from smendpoint.errors import copy_error
 
 __all__ = ["TLSChannel"]
 
@@ -111,7 +111,7 @@ class TLSChannel:
                 return None
         except ssl.SSLError as error:
             self.over = True
-            self._failure = again(error)
+            self._failure = copy_error(error)
             if not pieces:
                 raise
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -123,7 +123,7 @@ class TLSChannel:
             ssl.SSLError: see `decrypt`.
         """
         if self._failure is not None:
-            raise again(self._failure)
+            raise copy_error(self._failure)
         return b""
 
 

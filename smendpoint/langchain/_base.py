@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from smendpoint._call import remade
-from smendpoint._options import EndpointOptions
+from smendpoint._options import ENDPOINT_OPTIONS
 from smendpoint._transport.threads import off_loop
 from smendpoint.endpoint import Endpoint
 from smendpoint.langchain._common import refuse
@@ -34,7 +34,7 @@ class Model(Generic[In, Out]):
     __slots__ = ("_awaited", "_endpoint")
 
     def __init__(self, endpoint_name: str, content_handler: Any, given: Mapping[str, Any]) -> None:
-        known = EndpointOptions.__annotations__
+        known = set(ENDPOINT_OPTIONS) - {"content_handler"}
         refuse(type(self).__name__, {name: value for name, value in given.items() if name not in known})
         # LangChain's default for the region is an empty string, and for the rest it is None.
         options = {name: _plain(value) for name, value in given.items() if name in known and value not in (None, "")}

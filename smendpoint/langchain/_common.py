@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from smendpoint._options import EndpointOptions
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["ModelOptions", "names", "refuse"]
+    from smendpoint._options import EndpointOptions
+
+__all__ = ["names", "refuse"]
 
 
 class _Harmless(TypedDict, total=False):
@@ -32,8 +33,10 @@ class _Harmless(TypedDict, total=False):
     verbose: Literal[False] | None
 
 
-class ModelOptions(EndpointOptions, _Harmless, total=False):
-    """What the models take beside the name and the content handler."""
+if TYPE_CHECKING:
+
+    class ModelOptions(EndpointOptions, _Harmless, total=False):
+        """What the models take beside the name and the content handler."""
 
 
 def refuse(what: str, unknown: Mapping[str, object]) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from smendpoint._aws.url import parse_proxy_url
+from smendpoint._aws.url import parse_proxy
 from smendpoint._version import __version__
 from smendpoint.errors import ConfigurationError
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from smendpoint._aws.options import Settings
     from smendpoint._aws.url import EndpointURL
+    from smendpoint._core.proxy import Proxy
 
 __all__ = ["ca_bundle", "check_user_agent", "proxy_for", "user_agent"]
 
@@ -63,44 +64,31 @@ def _packaged_bundle() -> str | None:
     return where()
 
 
-def proxy_for(place: EndpointURL, proxies: Mapping[str, str] | None) -> str | None:
+def proxy_for(url: EndpointURL, proxies: Mapping[str, str] | None) -> Proxy | None:
     """Choose the proxy, as botocore does.
 
     Args:
-        place: where requests go.
+        url: where requests go.
         proxies: those of a botocore ``Config``, by scheme; they rule out the environment's, ``NO_PROXY`` included.
 
     Raises:
         ConfigurationError: the proxy is malformed or of a kind that is not supported.
     """
-    proxy = _proxy_of_environment(place) if proxies is None else proxies.get(place.scheme)
-    return parse_proxy_url(proxy, source=proxy_source(place, proxies)) if proxy else None
-
-
-def proxy_source(place: EndpointURL, proxies: Mapping[str, str] | None) -> str:
-    """Say what names the proxy of `proxy_for`: a variable of the environment, by the name that it has there.
-
-    Args:
-        place: where requests go.
-        proxies: as for `proxy_for`.
-    """
     if proxies is not None:
-        return "config: proxies"
-    wanted = f"{place.scheme}_proxy"
+        proxy, source = proxies.get(url.scheme), "config: proxies"
+        return parse_proxy(proxy, source=source) if proxy else None
+    wanted = f"{url.scheme}_proxy"
     names = [name for name in os.environ if name.lower() == wanted]
-    # As in urllib.request: the lower-case variable wins, of the others the last.
-    return wanted if os.environ.get(wanted) else names[-1] if names else "the system's settings"
-
-
-def _proxy_of_environment(place: EndpointURL) -> str | None:
-    # On the others the system's settings count too, and only urllib.request knows them; it takes 20 ms or more to
-    # import. Here NO_PROXY alone, which many set everywhere, is no reason to.
-    wanted = f"{place.scheme}_proxy"
-    if sys.platform not in ("darwin", "win32") and not any(name.lower() == wanted for name in os.environ):
+    # Elsewhere the system's settings count too, and only urllib.request knows them; it takes 20 ms or more to import.
+    # Here NO_PROXY alone, which many set everywhere, is not a reason to.
+    if sys.platform not in ("darwin", "win32") and not names:
         return None
     from urllib.request import getproxies, proxy_bypass
 
-    return None if proxy_bypass(place.host_header) else getproxies().get(place.scheme)
+    proxy = None if proxy_bypass(url.host_header) else getproxies().get(url.scheme)
+    # As in urllib.request: the lower-case variable wins, of the others the last.
+    source = wanted if os.environ.get(wanted) else names[-1] if names else "the system's settings"
+    return parse_proxy(proxy, source=source) if proxy else None
 
 
 def user_agent(settings: Settings | None, app_id: object, session_extra: object = None) -> str:

@@ -1,4 +1,4 @@
-"""smendpoint._aws.surroundings: certificates, proxies and the user agent, as botocore has them."""
+"""smendpoint._aws.machine: certificates, proxies and the user agent, as botocore has them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 from aws_standins import clear_environment
 from botocore.httpsession import get_cert_path
 
+from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.options import Settings
-from smendpoint._aws.surroundings import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.url import parse_endpoint_url
+from smendpoint._core.proxy import Proxy
 from smendpoint.errors import ConfigurationError
 
 PLACE = parse_endpoint_url("https://runtime.sagemaker.eu-west-1.amazonaws.com")
@@ -87,6 +88,10 @@ def test_an_empty_bundle_of_requests_is_refused(monkeypatch: pytest.MonkeyPatch)
         ca_bundle(None)
 
 
+def shown(proxy: Proxy | None) -> str | None:
+    return None if proxy is None else proxy.url
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -109,7 +114,7 @@ def test_the_proxy_of_the_environment(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert proxy_for(PLACE, None) == expected
+    assert shown(proxy_for(PLACE, None)) == expected
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy", "http_proxy", "ALL_PROXY"])
@@ -126,13 +131,13 @@ def test_the_systems_own_settings_are_asked_for_where_there_are_such(monkeypatch
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://registry.example:1"})
     monkeypatch.setattr("urllib.request.proxy_bypass", lambda host: host != PLACE.host_header)
-    assert proxy_for(PLACE, None) == "http://registry.example:1"
+    assert shown(proxy_for(PLACE, None)) == "http://registry.example:1"
 
 
 def test_the_proxies_of_a_config_rule_out_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://environment.example:1")
     monkeypatch.setenv("no_proxy", "*")
-    assert proxy_for(PLACE, {"https": "config.example:2"}) == "http://config.example:2"
+    assert shown(proxy_for(PLACE, {"https": "config.example:2"})) == "http://config.example:2"
     assert proxy_for(PLACE, {"http": "config.example:2"}) is None
     assert proxy_for(PLACE, {}) is None
 

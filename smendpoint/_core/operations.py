@@ -1,7 +1,9 @@
 """The requests of the SageMaker runtime: which members each operation has, and how they are checked and rendered.
 
 The tables repeat botocore's service model of ``sagemaker-runtime`` (version 2017-05-13) as data; a test compares them
-with the model that is installed.
+with the model that is installed. The model's patterns are left out: when AWS widens one, a deployed version must not
+refuse what the service takes. What protects is checked: a name that goes into the path, a region that goes into the
+host, characters that a header cannot carry, and lengths.
 """
 
 # Without `from __future__ import annotations`, for the NamedTuple: see `_aws/url.py`.
@@ -9,25 +11,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from smendpoint._core.request_rules import (
-    COMPONENT,
-    DIGITS,
-    EXTENSION,
-    FILE,
-    FREE_TEXT,
-    ID,
-    LABEL,
-    LOCATION,
-    NAME,
-    NAME_FORM,
-    NEW_SESSION,
-    NUMBER,
-    SESSION,
-    TEXT,
-    Member,
-    alnum_ends,
-    plain,
-)
 from smendpoint.errors import ConfigurationError
 
 __all__ = [
@@ -40,7 +23,7 @@ __all__ = [
     "Member",
     "Operation",
     "RequestHead",
-    "check_async_body",
+    "plain",
     "request_head",
     "validate_endpoint_name",
     "validate_region",
@@ -53,6 +36,70 @@ itself takes more, see ``SERVICE_MAX_BODY``: a larger body is sent, with a warni
 MAX_ASYNC_BODY = 128_000
 """Bytes: the limit of InvokeEndpointAsync for a body that is sent along; larger inputs go through Amazon S3."""
 
+_DIGITS = frozenset("0123456789")
+_ALNUM = _DIGITS | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+_LABEL = _ALNUM | {"-"}
+_LABEL_FORM = "letters, digits and hyphens, with a letter or digit at both ends"
+
+
+def plain(text: str) -> str:
+    """Give the same text as a ``str`` proper: a subclass, such as an ``Enum``, may format as something else."""
+    return str.__str__(text)
+
+
+class Member:
+    """One request member that travels as a header.
+
+    Attributes:
+        header: the header's name.
+        maximum: the greatest length in characters, or the greatest number.
+        minimum: the shortest length in characters, or the smallest number. An empty header would say the same as none,
+            or be refused by the service.
+        number: whether the value is an ``int``.
+    """
+
+    __slots__ = ("header", "maximum", "minimum", "number")
+
+    def __init__(self, header: str, maximum: int, *, minimum: int = 1, number: bool = False) -> None:
+        self.header = header
+        self.maximum = maximum
+        self.minimum = minimum
+        self.number = number
+
+    def render(self, name: str, value: object) -> str:
+        """Check a value and give the header's text.
+
+        Args:
+            name: the member's name, for the message.
+            value: the value, ``str`` or ``int``.
+
+        Raises:
+            ConfigurationError: the value does not fit; the message says why without showing a text.
+        """
+        if self.number:
+            return self._render_number(name, value)
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{name} must be a str, not {type(value).__name__}")
+        if not self.minimum <= len(value) <= self.maximum:
+            raise ConfigurationError(f"{name} must have {self.minimum} to {self.maximum} characters, not {len(value)}")
+        text = plain(value)
+        if not (text.isascii() and text.isprintable()):
+            at, bad = next((i, c) for i, c in enumerate(text, 1) if not " " <= c <= "~")
+            raise ConfigurationError(
+                f"{name} must be visible ASCII characters and spaces: character {at} is U+{ord(bad):04X}"
+            )
+        return text
+
+    def _render_number(self, name: str, value: object) -> str:
+        # True is an int to Python, but never a number of seconds.
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ConfigurationError(f"{name} must be an int, not {type(value).__name__}")
+        if not self.minimum <= value <= self.maximum:
+            # Python refuses to print integers of thousands of digits.
+            shown = value if value.bit_length() <= 64 else "a number of more than 64 bits"
+            raise ConfigurationError(f"{name} must be from {self.minimum} to {self.maximum}, not {shown}")
+        return int.__repr__(value)
+
 
 class Operation:
     """One operation of the service.
@@ -62,11 +109,9 @@ class Operation:
         path_suffix: the last segment of its path.
         members: the request members by AWS name, but ``EndpointName`` and ``Body``.
         outputs: the response members that travel as headers, by AWS name, to their lower-case header names.
-        errors: the names of the errors that the service model lists for it.
-        max_body: bytes, the model's limit for ``Body``.
     """
 
-    __slots__ = ("errors", "max_body", "members", "name", "outputs", "path_suffix")
+    __slots__ = ("members", "name", "outputs", "path_suffix")
 
     def __init__(
         self,
@@ -75,15 +120,11 @@ class Operation:
         path_suffix: str,
         members: Mapping[str, Member],
         outputs: Mapping[str, str],
-        errors: frozenset[str],
-        max_body: int,
     ) -> None:
         self.name = name
         self.path_suffix = path_suffix
         self.members = members
         self.outputs = outputs
-        self.errors = errors
-        self.max_body = max_body
 
 
 class RequestHead(NamedTuple):
@@ -94,17 +135,16 @@ class RequestHead(NamedTuple):
 
 
 _PREFIX = "X-Amzn-SageMaker-"
-_CUSTOM_ATTRIBUTES = Member(_PREFIX + "Custom-Attributes", TEXT, 0, 1024)
-_TARGET_VARIANT = Member(_PREFIX + "Target-Variant", NAME, 0, 63)
-_TARGET_CONTAINER = Member(_PREFIX + "Target-Container-Hostname", NAME, 0, 63)
-_INFERENCE_ID = Member(_PREFIX + "Inference-Id", ID, 1, 64)
-_INFERENCE_COMPONENT = Member(_PREFIX + "Inference-Component", COMPONENT, 0, 63)
-_PREFIX_AWARE_ID = Member(_PREFIX + "Prefix-Aware-Id", ID, 1, 64)
-_CONTENT_TYPE = Member("Content-Type", TEXT, 0, 1024)
-_AMZN_ACCEPT = Member(_PREFIX + "Accept", TEXT, 0, 1024)
+_CUSTOM_ATTRIBUTES = Member(_PREFIX + "Custom-Attributes", 1024)
+_TARGET_VARIANT = Member(_PREFIX + "Target-Variant", 63)
+_TARGET_CONTAINER = Member(_PREFIX + "Target-Container-Hostname", 63)
+_INFERENCE_ID = Member(_PREFIX + "Inference-Id", 64)
+_INFERENCE_COMPONENT = Member(_PREFIX + "Inference-Component", 63)
+_PREFIX_AWARE_ID = Member(_PREFIX + "Prefix-Aware-Id", 64)
+_CONTENT_TYPE = Member("Content-Type", 1024)
+_AMZN_ACCEPT = Member(_PREFIX + "Accept", 1024)
 _VARIANT_OUTPUT = "x-amzn-invoked-production-variant"
 _CUSTOM_ATTRIBUTES_OUTPUT = "x-amzn-sagemaker-custom-attributes"
-_COMMON_ERRORS = frozenset({"InternalFailure", "ServiceUnavailable", "ValidationError"})
 
 INVOKE_ENDPOINT = Operation(
     name="InvokeEndpoint",
@@ -112,15 +152,15 @@ INVOKE_ENDPOINT = Operation(
     members=MappingProxyType(
         {
             "ContentType": _CONTENT_TYPE,
-            "Accept": Member("Accept", TEXT, 0, 1024),
+            "Accept": Member("Accept", 1024),
             "CustomAttributes": _CUSTOM_ATTRIBUTES,
-            "TargetModel": Member(_PREFIX + "Target-Model", ID, 1, 1024),
+            "TargetModel": Member(_PREFIX + "Target-Model", 1024),
             "TargetVariant": _TARGET_VARIANT,
             "TargetContainerHostname": _TARGET_CONTAINER,
             "InferenceId": _INFERENCE_ID,
-            "EnableExplanations": Member(_PREFIX + "Enable-Explanations", FREE_TEXT, 1, 64),
+            "EnableExplanations": Member(_PREFIX + "Enable-Explanations", 64),
             "InferenceComponentName": _INFERENCE_COMPONENT,
-            "SessionId": Member(_PREFIX + "Session-Id", NEW_SESSION, 0, 256),
+            "SessionId": Member(_PREFIX + "Session-Id", 256),
             "PrefixAwareId": _PREFIX_AWARE_ID,
         }
     ),
@@ -133,8 +173,6 @@ INVOKE_ENDPOINT = Operation(
             "ClosedSessionId": "x-amzn-sagemaker-closed-session-id",
         }
     ),
-    errors=_COMMON_ERRORS | {"ModelError", "InternalDependencyException", "ModelNotReadyException"},
-    max_body=RECOMMENDED_MAX_BODY,
 )
 
 INVOKE_ENDPOINT_STREAM = Operation(
@@ -149,7 +187,7 @@ INVOKE_ENDPOINT_STREAM = Operation(
             "TargetContainerHostname": _TARGET_CONTAINER,
             "InferenceId": _INFERENCE_ID,
             "InferenceComponentName": _INFERENCE_COMPONENT,
-            "SessionId": Member(_PREFIX + "Session-Id", SESSION, 0, 256),
+            "SessionId": Member(_PREFIX + "Session-Id", 256),
             "PrefixAwareId": _PREFIX_AWARE_ID,
         }
     ),
@@ -160,8 +198,6 @@ INVOKE_ENDPOINT_STREAM = Operation(
             "CustomAttributes": _CUSTOM_ATTRIBUTES_OUTPUT,
         }
     ),
-    errors=_COMMON_ERRORS | {"ModelError", "ModelStreamError", "InternalStreamFailure"},
-    max_body=RECOMMENDED_MAX_BODY,
 )
 
 INVOKE_ENDPOINT_ASYNC = Operation(
@@ -169,15 +205,15 @@ INVOKE_ENDPOINT_ASYNC = Operation(
     path_suffix="async-invocations",
     members=MappingProxyType(
         {
-            "ContentType": Member(_PREFIX + "Content-Type", TEXT, 0, 1024),
+            "ContentType": Member(_PREFIX + "Content-Type", 1024),
             "Accept": _AMZN_ACCEPT,
             "CustomAttributes": _CUSTOM_ATTRIBUTES,
             "InferenceId": _INFERENCE_ID,
-            "InputLocation": Member(_PREFIX + "InputLocation", LOCATION, 1, 1024),
-            "S3OutputPathExtension": Member(_PREFIX + "S3OutputPathExtension", EXTENSION, 1, 512),
-            "Filename": Member(_PREFIX + "Filename", FILE, 1, 32),
-            "RequestTTLSeconds": Member(_PREFIX + "RequestTTLSeconds", NUMBER, 60, 21_600, number=True),
-            "InvocationTimeoutSeconds": Member(_PREFIX + "InvocationTimeoutSeconds", NUMBER, 1, 3_600, number=True),
+            "InputLocation": Member(_PREFIX + "InputLocation", 1024),
+            "S3OutputPathExtension": Member(_PREFIX + "S3OutputPathExtension", 512),
+            "Filename": Member(_PREFIX + "Filename", 32),
+            "RequestTTLSeconds": Member(_PREFIX + "RequestTTLSeconds", 21_600, minimum=60, number=True),
+            "InvocationTimeoutSeconds": Member(_PREFIX + "InvocationTimeoutSeconds", 3_600, minimum=1, number=True),
         }
     ),
     # InferenceId, its one other output, comes in the JSON body.
@@ -187,36 +223,39 @@ INVOKE_ENDPOINT_ASYNC = Operation(
             "FailureLocation": "x-amzn-sagemaker-failurelocation",
         }
     ),
-    errors=_COMMON_ERRORS,
-    max_body=MAX_ASYNC_BODY,
 )
 
 OPERATIONS = (INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM, INVOKE_ENDPOINT_ASYNC)
+
+
+def _is_label(text: str) -> bool:
+    return 1 <= len(text) <= 63 and _LABEL.issuperset(text) and text[0] != "-" and text[-1] != "-"
 
 
 def _shown(value: str) -> str:
     return ascii(value if len(value) <= 80 else value[:80] + "...")
 
 
-def validate_endpoint_name(name: object) -> str:
-    """Check an endpoint's name: 1 to 63 letters, digits and hyphens.
+def validate_endpoint_name(name: object, what: str = "the endpoint name") -> str:
+    """Check a name that becomes a segment of the path: 1 to 63 letters, digits and hyphens.
 
     Args:
         name: what the caller gave.
+        what: what to call it in the message.
 
     Returns:
         The name.
 
     Raises:
-        ConfigurationError: it is no such name, and could change the path of the request.
+        ConfigurationError: it is not such a name, and could change the path of the request.
     """
     if not isinstance(name, str):
-        raise ConfigurationError(f"the endpoint name must be a str, not {type(name).__name__}")
-    if not 1 <= len(name) <= 63 or not LABEL.issuperset(name) or not alnum_ends(name):
+        raise ConfigurationError(f"{what} must be a str, not {type(name).__name__}")
+    if not _is_label(name):
         hint = ""
         if name.startswith(("arn:", "http:", "https:")):
             hint = ": give the name alone, not an ARN or a URL"
-        raise ConfigurationError(f"the endpoint name must be 1 to 63 {NAME_FORM}, not {_shown(name)}{hint}")
+        raise ConfigurationError(f"{what} must be 1 to 63 {_LABEL_FORM}, not {_shown(name)}{hint}")
     return plain(name)
 
 
@@ -230,14 +269,13 @@ def validate_region(region: object) -> str:
         The region.
 
     Raises:
-        ConfigurationError: it is no host label, and could change the host that is called.
+        ConfigurationError: it is not a host label, and could change the host that is called.
     """
     if not isinstance(region, str):
         raise ConfigurationError(f"the region must be a str, not {type(region).__name__}")
-    label = 1 <= len(region) <= 63 and LABEL.issuperset(region) and alnum_ends(region)
-    if not label or DIGITS.issuperset(region):
+    if not _is_label(region) or _DIGITS.issuperset(region):
         raise ConfigurationError(
-            f"the region must be a name such as 'us-east-1' ({NAME_FORM}, not digits alone), not {_shown(region)}"
+            f"the region must be a name such as 'us-east-1' ({_LABEL_FORM}, not digits alone), not {_shown(region)}"
         )
     return plain(region)
 
@@ -276,25 +314,3 @@ def request_head(operation: Operation, endpoint_name: str, members: Mapping[str,
             raise _unknown_member(operation, name)
         headers.append((member.header, member.render(name, value)))
     return RequestHead(path, tuple(headers))
-
-
-def check_async_body(body: bytes | None, members: Mapping[str, object]) -> None:
-    """Check that InvokeEndpointAsync has exactly one input: a small body, or ``InputLocation``.
-
-    Args:
-        body: what is to be sent along; ``None`` or empty where the input lies in Amazon S3.
-        members: the other members by AWS name.
-
-    Raises:
-        ConfigurationError: there are two inputs or none, or the body is larger than ``MAX_ASYNC_BODY``.
-    """
-    located = "InputLocation" in members
-    if body and located:
-        raise ConfigurationError("InvokeEndpointAsync takes a body or InputLocation, not both")
-    if body is None and not located:
-        raise ConfigurationError("InvokeEndpointAsync needs a body or InputLocation")
-    if body is not None and len(body) > MAX_ASYNC_BODY:
-        raise ConfigurationError(
-            f"InvokeEndpointAsync takes at most {MAX_ASYNC_BODY} bytes along with the call, not {len(body)}:"
-            " upload the input to Amazon S3 and give its InputLocation"
-        )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from signing import sign
 
-from smendpoint._core import wire
+from smendpoint._core import renderer
 from smendpoint._core.flow import Send
-from smendpoint._core.request import INVOKE_ENDPOINT, request_head
+from smendpoint._core.operations import INVOKE_ENDPOINT, request_head
+from smendpoint._core.renderer import CallRequest, RequestRenderer
 from smendpoint._core.sigv4 import Credentials, Signer, payload_hash
-from smendpoint._core.wire import CallRequest, Wire
 
 WHO = Credentials("AKIDEXAMPLE", "secret", "token")
 
 
-def make_wire(base_path: str = "", prefix: str = "") -> Wire:
-    return Wire(
+def make_renderer(base_path: str = "", prefix: str = "") -> RequestRenderer:
+    return RequestRenderer(
         region="us-west-2",
         host_header="runtime.sagemaker.us-west-2.amazonaws.com",
         base_path=base_path,
@@ -39,8 +40,9 @@ def headers_of(head: bytes) -> dict[str, str]:
 
 def test_a_head_is_signed_as_the_signer_would_sign_it() -> None:
     request = make_request(b"hello", ContentType="text/plain", TargetVariant="blue")
-    headers = headers_of(make_wire().render(request, send()))
-    expected = Signer(region="us-west-2").sign(
+    headers = headers_of(make_renderer().render(request, send()))
+    expected = sign(
+        Signer(region="us-west-2"),
         method="POST",
         path="/endpoints/my-llm/invocations",
         headers=[("Host", "runtime.sagemaker.us-west-2.amazonaws.com"), *request.head.headers],
@@ -56,7 +58,7 @@ def test_a_head_is_signed_as_the_signer_would_sign_it() -> None:
 
 def test_attempts_share_an_id_and_count_up() -> None:
     request = make_request()
-    ours = make_wire()
+    ours = make_renderer()
     rendered = [headers_of(ours.render(request, send(attempt))) for attempt in (1, 2, 5)]
     assert [headers["amz-sdk-request"] for headers in rendered] == [
         "attempt=1; max=3",
@@ -67,11 +69,13 @@ def test_attempts_share_an_id_and_count_up() -> None:
 
 
 def test_permanent_credentials_send_no_token() -> None:
-    assert "X-Amz-Security-Token" not in headers_of(make_wire().render(make_request(), send(1, Credentials("A", "s"))))
+    assert "X-Amz-Security-Token" not in headers_of(
+        make_renderer().render(make_request(), send(1, Credentials("A", "s")))
+    )
 
 
 def test_without_credentials_nothing_is_signed() -> None:
-    headers = headers_of(make_wire().render(make_request(), send(1, None)))
+    headers = headers_of(make_renderer().render(make_request(), send(1, None)))
     assert "Authorization" not in headers
     assert "X-Amz-Date" not in headers
 
@@ -85,7 +89,9 @@ def test_without_credentials_nothing_is_signed() -> None:
     ],
 )
 def test_the_target_has_what_the_address_puts_before_it(base_path: str, prefix: str, target: bytes) -> None:
-    assert make_wire(base_path, prefix).render(make_request(), send()).startswith(b"POST " + target + b" HTTP/1.1\r\n")
+    assert (
+        make_renderer(base_path, prefix).render(make_request(), send()).startswith(b"POST " + target + b" HTTP/1.1\r\n")
+    )
 
 
 def test_the_body_is_hashed_once_for_all_attempts() -> None:
@@ -95,8 +101,8 @@ def test_the_body_is_hashed_once_for_all_attempts() -> None:
 
 
 def test_calls_with_members_of_their_own_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MAX_KNOWN", 2)
-    ours = make_wire()
+    monkeypatch.setattr(renderer, "MAX_KNOWN", 2)
+    ours = make_renderer()
     for number in range(5):
         ours.render(make_request(InferenceId=f"call-{number}"), send())
     assert len(ours._known) <= 2
@@ -104,12 +110,12 @@ def test_calls_with_members_of_their_own_do_not_pile_up(monkeypatch: pytest.Monk
 
 def test_each_second_and_each_credentials_are_signed_for_themselves() -> None:
     """What is kept of one signing never ends up in another."""
-    request, ours = make_request(), make_wire()
+    request, ours = make_request(), make_renderer()
     attempts = [
         Send(1, 3, who, moment, None, None)
         for who in (WHO, Credentials("AKIDOTHER", "other", "a-token"), Credentials("AKIDOTHER", "other", "b-token"))
         for moment in (1_440_938_160.0, 1_440_938_160.9, 1_440_938_161.0, 1_450_000_000.0)
     ]
     for attempt in (*attempts, *reversed(attempts)):
-        assert ours.render(request, attempt) == make_wire().render(request, attempt)
+        assert ours.render(request, attempt) == make_renderer().render(request, attempt)
     assert len({ours.render(request, attempt) for attempt in attempts}) == 9

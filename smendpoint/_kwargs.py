@@ -1,0 +1,51 @@
+"""What `endpoint_kwargs` may hold, for type checkers."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+__all__ = ["AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"]
+
+
+class InvokeEndpointKwargs(TypedDict, total=False):
+    """The request members of ``InvokeEndpoint``, for `endpoint_kwargs` of `invoke`, `send` and sessions."""
+
+    ContentType: str
+    Accept: str
+    CustomAttributes: str
+    TargetModel: str
+    TargetVariant: str
+    TargetContainerHostname: str
+    InferenceId: str
+    EnableExplanations: str
+    InferenceComponentName: str
+    SessionId: str
+    PrefixAwareId: str
+
+
+class StreamKwargs(TypedDict, total=False):
+    """The request members of ``InvokeEndpointWithResponseStream``, for `endpoint_kwargs` of `stream`."""
+
+    ContentType: str
+    Accept: str
+    CustomAttributes: str
+    TargetVariant: str
+    TargetContainerHostname: str
+    InferenceId: str
+    InferenceComponentName: str
+    SessionId: str
+    PrefixAwareId: str
+
+
+class AsyncKwargs(TypedDict, total=False):
+    """The request members of ``InvokeEndpointAsync``, for `endpoint_kwargs` of `submit`."""
+
+    ContentType: str
+    Accept: str
+    CustomAttributes: str
+    InferenceId: str
+    InputLocation: str
+    S3OutputPathExtension: str
+    Filename: str
+    RequestTTLSeconds: int
+    InvocationTimeoutSeconds: int

@@ -182,8 +182,9 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
         if target is None:
             raise self._no_s3_client()
         from smendpoint._aws.s3 import async_s3_client
+        from smendpoint._transport.async_s3 import in_thread
 
-        return async_s3_client(self.identity, target, self.timeout)
+        return async_s3_client(self.identity, target, self.timeout, in_thread)
 
     async def close(self) -> None:
         """Close connections. A client that was given stays open: it is its maker's to close."""

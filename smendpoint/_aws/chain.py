@@ -114,7 +114,12 @@ class Chain:
             region=_signing_region(query),
             region_source=self._region_source,
             credentials=self._provider(),
-            user_agent=user_agent(settings, config.user_agent_appid, session.user_agent_extra),
+            user_agent=user_agent(
+                config.user_agent_appid,
+                session.user_agent_extra,
+                whole=settings.user_agent,
+                extra=settings.user_agent_extra,
+            ),
             proxy=proxy_for(url, settings.proxies),
             ca_bundle=ca_bundle(session.get_config_variable("ca_bundle")),
             client_cert=settings.client_cert,

@@ -107,7 +107,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
         region=region,
         region_source=region_source,
         credentials=provider,
-        user_agent=user_agent(None, os.environ.get("AWS_SDK_UA_APP_ID")),
+        user_agent=user_agent(os.environ.get("AWS_SDK_UA_APP_ID")),
         proxy=proxy_for(url, None),
         ca_bundle=ca_bundle(os.environ.get("AWS_CA_BUNDLE")),
         limits=Limits(max_attempts=None if attempts is None else int(attempts)),

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.hiding import Hidden
-from smendpoint._core.operations import RECOMMENDED_MAX_BODY
-from smendpoint._core.response import SERVICE_MAX_BODY
-from smendpoint._core.retry import RetryPolicy
+from smendpoint._core.aws.operations import RECOMMENDED_MAX_BODY
+from smendpoint._core.aws.response import SERVICE_MAX_BODY
+from smendpoint._core.call.hiding import Hidden
+from smendpoint._core.call.retry import RetryPolicy
 from smendpoint._options import IDENTITY_OPTIONS
 from smendpoint.handlers import TextGenerationHandler
 

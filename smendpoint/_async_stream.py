@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from smendpoint._call import CallerBase
     from smendpoint._caller import AsyncCaller
-    from smendpoint._core.renderer import CallRequest
+    from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._pipeline import Pipeline
     from smendpoint._transport import AsyncSource
 

@@ -19,19 +19,19 @@ from smendpoint._arguments import (
     model_parameters,
     warn_of_size,
 )
-from smendpoint._core.flow import CallDefaults, CallState
-from smendpoint._core.hiding import forget_locals
-from smendpoint._core.hooks import CallInfo, Watcher, checked_hooks
-from smendpoint._core.operations import (
+from smendpoint._core.aws.operations import (
     RECOMMENDED_MAX_BODY,
     RequestHead,
     request_head,
     validate_endpoint_name,
 )
-from smendpoint._core.renderer import CallRequest
-from smendpoint._core.response import ResponseBody
-from smendpoint._core.retry import RetryPolicy, RetryQuota
-from smendpoint._core.timing import Timeout
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.call.flow import CallDefaults, CallState
+from smendpoint._core.call.hiding import forget_locals
+from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
+from smendpoint._core.call.retry import RetryPolicy, RetryQuota
+from smendpoint._core.call.timing import Timeout
 from smendpoint._options import ENDPOINT_OPTIONS
 from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
@@ -39,10 +39,10 @@ from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
     from smendpoint._aws import Identity, Target
-    from smendpoint._core.hooks import CallHooks
-    from smendpoint._core.operations import Operation
-    from smendpoint._core.response import RawResponse
-    from smendpoint._core.timing import Clock
+    from smendpoint._core.aws.operations import Operation
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.hooks import CallHooks
+    from smendpoint._core.call.timing import Clock
     from smendpoint._pipeline import Pipeline
     from smendpoint._transport import AsyncTransport, Transport
     from smendpoint.handlers.base import ContentHandler, StreamDecoder
@@ -287,7 +287,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         """What the handler, and stop sequences, make of an answer. With it the call is over."""
         try:
             if "html" in answer.headers.get("content-type", "").lower():
-                from smendpoint._core.unasked import refuse_page
+                from smendpoint._core.http.unexpected import refuse_page
 
                 refuse_page(answer.headers, answer.body, call.accept)
             # In its place, so that a large answer is held once.

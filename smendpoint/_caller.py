@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 from smendpoint import errors
 from smendpoint._arguments import stop_sequences
 from smendpoint._call import CallerBase
-from smendpoint._core.flow import call_flow
-from smendpoint._core.hiding import leaving
-from smendpoint._core.operations import INVOKE_ENDPOINT
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT
+from smendpoint._core.call.flow import call_flow
+from smendpoint._core.call.hiding import leaving
 from smendpoint._transport.driving import drive, drive_async
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from smendpoint._core.flow import CallDefaults, CallState
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._core.response import RawResponse
-    from smendpoint._core.timing import Timeout
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallDefaults, CallState
+    from smendpoint._core.call.timing import Timeout
     from smendpoint._transport import AsyncTransport, Transport
     from smendpoint._transport.async_s3 import AsyncStorage
     from smendpoint._transport.direct import Scope

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._aws import Identity
-from smendpoint._core.hiding import forget_locals
+from smendpoint._core.call.hiding import forget_locals
 from smendpoint._options import IDENTITY_OPTIONS, EndpointArguments
 from smendpoint._typing import Chunk, In, Out
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from smendpoint import errors
 from smendpoint._arguments import checked_mapping, stop_sequences
 from smendpoint._call import new_invocation_id
-from smendpoint._core.hiding import leaving
-from smendpoint._core.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
-from smendpoint._core.polling import Get, look, split_location, wait
-from smendpoint._core.renderer import CallRequest
-from smendpoint._core.response import ResponseBody, request_id
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.response import ResponseBody, request_id
+from smendpoint._core.call.hiding import leaving
+from smendpoint._core.call.polling import Get, look, split_location, wait
 from smendpoint._transport.driving import drive, drive_async
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from smendpoint._call import CallerBase
     from smendpoint._caller import AsyncCaller, Caller
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.polling import Outcome
-    from smendpoint._core.response import RawResponse
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallState
+    from smendpoint._core.call.polling import Outcome
     from smendpoint._endpoint import EndpointBase
 
 T = TypeVar("T")

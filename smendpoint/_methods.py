@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._arguments import stop_sequences
-from smendpoint._core.hiding import hidden
-from smendpoint._core.operations import INVOKE_ENDPOINT_STREAM
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT_STREAM
+from smendpoint._core.call.hiding import hidden
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from smendpoint._async_stream import AsyncStream
     from smendpoint._caller import AsyncCaller, Caller
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.response import RawResponse
-    from smendpoint._core.timing import Timeout
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallState
+    from smendpoint._core.call.timing import Timeout
     from smendpoint._kwargs import InvokeEndpointKwargs, StreamKwargs
     from smendpoint._response import Response
     from smendpoint._stream import Stream

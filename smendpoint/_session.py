@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from smendpoint import errors
 from smendpoint._arguments import checked_mapping
 from smendpoint._call import new_invocation_id
-from smendpoint._core.hiding import hidden
-from smendpoint._core.operations import INVOKE_ENDPOINT
-from smendpoint._core.renderer import CallRequest
-from smendpoint._core.response import server_date, session_id
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.response import server_date, session_id
+from smendpoint._core.call.hiding import hidden
 from smendpoint._methods import AsyncMethods, Methods
 from smendpoint._typing import Chunk, In, Out, Typed
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from smendpoint._call import CallerBase
     from smendpoint._caller import AsyncCaller, Caller
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.response import RawResponse
-    from smendpoint._core.timing import Timeout
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallState
+    from smendpoint._core.call.timing import Timeout
     from smendpoint._methods import Answered
 
 __all__ = ["AsyncStatefulSession", "StatefulSession"]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from smendpoint._call import CallerBase
     from smendpoint._caller import Caller
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.renderer import CallRequest
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.call.flow import CallState
     from smendpoint._pipeline import Pipeline
     from smendpoint._transport import AsyncSource, Source
     from smendpoint.handlers.base import StreamDecoder, Usage
@@ -120,7 +120,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         """Take the head of the answer to a stream that is not over."""
         self.headers = source.headers
         if "html" in self.headers.get("content-type", "").lower():
-            from smendpoint._core.unasked import page_of_stream
+            from smendpoint._core.http.unexpected import page_of_stream
 
             error = page_of_stream(self.headers)
             if error is not None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from smendpoint._arguments import stop_sequences
 from smendpoint._caller import Caller
-from smendpoint._core.hiding import hidden
-from smendpoint._core.timing import Timeout
+from smendpoint._core.call.hiding import hidden
+from smendpoint._core.call.timing import Timeout
 from smendpoint._endpoint import EndpointBase
 from smendpoint._methods import Methods
 from smendpoint._transport.direct import Scope

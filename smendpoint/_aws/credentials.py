@@ -104,6 +104,11 @@ class CredentialProvider:
         self._same: Credentials | None = None
         self._same_at = -_NEVER
 
+    @classmethod
+    def of_explicit(cls, given: Credentials, now: Callable[[], float]) -> CredentialProvider:
+        """Make the provider of explicit credentials: there are no others, and they do not expire."""
+        return cls(lambda anew: (given, None), now=now, initial=given, origin="aws_access_key_id")
+
     @property
     def origin(self) -> str:
         """Where the credentials come from, to be shown."""

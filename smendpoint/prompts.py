@@ -102,8 +102,8 @@ class PromptTemplate(_Frozen):
         Raises:
             PromptError: a name is missing or unknown, or a value is not usable.
         """
-        texts: dict[str | None, str] = {None: "", **dict(self._partial), **_texts(self.input_variables, values)}
-        return "".join([text + texts[name] for text, name in self._parts])
+        texts = {**dict(self._partial), **_texts(self.input_variables, values)}
+        return "".join([text if name is None else text + texts[name] for text, name in self._parts])
 
     def partial(self: _Template, /, **values: object) -> _Template:
         """Fill in some fields now, the others later.

@@ -18,8 +18,8 @@ from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.options import read_config
 from smendpoint._aws.target import Target
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.operations import validate_region
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.operations import validate_region
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import ConfigurationError, CredentialsError, SmendpointError
 
 if TYPE_CHECKING:
@@ -114,7 +114,12 @@ class Chain:
             region=_signing_region(query),
             region_source=self._region_source,
             credentials=self._provider(),
-            user_agent=user_agent(settings, config.user_agent_appid, session.user_agent_extra),
+            user_agent=user_agent(
+                config.user_agent_appid,
+                session.user_agent_extra,
+                whole=settings.user_agent,
+                extra=settings.user_agent_extra,
+            ),
             proxy=proxy_for(url, settings.proxies),
             ca_bundle=ca_bundle(session.get_config_variable("ca_bundle")),
             client_cert=settings.client_cert,

@@ -16,8 +16,8 @@ from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.target import Limits, Target
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.operations import validate_region
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.operations import validate_region
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
         region=region,
         region_source=region_source,
         credentials=provider,
-        user_agent=user_agent(None, os.environ.get("AWS_SDK_UA_APP_ID")),
+        user_agent=user_agent(os.environ.get("AWS_SDK_UA_APP_ID")),
         proxy=proxy_for(url, None),
         ca_bundle=ca_bundle(os.environ.get("AWS_CA_BUNDLE")),
         limits=Limits(max_attempts=None if attempts is None else int(attempts)),

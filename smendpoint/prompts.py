@@ -231,7 +231,7 @@ class Document:
     __slots__ = ("metadata", "page_content")
 
     def __init__(self, page_content: str, metadata: Mapping[str, Any] | None = None) -> None:
-        self.page_content, self.metadata = check_document(page_content, metadata, "a document")
+        self.page_content, self.metadata = _check_document(page_content, metadata, "a document")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Document):
@@ -246,13 +246,28 @@ class Document:
         return f"<Document: {len(self.page_content)} characters{known}>"
 
 
-def check_document(content: Any, metadata: Any, label: str) -> tuple[str, dict[str, Any]]:
+def _check_document(content: Any, metadata: Any, label: str) -> tuple[str, dict[str, Any]]:
     """Check a document, which error messages call ``label``; return its text and a copy of its metadata."""
     if not isinstance(content, str):
         raise PromptError(f"the page_content of {label} must be str, not {type(content).__name__}")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise PromptError(f"the metadata of {label} must be a mapping, not {type(metadata).__name__}")
     return content, dict(cast("Mapping[str, Any]", metadata or {}))
+
+
+def read_document(document: Any, label: str) -> tuple[str, dict[str, Any]]:
+    """Return the text and the metadata of a document of any accepted kind."""
+    if isinstance(document, str):
+        return document, {}
+    if isinstance(document, Mapping):
+        entries = dict(cast("Mapping[str, Any]", document))
+        if "page_content" not in entries:
+            raise PromptError(f"{label} has no 'page_content', but {', '.join(map(repr, entries)) or 'nothing'}")
+        content, metadata = _check_document(entries.pop("page_content"), entries.pop("metadata", None), label)
+        return content, {**entries, **metadata}
+    if not hasattr(document, "page_content"):
+        raise PromptError(f"{label} has no page_content: it is {type(document).__name__}")
+    return _check_document(document.page_content, getattr(document, "metadata", None), label)
 
 
 def _pairs(messages: Any) -> tuple[tuple[str, PromptTemplate], ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from operator import index
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
 from smendpoint._core.call.hiding import ask
 from smendpoint.errors import ConfigurationError, PromptError
-from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, check_document, is_collection
+from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, is_collection, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -294,7 +294,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
 
     def _document_text(self, number: int, item: Any) -> str:
         label = f"documents[{number}]"
-        content, metadata = _read_document(item, label)
+        content, metadata = read_document(item, label)
         needed = self._document_prompt.input_variables
         missing = [name for name in needed if name != "page_content" and name not in metadata]
         if missing:
@@ -404,18 +404,3 @@ def _listed(documents: Any) -> list[Any]:
     if not is_collection(documents) or hasattr(documents, "page_content"):
         raise PromptError(f"documents must be a list of documents, not one {type(documents).__name__}")
     return list(documents)
-
-
-def _read_document(document: Any, label: str) -> tuple[str, dict[str, Any]]:
-    """Return the text and the metadata of a document of any accepted kind."""
-    if isinstance(document, str):
-        return document, {}
-    if isinstance(document, Mapping):
-        entries = dict(cast("Mapping[str, Any]", document))
-        if "page_content" not in entries:
-            raise PromptError(f"{label} has no 'page_content', but {', '.join(map(repr, entries)) or 'nothing'}")
-        content, metadata = check_document(entries.pop("page_content"), entries.pop("metadata", None), label)
-        return content, {**entries, **metadata}
-    if not hasattr(document, "page_content"):
-        raise PromptError(f"{label} has no page_content: it is {type(document).__name__}")
-    return check_document(document.page_content, getattr(document, "metadata", None), label)

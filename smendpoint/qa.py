@@ -333,7 +333,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
                 high = middle - 1
         if best is None:  # the last one counted was the shortest possible
             raise _too_long(tokens, limit, least, "there is nothing more to drop")
-        logging = sys.modules.get("logging")  # who has not imported it cannot be listening
+        logging = sys.modules.get("logging")  # if it is not imported, nothing can listen
         if logging is not None:
             # Counts only: `answer` gives no `StuffedPrompt` that would show it.
             message = "left out %d of %d documents to stay within %d tokens"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock  # `threading` costs milliseconds to import, and adds nothing that is needed here
+from _thread import allocate_lock  # for a quick cold start: see `_core`
 from typing import TYPE_CHECKING
 
 from smendpoint._core.aws.sigv4 import Credentials

@@ -1,6 +1,6 @@
 """Where calls go and with what: the result of resolving an identity."""
 
-# Without `from __future__ import annotations`, for the NamedTuples: see `_aws/url.py`.
+# Without `from __future__ import annotations`, for a quick cold start: see `_core`.
 from typing import NamedTuple
 
 from smendpoint._aws.credentials import CredentialProvider

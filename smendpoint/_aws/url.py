@@ -1,4 +1,4 @@
-"""Endpoint and proxy URLs, read strictly: what is not plainly a safe place to send signed requests to is refused.
+"""Endpoint and proxy URLs, read strictly: any URL that is not plainly a safe place for signed requests is refused.
 
 Written without ``urllib.parse`` on purpose: it costs milliseconds to import, and it is lenient where this must not be
 (it drops tabs and line breaks, and takes ``x@evil.example:443`` for a host and its userinfo).

@@ -11,7 +11,8 @@ from smendpoint._core.flow import call_flow
 from smendpoint._core.hiding import hidden, leaving
 from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.timing import Timeout
-from smendpoint._transport.direct import DirectTransport, Scope
+from smendpoint._transport.deadline import Cancellation
+from smendpoint._transport.direct import DirectTransport
 from smendpoint._transport.driving import drive
 from smendpoint._typing import Chunk, In, Out
 
@@ -99,7 +100,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             self._transport.refresh_ahead()
         return self._state(request, terms, started)
 
-    def _run(self, request: CallRequest, call: CallState[Any], scope: Scope | None = None) -> Any:
+    def _run(self, request: CallRequest, call: CallState[Any], scope: Cancellation | None = None) -> Any:
         """Drive a call to its answer."""
         try:
             return drive(call_flow(call), self._transport.perform, request, call.timeout, scope)
@@ -114,7 +115,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         timeout: float | Timeout | None,
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
-        scope: Scope | None = None,
+        scope: Cancellation | None = None,
     ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
         sequences = stop_sequences(stop)
         request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout)
@@ -314,7 +315,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
 
         from smendpoint._fanout import fan_out
 
-        def work(value: In, scope: Scope) -> Out:
+        def work(value: In, scope: Cancellation) -> Out:
             return self._output(*self._call(value, stop, limits, endpoint_kwargs, model_kwargs, scope))
 
         transport = self._transport

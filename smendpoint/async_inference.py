@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from smendpoint import errors
 from smendpoint._core.polling import Get, look, wait
 from smendpoint._inference import HandleBase, accepted, no_s3_client, prepare
-from smendpoint._transport.async_s3 import AsyncStorage
+from smendpoint._transport.async_s3 import AsyncStorage, in_thread
 from smendpoint._transport.driving import drive_async
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def storage_of(endpoint: AsyncEndpoint[Any, Any, Any]) -> AsyncStorage:
             raise no_s3_client(endpoint)
         from smendpoint._aws.s3 import async_s3_client
 
-        return async_s3_client(endpoint._identity, target, endpoint._timeout)
+        return async_s3_client(endpoint._identity, target, endpoint._timeout, in_thread)
 
     if endpoint._storage is None:
         endpoint._storage = AsyncStorage(endpoint._s3_client, make, closed=endpoint._closed)

@@ -21,6 +21,13 @@ settings.register_profile(
 settings.load_profile("smendpoint")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Coverage is of this process, and of the workers of pytest-xdist; programs that tests start are not measured: some
+    # are interrupted at any moment, some count what is imported.
+    if getattr(config.option, "numprocesses", None) is None:
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
 @pytest.fixture(params=["blocking", *sorted(KINDS)])
 def caller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
     """The blocking twin, and the other one on each kind of event loop."""

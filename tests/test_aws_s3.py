@@ -19,6 +19,7 @@ from smendpoint import Timeout, errors
 from smendpoint._aws import CredentialProvider, Identity, Target, resolve
 from smendpoint._aws.s3 import async_s3_client, blocking_s3_client
 from smendpoint._core.sigv4 import Credentials
+from smendpoint._transport.async_s3 import in_thread
 
 LIMITS = Timeout(connect=3.0, read=7.0)
 KEYS = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "secret"}
@@ -40,7 +41,7 @@ class Made:
             return made
 
         async def make() -> Any:
-            return await self.stack.enter_async_context(async_s3_client(identity, target, LIMITS))
+            return await self.stack.enter_async_context(async_s3_client(identity, target, LIMITS, in_thread))
 
         return self.loop.run_until_complete(make())
 
@@ -189,4 +190,4 @@ def test_without_aiobotocore_the_error_names_the_extra(monkeypatch: pytest.Monke
         monkeypatch.setitem(sys.modules, name, None)
     identity = Identity(region_name="us-west-2", **KEYS)
     with pytest.raises(errors.ConfigurationError, match=r"smendpoint\[aiobotocore\]"):
-        asyncio.run(async_s3_client(identity, resolve(identity), LIMITS).__aenter__())
+        asyncio.run(async_s3_client(identity, resolve(identity), LIMITS, in_thread).__aenter__())

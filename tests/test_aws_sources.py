@@ -1,4 +1,4 @@
-"""smendpoint._aws.sources: every place that botocore's chain knows, and roles that renew themselves."""
+"""smendpoint._aws.chain, credentials: every place that botocore's chain knows, and roles that renew themselves."""
 
 from __future__ import annotations
 

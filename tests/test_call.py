@@ -46,6 +46,13 @@ class Text(NamedTuple):
         return Text(text)
 
 
+class Unfit:
+    """An object that fits no option. It prints without its address: a test's name must not change between runs."""
+
+    def __repr__(self) -> str:
+        return "Unfit()"
+
+
 def request(endpoint: Any, value: Any = "x", stop: tuple[str, ...] = (), **options: Any) -> Any:
     streaming = options.pop("streaming", False)
     operation = INVOKE_ENDPOINT_STREAM if streaming else INVOKE_ENDPOINT
@@ -59,7 +66,7 @@ def request(endpoint: Any, value: Any = "x", stop: tuple[str, ...] = (), **optio
 @pytest.mark.parametrize(
     "options",
     [
-        {"content_handler": object()},
+        {"content_handler": Unfit()},
         {"content_handler": BytesHandler},
         {"content_handler": "handler"},
         {"model_kwargs": ["temperature"]},
@@ -74,7 +81,7 @@ def request(endpoint: Any, value: Any = "x", stop: tuple[str, ...] = (), **optio
         {"timeout": float("nan")},
         {"retry": 3},
         {"retry": {"max_attempts": 3}},
-        {"client": object()},
+        {"client": Unfit()},
     ],
     ids=str,
 )

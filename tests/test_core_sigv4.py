@@ -1,4 +1,4 @@
-"""Signatures: equal to botocore's, equal to the published vectors, and checked as the service checks them."""
+"""Signatures: equal to botocore's, and equal to the published vectors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from smendpoint._core.sigv4 import (
     Signer,
     payload_hash,
 )
-from smendpoint._core.sigv4_verify import expected_authorization, parse_authorization, verify_presigned
 from smendpoint.errors import ConfigurationError, CredentialsError
 
 Headers = list[tuple[str, str]]
@@ -191,14 +190,6 @@ def test_every_presigned_query_equals_botocores(
     theirs = signed_by_botocore(auth, request, stamp_of(clock))
 
     assert ours == theirs.url.partition("?")[2]
-    assert verify_presigned(
-        method="POST",
-        url_host="sagemaker.amazonaws.com",
-        path=path,
-        query=ours,
-        credentials=keys,
-        region=region,
-    )
 
 
 @pytest.mark.parametrize("folder", ["", "base"])
@@ -276,22 +267,12 @@ def test_header_signatures_are_those_of_the_published_suite(name: str) -> None:
         credentials=case.keys,
         timestamp=case.timestamp,
     )
-    parsed = parse_authorization(dict(added)["Authorization"])
-    assert parsed is not None
-    assert parsed.signature == case.text("header-signature.txt")
     # The last line but one of the canonical request lists the signed headers.
-    assert ";".join(parsed.signed_headers) == case.text("header-canonical-request.txt").split("\n")[-2]
-    received = [*headers, *added]
-    assert dict(added)["Authorization"] == expected_authorization(
-        method=case.method,
-        path=case.path,
-        query=case.query,
-        headers=received,
-        payload_hash=case.body_hash,
-        credentials=case.keys,
-        region=case.region,
-        service=case.service,
-        normalize=case.normalize,
+    signed = case.text("header-canonical-request.txt").split("\n")[-2]
+    stamp = dict(added)["X-Amz-Date"]
+    assert dict(added)["Authorization"] == (
+        f"AWS4-HMAC-SHA256 Credential={case.keys.access_key}/{stamp[:8]}/{case.region}/{case.service}/aws4_request, "
+        f"SignedHeaders={signed}, Signature={case.text('header-signature.txt')}"
     )
 
 

@@ -14,10 +14,12 @@ import pytest
 import trustme
 from emulator_client import NOW, PATIENCE, RawClient, plain, request
 
+from smendpoint._core.response import SERVICE_MAX_BODY
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._http import MAX_HEAD, MAX_HEADERS, BadRequest, RequestReader
 from smendpoint.emulator._service import MAX_SESSIONS, Sessions
+from smendpoint.emulator.server import MAX_BODY
 from smendpoint.errors import ConfigurationError
 
 SOON = 0.05  # seconds: a time limit that tests wait for
@@ -33,6 +35,10 @@ def emulator() -> Iterator[Emulator]:
 def hasty() -> Iterator[Emulator]:
     with Emulator(lambda asked: b"[]", request_timeout=SOON, max_body=100_000) as emulator:
         yield emulator
+
+
+def test_it_takes_bodies_as_large_as_clients_are_told_that_the_service_does() -> None:
+    assert MAX_BODY == SERVICE_MAX_BODY
 
 
 def status(emulator: Emulator, data: bytes) -> int:
@@ -442,7 +448,7 @@ def test_a_fault_that_is_used_up_is_forgotten(emulator: Emulator) -> None:
     for _ in range(3):
         emulator.inject("status_503", times=1)
         assert status(emulator, request()) == 503
-    assert emulator._hub._injections == []
+    assert emulator._state._injections == []
 
 
 def test_a_session_ends_by_itself_and_the_oldest_makes_way() -> None:

@@ -77,7 +77,7 @@ def resolved(resolve: Callable[..., Target | None], options: dict[str, Any]) -> 
         target = resolve(Identity(**options), now=lambda: 1_700_000_000.0)
         if target is None:
             return None
-        found = {name: getattr(target, name) for name in Target.__slots__}
+        found = target._asdict()
         found["credentials"] = vars_of(target.credentials.current() or target.credentials.load())
         return str(found)
     except errors.SmendpointError as error:

@@ -9,30 +9,31 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from time import time
+from typing import TYPE_CHECKING, Any
 
 from smendpoint._aws.credentials import CredentialProvider
-from smendpoint._aws.failures import configuration_error, no_region
+from smendpoint._aws.failures import configuration_error, credentials_error, no_credentials, no_region
 from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.options import read_config
-from smendpoint._aws.sources import ChainSource, RoleSource
 from smendpoint._aws.target import Target
 from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.operations import validate_region
-from smendpoint.errors import ConfigurationError, SmendpointError
+from smendpoint._core.sigv4 import Credentials
+from smendpoint.errors import ConfigurationError, CredentialsError, SmendpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smendpoint._aws.identity import Identity
-    from smendpoint._aws.options import Settings
 
 __all__ = ["Chain", "resolve_with_botocore"]
 
-_SERVICE = "sagemaker-runtime"
 _SUFFIX = "/endpoints/x/invocations"
-# botocore's own default, in seconds: who did not choose it gets ours.
+# botocore's own default, in seconds: a configuration that does not choose it gets our default.
 _BOTOCORE_TIMEOUT = 60
+# Credentials of a kind that is not known may change at any time: they are asked for again after a minute.
+_LEASE_SECONDS = 60.0
 # The parts of a Config that hold for the calls to STS too. The rest is about this service's endpoint.
 _FOR_STS = (
     "connect_timeout",
@@ -46,7 +47,7 @@ _FOR_STS = (
     "user_agent_extra",
 )
 
-# A session that the caller shares between endpoints; botocore's sessions are not made for several threads at once.
+# Endpoints may share a caller's session; botocore's sessions are not made for several threads at once.
 _lock = allocate_lock()
 
 
@@ -59,16 +60,6 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows, where it is 
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-class _Answer(NamedTuple):
-    """What botocore says about one identity."""
-
-    session: Any
-    config: Any  # the client's, complete
-    endpoint_url: str
-    request_url: str
-    ca_bundle: str | None
-
-
 def resolve_with_botocore(identity: Identity, *, now: Callable[[], float]) -> Target:
     """Resolve an identity as botocore does.
 
@@ -76,68 +67,68 @@ def resolve_with_botocore(identity: Identity, *, now: Callable[[], float]) -> Ta
         ConfigurationError: there is no region, or a setting is malformed, unsafe or not supported.
         CredentialsError: explicit credentials are malformed.
     """
-    chain = Chain(identity)
     try:
-        answer = chain.ask()
+        return Chain(identity, now).resolve()
     except SmendpointError:
         raise
     except Exception as error:
         failure = configuration_error(error)
-    else:
-        return _target(chain, answer, now)
     raise failure  # here, where the original is not its context: it may quote a line of a credentials file
 
 
-def _target(chain: Chain, answer: _Answer, now: Callable[[], float]) -> Target:
-    identity, settings = chain.identity, chain.settings
-    url, _, query = answer.request_url.partition("?")
-    flags = {"allow_plain_http": identity.allow_plain_http, "allow_link_local": identity.allow_link_local}
-    parse_endpoint_url(answer.endpoint_url, source="the endpoint URL", **flags)
-    place = parse_endpoint_url(url.removesuffix(_SUFFIX), source="the endpoint URL", **flags)
-    limits, theirs = settings.limits, answer.config
-    if limits.connect_timeout is None and theirs.connect_timeout != _BOTOCORE_TIMEOUT:
-        limits = limits._replace(connect_timeout=theirs.connect_timeout)  # what a defaults_mode says
-    return Target(
-        url=place,
-        region=_signing_region(query),
-        region_source=chain.region_source,
-        credentials=chain.provider(answer.session, now),
-        user_agent=user_agent(settings, theirs.user_agent_appid, answer.session.user_agent_extra),
-        proxy=proxy_for(place, settings.proxies),
-        ca_bundle=ca_bundle(answer.ca_bundle),
-        client_cert=settings.client_cert,
-        limits=limits._replace(max_attempts=(theirs.retries or {}).get("total_max_attempts")),
-    )
-
-
 class Chain:
-    """One identity's view of botocore."""
+    """One identity's view of botocore. Calling it fetches credentials, for a `CredentialProvider`.
 
-    __slots__ = ("_config", "_region", "identity", "region_source", "settings")
+    Attributes:
+        origin: where the credentials that were fetched last come from, to be shown.
+    """
 
-    def __init__(self, identity: Identity) -> None:
-        self.identity = identity
-        self.region_source = ""
-        self._region = ""
+    __slots__ = ("_config", "_identity", "_now", "_region", "_region_source", "_session", "_settings", "origin")
+
+    def __init__(self, identity: Identity, now: Callable[[], float]) -> None:
+        self._identity = identity
+        self._now = now
         self._config: Any = None
-        self.settings: Settings = read_config(None)
+        self._settings = read_config(None)
+        self._region = self._region_source = ""
+        self._session: Any = None
+        self.origin = "botocore's chain" if identity.role_arn is None else f"the role {identity.role_arn}"
 
-    def ask(self) -> _Answer:
-        """Ask botocore where requests go. Raises what botocore raises."""
-        with _lock if self.identity.session is not None else nullcontext():
-            session = self.open()
-            client = self.client(session)
-        return _Answer(
-            session=session,
-            config=client.meta.config,
-            endpoint_url=client.meta.endpoint_url,
-            request_url=client.generate_presigned_url("invoke_endpoint", Params={"EndpointName": "x", "Body": b""}),
-            ca_bundle=session.get_config_variable("ca_bundle"),
+    def resolve(self) -> Target:
+        """Ask botocore where requests go. Raises what botocore raises, and our errors."""
+        identity = self._identity
+        with _lock if identity.session is not None else nullcontext():
+            session = self._session = self._open_session()
+            client = self._make_client(session)
+        config, settings = client.meta.config, self._settings
+        signed = client.generate_presigned_url("invoke_endpoint", Params={"EndpointName": "x", "Body": b""})
+        called, _, query = signed.partition("?")
+        flags = {"allow_plain_http": identity.allow_plain_http, "allow_link_local": identity.allow_link_local}
+        parse_endpoint_url(client.meta.endpoint_url, source="the endpoint URL", **flags)
+        url = parse_endpoint_url(called.removesuffix(_SUFFIX), source="the endpoint URL", **flags)
+        limits = settings.limits._replace(max_attempts=(config.retries or {}).get("total_max_attempts"))
+        if limits.connect_timeout is None and config.connect_timeout != _BOTOCORE_TIMEOUT:
+            limits = limits._replace(connect_timeout=config.connect_timeout)  # from a defaults_mode
+        return Target(
+            url=url,
+            region=_signing_region(query),
+            region_source=self._region_source,
+            credentials=self._provider(),
+            user_agent=user_agent(
+                config.user_agent_appid,
+                session.user_agent_extra,
+                whole=settings.user_agent,
+                extra=settings.user_agent_extra,
+            ),
+            proxy=proxy_for(url, settings.proxies),
+            ca_bundle=ca_bundle(session.get_config_variable("ca_bundle")),
+            client_cert=settings.client_cert,
+            limits=limits,
         )
 
-    def open(self) -> Any:
+    def _open_session(self) -> Any:
         """Give the botocore session: the given one, or a new one."""
-        identity = self.identity
+        identity = self._identity
         if identity.session is not None:
             session = getattr(identity.session, "_session", identity.session)  # a boto3 session wraps botocore's
             if type(session).__module__.partition(".")[0] in ("aiobotocore", "aioboto3"):
@@ -152,72 +143,117 @@ class Chain:
         return session
 
     def _read_config(self, session: Any) -> None:
-        config, default = self.identity.config, session.get_default_client_config()
-        if config is not None and default is not None:
-            config = default.merge(config)
-        elif config is None:
-            config = default
-        self.settings = read_config(config)
+        config, default = self._identity.config, session.get_default_client_config()
+        if default is not None:
+            config = default if config is None else default.merge(config)
+        self._settings = read_config(config)
         if config is not None and config.retries:
             # Making a client rewrites this mapping, which is the caller's.
             config = config.merge(type(config)(retries=dict(config.retries)))
         self._config = config
 
-    def client(self, session: Any) -> Any:
+    def _make_client(self, session: Any) -> Any:
         """Make a client that will never be called. Its credentials are a dummy, so that none are looked for yet."""
-        identity = self.identity
+        identity = self._identity
         region = identity.region_name or getattr(self._config, "region_name", None)
-        self.region_source = "region_name" if identity.region_name else "config: region_name"
+        self._region_source = "region_name" if identity.region_name else "config: region_name"
         if not region:
             region = session.get_config_variable("region")
-            self.region_source = _region_source(session, region)
+            self._region_source = _region_source(session, region)
         if not region:
             raise ConfigurationError(no_region())
-        self._region = region = validate_region(region)
+        self._region = validate_region(region)
         return session.create_client(
-            _SERVICE,
-            region_name=region,
+            "sagemaker-runtime",
+            region_name=self._region,
             endpoint_url=identity.endpoint_url,
             config=self._config,
             aws_access_key_id="unused",
             aws_secret_access_key="unused",
         )
 
-    def provider(self, session: Any, now: Callable[[], float]) -> CredentialProvider:
-        """Make what gives the credentials."""
-        identity = self.identity
-        explicit = identity.credentials
-        if identity.role_arn is not None:
-            return CredentialProvider(RoleSource(self, session), now=now, origin=f"the role {identity.role_arn}")
-        if explicit is not None:
-            given = explicit
-            return CredentialProvider(lambda anew: (given, None), now=now, initial=given, origin="aws_access_key_id")
-        return CredentialProvider(ChainSource(self, session, now), now=now)
+    def _provider(self) -> CredentialProvider:
+        explicit = self._identity.credentials
+        if explicit is not None and self._identity.role_arn is None:
+            return CredentialProvider.of_explicit(explicit, self._now)
+        return CredentialProvider(self, now=self._now)
 
-    def reopen(self) -> Any:
+    def __call__(self, anew: bool) -> tuple[Credentials, float | None]:
+        """Fetch credentials and the moment at which they expire; see `Fetch`.
+
+        Raises:
+            CredentialsError: there are none, or their source failed.
+        """
+        role = self._identity.role_arn
+        try:
+            return self._find(anew) if role is None else self._assume_role()
+        except SmendpointError as error:
+            failure = error
+        except Exception as error:
+            wanted = "AWS credentials could not be loaded" if role is None else f"the role {role} could not be assumed"
+            failure = credentials_error(wanted, error)
+        self._session = None  # next time everything is read anew: the reason may be gone
+        raise failure
+
+    def _reopen(self) -> Any:
         """Make a new session, which reads every file and variable anew; a given session is kept."""
-        session = self.open()
-        if self.identity.session is None:
-            self.client(session)  # the chain uses the region of a session's first client for its own calls
+        session = self._session = self._open_session()
+        if self._identity.session is None:
+            self._make_client(session)  # the chain uses the region of a session's first client for its own calls
         return session
+
+    def _find(self, anew: bool) -> tuple[Credentials, float | None]:
+        """Ask botocore's chain, be it for a file, SSO, a process, a container or an instance."""
+        from botocore.credentials import Credentials as Plain
+        from botocore.credentials import RefreshableCredentials as Refreshable
+
+        given = self._identity.session is not None
+        session = self._session
+        if session is None or (anew and not given):
+            session = self._reopen()
+        found = session.get_credentials()
+        if found is None:
+            raise CredentialsError(no_credentials())
+        self.origin = _credentials_source(found, session, given=given)
+        refreshable = isinstance(found, Refreshable)
+        if refreshable and anew and given:
+            _refresh_now(found)
+        frozen = found.get_frozen_credentials()
+        credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+        if refreshable:
+            expiry = getattr(found, "_expiry_time", None)
+            return credentials, None if expiry is None else expiry.timestamp()
+        return credentials, None if type(found) is Plain else self._now() + _LEASE_SECONDS
+
+    def _assume_role(self) -> tuple[Credentials, float | None]:
+        """Assume the role with the credentials that the other arguments give."""
+        identity = self._identity
+        request = {
+            "RoleArn": identity.role_arn,
+            "RoleSessionName": identity.role_session_name or f"smendpoint-{int(time())}",
+        }
+        if identity.external_id is not None:
+            request["ExternalId"] = identity.external_id
+        # A client of its own each time: this happens once an hour, and a connection would not stay open for that long.
+        client = self.sts_client(self._session or self._reopen())
+        try:
+            got = client.assume_role(**request)["Credentials"]
+        finally:
+            client.close()
+        credentials = Credentials(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"])
+        return credentials, got["Expiration"].timestamp()
 
     def sts_client(self, session: Any) -> Any:
         """Make the client that assumes the role."""
         from botocore.config import Config
 
-        identity = self.identity
         provided = getattr(self._config, "_user_provided_options", {})
         config = Config(**{name: provided[name] for name in _FOR_STS if name in provided})
-        return session.create_client(
-            "sts",
-            region_name=self._region,
-            config=config,
-            **identity.keys,
-        )
+        return session.create_client("sts", region_name=self._region, config=config, **self._identity.keys)
 
 
 def _region_source(session: Any, region: object) -> str:
-    """What gave a session its region, in the order in which botocore asks."""
+    """Say what gave a session its region, in the order in which botocore asks."""
     if session.instance_variables().get("region"):
         return "the session"
     if os.environ.get("AWS_DEFAULT_REGION") == region:
@@ -236,3 +272,26 @@ def _signing_region(query: str) -> str:
         "botocore would not sign requests to SageMaker with AWS Signature Version 4 here: look for signature_version "
         "in the AWS config file, and at the session's hooks; or pass client="
     )
+
+
+def _credentials_source(found: Any, session: Any, *, given: bool) -> str:
+    """Say where botocore found credentials, in its own word for it."""
+    method = getattr(found, "method", None)
+    word = f" ({method})" if isinstance(method, str) else ""
+    if given:
+        return f"the session{word}"
+    known = {
+        "env": "the environment (AWS_ACCESS_KEY_ID)",
+        "iam-role": "this machine's role",
+        "container-role": "this container's role",
+    }
+    return known.get(str(method)) or f"the profile {session.profile or 'default'}{word}"
+
+
+def _refresh_now(found: Any) -> None:
+    """Have a given session's credentials fetched again, which botocore itself does only near their end."""
+    refresh = getattr(found, "_protected_refresh", None)
+    lock = getattr(found, "_refresh_lock", None)
+    if refresh is not None and lock is not None:
+        with lock:
+            refresh(is_mandatory=True)

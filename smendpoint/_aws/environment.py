@@ -91,25 +91,24 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
     host = endpoint_host(region)
     if host is None:
         return None  # even with a URL: botocore signs for us-east-1 where the region is fips-us-east-1
-    url, source = _endpoint_url(identity, os.environ)
     attempts = os.environ.get("AWS_MAX_ATTEMPTS")
-    if url is None:
-        url, source = f"https://{host}", "the region's endpoint"
     if attempts is not None and not (attempts.isascii() and attempts.isdecimal() and 0 < int(attempts) < 1_000_000):
         return None  # not what it should be: let botocore say so
-    place = parse_endpoint_url(
-        url,
-        allow_plain_http=identity.allow_plain_http,
-        allow_link_local=identity.allow_link_local,
-        source=source,
-    )
+    text, source = _endpoint_url(identity, os.environ) or (f"https://{host}", "the region's endpoint")
+    flags = {"allow_plain_http": identity.allow_plain_http, "allow_link_local": identity.allow_link_local}
+    url = parse_endpoint_url(text, source=source, **flags)
+    if identity.credentials is not None:
+        provider = CredentialProvider.of_explicit(credentials, now)
+    else:
+        origin = "the environment (AWS_ACCESS_KEY_ID)"
+        provider = CredentialProvider(_fetch, now=now, initial=credentials, origin=origin)
     return Target(
-        url=place,
+        url=url,
         region=region,
         region_source=region_source,
-        credentials=_provider(identity, credentials, now),
-        user_agent=user_agent(None, os.environ.get("AWS_SDK_UA_APP_ID")),
-        proxy=proxy_for(place, None),
+        credentials=provider,
+        user_agent=user_agent(os.environ.get("AWS_SDK_UA_APP_ID")),
+        proxy=proxy_for(url, None),
         ca_bundle=ca_bundle(os.environ.get("AWS_CA_BUNDLE")),
         limits=Limits(max_attempts=None if attempts is None else int(attempts)),
     )
@@ -163,12 +162,6 @@ def _credentials(environ: Mapping[str, str]) -> Credentials | None:
     return Credentials(access_key, secret_key, token)
 
 
-def _provider(identity: Identity, initial: Credentials, now: Callable[[], float]) -> CredentialProvider:
-    if identity.aws_access_key_id is not None:
-        return CredentialProvider(lambda anew: (initial, None), now=now, initial=initial, origin="aws_access_key_id")
-    return CredentialProvider(_fetch, now=now, initial=initial, origin="the environment (AWS_ACCESS_KEY_ID)")
-
-
 def _fetch(anew: bool) -> tuple[Credentials, None]:
     """Read the environment again: a program may have put newer credentials there."""
     del anew
@@ -180,10 +173,11 @@ def _fetch(anew: bool) -> tuple[Credentials, None]:
     return credentials, None
 
 
-def _endpoint_url(identity: Identity, environ: Mapping[str, str]) -> tuple[str | None, str]:
+def _endpoint_url(identity: Identity, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Give the URL that is configured, and the setting that says so."""
     if identity.endpoint_url is not None:
         return identity.endpoint_url, "endpoint_url"
     for name in ("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", "AWS_ENDPOINT_URL"):
         if environ.get(name):
             return environ[name], name
-    return None, ""
+    return None

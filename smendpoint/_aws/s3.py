@@ -6,20 +6,22 @@ well. Where S3 is (``AWS_ENDPOINT_URL_S3``, the profile, FIPS, dual stack) is bo
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._aws.failures import configuration_error
-from smendpoint._transport.threads import off_loop
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from typing import TypeAlias
 
     from smendpoint._aws.identity import Identity
     from smendpoint._aws.target import Target
     from smendpoint._core.timing import Timeout
+
+    #: Does work that blocks in a thread.
+    InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 __all__ = ["async_s3_client", "blocking_s3_client"]
 
@@ -82,13 +84,21 @@ def blocking_s3_client(identity: Identity, target: Target, timeout: Timeout) -> 
 
 
 @asynccontextmanager
-async def async_s3_client(identity: Identity, target: Target, timeout: Timeout) -> AsyncGenerator[Any, None]:
-    """An aiobotocore client, until the end of the block. What blocks is done in a thread. Arguments as above.
+async def async_s3_client(
+    identity: Identity, target: Target, timeout: Timeout, in_thread: InThread
+) -> AsyncGenerator[Any, None]:
+    """Make an aiobotocore client, which is closed at the end of the block.
+
+    Args:
+        identity: as for `blocking_s3_client`.
+        target: as for `blocking_s3_client`.
+        timeout: as for `blocking_s3_client`.
+        in_thread: reads files, and fetches credentials, without blocking the event loop.
 
     Raises:
         ConfigurationError: aiobotocore is not installed, or refuses a setting.
     """
-    session, config = await off_loop(asyncio.get_running_loop(), lambda: _open(identity, target, timeout))
+    session, config = await in_thread(lambda: _open_session(identity, target, timeout, in_thread))
     async with AsyncExitStack() as stack:
         try:
             client = await stack.enter_async_context(
@@ -102,7 +112,8 @@ async def async_s3_client(identity: Identity, target: Target, timeout: Timeout) 
         raise failure
 
 
-def _open(identity: Identity, target: Target, timeout: Timeout) -> tuple[Any, Any]:
+def _open_session(identity: Identity, target: Target, timeout: Timeout, in_thread: InThread) -> tuple[Any, Any]:
+    """Make an aiobotocore session, with all that it would read later, and the configuration of its client."""
     try:
         # An extra: it need not be installed where pyright looks.
         from aiobotocore.config import AioConfig  # pyright: ignore[reportMissingImports]
@@ -118,9 +129,7 @@ def _open(identity: Identity, target: Target, timeout: Timeout) -> tuple[Any, An
 
     class OfEndpoint(AioCredentials):  # type: ignore[misc]  # aiobotocore has no types
         async def get_frozen_credentials(self) -> Any:
-            now = provider.current()
-            if now is None:
-                now = await off_loop(asyncio.get_running_loop(), provider.load)
+            now = provider.current() or await in_thread(provider.load)
             return ReadOnlyCredentials(now.access_key, now.secret_key, now.token)
 
     class Resolver:

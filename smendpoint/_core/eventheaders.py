@@ -61,7 +61,7 @@ _NUMBER_TYPES = {become: (number, layout) for number, (layout, become) in _FIXED
 
 
 def encode_header(name: str, value: HeaderValue) -> bytes:
-    """Makes one header.
+    """Make one header.
 
     Raises:
         ConfigurationError: the name or the value does not fit the format.
@@ -91,7 +91,7 @@ def encode_header(name: str, value: HeaderValue) -> bytes:
 
 
 def decode_headers(block: bytes) -> dict[str, HeaderValue]:
-    """Takes a header block apart.
+    """Parse a header block.
 
     Raises:
         StreamDecodeError: it is cut, or has a name twice, a type above 9, or text that is not UTF-8.

@@ -1,10 +1,10 @@
 """The event-stream framing of AWS (``application/vnd.amazon.eventstream``): encoding, decoding, meaning.
 
 A frame is: total length (u32), headers length (u32), CRC-32 of those eight bytes, headers, payload, CRC-32 of all
-before it. All numbers are big-endian. The headers themselves are the matter of `eventheaders`.
+before it. All numbers are big-endian. `eventheaders` has the format of the headers.
 
-Nothing in the framing says that a stream is complete: `EventStreamDecoder.finish` only says whether the last frame is
-whole, and whether HTTP ended properly is for the transport to say.
+Nothing in the framing says that a stream is complete: `EventStreamDecoder.finish` only checks that the last frame is
+whole, and the transport that HTTP ended properly.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Message(NamedTuple):
 
 
 def encode(headers: Mapping[str, HeaderValue], payload: bytes = b"") -> bytes:
-    """Makes one frame.
+    """Make one frame.
 
     Args:
         headers: names (1 to 255 bytes of UTF-8) and values; see `HeaderValue` for how a Python type names a wire type.
@@ -99,7 +99,7 @@ def encode(headers: Mapping[str, HeaderValue], payload: bytes = b"") -> bytes:
 
 
 def encode_part(payload: bytes) -> bytes:
-    """Makes the frame in which SageMaker sends a piece of a model's output.
+    """Make the frame in which SageMaker sends a piece of a model's output.
 
     Args:
         payload: the piece.
@@ -112,7 +112,7 @@ def encode_part(payload: bytes) -> bytes:
 
 
 def _is_part(headers: Mapping[str, HeaderValue]) -> bool | None:
-    """Says whether a message with these headers is output (True), to be skipped (False) or a failure (None)."""
+    """Whether a message with these headers is output (True), to be skipped (False) or a failure (None)."""
     if headers.get(":message-type") != "event":
         return None
     event_type = headers.get(":event-type")
@@ -122,7 +122,7 @@ def _is_part(headers: Mapping[str, HeaderValue]) -> bool | None:
 
 
 def interpret(message: Message) -> bytes:
-    """Says what a message of an ``InvokeEndpointWithResponseStream`` answer means.
+    """Interpret a message of an ``InvokeEndpointWithResponseStream`` answer.
 
     Args:
         message: a decoded frame.
@@ -143,7 +143,7 @@ def interpret(message: Message) -> bytes:
 
 
 def _failure_of(message: Message) -> StreamError:
-    """Makes the error for a message that is neither output nor to be skipped."""
+    """Make the error for a message that is neither output nor to be skipped."""
     headers = message.headers
     message_type = headers.get(":message-type")
     if not isinstance(message_type, str):
@@ -172,7 +172,7 @@ def _text(value: object) -> str:
 
 
 def _exception_details(payload: bytes) -> dict[str, str]:
-    """Reads an exception's members, names in lower case; a payload that cannot be read has none."""
+    """Read an exception's members, names in lower case; none where the payload cannot be read."""
     import json  # only here, on the way to an error
 
     try:
@@ -201,7 +201,7 @@ class EventStreamDecoder(PushDecoder):
         self._known: dict[bytes, tuple[bool | None, dict[str, HeaderValue]]] = {}
 
     def feed(self, data: bytes) -> list[Message]:
-        """Takes bytes, gives the messages that they complete.
+        """Read bytes, and return the messages that they complete.
 
         Args:
             data: the next bytes of the stream, any number of them.
@@ -225,7 +225,7 @@ class EventStreamDecoder(PushDecoder):
         return messages or self._deliver(messages)
 
     def feed_parts(self, data: bytes) -> list[bytes]:
-        """Takes bytes, gives the pieces of model output that they complete: `feed` and `interpret` in one.
+        """Read bytes, and return the model output that they complete: `feed` and `interpret` in one.
 
         Args:
             data: the next bytes of the stream, any number of them.
@@ -257,7 +257,7 @@ class EventStreamDecoder(PushDecoder):
         return parts or self._deliver(parts)
 
     def finish(self) -> None:
-        """Says that no more bytes will come.
+        """Note that no more bytes will come.
 
         Raises:
             StreamTruncatedError: the last frame is not whole.
@@ -277,7 +277,7 @@ class EventStreamDecoder(PushDecoder):
         return meaning
 
     def _frames(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
-        """Cuts out the frames that are whole now: header blocks and payloads. Keeps the rest, and the first failure."""
+        """Cut out the frames that are whole now: header blocks and payloads. Keep the rest, and the first failure."""
         blocks: list[bytes] = []
         payloads: list[bytes] = []
         buffer = self._buffer

@@ -1,7 +1,7 @@
 """One call, from the first attempt to the answer, as a generator that does no I/O.
 
-`call_flow` yields what it needs done, a `Send`, a `Sleep` or a `NeedCredentials`, and is sent the outcome. The two
-drivers that answer it, one of them with ``await``, are all that the sync and the async twin differ in here.
+`call_flow` yields what it needs done, a `Send`, a `Sleep` or a `NeedCredentials`, and is sent the outcome. Two drivers
+answer it, one with blocking calls and one with ``await``. What follows a failed attempt is decided in `retry`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from smendpoint import errors
 from smendpoint._core import retry as rules
 from smendpoint._core.hiding import forget_locals
 from smendpoint._core.hooks import log_cold_start
-from smendpoint._core.response import RawResponse, request_id, service_error
+from smendpoint._core.response import RawResponse, service_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -54,13 +54,13 @@ class Send:
         self.timestamp = timestamp
         self.deadline = deadline
         self.started = started
-        self.extra = 0  # set by a transport that itself tried again, to how often it did
+        self.extra = 0  # how often the transport tried again by itself; it sets this
 
     def begun(self, status: int, headers: Mapping[str, str]) -> None:
-        """The head of the answer has come. A transport calls this before it hands anything on.
+        """Report the head of the answer. A transport calls this before it hands anything on.
 
         Raises:
-            ProtocolError: it is a success, and yet not what was asked for.
+            ProtocolError: the answer is a success, but not what was asked for.
         """
         if self.started is not None:
             self.started(status, headers)
@@ -175,15 +175,8 @@ class CallState(Generic[AnswerT]):
         error.attempts = self.attempts
         return error
 
-    def first_byte(self, status: int, headers: Mapping[str, str]) -> None:
-        """The answer to the current attempt has begun. Called only where a watcher is set."""
-        assert self.watcher is not None
-        self.watcher.info.status = status
-        self.watcher.info.request_id = request_id(headers)
-        self.watcher.notify("first_byte")
-
     def finish(self, error: BaseException | None) -> None:
-        """The call is over. What `error` went through keeps nothing secret."""
+        """End the call. No frame that `error` went through keeps a secret."""
         if error is not None:
             forget_locals(error)
         if self.watcher is not None:
@@ -204,10 +197,10 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
     policy, clock = defaults.policy, defaults.clock
     max_attempts = 1 if policy is None else policy.max_attempts
     earlier: list[rules.Decision] = []
-    skew: float | None = None  # what a refusal says of the service's clock: believed by this call until it succeeds
+    skew: float | None = None  # from a refusal: this call signs with it, and its success makes it the endpoint's
     started = None
     if watcher is not None:
-        started = call.first_byte
+        started = watcher.first_byte
         watcher.notify("call_started")
     while True:
         credentials = None

@@ -1,4 +1,4 @@
-"""What keeps secrets out of the hands of tools that record local variables with a traceback."""
+"""Keep secrets away from tools that record the local variables of a traceback."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ T = TypeVar("T")
 
 __all__ = ["Hidden", "ask", "forget_locals", "hidden", "leaving"]
 
-# Whose frames are emptied: ours, and those of the libraries under a given client, which hold what they sign with.
+# The packages whose frames are emptied: ours, and those under a given client, which hold what they sign with.
 _OWNERS = frozenset({"aiobotocore", "boto3", "botocore", "smendpoint"})
-# A frame that can wait (a generator's, a coroutine's) may go on after the exception has passed through it. Emptying it
-# would end it, so that such functions of ours keep nothing secret in their variables.
+# The frame of a generator or coroutine may go on after the exception, and emptying it would end it: our functions of
+# these kinds keep nothing secret in their variables.
 _CAN_WAIT = 0x20 | 0x80 | 0x200  # inspect.CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR
 
 
 class Hidden:
-    """Something that is on its way through our functions; its ``repr`` does not show it."""
+    """Holds a value on its way through our functions; its ``repr`` does not show it."""
 
     __slots__ = ("value",)
 
@@ -34,14 +34,14 @@ class Hidden:
 
 
 def hidden(value: Any) -> Any:
-    """`value` as a `Hidden`; `None`, and what is one already, as it is."""
+    """Wrap `value` in a `Hidden`, unless it is one or `None`."""
     return value if value is None or type(value) is Hidden else Hidden(value)
 
 
 def forget_locals(error: BaseException) -> None:
-    """Empty the frames that `error`, its causes and its contexts went through, as far as they are ours and are over.
+    """Empty the finished frames of ours that `error`, its causes and its contexts went through.
 
-    Tracebacks keep their lines. To be called where an exception leaves a function that nothing secret stands above.
+    Tracebacks keep their lines. Call this where an exception leaves the last function that held a secret.
     """
     seen: set[int] = set()
     links: list[BaseException | None] = [error]
@@ -56,19 +56,19 @@ def forget_locals(error: BaseException) -> None:
             frame = trace.tb_frame
             owner = str(frame.f_globals.get("__name__")).partition(".")[0]
             if owner in _OWNERS and not frame.f_code.co_flags & _CAN_WAIT:
-                with suppress(RuntimeError):  # it is still at work
+                with suppress(RuntimeError):  # it is still running
                     frame.clear()
             trace = trace.tb_next
 
 
 def leaving(error: SmendpointError, endpoint_name: str) -> None:
-    """Name the endpoint in an error that came of it, and empty the frames that it went through."""
+    """Name the endpoint in `error`, and empty the frames that it went through."""
     forget_locals(error)
     error.endpoint_name = endpoint_name
 
 
 def ask(method: Callable[..., T], argument: object, keywords: dict[str, Any]) -> T:
-    """Call `method`; where it fails, `keywords`, which may hold a call's members, are empty for whoever has them."""
+    """Call `method`; where it fails, empty `keywords`, which may hold a call's members and stand in several frames."""
     try:
         return method(argument, **keywords)
     except BaseException:

@@ -1,13 +1,16 @@
-"""What an endpoint tells those who watch it: a small interface for metrics and traces."""
+"""Hooks: what an endpoint reports of its calls, for metrics and traces."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Any
 
+from smendpoint._core.response import request_id
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from smendpoint.errors import ServiceError, SmendpointError
 
 
@@ -72,7 +75,7 @@ class CallHooks:
     def call_finished(self, call: CallInfo, error: BaseException | None) -> None:
         """The call is over: with `error`, or well. A stream's call is over when the stream is, or when it is closed.
 
-        `error` is no `SmendpointError` where the call was cancelled or interrupted.
+        `error` is not a `SmendpointError` where the call was cancelled or interrupted.
         """
 
 
@@ -83,7 +86,7 @@ def cold_start_reason(error: ServiceError) -> str:
 
 
 def log_cold_start(endpoint_name: str, error: ServiceError, *, elapsed: float, delay: float, budget: float) -> None:
-    """Say that a call waits, and why: it may be for minutes. Who has not imported logging cannot be listening."""
+    """Log that a call waits, and why: it may be for minutes. Unless logging is imported, nothing can listen."""
     logging: Any = sys.modules.get("logging")
     if logging is not None:
         logging.getLogger("smendpoint.call").info(
@@ -96,13 +99,12 @@ def log_cold_start(endpoint_name: str, error: ServiceError, *, elapsed: float, d
         )
 
 
-# How like a hook's name another one must be to be taken for it misspelt, as "on_call_start" is for "call_started". No
-# two hooks' names are so like each other.
+# From this similarity on, a name counts as a misspelt hook, as "on_call_start" does. Two hooks' names are less similar.
 _ALMOST = 0.78
 
 
 def checked_hooks(hooks: Any) -> Any:
-    """Give `hooks` back.
+    """Check `hooks`, and return them.
 
     Raises:
         ConfigurationError: they are a class, have no hook at all, or a method whose name is almost a hook's.
@@ -133,7 +135,7 @@ def checked_hooks(hooks: Any) -> Any:
 
 
 class Watcher:
-    """Tells hooks, and the standard library's logging, what happens to one call."""
+    """Reports what happens to one call to its hooks and to logging."""
 
     __slots__ = ("_clock", "_hooks", "_log", "_started", "info")
 
@@ -145,10 +147,16 @@ class Watcher:
         self._started = monotonic()
 
     def start_attempt(self, number: int) -> None:
-        """Tell that attempt `number` begins, whose answer is not known yet."""
+        """Report that attempt `number` begins."""
         self.info.attempts = number
         self.info.status = self.info.request_id = None
         self.notify("attempt_started")
+
+    def first_byte(self, status: int, headers: Mapping[str, str]) -> None:
+        """Report that the answer to the current attempt begins."""
+        self.info.status = status
+        self.info.request_id = request_id(headers)
+        self.notify("first_byte")
 
     def notify(self, hook: str, *arguments: Any) -> None:
         """Call the hook named `hook`, and write a debug record."""
@@ -169,10 +177,10 @@ class Watcher:
             )
         if self._hooks is not None:
             try:
-                told = getattr(self._hooks, hook, None)  # an object of the user's own need not have all of them
-                if told is not None:
-                    told(info, *arguments)
-            except Exception as error:  # a watcher must not change what it watches
+                method = getattr(self._hooks, hook, None)  # an object that is not a CallHooks may lack some
+                if method is not None:
+                    method(info, *arguments)
+            except Exception as error:  # a hook must not change the call
                 import logging
 
                 logging.getLogger("smendpoint.hooks").warning("hook %s raised %s", hook, type(error).__name__)

@@ -1,7 +1,6 @@
-"""Waiting for the answer of asynchronous inference, as a generator that does no I/O.
+"""Polling for the answer of asynchronous inference, as a generator that does no I/O.
 
-SageMaker puts the answer of an asynchronous request, or what went wrong, into an object in Amazon S3 of its own. There
-is nothing to wait on, so these are looked for, again and again.
+SageMaker writes the answer, or its failure, to an object in Amazon S3. Nothing reports that it is there.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def split_location(location: str) -> tuple[str, str]:
     """Bucket and key of ``s3://bucket/key``.
 
     Raises:
-        ConfigurationError: it is no such location.
+        ConfigurationError: it is not such a location.
     """
     scheme, _, rest = location.partition("://")
     bucket, _, key = rest.partition("/")
@@ -74,7 +73,7 @@ def look(output: str, failure: str | None) -> Steps:
         try:
             body = yield Get(location)
         except errors.AccessDeniedError as error:
-            if error.code != "AccessDenied":  # such as a token that has expired: that will not pass
+            if error.code != "AccessDenied":  # such as an expired token, which time does not cure
                 raise
             denied = error
         else:
@@ -100,7 +99,7 @@ def wait(
     Raises:
         DeadlineExceededError: nothing was there in time.
         AccessDeniedError: nothing was there in time, or no time was given, and S3 would not say whether it is there.
-        ConfigurationError: `timeout` is no finite number of at least 0.
+        ConfigurationError: `timeout` is not a finite number of at least 0.
     """
     deadline = None if timeout is None else clock.monotonic() + check_number("timeout", timeout, least=0.0)
     delay = FIRST_DELAY

@@ -1,4 +1,4 @@
-"""From a call's request to the bytes of one attempt's head: addressing, signing, rendering."""
+"""Render the head of an attempt's request: address it, sign it, write it as bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from smendpoint._core.timing import Timeout
 
 
-# Heads that are kept ready; more than an endpoint has, unless each call has members of its own.
+# Heads that are kept. An endpoint has fewer, unless each call has members of its own.
 MAX_KNOWN = 64
 
 
@@ -80,7 +80,7 @@ class CallRequest:
 
 
 class RequestRenderer:
-    """Makes the head of every request to one service address.
+    """Renders and signs the heads of requests to one service address.
 
     Args:
         region: that signatures are made for.
@@ -109,7 +109,7 @@ class RequestRenderer:
         self._extra = (*extra_headers, ("Accept-Encoding", "identity"))
         self._known: dict[RequestHead, _Known] = {}
 
-    def _prepare(self, head: RequestHead) -> _Known:
+    def _add(self, head: RequestHead) -> _Known:
         path = self._base_path + head.path
         signed = (self._host, *head.headers)
         lines = render_head("POST", self._prefix + path, (*signed, *self._extra))
@@ -121,7 +121,7 @@ class RequestRenderer:
 
     def render(self, request: CallRequest, send: Send) -> bytes:
         """The head of the attempt `send`, signed with its credentials at its time."""
-        known = self._known.get(request.head) or self._prepare(request.head)
+        known = self._known.get(request.head) or self._add(request.head)
         credentials, attempt, most = send.credentials, send.attempt, send.max_attempts
         if attempt > most:
             most = attempt  # waiting for a cold model goes beyond what is counted
@@ -140,7 +140,7 @@ class RequestRenderer:
 
 
 class _Known:
-    """What all requests with one head have in common: the first lines, and what is signed of them.
+    """What all requests with one head share.
 
     Attributes:
         lines: the request line, and the headers that are the same for all.

@@ -1,4 +1,4 @@
-"""What comes back: the whole response, the body that handlers read, and errors made from whatever a service may send.
+"""A whole response, and the errors made from responses.
 
 ``service_error`` turns any response into a ``ServiceError`` and never fails itself: the body may be HTML, empty, cut, a
 list, or not text at all.
@@ -210,7 +210,7 @@ def error_code(headers: Mapping[str, str], members: Mapping[str, object]) -> str
 
     Args:
         headers: lower-case names.
-        members: the JSON object of the body; empty where it is none.
+        members: the JSON object of the body; empty where the body is not one.
 
     Returns:
         The name without namespace and URL; empty where none was given.
@@ -273,7 +273,7 @@ def service_error(response: RawResponse, *, now: float | None = None) -> Service
 
 
 def _no_message(response: RawResponse) -> str:
-    """What can be said of a body that is no JSON object, without showing it; empty where nothing can."""
+    """Describe a body that is not a JSON object, without showing it; empty where there is nothing to say."""
     if response.status == 413 or 300 <= response.status < 400 or response.body.lstrip().startswith(b"{"):
         return ""
     if not response.body:

@@ -1,8 +1,8 @@
 """Whether, and when, a failed request is sent again.
 
-One question decides: *may the model have run already?* What provably did not reach the model is sent again without
-a second thought; what may have reached it follows the rules of the AWS SDKs' standard retry mode; what is known to be
-running, or to have failed for good, is not repeated: inference costs money and time.
+One question decides: *may the model have run already?* What cannot have reached the model is sent again; what may have
+reached it follows the rules of the AWS SDKs' standard retry mode; what is known to be running, or to have failed for
+good, is not repeated: inference costs money and time.
 
 The numbers are those of the AWS SDKs' standard mode as revised in 2026 (botocore, ``retries/standard.py``).
 """

@@ -3,8 +3,6 @@
 Every call signs, so what does not change is kept: the signing key (four HMACs) for a secret and a day, the date strings
 for a second, the canonical form of a path, and all of a request but its payload for credentials and a second. Kept
 objects are replaced as a whole and never changed: threads share a signer without a lock.
-
-Checking what others signed is in ``sigv4_verify``.
 """
 
 from __future__ import annotations

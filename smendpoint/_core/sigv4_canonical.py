@@ -1,4 +1,4 @@
-"""The pure functions that signing and checking share: canonical forms, the signing key, the signature.
+"""The pure functions of signing: canonical forms, the signing key, the signature.
 
 The rules are those of the "Signature Version 4" chapter of the IAM user guide; which headers stay unsigned, and how
 white space is folded, is as in botocore, so that both give the same signature for the same request.

@@ -1,4 +1,4 @@
-"""How long a call may take, and the one place that time, sleep and randomness come from."""
+"""Timeouts, and the clock that gives time, sleep and randomness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers with a head of success that are not what was asked for: a part, a coded body, a page for people."""
+"""Refuse successes that are not what was asked for: a part of the answer, a coded body, a page of HTML."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SENDER = "look for a proxy, a gateway or a cache between here and the service"
 
 
 def not_asked_for(status: int, headers: Mapping[str, str]) -> ProtocolError | None:
-    """The error for an answer that is not the whole and plain one that was asked for; `None` where it is.
+    """Make the error for a success that is not whole and plain; `None` where there is nothing to refuse.
 
     Args:
-        status: of any answer. One that is not a success is an error anyhow, whatever its form.
+        status: of any answer. One that is not a success is an error anyway.
         headers: lower-case names.
     """
     if not 200 <= status < 300:
@@ -47,8 +47,8 @@ def not_asked_for(status: int, headers: Mapping[str, str]) -> ProtocolError | No
 def refuse_page(headers: Mapping[str, str], body: bytes, accept: object) -> None:
     """Refuse a page of HTML where a model's answer should be.
 
-    Both the type and the text must be a page's: some containers call all that they send HTML, and a model may well
-    write a page. Whoever asks for one by name in `accept` gets it.
+    Both the type and the text must be a page's: some containers label every answer as HTML, and a model may write a
+    page. A handler that names the type in `accept` gets the page.
 
     Raises:
         HandlerError: it is a page.
@@ -61,13 +61,13 @@ def refuse_page(headers: Mapping[str, str], body: bytes, accept: object) -> None
 
 
 def page_of_stream(headers: Mapping[str, str]) -> StreamDecodeError | None:
-    """The error for a page of HTML where an event stream should begin; `None` for everything else."""
+    """Make the error for a page of HTML where an event stream should begin; `None` for everything else."""
     kind = media_type(headers.get("content-type", ""))
     return StreamDecodeError(f"{_page(kind)}, and not an event stream") if kind in _PAGES else None
 
 
 def media_type(value: str) -> str:
-    """The type without its parameters, in lower case: empty where there is none that could be shown."""
+    """Give the type without its parameters, in lower case; empty where it is missing or cannot be shown."""
     return _shown(value.partition(";")[0].strip().lower())
 
 

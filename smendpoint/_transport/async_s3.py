@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint import errors
 from smendpoint._core.polling import split_location
 from smendpoint._transport.foreign import harmless_cause, translate
 from smendpoint._transport.s3 import is_absent
+from smendpoint._transport.threads import off_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
+
+T = TypeVar("T")
 
 
 class _Held:
@@ -115,6 +118,11 @@ class AsyncStorage:
                 await _release(held)
             elif not loop.is_closed():
                 asyncio.run_coroutine_threadsafe(_release(held), loop)
+
+
+def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Do work that blocks in a thread."""
+    return off_loop(asyncio.get_running_loop(), work)
 
 
 def _look_at(done: asyncio.Future[Any]) -> None:

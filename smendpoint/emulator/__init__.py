@@ -13,7 +13,7 @@ Every client works against it: ours, boto3, aiobotocore, the AWS CLI, LangChain:
 
 from __future__ import annotations
 
-from smendpoint._core.sigv4 import Credentials
+from smendpoint.emulator._auth import Credentials
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator.faults import FAULTS, Fault
 from smendpoint.emulator.models import Model, ModelReply, ModelRequest, forward

@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import Executor
 
-from smendpoint.emulator._hub import Hub
 from smendpoint.emulator._reply import ModelFailed, Reply, error_reply
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._running import ask, gather
+from smendpoint.emulator._state import State
 from smendpoint.emulator.models import Model, ModelRequest
 
 __all__ = ["MAX_INLINE_BODY", "AsyncInference", "AsyncLoad", "AsyncStore"]
@@ -43,14 +43,14 @@ class AsyncInference:
 
     def __init__(
         self,
-        hub: Hub,
+        state: State,
         objects: MutableMapping[str, bytes],
         *,
         output: str,
         store: AsyncStore | None,
         load: AsyncLoad | None,
     ) -> None:
-        self._hub = hub
+        self._state = state
         self._objects = objects
         self._output = output.rstrip("/")
         self._store = store or self._keep
@@ -94,7 +94,7 @@ class AsyncInference:
     ) -> None:
         loop = asyncio.get_running_loop()
         gone = threading.Event()
-        self._hub.began()
+        self._state.began()
         try:
             ok, data = await self._answer(model, request, location, gone, pool)
             await loop.run_in_executor(pool, self._store, output if ok else failure, data, ok)
@@ -102,7 +102,7 @@ class AsyncInference:
             _log.exception("could not store an asynchronous answer")
         finally:
             gone.set()
-            self._hub.ended()
+            self._state.ended()
 
     async def _answer(
         self, model: Model, request: ReceivedRequest, location: str | None, gone: threading.Event, pool: Executor

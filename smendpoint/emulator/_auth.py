@@ -1,19 +1,28 @@
-"""Whether a request is signed as AWS wants it, and what AWS answers where it is not."""
+"""Checks signatures as AWS does, and answers what AWS answers where one is wrong.
+
+The signature that a request should have is computed by botocore. So the emulator judges the signer of this package
+without sharing a line with it.
+"""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import calendar
+import hashlib
+import re
 import time
 import urllib.parse
+from typing import TYPE_CHECKING, NamedTuple
 
-from smendpoint._core.sigv4 import Credentials, payload_hash
-from smendpoint._core.sigv4_verify import parse_authorization, verify, verify_presigned
+# The one value that is shared with the core: programs make it to be given to `Emulator`.
+from smendpoint._core.sigv4 import Credentials
 from smendpoint.emulator._reply import Reply, error_reply
 from smendpoint.emulator._route import ReceivedRequest
 
-__all__ = ["check_bearer", "check_clock", "check_signature"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Credentials", "check_bearer", "check_clock", "check_signature", "load_botocore", "parse_authorization"]
 
 MAX_SKEW = 300.0
 """How far the client's clock may be off, in seconds: what AWS allows."""
@@ -24,6 +33,97 @@ BEARER_HOST = "sagemaker.amazonaws.com"
 MAX_LIFETIME = 43_200
 """How long a bearer token may be valid, in seconds."""
 
+_ALGORITHM = "AWS4-HMAC-SHA256"
+_SERVICE = "sagemaker"
+_ENCODED_QUERY = re.compile(r"[A-Za-z0-9._~%&=-]*\Z")
+
+
+class Authorization(NamedTuple):
+    """The parts of an ``Authorization`` header of Signature Version 4."""
+
+    access_key: str
+    date: str
+    region: str
+    service: str
+    signed_headers: tuple[str, ...]
+    signature: str
+
+
+def parse_authorization(value: str) -> Authorization | None:
+    """Parse an ``Authorization`` header; ``None`` where it is not one of Signature Version 4."""
+    algorithm, _, rest = value.strip().partition(" ")
+    items = rest.split(",")
+    fields = {name: content for name, _, content in (item.strip().partition("=") for item in items)}
+    scope = fields.get("Credential", "").rsplit("/", 4)
+    signed, signature = fields.get("SignedHeaders", ""), fields.get("Signature", "")
+    # Three parts and nothing else: two Authorization headers, joined, are not one.
+    if algorithm != _ALGORITHM or len(items) != 3 or not signed or not signature:
+        return None
+    if len(scope) != 5 or scope[4] != "aws4_request":
+        return None
+    return Authorization(scope[0], scope[1], scope[2], scope[3], tuple(signed.split(";")), signature)
+
+
+def load_botocore() -> None:
+    """Import the judge now, and not while the first request waits for it."""
+    import botocore.auth  # noqa: F401
+
+
+def _signature(
+    method: str,
+    url: str,
+    headers: Iterable[tuple[str, str]],
+    body: bytes,
+    stamp: str,
+    credentials: Credentials,
+    region: str,
+) -> str:
+    """Compute the signature that a request of this moment should have; every header is signed."""
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+
+    request = AWSRequest(method, url, data=body)
+    for name, value in headers:
+        request.headers.add_header(name, value)
+    request.context["timestamp"] = stamp
+    auth = SigV4Auth(credentials, _SERVICE, region)
+    signature: str = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    return signature
+
+
+def _is_genuine(request: ReceivedRequest, given: Authorization, credentials: Credentials, region: str) -> bool:
+    headers = request.headers
+    stamp, body_hash = headers.get("x-amz-date", ""), hashlib.sha256(request.body).hexdigest()
+    if (given.region, given.service, given.date, len(stamp)) != (region, _SERVICE, stamp[:8], 16):
+        return False
+    if headers.get("x-amz-content-sha256", body_hash) != body_hash:  # botocore believes this header
+        return False
+    required = {"host", *(name for name in headers if name.startswith("x-amz-"))}
+    if not required <= set(given.signed_headers) <= headers.keys():
+        return False
+    signed = [(name, value) for name, value in request.header_list if name in given.signed_headers]
+    url = f"http://emulator{request.target}"
+    return given.signature == _signature(request.method, url, signed, request.body, stamp, credentials, region)
+
+
+def _is_presigned(query: str, fields: dict[str, str], credentials: Credentials, region: str) -> bool:
+    """Whether the query string carries its signature, made over ``Host`` alone."""
+    stamp = fields.get("X-Amz-Date", "")
+    wanted = {
+        "X-Amz-Algorithm": _ALGORITHM,
+        "X-Amz-Credential": f"{credentials.access_key}/{stamp[:8]}/{region}/{_SERVICE}/aws4_request",
+        "X-Amz-SignedHeaders": "host",
+        "X-Amz-Security-Token": credentials.token or "",
+    }
+    pairs = query.split("&")
+    if not _ENCODED_QUERY.match(query) or len(fields) != len(pairs):
+        return False
+    if any(fields.get(name, "") != urllib.parse.quote(value, safe="") for name, value in wanted.items()):
+        return False
+    rest = "&".join([pair for pair in pairs if not pair.startswith("X-Amz-Signature=")])
+    url, headers = f"https://{BEARER_HOST}/?{rest}", [("host", BEARER_HOST)]
+    return fields.get("X-Amz-Signature") == _signature("POST", url, headers, b"", stamp, credentials, region)
+
 
 def _stamp(value: str) -> float | None:
     try:
@@ -33,7 +133,7 @@ def _stamp(value: str) -> float | None:
 
 
 def check_clock(request: ReceivedRequest, now: float) -> Reply | None:
-    """Refuses a signature that was made too long ago or ahead by the clock ``now``, as AWS does."""
+    """Refuse a signature that was made too long before or after the time ``now``, as AWS does."""
     stamp = request.headers.get("x-amz-date", "")
     signed_at = _stamp(stamp)
     if signed_at is None or abs(signed_at - now) <= MAX_SKEW:
@@ -45,56 +145,44 @@ def check_clock(request: ReceivedRequest, now: float) -> Reply | None:
 
 
 def check_signature(request: ReceivedRequest, credentials: Credentials, region: str, now: float) -> Reply | None:
-    """Gives the refusal of a request that is not signed by ``credentials``; ``None`` where all is well."""
-    given = request.headers.get("authorization", "")
-    parsed = parse_authorization(given)
-    if parsed is None:
+    """Give the refusal of a request that is not signed by ``credentials``; ``None`` where all is well."""
+    given = parse_authorization(request.headers.get("authorization", ""))
+    if given is None:
         return error_reply(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
     token = request.headers.get("x-amz-security-token")
-    if parsed.access_key != credentials.access_key or token != credentials.token:
+    if given.access_key != credentials.access_key or token != credentials.token:
         return error_reply(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
     refusal = check_clock(request, now)
-    if refusal is not None:
-        return refusal
-    path, _, query = request.target.partition("?")
-    genuine = verify(
-        method=request.method,
-        path=path,
-        query=query,
-        headers=request.header_list,
-        payload_hash=payload_hash(request.body),
-        credentials=credentials,
-        region=region,
-    )
-    if not genuine:
+    if refusal is None and not _is_genuine(request, given, credentials, region):
         return error_reply(
             403,
             "InvalidSignatureException",
             "The request signature we calculated does not match the signature you provided. Check your AWS Secret"
             " Access Key and signing method. Consult the service documentation for details.",
         )
-    return None
+    return refusal
 
 
 def check_bearer(request: ReceivedRequest, credentials: Credentials, region: str, now: float) -> Reply | None:
-    """Gives the refusal of a bearer token that ``credentials`` did not make; ``None`` where all is well.
+    """Give the refusal of a bearer token that ``credentials`` did not make; ``None`` where all is well.
 
     A token is a presigned URL of SageMaker, without its scheme, in base64.
     """
     _, _, token = request.headers.get("authorization", "").partition("Bearer ")
     try:
         url = base64.b64decode(token.removeprefix(BEARER_PREFIX), validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
+    except ValueError:  # not base64, or not text
         url = ""
     query = url.removeprefix(f"{BEARER_HOST}/?").removesuffix("&Version=1")
     if not token.startswith(BEARER_PREFIX) or f"{BEARER_HOST}/?{query}&Version=1" != url:
         return error_reply(403, "AccessDeniedException", "The bearer token is missing, or is not one of SageMaker's.")
-    fields = urllib.parse.parse_qs(query)
-    signed_at, lifetime = _stamp(fields.get("X-Amz-Date", [""])[0]), fields.get("X-Amz-Expires", [""])[0]
-    genuine = fields.get("Action") == ["CallWithBearerToken"] and verify_presigned(
-        method="POST", url_host=BEARER_HOST, path="/", query=query, credentials=credentials, region=region
-    )
-    if not genuine or signed_at is None:
+    fields = {name: value for name, _, value in (pair.partition("=") for pair in query.split("&"))}
+    signed_at, lifetime = _stamp(fields.get("X-Amz-Date", "")), fields.get("X-Amz-Expires", "")
+    if (
+        fields.get("Action") != "CallWithBearerToken"
+        or signed_at is None
+        or not _is_presigned(query, fields, credentials, region)
+    ):
         return error_reply(403, "AccessDeniedException", "The bearer token is not signed by these credentials.")
     if not lifetime.isdecimal() or int(lifetime) > MAX_LIFETIME or now > signed_at + int(lifetime):
         return error_reply(403, "ExpiredTokenException", "The bearer token has expired.")

@@ -19,10 +19,10 @@ from smendpoint.emulator._fault import Fault
 from smendpoint.emulator._faults_http import too_large
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._http import MAX_HEAD, BadRequest, RequestReader, render_head
-from smendpoint.emulator._hub import Hub
 from smendpoint.emulator._reply import Action, ByteStream, ModelFailed, Pause, Reply, Steps, error_reply, play
 from smendpoint.emulator._route import ReceivedRequest, Route, route
 from smendpoint.emulator._service import Service, wants_stream
+from smendpoint.emulator._state import State
 
 __all__ = ["Connection", "Limits"]
 
@@ -51,9 +51,9 @@ class Connection(asyncio.Protocol):
     """Serves one connection, one request after another, in a task of its own."""
 
     def __init__(
-        self, hub: Hub, service: Service, pool: Executor, connections: set[Connection], limits: Limits
+        self, state: State, service: Service, pool: Executor, connections: set[Connection], limits: Limits
     ) -> None:
-        self._hub = hub
+        self._state = state
         self._service = service
         self._pool = pool
         self._connections = connections
@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
         # So that a step is in the kernel before the next one is played.
         # Not high=0: asyncio's TLS transport takes that for "full when empty", and never asks for more.
         self._transport.set_write_buffer_limits(high=1, low=0)
-        self._number = self._hub.opened()
+        self._number = self._state.opened()
         self._connections.add(self)
         self.task = asyncio.get_running_loop().create_task(self._serve())
 
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
         self._connections.discard(self)
         self._keep_time(False)
         # Counted as closed only when nothing works for it any more.
-        self.task.add_done_callback(lambda _task: self._hub.closed())
+        self.task.add_done_callback(lambda _task: self._state.closed())
         self.task.cancel()
 
     # -- the server
@@ -165,13 +165,13 @@ class Connection(asyncio.Protocol):
         """Serves one request; gives whether the connection may carry another one."""
         reader = self._reader
         await self._until(lambda: reader.head_complete)
-        self._hub.began()
+        self._state.began()
         disconnected = threading.Event()
         try:
             if not self._limits.hosts.allow(reader.host):
                 return await self._answer_early(_misdirected(reader.host))
             target = route(reader.method, reader.target)
-            fault = self._hub.choose(target.kind, target.endpoint_name)
+            fault = self._state.choose(target.kind, target.endpoint_name)
             if fault is not None and fault.early is not None:
                 return await self._answer_early(fault.early(), fault.early_reset)
             if not reader.too_large:
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
                 whole = await self._act(Action.FIN)
         finally:
             disconnected.set()
-            self._hub.ended()
+            self._state.ended()
         if whole and fault is not None and fault.after is not None:
             if fault.on_reuse:
                 self._turn_to_next()
@@ -219,7 +219,7 @@ class Connection(asyncio.Protocol):
             header_list=reader.header_list,
             inference_component=target.component or reader.headers.get("x-amzn-sagemaker-inference-component", ""),
         )
-        self._hub.received(request)
+        self._state.received(request)
         return request
 
     def _stamp(self, reply: Reply, skew: float = 0.0) -> None:
@@ -240,12 +240,12 @@ class Connection(asyncio.Protocol):
                 elif isinstance(step, Pause):
                     await asyncio.sleep(step.seconds)
                 elif step is Action.STALL:
-                    self._hub.stall(+1)
+                    self._state.stall(+1)
                     try:
                         # Ends by cancellation, when the client has gone or the emulator stops.
                         await asyncio.get_running_loop().create_future()
                     finally:
-                        self._hub.stall(-1)
+                        self._state.stall(-1)
                 else:
                     return await self._act(step)
         return True

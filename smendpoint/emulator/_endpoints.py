@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from smendpoint._core.sigv4 import Credentials
+from smendpoint.emulator._auth import Credentials
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from smendpoint._core import eventstream
 from smendpoint.emulator._fault import MODEL, Fault
 from smendpoint.emulator._http import chunk, render_head
-from smendpoint.emulator._reply import Action, Pause, Reply, Steps, error_reply, play
+from smendpoint.emulator._reply import Action, Pause, Reply, Steps, error_reply, part_frame, play
 from smendpoint.errors import ConfigurationError
 
 __all__ = ["FAMILIES", "FAULTS", "Family", "too_large"]
@@ -20,7 +19,7 @@ CLOCK_SKEW = 3600.0
 DRIP_SECONDS = 0.001
 HUGE_HEADER = 200_000  # three times the 65,536 bytes that a client of ours takes
 DEEP = 200_000  # many times what any JSON parser goes into
-SPARE_FRAME = eventstream.encode_part(b"...")
+SPARE_FRAME = part_frame(b"...")
 
 
 def too_large() -> Reply:

@@ -7,10 +7,19 @@ import zlib
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
-from smendpoint._core import eventstream
+from smendpoint.decoders import encode
 from smendpoint.emulator._fault import FRAMES, MODEL, STREAM, Fault
 from smendpoint.emulator._http import chunk
-from smendpoint.emulator._reply import PIECE_SIZE, ByteStream, Reply, Steps, exception_frame, model_reply, pieces_of
+from smendpoint.emulator._reply import (
+    PIECE_SIZE,
+    ByteStream,
+    Reply,
+    Steps,
+    exception_frame,
+    model_reply,
+    part_frame,
+    pieces_of,
+)
 
 __all__ = ["FAULTS", "raw_frame"]
 
@@ -47,7 +56,7 @@ def _second(make: Callable[[bytes], bytes], *, more: bool = True) -> Callable[[R
 
     async def steps_of(reply: Reply) -> Steps:
         yield reply.head(reply.framing())
-        spare = eventstream.encode_part(b"...")
+        spare = part_frame(b"...")
         async with aclosing(reply.pieces()) as frames:
             yield chunk(await anext(frames, spare))
             yield chunk(make(await anext(frames, spare)))
@@ -65,11 +74,6 @@ def _beside(frame: bytes) -> Callable[[bytes], bytes]:
 
 def _instead(frame: bytes) -> Callable[[bytes], bytes]:
     return lambda proper: frame
-
-
-def _exception(name: str, payload: bytes) -> bytes:
-    headers = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
-    return eventstream.encode(headers, payload)
 
 
 # -- what the model says
@@ -199,16 +203,14 @@ FAULTS = (
         "message_type_number",
         "a frame's message type is a number",
         FRAMES,
-        play=_second(_instead(eventstream.encode({":message-type": 7, ":event-type": "PayloadPart"}, b"..."))),
+        play=_second(_instead(encode({":message-type": 7, ":event-type": "PayloadPart"}, b"..."))),
     ),
     Fault(
         "unknown_event",
         "an event of a type that nobody knows comes before the second frame",
         FRAMES,
         harmless=True,
-        play=_second(
-            _beside(eventstream.encode({":message-type": "event", ":event-type": "Heartbeat"}, b'{"alive":true}'))
-        ),
+        play=_second(_beside(encode({":message-type": "event", ":event-type": "Heartbeat"}, b'{"alive":true}'))),
     ),
     Fault(
         "exception_known",
@@ -240,13 +242,13 @@ FAULTS = (
         "exception_badjson",
         "ModelStreamError whose payload is not JSON ends the stream",
         FRAMES,
-        play=_second(_instead(_exception("ModelStreamError", b"{'not': json")), more=False),
+        play=_second(_instead(exception_frame("ModelStreamError", b"{'not': json")), more=False),
     ),
     Fault(
         "exception_empty",
         "ModelStreamError without a payload ends the stream",
         FRAMES,
-        play=_second(_instead(_exception("ModelStreamError", b"")), more=False),
+        play=_second(_instead(exception_frame("ModelStreamError", b"")), more=False),
     ),
     Fault(
         "error_frame",
@@ -254,7 +256,7 @@ FAULTS = (
         FRAMES,
         play=_second(
             _instead(
-                eventstream.encode(
+                encode(
                     {":message-type": "error", ":error-code": "InternalError", ":error-message": "An internal error."}
                 )
             ),

@@ -9,8 +9,8 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from smendpoint.emulator._connection import Connection, Limits
-from smendpoint.emulator._hub import Hub
 from smendpoint.emulator._service import Service
+from smendpoint.emulator._state import State
 
 if TYPE_CHECKING:
     import ssl
@@ -38,9 +38,16 @@ class Listener:
     """
 
     def __init__(
-        self, hub: Hub, service: Service, limits: Limits, *, host: str, port: int, ssl_context: ssl.SSLContext | None
+        self,
+        state: State,
+        service: Service,
+        limits: Limits,
+        *,
+        host: str,
+        port: int,
+        ssl_context: ssl.SSLContext | None,
     ) -> None:
-        self._hub = hub
+        self._state = state
         self._service = service
         self._limits = limits
         self._host = host
@@ -69,7 +76,7 @@ class Listener:
     async def _listen(self, port: int) -> None:
         self._drop_placeholder()
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._hub, self._service, self._pool, self._connections, self._limits),
+            lambda: Connection(self._state, self._service, self._pool, self._connections, self._limits),
             self._host,
             port,
             ssl=self._ssl_context,

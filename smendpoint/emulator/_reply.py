@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from smendpoint._core import eventstream
+from smendpoint.decoders import encode
 from smendpoint.emulator._http import chunk, render_head
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "error_reply",
     "exception_frame",
     "model_reply",
+    "part_frame",
     "pieces_of",
     "play",
 ]
@@ -86,7 +87,7 @@ class Reply:
         async with aclosing(self.parts) as parts:
             try:
                 async for part in parts:
-                    yield eventstream.encode_part(part) if self.framed else part
+                    yield part_frame(part) if self.framed else part
             except ModelFailed as failure:
                 if not self.framed:
                     raise
@@ -103,10 +104,16 @@ class Reply:
         return "Transfer-Encoding", "chunked"
 
 
-def exception_frame(name: str, detail: dict[str, str]) -> bytes:
-    """Encodes an exception that ends a stream."""
+def part_frame(payload: bytes) -> bytes:
+    """Encode a piece of a model's output."""
+    headers = {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}
+    return encode(headers, payload)
+
+
+def exception_frame(name: str, detail: dict[str, str] | bytes) -> bytes:
+    """Encode an exception that ends a stream; ``bytes`` are sent as they are."""
     headers = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
-    return eventstream.encode(headers, json.dumps(detail).encode())
+    return encode(headers, detail if isinstance(detail, bytes) else json.dumps(detail).encode())
 
 
 def error_reply(status: int, code: str, message: str | None, **detail: object) -> Reply:

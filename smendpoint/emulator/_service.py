@@ -10,9 +10,8 @@ from collections.abc import Callable, MutableMapping
 from concurrent.futures import Executor
 from typing import Any
 
-from smendpoint._core.sigv4 import Credentials
 from smendpoint.emulator._async_inference import AsyncInference
-from smendpoint.emulator._auth import check_bearer, check_clock, check_signature
+from smendpoint.emulator._auth import Credentials, check_bearer, check_clock, check_signature, load_botocore
 from smendpoint.emulator._models import Models
 from smendpoint.emulator._objects import serve_object, total_size
 from smendpoint.emulator._openai import failure, own_answer
@@ -104,6 +103,8 @@ class Service:
         self.async_inference = async_inference
         self.max_objects = max_objects
         self.sessions = Sessions(clock)
+        if credentials is not None:
+            load_botocore()
 
     async def answer(
         self, request: ReceivedRequest, route: Route, pool: Executor, disconnected: threading.Event, skew: float = 0.0

@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._core.response import SERVICE_MAX_BODY
-from smendpoint._core.sigv4 import Credentials
 from smendpoint.emulator._async_inference import AsyncInference, AsyncLoad, AsyncStore
+from smendpoint.emulator._auth import Credentials
 from smendpoint.emulator._connection import Limits
 from smendpoint.emulator._endpoints import Endpoints
 from smendpoint.emulator._hosts import Hosts
-from smendpoint.emulator._hub import Hub
 from smendpoint.emulator._listener import Listener
 from smendpoint.emulator._models import Models, made
 from smendpoint.emulator._reply import PIECE_SIZE
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._service import Service
+from smendpoint.emulator._state import State
 from smendpoint.emulator.models import Model
 from smendpoint.errors import ConfigurationError
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Emulator"]
 
-MAX_BODY = SERVICE_MAX_BODY
+MAX_BODY = 26_214_400
 """The largest request body taken, in bytes: what the service was seen to take."""
 
 REQUEST_TIMEOUT = 60.0
@@ -116,7 +115,7 @@ class Emulator(Endpoints):
         self._scheme = "http" if ssl_context is None else "https"
         self._max_workers = max_workers
         limits = Limits(max_body, request_timeout, Hosts(allowed_hosts, host, socket.gethostname()))
-        self._hub = Hub(keep_requests, keep_bytes)
+        self._state = State(keep_requests, keep_bytes)
         self.objects: dict[str, bytes] = {}
         everywhere: Model | None = None
         if not isinstance(models, Mapping):
@@ -133,13 +132,13 @@ class Emulator(Endpoints):
             objects=self.objects,
             max_objects=math.inf if keep_bytes is None else keep_bytes,
             async_inference=AsyncInference(
-                self._hub, self.objects, output=async_output, store=async_store, load=async_load
+                self._state, self.objects, output=async_output, store=async_store, load=async_load
             ),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._listener = Listener(self._hub, self._service, limits, host=host, port=port, ssl_context=ssl_context)
+        self._listener = Listener(self._state, self._service, limits, host=host, port=port, ssl_context=ssl_context)
 
     # -- life
 
@@ -168,7 +167,7 @@ class Emulator(Endpoints):
         self._thread = thread
         try:
             self._call(self._listener.open(self._pool))
-            if self._hub.refuses():
+            if self._state.refuses():
                 self._call(self._listener.refuse())
         except BaseException:
             self.stop()
@@ -234,7 +233,7 @@ class Emulator(Endpoints):
         await self._listener.accept()
 
     def _forget(self) -> None:
-        self._hub.forget()
+        self._state.forget()
         self._service.sessions.clear()
         self.objects.clear()
         self.models = self._made_with
@@ -295,12 +294,12 @@ class Emulator(Endpoints):
         Raises:
             ConfigurationError: There is no such fault, or it cannot be limited like that.
         """
-        if self._hub.inject(fault, times, endpoint_name).refuses and self._loop is not None:
+        if self._state.inject(fault, times, endpoint_name).refuses and self._loop is not None:
             self._call(self._listener.refuse())
 
     def clear_faults(self) -> None:
         """Plays no faults any more."""
-        self._hub.clear()
+        self._state.clear()
         if self._loop is not None:
             self._call(self._listener.accept())
 
@@ -309,12 +308,12 @@ class Emulator(Endpoints):
     @property
     def requests(self) -> list[ReceivedRequest]:
         """The requests that arrived as a whole, in order, as a new list: the latest ``keep_requests`` of them."""
-        return self._hub.snapshot()
+        return self._state.snapshot()
 
     @property
     def total_requests(self) -> int:
         """How many requests have arrived as a whole, those included that are not kept any more."""
-        return self._hub.total_requests
+        return self._state.total_requests
 
     @property
     def sessions(self) -> dict[str, str]:
@@ -324,22 +323,22 @@ class Emulator(Endpoints):
     @property
     def open_connections(self) -> int:
         """How many connections are open now, seen from the server."""
-        return self._hub.open_connections
+        return self._state.open_connections
 
     @property
     def total_connections(self) -> int:
         """How many connections there have been."""
-        return self._hub.total_connections
+        return self._state.total_connections
 
     @property
     def active_requests(self) -> int:
         """How many requests are being served at this moment, asynchronous ones included until they are done."""
-        return self._hub.active
+        return self._state.active
 
     @property
     def stalled(self) -> int:
         """How many responses hang in a stall at this moment."""
-        return self._hub.stalled
+        return self._state.stalled
 
     def wait_for(self, predicate: Callable[[Emulator], bool], timeout: float = 10.0) -> None:
         """Waits until ``predicate(self)`` holds; it is asked again whenever a counter changes.
@@ -351,7 +350,7 @@ class Emulator(Endpoints):
         Raises:
             TimeoutError: It did not hold in time.
         """
-        if not self._hub.wait_for(lambda: predicate(self), timeout):
+        if not self._state.wait_for(lambda: predicate(self), timeout):
             raise TimeoutError(
                 f"not so after {timeout} s: {self.open_connections} open connections of {self.total_connections},"
                 f" {self.total_requests} requests"

@@ -12,7 +12,7 @@ from smendpoint.emulator._route import Kind, ReceivedRequest
 from smendpoint.emulator.faults import Fault, find_fault
 from smendpoint.errors import ConfigurationError
 
-__all__ = ["Hub"]
+__all__ = ["State"]
 
 
 class _Injection:
@@ -25,7 +25,7 @@ class _Injection:
         return kind in self.fault.operations and self.endpoint_name in (None, endpoint_name)
 
 
-class Hub:
+class State:
     """Guarded by one condition, which is notified whenever anything changes.
 
     Args:

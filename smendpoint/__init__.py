@@ -18,10 +18,10 @@ from smendpoint._version import __version__
 TYPE_CHECKING = False  # type checkers take it for true; the constant in `typing` would cost the import of `typing`
 if TYPE_CHECKING:
     from smendpoint._async_stream import AsyncStream
-    from smendpoint._core.hooks import CallHooks, CallInfo
-    from smendpoint._core.response import ResponseBody
-    from smendpoint._core.retry import RetryPolicy
-    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._core.aws.response import ResponseBody
+    from smendpoint._core.call.hooks import CallHooks, CallInfo
+    from smendpoint._core.call.retry import RetryPolicy
+    from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
     from smendpoint._response import Response
     from smendpoint._stream import Stream
@@ -165,10 +165,10 @@ __all__ = [
 
 # Where the names live that are neither exceptions nor handlers; a test holds this against the imports above.
 _HOMES = {
-    "_core.hooks": ("CallHooks", "CallInfo"),
-    "_core.response": ("ResponseBody",),
-    "_core.retry": ("RetryPolicy",),
-    "_core.timing": ("Clock", "Timeout"),
+    "_core.call.hooks": ("CallHooks", "CallInfo"),
+    "_core.aws.response": ("ResponseBody",),
+    "_core.call.retry": ("RetryPolicy",),
+    "_core.call.timing": ("Clock", "Timeout"),
     "_kwargs": ("AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"),
     "_response": ("Response",),
     "_stream": ("Stream",),

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.hiding import Hidden
-from smendpoint._core.retry import RetryPolicy
+from smendpoint._core.call.hiding import Hidden
+from smendpoint._core.call.retry import RetryPolicy
 from smendpoint._options import IDENTITY_OPTIONS
 from smendpoint.handlers import TextGenerationHandler
 

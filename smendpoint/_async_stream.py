@@ -13,7 +13,7 @@ from smendpoint._typing import Made, Piece
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from smendpoint._core.renderer import CallRequest
+    from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._pipeline import Pipeline
     from smendpoint.async_endpoint import AsyncEndpoint
 

@@ -20,19 +20,19 @@ from smendpoint._arguments import (
     model_parameters,
 )
 from smendpoint._aws import Identity
-from smendpoint._core.flow import CallDefaults, CallState
-from smendpoint._core.hiding import forget_locals
-from smendpoint._core.hooks import CallInfo, Watcher, checked_hooks
-from smendpoint._core.operations import (
+from smendpoint._core.aws.operations import (
     RECOMMENDED_MAX_BODY,
     RequestHead,
     request_head,
     validate_endpoint_name,
 )
-from smendpoint._core.renderer import CallRequest
-from smendpoint._core.response import SERVICE_MAX_BODY, ResponseBody
-from smendpoint._core.retry import RetryPolicy, RetryQuota
-from smendpoint._core.timing import Timeout
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.response import SERVICE_MAX_BODY, ResponseBody
+from smendpoint._core.call.flow import CallDefaults, CallState
+from smendpoint._core.call.hiding import forget_locals
+from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
+from smendpoint._core.call.retry import RetryPolicy, RetryQuota
+from smendpoint._core.call.timing import Timeout
 from smendpoint._options import ENDPOINT_OPTIONS, IDENTITY_OPTIONS, EndpointArguments
 from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
@@ -40,11 +40,11 @@ from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
     from smendpoint._aws import Target
-    from smendpoint._core.flow import CredentialSource
-    from smendpoint._core.hooks import CallHooks
-    from smendpoint._core.operations import Operation
-    from smendpoint._core.response import RawResponse
-    from smendpoint._core.timing import Clock
+    from smendpoint._core.aws.operations import Operation
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CredentialSource
+    from smendpoint._core.call.hooks import CallHooks
+    from smendpoint._core.call.timing import Clock
     from smendpoint._pipeline import Pipeline
     from smendpoint.handlers.base import ContentHandler, StreamDecoder
 
@@ -305,7 +305,7 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         """What the handler, and stop sequences, make of an answer. With it the call is over."""
         try:
             if "html" in answer.headers.get("content-type", "").lower():
-                from smendpoint._core.unasked import refuse_page
+                from smendpoint._core.http.unexpected import refuse_page
 
                 refuse_page(answer.headers, answer.body, call.accept)
             # In its place, so that a large answer is held once.

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from smendpoint import errors
 from smendpoint._arguments import checked_mapping, stop_sequences
 from smendpoint._call import new_invocation_id
-from smendpoint._core.hiding import forget_locals
-from smendpoint._core.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
-from smendpoint._core.polling import split_location
-from smendpoint._core.renderer import CallRequest
-from smendpoint._core.response import ResponseBody, request_id
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.response import ResponseBody, request_id
+from smendpoint._core.call.hiding import forget_locals
+from smendpoint._core.call.polling import split_location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from smendpoint._call import EndpointBase
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.polling import Outcome
-    from smendpoint._core.response import RawResponse
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallState
+    from smendpoint._core.call.polling import Outcome
 
 T = TypeVar("T")
 _MISSING: Any = object()

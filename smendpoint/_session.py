@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from smendpoint import errors
 from smendpoint._arguments import checked_mapping
 from smendpoint._call import new_invocation_id
-from smendpoint._core.hiding import hidden
-from smendpoint._core.operations import INVOKE_ENDPOINT
-from smendpoint._core.renderer import CallRequest
-from smendpoint._core.response import server_date, session_id
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.response import server_date, session_id
+from smendpoint._core.call.hiding import hidden
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
     from smendpoint._call import EndpointBase
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.response import RawResponse
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallState
 
 # The convention of AWS's containers (LMI, vLLM, SGLang); they take nothing else beside it.
 OPEN: Mapping[str, Any] = {"requestType": "NEW_SESSION"}

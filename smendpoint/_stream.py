@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.renderer import CallRequest
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.call.flow import CallState
     from smendpoint._pipeline import Pipeline
     from smendpoint.endpoint import Endpoint
     from smendpoint.handlers.base import StreamDecoder, Usage
@@ -116,7 +116,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         """The answer's head has come: to be called where the stream is not over."""
         self.headers = source.headers
         if "html" in self.headers.get("content-type", "").lower():
-            from smendpoint._core.unasked import page_of_stream
+            from smendpoint._core.http.unexpected import page_of_stream
 
             error = page_of_stream(self.headers)
             if error is not None:

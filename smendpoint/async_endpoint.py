@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from smendpoint import errors
 from smendpoint._arguments import stop_sequences
 from smendpoint._call import EndpointBase
-from smendpoint._core.flow import call_flow
-from smendpoint._core.hiding import hidden, leaving
-from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
-from smendpoint._core.timing import Timeout
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.call.flow import call_flow
+from smendpoint._core.call.hiding import hidden, leaving
+from smendpoint._core.call.timing import Timeout
 from smendpoint._transport.async_direct import AsyncDirectTransport
 from smendpoint._transport.driving import drive_async
 from smendpoint._typing import Chunk, In, Out
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from smendpoint._async_stream import AsyncStream
     from smendpoint._aws import Identity
-    from smendpoint._core.flow import CallDefaults, CallState
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._core.response import RawResponse
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallDefaults, CallState
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
     from smendpoint._options import EndpointOptions
     from smendpoint._response import Response

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint import errors
-from smendpoint._core.polling import Get, look, wait
+from smendpoint._core.call.polling import Get, look, wait
 from smendpoint._inference import HandleBase, accepted, no_s3_client, prepare
 from smendpoint._transport.async_s3 import AsyncStorage, in_thread
 from smendpoint._transport.driving import drive_async

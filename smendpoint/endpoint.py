@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from smendpoint._aws import Identity
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._core.response import RawResponse
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallState
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
     from smendpoint._options import EndpointOptions
     from smendpoint._response import Response

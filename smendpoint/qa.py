@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from operator import index
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
-from smendpoint._core.hiding import ask
+from smendpoint._core.call.hiding import ask
 from smendpoint.errors import ConfigurationError, PromptError
 from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, check_document, is_collection
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.hiding import hidden
+from smendpoint._core.call.hiding import hidden
 from smendpoint._session import SessionBase
 from smendpoint._typing import Chunk, In, Out
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from smendpoint._core.timing import Timeout
+    from smendpoint._core.call.timing import Timeout
     from smendpoint._kwargs import InvokeEndpointKwargs, StreamKwargs
     from smendpoint._response import Response
     from smendpoint._stream import Stream

@@ -15,7 +15,7 @@ from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
 from servers import Peer, Server
 
 from smendpoint import AsyncEndpoint, CallHooks, RetryPolicy, Timeout, errors
-from smendpoint._core.eventstream import encode_part
+from smendpoint._core.aws.eventstream import encode_part
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler, TextGenerationHandler
 

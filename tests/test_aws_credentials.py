@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from smendpoint._aws.credentials import CredentialProvider
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import ConfigurationError, CredentialsError, SmendpointError
 
 HOUR = 3600.0

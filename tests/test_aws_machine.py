@@ -13,7 +13,7 @@ from botocore.httpsession import get_cert_path
 
 from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.proxy import Proxy
+from smendpoint._core.http.proxy import Proxy
 from smendpoint.errors import ConfigurationError
 
 PLACE = parse_endpoint_url("https://runtime.sagemaker.eu-west-1.amazonaws.com")

@@ -16,8 +16,8 @@ from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout, _call, errors
 from smendpoint._arguments import stop_sequences
 from smendpoint._call import new_invocation_id
-from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
-from smendpoint._core.response import ResponseBody
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.aws.response import ResponseBody
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, HandlerError, ModelOutputError, SmendpointError
 from smendpoint.handlers import BytesHandler, TextGenerationHandler

@@ -15,7 +15,7 @@ from clocks import FakeClock
 from servers import bare_environment, make_endpoint  # noqa: F401
 
 from smendpoint import Endpoint, RetryPolicy, Timeout
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.errors import ConfigurationError, SmendpointError
 from smendpoint.handlers import BytesHandler, TextGenerationHandler

@@ -26,7 +26,7 @@ from servers import PATIENCE, bare_environment, fast, make_endpoint, server_cont
 
 from smendpoint import Endpoint
 from smendpoint._aws.credentials import CredentialProvider
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler
 

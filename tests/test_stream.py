@@ -18,7 +18,7 @@ from servers import (
 )
 
 from smendpoint import CallHooks, RetryPolicy, Stream, errors
-from smendpoint._core.eventstream import encode_part
+from smendpoint._core.aws.eventstream import encode_part
 from smendpoint.emulator import Emulator, ModelReply
 from smendpoint.errors import (
     AccessDeniedError,

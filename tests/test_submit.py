@@ -19,7 +19,7 @@ from servers import Peer, Server
 from twins import Twin, TwinEndpoint, direct_twin, twin  # noqa: F401
 
 from smendpoint import AsyncInferenceHandle, Endpoint, InferenceHandle, JSONHandler, TextHandler, errors
-from smendpoint._core.operations import MAX_ASYNC_BODY
+from smendpoint._core.aws.operations import MAX_ASYNC_BODY
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 
 OUTPUT = f"s3://{BUCKET}/out"

@@ -20,9 +20,9 @@ from targets import make_target
 
 from smendpoint import AsyncEndpoint, RetryPolicy, Timeout, errors
 from smendpoint._aws import CredentialProvider, Target
-from smendpoint._core.flow import NeedCredentials
-from smendpoint._core.renderer import CallRequest
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.sigv4 import Credentials
+from smendpoint._core.call.flow import NeedCredentials
 from smendpoint._transport import async_direct
 from smendpoint._transport.async_direct import AsyncDirectTransport, AsyncSource, outcome
 from smendpoint._transport.clock import SystemClock

@@ -25,7 +25,7 @@ from servers import (
 from targets import make_address
 
 from smendpoint import RetryPolicy
-from smendpoint._core.http1 import ResponseReader
+from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport import blocking, readiness
 from smendpoint._transport.blocking import Connection
 from smendpoint._transport.deadline import Deadline

@@ -30,7 +30,7 @@ from servers import (
 )
 
 from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout
-from smendpoint._core.eventstream import encode_part
+from smendpoint._core.aws.eventstream import encode_part
 from smendpoint._transport import client as module
 from smendpoint._transport.client import ClientSource, raw_stream, reader_of, socket_under
 from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline

@@ -22,7 +22,7 @@ from servers import (
 )
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._transport import direct
 from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._transport.direct import DirectTransport
@@ -360,7 +360,7 @@ def test_what_came_before_broken_bytes_is_handed_on_even_if_it_came_with_them() 
 
 
 def direct_operation() -> Any:
-    from smendpoint._core.operations import INVOKE_ENDPOINT_STREAM
+    from smendpoint._core.aws.operations import INVOKE_ENDPOINT_STREAM
 
     return INVOKE_ENDPOINT_STREAM
 

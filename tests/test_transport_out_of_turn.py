@@ -18,7 +18,7 @@ from targets import make_address
 from twins import Twin, TwinEndpoint, direct_twin
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._core.http1 import ResponseReader
+from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.async_connection import AsyncConnection
 from smendpoint._transport.async_dial import dial
 from smendpoint._transport.common import Address

@@ -18,8 +18,8 @@ from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.options import read_config
 from smendpoint._aws.target import Target
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.operations import validate_region
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.operations import validate_region
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import ConfigurationError, CredentialsError, SmendpointError
 
 if TYPE_CHECKING:

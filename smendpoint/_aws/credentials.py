@@ -6,7 +6,7 @@ import os
 from _thread import allocate_lock  # `threading` costs milliseconds to import, and adds nothing that is needed here
 from typing import TYPE_CHECKING
 
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import CredentialsError, SmendpointError, copy_error
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.target import Limits, Target
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.operations import validate_region
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.operations import validate_region
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import CredentialsError
 
 if TYPE_CHECKING:

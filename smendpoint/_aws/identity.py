@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.operations import plain, validate_region
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.operations import plain, validate_region
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._options import IDENTITY_OPTIONS, IdentityFields
 from smendpoint.errors import ConfigurationError
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._aws.url import EndpointURL
-    from smendpoint._core.proxy import Proxy
+    from smendpoint._core.http.proxy import Proxy
 
 __all__ = ["ca_bundle", "check_user_agent", "proxy_for", "user_agent"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from smendpoint._aws.identity import Identity
     from smendpoint._aws.target import Target
-    from smendpoint._core.timing import Timeout
+    from smendpoint._core.call.timing import Timeout
 
     #: Does work that blocks in a thread.
     InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]

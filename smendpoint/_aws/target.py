@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.url import EndpointURL
-from smendpoint._core.proxy import Proxy
-from smendpoint._core.timing import Timeout
+from smendpoint._core.call.timing import Timeout
+from smendpoint._core.http.proxy import Proxy
 
 __all__ = ["Limits", "Target"]
 

@@ -8,7 +8,7 @@ Written without ``urllib.parse`` on purpose: it costs milliseconds to import, an
 # takes a process a millisecond.
 from typing import NamedTuple
 
-from smendpoint._core.proxy import Proxy
+from smendpoint._core.http.proxy import Proxy
 from smendpoint.errors import ConfigurationError
 
 __all__ = ["EndpointURL", "parse_endpoint_url", "parse_proxy"]

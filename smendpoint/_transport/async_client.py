@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.flow import deadline_exceeded
-from smendpoint._core.http1_syntax import too_large
-from smendpoint._core.response import RawResponse
+from smendpoint._core.aws.response import RawResponse
+from smendpoint._core.call.flow import deadline_exceeded
+from smendpoint._core.http.syntax import too_large
 from smendpoint._transport.alarm import Late, in_time
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.foreign import (
@@ -32,8 +32,8 @@ from smendpoint._transport.foreign import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.call.timing import Clock, Timeout
 
 
 class AsyncClientTransport:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.http1 import ResponseReader
+from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connection_lost, joined
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 from smendpoint._transport.readiness import reading_watch

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._core.flow import deadline_exceeded
+from smendpoint._core.call.flow import deadline_exceeded
 from smendpoint._transport.addresses import is_literal, stagger, to_try
 from smendpoint._transport.alarm import Late, drop, in_time
 from smendpoint._transport.async_connection import AsyncConnection

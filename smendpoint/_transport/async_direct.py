@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint import errors
 from smendpoint._aws import resolve
-from smendpoint._core.flow import NeedCredentials, Send, deadline_exceeded
-from smendpoint._core.response import RawResponse
+from smendpoint._core.aws.response import RawResponse
+from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._transport.async_dial import dial
 from smendpoint._transport.async_pool import LoopPool
 from smendpoint._transport.common import Address, connection_lost, died_unheard, out_of_turn
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from smendpoint._aws import CredentialProvider, Identity, Target
-    from smendpoint._core.http1 import ResponseReader
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._core.sigv4 import Credentials
-    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.aws.sigv4 import Credentials
+    from smendpoint._core.call.timing import Clock, Timeout
+    from smendpoint._core.http.http1 import ResponseReader
     from smendpoint._transport.async_connection import AsyncConnection
 
 T = TypeVar("T")
@@ -183,7 +183,7 @@ class AsyncDirectTransport:
                 if connection is None:
                     connection = await dial(pool.loop, address, deadline, pool.room)
                     pool.adopt(connection)
-                # No variable of this function has the head, which is signed: see `_core/hiding.py`.
+                # No variable of this function has the head, which is signed: see `_core/call/hiding.py`.
                 reader = await connection.ask(
                     address.renderer.render(request, step),
                     request.body,

@@ -7,14 +7,14 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from smendpoint._core.flow import deadline_exceeded
+from smendpoint._core.call.flow import deadline_exceeded
 from smendpoint._transport.common import IDLE_SECONDS, RECV_BYTES
 from smendpoint.errors import ConfigurationError, EndpointError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from smendpoint._core.sigv4 import Credentials
+    from smendpoint._core.aws.sigv4 import Credentials
     from smendpoint._transport.async_connection import AsyncConnection
     from smendpoint._transport.deadline import Deadline
 

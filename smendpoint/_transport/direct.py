@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._aws import resolve
-from smendpoint._core.flow import NeedCredentials, Send, deadline_exceeded
-from smendpoint._core.http1 import ResponseReader
-from smendpoint._core.response import RawResponse
+from smendpoint._core.aws.response import RawResponse
+from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
+from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.aside import within
 from smendpoint._transport.common import Address, connection_lost, died_unheard, joined, out_of_turn
 from smendpoint._transport.deadline import Deadline
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._aws import CredentialProvider, Identity, Target
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._core.sigv4 import Credentials
-    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.aws.sigv4 import Credentials
+    from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._transport.blocking import Connection
     from smendpoint._transport.deadline import Cancellation
 

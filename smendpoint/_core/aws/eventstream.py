@@ -13,7 +13,18 @@ from struct import Struct, pack
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
 
-from ..errors import (
+from smendpoint._core.aws.eventheaders import (
+    Byte,
+    HeaderValue,
+    Long,
+    Short,
+    Timestamp,
+    Uuid,
+    decode_headers,
+    encode_header,
+)
+from smendpoint._core.push import PushDecoder
+from smendpoint.errors import (
     ConfigurationError,
     InternalStreamFailureError,
     ModelStreamError,
@@ -21,8 +32,6 @@ from ..errors import (
     StreamError,
     StreamTruncatedError,
 )
-from .eventheaders import Byte, HeaderValue, Long, Short, Timestamp, Uuid, decode_headers, encode_header
-from .push import PushDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

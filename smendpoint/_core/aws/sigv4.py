@@ -13,7 +13,7 @@ from hashlib import sha256
 from time import gmtime
 from typing import TYPE_CHECKING
 
-from smendpoint._core.sigv4_canonical import (
+from smendpoint._core.aws.canonical import (
     ALGORITHM,
     EMPTY_PAYLOAD_HASH,
     UNRESERVED,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from smendpoint._core.body import ResponseBody
-from smendpoint._core.dates import epoch, http_date, whole_number
+from smendpoint._core.http.body import ResponseBody
+from smendpoint._core.http.dates import epoch, http_date, whole_number
 from smendpoint.errors import (
     AccessDeniedError,
     InternalDependencyError,

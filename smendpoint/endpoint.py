@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from smendpoint import errors
 from smendpoint._arguments import stop_sequences
 from smendpoint._call import EndpointBase
-from smendpoint._core.flow import call_flow
-from smendpoint._core.hiding import hidden, leaving
-from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
-from smendpoint._core.timing import Timeout
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.call.flow import call_flow
+from smendpoint._core.call.hiding import hidden, leaving
+from smendpoint._core.call.timing import Timeout
 from smendpoint._transport.deadline import Cancellation
 from smendpoint._transport.direct import DirectTransport
 from smendpoint._transport.driving import drive

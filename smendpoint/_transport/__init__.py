@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from smendpoint._aws import Target
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._core.timing import Timeout
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.call.timing import Timeout
     from smendpoint._transport.deadline import Cancellation
 
     class Source(Protocol):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.response import RawResponse
+from smendpoint._core.aws.response import RawResponse
 from smendpoint._transport.common import RECV_BYTES, bounded
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.foreign import (
@@ -30,8 +30,8 @@ from smendpoint._transport.foreign import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._transport.deadline import Cancellation
 
 

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from smendpoint import errors
-from smendpoint._core.http1_syntax import too_large
-from smendpoint._core.renderer import RequestRenderer
+from smendpoint._core.aws.renderer import RequestRenderer
+from smendpoint._core.http.syntax import too_large
 
 if TYPE_CHECKING:
     import ssl
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from smendpoint._aws import Target
-    from smendpoint._core.http1 import ResponseReader
+    from smendpoint._core.http.http1 import ResponseReader
 
 RECV_BYTES = 65_536
 # A body up to this size goes out in one write together with its head; a larger one is watched for an early answer.

@@ -6,12 +6,12 @@ from _thread import allocate_lock  # see `_aws/credentials.py`
 from typing import TYPE_CHECKING
 
 from smendpoint import errors
-from smendpoint._core.flow import deadline_exceeded
+from smendpoint._core.call.flow import deadline_exceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._transport.common import Address
 
 

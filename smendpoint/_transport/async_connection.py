@@ -27,8 +27,8 @@ HIGH_WATER_BYTES = 65_536
 class AsyncConnection(asyncio.BufferedProtocol):
     """A connected socket, with at most one exchange under way.
 
-    Bytes arrive in `data_received`, which feeds the reader of the exchange under way and wakes whoever waits. One
-    timer serves all waits: it is not reset for each, but looks at its time whether it has become later.
+    Bytes arrive in `data_received`, which feeds the reader of the exchange under way and wakes the waiter. One timer
+    serves all waits. It is not reset per wait; when it fires, it re-checks the deadline.
 
     The event loop reads into a buffer that is there already. For an `asyncio.Protocol`, asyncio makes room for 256 KiB
     each time, which takes several times as long as to read a short answer. TLS is ours too, as in the blocking twin:
@@ -91,19 +91,14 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self.data_received(data)
             return
         plain = None
-        with suppress(OSError):  # `end` says it again
+        with suppress(OSError):  # `failure` has it
             plain = tls.decrypt(data)
         if (reply := tls.to_send()) and not self.closed:
             self._transport.write(reply)
         if plain:
             self.data_received(plain)
         if tls.over and not self.closed:
-            try:
-                tls.end()
-            except OSError as error:
-                self._end(error)
-            else:
-                self._end(None)
+            self._end(tls.failure)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader

@@ -364,7 +364,7 @@ def test_leaving_a_map_early_ends_the_calls_that_are_under_way() -> None:
         assert gone()
         # That of the call that was over may be left, if no other one had taken it.
         emulator.wait_for(lambda it: it.open_connections <= 1)
-        assert endpoint._transport._pool.busy == 0
+        assert endpoint._caller.transport._pool.busy == 0
         assert endpoint.invoke(b"go") == b"go"
         assert len(emulator.requests) == 4
 
@@ -381,7 +381,7 @@ def test_leaving_a_map_early_does_not_wait_for_a_place_that_the_caller_itself_ho
         assert gone()
         for stream in streams:
             stream.close()
-        assert endpoint._transport._pool.busy == 0
+        assert endpoint._caller.transport._pool.busy == 0
 
 
 def test_leaving_a_map_early_leaves_other_calls_alone() -> None:
@@ -396,7 +396,7 @@ def test_leaving_a_map_early_leaves_other_calls_alone() -> None:
 
     arrived = threading.Event()
     with Emulator(model) as emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:
-        pool = endpoint._transport._pool
+        pool = endpoint._caller.transport._pool
         give_back, given_back = pool.give_back, threading.Semaphore(0)
         pool.give_back = lambda connection: (give_back(connection), given_back.release())
         results: Any = endpoint.map([b"1", b"2"], max_concurrency=2)

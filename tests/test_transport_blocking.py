@@ -60,7 +60,7 @@ def tls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def the_idle_one(endpoint: Any) -> Connection:
-    (connection,) = endpoint._transport._pool._idle
+    (connection,) = endpoint._caller.transport._pool._idle
     assert isinstance(connection, Connection)
     return connection
 
@@ -345,7 +345,7 @@ def test_a_port_that_refuses_is_no_connection() -> None:
 
 def test_a_port_that_does_not_answer_is_no_connection_in_time() -> None:
     with deaf_port() as port, make_endpoint(f"http://127.0.0.1:{port}", timeout=fast(connect=0.05)) as endpoint:
-        endpoint._policy = ONCE
+        endpoint._caller._policy = ONCE
         with pytest.raises(ConnectError, match=r"within 0\.05 s"):
             endpoint.invoke("Hello")
 

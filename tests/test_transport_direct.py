@@ -136,7 +136,7 @@ def test_nothing_is_looked_up_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked == []
         endpoint.invoke("Hello")
         endpoint.invoke("Hello")
-        endpoint._transport.prepare()
+        endpoint._caller.transport.prepare()
     assert len(asked) == 1
 
 
@@ -146,10 +146,10 @@ def test_the_size_of_the_pool_may_come_from_a_botocore_config() -> None:
     config = Config(max_pool_connections=3)
     with Emulator() as emulator, make_endpoint(emulator.url, config=config) as endpoint:
         endpoint.invoke("Hello")
-        assert endpoint._transport.max_connections == 3
+        assert endpoint._caller.transport.max_connections == 3
     with Emulator() as emulator, make_endpoint(emulator.url, config=config, max_connections=2) as endpoint:
         endpoint.invoke("Hello")
-        assert endpoint._transport.max_connections == 2
+        assert endpoint._caller.transport.max_connections == 2
 
 
 class Provider:
@@ -174,8 +174,8 @@ class Provider:
 
 
 def give_credentials(endpoint: Any, provider: Provider) -> None:
-    target = endpoint._transport.prepare()
-    endpoint._transport._address.target = target._replace(credentials=provider)
+    target = endpoint._caller.transport.prepare()
+    endpoint._caller.transport._address.target = target._replace(credentials=provider)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -218,7 +218,7 @@ def start(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseExcept
 
 
 def call(endpoint: Any, scope: Cancellation) -> Callable[[], object]:
-    return lambda: endpoint._call("Hello", None, None, None, {}, scope)
+    return lambda: endpoint._caller.call("Hello", None, None, None, {}, scope)
 
 
 def stopped(thread: threading.Thread, raised: list[BaseException], scope: Cancellation) -> None:
@@ -274,7 +274,7 @@ def test_a_call_that_waits_for_a_place_can_be_stopped() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         with endpoint.stream("Hello"):
             scope = Cancellation()
-            pool = endpoint._transport._pool
+            pool = endpoint._caller.transport._pool
             thread, raised = start(call(endpoint, scope))
             deadline = time.monotonic() + PATIENCE
             while not pool._waiting:
@@ -289,7 +289,7 @@ def test_a_call_that_is_connecting_can_be_stopped() -> None:
         scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         deadline = time.monotonic() + PATIENCE
-        while scope._abort in (None, endpoint._transport._pool.abort):
+        while scope._abort in (None, endpoint._caller.transport._pool.abort):
             assert time.monotonic() < deadline
         stopped(thread, raised, scope)
 
@@ -319,19 +319,19 @@ def test_a_call_that_was_stopped_before_sends_nothing(when: str, monkeypatch: py
             enter = Cancellation.enter
 
             def late(self: Cancellation, abort: Any) -> None:
-                if abort != endpoint._transport._pool.abort:
+                if abort != endpoint._caller.transport._pool.abort:
                     self.stopped = True
                 enter(self, abort)
 
             monkeypatch.setattr(Cancellation, "enter", late)
         with pytest.raises(Cancelled):
-            endpoint._call("Hello", None, None, None, {}, scope)
+            endpoint._caller.call("Hello", None, None, None, {}, scope)
 
 
 def test_stopping_a_call_that_is_over_does_not_touch_its_connection() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         scope = Cancellation()
-        endpoint._call("Hello", None, None, None, {}, scope)
+        endpoint._caller.call("Hello", None, None, None, {}, scope)
         scope.stop()
         endpoint.invoke("Hello")
         assert emulator.total_connections == 1
@@ -350,8 +350,8 @@ def test_what_came_before_broken_bytes_is_handed_on_even_if_it_came_with_them() 
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        call = endpoint._request(direct_operation(), "Hello", (), None, {}, streaming=True)
-        source = endpoint._run(call, endpoint._start(call))
+        call = endpoint._caller.request(direct_operation(), "Hello", (), None, {}, streaming=True)
+        source = endpoint._caller.run(call, endpoint._caller.start(call))
         assert source.read() == b"good"
         for _ in range(2):
             with pytest.raises(errors.ProtocolError):
@@ -376,8 +376,8 @@ def test_what_came_before_broken_bytes_of_a_later_read_is_handed_on() -> None:
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        request = endpoint._request(direct_operation(), "Hello", (), None, {}, streaming=True)
-        source = endpoint._run(request, endpoint._start(request))
+        request = endpoint._caller.request(direct_operation(), "Hello", (), None, {}, streaming=True)
+        source = endpoint._caller.run(request, endpoint._caller.start(request))
         went.set()
         assert source.read() == b"good"
         with pytest.raises(errors.ProtocolError):
@@ -427,7 +427,7 @@ def test_closing_an_endpoint_leaves_calls_that_are_under_way_alone() -> None:
 def test_a_transport_waits_by_the_clock_it_was_given() -> None:
     clock = FakeClock()
     with Emulator() as emulator, make_endpoint(emulator.url, clock=clock, timeout=fast()) as endpoint:
-        assert isinstance(endpoint._transport, DirectTransport)
+        assert isinstance(endpoint._caller.transport, DirectTransport)
         emulator.inject("throttle_then_ok_1")
         endpoint.invoke("Hello")
         assert clock.slept == [1.0]

@@ -76,7 +76,7 @@ def endpoint_at(twin: Twin, server: Server, **options: Any) -> TwinEndpoint:
 
 
 def idle_ones(endpoint: TwinEndpoint) -> list[Any]:
-    transport = endpoint.endpoint._transport
+    transport = endpoint.endpoint._caller.transport
     pools = transport._pools.values() if endpoint.twin.asynchronous else [transport._pool]
     return [connection for pool in pools for connection in pool._idle]
 

@@ -354,7 +354,7 @@ def test_waiting_for_a_connection_counts_against_the_total_time() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         with endpoint.stream("Hello"):
             hasty = make_endpoint(emulator.url, max_connections=1, timeout=fast(total=0.05))
-            hasty._transport._pool = endpoint._transport._pool
+            hasty._caller.transport._pool = endpoint._caller.transport._pool
             with pytest.raises(DeadlineExceededError, match=r"total of 0\.05 s") as caught:
                 hasty.invoke("Hello")
         assert caught.value.request_sent is False

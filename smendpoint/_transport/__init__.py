@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from smendpoint._aws import Target
     from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.call.flow import CredentialSource
     from smendpoint._core.call.timing import Timeout
     from smendpoint._transport.deadline import Cancellation
 
@@ -55,6 +56,11 @@ if TYPE_CHECKING:
     class _AnyTransport(Protocol):
         max_connections: int | None
         """How many may be open at once (asyncio: on one loop); `None` for no limit."""
+
+        @property
+        def credentials(self) -> CredentialSource | None:
+            """Where calls find credentials, once `prepare` has been called; `None` where a client signs."""
+            ...
 
         def refresh_due(self) -> bool:
             """Whether credentials run out soon, and this caller is to have them renewed by `refresh_ahead`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from _thread import allocate_lock  # see `_aws/credentials.py`
+from _thread import allocate_lock  # for a quick cold start: see `_core`
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -257,7 +257,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         watcher = None
         log: Any = self._log
         if log is None:
-            logging = sys.modules.get("logging")  # who has not imported it cannot be listening
+            logging = sys.modules.get("logging")  # if it is not imported, nothing can listen
             if logging is not None:
                 log = self._log = logging.getLogger("smendpoint.call")
         if log is not None and not log.isEnabledFor(DEBUG):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock  # see `_aws/credentials.py`
+from _thread import allocate_lock  # for a quick cold start: see `_core`
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import RLock, allocate_lock  # see `_aws/credentials.py`
+from _thread import RLock, allocate_lock  # for a quick cold start: see `_core`
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING

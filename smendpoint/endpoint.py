@@ -10,7 +10,7 @@ from smendpoint._calls.endpoint import EndpointBase
 from smendpoint._calls.methods import Methods
 from smendpoint._core.call.hiding import hidden
 from smendpoint._core.call.timing import Timeout
-from smendpoint._transport.direct import Scope
+from smendpoint._transport.deadline import Cancellation
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
 
         from smendpoint._calls.fanout import fan_out
 
-        def work(value: In, scope: Scope) -> Out:
+        def work(value: In, scope: Cancellation) -> Out:
             return self._caller.output(*self._caller.call(value, stop, limits, endpoint_kwargs, model_kwargs, scope))
 
         return fan_out(

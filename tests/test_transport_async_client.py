@@ -16,7 +16,7 @@ from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
 
 from smendpoint import AsyncEndpoint, CallHooks, Timeout, errors
 from smendpoint._transport.async_client import AsyncClientSource, _discard, raw_response
-from smendpoint._transport.common import Patience
+from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler
 
@@ -321,7 +321,7 @@ def test_a_source_reads_closes_and_ends_once(run: Run) -> None:
         def close(self) -> None:
             self.calls.append("close")
 
-    patience = Patience(Timeout(), None, lambda: 0.0)
+    patience = Deadline(Timeout(), None, lambda: 0.0)
 
     async def main() -> None:
         raw = Raw(b"x", b"")

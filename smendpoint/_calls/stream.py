@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._calls.response import Metadata
-from smendpoint._transport.direct import Cancelled, Scope
+from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._typing import Made, Piece, TypedStream
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class Stream(StreamBase[Piece, Made]):
 
     def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
         super().__init__(caller, request, pipeline)
-        self._scope = Scope()  # stops the call where one thread closes while another waits for the answer to begin
+        self._scope = Cancellation()  # for a thread that closes while another one waits for the answer to begin
         self._answer: _Answer | None = None
 
     def __enter__(self) -> Self:

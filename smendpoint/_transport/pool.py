@@ -66,7 +66,7 @@ class Pool:
         """How many connections are in use, or being opened."""
         return len(self._taken) - len(self._idle)
 
-    def take(self, wait: Callable[[], float | None], *, fresh: bool) -> Connection | Place:
+    def acquire(self, wait: Callable[[], float | None], *, fresh: bool) -> Connection | Place:
         """A live idle connection, or a place for a new one.
 
         Args:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
-from servers import Peer, Server
+from clocks import FakeClock
+from servers import Peer, Server, response
 
 from smendpoint import AsyncEndpoint, CallHooks, RetryPolicy, Timeout, errors
 from smendpoint._core.eventstream import encode_part
@@ -183,6 +184,33 @@ def test_the_total_time_holds_for_a_slow_reader_too(run: Run, emulator: Emulator
             assert caught.value.received == (first,)
 
     run(main())
+
+
+def test_a_total_time_that_is_all_but_over_is_not_over(run: Run) -> None:
+    """A timer that is due at once has no time on uvloop."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(response())
+        peer.request()
+        peer.send(HEAD + part(b"one"))
+        assert proceed.wait(PATIENCE)
+        peer.send(part(b"two") + b"0\r\n\r\n")
+
+    async def main(server: Server) -> None:
+        async with endpoint(server.url, clock=FakeClock()) as called:
+            assert await called.invoke(b"")  # the stream need not connect
+            stream = called.stream(b"", timeout=Timeout(PATIENCE, PATIENCE, 1e-5))
+            assert await stream.__anext__() == b"one"
+            task = asyncio.ensure_future(stream.__anext__())
+            await turns()
+            proceed.set()
+            assert await task == b"two"
+            await stream.aclose()
+
+    proceed = threading.Event()
+    with Server(script) as server:
+        run(main(server))
 
 
 def test_a_handler_that_fails_ends_the_stream_and_frees_the_connection(run: Run, emulator: Emulator) -> None:

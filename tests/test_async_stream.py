@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
+from async_loops import PATIENCE, Run, make_endpoint, run, run_skipping, settled, skip, turns, until
 from clocks import FakeClock
 from servers import Peer, Server, response
 
@@ -150,7 +150,7 @@ def test_silence_in_a_stream_ends_it_with_a_read_timeout(run: Run, emulator: Emu
     run(main())
 
 
-def test_a_reader_that_takes_its_time_is_not_silence(run: Run) -> None:
+def test_a_reader_that_takes_its_time_is_not_silence(run_skipping: Run) -> None:
     proceed = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -160,16 +160,17 @@ def test_a_reader_that_takes_its_time_is_not_silence(run: Run) -> None:
         peer.send(part(b"two") + b"0\r\n\r\n")
 
     async def main(server: Server) -> None:
-        async with endpoint(server.url, timeout=Timeout(PATIENCE, 0.3)) as called:
+        async with endpoint(server.url) as called:
             stream = called.stream(b"")
             assert await stream.__anext__() == b"one"
-            await asyncio.sleep(0.4)
+            skip(2 * PATIENCE)
+            await turns()
             proceed.set()
             assert await stream.__anext__() == b"two"
             await stream.aclose()
 
     with Server(script) as server:
-        run(main(server))
+        run_skipping(main(server))
 
 
 def test_the_total_time_holds_for_a_slow_reader_too(run: Run, emulator: Emulator) -> None:

@@ -1,4 +1,4 @@
-"""Asynchronous inference as far as it does not wait: what is submitted, and what is made of the answers."""
+"""Asynchronous inference: `submit`, and the handles of outputs that will be there later."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from smendpoint import errors
 from smendpoint._arguments import checked_mapping, stop_sequences
 from smendpoint._call import new_invocation_id
-from smendpoint._core.hiding import forget_locals
-from smendpoint._core.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
-from smendpoint._core.polling import split_location
-from smendpoint._core.renderer import CallRequest
-from smendpoint._core.response import ResponseBody, request_id
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.response import ResponseBody, request_id
+from smendpoint._core.call.hiding import leaving
+from smendpoint._core.call.polling import Get, look, split_location, wait
+from smendpoint._transport.driving import drive, drive_async
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Generator, Iterable, Mapping
 
-    from smendpoint._call import EndpointBase
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.polling import Outcome
-    from smendpoint._core.response import RawResponse
+    from smendpoint._call import CallerBase
+    from smendpoint._caller import AsyncCaller, Caller
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallState
+    from smendpoint._core.call.polling import Outcome
+    from smendpoint._endpoint import EndpointBase
 
 T = TypeVar("T")
 _MISSING: Any = object()
@@ -43,31 +46,22 @@ class Submission(NamedTuple):
     stop: tuple[str, ...]
 
 
-def prepare(
-    endpoint: EndpointBase[Any, Any, Any],
-    value: Any,
-    upload_to: str | None,
-    stop: str | Iterable[str] | None,
-    endpoint_kwargs: Mapping[str, object] | None,
-    members: Mapping[str, object],
-    model_kwargs: dict[str, Any],
-) -> Submission:
-    """Make and check what `submit` sends.
+def make_submission(caller: CallerBase[Any, Any, Any], *arguments: Any) -> Submission:
+    """Make and check what `submit` sends. Arguments as below.
 
     Raises:
         ConfigurationError: an argument does not fit.
         HandlerError: the content handler could not transform the input.
     """
     try:
-        return _prepare(endpoint, value, upload_to, stop, endpoint_kwargs, members, model_kwargs)
+        return _make_submission(caller, *arguments)
     except errors.SmendpointError as error:
-        forget_locals(error)
-        error.endpoint_name = endpoint.endpoint_name
+        leaving(error, caller.name)
         raise
 
 
-def _prepare(
-    endpoint: EndpointBase[Any, Any, Any],
+def _make_submission(
+    caller: CallerBase[Any, Any, Any],
     value: Any,
     upload_to: str | None,
     stop: str | Iterable[str] | None,
@@ -83,13 +77,13 @@ def _prepare(
     location = members.get("InputLocation")
     if (value is None) == (location is None):
         raise errors.ConfigurationError("submit() needs either an input or input_location=, one of them")
-    endpoint._parameters(model_kwargs)
+    caller.parameters(model_kwargs)
     if value is None and (model_kwargs or upload_to is not None):
         extra = "upload_to" if upload_to is not None else ", ".join(model_kwargs)
         raise errors.ConfigurationError(
             f"{extra} has no use beside input_location=: what lies there is sent to the model as it is"
         )
-    body = b"" if value is None else endpoint._body(value, sequences, model_kwargs)
+    body = b"" if value is None else caller.body(value, sequences, model_kwargs)
     key = None
     if upload_to is not None:
         if not isinstance(upload_to, str):
@@ -101,19 +95,19 @@ def _prepare(
             f"the request body has {len(body):,} bytes, and at most {MAX_ASYNC_BODY:,} can be sent along: give "
             "upload_to='s3://bucket/prefix' to have it uploaded there"
         )
-    sent, head = endpoint._head(INVOKE_ENDPOINT_ASYNC, members, streaming=False)
+    sent, head = caller.head(INVOKE_ENDPOINT_ASYNC, members, streaming=False)
     upload = None
     if key is not None:
         upload, body = Upload(key, body, str(sent.get("ContentType", _NO_CONTENT_TYPE))), b""
     request = CallRequest(
         INVOKE_ENDPOINT_ASYNC,
-        endpoint.endpoint_name,
+        caller.name,
         sent,
         head,
         body,
         new_invocation_id(),
         streaming=False,
-        max_answer=endpoint._max_response_bytes,
+        max_answer=caller.max_response_bytes,
     )
     return Submission(request, upload, sequences)
 
@@ -179,7 +173,7 @@ class HandleBase(Generic[T]):
     """
 
     __slots__ = (
-        "_endpoint",
+        "_caller",
         "_outcome",
         "_output",
         "_stop",
@@ -199,8 +193,21 @@ class HandleBase(Generic[T]):
         *,
         stop: str | Iterable[str] | None = None,
     ) -> None:
-        self._endpoint: Any = endpoint
-        self._stop = stop_sequences(stop)
+        self._set_up(
+            endpoint._caller, output_location, failure_location, inference_id, request_id, stop_sequences(stop)
+        )
+
+    def _set_up(
+        self,
+        caller: CallerBase[Any, T, Any],
+        output_location: str,
+        failure_location: str | None,
+        inference_id: str | None,
+        request_id: str | None,
+        stop: tuple[str, ...],
+    ) -> None:
+        self._caller = caller
+        self._stop = stop
         self._outcome: Outcome | None = None
         self._output: T = _MISSING
         self.output_location = output_location
@@ -217,14 +224,9 @@ class HandleBase(Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         place = (self.output_location, self.failure_location, self.inference_id, self.request_id)
-        return _rebuild, (type(self), self._endpoint, place, self._stop)
+        return _rebuild, (type(self), self._caller, place, self._stop)
 
-    def _named(self, error: errors.SmendpointError) -> errors.SmendpointError:
-        forget_locals(error)
-        error.endpoint_name = self._endpoint.endpoint_name
-        return error
-
-    def _settled(self, outcome: Outcome) -> T:
+    def _read(self, outcome: Outcome) -> T:
         """The output, decoded once.
 
         Raises:
@@ -242,19 +244,21 @@ class HandleBase(Generic[T]):
                 self.request_id,
                 original_status_code=_status(text),
                 original_message=text,
-                endpoint_name=self._endpoint.endpoint_name,
+                endpoint_name=self._caller.name,
             )
         if self._output is _MISSING:
             try:
-                self._output = self._endpoint._decode(ResponseBody(outcome.body), self._stop)
+                self._output = self._caller.decode(ResponseBody(outcome.body), self._stop)
             except errors.SmendpointError as error:
-                self._named(error)
+                leaving(error, self._caller.name)
                 raise
         return self._output
 
 
-def _rebuild(cls: Any, endpoint: Any, place: tuple[Any, ...], stop: tuple[str, ...]) -> Any:
-    return cls(endpoint, *place, stop=stop)
+def _rebuild(cls: Any, caller: CallerBase[Any, Any, Any], place: tuple[Any, ...], stop: tuple[str, ...]) -> Any:
+    handle = cls.__new__(cls)
+    handle._set_up(caller, *place, stop)
+    return handle
 
 
 def _status(text: str) -> int | None:
@@ -263,9 +267,135 @@ def _status(text: str) -> int | None:
     return int(digits) if len(digits) == 3 and digits.isascii() and digits.isdecimal() else None
 
 
-def no_s3_client(endpoint: EndpointBase[Any, Any, Any]) -> errors.ConfigurationError:
-    """The error for an endpoint with ``client=`` that has to reach Amazon S3."""
-    return errors.ConfigurationError(
-        "an endpoint made with client= does not know with which credentials to reach Amazon S3: pass s3_client= too",
-        endpoint_name=endpoint.endpoint_name,
-    )
+class InferenceHandle(HandleBase[T]):
+    """An output of asynchronous inference that will be there later.
+
+    `Endpoint.submit` gives one. It can be pickled, and made again, in another process too, from an endpoint and the
+    locations. The output is looked for in Amazon S3, with the permissions ``s3:GetObject`` and ``s3:ListBucket``.
+    """
+
+    __slots__ = ()
+    _caller: Caller[Any, T, Any]
+
+    def done(self) -> bool:
+        """Look once whether there is an output, or a failure.
+
+        Raises:
+            SmendpointError: Amazon S3 or the way to it failed.
+        """
+        if self._outcome is None:
+            self._outcome = self._drive(look(self.output_location, self.failure_location))
+        return self._outcome is not None
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the output. It is kept: asking again costs nothing.
+
+        Args:
+            timeout: how long to wait in seconds; with 0 there is one look. A request to Amazon S3 that hangs may take
+                longer: the S3 client's own limits hold for it.
+
+        Raises:
+            ModelError: the model failed; ``original_message`` has what the service tells of it.
+            DeadlineExceededError: there was no output in time; `result` may be called again.
+            HandlerError: the content handler could not read the output.
+            SmendpointError: Amazon S3 or the way to it failed; `result` may be called again.
+        """
+        outcome = self._outcome
+        if outcome is None:
+            outcome = self._drive(wait(self.output_location, self.failure_location, timeout, self._caller.clock))
+        return self._read(outcome)
+
+    def _drive(self, flow: Generator[Any, Any, Any]) -> Any:
+        storage, clock = self._caller.storage, self._caller.clock
+        try:
+            return drive(
+                flow, lambda step: storage.get(step.location) if type(step) is Get else clock.sleep(step.seconds)
+            )
+        except errors.SmendpointError as error:
+            leaving(error, self._caller.name)
+            raise
+
+
+def submit(caller: Caller[Any, Any, Any], *arguments: Any) -> tuple[Accepted, tuple[str, ...]]:
+    """Submit a request; arguments as `make_submission`.
+
+    Returns:
+        What the service says of it, and the stop sequences of its output.
+    """
+    request, upload, stop = make_submission(caller, *arguments)
+    if upload is not None:
+        try:
+            caller.storage.put(*upload)
+        except errors.SmendpointError as error:
+            error.endpoint_name = caller.name
+            raise
+    call = caller.start(request)
+    return accepted(call, caller.run(request, call)), stop
+
+
+class AsyncInferenceHandle(HandleBase[T]):
+    """An output of asynchronous inference that will be there later.
+
+    `AsyncEndpoint.submit` gives one. It can be pickled, and made again, in another process too, from an endpoint and
+    the locations. The output is looked for in Amazon S3, with the permissions ``s3:GetObject`` and ``s3:ListBucket``.
+    """
+
+    __slots__ = ()
+    _caller: AsyncCaller[Any, T, Any]
+
+    async def done(self) -> bool:
+        """Look once whether there is an output, or a failure.
+
+        Raises:
+            SmendpointError: Amazon S3 or the way to it failed.
+        """
+        if self._outcome is None:
+            self._outcome = await self._drive(look(self.output_location, self.failure_location))
+        return self._outcome is not None
+
+    async def result(self, timeout: float | None = None) -> T:
+        """Wait for the output. It is kept: asking again costs nothing.
+
+        Args:
+            timeout: how long to wait in seconds; with 0 there is one look. A request to Amazon S3 that hangs may take
+                longer: the S3 client's own limits hold for it.
+
+        Raises:
+            ModelError: the model failed; ``original_message`` has what the service tells of it.
+            DeadlineExceededError: there was no output in time; `result` may be called again.
+            HandlerError: the content handler could not read the output.
+            SmendpointError: Amazon S3 or the way to it failed; `result` may be called again.
+        """
+        outcome = self._outcome
+        if outcome is None:
+            outcome = await self._drive(wait(self.output_location, self.failure_location, timeout, self._caller.clock))
+        return self._read(outcome)
+
+    async def _drive(self, flow: Generator[Any, Any, Any]) -> Any:
+        storage, clock = self._caller.storage, self._caller.clock
+
+        def perform(step: Any) -> Awaitable[Any]:
+            return storage.get(step.location) if type(step) is Get else clock.sleep_async(step.seconds)
+
+        try:
+            return await drive_async(flow, perform)
+        except errors.SmendpointError as error:
+            leaving(error, self._caller.name)
+            raise
+
+
+async def submit_async(caller: AsyncCaller[Any, Any, Any], *arguments: Any) -> tuple[Accepted, tuple[str, ...]]:
+    """Submit a request; arguments as `make_submission`.
+
+    Returns:
+        What the service says of it, and the stop sequences of its output.
+    """
+    request, upload, stop = make_submission(caller, *arguments)
+    if upload is not None:
+        try:
+            await caller.storage.put(*upload)
+        except errors.SmendpointError as error:
+            error.endpoint_name = caller.name
+            raise
+    call = await caller.start(request)
+    return accepted(call, await caller.run(request, call)), stop

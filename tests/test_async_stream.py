@@ -16,7 +16,7 @@ from clocks import FakeClock
 from servers import Peer, Server, response
 
 from smendpoint import AsyncEndpoint, CallHooks, RetryPolicy, Timeout, errors
-from smendpoint._core.eventstream import encode_part
+from smendpoint._core.aws.eventstream import encode_part
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler, TextGenerationHandler
 
@@ -405,13 +405,13 @@ def test_closing_from_another_task_stops_the_opening(run: Run, emulator: Emulato
 
 
 class Scripted:
-    """An endpoint whose calls are what a test says."""
+    """A caller whose calls are what a test says."""
 
     def __init__(self, open: Callable[[], Any]) -> None:
         self.open = open
         self.finished: list[BaseException | None] = []
 
-    async def _start(self, _: Any) -> Any:
+    async def start(self, _: Any) -> Any:
         outer = self
 
         class Call:
@@ -426,7 +426,7 @@ class Scripted:
 
         return Call()
 
-    async def _run(self, *_: Any) -> Any:
+    async def run(self, *_: Any) -> Any:
         return await self.open()
 
 
@@ -449,7 +449,7 @@ class Source:
 def scripted(open: Callable[[], Any], emulator_url: str = "http://127.0.0.1:1") -> tuple[Any, Scripted]:
     stream: Any = endpoint(emulator_url).stream(b"")
     fake = Scripted(open)
-    stream._endpoint = fake
+    stream._caller = fake
     return stream, fake
 
 

@@ -15,8 +15,8 @@ from feeding import ways
 from twins import Twin, twin  # noqa: F401
 
 from smendpoint import errors, handlers
-from smendpoint._core.eventstream import encode_part
-from smendpoint._core.response import ResponseBody
+from smendpoint._core.aws.eventstream import encode_part
+from smendpoint._core.aws.response import ResponseBody
 from smendpoint._pipeline import Pipeline
 from smendpoint.emulator import Emulator
 

@@ -18,8 +18,8 @@ import trustme
 from emulator_client import NOW, PATHS, RawClient, chunks, plain, request
 from signing import sign
 
-from smendpoint._core.eventstream import encode, encode_part
-from smendpoint._core.sigv4 import Credentials, Signer, payload_hash
+from smendpoint._core.aws.eventstream import encode, encode_part
+from smendpoint._core.aws.sigv4 import Credentials, Signer, payload_hash
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest, forward
 from smendpoint.errors import ConfigurationError
 

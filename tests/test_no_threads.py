@@ -98,7 +98,7 @@ def test_renewing_ahead_is_left_to_the_call_that_needs_it(
     with Emulator(echo) as emulator:
         endpoint = direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), renewing=True)
         endpoint.invoke(b"Hello")
-        transport = endpoint.endpoint._transport
+        transport = endpoint.endpoint._caller.transport
         with monkeypatch.context() as patch:
             patch.setattr(type(transport.credentials), "load", lambda *_, **__: pytest.fail("it was renewed in line"))
             patch.setattr(type(transport.credentials), "refresh_due", lambda _: True)

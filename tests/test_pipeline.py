@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from smendpoint import _pipeline
-from smendpoint._core.eventstream import encode, encode_part
+from smendpoint._core.aws.eventstream import encode, encode_part
 from smendpoint._pipeline import Pipeline, cut_at_stop
 from smendpoint.errors import (
     DeadlineExceededError,

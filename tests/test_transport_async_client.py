@@ -17,7 +17,7 @@ from clocks import FakeClock
 
 from smendpoint import AsyncEndpoint, CallHooks, Timeout, errors
 from smendpoint._transport.async_client import AsyncClientSource, _discard, raw_response
-from smendpoint._transport.common import Patience
+from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler
 
@@ -33,7 +33,7 @@ def emulator() -> Iterator[Emulator]:
 
 def pieces(called: Any) -> Any:
     """A stream that hands on what arrives, whatever it means."""
-    called._handler = BytesHandler()
+    called._caller.handler = BytesHandler()
     return called.stream(b"Hello. What?")
 
 
@@ -79,10 +79,10 @@ def test_calls_and_streams_go_through_the_client(run: Run, emulator: Emulator) -
 def test_nothing_is_looked_up_renewed_or_forgotten_for_a_client(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         async with endpoint(emulator) as called:
-            assert await called._transport.prepare() is None
-            assert called._transport.refresh_due() is False
-            called._transport.forget()
-            assert called._transport.max_connections == 10
+            assert await called._caller.transport.prepare() is None
+            assert called._caller.transport.refresh_due() is False
+            called._caller.transport.forget()
+            assert called._caller.transport.max_connections == 10
 
     run(main())
 
@@ -218,7 +218,7 @@ def test_what_is_no_error_of_the_client_passes(run: Run, emulator: Emulator) -> 
             def fail(**_: Any) -> None:
                 raise mistake
 
-            called._client.meta.events.register("before-call.sagemaker-runtime.InvokeEndpoint", fail)
+            called._caller.client.meta.events.register("before-call.sagemaker-runtime.InvokeEndpoint", fail)
             with pytest.raises(KeyError) as caught:
                 await called.invoke("Hello")
             assert caught.value is mistake
@@ -337,7 +337,7 @@ def test_a_source_reads_closes_and_ends_once(run: Run) -> None:
         def close(self) -> None:
             self.calls.append("close")
 
-    patience = Patience(Timeout(), None, lambda: 0.0)
+    patience = Deadline(Timeout(), None, lambda: 0.0)
 
     async def main() -> None:
         raw = Raw(b"x", b"")

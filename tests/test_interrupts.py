@@ -41,8 +41,8 @@ def call(endpoint: Endpoint[Any, Any, Any]) -> None:
 
 
 def cold(endpoint: Endpoint[Any, Any, Any]) -> None:
-    endpoint._transport._address.stood = None  # so that the address that refuses is tried first
-    for connection in endpoint._transport._pool._idle:
+    endpoint._caller.transport._address.stood = None  # so that the address that refuses is tried first
+    for connection in endpoint._caller.transport._pool._idle:
         connection.abort()  # as if the service had closed it
     assert endpoint.invoke(b"Hello")
 
@@ -135,12 +135,12 @@ def endpoint(
             nothing_is_held(made)
             outputs = made.map([b"Hello"] * 20, max_concurrency=LIMIT)
             assert list(outputs) == [b"Hello Hello"] * 20
-            emulator.wait_for(lambda it: it.open_connections == len(made._transport._pool._idle))
+            emulator.wait_for(lambda it: it.open_connections == len(made._caller.transport._pool._idle))
         emulator.disconnected()
 
 
 def nothing_is_held(endpoint: Endpoint[Any, Any, Any]) -> None:
-    pool = endpoint._transport._pool
+    pool = endpoint._caller.transport._pool
     deadline = time.monotonic() + PATIENCE  # the threads of a map end by themselves
     while threads := [thread for thread in threading.enumerate() if thread.name == "smendpoint-map"]:
         assert time.monotonic() < deadline

@@ -19,7 +19,7 @@ NO_LIMITS = {
     "_aws.credentials._ADVISORY_SHARE": "a share",
     "_aws.credentials._LAST_SHARE": "a share",
     "_aws.chain._BOTOCORE_TIMEOUT": "what botocore does without being told",
-    "_call.DEBUG": "a level of logging",
+    "_calls.base.DEBUG": "a level of logging",
     "_core.http.body._CHUNK": "botocore's, for those who ask for no other",
     "langchain._embeddings._CHUNK": "LangChain's, for those who ask for no other",
     "_core.auto._OFTEN": "how often a guess is looked at again",

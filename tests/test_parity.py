@@ -292,7 +292,7 @@ def play(twin: type, outcomes: list[Any], operation: str, *, cold: bool, **optio
         if asynchronous
         else SyncScript(outcomes, clock, SyncSource, cold=cold)
     )
-    endpoint._transport = script
+    endpoint._caller.transport = script
     chunks: list[Any] = []
 
     async def ask() -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock  # `threading` costs milliseconds to import, and adds nothing that is needed here
+from _thread import allocate_lock  # for a quick cold start: see `_core`
 from typing import TYPE_CHECKING
 
 from smendpoint._core.aws.sigv4 import Credentials
@@ -145,9 +145,9 @@ class CredentialProvider:
     def load(self, *, rejected: Credentials | None = None) -> Credentials:
         """Give credentials, waiting for the source where needed; blocks.
 
-        However many callers come at once, the source is asked by one of them; the others wait and share what it got,
-        its failure too. A failure is also shared with those who come within the next second. While the credentials at
-        hand are still good, failing to renew them is not an error.
+        Of several callers at a time, one asks the source; the others wait and share its outcome, a failure too. A
+        failure is also shared with the callers of the next second. While the credentials at hand are still valid, a
+        failure to renew them is not an error.
 
         Args:
             rejected: credentials that the service did not accept although they looked valid. The source is asked

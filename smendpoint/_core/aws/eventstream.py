@@ -9,6 +9,7 @@ whole, and the transport that HTTP ended properly.
 
 from __future__ import annotations
 
+import json
 from struct import Struct, pack
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
@@ -182,8 +183,6 @@ def _text(value: object) -> str:
 
 def _exception_details(payload: bytes) -> dict[str, str]:
     """Read an exception's members, names in lower case; none where the payload cannot be read."""
-    import json  # only here, on the way to an error
-
     try:
         parsed = json.loads(payload)
     except (ValueError, RecursionError):

@@ -10,7 +10,7 @@ from feeding import FUZZ, drive, same_in_every_cut, ways
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.sse import ServerSentEvent, SSEDecoder
+from smendpoint._core.decode.sse import ServerSentEvent, SSEDecoder
 from smendpoint.errors import StreamDecodeError, StreamError
 
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from smendpoint._core.auto import AutoDecoder
-from smendpoint._core.lines import parse_json
-from smendpoint._core.push import LayeredDecoder
-from smendpoint._core.sse import ServerSentEvent, SSEDecoder
+from smendpoint._core.decode.auto import AutoDecoder
+from smendpoint._core.decode.lines import parse_json
+from smendpoint._core.decode.push import LayeredDecoder
+from smendpoint._core.decode.sse import ServerSentEvent, SSEDecoder
 from smendpoint.errors import HandlerError, SmendpointError, StreamDecodeError, StreamError, StreamTruncatedError
 from smendpoint.handlers._details import reason_of, usage_of
 from smendpoint.handlers._ends import ENDS

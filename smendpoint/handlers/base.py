@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from smendpoint._core.push import LayeredDecoder
+from smendpoint._core.decode.push import LayeredDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -219,7 +219,7 @@ def line_decoder(handler: ContentHandler[Any, Chunk]) -> StreamDecoder[Chunk]:
     Lines end at LF or CRLF and nowhere else; blank lines are skipped; a last line need not have a line end.
     """
     from smendpoint._core.aws.response import ResponseBody
-    from smendpoint._core.lines import LineDecoder
+    from smendpoint._core.decode.lines import LineDecoder
 
     def transform(line: bytes) -> Chunk:
         return handler.transform_output(ResponseBody(line))

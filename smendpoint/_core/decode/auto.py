@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ..errors import StreamDecodeError, StreamError
+from ...errors import StreamDecodeError, StreamError
 from .lines import MAX_ITEM, JSONLinesDecoder, TextDecoder, parse_joined, parse_json
 from .push import PushDecoder
 from .sse import SSEDecoder

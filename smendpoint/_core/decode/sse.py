@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..errors import StreamDecodeError
+from ...errors import StreamDecodeError
 from .lines import MAX_ITEM
 from .push import PushDecoder
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import StreamDecodeError, copy_error
+from ...errors import StreamDecodeError, copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..errors import StreamError
+    from ...errors import StreamError
 
 __all__ = ["LayeredDecoder", "PushDecoder"]
 

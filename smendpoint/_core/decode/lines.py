@@ -8,7 +8,7 @@ from __future__ import annotations
 from codecs import utf_8_decode
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StreamDecodeError
+from ...errors import StreamDecodeError
 from .push import PushDecoder
 
 if TYPE_CHECKING:

@@ -105,7 +105,8 @@ def test_every_relative_link_leads_to_a_file() -> None:
 def test_the_reference_lists_every_fault_and_every_personality() -> None:
     reference = ROOT / "docs" / "reference"
     emulator, handlers = ((reference / name).read_text(encoding="utf-8") for name in ("emulator.md", "handlers.md"))
-    assert {name for name in FAULTS if f"| `{name}` |" not in emulator} == set()
+    rows = [f"| `{one.name}` | {one.description} | {'yes' if one.harmless else 'no'} |" for one in FAULTS.values()]
+    assert re.findall(r"^\| `.*\| (?:yes|no) \|$", emulator, re.MULTILINE) == rows
     assert {name for name in PERSONALITIES if f"`{name}`" not in handlers} == {"stand_in"}
 
 

@@ -94,7 +94,7 @@ class AsyncInference:
     ) -> None:
         loop = asyncio.get_running_loop()
         gone = threading.Event()
-        self._state.began()
+        self._state.count(active=+1)
         try:
             ok, data = await self._answer(model, request, location, gone, pool)
             await loop.run_in_executor(pool, self._store, output if ok else failure, data, ok)
@@ -102,7 +102,7 @@ class AsyncInference:
             _log.exception("could not store an asynchronous answer")
         finally:
             gone.set()
-            self._state.ended()
+            self._state.count(active=-1)
 
     async def _answer(
         self, model: Model, request: ReceivedRequest, location: str | None, gone: threading.Event, pool: Executor

@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
         self._connections.discard(self)
         self._keep_time(False)
         # Counted as closed only when nothing works for it any more.
-        self.task.add_done_callback(lambda _task: self._state.closed())
+        self.task.add_done_callback(lambda _task: self._state.count(connections=-1))
         self.task.cancel()
 
     # -- the server
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         """Serves one request; gives whether the connection may carry another one."""
         reader = self._reader
         await self._until(lambda: reader.head_complete)
-        self._state.began()
+        self._state.count(active=+1)
         disconnected = threading.Event()
         try:
             if not self._limits.hosts.allow(reader.host):
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
                 whole = await self._act(Action.FIN)
         finally:
             disconnected.set()
-            self._state.ended()
+            self._state.count(active=-1)
         if whole and fault is not None and fault.after is not None:
             if fault.on_reuse:
                 self._turn_to_next()
@@ -240,12 +240,12 @@ class Connection(asyncio.Protocol):
                 elif isinstance(step, Pause):
                     await asyncio.sleep(step.seconds)
                 elif step is Action.STALL:
-                    self._state.stall(+1)
+                    self._state.count(stalled=+1)
                     try:
                         # Ends by cancellation, when the client has gone or the emulator stops.
                         await asyncio.get_running_loop().create_future()
                     finally:
-                        self._state.stall(-1)
+                        self._state.count(stalled=-1)
                 else:
                     return await self._act(step)
         return True

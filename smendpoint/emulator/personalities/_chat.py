@@ -11,6 +11,7 @@ from smendpoint.emulator.personalities._common import (
     dump,
     generate,
     member,
+    model_name,
     object_list,
     one_text,
     text_list,
@@ -98,7 +99,7 @@ class Chat:
 
     def __init__(self, body: dict[str, Any]) -> None:
         question, background = last_user_text(object_list(body.get("messages"), "messages"))
-        self.model = str(body.get("model") or "stand-in")
+        self.model = model_name(body)
         self.generation: Generation = _say(body, answer(question, background), f"{background} {question}")
         thinking = member(body, "chat_template_kwargs").get("enable_thinking")
         self.reasoning = _REASONING if thinking else None
@@ -113,14 +114,8 @@ class Chat:
             message["reasoning_content"] = self.reasoning
         if self.call:
             message["tool_calls"] = [self.call]
-        return {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": self.model,
-            "choices": [{"index": 0, "message": message, "finish_reason": self._finish}],
-            "usage": self._usage(),
-        }
+        choices = [{"index": 0, "message": message, "finish_reason": self._finish}]
+        return {**self._head("chat.completion"), "choices": choices, "usage": self._usage()}
 
     def chunks(self) -> Iterator[dict[str, Any]]:
         """The answer as streamed chunks; the end mark is not among them."""
@@ -145,13 +140,11 @@ class Chat:
         return _usage(self.generation.prompt_tokens, len(self.generation.tokens))
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-        return {
-            "id": "chatcmpl-1",
-            "object": "chat.completion.chunk",
-            "created": 1,
-            "model": self.model,
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-        }
+        choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+        return {**self._head("chat.completion.chunk"), "choices": choices}
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": self.model}
 
 
 def _tool_call(body: dict[str, Any], question: str) -> dict[str, Any] | None:
@@ -186,22 +179,18 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
         for index, one in enumerate(done)
     ]
     usage = _usage(sum(one.prompt_tokens for one in done), sum(len(one.tokens) for one in done))
-    model = str(body.get("model") or "stand-in")
-    return {
-        "id": "cmpl-1",
-        "object": "text_completion",
-        "created": 1,
-        "model": model,
-        "choices": choices,
-        "usage": usage,
-    }
+    return {**_completion_head(body), "choices": choices, "usage": usage}
+
+
+def _completion_head(body: dict[str, Any]) -> dict[str, Any]:
+    return {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": model_name(body)}
 
 
 def completion_chunks(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Answers a text completion in chunks; the end mark is not among them."""
     prompt = one_text(body.get("prompt"), "prompt")
     done = _say(body, answer(prompt), prompt)
-    head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": str(body.get("model") or "stand-in")}
+    head = _completion_head(body)
     for token in done.tokens:
         yield {**head, "choices": [{"index": 0, "text": token, "finish_reason": None}]}
     yield {**head, "choices": [{"index": 0, "text": "", "finish_reason": finish_reason(done.reason)}]}

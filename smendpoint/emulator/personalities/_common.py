@@ -20,14 +20,17 @@ __all__ = [
     "json_body",
     "json_reply",
     "member",
+    "model_name",
     "object_list",
     "one_text",
     "openai_refusal",
+    "plain_refusal",
     "read_json",
     "read_parameters",
     "small_number",
     "sse",
     "text_list",
+    "toolkit_refusal",
 ]
 
 SESSION_REQUESTS: tuple[object, ...] = ({"requestType": "NEW_SESSION"}, {"requestType": "CLOSE"})
@@ -88,9 +91,23 @@ class Personality:
 
 
 def openai_refusal(refused: Refused) -> dict[str, Any]:
-    """OpenAI's error document."""
-    error = {"message": str(refused), "type": "BadRequestError", "param": None, "code": refused.status}
-    return {"error": error}
+    """Make OpenAI's error document."""
+    return {"error": {"message": str(refused), "type": "BadRequestError", "param": None, "code": refused.status}}
+
+
+def plain_refusal(refused: Refused) -> dict[str, Any]:
+    """Make the error document of containers that say only what is wrong."""
+    return {"error": str(refused)}
+
+
+def toolkit_refusal(refused: Refused) -> dict[str, Any]:
+    """Make the error document of the Hugging Face inference toolkit."""
+    return {"code": refused.status, "type": "InternalServerException", "message": str(refused)}
+
+
+def model_name(body: dict[str, Any]) -> str:
+    """Give the name that an answer in OpenAI's shape says: the request's, if it has one."""
+    return str(body.get("model") or "stand-in")
 
 
 def json_or_none(body: bytes) -> object:
@@ -158,11 +175,8 @@ def text_list(value: object, name: str) -> list[str]:
     """
     if isinstance(value, str):
         return [value]
-    if isinstance(value, list):
-        items = cast("list[object]", value)
-        texts = [item for item in items if isinstance(item, str)]
-        if len(texts) == len(items):
-            return texts
+    if isinstance(value, list) and all(isinstance(item, str) for item in cast("list[object]", value)):
+        return cast("list[str]", value)
     raise Refused(f"`{name}` must be a string or a list of strings")
 
 
@@ -198,11 +212,8 @@ def object_list(value: object, name: str) -> list[dict[str, Any]]:
     Raises:
         Refused: It is something else.
     """
-    if isinstance(value, list) and value:
-        items = cast("list[object]", value)
-        objects = [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
-        if len(objects) == len(items):
-            return objects
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in cast("list[object]", value)):
+        return cast("list[dict[str, Any]]", value)
     raise Refused(f"`{name}` must be a list of objects, and not empty")
 
 

@@ -20,8 +20,10 @@ from smendpoint.emulator.personalities._common import (
     object_list,
     one_text,
     openai_refusal,
+    plain_refusal,
     sse,
     text_list,
+    toolkit_refusal,
 )
 from smendpoint.emulator.personalities.vectors import classify, closeness, openai_embeddings
 from smendpoint.emulator.stand_in import answer
@@ -155,14 +157,10 @@ def huggingface(task: HuggingFaceTask = "text-generation") -> Personality:
             field = "summary_text" if task == "summarization" else "translation_text"
             return json_reply([{field: generate(answer(prompt), prompt, parameters).text} for prompt in prompts])
         full = parameters.get("return_full_text", True)  # the default of the pipeline that the toolkit runs
-        return json_reply(
-            [
-                {"generated_text": (prompt if full else "") + generate(answer(prompt), prompt, parameters).text}
-                for prompt in prompts
-            ]
-        )
+        texts = [(prompt if full else "") + generate(answer(prompt), prompt, parameters).text for prompt in prompts]
+        return json_reply([{"generated_text": text} for text in texts])
 
-    return Personality("huggingface", reply, _mms_error)
+    return Personality("huggingface", reply, toolkit_refusal)
 
 
 def _pipeline_talk(messages: list[dict[str, Any]], parameters: dict[str, Any]) -> dict[str, Any]:
@@ -192,11 +190,7 @@ def triton() -> Personality:
         replies = [{"model_name": "stand-in", "model_version": "1", "text_output": text} for text in texts]
         return sse(replies) if parameters.get("stream") else json_reply(replies[0])
 
-    return Personality("triton", reply, lambda refused: {"error": str(refused)}, status=400)
-
-
-def _mms_error(refused: Refused) -> dict[str, Any]:
-    return {"code": refused.status, "type": "InternalServerException", "message": str(refused)}
+    return Personality("triton", reply, plain_refusal, status=400)
 
 
 def lmi(shape: LmiShape = "jsonlines", *, tgi_compatible: bool = False) -> Personality:
@@ -320,14 +314,15 @@ def _vllm_class(text: str) -> dict[str, Any]:
 def _scores(body: dict[str, Any]) -> dict[str, Any]:
     if "query" in body:
         query, texts = one_text(body["query"], "query"), text_list(body.get("documents"), "documents")
-        results = [
+        results: list[dict[str, Any]] = [
             {"index": index, "document": {"text": text}, "relevance_score": closeness(query, text)}
             for index, text in enumerate(texts)
         ]
-        return {"id": "rerank-1", "model": "stand-in", "results": sorted(results, key=_by_relevance), "usage": {}}
+        return {
+            "id": "rerank-1",
+            "model": "stand-in",
+            "results": sorted(results, key=lambda one: -one["relevance_score"]),
+            "usage": {},
+        }
     query, texts = one_text(body.get("text_1"), "text_1"), text_list(body.get("text_2"), "text_2")
     return _listing([{"object": "score", "score": closeness(query, text)} for text in texts])
-
-
-def _by_relevance(result: dict[str, Any]) -> float:
-    return -float(result["relevance_score"])

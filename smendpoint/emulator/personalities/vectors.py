@@ -10,7 +10,16 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
-from smendpoint.emulator.personalities._common import Personality, Refused, json_body, json_reply, one_text, text_list
+from smendpoint.emulator.personalities._common import (
+    Personality,
+    Refused,
+    json_body,
+    json_reply,
+    model_name,
+    one_text,
+    text_list,
+    toolkit_refusal,
+)
 from smendpoint.emulator.stand_in import stems
 
 __all__ = ["DIMENSIONS", "classify", "closeness", "cohere", "embed", "feature_extraction", "openai_embeddings", "tei"]
@@ -21,16 +30,12 @@ DIMENSIONS = 8
 _NEGATIVE = frozenset({"awful", "bad", "hate", "horrible", "never", "no", "not", "poor", "sad", "terrible", "worst"})
 
 
-def _word_vector(word: str) -> list[float]:
-    digest = hashlib.sha256(word.encode()).digest()
-    return [byte / 127.5 - 1.0 for byte in digest[:DIMENSIONS]]
-
-
 def embed(text: str, dimensions: int = DIMENSIONS) -> list[float]:
     """Gives a vector of length 1 that is always the same for a text; texts that share words lie near each other."""
     total = [0.0] * DIMENSIONS
     for word in sorted(stems(text)) or [text]:
-        total = [value + more for value, more in zip(total, _word_vector(word), strict=True)]
+        digest = hashlib.sha256(word.encode()).digest()[:DIMENSIONS]
+        total = [value + (byte / 127.5 - 1.0) for value, byte in zip(total, digest, strict=True)]
     norm = math.sqrt(sum(value * value for value in total[:dimensions])) or 1.0
     return [round(value / norm, 6) for value in total[:dimensions]]
 
@@ -69,7 +74,7 @@ def tei(task: Literal["embed", "rerank", "classify", "sparse"] = "embed") -> Per
         if task == "sparse":
             return json_reply([_sparse(text) for text in texts])
         if task == "classify":
-            labels = [[_tei_label(text)] for text in texts]
+            labels = [[{"score": found["score"], "label": found["label"]}] for found in map(classify, texts)]
             return json_reply(labels[0] if isinstance(body["inputs"], str) else labels)
         return json_reply([embed(text, _dimensions(body)) for text in texts])
 
@@ -107,7 +112,7 @@ def openai_embeddings(body: dict[str, Any]) -> dict[str, Any]:
     return {
         "object": "list",
         "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)],
-        "model": str(body.get("model") or "stand-in"),
+        "model": model_name(body),
         "usage": {"prompt_tokens": used, "total_tokens": used},
     }
 
@@ -117,11 +122,6 @@ def _sparse(text: str) -> list[dict[str, Any]]:
     words = sorted(stems(text)) or [text]
     counts = {int.from_bytes(hashlib.sha256(word.encode()).digest()[:2], "big"): words.count(word) for word in words}
     return [{"index": index, "value": float(count)} for index, count in sorted(counts.items())]
-
-
-def _tei_label(text: str) -> dict[str, Any]:
-    found = classify(text)
-    return {"score": found["score"], "label": found["label"]}
 
 
 def _rerank(body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -152,11 +152,7 @@ def feature_extraction(shape: Literal["tokens", "nested", "vectors"] = "tokens")
         tokens = [[embed(text), *map(embed, text.split()), embed("[SEP]")] for text in texts]
         return json_reply([[one] for one in tokens] if shape == "nested" else tokens)
 
-    return Personality(
-        f"feature_extraction_{shape}",
-        reply,
-        lambda refused: {"code": refused.status, "type": "InternalServerException", "message": str(refused)},
-    )
+    return Personality(f"feature_extraction_{shape}", reply, toolkit_refusal)
 
 
 def _signs(vector: list[float]) -> int:

@@ -25,7 +25,7 @@ _REASONING = "One sentence of the context fits the question best."
 
 
 def finish_reason(reason: str) -> str:
-    """OpenAI's name for why a generation ended."""
+    """Give OpenAI's name for why a generation ended."""
     return "length" if reason == "length" else "stop"
 
 
@@ -39,11 +39,7 @@ def _text_of(content: object) -> str:
 
 
 def last_user_text(messages: list[dict[str, Any]]) -> tuple[str, str]:
-    """Gives the text of the last message of the user, and the texts of all the others together.
-
-    Raises:
-        Refused: The user has said nothing.
-    """
+    """Give the text of the last message of the user, and the texts of all the others together."""
     asked = [index for index, message in enumerate(messages) if message.get("role") == "user"]
     if not asked:
         raise Refused("there is no message of the user", 400)
@@ -56,11 +52,7 @@ _OTHER_SHAPES = ("guided_choice", "guided_grammar", "guided_json", "guided_regex
 
 
 def shaped(said: str, wanted: dict[str, Any]) -> str:
-    """Gives what is said the shape that ``response_format``, or TGI's ``grammar``, asks for.
-
-    Raises:
-        Refused: That shape is not known here, or its schema cannot be followed.
-    """
+    """Give what is said the shape that ``response_format``, or TGI's ``grammar``, asks for."""
     kind = wanted.get("type", "text")
     if kind == "text":
         return said
@@ -91,11 +83,7 @@ class Chat:
 
     Honours ``max_tokens``, ``stop``, ``tools`` (calls the chosen function, else the first, with the question as each
     text argument), ``response_format`` (a JSON object, or the smallest that fits a schema) and
-    ``chat_template_kwargs.enable_thinking``.
-
-    Raises:
-        Refused: The request is not valid.
-    """
+    ``chat_template_kwargs.enable_thinking``."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         question, background = last_user_text(object_list(body.get("messages"), "messages"))
@@ -171,7 +159,7 @@ def _is_text(schema: dict[str, Any]) -> bool:
 
 
 def completion(body: dict[str, Any]) -> dict[str, Any]:
-    """Answers a text completion in one piece."""
+    """Answer a text completion in one piece."""
     prompts = text_list(body.get("prompt"), "prompt")
     done = [_say(body, answer(prompt), prompt) for prompt in prompts]
     choices = [
@@ -187,7 +175,7 @@ def _completion_head(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def completion_chunks(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Answers a text completion in chunks; the end mark is not among them."""
+    """Answer a text completion in chunks; the end mark is not among them."""
     prompt = one_text(body.get("prompt"), "prompt")
     done = _say(body, answer(prompt), prompt)
     head = _completion_head(body)

@@ -32,7 +32,7 @@ _ANSWERS: dict[Algorithm, tuple[str, Callable[[float], dict[str, Any]]]] = {
 
 
 def algorithm(name: Algorithm = "linear-learner") -> Personality:
-    """Plays one of SageMaker's own algorithms: CSV and JSON in, JSON and JSON lines out.
+    """Play one of SageMaker's own algorithms: CSV and JSON in, JSON and JSON lines out.
 
     Args:
         name: which one: its score, cluster, score or projection of a row is the row's sum.
@@ -50,7 +50,7 @@ def algorithm(name: Algorithm = "linear-learner") -> Personality:
 
 
 def tf_serving() -> Personality:
-    """Plays TF Serving: ``{"instances": rows}`` in, ``{"predictions": [...]}`` out."""
+    """Play TF Serving: ``{"instances": rows}`` in, ``{"predictions": [...]}`` out."""
     return table_model(
         "tf_serving",
         {"application/json": read_json_rows},
@@ -60,7 +60,7 @@ def tf_serving() -> Personality:
 
 
 def blazingtext(task: Literal["classify", "words"] = "classify") -> Personality:
-    """Plays BlazingText: ``{"instances": [...]}`` in, labels with their probabilities or the vectors of words out.
+    """Play BlazingText: ``{"instances": [...]}`` in, labels with their probabilities or the vectors of words out.
 
     Args:
         task: what the model was trained for.

@@ -32,7 +32,7 @@ def _numbers(row: object) -> list[float]:
 
 
 def read_csv_rows(body: bytes) -> Rows:
-    """Reads rows of numbers, a line each."""
+    """Read rows of numbers, a line each."""
     return [_numbers(row) for row in csv.reader(body.decode("utf-8", "replace").splitlines()) if row]
 
 
@@ -52,7 +52,7 @@ def _rows(value: object) -> Rows:
 
 
 def read_json_rows(body: bytes) -> Rows:
-    """Reads rows of numbers, bare or as ``instances``, ``inputs``, ``data`` or ``features``."""
+    """Read rows of numbers, bare or as ``instances``, ``inputs``, ``data`` or ``features``."""
     return _rows(read_json(body))
 
 
@@ -102,7 +102,7 @@ def table_model(
     writers: dict[str, Callable[[list[float]], bytes | str]],
     default: str,
 ) -> Personality:
-    """Makes a container that sums rows.
+    """Make a container that sums rows.
 
     Args:
         name: for ``repr``.
@@ -127,7 +127,7 @@ def table_model(
 
 
 def sklearn() -> Personality:
-    """Plays the scikit-learn container: CSV, JSON and ``.npy`` in and out; by default JSON comes out."""
+    """Play the scikit-learn container: CSV, JSON and ``.npy`` in and out; by default JSON comes out."""
     return table_model(
         "sklearn",
         {"text/csv": read_csv_rows, "application/json": read_json_rows, "application/x-npy": _read_npy},
@@ -137,7 +137,7 @@ def sklearn() -> Personality:
 
 
 def xgboost() -> Personality:
-    """Plays the XGBoost container: CSV and libsvm in, and no JSON; CSV (one line), JSON and JSON lines out."""
+    """Play the XGBoost container: CSV and libsvm in, and no JSON; CSV (one line), JSON and JSON lines out."""
     return table_model(
         "xgboost",
         {"text/csv": read_csv_rows, "text/libsvm": _read_libsvm, "text/x-libsvm": _read_libsvm},

@@ -54,7 +54,7 @@ def stand_in() -> Personality:
 
 
 def _openai(request: ModelRequest, body: dict[str, Any], *, start: str = "data: ") -> ModelReply:
-    """Answers in the shapes of the path, or on ``/invocations`` in those of the body."""
+    """Answer in the shapes of the path, or on ``/invocations`` in those of the body."""
     if request.path == _CHAT or (request.path not in _OPENAI_TEXT and "messages" in body):
         chat = Chat(body)
         return sse(chat.chunks(), start=start, end="[DONE]") if body.get("stream") else json_reply(chat.whole())
@@ -71,7 +71,7 @@ def _inputs(body: dict[str, Any], *names: str) -> str:
 
 
 def tgi() -> Personality:
-    """Plays Hugging Face's text-generation-inference: generate, chat and completion requests, plain and streamed."""
+    """Play Hugging Face's text-generation-inference: generate, chat and completion requests, plain and streamed."""
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
@@ -132,7 +132,7 @@ HuggingFaceTask = Literal[
 
 
 def huggingface(task: HuggingFaceTask = "text-generation") -> Personality:
-    """Plays the Hugging Face inference toolkit, which does not stream.
+    """Play the Hugging Face inference toolkit, which does not stream.
 
     Args:
         task: text generation, whose text begins with the prompt, or its conversation with the messages, unless
@@ -179,7 +179,7 @@ def _zero_shot(text: str, labels: list[str]) -> dict[str, Any]:
 
 
 def triton() -> Personality:
-    """Plays NVIDIA Triton's generate extension: ``text_input`` in, ``text_output`` out, plain and streamed."""
+    """Play NVIDIA Triton's generate extension: ``text_input`` in, ``text_output`` out, plain and streamed."""
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
@@ -194,7 +194,7 @@ def triton() -> Personality:
 
 
 def lmi(shape: LmiShape = "jsonlines", *, tgi_compatible: bool = False) -> Personality:
-    """Plays DJL's LMI container.
+    """Play DJL's LMI container.
 
     Args:
         shape: how it streams.
@@ -274,7 +274,7 @@ def _lmi_events(done: Generation, prompt: str) -> Iterator[dict[str, Any]]:
 
 
 def vllm(task: Literal["generate", "classify", "score"] = "generate") -> Personality:
-    """Plays vLLM, on ``/invocations`` and on ``/v1/...``.
+    """Play vLLM, on ``/invocations`` and on ``/v1/...``.
 
     Args:
         task: what kind of model it serves: chat, completions and embeddings in OpenAI's shapes; classes (see `tei`); or

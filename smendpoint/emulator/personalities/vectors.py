@@ -31,7 +31,7 @@ _NEGATIVE = frozenset({"awful", "bad", "hate", "horrible", "never", "no", "not",
 
 
 def embed(text: str, dimensions: int = DIMENSIONS) -> list[float]:
-    """Gives a vector of length 1 that is always the same for a text; texts that share words lie near each other."""
+    """Give a vector of length 1 that is always the same for a text; texts that share words lie near each other."""
     total = [0.0] * DIMENSIONS
     for word in sorted(stems(text)) or [text]:
         digest = hashlib.sha256(word.encode()).digest()[:DIMENSIONS]
@@ -41,13 +41,13 @@ def embed(text: str, dimensions: int = DIMENSIONS) -> list[float]:
 
 
 def classify(text: str) -> dict[str, Any]:
-    """Labels a text NEGATIVE when it has a word that sounds so, else POSITIVE."""
+    """Label a text NEGATIVE when it has a word that sounds so, else POSITIVE."""
     negative = len(_NEGATIVE.intersection(text.lower().replace(".", " ").split()))
     return {"label": "NEGATIVE" if negative else "POSITIVE", "score": round(1 - 0.1 / (1 + negative), 4)}
 
 
 def closeness(one: str, other: str) -> float:
-    """Gives the cosine of the angle between the vectors of two texts."""
+    """Give the cosine of the angle between the vectors of two texts."""
     return round(sum(a * b for a, b in zip(embed(one), embed(other), strict=True)), 6)
 
 
@@ -56,7 +56,7 @@ def _score(query: str, text: str) -> float:
 
 
 def tei(task: Literal["embed", "rerank", "classify", "sparse"] = "embed") -> Personality:
-    """Plays Hugging Face's text-embeddings-inference.
+    """Play Hugging Face's text-embeddings-inference.
 
     Args:
         task: what kind of model it serves.
@@ -94,11 +94,7 @@ def _dimensions(body: dict[str, Any]) -> int:
 
 
 def openai_embeddings(body: dict[str, Any]) -> dict[str, Any]:
-    """Answers a request for embeddings in OpenAI's shape.
-
-    Raises:
-        Refused: The request is not valid.
-    """
+    """Answer a request for embeddings in OpenAI's shape."""
     texts = text_list(body.get("input"), "input")
     if not texts:
         raise Refused("`input` cannot be empty", 400)
@@ -118,7 +114,7 @@ def openai_embeddings(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sparse(text: str) -> list[dict[str, Any]]:
-    """Gives each word its number of times as a weight, at an index that is always the same."""
+    """Give each word its number of times as a weight, at an index that is always the same."""
     words = sorted(stems(text)) or [text]
     counts = {int.from_bytes(hashlib.sha256(word.encode()).digest()[:2], "big"): words.count(word) for word in words}
     return [{"index": index, "value": float(count)} for index, count in sorted(counts.items())]
@@ -137,7 +133,7 @@ def _rerank(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def feature_extraction(shape: Literal["tokens", "nested", "vectors"] = "tokens") -> Personality:
-    """Plays the Hugging Face toolkit's feature extraction, which gives a vector for every token.
+    """Play the Hugging Face toolkit's feature extraction, which gives a vector for every token.
 
     Args:
         shape: batch x tokens x dimension, batch x 1 x tokens x dimension, or ``{"vectors": batch x dimension}`` as the
@@ -169,7 +165,7 @@ _QUANTISED: dict[str, Callable[[list[float]], list[Any]]] = {
 
 
 def cohere() -> Personality:
-    """Plays Cohere's embedding models: ``{"texts": [...]}``, by type if ``embedding_types`` is given.
+    """Play Cohere's embedding models: ``{"texts": [...]}``, by type if ``embedding_types`` is given.
 
     Numbers are quantised from -1 to 1; those of the binary types hold the signs of eight dimensions.
     """

@@ -15,7 +15,7 @@ def frame(context: Context) -> list[Row]:
     """One 16 MiB frame that arrives in pieces of 512 bytes: whether the work grows with the length alone."""
     from botocore.eventstream import EventStreamBuffer
 
-    from smendpoint._core.eventstream import EventStreamDecoder
+    from smendpoint._core.aws.eventstream import EventStreamDecoder
 
     def ours(data: bytes) -> float:
         decoder = EventStreamDecoder()

@@ -17,17 +17,17 @@ from smendpoint._version import __version__
 
 TYPE_CHECKING = False  # type checkers take it for true; the constant in `typing` would cost the import of `typing`
 if TYPE_CHECKING:
-    from smendpoint._async_stream import AsyncStream
-    from smendpoint._core.hooks import CallHooks, CallInfo
-    from smendpoint._core.response import ResponseBody
-    from smendpoint._core.retry import RetryPolicy
-    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._calls.async_stream import AsyncStream
+    from smendpoint._calls.inference import AsyncInferenceHandle, InferenceHandle
+    from smendpoint._calls.response import Response
+    from smendpoint._calls.session import AsyncStatefulSession, StatefulSession
+    from smendpoint._calls.stream import Stream
+    from smendpoint._core.aws.response import ResponseBody
+    from smendpoint._core.call.hooks import CallHooks, CallInfo
+    from smendpoint._core.call.retry import RetryPolicy
+    from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
-    from smendpoint._response import Response
-    from smendpoint._stream import Stream
     from smendpoint.async_endpoint import AsyncEndpoint
-    from smendpoint.async_inference import AsyncInferenceHandle
-    from smendpoint.async_session import AsyncStatefulSession
     from smendpoint.endpoint import Endpoint
     from smendpoint.errors import (
         AccessDeniedError,
@@ -82,10 +82,8 @@ if TYPE_CHECKING:
         TextGenerationHandler,
         TextHandler,
     )
-    from smendpoint.inference import InferenceHandle
     from smendpoint.prompts import ChatPromptTemplate, Document, PromptTemplate
     from smendpoint.qa import StuffDocumentsQA, StuffedPrompt
-    from smendpoint.session import StatefulSession
 
 __all__ = [
     "AccessDeniedError",
@@ -165,22 +163,20 @@ __all__ = [
 
 # Where the names live that are neither exceptions nor handlers; a test holds this against the imports above.
 _HOMES = {
-    "_core.hooks": ("CallHooks", "CallInfo"),
-    "_core.response": ("ResponseBody",),
-    "_core.retry": ("RetryPolicy",),
-    "_core.timing": ("Clock", "Timeout"),
+    "_core.call.hooks": ("CallHooks", "CallInfo"),
+    "_core.aws.response": ("ResponseBody",),
+    "_core.call.retry": ("RetryPolicy",),
+    "_core.call.timing": ("Clock", "Timeout"),
+    "_calls.inference": ("AsyncInferenceHandle", "InferenceHandle"),
     "_kwargs": ("AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"),
-    "_response": ("Response",),
-    "_stream": ("Stream",),
-    "_async_stream": ("AsyncStream",),
+    "_calls.response": ("Response",),
+    "_calls.session": ("AsyncStatefulSession", "StatefulSession"),
+    "_calls.stream": ("Stream",),
+    "_calls.async_stream": ("AsyncStream",),
     "async_endpoint": ("AsyncEndpoint",),
-    "async_inference": ("AsyncInferenceHandle",),
-    "async_session": ("AsyncStatefulSession",),
     "endpoint": ("Endpoint",),
-    "inference": ("InferenceHandle",),
     "prompts": ("ChatPromptTemplate", "Document", "PromptTemplate"),
     "qa": ("StuffDocumentsQA", "StuffedPrompt"),
-    "session": ("StatefulSession",),
 }
 
 

@@ -7,7 +7,7 @@ error object, nested, or flat with ``object: "error"``), the multi-model server 
 (``code``/``type``/``message``), MLflow (``error_code``/``message``), FastAPI (``detail``).
 """
 
-# Without `from __future__ import annotations`: see `_aws/url.py`.
+# Without `from __future__ import annotations`, for a quick cold start: see `_core`.
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 

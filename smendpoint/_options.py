@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._core.response import MAX_RESPONSE_BYTES
+from smendpoint._core.aws.response import MAX_RESPONSE_BYTES
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TypedDict
 
-    from smendpoint._core.hooks import CallHooks
-    from smendpoint._core.retry import RetryPolicy
-    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._core.call.hooks import CallHooks
+    from smendpoint._core.call.retry import RetryPolicy
+    from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._kwargs import InvokeEndpointKwargs
 
     class IdentityOptions(TypedDict, total=False):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from smendpoint import errors
-from smendpoint._arguments import stop_sequences
-from smendpoint._call import EndpointBase
-from smendpoint._core.flow import call_flow
-from smendpoint._core.hiding import hidden, leaving
-from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
-from smendpoint._core.timing import Timeout
-from smendpoint._transport.async_direct import AsyncDirectTransport
-from smendpoint._transport.driving import drive_async
+from smendpoint._calls.arguments import stop_sequences
+from smendpoint._calls.caller import AsyncCaller
+from smendpoint._calls.endpoint import EndpointBase
+from smendpoint._calls.methods import AsyncMethods
+from smendpoint._core.call.hiding import hidden
+from smendpoint._core.call.timing import Timeout
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
@@ -21,16 +18,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from smendpoint._async_stream import AsyncStream
-    from smendpoint._aws import Identity
-    from smendpoint._core.flow import CallDefaults, CallState
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._core.response import RawResponse
-    from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._calls.inference import AsyncInferenceHandle
+    from smendpoint._calls.session import AsyncStatefulSession
+    from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs
     from smendpoint._options import EndpointOptions
-    from smendpoint._response import Response
-    from smendpoint.async_inference import AsyncInferenceHandle
-    from smendpoint.async_session import AsyncStatefulSession
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
 
 A = TypeVar("A")
@@ -39,14 +30,15 @@ B = TypeVar("B")
 __all__ = ["AsyncEndpoint"]
 
 
-class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
+class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     """A model on a SageMaker endpoint, for asyncio.
 
     Making one needs no event loop, reads no file and opens no connection; the first call does. It can be shared
     between tasks, used on several event loops one after another, and pickled (as `Endpoint`).
     """
 
-    _asynchronous = True
+    _caller: AsyncCaller[In, Out, Chunk]
+    _caller_class = AsyncCaller
 
     if TYPE_CHECKING:  # the constructor itself is `EndpointArguments`'
 
@@ -75,135 +67,6 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             **options: Unpack[EndpointOptions],
         ) -> None: ...
         def __init__(self, endpoint_name: str, **options: Any) -> None: ...
-
-    def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
-        super()._set_up(endpoint_name, identity, settings)
-        if self._client is None:
-            self._transport = AsyncDirectTransport(identity, self._max_connections, self._clock)
-        else:
-            from smendpoint._transport.async_client import AsyncClientTransport
-
-            self._transport = AsyncClientTransport(self._client, self._clock)
-
-    async def _start(self, request: CallRequest) -> CallState[Any]:
-        """Begin a call: its time starts here, and where it goes is looked up if no call did before."""
-        started = self._clock.monotonic()
-        terms = self._terms or await self._settle()
-        if self._transport.refresh_due():
-            await self._transport.refresh_ahead()
-        return self._state(request, terms, started)
-
-    async def _settle(self) -> CallDefaults:
-        try:
-            target = await self._transport.prepare()
-        except errors.SmendpointError as error:
-            leaving(error, self._name)
-            raise
-        return self._terms or self._agree(target, self._transport.credentials)  # others may have asked meanwhile
-
-    async def _run(self, request: CallRequest, call: CallState[Any]) -> Any:
-        """Drive a call to its answer."""
-        try:
-            return await drive_async(call_flow(call), self._transport.perform, request, call.timeout)
-        except BaseException as error:
-            call.finish(error)
-            raise
-
-    async def _call(
-        self,
-        value: In,
-        stop: str | Iterable[str] | None,
-        timeout: float | Timeout | None,
-        endpoint_kwargs: Mapping[str, object] | None,
-        model_kwargs: dict[str, Any],
-    ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
-        sequences = stop_sequences(stop)
-        request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout)
-        # `_start` and `_run`, without a coroutine for each: they cost this, the shortest way, more than what they do.
-        started = self._clock.monotonic()
-        terms = self._terms or await self._settle()
-        if self._transport.refresh_due():
-            await self._transport.refresh_ahead()
-        call = self._state(request, terms, started)
-        try:
-            return call, await drive_async(call_flow(call), self._transport.perform, request, call.timeout), sequences
-        except BaseException as error:
-            call.finish(error)
-            raise
-
-    async def invoke(
-        self,
-        input: In,
-        /,
-        *,
-        stop: str | Iterable[str] | None = None,
-        timeout: float | Timeout | None = None,
-        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
-        **model_kwargs: Any,
-    ) -> Out:
-        """Call the model and give its output.
-
-        Args:
-            input: what the content handler takes: a prompt, for the default one.
-            stop: the output ends before the first of these strings. The model is told where its format has a place
-                for it; the output is cut here in any case.
-            timeout: of this call alone: seconds for connecting and for silence, or a `Timeout`, which also replaces the
-                endpoint's `total`.
-            endpoint_kwargs: request members of this call in the AWS spelling; they win over the endpoint's own.
-            **model_kwargs: parameters for the model; they win over the endpoint's own. Those that are called as an
-                argument of this method or of the constructor go into ``parameters={...}``.
-
-        Raises:
-            ConfigurationError: an argument does not fit. Nothing was sent.
-            CredentialsError: there are no usable credentials. Nothing was sent.
-            HandlerError: the content handler failed.
-            EndpointError: the call failed; its subclasses say how.
-        """
-        endpoint_kwargs = hidden(endpoint_kwargs)
-        return self._output(*await self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
-
-    __call__ = invoke
-
-    async def send(
-        self,
-        input: In,
-        /,
-        *,
-        stop: str | Iterable[str] | None = None,
-        timeout: float | Timeout | None = None,
-        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
-        **model_kwargs: Any,
-    ) -> Response[Out]:
-        """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
-        endpoint_kwargs = hidden(endpoint_kwargs)
-        return self._respond(*await self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
-
-    def stream(
-        self,
-        input: In,
-        /,
-        *,
-        stop: str | Iterable[str] | None = None,
-        timeout: float | Timeout | None = None,
-        endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
-        **model_kwargs: Any,
-    ) -> AsyncStream[Chunk, Out]:
-        """Call the model and give its output while it arrives. Arguments as `invoke`.
-
-        The request is sent when the stream is entered or first asked for a chunk.
-
-        Raises:
-            ConfigurationError: an argument does not fit. Nothing was sent.
-            HandlerError: the content handler could not transform the input. Nothing was sent.
-        """
-        endpoint_kwargs = hidden(endpoint_kwargs)
-        sequences = stop_sequences(stop)
-        request = self._request(
-            INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, timeout=timeout, streaming=True
-        )
-        from smendpoint._async_stream import AsyncStream
-
-        return AsyncStream(self, request, self._pipeline(sequences))
 
     async def submit(
         self,
@@ -237,7 +100,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             **model_kwargs: parameters for the model; they win over the endpoint's own.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        from smendpoint.async_inference import submit
+        from smendpoint._calls.inference import AsyncInferenceHandle, submit_async
 
         members = {
             "InputLocation": input_location,
@@ -247,7 +110,10 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             "S3OutputPathExtension": output_path_extension,
             "Filename": filename,
         }
-        return await submit(self, input, upload_to, stop, endpoint_kwargs, members, model_kwargs)
+        accepted, sequences = await submit_async(
+            self._caller, input, upload_to, stop, endpoint_kwargs, members, model_kwargs
+        )
+        return AsyncInferenceHandle(self, *accepted, stop=sequences)
 
     def session(
         self,
@@ -264,10 +130,12 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
             close_with: what tells the model to close it; by default ``{"requestType": "CLOSE"}``.
             endpoint_kwargs: request members of all its calls in the AWS spelling.
         """
-        from smendpoint.async_session import AsyncStatefulSession
+        from smendpoint._calls.session import AsyncStatefulSession
 
         endpoint_kwargs = hidden(endpoint_kwargs)
-        return AsyncStatefulSession(self, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs)
+        return AsyncStatefulSession(
+            self._caller, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs
+        )
 
     @overload
     def map(
@@ -319,17 +187,17 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         """
         stop = stop_sequences(model_kwargs.pop("stop", None))
         endpoint_kwargs = hidden(model_kwargs.pop("endpoint_kwargs", None))
-        self._parameters(model_kwargs)
-        limits = None if timeout is None else self._limits(timeout)
-        from smendpoint._async_fanout import fan_out
+        self._caller.parameters(model_kwargs)
+        limits = None if timeout is None else self._caller.call_timeout(timeout)
+        from smendpoint._calls.async_fanout import fan_out
 
         async def work(value: In) -> Out:
-            return self._output(*await self._call(value, stop, limits, endpoint_kwargs, model_kwargs))
+            return self._caller.output(*await self._caller.call(value, stop, limits, endpoint_kwargs, model_kwargs))
 
         return fan_out(
             work,
-            self._several(inputs),
-            self._fitted(max_concurrency, self._transport.max_connections),
+            self._caller.check_inputs(inputs),
+            self._caller.effective_concurrency(max_concurrency),
             ordered=ordered,
             return_exceptions=return_exceptions,
         )
@@ -340,10 +208,7 @@ class AsyncEndpoint(EndpointBase[In, Out, Chunk]):
         Calls that are under way in other tasks end at once, with an `EndpointError`. (`Endpoint.close` lets them end by
         themselves.)
         """
-        self._closed = True
-        if self._storage is not None:
-            await self._storage.close()
-        await self._transport.close()
+        await self._caller.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -32,7 +32,7 @@ what one means in the answer of ``InvokeEndpointWithResponseStream``.
 from __future__ import annotations
 
 from ._core.auto import AutoDecoder
-from ._core.eventstream import (
+from ._core.aws.eventstream import (
     Byte,
     EventStreamDecoder,
     HeaderValue,

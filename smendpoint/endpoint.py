@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from smendpoint import errors
-from smendpoint._arguments import stop_sequences
-from smendpoint._call import EndpointBase
-from smendpoint._core.flow import call_flow
-from smendpoint._core.hiding import hidden, leaving
-from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
-from smendpoint._core.timing import Timeout
-from smendpoint._transport.direct import DirectTransport, Scope
-from smendpoint._transport.driving import drive
+from smendpoint._calls.arguments import stop_sequences
+from smendpoint._calls.caller import Caller
+from smendpoint._calls.endpoint import EndpointBase
+from smendpoint._calls.methods import Methods
+from smendpoint._core.call.hiding import hidden
+from smendpoint._core.call.timing import Timeout
+from smendpoint._transport.deadline import Cancellation
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
@@ -21,17 +19,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from smendpoint._aws import Identity
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._core.response import RawResponse
-    from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._calls.inference import InferenceHandle
+    from smendpoint._calls.session import StatefulSession
+    from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs
     from smendpoint._options import EndpointOptions
-    from smendpoint._response import Response
-    from smendpoint._stream import Stream
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
-    from smendpoint.inference import InferenceHandle
-    from smendpoint.session import StatefulSession
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -39,13 +31,16 @@ B = TypeVar("B")
 __all__ = ["Endpoint"]
 
 
-class Endpoint(EndpointBase[In, Out, Chunk]):
+class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     """A model on a SageMaker endpoint.
 
     Making one reads no file and opens no connection; the first call does. It can be shared between threads, survives
     a fork, and can be pickled (connections and secrets stay behind; made with explicit keys or a session, it cannot
     call where it is unpickled).
     """
+
+    _caller: Caller[In, Out, Chunk]
+    _caller_class = Caller
 
     if TYPE_CHECKING:  # the constructor itself is `EndpointArguments`'
 
@@ -74,126 +69,6 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             **options: Unpack[EndpointOptions],
         ) -> None: ...
         def __init__(self, endpoint_name: str, **options: Any) -> None: ...
-
-    def _set_up(self, endpoint_name: str, identity: Identity, settings: dict[str, Any]) -> None:
-        super()._set_up(endpoint_name, identity, settings)
-        if self._client is None:
-            self._transport = DirectTransport(identity, self._max_connections, self._clock)
-        else:
-            from smendpoint._transport.client import ClientTransport
-
-            self._transport = ClientTransport(self._client, self._clock)
-
-    def _start(self, request: CallRequest) -> CallState[Any]:
-        """Begin a call: its time starts here, and where it goes is looked up if no call did before."""
-        started = self._clock.monotonic()
-        terms = self._terms
-        if terms is None:
-            try:
-                target = self._transport.prepare()
-            except errors.SmendpointError as error:
-                leaving(error, self._name)
-                raise
-            terms = self._agree(target, self._transport.credentials)
-        if self._transport.refresh_due():
-            self._transport.refresh_ahead()
-        return self._state(request, terms, started)
-
-    def _run(self, request: CallRequest, call: CallState[Any], scope: Scope | None = None) -> Any:
-        """Drive a call to its answer."""
-        try:
-            return drive(call_flow(call), self._transport.perform, request, call.timeout, scope)
-        except BaseException as error:
-            call.finish(error)
-            raise
-
-    def _call(
-        self,
-        value: In,
-        stop: str | Iterable[str] | None,
-        timeout: float | Timeout | None,
-        endpoint_kwargs: Mapping[str, object] | None,
-        model_kwargs: dict[str, Any],
-        scope: Scope | None = None,
-    ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
-        sequences = stop_sequences(stop)
-        request = self._request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout)
-        call = self._start(request)
-        return call, self._run(request, call, scope), sequences
-
-    def invoke(
-        self,
-        input: In,
-        /,
-        *,
-        stop: str | Iterable[str] | None = None,
-        timeout: float | Timeout | None = None,
-        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
-        **model_kwargs: Any,
-    ) -> Out:
-        """Call the model and give its output.
-
-        Args:
-            input: what the content handler takes: a prompt, for the default one.
-            stop: the output ends before the first of these strings. The model is told where its format has a place
-                for it; the output is cut here in any case.
-            timeout: of this call alone: seconds for connecting and for silence, or a `Timeout`, which also replaces the
-                endpoint's `total`.
-            endpoint_kwargs: request members of this call in the AWS spelling; they win over the endpoint's own.
-            **model_kwargs: parameters for the model; they win over the endpoint's own. Those that are called as an
-                argument of this method or of the constructor go into ``parameters={...}``.
-
-        Raises:
-            ConfigurationError: an argument does not fit. Nothing was sent.
-            CredentialsError: there are no usable credentials. Nothing was sent.
-            HandlerError: the content handler failed.
-            EndpointError: the call failed; its subclasses say how.
-        """
-        endpoint_kwargs = hidden(endpoint_kwargs)
-        return self._output(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
-
-    __call__ = invoke
-
-    def send(
-        self,
-        input: In,
-        /,
-        *,
-        stop: str | Iterable[str] | None = None,
-        timeout: float | Timeout | None = None,
-        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
-        **model_kwargs: Any,
-    ) -> Response[Out]:
-        """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
-        endpoint_kwargs = hidden(endpoint_kwargs)
-        return self._respond(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
-
-    def stream(
-        self,
-        input: In,
-        /,
-        *,
-        stop: str | Iterable[str] | None = None,
-        timeout: float | Timeout | None = None,
-        endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
-        **model_kwargs: Any,
-    ) -> Stream[Chunk, Out]:
-        """Call the model and give its output while it arrives. Arguments as `invoke`.
-
-        The request is sent when the stream is entered or first asked for a chunk.
-
-        Raises:
-            ConfigurationError: an argument does not fit. Nothing was sent.
-            HandlerError: the content handler could not transform the input. Nothing was sent.
-        """
-        endpoint_kwargs = hidden(endpoint_kwargs)
-        sequences = stop_sequences(stop)
-        request = self._request(
-            INVOKE_ENDPOINT_STREAM, input, sequences, endpoint_kwargs, model_kwargs, timeout=timeout, streaming=True
-        )
-        from smendpoint._stream import Stream
-
-        return Stream(self, request, self._pipeline(sequences))
 
     def submit(
         self,
@@ -227,7 +102,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             **model_kwargs: parameters for the model; they win over the endpoint's own.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        from smendpoint.inference import submit
+        from smendpoint._calls.inference import InferenceHandle, submit
 
         members = {
             "InputLocation": input_location,
@@ -237,7 +112,8 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             "S3OutputPathExtension": output_path_extension,
             "Filename": filename,
         }
-        return submit(self, input, upload_to, stop, endpoint_kwargs, members, model_kwargs)
+        accepted, sequences = submit(self._caller, input, upload_to, stop, endpoint_kwargs, members, model_kwargs)
+        return InferenceHandle(self, *accepted, stop=sequences)
 
     def session(
         self,
@@ -254,10 +130,12 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
             close_with: what tells the model to close it; by default ``{"requestType": "CLOSE"}``.
             endpoint_kwargs: request members of all its calls in the AWS spelling.
         """
-        from smendpoint.session import StatefulSession
+        from smendpoint._calls.session import StatefulSession
 
         endpoint_kwargs = hidden(endpoint_kwargs)
-        return StatefulSession(self, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs)
+        return StatefulSession(
+            self._caller, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs
+        )
 
     @overload
     def map(
@@ -309,20 +187,19 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         """
         stop = stop_sequences(model_kwargs.pop("stop", None))
         endpoint_kwargs = hidden(model_kwargs.pop("endpoint_kwargs", None))
-        self._parameters(model_kwargs)
-        limits = None if timeout is None else self._limits(timeout)
+        self._caller.parameters(model_kwargs)
+        limits = None if timeout is None else self._caller.call_timeout(timeout)
 
-        from smendpoint._fanout import fan_out
+        from smendpoint._calls.fanout import fan_out
 
-        def work(value: In, scope: Scope) -> Out:
-            return self._output(*self._call(value, stop, limits, endpoint_kwargs, model_kwargs, scope))
+        def work(value: In, scope: Cancellation) -> Out:
+            return self._caller.output(*self._caller.call(value, stop, limits, endpoint_kwargs, model_kwargs, scope))
 
-        transport = self._transport
         return fan_out(
             work,
-            self._several(inputs),
-            self._fitted(max_concurrency, transport.max_connections),
-            stoppable=transport.stoppable,
+            self._caller.check_inputs(inputs),
+            self._caller.effective_concurrency(max_concurrency),
+            stoppable=self._caller.transport.stoppable,
             ordered=ordered,
             return_exceptions=return_exceptions,
         )
@@ -333,10 +210,7 @@ class Endpoint(EndpointBase[In, Out, Chunk]):
         Calls that are under way in other threads end by themselves, and their connections with them. (In asyncio, where
         they could not go on without their loop, `AsyncEndpoint.aclose` ends them.)
         """
-        self._closed = True
-        if self._storage is not None:
-            self._storage.close()
-        self._transport.close()
+        self._caller.close()
 
     def __enter__(self) -> Self:
         return self

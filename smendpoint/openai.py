@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 from smendpoint import errors
 from smendpoint._aws import Identity, resolve
-from smendpoint._core.operations import validate_endpoint_name
-from smendpoint._core.sigv4 import Signer
-from smendpoint._core.timing import check_number
+from smendpoint._core.aws.operations import validate_endpoint_name
+from smendpoint._core.aws.sigv4 import Signer
+from smendpoint._core.call.timing import check_number
 from smendpoint._transport.clock import SYSTEM_CLOCK
 from smendpoint._transport.threads import off_loop, spawn
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from smendpoint._aws import Target
-    from smendpoint._core.sigv4 import Credentials
-    from smendpoint._core.timing import Clock
+    from smendpoint._core.aws.sigv4 import Credentials
+    from smendpoint._core.call.timing import Clock
     from smendpoint._options import IdentityOptions
 
 __all__ = ["OpenAIAccess"]

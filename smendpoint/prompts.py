@@ -1,12 +1,13 @@
 """Prompt templates: plain ``{name}`` fields, parsed once, filled in one pass.
 
-A template is text with fields such as ``{question}``; ``{{`` and ``}}`` stand for the braces themselves. Nothing else
-is understood, on purpose: no attribute, index, conversion or format specification, so that neither a template nor a
-value can reach into an object or ask for a gigabyte of padding. What is filled in is never read as a template again.
+A template is text with fields such as ``{question}``; ``{{`` and ``}}`` give one brace. An attribute, an index, a
+conversion or a format specification is an error, so that neither a template nor a value can read an object's attributes
+or ask for a gigabyte of padding. A value is never read as a template.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -23,8 +24,10 @@ Message = dict[str, Any]
 _Template = TypeVar("_Template", bound="PromptTemplate")
 _ChatTemplate = TypeVar("_ChatTemplate", bound="ChatPromptTemplate")
 
-_Fields = tuple[tuple[int, str], ...]  # (index of the part, name) of each open field
+_Parts = tuple[tuple[str, "str | None"], ...]  # (text, name of the field after it); None where there is none
 _Filled = tuple[str, str]  # (name, text)
+
+_BRACES = re.compile(r"(\{\{|\}\})|\{([^}]*)\}|[{}]")  # a doubled brace, a field, or an unmatched brace
 
 _SHOWN = 40  # characters of a bad field that an error message repeats
 _RULE = (
@@ -53,34 +56,26 @@ class PromptTemplate(_Frozen):
         template: the text. Each field is an identifier in braces; ``{{`` and ``}}`` give one brace.
 
     Raises:
-        PromptError: the text is no template; the message says where and why.
+        PromptError: the text is not a template; the message says where and why.
 
     Example:
         >>> PromptTemplate("{greeting}, {name}!").format(greeting="Hello", name="{you}")
         'Hello, {you}!'
     """
 
-    __slots__ = ("_fields", "_partial", "_parts", "_template")
+    __slots__ = ("_partial", "_parts", "_template")
 
     _template: str
-    _parts: tuple[str, ...]  # the text in order, "" where a field is still open
-    _fields: _Fields
-    _partial: tuple[_Filled, ...]  # what `partial` filled in, sorted by name
+    _parts: _Parts
+    _partial: tuple[_Filled, ...]  # the values from `partial`, sorted by name
 
     def __init__(self, template: str) -> None:
-        self._assign(template, *_parse(template), ())
+        self._assign(template, _parse(template), ())
 
-    def _assign(
-        self,
-        template: str,
-        parts: tuple[str, ...],
-        fields: tuple[tuple[int, str], ...],
-        partial: Iterable[tuple[str, str]],
-    ) -> None:
+    def _assign(self, template: str, parts: _Parts, partial: Iterable[_Filled]) -> None:
         store = object.__setattr__  # the class's own refuses
         store(self, "_template", template)
         store(self, "_parts", parts)
-        store(self, "_fields", fields)
         store(self, "_partial", tuple(sorted(partial)))
 
     @property
@@ -91,7 +86,8 @@ class PromptTemplate(_Frozen):
     @property
     def input_variables(self) -> tuple[str, ...]:
         """The names that :meth:`format` needs, each once, in the order of their first use."""
-        return tuple(dict.fromkeys([name for _, name in self._fields]))
+        filled = dict(self._partial)
+        return tuple(dict.fromkeys([name for _, name in self._parts if name is not None and name not in filled]))
 
     def format(self, /, **values: object) -> str:
         """Fill in every field.
@@ -106,8 +102,8 @@ class PromptTemplate(_Frozen):
         Raises:
             PromptError: a name is missing or unknown, or a value is not usable.
         """
-        texts = _texts(self.input_variables, values)
-        return "".join(self._filled(texts))
+        texts = {**dict(self._partial), **_texts(self.input_variables, values)}
+        return "".join([text if name is None else text + texts[name] for text, name in self._parts])
 
     def partial(self: _Template, /, **values: object) -> _Template:
         """Fill in some fields now, the others later.
@@ -121,20 +117,9 @@ class PromptTemplate(_Frozen):
         Raises:
             PromptError: a name is unknown (or filled in already), or a value is not usable.
         """
+        made = object.__new__(type(self))  # not by `__init__`: a subclass may have another one
         texts = _texts(self.input_variables, values, some=True)
-        return self._with(texts)
-
-    def _filled(self, texts: Mapping[str, str]) -> list[str]:
-        parts = list(self._parts)
-        for index, name in self._fields:
-            if name in texts:
-                parts[index] = texts[name]
-        return parts
-
-    def _with(self: _Template, texts: Mapping[str, str]) -> _Template:
-        made = object.__new__(type(self))
-        still_open = tuple([field for field in self._fields if field[1] not in texts])
-        made._assign(self._template, tuple(self._filled(texts)), still_open, [*self._partial, *texts.items()])
+        made._assign(self._template, self._parts, [*self._partial, *texts.items()])
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -146,7 +131,7 @@ class PromptTemplate(_Frozen):
         return hash((self._template, self._partial))
 
     def __repr__(self) -> str:
-        # What was filled in may be anybody's text: only its name is shown.
+        # The values may be private text: only their names are shown.
         filled = ", ".join([f"{name}=..." for name, _ in self._partial])
         return f"PromptTemplate({self._template!r})" + (f".partial({filled})" if filled else "")
 
@@ -155,9 +140,9 @@ class PromptTemplate(_Frozen):
 
     @classmethod
     def _restore(cls: type[_Template], template: str, partial: tuple[_Filled, ...]) -> _Template:
-        made = object.__new__(cls)  # not by `__init__`: a subclass may have another one
-        made._assign(template, *_parse(template), ())
-        return made._with(dict(partial)) if partial else made
+        made = object.__new__(cls)
+        made._assign(template, _parse(template), partial)
+        return made
 
 
 class ChatPromptTemplate(_Frozen):
@@ -170,7 +155,7 @@ class ChatPromptTemplate(_Frozen):
             to the model as it is given; the template is text or a :class:`PromptTemplate`.
 
     Raises:
-        PromptError: something is neither, a dict has another key, there is none, or a text is no template.
+        PromptError: an item is neither, a dict has another key, the list is empty, or a text is not a template.
 
     Example:
         >>> ChatPromptTemplate([("system", "Be brief."), ("user", "{question}")]).format(question="Why?")
@@ -240,13 +225,13 @@ class Document:
         metadata: anything else, such as ``{"source": "handbook.pdf", "page": 4}``; a ``document_prompt`` can use it.
 
     Raises:
-        PromptError: ``page_content`` is not text, or ``metadata`` no mapping.
+        PromptError: ``page_content`` is not text, or ``metadata`` is not a mapping.
     """
 
     __slots__ = ("metadata", "page_content")
 
     def __init__(self, page_content: str, metadata: Mapping[str, Any] | None = None) -> None:
-        self.page_content, self.metadata = check_document(page_content, metadata, "a document")
+        self.page_content, self.metadata = _check_document(page_content, metadata, "a document")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Document):
@@ -256,18 +241,33 @@ class Document:
     __hash__ = None  # type: ignore[assignment]  # how a class says that it is not hashable: the metadata may change
 
     def __repr__(self) -> str:
-        # The text is somebody's: a log that shows documents shall not hold it.
+        # The text may be private: it must not reach a log that shows documents.
         known = f", metadata {_names(self.metadata)}" if self.metadata else ""
         return f"<Document: {len(self.page_content)} characters{known}>"
 
 
-def check_document(content: Any, metadata: Any, label: str) -> tuple[str, dict[str, Any]]:
-    """The text and a copy of the metadata of a document, which an error message calls ``label``."""
+def _check_document(content: Any, metadata: Any, label: str) -> tuple[str, dict[str, Any]]:
+    """Check a document, which error messages call ``label``; return its text and a copy of its metadata."""
     if not isinstance(content, str):
         raise PromptError(f"the page_content of {label} must be str, not {type(content).__name__}")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise PromptError(f"the metadata of {label} must be a mapping, not {type(metadata).__name__}")
     return content, dict(cast("Mapping[str, Any]", metadata or {}))
+
+
+def read_document(document: Any, label: str) -> tuple[str, dict[str, Any]]:
+    """Return the text and the metadata of a document of any accepted kind."""
+    if isinstance(document, str):
+        return document, {}
+    if isinstance(document, Mapping):
+        entries = dict(cast("Mapping[str, Any]", document))
+        if "page_content" not in entries:
+            raise PromptError(f"{label} has no 'page_content', but {', '.join(map(repr, entries)) or 'nothing'}")
+        content, metadata = _check_document(entries.pop("page_content"), entries.pop("metadata", None), label)
+        return content, {**entries, **metadata}
+    if not hasattr(document, "page_content"):
+        raise PromptError(f"{label} has no page_content: it is {type(document).__name__}")
+    return _check_document(document.page_content, getattr(document, "metadata", None), label)
 
 
 def _pairs(messages: Any) -> tuple[tuple[str, PromptTemplate], ...]:
@@ -280,7 +280,7 @@ def _pairs(messages: Any) -> tuple[tuple[str, PromptTemplate], ...]:
         if isinstance(message, Mapping):
             fields = cast("Mapping[str, Any]", message)
             if set(fields) != {"role", "content"}:
-                # Whatever else a message has would be lost, or be no template.
+                # Any other entry would be lost, or is not a template.
                 raise PromptError(f"messages[{index}] must have the keys 'role' and 'content', not {_names(fields)}")
             role, template = fields["role"], fields["content"]
         elif _is_pair(message):
@@ -302,21 +302,21 @@ def _pairs(messages: Any) -> tuple[tuple[str, PromptTemplate], ...]:
 
 
 def is_collection(value: object) -> bool:
-    """Whether a value holds several things to go through: not one text, not one mapping, not one table.
+    """Tell whether a value is a collection of items: not one text, one mapping or one table.
 
-    A table of pandas or polars gives the names of its columns, or the columns.
+    Iterating over a table of pandas or polars gives its columns or their names.
     """
     one = isinstance(value, (str, bytes, Mapping)) or hasattr(type(value), "columns")
     return not one and hasattr(value, "__iter__")
 
 
 def _is_pair(value: object) -> bool:
-    # Not by unpacking: a text of two letters and a mapping of two keys unpack as well.
+    # A text of two letters and a mapping of two keys can be unpacked as well, but neither is a pair.
     return isinstance(value, (tuple, list)) and len(cast("Sequence[Any]", value)) == 2
 
 
 def _texts(needed: tuple[str, ...], values: Mapping[str, object], *, some: bool = False) -> dict[str, str]:
-    """The values as text, once the names are known to fit."""
+    """Check the names, then turn the values into text."""
     missing = [] if some else [name for name in needed if name not in values]
     unknown = [name for name in values if name not in needed]
     if missing or unknown:
@@ -349,44 +349,26 @@ def _is_mistake(value: object) -> bool:
     return value is None or isinstance(value, (bytes, bytearray, memoryview)) or callable(value)
 
 
-def _parse(template: Any) -> tuple[tuple[str, ...], _Fields]:
-    """Cut a template at its fields, in linear time whatever its braces are."""
+def _parse(template: Any) -> _Parts:
+    """Cut a template at its fields."""
     if not isinstance(template, str):
         raise PromptError(f"a template must be str, not {type(template).__name__}")
-    end = len(template)
-    parts: list[str] = []
-    fields: list[tuple[int, str]] = []
-    position = 0
-    opening = closing = -1  # where the next brace of each kind is; `end` if there is none
-    while True:
-        # Each search begins where the last one of its kind ended, so that no character is passed twice.
-        if opening < position:
-            opening = _find(template, "{", position, end)
-        if closing < position:
-            closing = _find(template, "}", position, end)
-        brace = min(opening, closing)
-        if brace == end:
-            parts.append(template[position:])
-            return tuple(parts), tuple(fields)
-        if template.startswith(template[brace], brace + 1):  # doubled: the brace itself
-            parts.append(template[position : brace + 1])
-            position = brace + 2
-            continue
-        if brace == closing:
-            raise PromptError(f"unmatched '}}' {_where(template, brace)}: {_RULE}")
-        if closing == end:
-            raise PromptError(f"unmatched '{{' {_where(template, brace)}: {_RULE}")
-        name = template[brace + 1 : closing]
-        _check_name(template, brace, name)
-        parts.append(template[position:brace])
-        fields.append((len(parts), name))
-        parts.append("")
-        position = closing + 1
-
-
-def _find(template: str, brace: str, position: int, end: int) -> int:
-    found = template.find(brace, position)
-    return end if found < 0 else found
+    parts: list[tuple[str, str | None]] = []
+    end = 0
+    for braces in _BRACES.finditer(template):
+        doubled, name = braces.groups()
+        start = braces.start()
+        text = template[end:start]
+        end = braces.end()
+        if doubled:
+            parts.append((text + doubled[0], None))
+        elif name is None:
+            raise PromptError(f"unmatched {braces[0]!r} {_where(template, start)}: {_RULE}")
+        else:
+            _check_name(template, start, name)
+            parts.append((text, name))
+    parts.append((template[end:], None))
+    return tuple(parts)
 
 
 def _check_name(template: str, brace: int, name: str) -> None:
@@ -394,9 +376,9 @@ def _check_name(template: str, brace: int, name: str) -> None:
         shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "..."
         raise PromptError(f"bad field {'{' + shown + '}'!r} {_where(template, brace)}: {_RULE}")
     if not name.isascii():
-        import unicodedata  # only such names need it
+        import unicodedata  # only non-ASCII names need it
 
-        # Python brings keyword names to this form, so that no keyword could ever match any other.
+        # Python normalises keyword names to NFKC, so that a keyword can never match another form.
         normal = unicodedata.normalize("NFKC", name)
         if normal != name:
             where = _where(template, brace)

@@ -1,15 +1,15 @@
-"""Answering a question from documents: all of them go into one prompt, and the prompt goes to an endpoint."""
+"""Answer a question from documents: put all of them into one prompt and send it to an endpoint."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
 from operator import index
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
-from smendpoint._core.hiding import ask
+from smendpoint._core.call.hiding import ask
 from smendpoint.errors import ConfigurationError, PromptError
-from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, check_document, is_collection
+from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, is_collection, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +23,7 @@ DEFAULT_PROMPT = PromptTemplate(
     "Question: {question}\n"
     "Answer:"
 )
-"""The prompt of a :class:`StuffDocumentsQA` that is given none."""
+"""The default ``prompt`` of a :class:`StuffDocumentsQA`."""
 
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
@@ -42,7 +42,7 @@ class HasPageContent(Protocol):
 
 
 class SupportsInvoke(Protocol[Input_contra, Result_co]):
-    """What :meth:`StuffDocumentsQA.answer` needs: an ``Endpoint``, an ``AsyncEndpoint``, or anything like them."""
+    """The type that :meth:`StuffDocumentsQA.answer` needs: ``Endpoint``, ``AsyncEndpoint`` or one like them."""
 
     def invoke(self, input: Input_contra, /, *args: Any, **kwargs: Any) -> Result_co:
         """Answer one input."""
@@ -50,26 +50,26 @@ class SupportsInvoke(Protocol[Input_contra, Result_co]):
 
 
 class SupportsStream(Protocol[Input_contra, Result_co]):
-    """What :meth:`StuffDocumentsQA.stream` needs."""
+    """The type that :meth:`StuffDocumentsQA.stream` needs."""
 
     def stream(self, input: Input_contra, /, *args: Any, **kwargs: Any) -> Result_co:
         """Answer one input bit by bit."""
         ...
 
 
-# What the endpoint takes is checked where the two meet, so that a mistake shows there and not at each question.
+# Type checkers compare the endpoint's input with the prompt at the constructor, not at each question.
 TextEndpoint = TypeVar("TextEndpoint", bound=SupportsInvoke[str, Any])
 ChatEndpoint = TypeVar("ChatEndpoint", bound=SupportsInvoke[list[Message], Any])
 
 
 class StuffedPrompt(Generic[Prompt_co]):
-    """A finished prompt, and which documents are in it.
+    """A finished prompt, with the documents that it uses and those that did not fit.
 
     Attributes:
-        prompt: what the endpoint is given: a text, or a list of messages.
+        prompt: the input for the endpoint: a text, or a list of messages.
         used: the documents in the prompt, in order, as they were passed in.
         dropped: the documents left out because they did not fit ``max_prompt_tokens``, in order.
-        tokens: what ``count_tokens`` said about ``prompt``; ``None`` where nothing was counted.
+        tokens: the tokens of ``prompt`` by ``count_tokens``; ``None`` without a limit.
     """
 
     __slots__ = ("dropped", "prompt", "tokens", "used")
@@ -83,7 +83,7 @@ class StuffedPrompt(Generic[Prompt_co]):
         self.tokens = tokens
 
     def __repr__(self) -> str:
-        # Neither the prompt nor the documents: they are somebody's.
+        # The prompt and the documents may be private: they are not shown.
         counted = "" if self.tokens is None else f", {self.tokens} tokens"
         return f"<StuffedPrompt: {len(self.used)} documents used, {len(self.dropped)} dropped{counted}>"
 
@@ -91,22 +91,22 @@ class StuffedPrompt(Generic[Prompt_co]):
 class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
     """Answers questions from documents, with one call for each question.
 
-    One class for both twins: :meth:`answer` gives what the endpoint's ``invoke`` gives, so over an ``AsyncEndpoint``
-    it is awaited; :meth:`stream` gives what its ``stream`` gives.
+    One class serves both twins. :meth:`answer` returns the result of the endpoint's ``invoke``: await it with an
+    ``AsyncEndpoint``. :meth:`stream` returns the result of its ``stream``.
 
     Args:
         endpoint: an ``Endpoint``, an ``AsyncEndpoint``, or anything with ``invoke`` (and ``stream``).
         prompt: a template with the fields ``{context}`` and ``{question}``; or ``(role, template)`` pairs or message
             dicts (or a ``ChatPromptTemplate``) that have them, for an endpoint that takes messages.
         document_prompt: a template for each document, with ``{page_content}`` and any keys of its metadata.
-        document_separator: what stands between two documents.
+        document_separator: the text between two documents.
         document_variable_name: the field of ``prompt`` for the documents.
         question_variable_name: the field of ``prompt`` for the question.
         max_prompt_tokens: how many tokens the prompt may have; needs ``count_tokens``.
-        count_tokens: gives the number of tokens of a prompt. It is called with exactly what the endpoint is given, a
-            text or a list of messages; once, or while dropping about log2(documents) times more.
-        overflow: what happens to a longer prompt: ``"error"``, or ``"drop"`` to leave out whole documents from the
-            end, as few as possible: :attr:`StuffedPrompt.dropped` has them, the log ``smendpoint.qa`` says how many.
+        count_tokens: returns the number of tokens of a prompt. It is called with the endpoint's exact input, a text or
+            a list of messages: once for each question, and about log2(documents) times more while dropping.
+        overflow: the treatment of a longer prompt: ``"error"`` raises; ``"drop"`` leaves out whole documents from the
+            end, as few as possible. :attr:`StuffedPrompt.dropped` has them; the log ``smendpoint.qa`` has their number.
         allow_no_documents: also ask when there is no document (or when dropping leaves none).
 
     Raises:
@@ -175,7 +175,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         self._count_tokens = count_tokens
         self._overflow = overflow
         self._allow_no_documents = allow_no_documents
-        # A prompt that silently left out the question or the documents would cost money and answer nothing.
+        # A prompt without the question or the documents would cost money for a useless answer.
         if document_variable_name == question_variable_name:
             raise PromptError(f"the documents and the question cannot both go into {document_variable_name!r}")
         for name, what in ((document_variable_name, "documents"), (question_variable_name, "question")):
@@ -211,15 +211,16 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
 
         Args:
             question: the question.
-            documents: what to answer from; see :meth:`stuff`.
+            documents: the texts to answer from; see :meth:`stuff`.
             prompt_variables: values for the other fields of the prompt.
             **invoke_kwargs: for the endpoint's ``invoke``: model parameters, ``stop``, ``timeout`` and the like.
 
         Returns:
-            What the endpoint's ``invoke`` returned: the answer, or over an ``AsyncEndpoint`` an awaitable of it.
+            The result of the endpoint's ``invoke``: the answer, or an awaitable of it with an ``AsyncEndpoint``.
 
         Raises:
-            PromptError: there is no such prompt, or it is too long; raised at once, over an ``AsyncEndpoint`` too.
+            PromptError: the prompt cannot be built, or it is too long; raised before the call, with an
+                ``AsyncEndpoint`` as well.
             ConfigurationError: a keyword is an option of this class or of the endpoint's.
         """
         _refuse_options(invoke_kwargs)
@@ -234,14 +235,14 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         prompt_variables: Mapping[str, object] | None = None,
         **stream_kwargs: Any,
     ) -> Result:
-        """Ask the endpoint for an answer that arrives bit by bit.
+        """Ask the endpoint and stream the answer.
 
         Args:
             question, documents, prompt_variables: as for :meth:`answer`.
             **stream_kwargs: for the endpoint's ``stream``: model parameters, ``stop``, ``timeout`` and the like.
 
         Returns:
-            What the endpoint's ``stream`` returned: a ``Stream`` or an ``AsyncStream``.
+            The result of the endpoint's ``stream``: a ``Stream`` or an ``AsyncStream``.
 
         Raises:
             ConfigurationError: the endpoint cannot stream. Others as for :meth:`answer`.
@@ -259,11 +260,11 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         *,
         prompt_variables: Mapping[str, object] | None = None,
     ) -> StuffedPrompt[Prompt_co]:
-        """Build the prompt, without asking.
+        """Build the prompt without calling the endpoint.
 
         Args:
             question: the question.
-            documents: what to answer from, the most important first. Each is a ``str``, a
+            documents: the texts to answer from, the most important first. Each is a ``str``, a
                 :class:`~smendpoint.Document`, any other object with ``page_content`` (and ``metadata``), or a mapping
                 with these keys; a mapping's other entries are metadata too.
             prompt_variables: values for the other fields of the prompt.
@@ -272,8 +273,8 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
             The prompt with the documents that are in it, and those that were dropped.
 
         Raises:
-            PromptError: there is no document, one is none or lacks metadata that ``document_prompt`` uses, a field
-                has no value, or the prompt is too long; then the message says by how much.
+            PromptError: there is no document, an item is not a document or lacks metadata that ``document_prompt``
+                uses, a field has no value, or the prompt is too long. The message says by how many tokens.
         """
         items = _listed(documents)
         if not items and not self._allow_no_documents:
@@ -293,13 +294,13 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
 
     def _document_text(self, number: int, item: Any) -> str:
         label = f"documents[{number}]"
-        content, metadata = _read_document(item, label)
+        content, metadata = read_document(item, label)
         needed = self._document_prompt.input_variables
         missing = [name for name in needed if name != "page_content" and name not in metadata]
         if missing:
             needs, has = ", ".join(map(repr, missing)), ", ".join(map(repr, metadata)) or "nothing"
             raise PromptError(f"document_prompt needs {needs}, but the metadata of {label} has {has}")
-        # The content is always the document's own, also where its metadata has a key of that name.
+        # The content is the document's own text, even if its metadata has a key of that name.
         values = {name: content if name == "page_content" else metadata[name] for name in needed}
         try:
             return self._document_prompt.format(**values)
@@ -317,8 +318,8 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
             return StuffedPrompt(prompt, items, (), tokens)
         if self._overflow == "error":
             raise _too_long(tokens, limit, len(items), "pass fewer or shorter documents, or overflow='drop'")
-        # More documents have more tokens, so halving finds the most that fit. Each candidate is counted whole, since
-        # the token counts of parts do not add up.
+        # The number of tokens grows with the number of documents: a binary search finds the most that fit. Each
+        # candidate is counted whole, since the token counts of parts do not add up.
         least = low = 0 if self._allow_no_documents else 1
         high = len(items) - 1
         best: StuffedPrompt[Any] | None = None
@@ -331,11 +332,11 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
                 low = middle + 1
             else:
                 high = middle - 1
-        if best is None:  # the last one counted was the shortest possible
+        if best is None:  # the last count was that of the shortest prompt
             raise _too_long(tokens, limit, least, "there is nothing more to drop")
-        logging = sys.modules.get("logging")  # who has not imported it cannot be listening
+        logging = sys.modules.get("logging")  # a program that has not imported it has no handler
         if logging is not None:
-            # Counts only: `answer` gives no `StuffedPrompt` that would show it.
+            # The caller of `answer` sees no `StuffedPrompt`, so the log has the counts. It has no text.
             message = "left out %d of %d documents to stay within %d tokens"
             logging.getLogger("smendpoint.qa").info(message, len(best.dropped), len(items), limit)
         return best
@@ -399,22 +400,7 @@ def _as_document_prompt(prompt: Any) -> PromptTemplate:
 
 
 def _listed(documents: Any) -> list[Any]:
-    # One document alone is iterable too, or looks like it: a text gives its characters, a mapping its keys.
+    # A single document may be iterable as well: a text has characters, a mapping has keys.
     if not is_collection(documents) or hasattr(documents, "page_content"):
         raise PromptError(f"documents must be a list of documents, not one {type(documents).__name__}")
     return list(documents)
-
-
-def _read_document(document: Any, label: str) -> tuple[str, dict[str, Any]]:
-    """Give the text and the metadata of a document of any accepted kind."""
-    if isinstance(document, str):
-        return document, {}
-    if isinstance(document, Mapping):
-        entries = dict(cast("Mapping[str, Any]", document))
-        if "page_content" not in entries:
-            raise PromptError(f"{label} has no 'page_content', but {', '.join(map(repr, entries)) or 'nothing'}")
-        content, metadata = check_document(entries.pop("page_content"), entries.pop("metadata", None), label)
-        return content, {**entries, **metadata}
-    if not hasattr(document, "page_content"):
-        raise PromptError(f"{label} has no page_content: it is {type(document).__name__}")
-    return check_document(document.page_content, getattr(document, "metadata", None), label)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smendpoint._core.sigv4 import Credentials, Signer
+from smendpoint._core.aws.sigv4 import Credentials, Signer
 
 
 def sign(

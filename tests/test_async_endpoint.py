@@ -158,7 +158,7 @@ def test_it_pickles_without_its_connections(run: Run, emulator: Emulator) -> Non
     called = echoing(emulator.url)
     run(called.invoke(b"Hello"))
     copied = pickle.loads(pickle.dumps(called))
-    assert copied._transport._pools == {}
+    assert copied._caller.transport._pools == {}
 
 
 def test_a_context_manager_closes(run: Run, emulator: Emulator) -> None:
@@ -192,7 +192,7 @@ def test_closing_closes_where_answers_of_asynchronous_inference_are_kept_too(run
     async def main() -> None:
         storage = Storage()
         async with echoing("http://127.0.0.1:1") as called:
-            called._storage = storage
+            called._caller._storage = storage
         assert storage.closed
 
     run(main())

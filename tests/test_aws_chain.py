@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from smendpoint._aws import Identity, chain, resolve
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import ConfigurationError
 
 EXAMPLES = int(os.environ.get("SMENDPOINT_EXAMPLES", "100"))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from smendpoint._aws.credentials import CredentialProvider
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import ConfigurationError, CredentialsError, SmendpointError
 
 HOUR = 3600.0
@@ -333,7 +333,7 @@ def background(call: Callable[[], object]) -> tuple[threading.Thread, list[objec
 
 def wait_for_follower(provider: CredentialProvider, thread: threading.Thread) -> None:
     """Until the thread waits at the gate (or, on a slow machine, soon will)."""
-    assert provider._flight is not None
+    assert provider._fetching is not None
     for _ in range(3):
         thread.join(0.01)
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from smendpoint._aws import Identity, environment, resolve
 from smendpoint._aws.environment import endpoint_host, resolve_from_environment
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import ConfigurationError, CredentialsError
 
 EXAMPLES = int(os.environ.get("SMENDPOINT_EXAMPLES", "100"))

@@ -12,9 +12,8 @@ from aws_standins import clear_environment
 from botocore.httpsession import get_cert_path
 
 from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
-from smendpoint._aws.options import Settings
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.proxy import Proxy
+from smendpoint._core.http.proxy import Proxy
 from smendpoint.errors import ConfigurationError
 
 PLACE = parse_endpoint_url("https://runtime.sagemaker.eu-west-1.amazonaws.com")
@@ -151,19 +150,18 @@ def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_user_agent_says_what_is_running() -> None:
-    words = user_agent(Settings(), None).split(" ")
+    words = user_agent(None).split(" ")
     assert [word.partition("/")[0] for word in words] == ["smendpoint", "python", "os"]
 
 
 def test_the_user_agent_carries_what_others_add(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EXECUTION_ENV", "AWS_ECS_FARGATE")
-    text = user_agent(Settings(user_agent_extra="last/1"), "shop", "Boto3/1.2")
+    text = user_agent("shop", "Boto3/1.2", extra="last/1")
     assert text.endswith(" exec-env/AWS_ECS_FARGATE app/shop Boto3/1.2 last/1")
 
 
 def test_a_given_user_agent_replaces_ours_but_not_the_extra() -> None:
-    settings = Settings(user_agent="mine/1", user_agent_extra="last/1")
-    assert user_agent(settings, "shop", "Boto3/1.2") == "mine/1 last/1"
+    assert user_agent("shop", "Boto3/1.2", whole="mine/1", extra="last/1") == "mine/1 last/1"
 
 
 @pytest.mark.parametrize("where", ["execution", "app", "session"])
@@ -172,4 +170,4 @@ def test_what_cannot_stand_in_a_header_is_refused(monkeypatch: pytest.MonkeyPatc
     if where == "execution":
         monkeypatch.setenv("AWS_EXECUTION_ENV", "ö")
     with pytest.raises(ConfigurationError, match="User-Agent"):
-        user_agent(Settings(), bad if where == "app" else None, bad if where == "session" else None)
+        user_agent(bad if where == "app" else None, bad if where == "session" else None)

@@ -18,7 +18,7 @@ from botocore.config import Config
 from smendpoint import Timeout, errors
 from smendpoint._aws import CredentialProvider, Identity, Target, resolve
 from smendpoint._aws.s3 import async_s3_client, blocking_s3_client
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._transport.async_s3 import in_thread
 
 LIMITS = Timeout(connect=3.0, read=7.0)

@@ -28,7 +28,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from botocore.credentials import DeferredRefreshableCredentials, RefreshableCredentials
 
 from smendpoint._aws import Identity, resolve
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import CredentialsError
 
 ROLE = "arn:aws:iam::123456789012:role/r"

@@ -1,4 +1,4 @@
-"""`_call.py`: what an endpoint checks, makes of an input and an answer, and tells those who watch."""
+"""`_calls.base`: what an endpoint checks, what it makes of an input and an answer, and what hooks hear."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import logging
 import sys
 import threading
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,11 +14,12 @@ from botocore.config import Config
 from clocks import FakeClock
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
-from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout, _call, errors
-from smendpoint._arguments import stop_sequences
-from smendpoint._call import new_invocation_id
-from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
-from smendpoint._core.response import ResponseBody
+from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout, errors
+from smendpoint._calls import base as _call
+from smendpoint._calls.arguments import stop_sequences
+from smendpoint._calls.base import new_invocation_id
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.aws.response import ResponseBody
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, HandlerError, ModelOutputError, SmendpointError
 from smendpoint.handlers import BytesHandler, TextGenerationHandler
@@ -57,7 +59,7 @@ def request(endpoint: Any, value: Any = "x", stop: tuple[str, ...] = (), **optio
     streaming = options.pop("streaming", False)
     operation = INVOKE_ENDPOINT_STREAM if streaming else INVOKE_ENDPOINT
     kwargs = options.pop("endpoint_kwargs", None)
-    return endpoint._request(operation, value, stop, kwargs, options, streaming=streaming)
+    return endpoint._caller.request(operation, value, stop, kwargs, options, streaming=streaming)
 
 
 # arguments
@@ -126,8 +128,8 @@ def test_what_an_endpoint_is_can_be_read() -> None:
 def test_a_concurrency_must_be_a_number(limit: Any) -> None:
     with pytest.raises(ConfigurationError, match="max_concurrency"):
         Endpoint("my-llm").map([], max_concurrency=limit)
-    assert Endpoint("my-llm")._fitted(8, None) == 8
-    assert Endpoint("my-llm")._fitted(8, 3) == 3
+    assert Endpoint("my-llm")._caller.effective_concurrency(8) == 8
+    assert Endpoint("my-llm", max_connections=3)._caller.effective_concurrency(8) == 3
 
 
 @pytest.mark.parametrize(
@@ -376,7 +378,7 @@ def test_a_handler_without_a_stream_decoder_gets_a_streams_lines() -> None:
 def settled(**options: Any) -> Any:
     with Emulator() as emulator, make_endpoint(emulator.url, **options) as endpoint:
         endpoint.invoke("Hello")
-        return endpoint._terms
+        return endpoint._caller._defaults
 
 
 def test_limits_come_from_the_arguments_first_and_then_from_a_config() -> None:
@@ -399,15 +401,15 @@ def test_several_first_calls_at_a_time_share_one_quota() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         barrier = threading.Barrier(4)
         agreed: list[Any] = []
-        prepare = endpoint._transport.prepare
+        prepare = endpoint._caller.transport.prepare
 
         def together() -> Any:
             target = prepare()
             barrier.wait(PATIENCE)
             return target
 
-        endpoint._transport.prepare = together
-        start = endpoint._start
+        endpoint._caller.transport.prepare = together
+        start = endpoint._caller.start
         threads = [threading.Thread(target=lambda: agreed.append(start(request(endpoint)).defaults)) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -421,9 +423,9 @@ def test_in_a_forked_child_every_endpoint_starts_afresh() -> None:
     """As in the child, but in this process."""
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         endpoint.invoke("Hello")
-        assert endpoint._terms is not None
+        assert endpoint._caller._defaults is not None
         _call._after_fork_in_child()
-        assert endpoint._terms is None
+        assert endpoint._caller._defaults is None
         endpoint.invoke("Hello")
         assert emulator.total_connections == 2
 
@@ -485,6 +487,7 @@ def test_who_has_not_imported_logging_cannot_listen(monkeypatch: pytest.MonkeyPa
     endpoint: Any = make_endpoint("http://127.0.0.1:1")
     with monkeypatch.context() as without:
         without.delitem(sys.modules, "logging")
-        terms = endpoint._agree(None, None)
-        assert endpoint._state(request(endpoint), terms, 0.0).watcher is None
-    assert endpoint._log is None
+        endpoint._caller.transport = SimpleNamespace(credentials=None, forget=lambda: None)
+        terms = endpoint._caller._make_defaults(None)
+        assert endpoint._caller.new_call(request(endpoint), terms, 0.0).watcher is None
+    assert endpoint._caller._log is None

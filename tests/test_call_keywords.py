@@ -212,7 +212,7 @@ def test_embeddings_pass_a_calls_keywords_on(twin: Twin) -> None:  # noqa: F811
 
 def heard(endpoint: TwinEndpoint) -> list[tuple[Timeout, bool]]:
     """The `Timeout` of each attempt from now on, and whether there is a deadline."""
-    transport = endpoint.endpoint._transport
+    transport = endpoint.endpoint._caller.transport
     perform, seen = transport.perform, []
 
     def watched(step: Any, request: Any, timeout: Timeout, *more: Any) -> Any:

@@ -13,7 +13,7 @@ from servers import bare_environment  # noqa: F401
 from twins import Twin, client_twin, direct_twin, twin  # noqa: F401
 
 from smendpoint import CallHooks, CallInfo, RetryPolicy, Timeout, errors
-from smendpoint._core.response import RawResponse, error_from_client, service_error
+from smendpoint._core.aws.response import RawResponse, error_from_client, service_error
 from smendpoint.cli import main
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler
@@ -185,7 +185,7 @@ def test_other_failures_that_are_tried_again_are_no_cold_start(
 
 
 def test_where_logging_was_not_imported_there_is_nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    from smendpoint._core.hooks import log_cold_start
+    from smendpoint._core.call.hooks import log_cold_start
 
     monkeypatch.delitem(sys.modules, "logging")
     log_cold_start("my-llm", errors.ModelNotReadyError(429), elapsed=0.0, delay=1.0, budget=300.0)

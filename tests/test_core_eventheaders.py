@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.eventheaders import (
+from smendpoint._core.aws.eventheaders import (
     Byte,
     HeaderValue,
     Long,

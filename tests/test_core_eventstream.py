@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vectors import require_vectors
 
-from smendpoint._core.eventstream import (
+from smendpoint._core.aws.eventstream import (
     MAX_HEADERS,
     MAX_PAYLOAD,
     Byte,

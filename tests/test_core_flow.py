@@ -11,12 +11,20 @@ import pytest
 from clocks import FakeClock
 
 from smendpoint import errors
-from smendpoint._core.flow import CallDefaults, CallState, NeedCredentials, Send, Sleep, call_flow, deadline_exceeded
-from smendpoint._core.hooks import CallHooks, CallInfo, Watcher
-from smendpoint._core.response import RawResponse
-from smendpoint._core.retry import QUOTA_CAPACITY, RetryPolicy, RetryQuota
-from smendpoint._core.sigv4 import Credentials
-from smendpoint._core.timing import Timeout
+from smendpoint._core.aws.response import RawResponse
+from smendpoint._core.aws.sigv4 import Credentials
+from smendpoint._core.call.flow import (
+    CallDefaults,
+    CallState,
+    NeedCredentials,
+    Send,
+    Sleep,
+    call_flow,
+    deadline_exceeded,
+)
+from smendpoint._core.call.hooks import CallHooks, CallInfo, Watcher
+from smendpoint._core.call.retry import QUOTA_CAPACITY, RetryPolicy, RetryQuota
+from smendpoint._core.call.timing import Timeout
 
 OLD = Credentials("AKIDOLD", "old-secret")
 NEW = Credentials("AKIDNEW", "new-secret")

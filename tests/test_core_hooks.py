@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from smendpoint import errors
-from smendpoint._core.hooks import CallHooks, CallInfo, Watcher, checked_hooks
+from smendpoint._core.call.hooks import CallHooks, CallInfo, Watcher, checked_hooks
 
 
 def info() -> CallInfo:

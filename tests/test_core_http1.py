@@ -1,10 +1,10 @@
-"""`_core/http1.py`: what RFC 9112 allows is read, whatever the pieces; everything else is a ProtocolError."""
+"""`_core/http/http1.py`: what RFC 9112 allows is read, whatever the pieces; everything else is a ProtocolError."""
 
 from __future__ import annotations
 
 import pytest
 
-from smendpoint._core.http1 import ResponseReader, render_head
+from smendpoint._core.http.http1 import ResponseReader, render_head
 from smendpoint.errors import ProtocolError
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -613,7 +613,7 @@ class TestLimits:
 
     def test_remembered_status_lines_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         known: dict[str, tuple[int, bool]] = {}
-        monkeypatch.setattr("smendpoint._core.http1_syntax.status_lines", known)
+        monkeypatch.setattr("smendpoint._core.http.syntax.status_lines", known)
         for reason in ["OK", "o" * 65_000, *map(str, range(100))]:
             for _ in range(2):
                 reader = ResponseReader()
@@ -623,7 +623,7 @@ class TestLimits:
         assert max(map(len, known)) <= 64
 
     def test_remembered_names_are_bounded(self) -> None:
-        from smendpoint._core import http1_syntax
+        from smendpoint._core.http import syntax as http1_syntax
 
         for index in range(2_000):
             name = f"x-{index}"
@@ -731,8 +731,8 @@ class TestLinear:
 def test_chunks_of_a_known_size_are_read_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
     body = b"5\r\nhello\r\n" * 3 + b"6\r\n world\r\n" + b"0\r\n\r\n"
     for most in (4096, 0):
-        monkeypatch.setattr("smendpoint._core.http1._chunk_sizes", {})
-        monkeypatch.setattr("smendpoint._core.http1._MAX_REMEMBERED_SIZES", most)
+        monkeypatch.setattr("smendpoint._core.http.http1._chunk_sizes", {})
+        monkeypatch.setattr("smendpoint._core.http.http1._MAX_REMEMBERED_SIZES", most)
         reader = ResponseReader()
         assert reader.feed(CHUNKED + body) == [b"hello"] * 3 + [b" world"]
         assert reader.complete

@@ -1,4 +1,4 @@
-"""`_core/http1.py` against h11, and against bytes that nobody would send on purpose."""
+"""`_core/http/http1.py` against h11, and against bytes that nobody would send on purpose."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import h11
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from smendpoint._core.http1 import ResponseReader
+from smendpoint._core.http.http1 import ResponseReader
 from smendpoint.errors import ProtocolError
 
 FUZZ = int(os.environ.get("SMENDPOINT_FUZZ", "20000"))

@@ -1,4 +1,4 @@
-"""`_core/http1_syntax.py`: a request's head is sent as what it is, or not at all."""
+"""`_core/http/syntax.py`: a request's head is sent as what it is, or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.http1 import render_head
+from smendpoint._core.http.http1 import render_head
 from smendpoint.errors import ConfigurationError
 
 TOKEN = "!#$%&'*+-.^_`|~0123456789ABCXYZabcxyz"

@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.operations import (
+from smendpoint._core.aws.operations import (
     INVOKE_ENDPOINT,
     INVOKE_ENDPOINT_ASYNC,
     INVOKE_ENDPOINT_STREAM,
@@ -31,7 +31,7 @@ from smendpoint._core.operations import (
     validate_endpoint_name,
     validate_region,
 )
-from smendpoint._core.response import ERROR_CLASSES
+from smendpoint._core.aws.response import ERROR_CLASSES
 from smendpoint.errors import ConfigurationError, ServiceError
 
 FUZZ = int(os.environ.get("SMENDPOINT_FUZZ", "2000"))

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smendpoint import errors
-from smendpoint._core.flow import Sleep
-from smendpoint._core.polling import FIRST_DELAY, LONGEST_DELAY, Get, Outcome, look, split_location, wait
+from smendpoint._core.call.flow import Sleep
+from smendpoint._core.call.polling import FIRST_DELAY, LONGEST_DELAY, Get, Outcome, look, split_location, wait
 
 OUTPUT, FAILURE = "s3://bucket/a.out", "s3://bucket/a-error.out"
 

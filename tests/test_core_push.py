@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smendpoint._core.auto import AutoDecoder
-from smendpoint._core.eventstream import EventStreamDecoder, encode_part
+from smendpoint._core.aws.eventstream import EventStreamDecoder, encode_part
 from smendpoint._core.lines import JSONLinesDecoder, LineDecoder, TextDecoder
 from smendpoint._core.push import PushDecoder
 from smendpoint._core.sse import SSEDecoder

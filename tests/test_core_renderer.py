@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from signing import sign
 
-from smendpoint._core import renderer
-from smendpoint._core.flow import Send
-from smendpoint._core.operations import INVOKE_ENDPOINT, request_head
-from smendpoint._core.renderer import CallRequest, RequestRenderer
-from smendpoint._core.sigv4 import Credentials, Signer, payload_hash
+from smendpoint._core.aws import renderer
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT, request_head
+from smendpoint._core.aws.renderer import CallRequest, RequestRenderer
+from smendpoint._core.aws.sigv4 import Credentials, Signer, payload_hash
+from smendpoint._core.call.flow import Send
 
 WHO = Credentials("AKIDEXAMPLE", "secret", "token")
 

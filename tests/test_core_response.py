@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from vectors import VECTORS, require_vectors
 
 from smendpoint import errors
-from smendpoint._core.response import (
+from smendpoint._core.aws.response import (
     CLOCK_SKEW_CODES,
     ERROR_CLASSES,
     EXPIRED_TOKEN_CODES,

@@ -14,9 +14,9 @@ import pytest
 from vectors import require_vectors
 
 from smendpoint import errors
-from smendpoint._core import retry
-from smendpoint._core.response import RawResponse, service_error
-from smendpoint._core.retry import (
+from smendpoint._core.aws.response import RawResponse, service_error
+from smendpoint._core.call import retry
+from smendpoint._core.call.retry import (
     Correct,
     Decision,
     Final,

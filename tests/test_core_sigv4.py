@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from signing import sign as sign_request
 from vectors import VECTORS, require_vectors
 
-from smendpoint._core.sigv4 import (
+from smendpoint._core.aws.sigv4 import (
     EMPTY_PAYLOAD_HASH,
     UNSIGNED_HEADERS,
     Credentials,

@@ -7,7 +7,7 @@ import hmac
 
 import pytest
 
-from smendpoint._core.sigv4_canonical import (
+from smendpoint._core.aws.canonical import (
     EMPTY_PAYLOAD_HASH,
     Hmac,
     canonical_path,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smendpoint._core.timing import Timeout
+from smendpoint._core.call.timing import Timeout
 from smendpoint.errors import ConfigurationError
 
 

@@ -18,7 +18,7 @@ from servers import Peer, Server
 from twins import Twin, TwinEndpoint, client_twin, direct_twin, twin  # noqa: F401
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._core.eventstream import encode_part
+from smendpoint._core.aws.eventstream import encode_part
 from smendpoint.handlers import TextGenerationHandler
 
 TEXTS = ["Once", " upon", " a tîme"]

@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 from members import require_member
 
-from smendpoint._core.sigv4 import Credentials, Signer
+from smendpoint._core.aws.sigv4 import Credentials, Signer
 from smendpoint.emulator import Emulator, ModelRequest
 
 KEYS = Credentials("AKID", "secret", "token")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from emulator_client import DATE, ID, NOW, RawClient, chunks, head, plain, request, stream_head
 
-from smendpoint._core.eventstream import encode_part
+from smendpoint._core.aws.eventstream import encode_part
 from smendpoint.emulator import FAULTS, Emulator
 from smendpoint.emulator._connection import Connection
 from smendpoint.emulator.faults import find_fault

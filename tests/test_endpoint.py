@@ -15,7 +15,7 @@ from clocks import FakeClock
 from servers import bare_environment, make_endpoint  # noqa: F401
 
 from smendpoint import Endpoint, RetryPolicy, Timeout
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.errors import ConfigurationError, SmendpointError
 from smendpoint.handlers import BytesHandler, TextGenerationHandler
@@ -262,7 +262,7 @@ def test_secrets_do_not_travel() -> None:
 
 def test_secrets_are_not_shown() -> None:
     endpoint = make_endpoint("http://127.0.0.1:1", aws_session_token="a-session-token")
-    shown = repr(endpoint) + repr(endpoint._identity) + repr(vars(endpoint))
+    shown = repr(endpoint) + repr(endpoint._caller.identity) + repr(vars(endpoint))
     assert SECRET not in shown
     assert "a-session-token" not in shown
 
@@ -280,10 +280,13 @@ def test_settings_travel() -> None:
     for travelled in (pickle.loads(pickle.dumps(endpoint)), copy.copy(endpoint), copy.deepcopy(endpoint)):
         assert type(travelled) is Endpoint
         assert travelled.endpoint_name == "my-llm"
-        assert (travelled._timeout, travelled._policy) == (endpoint._timeout, endpoint._policy)
-        assert travelled._members == endpoint._members
-        assert travelled._transport is not endpoint._transport
-        assert travelled._transport.max_connections == 5
+        assert (travelled._caller.timeout, travelled._caller._policy) == (
+            endpoint._caller.timeout,
+            endpoint._caller._policy,
+        )
+        assert travelled._caller._members == endpoint._caller._members
+        assert travelled._caller.transport is not endpoint._caller.transport
+        assert travelled._caller.transport.max_connections == 5
 
 
 def test_an_endpoint_with_a_client_does_not_travel() -> None:

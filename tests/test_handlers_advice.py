@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import smendpoint.handlers
-from smendpoint._core.response import ResponseBody
+from smendpoint._core.aws.response import ResponseBody
 from smendpoint.errors import HandlerError, SmendpointError
 from smendpoint.handlers import (
     AutoHandler,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from handler_samples import CHAT_WHOLE
 
-from smendpoint._core.response import ResponseBody
+from smendpoint._core.aws.response import ResponseBody
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers import AutoHandler, OutputDetails, Usage
 

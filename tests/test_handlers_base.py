@@ -14,8 +14,8 @@ import pytest
 from feeding import ways
 
 import smendpoint.handlers
+from smendpoint._core.aws.response import ResponseBody
 from smendpoint._core.lines import JSONLinesDecoder
-from smendpoint._core.response import ResponseBody
 from smendpoint.errors import StreamDecodeError
 from smendpoint.handlers import MappedDecoder, line_decoder
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.response import ResponseBody
+from smendpoint._core.aws.response import ResponseBody
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers import NumPyHandler, TabularHandler, TabularRowsHandler
 from smendpoint.handlers._npy import read_npy, write_npy

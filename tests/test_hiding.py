@@ -19,7 +19,7 @@ from test_fault_matrix import CASES, STALL_SECONDS, STALLING
 from twins import ACCESS_KEY, IDS, PATIENCE, Twin, direct_twin, twin  # noqa: F401
 
 from smendpoint import AsyncEndpoint, CallHooks, Endpoint, RetryPolicy, StuffDocumentsQA, Timeout, errors
-from smendpoint._core.hiding import Hidden, forget_locals, hidden
+from smendpoint._core.call.hiding import Hidden, forget_locals, hidden
 from smendpoint.emulator import Emulator
 
 CALLS_OWN = "CanaryAttributesOfThisCall"

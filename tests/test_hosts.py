@@ -21,7 +21,7 @@ import pytest
 from aws_standins import clear_environment
 
 from smendpoint import AsyncEndpoint, Endpoint, RetryPolicy, errors
-from smendpoint._core.renderer import RequestRenderer
+from smendpoint._core.aws.renderer import RequestRenderer
 from smendpoint._transport import async_direct
 from smendpoint._transport.async_connection import AsyncConnection
 

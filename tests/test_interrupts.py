@@ -26,7 +26,7 @@ from servers import PATIENCE, bare_environment, fast, make_endpoint, server_cont
 
 from smendpoint import Endpoint
 from smendpoint._aws.credentials import CredentialProvider
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler
 
@@ -41,8 +41,8 @@ def call(endpoint: Endpoint[Any, Any, Any]) -> None:
 
 
 def cold(endpoint: Endpoint[Any, Any, Any]) -> None:
-    endpoint._transport._address.stood = None  # so that the address that refuses is tried first
-    for connection in endpoint._transport._pool._idle:
+    endpoint._caller.transport._address.stood = None  # so that the address that refuses is tried first
+    for connection in endpoint._caller.transport._pool._idle:
         connection.abort()  # as if the service had closed it
     assert endpoint.invoke(b"Hello")
 
@@ -135,12 +135,12 @@ def endpoint(
             nothing_is_held(made)
             outputs = made.map([b"Hello"] * 20, max_concurrency=LIMIT)
             assert list(outputs) == [b"Hello Hello"] * 20
-            emulator.wait_for(lambda it: it.open_connections == len(made._transport._pool._idle))
+            emulator.wait_for(lambda it: it.open_connections == len(made._caller.transport._pool._idle))
         emulator.disconnected()
 
 
 def nothing_is_held(endpoint: Endpoint[Any, Any, Any]) -> None:
-    pool = endpoint._transport._pool
+    pool = endpoint._caller.transport._pool
     deadline = time.monotonic() + PATIENCE  # the threads of a map end by themselves
     while threads := [thread for thread in threading.enumerate() if thread.name == "smendpoint-map"]:
         assert time.monotonic() < deadline
@@ -176,7 +176,7 @@ def test_an_interrupt_at_any_step_of_loading_credentials_leaves_nobody_waiting()
     for number in itertools.count(1):
         provider = CredentialProvider(lambda anew: (key, None), now=lambda: 0.0)
         interrupted = Interrupter(number).during(provider.load)
-        assert provider._flight is None
+        assert provider._fetching is None
         assert provider.load() == key
         if not interrupted:
             break

@@ -26,9 +26,9 @@ from smendpoint import (
     TextHandler,
     errors,
 )
-from smendpoint._core.eventstream import encode_part
-from smendpoint._core.response import RawResponse, service_error
-from smendpoint._core.unasked import media_type, not_asked_for
+from smendpoint._core.aws.eventstream import encode_part
+from smendpoint._core.aws.response import RawResponse, service_error
+from smendpoint._core.http.unexpected import media_type, not_asked_for
 
 WHOLE = b'[{"generated_text": "fine"}]'
 FRAMES = encode_part(b'data:{"token":{"text":"fine"},"generated_text":"fine"}\n\n')

@@ -133,7 +133,7 @@ def test_streams_cancelled_or_abandoned_at_random_leave_nothing(
             gc.collect()
             await settled()
             await turns()
-            [pool] = called._transport._pools.values()
+            [pool] = called._caller.transport._pools.values()
             assert (pool._places, len(pool._busy), len(pool._waiting)) == (0, 0, 0)
             await until(lambda: emulator.open_connections == len(pool._idle))
             assert await called.invoke(b"Hello")

@@ -19,17 +19,17 @@ NO_LIMITS = {
     "_aws.credentials._ADVISORY_SHARE": "a share",
     "_aws.credentials._LAST_SHARE": "a share",
     "_aws.chain._BOTOCORE_TIMEOUT": "what botocore does without being told",
-    "_call.DEBUG": "a level of logging",
-    "_core.body._CHUNK": "botocore's, for those who ask for no other",
+    "_calls.base.DEBUG": "a level of logging",
+    "_core.http.body._CHUNK": "botocore's, for those who ask for no other",
     "langchain._embeddings._CHUNK": "LangChain's, for those who ask for no other",
     "_core.auto._OFTEN": "how often a guess is looked at again",
-    "_core.hiding._CAN_WAIT": "a flag of Python's",
-    "_core.http1._USUAL_CHUNK_LINE": "the shortest way",
-    "_core.http1_syntax._USUAL_STATUS_LINE": "the shortest way",
-    "_core.eventstream._OVERHEAD": "a part of the format",
-    "_core.eventstream._LARGE_FRAME": "the shortest way",
-    "_core.polling.GROWTH": "from one wait to the next",
-    "_core.hooks._ALMOST": "a share",
+    "_core.call.hiding._CAN_WAIT": "a flag of Python's",
+    "_core.http.http1._USUAL_CHUNK_LINE": "the shortest way",
+    "_core.http.syntax._USUAL_STATUS_LINE": "the shortest way",
+    "_core.aws.eventstream._OVERHEAD": "a part of the format",
+    "_core.aws.eventstream._LARGE_FRAME": "the shortest way",
+    "_core.call.polling.GROWTH": "from one wait to the next",
+    "_core.call.hooks._ALMOST": "a share",
     "_transport.pool.LOOK_AGAIN_SECONDS": "what nobody notices",
     "_transport.readiness.LONGEST_WAIT": "what the operating system can count",
     "_transport.tls._RECORD_BYTES": "a part of the format",
@@ -64,7 +64,7 @@ def rows() -> list[tuple[str, str, str, str]]:
 
 
 def value(name: str) -> float:
-    """The number behind a name such as ``_core.timing.Timeout().read``."""
+    """The number behind a name such as ``_core.call.timing.Timeout().read``."""
     holder, _, attribute = name.rpartition(".")
     made = holder.endswith("()")
     module, _, kind = holder.removesuffix("()").rpartition(".") if made else (holder, "", "")

@@ -25,7 +25,7 @@ from smendpoint import (
     errors,
 )
 from smendpoint._aws import Identity, resolve
-from smendpoint._core.flow import deadline_exceeded
+from smendpoint._core.call.flow import deadline_exceeded
 from smendpoint._transport.foreign import client_origin
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 

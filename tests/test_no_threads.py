@@ -79,7 +79,7 @@ def test_a_map_goes_on_with_the_threads_that_it_has(monkeypatch: pytest.MonkeyPa
 
 def test_a_map_without_threads_gives_each_output_before_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     none_start(monkeypatch)
-    from smendpoint._fanout import fan_out
+    from smendpoint._calls.fanout import fan_out
 
     done: list[int] = []
 
@@ -98,7 +98,7 @@ def test_renewing_ahead_is_left_to_the_call_that_needs_it(
     with Emulator(echo) as emulator:
         endpoint = direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), renewing=True)
         endpoint.invoke(b"Hello")
-        transport = endpoint.endpoint._transport
+        transport = endpoint.endpoint._caller.transport
         with monkeypatch.context() as patch:
             patch.setattr(type(transport.credentials), "load", lambda *_, **__: pytest.fail("it was renewed in line"))
             patch.setattr(type(transport.credentials), "refresh_due", lambda _: True)

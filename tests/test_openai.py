@@ -14,7 +14,7 @@ import pytest
 from clocks import FakeClock
 
 from smendpoint import errors
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.emulator import Emulator
 from smendpoint.openai import OpenAIAccess
 

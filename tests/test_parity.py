@@ -20,10 +20,10 @@ from twins import PATIENCE, Twin
 
 import smendpoint
 from smendpoint import AsyncEndpoint, CallHooks, CallInfo, Endpoint, RetryPolicy, Timeout, errors
-from smendpoint._core.eventstream import encode_part
-from smendpoint._core.flow import NeedCredentials, Send, Sleep
-from smendpoint._core.response import RawResponse
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.eventstream import encode_part
+from smendpoint._core.aws.response import RawResponse
+from smendpoint._core.aws.sigv4 import Credentials
+from smendpoint._core.call.flow import NeedCredentials, Send, Sleep
 from smendpoint.emulator import Emulator
 
 PAIRS = [
@@ -292,7 +292,7 @@ def play(twin: type, outcomes: list[Any], operation: str, *, cold: bool, **optio
         if asynchronous
         else SyncScript(outcomes, clock, SyncSource, cold=cold)
     )
-    endpoint._transport = script
+    endpoint._caller.transport = script
     chunks: list[Any] = []
 
     async def ask() -> Any:

@@ -15,7 +15,7 @@ from servers import Peer, Server, bare_environment, server_context  # noqa: F401
 from twins import Twin, direct_twin, twin  # noqa: F401
 
 from smendpoint import errors
-from smendpoint._core.http1 import MAX_ERROR_BODY, ResponseReader
+from smendpoint._core.http.http1 import MAX_ERROR_BODY, ResponseReader
 from smendpoint.handlers import BytesHandler, TextHandler
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -140,7 +140,7 @@ def test_without_a_limit_there_is_none(direct_twin: Twin) -> None:  # noqa: F811
 
 
 def test_a_stream_may_have_any_size(direct_twin: Twin) -> None:  # noqa: F811
-    from smendpoint._core.eventstream import encode_part
+    from smendpoint._core.aws.eventstream import encode_part
 
     event = encode_part(BLOCK)
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -1,4 +1,4 @@
-"""`_stream.py`: a stream ends well only if it came whole, and lets its connection go however it ends."""
+"""`_calls.stream`: a stream ends well only if it came whole, and lets its connection go however it ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from servers import (
 )
 
 from smendpoint import CallHooks, RetryPolicy, Stream, errors
-from smendpoint._core.eventstream import encode_part
+from smendpoint._core.aws.eventstream import encode_part
 from smendpoint.emulator import Emulator, ModelReply
 from smendpoint.errors import (
     AccessDeniedError,
@@ -85,7 +85,7 @@ class Stalled:
 
     def is_released(self) -> bool:
         assert self.gone.wait(PATIENCE)
-        return self.endpoint._transport._pool.busy == 0
+        return self.endpoint._caller.transport._pool.busy == 0
 
 
 def test_a_whole_stream_gives_its_chunks_and_its_connection_back() -> None:
@@ -268,7 +268,7 @@ def test_a_stream_can_be_closed_while_another_thread_waits_for_its_answer() -> N
         for each in (thread, watcher):
             each.join(PATIENCE)
         emulator.disconnected()
-        assert endpoint._transport._pool.busy == 0
+        assert endpoint._caller.transport._pool.busy == 0
     (end,) = hooks.entries
     assert not isinstance(end, SmendpointError)
 
@@ -285,7 +285,7 @@ def test_a_stream_that_is_closed_just_as_its_answer_begins_lets_it_go() -> None:
         with pytest.raises(StreamError, match="closed before its end"):
             next(stream)
         emulator.disconnected()
-        assert endpoint._transport._pool.busy == 0
+        assert endpoint._caller.transport._pool.busy == 0
     assert hooks.entries == [None]
 
 
@@ -360,7 +360,7 @@ def test_a_stream_that_was_cut_is_no_whole_one(fault: str) -> None:
         assert again.value is caught.value  # who asks again is told the same
         if fault != "frame_cut_clean_end":  # to HTTP, that one is whole
             emulator.disconnected()
-        assert endpoint._transport._pool.busy == 0
+        assert endpoint._caller.transport._pool.busy == 0
         assert len(emulator.requests) == 1
     assert hooks.entries == ["first_byte", caught.value]
 
@@ -464,7 +464,7 @@ def test_an_interrupt_before_the_answer_begins_is_an_end(monkeypatch: pytest.Mon
 
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         stream = endpoint.stream("Hello")
-        monkeypatch.setattr(type(endpoint), "_run", interrupt)
+        monkeypatch.setattr(endpoint._caller, "run", interrupt)
         with pytest.raises(KeyboardInterrupt):
             next(stream)
         with pytest.raises(StreamError, match="closed before its end"):
@@ -502,3 +502,18 @@ def test_a_decoder_that_fails_is_told_with_what_came() -> None:
             next(stream)
         assert caught.value.received == ("one",)
         assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_stream_that_another_thread_closes_just_before_it_opens_says_so() -> None:
+    class ClosedBefore(Stream[str]):
+        __slots__ = ()
+
+        def _open(self) -> None:
+            self.close()
+            super()._open()
+
+    with make_endpoint("http://127.0.0.1:1") as endpoint:
+        stream: Any = endpoint.stream("Hello")
+        stream.__class__ = ClosedBefore
+        with pytest.raises(StreamError, match="closed before its end"):
+            next(stream)

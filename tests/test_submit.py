@@ -19,7 +19,7 @@ from servers import Peer, Server
 from twins import Twin, TwinEndpoint, direct_twin, twin  # noqa: F401
 
 from smendpoint import AsyncInferenceHandle, Endpoint, InferenceHandle, JSONHandler, TextHandler, errors
-from smendpoint._core.operations import MAX_ASYNC_BODY
+from smendpoint._core.aws.operations import MAX_ASYNC_BODY
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 
 OUTPUT = f"s3://{BUCKET}/out"
@@ -278,7 +278,7 @@ def test_the_pauses_between_looks_come_from_the_clock(bench: Bench) -> None:
         handle = bench.handle(endpoint, NOWHERE)
         with pytest.raises(errors.DeadlineExceededError, match=r"no answer after 3 s.*'my-llm'"):
             bench.result(handle, 3)
-        clock = endpoint.endpoint._clock
+        clock = endpoint.endpoint._caller.clock
         assert clock.slept == pytest.approx([0.5, 0.75, 1.125, 0.625])
 
 
@@ -440,8 +440,8 @@ def test_a_pickled_handle_finds_its_output_elsewhere(direct_bench: Bench, monkey
     try:
         assert direct_bench.result(travelled, 0) == "ONE"
     finally:
-        other = travelled._endpoint
-        direct_bench.twin.run(other.aclose() if direct_bench.twin.asynchronous else other.close())
+        other = travelled._caller
+        direct_bench.twin.run(other.close())
 
 
 def test_an_endpoint_with_an_s3_client_cannot_be_pickled(bench: Bench) -> None:

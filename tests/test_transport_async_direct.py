@@ -20,13 +20,13 @@ from targets import make_target
 
 from smendpoint import AsyncEndpoint, RetryPolicy, Timeout, errors
 from smendpoint._aws import CredentialProvider, Target
-from smendpoint._core.flow import NeedCredentials
-from smendpoint._core.renderer import CallRequest
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.sigv4 import Credentials
+from smendpoint._core.call.flow import NeedCredentials
 from smendpoint._transport import async_direct
 from smendpoint._transport.async_direct import AsyncDirectTransport, AsyncSource, outcome
 from smendpoint._transport.clock import SystemClock
-from smendpoint._transport.common import Patience
+from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
@@ -100,7 +100,7 @@ def test_a_hundred_first_calls_look_up_once_and_off_the_loop(
     async def main() -> None:
         async with make_endpoint(emulator.url, max_connections=10) as client:
             await asyncio.gather(*(client.invoke("Hello") for _ in range(100)))
-            assert client._transport.max_connections == 10
+            assert client._caller.transport.max_connections == 10
 
     run(main())
     assert len(threads) == 1
@@ -187,7 +187,7 @@ def test_a_loop_that_ended_during_the_look_up_leaves_it_to_the_next(
 def test_an_old_look_up_that_ends_does_not_end_the_one_under_way(run: Run) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        transport = make_endpoint("http://127.0.0.1:1")._transport
+        transport = make_endpoint("http://127.0.0.1:1")._caller.transport
         old, new = loop.create_future(), loop.create_future()
         transport._looking_up = new
         for done, left in ((old, new), (new, None)):
@@ -203,8 +203,8 @@ def test_the_certificates_are_read_with_the_look_up(run: Run, monkeypatch: pytes
 
     async def main(server: Server) -> None:
         async with make_endpoint(server.url) as client:
-            await client._transport.prepare()
-            assert client._transport._address._context is not None
+            await client._caller.transport.prepare()
+            assert client._caller.transport._address._context is not None
             for _ in range(2):
                 assert await client.invoke("Hello") == "fine"
             assert server.connections == 1
@@ -287,7 +287,7 @@ def test_a_failed_load_that_nobody_waits_for_any_more_is_not_reported(run: Run, 
             call.cancel()
             await asyncio.wait({call})
             source.proceed.set()
-            await until(lambda: all(pool.loading is None for pool in client._transport._pools.values()))
+            await until(lambda: all(pool.loading is None for pool in client._caller.transport._pools.values()))
 
     run(main())
 
@@ -329,9 +329,9 @@ def test_credentials_near_their_end_are_renewed_while_calls_go_on(run: Run, sour
             assert len(source.threads) == 2
             now[0] += 11.0  # another one may be told now, but one is under way
             await call(client)
-            await client._transport.refresh_ahead()
+            await client._caller.transport.refresh_ahead()
             source.proceed.set()
-            await until(lambda: all(pool.loading is None for pool in client._transport._pools.values()))
+            await until(lambda: all(pool.loading is None for pool in client._caller.transport._pools.values()))
         assert len(source.threads) == 2
 
     run(main())
@@ -359,7 +359,7 @@ def test_a_load_that_began_before_credentials_were_rejected_does_not_answer_for_
 
     async def main() -> None:
         transport = Transport(None, None, time)  # type: ignore[arg-type]
-        patience = Patience(Timeout(), None, time.monotonic)
+        patience = Deadline(Timeout(), None, time.monotonic)
         provider.answers = [KEYS, OTHER_KEYS]
         early = asyncio.ensure_future(transport._load(NeedCredentials(None), patience))
         await until(lambda: provider.loads)
@@ -554,7 +554,7 @@ def test_an_endpoint_works_on_one_loop_after_another_and_forgets_those_that_ende
     client = make_endpoint(emulator.url)  # outside of any loop
     for _ in range(3):
         run(client.invoke("Hello"))
-        assert client._transport._pools == {}
+        assert client._caller.transport._pools == {}
     emulator.disconnected()
     assert emulator.total_connections == 3
 
@@ -563,16 +563,16 @@ def test_a_loop_that_was_not_ended_properly_is_forgotten_once_it_is_closed(run: 
     client = make_endpoint(emulator.url)
     loop = run.new_loop()
     loop.run_until_complete(client.invoke("Hello"))
-    [pool] = client._transport._pools.values()
+    [pool] = client._caller.transport._pools.values()
     for connection in pool._idle:
         connection.abort()
     for _ in range(3):
         loop.run_until_complete(asyncio.sleep(0))
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
-    assert loop in client._transport._pools
+    assert loop in client._caller.transport._pools
     run(client.invoke("Hello"))
-    assert client._transport._pools == {}
+    assert client._caller.transport._pools == {}
     gc.collect()
 
 
@@ -610,11 +610,11 @@ def test_after_a_fork_nothing_of_the_parent_is_used(run: Run, emulator: Emulator
     async def main() -> None:
         async with make_endpoint(emulator.url) as client:
             await client.invoke("Hello")
-            pools = client._transport._pools
-            client._after_fork()
-            assert client._transport._pools is not pools
-            assert client._transport._address is None
-            client._transport._pools = pools
+            pools = client._caller.transport._pools
+            client._caller.forget()
+            assert client._caller.transport._pools is not pools
+            assert client._caller.transport._address is None
+            client._caller.transport._pools = pools
             await client.invoke("Hello")
 
     run(main())
@@ -680,9 +680,9 @@ def test_closing_on_one_loop_closes_the_connections_of_others(run: Run, emulator
     first, ended = run.new_loop(), run.new_loop()
     first.run_until_complete(client.invoke("Hello"))
     ended.run_until_complete(client.invoke("Hello"))
-    pool = client._transport._pools[ended]
+    pool = client._caller.transport._pools[ended]
     run.end(ended)
-    client._transport._pools[ended] = pool
+    client._caller.transport._pools[ended] = pool
     run(client.aclose())
     first.run_until_complete(turns())
     emulator.disconnected()
@@ -693,7 +693,7 @@ def test_closing_while_a_connection_is_being_made_closes_that_too(run: Run) -> N
     async def main(server: Server) -> None:
         client = make_endpoint(server.url)
         call = asyncio.ensure_future(client.invoke("Hello"))
-        await until(lambda: client._transport._pools)
+        await until(lambda: client._caller.transport._pools)
         await client.aclose()
         with pytest.raises(errors.SmendpointError, match="closed"):
             await call

@@ -29,12 +29,11 @@ from servers import (
     server_context,
 )
 
-from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout
-from smendpoint._core.eventstream import encode_part
+from smendpoint import CallHooks, Endpoint, Timeout
+from smendpoint._core.aws.eventstream import encode_part
 from smendpoint._transport import client as module
 from smendpoint._transport.client import ClientSource, raw_stream, reader_of, socket_under
-from smendpoint._transport.common import Patience
-from smendpoint._transport.direct import Cancelled, Scope
+from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.errors import (
     ConfigurationError,
@@ -109,7 +108,7 @@ def test_closing_an_endpoint_leaves_its_client_open(emulator: Emulator, client: 
     with through(client) as endpoint:
         endpoint.invoke("Hello")
     assert through(client).invoke("Hello")
-    endpoint._after_fork()
+    endpoint._caller.forget()
     assert endpoint.invoke("Hello")
 
 
@@ -159,7 +158,7 @@ def test_nothing_is_tried_again_on_top_of_the_client(emulator: Emulator) -> None
     client = make_client(emulator.url, attempts=2)
     emulator.inject("status_503_ServiceUnavailable")
     with pytest.raises(SmendpointError) as caught:
-        through(client, retry=RetryPolicy(max_attempts=9), clock=FakeClock()).invoke("Hello")
+        through(client, clock=FakeClock()).invoke("Hello")
     assert caught.value.attempts == len(emulator.requests) == 2
     client.close()
 
@@ -167,7 +166,7 @@ def test_nothing_is_tried_again_on_top_of_the_client(emulator: Emulator) -> None
 def test_a_map_goes_through_the_client_and_no_wider_than_its_pool(emulator: Emulator) -> None:
     client = make_client(emulator.url, max_pool_connections=2)
     endpoint = through(client, content_handler=BytesHandler())
-    assert endpoint._transport.max_connections == 2
+    assert endpoint._caller.transport.max_connections == 2
     outputs = list(endpoint.map([b'{"inputs": "Hello"}'] * 6, max_concurrency=5))
     assert len(set(outputs)) == 1
     assert emulator.total_connections <= 2
@@ -175,10 +174,10 @@ def test_a_map_goes_through_the_client_and_no_wider_than_its_pool(emulator: Emul
 
 
 def test_a_call_that_was_stopped_before_is_not_made(emulator: Emulator, client: Any) -> None:
-    scope = Scope()
+    scope = Cancellation()
     scope.stop()
     with pytest.raises(Cancelled):
-        through(client)._call("Hello", None, None, None, {}, scope)
+        through(client)._caller.call("Hello", None, None, None, {}, scope)
     assert emulator.requests == []
 
 
@@ -347,7 +346,7 @@ def test_the_socket_under_an_answer_is_found_where_urllib3_keeps_it(client: Any)
 
 
 def source(raw: Any, *, read: float = PATIENCE, headers: Any = None) -> ClientSource:
-    return ClientSource(raw, 200, headers or {}, Patience(fast(read=read), None, FakeClock().monotonic))
+    return ClientSource(raw, 200, headers or {}, Deadline(fast(read=read), None, FakeClock().monotonic))
 
 
 def test_an_older_urllib3_without_read1_streams_too(emulator: Emulator, client: Any) -> None:

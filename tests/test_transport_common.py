@@ -13,13 +13,8 @@ from targets import make_address
 
 from smendpoint import Timeout
 from smendpoint._aws import Identity, resolve
-from smendpoint._transport.common import (
-    Address,
-    Patience,
-    connect_failed,
-    connection_lost,
-    died_unheard,
-)
+from smendpoint._transport.common import Address, connect_failed, connection_lost, died_unheard
+from smendpoint._transport.deadline import Deadline
 from smendpoint.errors import (
     ConfigurationError,
     ConnectError,
@@ -43,8 +38,8 @@ class Now:
         return self.seconds
 
 
-def patience(total: float | None, now: Now) -> Patience:
-    return Patience(Timeout(connect=10.0, read=70.0, total=total), None if total is None else now() + total, now)
+def patience(total: float | None, now: Now) -> Deadline:
+    return Deadline(Timeout(connect=10.0, read=70.0, total=total), None if total is None else now() + total, now)
 
 
 def resolved(url: str) -> Address:

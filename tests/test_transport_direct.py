@@ -22,9 +22,10 @@ from servers import (
 )
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._transport import direct
-from smendpoint._transport.direct import Cancelled, DirectTransport, Scope
+from smendpoint._transport.deadline import Cancellation, Cancelled
+from smendpoint._transport.direct import DirectTransport
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import (
     ConfigurationError,
@@ -135,7 +136,7 @@ def test_nothing_is_looked_up_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked == []
         endpoint.invoke("Hello")
         endpoint.invoke("Hello")
-        endpoint._transport.prepare()
+        endpoint._caller.transport.prepare()
     assert len(asked) == 1
 
 
@@ -145,10 +146,10 @@ def test_the_size_of_the_pool_may_come_from_a_botocore_config() -> None:
     config = Config(max_pool_connections=3)
     with Emulator() as emulator, make_endpoint(emulator.url, config=config) as endpoint:
         endpoint.invoke("Hello")
-        assert endpoint._transport.max_connections == 3
+        assert endpoint._caller.transport.max_connections == 3
     with Emulator() as emulator, make_endpoint(emulator.url, config=config, max_connections=2) as endpoint:
         endpoint.invoke("Hello")
-        assert endpoint._transport.max_connections == 2
+        assert endpoint._caller.transport.max_connections == 2
 
 
 class Provider:
@@ -173,8 +174,8 @@ class Provider:
 
 
 def give_credentials(endpoint: Any, provider: Provider) -> None:
-    target = endpoint._transport.prepare()
-    endpoint._transport._address.target = target._replace(credentials=provider)
+    target = endpoint._caller.transport.prepare()
+    endpoint._caller.transport._address.target = target._replace(credentials=provider)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -216,11 +217,11 @@ def start(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseExcept
     return thread, raised
 
 
-def call(endpoint: Any, scope: Scope) -> Callable[[], object]:
-    return lambda: endpoint._call("Hello", None, None, None, {}, scope)
+def call(endpoint: Any, scope: Cancellation) -> Callable[[], object]:
+    return lambda: endpoint._caller.call("Hello", None, None, None, {}, scope)
 
 
-def stopped(thread: threading.Thread, raised: list[BaseException], scope: Scope) -> None:
+def stopped(thread: threading.Thread, raised: list[BaseException], scope: Cancellation) -> None:
     scope.stop()
     thread.join(PATIENCE)
     assert not thread.is_alive()
@@ -230,7 +231,7 @@ def stopped(thread: threading.Thread, raised: list[BaseException], scope: Scope)
 def test_a_call_that_waits_for_its_answer_can_be_stopped() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         emulator.inject("stall_before_headers")
-        scope = Scope()
+        scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         emulator.wait_for(lambda it: len(it.requests) == 1)
         stopped(thread, raised, scope)
@@ -242,7 +243,7 @@ def test_a_call_on_a_connection_that_was_used_before_can_be_stopped() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         endpoint.invoke("Hello")
         emulator.inject("stall_mid_stream")
-        scope = Scope()
+        scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         emulator.wait_for(lambda it: len(it.requests) == 2)
         stopped(thread, raised, scope)
@@ -261,7 +262,7 @@ def test_a_call_that_waits_between_attempts_can_be_stopped() -> None:
     asleep = threading.Event()
     with Emulator() as emulator, make_endpoint(emulator.url, retry=retry, clock=Slow()) as endpoint:
         emulator.inject("status_503")
-        scope = Scope()
+        scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         assert asleep.wait(PATIENCE)
         stopped(thread, raised, scope)
@@ -272,8 +273,8 @@ def test_a_call_that_waits_between_attempts_can_be_stopped() -> None:
 def test_a_call_that_waits_for_a_place_can_be_stopped() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         with endpoint.stream("Hello"):
-            scope = Scope()
-            pool = endpoint._transport._pool
+            scope = Cancellation()
+            pool = endpoint._caller.transport._pool
             thread, raised = start(call(endpoint, scope))
             deadline = time.monotonic() + PATIENCE
             while not pool._waiting:
@@ -285,10 +286,10 @@ def test_a_call_that_waits_for_a_place_can_be_stopped() -> None:
 
 def test_a_call_that_is_connecting_can_be_stopped() -> None:
     with deaf_port() as port, make_endpoint(f"http://127.0.0.1:{port}") as endpoint:
-        scope = Scope()
+        scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         deadline = time.monotonic() + PATIENCE
-        while scope._doing is None or scope._doing is endpoint._transport._pool:
+        while scope._abort in (None, endpoint._caller.transport._pool.abort):
             assert time.monotonic() < deadline
         stopped(thread, raised, scope)
 
@@ -302,7 +303,7 @@ def test_a_call_in_a_tls_handshake_can_be_stopped() -> None:
         peer.gone()
 
     with Server(deaf) as server, make_endpoint(server.url.replace("http:", "https:")) as endpoint:
-        scope = Scope()
+        scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         assert shaking.wait(PATIENCE)
         stopped(thread, raised, scope)
@@ -310,27 +311,27 @@ def test_a_call_in_a_tls_handshake_can_be_stopped() -> None:
 
 @pytest.mark.parametrize("when", ["before", "while connecting in vain"])
 def test_a_call_that_was_stopped_before_sends_nothing(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    scope = Scope()
+    scope = Cancellation()
     if when == "before":
         scope.stop()
     with closed_port() as port, make_endpoint(f"http://127.0.0.1:{port}") as endpoint:
         if when != "before":
-            enter = Scope.enter
+            enter = Cancellation.enter
 
-            def late(self: Scope, doing: Any) -> None:
-                if not isinstance(doing, direct.Pool):
-                    self.stopped.set()
-                enter(self, doing)
+            def late(self: Cancellation, abort: Any) -> None:
+                if abort != endpoint._caller.transport._pool.abort:
+                    self.stopped = True
+                enter(self, abort)
 
-            monkeypatch.setattr(Scope, "enter", late)
+            monkeypatch.setattr(Cancellation, "enter", late)
         with pytest.raises(Cancelled):
-            endpoint._call("Hello", None, None, None, {}, scope)
+            endpoint._caller.call("Hello", None, None, None, {}, scope)
 
 
 def test_stopping_a_call_that_is_over_does_not_touch_its_connection() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
-        scope = Scope()
-        endpoint._call("Hello", None, None, None, {}, scope)
+        scope = Cancellation()
+        endpoint._caller.call("Hello", None, None, None, {}, scope)
         scope.stop()
         endpoint.invoke("Hello")
         assert emulator.total_connections == 1
@@ -349,8 +350,8 @@ def test_what_came_before_broken_bytes_is_handed_on_even_if_it_came_with_them() 
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        call = endpoint._request(direct_operation(), "Hello", (), None, {}, streaming=True)
-        source = endpoint._run(call, endpoint._start(call))
+        call = endpoint._caller.request(direct_operation(), "Hello", (), None, {}, streaming=True)
+        source = endpoint._caller.run(call, endpoint._caller.start(call))
         assert source.read() == b"good"
         for _ in range(2):
             with pytest.raises(errors.ProtocolError):
@@ -359,7 +360,7 @@ def test_what_came_before_broken_bytes_is_handed_on_even_if_it_came_with_them() 
 
 
 def direct_operation() -> Any:
-    from smendpoint._core.operations import INVOKE_ENDPOINT_STREAM
+    from smendpoint._core.aws.operations import INVOKE_ENDPOINT_STREAM
 
     return INVOKE_ENDPOINT_STREAM
 
@@ -375,8 +376,8 @@ def test_what_came_before_broken_bytes_of_a_later_read_is_handed_on() -> None:
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        request = endpoint._request(direct_operation(), "Hello", (), None, {}, streaming=True)
-        source = endpoint._run(request, endpoint._start(request))
+        request = endpoint._caller.request(direct_operation(), "Hello", (), None, {}, streaming=True)
+        source = endpoint._caller.run(request, endpoint._caller.start(request))
         went.set()
         assert source.read() == b"good"
         with pytest.raises(errors.ProtocolError):
@@ -426,7 +427,7 @@ def test_closing_an_endpoint_leaves_calls_that_are_under_way_alone() -> None:
 def test_a_transport_waits_by_the_clock_it_was_given() -> None:
     clock = FakeClock()
     with Emulator() as emulator, make_endpoint(emulator.url, clock=clock, timeout=fast()) as endpoint:
-        assert isinstance(endpoint._transport, DirectTransport)
+        assert isinstance(endpoint._caller.transport, DirectTransport)
         emulator.inject("throttle_then_ok_1")
         endpoint.invoke("Hello")
         assert clock.slept == [1.0]

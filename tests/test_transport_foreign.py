@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from smendpoint import Timeout, errors
-from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_ASYNC
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_ASYNC
 from smendpoint._transport.foreign import (
     METHODS,
     answer_head,

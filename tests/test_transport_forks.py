@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from servers import bare_environment, make_endpoint, server_context, trust  # noqa: F401
 
-from smendpoint import AsyncEndpoint, CallHooks, Endpoint, _call
+from smendpoint import AsyncEndpoint, CallHooks, Endpoint
+from smendpoint._calls import base as _call
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, StreamTruncatedError, TransportError
 from smendpoint.handlers import BytesHandler
@@ -87,7 +88,7 @@ def test_endpoints_that_could_not_be_made_leave_no_connection_to_a_child(make: A
         failures.append(caught)  # as a notebook keeps the last error, and the endpoint in its traceback
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         endpoint.invoke("Hello")
-        pool = endpoint._transport._pool
+        pool = endpoint._caller.transport._pool
 
         def child() -> None:
             assert not pool._idle
@@ -102,10 +103,10 @@ def test_an_endpoint_that_cannot_start_afresh_does_not_keep_the_others_from_it(m
 
     started: list[int] = []
     with make_endpoint("http://127.0.0.1:1") as bad, contextlib.ExitStack() as stack:
-        monkeypatch.setattr(bad, "_after_fork", broken)
+        monkeypatch.setattr(bad._caller, "forget", broken)
         for number in range(20):
             endpoint = stack.enter_context(make_endpoint("http://127.0.0.1:1"))
-            monkeypatch.setattr(endpoint, "_after_fork", functools.partial(started.append, number))
+            monkeypatch.setattr(endpoint._caller, "forget", functools.partial(started.append, number))
         with pytest.raises(ValueError, match="broken"):
             _call._after_fork_in_child()
     assert sorted(started) == list(range(20))
@@ -173,7 +174,7 @@ def test_after_a_fork_a_call_that_was_under_way_looks_everything_up_anew() -> No
 
     class Forking(CallHooks):
         def attempt_started(self, call: Any) -> None:
-            endpoint._after_fork()
+            endpoint._caller.forget()
 
     with Emulator() as emulator, make_endpoint(emulator.url, hooks=Forking()) as endpoint:
         assert endpoint.invoke("Hello") == endpoint.invoke("Hello")
@@ -198,7 +199,7 @@ def test_in_another_process_a_stream_is_not_read_and_closing_it_closes_this_side
         source.close()
         source.close()
         assert connection._socket.fileno() == -1
-        assert endpoint._transport._pool.busy == 1  # the place is the parent's, too
+        assert endpoint._caller.transport._pool.busy == 1  # the place is the parent's, too
 
 
 def test_many_threads_get_their_own_answers() -> None:

@@ -18,10 +18,11 @@ from targets import make_address
 from twins import Twin, TwinEndpoint, direct_twin
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._core.http1 import ResponseReader
+from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.async_connection import AsyncConnection
 from smendpoint._transport.async_dial import dial
-from smendpoint._transport.common import Address, Patience
+from smendpoint._transport.common import Address
+from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.dialling import dial as blocking_dial
 from smendpoint._transport.tls import TLSChannel
 from smendpoint.handlers import BytesHandler
@@ -75,7 +76,7 @@ def endpoint_at(twin: Twin, server: Server, **options: Any) -> TwinEndpoint:
 
 
 def idle_ones(endpoint: TwinEndpoint) -> list[Any]:
-    transport = endpoint.endpoint._transport
+    transport = endpoint.endpoint._caller.transport
     pools = transport._pools.values() if endpoint.twin.asynchronous else [transport._pool]
     return [connection for pool in pools for connection in pool._idle]
 
@@ -233,8 +234,8 @@ def test_what_comes_between_a_request_and_its_answer_is_an_error_or_nothing(
 # what is not out of turn
 
 
-def patience() -> Patience:
-    return Patience(fast(), None, lambda: 0.0)
+def patience() -> Deadline:
+    return Deadline(fast(), None, lambda: 0.0)
 
 
 def test_session_tickets_cost_no_blocking_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

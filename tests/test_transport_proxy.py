@@ -6,8 +6,8 @@ import h11
 import pytest
 
 from smendpoint._aws.url import parse_proxy
-from smendpoint._core.http1 import ResponseReader
-from smendpoint._core.proxy import Proxy
+from smendpoint._core.http.http1 import ResponseReader
+from smendpoint._core.http.proxy import Proxy
 from smendpoint._transport.proxy import (
     connect_request,
     refused_tunnel,

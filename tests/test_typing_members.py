@@ -9,7 +9,7 @@ import pytest
 
 import smendpoint
 from smendpoint import AsyncEndpoint, AsyncKwargs, Endpoint, InvokeEndpointKwargs, StreamKwargs
-from smendpoint._core.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_STREAM, Operation
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_STREAM, Operation
 
 PAIRS = [
     (InvokeEndpointKwargs, INVOKE_ENDPOINT),

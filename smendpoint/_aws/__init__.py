@@ -1,4 +1,14 @@
-"""Region, endpoint, credentials: the only room of the house that asks botocore who and where we are."""
+"""The room that finds out who calls and where: region, URL, proxy, certificates, limits, credentials.
+
+An `Identity` is an endpoint's arguments, checked but not yet looked up. At the first call a transport has it resolved
+to a `Target`, which is then carried through without copies. `environment` resolves it from arguments and environment
+alone where the result provably is botocore's; else `chain` asks botocore, whose `Config` `options` reads. Later calls
+only ask the target's `CredentialProvider`, which renews credentials ahead of their end. `url` and `machine` read what
+both ways need, `failures` words the errors, and `s3` makes the client that asynchronous inference needs.
+
+It may import `_core`, `_options` and `errors`, never the transport: files are read here, but there are no event loops.
+botocore is imported only where it is asked, because that costs more than a call.
+"""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.failures import configuration_error, credentials_error, no_credentials, no_region
 from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
-from smendpoint._aws.options import read_config
+from smendpoint._aws.options import FOR_OTHER_CLIENTS, merge_config, options_given, read_config
 from smendpoint._aws.target import Target
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.operations import validate_region
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.operations import validate_region
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import ConfigurationError, CredentialsError, SmendpointError
 
 if TYPE_CHECKING:
@@ -34,18 +34,6 @@ _SUFFIX = "/endpoints/x/invocations"
 _BOTOCORE_TIMEOUT = 60
 # Credentials of a kind that is not known may change at any time: they are asked for again after a minute.
 _LEASE_SECONDS = 60.0
-# The parts of a Config that hold for the calls to STS too. The rest is about this service's endpoint.
-_FOR_STS = (
-    "connect_timeout",
-    "ignore_configured_endpoint_urls",
-    "proxies",
-    "proxies_config",
-    "read_timeout",
-    "use_dualstack_endpoint",
-    "use_fips_endpoint",
-    "user_agent_appid",
-    "user_agent_extra",
-)
 
 # Endpoints may share a caller's session; botocore's sessions are not made for several threads at once.
 _lock = allocate_lock()
@@ -114,7 +102,12 @@ class Chain:
             region=_signing_region(query),
             region_source=self._region_source,
             credentials=self._provider(),
-            user_agent=user_agent(settings, config.user_agent_appid, session.user_agent_extra),
+            user_agent=user_agent(
+                config.user_agent_appid,
+                session.user_agent_extra,
+                whole=settings.user_agent,
+                extra=settings.user_agent_extra,
+            ),
             proxy=proxy_for(url, settings.proxies),
             ca_bundle=ca_bundle(session.get_config_variable("ca_bundle")),
             client_cert=settings.client_cert,
@@ -123,9 +116,8 @@ class Chain:
 
     def _open_session(self) -> Any:
         """Give the botocore session: the given one, or a new one."""
-        identity = self._identity
-        if identity.session is not None:
-            session = getattr(identity.session, "_session", identity.session)  # a boto3 session wraps botocore's
+        session = self._identity.botocore_session
+        if session is not None:
             if type(session).__module__.partition(".")[0] in ("aiobotocore", "aioboto3"):
                 raise ConfigurationError(
                     "session must be a botocore or boto3 session; for aiobotocore's, make its client and pass client="
@@ -133,14 +125,12 @@ class Chain:
         else:
             from botocore.session import Session
 
-            session = Session(profile=identity.credentials_profile_name)
+            session = Session(profile=self._identity.credentials_profile_name)
         self._read_config(session)
         return session
 
     def _read_config(self, session: Any) -> None:
-        config, default = self._identity.config, session.get_default_client_config()
-        if default is not None:
-            config = default if config is None else default.merge(config)
+        config = merge_config(self._identity.config, session)
         self._settings = read_config(config)
         if config is not None and config.retries:
             # Making a client rewrites this mapping, which is the caller's.
@@ -242,8 +232,7 @@ class Chain:
         """Make the client that assumes the role."""
         from botocore.config import Config
 
-        provided = getattr(self._config, "_user_provided_options", {})
-        config = Config(**{name: provided[name] for name in _FOR_STS if name in provided})
+        config = Config(**options_given(self._config, FOR_OTHER_CLIENTS))
         return session.create_client("sts", region_name=self._region, config=config, **self._identity.keys)
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock  # `threading` costs milliseconds to import, and adds nothing that is needed here
+from _thread import allocate_lock  # for a quick cold start: see `_core`
 from typing import TYPE_CHECKING
 
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import CredentialsError, SmendpointError, copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    #: Asks the source. The argument says whether it must be asked anew, whatever it believes of what it holds. Gives
-    #: the credentials and when they expire: seconds since the epoch, ``None`` for never. Raises only our errors.
+    #: Asks the source. The argument says whether the source must be read anew, even if what it holds looks valid.
+    #: Gives the credentials and when they expire: seconds since the epoch, ``None`` for never. Raises only our errors.
     Fetch: TypeAlias = Callable[[bool], tuple[Credentials, float | None]]
 
 __all__ = ["EXPIRED", "CredentialProvider"]
@@ -25,20 +25,21 @@ EXPIRED = (
 )
 
 _NEVER = float("inf")
-# botocore and the other SDKs start to renew 15 minutes ahead; short-lived credentials have a quarter of their life.
+# botocore and the other SDKs start to renew 15 minutes ahead; short-lived credentials are renewed in the last quarter
+# of their life.
 _ADVISORY_SECONDS = 900.0
 _ADVISORY_SHARE = 0.25
-# The last minute is left out, for clocks differ; the last tenth where a life is that short.
+# The last minute is not used, because clocks differ; of a short life, the last tenth.
 _LAST_SECONDS = 60.0
 _LAST_SHARE = 0.1
-# How long callers share a failure, or the news that the source has nothing newer: long enough for a crowd to come by.
+# How long callers share a failure, or the knowledge that the source has nothing newer.
 _MEMORY_SECONDS = 1.0
-# How long the caller that was told to renew in the background has for it before another is told.
+# How long one caller may take to renew in the background before another is asked to.
 _CLAIM_SECONDS = 10.0
 
 
 class _State:
-    """What is at hand; replaced as a whole, so that it can be read without a lock."""
+    """The credentials at hand; replaced as a whole, so that they can be read without a lock."""
 
     __slots__ = ("credentials", "renew_from", "usable_until")
 
@@ -48,15 +49,15 @@ class _State:
         self.renew_from = renew_from
 
 
-class _Flight:
-    """One fetch, which others wait for by taking its gate."""
+class _Fetching:
+    """One fetch that is under way. Other callers wait for it by taking `pending`."""
 
-    __slots__ = ("credentials", "error", "forced", "gate")
+    __slots__ = ("credentials", "error", "forced", "pending")
 
     def __init__(self, forced: bool) -> None:
         self.forced = forced
-        self.gate = allocate_lock()
-        self.gate.acquire()
+        self.pending = allocate_lock()
+        self.pending.acquire()
         self.credentials: Credentials | None = None
         self.error: SmendpointError | None = None
 
@@ -68,7 +69,7 @@ class CredentialProvider:
         fetch: asks the source; called by one thread at a time.
         now: the time as seconds since the epoch.
         initial: credentials that are at hand already and do not expire.
-        origin: where they come from, in the words of a setting; a source that finds out only later has one of its own.
+        origin: where they come from, in the words of a setting; empty where `fetch` has an attribute of that name.
     """
 
     __slots__ = (
@@ -76,7 +77,7 @@ class CredentialProvider:
         "_failed_at",
         "_failure",
         "_fetch",
-        "_flight",
+        "_fetching",
         "_lock",
         "_now",
         "_origin",
@@ -96,7 +97,7 @@ class CredentialProvider:
         self._state = _State(initial, 0.0 if initial is None else _NEVER, _NEVER)
         self._lock = allocate_lock()
         self._pid = os.getpid()
-        self._flight: _Flight | None = None
+        self._fetching: _Fetching | None = None
         self._stale = False
         self._claimed = -_NEVER
         self._failure: SmendpointError | None = None
@@ -125,8 +126,8 @@ class CredentialProvider:
     def refresh_due(self) -> bool:
         """Whether ``load`` should now be called in the background.
 
-        The credentials are still good but near their end. Only one caller is told so every ten seconds, so that a busy
-        endpoint does not start a crowd of renewals.
+        The credentials are still valid but near their end. Only one caller in ten seconds gets ``True``, so that a busy
+        endpoint does not start many renewals.
         """
         state = self._state
         if state.renew_from == _NEVER:
@@ -134,7 +135,7 @@ class CredentialProvider:
         now = self._now()
         if (
             not state.renew_from <= now < state.usable_until
-            or self._flight is not None
+            or self._fetching is not None
             or 0 <= now - self._claimed < _CLAIM_SECONDS
         ):
             return False
@@ -144,9 +145,9 @@ class CredentialProvider:
     def load(self, *, rejected: Credentials | None = None) -> Credentials:
         """Give credentials, waiting for the source where needed; blocks.
 
-        However many callers come at once, the source is asked by one of them; the others wait and share what it got,
-        its failure too. A failure is also shared with those who come within the next second. While the credentials at
-        hand are still good, failing to renew them is not an error.
+        Of several callers at a time, one asks the source; the others wait and share its outcome, a failure too. A
+        failure is also shared with the callers of the next second. While the credentials at hand are still valid, a
+        failure to renew them is not an error.
 
         Args:
             rejected: credentials that the service did not accept although they looked valid. The source is asked
@@ -161,36 +162,36 @@ class CredentialProvider:
         if os.getpid() != self._pid:
             self._start_afresh()
         while True:
-            ours = _Flight(rejected is not None or self._stale)
+            ours = _Fetching(rejected is not None or self._stale)
             try:
                 with self._lock:
                     at_hand = self._at_hand(rejected)
                     if at_hand is not None:
                         return at_hand
-                    flight = self._flight
-                    if flight is None:
-                        flight = self._flight = ours
-                if flight is ours:
-                    self._fly(flight)
-            finally:  # wherever an interrupt came: the others are not to wait for ever
-                if self._flight is ours:
-                    self._flight = None
-                ours.gate.release()
-            with flight.gate:
+                    fetching = self._fetching
+                    if fetching is None:
+                        fetching = self._fetching = ours
+                if fetching is ours:
+                    self._run(fetching)
+            finally:  # after an interrupt too: the others must not wait for ever
+                if self._fetching is ours:
+                    self._fetching = None
+                ours.pending.release()
+            with fetching.pending:
                 pass
-            if flight.error is not None:
+            if fetching.error is not None:
                 kept = self.current() if rejected is None else None
                 if kept is not None:
                     return kept
-                raise copy_error(flight.error)
-            if flight.credentials is None:
-                continue  # whoever led was interrupted, by Ctrl-C for instance
-            if rejected is not None and not flight.forced and flight.credentials == rejected:
-                continue  # that fetch had begun before the service said no
-            return flight.credentials
+                raise copy_error(fetching.error)
+            if fetching.credentials is None:
+                continue  # the caller that fetched was interrupted, by Ctrl-C for instance
+            if rejected is not None and not fetching.forced and fetching.credentials == rejected:
+                continue  # that fetch had begun before the service rejected them
+            return fetching.credentials
 
     def _at_hand(self, rejected: Credentials | None) -> Credentials | None:
-        """What can be answered without asking the source; called with the lock held."""
+        """Give what needs no fetch; called with the lock held."""
         now = self._now()
         current = self.current()
         if current is not None:
@@ -205,41 +206,41 @@ class CredentialProvider:
             raise copy_error(self._failure)
         return None
 
-    def _fly(self, flight: _Flight) -> None:
+    def _run(self, fetching: _Fetching) -> None:
         state: _State | None = None
         try:
-            credentials, expires = self._fetch(flight.forced)
+            credentials, expires = self._fetch(fetching.forced)
             state = _judge(credentials, expires, self._now())
-            flight.credentials = credentials
+            fetching.credentials = credentials
         except SmendpointError as error:
-            flight.error = error
+            fetching.error = error
         finally:
             with self._lock:
-                self._land(flight, state)
+                self._store(fetching, state)
 
-    def _land(self, flight: _Flight, state: _State | None) -> None:
+    def _store(self, fetching: _Fetching, state: _State | None) -> None:
         now = self._now()
         previous = self._state
-        self._failure = flight.error
+        self._failure = fetching.error
         if state is not None:
-            if flight.forced:
+            if fetching.forced:
                 self._same = state.credentials if state.credentials == previous.credentials else None
                 self._same_at = now
             self._state = state
             self._stale = False
             self._claimed = -_NEVER
-        elif flight.error is not None:
+        elif fetching.error is not None:
             self._failed_at = now
             if now < previous.usable_until < _NEVER:
-                # Still good: try again after a quarter of what is left.
+                # Still valid: try again after a quarter of what is left.
                 later = now + (previous.usable_until - now) * _ADVISORY_SHARE
                 self._state = _State(previous.credentials, previous.usable_until, later)
-        self._flight = None
+        self._fetching = None
 
     def _start_afresh(self) -> None:
-        """In a forked child: locks may have been held, and a fetch been under way, by threads that are not here."""
+        """Reset in a forked child: threads that do not exist here may have held the lock, or have been fetching."""
         self._lock = allocate_lock()
-        self._flight = None
+        self._fetching = None
         self._stale = True
         self._pid = os.getpid()
 

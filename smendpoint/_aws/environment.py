@@ -1,10 +1,9 @@
 """Resolving from arguments and environment alone, without importing botocore, where the result provably is the same.
 
-On a cold start (an AWS Lambda function, a script) importing botocore and reading its data costs more than the call. It
-is spared if nothing can have a say but what is read here: explicit arguments, and those environment variables in whose
-meaning botocore has no choice. Anything else means the whole way round: a profile, a role, a session, a ``Config``, a
-config or credentials file, data files of the user's, and every ``AWS_`` variable that is not listed below, so that a
-variable which botocore learns to read in future is not missed.
+On a cold start (an AWS Lambda function, a script) importing botocore and reading its data costs more than the call.
+That is saved where only explicit arguments and the environment variables below count, whose meaning botocore cannot
+change. Anything else goes through botocore: a profile, a role, a session, a ``Config``, a config or credentials file,
+data files of the user's, and every ``AWS_`` variable that is not listed below, because a newer botocore may read it.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.target import Limits, Target
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.operations import validate_region
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.operations import validate_region
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["endpoint_host", "resolve_from_environment"]
 
-# The variables that are read here, and those that have no say once region and credentials are given.
+# The variables that are read here, and those that do not count once region and credentials are given.
 _KNOWN = frozenset(
     {
         "AWS_ACCESS_KEY_ID",
@@ -93,7 +92,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
         return None  # even with a URL: botocore signs for us-east-1 where the region is fips-us-east-1
     attempts = os.environ.get("AWS_MAX_ATTEMPTS")
     if attempts is not None and not (attempts.isascii() and attempts.isdecimal() and 0 < int(attempts) < 1_000_000):
-        return None  # not what it should be: let botocore say so
+        return None  # malformed: botocore says so
     text, source = _endpoint_url(identity, os.environ) or (f"https://{host}", "the region's endpoint")
     flags = {"allow_plain_http": identity.allow_plain_http, "allow_link_local": identity.allow_link_local}
     url = parse_endpoint_url(text, source=source, **flags)
@@ -107,7 +106,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
         region=region,
         region_source=region_source,
         credentials=provider,
-        user_agent=user_agent(None, os.environ.get("AWS_SDK_UA_APP_ID")),
+        user_agent=user_agent(os.environ.get("AWS_SDK_UA_APP_ID")),
         proxy=proxy_for(url, None),
         ca_bundle=ca_bundle(os.environ.get("AWS_CA_BUNDLE")),
         limits=Limits(max_attempts=None if attempts is None else int(attempts)),
@@ -115,7 +114,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
 
 
 def endpoint_host(region: str) -> str | None:
-    """The host of a region's endpoint, for regions whose partition is plain from their name; else ``None``."""
+    """Give the host of a region's endpoint where the region's name shows its partition; else ``None``."""
     parts = region.split("-")
     if not (parts[-1].isascii() and parts[-1].isdecimal() and all(part.isalnum() for part in parts)):
         return None

@@ -1,9 +1,9 @@
-"""What went wrong with an identity, in words that name the cure and hold no secret."""
+"""The errors of resolving an identity: each names the cure, and none holds a secret."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from smendpoint._aws.credentials import EXPIRED
 from smendpoint.errors import ConfigurationError, CredentialsError
@@ -11,10 +11,13 @@ from smendpoint.errors import ConfigurationError, CredentialsError
 if TYPE_CHECKING:
     from smendpoint._aws.identity import Identity
 
+E = TypeVar("E", bound=Exception)
+
 __all__ = ["configuration_error", "credentials_error", "left_behind", "no_credentials", "no_region"]
 
 
 def no_region() -> str:
+    """Say that there is no region, and how to give one."""
     hint = ""
     if os.environ.get("AWS_REGION"):
         hint = " (AWS_REGION is set, but botocore does not read it)"
@@ -22,6 +25,7 @@ def no_region() -> str:
 
 
 def no_credentials() -> str:
+    """Say that there are no credentials, and how to give some."""
     return (
         "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run `aws configure` or "
         "`aws sso login`, or give this machine a role"
@@ -29,7 +33,7 @@ def no_credentials() -> str:
 
 
 def left_behind(identity: Identity) -> CredentialsError:
-    """The error for an identity that was unpickled without what says who it is: it must not become another."""
+    """Give the error for an identity that was unpickled without its keys or session: it must not become another."""
     return CredentialsError(
         f"{', '.join(identity.left_behind)} did not travel here: secrets and sessions are not pickled, and no others "
         "are taken in their place. Make the endpoint here, or pickle one that was made with a profile, a role or "
@@ -38,6 +42,7 @@ def left_behind(identity: Identity) -> CredentialsError:
 
 
 def configuration_error(error: Exception) -> ConfigurationError:
+    """Give our error for what botocore raised while it read its configuration."""
     from botocore.exceptions import BotoCoreError, ConfigParseError
 
     if isinstance(error, ConfigParseError):
@@ -47,9 +52,7 @@ def configuration_error(error: Exception) -> ConfigurationError:
             "which files those are)"
         )
     if isinstance(error, BotoCoreError):
-        made = ConfigurationError(f"botocore refuses this AWS configuration: {error}")
-        made.__cause__ = error
-        return made
+        return _caused(ConfigurationError(f"botocore refuses this AWS configuration: {error}"), error)
     if isinstance(error, ValueError):
         # Such as "Invalid endpoint: <URL>"; the URL may hold a password.
         return ConfigurationError(
@@ -60,22 +63,19 @@ def configuration_error(error: Exception) -> ConfigurationError:
 
 
 def credentials_error(what: str, error: Exception) -> CredentialsError:
+    """Give our error for what botocore raised while it fetched credentials; ``what`` begins the message."""
     from botocore.exceptions import BotoCoreError, ClientError, ConfigParseError, NoCredentialsError, SSOTokenLoadError
 
     if isinstance(error, NoCredentialsError):
         return CredentialsError(f"{what}: {no_credentials()}")
     if isinstance(error, SSOTokenLoadError):
-        made = CredentialsError(f"{what}: {error}; run `aws sso login`")
-        made.__cause__ = error
-        return made
-    if type(error) is RuntimeError:  # botocore's, where what a source gave is past its end
+        return _caused(CredentialsError(f"{what}: {error}; run `aws sso login`"), error)
+    if type(error) is RuntimeError:  # botocore's, for credentials that have expired
         return CredentialsError(f"{what}: {EXPIRED}")
     if isinstance(error, (BotoCoreError, ClientError, OSError)) and not isinstance(error, ConfigParseError):
-        made = CredentialsError(f"{what}: {error}")
-        made.__cause__ = error
-        return made
+        return _caused(CredentialsError(f"{what}: {error}"), error)
     if type(error) is ValueError and str(error).startswith("Unsupported host"):
-        # botocore's, which shows the host alone.
+        # botocore's; it shows the host alone.
         return CredentialsError(
             f"{what}: AWS_CONTAINER_CREDENTIALS_FULL_URI is refused by botocore: {error}. Over https any host is taken"
         )
@@ -90,3 +90,8 @@ def credentials_error(what: str, error: Exception) -> CredentialsError:
             f"{what}: what their source answers, or a setting that leads to it, is malformed ({type(error).__name__})"
         )
     return CredentialsError(f"{what} ({type(error).__name__})")
+
+
+def _caused(made: E, cause: Exception) -> E:
+    made.__cause__ = cause
+    return made

@@ -1,12 +1,12 @@
-"""Who asks, and where: the arguments, checked but not yet looked up."""
+"""The arguments that say who calls and where: checked, but not yet looked up."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.operations import plain, validate_region
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.operations import plain, validate_region
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._options import IDENTITY_OPTIONS, IdentityFields
 from smendpoint.errors import ConfigurationError
 
@@ -26,7 +26,7 @@ _SECRETS = (*_KEYS[1:], "external_id")
 
 
 class Identity(IdentityFields):
-    """Who asks, and where: immutable, and made without any input or output.
+    """The arguments that say who calls and where: immutable, and made without any input or output.
 
     An identity pickles as configuration. A profile and a role are looked up where it is unpickled, and without them so
     are the credentials that botocore's default chain finds there. Explicit keys, a ``session`` and passwords of proxies
@@ -106,6 +106,11 @@ class Identity(IdentityFields):
             word = "<hidden>" if name in _SECRETS else "<given>" if name in _OBJECTS else repr(value)
             shown.append(f"{name}={word}")
         return f"Identity({', '.join(shown)})"
+
+    @property
+    def botocore_session(self) -> Any:
+        """The session that was given, as botocore's; `None` where none was."""
+        return getattr(self.session, "_session", self.session)  # a boto3 session wraps botocore's
 
     @property
     def keys(self) -> dict[str, str | None]:

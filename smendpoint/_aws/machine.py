@@ -1,4 +1,4 @@
-"""What both ways of resolving read from this machine: trusted certificates, proxies, what the user agent says."""
+"""What both ways of resolving read from this machine: trusted certificates, proxies, the user agent."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from smendpoint.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from smendpoint._aws.options import Settings
     from smendpoint._aws.url import EndpointURL
-    from smendpoint._core.proxy import Proxy
+    from smendpoint._core.http.proxy import Proxy
 
 __all__ = ["ca_bundle", "check_user_agent", "proxy_for", "user_agent"]
 
@@ -91,17 +90,19 @@ def proxy_for(url: EndpointURL, proxies: Mapping[str, str] | None) -> Proxy | No
     return parse_proxy(proxy, source=source) if proxy else None
 
 
-def user_agent(settings: Settings | None, app_id: object, session_extra: object = None) -> str:
+def user_agent(
+    app_id: object, session_extra: object = None, *, whole: str | None = None, extra: str | None = None
+) -> str:
     """Write the ``User-Agent`` header.
 
     Args:
-        settings: what a botocore ``Config`` says; ``None`` where there is none.
         app_id: the application id of ``AWS_SDK_UA_APP_ID``, the profile or the ``Config``.
         session_extra: what a session adds.
+        whole: ``user_agent`` of a botocore ``Config``, in place of all that comes before ``extra``.
+        extra: ``user_agent_extra`` of a botocore ``Config``.
     """
-    if settings is not None and settings.user_agent is not None:
-        words = [settings.user_agent]
-    else:
+    words = [whole]
+    if whole is None:
         python = ".".join(map(str, sys.version_info[:3]))
         words = [f"smendpoint/{__version__}", f"python/{python}", f"os/{sys.platform}"]
         environment = os.environ.get("AWS_EXECUTION_ENV")
@@ -109,11 +110,8 @@ def user_agent(settings: Settings | None, app_id: object, session_extra: object 
             words.append(f"exec-env/{check_user_agent('AWS_EXECUTION_ENV', environment)}")
         if app_id:
             words.append(f"app/{check_user_agent('the application id (sdk_ua_app_id)', app_id)}")
-        if session_extra:
-            words.append(check_user_agent("the session's user_agent_extra", session_extra) or "")
-    if settings is not None and settings.user_agent_extra:
-        words.append(settings.user_agent_extra)
-    return " ".join(words)
+        words.append(check_user_agent("the session's user_agent_extra", session_extra))
+    return " ".join(word for word in (*words, extra) if word)
 
 
 def check_user_agent(name: str, value: object) -> str | None:

@@ -1,4 +1,4 @@
-"""Every option of a botocore ``Config``, and what becomes of it: none is ignored in silence."""
+"""Every option of a botocore ``Config``, and how it is handled: each is honoured or refused, none is ignored."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from smendpoint._aws.target import Limits
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["OPTIONS", "Settings", "read_config"]
+__all__ = ["FOR_OTHER_CLIENTS", "OPTIONS", "Settings", "merge_config", "options_given", "read_config"]
 
-#: What becomes of each option.
+#: How each option is handled.
 #:
 #: * ``botocore``: botocore itself answers with it in mind (region, endpoint, user agent ...);
 #: * ``here``: read by ``read_config`` and honoured by our transport;
 #: * ``some``: honoured for the values that mean something here, else refused;
-#: * ``nothing``: botocore does nothing with it for this service either: no operation of the SageMaker runtime has the
-#:   trait that it is about.
+#: * ``nothing``: botocore does nothing with it for this service either, because it is about a trait that no operation
+#:   of the SageMaker runtime has.
 OPTIONS: Mapping[str, str] = {
     "account_id_endpoint_mode": "nothing",
     "auth_scheme_preference": "nothing",
@@ -53,17 +53,47 @@ OPTIONS: Mapping[str, str] = {
     "user_agent_extra": "here",
 }
 
+#: The options that hold for an endpoint's clients of other services too. The rest is about this service's endpoint.
+FOR_OTHER_CLIENTS = (
+    "connect_timeout",
+    "ignore_configured_endpoint_urls",
+    "proxies",
+    "proxies_config",
+    "read_timeout",
+    "use_dualstack_endpoint",
+    "use_fips_endpoint",
+    "user_agent_appid",
+    "user_agent_extra",
+)
+
 _CURE = "; pass client= to have botocore's own client do it"
 
 
 class Settings(NamedTuple):
-    """What a ``Config`` says to our transport; ``None`` where it says nothing."""
+    """The options of a ``Config`` that our transport honours; ``None`` where one is not set."""
 
     limits: Limits = Limits()
     client_cert: str | tuple[str, str] | None = None
     proxies: Mapping[str, str] | None = None
     user_agent: str | None = None
     user_agent_extra: str | None = None
+
+
+def merge_config(config: Any, session: Any) -> Any:
+    """Give the session's default ``Config`` with the given one over it; ``None`` where there is neither."""
+    default = session.get_default_client_config()
+    if default is None:
+        return config
+    return default if config is None else default.merge(config)
+
+
+def options_given(config: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Give those of the named options that were set in the constructor of a ``Config``, for another ``Config``."""
+    provided = getattr(config, "_user_provided_options", {})
+    given = {name: provided[name] for name in names if name in provided}
+    if given.get("retries"):
+        given["retries"] = dict(given["retries"])  # making a client rewrites this mapping, which is the caller's
+    return given
 
 
 def read_config(config: Any) -> Settings:
@@ -122,7 +152,7 @@ def _refuse(given: Mapping[str, Any]) -> None:
     if not given.get("tcp_keepalive", True):
         raise ConfigurationError(f"config: tcp_keepalive cannot be switched off{_CURE}")
     retries: Mapping[str, object] = given.get("retries") or {}
-    # "legacy" is botocore's word for no choice: it writes that into the caller's Config when it makes any client of it.
+    # "legacy" is botocore's default: it writes that into the caller's Config when it makes any client of it.
     mode = retries.get("mode")
     if mode not in (None, "standard", "legacy"):
         raise ConfigurationError(

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._aws.failures import configuration_error
+from smendpoint._aws.options import FOR_OTHER_CLIENTS, merge_config, options_given
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,32 +19,24 @@ if TYPE_CHECKING:
 
     from smendpoint._aws.identity import Identity
     from smendpoint._aws.target import Target
-    from smendpoint._core.timing import Timeout
+    from smendpoint._core.call.timing import Timeout
 
     #: Does work that blocks in a thread.
     InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 __all__ = ["async_s3_client", "blocking_s3_client"]
 
-# The parts of a Config that hold for S3 too. The rest is about the endpoint.
+# The options of a Config that hold for S3 too.
 _FOR_S3 = (
-    "connect_timeout",
-    "ignore_configured_endpoint_urls",
+    *FOR_OTHER_CLIENTS,
     "max_pool_connections",
-    "proxies",
-    "proxies_config",
-    "read_timeout",
     "request_checksum_calculation",
     "response_checksum_validation",
     "retries",
     "s3",
     "tcp_keepalive",
-    "use_dualstack_endpoint",
-    "use_fips_endpoint",
-    "user_agent_appid",
-    "user_agent_extra",
 )
-# What aiobotocore reads, and would block the event loop with, when the first client is made.
+# The data that aiobotocore would read in the event loop, and so block it, when the first client is made.
 _DATA = ("_retry", "endpoints", "partitions", "sdk-default-configuration")
 
 
@@ -52,7 +45,7 @@ def blocking_s3_client(identity: Identity, target: Target, timeout: Timeout) -> 
 
     Args:
         identity: the endpoint's.
-        target: what that was resolved to: it gives region and credentials.
+        target: the target that the identity was resolved to: it gives region and credentials.
         timeout: for connecting and for silence, unless the identity's ``Config`` has others.
 
     Raises:
@@ -148,16 +141,9 @@ def _open_session(identity: Identity, target: Target, timeout: Timeout, in_threa
 
 
 def _settings(identity: Identity, timeout: Timeout) -> tuple[str | None, dict[str, Any]]:
-    """The profile, and the options of a ``Config``."""
-    profile, config = identity.credentials_profile_name, identity.config
-    if identity.session is not None:
-        session = getattr(identity.session, "_session", identity.session)  # a boto3 session wraps botocore's
-        profile, default = session.profile, session.get_default_client_config()
-        if default is not None:
-            config = default if config is None else default.merge(config)
-    given = getattr(config, "_user_provided_options", {})
-    settings: dict[str, Any] = {"connect_timeout": timeout.connect, "read_timeout": timeout.read}
-    settings.update({name: given[name] for name in _FOR_S3 if name in given})
-    if settings.get("retries"):
-        settings["retries"] = dict(settings["retries"])  # making a client rewrites it, and it is the caller's
-    return profile, settings
+    """Give the profile, and the options of a ``Config``."""
+    profile, config, session = identity.credentials_profile_name, identity.config, identity.botocore_session
+    if session is not None:
+        profile, config = session.profile, merge_config(config, session)
+    defaults = {"connect_timeout": timeout.connect, "read_timeout": timeout.read}
+    return profile, {**defaults, **options_given(config, _FOR_S3)}

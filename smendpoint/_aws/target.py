@@ -1,12 +1,12 @@
 """Where calls go and with what: the result of resolving an identity."""
 
-# Without `from __future__ import annotations`, for the NamedTuples: see `_aws/url.py`.
+# Without `from __future__ import annotations`, for a quick cold start: see `_core`.
 from typing import NamedTuple
 
 from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.url import EndpointURL
-from smendpoint._core.proxy import Proxy
-from smendpoint._core.timing import Timeout
+from smendpoint._core.call.timing import Timeout
+from smendpoint._core.http.proxy import Proxy
 
 __all__ = ["Limits", "Target"]
 
@@ -28,7 +28,7 @@ class Limits(NamedTuple):
     max_attempts: int | None = None
 
     def timeout(self, default: Timeout) -> Timeout:
-        """Give the limits of a call; ``default`` says what the configuration does not."""
+        """Give the timeout of a call; ``default`` fills in where the configuration says nothing."""
         return Timeout(self.connect_timeout or default.connect, self.read_timeout or default.read)
 
 

@@ -1,14 +1,13 @@
-"""Endpoint and proxy URLs, read strictly: what is not plainly a safe place to send signed requests to is refused.
+"""Endpoint and proxy URLs, read strictly: any URL that is not plainly a safe place for signed requests is refused.
 
 Written without ``urllib.parse`` on purpose: it costs milliseconds to import, and it is lenient where this must not be
 (it drops tabs and line breaks, and takes ``x@evil.example:443`` for a host and its userinfo).
 """
 
-# Without `from __future__ import annotations`: NamedTuple compiles each annotation that is text, and the first of them
-# takes a process a millisecond.
+# Without `from __future__ import annotations`, for a quick cold start: see `_core`.
 from typing import NamedTuple
 
-from smendpoint._core.proxy import Proxy
+from smendpoint._core.http.proxy import Proxy
 from smendpoint.errors import ConfigurationError
 
 __all__ = ["EndpointURL", "parse_endpoint_url", "parse_proxy"]

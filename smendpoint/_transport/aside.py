@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _thread  # see `_aws/credentials.py`
+import _thread  # for a quick cold start: see `_core`
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 

@@ -8,7 +8,7 @@ from os import getpid, strerror
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.http1 import ResponseReader
+from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connection_lost
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 from smendpoint._transport.readiness import LONGEST_WAIT, reading_watch, ready
@@ -16,7 +16,8 @@ from smendpoint._transport.readiness import LONGEST_WAIT, reading_watch, ready
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from smendpoint._transport.common import Address, Patience
+    from smendpoint._transport.common import Address
+    from smendpoint._transport.deadline import Deadline
     from smendpoint._transport.pool import Place
     from smendpoint._transport.tls import TLSChannel
 
@@ -75,7 +76,7 @@ class Connection:
         if number:
             raise OSError(number, strerror(number))
 
-    def make_ready(self, address: Address, patience: Patience, give_up_at: float) -> None:
+    def make_ready(self, address: Address, deadline: Deadline, give_up_at: float) -> None:
         """After `begin`: what stands between the TCP connection and the first request. Raises `OSError`, or ours."""
         sock = self._socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -83,8 +84,8 @@ class Connection:
         url, proxy = address.target.url, address.target.proxy
         if proxy is not None and url.tls:
             reader = ResponseReader(connect=True)
-            self._send_all(connect_request(url.host, url.port, proxy), patience.left(give_up_at))
-            while not tunnel_stands(reader, self._receive_within(patience.left(give_up_at)), proxy):
+            self._send_all(connect_request(url.host, url.port, proxy), deadline.left(give_up_at))
+            while not tunnel_stands(reader, self._receive_within(deadline.left(give_up_at)), proxy):
                 pass
         if url.tls:
             from smendpoint._transport.tls import TLSChannel
@@ -92,8 +93,8 @@ class Connection:
             tls = TLSChannel(address.context(), url.host)
             try:
                 while not tls.handshake():
-                    self._send_all(tls.to_send(), patience.left(give_up_at))
-                    tls.arrived(self._receive_within(patience.left(give_up_at)))
+                    self._send_all(tls.to_send(), deadline.left(give_up_at))
+                    tls.arrived(self._receive_within(deadline.left(give_up_at)))
             except OSError:
                 with suppress(OSError):  # TLS may want to tell the peer what was wrong; that may not matter any more
                     sock.send(tls.to_send())
@@ -115,7 +116,7 @@ class Connection:
             return True
         return not self._tls.at_rest
 
-    def send(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> list[bytes]:
+    def send(self, head: bytes, body: bytes, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
         """Send a request; gives what of the answer's body arrived meanwhile.
 
         Returns early where the service answers before it has read the whole request, such as with 413.
@@ -124,7 +125,7 @@ class Connection:
             TransportError: the connection was lost, or nothing moved for the read timeout.
         """
         if len(body) > ONE_WRITE_BYTES:
-            return self._send_watchfully(self._portions(head, body), patience, reader)
+            return self._send_watchfully(self._portions(head, body), deadline, reader)
         data = head + body
         try:
             if self._tls is not None:
@@ -134,8 +135,8 @@ class Connection:
             sent = 0
         except OSError as error:
             self.cut_short = True
-            return self._last_words(error, patience, reader)
-        return [] if sent == len(data) else self._send_watchfully([data[sent:]], patience, reader)
+            return self._last_words(error, deadline, reader)
+        return [] if sent == len(data) else self._send_watchfully([data[sent:]], deadline, reader)
 
     def _portions(self, head: bytes, body: bytes) -> Iterator[bytes | memoryview]:
         """A large request as it goes over the network, part by part: it is neither copied nor encrypted as a whole."""
@@ -145,7 +146,7 @@ class Connection:
         return iter(parts) if self._tls is None else map(self._tls.encrypt, parts)
 
     def _send_watchfully(
-        self, portions: Iterable[bytes | memoryview], patience: Patience, reader: ResponseReader
+        self, portions: Iterable[bytes | memoryview], deadline: Deadline, reader: ResponseReader
     ) -> list[bytes]:
         pieces: list[bytes] = []
         self.cut_short = True
@@ -153,9 +154,9 @@ class Connection:
             for portion in portions:
                 view = memoryview(portion)
                 while view:
-                    readable, writable = ready(self._socket, patience.within(patience.timeout.read))
+                    readable, writable = ready(self._socket, deadline.within(deadline.timeout.read))
                     if not readable and not writable:
-                        raise patience.silence(response_started=reader.started, sending=True)
+                        raise deadline.silence(response_started=reader.started, sending=True)
                     if readable:
                         pieces += self._overhear(reader)
                         if reader.head_complete:
@@ -164,7 +165,7 @@ class Connection:
                     with suppress(BlockingIOError):
                         view = view[self._socket.send(view) :]
         except OSError as error:
-            return pieces + self._last_words(error, patience, reader)
+            return pieces + self._last_words(error, deadline, reader)
         self.cut_short = False
         return pieces
 
@@ -176,19 +177,19 @@ class Connection:
             raise connection_lost(error, response_started=reader.started) from error
         return [] if received is None else feed(reader, received)
 
-    def _last_words(self, error: OSError, patience: Patience, reader: ResponseReader) -> list[bytes]:
+    def _last_words(self, error: OSError, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
         """What the peer said before it stopped reading; raises where that is not an answer."""
         pieces: list[bytes] = []
         try:
             while not reader.complete:
-                pieces += self.receive(patience, reader)
+                pieces += self.receive(deadline, reader)
         except errors.TransportError:
             if not reader.head_complete:
                 raise connection_lost(error, response_started=reader.started) from error
             raise
         return pieces
 
-    def receive(self, patience: Patience, reader: ResponseReader) -> list[bytes]:
+    def receive(self, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
         """Wait for the next bytes and give the body pieces in them.
 
         Raises:
@@ -202,8 +203,8 @@ class Connection:
                 if self._tls is not None and (reply := self._tls.to_send()):
                     # Something that the peer wants to hear from TLS itself, before it goes on.
                     self._send_all(reply, REPLY_SECONDS)
-                if not self._arrives(min(patience.within(patience.timeout.read), LONGEST_WAIT) * 1000):
-                    raise patience.silence(response_started=reader.started)
+                if not self._arrives(min(deadline.within(deadline.timeout.read), LONGEST_WAIT) * 1000):
+                    raise deadline.silence(response_started=reader.started)
                 received = self._receive_now()
         except OSError as error:
             raise connection_lost(error, response_started=reader.started) from error

@@ -6,18 +6,16 @@ import os
 from typing import TYPE_CHECKING
 
 from smendpoint import errors
-from smendpoint._core.flow import deadline_exceeded
-from smendpoint._core.http1_syntax import too_large
-from smendpoint._core.renderer import RequestRenderer
+from smendpoint._core.aws.renderer import RequestRenderer
+from smendpoint._core.http.syntax import too_large
 
 if TYPE_CHECKING:
     import ssl
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from smendpoint._aws import Target
-    from smendpoint._core.http1 import ResponseReader
-    from smendpoint._core.timing import Timeout
+    from smendpoint._core.http.http1 import ResponseReader
 
 RECV_BYTES = 65_536
 # A body up to this size goes out in one write together with its head; a larger one is watched for an early answer.
@@ -121,81 +119,6 @@ class Address:
             context.options |= ssl.OP_NO_RENEGOTIATION
             self._context = context
         return self._context
-
-
-class Patience:
-    """How long one attempt may still wait: for the next byte, and in all."""
-
-    __slots__ = ("_monotonic", "deadline", "timeout")
-
-    def __init__(self, timeout: Timeout, deadline: float | None, monotonic: Callable[[], float]) -> None:
-        self.timeout = timeout
-        self.deadline = deadline
-        self._monotonic = monotonic
-
-    def within(self, seconds: float, *, request_sent: bool = True) -> float:
-        """The smaller of `seconds` and what is left in all.
-
-        Raises:
-            DeadlineExceededError: nothing is left.
-        """
-        if self.deadline is None:
-            return seconds
-        left = self.deadline - self._monotonic()
-        if left <= 0.0:
-            raise deadline_exceeded(self.timeout, request_sent=request_sent)
-        return min(seconds, left)
-
-    def queueing(self) -> float | None:
-        """The seconds that may go into waiting for a free connection; `None` for no limit.
-
-        Raises:
-            DeadlineExceededError: nothing is left.
-        """
-        return None if self.deadline is None else self.within(float("inf"), request_sent=False)
-
-    def connect_by(self) -> float:
-        """The moment by which a connection must stand, on the clock that `left` reads."""
-        return self._monotonic() + self.within(self.timeout.connect, request_sent=False)
-
-    def remaining(self) -> float:
-        """What is left in all, in seconds; infinite without a limit."""
-        return float("inf") if self.deadline is None else self.deadline - self._monotonic()
-
-    def left(self, moment: float) -> float:
-        """The seconds until `moment`; raises `TimeoutError` where it has passed."""
-        seconds = moment - self._monotonic()
-        if seconds <= 0.0:
-            raise TimeoutError
-        return seconds
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left in all."""
-        return self.deadline is not None and self._monotonic() >= self.deadline
-
-    def silence(self, *, response_started: bool, sending: bool = False) -> errors.TransportError:
-        """The error for a wait in vain: for bytes to arrive, or, while `sending`, for room to send the request."""
-        if self.over:
-            return deadline_exceeded(self.timeout)
-        seconds = f"{self.timeout.read:g} s"
-        return errors.ReadTimeoutError(
-            f"the service took nothing more of the request for {seconds}, and has not got it whole. "
-            "Raise Timeout.read, or send less at a time"
-            if sending
-            else f"nothing arrived for {seconds}; the model may still be running. "
-            "Raise Timeout.read, or let the model do less",
-            response_started=response_started,
-        )
-
-    def no_connection(self, address: Address) -> errors.TransportError:
-        """The error for a connection that was not made in time."""
-        if self.over:
-            return deadline_exceeded(self.timeout, request_sent=False)
-        return errors.ConnectError(
-            f"no connection to {address.peer} within {self.timeout.connect:g} s. {address.advice}, or raise "
-            "Timeout.connect"
-        )
 
 
 def connect_failed(address: Address, error: OSError) -> errors.TransportError:

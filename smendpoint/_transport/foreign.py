@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from smendpoint import errors
-from smendpoint._core.operations import plain
-from smendpoint._core.response import RawResponse, error_from_client, error_from_parts
+from smendpoint._core.aws.operations import plain
+from smendpoint._core.aws.response import RawResponse, error_from_client, error_from_parts
 from smendpoint._transport.common import NO_TLS_REASONS, NOT_TLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from smendpoint._core.operations import Operation
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._core.timing import Timeout
+    from smendpoint._core.aws.operations import Operation
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.call.timing import Timeout
 
 # The clients' method for each operation of the service.
 METHODS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import RLock, allocate_lock  # see `_aws/credentials.py`
+from _thread import RLock, allocate_lock  # for a quick cold start: see `_core`
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -66,7 +66,7 @@ class Pool:
         """How many connections are in use, or being opened."""
         return len(self._taken) - len(self._idle)
 
-    def take(self, wait: Callable[[], float | None], *, fresh: bool) -> Connection | Place:
+    def acquire(self, wait: Callable[[], float | None], *, fresh: bool) -> Connection | Place:
         """A live idle connection, or a place for a new one.
 
         Args:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint._core.http1 import render_head
+from smendpoint._core.http.http1 import render_head
 from smendpoint.errors import ConnectError, ProtocolError
 
 if TYPE_CHECKING:
-    from smendpoint._core.http1 import ResponseReader
-    from smendpoint._core.proxy import Proxy
+    from smendpoint._core.http.http1 import ResponseReader
+    from smendpoint._core.http.proxy import Proxy
 
 __all__ = ["connect_request", "refused_tunnel", "tunnel_stands"]
 

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.polling import split_location
+from smendpoint._core.call.polling import split_location
 from smendpoint._transport.foreign import harmless_cause, library_of, translate
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from smendpoint._core.hooks import CallHooks, CallInfo, cold_start_reason
+from smendpoint._core.call.hooks import CallHooks, CallInfo, cold_start_reason
 from smendpoint.cli._terminal import Output, complain
 from smendpoint.errors import ConfigurationError, ModelNotReadyError, SmendpointError
 

@@ -15,7 +15,7 @@ import urllib.parse
 from typing import TYPE_CHECKING, NamedTuple
 
 # The one value that is shared with the core: programs make it to be given to `Emulator`.
-from smendpoint._core.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.emulator._reply import Reply, error_reply
 from smendpoint.emulator._route import ReceivedRequest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint._core.unasked import media_type
+from smendpoint._core.http.unexpected import media_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

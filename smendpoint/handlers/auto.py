@@ -13,7 +13,7 @@ from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 from smendpoint.handlers.chat import check_messages
 
 if TYPE_CHECKING:
-    from smendpoint._core.response import ResponseBody
+    from smendpoint._core.aws.response import ResponseBody
     from smendpoint.handlers._halves import ErrorsOption
     from smendpoint.handlers._textstream import TextStreamDecoder
     from smendpoint.handlers.base import OutputDetails

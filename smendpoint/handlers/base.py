@@ -36,7 +36,7 @@ from smendpoint.errors import StreamDecodeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from smendpoint._core.response import ResponseBody
+    from smendpoint._core.aws.response import ResponseBody
 
 __all__ = [
     "ContentHandler",
@@ -228,8 +228,8 @@ def line_decoder(handler: ContentHandler[Any, Chunk]) -> StreamDecoder[Chunk]:
 
     Lines end at LF or CRLF and nowhere else; blank lines are skipped; a last line need not have a line end.
     """
+    from smendpoint._core.aws.response import ResponseBody
     from smendpoint._core.lines import LineDecoder
-    from smendpoint._core.response import ResponseBody
 
     def transform(line: bytes) -> Chunk:
         return handler.transform_output(ResponseBody(line))

@@ -13,7 +13,7 @@ from smendpoint.handlers._json import decode_json, encode_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
-    from smendpoint._core.response import ResponseBody
+    from smendpoint._core.aws.response import ResponseBody
     from smendpoint.handlers._chatstream import ChatStreamDecoder
     from smendpoint.handlers._halves import ErrorsOption
     from smendpoint.handlers.base import OutputDetails

@@ -10,7 +10,7 @@ from smendpoint.handlers._json import decode_json, encode_json, is_bytes, raw_bo
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from smendpoint._core.response import ResponseBody
+    from smendpoint._core.aws.response import ResponseBody
     from smendpoint.handlers._halves import ErrorsOption
     from smendpoint.handlers.base import StreamDecoder
 

@@ -19,7 +19,7 @@ from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
-    from smendpoint._core.response import ResponseBody
+    from smendpoint._core.aws.response import ResponseBody
 
 __all__ = [
     "Classification",

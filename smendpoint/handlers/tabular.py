@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing
 
     from smendpoint._container_errors import JSONValue
-    from smendpoint._core.response import ResponseBody
+    from smendpoint._core.aws.response import ResponseBody
 
 __all__ = ["NumPyHandler", "RequestTable", "ResponseTable", "TabularHandler", "TabularRowsHandler"]
 

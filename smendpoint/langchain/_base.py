@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from smendpoint._call import remade
+from smendpoint._calls.endpoint import remade
 from smendpoint._options import ENDPOINT_OPTIONS
 from smendpoint._transport.threads import off_loop
 from smendpoint.endpoint import Endpoint
@@ -51,7 +51,7 @@ class Model(Generic[In, Out]):
 
     def _asynchronous(self) -> AsyncEndpoint[In, Out, Out] | None:
         """The twin of the endpoint for asyncio; ``None`` where all calls go through a client, which blocks."""
-        if self._awaited is None and self._endpoint._client is None:
+        if self._awaited is None and self._endpoint._caller.client is None:
             from smendpoint.async_endpoint import AsyncEndpoint
 
             self._awaited = remade(AsyncEndpoint, self._endpoint, s3_client=None)

@@ -25,7 +25,7 @@ class PromptTemplate(prompts.PromptTemplate):
         validate_template: has no effect, since every template is validated.
 
     Raises:
-        PromptError: the text is no template, or ``input_variables`` are not its fields.
+        PromptError: the text is not a template, or ``input_variables`` are not its fields.
     """
 
     __slots__ = ()
@@ -46,7 +46,7 @@ class PromptTemplate(prompts.PromptTemplate):
         super().__init__(template)
         if partial_variables:
             filled = self.partial(**partial_variables)
-            self._assign(filled._template, filled._parts, filled._fields, filled._partial)
+            self._assign(filled._template, filled._parts, filled._partial)
         fields = self.input_variables
         given = fields if input_variables is None else tuple(input_variables)
         if set(given) != set(fields):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.hiding import Hidden
-from smendpoint._core.retry import RetryPolicy
+from smendpoint._core.aws.operations import RECOMMENDED_MAX_BODY
+from smendpoint._core.aws.response import SERVICE_MAX_BODY
+from smendpoint._core.call.hiding import Hidden
+from smendpoint._core.call.retry import RetryPolicy
 from smendpoint._options import IDENTITY_OPTIONS
 from smendpoint.handlers import TextGenerationHandler
 
@@ -133,3 +137,15 @@ def check_beside_client(identity: Identity, settings: Mapping[str, Any]) -> None
             f"client= has its own retries and connections: leave out {', '.join(given)}, and make the client with a "
             "botocore Config that sets them"
         )
+
+
+def warn_of_size(size: int) -> None:
+    """Warn, where the call is made, that a request's body is larger than it should be."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("smendpoint."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(
+        f"the request body has {size:,} bytes, more than the {RECOMMENDED_MAX_BODY:,} that SageMaker's API allows; "
+        f"above {SERVICE_MAX_BODY:,} the service refuses it with 413",
+        stacklevel=level,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._core.response import request_id
+from smendpoint._core.aws.response import request_id
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:

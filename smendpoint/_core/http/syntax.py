@@ -163,7 +163,7 @@ def chunk_size(line: bytes) -> int:
 
 
 def _without_extensions(line: bytes) -> bytes:
-    import re  # only here: chunk extensions are never met in practice
+    import re  # chunk extensions are never met in practice
 
     # 7.1.1: they are ignored, but only if they are such. White space right after the size is bad but readable by the
     # grammar; parsers differ in it, and so it is refused here. (`re` keeps compiled patterns.)

@@ -6,8 +6,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._response import Metadata
-from smendpoint._transport.direct import Cancelled, Scope
+from smendpoint._calls.response import Metadata
+from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._typing import Made, Piece, TypedStream
 
 if TYPE_CHECKING:
@@ -15,20 +15,24 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._pipeline import Pipeline
-    from smendpoint.endpoint import Endpoint
+    from smendpoint._calls.base import CallerBase
+    from smendpoint._calls.caller import Caller
+    from smendpoint._calls.pipeline import Pipeline
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._core.call.flow import CallState
+    from smendpoint._transport import AsyncSource, Source
     from smendpoint.handlers.base import StreamDecoder, Usage
 
 
 class StreamBase(Metadata, TypedStream[Piece, Made]):
     """The half of `Stream` and `AsyncStream` that does not wait."""
 
+    _source: Source | AsyncSource | None
+
     __slots__ = (
         "__weakref__",
         "_call",
-        "_endpoint",
+        "_caller",
         "_first_chunk",
         "_over",
         "_pipeline",
@@ -39,14 +43,14 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         "headers",
     )
 
-    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Piece]) -> None:
-        self._endpoint = endpoint
+    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
+        self._caller = caller
         self._request = request
         self._pipeline = pipeline
         self._ready: deque[Piece] = deque()
         self._call: CallState[Any] | None = None
-        self._source: Any = None
-        self._over = False  # everything is settled: ended, failed, or closed
+        self._source = None
+        self._over = False  # ended, failed, or closed
         self._first_chunk: float | None = None
         self._took: float | None = None
         self.headers: Mapping[str, str] = {}
@@ -112,29 +116,29 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         """The content handler's decoder of this stream, with all it knows beyond chunks."""
         return self._pipeline.decoder
 
-    def _begun(self, call: CallState[Any], source: Any) -> None:
-        """The answer's head has come: to be called where the stream is not over."""
+    def _read_head(self, call: CallState[Any], source: Source | AsyncSource) -> None:
+        """Take the head of the answer to a stream that is not over."""
         self.headers = source.headers
         if "html" in self.headers.get("content-type", "").lower():
-            from smendpoint._core.unasked import page_of_stream
+            from smendpoint._core.http.unexpected import page_of_stream
 
             error = page_of_stream(self.headers)
             if error is not None:
                 source.close()
                 call.finish(call.add_context(error))
-                self._not_begun(error)
+                self._fail_opening(error)
                 raise error
         self._source = source
 
-    def _take(self, chunks: list[Piece]) -> None:
+    def _enqueue(self, chunks: list[Piece]) -> None:
         """Queue chunks that have just been decoded."""
         if chunks:
             if self._first_chunk is None:
                 self._first_chunk = self.elapsed
             self._ready.extend(chunks)
 
-    def _settle(self, error: BaseException | None) -> None:
-        """A stream that had begun is over; tell whoever watches."""
+    def _finish(self, error: BaseException | None) -> None:
+        """End a stream that had begun, and notify hooks."""
         assert self._call is not None
         self._took = self.elapsed
         self._over = True
@@ -149,11 +153,11 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
             if isinstance(failure, (errors.HandlerError, errors.StreamDecodeError)):
                 from smendpoint.handlers._ignored import say_ignored
 
-                say_ignored(failure, self.headers, self._call.accept, self._endpoint.content_handler, streamed=True)
+                say_ignored(failure, self.headers, self._call.accept, self._caller.handler, streamed=True)
         return failure
 
-    def _not_begun(self, error: BaseException) -> None:
-        """There is no answer; what asks again is told the same again."""
+    def _fail_opening(self, error: BaseException) -> None:
+        """Opening failed; later reads raise the same error."""
         self._took = self.elapsed
         self._over = True
         if isinstance(error, errors.SmendpointError):
@@ -161,7 +165,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
             self._pipeline.done = True
 
     def _check_open(self) -> None:
-        """Raise what became of a stream that is asked to be open."""
+        """Raise why a stream is not open."""
         if self._over and self._source is None:
             failure = self._failure()
             if failure is not None:
@@ -186,12 +190,13 @@ class Stream(StreamBase[Piece, Made]):
     """
 
     __slots__ = ("_answer", "_scope")
-    _endpoint: Endpoint[Any, Any, Piece]
+    _caller: Caller[Any, Any, Any]
+    _source: Source | None
 
-    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Piece]) -> None:
-        super().__init__(endpoint, request, pipeline)
-        self._scope = Scope()  # for a thread that closes while another one waits for the answer to begin
-        self._answer: _Settled | None = None
+    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
+        super().__init__(caller, request, pipeline)
+        self._scope = Cancellation()  # for a thread that closes while another one waits for the answer to begin
+        self._answer: _Answer | None = None
 
     def __enter__(self) -> Self:
         self._open()
@@ -232,35 +237,37 @@ class Stream(StreamBase[Piece, Made]):
         return self
 
     def _open(self) -> None:
-        """Send the request, unless that is done."""
+        """Send the request where that was not done."""
         if self._source is not None or self._over:
             return
         try:
-            call = self._call = self._endpoint._start(self._request)
-            source = self._endpoint._run(self._request, call, self._scope)
-            self._answer = _Settled(call, source)
-            self._answer.__class__ = _Unsettled
-            self._begun(call, source)
+            call = self._call = self._caller.start(self._request)
+            source = self._caller.run(self._request, call, self._scope)
+            self._answer = _Answer(call, source)
+            self._answer.__class__ = _OpenAnswer
+            self._read_head(call, source)
         except Cancelled:
             raise self._closed_error() from None
         except BaseException as error:
             self._answer = None
-            self._not_begun(error)
+            self._fail_opening(error)
             raise
         if self._over:  # closed meanwhile
             source.close()
-            self._settle(None)
+            self._finish(None)
             raise self._closed_error()
 
-    def _settle(self, error: BaseException | None) -> None:
+    def _finish(self, error: BaseException | None) -> None:
         assert self._answer is not None
-        self._answer.__class__ = _Settled
-        super()._settle(error)
+        self._answer.__class__ = _Answer
+        super()._finish(error)
 
     def _advance(self) -> None:
         """Wait for the next bytes and decode them."""
         self._open()
         pipeline, source = self._pipeline, self._source
+        if source is None:
+            return  # another thread closed it just before it opened
         try:
             data = source.read()
         except errors.SmendpointError as error:
@@ -274,10 +281,10 @@ class Stream(StreamBase[Piece, Made]):
             if self._over:
                 return
             chunks = pipeline.feed(data) if data else pipeline.end()
-        self._take(chunks)
+        self._enqueue(chunks)
         if pipeline.done:
             source.close()
-            self._settle(self._failure())
+            self._finish(self._failure())
 
     def close(self) -> None:
         """Let the connection go, whatever is still to come. Closing twice does nothing. Any thread may close."""
@@ -288,29 +295,29 @@ class Stream(StreamBase[Piece, Made]):
             return
         self._ready.clear()
         if self._source is None:
-            # Where another thread is waiting for the answer to begin, that one tells who watches.
+            # A thread that waits for the answer to begin notifies the hooks.
             self._took = self.elapsed
             self._over = True
             self._scope.stop()
         else:
-            self._settle(error)
-        source = self._source  # only now: the other thread looks at `_over` once it has set it
+            self._finish(error)
+        source = self._source  # read last: the other thread looks at `_over` after it has set this
         if source is not None:
             source.close()
 
 
-class _Settled:
+class _Answer:
     """The answer of a stream."""
 
     __slots__ = ("call", "source")
 
-    def __init__(self, call: CallState[Any], source: Any) -> None:
+    def __init__(self, call: CallState[Any], source: Source) -> None:
         self.call = call
         self.source = source
 
 
-class _Unsettled(_Settled):
-    """The answer of a stream that is not over, for the case that nobody holds it any more.
+class _OpenAnswer(_Answer):
+    """The answer of a stream that is not over: it closes when it is garbage-collected.
 
     A finalizer of `Stream` itself would run at the end of every stream: Python swallows an interrupt that comes then.
     """

@@ -6,10 +6,11 @@ list, or not text at all.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, cast
 
-from smendpoint._core.body import ResponseBody
-from smendpoint._core.dates import epoch, http_date, whole_number
+from smendpoint._core.http.body import ResponseBody
+from smendpoint._core.http.dates import epoch, http_date, whole_number
 from smendpoint.errors import (
     AccessDeniedError,
     InternalDependencyError,
@@ -195,9 +196,6 @@ def _clean_code(value: object) -> str:
 def _json_object(body: bytes) -> Mapping[str, object]:
     if not body.lstrip().startswith(b"{"):
         return {}
-    # Imported here because only errors need it, and it costs more than the rest of this module.
-    import json
-
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

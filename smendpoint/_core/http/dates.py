@@ -40,8 +40,7 @@ def epoch(fields: list[str]) -> float | None:
     if len(fields[0]) == 2:
         # Two digits name the century that RFC 6265 takes: the service began well after 1970.
         numbers[0] += 2000 if numbers[0] < 70 else 1900
-    # Imported here because only errors and stateful sessions have dates.
-    from datetime import datetime, timezone
+    from datetime import datetime, timezone  # only errors and stateful sessions have dates
 
     year, month, day, hour, minute, second = numbers
     try:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint._core.http1 import render_head
-from smendpoint._core.sigv4 import Signer, payload_hash
+from smendpoint._core.aws.sigv4 import Signer, payload_hash
+from smendpoint._core.http.http1 import render_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from smendpoint._core.flow import Send
-    from smendpoint._core.operations import Operation, RequestHead
-    from smendpoint._core.sigv4 import PreparedRequest, Signing
-    from smendpoint._core.timing import Timeout
+    from smendpoint._core.aws.operations import Operation, RequestHead
+    from smendpoint._core.aws.sigv4 import PreparedRequest, Signing
+    from smendpoint._core.call.flow import Send
+    from smendpoint._core.call.timing import Timeout
 
 
 # Heads that are kept. An endpoint has fewer, unless each call has members of its own.

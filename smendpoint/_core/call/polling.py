@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from smendpoint import errors
-from smendpoint._core.flow import Sleep
-from smendpoint._core.timing import check_number
+from smendpoint._core.call.flow import Sleep
+from smendpoint._core.call.timing import check_number
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import TypeAlias
 
-    from smendpoint._core.timing import Clock
+    from smendpoint._core.call.timing import Clock
 
 __all__ = ["Get", "Outcome", "look", "split_location", "wait"]
 

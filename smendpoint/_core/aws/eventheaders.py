@@ -8,7 +8,7 @@ from __future__ import annotations
 from struct import Struct, pack
 from struct import error as struct_error
 
-from ..errors import ConfigurationError, StreamDecodeError
+from smendpoint.errors import ConfigurationError, StreamDecodeError
 
 __all__ = ["Byte", "HeaderValue", "Long", "Short", "Timestamp", "Uuid", "decode_headers", "encode_header"]
 

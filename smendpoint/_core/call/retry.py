@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smendpoint import errors
-from smendpoint._core.response import CLOCK_SKEW_CODES, EXPIRED_TOKEN_CODES, server_date
-from smendpoint._core.timing import check_number
+from smendpoint._core.aws.response import CLOCK_SKEW_CODES, EXPIRED_TOKEN_CODES, server_date
+from smendpoint._core.call.timing import check_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ disagree about where a response ends. Section numbers in comments are those of R
 
 from __future__ import annotations
 
-from smendpoint._core.http1_syntax import (
+from smendpoint._core.http.syntax import (
     CONTROLS,
     HEX_DIGITS,
     check_beginning,

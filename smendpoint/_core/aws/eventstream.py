@@ -9,11 +9,23 @@ whole, and the transport that HTTP ended properly.
 
 from __future__ import annotations
 
+import json
 from struct import Struct, pack
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
 
-from ..errors import (
+from smendpoint._core.aws.eventheaders import (
+    Byte,
+    HeaderValue,
+    Long,
+    Short,
+    Timestamp,
+    Uuid,
+    decode_headers,
+    encode_header,
+)
+from smendpoint._core.push import PushDecoder
+from smendpoint.errors import (
     ConfigurationError,
     InternalStreamFailureError,
     ModelStreamError,
@@ -21,8 +33,6 @@ from ..errors import (
     StreamError,
     StreamTruncatedError,
 )
-from .eventheaders import Byte, HeaderValue, Long, Short, Timestamp, Uuid, decode_headers, encode_header
-from .push import PushDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,8 +183,6 @@ def _text(value: object) -> str:
 
 def _exception_details(payload: bytes) -> dict[str, str]:
     """Read an exception's members, names in lower case; none where the payload cannot be read."""
-    import json  # only here, on the way to an error
-
     try:
         parsed = json.loads(payload)
     except (ValueError, RecursionError):

@@ -6,7 +6,7 @@ refuse what the service takes. What protects is checked: a name that goes into t
 host, characters that a header cannot carry, and lengths.
 """
 
-# Without `from __future__ import annotations`, for the NamedTuple: see `_aws/url.py`.
+# Without `from __future__ import annotations`, for a quick cold start: see `_core`.
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple

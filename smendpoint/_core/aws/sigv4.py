@@ -8,12 +8,10 @@ objects are replaced as a whole and never changed: threads share a signer withou
 from __future__ import annotations
 
 from hashlib import sha256
-
-# A pure function of its argument here: no clock is read in this module.
-from time import gmtime
+from time import gmtime  # converts its argument here: no clock is read
 from typing import TYPE_CHECKING
 
-from smendpoint._core.sigv4_canonical import (
+from smendpoint._core.aws.canonical import (
     ALGORITHM,
     EMPTY_PAYLOAD_HASH,
     UNRESERVED,
@@ -22,12 +20,10 @@ from smendpoint._core.sigv4_canonical import (
     Hmac,
     canonical_path,
     canonical_query,
-    canonical_request,
     derive_key,
     encode,
     fold,
     payload_hash,
-    signature_of,
 )
 from smendpoint.errors import ConfigurationError, CredentialsError
 
@@ -39,8 +35,6 @@ __all__ = [
     "UNSIGNED_HEADERS",
     "Credentials",
     "Signer",
-    "canonical_path",
-    "canonical_query",
     "payload_hash",
 ]
 
@@ -149,12 +143,13 @@ class Signer:
             moment = self._moment = second, stamp, date, f"{date}/{self.region}/{self.service}/aws4_request"
         return moment
 
-    def _signing_key(self, secret_key: str, date: str) -> Hmac:
+    def _signing_key(self, secret_key: str, date: str, stamp: str, scope: str) -> Hmac:
+        """The key of a day, fed with all of the string to sign but the hash at its end."""
         known_secret, known_date, key = self._key
         if known_secret != secret_key or known_date != date:
             key = derive_key(secret_key, date, self.region, self.service)
             self._key = secret_key, date, key
-        return key
+        return key.after(f"{ALGORITHM}\n{stamp}\n{scope}\n".encode())
 
     def _path(self, path: str) -> str:
         known = self._paths.get(path)
@@ -214,7 +209,7 @@ class Signer:
             url_host: the ``Host`` that is signed.
             path: the path of the URL.
             query: name and value pairs, not yet encoded.
-            headers: other headers that whoever uses the URL must send.
+            headers: other headers that a request with the URL must send.
             payload_hash: what ``payload_hash`` gives for the body.
             credentials: who signs.
             timestamp: the time of signing in seconds since the epoch.
@@ -226,33 +221,31 @@ class Signer:
         Raises:
             ConfigurationError: text is not Unicode.
         """
-        _, stamp, date, scope = self._at(timestamp)
+        second, stamp, date, scope = self._at(timestamp)
         try:
             folded = fold([*headers, ("host", url_host)])
-            names = sorted(folded)
-            signed = ";".join(names)
             pairs = [
                 *query,
                 ("X-Amz-Algorithm", ALGORITHM),
                 ("X-Amz-Credential", f"{credentials.access_key}/{scope}"),
                 ("X-Amz-Date", stamp),
                 ("X-Amz-Expires", str(expires)),
-                ("X-Amz-SignedHeaders", signed),
+                ("X-Amz-SignedHeaders", ";".join(sorted(folded))),
             ]
             if credentials.token is not None:
                 pairs.append(("X-Amz-Security-Token", credentials.token))
             text = "&".join([f"{encode(name, UNRESERVED)}={encode(value, UNRESERVED)}" for name, value in pairs])
-            canonical = canonical_request(
-                method, self._path(path), canonical_query(text), folded, names, signed, payload_hash
-            )
-            key = self._signing_key(credentials.secret_key, date)
-            return f"{text}&X-Amz-Signature={signature_of(key, stamp, scope, canonical)}"
+            start = f"{method}\n{self._path(path)}\n{canonical_query(text)}\n"
+            _, _, canonical, _ = _template(start, folded, ())
+            key = self._signing_key(credentials.secret_key, date, stamp, scope)
+            signing = Signing(credentials, second, stamp, "", canonical, key)
+            return f"{text}&X-Amz-Signature={signing.signature(payload_hash)}"
         except UnicodeEncodeError:
             raise _not_unicode() from None
 
 
 class PreparedRequest:
-    """A request whose path and headers are ready to be signed, again and again. Made by ``Signer.prepare``."""
+    """A request whose path and headers are ready to be signed many times. Made by ``Signer.prepare``."""
 
     __slots__ = ("_plain", "_signer", "_signing", "_with_token")
 
@@ -263,13 +256,13 @@ class PreparedRequest:
         self._signing: Signing | None = None
 
     def at(self, credentials: Credentials, timestamp: float) -> Signing:
-        """Do once what is the same for every signing with these credentials in this second."""
+        """Do what is the same for every signing with these credentials in this second, and keep it."""
         signing = self._signing
         if signing is None or signing.credentials is not credentials or signing.second != int(timestamp):
-            signing = self._signing = self._prepared(credentials, timestamp)
+            signing = self._signing = self._sign(credentials, timestamp)
         return signing
 
-    def _prepared(self, credentials: Credentials, timestamp: float) -> Signing:
+    def _sign(self, credentials: Credentials, timestamp: float) -> Signing:
         signer = self._signer
         second, stamp, date, scope = signer._at(timestamp)
         token = credentials.token
@@ -279,14 +272,13 @@ class PreparedRequest:
         else:
             before, between, after, signed = self._with_token
             canonical = f"{before}{stamp}{between}{token}{after}"
-        key = signer._signing_key(credentials.secret_key, date)
+        key = signer._signing_key(credentials.secret_key, date, stamp, scope)
         authorization = f"{ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={signed}, Signature="
-        key = key.after(f"{ALGORITHM}\n{stamp}\n{scope}\n".encode())
         return Signing(credentials, second, stamp, authorization, canonical, key)
 
 
 class Signing:
-    """A request that lacks nothing but its payload to be signed, with certain credentials in a certain second.
+    """A request of which only the payload is missing, signed with certain credentials in a certain second.
 
     Attributes:
         credentials: who signs.
@@ -315,9 +307,11 @@ class Signing:
 
 
 def _template(start: str, folded: Mapping[str, str], own: tuple[str, ...]) -> tuple[str, str, str, str]:
-    """A canonical request in the pieces between what changes from one signing to the next.
+    """Cut a canonical request where the values of the `own` headers stand.
 
-    Before the date; between the date and the token; after the token, up to the payload's hash. And the signed names.
+    Returns:
+        What comes before the date, between the date and the token, and after the last of them up to the payload's hash;
+        then the signed names. Without headers of its own, all is in the third.
     """
     names = sorted([*folded, *own])
     pieces = [start]

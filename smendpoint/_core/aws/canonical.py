@@ -1,4 +1,4 @@
-"""The pure functions of signing: canonical forms, the signing key, the signature.
+"""What signing computes from text alone: canonical forms and the signing key.
 
 The rules are those of the "Signature Version 4" chapter of the IAM user guide; which headers stay unsigned, and how
 white space is folded, is as in botocore, so that both give the same signature for the same request.
@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
 __all__ = [
     "ALGORITHM",
@@ -21,12 +21,10 @@ __all__ = [
     "Hmac",
     "canonical_path",
     "canonical_query",
-    "canonical_request",
     "derive_key",
     "encode",
     "fold",
     "payload_hash",
-    "signature_of",
 ]
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -63,6 +61,7 @@ def payload_hash(body: bytes) -> str:
 
 
 def encode(text: str, safe: frozenset[int]) -> str:
+    """Percent-encode the bytes of a text that are not `safe`."""
     data = text.encode()
     if safe.issuperset(data):
         return text
@@ -102,7 +101,7 @@ def canonical_query(query: str) -> str:
 
 
 def fold(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    # Trimall: white space at the ends goes, a run of it becomes one space; values of one name are joined in order.
+    """The headers that are signed, by lower-case name: white space trimmed and folded, values of one name joined."""
     folded: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
@@ -114,24 +113,17 @@ def fold(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def derive_key(secret_key: str, date: str, region: str, service: str) -> Hmac:
+    """The signing key of a secret for one day, region and service."""
     key = Hmac(f"AWS4{secret_key}".encode())
     for part in (date, region, service, "aws4_request"):
         key = Hmac(bytes.fromhex(key.hexdigest(part.encode())))
     return key
 
 
-def canonical_request(
-    method: str, path: str, query: str, folded: Mapping[str, str], names: Sequence[str], signed: str, body_hash: str
-) -> str:
-    lines = "\n".join([f"{name}:{folded[name]}" for name in names])
-    return f"{method}\n{path}\n{query}\n{lines}\n\n{signed}\n{body_hash}"
-
-
 class Hmac:
-    """HMAC-SHA256 (RFC 2104) with a key that is used often: the two hashes are ready up to where the message begins.
+    """HMAC-SHA256 (RFC 2104) whose key has been hashed once.
 
-    The standard library's ``hmac.digest`` takes the key anew each time, which is most of its cost for a short message;
-    and importing it is one more module for each process.
+    The standard library's ``hmac.digest`` hashes the key each time, which is most of its cost for a short message.
     """
 
     __slots__ = ("_inner", "_outer")
@@ -144,7 +136,7 @@ class Hmac:
         self._outer = sha256(bytes([byte ^ 0x5C for byte in block]))
 
     def after(self, start: bytes) -> Hmac:
-        """One for messages that begin with `start`; its `hexdigest` takes what follows."""
+        """An `Hmac` for messages that begin with `start`; its `hexdigest` takes the rest of the message."""
         other = Hmac.__new__(Hmac)
         other._inner, other._outer = self._inner.copy(), self._outer
         other._inner.update(start)
@@ -156,8 +148,3 @@ class Hmac:
         inner.update(message)
         outer.update(inner.digest())
         return outer.hexdigest()
-
-
-def signature_of(key: Hmac, stamp: str, scope: str, canonical: str) -> str:
-    digest = sha256(canonical.encode()).hexdigest()
-    return key.hexdigest(f"{ALGORITHM}\n{stamp}\n{scope}\n{digest}".encode())

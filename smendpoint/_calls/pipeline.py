@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from smendpoint import errors
-from smendpoint._core.eventstream import EventStreamDecoder
+from smendpoint._core.aws.eventstream import EventStreamDecoder
 from smendpoint._core.stop import StopMatcher
 
 if TYPE_CHECKING:

@@ -1,23 +1,34 @@
-"""Stateful sessions as far as they do not wait: what opens, carries and closes them."""
+"""`StatefulSession` and `AsyncStatefulSession`: calls that reach one instance, whose model remembers them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._arguments import checked_mapping
-from smendpoint._call import new_invocation_id
-from smendpoint._core.hiding import hidden
-from smendpoint._core.operations import INVOKE_ENDPOINT
-from smendpoint._core.renderer import CallRequest
-from smendpoint._core.response import server_date, session_id
+from smendpoint._calls.arguments import checked_mapping
+from smendpoint._calls.base import new_invocation_id
+from smendpoint._calls.methods import AsyncMethods, Methods
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.response import server_date, session_id
+from smendpoint._core.call.hiding import hidden
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
-    from smendpoint._call import EndpointBase
-    from smendpoint._core.flow import CallState
-    from smendpoint._core.response import RawResponse
+    from collections.abc import Iterable
+
+    from typing_extensions import Self
+
+    from smendpoint._calls.base import CallerBase
+    from smendpoint._calls.caller import AsyncCaller, Caller
+    from smendpoint._calls.methods import Answered
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallState
+    from smendpoint._core.call.timing import Timeout
+
+__all__ = ["AsyncStatefulSession", "StatefulSession"]
 
 # The convention of AWS's containers (LMI, vLLM, SGLang); they take nothing else beside it.
 OPEN: Mapping[str, Any] = {"requestType": "NEW_SESSION"}
@@ -28,15 +39,17 @@ _JSON = "application/json"
 class SessionBase(Typed[In, Out, Chunk]):
     """The half of `StatefulSession` and `AsyncStatefulSession` that does not wait."""
 
+    _caller: CallerBase[In, Out, Chunk]
+
     def __init__(
         self,
-        endpoint: EndpointBase[In, Out, Chunk],
+        caller: CallerBase[In, Out, Chunk],
         *,
         open_with: Mapping[str, Any] | bytes | None,
         close_with: Mapping[str, Any] | bytes | None,
         endpoint_kwargs: Mapping[str, object] | None,
     ) -> None:
-        self._endpoint: Any = endpoint
+        self._caller = caller
         self._members = checked_mapping("endpoint_kwargs", endpoint_kwargs)
         if "SessionId" in self._members:
             raise self._error("SessionId is the session's own: leave it out of endpoint_kwargs")
@@ -48,7 +61,7 @@ class SessionBase(Typed[In, Out, Chunk]):
         self._over_at: float | None = None  # the same, on the clock's `monotonic`
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._endpoint.endpoint_name!r}, {self._state}, session_id={self._id!r})"
+        return f"{type(self).__name__}({self._caller.name!r}, {self._state}, session_id={self._id!r})"
 
     @property
     def session_id(self) -> str | None:
@@ -66,7 +79,7 @@ class SessionBase(Typed[In, Out, Chunk]):
 
         Measured from the answer that opened it, so that it does not matter if this machine's clock is off.
         """
-        clock = self._endpoint._clock
+        clock = self._caller.clock
         return self._over_at is not None and clock.monotonic() >= self._over_at
 
     @property
@@ -75,7 +88,7 @@ class SessionBase(Typed[In, Out, Chunk]):
         return self._state == "closed"
 
     def _error(self, message: str) -> errors.ConfigurationError:
-        return errors.ConfigurationError(message, endpoint_name=self._endpoint.endpoint_name)
+        return errors.ConfigurationError(message, endpoint_name=self._caller.name)
 
     def _body(self, name: str, given: object) -> tuple[bytes, Mapping[str, object]]:
         """A body, and the request members that say what it is."""
@@ -92,23 +105,23 @@ class SessionBase(Typed[In, Out, Chunk]):
 
     def _request(self, body: tuple[bytes, Mapping[str, object]], identity: str) -> CallRequest:
         data, kind = body
-        members, head = self._endpoint._head(
+        members, head = self._caller.head(
             INVOKE_ENDPOINT, {**kind, **self._members, "SessionId": identity}, streaming=False
         )
-        name = self._endpoint.endpoint_name
-        most = self._endpoint._max_response_bytes
+        name = self._caller.name
+        most = self._caller.max_response_bytes
         return CallRequest(
             INVOKE_ENDPOINT, name, members, head, data, new_invocation_id(), streaming=False, max_answer=most
         )
 
-    def _opening(self) -> CallRequest:
+    def _open_request(self) -> CallRequest:
         """The request that opens the session."""
         if self._state != "new":
             raise self._error("this session was opened before: ask the endpoint for a new one")
         return self._request(self._open_with, "NEW_SESSION")
 
-    def _opened(self, call: CallState[Any], answer: RawResponse) -> None:
-        """The answer to that request. With it the call is over.
+    def _read_opened(self, call: CallState[Any], answer: RawResponse) -> None:
+        """Read the answer to that request, with which the call is over.
 
         Raises:
             EndpointError: it opened no session.
@@ -124,7 +137,7 @@ class SessionBase(Typed[In, Out, Chunk]):
         self._state = "open"
         self._id, self._expires = opened
         if self._expires is not None:
-            clock = self._endpoint._clock
+            clock = self._caller.clock
             now = server_date(answer.headers)
             self._over_at = clock.monotonic() + self._expires - (clock.time() if now is None else now)
 
@@ -146,22 +159,22 @@ class SessionBase(Typed[In, Out, Chunk]):
         return hidden({**members, "SessionId": self._id})
 
     def _notice(self, answer: RawResponse) -> None:
-        """A model may end the session by itself, with any answer."""
+        """Look whether the model ended the session by itself, as it may with any answer."""
         if self._closes(answer):
             self._state = "closed"
 
     def _closes(self, answer: RawResponse) -> bool:
         return answer.headers.get("x-amzn-sagemaker-closed-session-id", "").strip() == self._id
 
-    def _closing(self) -> CallRequest | None:
+    def _close_request(self) -> CallRequest | None:
         """The request that closes the session; `None` where there is nothing to close. It is sent once."""
         was, self._state = self._state, "closed"
         if was != "open" or self.expired:
             return None
         return self._request(self._close_with, str(self._id))
 
-    def _has_closed(self, call: CallState[Any], answer: RawResponse) -> None:
-        """The answer to that request. With it the call is over.
+    def _read_closed(self, call: CallState[Any], answer: RawResponse) -> None:
+        """Read the answer to that request, with which the call is over.
 
         Raises:
             EndpointError: it did not close the session.
@@ -174,3 +187,111 @@ class SessionBase(Typed[In, Out, Chunk]):
             call.finish(call.add_context(error))
             raise error
         call.finish(None)
+
+
+class StatefulSession(SessionBase[In, Out, Chunk], Methods[In, Out, Chunk]):
+    """Calls that reach one instance, whose model remembers them: SageMaker's stateful session.
+
+    `Endpoint.session` gives one. ``with`` opens it, and closes it whatever happens inside.
+    """
+
+    _caller: Caller[In, Out, Chunk]
+
+    def open(self) -> Self:
+        """Open the session. ``with`` does it.
+
+        Raises:
+            ConfigurationError: it was opened before, or a request member does not fit.
+            EndpointError: the call failed, or the model opened no session.
+        """
+        request = self._open_request()
+        call = self._caller.start(request)
+        self._read_opened(call, self._caller.run(request, call))
+        return self
+
+    def close(self) -> None:
+        """Close the session. Closing twice does nothing, nor does closing what has expired.
+
+        Raises:
+            EndpointError: the call failed, or the model did not close the session; it then lives until it expires.
+        """
+        request = self._close_request()
+        if request is not None:
+            call = self._caller.start(request)
+            self._read_closed(call, self._caller.run(request, call))
+
+    def _call(
+        self,
+        value: In,
+        stop: str | Iterable[str] | None,
+        timeout: float | Timeout | None,
+        endpoint_kwargs: Mapping[str, object] | None,
+        model_kwargs: dict[str, Any],
+    ) -> Answered:
+        answered = self._caller.call(value, stop, timeout, self._carry(endpoint_kwargs), model_kwargs)
+        self._notice(answered[1])
+        return answered
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        with suppress(errors.SmendpointError):  # what happened inside is what matters
+            self.close()
+
+
+class AsyncStatefulSession(SessionBase[In, Out, Chunk], AsyncMethods[In, Out, Chunk]):
+    """Calls that reach one instance, whose model remembers them: SageMaker's stateful session.
+
+    `AsyncEndpoint.session` gives one. ``async with`` opens it, and closes it whatever happens inside.
+    """
+
+    _caller: AsyncCaller[In, Out, Chunk]
+
+    async def open(self) -> Self:
+        """Open the session. ``async with`` does it.
+
+        Raises:
+            ConfigurationError: it was opened before, or a request member does not fit.
+            EndpointError: the call failed, or the model opened no session.
+        """
+        request = self._open_request()
+        call = await self._caller.start(request)
+        self._read_opened(call, await self._caller.run(request, call))
+        return self
+
+    async def aclose(self) -> None:
+        """Close the session. Closing twice does nothing, nor does closing what has expired.
+
+        Raises:
+            EndpointError: the call failed, or the model did not close the session; it then lives until it expires.
+        """
+        request = self._close_request()
+        if request is not None:
+            call = await self._caller.start(request)
+            self._read_closed(call, await self._caller.run(request, call))
+
+    async def _call(
+        self,
+        value: In,
+        stop: str | Iterable[str] | None,
+        timeout: float | Timeout | None,
+        endpoint_kwargs: Mapping[str, object] | None,
+        model_kwargs: dict[str, Any],
+    ) -> Answered:
+        answered = await self._caller.call(value, stop, timeout, self._carry(endpoint_kwargs), model_kwargs)
+        self._notice(answered[1])
+        return answered
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if kind is None:
+            await self.aclose()
+            return
+        with suppress(errors.SmendpointError):  # what happened inside is what matters
+            await self.aclose()

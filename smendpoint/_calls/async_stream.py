@@ -6,16 +6,18 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._stream import StreamBase
+from smendpoint._calls.stream import StreamBase
 from smendpoint._transport.alarm import Late, in_time
 from smendpoint._typing import Made, Piece
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from smendpoint._core.renderer import CallRequest
-    from smendpoint._pipeline import Pipeline
-    from smendpoint.async_endpoint import AsyncEndpoint
+    from smendpoint._calls.base import CallerBase
+    from smendpoint._calls.caller import AsyncCaller
+    from smendpoint._calls.pipeline import Pipeline
+    from smendpoint._core.aws.renderer import CallRequest
+    from smendpoint._transport import AsyncSource
 
 
 class AsyncStream(StreamBase[Piece, Made]):
@@ -26,11 +28,12 @@ class AsyncStream(StreamBase[Piece, Made]):
     """
 
     __slots__ = ("_opening", "_reading")
-    _endpoint: AsyncEndpoint[Any, Any, Piece]
+    _caller: AsyncCaller[Any, Any, Any]
+    _source: AsyncSource | None
 
-    def __init__(self, endpoint: Any, request: CallRequest, pipeline: Pipeline[Piece]) -> None:
-        super().__init__(endpoint, request, pipeline)
-        self._opening: asyncio.Future[Any] | None = None
+    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
+        super().__init__(caller, request, pipeline)
+        self._opening: asyncio.Future[AsyncSource] | None = None
         self._reading = False
 
     async def __aenter__(self) -> Self:
@@ -67,7 +70,7 @@ class AsyncStream(StreamBase[Piece, Made]):
         Raises:
             SmendpointError: as for `AsyncEndpoint.invoke`; or the stream was closed, or another task is reading it.
         """
-        self._begin_reading()
+        self._claim_reading()
         try:
             await self._open()
         finally:
@@ -75,47 +78,48 @@ class AsyncStream(StreamBase[Piece, Made]):
         self._check_open()
         return self
 
-    def _begin_reading(self) -> None:
+    def _claim_reading(self) -> None:
         if self._reading:
             raise errors.ConfigurationError("this stream is being read by another task: only one can read it")
         self._reading = True
 
     async def _open(self) -> None:
-        """Send the request, unless that is done."""
+        """Send the request where that was not done."""
         if self._source is not None or self._over:
             return
         # In a task of its own, so that closing from another task can stop it.
-        opening = self._opening = asyncio.ensure_future(self._begin())
+        opening = self._opening = asyncio.ensure_future(self._send())
         try:
             source = await in_time(opening, None, self._dispose)
         except Late:
-            self._over = True  # in case that it was not `aclose` who cancelled it
+            self._over = True  # something other than `aclose` may have cancelled it
             raise self._closed_error() from None
         except BaseException as error:
-            self._not_begun(error)
+            self._fail_opening(error)
             raise
         finally:
             self._opening = None
-        if self._over:  # closed in the moment when it was opened
+        if self._over:  # closed at the moment it opened
             self._dispose(source)
             raise self._closed_error()
         assert self._call is not None
-        self._begun(self._call, source)
+        self._read_head(self._call, source)
 
-    async def _begin(self) -> Any:
-        call = await self._endpoint._start(self._request)
+    async def _send(self) -> AsyncSource:
+        call = await self._caller.start(self._request)
         self._call = call
-        return await self._endpoint._run(self._request, call)
+        source: AsyncSource = await self._caller.run(self._request, call)
+        return source
 
-    def _dispose(self, source: Any) -> None:
-        """Let go of an answer that came too late."""
+    def _dispose(self, source: AsyncSource) -> None:
+        """Close an answer that came too late."""
         source.close()
         if self._call is not None:
             self._call.finish(None)
 
     async def _advance(self) -> None:
         """Wait for the next bytes and decode them."""
-        self._begin_reading()
+        self._claim_reading()
         try:
             await self._open()
             chunks = await self._read()
@@ -123,15 +127,17 @@ class AsyncStream(StreamBase[Piece, Made]):
             self._reading = False
         if self._over:
             return  # `aclose` in another task is why
-        self._take(chunks)
+        self._enqueue(chunks)
         if self._pipeline.done:
+            assert self._source is not None
             self._source.close()
-            self._settle(self._failure())
+            self._finish(self._failure())
 
     async def _read(self) -> list[Piece]:
-        pipeline = self._pipeline
+        pipeline, source = self._pipeline, self._source
+        assert source is not None
         try:
-            data = await self._source.read()
+            data = await source.read()
         except errors.SmendpointError as error:
             return [] if self._over else pipeline.cut(error)
         except BaseException as error:
@@ -150,7 +156,7 @@ class AsyncStream(StreamBase[Piece, Made]):
             return
         self._ready.clear()
         if self._source is not None:
-            self._settle(error)
+            self._finish(error)
             self._source.close()
         else:
             self._took = self.elapsed
@@ -160,5 +166,5 @@ class AsyncStream(StreamBase[Piece, Made]):
 
     def __del__(self) -> None:
         if not getattr(self, "_over", True) and self._source is not None:
-            self._settle(None)
+            self._finish(None)
             self._source.abandon()

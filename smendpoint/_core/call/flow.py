@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from smendpoint import errors
-from smendpoint._core import retry as rules
-from smendpoint._core.hiding import forget_locals
-from smendpoint._core.hooks import log_cold_start
-from smendpoint._core.response import RawResponse, service_error
+from smendpoint._core.aws.response import RawResponse, service_error
+from smendpoint._core.call import retry as rules
+from smendpoint._core.call.hiding import forget_locals
+from smendpoint._core.call.hooks import log_cold_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from smendpoint._core.hooks import Watcher
-    from smendpoint._core.sigv4 import Credentials
-    from smendpoint._core.timing import Clock, Timeout
+    from smendpoint._core.aws.sigv4 import Credentials
+    from smendpoint._core.call.hooks import Watcher
+    from smendpoint._core.call.timing import Clock, Timeout
 
 
 class Answer(Protocol):
@@ -65,7 +65,7 @@ class Send:
         if self.started is not None:
             self.started(status, headers)
         if "content-encoding" in headers or status > 205:
-            from smendpoint._core.unasked import not_asked_for
+            from smendpoint._core.http.unexpected import not_asked_for
 
             error = not_asked_for(status, headers)
             if error is not None:

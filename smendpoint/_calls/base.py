@@ -1,0 +1,399 @@
+"""`CallerBase`: from an input to a request, and from an answer to an output, without waiting."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from _thread import allocate_lock  # for a quick cold start: see `_core`
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from smendpoint import errors
+from smendpoint._calls.arguments import (
+    check_beside_client,
+    checked_handler,
+    checked_limit,
+    checked_mapping,
+    checked_policy,
+    model_parameters,
+    warn_of_size,
+)
+from smendpoint._calls.response import Response
+from smendpoint._core.aws.operations import (
+    RECOMMENDED_MAX_BODY,
+    RequestHead,
+    request_head,
+    validate_endpoint_name,
+)
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.call.flow import CallDefaults, CallState
+from smendpoint._core.call.hiding import forget_locals
+from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
+from smendpoint._core.call.retry import RetryPolicy, RetryQuota
+from smendpoint._core.call.timing import Timeout
+from smendpoint._options import ENDPOINT_OPTIONS
+from smendpoint._transport.clock import SYSTEM_CLOCK
+from smendpoint._typing import Chunk, In, Out, Typed
+
+if TYPE_CHECKING:
+    from smendpoint._aws import Identity, Target
+    from smendpoint._calls.pipeline import Pipeline
+    from smendpoint._core.aws.operations import Operation
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.hooks import CallHooks
+    from smendpoint._core.call.timing import Clock
+    from smendpoint._transport import AsyncTransport, Transport
+    from smendpoint.handlers.base import ContentHandler, StreamDecoder
+
+
+class CallerBase(Typed[In, Out, Chunk]):
+    """What makes calls to one endpoint: the half of `Caller` and `AsyncCaller` that does not wait.
+
+    It owns the endpoint's name, the content handler, the transport, and what holds for every call. Endpoints, streams,
+    sessions and handles each have one.
+
+    Args:
+        name: the endpoint's.
+        identity: who asks, and where.
+        settings: the constructor's other options.
+
+    Raises:
+        ConfigurationError: an option does not fit.
+    """
+
+    asynchronous = False
+    transport: Transport | AsyncTransport
+    closed = False
+    _defaults: CallDefaults | None = None  # made by the first call
+    _storage: Any = None  # reads and writes the objects of asynchronous inference; made when needed
+
+    def __init__(self, name: str, identity: Identity, settings: dict[str, Any]) -> None:
+        self.name = validate_endpoint_name(name)
+        self.identity = identity
+        self.settings = settings
+        self.handler: ContentHandler[In, Out] = checked_handler(settings["content_handler"])
+        self._model_kwargs = checked_mapping("model_kwargs", settings["model_kwargs"])
+        self._members = checked_mapping("endpoint_kwargs", settings["endpoint_kwargs"])
+        if settings["inference_component_name"] is not None:
+            self._members = {"InferenceComponentName": settings["inference_component_name"], **self._members}
+        self.clock: Clock = settings["clock"] or SYSTEM_CLOCK
+        self._hooks: CallHooks | None = checked_hooks(settings["hooks"])
+        max_connections = checked_limit("max_connections", settings["max_connections"])
+        self.max_response_bytes = checked_limit("max_response_bytes", settings["max_response_bytes"])
+        self.client, self.s3_client = settings["client"], settings["s3_client"]
+        if self.s3_client is not None:
+            from smendpoint._transport.s3 import check_s3_client
+
+            check_s3_client(self.s3_client, asynchronous=self.asynchronous)
+        if self.client is not None:
+            check_beside_client(identity, settings)
+        timeout, policy = settings["timeout"], settings["retry"]
+        self.timeout = Timeout() if timeout is None else Timeout.of(timeout)
+        self._policy = RetryPolicy() if policy is None else checked_policy(policy)
+        self._log: Any = None
+        self._heads: dict[tuple[str, str, str], tuple[dict[str, object], RequestHead]] = {}
+        self.transport = self._make_transport(max_connections)
+        _callers.add(self)
+
+    def _make_transport(self, max_connections: int | None) -> Any:
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = "client" if self.client is not None else "s3_client" if self.s3_client is not None else None
+        if given is not None:
+            raise errors.ConfigurationError(
+                f"an endpoint made with {given}= cannot be pickled, because a client cannot: "
+                "make it in the process that uses it, or give region_name and the like instead"
+            )
+        return type(self), (self.name, self.identity, self.settings)
+
+    def _make_defaults(self, target: Target | None) -> CallDefaults:
+        """What holds for every call: the arguments first, then what botocore's configuration says."""
+        timeout, policy = self.timeout, self._policy
+        if target is not None:
+            if self.settings["timeout"] is None:
+                timeout = target.limits.timeout(timeout)
+            if self.settings["retry"] is None and target.limits.max_attempts is not None:
+                policy = RetryPolicy(max_attempts=target.limits.max_attempts)
+        defaults = CallDefaults(
+            endpoint_name=self.name,
+            policy=policy if self.client is None else None,
+            quota=RetryQuota(allocate_lock()),
+            timeout=timeout,
+            credentials=self.transport.credentials,
+            clock=self.clock,
+            origin=getattr(target or self.transport, "origin", None),
+        )
+        # Of several first calls at a time, one decides for all: they share a quota, and what is known of the clock.
+        return vars(self).setdefault("_defaults", defaults)  # type: ignore[no-any-return]  # what was put in just above
+
+    def forget(self) -> None:
+        """Start afresh in the child of a fork: connections and locks are the parent's."""
+        vars(self).pop("_defaults", None)
+        vars(self).pop("_storage", None)
+        self.transport.forget()
+
+    def request(
+        self,
+        operation: Operation,
+        value: Any,
+        stop: Sequence[str],
+        endpoint_kwargs: Mapping[str, object] | None,
+        model_kwargs: dict[str, Any],
+        timeout: float | Timeout | None = None,
+        streaming: bool = False,
+    ) -> CallRequest:
+        """Make and check the request of a call; raises before anything is sent."""
+        members = head = None
+        try:
+            limits = None if timeout is None else self.call_timeout(timeout)
+            body = self.body(value, stop, model_kwargs, streaming=streaming)
+            if len(body) > RECOMMENDED_MAX_BODY:
+                warn_of_size(len(body))
+            members, head = self.head(operation, endpoint_kwargs, streaming=streaming)
+        except BaseException as error:
+            members = head = None  # they may be secret
+            forget_locals(error)
+            raise
+        most = None if streaming else self.max_response_bytes
+        return CallRequest(operation, self.name, members, head, body, new_invocation_id(), streaming, limits, most)
+
+    def body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
+        """What the content handler makes of an input."""
+        handler, parameters = self.handler, {**self._model_kwargs, **self.parameters(model_kwargs)}
+        if stop:
+            name = getattr(handler, "stop_parameter", None)
+            if name is not None:
+                parameters.setdefault(name, list(stop))
+        transform: Any = getattr(handler, "transform_stream_input", None) if streaming else None
+        try:
+            body = (transform or handler.transform_input)(value, parameters)
+        except errors.SmendpointError as error:
+            error.endpoint_name = self.name
+            raise
+        except Exception as error:
+            raise errors.HandlerError(
+                f"{type(handler).__name__} could not transform the input: {type(error).__name__}; see the cause",
+                endpoint_name=self.name,
+            ) from error
+        return body if type(body) is bytes else self._as_bytes(body)
+
+    def parameters(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What a call gives the model.
+
+        Raises:
+            ConfigurationError: a keyword is an option of the constructor.
+        """
+        return given if RESERVED.isdisjoint(given) else model_parameters(given, RESERVED, self.name)
+
+    def call_timeout(self, timeout: float | Timeout) -> Timeout:
+        """The `Timeout` of one call. A number says nothing about the total: the endpoint's goes on holding."""
+        if isinstance(timeout, Timeout):
+            return timeout
+        limits = Timeout.of(timeout)
+        return Timeout(limits.connect, limits.read, self.timeout.total)
+
+    def _as_bytes(self, body: Any) -> bytes:
+        """A body that is not of the type `bytes` itself: other bytes, a text, or a file, read from where it stands."""
+        given = f"{type(self.handler).__name__}.transform_input"
+        if hasattr(body, "read") and not isinstance(body, bytes):
+            try:
+                body = body.read()
+            except Exception as error:
+                raise errors.HandlerError(
+                    f"{given} gave a file that cannot be read: {type(error).__name__}; see the cause",
+                    endpoint_name=self.name,
+                ) from error
+        if isinstance(body, str):
+            from smendpoint.handlers._json import encode_text
+
+            try:
+                return encode_text(body)
+            except errors.HandlerError as error:
+                error.endpoint_name = self.name
+                raise
+        if isinstance(body, (bytes, bytearray, memoryview)):
+            return bytes(body)
+        raise errors.HandlerError(
+            f"{given} must give bytes, a str or a file, not {type(body).__name__}", endpoint_name=self.name
+        )
+
+    def head(
+        self, operation: Operation, endpoint_kwargs: Mapping[str, object] | None, *, streaming: bool
+    ) -> tuple[dict[str, object], RequestHead]:
+        """The members of a request and what they look like on the wire; those of every call are made once."""
+        handler = self.handler
+        try:
+            content_type = handler.content_type
+            accept = (getattr(handler, "stream_accepts", None) if streaming else None) or handler.accepts
+        except Exception as error:
+            raise errors.HandlerError(
+                f"{type(handler).__name__} could not name its content types: {type(error).__name__}; see the cause",
+                endpoint_name=self.name,
+            ) from error
+        key = (operation.name, content_type, accept)
+        # What is no string is refused below, and may not be fit for a key.
+        lasting = not endpoint_kwargs and isinstance(content_type, str) and isinstance(accept, str)
+        if lasting:
+            known = self._heads.get(key)
+            if known is not None:
+                return known
+        members: dict[str, object] = {"ContentType": content_type, "Accept": accept, **self._members}
+        members.update(checked_mapping("endpoint_kwargs", endpoint_kwargs))
+        members = {name: value for name, value in members.items() if value is not None}
+        try:
+            head = request_head(operation, self.name, members)
+        except errors.ConfigurationError as error:
+            error.endpoint_name = self.name
+            raise
+        if lasting:
+            self._heads[key] = members, head
+        return members, head
+
+    def new_call(self, request: CallRequest, defaults: CallDefaults, started: float) -> CallState[Any]:
+        """A new call."""
+        watcher = None
+        log: Any = self._log
+        if log is None:
+            logging = sys.modules.get("logging")  # if it is not imported, nothing can listen
+            if logging is not None:
+                log = self._log = logging.getLogger("smendpoint.call")
+        if log is not None and not log.isEnabledFor(DEBUG):
+            log = None
+        if log is not None or self._hooks is not None:
+            info = CallInfo(self.name, request.operation.name, request.invocation_id)
+            watcher = Watcher(info, self._hooks, log, self.clock.monotonic)
+        return CallState(defaults, watcher, started, request.members.get("Accept"), request.timeout)
+
+    def decode(self, body: ResponseBody, stop: Sequence[str]) -> Out:
+        """What the handler, and stop sequences, make of an answer's body."""
+        try:
+            output: Out = self.handler.transform_output(body)
+            if stop:
+                from smendpoint._calls.pipeline import cut_at_stop
+
+                output = cut_at_stop(output, stop)
+            return output
+        except errors.SmendpointError:
+            raise
+        except Exception as error:
+            raise errors.HandlerError(
+                f"{type(self.handler).__name__} could not transform the output: {type(error).__name__}; see the cause"
+            ) from error
+
+    def output(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Out:
+        """What the handler, and stop sequences, make of an answer. With it the call is over."""
+        try:
+            if "html" in answer.headers.get("content-type", "").lower():
+                from smendpoint._core.http.unexpected import refuse_page
+
+                refuse_page(answer.headers, answer.body, call.accept)
+            # In its place, so that a large answer is held once.
+            answer.body = body = ResponseBody(answer.body)
+            output = self.decode(body, stop)
+        except errors.SmendpointError as error:
+            if isinstance(error, errors.HandlerError):
+                from smendpoint.handlers._ignored import say_ignored
+
+                say_ignored(error, answer.headers, call.accept, self.handler, streamed=False)
+            call.finish(call.add_context(error))
+            raise
+        call.finish(None)
+        return output
+
+    def respond(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Response[Out]:
+        return Response(
+            output=self.output(call, answer, stop),
+            body=answer.body,
+            headers=answer.headers,
+            attempts=call.attempts,
+            elapsed=call.elapsed,
+            handler=self.handler,
+        )
+
+    def check_inputs(self, inputs: Any) -> Any:
+        """The inputs of `map`. A text would fall apart into calls for each of its characters, a mapping into its keys,
+        a frame of pandas or polars into its columns or their names.
+
+        Raises:
+            ConfigurationError: it is one input, or nothing to go through.
+        """
+        ways = ("__iter__", "__getitem__", "__aiter__") if self.asynchronous else ("__iter__", "__getitem__")
+        one = isinstance(inputs, (str, bytes, Mapping)) or hasattr(type(inputs), "columns")
+        if one or not any(hasattr(inputs, way) for way in ways):
+            raise errors.ConfigurationError(
+                f"map takes several inputs, such as a list of them, not one {type(inputs).__name__}",
+                endpoint_name=self.name,
+            )
+        return inputs
+
+    def effective_concurrency(self, max_concurrency: Any) -> int:
+        """How many calls `map` runs at once: as many as it is asked for, and as there may be connections."""
+        wanted = checked_limit("max_concurrency", max_concurrency)
+        if wanted is None:
+            raise errors.ConfigurationError("max_concurrency must be a whole number of at least 1, not None")
+        most = self.transport.max_connections
+        return wanted if most is None else min(wanted, most)
+
+    def _no_s3_client(self) -> errors.ConfigurationError:
+        """The error for an endpoint with ``client=`` that has to reach Amazon S3."""
+        return errors.ConfigurationError(
+            "an endpoint made with client= does not know with which credentials to reach Amazon S3: pass s3_client= "
+            "too",
+            endpoint_name=self.name,
+        )
+
+    def pipeline(self, stop: Sequence[str]) -> Pipeline[Chunk]:
+        """A fresh way from bytes to chunks."""
+        factory: Any = getattr(self.handler, "stream_decoder", None)
+        decoder: StreamDecoder[Any]
+        try:
+            if factory is None:
+                from smendpoint.handlers.base import line_decoder
+
+                decoder = line_decoder(self.handler)
+            else:
+                decoder = factory()
+        except errors.SmendpointError as error:
+            error.endpoint_name = self.name
+            raise
+        except Exception as error:
+            raise errors.HandlerError(
+                f"{type(self.handler).__name__} could not make a stream decoder: {type(error).__name__}; see the cause",
+                endpoint_name=self.name,
+            ) from error
+        from smendpoint._calls.pipeline import Pipeline
+
+        return Pipeline(decoder, stop)
+
+
+DEBUG = 10  # logging's, which need not be imported
+
+# Keywords of a call that are not parameters of the model.
+RESERVED = frozenset({*ENDPOINT_OPTIONS, "endpoint_name", "parameters"})
+
+
+def new_invocation_id() -> str:
+    """A random id in the form of a version 4 UUID: what the AWS SDKs send with every call."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+
+_callers: weakref.WeakSet[CallerBase[Any, Any, Any]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    failure = None
+    for caller in list(_callers):
+        try:
+            caller.forget()
+        except Exception as error:  # all the others must still let go of the parent's connections
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,401 @@
+"""Asynchronous inference: `submit`, and the handles of outputs that will be there later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from smendpoint import errors
+from smendpoint._calls.arguments import checked_mapping, stop_sequences
+from smendpoint._calls.base import new_invocation_id
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
+from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.aws.response import ResponseBody, request_id
+from smendpoint._core.call.hiding import leaving
+from smendpoint._core.call.polling import Get, look, split_location, wait
+from smendpoint._transport.driving import drive, drive_async
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Generator, Iterable, Mapping
+
+    from smendpoint._calls.base import CallerBase
+    from smendpoint._calls.caller import AsyncCaller, Caller
+    from smendpoint._calls.endpoint import EndpointBase
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallState
+    from smendpoint._core.call.polling import Outcome
+
+T = TypeVar("T")
+_MISSING: Any = object()
+# What Amazon S3 itself writes down for an object that was stored without a content type.
+_NO_CONTENT_TYPE = "binary/octet-stream"
+
+
+class Upload(NamedTuple):
+    """What has to lie in Amazon S3 before the request is sent."""
+
+    location: str
+    body: bytes
+    content_type: str
+
+
+class Submission(NamedTuple):
+    """One asynchronous request."""
+
+    request: CallRequest
+    upload: Upload | None
+    stop: tuple[str, ...]
+
+
+def make_submission(caller: CallerBase[Any, Any, Any], *arguments: Any) -> Submission:
+    """Make and check what `submit` sends. Arguments as below.
+
+    Raises:
+        ConfigurationError: an argument does not fit.
+        HandlerError: the content handler could not transform the input.
+    """
+    try:
+        return _make_submission(caller, *arguments)
+    except errors.SmendpointError as error:
+        leaving(error, caller.name)
+        raise
+
+
+def _make_submission(
+    caller: CallerBase[Any, Any, Any],
+    value: Any,
+    upload_to: str | None,
+    stop: str | Iterable[str] | None,
+    endpoint_kwargs: Mapping[str, object] | None,
+    members: Mapping[str, object],
+    model_kwargs: dict[str, Any],
+) -> Submission:
+    sequences = stop_sequences(stop)
+    members = {
+        **checked_mapping("endpoint_kwargs", endpoint_kwargs),
+        **{name: given for name, given in members.items() if given is not None},
+    }
+    location = members.get("InputLocation")
+    if (value is None) == (location is None):
+        raise errors.ConfigurationError("submit() needs either an input or input_location=, one of them")
+    caller.parameters(model_kwargs)
+    if value is None and (model_kwargs or upload_to is not None):
+        extra = "upload_to" if upload_to is not None else ", ".join(model_kwargs)
+        raise errors.ConfigurationError(
+            f"{extra} has no use beside input_location=: what lies there is sent to the model as it is"
+        )
+    body = b"" if value is None else caller.body(value, sequences, model_kwargs)
+    key = None
+    if upload_to is not None:
+        if not isinstance(upload_to, str):
+            raise errors.ConfigurationError(f"upload_to must be 's3://bucket/prefix', not {type(upload_to).__name__}")
+        members["InputLocation"] = key = f"{upload_to.rstrip('/')}/{new_invocation_id()}"
+        split_location(key)
+    elif len(body) > MAX_ASYNC_BODY:
+        raise errors.ConfigurationError(
+            f"the request body has {len(body):,} bytes, and at most {MAX_ASYNC_BODY:,} can be sent along: give "
+            "upload_to='s3://bucket/prefix' to have it uploaded there"
+        )
+    sent, head = caller.head(INVOKE_ENDPOINT_ASYNC, members, streaming=False)
+    upload = None
+    if key is not None:
+        upload, body = Upload(key, body, str(sent.get("ContentType", _NO_CONTENT_TYPE))), b""
+    request = CallRequest(
+        INVOKE_ENDPOINT_ASYNC,
+        caller.name,
+        sent,
+        head,
+        body,
+        new_invocation_id(),
+        streaming=False,
+        max_answer=caller.max_response_bytes,
+    )
+    return Submission(request, upload, sequences)
+
+
+class Accepted(NamedTuple):
+    """What the service says when it has taken a request."""
+
+    output_location: str
+    failure_location: str | None
+    inference_id: str | None
+    request_id: str | None
+
+
+def accepted(call: CallState[Any], answer: RawResponse) -> Accepted:
+    """Read the answer to a request. With it the call is over.
+
+    Raises:
+        ProtocolError: it does not say where the output will be.
+    """
+    headers = answer.headers
+    location = headers.get("x-amzn-sagemaker-outputlocation")
+    if not location:
+        error = errors.ProtocolError(
+            "the request was accepted without saying where its output will be", response_started=True
+        )
+        call.finish(call.add_context(error))
+        raise error
+    call.finish(None)
+    return Accepted(
+        location,
+        headers.get("x-amzn-sagemaker-failurelocation") or None,
+        headers.get("x-amzn-sagemaker-inference-id") or _inference_id(answer.body),
+        request_id(headers),
+    )
+
+
+def _inference_id(body: bytes) -> str | None:
+    import json
+
+    try:
+        found: Any = json.loads(body)["InferenceId"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+class HandleBase(Generic[T]):
+    """The half of `InferenceHandle` and `AsyncInferenceHandle` that does not wait.
+
+    Args:
+        endpoint: whose content handler reads the output, and whose credentials reach Amazon S3.
+        output_location: ``s3://bucket/key`` where the output will be.
+        failure_location: ``s3://bucket/key`` where the failure will be told; without it a failure is never noticed.
+        inference_id: the id of the request, for those who look for it.
+        request_id: AWS's id of the call that submitted it.
+        stop: the output ends before the first of these strings.
+
+    Attributes:
+        output_location: where the output will be.
+        failure_location: where the failure will be told.
+        inference_id: the caller's or the service's id of the request.
+        request_id: AWS's id of the call that submitted it, to quote to AWS support.
+    """
+
+    __slots__ = (
+        "_caller",
+        "_outcome",
+        "_output",
+        "_stop",
+        "failure_location",
+        "inference_id",
+        "output_location",
+        "request_id",
+    )
+
+    def __init__(
+        self,
+        endpoint: EndpointBase[Any, T, Any],
+        output_location: str,
+        failure_location: str | None = None,
+        inference_id: str | None = None,
+        request_id: str | None = None,
+        *,
+        stop: str | Iterable[str] | None = None,
+    ) -> None:
+        self._set_up(
+            endpoint._caller, output_location, failure_location, inference_id, request_id, stop_sequences(stop)
+        )
+
+    def _set_up(
+        self,
+        caller: CallerBase[Any, T, Any],
+        output_location: str,
+        failure_location: str | None,
+        inference_id: str | None,
+        request_id: str | None,
+        stop: tuple[str, ...],
+    ) -> None:
+        self._caller = caller
+        self._stop = stop
+        self._outcome: Outcome | None = None
+        self._output: T = _MISSING
+        self.output_location = output_location
+        self.failure_location = failure_location
+        self.inference_id = inference_id
+        self.request_id = request_id
+
+    def __repr__(self) -> str:
+        state = "not done" if self._outcome is None else "done" if self._outcome.ok else "failed"
+        return (
+            f"{type(self).__name__}({state}, output_location={self.output_location!r}, "
+            f"inference_id={self.inference_id!r}, request_id={self.request_id!r})"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        place = (self.output_location, self.failure_location, self.inference_id, self.request_id)
+        return _rebuild, (type(self), self._caller, place, self._stop)
+
+    def _read(self, outcome: Outcome) -> T:
+        """The output, decoded once.
+
+        Raises:
+            ModelError: there is none, because the model failed.
+            HandlerError: the content handler could not read it.
+        """
+        self._outcome = outcome
+        if not outcome.ok:
+            text = outcome.body.decode("utf-8", "replace")
+            raise errors.ModelError(
+                424,
+                "ModelError",
+                "the asynchronous inference failed; what the service tells of it is in original_message, and lies at "
+                f"{self.failure_location}",
+                self.request_id,
+                original_status_code=_status(text),
+                original_message=text,
+                endpoint_name=self._caller.name,
+            )
+        if self._output is _MISSING:
+            try:
+                self._output = self._caller.decode(ResponseBody(outcome.body), self._stop)
+            except errors.SmendpointError as error:
+                leaving(error, self._caller.name)
+                raise
+        return self._output
+
+
+def _rebuild(cls: Any, caller: CallerBase[Any, Any, Any], place: tuple[Any, ...], stop: tuple[str, ...]) -> Any:
+    handle = cls.__new__(cls)
+    handle._set_up(caller, *place, stop)
+    return handle
+
+
+def _status(text: str) -> int | None:
+    """The container's status in the service's words: ``Received server error (500) from primary ...``."""
+    digits = text[:100].partition(" error (")[2].partition(")")[0]
+    return int(digits) if len(digits) == 3 and digits.isascii() and digits.isdecimal() else None
+
+
+class InferenceHandle(HandleBase[T]):
+    """An output of asynchronous inference that will be there later.
+
+    `Endpoint.submit` gives one. It can be pickled, and made again, in another process too, from an endpoint and the
+    locations. The output is looked for in Amazon S3, with the permissions ``s3:GetObject`` and ``s3:ListBucket``.
+    """
+
+    __slots__ = ()
+    _caller: Caller[Any, T, Any]
+
+    def done(self) -> bool:
+        """Look once whether there is an output, or a failure.
+
+        Raises:
+            SmendpointError: Amazon S3 or the way to it failed.
+        """
+        if self._outcome is None:
+            self._outcome = self._drive(look(self.output_location, self.failure_location))
+        return self._outcome is not None
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the output. It is kept: asking again costs nothing.
+
+        Args:
+            timeout: how long to wait in seconds; with 0 there is one look. A request to Amazon S3 that hangs may take
+                longer: the S3 client's own limits hold for it.
+
+        Raises:
+            ModelError: the model failed; ``original_message`` has what the service tells of it.
+            DeadlineExceededError: there was no output in time; `result` may be called again.
+            HandlerError: the content handler could not read the output.
+            SmendpointError: Amazon S3 or the way to it failed; `result` may be called again.
+        """
+        outcome = self._outcome
+        if outcome is None:
+            outcome = self._drive(wait(self.output_location, self.failure_location, timeout, self._caller.clock))
+        return self._read(outcome)
+
+    def _drive(self, flow: Generator[Any, Any, Any]) -> Any:
+        storage, clock = self._caller.storage, self._caller.clock
+        try:
+            return drive(
+                flow, lambda step: storage.get(step.location) if type(step) is Get else clock.sleep(step.seconds)
+            )
+        except errors.SmendpointError as error:
+            leaving(error, self._caller.name)
+            raise
+
+
+def submit(caller: Caller[Any, Any, Any], *arguments: Any) -> tuple[Accepted, tuple[str, ...]]:
+    """Submit a request; arguments as `make_submission`.
+
+    Returns:
+        What the service says of it, and the stop sequences of its output.
+    """
+    request, upload, stop = make_submission(caller, *arguments)
+    if upload is not None:
+        try:
+            caller.storage.put(*upload)
+        except errors.SmendpointError as error:
+            error.endpoint_name = caller.name
+            raise
+    call = caller.start(request)
+    return accepted(call, caller.run(request, call)), stop
+
+
+class AsyncInferenceHandle(HandleBase[T]):
+    """An output of asynchronous inference that will be there later.
+
+    `AsyncEndpoint.submit` gives one. It can be pickled, and made again, in another process too, from an endpoint and
+    the locations. The output is looked for in Amazon S3, with the permissions ``s3:GetObject`` and ``s3:ListBucket``.
+    """
+
+    __slots__ = ()
+    _caller: AsyncCaller[Any, T, Any]
+
+    async def done(self) -> bool:
+        """Look once whether there is an output, or a failure.
+
+        Raises:
+            SmendpointError: Amazon S3 or the way to it failed.
+        """
+        if self._outcome is None:
+            self._outcome = await self._drive(look(self.output_location, self.failure_location))
+        return self._outcome is not None
+
+    async def result(self, timeout: float | None = None) -> T:
+        """Wait for the output. It is kept: asking again costs nothing.
+
+        Args:
+            timeout: how long to wait in seconds; with 0 there is one look. A request to Amazon S3 that hangs may take
+                longer: the S3 client's own limits hold for it.
+
+        Raises:
+            ModelError: the model failed; ``original_message`` has what the service tells of it.
+            DeadlineExceededError: there was no output in time; `result` may be called again.
+            HandlerError: the content handler could not read the output.
+            SmendpointError: Amazon S3 or the way to it failed; `result` may be called again.
+        """
+        outcome = self._outcome
+        if outcome is None:
+            outcome = await self._drive(wait(self.output_location, self.failure_location, timeout, self._caller.clock))
+        return self._read(outcome)
+
+    async def _drive(self, flow: Generator[Any, Any, Any]) -> Any:
+        storage, clock = self._caller.storage, self._caller.clock
+
+        def perform(step: Any) -> Awaitable[Any]:
+            return storage.get(step.location) if type(step) is Get else clock.sleep_async(step.seconds)
+
+        try:
+            return await drive_async(flow, perform)
+        except errors.SmendpointError as error:
+            leaving(error, self._caller.name)
+            raise
+
+
+async def submit_async(caller: AsyncCaller[Any, Any, Any], *arguments: Any) -> tuple[Accepted, tuple[str, ...]]:
+    """Submit a request; arguments as `make_submission`.
+
+    Returns:
+        What the service says of it, and the stop sequences of its output.
+    """
+    request, upload, stop = make_submission(caller, *arguments)
+    if upload is not None:
+        try:
+            await caller.storage.put(*upload)
+        except errors.SmendpointError as error:
+            error.endpoint_name = caller.name
+            raise
+    call = await caller.start(request)
+    return accepted(call, await caller.run(request, call)), stop

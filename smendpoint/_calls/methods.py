@@ -1,0 +1,213 @@
+"""`invoke`, `send` and `stream`, as endpoints and sessions have them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from smendpoint._calls.arguments import stop_sequences
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT_STREAM
+from smendpoint._core.call.hiding import hidden
+from smendpoint._typing import Chunk, In, Out, Typed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Mapping
+
+    from smendpoint._calls.async_stream import AsyncStream
+    from smendpoint._calls.caller import AsyncCaller, Caller
+    from smendpoint._calls.response import Response
+    from smendpoint._calls.stream import Stream
+    from smendpoint._core.aws.response import RawResponse
+    from smendpoint._core.call.flow import CallState
+    from smendpoint._core.call.timing import Timeout
+    from smendpoint._kwargs import InvokeEndpointKwargs, StreamKwargs
+
+    # A call that has its answer, the answer, and the stop sequences.
+    Answered = tuple[CallState[Any], RawResponse, tuple[str, ...]]
+
+
+class Methods(Typed[In, Out, Chunk]):
+    """The methods that `Endpoint` and `StatefulSession` share."""
+
+    _caller: Caller[In, Out, Chunk]
+
+    def _carry(self, endpoint_kwargs: Any) -> Any:
+        """The request members of a call; a session adds its own."""
+        return endpoint_kwargs
+
+    def _call(
+        self,
+        value: In,
+        stop: str | Iterable[str] | None,
+        timeout: float | Timeout | None,
+        endpoint_kwargs: Mapping[str, object] | None,
+        model_kwargs: dict[str, Any],
+    ) -> Answered:
+        return self._caller.call(value, stop, timeout, endpoint_kwargs, model_kwargs)
+
+    def invoke(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> Out:
+        """Call the model and give its output.
+
+        Args:
+            input: what the content handler takes: a prompt, for the default one.
+            stop: the output ends before the first of these strings. The model is told where its format has a place
+                for it; the output is cut here in any case.
+            timeout: of this call alone: seconds for connecting and for silence, or a `Timeout`, which also replaces the
+                endpoint's `total`.
+            endpoint_kwargs: request members of this call in the AWS spelling; they win over the endpoint's own.
+            **model_kwargs: parameters for the model; they win over the endpoint's own. Those that are called as an
+                argument of this method or of the constructor go into ``parameters={...}``.
+
+        Raises:
+            ConfigurationError: an argument does not fit, or a session is not open, is closed or has expired. Nothing
+                was sent.
+            CredentialsError: there are no usable credentials. Nothing was sent.
+            HandlerError: the content handler failed.
+            EndpointError: the call failed; its subclasses say how.
+        """
+        endpoint_kwargs = hidden(endpoint_kwargs)
+        return self._caller.output(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
+
+    __call__ = invoke
+
+    def send(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> Response[Out]:
+        """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
+        endpoint_kwargs = hidden(endpoint_kwargs)
+        return self._caller.respond(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
+
+    def stream(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
+        endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> Stream[Chunk, Out]:
+        """Call the model and give its output while it arrives. Arguments as `invoke`.
+
+        The request is sent when the stream is entered or first asked for a chunk.
+
+        Raises:
+            ConfigurationError: as for `invoke`. Nothing was sent.
+            HandlerError: the content handler could not transform the input. Nothing was sent.
+        """
+        endpoint_kwargs = hidden(endpoint_kwargs)
+        members = self._carry(endpoint_kwargs)
+        sequences = stop_sequences(stop)
+        request = self._caller.request(INVOKE_ENDPOINT_STREAM, input, sequences, members, model_kwargs, timeout, True)
+        from smendpoint._calls.stream import Stream
+
+        return Stream(self._caller, request, self._caller.pipeline(sequences))
+
+
+class AsyncMethods(Typed[In, Out, Chunk]):
+    """The methods that `AsyncEndpoint` and `AsyncStatefulSession` share."""
+
+    _caller: AsyncCaller[In, Out, Chunk]
+
+    def _carry(self, endpoint_kwargs: Any) -> Any:
+        """The request members of a call; a session adds its own."""
+        return endpoint_kwargs
+
+    def _call(
+        self,
+        value: In,
+        stop: str | Iterable[str] | None,
+        timeout: float | Timeout | None,
+        endpoint_kwargs: Mapping[str, object] | None,
+        model_kwargs: dict[str, Any],
+    ) -> Awaitable[Answered]:
+        return self._caller.call(value, stop, timeout, endpoint_kwargs, model_kwargs)
+
+    async def invoke(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> Out:
+        """Call the model and give its output.
+
+        Args:
+            input: what the content handler takes: a prompt, for the default one.
+            stop: the output ends before the first of these strings. The model is told where its format has a place
+                for it; the output is cut here in any case.
+            timeout: of this call alone: seconds for connecting and for silence, or a `Timeout`, which also replaces the
+                endpoint's `total`.
+            endpoint_kwargs: request members of this call in the AWS spelling; they win over the endpoint's own.
+            **model_kwargs: parameters for the model; they win over the endpoint's own. Those that are called as an
+                argument of this method or of the constructor go into ``parameters={...}``.
+
+        Raises:
+            ConfigurationError: an argument does not fit, or a session is not open, is closed or has expired. Nothing
+                was sent.
+            CredentialsError: there are no usable credentials. Nothing was sent.
+            HandlerError: the content handler failed.
+            EndpointError: the call failed; its subclasses say how.
+        """
+        endpoint_kwargs = hidden(endpoint_kwargs)
+        return self._caller.output(*await self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
+
+    __call__ = invoke
+
+    async def send(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
+        endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> Response[Out]:
+        """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
+        endpoint_kwargs = hidden(endpoint_kwargs)
+        return self._caller.respond(*await self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
+
+    def stream(
+        self,
+        input: In,
+        /,
+        *,
+        stop: str | Iterable[str] | None = None,
+        timeout: float | Timeout | None = None,
+        endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
+        **model_kwargs: Any,
+    ) -> AsyncStream[Chunk, Out]:
+        """Call the model and give its output while it arrives. Arguments as `invoke`.
+
+        The request is sent when the stream is entered or first asked for a chunk.
+
+        Raises:
+            ConfigurationError: as for `invoke`. Nothing was sent.
+            HandlerError: the content handler could not transform the input. Nothing was sent.
+        """
+        endpoint_kwargs = hidden(endpoint_kwargs)
+        members = self._carry(endpoint_kwargs)
+        sequences = stop_sequences(stop)
+        request = self._caller.request(INVOKE_ENDPOINT_STREAM, input, sequences, members, model_kwargs, timeout, True)
+        from smendpoint._calls.async_stream import AsyncStream
+
+        return AsyncStream(self._caller, request, self._caller.pipeline(sequences))

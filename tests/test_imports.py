@@ -30,10 +30,7 @@ LAYERS = (
     ("handlers", "qa"),
     ("_aws",),
     ("_transport",),
-    (
-        "_arguments _async_fanout _async_stream _call _caller _endpoint _fanout _inference _methods _pipeline "
-        "_response _session _stream",
-    ),
+    ("_calls",),
     ("endpoint", "async_endpoint"),
     ("emulator", "langchain", "openai"),
     ("cli", "pytest_plugin"),
@@ -56,8 +53,8 @@ FOREIGN = {
 WAITING = {"asyncio", "socket", "ssl", "selectors", "http.client", "urllib.request"}
 MAY_WAIT = (
     "smendpoint._transport",
-    "smendpoint._async_fanout",
-    "smendpoint._async_stream",
+    "smendpoint._calls.async_fanout",
+    "smendpoint._calls.async_stream",
     "smendpoint._aws",
     "smendpoint.async_endpoint",
     "smendpoint.emulator",

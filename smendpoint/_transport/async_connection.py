@@ -340,7 +340,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if self._timer is None or self._timer.when() > when:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(when, self._on_timer)
+            # Never at once: what is due in less than half a millisecond gets a handle without a time from uvloop.
+            self._timer = self._loop.call_at(max(when, self._loop.time() + 0.001), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -34,7 +34,7 @@ NO_LIMITS = {
     "_transport.readiness.LONGEST_WAIT": "what the operating system can count",
     "_transport.tls._RECORD_BYTES": "a part of the format",
     "_transport.tls._HEAD_BYTES": "a part of the format",
-    "emulator._connection._SIP_SECONDS": "a fault",
+    "emulator._connection._SLOW_READ_SECONDS": "a fault",
     "emulator._reply.PIECE_SIZE": "how a text is cut",
     "handlers._json._MAX_KEYS": "how much a message shows",
     "handlers._json._MAX_KEY_LENGTH": "how much a message shows",

@@ -362,7 +362,7 @@ def test_a_stream_that_was_never_opened_sends_nothing(run: Run, emulator: Emulat
 
 
 def test_a_stream_that_failed_in_its_constructor_can_be_collected() -> None:
-    from smendpoint._async_stream import AsyncStream
+    from smendpoint._calls.async_stream import AsyncStream
 
     AsyncStream.__new__(AsyncStream).__del__()
 

@@ -1,4 +1,4 @@
-"""`_fanout.py`: several calls at a time, over inputs read as places get free; nothing is left running behind."""
+"""`_calls.fanout`: several calls at a time, over inputs read as places get free; nothing is left running behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
-from smendpoint._fanout import _Job, _Workers, fan_out
+from smendpoint._calls.fanout import _Job, _Workers, fan_out
 from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._transport.threads import spawn
 from smendpoint.emulator import Emulator, ModelRequest
@@ -246,7 +246,7 @@ def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thr
         spawn(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("smendpoint._fanout.spawn", interrupted)
+    monkeypatch.setattr("smendpoint._calls.fanout.spawn", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(run(lambda value, scope: stops(scope), [1, 2, 3]))
     assert gone()
@@ -268,7 +268,7 @@ def test_workers_that_nobody_holds_any_more_end_their_threads() -> None:
 def test_a_program_may_end_in_the_middle_of_a_map() -> None:
     program = (
         "import operator\n"
-        "from smendpoint._fanout import fan_out\n"
+        "from smendpoint._calls.fanout import fan_out\n"
         "settings = {'stoppable': True, 'ordered': True, 'return_exceptions': False}\n"
         "results = fan_out(operator.is_not, range(1000), 3, **settings)\n"
         "print(next(results))\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._arguments import stop_sequences
-from smendpoint._call import CallerBase
+from smendpoint._calls.arguments import stop_sequences
+from smendpoint._calls.base import CallerBase
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 from smendpoint._core.call.flow import call_flow
 from smendpoint._core.call.hiding import leaving

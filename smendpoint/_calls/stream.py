@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._response import Metadata
+from smendpoint._calls.response import Metadata
 from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._typing import Made, Piece, TypedStream
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from smendpoint._call import CallerBase
-    from smendpoint._caller import Caller
+    from smendpoint._calls.base import CallerBase
+    from smendpoint._calls.caller import Caller
+    from smendpoint._calls.pipeline import Pipeline
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.call.flow import CallState
-    from smendpoint._pipeline import Pipeline
     from smendpoint._transport import AsyncSource, Source
     from smendpoint.handlers.base import StreamDecoder, Usage
 

@@ -17,7 +17,7 @@ from clocks import FakeClock
 from inside import transport_of
 
 from smendpoint import AsyncEndpoint, CallHooks, Timeout, errors
-from smendpoint._transport.async_client import AsyncClientSource, _discard, raw_response
+from smendpoint._transport.clients.async_client import AsyncClientSource, _discard, raw_response
 from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler

@@ -12,7 +12,7 @@ from typing import Any
 
 from smendpoint.emulator._async_inference import AsyncInference
 from smendpoint.emulator._auth import Credentials, check_bearer, check_clock, check_signature, load_botocore
-from smendpoint.emulator._models import Models
+from smendpoint.emulator._model_mapping import Models
 from smendpoint.emulator._objects import serve_object, total_size
 from smendpoint.emulator._openai import failure, own_answer
 from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, model_reply, pieces_of

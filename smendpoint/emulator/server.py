@@ -17,7 +17,7 @@ from smendpoint.emulator._connection import Limits
 from smendpoint.emulator._endpoints import Endpoints
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._listener import Listener
-from smendpoint.emulator._models import Models, made
+from smendpoint.emulator._model_mapping import Models, made
 from smendpoint.emulator._reply import PIECE_SIZE
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._service import Service

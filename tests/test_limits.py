@@ -22,7 +22,7 @@ NO_LIMITS = {
     "_calls.base.DEBUG": "a level of logging",
     "_core.http.body._CHUNK": "botocore's, for those who ask for no other",
     "langchain._embeddings._CHUNK": "LangChain's, for those who ask for no other",
-    "_core.auto._OFTEN": "how often a guess is looked at again",
+    "_core.decode.auto._OFTEN": "how often a guess is looked at again",
     "_core.call.hiding._CAN_WAIT": "a flag of Python's",
     "_core.http.http1._USUAL_CHUNK_LINE": "the shortest way",
     "_core.http.syntax._USUAL_STATUS_LINE": "the shortest way",

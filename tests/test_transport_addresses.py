@@ -17,11 +17,11 @@ from targets import make_address
 from twins import Twin, TwinEndpoint
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._transport import addresses, async_dial, dialling, readiness
-from smendpoint._transport.addresses import is_literal, stagger, to_try
+from smendpoint._transport import address as addresses
+from smendpoint._transport import async_dial, dialling, readiness
+from smendpoint._transport.address import Address, is_literal, stagger, to_try
 from smendpoint._transport.async_connection import AsyncConnection
 from smendpoint._transport.blocking import Connection
-from smendpoint._transport.common import Address
 from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline
 from smendpoint._transport.dialling import dial
 from smendpoint.handlers import BytesHandler

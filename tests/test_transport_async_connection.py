@@ -20,10 +20,11 @@ from servers import Peer, Server, closed_port, deaf_port, response, server_conte
 from targets import make_address
 
 from smendpoint import Timeout, errors
+from smendpoint._transport.address import Address
 from smendpoint._transport.async_connection import HIGH_WATER_BYTES, AsyncConnection
 from smendpoint._transport.async_dial import dial
-from smendpoint._transport.common import ONE_WRITE_BYTES, Address, died_unheard
 from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import ONE_WRITE_BYTES, died_unheard
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 

@@ -12,8 +12,8 @@ from async_loops import PATIENCE, Run, run, settled, turns
 
 from smendpoint import Timeout, errors
 from smendpoint._transport.async_pool import LoopPool
-from smendpoint._transport.common import IDLE_SECONDS
 from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import IDLE_SECONDS
 
 
 class Connection:

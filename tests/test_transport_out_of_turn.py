@@ -19,9 +19,9 @@ from twins import Twin, TwinEndpoint, direct_twin
 
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.http.http1 import ResponseReader
+from smendpoint._transport.address import Address
 from smendpoint._transport.async_connection import AsyncConnection
 from smendpoint._transport.async_dial import dial
-from smendpoint._transport.common import Address
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.dialling import dial as blocking_dial
 from smendpoint._transport.tls import TLSChannel

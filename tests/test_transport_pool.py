@@ -10,9 +10,9 @@ import pytest
 from clocks import FakeClock
 from servers import PATIENCE, bare_environment, fast, make_endpoint  # noqa: F401
 
-from smendpoint._transport.blocking import Connection
-from smendpoint._transport.common import IDLE_SECONDS
-from smendpoint._transport.pool import Place, Pool
+from smendpoint._transport.blocking import Connection, Place
+from smendpoint._transport.exchange import IDLE_SECONDS
+from smendpoint._transport.pool import Pool
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, DeadlineExceededError
 

@@ -29,8 +29,9 @@ from smendpoint import RetryPolicy
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport import blocking
 from smendpoint._transport.blocking import Connection
-from smendpoint._transport.common import ONE_WRITE_BYTES, connection_lost
 from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import ONE_WRITE_BYTES
+from smendpoint._transport.failures import connection_lost
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, ConnectError, ReadTimeoutError, StreamError, TLSError, TransportError
 from smendpoint.handlers import BytesHandler

@@ -55,10 +55,10 @@ class Caller(CallerBase[In, Out, Chunk]):
             self.transport.refresh_ahead()
         return self.new_call(request, defaults, started)
 
-    def run(self, request: CallRequest, call: CallState[Any], scope: Cancellation | None = None) -> Any:
+    def run(self, request: CallRequest, call: CallState[Any], cancellation: Cancellation | None = None) -> Any:
         """Drive a call to its answer."""
         try:
-            return drive(call_flow(call), self.transport.perform, request, call.timeout, scope)
+            return drive(call_flow(call), self.transport.perform, request, call.timeout, cancellation)
         except BaseException as error:
             call.finish(error)
             raise
@@ -70,13 +70,13 @@ class Caller(CallerBase[In, Out, Chunk]):
         timeout: float | Timeout | None,
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
-        scope: Cancellation | None = None,
+        cancellation: Cancellation | None = None,
     ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
         """Make a call whose answer is whole; what it gives are the arguments of `output` and `respond`."""
         sequences = stop_sequences(stop)
         request = self.request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout)
         call = self.start(request)
-        return call, self.run(request, call, scope), sequences
+        return call, self.run(request, call, cancellation), sequences
 
     @property
     def storage(self) -> BlockingStorage:

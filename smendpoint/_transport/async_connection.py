@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connection_lost, joined
+from smendpoint._transport.exchange import ONE_WRITE_BYTES, RECV_BYTES, joined
+from smendpoint._transport.failures import connection_lost
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 from smendpoint._transport.readiness import reading_watch
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from smendpoint._transport.common import Address
+    from smendpoint._transport.address import Address
     from smendpoint._transport.deadline import Deadline
     from smendpoint._transport.tls import TLSChannel
 

@@ -7,15 +7,16 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.flow import deadline_exceeded
-from smendpoint._transport.addresses import is_literal, stagger, to_try
+from smendpoint._transport.address import is_literal, stagger, to_try
 from smendpoint._transport.alarm import Late, drop, in_time
 from smendpoint._transport.async_connection import AsyncConnection
-from smendpoint._transport.common import RECV_BYTES, connect_failed
+from smendpoint._transport.exchange import RECV_BYTES
+from smendpoint._transport.failures import connect_failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from smendpoint._transport.common import Address
+    from smendpoint._transport.address import Address
     from smendpoint._transport.deadline import Deadline
 
 

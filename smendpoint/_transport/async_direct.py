@@ -11,10 +11,12 @@ from smendpoint import errors
 from smendpoint._aws import resolve
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
+from smendpoint._transport.address import Address
 from smendpoint._transport.async_dial import dial
 from smendpoint._transport.async_pool import LoopPool
-from smendpoint._transport.common import Address, connection_lost, died_unheard, out_of_turn
 from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import died_unheard, out_of_turn
+from smendpoint._transport.failures import connection_lost
 from smendpoint._transport.threads import off_loop
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from smendpoint._core.call.flow import deadline_exceeded
-from smendpoint._transport.common import IDLE_SECONDS, RECV_BYTES
+from smendpoint._transport.exchange import IDLE_SECONDS, RECV_BYTES
 from smendpoint.errors import ConfigurationError, EndpointError
 
 if TYPE_CHECKING:

@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connection_lost
+from smendpoint._transport.exchange import ONE_WRITE_BYTES, RECV_BYTES
+from smendpoint._transport.failures import connection_lost
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 from smendpoint._transport.readiness import LONGEST_WAIT, reading_watch, ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from weakref import ref
 
-    from smendpoint._transport.common import Address
+    from smendpoint._transport.address import Address
     from smendpoint._transport.deadline import Deadline
-    from smendpoint._transport.pool import Place
     from smendpoint._transport.tls import TLSChannel
 
-# TLS's own replies are small: where there is no room even for them, nobody reads at the other end.
+# TLS's own replies are small: where even they cannot be sent, the peer does not read.
 REPLY_SECONDS = 10.0
 
 
 class Socket(socket.socket):
-    """A socket that whoever forgets it closes without a warning.
+    """A socket that closes silently when it is garbage-collected.
 
     The garbage collector may come to the socket of a forgotten stream before it comes to the stream, which closes it.
     """
@@ -37,13 +38,24 @@ class Socket(socket.socket):
         socket.SocketType.close(self)  # not Python's own, which needs what an interrupt may have kept from being made
 
 
+class Place:
+    """A place in the pool: its holder may have one connection open, until the place is freed or nobody holds it.
+
+    So no interrupt loses a place: it goes with the work that was interrupted.
+    """
+
+    __slots__ = ("__weakref__", "ref")
+
+    ref: ref[Place]
+
+
 class Connection:
     """A socket, with at most one exchange under way.
 
     Attributes:
         idle_since: when the last exchange ended.
         cut_short: whether a request was not sent as a whole; no other one can follow it.
-        place: what the pool allows it by; nobody else holds it. Set by whoever dialled.
+        place: what the pool allows it by; nobody else holds it. Set after dialling.
     """
 
     __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since", "place")
@@ -54,7 +66,7 @@ class Connection:
         self._pid = getpid()
         self._socket = sock
         self._tls: TLSChannel | None = None
-        # The socket never blocks: whoever must wait asks this first, so that sending costs one system call.
+        # The socket never blocks: to wait, ask this first. So sending costs one system call.
         sock.setblocking(False)
         self._arrives = reading_watch(sock)
         self.idle_since = 0.0
@@ -96,7 +108,7 @@ class Connection:
                     self._send_all(tls.to_send(), deadline.left(give_up_at))
                     tls.arrived(self._receive_within(deadline.left(give_up_at)))
             except OSError:
-                with suppress(OSError):  # TLS may want to tell the peer what was wrong; that may not matter any more
+                with suppress(OSError):  # a TLS alert for the peer, which may be gone
                     sock.send(tls.to_send())
                 raise
             self._tls = tls
@@ -160,7 +172,7 @@ class Connection:
                     if readable:
                         pieces += self._overhear(reader)
                         if reader.head_complete:
-                            # It has made up its mind: the rest of the body is of no use to anyone.
+                            # The service has answered: it does not need the rest of the body.
                             return pieces
                     with suppress(BlockingIOError):
                         view = view[self._socket.send(view) :]
@@ -233,7 +245,7 @@ class Connection:
         return data
 
     def abort(self) -> None:
-        """Wake whoever is waiting on this connection, in whatever thread; it sees the connection closed."""
+        """Wake the thread that waits on this connection; it sees the connection closed."""
         if self._pid != getpid():
             return  # it is the parent process that uses it
         with suppress(OSError):  # it may be closed already
@@ -247,7 +259,7 @@ class Connection:
 
 
 def feed(reader: ResponseReader, data: bytes) -> list[bytes]:
-    """Give `data` to the reader; nothing means that the peer has closed."""
+    """Give `data` to the reader; empty where the peer has closed."""
     if data:
         return reader.feed(data)
     if not reader.started:

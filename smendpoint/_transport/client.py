@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse
-from smendpoint._transport.common import RECV_BYTES, bounded
 from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import RECV_BYTES, bounded
 from smendpoint._transport.foreign import (
     METHODS,
     answer_head,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smendpoint._core.call.timing import Clock, Timeout
-    from smendpoint._transport.common import Address
+    from smendpoint._transport.address import Address
 
 
 class Cancelled(BaseException):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._transport.addresses import is_literal, stagger, to_try
+from smendpoint._transport.address import is_literal, stagger, to_try
 from smendpoint._transport.aside import within
 from smendpoint._transport.blocking import Connection, Socket
-from smendpoint._transport.common import connect_failed
+from smendpoint._transport.failures import connect_failed
 from smendpoint._transport.readiness import settled
 from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from smendpoint._transport.common import Address
+    from smendpoint._transport.address import Address
     from smendpoint._transport.deadline import Deadline
 
 

@@ -12,11 +12,14 @@ from smendpoint._aws import resolve
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.http.http1 import ResponseReader
+from smendpoint._transport.address import Address
 from smendpoint._transport.aside import within
-from smendpoint._transport.common import Address, connection_lost, died_unheard, joined, out_of_turn
+from smendpoint._transport.blocking import Place
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.dialling import dial
-from smendpoint._transport.pool import Place, Pool
+from smendpoint._transport.exchange import died_unheard, joined, out_of_turn
+from smendpoint._transport.failures import connection_lost
+from smendpoint._transport.pool import Pool
 from smendpoint._transport.readiness import LONGEST_WAIT
 
 if TYPE_CHECKING:

@@ -137,7 +137,7 @@ class Service:
             if request.operation == "OpenAI" and not request.headers.get("authorization", "").startswith("AWS4-"):
                 return check_bearer(request, self.credentials, self.region, now)
             return check_signature(request, self.credentials, self.region, now)
-        # Without credentials nothing is checked, but a clock that was put wrong on purpose is to be noticed.
+        # Without credentials nothing is checked but the clock, if a fault has set it wrong.
         return check_clock(request, now) if skewed else None
 
     async def _invoke(

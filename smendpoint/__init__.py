@@ -17,16 +17,16 @@ from smendpoint._version import __version__
 
 TYPE_CHECKING = False  # type checkers take it for true; the constant in `typing` would cost the import of `typing`
 if TYPE_CHECKING:
-    from smendpoint._async_stream import AsyncStream
+    from smendpoint._calls.async_stream import AsyncStream
+    from smendpoint._calls.inference import AsyncInferenceHandle, InferenceHandle
+    from smendpoint._calls.response import Response
+    from smendpoint._calls.session import AsyncStatefulSession, StatefulSession
+    from smendpoint._calls.stream import Stream
     from smendpoint._core.aws.response import ResponseBody
     from smendpoint._core.call.hooks import CallHooks, CallInfo
     from smendpoint._core.call.retry import RetryPolicy
     from smendpoint._core.call.timing import Clock, Timeout
-    from smendpoint._inference import AsyncInferenceHandle, InferenceHandle
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
-    from smendpoint._response import Response
-    from smendpoint._session import AsyncStatefulSession, StatefulSession
-    from smendpoint._stream import Stream
     from smendpoint.async_endpoint import AsyncEndpoint
     from smendpoint.endpoint import Endpoint
     from smendpoint.errors import (
@@ -167,12 +167,12 @@ _HOMES = {
     "_core.aws.response": ("ResponseBody",),
     "_core.call.retry": ("RetryPolicy",),
     "_core.call.timing": ("Clock", "Timeout"),
-    "_inference": ("AsyncInferenceHandle", "InferenceHandle"),
+    "_calls.inference": ("AsyncInferenceHandle", "InferenceHandle"),
     "_kwargs": ("AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"),
-    "_response": ("Response",),
-    "_session": ("AsyncStatefulSession", "StatefulSession"),
-    "_stream": ("Stream",),
-    "_async_stream": ("AsyncStream",),
+    "_calls.response": ("Response",),
+    "_calls.session": ("AsyncStatefulSession", "StatefulSession"),
+    "_calls.stream": ("Stream",),
+    "_calls.async_stream": ("AsyncStream",),
     "async_endpoint": ("AsyncEndpoint",),
     "endpoint": ("Endpoint",),
     "prompts": ("ChatPromptTemplate", "Document", "PromptTemplate"),

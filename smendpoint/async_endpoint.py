@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from smendpoint._arguments import stop_sequences
-from smendpoint._caller import AsyncCaller
+from smendpoint._calls.arguments import stop_sequences
+from smendpoint._calls.caller import AsyncCaller
+from smendpoint._calls.endpoint import EndpointBase
+from smendpoint._calls.methods import AsyncMethods
 from smendpoint._core.call.hiding import hidden
 from smendpoint._core.call.timing import Timeout
-from smendpoint._endpoint import EndpointBase
-from smendpoint._methods import AsyncMethods
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from smendpoint._inference import AsyncInferenceHandle
+    from smendpoint._calls.inference import AsyncInferenceHandle
+    from smendpoint._calls.session import AsyncStatefulSession
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs
     from smendpoint._options import EndpointOptions
-    from smendpoint._session import AsyncStatefulSession
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
 
 A = TypeVar("A")
@@ -100,7 +100,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             **model_kwargs: parameters for the model; they win over the endpoint's own.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        from smendpoint._inference import AsyncInferenceHandle, submit_async
+        from smendpoint._calls.inference import AsyncInferenceHandle, submit_async
 
         members = {
             "InputLocation": input_location,
@@ -130,7 +130,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             close_with: what tells the model to close it; by default ``{"requestType": "CLOSE"}``.
             endpoint_kwargs: request members of all its calls in the AWS spelling.
         """
-        from smendpoint._session import AsyncStatefulSession
+        from smendpoint._calls.session import AsyncStatefulSession
 
         endpoint_kwargs = hidden(endpoint_kwargs)
         return AsyncStatefulSession(
@@ -189,7 +189,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         endpoint_kwargs = hidden(model_kwargs.pop("endpoint_kwargs", None))
         self._caller.parameters(model_kwargs)
         limits = None if timeout is None else self._caller.call_timeout(timeout)
-        from smendpoint._async_fanout import fan_out
+        from smendpoint._calls.async_fanout import fan_out
 
         async def work(value: In) -> Out:
             return self._caller.output(*await self._caller.call(value, stop, limits, endpoint_kwargs, model_kwargs))

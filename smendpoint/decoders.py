@@ -31,7 +31,6 @@ what one means in the answer of ``InvokeEndpointWithResponseStream``.
 
 from __future__ import annotations
 
-from ._core.auto import AutoDecoder
 from ._core.aws.eventstream import (
     Byte,
     EventStreamDecoder,
@@ -44,9 +43,10 @@ from ._core.aws.eventstream import (
     encode,
     interpret,
 )
-from ._core.lines import JSONLinesDecoder, LineDecoder, TextDecoder
-from ._core.sse import ServerSentEvent, SSEDecoder
-from ._core.stop import StopMatcher
+from ._core.decode.auto import AutoDecoder
+from ._core.decode.lines import JSONLinesDecoder, LineDecoder, TextDecoder
+from ._core.decode.sse import ServerSentEvent, SSEDecoder
+from ._core.decode.stop import StopMatcher
 
 __all__ = [
     "AutoDecoder",

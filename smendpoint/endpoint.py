@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from smendpoint._arguments import stop_sequences
-from smendpoint._caller import Caller
+from smendpoint._calls.arguments import stop_sequences
+from smendpoint._calls.caller import Caller
+from smendpoint._calls.endpoint import EndpointBase
+from smendpoint._calls.methods import Methods
 from smendpoint._core.call.hiding import hidden
 from smendpoint._core.call.timing import Timeout
-from smendpoint._endpoint import EndpointBase
-from smendpoint._methods import Methods
-from smendpoint._transport.direct import Scope
+from smendpoint._transport.deadline import Cancellation
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from smendpoint._inference import InferenceHandle
+    from smendpoint._calls.inference import InferenceHandle
+    from smendpoint._calls.session import StatefulSession
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs
     from smendpoint._options import EndpointOptions
-    from smendpoint._session import StatefulSession
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
 
 A = TypeVar("A")
@@ -102,7 +102,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             **model_kwargs: parameters for the model; they win over the endpoint's own.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        from smendpoint._inference import InferenceHandle, submit
+        from smendpoint._calls.inference import InferenceHandle, submit
 
         members = {
             "InputLocation": input_location,
@@ -130,7 +130,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             close_with: what tells the model to close it; by default ``{"requestType": "CLOSE"}``.
             endpoint_kwargs: request members of all its calls in the AWS spelling.
         """
-        from smendpoint._session import StatefulSession
+        from smendpoint._calls.session import StatefulSession
 
         endpoint_kwargs = hidden(endpoint_kwargs)
         return StatefulSession(
@@ -190,9 +190,9 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         self._caller.parameters(model_kwargs)
         limits = None if timeout is None else self._caller.call_timeout(timeout)
 
-        from smendpoint._fanout import fan_out
+        from smendpoint._calls.fanout import fan_out
 
-        def work(value: In, scope: Scope) -> Out:
+        def work(value: In, scope: Cancellation) -> Out:
             return self._caller.output(*self._caller.call(value, stop, limits, endpoint_kwargs, model_kwargs, scope))
 
         return fan_out(

@@ -20,6 +20,23 @@ except ImportError:  # there is none for Windows
 else:
     KINDS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
+
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop, with a time that a test can move on."""
+
+    skipped = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.skipped
+
+
+def skip(seconds: float) -> None:
+    """Move the time of the running `SkippingLoop` on."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SkippingLoop)
+    loop.skipped += seconds
+
+
 # Seconds that are only ever waited for when a test fails.
 PATIENCE = 20.0
 
@@ -80,7 +97,7 @@ class Run:
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
         """A loop that writes down what it would log."""
-        loop = KINDS[self.kind]()
+        loop = SkippingLoop() if self.kind == "skipping" else KINDS[self.kind]()
         loop.set_exception_handler(lambda _, context: self.complaints.append(context))
         return loop
 
@@ -110,3 +127,9 @@ class Run:
 def run(request: pytest.FixtureRequest) -> Run:
     """Runs coroutines, the test once for each kind of event loop."""
     return Run(request.param)
+
+
+@pytest.fixture
+def run_skipping() -> Run:
+    """Runs coroutines on a loop with a time that `skip` moves on."""
+    return Run("skipping")

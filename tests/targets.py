@@ -7,7 +7,7 @@ from typing import Any
 from smendpoint._aws import CredentialProvider, Target
 from smendpoint._aws.url import EndpointURL, parse_proxy
 from smendpoint._core.aws.sigv4 import Credentials
-from smendpoint._transport.common import Address
+from smendpoint._transport.address import Address
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from async_loops import PATIENCE, Run, others, run, settled, turns
 
-from smendpoint._async_fanout import fan_out
+from smendpoint._calls.async_fanout import fan_out
 
 
 async def double(value: int) -> int:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
-from servers import Peer, Server
+from async_loops import PATIENCE, Run, make_endpoint, run, run_skipping, settled, skip, turns, until
+from clocks import FakeClock
+from servers import Peer, Server, response
 
 from smendpoint import AsyncEndpoint, CallHooks, RetryPolicy, Timeout, errors
 from smendpoint._core.aws.eventstream import encode_part
@@ -149,7 +150,7 @@ def test_silence_in_a_stream_ends_it_with_a_read_timeout(run: Run, emulator: Emu
     run(main())
 
 
-def test_a_reader_that_takes_its_time_is_not_silence(run: Run) -> None:
+def test_a_reader_that_takes_its_time_is_not_silence(run_skipping: Run) -> None:
     proceed = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -159,16 +160,17 @@ def test_a_reader_that_takes_its_time_is_not_silence(run: Run) -> None:
         peer.send(part(b"two") + b"0\r\n\r\n")
 
     async def main(server: Server) -> None:
-        async with endpoint(server.url, timeout=Timeout(PATIENCE, 0.3)) as called:
+        async with endpoint(server.url) as called:
             stream = called.stream(b"")
             assert await stream.__anext__() == b"one"
-            await asyncio.sleep(0.4)
+            skip(2 * PATIENCE)
+            await turns()
             proceed.set()
             assert await stream.__anext__() == b"two"
             await stream.aclose()
 
     with Server(script) as server:
-        run(main(server))
+        run_skipping(main(server))
 
 
 def test_the_total_time_holds_for_a_slow_reader_too(run: Run, emulator: Emulator) -> None:
@@ -183,6 +185,33 @@ def test_the_total_time_holds_for_a_slow_reader_too(run: Run, emulator: Emulator
             assert caught.value.received == (first,)
 
     run(main())
+
+
+def test_a_total_time_that_is_all_but_over_is_not_over(run: Run) -> None:
+    """A timer that is due at once has no time on uvloop."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(response())
+        peer.request()
+        peer.send(HEAD + part(b"one"))
+        assert proceed.wait(PATIENCE)
+        peer.send(part(b"two") + b"0\r\n\r\n")
+
+    async def main(server: Server) -> None:
+        async with endpoint(server.url, clock=FakeClock()) as called:
+            assert await called.invoke(b"")  # the stream need not connect
+            stream = called.stream(b"", timeout=Timeout(PATIENCE, PATIENCE, 1e-5))
+            assert await stream.__anext__() == b"one"
+            task = asyncio.ensure_future(stream.__anext__())
+            await turns()
+            proceed.set()
+            assert await task == b"two"
+            await stream.aclose()
+
+    proceed = threading.Event()
+    with Server(script) as server:
+        run(main(server))
 
 
 def test_a_handler_that_fails_ends_the_stream_and_frees_the_connection(run: Run, emulator: Emulator) -> None:
@@ -333,7 +362,7 @@ def test_a_stream_that_was_never_opened_sends_nothing(run: Run, emulator: Emulat
 
 
 def test_a_stream_that_failed_in_its_constructor_can_be_collected() -> None:
-    from smendpoint._async_stream import AsyncStream
+    from smendpoint._calls.async_stream import AsyncStream
 
     AsyncStream.__new__(AsyncStream).__del__()
 

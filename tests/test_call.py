@@ -1,4 +1,4 @@
-"""`_call.py`: what an endpoint checks, makes of an input and an answer, and tells those who watch."""
+"""`_calls.base`: what an endpoint checks, what it makes of an input and an answer, and what hooks hear."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from botocore.config import Config
 from clocks import FakeClock
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
-from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout, _call, errors
-from smendpoint._arguments import stop_sequences
-from smendpoint._call import new_invocation_id
+from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout, errors
+from smendpoint._calls import base as _call
+from smendpoint._calls.arguments import stop_sequences
+from smendpoint._calls.base import new_invocation_id
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.aws.response import ResponseBody
 from smendpoint.emulator import Emulator

@@ -15,9 +15,9 @@ from feeding import ways
 from twins import Twin, twin  # noqa: F401
 
 from smendpoint import errors, handlers
+from smendpoint._calls.pipeline import Pipeline
 from smendpoint._core.aws.eventstream import encode_part
 from smendpoint._core.aws.response import ResponseBody
-from smendpoint._pipeline import Pipeline
 from smendpoint.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parent.parent

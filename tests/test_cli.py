@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import smendpoint
-from smendpoint.cli import _emulator, main
+from smendpoint.cli import COMMANDS, _emulator, main
 from smendpoint.cli._terminal import Output, Terminal, complain, visible
 from smendpoint.emulator import FAULTS, Credentials, Emulator
 from smendpoint.emulator.personalities import PERSONALITIES
@@ -71,7 +71,10 @@ def test_a_wrong_command_line_ends_with_2_and_the_usage(
     assert "usage: smendpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["invoke"], ["emulator"]])
+NAMES = [command.__name__.rpartition("._")[2] for command in COMMANDS]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in NAMES)])
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_status:
         main([*command, "--help"])

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from feeding import FUZZ, drive, outcome, same_in_every_cut, ways
 
-from smendpoint._core.auto import AutoDecoder
-from smendpoint._core.sse import ServerSentEvent
+from smendpoint._core.decode.auto import AutoDecoder
+from smendpoint._core.decode.sse import ServerSentEvent
 from smendpoint.errors import StreamDecodeError, StreamError
 
 PRETTY = json.dumps({"a": [1, {"b": None}], "c": "x\u00e9"}, indent=2, ensure_ascii=False)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vectors import require_vectors
 
 from smendpoint._core import lines as module
-from smendpoint._core.lines import JSONLinesDecoder, LineDecoder, TextDecoder, parse_json
+from smendpoint._core.decode.lines import JSONLinesDecoder, LineDecoder, TextDecoder, parse_json
 from smendpoint.errors import StreamDecodeError
 
 # --- lines

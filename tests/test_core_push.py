@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from smendpoint._core.auto import AutoDecoder
 from smendpoint._core.aws.eventstream import EventStreamDecoder, encode_part
-from smendpoint._core.lines import JSONLinesDecoder, LineDecoder, TextDecoder
-from smendpoint._core.push import PushDecoder
-from smendpoint._core.sse import SSEDecoder
+from smendpoint._core.decode.auto import AutoDecoder
+from smendpoint._core.decode.lines import JSONLinesDecoder, LineDecoder, TextDecoder
+from smendpoint._core.decode.push import PushDecoder
+from smendpoint._core.decode.sse import SSEDecoder
 from smendpoint.errors import StreamDecodeError
 
 CASES: list[Any] = [

@@ -6,11 +6,11 @@ import random
 import re
 
 import pytest
-from feeding import FUZZ, drive, same_in_every_cut
+from feeding import FUZZ, drive, same_in_every_cut, ways
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.sse import ServerSentEvent, SSEDecoder
+from smendpoint._core.decode.sse import ServerSentEvent, SSEDecoder
 from smendpoint.errors import StreamDecodeError, StreamError
 
 
@@ -70,6 +70,32 @@ def test_a_stream_means_the_same_in_every_cut_and_with_every_line_end(
         assert drive(SSEDecoder(), [data]) == (events, None)
     else:
         assert same_in_every_cut(SSEDecoder, data) == (events, None, "")
+
+
+@pytest.mark.parametrize("stream", [text for text, _ in CASES.values()], ids=list(CASES))
+def test_feed_data_gives_the_data_of_what_feed_gives_and_either_may_follow_the_other(stream: str) -> None:
+    data = stream.encode() + b"data: whole\n\n"
+    for pieces in ways(data):
+        whole, mixed = SSEDecoder(), SSEDecoder()
+        events: list[ServerSentEvent] = []
+        texts: list[str] = []
+        for number, piece in enumerate(pieces):
+            events += whole.feed(piece)
+            if number % 2:
+                found = mixed.feed(piece)
+                assert found == events[len(events) - len(found) :]
+                texts += [event.data for event in found]
+            else:
+                texts += mixed.feed_data(piece)
+        assert texts == [event.data for event in events]
+        assert mixed.finish() == whole.finish()
+
+
+def test_feed_data_leaves_nothing_of_an_event_that_it_has_read() -> None:
+    decoder = SSEDecoder()
+    assert decoder.feed(b"retry: 1\n") == []
+    assert decoder.feed_data(b"data: a\n\n") == ["a"]
+    assert decoder.feed(b"data: b\n\n") == [message("b")]
 
 
 def test_line_ends_of_all_kinds_may_be_mixed() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.stop import StopMatcher
+from smendpoint._core.decode.stop import StopMatcher
 from smendpoint.errors import ConfigurationError
 
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 from smendpoint import decoders
-from smendpoint._core import auto, lines, sse, stop
 from smendpoint._core.aws import eventstream
+from smendpoint._core.decode import auto, lines, sse, stop
 
 
 def test_the_public_names_are_sorted_and_there() -> None:

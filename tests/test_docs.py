@@ -17,6 +17,7 @@ from unittest import mock
 import pytest
 
 from smendpoint import errors
+from smendpoint.cli import COMMANDS, main
 from smendpoint.emulator import FAULTS, Emulator
 from smendpoint.emulator.personalities import PERSONALITIES
 
@@ -105,8 +106,20 @@ def test_every_relative_link_leads_to_a_file() -> None:
 def test_the_reference_lists_every_fault_and_every_personality() -> None:
     reference = ROOT / "docs" / "reference"
     emulator, handlers = ((reference / name).read_text(encoding="utf-8") for name in ("emulator.md", "handlers.md"))
-    assert {name for name in FAULTS if f"| `{name}` |" not in emulator} == set()
+    rows = [f"| `{one.name}` | {one.description} | {'yes' if one.harmless else 'no'} |" for one in FAULTS.values()]
+    assert re.findall(r"^\| `.*\| (?:yes|no) \|$", emulator, re.MULTILINE) == rows
     assert {name for name in PERSONALITIES if f"`{name}`" not in handlers} == {"stand_in"}
+
+
+def test_the_reference_lists_every_command_and_only_options_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^`smendpoint (\w+)[^\n]*`\n: (.*?)(?=^`smendpoint|\Z)", page, re.DOTALL | re.MULTILINE)
+    assert [name for name, _ in entries] == [command.__name__.rpartition("._")[2] for command in COMMANDS]
+    for name, text in entries:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+        assert set(re.findall(r"--[a-z-]+", text)) <= options
 
 
 def test_the_reference_lists_every_error() -> None:

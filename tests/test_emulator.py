@@ -144,11 +144,13 @@ def test_a_thousand_streams_are_served_at_once() -> None:
 
     PARTS = [b"part %d" % number for number in range(5)]
     arrived = []
+    all_there = asyncio.Event()
 
     async def model(asked: ModelRequest) -> list[bytes]:
         arrived.append(asked)
-        while len(arrived) < 1000:  # noqa: ASYNC110  # all of them are to be there at once
-            await asyncio.sleep(0.01)
+        if len(arrived) == 1000:
+            all_there.set()
+        await all_there.wait()
         return PARTS
 
     async def all_of_them() -> list[bool]:

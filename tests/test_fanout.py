@@ -1,4 +1,4 @@
-"""`_fanout.py`: several calls at a time, over inputs read as places get free; nothing is left running behind."""
+"""`_calls.fanout`: several calls at a time, over inputs read as places get free; nothing is left running behind."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
-from smendpoint._fanout import _Job, _Workers, fan_out
-from smendpoint._transport.direct import Scope
+from smendpoint._calls.fanout import _Job, _Workers, fan_out
+from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._transport.threads import spawn
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, ServiceError
@@ -26,9 +27,18 @@ READ = int(os.environ.get("SMENDPOINT_MAP_INPUTS", "2000"))
 """How many of many inputs are really worked on."""
 
 
-def run(work: Callable[[Any, Scope], Any], inputs: Any, limit: int = 3, **options: Any) -> Iterator[Any]:
+def run(work: Callable[[Any, Cancellation], Any], inputs: Any, limit: int = 3, **options: Any) -> Iterator[Any]:
     settings: dict[str, Any] = {"stoppable": True, "ordered": True, "return_exceptions": False, **options}
     return fan_out(work, inputs, limit, **settings)
+
+
+def stops(scope: Cancellation) -> bool:
+    """Whether the work is stopped, waiting for that."""
+    stopped = threading.Event()
+    with suppress(Cancelled):  # it was, before this could wait
+        scope.enter(stopped.set)
+        stopped.wait(PATIENCE)
+    return scope.stopped
 
 
 def threads() -> list[threading.Thread]:
@@ -54,7 +64,7 @@ class Turns:
         with self.lock:
             return events.setdefault(value, threading.Event())
 
-    def __call__(self, value: Any, scope: Scope) -> Any:
+    def __call__(self, value: Any, scope: Cancellation) -> Any:
         self.event(self.begun, value).set()
         assert self.event(self.ends, value).wait(PATIENCE)
         return value * 10
@@ -156,7 +166,7 @@ def test_no_more_threads_than_inputs_are_started() -> None:
     assert gone()
 
 
-def divide(value: int, scope: Scope) -> float:
+def divide(value: int, scope: Cancellation) -> float:
     return 10 / value
 
 
@@ -177,7 +187,7 @@ def test_an_error_can_take_the_place_of_its_output(ordered: bool) -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
 def test_what_is_no_ordinary_error_is_never_an_output_and_never_lost(error: BaseException) -> None:
-    def work(value: int, scope: Scope) -> int:
+    def work(value: int, scope: Cancellation) -> int:
         raise error
 
     with pytest.raises(type(error)):
@@ -187,8 +197,8 @@ def test_what_is_no_ordinary_error_is_never_an_output_and_never_lost(error: Base
 def test_inputs_that_fail_end_the_iteration_and_what_runs() -> None:
     stopped = threading.Event()
 
-    def work(value: int, scope: Scope) -> int:
-        assert scope.stopped.wait(PATIENCE)
+    def work(value: int, scope: Cancellation) -> int:
+        assert stops(scope)
         stopped.set()
         return value
 
@@ -203,9 +213,9 @@ def test_inputs_that_fail_end_the_iteration_and_what_runs() -> None:
 
 
 def test_leaving_early_stops_what_runs_and_waits_for_it() -> None:
-    def work(value: int, scope: Scope) -> int:
+    def work(value: int, scope: Cancellation) -> int:
         if value:
-            assert scope.stopped.wait(PATIENCE)
+            assert stops(scope)
             scope.check()
         return value
 
@@ -236,9 +246,9 @@ def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thr
         spawn(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("smendpoint._fanout.spawn", interrupted)
+    monkeypatch.setattr("smendpoint._calls.fanout.spawn", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        list(run(lambda value, scope: scope.stopped.wait(PATIENCE), [1, 2, 3]))
+        list(run(lambda value, scope: stops(scope), [1, 2, 3]))
     assert gone()
 
 
@@ -258,7 +268,7 @@ def test_workers_that_nobody_holds_any_more_end_their_threads() -> None:
 def test_a_program_may_end_in_the_middle_of_a_map() -> None:
     program = (
         "import operator\n"
-        "from smendpoint._fanout import fan_out\n"
+        "from smendpoint._calls.fanout import fan_out\n"
         "settings = {'stoppable': True, 'ordered': True, 'return_exceptions': False}\n"
         "results = fan_out(operator.is_not, range(1000), 3, **settings)\n"
         "print(next(results))\n"

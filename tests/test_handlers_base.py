@@ -15,7 +15,7 @@ from feeding import ways
 
 import smendpoint.handlers
 from smendpoint._core.aws.response import ResponseBody
-from smendpoint._core.lines import JSONLinesDecoder
+from smendpoint._core.decode.lines import JSONLinesDecoder
 from smendpoint.errors import StreamDecodeError
 from smendpoint.handlers import MappedDecoder, line_decoder
 

@@ -12,8 +12,8 @@ from feeding import ways
 from twins import Twin, twin  # noqa: F401
 
 from smendpoint import Endpoint, errors
+from smendpoint._calls.pipeline import Pipeline
 from smendpoint._core.aws.eventstream import encode_part
-from smendpoint._pipeline import Pipeline
 from smendpoint.emulator import Emulator
 from smendpoint.emulator.personalities import PERSONALITIES
 from smendpoint.handlers import (

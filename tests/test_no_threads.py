@@ -79,7 +79,7 @@ def test_a_map_goes_on_with_the_threads_that_it_has(monkeypatch: pytest.MonkeyPa
 
 def test_a_map_without_threads_gives_each_output_before_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     none_start(monkeypatch)
-    from smendpoint._fanout import fan_out
+    from smendpoint._calls.fanout import fan_out
 
     done: list[int] = []
 

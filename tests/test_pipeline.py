@@ -1,4 +1,4 @@
-"""`_pipeline.py`: frames, decoder and stop sequences in a row; what was complete before a failure is given first."""
+"""`_calls.pipeline`: frames, decoder and stop sequences in a row; what was complete before a failure is given first."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from smendpoint import _pipeline
+from smendpoint._calls import pipeline as _pipeline
+from smendpoint._calls.pipeline import Pipeline, cut_at_stop
 from smendpoint._core.aws.eventstream import encode, encode_part
-from smendpoint._pipeline import Pipeline, cut_at_stop
 from smendpoint.errors import (
     DeadlineExceededError,
     HandlerError,

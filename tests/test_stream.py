@@ -1,4 +1,4 @@
-"""`_stream.py`: a stream ends well only if it came whole, and lets its connection go however it ends."""
+"""`_calls.stream`: a stream ends well only if it came whole, and lets its connection go however it ends."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from twins import Twin, direct_twin, twin  # noqa: F401
 
-from smendpoint import AsyncStream, Stream, _pipeline, errors
+from smendpoint import AsyncStream, Stream, errors
+from smendpoint._calls import pipeline as _pipeline
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.handlers import (
     BytesHandler,

@@ -17,13 +17,13 @@ from targets import make_address
 from twins import Twin, TwinEndpoint
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._transport import addresses, async_dial, dialling, readiness
-from smendpoint._transport.addresses import is_literal, stagger, to_try
+from smendpoint._transport import address as addresses
+from smendpoint._transport import async_dial, dialling, readiness
+from smendpoint._transport.address import Address, is_literal, stagger, to_try
 from smendpoint._transport.async_connection import AsyncConnection
 from smendpoint._transport.blocking import Connection
-from smendpoint._transport.common import Address, Patience
+from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline
 from smendpoint._transport.dialling import dial
-from smendpoint._transport.direct import Cancelled, Scope
 from smendpoint.handlers import BytesHandler
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -155,8 +155,8 @@ def test_a_name_without_addresses_is_no_connection(caller: Twin, resolve: Resolv
 # nothing stays of those that lost
 
 
-def patience(**limits: float) -> Patience:
-    return Patience(fast(**limits), None, lambda: 0.0)
+def patience(cancellation: Cancellation | None = None, **limits: float) -> Deadline:
+    return Deadline(fast(**limits), None, lambda: 0.0, cancellation)
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_of_two_that_stand_at_once_one_is_used_and_the_other_closed(
         connection.close()
 
 
-class Interrupts(Scope):
+class Interrupts(Cancellation):
     """A scope that is stopped at the given entry."""
 
     def __init__(self, at: int) -> None:
@@ -220,11 +220,11 @@ class Interrupts(Scope):
         self.entries = 0
         self.at = at
 
-    def enter(self, doing: Any) -> None:
+    def enter(self, abort: Any) -> None:
         self.entries += 1
         if self.entries == self.at:
-            self.stopped.set()
-        super().enter(doing)
+            self.stopped = True
+        super().enter(abort)
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
@@ -235,21 +235,21 @@ def test_a_call_that_is_stopped_while_addresses_are_tried_leaves_no_socket(
     with deaf_port() as deaf, Server(Peer.gone) as server, quick(monkeypatch):
         resolve(None, *local(deaf, server.port))
         with pytest.raises(Cancelled):
-            dial(NAME, patience(), scope)
+            dial(NAME, patience(scope))
         assert len(begun) == min(at, 2)
         assert all(sock.fileno() < 0 for sock in begun)
-        assert scope._doing is None
+        assert scope._abort is None
 
 
 def test_a_call_that_is_stopped_wakes_from_addresses_that_do_not_answer(
     resolve: Resolve, begun: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scope = Scope()
+    scope = Cancellation()
     outcome: list[BaseException] = []
 
     def call() -> None:
         try:
-            dial(NAME, patience(), scope)
+            dial(NAME, patience(scope))
         except BaseException as error:
             outcome.append(error)
 

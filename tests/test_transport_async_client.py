@@ -13,10 +13,11 @@ import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
+from clocks import FakeClock
 
 from smendpoint import AsyncEndpoint, CallHooks, Timeout, errors
 from smendpoint._transport.async_client import AsyncClientSource, _discard, raw_response
-from smendpoint._transport.common import Patience
+from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler
 
@@ -135,12 +136,21 @@ def test_the_total_time_holds_for_the_answer_and_for_the_stream(run: Run, emulat
             emulator.inject("stall_before_headers", times=1)
             with pytest.raises(errors.DeadlineExceededError):
                 await called.invoke("Hello")
-            emulator.inject("stall_mid_stream", times=2)
+            emulator.inject("stall_mid_stream", times=1)
             with pytest.raises(errors.DeadlineExceededError):
                 [chunk async for chunk in called.stream("Hello. What?")]
+
+    run(main())
+
+
+def test_the_total_time_holds_for_a_stream_that_waits_for_its_reader(run: Run, emulator: Emulator) -> None:
+    async def main() -> None:
+        clock = FakeClock()
+        async with endpoint(emulator, timeout=Timeout(PATIENCE, PATIENCE, PATIENCE), clock=clock) as called:
+            emulator.inject("stall_mid_stream", times=1)
             stream = pieces(called)
             await stream.__anext__()
-            await asyncio.sleep(0.6)
+            clock.sleep(PATIENCE)
             with pytest.raises(errors.DeadlineExceededError):
                 [chunk async for chunk in stream]
 
@@ -218,20 +228,24 @@ def test_what_is_no_error_of_the_client_passes(run: Run, emulator: Emulator) -> 
 
 @pytest.mark.parametrize("operation", ["invoke", "stream", "reading"])
 def test_cancellation_passes_unchanged_and_frees_the_connection(run: Run, emulator: Emulator, operation: str) -> None:
+    chunks: list[Any] = []
+
     async def call(called: Any) -> None:
         if operation == "invoke":
             await called.invoke("Hello")
         else:
-            async with called.stream("Hello. What?") as stream:
-                [chunk async for chunk in stream]
+            called._handler = BytesHandler()
+            async with called.stream(b"Hello. What?") as stream:
+                async for chunk in stream:
+                    chunks.append(chunk)
 
     async def main() -> None:
         async with endpoint(emulator, {"max_pool_connections": 2}) as called:
             emulator.inject("stall_mid_stream" if operation == "reading" else "stall_before_headers", times=6)
-            for _ in range(6):
+            for number in range(1, 7):
                 task = asyncio.ensure_future(call(called))
-                await until(lambda: emulator.open_connections)
-                await asyncio.sleep(0.01)
+                seen = chunks if operation == "reading" else emulator.requests
+                await until(lambda seen=seen, number=number: len(seen) == number)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
@@ -271,16 +285,18 @@ def test_a_stream_that_another_task_closes_ends_for_who_reads_it(run: Run, emula
     async def main() -> None:
         async with endpoint(emulator) as called:
             emulator.inject("stall_mid_stream", times=1)
-            stream = called.stream("Hello. What?")
-            task = asyncio.ensure_future(_all(stream))
-            await until(lambda: stream._source)
-            await asyncio.sleep(0.01)
+            stream = pieces(called)
+            task = asyncio.ensure_future(read(stream))
+            await until(lambda: chunks)
             await stream.aclose()
             with pytest.raises(errors.StreamError, match="closed before its end"):
                 await task
 
-    async def _all(stream: Any) -> list[str]:
-        return [chunk async for chunk in stream]
+    async def read(stream: Any) -> None:
+        async for chunk in stream:
+            chunks.append(chunk)
+
+    chunks: list[Any] = []
 
     run(main())
 
@@ -321,7 +337,7 @@ def test_a_source_reads_closes_and_ends_once(run: Run) -> None:
         def close(self) -> None:
             self.calls.append("close")
 
-    patience = Patience(Timeout(), None, lambda: 0.0)
+    patience = Deadline(Timeout(), None, lambda: 0.0)
 
     async def main() -> None:
         raw = Raw(b"x", b"")

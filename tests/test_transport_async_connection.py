@@ -20,16 +20,18 @@ from servers import Peer, Server, closed_port, deaf_port, response, server_conte
 from targets import make_address
 
 from smendpoint import Timeout, errors
+from smendpoint._transport.address import Address
 from smendpoint._transport.async_connection import HIGH_WATER_BYTES, AsyncConnection
 from smendpoint._transport.async_dial import dial
-from smendpoint._transport.common import ONE_WRITE_BYTES, Address, Patience, died_unheard
+from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import ONE_WRITE_BYTES, died_unheard
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
 
-def patience(read: float = PATIENCE, connect: float = PATIENCE, total: float | None = None) -> Patience:
+def patience(read: float = PATIENCE, connect: float = PATIENCE, total: float | None = None) -> Deadline:
     timeout = Timeout(connect, read, total)
-    return Patience(timeout, None if total is None else time.monotonic() + total, time.monotonic)
+    return Deadline(timeout, None if total is None else time.monotonic() + total, time.monotonic)
 
 
 def address(server: Server, **options: Any) -> Address:
@@ -48,13 +50,13 @@ async def connected(where: Address) -> AsyncIterator[AsyncConnection]:
         await turns()
 
 
-async def exchange(connection: AsyncConnection, body: bytes = b"{}", limits: Patience | None = None) -> bytes:
+async def exchange(connection: AsyncConnection, body: bytes = b"{}", limits: Deadline | None = None) -> bytes:
     """A whole answer's body."""
     await connection.ask(HEAD % len(body), body, limits or patience(), whole=True)
     return connection.take()
 
 
-async def stream(connection: AsyncConnection, limits: Patience | None = None) -> list[bytes]:
+async def stream(connection: AsyncConnection, limits: Deadline | None = None) -> list[bytes]:
     """The pieces of a streamed answer; what it raises has them as `pieces`."""
     pieces: list[bytes] = []
     try:
@@ -614,7 +616,7 @@ def test_the_total_time_ends_a_reader_that_reads_slowly_but_always_finds_somethi
     async def main(server: Server) -> None:
         async with connected(address(server)) as connection:
             clock = [0.0]
-            limits = Patience(Timeout(PATIENCE, PATIENCE, 10.0), 10.0, lambda: clock[0])
+            limits = Deadline(Timeout(PATIENCE, PATIENCE, 10.0), 10.0, lambda: clock[0])
             await connection.ask(HEAD % 2, b"{}", limits, whole=False)
             await until(lambda: connection._pieces)
             clock[0] = 10.0

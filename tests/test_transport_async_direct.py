@@ -26,7 +26,7 @@ from smendpoint._core.call.flow import NeedCredentials
 from smendpoint._transport import async_direct
 from smendpoint._transport.async_direct import AsyncDirectTransport, AsyncSource, outcome
 from smendpoint._transport.clock import SystemClock
-from smendpoint._transport.common import Patience
+from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
@@ -359,7 +359,7 @@ def test_a_load_that_began_before_credentials_were_rejected_does_not_answer_for_
 
     async def main() -> None:
         transport = Transport(None, None, time)  # type: ignore[arg-type]
-        patience = Patience(Timeout(), None, time.monotonic)
+        patience = Deadline(Timeout(), None, time.monotonic)
         provider.answers = [KEYS, OTHER_KEYS]
         early = asyncio.ensure_future(transport._load(NeedCredentials(None), patience))
         await until(lambda: provider.loads)

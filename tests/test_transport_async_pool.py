@@ -12,7 +12,8 @@ from async_loops import PATIENCE, Run, run, settled, turns
 
 from smendpoint import Timeout, errors
 from smendpoint._transport.async_pool import LoopPool
-from smendpoint._transport.common import IDLE_SECONDS, Patience
+from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import IDLE_SECONDS
 
 
 class Connection:
@@ -46,15 +47,15 @@ class Pool(LoopPool):
 
     async def open(self, name: str = "", total: float | None = None, *, fresh: bool = False) -> Any:
         """What a call does: take a connection, or make one."""
-        connection: Any = await self.take(self.patience(total), fresh=fresh)
+        connection: Any = await self.acquire(self.patience(total), fresh=fresh)
         if connection is None:
             connection = Connection(name)
             self.adopt(connection)
         return connection
 
-    def patience(self, total: float | None = None) -> Patience:
+    def patience(self, total: float | None = None) -> Deadline:
         timeout = Timeout(PATIENCE, PATIENCE, total)
-        return Patience(timeout, None if total is None else self.now + total, lambda: self.now)
+        return Deadline(timeout, None if total is None else self.now + total, lambda: self.now)
 
 
 def test_the_connection_that_came_back_last_is_used_first(run: Run) -> None:
@@ -215,7 +216,7 @@ def test_who_is_cancelled_just_after_another_cancelled_one_was_skipped_sees_only
 def test_a_place_without_a_connection_is_given_back_too(run: Run) -> None:
     async def main() -> None:
         pool = Pool(1)
-        assert await pool.take(pool.patience(), fresh=False) is None
+        assert await pool.acquire(pool.patience(), fresh=False) is None
         pool.give_back(None, reusable=False)
         assert pool._places == 0
 
@@ -256,7 +257,7 @@ def test_who_has_no_time_left_does_not_queue(run: Run) -> None:
         patience = pool.patience(1.0)
         pool.now += 1.0
         with pytest.raises(errors.DeadlineExceededError):
-            await pool.take(patience, fresh=False)
+            await pool.acquire(patience, fresh=False)
         pool.give_back(connection, reusable=True)
         assert pool._places == 0
 
@@ -309,7 +310,7 @@ def test_closing_aborts_everything_and_wakes_who_waits(run: Run) -> None:
 def test_a_connection_that_stands_only_when_the_pool_is_closed_is_refused(run: Run) -> None:
     async def main() -> None:
         pool = Pool()
-        assert await pool.take(pool.patience(), fresh=False) is None
+        assert await pool.acquire(pool.patience(), fresh=False) is None
         await pool.close()
         connection: Any = Connection()
         with pytest.raises(errors.EndpointError, match="closed"):
@@ -347,18 +348,18 @@ def test_closing_a_guarded_pool_ends_its_guard(run: Run) -> None:
 def test_a_spare_connection_is_had_without_waiting_or_not_at_all(run: Run) -> None:
     async def main() -> None:
         pool = Pool(1)
-        assert pool.spare() is None  # there is none
+        assert pool.acquire_nowait() is None  # there is none
         assert pool._places == 0
         connection = await pool.open()
-        assert pool.spare() is None  # others have all places
+        assert pool.acquire_nowait() is None  # others have all places
         pool.give_back(connection, reusable=True)
-        assert pool.spare() is connection
+        assert pool.acquire_nowait() is connection
         assert pool._places == 1
         pool.give_back(connection, reusable=True)
         pool.now += IDLE_SECONDS
-        assert pool.spare() is None  # it is too old
+        assert pool.acquire_nowait() is None  # it is too old
         assert connection.closed
         pool.shut()
-        assert pool.spare() is None
+        assert pool.acquire_nowait() is None
 
     run(main())

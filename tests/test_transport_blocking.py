@@ -28,7 +28,7 @@ from smendpoint import RetryPolicy
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport import blocking, readiness
 from smendpoint._transport.blocking import Connection
-from smendpoint._transport.common import Patience
+from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.dialling import dial
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import (
@@ -229,19 +229,19 @@ class Wire:
 
 
 @pytest.fixture
-def patience() -> Patience:
-    return Patience(fast(), None, FakeClock().monotonic)
+def patience() -> Deadline:
+    return Deadline(fast(), None, FakeClock().monotonic)
 
 
 def send(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, patience: Patience, body: bytes = b"x" * 100_000
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, patience: Deadline, body: bytes = b"x" * 100_000
 ) -> tuple[ResponseReader, list[bytes], Connection]:
     connection = wire.connection(monkeypatch)
     reader = ResponseReader()
     return reader, connection.send(b"HEAD", body, patience, reader), connection
 
 
-def test_a_socket_that_was_ready_in_vain_is_asked_again(monkeypatch: pytest.MonkeyPatch, patience: Patience) -> None:
+def test_a_socket_that_was_ready_in_vain_is_asked_again(monkeypatch: pytest.MonkeyPatch, patience: Deadline) -> None:
     wire = Wire(receives=[BlockingIOError()], sends=[BlockingIOError()])
     wire.ready = [(True, True), (False, True)]
     reader, pieces, connection = send(wire, monkeypatch, patience)
@@ -251,7 +251,7 @@ def test_a_socket_that_was_ready_in_vain_is_asked_again(monkeypatch: pytest.Monk
 
 
 def test_bytes_that_were_there_in_vain_are_waited_for_again(
-    monkeypatch: pytest.MonkeyPatch, patience: Patience
+    monkeypatch: pytest.MonkeyPatch, patience: Deadline
 ) -> None:
     reader, _, connection = send(Wire(receives=[BlockingIOError(), response(b"fine")], sends=[]), monkeypatch, patience)
     assert connection.receive(patience, reader) == [b"fine"]
@@ -259,14 +259,14 @@ def test_bytes_that_were_there_in_vain_are_waited_for_again(
 
 @pytest.mark.parametrize("first", [3, BlockingIOError()], ids=["some room", "no room"])
 def test_a_small_request_for_which_there_is_no_room_is_sent_in_parts(
-    monkeypatch: pytest.MonkeyPatch, patience: Patience, first: Any
+    monkeypatch: pytest.MonkeyPatch, patience: Deadline, first: Any
 ) -> None:
     wire = Wire(receives=[], sends=[first])
     _, pieces, connection = send(wire, monkeypatch, patience, b"body")
     assert (pieces, connection.cut_short, wire.sends) == ([], False, [])
 
 
-def test_a_broken_pipe_is_not_all_that_the_peer_said(monkeypatch: pytest.MonkeyPatch, patience: Patience) -> None:
+def test_a_broken_pipe_is_not_all_that_the_peer_said(monkeypatch: pytest.MonkeyPatch, patience: Deadline) -> None:
     wire = Wire(receives=[response(b"too large", status="413 Content Too Large")], sends=[4, BrokenPipeError()])
     reader, pieces, connection = send(wire, monkeypatch, patience)
     assert (reader.status, b"".join(pieces)) == (413, b"too large")
@@ -274,7 +274,7 @@ def test_a_broken_pipe_is_not_all_that_the_peer_said(monkeypatch: pytest.MonkeyP
 
 
 def test_a_broken_pipe_of_a_small_request_is_not_all_that_the_peer_said(
-    monkeypatch: pytest.MonkeyPatch, patience: Patience
+    monkeypatch: pytest.MonkeyPatch, patience: Deadline
 ) -> None:
     wire = Wire(receives=[response(b"no")], sends=[BrokenPipeError()])
     _, pieces, connection = send(wire, monkeypatch, patience, b"body")
@@ -283,7 +283,7 @@ def test_a_broken_pipe_of_a_small_request_is_not_all_that_the_peer_said(
 
 
 def test_a_broken_pipe_without_an_answer_is_a_lost_connection(
-    monkeypatch: pytest.MonkeyPatch, patience: Patience
+    monkeypatch: pytest.MonkeyPatch, patience: Deadline
 ) -> None:
     broken = BrokenPipeError(errno.EPIPE, "Broken pipe")
     with pytest.raises(TransportError, match="before an answer: Broken pipe") as caught:
@@ -292,7 +292,7 @@ def test_a_broken_pipe_without_an_answer_is_a_lost_connection(
 
 
 def test_an_answer_that_breaks_off_after_a_broken_pipe_says_so(
-    monkeypatch: pytest.MonkeyPatch, patience: Patience
+    monkeypatch: pytest.MonkeyPatch, patience: Deadline
 ) -> None:
     wire = Wire(receives=[response(b"no")[:-1], ConnectionResetError()], sends=[BrokenPipeError()])
     with pytest.raises(TransportError, match="in the middle of the answer") as caught:
@@ -301,7 +301,7 @@ def test_an_answer_that_breaks_off_after_a_broken_pipe_says_so(
 
 
 def test_a_small_request_that_nobody_takes_is_a_read_timeout(
-    monkeypatch: pytest.MonkeyPatch, patience: Patience
+    monkeypatch: pytest.MonkeyPatch, patience: Deadline
 ) -> None:
     wire = Wire(receives=[], sends=[BlockingIOError()])
     wire.ready = [(False, False)]
@@ -375,7 +375,7 @@ def places(*ports: Any) -> Any:
     return lambda *_, **__: [(*(port if isinstance(port, tuple) else inet), ("127.0.0.1", port)) for port in ports]
 
 
-def test_all_addresses_of_a_host_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch, patience: Patience) -> None:
+def test_all_addresses_of_a_host_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch, patience: Deadline) -> None:
     with closed_port() as closed, Server(Peer.serve) as server:
         unknown = (12345, socket.SOCK_STREAM, 0, "")  # a family that this machine lacks
         monkeypatch.setattr(socket, "getaddrinfo", places(unknown, closed, server.port))
@@ -384,14 +384,14 @@ def test_all_addresses_of_a_host_are_tried_in_turn(monkeypatch: pytest.MonkeyPat
         connection.close()
 
 
-def test_a_host_without_addresses_is_no_connection(monkeypatch: pytest.MonkeyPatch, patience: Patience) -> None:
+def test_a_host_without_addresses_is_no_connection(monkeypatch: pytest.MonkeyPatch, patience: Deadline) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", places())
     with pytest.raises(ConnectError, match="the name has no address"):
         dial(make_address("empty.example", 80, tls=False), patience)
 
 
 def test_an_interrupt_while_connecting_leaves_no_socket_open(
-    monkeypatch: pytest.MonkeyPatch, patience: Patience
+    monkeypatch: pytest.MonkeyPatch, patience: Deadline
 ) -> None:
     def interrupt(self: Connection, where: Any) -> None:
         raise KeyboardInterrupt

@@ -33,8 +33,7 @@ from smendpoint import CallHooks, Endpoint, Timeout
 from smendpoint._core.aws.eventstream import encode_part
 from smendpoint._transport import client as module
 from smendpoint._transport.client import ClientSource, raw_stream, reader_of, socket_under
-from smendpoint._transport.common import Patience
-from smendpoint._transport.direct import Cancelled, Scope
+from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.errors import (
     ConfigurationError,
@@ -175,7 +174,7 @@ def test_a_map_goes_through_the_client_and_no_wider_than_its_pool(emulator: Emul
 
 
 def test_a_call_that_was_stopped_before_is_not_made(emulator: Emulator, client: Any) -> None:
-    scope = Scope()
+    scope = Cancellation()
     scope.stop()
     with pytest.raises(Cancelled):
         through(client)._caller.call("Hello", None, None, None, {}, scope)
@@ -347,7 +346,7 @@ def test_the_socket_under_an_answer_is_found_where_urllib3_keeps_it(client: Any)
 
 
 def source(raw: Any, *, read: float = PATIENCE, headers: Any = None) -> ClientSource:
-    return ClientSource(raw, 200, headers or {}, Patience(fast(read=read), None, FakeClock().monotonic))
+    return ClientSource(raw, 200, headers or {}, Deadline(fast(read=read), None, FakeClock().monotonic))
 
 
 def test_an_older_urllib3_without_read1_streams_too(emulator: Emulator, client: Any) -> None:

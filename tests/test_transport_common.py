@@ -1,4 +1,4 @@
-"""`_transport/common.py`: where to connect, how long to wait, and our errors for the operating system's."""
+"""`address.py`, `deadline.py`, `exchange.py`, `failures.py`: where to connect, how long to wait, and our errors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from targets import make_address
 
 from smendpoint import Timeout
 from smendpoint._aws import Identity, resolve
-from smendpoint._transport.common import (
-    Address,
-    Patience,
-    connect_failed,
-    connection_lost,
-    died_unheard,
-)
+from smendpoint._transport.address import Address
+from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import died_unheard
+from smendpoint._transport.failures import connect_failed, connection_lost
 from smendpoint.errors import (
     ConfigurationError,
     ConnectError,
@@ -43,8 +40,8 @@ class Now:
         return self.seconds
 
 
-def patience(total: float | None, now: Now) -> Patience:
-    return Patience(Timeout(connect=10.0, read=70.0, total=total), None if total is None else now() + total, now)
+def patience(total: float | None, now: Now) -> Deadline:
+    return Deadline(Timeout(connect=10.0, read=70.0, total=total), None if total is None else now() + total, now)
 
 
 def resolved(url: str) -> Address:

@@ -24,7 +24,8 @@ from servers import (
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._transport import direct
-from smendpoint._transport.direct import Cancelled, DirectTransport, Scope
+from smendpoint._transport.deadline import Cancellation, Cancelled
+from smendpoint._transport.direct import DirectTransport
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import (
     ConfigurationError,
@@ -216,11 +217,11 @@ def start(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseExcept
     return thread, raised
 
 
-def call(endpoint: Any, scope: Scope) -> Callable[[], object]:
+def call(endpoint: Any, scope: Cancellation) -> Callable[[], object]:
     return lambda: endpoint._caller.call("Hello", None, None, None, {}, scope)
 
 
-def stopped(thread: threading.Thread, raised: list[BaseException], scope: Scope) -> None:
+def stopped(thread: threading.Thread, raised: list[BaseException], scope: Cancellation) -> None:
     scope.stop()
     thread.join(PATIENCE)
     assert not thread.is_alive()
@@ -230,7 +231,7 @@ def stopped(thread: threading.Thread, raised: list[BaseException], scope: Scope)
 def test_a_call_that_waits_for_its_answer_can_be_stopped() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         emulator.inject("stall_before_headers")
-        scope = Scope()
+        scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         emulator.wait_for(lambda it: len(it.requests) == 1)
         stopped(thread, raised, scope)
@@ -242,7 +243,7 @@ def test_a_call_on_a_connection_that_was_used_before_can_be_stopped() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         endpoint.invoke("Hello")
         emulator.inject("stall_mid_stream")
-        scope = Scope()
+        scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         emulator.wait_for(lambda it: len(it.requests) == 2)
         stopped(thread, raised, scope)
@@ -261,7 +262,7 @@ def test_a_call_that_waits_between_attempts_can_be_stopped() -> None:
     asleep = threading.Event()
     with Emulator() as emulator, make_endpoint(emulator.url, retry=retry, clock=Slow()) as endpoint:
         emulator.inject("status_503")
-        scope = Scope()
+        scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         assert asleep.wait(PATIENCE)
         stopped(thread, raised, scope)
@@ -272,7 +273,7 @@ def test_a_call_that_waits_between_attempts_can_be_stopped() -> None:
 def test_a_call_that_waits_for_a_place_can_be_stopped() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         with endpoint.stream("Hello"):
-            scope = Scope()
+            scope = Cancellation()
             pool = endpoint._caller.transport._pool
             thread, raised = start(call(endpoint, scope))
             deadline = time.monotonic() + PATIENCE
@@ -285,10 +286,10 @@ def test_a_call_that_waits_for_a_place_can_be_stopped() -> None:
 
 def test_a_call_that_is_connecting_can_be_stopped() -> None:
     with deaf_port() as port, make_endpoint(f"http://127.0.0.1:{port}") as endpoint:
-        scope = Scope()
+        scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         deadline = time.monotonic() + PATIENCE
-        while scope._doing is None or scope._doing is endpoint._caller.transport._pool:
+        while scope._abort in (None, endpoint._caller.transport._pool.abort):
             assert time.monotonic() < deadline
         stopped(thread, raised, scope)
 
@@ -302,7 +303,7 @@ def test_a_call_in_a_tls_handshake_can_be_stopped() -> None:
         peer.gone()
 
     with Server(deaf) as server, make_endpoint(server.url.replace("http:", "https:")) as endpoint:
-        scope = Scope()
+        scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         assert shaking.wait(PATIENCE)
         stopped(thread, raised, scope)
@@ -310,26 +311,26 @@ def test_a_call_in_a_tls_handshake_can_be_stopped() -> None:
 
 @pytest.mark.parametrize("when", ["before", "while connecting in vain"])
 def test_a_call_that_was_stopped_before_sends_nothing(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    scope = Scope()
+    scope = Cancellation()
     if when == "before":
         scope.stop()
     with closed_port() as port, make_endpoint(f"http://127.0.0.1:{port}") as endpoint:
         if when != "before":
-            enter = Scope.enter
+            enter = Cancellation.enter
 
-            def late(self: Scope, doing: Any) -> None:
-                if not isinstance(doing, direct.Pool):
-                    self.stopped.set()
-                enter(self, doing)
+            def late(self: Cancellation, abort: Any) -> None:
+                if abort != endpoint._caller.transport._pool.abort:
+                    self.stopped = True
+                enter(self, abort)
 
-            monkeypatch.setattr(Scope, "enter", late)
+            monkeypatch.setattr(Cancellation, "enter", late)
         with pytest.raises(Cancelled):
             endpoint._caller.call("Hello", None, None, None, {}, scope)
 
 
 def test_stopping_a_call_that_is_over_does_not_touch_its_connection() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
-        scope = Scope()
+        scope = Cancellation()
         endpoint._caller.call("Hello", None, None, None, {}, scope)
         scope.stop()
         endpoint.invoke("Hello")

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from servers import bare_environment, make_endpoint, server_context, trust  # noqa: F401
 
-from smendpoint import AsyncEndpoint, CallHooks, Endpoint, _call
+from smendpoint import AsyncEndpoint, CallHooks, Endpoint
+from smendpoint._calls import base as _call
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, StreamTruncatedError, TransportError
 from smendpoint.handlers import BytesHandler

@@ -19,9 +19,10 @@ from twins import Twin, TwinEndpoint, direct_twin
 
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.http.http1 import ResponseReader
+from smendpoint._transport.address import Address
 from smendpoint._transport.async_connection import AsyncConnection
 from smendpoint._transport.async_dial import dial
-from smendpoint._transport.common import Address, Patience
+from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.dialling import dial as blocking_dial
 from smendpoint._transport.tls import TLSChannel
 from smendpoint.handlers import BytesHandler
@@ -233,8 +234,8 @@ def test_what_comes_between_a_request_and_its_answer_is_an_error_or_nothing(
 # what is not out of turn
 
 
-def patience() -> Patience:
-    return Patience(fast(), None, lambda: 0.0)
+def patience() -> Deadline:
+    return Deadline(fast(), None, lambda: 0.0)
 
 
 def test_session_tickets_cost_no_blocking_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from clocks import FakeClock
 from servers import PATIENCE, bare_environment, fast, make_endpoint  # noqa: F401
 
-from smendpoint._transport.blocking import Connection
-from smendpoint._transport.common import IDLE_SECONDS
-from smendpoint._transport.pool import Place, Pool
+from smendpoint._transport.blocking import Connection, Place
+from smendpoint._transport.exchange import IDLE_SECONDS
+from smendpoint._transport.pool import Pool
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, DeadlineExceededError
 
@@ -57,7 +57,7 @@ def pool_with(*lines: Any, limit: int | None = None, clock: Any = None) -> Pool:
 
 
 def taken(pool: Pool) -> Place:
-    place = pool.take(for_ever, fresh=True)
+    place = pool.acquire(for_ever, fresh=True)
     assert isinstance(place, Place)
     return place
 
@@ -86,16 +86,16 @@ def test_calls_one_after_another_share_one_connection() -> None:
 def test_the_connection_that_was_used_last_is_used_first() -> None:
     first, second, third = Line(), Line(), Line()
     pool: Any = pool_with(first, second, third)
-    assert pool.take(for_ever, fresh=False) is third
+    assert pool.acquire(for_ever, fresh=False) is third
     pool.give_back(third)
-    assert [pool.take(for_ever, fresh=False) for _ in range(3)] == [third, second, first]
+    assert [pool.acquire(for_ever, fresh=False) for _ in range(3)] == [third, second, first]
     assert taken(pool)
 
 
 def test_a_stale_connection_is_closed_and_the_next_one_taken() -> None:
     good, stale = Line(), Line(stale=True)
     pool: Any = pool_with(good, stale)
-    assert pool.take(for_ever, fresh=False) is good
+    assert pool.acquire(for_ever, fresh=False) is good
     assert stale.closed
     assert not good.closed
 
@@ -105,7 +105,7 @@ def test_a_connection_that_was_idle_too_long_is_not_used_again() -> None:
     line = Line()
     pool = pool_with(line, clock=clock)
     clock.now += IDLE_SECONDS
-    assert isinstance(pool.take(for_ever, fresh=False), Place)
+    assert isinstance(pool.acquire(for_ever, fresh=False), Place)
     assert line.closed
 
 
@@ -118,7 +118,7 @@ def test_giving_one_back_closes_those_that_were_idle_too_long() -> None:
     pool.give_back(new)
     assert old.closed
     assert not new.closed
-    assert pool.take(for_ever, fresh=False) is new
+    assert pool.acquire(for_ever, fresh=False) is new
 
 
 def test_an_endpoint_lets_idle_connections_go_by_its_clock() -> None:
@@ -140,7 +140,7 @@ def test_a_fresh_connection_pushes_out_the_oldest_idle_one_where_the_limit_would
     held = taken(pool)
     assert oldest.closed
     assert not newest.closed
-    assert pool.take(for_ever, fresh=False) is newest
+    assert pool.acquire(for_ever, fresh=False) is newest
     assert pool.busy == 2
     assert held
 
@@ -161,7 +161,7 @@ def test_closing_closes_what_is_idle_and_later_what_is_given_back() -> None:
     pool.give_back(busy)
     assert busy.closed
     with pytest.raises(ConfigurationError, match="the endpoint is closed"):
-        pool.take(for_ever, fresh=False)
+        pool.acquire(for_ever, fresh=False)
 
 
 def test_who_waits_for_a_place_when_the_pool_is_closed_gets_none() -> None:
@@ -176,7 +176,7 @@ def test_who_waits_for_a_place_when_the_pool_is_closed_gets_none() -> None:
 
     def run() -> None:
         try:
-            pool.take(wait, fresh=False)
+            pool.acquire(wait, fresh=False)
         except ConfigurationError as error:
             errors.append(error)
 
@@ -192,7 +192,7 @@ def test_who_waits_for_a_place_when_the_pool_is_closed_gets_none() -> None:
 def test_after_a_fork_nothing_is_idle_and_nothing_is_busy() -> None:
     line = Line()
     pool: Any = pool_with(line, limit=1)
-    assert pool.take(for_ever, fresh=False) is line
+    assert pool.acquire(for_ever, fresh=False) is line
     pool.forget()
     held = taken(pool)
     pool.give_back(line)  # of a call that was under way when the process forked
@@ -214,7 +214,7 @@ def test_a_stream_that_is_collected_while_the_pool_is_at_work_gives_its_place_ba
     line = Collected()
     line.place = taken(pool)
     pool.give_back(line)
-    assert pool.take(for_ever, fresh=False) is line
+    assert pool.acquire(for_ever, fresh=False) is line
     assert taken(pool)
 
 
@@ -228,7 +228,7 @@ def test_a_place_that_nobody_holds_any_more_is_free() -> None:
 def test_a_connection_that_nobody_holds_any_more_leaves_its_place() -> None:
     line = Line()
     pool: Any = pool_with(line, limit=1)
-    assert pool.take(for_ever, fresh=False) is line
+    assert pool.acquire(for_ever, fresh=False) is line
     assert pool.busy == 1
     del line
     assert pool.busy == 0
@@ -241,7 +241,7 @@ def test_a_place_that_comes_free_while_nobody_listens_yet_is_found_all_the_same(
     monkeypatch.setattr("smendpoint._transport.pool.LOOK_AGAIN_SECONDS", 0.001)
     pool = Pool(1, Clock())
     held = [taken(pool)]
-    assert isinstance(pool.take(held.clear, fresh=True), Place)
+    assert isinstance(pool.acquire(held.clear, fresh=True), Place)
 
 
 def test_a_place_twice_given_back_is_one_place() -> None:
@@ -265,7 +265,7 @@ def test_who_was_woken_and_does_not_want_the_place_any_more_wakes_the_next() -> 
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        pool.take(wait, fresh=False)
+        pool.acquire(wait, fresh=False)
     assert not next_one.locked()
     assert not pool._waiting
 
@@ -289,8 +289,8 @@ def test_an_interrupt_while_a_connection_is_chosen_takes_no_place(monkeypatch: p
     pool = pool_with(line, limit=1)
     monkeypatch.setattr(line, "is_stale", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        pool.take(for_ever, fresh=False)
-    assert isinstance(pool.take(lambda: pytest.fail("there is no place"), fresh=False), Place)
+        pool.acquire(for_ever, fresh=False)
+    assert isinstance(pool.acquire(lambda: pytest.fail("there is no place"), fresh=False), Place)
 
 
 @pytest.mark.parametrize("moment", ["abort", "close"])
@@ -374,7 +374,7 @@ def test_who_would_wait_for_ages_for_a_place_waits_until_there_is_one() -> None:
 
     giver = threading.Thread(target=lambda: (asked.wait(PATIENCE), pool.free(held)))
     giver.start()
-    assert isinstance(pool.take(ages, fresh=True), Place)
+    assert isinstance(pool.acquire(ages, fresh=True), Place)
     giver.join(PATIENCE)
 
 
@@ -413,7 +413,7 @@ def test_who_waits_for_a_place_can_be_woken_to_think_again() -> None:
 
     def run() -> None:
         try:
-            pool.take(wait, fresh=False)
+            pool.acquire(wait, fresh=False)
         except TimeoutError:
             asked.append("again")
 

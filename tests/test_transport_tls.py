@@ -29,7 +29,9 @@ from smendpoint import RetryPolicy
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport import blocking
 from smendpoint._transport.blocking import Connection
-from smendpoint._transport.common import ONE_WRITE_BYTES, Patience, connection_lost
+from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import ONE_WRITE_BYTES
+from smendpoint._transport.failures import connection_lost
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, ConnectError, ReadTimeoutError, StreamError, TLSError, TransportError
 from smendpoint.handlers import BytesHandler
@@ -255,7 +257,7 @@ def test_a_stream_closed_by_another_thread_never_reads_ciphertext(
 
 def test_who_reads_an_aborted_connection_sees_it_cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     trust(monkeypatch, tmp_path)
-    patience = Patience(fast(), None, FakeClock().monotonic)
+    patience = Deadline(fast(), None, FakeClock().monotonic)
     with Server(Peer.serve, tls=server_context()) as server, make_endpoint(server.url) as endpoint:
         endpoint.invoke("Hello")
         (connection,) = endpoint._caller.transport._pool._idle
@@ -281,7 +283,7 @@ def test_a_request_that_tls_refuses_to_send_is_a_lost_connection(body: bytes) ->
         connection: Any = Connection(ours)
         connection._tls = Broken()
         with pytest.raises(TransportError, match="lost before an answer"):
-            connection.send(b"HEAD", body, Patience(fast(), None, FakeClock().monotonic), ResponseReader())
+            connection.send(b"HEAD", body, Deadline(fast(), None, FakeClock().monotonic), ResponseReader())
         assert connection.cut_short
 
 
@@ -313,7 +315,7 @@ def test_a_peer_that_wants_an_answer_of_tls_itself_gets_it_before_more_is_waited
         connection: Any = Connection(ours)
         connection._tls = Asked(first, response(b"fine"))
         theirs.sendall(b"please")
-        patience = Patience(fast(), None, FakeClock().monotonic)
+        patience = Deadline(fast(), None, FakeClock().monotonic)
         theirs.settimeout(PATIENCE)
         answer: list[bytes] = []
         listener = threading.Thread(target=lambda: (answer.append(theirs.recv(100)), theirs.sendall(b"here it is")))
@@ -348,7 +350,7 @@ def test_an_answer_of_tls_itself_never_comes_in_the_middle_of_what_is_being_sent
         connection._tls = Asked(None)
         theirs.sendall(b"please")
         body = b"x" * (ONE_WRITE_BYTES + 1)
-        connection.send(b"H" * 20_000, body, Patience(fast(), None, FakeClock().monotonic), ResponseReader())
+        connection.send(b"H" * 20_000, body, Deadline(fast(), None, FakeClock().monotonic), ResponseReader())
         heard = b""
         while len(heard) < 20_000 + len(b"(reply)") + len(body):
             heard += theirs.recv(200_000)

@@ -7,6 +7,7 @@ follows it.
 
 * `http`: HTTP/1.1 as a client speaks it, and what it carries.
 * `aws`: the operations of the SageMaker runtime, signatures, errors, the event stream.
+* `decode`: lines, JSON, server-sent events and text from bytes as they arrive; stop sequences.
 * `call`: one call as a generator, with its retries, timeouts and hooks.
 
 Cold starts: a new process, such as an AWS Lambda function's, pays for every import before its first answer. So what is

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.call.flow import CredentialSource
     from smendpoint._core.call.timing import Timeout
-    from smendpoint._transport.direct import Scope
+    from smendpoint._transport.deadline import Cancellation
 
     class Source(Protocol):
         """The body of a streamed answer. One thread reads; any thread may close."""
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         """Performs the steps of blocking calls. Many threads use one at the same time."""
 
         stoppable: bool
-        """Whether stopping a `Scope` ends a call that is under way."""
+        """Whether stopping a `Cancellation` ends a call that is under way."""
 
         def prepare(self) -> Target | None:
             """Find out where calls go, once; `None` where a client knows. The first call needs it."""
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
             """Renew credentials that run out soon; no call waits for it."""
             ...
 
-        def perform(self, step: Any, request: CallRequest, timeout: Timeout, scope: Scope | None) -> Any:
+        def perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
             """Do what one step of a call's flow asks for; gives its outcome.
 
             A `Send` gives a `RawResponse`, or a `Source` where the request asks for a stream and gets one.

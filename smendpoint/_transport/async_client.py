@@ -11,7 +11,7 @@ from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import deadline_exceeded
 from smendpoint._core.http.syntax import too_large
 from smendpoint._transport.alarm import Late, in_time
-from smendpoint._transport.common import Patience
+from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.foreign import (
     METHODS,
     answer_head,
@@ -79,14 +79,14 @@ class AsyncClientTransport:
 
     async def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Any:
         """Make the one attempt that a call through a client has."""
-        patience = Patience(timeout, step.deadline, self._clock.monotonic)
+        deadline = Deadline(timeout, step.deadline, self._clock.monotonic)
         method = getattr(self._client, METHODS[request.operation.name])
         longest = longest_call(self._client, timeout)
-        seconds = patience.within(longest, request_sent=False)
+        seconds = deadline.within(longest, request_sent=False)
         try:
             response = await in_time(method(**call_arguments(request)), seconds, _discard)
         except Late:
-            raise _silence(patience, response_started=False, by_total=seconds < longest) from None
+            raise _silence(deadline, response_started=False, by_total=seconds < longest) from None
         except Exception as error:
             step.extra = retried(getattr(error, "response", None))
             unread = unparsed(error)
@@ -99,7 +99,7 @@ class AsyncClientTransport:
             raise ours from harmless_cause(error, ours)
         step.extra = retried(response)
         status, headers = answer_head(request.operation, response)
-        source = AsyncClientSource(raw_response(response.get("Body")), status, headers, patience)
+        source = AsyncClientSource(raw_response(response.get("Body")), status, headers, deadline)
         try:
             check_final(status, headers)
             step.begun(status, headers)
@@ -166,19 +166,19 @@ def loss_under(raw: Any) -> OSError | None:
     return error if isinstance(error, OSError) else None
 
 
-def _silence(patience: Patience, *, response_started: bool, by_total: bool) -> errors.TransportError:
+def _silence(deadline: Deadline, *, response_started: bool, by_total: bool) -> errors.TransportError:
     """The error for a wait in vain. What timed it was the loop's clock, which need not agree with the call's."""
-    return deadline_exceeded(patience.timeout) if by_total else patience.silence(response_started=response_started)
+    return deadline_exceeded(deadline.timeout) if by_total else deadline.silence(response_started=response_started)
 
 
 class AsyncClientSource:
     """The body of a client's answer, as it arrives."""
 
-    __slots__ = ("_late", "_loop", "_patience", "_raw", "headers", "status")
+    __slots__ = ("_deadline", "_late", "_loop", "_raw", "headers", "status")
 
-    def __init__(self, raw: Any, status: int, headers: Mapping[str, str], patience: Patience) -> None:
+    def __init__(self, raw: Any, status: int, headers: Mapping[str, str], deadline: Deadline) -> None:
         self._raw = raw
-        self._patience = patience
+        self._deadline = deadline
         self._loop = asyncio.get_running_loop()
         self._late = False
         self.status = status
@@ -190,17 +190,17 @@ class AsyncClientSource:
         Raises:
             TransportError: it did not end properly, or nothing came in time.
         """
-        raw, patience = self._raw, self._patience
+        raw, deadline = self._raw, self._deadline
         if raw is None:
             return b""
-        seconds = patience.within(patience.timeout.read)
+        seconds = deadline.within(deadline.timeout.read)
         timer = self._loop.call_later(seconds, self._on_timer)
         try:
             data: bytes = await raw.content.readany()
         except Exception as error:
             if self._late:
-                by_total = seconds < patience.timeout.read
-                raise _silence(patience, response_started=True, by_total=by_total) from error
+                by_total = seconds < deadline.timeout.read
+                raise _silence(deadline, response_started=True, by_total=by_total) from error
             arrived = _unread(raw.content)
             if arrived:
                 return arrived  # the next read has the same failure

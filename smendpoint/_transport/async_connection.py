@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connection_lost, joined
+from smendpoint._transport.exchange import ONE_WRITE_BYTES, RECV_BYTES, joined
+from smendpoint._transport.failures import connection_lost
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 from smendpoint._transport.readiness import reading_watch
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from smendpoint._transport.common import Address, Patience
+    from smendpoint._transport.address import Address
+    from smendpoint._transport.deadline import Deadline
     from smendpoint._transport.tls import TLSChannel
 
 # What a stream may have waiting for a slow reader before its socket is no longer read.
@@ -26,8 +28,8 @@ HIGH_WATER_BYTES = 65_536
 class AsyncConnection(asyncio.BufferedProtocol):
     """A connected socket, with at most one exchange under way.
 
-    Bytes arrive in `data_received`, which feeds the reader of the exchange under way and wakes whoever waits. One
-    timer serves all waits: it is not reset for each, but looks at its time whether it has become later.
+    Bytes arrive in `data_received`, which feeds the reader of the exchange under way and wakes the waiter. One timer
+    serves all waits. It is not reset per wait; when it fires, it re-checks the deadline.
 
     The event loop reads into a buffer that is there already. For an `asyncio.Protocol`, asyncio makes room for 256 KiB
     each time, which takes several times as long as to read a short answer. TLS is ours too, as in the blocking twin:
@@ -62,7 +64,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._failure: errors.EndpointError | None = None
         self._expires = 0.0  # when the wait under way has been silent for too long
         self._timer: asyncio.TimerHandle | None = None
-        self._patience: Patience | None = None
+        self._deadline: Deadline | None = None
         self.closed = False
         self.cut_short = False
         self.idle_since = 0.0
@@ -90,19 +92,14 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self.data_received(data)
             return
         plain = None
-        with suppress(OSError):  # `end` says it again
+        with suppress(OSError):  # `failure` has it
             plain = tls.decrypt(data)
         if (reply := tls.to_send()) and not self.closed:
             self._transport.write(reply)
         if plain:
             self.data_received(plain)
         if tls.over and not self.closed:
-            try:
-                tls.end()
-            except OSError as error:
-                self._end(error)
-            else:
-                self._end(None)
+            self._end(tls.failure)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -131,9 +128,9 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if reader.complete or (reader.head_complete and (self._sending or not self._whole)):
             self._wake()
         else:
-            patience = self._patience
-            assert patience is not None
-            self._expires = self._loop.time() + patience.timeout.read
+            deadline = self._deadline
+            assert deadline is not None
+            self._expires = self._loop.time() + deadline.timeout.read
 
     def eof_received(self) -> bool:
         self._ended(None)
@@ -247,7 +244,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     # what an exchange calls
 
     async def ask(
-        self, head: bytes, body: bytes, patience: Patience, *, whole: bool, max_body: int | None = None
+        self, head: bytes, body: bytes, deadline: Deadline, *, whole: bool, max_body: int | None = None
     ) -> ResponseReader:
         """Send a request and wait for its answer: all of it, or only its head where `whole` is false.
 
@@ -261,20 +258,20 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._pieces = []
         self._waiting_bytes = 0
         self._whole = whole
-        self._patience = patience
+        self._deadline = deadline
         if len(body) > ONE_WRITE_BYTES:
             self.cut_short = True
             self._write(head)
             del head  # it is signed, and no one who is shown this function's variables is to have it
-            await self._write_watchfully(body, patience, reader)
+            await self._write_watchfully(body, deadline, reader)
         else:
             self._write(head + body)
             del head
         while not (reader.complete if whole else reader.head_complete):
-            await self._wait(patience)
+            await self._wait(deadline)
         return reader
 
-    async def _write_watchfully(self, body: bytes, patience: Patience, reader: ResponseReader) -> None:
+    async def _write_watchfully(self, body: bytes, deadline: Deadline, reader: ResponseReader) -> None:
         view = memoryview(body)
         while view:
             # Whatever has been answered meanwhile is heard before the next write, which may find the connection reset.
@@ -282,7 +279,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             while not (self._writable or self.closed or reader.head_complete):
                 self._sending = True
                 try:
-                    await self._wait(patience)
+                    await self._wait(deadline)
                 finally:
                     self._sending = False
             if self.closed or reader.head_complete:
@@ -300,15 +297,15 @@ class AsyncConnection(asyncio.BufferedProtocol):
         Raises:
             EndpointError: it did not end properly, or nothing came in time. Bytes that came before are given first.
         """
-        reader, patience = self._reader, self._patience
+        reader, deadline = self._reader, self._deadline
         assert reader is not None
-        assert patience is not None
+        assert deadline is not None
         if not reader.complete:
-            patience.within(0.0)  # the time in all is over for a slow reader too
+            deadline.within(0.0)  # the time in all is over for a slow reader too
         while not self._pieces:
             if reader.complete:
                 return b""
-            await self._wait(patience)
+            await self._wait(deadline)
         data = self.take()
         self._waiting_bytes = 0
         if not self._reading:
@@ -322,42 +319,43 @@ class AsyncConnection(asyncio.BufferedProtocol):
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _wait(self, patience: Patience) -> asyncio.Future[None]:
+    def _wait(self, deadline: Deadline) -> asyncio.Future[None]:
         """To be awaited: until something has arrived that changes matters. Raises where nothing can arrive any more."""
         if self._failure is not None:
             raise errors.copy_error(self._failure)
         loop, timer = self._loop, self._timer
-        expires = self._expires = loop.time() + patience.timeout.read
-        if patience.deadline is not None:
-            patience.within(0.0)
-            self._set_timer(patience, expires)
+        expires = self._expires = loop.time() + deadline.timeout.read
+        if deadline.at is not None:
+            deadline.within(0.0)
+            self._set_timer(deadline, expires)
         elif timer is None or timer.when() > expires:
-            self._set_timer(patience, expires)
+            self._set_timer(deadline, expires)
         waiter = self._waiter = loop.create_future()
         return waiter
 
-    def _set_timer(self, patience: Patience, when: float) -> None:
+    def _set_timer(self, deadline: Deadline, when: float) -> None:
         """Have `_on_timer` called at `when` or at the deadline, or earlier: the price of not setting it anew."""
-        if patience.deadline is not None:
-            when = min(when, self._loop.time() + max(patience.remaining(), 0.0))
+        if deadline.at is not None:
+            when = min(when, self._loop.time() + max(deadline.remaining(), 0.0))
         if self._timer is None or self._timer.when() > when:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(when, self._on_timer)
+            # Never at once: what is due in less than half a millisecond gets a handle without a time from uvloop.
+            self._timer = self._loop.call_at(max(when, self._loop.time() + 0.001), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        reader, patience = self._reader, self._patience
-        if reader is None or patience is None or reader.complete:
+        reader, deadline = self._reader, self._deadline
+        if reader is None or deadline is None or reader.complete:
             return
         waits = self._waiter is not None and not self._waiter.done()
-        if patience.over or (waits and self._loop.time() >= self._expires):
-            self.abort(patience.silence(response_started=reader.started, sending=self._sending))
+        if deadline.over or (waits and self._loop.time() >= self._expires):
+            self.abort(deadline.silence(response_started=reader.started, sending=self._sending))
         elif waits:
-            self._set_timer(patience, self._expires)
-        elif patience.deadline is not None:
+            self._set_timer(deadline, self._expires)
+        elif deadline.at is not None:
             # Nobody reads the stream just now: only the time in all runs on.
-            self._set_timer(patience, float("inf"))
+            self._set_timer(deadline, float("inf"))
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -386,7 +384,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def rest(self) -> None:
         """The exchange is over: nothing is expected any more."""
         self._reader = None
-        self._patience = None
+        self._deadline = None
 
     def abort(self, error: errors.EndpointError | None = None) -> None:
         """Close at once, without waiting for anything; whoever waits for an answer gets `error`."""

@@ -7,26 +7,28 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.flow import deadline_exceeded
-from smendpoint._transport.addresses import is_literal, stagger, to_try
+from smendpoint._transport.address import is_literal, stagger, to_try
 from smendpoint._transport.alarm import Late, drop, in_time
 from smendpoint._transport.async_connection import AsyncConnection
-from smendpoint._transport.common import RECV_BYTES, connect_failed
+from smendpoint._transport.exchange import RECV_BYTES
+from smendpoint._transport.failures import connect_failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from smendpoint._transport.common import Address, Patience
+    from smendpoint._transport.address import Address
+    from smendpoint._transport.deadline import Deadline
 
 
 async def dial(
-    loop: asyncio.AbstractEventLoop, address: Address, patience: Patience, room: memoryview | None = None
+    loop: asyncio.AbstractEventLoop, address: Address, deadline: Deadline, room: memoryview | None = None
 ) -> AsyncConnection:
     """Connect, through the proxy and with TLS where the address says so.
 
     Args:
         loop: the running event loop.
         address: where to.
-        patience: how long it may take.
+        deadline: how long it may take.
         room: what the loop's connections share, see `AsyncConnection`; without it, the connection has its own.
 
     Raises:
@@ -35,13 +37,13 @@ async def dial(
         TLSError: the peer is not who it should be.
         DeadlineExceededError: the call's time was over first.
     """
-    seconds = patience.within(patience.timeout.connect, request_sent=False)
+    seconds = deadline.within(deadline.timeout.connect, request_sent=False)
     try:
         return await in_time(_dial(loop, address, room, seconds), seconds, AsyncConnection.abort)
     except Late:
-        if seconds < patience.timeout.connect:
-            raise deadline_exceeded(patience.timeout, request_sent=False) from None
-        raise patience.no_connection(address) from None
+        if seconds < deadline.timeout.connect:
+            raise deadline_exceeded(deadline.timeout, request_sent=False) from None
+        raise deadline.no_connection(address) from None
     except UnicodeError as error:  # a host name with a part that is empty, or too long
         raise connect_failed(address, OSError(str(error))) from error
     except OSError as error:

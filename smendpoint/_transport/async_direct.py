@@ -11,9 +11,12 @@ from smendpoint import errors
 from smendpoint._aws import resolve
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
+from smendpoint._transport.address import Address
 from smendpoint._transport.async_dial import dial
 from smendpoint._transport.async_pool import LoopPool
-from smendpoint._transport.common import Address, Patience, connection_lost, died_unheard, out_of_turn
+from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import died_unheard, out_of_turn
+from smendpoint._transport.failures import connection_lost
 from smendpoint._transport.threads import off_loop
 
 if TYPE_CHECKING:
@@ -115,21 +118,21 @@ class AsyncDirectTransport:
     def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Awaitable[Any]:
         """Do what one step of a call's flow asks for."""
         if type(step) is Send:
-            return self._send(step, request, Patience(timeout, step.deadline, self._clock.monotonic))
+            return self._send(step, request, Deadline(timeout, step.deadline, self._clock.monotonic))
         if type(step) is NeedCredentials:
-            return self._load(step, Patience(timeout, step.deadline, self._clock.monotonic))
+            return self._load(step, Deadline(timeout, step.deadline, self._clock.monotonic))
         return self._clock.sleep_async(step.seconds)
 
-    async def _load(self, step: NeedCredentials, patience: Patience) -> Credentials:
+    async def _load(self, step: NeedCredentials, deadline: Deadline) -> Credentials:
         """Load credentials in a thread, once for all who wait for them; failures are shared too."""
         pool = await self._pool()
         rejected = step.rejected
         while True:
             loading = pool.loading or self._start_loading(pool, rejected)
             instead_of = pool.loading_instead_of
-            await asyncio.wait({loading}, timeout=patience.queueing())
+            await asyncio.wait({loading}, timeout=deadline.queueing())
             if not loading.done():
-                raise deadline_exceeded(patience.timeout, request_sent=False)
+                raise deadline_exceeded(deadline.timeout, request_sent=False)
             credentials = outcome(loading)
             # What was under way already may have begun before the service said no.
             if rejected is None or credentials != rejected or instead_of == rejected:
@@ -164,7 +167,7 @@ class AsyncDirectTransport:
             with suppress(RuntimeError):  # no thread can be started: the call that finds them at their end renews them
                 self._start_loading(pool, None, ahead=True)
 
-    async def _send(self, step: Send, request: CallRequest, patience: Patience) -> RawResponse | AsyncSource:
+    async def _send(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse | AsyncSource:
         address = self._address
         assert address is not None  # `prepare` came first
         pool = self._pools.get(asyncio.get_running_loop()) or await self._pool()
@@ -174,19 +177,19 @@ class AsyncDirectTransport:
         stale = False
         while True:
             # Where one connection has died under us, the others of its time may have too.
-            connection = None if stale else pool.spare()
+            connection = None if stale else pool.acquire_nowait()
             if connection is None:
-                connection = await pool.take(patience, fresh=stale)
+                connection = await pool.acquire(deadline, fresh=stale)
             reused = connection is not None
             try:
                 if connection is None:
-                    connection = await dial(pool.loop, address, patience, pool.room)
+                    connection = await dial(pool.loop, address, deadline, pool.room)
                     pool.adopt(connection)
                 # No variable of this function has the head, which is signed: see `_core/call/hiding.py`.
                 reader = await connection.ask(
                     address.renderer.render(request, step),
                     request.body,
-                    patience,
+                    deadline,
                     whole=whole,
                     max_body=request.max_answer,
                 )

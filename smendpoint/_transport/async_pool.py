@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from smendpoint._core.call.flow import deadline_exceeded
-from smendpoint._transport.common import IDLE_SECONDS, RECV_BYTES
+from smendpoint._transport.exchange import IDLE_SECONDS, RECV_BYTES
 from smendpoint.errors import ConfigurationError, EndpointError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from smendpoint._core.aws.sigv4 import Credentials
     from smendpoint._transport.async_connection import AsyncConnection
-    from smendpoint._transport.common import Patience
+    from smendpoint._transport.deadline import Deadline
 
 
 class LoopPool:
@@ -70,11 +70,11 @@ class LoopPool:
             self._guarded = None
             await self.close()
 
-    async def take(self, patience: Patience, *, fresh: bool) -> AsyncConnection | None:
+    async def acquire(self, deadline: Deadline, *, fresh: bool) -> AsyncConnection | None:
         """A live idle connection, or `None` with leave to open one; either way a place is taken until given back.
 
         Args:
-            patience: how long to wait for a place.
+            deadline: how long to wait for a place.
             fresh: whether only a new connection will do.
 
         Raises:
@@ -84,7 +84,7 @@ class LoopPool:
         if self._closed:
             raise ConfigurationError("the endpoint is closed: make a new one")
         if self.limit is not None and self._places >= self.limit:
-            await self._queue(patience)
+            await self._queue(deadline)
         else:
             self._places += 1
         if fresh:
@@ -94,8 +94,8 @@ class LoopPool:
             return None
         return self._pick()
 
-    def spare(self) -> AsyncConnection | None:
-        """`take` where no waiting is needed: a live idle connection and a place, or `None` and none."""
+    def acquire_nowait(self) -> AsyncConnection | None:
+        """`acquire` where no waiting is needed: a live idle connection and a place, or `None` and none."""
         if self._closed or (self.limit is not None and self._places >= self.limit):
             return None
         connection = self._pick()
@@ -114,9 +114,9 @@ class LoopPool:
             connection.abort()
         return None
 
-    async def _queue(self, patience: Patience) -> None:
+    async def _queue(self, deadline: Deadline) -> None:
         """Wait for someone else's place."""
-        seconds = patience.queueing()
+        seconds = deadline.queueing()
         place: asyncio.Future[bool] = self.loop.create_future()
         timer = None if seconds is None else self.loop.call_later(seconds, _settle, place, False)
         self._waiting.append(place)
@@ -135,7 +135,7 @@ class LoopPool:
             raise ConfigurationError("the endpoint was closed while this call waited for a connection")
         if not granted:
             self._leave(place)
-            raise deadline_exceeded(patience.timeout, request_sent=False)
+            raise deadline_exceeded(deadline.timeout, request_sent=False)
 
     def _leave(self, place: asyncio.Future[bool]) -> None:
         with suppress(ValueError):  # who passes a place on drops those who no longer wait

@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport.common import ONE_WRITE_BYTES, RECV_BYTES, connection_lost
+from smendpoint._transport.exchange import ONE_WRITE_BYTES, RECV_BYTES
+from smendpoint._transport.failures import connection_lost
 from smendpoint._transport.proxy import connect_request, tunnel_stands
 from smendpoint._transport.readiness import LONGEST_WAIT, reading_watch, ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from weakref import ref
 
-    from smendpoint._transport.common import Address, Patience
-    from smendpoint._transport.pool import Place
+    from smendpoint._transport.address import Address
+    from smendpoint._transport.deadline import Deadline
     from smendpoint._transport.tls import TLSChannel
 
-# TLS's own replies are small: where there is no room even for them, nobody reads at the other end.
+# TLS's own replies are small: where even they cannot be sent, the peer does not read.
 REPLY_SECONDS = 10.0
 
 
 class Socket(socket.socket):
-    """A socket that whoever forgets it closes without a warning.
+    """A socket that closes silently when it is garbage-collected.
 
     The garbage collector may come to the socket of a forgotten stream before it comes to the stream, which closes it.
     """
@@ -36,13 +38,24 @@ class Socket(socket.socket):
         socket.SocketType.close(self)  # not Python's own, which needs what an interrupt may have kept from being made
 
 
+class Place:
+    """A place in the pool: its holder may have one connection open, until the place is freed or nobody holds it.
+
+    So no interrupt loses a place: it goes with the work that was interrupted.
+    """
+
+    __slots__ = ("__weakref__", "ref")
+
+    ref: ref[Place]
+
+
 class Connection:
     """A socket, with at most one exchange under way.
 
     Attributes:
         idle_since: when the last exchange ended.
         cut_short: whether a request was not sent as a whole; no other one can follow it.
-        place: what the pool allows it by; nobody else holds it. Set by whoever dialled.
+        place: what the pool allows it by; nobody else holds it. Set after dialling.
     """
 
     __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since", "place")
@@ -53,7 +66,7 @@ class Connection:
         self._pid = getpid()
         self._socket = sock
         self._tls: TLSChannel | None = None
-        # The socket never blocks: whoever must wait asks this first, so that sending costs one system call.
+        # The socket never blocks: to wait, ask this first. So sending costs one system call.
         sock.setblocking(False)
         self._arrives = reading_watch(sock)
         self.idle_since = 0.0
@@ -75,7 +88,7 @@ class Connection:
         if number:
             raise OSError(number, strerror(number))
 
-    def make_ready(self, address: Address, patience: Patience, give_up_at: float) -> None:
+    def make_ready(self, address: Address, deadline: Deadline, give_up_at: float) -> None:
         """After `begin`: what stands between the TCP connection and the first request. Raises `OSError`, or ours."""
         sock = self._socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -83,8 +96,8 @@ class Connection:
         url, proxy = address.target.url, address.target.proxy
         if proxy is not None and url.tls:
             reader = ResponseReader(connect=True)
-            self._send_all(connect_request(url.host, url.port, proxy), patience.left(give_up_at))
-            while not tunnel_stands(reader, self._receive_within(patience.left(give_up_at)), proxy):
+            self._send_all(connect_request(url.host, url.port, proxy), deadline.left(give_up_at))
+            while not tunnel_stands(reader, self._receive_within(deadline.left(give_up_at)), proxy):
                 pass
         if url.tls:
             from smendpoint._transport.tls import TLSChannel
@@ -92,10 +105,10 @@ class Connection:
             tls = TLSChannel(address.context(), url.host)
             try:
                 while not tls.handshake():
-                    self._send_all(tls.to_send(), patience.left(give_up_at))
-                    tls.arrived(self._receive_within(patience.left(give_up_at)))
+                    self._send_all(tls.to_send(), deadline.left(give_up_at))
+                    tls.arrived(self._receive_within(deadline.left(give_up_at)))
             except OSError:
-                with suppress(OSError):  # TLS may want to tell the peer what was wrong; that may not matter any more
+                with suppress(OSError):  # a TLS alert for the peer, which may be gone
                     sock.send(tls.to_send())
                 raise
             self._tls = tls
@@ -115,7 +128,7 @@ class Connection:
             return True
         return not self._tls.at_rest
 
-    def send(self, head: bytes, body: bytes, patience: Patience, reader: ResponseReader) -> list[bytes]:
+    def send(self, head: bytes, body: bytes, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
         """Send a request; gives what of the answer's body arrived meanwhile.
 
         Returns early where the service answers before it has read the whole request, such as with 413.
@@ -124,7 +137,7 @@ class Connection:
             TransportError: the connection was lost, or nothing moved for the read timeout.
         """
         if len(body) > ONE_WRITE_BYTES:
-            return self._send_watchfully(self._portions(head, body), patience, reader)
+            return self._send_watchfully(self._portions(head, body), deadline, reader)
         data = head + body
         try:
             if self._tls is not None:
@@ -134,8 +147,8 @@ class Connection:
             sent = 0
         except OSError as error:
             self.cut_short = True
-            return self._last_words(error, patience, reader)
-        return [] if sent == len(data) else self._send_watchfully([data[sent:]], patience, reader)
+            return self._last_words(error, deadline, reader)
+        return [] if sent == len(data) else self._send_watchfully([data[sent:]], deadline, reader)
 
     def _portions(self, head: bytes, body: bytes) -> Iterator[bytes | memoryview]:
         """A large request as it goes over the network, part by part: it is neither copied nor encrypted as a whole."""
@@ -145,7 +158,7 @@ class Connection:
         return iter(parts) if self._tls is None else map(self._tls.encrypt, parts)
 
     def _send_watchfully(
-        self, portions: Iterable[bytes | memoryview], patience: Patience, reader: ResponseReader
+        self, portions: Iterable[bytes | memoryview], deadline: Deadline, reader: ResponseReader
     ) -> list[bytes]:
         pieces: list[bytes] = []
         self.cut_short = True
@@ -153,18 +166,18 @@ class Connection:
             for portion in portions:
                 view = memoryview(portion)
                 while view:
-                    readable, writable = ready(self._socket, patience.within(patience.timeout.read))
+                    readable, writable = ready(self._socket, deadline.within(deadline.timeout.read))
                     if not readable and not writable:
-                        raise patience.silence(response_started=reader.started, sending=True)
+                        raise deadline.silence(response_started=reader.started, sending=True)
                     if readable:
                         pieces += self._overhear(reader)
                         if reader.head_complete:
-                            # It has made up its mind: the rest of the body is of no use to anyone.
+                            # The service has answered: it does not need the rest of the body.
                             return pieces
                     with suppress(BlockingIOError):
                         view = view[self._socket.send(view) :]
         except OSError as error:
-            return pieces + self._last_words(error, patience, reader)
+            return pieces + self._last_words(error, deadline, reader)
         self.cut_short = False
         return pieces
 
@@ -176,19 +189,19 @@ class Connection:
             raise connection_lost(error, response_started=reader.started) from error
         return [] if received is None else feed(reader, received)
 
-    def _last_words(self, error: OSError, patience: Patience, reader: ResponseReader) -> list[bytes]:
+    def _last_words(self, error: OSError, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
         """What the peer said before it stopped reading; raises where that is not an answer."""
         pieces: list[bytes] = []
         try:
             while not reader.complete:
-                pieces += self.receive(patience, reader)
+                pieces += self.receive(deadline, reader)
         except errors.TransportError:
             if not reader.head_complete:
                 raise connection_lost(error, response_started=reader.started) from error
             raise
         return pieces
 
-    def receive(self, patience: Patience, reader: ResponseReader) -> list[bytes]:
+    def receive(self, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
         """Wait for the next bytes and give the body pieces in them.
 
         Raises:
@@ -202,8 +215,8 @@ class Connection:
                 if self._tls is not None and (reply := self._tls.to_send()):
                     # Something that the peer wants to hear from TLS itself, before it goes on.
                     self._send_all(reply, REPLY_SECONDS)
-                if not self._arrives(min(patience.within(patience.timeout.read), LONGEST_WAIT) * 1000):
-                    raise patience.silence(response_started=reader.started)
+                if not self._arrives(min(deadline.within(deadline.timeout.read), LONGEST_WAIT) * 1000):
+                    raise deadline.silence(response_started=reader.started)
                 received = self._receive_now()
         except OSError as error:
             raise connection_lost(error, response_started=reader.started) from error
@@ -232,7 +245,7 @@ class Connection:
         return data
 
     def abort(self) -> None:
-        """Wake whoever is waiting on this connection, in whatever thread; it sees the connection closed."""
+        """Wake the thread that waits on this connection; it sees the connection closed."""
         if self._pid != getpid():
             return  # it is the parent process that uses it
         with suppress(OSError):  # it may be closed already
@@ -246,7 +259,7 @@ class Connection:
 
 
 def feed(reader: ResponseReader, data: bytes) -> list[bytes]:
-    """Give `data` to the reader; nothing means that the peer has closed."""
+    """Give `data` to the reader; empty where the peer has closed."""
     if data:
         return reader.feed(data)
     if not reader.started:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse
-from smendpoint._transport.common import RECV_BYTES, Patience, bounded
+from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import RECV_BYTES, bounded
 from smendpoint._transport.foreign import (
     METHODS,
     answer_head,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.call.timing import Clock, Timeout
-    from smendpoint._transport.direct import Scope
+    from smendpoint._transport.deadline import Cancellation
 
 
 class ClientTransport:
@@ -74,11 +75,11 @@ class ClientTransport:
     def close(self) -> None:
         """The client is its maker's to close."""
 
-    def perform(self, step: Any, request: CallRequest, timeout: Timeout, scope: Scope | None) -> Any:
+    def perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
         """Make the one attempt that a call through a client has."""
-        if scope is not None:
-            scope.check()
-        patience = Patience(timeout, step.deadline, self._clock.monotonic)
+        if cancellation is not None:
+            cancellation.check()
+        deadline = Deadline(timeout, step.deadline, self._clock.monotonic)
         method = getattr(self._client, METHODS[request.operation.name])
         try:
             response = method(**call_arguments(request))
@@ -94,7 +95,7 @@ class ClientTransport:
             raise ours from harmless_cause(error, ours)
         step.extra = retried(response)
         status, headers = answer_head(request.operation, response)
-        source = ClientSource(raw_stream(response.get("Body")), status, headers, patience)
+        source = ClientSource(raw_stream(response.get("Body")), status, headers, deadline)
         try:
             # http.client takes 103 for the answer. The true one is still to come, so no one may use this connection.
             check_final(status, headers)
@@ -153,10 +154,10 @@ class ClientSource:
     """The body of a client's answer, as it arrives. One thread reads; any thread may close."""
 
     __slots__ = (
+        "_deadline",
         "_doubtful",
         "_expected",
         "_lock",
-        "_patience",
         "_pid",
         "_raw",
         "_read",
@@ -166,10 +167,10 @@ class ClientSource:
         "status",
     )
 
-    def __init__(self, raw: Any, status: int, headers: Mapping[str, str], patience: Patience) -> None:
+    def __init__(self, raw: Any, status: int, headers: Mapping[str, str], deadline: Deadline) -> None:
         self._raw = raw
         self._read = None if raw is None else reader_of(raw)
-        self._patience = patience
+        self._deadline = deadline
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._reading = False
@@ -214,14 +215,14 @@ class ClientSource:
         try:
             sock = socket_under(raw)
             if sock is not None:  # our own limits hold beside the client's
-                sock.settimeout(self._patience.within(self._patience.timeout.read))
+                sock.settimeout(self._deadline.within(self._deadline.timeout.read))
             data = read()
         except Exception as error:
             ours = translate(error, response_started=True) or failed_by_itself(error, response_started=True)
             if ours is None:
                 raise
             if isinstance(ours, errors.ReadTimeoutError):
-                ours = self._patience.silence(response_started=True)
+                ours = self._deadline.silence(response_started=True)
             raise ours from harmless_cause(error, ours)
         if not isinstance(data, bytes):  # a mock's, which would go on for ever
             raise errors.ConfigurationError(

@@ -5,21 +5,21 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._transport.addresses import is_literal, stagger, to_try
+from smendpoint._transport.address import is_literal, stagger, to_try
 from smendpoint._transport.aside import within
 from smendpoint._transport.blocking import Connection, Socket
-from smendpoint._transport.common import connect_failed
+from smendpoint._transport.failures import connect_failed
 from smendpoint._transport.readiness import settled
 from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from smendpoint._transport.common import Address, Patience
-    from smendpoint._transport.direct import Scope
+    from smendpoint._transport.address import Address
+    from smendpoint._transport.deadline import Deadline
 
 
-def dial(address: Address, patience: Patience, scope: Scope | None = None) -> Connection:
+def dial(address: Address, deadline: Deadline) -> Connection:
     """Connect, through the proxy and with TLS where the address says so.
 
     Raises:
@@ -29,18 +29,18 @@ def dial(address: Address, patience: Patience, scope: Scope | None = None) -> Co
         DeadlineExceededError: the call's time was over first.
     """
     if address.target.url.tls:
-        address.context()  # where the certificates cannot be read, there is no need to disturb anyone
-    give_up_at = patience.connect_by()
+        address.context()  # certificates that cannot be read are reported before anything is connected
+    give_up_at = deadline.connect_by()
     try:
-        connection = _connect(address, patience, give_up_at, scope)
+        connection = _connect(address, deadline, give_up_at)
         try:
-            connection.make_ready(address, patience, give_up_at)
+            connection.make_ready(address, deadline, give_up_at)
         except BaseException:
-            _leave(scope)
+            deadline.leave()
             connection.close()
             raise
     except TimeoutError:
-        raise patience.no_connection(address) from None
+        raise deadline.no_connection(address) from None
     except OSError as error:
         raise connect_failed(address, error) from error
     return connection
@@ -58,14 +58,14 @@ def _look_up(host: str, port: int, left: Callable[[], float]) -> Any:
     return look_up() if is_literal(host) else within((host, port), look_up, left, bare=True)
 
 
-def _connect(address: Address, patience: Patience, give_up_at: float, scope: Scope | None) -> Connection:
+def _connect(address: Address, deadline: Deadline, give_up_at: float) -> Connection:
     """Connect to the first of the host's addresses that answers, all of them within one deadline.
 
     The next one is tried when those before it have failed, or have had their time; they go on beside it.
     """
     host, port = address.dialled
-    waiting = to_try(address, _look_up(host, port, lambda: patience.left(give_up_at)))
-    pace = stagger(patience.left(give_up_at), len(waiting))
+    waiting = to_try(address, _look_up(host, port, lambda: deadline.left(give_up_at)))
+    pace = stagger(deadline.left(give_up_at), len(waiting))
     race = _Race()
     failure: OSError | None = None
     won: Connection | None = None
@@ -77,12 +77,11 @@ def _connect(address: Address, patience: Patience, give_up_at: float, scope: Sco
                 except OSError as error:  # this machine may lack that family of addresses, or a way there
                     failure = copy_error(error)
                     continue
-                if scope is not None:
-                    scope.enter(race)
+                deadline.enter(race.abort)
             elif not race.running:
                 assert failure is not None
                 raise copy_error(failure)
-            left = patience.left(give_up_at)
+            left = deadline.left(give_up_at)
             seconds = min(left, pace) if waiting else left
             over = settled(list(race.running), seconds)
             if not over and seconds == left:
@@ -96,20 +95,13 @@ def _connect(address: Address, patience: Patience, give_up_at: float, scope: Sco
                     race.lost.append(race.running.pop(sock)[0])
                 else:
                     won, address.stood = connection, where
-        if scope is not None:
-            scope.enter(won)
+        deadline.enter(won.abort)
     except BaseException:
-        _leave(scope)
+        deadline.leave()
         race.close(None)
         raise
     race.close(won)
     return won
-
-
-def _leave(scope: Scope | None) -> None:
-    # Before anything is closed: who stops the scope must not meet a descriptor that is someone else's by now.
-    if scope is not None:
-        scope.leave()
 
 
 class _Race:
@@ -132,7 +124,7 @@ class _Race:
             raise
 
     def abort(self) -> None:
-        """Wake whoever waits for them."""
+        """Wake the thread that waits for them."""
         for connection, _ in list(self.running.values()):
             connection.abort()
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock  # for a quick cold start: see `_core`
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._aws import resolve
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.http.http1 import ResponseReader
+from smendpoint._transport.address import Address
 from smendpoint._transport.aside import within
-from smendpoint._transport.common import Address, Patience, connection_lost, died_unheard, joined, out_of_turn
+from smendpoint._transport.blocking import Place
+from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.dialling import dial
-from smendpoint._transport.pool import Place, Pool
+from smendpoint._transport.exchange import died_unheard, joined, out_of_turn
+from smendpoint._transport.failures import connection_lost
+from smendpoint._transport.pool import Pool
 from smendpoint._transport.readiness import LONGEST_WAIT
 
 if TYPE_CHECKING:
@@ -26,53 +30,7 @@ if TYPE_CHECKING:
     from smendpoint._core.aws.sigv4 import Credentials
     from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._transport.blocking import Connection
-
-
-class Cancelled(BaseException):
-    """A blocking call was stopped from another thread. Never seen by users: whoever stopped it does not ask."""
-
-
-class Abortable(Protocol):
-    """Something that a thread waits on."""
-
-    def abort(self) -> None:
-        """Wake whoever waits; never blocks."""
-
-
-class Scope:
-    """A way to stop a blocking call from another thread."""
-
-    __slots__ = ("_doing", "_lock", "stopped")
-
-    def __init__(self) -> None:
-        from threading import Event
-
-        self.stopped = Event()
-        self._lock = allocate_lock()
-        self._doing: Abortable | None = None
-
-    def enter(self, doing: Abortable) -> None:
-        """From here on the call waits on `doing`; raises `Cancelled` where it was stopped before."""
-        with self._lock:
-            self.check()
-            self._doing = doing
-
-    def leave(self) -> None:
-        """What was entered is no longer the call's: from here on it is not touched."""
-        with self._lock:
-            self._doing = None
-
-    def check(self) -> None:
-        """Raise `Cancelled` where the call was stopped."""
-        if self.stopped.is_set():
-            raise Cancelled
-
-    def stop(self) -> None:
-        """Stop the call: whatever it waits for ends now."""
-        with self._lock:
-            self.stopped.set()
-            if self._doing is not None:
-                self._doing.abort()
+    from smendpoint._transport.deadline import Cancellation
 
 
 class DirectTransport:
@@ -84,7 +42,7 @@ class DirectTransport:
         clock: where time comes from.
     """
 
-    stoppable = True  # a `Scope` ends a call that is under way
+    stoppable = True  # a `Cancellation` ends a call that is under way
 
     def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
         self._identity = identity
@@ -106,33 +64,34 @@ class DirectTransport:
         assert self._address is not None
         return self._address.target.credentials
 
-    def perform(self, step: Any, request: CallRequest, timeout: Timeout, scope: Scope | None) -> Any:
+    def perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
         """Do what one step of a call's flow asks for."""
-        if scope is not None:
-            scope.check()
+        if cancellation is not None:
+            cancellation.check()
         if type(step) is Send:
-            if request.streaming:
-                return self._open(step, request, Patience(timeout, step.deadline, self._clock.monotonic), scope)
-            return self._exchange(step, request, Patience(timeout, step.deadline, self._clock.monotonic), scope)
+            deadline = Deadline(timeout, step.deadline, self._clock.monotonic, cancellation)
+            return (self._open if request.streaming else self._exchange)(step, request, deadline)
         if type(step) is NeedCredentials:
-            return self._load(step, timeout)
-        self._clock.sleep(step.seconds, None if scope is None else scope.stopped)
+            return self._load(step, Deadline(timeout, step.deadline, self._clock.monotonic))
+        if cancellation is None:
+            self._clock.sleep(step.seconds)
+        else:
+            cancellation.sleep(self._clock, step.seconds)
         return None
 
-    def _load(self, step: NeedCredentials, timeout: Timeout) -> Credentials:
+    def _load(self, step: NeedCredentials, deadline: Deadline) -> Credentials:
         provider, rejected = self.credentials, step.rejected
-        if step.deadline is None:
+        if deadline.at is None:
             return provider.load(rejected=rejected)
-        patience = Patience(timeout, step.deadline, self._clock.monotonic)
         try:
             # A process, a service or a file system that credentials come from takes no time limit of ours.
             return within(
                 (provider, rejected),
                 lambda: provider.load(rejected=rejected),
-                lambda: patience.within(LONGEST_WAIT, request_sent=False),
+                lambda: deadline.within(LONGEST_WAIT, request_sent=False),
             )
         except TimeoutError:
-            raise deadline_exceeded(timeout, request_sent=False) from None
+            raise deadline_exceeded(deadline.timeout, request_sent=False) from None
 
     def prepare(self) -> Target:
         """Find out where calls go, once. Reads files, and may import botocore.
@@ -160,28 +119,24 @@ class DirectTransport:
 
         spawn("smendpoint-credentials", _renew, self.credentials)
 
-    def _exchange(self, step: Send, request: CallRequest, patience: Patience, scope: Scope | None) -> RawResponse:
+    def _exchange(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse:
         connection = None
         try:
-            connection, reader, pieces = self._begin(step, request, patience, scope)
+            connection, reader, pieces = self._begin(step, request, deadline)
             while not reader.complete:
-                pieces += joined(connection.receive(patience, reader))
-            if scope is not None:
-                scope.leave()
+                pieces += joined(connection.receive(deadline, reader))
+            deadline.leave()
         except BaseException:
             if connection is not None:
-                self._drop(connection, scope)
+                self._drop(connection, deadline)
             raise
         self._keep(connection, reader)
         return RawResponse(reader.status, reader.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
-    def _open(
-        self, step: Send, request: CallRequest, patience: Patience, scope: Scope | None
-    ) -> RawResponse | BlockingSource:
-        connection, reader, pieces = self._begin(step, request, patience, scope)
-        if scope is not None:
-            scope.leave()
-        source = BlockingSource(self, connection, reader, pieces, patience)
+    def _open(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse | BlockingSource:
+        connection, reader, pieces = self._begin(step, request, deadline)
+        deadline.leave()
+        source = BlockingSource(self, connection, reader, pieces, deadline)
         if 200 <= reader.status < 300:
             return source
         with source:
@@ -189,7 +144,7 @@ class DirectTransport:
         return RawResponse(reader.status, reader.headers, body)
 
     def _begin(
-        self, step: Send, request: CallRequest, patience: Patience, scope: Scope | None
+        self, step: Send, request: CallRequest, deadline: Deadline
     ) -> tuple[Connection, ResponseReader, list[bytes]]:
         """Send the request and read until the answer's head is whole."""
         address = self._address
@@ -205,20 +160,19 @@ class DirectTransport:
             reused = False
             try:
                 # Where one connection has died under us, the others of its time may have too.
-                held = self._take(patience, scope, fresh=stale)
+                held = self._acquire(deadline, fresh=stale)
                 if isinstance(held, Place):
-                    connection = dial(address, patience, scope)
+                    connection = dial(address, deadline)
                     connection.place = held
                     held = connection
                 else:
                     reused = True
                     connection = held
-                    if scope is not None:
-                        scope.enter(connection)
+                    deadline.enter(connection.abort)
                 try:
-                    pieces = connection.send(head, request.body, patience, reader)
+                    pieces = connection.send(head, request.body, deadline, reader)
                     while not reader.head_complete:
-                        pieces += connection.receive(patience, reader)
+                        pieces += connection.receive(deadline, reader)
                 except errors.ProtocolError:
                     if not (request.streaming and reader.head_complete):
                         raise
@@ -228,26 +182,21 @@ class DirectTransport:
                 step.begun(reader.status, reader.headers)
             except BaseException as error:
                 if held is not None:
-                    self._drop(held, scope)
+                    self._drop(held, deadline)
                 if reused and died_unheard(error):
                     stale = True
                     continue
                 raise
             return connection, reader, pieces
 
-    def _take(self, patience: Patience, scope: Scope | None, *, fresh: bool) -> Connection | Place:
-        if scope is None:
-            return self._pool.take(patience.queueing, fresh=fresh)
-
-        def wait() -> float | None:
-            scope.check()
-            return patience.queueing()
-
-        scope.enter(self._pool)
+    def _acquire(self, deadline: Deadline, *, fresh: bool) -> Connection | Place:
+        if deadline.cancellation is None:
+            return self._pool.acquire(deadline.queueing, fresh=fresh)
+        deadline.enter(self._pool.abort)
         try:
-            return self._pool.take(wait, fresh=fresh)
+            return self._pool.acquire(deadline.queueing, fresh=fresh)
         finally:
-            scope.leave()
+            deadline.leave()
 
     def _keep(self, connection: Connection, reader: ResponseReader) -> None:
         if reader.reusable and not connection.cut_short:
@@ -255,10 +204,10 @@ class DirectTransport:
         else:
             self._drop(connection)
 
-    def _drop(self, held: Connection | Place, scope: Scope | None = None) -> None:
+    def _drop(self, held: Connection | Place, deadline: Deadline | None = None) -> None:
         try:
-            if scope is not None:
-                scope.leave()
+            if deadline is not None:
+                deadline.leave()
         finally:  # after an interrupt too
             if isinstance(held, Place):
                 self._pool.free(held)
@@ -280,8 +229,8 @@ class BlockingSource:
 
     __slots__ = (
         "_connection",
+        "_deadline",
         "_lock",
-        "_patience",
         "_pid",
         "_pieces",
         "_reader",
@@ -297,13 +246,13 @@ class BlockingSource:
         connection: Connection,
         reader: ResponseReader,
         pieces: list[bytes],
-        patience: Patience,
+        deadline: Deadline,
     ) -> None:
         self._transport = transport
         self._connection: Connection | None = connection
         self._reader = reader
         self._pieces = pieces
-        self._patience = patience
+        self._deadline = deadline
         self._pid = os.getpid()
         self._lock = allocate_lock()
         self._reading = False
@@ -355,7 +304,7 @@ class BlockingSource:
                 return b""
             reader.feed(b"")  # raises again what `undelivered` came with
             try:
-                pieces = connection.receive(self._patience, reader)
+                pieces = connection.receive(self._deadline, reader)
             except errors.ProtocolError:
                 pieces = reader.undelivered
                 if not pieces:

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from smendpoint._transport.common import IDLE_SECONDS
+from smendpoint._transport.blocking import Place
+from smendpoint._transport.exchange import IDLE_SECONDS
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,17 +20,6 @@ if TYPE_CHECKING:
 
 
 LOOK_AGAIN_SECONDS = 1.0
-
-
-class Place:
-    """Leave to have one connection open: until it is freed, or until nobody holds this object any more.
-
-    So whatever an interrupt breaks off, no place is lost: it goes with what was broken off.
-    """
-
-    __slots__ = ("__weakref__", "ref")
-
-    ref: ref[Place]
 
 
 class Pool:
@@ -66,7 +56,7 @@ class Pool:
         """How many connections are in use, or being opened."""
         return len(self._taken) - len(self._idle)
 
-    def take(self, wait: Callable[[], float | None], *, fresh: bool) -> Connection | Place:
+    def acquire(self, wait: Callable[[], float | None], *, fresh: bool) -> Connection | Place:
         """A live idle connection, or a place for a new one.
 
         Args:

@@ -26,10 +26,11 @@ class TLSChannel:
         host: the name that the peer's certificate must be for.
 
     Attributes:
-        over: whether the peer will say no more, which `end` tells more about.
+        over: whether the peer will say no more.
+        failure: why, where it did not say so properly.
     """
 
-    __slots__ = ("_begun", "_failure", "_incoming", "_outgoing", "_tls", "over")
+    __slots__ = ("_begun", "_incoming", "_outgoing", "_tls", "failure", "over")
 
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -37,7 +38,7 @@ class TLSChannel:
         # As bytes, where that will do: for text, Python loads the tables of international names.
         name = host.encode("ascii") if host.isascii() else host
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
-        self._failure: ssl.SSLError | None = None
+        self.failure: ssl.SSLError | None = None
         self._begun = b""  # of a record whose end has not come
         self.over = False
 
@@ -111,7 +112,7 @@ class TLSChannel:
                 return None
         except ssl.SSLError as error:
             self.over = True
-            self._failure = copy_error(error)
+            self.failure = copy_error(error)
             if not pieces:
                 raise
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -122,8 +123,8 @@ class TLSChannel:
         Raises:
             ssl.SSLError: see `decrypt`.
         """
-        if self._failure is not None:
-            raise copy_error(self._failure)
+        if self.failure is not None:
+            raise copy_error(self.failure)
         return b""
 
 

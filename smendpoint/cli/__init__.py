@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+# The room: a module for each command; `add_command` declares its options, and its `run` gives the exit status. What a
+# command needs is imported when it runs. `_terminal` writes. It may import everything.
+COMMANDS = (_demo, _invoke, _emulator)
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -28,9 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"smendpoint {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _demo.add_command(commands)
-    _invoke.add_command(commands)
-    _emulator.add_command(commands)
+    for command in COMMANDS:
+        command.add_command(commands)
     return parser
 
 

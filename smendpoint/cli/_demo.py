@@ -25,7 +25,7 @@ Therefore, Peter stayed with her at the hospital for 3 days without leaving.
 
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
-    """Adds the command to the parser."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "demo",
         help="ask a question about a document, on an emulator on this machine",
@@ -41,7 +41,7 @@ def _milliseconds(start: float, end: float) -> str:
 
 @contextmanager
 def _nothing_around() -> Generator[None]:
-    """Hides AWS settings and proxies, which the demonstration must not depend on."""
+    """Hide AWS settings and proxies, which the demonstration must not depend on."""
     before = os.environ.copy()
     for name in before:
         if name.startswith("AWS_") or name.lower().endswith("_proxy"):
@@ -55,7 +55,7 @@ def _nothing_around() -> Generator[None]:
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Shows the demonstration."""
+    """Show the demonstration."""
     with _nothing_around():
         _show()
     return 0

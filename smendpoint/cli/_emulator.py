@@ -20,7 +20,7 @@ __all__ = ["add_command", "interruptions", "wait"]
 
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
-    """Adds the command to the parser."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "emulator",
         help="run an emulator of the SageMaker runtime on this machine",
@@ -83,7 +83,7 @@ def _list() -> None:
 
 
 def _print_variables(emulator: Emulator, shell: str) -> None:
-    """Prints what a shell needs so that clients in it lead to the emulator."""
+    """Print what a shell needs so that clients in it lead to the emulator."""
     import shlex
     from urllib.parse import quote
 
@@ -113,7 +113,7 @@ def _print_variables(emulator: Emulator, shell: str) -> None:
 
 @contextmanager
 def interruptions() -> Generator[threading.Event]:
-    """Gives an event that is set when the process is interrupted or asked to end, instead of ending it."""
+    """Give an event that is set when the process is interrupted or asked to end, instead of ending it."""
     done = threading.Event()
 
     def end(_number: int, _frame: object) -> None:
@@ -128,12 +128,12 @@ def interruptions() -> Generator[threading.Event]:
 
 
 def wait(done: threading.Event) -> None:
-    """Waits for the end."""
+    """Wait for the end."""
     done.wait()
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the emulator."""
+    """Run the emulator."""
     from smendpoint.emulator import Emulator
 
     if arguments.list:

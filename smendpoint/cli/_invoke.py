@@ -25,7 +25,7 @@ HANDLERS = {
 
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
-    """Adds the command to the parser."""
+    """Add the command to the parser."""
     handlers = "; ".join(f"{name}: {about}" for name, (_, about) in HANDLERS.items())
     parser = commands.add_parser(
         "invoke",
@@ -121,7 +121,7 @@ class _Waiting(CallHooks):
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Makes the call."""
+    """Make the call."""
     from smendpoint.endpoint import Endpoint
 
     handler, parameters, out = _handler(arguments), _parameters(arguments.param), Output()

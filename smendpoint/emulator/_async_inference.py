@@ -61,7 +61,7 @@ class AsyncInference:
         self._objects[location] = data
 
     def accept(self, model: Model, request: ReceivedRequest, pool: Executor) -> Reply:
-        """Answers a request with 202 and the locations, and lets the model work on it."""
+        """Answer a request with 202 and the locations, and let the model work on it."""
         headers = request.headers
         location = headers.get(f"{_PREFIX}inputlocation")
         if (location is None) == (not request.body):
@@ -83,7 +83,7 @@ class AsyncInference:
         return Reply(202, sent, json.dumps({"InferenceId": inference_id}).encode())
 
     async def close(self) -> None:
-        """Gives up what is being worked on."""
+        """Cancel what is being worked on."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -94,7 +94,7 @@ class AsyncInference:
     ) -> None:
         loop = asyncio.get_running_loop()
         gone = threading.Event()
-        self._state.began()
+        self._state.count(active=+1)
         try:
             ok, data = await self._answer(model, request, location, gone, pool)
             await loop.run_in_executor(pool, self._store, output if ok else failure, data, ok)
@@ -102,7 +102,7 @@ class AsyncInference:
             _log.exception("could not store an asynchronous answer")
         finally:
             gone.set()
-            self._state.ended()
+            self._state.count(active=-1)
 
     async def _answer(
         self, model: Model, request: ReceivedRequest, location: str | None, gone: threading.Event, pool: Executor

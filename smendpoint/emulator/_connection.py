@@ -28,9 +28,9 @@ __all__ = ["Connection", "Limits"]
 
 _log = logging.getLogger("smendpoint.emulator")
 
-# While an early answer waits for its reader, the rest of the body is taken in sips, so that a client that reads in
-# time has not sent it all, and one that never reads comes to its end all the same.
-_SIP_SECONDS = 0.005
+# After an early answer the rest of the body is read slowly: a client that reads in time stops before it has sent all,
+# and a client that never reads can still send all.
+_SLOW_READ_SECONDS = 0.005
 
 
 class Limits(NamedTuple):
@@ -61,11 +61,11 @@ class Connection(asyncio.Protocol):
         self._reader = RequestReader(limits.max_body)
         self._deadline: asyncio.TimerHandle | None = None
         self._failure: BadRequest | None = None
-        self._news = asyncio.Event()
+        self._progress = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
-        self._sipping = False
-        self._crowded = False
+        self._reading_slowly = False
+        self._reading_paused = False
         self._number = 0
         # Both are there from `connection_made` on, before anything else is called.
         self._transport: Any
@@ -88,19 +88,19 @@ class Connection(asyncio.Protocol):
             reader.feed(data)
         except BadRequest as failure:
             self._failure = failure
-        if self._sipping:
+        if self._reading_slowly:
             self._transport.pause_reading()
-            asyncio.get_running_loop().call_later(_SIP_SECONDS, self._transport.resume_reading)
+            asyncio.get_running_loop().call_later(_SLOW_READ_SECONDS, self._transport.resume_reading)
         self._keep_time(reader.started and not reader.complete)
         # Requests that are sent ahead of their turn wait in the client once there are many.
-        crowded = reader.complete and reader.waiting > MAX_HEAD
-        if crowded is not self._crowded:
-            self._crowded = crowded
-            (self._transport.pause_reading if crowded else self._transport.resume_reading)()
-        self._news.set()
+        paused = reader.complete and reader.waiting > MAX_HEAD
+        if paused is not self._reading_paused:
+            self._reading_paused = paused
+            (self._transport.pause_reading if paused else self._transport.resume_reading)()
+        self._progress.set()
 
     def _keep_time(self, under_way: bool) -> None:
-        """Gives a request that has begun to come its time."""
+        """Start or end the time limit of a request that has begun to arrive."""
         if under_way and self._deadline is None and self._limits.request_timeout is not None:
             self._deadline = asyncio.get_running_loop().call_later(self._limits.request_timeout, self._give_up)
         elif not under_way and self._deadline is not None:
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
 
     def _give_up(self) -> None:
         self._failure = BadRequest("the request did not come in time", 408)
-        self._news.set()
+        self._progress.set()
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -122,13 +122,13 @@ class Connection(asyncio.Protocol):
         self._connections.discard(self)
         self._keep_time(False)
         # Counted as closed only when nothing works for it any more.
-        self.task.add_done_callback(lambda _task: self._state.closed())
+        self.task.add_done_callback(lambda _task: self._state.count(connections=-1))
         self.task.cancel()
 
     # -- the server
 
     def reset(self) -> None:
-        """Closes the connection so that the peer gets a TCP reset."""
+        """Close the connection so that the peer gets a TCP reset."""
         raw = self._transport.get_extra_info("socket")
         # Under TLS there is none where the connection has just been lost, and nobody has told this protocol yet.
         with contextlib.suppress(OSError, AttributeError):
@@ -155,17 +155,22 @@ class Connection(asyncio.Protocol):
         self.data_received(rest)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds.
+
+        Raises:
+            BadRequest: The bytes are not a request, or it did not arrive in time.
+        """
         while not condition():
             if self._failure is not None:
                 raise self._failure
-            self._news.clear()
-            await self._news.wait()
+            self._progress.clear()
+            await self._progress.wait()
 
     async def _exchange(self) -> bool:
-        """Serves one request; gives whether the connection may carry another one."""
+        """Serve one request; give whether the connection may carry another one."""
         reader = self._reader
         await self._until(lambda: reader.head_complete)
-        self._state.began()
+        self._state.count(active=+1)
         disconnected = threading.Event()
         try:
             if not self._limits.hosts.allow(reader.host):
@@ -197,7 +202,7 @@ class Connection(asyncio.Protocol):
                 whole = await self._act(Action.FIN)
         finally:
             disconnected.set()
-            self._state.ended()
+            self._state.count(active=-1)
         if whole and fault is not None and fault.after is not None:
             if fault.on_reuse:
                 self._turn_to_next()
@@ -240,12 +245,12 @@ class Connection(asyncio.Protocol):
                 elif isinstance(step, Pause):
                     await asyncio.sleep(step.seconds)
                 elif step is Action.STALL:
-                    self._state.stall(+1)
+                    self._state.count(stalled=+1)
                     try:
                         # Ends by cancellation, when the client has gone or the emulator stops.
                         await asyncio.get_running_loop().create_future()
                     finally:
-                        self._state.stall(-1)
+                        self._state.count(stalled=-1)
                 else:
                     return await self._act(step)
         return True
@@ -253,7 +258,7 @@ class Connection(asyncio.Protocol):
     async def _act(self, action: Action) -> bool:
         if action is Action.RESET:
             while self._undelivered():  # noqa: ASYNC110  # the kernel does not call back
-                await asyncio.sleep(_SIP_SECONDS)
+                await asyncio.sleep(_SLOW_READ_SECONDS)
             self.reset()
         else:
             self._transport.close()
@@ -272,7 +277,7 @@ class Connection(asyncio.Protocol):
     async def _answer_early(self, reply: Reply, reset: bool = False) -> bool:
         reader = self._reader
         self._stamp(reply)
-        self._sipping = not reset
+        self._reading_slowly = not reset
         if reset:
             await self._until(lambda: reader.received > 0 or reader.complete)
         await self._play(play(reply, extra=[("Connection", "close")]))

@@ -63,7 +63,7 @@ class Endpoints:
         self, endpoint_name: str, *, content_handler: ContentHandler[A, B], **options: Unpack[EndpointOptions]
     ) -> Endpoint[A, B, B]: ...
     def endpoint(self, endpoint_name: str, **options: Any) -> Any:
-        """Makes an `Endpoint` that leads here: URL, region and credentials are set.
+        """Make an `Endpoint` that leads here: URL, region and credentials are set.
 
         What else the machine says about connections holds as for every endpoint: where ``HTTP_PROXY`` is set,
         ``NO_PROXY=127.0.0.1`` keeps the proxy out.
@@ -97,7 +97,7 @@ class Endpoints:
         self, endpoint_name: str, *, content_handler: ContentHandler[A, B], **options: Unpack[EndpointOptions]
     ) -> AsyncEndpoint[A, B, B]: ...
     def async_endpoint(self, endpoint_name: str, **options: Any) -> Any:
-        """Makes an `AsyncEndpoint` that leads here, as `endpoint` does."""
+        """Make an `AsyncEndpoint` that leads here, as `endpoint` does."""
         from smendpoint.async_endpoint import AsyncEndpoint
 
         return AsyncEndpoint(endpoint_name, **self._lead_here(options))

@@ -6,11 +6,12 @@ import gzip
 import re
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from smendpoint.emulator._fault import MODEL, Fault
+from smendpoint.emulator._fault import ALL, MODEL, Fault
 from smendpoint.emulator._http import chunk, render_head
 from smendpoint.emulator._reply import Action, Pause, Reply, Steps, error_reply, part_frame, play
+from smendpoint.emulator._route import Kind
 from smendpoint.errors import ConfigurationError
 
 __all__ = ["FAMILIES", "FAULTS", "Family", "too_large"]
@@ -22,14 +23,19 @@ DEEP = 200_000  # many times what any JSON parser goes into
 SPARE_FRAME = part_frame(b"...")
 
 
+HTML = ("Content-Type", "text/html")
+JSON = ("Content-Type", "application/json")
+
+Answer: TypeAlias = "Callable[[bool, bool], Reply]"
+
+
 def too_large() -> Reply:
-    """What the service answers to a body over its limit: a page of its front end, not an error document."""
-    body = b"<html><head><title>413 Request Entity Too Large</title></head><body></body></html>"
-    return Reply(413, [("Content-Type", "text/html")], body)
+    """Make the answer to a body over the limit: a page of the service's front end, not an error document."""
+    return Reply(413, [HTML], b"<html><head><title>413 Request Entity Too Large</title></head><body></body></html>")
 
 
 def _only(action: Action, *before: bytes) -> Callable[[Reply], Steps]:
-    """Plays some bytes, if any, and then ``action`` instead of the response."""
+    """Play some bytes, if any, and then ``action`` instead of the response."""
 
     async def steps_of(reply: Reply) -> Steps:
         for data in before:
@@ -39,13 +45,16 @@ def _only(action: Action, *before: bytes) -> Callable[[Reply], Steps]:
     return steps_of
 
 
-def _first(*before: bytes, head: Sequence[tuple[str, str]] = ()) -> Callable[[Reply], Steps]:
-    """Plays the proper response after some other bytes, or with more headers."""
+def _proper(
+    *before: bytes, head: Sequence[tuple[str, str]] = (), status: int | None = None
+) -> Callable[[Reply], Steps]:
+    """Play the proper response after some other bytes, with more headers or with another status."""
 
     async def steps_of(reply: Reply) -> Steps:
         for data in before:
             yield data
         reply.headers += head
+        reply.status = status or reply.status
         async with aclosing(play(reply)) as steps:
             async for step in steps:
                 yield step
@@ -58,7 +67,7 @@ def _wrap(reply: Reply, data: bytes) -> bytes:
 
 
 def _mid(action: Action, *, half_piece: bool = False) -> Callable[[Reply], Steps]:
-    """Plays the head and the first piece, perhaps half of the second, and then ``action``."""
+    """Play the head and the first piece, perhaps half of the second, and then ``action``."""
 
     async def steps_of(reply: Reply) -> Steps:
         yield reply.head(reply.framing())
@@ -73,7 +82,7 @@ def _mid(action: Action, *, half_piece: bool = False) -> Callable[[Reply], Steps
 
 
 def _content_length(say: Callable[[int], str], after: Action | None) -> Callable[[Reply], Steps]:
-    """Plays the body with a Content-Length that is not its length."""
+    """Play the body with a Content-Length that is not its length."""
 
     async def steps_of(reply: Reply) -> Steps:
         body = b"".join([piece async for piece in reply.pieces()])
@@ -92,28 +101,18 @@ async def _chunk_size_bad(reply: Reply) -> Steps:
     yield Action.STALL
 
 
-async def _no_terminator(reply: Reply) -> Steps:
-    yield reply.head(("Transfer-Encoding", "chunked"))
-    async with aclosing(reply.pieces()) as pieces:
-        async for piece in pieces:
-            if piece:
-                yield chunk(piece)
-    yield Action.FIN
+def _without_end(framing: tuple[str, str], wrap: Callable[[bytes], bytes], action: Action) -> Callable[[Reply], Steps]:
+    """Play the whole body without its end, and then ``action``."""
 
+    async def steps_of(reply: Reply) -> Steps:
+        yield reply.head(framing)
+        async with aclosing(reply.pieces()) as pieces:
+            async for piece in pieces:
+                if piece:
+                    yield wrap(piece)
+        yield action
 
-async def _until_close_reset(reply: Reply) -> Steps:
-    yield reply.head(("Connection", "close"))
-    async with aclosing(reply.pieces()) as pieces:
-        async for piece in pieces:
-            yield piece
-    yield Action.RESET
-
-
-async def _partial(reply: Reply) -> Steps:
-    reply.status = 206
-    async with aclosing(play(reply)) as steps:
-        async for step in steps:
-            yield step
+    return steps_of
 
 
 async def _gzip(reply: Reply) -> Steps:
@@ -122,7 +121,7 @@ async def _gzip(reply: Reply) -> Steps:
 
 
 def _sliced(size: int, seconds: float) -> Callable[[Reply], Steps]:
-    """Plays the proper response in writes of ``size`` bytes, ``seconds`` apart."""
+    """Play the proper response in writes of ``size`` bytes, ``seconds`` apart."""
 
     async def steps_of(reply: Reply) -> Steps:
         async with aclosing(play(reply)) as steps:
@@ -134,25 +133,17 @@ def _sliced(size: int, seconds: float) -> Callable[[Reply], Steps]:
     return steps_of
 
 
-def _error(status: int, code: str, message: str, *headers: tuple[str, str]) -> Callable[[bool, bool], Reply]:
+def _always(status: int, body: bytes, *headers: tuple[str, str]) -> Answer:
+    return lambda _streaming, _framed: Reply(status, [*headers], body)
+
+
+def _error(status: int, code: str, message: str, *headers: tuple[str, str]) -> Answer:
     def answer(_streaming: bool, _framed: bool) -> Reply:
         reply = error_reply(status, code, message)
         reply.headers += headers
         return reply
 
     return answer
-
-
-def _redirect(_streaming: bool, _framed: bool) -> Reply:
-    return Reply(307, [("Location", "/endpoints/elsewhere/invocations")])
-
-
-def _html(_streaming: bool, _framed: bool) -> Reply:
-    return Reply(200, [("Content-Type", "text/html")], b"<!DOCTYPE html><html><body>Please log in</body></html>")
-
-
-def _error_body(body: bytes) -> Callable[[bool, bool], Reply]:
-    return lambda _streaming, _framed: Reply(424, [("Content-Type", "application/json")], body)
 
 
 FAULTS = (
@@ -169,19 +160,23 @@ FAULTS = (
         "status_103_first",
         "a 103 Early Hints comes before the answer",
         harmless=True,
-        play=_first(render_head(103, [("Link", "</model>; rel=preload")])),
+        play=_proper(render_head(103, [("Link", "</model>; rel=preload")])),
     ),
     Fault(
         "status_1xx_first",
         "100 Continue, 102 and 103 come before the answer, though nobody asked",
         harmless=True,
-        play=_first(render_head(100, ()), render_head(102, ()), render_head(103, [("Link", "</model>")])),
+        play=_proper(render_head(100, ()), render_head(102, ()), render_head(103, [("Link", "</model>")])),
     ),
-    Fault("redirect", "307 to another endpoint of the same server", answer=_redirect),
+    Fault(
+        "redirect",
+        "307 to another endpoint of the same server",
+        answer=_always(307, b"", ("Location", "/endpoints/elsewhere/invocations")),
+    ),
     Fault(
         "header_huge",
         f"the answer has a header of {HUGE_HEADER} bytes",
-        play=_first(head=[("X-Huge", "h" * HUGE_HEADER)]),
+        play=_proper(head=[("X-Huge", "h" * HUGE_HEADER)]),
     ),
     Fault(
         "content_length_long",
@@ -206,7 +201,7 @@ FAULTS = (
     Fault(
         "no_terminator",
         "the whole body comes in chunks, the last chunk is missing, the connection is closed",
-        play=_no_terminator,
+        play=_without_end(("Transfer-Encoding", "chunked"), chunk, Action.FIN),
     ),
     Fault("reset_mid_stream", "the connection is reset after a part of the body", play=_mid(Action.RESET)),
     Fault("stall_mid_stream", "nothing comes after a part of the body, the connection stays", play=_mid(Action.STALL)),
@@ -215,8 +210,12 @@ FAULTS = (
         "the connection is closed in the middle of a frame, or of a plain body",
         play=_mid(Action.FIN, half_piece=True),
     ),
-    Fault("html_200", "a page of HTML comes with status 200", answer=_html),
-    Fault("partial_206", "the answer comes with status 206, as if a part had been asked for", play=_partial),
+    Fault(
+        "html_200",
+        "a page of HTML comes with status 200",
+        answer=_always(200, b"<!DOCTYPE html><html><body>Please log in</body></html>", HTML),
+    ),
+    Fault("partial_206", "the answer comes with status 206, as if a part had been asked for", play=_proper(status=206)),
     Fault("gzip_200", "the answer is compressed, though nobody asked", play=_gzip),
     Fault(
         "switch_101",
@@ -231,12 +230,14 @@ FAULTS = (
     Fault(
         "until_close_reset",
         "the answer has no length, its end is to be the end of the connection, and that is reset",
-        play=_until_close_reset,
+        play=_without_end(("Connection", "close"), bytes, Action.RESET),
     ),
-    Fault("error_list", "424 whose body is a JSON list", answer=_error_body(b'[{"Message": "This is a fault."}]')),
-    Fault("error_nan", "424 whose body is NaN, which is not JSON", answer=_error_body(b"NaN")),
-    Fault("error_utf8", "424 whose body is not UTF-8", answer=_error_body(b'{"Message": "\xff"}')),
-    Fault("error_deep", f"424 whose body is {DEEP:,} lists in each other", answer=_error_body(b"[" * DEEP)),
+    Fault(
+        "error_list", "424 whose body is a JSON list", answer=_always(424, b'[{"Message": "This is a fault."}]', JSON)
+    ),
+    Fault("error_nan", "424 whose body is NaN, which is not JSON", answer=_always(424, b"NaN", JSON)),
+    Fault("error_utf8", "424 whose body is not UTF-8", answer=_always(424, b'{"Message": "\xff"}', JSON)),
+    Fault("error_deep", f"424 whose body is {DEEP:,} lists in each other", answer=_always(424, b"[" * DEEP, JSON)),
     Fault(
         "expired_then_ok",
         "403 ExpiredTokenException once",
@@ -301,21 +302,18 @@ def _fill_status(match: re.Match[str]) -> dict[str, Any]:
     return {"answer": _error(status, match[2] or "", "This is a fault.")}
 
 
-def _fill_slice(match: re.Match[str]) -> dict[str, Any]:
-    return {"play": _sliced(int(match[1]), 0.0)}
-
-
-def _fill_drip(match: re.Match[str]) -> dict[str, Any]:
-    return {"play": _sliced(1, int(match[1]) / 1000)}
-
-
-def _fill_times(match: re.Match[str]) -> dict[str, Any]:
-    return {"times": int(match[1])}
-
-
 def _fill_retry_after(match: re.Match[str]) -> dict[str, Any]:
     header = ("x-amz-retry-after" if match[1] else "Retry-After", match[2])
     return {"answer": _error(503, "ServiceUnavailable", "Come back later.", header)}
+
+
+def _n_times(name: str, description: str, answer: Answer, operations: frozenset[Kind] = ALL) -> Family:
+    """Make a fault that is played n times, and then no more."""
+    return Family(
+        rf"{name}_([1-9][0-9]{{0,3}})",
+        Fault(f"{name}_<n>", description, operations, harmless=True, examples=(f"{name}_1",), answer=answer),
+        lambda match: {"times": int(match[1])},
+    )
 
 
 FAMILIES = (
@@ -340,53 +338,34 @@ FAMILIES = (
     Family(
         r"slice_([1-9][0-9]{0,5})",
         Fault("slice_<n>", "the proper response in writes of n bytes", harmless=True, examples=("slice_1", "slice_7")),
-        _fill_slice,
+        lambda match: {"play": _sliced(int(match[1]), 0.0)},
     ),
     Family(
         r"drip_([0-9]{1,5})",
         Fault("drip_<n>", "one byte at a time, n milliseconds apart", harmless=True, examples=("drip_0",)),
-        _fill_drip,
+        lambda match: {"play": _sliced(1, int(match[1]) / 1000)},
     ),
-    Family(
-        r"throttle_then_ok_([1-9][0-9]{0,3})",
-        Fault(
-            "throttle_then_ok_<n>",
-            "429 ThrottlingException n times",
-            harmless=True,
-            examples=("throttle_then_ok_1",),
-            answer=_error(429, "ThrottlingException", "Rate exceeded"),
-        ),
-        _fill_times,
+    _n_times(
+        "throttle_then_ok",
+        "429 ThrottlingException n times",
+        _error(429, "ThrottlingException", "Rate exceeded"),
     ),
-    Family(
-        r"not_ready_then_ok_([1-9][0-9]{0,3})",
-        Fault(
-            "not_ready_then_ok_<n>",
-            "429 ModelNotReadyException n times",
-            MODEL,
-            harmless=True,
-            examples=("not_ready_then_ok_1",),
-            answer=_error(429, "ModelNotReadyException", "The model is still being loaded."),
-        ),
-        _fill_times,
+    _n_times(
+        "not_ready_then_ok",
+        "429 ModelNotReadyException n times",
+        _error(429, "ModelNotReadyException", "The model is still being loaded."),
+        MODEL,
     ),
-    Family(
-        r"no_capacity_then_ok_([1-9][0-9]{0,3})",
-        Fault(
-            "no_capacity_then_ok_<n>",
-            "400 ValidationError of an inference component that is scaled to zero, n times",
-            MODEL,
-            harmless=True,
-            examples=("no_capacity_then_ok_1",),
-            answer=_error(
-                400,
-                "ValidationError",
-                "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress"
-                " (if configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig"
-                " API.",
-            ),
+    _n_times(
+        "no_capacity_then_ok",
+        "400 ValidationError of an inference component that is scaled to zero, n times",
+        _error(
+            400,
+            "ValidationError",
+            "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress"
+            " (if configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API.",
         ),
-        _fill_times,
+        MODEL,
     ),
     Family(
         r"(amz_)?retry_after_([0-9]{1,6})",

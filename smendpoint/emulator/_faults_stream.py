@@ -21,28 +21,28 @@ from smendpoint.emulator._reply import (
     pieces_of,
 )
 
-__all__ = ["FAULTS", "raw_frame"]
+__all__ = ["FAULTS"]
 
 OVERSIZED_LINE = 17 * 1024 * 1024  # just over the 16 MiB at which decoders give up
 _OVERSIZED_PART = 256 * 1024
 
 
-def raw_header(name: bytes, value: bytes, kind: int = 7, length: int | None = None) -> bytes:
-    """Encodes a header without any check: of any type, with any length before the value."""
+def _raw_header(name: bytes, value: bytes, kind: int = 7, length: int | None = None) -> bytes:
+    """Encode a header without any check: of any type, with any length before the value."""
     return (
         struct.pack("!B", len(name)) + name + struct.pack("!BH", kind, len(value) if length is None else length) + value
     )
 
 
-def raw_frame(headers: bytes, payload: bytes, total: int | None = None) -> bytes:
-    """Encodes a frame around any header block, with right checksums, and with any total length."""
+def _raw_frame(headers: bytes, payload: bytes, total: int | None = None) -> bytes:
+    """Encode a frame around any header block, with right checksums, and with any total length."""
     prelude = struct.pack("!II", len(headers) + len(payload) + 16 if total is None else total, len(headers))
     frame = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + payload
     return frame + struct.pack("!I", zlib.crc32(frame))
 
 
-_EVENT = raw_header(b":message-type", b"event")
-_PART = raw_header(b":event-type", b"PayloadPart")
+_EVENT = _raw_header(b":message-type", b"event")
+_PART = _raw_header(b":event-type", b"PayloadPart")
 
 
 def _flipped(frame: bytes, index: int) -> bytes:
@@ -51,29 +51,32 @@ def _flipped(frame: bytes, index: int) -> bytes:
     return bytes(damaged)
 
 
-def _second(make: Callable[[bytes], bytes], *, more: bool = True) -> Callable[[Reply], Steps]:
-    """Plays ``make(frame)`` in place of the second frame, and the others as they are if ``more``."""
+def _second(
+    name: str, description: str, change: Callable[[bytes], bytes], *, last: bool = False, harmless: bool = False
+) -> Fault:
+    """Make a fault that changes the second frame; with ``last`` it is the last one."""
 
     async def steps_of(reply: Reply) -> Steps:
         yield reply.head(reply.framing())
         spare = part_frame(b"...")
         async with aclosing(reply.pieces()) as frames:
             yield chunk(await anext(frames, spare))
-            yield chunk(make(await anext(frames, spare)))
-            while more and (frame := await anext(frames, b"")):
+            yield chunk(change(await anext(frames, spare)))
+            while not last and (frame := await anext(frames, b"")):
                 yield chunk(frame)
         yield chunk(b"")
 
-    return steps_of
+    return Fault(name, description, FRAMES, harmless, play=steps_of)
 
 
-def _beside(frame: bytes) -> Callable[[bytes], bytes]:
-    """An additional frame before the one that belongs there."""
-    return lambda proper: frame + proper
+def _before(name: str, description: str, frame: bytes, *, harmless: bool = False) -> Fault:
+    """Make a fault that sends one more frame, before the second one."""
+    return _second(name, description, lambda proper: frame + proper, harmless=harmless)
 
 
-def _instead(frame: bytes) -> Callable[[bytes], bytes]:
-    return lambda proper: frame
+def _instead(name: str, description: str, frame: bytes, *, last: bool = False) -> Fault:
+    """Make a fault that sends a frame in place of the second one; with ``last`` it is the last one."""
+    return _second(name, description, lambda proper: frame, last=last)
 
 
 # -- what the model says
@@ -96,7 +99,7 @@ async def _invalid_utf8(parts: ByteStream) -> ByteStream:
 
 
 def _ending(end: bytes) -> Callable[[ByteStream], ByteStream]:
-    """Replaces the line ends at the very end."""
+    """Replace the line ends at the very end."""
 
     async def change(parts: ByteStream) -> ByteStream:
         held = b""
@@ -122,7 +125,7 @@ async def _oversized(parts: ByteStream) -> ByteStream:
 
 
 def _inband(content_type: str, plain: str, *stream: str) -> Callable[[bool, bool], Reply]:
-    """A successful answer that holds a model's error."""
+    """Make a successful answer that holds a model's error."""
 
     async def parts(events: Iterable[str]) -> AsyncGenerator[bytes, None]:
         for event in events:
@@ -137,131 +140,96 @@ def _inband(content_type: str, plain: str, *stream: str) -> Callable[[bool, bool
 
 
 FAULTS = (
-    Fault(
+    _second(
         "frame_cut_clean_end",
         "the second frame is cut in its middle, yet HTTP ends properly",
-        FRAMES,
-        play=_second(lambda frame: frame[: len(frame) // 2], more=False),
+        lambda frame: frame[: len(frame) // 2],
+        last=True,
     ),
-    Fault(
-        "crc_prelude",
-        "the second frame's prelude checksum is wrong",
-        FRAMES,
-        play=_second(lambda frame: _flipped(frame, 11)),
-    ),
-    Fault(
-        "crc_message",
-        "the second frame's message checksum is wrong",
-        FRAMES,
-        play=_second(lambda frame: _flipped(frame, -1)),
-    ),
-    Fault(
+    _second("crc_prelude", "the second frame's prelude checksum is wrong", lambda frame: _flipped(frame, 11)),
+    _second("crc_message", "the second frame's message checksum is wrong", lambda frame: _flipped(frame, -1)),
+    _before(
         "frame_zero",
         "a frame with total length 0 comes before the second one",
-        FRAMES,
-        play=_second(_beside(raw_frame(b"", b"", total=0))),
+        _raw_frame(b"", b"", total=0),
     ),
-    Fault(
+    _before(
         "frame_tiny",
         "a frame with total length 15, one less than any frame has, comes before the second one",
-        FRAMES,
-        play=_second(_beside(raw_frame(b"", b"", total=15))),
+        _raw_frame(b"", b"", total=15),
     ),
-    Fault(
+    _before(
         "frame_huge",
         "a frame that announces 2 GiB comes before the second one",
-        FRAMES,
-        play=_second(_beside(raw_frame(_EVENT + _PART, b"", total=0x7FFFFFFF))),
+        _raw_frame(_EVENT + _PART, b"", total=0x7FFFFFFF),
     ),
-    Fault(
+    _instead(
         "header_utf8",
         "a frame's event type is not UTF-8",
-        FRAMES,
-        play=_second(_instead(raw_frame(_EVENT + raw_header(b":event-type", b"Payload\xff"), b"..."))),
+        _raw_frame(_EVENT + _raw_header(b":event-type", b"Payload\xff"), b"..."),
     ),
-    Fault(
+    _instead(
         "header_type",
         "a frame has a header of type 10, which does not exist",
-        FRAMES,
-        play=_second(_instead(raw_frame(_EVENT + _PART + raw_header(b"new", b"thing", kind=10), b"..."))),
+        _raw_frame(_EVENT + _PART + _raw_header(b"new", b"thing", kind=10), b"..."),
     ),
-    Fault(
+    _instead(
         "header_cut",
         "a frame's last header announces a longer value than the headers have room for",
-        FRAMES,
-        play=_second(_instead(raw_frame(_EVENT + raw_header(b":event-type", b"PayloadPart", length=500), b"..."))),
+        _raw_frame(_EVENT + _raw_header(b":event-type", b"PayloadPart", length=500), b"..."),
     ),
-    Fault(
-        "header_dup",
-        "a frame has the same header twice",
-        FRAMES,
-        play=_second(_instead(raw_frame(_EVENT + _PART + _PART, b"..."))),
-    ),
-    Fault("no_message_type", "a frame has no message type", FRAMES, play=_second(_instead(raw_frame(_PART, b"...")))),
-    Fault("no_event_type", "an event has no event type", FRAMES, play=_second(_instead(raw_frame(_EVENT, b"...")))),
-    Fault(
+    _instead("header_dup", "a frame has the same header twice", _raw_frame(_EVENT + _PART + _PART, b"...")),
+    _instead("no_message_type", "a frame has no message type", _raw_frame(_PART, b"...")),
+    _instead("no_event_type", "an event has no event type", _raw_frame(_EVENT, b"...")),
+    _instead(
         "message_type_number",
         "a frame's message type is a number",
-        FRAMES,
-        play=_second(_instead(encode({":message-type": 7, ":event-type": "PayloadPart"}, b"..."))),
+        encode({":message-type": 7, ":event-type": "PayloadPart"}, b"..."),
     ),
-    Fault(
+    _before(
         "unknown_event",
         "an event of a type that nobody knows comes before the second frame",
-        FRAMES,
+        encode({":message-type": "event", ":event-type": "Heartbeat"}, b'{"alive":true}'),
         harmless=True,
-        play=_second(_beside(encode({":message-type": "event", ":event-type": "Heartbeat"}, b'{"alive":true}'))),
     ),
-    Fault(
+    _instead(
         "exception_known",
         "ModelStreamError with ErrorCode ModelInvocationTimeExceeded ends the stream",
-        FRAMES,
-        play=_second(
-            _instead(
-                exception_frame(
-                    "ModelStreamError",
-                    {"Message": "The model took too long.", "ErrorCode": "ModelInvocationTimeExceeded"},
-                )
-            ),
-            more=False,
+        exception_frame(
+            "ModelStreamError",
+            {"Message": "The model took too long.", "ErrorCode": "ModelInvocationTimeExceeded"},
         ),
+        last=True,
     ),
-    Fault(
+    _instead(
         "exception_internal",
         "InternalStreamFailure ends the stream",
-        FRAMES,
-        play=_second(_instead(exception_frame("InternalStreamFailure", {"Message": "Our fault."})), more=False),
+        exception_frame("InternalStreamFailure", {"Message": "Our fault."}),
+        last=True,
     ),
-    Fault(
+    _instead(
         "exception_unknown",
         "an exception of a type that nobody knows ends the stream",
-        FRAMES,
-        play=_second(_instead(exception_frame("NeverHeardOfIt", {"Message": "Something new."})), more=False),
+        exception_frame("NeverHeardOfIt", {"Message": "Something new."}),
+        last=True,
     ),
-    Fault(
+    _instead(
         "exception_badjson",
         "ModelStreamError whose payload is not JSON ends the stream",
-        FRAMES,
-        play=_second(_instead(exception_frame("ModelStreamError", b"{'not': json")), more=False),
+        exception_frame("ModelStreamError", b"{'not': json"),
+        last=True,
     ),
-    Fault(
+    _instead(
         "exception_empty",
         "ModelStreamError without a payload ends the stream",
-        FRAMES,
-        play=_second(_instead(exception_frame("ModelStreamError", b"")), more=False),
+        exception_frame("ModelStreamError", b""),
+        last=True,
     ),
-    Fault(
+    _instead(
         "error_frame",
         "a frame of message type error ends the stream",
-        FRAMES,
-        play=_second(
-            _instead(
-                encode(
-                    {":message-type": "error", ":error-code": "InternalError", ":error-message": "An internal error."}
-                )
-            ),
-            more=False,
-        ),
+        encode({":message-type": "error", ":error-code": "InternalError", ":error-message": "An internal error."}),
+        last=True,
     ),
     Fault("utf8_split", "every part is one byte, so characters are split", STREAM, harmless=True, change=_bytewise),
     Fault("utf8_invalid", "the first part of the answer has bytes that are not UTF-8", MODEL, change=_invalid_utf8),

@@ -86,7 +86,7 @@ class RequestReader:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
-        """Takes the next bytes.
+        """Take the next bytes.
 
         Raises:
             BadRequest: They are not a request.
@@ -96,7 +96,7 @@ class RequestReader:
             pass
 
     def rest(self) -> bytes:
-        """Gives what came after the request, once ``complete``: the start of the next one."""
+        """Give what came after the request, once ``complete``: the start of the next one."""
         return bytes(self._buffer)
 
     def _step(self) -> bool:
@@ -109,7 +109,7 @@ class RequestReader:
         return self._read_chunked()
 
     def _expect(self, size: int) -> None:
-        """Hears how large the body gets."""
+        """Note the size that the body is going to have."""
         if self._max_body is not None and size > self._max_body:
             self.too_large = True
             self.body.clear()
@@ -213,14 +213,14 @@ class RequestReader:
         return not self.complete
 
     def _note(self, beside: int) -> None:
-        """Counts what stands beside the data: it could go on for ever."""
+        """Count the bytes beside the data, which have a limit: they could go on for ever."""
         self._beside += beside
         if self._beside > MAX_HEAD:
             raise BadRequest("there is too much beside the body's data", 431)
 
 
 def chunk_size(line: bytes) -> tuple[int, int]:
-    """Reads the line before a chunk: the chunk's size, and how long the line's extension is.
+    """Read the line before a chunk: the chunk's size, and how long the line's extension is.
 
     Raises:
         BadRequest: It is not such a line.
@@ -232,7 +232,7 @@ def chunk_size(line: bytes) -> tuple[int, int]:
 
 
 def render_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
-    """Renders a status line and headers, without any check: faults send what no server should."""
+    """Render a status line and headers, without any check: faults send what no server should."""
     try:
         # Newer Pythons call 413 "Content Too Large"; servers in the field do not.
         reason = "Request Entity Too Large" if status == 413 else HTTPStatus(status).phrase
@@ -243,5 +243,5 @@ def render_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """Wraps data as one chunk of the chunked transfer coding; ``b""`` makes the end of the body."""
+    """Wrap data as one chunk of the chunked transfer coding; ``b""`` makes the end of the body."""
     return b"%x\r\n%b\r\n" % (len(data), data)

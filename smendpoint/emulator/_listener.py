@@ -21,7 +21,7 @@ _BACKLOG = 4096
 
 
 async def _turns() -> None:
-    """Waits until asyncio has handed over every connection that it has accepted."""
+    """Wait until asyncio has handed over every connection that it has accepted."""
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -60,7 +60,7 @@ class Listener:
         self._connections: set[Connection] = set()
 
     async def open(self, pool: Executor) -> None:
-        """Begins to listen, on the port that it had before if it can; models run in ``pool``.
+        """Begin to listen, on the port that it had before if it can; models run in ``pool``.
 
         Raises:
             OSError: The port cannot be had.
@@ -87,7 +87,7 @@ class Listener:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
-        """Stops listening but keeps the port: a socket that is bound and does not listen refuses every connection."""
+        """Stop listening but keep the port: a socket that is bound and does not listen refuses every connection."""
         if self._server is None:
             return
         family, address = self._server.sockets[0].family, self._server.sockets[0].getsockname()
@@ -98,12 +98,12 @@ class Listener:
         await self.drop_connections()
 
     async def accept(self) -> None:
-        """Listens again where it refused."""
+        """Listen again where it refused."""
         if self._server is None:
             await self._listen(self.port)
 
     async def drop_connections(self) -> None:
-        """Resets every connection, and waits until nothing works for any of them."""
+        """Reset every connection, and wait until nothing works for any of them."""
         await _turns()
         connections = list(self._connections)
         for connection in connections:
@@ -111,7 +111,7 @@ class Listener:
         await asyncio.gather(*[connection.task for connection in connections], return_exceptions=True)
 
     async def close(self) -> None:
-        """Gives up the port and every connection."""
+        """Give up the port and every connection."""
         await self._stop_listening()
         self._drop_placeholder()
         await self.drop_connections()

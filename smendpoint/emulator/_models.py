@@ -17,7 +17,7 @@ _MAKERS = frozenset({forward, *(getattr(maker, "func", maker) for maker in PERSO
 
 
 def made(model: object, whose: str) -> Model:
-    """Gives the model that a callable, or the name of a personality, stands for.
+    """Give the model that a callable, or the name of a personality, stands for.
 
     Args:
         whose: what it is to answer for, for messages.
@@ -55,11 +55,11 @@ class Models(MutableMapping[str, "Model | str"]):
         self.update(models)
 
     def made(self, name: str, default: Model | None) -> Model | None:
-        """Gives the model that answers for an endpoint."""
+        """Give the model that answers for an endpoint."""
         return self._made.get(name, default)
 
     def replace(self, models: Mapping[str, Model | str]) -> None:
-        """Has these models and no others; none is changed where one of them cannot be a model."""
+        """Replace all models; none is changed where one of them cannot be a model."""
         new = Models(models)
         self._set, self._made = new._set, new._made
 

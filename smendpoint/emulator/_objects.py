@@ -21,7 +21,7 @@ def total_size(objects: MutableMapping[str, bytes]) -> int:
 def serve_object(
     objects: MutableMapping[str, bytes], request: ReceivedRequest, location: str, max_objects: float
 ) -> Reply:
-    """Answers a path-style S3 request about the object at ``location`` (``s3://bucket/key``).
+    """Answer a path-style S3 request about the object at ``location`` (``s3://bucket/key``).
 
     Raises:
         BadRequest: An upload in the SDKs' own chunks is not whole.
@@ -59,7 +59,7 @@ def _error(status: int, code: str, message: str) -> Reply:
 
 
 def _unchunk(data: bytes) -> bytes:
-    """Takes the AWS SDKs' own chunking off an upload: sizes with signatures before the chunks, checksums after them.
+    """Take the AWS SDKs' own chunking off an upload: sizes with signatures before the chunks, checksums after them.
 
     Raises:
         BadRequest: It is not such an upload, or not a whole one.

@@ -14,14 +14,14 @@ __all__ = ["failure", "own_answer"]
 
 
 def failure(status: int, message: str, kind: str, code: str | int | None = None, *headers: tuple[str, str]) -> Reply:
-    """Makes an error in OpenAI's shape."""
+    """Make an error in OpenAI's shape."""
     error = {"message": message, "type": kind, "param": None, "code": code}
     body = json.dumps({"error": error}).encode()
     return Reply(status, [*headers, ("Content-Type", "application/json")], body)
 
 
 def own_answer(model: Model, request: ReceivedRequest, route: Route) -> Reply | None:
-    """Gives the answer to a request that is not for the model to answer; ``None`` where it is.
+    """Give the answer to a request that is not for the model to answer; ``None`` where it is.
 
     That is the list of models, and what there is no path or method for. A model whose ``openai_paths`` is ``None``
     answers everything itself, as a container does that requests are handed on to.

@@ -74,7 +74,7 @@ class Reply:
     head_only: bool = False
 
     async def pieces(self) -> ByteStream:
-        """Gives the body in pieces before HTTP framing: a stream's frames or bare parts, a plain body in two halves.
+        """Give the body in pieces before HTTP framing: a stream's frames or bare parts, a plain body in two halves.
 
         Raises:
             ModelFailed: The model failed in a bare stream, which has no frame to say so.
@@ -94,11 +94,11 @@ class Reply:
                 yield exception_frame("ModelStreamError", {"Message": str(failure), "ErrorCode": "StreamBroken"})
 
     def head(self, *extra: tuple[str, str]) -> bytes:
-        """Renders the head; the headers that frame the body are among ``extra``."""
+        """Render the head; the headers that frame the body are among ``extra``."""
         return render_head(self.status, [*self.headers, *extra])
 
     def framing(self) -> tuple[str, str]:
-        """Gives the header that frames the body in the proper way."""
+        """Give the header that frames the body in the proper way."""
         if self.parts is None:
             return "Content-Length", str(len(self.body))
         return "Transfer-Encoding", "chunked"
@@ -117,14 +117,14 @@ def exception_frame(name: str, detail: dict[str, str] | bytes) -> bytes:
 
 
 def error_reply(status: int, code: str, message: str | None, **detail: object) -> Reply:
-    """Makes a service error as SageMaker sends it; without a code, its header is left out."""
+    """Make a service error as SageMaker sends it; without a code, its header is left out."""
     body = json.dumps({"Message": message, **detail}).encode()
     error_type = [("x-amzn-ErrorType", code)] if code else []
     return Reply(status, [*error_type, ("Content-Type", "application/json")], body)
 
 
 def model_reply(content_type: str, body: bytes | ByteStream, *, framed: bool = True) -> Reply:
-    """Makes a successful answer of a model: plain for ``bytes``, else streamed, in event-stream frames or bare."""
+    """Make a successful answer of a model: plain for ``bytes``, else streamed, in event-stream frames or bare."""
     variant = ("x-Amzn-Invoked-Production-Variant", "AllTraffic")
     if isinstance(body, bytes):
         return Reply(200, [("Content-Type", content_type), variant], body)
@@ -135,7 +135,7 @@ def model_reply(content_type: str, body: bytes | ByteStream, *, framed: bool = T
 
 
 async def pieces_of(parts: ByteStream, size: int | None) -> ByteStream:
-    """Cuts parts into pieces of at most ``size`` bytes, wherever that falls; ``None`` leaves them alone."""
+    """Cut parts into pieces of at most ``size`` bytes, wherever that falls; ``None`` leaves them alone."""
     async with aclosing(parts):
         async for part in parts:
             if size is None or len(part) <= size:
@@ -147,7 +147,7 @@ async def pieces_of(parts: ByteStream, size: int | None) -> ByteStream:
 
 
 async def play(reply: Reply, *, extra: Sequence[tuple[str, str]] = ()) -> ByteStream:
-    """Plays a reply the proper way: Content-Length for a plain body, chunks for a streamed one."""
+    """Play a reply the proper way: Content-Length for a plain body, chunks for a streamed one."""
     head = reply.head(reply.framing(), *extra)
     if reply.parts is None:
         yield head if reply.head_only else head + reply.body

@@ -61,7 +61,7 @@ class ReceivedRequest:
 
 
 def route(method: str, target: str) -> Route:
-    """Finds the operation that a request line asks for."""
+    """Find the operation that a request line asks for."""
     path = target.partition("?")[0]
     if path.startswith("/s3/"):
         return Route("s3", "S3", model_path="s3://" + urllib.parse.unquote(path[4:]))

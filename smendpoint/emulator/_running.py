@@ -7,14 +7,13 @@ import contextlib
 import inspect
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import Any
 
 from smendpoint.emulator._reply import ByteStream, ModelFailed
 from smendpoint.emulator.models import Model, ModelReply, ModelRequest, Parts
 
 __all__ = ["ask", "gather", "parts_of"]
 
-_T = TypeVar("_T")
 _END = object()
 # What can be iterated over, and is not an answer in parts.
 _WHOLE = (str, bytes, bytearray, memoryview, Mapping)
@@ -25,7 +24,7 @@ def _describe(error: BaseException) -> str:
 
 
 async def ask(model: Model, request: ModelRequest, pool: Executor) -> ModelReply:
-    """Calls a model.
+    """Call a model.
 
     Raises:
         ModelFailed: It raised.
@@ -50,11 +49,6 @@ def _as_bytes(part: object) -> bytes:
     raise TypeError(f"a model gives bytes or str, or parts that are; a {type(part).__name__} is neither")
 
 
-def _pull(iterator: Iterator[Any]) -> Any:
-    # StopIteration cannot travel through a future, so the end is a value.
-    return next(iterator, _END)
-
-
 def _close(iterator: Iterator[Any]) -> None:
     close: Callable[[], None] | None = getattr(iterator, "close", None)
     if close is not None:
@@ -67,14 +61,15 @@ async def _from_thread(parts: Iterable[bytes | str], pool: Executor) -> ByteStre
     loop = asyncio.get_running_loop()
     iterator = iter(parts)
     try:
-        while (part := await loop.run_in_executor(pool, _pull, iterator)) is not _END:
+        # StopIteration cannot travel through a future, so the end is a value.
+        while (part := await loop.run_in_executor(pool, next, iterator, _END)) is not _END:
             yield _as_bytes(part)
     finally:
         _close(iterator)
 
 
 async def parts_of(body: Parts, pool: Executor) -> ByteStream:
-    """Gives a model's answer part by part, each when it is there.
+    """Give a model's answer part by part, each when it is there.
 
     Raises:
         ModelFailed: The model raised between two parts, or gave what is not an answer.
@@ -83,11 +78,11 @@ async def parts_of(body: Parts, pool: Executor) -> ByteStream:
         if isinstance(body, AsyncIterable):
             async for part in body:
                 yield _as_bytes(part)
-        elif isinstance(body, (list, tuple)):
-            for part in body:
-                yield _as_bytes(part)
         elif isinstance(body, _WHOLE) or not isinstance(body, Iterable):
             yield _as_bytes(body)
+        elif isinstance(body, (list, tuple)):  # quick: without a thread
+            for part in body:
+                yield _as_bytes(part)
         else:
             async with contextlib.aclosing(_from_thread(body, pool)) as threaded:
                 async for part in threaded:
@@ -97,7 +92,7 @@ async def parts_of(body: Parts, pool: Executor) -> ByteStream:
 
 
 async def gather(body: Parts, pool: Executor) -> bytes:
-    """Gives a model's answer as a whole.
+    """Give a model's answer as a whole.
 
     Raises:
         ModelFailed: The model raised, or gave what is not an answer.

@@ -44,12 +44,12 @@ class Sessions:
         self._open: dict[str, tuple[str, float]] = {}
 
     def open(self) -> dict[str, str]:
-        """Gives those that are open: id to endpoint name."""
+        """Give those that are open: id to endpoint name."""
         now = self._clock()
         return {session: name for session, (name, ends) in list(self._open.items()) if now < ends}
 
     def begin(self, session: str, endpoint_name: str) -> float:
-        """Opens one, and gives the time at which it ends by itself."""
+        """Open one, and give the time at which it ends by itself."""
         ends = self._clock() + SESSION_SECONDS
         self._open[session] = (endpoint_name, ends)
         if len(self._open) > MAX_SESSIONS:
@@ -57,7 +57,7 @@ class Sessions:
         return ends
 
     def end(self, session: str) -> None:
-        """Closes one."""
+        """Close one."""
         self._open.pop(session, None)
 
     def belongs(self, session: str, endpoint_name: str) -> bool:
@@ -66,7 +66,7 @@ class Sessions:
         return name == endpoint_name and self._clock() < ends
 
     def clear(self) -> None:
-        """Closes all of them."""
+        """Close all of them."""
         self._open.clear()
 
 
@@ -109,7 +109,7 @@ class Service:
     async def answer(
         self, request: ReceivedRequest, route: Route, pool: Executor, disconnected: threading.Event, skew: float = 0.0
     ) -> Reply:
-        """Gives the reply to a whole request; ``skew`` is how far the clock is off just now, in seconds."""
+        """Give the reply to a whole request; ``skew`` is how far the clock is off just now, in seconds."""
         if route.kind == "unknown":
             return error_reply(404, "UnknownOperationException", f"Unable to route {request.method} {request.target}")
         if route.kind == "s3":

@@ -26,7 +26,7 @@ class _Injection:
 
 
 class State:
-    """Guarded by one condition, which is notified whenever anything changes.
+    """Counters, received requests and injected faults, under one condition that is notified of every change.
 
     Args:
         keep_requests: how many received requests are kept, the latest; ``None`` for all.
@@ -47,33 +47,18 @@ class State:
         self._injections: list[_Injection] = []
 
     def opened(self) -> int:
-        """Counts a new connection and gives its number."""
+        """Count a new connection and give its number."""
         with self.changed:
-            self.open_connections += 1
             self.total_connections += 1
-            self.changed.notify_all()
+            self.count(connections=+1)
             return self.total_connections
 
-    def closed(self) -> None:
+    def count(self, *, connections: int = 0, active: int = 0, stalled: int = 0) -> None:
+        """Count what begins: a connection, a request, a response that stops half way. Negative numbers: what ends."""
         with self.changed:
-            self.open_connections -= 1
-            self.changed.notify_all()
-
-    def began(self) -> None:
-        """Counts a request whose head has come."""
-        with self.changed:
-            self.active += 1
-            self.changed.notify_all()
-
-    def ended(self) -> None:
-        with self.changed:
-            self.active -= 1
-            self.changed.notify_all()
-
-    def stall(self, change: int) -> None:
-        """Counts a response that will not go on, or takes it back."""
-        with self.changed:
-            self.stalled += change
+            self.open_connections += connections
+            self.active += active
+            self.stalled += stalled
             self.changed.notify_all()
 
     def received(self, request: ReceivedRequest) -> None:
@@ -91,7 +76,7 @@ class State:
             return list(self._requests)
 
     def forget(self) -> None:
-        """Forgets every request and fault, and counts connections and requests from zero again."""
+        """Forget every request and fault, and count connections and requests from zero again."""
         with self.changed:
             self._requests.clear()
             self._injections.clear()
@@ -115,7 +100,7 @@ class State:
             self._injections.clear()
 
     def choose(self, kind: Kind, endpoint_name: str) -> Fault | None:
-        """Takes the fault for the next request: of those that fit, the one that was injected first."""
+        """Take the fault for the next request: of those that fit, the one that was injected first."""
         with self.changed:
             for injection in self._injections:
                 if injection.wants(kind, endpoint_name):
@@ -143,5 +128,5 @@ class State:
 
 
 def _size(request: ReceivedRequest) -> int:
-    """How many bytes a request takes, nearly."""
+    """Give the size of a request in bytes, nearly."""
     return len(request.body) + len(request.target) + sum(len(name) + len(value) for name, value in request.header_list)

@@ -24,7 +24,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
 
 
 def find_fault(name: str) -> Fault:
-    """Finds a fault by its name, with its numbers filled in.
+    """Find a fault by its name, with its numbers filled in.
 
     Raises:
         ConfigurationError: There is none.

@@ -88,7 +88,7 @@ OPENAI_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embedd
 
 
 def forward(url: str, *, timeout: float = 60.0) -> Model:
-    """Makes a model that hands each request to a real container and hands back what it answers.
+    """Make a model that hands each request to a real container and hands back what it answers.
 
     Args:
         url: where the container listens, such as ``http://127.0.0.1:8080``. Requests go to its ``/invocations``, those

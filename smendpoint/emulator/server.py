@@ -143,11 +143,10 @@ class Emulator(Endpoints):
     # -- life
 
     def start(self) -> Self:
-        """Starts serving, on the port that it had before if it can; returns when connections are taken.
+        """Start serving, on the port that it had before if it can; return when connections are taken.
 
         Raises:
-            ConfigurationError: It runs already.
-                Or no thread can be started.
+            ConfigurationError: It runs already, or no thread can be started.
             OSError: The port cannot be had.
         """
         if self._thread is not None:
@@ -175,7 +174,7 @@ class Emulator(Endpoints):
         return self
 
     def stop(self) -> None:
-        """Closes every connection and ends the thread; does nothing when it is not running."""
+        """Close every connection and end the thread; do nothing when it is not running."""
         if self._thread is None or self._loop is None or self._pool is None:
             return
         self._call(self._shut())
@@ -187,10 +186,10 @@ class Emulator(Endpoints):
         self._loop = self._thread = self._pool = None
 
     def reset(self) -> None:
-        """Becomes as it was made, at the address that it has: for the next test.
+        """Return to the state in which it was made, at the same address: for the next test.
 
-        Closes the connections, gives up asynchronous calls, forgets requests, objects, sessions and faults, counts from
-        zero, and has the models that it was made with.
+        Connections close, asynchronous calls are cancelled, requests, objects, sessions and faults are forgotten,
+        counters begin at zero, and the models are those that it was made with.
         """
         if self._loop is None:
             self._forget()
@@ -206,7 +205,7 @@ class Emulator(Endpoints):
         self.stop()
 
     def _started(self, loop: asyncio.AbstractEventLoop) -> threading.Thread:
-        """The thread of the loop, as one that no end of the program waits for, where there are such."""
+        """Start the loop's thread: a daemon thread, except where there are none."""
         name = "smendpoint-emulator"
         try:
             thread = threading.Thread(target=self._run, args=(loop,), name=name, daemon=True)
@@ -282,7 +281,7 @@ class Emulator(Endpoints):
     # -- faults
 
     def inject(self, fault: str, *, times: int | None = None, endpoint_name: str | None = None) -> None:
-        """Plays a fault for the requests that come from now on.
+        """Play a fault for the requests that come from now on.
 
         Several injected faults queue up: a request gets the first one that fits it and is not used up.
 
@@ -298,7 +297,7 @@ class Emulator(Endpoints):
             self._call(self._listener.refuse())
 
     def clear_faults(self) -> None:
-        """Plays no faults any more."""
+        """Stop playing faults."""
         self._state.clear()
         if self._loop is not None:
             self._call(self._listener.accept())
@@ -341,7 +340,7 @@ class Emulator(Endpoints):
         return self._state.stalled
 
     def wait_for(self, predicate: Callable[[Emulator], bool], timeout: float = 10.0) -> None:
-        """Waits until ``predicate(self)`` holds; it is asked again whenever a counter changes.
+        """Wait until ``predicate(self)`` holds; it is asked again whenever a counter changes.
 
         Args:
             predicate: must not block.
@@ -357,7 +356,7 @@ class Emulator(Endpoints):
             )
 
     def idle(self, timeout: float = 10.0) -> None:
-        """Waits until no request is being served.
+        """Wait until no request is being served.
 
         Raises:
             TimeoutError: One still is after ``timeout`` seconds.
@@ -365,7 +364,7 @@ class Emulator(Endpoints):
         self.wait_for(lambda emulator: emulator.active_requests == 0, timeout)
 
     def disconnected(self, timeout: float = 10.0) -> None:
-        """Waits until no connection is open.
+        """Wait until no connection is open.
 
         Raises:
             TimeoutError: One still is after ``timeout`` seconds.

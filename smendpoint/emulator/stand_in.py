@@ -37,12 +37,12 @@ def _stem(word: str) -> str:
 
 
 def stems(text: str) -> frozenset[str]:
-    """Gives the words of a text that carry meaning, without their endings."""
+    """Give the words of a text that carry meaning, without their endings."""
     return frozenset(_stem(word) for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS)
 
 
 def split_prompt(prompt: str) -> tuple[str, str]:
-    """Finds the question in a prompt, and gives ``(question, everything else)``.
+    """Find the question in a prompt, and give ``(question, everything else)``.
 
     The question is what follows the last ``Question:`` at the start of a line, else the last sentence that ends with a
     question mark; without either it is empty.
@@ -60,7 +60,7 @@ def split_prompt(prompt: str) -> tuple[str, str]:
 
 
 def answer_from(context: str, question: str) -> str:
-    """Gives the sentence of ``context`` that shares the most words with ``question``; empty if none shares any.
+    """Give the sentence of ``context`` that shares the most words with ``question``; empty if none shares any.
 
     Of equally good sentences the first wins. A sentence that has the kind of thing asked for (a duration for "how
     long", a number for "how many") counts as sharing two more words.
@@ -77,7 +77,7 @@ def answer_from(context: str, question: str) -> str:
 
 
 def answer(prompt: str, background: str = "") -> str:
-    """Answers a prompt: from its context where it has one with the answer, else with a plain sentence about itself.
+    """Answer a prompt: from its context where it has one with the answer, else with a plain sentence about itself.
 
     Args:
         prompt: has the question, and perhaps the context.

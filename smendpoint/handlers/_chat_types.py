@@ -33,7 +33,7 @@ class ToolCall(NamedTuple):
         Raises:
             HandlerError: the model did not write JSON.
         """
-        from smendpoint._core.lines import parse_json
+        from smendpoint._core.decode.lines import parse_json
 
         if not self.arguments.strip():
             return {}

@@ -47,7 +47,7 @@ class _OpenCall:
         self.name = ""
         self.arguments: list[str] = []
 
-    def take(self, call_id: str, name: str, arguments: str) -> ToolCallDelta:
+    def add(self, call_id: str, name: str, arguments: str) -> ToolCallDelta:
         """Add a piece, and give what is new in it: some servers repeat the id and the name in every piece."""
         call_id = "" if self.id else call_id
         name = "" if self.name else name
@@ -129,7 +129,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             error.received = tuple(chunks)
             raise
 
-    def _take(self, value: JSONValue, chunks: list[ChatChunk]) -> None:
+    def _read(self, value: JSONValue, chunks: list[ChatChunk]) -> None:
         if isinstance(value, dict) and not value.get("error"):
             choices = value.get("choices")
             if isinstance(choices, list):
@@ -141,20 +141,20 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
                 if delta is None and not choice.keys() & {"message", "text"}:
                     delta = {}
                 if isinstance(delta, dict):
-                    self._take_delta(value, choice, delta, chunks)
+                    self._read_delta(value, choice, delta, chunks)
                     return
             elif self._has_no_news(value):
                 return
-        elif self._take_each(value, chunks):
+        elif self._read_each(value, chunks):
             return
         raise_for_error(value)
         completion = read_completion(value)
         if completion is None:
             raise unknown_shape(value, self._handler, self._expected)
-        self._take_whole(completion, chunks)
+        self._read_whole(completion, chunks)
         self._note(answer_details(value))
 
-    def _take_delta(
+    def _read_delta(
         self,
         value: dict[str, JSONValue],
         choice: dict[str, JSONValue],
@@ -173,7 +173,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         if "reasoning_content" in delta or "reasoning" in delta:
             reasoning = self._thought_halves.join(reasoning_text(delta) or "")
         pieces = delta.get("tool_calls")
-        calls = self._take_calls(pieces) if pieces else ()
+        calls = self._read_calls(pieces) if pieces else ()
         reason = choice.get("finish_reason")
         if reason is not None:
             reason = reason_of(reason)
@@ -221,12 +221,12 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         if any(ends):
             self._append(ends, chunks)
 
-    def _take_calls(self, pieces: JSONValue) -> tuple[ToolCallDelta, ...]:
+    def _read_calls(self, pieces: JSONValue) -> tuple[ToolCallDelta, ...]:
         """Read a chunk's tool calls."""
         deltas: list[ToolCallDelta] = []
         for piece in listed_calls(pieces):
             index, call_id, name, arguments = call_piece(piece)
-            deltas.append(self._call_of(index, call_id, name).take(call_id, name, arguments))
+            deltas.append(self._call_of(index, call_id, name).add(call_id, name, arguments))
         return tuple(deltas)
 
     def _call_of(self, index: int | None, call_id: str, name: str) -> _OpenCall:
@@ -262,10 +262,10 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             self._current[number] = call
         return call
 
-    def _take_whole(self, completion: ChatCompletion, chunks: list[ChatChunk]) -> None:
+    def _read_whole(self, completion: ChatCompletion, chunks: list[ChatChunk]) -> None:
         """Hand on a whole answer, of a container that does not stream, as one chunk."""
         text = self._join(completion.text, chunks)
         reasoning = self._thought_halves.join(completion.reasoning or "")
-        calls = [self._open_call(None).take(*call) for call in completion.tool_calls]
+        calls = [self._open_call(None).add(*call) for call in completion.tool_calls]
         self._kind, self._item = "chat", dict(completion.raw or {})
         self._append(ChatChunk(text, reasoning, tuple(calls), completion.finish_reason), chunks)

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from smendpoint._core.auto import AutoDecoder
-from smendpoint._core.lines import parse_json
-from smendpoint._core.sse import ServerSentEvent, SSEDecoder
+from smendpoint._core.decode.auto import AutoDecoder
+from smendpoint._core.decode.lines import parse_json
+from smendpoint._core.decode.push import LayeredDecoder
+from smendpoint._core.decode.sse import ServerSentEvent, SSEDecoder
 from smendpoint.errors import HandlerError, SmendpointError, StreamDecodeError, StreamError, StreamTruncatedError
 from smendpoint.handlers._details import reason_of, usage_of
 from smendpoint.handlers._ends import ENDS
@@ -39,88 +40,50 @@ _ENVELOPE = frozenset({"id", "object", "created", "model", "service_tier", "syst
 _SSE_STARTS = (b"data:", b"event:", b":", b"id:", b"retry:")
 
 
-class _Events(SSEDecoder):
-    """Server-sent events, with a short way for bytes that are whole events of one line each: most of a token stream."""
-
-    __slots__ = ()
-
-    def whole(self, data: bytes) -> list[str] | None:
-        """Give the data of the events that the bytes are; ``None``, with nothing taken, where they are not that."""
-        if (
-            not data.endswith(b"\n\n")
-            or self._tail
-            or self._data
-            or self._event
-            or self._failure is not None
-            or len(data) > self._max_event
-            or b"\r" in data
-        ):
-            return None
-        try:
-            events = data.decode().split("\n\n")
-        except UnicodeDecodeError:
-            return None
-        del events[-1]
-        lines = 2 * len(events)
-        if data.count(b"\n") != lines:
-            return None
-        for event in events:
-            if not event.startswith("data:"):
-                return None
-        self._number += lines
-        self._after_cr = False
-        return [event[5:] for event in events]
-
-
-class ItemDecoder(Generic[Chunk]):
-    """The base: bytes in, parsed items to `_take`, chunks out.
+class ItemDecoder(LayeredDecoder, Generic[Chunk]):
+    """The base: bytes in, parsed items to `_read`, chunks out.
 
     Args:
         handler: the handler's name, for messages.
     """
 
-    __slots__ = ("_done", "_events", "_failed", "_failure", "_handler", "_items", "_source")
+    __slots__ = ("_done", "_events", "_handler", "_items", "_source")
 
     def __init__(self, handler: str) -> None:
+        super().__init__()
         self._handler = handler
-        self._source: AutoDecoder | _Events | None = None
-        self._events: _Events | None = None  # the source, where it is that
+        self._source: AutoDecoder | SSEDecoder | None = None
+        self._events: SSEDecoder | None = None  # the source, where it is that
         self._done = False
-        self._failed = False
-        self._failure: Exception | None = None
         self._items = 0
 
     @property
-    def error(self) -> Exception | None:
+    def error(self) -> Exception | None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # handlers raise other errors too
         """The failure that the next `feed` or `finish` raises; ``None`` while all is well."""
         if self._failure is not None or self._done or self._source is None:
-            return self._failure
+            failure: Exception | None = self._failure
+            return failure
         return self._source.error
 
     def feed(self, data: bytes) -> list[Chunk]:
         """Take the next bytes, give the chunks that they complete."""
         if self._failed:
-            self._raise()
+            self._check()
         chunks: list[Chunk] = []
         if self._done or not data:
             return chunks
         try:
-            texts = None if self._events is None else self._events.whole(data)
-            if texts is not None:
-                for text in texts:
+            if self._events is not None:
+                for text in self._events.feed_data(data):
                     if self._done:
                         break
-                    self._take_json(text, chunks)
+                    self._read_event(text, chunks)
             else:
-                for item in self._decoder(data).feed(data):
+                for item in (self._source or self._recognise(data)).feed(data):
                     if not self._done:
-                        self._take_item(item, chunks)
+                        self._read_item(item, chunks)
         except Exception as error:  # whatever it is, its place is after the chunks that came before it
-            self._failed = True
-            if not chunks:
-                raise
-            # Its traceback holds this frame, which holds this decoder: a cycle that would keep a connection open.
-            self._failure = error.with_traceback(None)
+            self._fail(error, chunks)
         return chunks
 
     def finish(self) -> list[Chunk]:
@@ -135,14 +98,13 @@ class ItemDecoder(Generic[Chunk]):
 
     def finish_into(self, chunks: list[Chunk]) -> None:
         """Do what `finish` does, with the chunks in a list of the caller's: a failure does not lose them."""
-        if self._failed:
-            self._raise()
+        self._check()
         if self._done:
             return
         self._failed = True
         may_be_half = self.error is None  # what the end brings to light may be half an item
         try:
-            self._take_rest(chunks)
+            self._read_rest(chunks)
             self._flush(chunks)
             missing = None if self._done else self._missing()
             if missing is not None:
@@ -156,7 +118,7 @@ class ItemDecoder(Generic[Chunk]):
         self._failed = False
         self._done = True
 
-    def _take_rest(self, chunks: list[Chunk]) -> None:
+    def _read_rest(self, chunks: list[Chunk]) -> None:
         """Take the items that only waited for the end, and then raise what is wrong with what follows them."""
         if self._source is None:
             return
@@ -166,7 +128,7 @@ class ItemDecoder(Generic[Chunk]):
         except StreamError as error:
             failure, items = error, error.received
         for item in items:
-            self._take_item(item, chunks)
+            self._read_item(item, chunks)
         if failure is not None:
             raise failure
 
@@ -177,11 +139,11 @@ class ItemDecoder(Generic[Chunk]):
         """Say what of the payload's own end has not come; ``None`` where nothing is missing."""
         return None
 
-    def _take(self, value: JSONValue, chunks: list[Chunk]) -> None:
+    def _read(self, value: JSONValue, chunks: list[Chunk]) -> None:
         """Read one item and append its chunks."""
         raise AssertionError  # pragma: no cover  # every decoder has its own
 
-    def _take_text(self, text: str, chunks: list[Chunk]) -> None:
+    def _read_text(self, text: str, chunks: list[Chunk]) -> None:
         """Read a piece of a stream that is plain text, and append its chunks."""
         if not text.strip():
             return
@@ -192,26 +154,25 @@ class ItemDecoder(Generic[Chunk]):
             "TextHandler or AutoHandler reads it."
         )
 
-    def _decoder(self, data: bytes) -> AutoDecoder | _Events:
-        if self._source is None:
-            if data.startswith(_SSE_STARTS):
-                self._source = self._events = _Events()
-            else:
-                self._source = AutoDecoder()
+    def _recognise(self, data: bytes) -> AutoDecoder | SSEDecoder:
+        if data.startswith(_SSE_STARTS):
+            self._source = self._events = SSEDecoder()
+        else:
+            self._source = AutoDecoder()
         return self._source
 
-    def _take_item(self, item: Any, chunks: list[Chunk]) -> None:
+    def _read_item(self, item: Any, chunks: list[Chunk]) -> None:
         if isinstance(item, ServerSentEvent):
-            self._take_json(item.data, chunks)
+            self._read_event(item.data, chunks)
         elif isinstance(item, str) and isinstance(self._source, AutoDecoder) and self._source.kind == "text":
-            self._take_text(item, chunks)
+            self._read_text(item, chunks)
         else:
-            self._take(item, chunks)
+            self._read(item, chunks)
 
-    def _take_json(self, text: str, chunks: list[Chunk]) -> None:
+    def _read_event(self, text: str, chunks: list[Chunk]) -> None:
         self._items += 1
         try:
-            value: JSONValue = parse_json(text, 1 if text[:1] == " " else 0)
+            value: JSONValue = parse_json(text)
         except ValueError:
             stripped = text.strip()
             if stripped == _DONE:
@@ -221,11 +182,7 @@ class ItemDecoder(Generic[Chunk]):
             if not stripped:
                 return
             raise StreamDecodeError(f"server-sent event {self._items} of the stream is not JSON") from None
-        self._take(value, chunks)
-
-    def _raise(self) -> None:
-        failure, self._failure = self._failure, None
-        raise failure or StreamDecodeError("the stream has failed before: its decoder reads nothing more")
+        self._read(value, chunks)
 
 
 class JSONItemDecoder(ItemDecoder[Any]):
@@ -253,7 +210,7 @@ class JSONItemDecoder(ItemDecoder[Any]):
             self._escapes = True
         return super().feed(data)
 
-    def _take(self, value: JSONValue, chunks: list[Any]) -> None:
+    def _read(self, value: JSONValue, chunks: list[Any]) -> None:
         if self._escapes:
             try:
                 value = mend_json(value, replace=self._replace)
@@ -337,13 +294,13 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         if found.details:
             self._details = {**(self._details or {}), **found.details}
 
-    def _take_each(self, value: JSONValue, chunks: list[Chunk]) -> bool:
+    def _read_each(self, value: JSONValue, chunks: list[Chunk]) -> bool:
         """Take the chunks of an array; say whether it was one. An array of whole answers is one whole answer."""
         first = value[0] if isinstance(value, list) and value else None
         if not isinstance(first, dict) or not _is_chunk(first):
             return False
         for item in value if isinstance(value, list) else ():
-            self._take(item, chunks)
+            self._read(item, chunks)
         self._ended = self._ended or self._is_document()
         return True
 

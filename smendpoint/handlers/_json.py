@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
-from smendpoint._core.lines import parse_json
+from smendpoint._core.decode.lines import parse_json
 from smendpoint.errors import HandlerError
 
 if TYPE_CHECKING:

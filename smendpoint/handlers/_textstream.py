@@ -61,26 +61,26 @@ class TextStreamDecoder(DetailedDecoder[str]):
         """Give the text that chunks make."""
         return "".join(chunks)
 
-    def _take(self, value: JSONValue, chunks: list[str]) -> None:
+    def _read(self, value: JSONValue, chunks: list[str]) -> None:
         if isinstance(value, dict):
             token = value.get("token")
             if isinstance(token, dict) and self._reads_tokens and not value.get("error"):
-                self._take_token(value, token, chunks)
+                self._read_token(value, token, chunks)
                 return
             raise_for_error(value)
             choices = value.get("choices")
             if isinstance(choices, list):
-                if self._take_choices(value, choices, chunks):
+                if self._read_choices(value, choices, chunks):
                     return
             elif self._has_no_news(value):
                 return
-        elif self._take_each(value, chunks):
+        elif self._read_each(value, chunks):
             return
         else:
             raise_for_error(value)
-        self._take_answer(value, chunks)
+        self._read_answer(value, chunks)
 
-    def _take_token(self, value: dict[str, JSONValue], token: dict[str, JSONValue], chunks: list[str]) -> None:
+    def _read_token(self, value: dict[str, JSONValue], token: dict[str, JSONValue], chunks: list[str]) -> None:
         self._kind, self._item = "token", value
         details = value.get("details")
         special = token.get("special") or token.get("special_token")
@@ -118,7 +118,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
         if text:
             chunks.append(text)
 
-    def _take_choices(self, value: dict[str, JSONValue], choices: list[JSONValue], chunks: list[str]) -> bool:
+    def _read_choices(self, value: dict[str, JSONValue], choices: list[JSONValue], chunks: list[str]) -> bool:
         """Read a chunk in OpenAI's format; say whether it was one that this decoder reads."""
         if not self._kinds & {"chat", "completion"}:
             return False
@@ -142,7 +142,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
         self._add(text, chunks)
         return True
 
-    def _take_answer(self, value: JSONValue, chunks: list[str]) -> None:
+    def _read_answer(self, value: JSONValue, chunks: list[str]) -> None:
         """Read an item that holds a text without being a token: a piece, or the whole."""
         found = answer_text(value)
         if found is None or found[0] not in self._kinds:
@@ -156,9 +156,9 @@ class TextStreamDecoder(DetailedDecoder[str]):
         if not repeats:
             self._add(text, chunks)
 
-    def _take_text(self, text: str, chunks: list[str]) -> None:
+    def _read_text(self, text: str, chunks: list[str]) -> None:
         if not self._plain_text:
-            super()._take_text(text, chunks)
+            super()._read_text(text, chunks)
             return
         self._kind, self._item = "text", {}
         chunks.append(text)

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from smendpoint.errors import StreamDecodeError
+from smendpoint._core.decode.push import LayeredDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -149,7 +149,7 @@ class OutputDetails(NamedTuple):
     details: Mapping[str, Any] | None = None
 
 
-class MappedDecoder(Generic[Item, Chunk]):
+class MappedDecoder(LayeredDecoder, Generic[Item, Chunk]):
     """A stream decoder made of another one and a function, for handlers that need no more.
 
     Args:
@@ -158,19 +158,18 @@ class MappedDecoder(Generic[Item, Chunk]):
         keep_none: hand on ``None`` too, because it is a chunk like any other.
     """
 
-    __slots__ = ("_failed", "_failure", "_keep_none", "_source", "_transform")
+    __slots__ = ("_keep_none", "_source", "_transform")
 
     def __init__(
         self, source: StreamDecoder[Item], transform: Callable[[Item], Chunk | None], *, keep_none: bool = False
     ) -> None:
+        super().__init__()
         self._source = source
         self._transform = transform
         self._keep_none = keep_none
-        self._failure: Exception | None = None
-        self._failed = False
 
     @property
-    def error(self) -> Exception | None:
+    def error(self) -> Exception | None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # `transform` may raise anything
         """The failure that the next `feed` or `finish` raises; ``None`` while all is well."""
         return self._failure or getattr(self._source, "error", None)
 
@@ -184,11 +183,7 @@ class MappedDecoder(Generic[Item, Chunk]):
                 if chunk is not None or self._keep_none:
                     chunks.append(chunk)
         except Exception as error:  # whatever it is, its place is after the chunks that came before it
-            self._failed = True
-            if not chunks:
-                raise
-            # Its traceback holds this frame, which holds this decoder: a cycle that would keep a connection open.
-            self._failure = error.with_traceback(None)
+            self._fail(error, chunks)
         return chunks
 
     def finish(self) -> list[Chunk]:
@@ -201,11 +196,6 @@ class MappedDecoder(Generic[Item, Chunk]):
         mapped: list[Any] = [self._transform(item) for item in self._source.finish()]
         self._failed = False
         return mapped if self._keep_none else [chunk for chunk in mapped if chunk is not None]
-
-    def _check(self) -> None:
-        if self._failed:
-            failure, self._failure = self._failure, None
-            raise failure or StreamDecodeError("The stream has failed before: its decoder reads nothing more.")
 
 
 class _FilledLines:
@@ -229,7 +219,7 @@ def line_decoder(handler: ContentHandler[Any, Chunk]) -> StreamDecoder[Chunk]:
     Lines end at LF or CRLF and nowhere else; blank lines are skipped; a last line need not have a line end.
     """
     from smendpoint._core.aws.response import ResponseBody
-    from smendpoint._core.lines import LineDecoder
+    from smendpoint._core.decode.lines import LineDecoder
 
     def transform(line: bytes) -> Chunk:
         return handler.transform_output(ResponseBody(line))

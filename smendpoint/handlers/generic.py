@@ -142,7 +142,7 @@ class TextHandler:
 
     def stream_decoder(self) -> StreamDecoder[str]:
         """Give an incremental UTF-8 decoder."""
-        from smendpoint._core.lines import TextDecoder
+        from smendpoint._core.decode.lines import TextDecoder
 
         return TextDecoder()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from smendpoint._endpoint import remade
+from smendpoint._calls.endpoint import remade
 from smendpoint._options import ENDPOINT_OPTIONS
 from smendpoint._transport.threads import off_loop
 from smendpoint.endpoint import Endpoint

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from smendpoint._stream import Stream
+    from smendpoint._calls.stream import Stream
     from smendpoint.handlers.base import ContentHandler
     from smendpoint.langchain._common import ModelOptions
 

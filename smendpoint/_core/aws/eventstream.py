@@ -23,7 +23,7 @@ from smendpoint._core.aws.eventheaders import (
     decode_headers,
     encode_header,
 )
-from smendpoint._core.push import PushDecoder
+from smendpoint._core.decode.push import PushDecoder
 from smendpoint.errors import (
     ConfigurationError,
     InternalStreamFailureError,

@@ -28,6 +28,10 @@ from smendpoint.emulator.personalities.text import (
 from smendpoint.emulator.personalities.vectors import cohere, feature_extraction, tei
 from smendpoint.errors import ConfigurationError
 
+# The room: a module for each family of containers, over `_common`, `_chat` (OpenAI's shapes), `_schema` (answers that
+# fit a JSON schema) and the stand-in. A personality is a model like any other: it gets a `ModelRequest`, gives a
+# `ModelReply`, and knows nothing of the server. A new one is a function here, a row below and its samples in the tests.
+
 __all__ = [
     "PERSONALITIES",
     "Algorithm",
@@ -100,7 +104,7 @@ PERSONALITIES: Mapping[str, Callable[[], Model]] = MappingProxyType(
 
 
 def personality(name: str) -> Model:
-    """Makes the personality with this name.
+    """Make the personality with this name.
 
     Raises:
         ConfigurationError: There is none.

@@ -11,6 +11,7 @@ from smendpoint.emulator.personalities._common import (
     dump,
     generate,
     member,
+    model_name,
     object_list,
     one_text,
     text_list,
@@ -24,7 +25,7 @@ _REASONING = "One sentence of the context fits the question best."
 
 
 def finish_reason(reason: str) -> str:
-    """OpenAI's name for why a generation ended."""
+    """Give OpenAI's name for why a generation ended."""
     return "length" if reason == "length" else "stop"
 
 
@@ -38,11 +39,7 @@ def _text_of(content: object) -> str:
 
 
 def last_user_text(messages: list[dict[str, Any]]) -> tuple[str, str]:
-    """Gives the text of the last message of the user, and the texts of all the others together.
-
-    Raises:
-        Refused: The user has said nothing.
-    """
+    """Give the text of the last message of the user, and the texts of all the others together."""
     asked = [index for index, message in enumerate(messages) if message.get("role") == "user"]
     if not asked:
         raise Refused("there is no message of the user", 400)
@@ -55,11 +52,7 @@ _OTHER_SHAPES = ("guided_choice", "guided_grammar", "guided_json", "guided_regex
 
 
 def shaped(said: str, wanted: dict[str, Any]) -> str:
-    """Gives what is said the shape that ``response_format``, or TGI's ``grammar``, asks for.
-
-    Raises:
-        Refused: That shape is not known here, or its schema cannot be followed.
-    """
+    """Give what is said the shape that ``response_format``, or TGI's ``grammar``, asks for."""
     kind = wanted.get("type", "text")
     if kind == "text":
         return said
@@ -90,15 +83,11 @@ class Chat:
 
     Honours ``max_tokens``, ``stop``, ``tools`` (calls the chosen function, else the first, with the question as each
     text argument), ``response_format`` (a JSON object, or the smallest that fits a schema) and
-    ``chat_template_kwargs.enable_thinking``.
-
-    Raises:
-        Refused: The request is not valid.
-    """
+    ``chat_template_kwargs.enable_thinking``."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         question, background = last_user_text(object_list(body.get("messages"), "messages"))
-        self.model = str(body.get("model") or "stand-in")
+        self.model = model_name(body)
         self.generation: Generation = _say(body, answer(question, background), f"{background} {question}")
         thinking = member(body, "chat_template_kwargs").get("enable_thinking")
         self.reasoning = _REASONING if thinking else None
@@ -113,14 +102,8 @@ class Chat:
             message["reasoning_content"] = self.reasoning
         if self.call:
             message["tool_calls"] = [self.call]
-        return {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": self.model,
-            "choices": [{"index": 0, "message": message, "finish_reason": self._finish}],
-            "usage": self._usage(),
-        }
+        choices = [{"index": 0, "message": message, "finish_reason": self._finish}]
+        return {**self._head("chat.completion"), "choices": choices, "usage": self._usage()}
 
     def chunks(self) -> Iterator[dict[str, Any]]:
         """The answer as streamed chunks; the end mark is not among them."""
@@ -145,13 +128,11 @@ class Chat:
         return _usage(self.generation.prompt_tokens, len(self.generation.tokens))
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-        return {
-            "id": "chatcmpl-1",
-            "object": "chat.completion.chunk",
-            "created": 1,
-            "model": self.model,
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-        }
+        choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+        return {**self._head("chat.completion.chunk"), "choices": choices}
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": self.model}
 
 
 def _tool_call(body: dict[str, Any], question: str) -> dict[str, Any] | None:
@@ -178,7 +159,7 @@ def _is_text(schema: dict[str, Any]) -> bool:
 
 
 def completion(body: dict[str, Any]) -> dict[str, Any]:
-    """Answers a text completion in one piece."""
+    """Answer a text completion in one piece."""
     prompts = text_list(body.get("prompt"), "prompt")
     done = [_say(body, answer(prompt), prompt) for prompt in prompts]
     choices = [
@@ -186,22 +167,18 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
         for index, one in enumerate(done)
     ]
     usage = _usage(sum(one.prompt_tokens for one in done), sum(len(one.tokens) for one in done))
-    model = str(body.get("model") or "stand-in")
-    return {
-        "id": "cmpl-1",
-        "object": "text_completion",
-        "created": 1,
-        "model": model,
-        "choices": choices,
-        "usage": usage,
-    }
+    return {**_completion_head(body), "choices": choices, "usage": usage}
+
+
+def _completion_head(body: dict[str, Any]) -> dict[str, Any]:
+    return {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": model_name(body)}
 
 
 def completion_chunks(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Answers a text completion in chunks; the end mark is not among them."""
+    """Answer a text completion in chunks; the end mark is not among them."""
     prompt = one_text(body.get("prompt"), "prompt")
     done = _say(body, answer(prompt), prompt)
-    head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": str(body.get("model") or "stand-in")}
+    head = _completion_head(body)
     for token in done.tokens:
         yield {**head, "choices": [{"index": 0, "text": token, "finish_reason": None}]}
     yield {**head, "choices": [{"index": 0, "text": "", "finish_reason": finish_reason(done.reason)}]}

@@ -1,4 +1,7 @@
-"""What the personalities share: reading requests, refusing them, cutting text into tokens."""
+"""What the personalities share: reading requests, refusing them, cutting text into tokens.
+
+Each function that reads a part of a request raises `Refused` where the container would not take it.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,17 @@ __all__ = [
     "json_body",
     "json_reply",
     "member",
+    "model_name",
     "object_list",
     "one_text",
     "openai_refusal",
+    "plain_refusal",
     "read_json",
     "read_parameters",
     "small_number",
     "sse",
     "text_list",
+    "toolkit_refusal",
 ]
 
 SESSION_REQUESTS: tuple[object, ...] = ({"requestType": "NEW_SESSION"}, {"requestType": "CLOSE"})
@@ -37,7 +43,7 @@ _TOKEN = re.compile(r"\s*\S+|\s+\Z")
 
 
 class Refused(Exception):
-    """The container does not take this request; ``status`` is what it answers."""
+    """The container does not take this request, and answers with ``status``."""
 
     def __init__(self, message: str, status: int = 422) -> None:
         super().__init__(message)
@@ -88,30 +94,44 @@ class Personality:
 
 
 def openai_refusal(refused: Refused) -> dict[str, Any]:
-    """OpenAI's error document."""
-    error = {"message": str(refused), "type": "BadRequestError", "param": None, "code": refused.status}
-    return {"error": error}
+    """Make OpenAI's error document."""
+    return {"error": {"message": str(refused), "type": "BadRequestError", "param": None, "code": refused.status}}
+
+
+def plain_refusal(refused: Refused) -> dict[str, Any]:
+    """Make the error document of containers that say only what is wrong."""
+    return {"error": str(refused)}
+
+
+def toolkit_refusal(refused: Refused) -> dict[str, Any]:
+    """Make the error document of the Hugging Face inference toolkit."""
+    return {"code": refused.status, "type": "InternalServerException", "message": str(refused)}
+
+
+def model_name(body: dict[str, Any]) -> str:
+    """Give the name that an answer in OpenAI's shape says: the request's, if it has one."""
+    return str(body.get("model") or "stand-in")
 
 
 def json_or_none(body: bytes) -> object:
-    """Reads JSON; gives ``None`` for what is none."""
+    """Read JSON; give ``None`` for what is not JSON."""
     with contextlib.suppress(Refused):
         return read_json(body)
     return None
 
 
 def dump(value: object) -> str:
-    """Writes JSON with its characters as they are, so that streams have multi-byte characters to be cut in."""
+    """Write JSON with its characters as they are, so that streams have multi-byte characters to be cut in."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def json_reply(value: object, *, status: int = 200) -> ModelReply:
-    """Makes an answer of one JSON value."""
+    """Make an answer of one JSON value."""
     return ModelReply(dump(value), status=status, content_type="application/json")
 
 
 def sse(events: Iterable[object], *, first: str = "", start: str = "data: ", end: str = "") -> ModelReply:
-    """Makes a stream of server-sent events.
+    """Make a stream of server-sent events.
 
     Args:
         events: the JSON values of the events.
@@ -127,11 +147,7 @@ def sse(events: Iterable[object], *, first: str = "", start: str = "data: ", end
 
 
 def read_json(body: bytes) -> Any:
-    """Reads what must be JSON.
-
-    Raises:
-        Refused: It is not, or it is nested too deeply.
-    """
+    """Read what must be JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -139,11 +155,7 @@ def read_json(body: bytes) -> Any:
 
 
 def json_body(request: ModelRequest) -> dict[str, Any]:
-    """Reads a request that must be a JSON object.
-
-    Raises:
-        Refused: It is not.
-    """
+    """Read a request that must be a JSON object."""
     value = read_json(request.body)
     if not isinstance(value, dict):
         raise Refused("the body is not a JSON object", 400)
@@ -151,27 +163,16 @@ def json_body(request: ModelRequest) -> dict[str, Any]:
 
 
 def text_list(value: object, name: str) -> list[str]:
-    """Takes one string or a list of strings, as a list.
-
-    Raises:
-        Refused: It is neither.
-    """
+    """Take one string or a list of strings, as a list."""
     if isinstance(value, str):
         return [value]
-    if isinstance(value, list):
-        items = cast("list[object]", value)
-        texts = [item for item in items if isinstance(item, str)]
-        if len(texts) == len(items):
-            return texts
+    if isinstance(value, list) and all(isinstance(item, str) for item in cast("list[object]", value)):
+        return cast("list[str]", value)
     raise Refused(f"`{name}` must be a string or a list of strings")
 
 
 def one_text(value: object, name: str) -> str:
-    """Takes one string, or the first of a list of strings.
-
-    Raises:
-        Refused: There is none.
-    """
+    """Take one string, or the first of a list of strings."""
     texts = text_list(value, name)
     if not texts:
         raise Refused(f"`{name}` cannot be empty", 400)
@@ -179,11 +180,7 @@ def one_text(value: object, name: str) -> str:
 
 
 def member(body: dict[str, Any], name: str) -> dict[str, Any]:
-    """Takes a member that must be an object; a missing one, or null, is an empty object.
-
-    Raises:
-        Refused: It is something else.
-    """
+    """Take a member that must be an object; a missing one, or null, is an empty object."""
     value = body.get(name)
     if value is None:
         return {}
@@ -193,25 +190,14 @@ def member(body: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def object_list(value: object, name: str) -> list[dict[str, Any]]:
-    """Takes a list of JSON objects that is not empty.
-
-    Raises:
-        Refused: It is something else.
-    """
-    if isinstance(value, list) and value:
-        items = cast("list[object]", value)
-        objects = [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
-        if len(objects) == len(items):
-            return objects
+    """Take a list of JSON objects that is not empty."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in cast("list[object]", value)):
+        return cast("list[dict[str, Any]]", value)
     raise Refused(f"`{name}` must be a list of objects, and not empty")
 
 
 def read_parameters(body: dict[str, Any]) -> tuple[int | None, list[str]]:
-    """Gives the most tokens wanted, and the stop strings, by any of the names that containers know.
-
-    Raises:
-        Refused: One has the wrong type.
-    """
+    """Give the most tokens wanted, and the stop strings, by any of the names that containers know."""
     limit: Any = next((body[name] for name in ("max_new_tokens", "max_tokens", "max_length") if name in body), None)
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise Refused("Input validation error: `max_new_tokens` must be strictly positive")
@@ -239,16 +225,12 @@ class Generation(NamedTuple):
 
 
 def count_tokens(text: str) -> int:
-    """Counts words, which stand for tokens here."""
+    """Count words, which stand for tokens here."""
     return len(_TOKEN.findall(text))
 
 
 def generate(text: str, prompt: str, parameters: dict[str, Any]) -> Generation:
-    """Says ``text`` in answer to ``prompt``, within the request's parameters.
-
-    Raises:
-        Refused: A parameter has the wrong type.
-    """
+    """Say ``text`` in answer to ``prompt``, within the request's parameters."""
     limit, stop = read_parameters(parameters)
     ends = [position for position in (text.find(word) for word in stop if word) if position >= 0]
     reason = "eos_token"
@@ -261,11 +243,7 @@ def generate(text: str, prompt: str, parameters: dict[str, Any]) -> Generation:
 
 
 def small_number(body: dict[str, Any], name: str) -> int:
-    """Takes a member that must be a number of things to give, 1 to 100; 1 where it is missing.
-
-    Raises:
-        Refused: It is something else.
-    """
+    """Take a member that must be a number of things to give, 1 to 100; 1 where it is missing."""
     value = body.get(name, 1)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
         raise Refused(f"`{name}` must be a whole number from 1 to 100")

@@ -66,7 +66,7 @@ _FORMATS = {
 
 
 def instance(schema: object, text: str) -> Any:
-    """Makes a small instance of a schema; ``text`` is said where a text fits.
+    """Make a small instance of a schema; ``text`` is said where a text fits.
 
     Raises:
         Refused: The schema is not valid, says what is not supported, or no instance of it was found.
@@ -96,7 +96,7 @@ class _Search:
         self._enumerated: dict[int, frozenset[str]] = {}
 
     def _look(self, schema: object) -> dict[str, Any]:
-        """Gives a schema that is neither true nor false, checked."""
+        """Give a schema that is neither true nor false, checked."""
         self._left -= 1
         if self._left < 0:
             raise Refused("the schema takes too much work for the stand-in", 400)
@@ -191,7 +191,7 @@ class _Search:
     # -- values that may fit
 
     def candidates(self, schema: object, depth: int) -> Iterator[Any]:
-        """Gives values that may fit, the likeliest first; none deeper than ``depth``."""
+        """Give values that may fit, the likeliest first; none deeper than ``depth``."""
         for rules in self._alternatives([schema], depth):
             chosen = next((one for one in rules if "const" in one or "enum" in one), None)
             if chosen is not None:
@@ -201,7 +201,7 @@ class _Search:
                 yield from self._of_kind(kind, rules, depth)
 
     def _alternatives(self, schemas: list[object], depth: int) -> Iterator[list[dict[str, Any]]]:
-        """Gives the ways to choose among alternatives, each as the schemas that hold all together then."""
+        """Give the ways to choose among alternatives, each as the schemas that hold all together then."""
         self.too_shallow |= depth < 0
         if depth < 0 or any(schema is False for schema in schemas):
             return
@@ -242,7 +242,7 @@ class _Search:
             yield (self._text[: max(0, most - len(str(number)))] + str(number)).ljust(least, ".")
 
     def _first(self, schemas: list[object], depth: int, but: list[str]) -> Iterator[Any]:
-        """Gives one value that fits all of the schemas, and is not among ``but``; nothing where none is found."""
+        """Give one value that fits all of the schemas, and is not among ``but``; nothing where none is found."""
         together: object = {"allOf": schemas}
         for value in self.candidates(together, depth - 1):
             if _key(value) not in but and self.fits(value, together):

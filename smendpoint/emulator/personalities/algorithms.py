@@ -8,11 +8,11 @@ from typing import Any, Literal
 from smendpoint.emulator.models import ModelReply, ModelRequest
 from smendpoint.emulator.personalities._common import (
     Personality,
-    Refused,
     dump,
     json_body,
     json_reply,
     member,
+    plain_refusal,
     text_list,
 )
 from smendpoint.emulator.personalities.tabular import read_csv_rows, read_json_rows, table_model
@@ -32,39 +32,35 @@ _ANSWERS: dict[Algorithm, tuple[str, Callable[[float], dict[str, Any]]]] = {
 
 
 def algorithm(name: Algorithm = "linear-learner") -> Personality:
-    """Plays one of SageMaker's own algorithms: CSV and JSON in, JSON and JSON lines out.
+    """Play one of SageMaker's own algorithms: CSV and JSON in, JSON and JSON lines out.
 
     Args:
         name: which one: its score, cluster, score or projection of a row is the row's sum.
     """
     field, item = _ANSWERS[name]
-
-    def whole(predictions: list[float]) -> bytes:
-        return dump({field: [item(total) for total in predictions]}).encode()
-
-    def lines(predictions: list[float]) -> bytes:
-        return "".join(f"{dump(item(total))}\n" for total in predictions).encode()
-
     return table_model(
         name,
         {"text/csv": read_csv_rows, "application/json": read_json_rows},
-        {"application/json": whole, "application/jsonlines": lines},
+        {
+            "application/json": lambda sums: dump({field: [item(one) for one in sums]}),
+            "application/jsonlines": lambda sums: "".join([f"{dump(item(one))}\n" for one in sums]),
+        },
         "application/json",
     )
 
 
 def tf_serving() -> Personality:
-    """Plays TF Serving: ``{"instances": rows}`` in, ``{"predictions": [...]}`` out."""
+    """Play TF Serving: ``{"instances": rows}`` in, ``{"predictions": [...]}`` out."""
     return table_model(
         "tf_serving",
         {"application/json": read_json_rows},
-        {"application/json": lambda predictions: dump({"predictions": predictions}).encode()},
+        {"application/json": lambda sums: dump({"predictions": sums})},
         "application/json",
     )
 
 
 def blazingtext(task: Literal["classify", "words"] = "classify") -> Personality:
-    """Plays BlazingText: ``{"instances": [...]}`` in, labels with their probabilities or the vectors of words out.
+    """Play BlazingText: ``{"instances": [...]}`` in, labels with their probabilities or the vectors of words out.
 
     Args:
         task: what the model was trained for.
@@ -78,10 +74,7 @@ def blazingtext(task: Literal["classify", "words"] = "classify") -> Personality:
         count = member(body, "configuration").get("k", 1)
         return json_reply([_labels(text, 2 if count == 2 else 1) for text in texts])
 
-    def refusal(refused: Refused) -> dict[str, Any]:
-        return {"error": str(refused)}
-
-    return Personality(f"blazingtext_{task}", reply, refusal)
+    return Personality(f"blazingtext_{task}", reply, plain_refusal)
 
 
 def _labels(text: str, count: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _EULA = (
 
 
 def jumpstart(family: JumpStartFamily = "llama3") -> Personality:
-    """Plays a model of JumpStart.
+    """Play a model of JumpStart.
 
     Args:
         family: Llama 2 text and chat (both want ``accept_eula=true`` in CustomAttributes), Llama 3 text, Flan-T5 and

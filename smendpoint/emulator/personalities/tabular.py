@@ -7,11 +7,11 @@ import csv
 import json
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
-from smendpoint.emulator.personalities._common import Personality, Refused, read_json
+from smendpoint.emulator.personalities._common import Personality, Refused, plain_refusal, read_json
 
 __all__ = ["read_csv_rows", "read_json_rows", "sklearn", "table_model", "xgboost"]
 
@@ -32,7 +32,7 @@ def _numbers(row: object) -> list[float]:
 
 
 def read_csv_rows(body: bytes) -> Rows:
-    """Reads rows of numbers, a line each."""
+    """Read rows of numbers, a line each."""
     return [_numbers(row) for row in csv.reader(body.decode("utf-8", "replace").splitlines()) if row]
 
 
@@ -52,7 +52,7 @@ def _rows(value: object) -> Rows:
 
 
 def read_json_rows(body: bytes) -> Rows:
-    """Reads rows of numbers, bare or as ``instances``, ``inputs``, ``data`` or ``features``."""
+    """Read rows of numbers, bare or as ``instances``, ``inputs``, ``data`` or ``features``."""
     return _rows(read_json(body))
 
 
@@ -92,33 +92,17 @@ def _write_npy(predictions: list[float]) -> bytes:
     return start + struct.pack(f"<{len(predictions)}d", *predictions)
 
 
-def _json(predictions: list[float]) -> bytes:
-    return json.dumps(predictions).encode()
-
-
-def _lines(predictions: list[float]) -> bytes:
-    return "".join(f"{value}\n" for value in predictions).encode()
-
-
-def _commas(predictions: list[float]) -> bytes:
-    return ",".join(map(str, predictions)).encode()
-
-
-def _scores(predictions: list[float]) -> bytes:
-    return json.dumps({"predictions": [{"score": value} for value in predictions]}).encode()
-
-
-def _score_lines(predictions: list[float]) -> bytes:
-    return "".join(json.dumps({"score": value}) + "\n" for value in predictions).encode()
+def _lines(values: Iterable[object]) -> str:
+    return "".join([f"{value}\n" for value in values])
 
 
 def table_model(
     name: str,
     readers: dict[str, Callable[[bytes], Rows]],
-    writers: dict[str, Callable[[list[float]], bytes]],
+    writers: dict[str, Callable[[list[float]], bytes | str]],
     default: str,
 ) -> Personality:
-    """Makes a container that sums rows.
+    """Make a container that sums rows.
 
     Args:
         name: for ``repr``.
@@ -136,30 +120,31 @@ def table_model(
         if accepted is None:
             raise Refused(f"Accept type {request.accept} is not supported by this container", 406)
         predictions = [sum(row) for row in readers[sent](request.body)]
-        return ModelReply(writers[accepted](predictions), content_type=accepted)
+        written = writers[accepted](predictions)
+        return ModelReply(written.encode() if isinstance(written, str) else written, content_type=accepted)
 
-    return Personality(name, reply, lambda refused: {"error": str(refused)})
+    return Personality(name, reply, plain_refusal)
 
 
 def sklearn() -> Personality:
-    """Plays the scikit-learn container: CSV, JSON and ``.npy`` in and out; by default JSON comes out."""
+    """Play the scikit-learn container: CSV, JSON and ``.npy`` in and out; by default JSON comes out."""
     return table_model(
         "sklearn",
         {"text/csv": read_csv_rows, "application/json": read_json_rows, "application/x-npy": _read_npy},
-        {"text/csv": _lines, "application/json": _json, "application/x-npy": _write_npy},
+        {"text/csv": _lines, "application/json": json.dumps, "application/x-npy": _write_npy},
         "application/json",
     )
 
 
 def xgboost() -> Personality:
-    """Plays the XGBoost container: CSV and libsvm in, and no JSON; CSV (one line), JSON and JSON lines out."""
+    """Play the XGBoost container: CSV and libsvm in, and no JSON; CSV (one line), JSON and JSON lines out."""
     return table_model(
         "xgboost",
+        {"text/csv": read_csv_rows, "text/libsvm": _read_libsvm, "text/x-libsvm": _read_libsvm},
         {
-            "text/csv": read_csv_rows,
-            "text/libsvm": _read_libsvm,
-            "text/x-libsvm": _read_libsvm,
+            "text/csv": lambda sums: ",".join(map(str, sums)),
+            "application/json": lambda sums: json.dumps({"predictions": [{"score": one} for one in sums]}),
+            "application/jsonlines": lambda sums: _lines([json.dumps({"score": one}) for one in sums]),
         },
-        {"text/csv": _commas, "application/json": _scores, "application/jsonlines": _score_lines},
         "text/csv",
     )

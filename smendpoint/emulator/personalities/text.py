@@ -20,8 +20,10 @@ from smendpoint.emulator.personalities._common import (
     object_list,
     one_text,
     openai_refusal,
+    plain_refusal,
     sse,
     text_list,
+    toolkit_refusal,
 )
 from smendpoint.emulator.personalities.vectors import classify, closeness, openai_embeddings
 from smendpoint.emulator.stand_in import answer
@@ -52,7 +54,7 @@ def stand_in() -> Personality:
 
 
 def _openai(request: ModelRequest, body: dict[str, Any], *, start: str = "data: ") -> ModelReply:
-    """Answers in the shapes of the path, or on ``/invocations`` in those of the body."""
+    """Answer in the shapes of the path, or on ``/invocations`` in those of the body."""
     if request.path == _CHAT or (request.path not in _OPENAI_TEXT and "messages" in body):
         chat = Chat(body)
         return sse(chat.chunks(), start=start, end="[DONE]") if body.get("stream") else json_reply(chat.whole())
@@ -69,7 +71,7 @@ def _inputs(body: dict[str, Any], *names: str) -> str:
 
 
 def tgi() -> Personality:
-    """Plays Hugging Face's text-generation-inference: generate, chat and completion requests, plain and streamed."""
+    """Play Hugging Face's text-generation-inference: generate, chat and completion requests, plain and streamed."""
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
@@ -130,7 +132,7 @@ HuggingFaceTask = Literal[
 
 
 def huggingface(task: HuggingFaceTask = "text-generation") -> Personality:
-    """Plays the Hugging Face inference toolkit, which does not stream.
+    """Play the Hugging Face inference toolkit, which does not stream.
 
     Args:
         task: text generation, whose text begins with the prompt, or its conversation with the messages, unless
@@ -155,14 +157,10 @@ def huggingface(task: HuggingFaceTask = "text-generation") -> Personality:
             field = "summary_text" if task == "summarization" else "translation_text"
             return json_reply([{field: generate(answer(prompt), prompt, parameters).text} for prompt in prompts])
         full = parameters.get("return_full_text", True)  # the default of the pipeline that the toolkit runs
-        return json_reply(
-            [
-                {"generated_text": (prompt if full else "") + generate(answer(prompt), prompt, parameters).text}
-                for prompt in prompts
-            ]
-        )
+        texts = [(prompt if full else "") + generate(answer(prompt), prompt, parameters).text for prompt in prompts]
+        return json_reply([{"generated_text": text} for text in texts])
 
-    return Personality("huggingface", reply, _mms_error)
+    return Personality("huggingface", reply, toolkit_refusal)
 
 
 def _pipeline_talk(messages: list[dict[str, Any]], parameters: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +179,7 @@ def _zero_shot(text: str, labels: list[str]) -> dict[str, Any]:
 
 
 def triton() -> Personality:
-    """Plays NVIDIA Triton's generate extension: ``text_input`` in, ``text_output`` out, plain and streamed."""
+    """Play NVIDIA Triton's generate extension: ``text_input`` in, ``text_output`` out, plain and streamed."""
 
     def reply(request: ModelRequest) -> ModelReply:
         body = json_body(request)
@@ -192,15 +190,11 @@ def triton() -> Personality:
         replies = [{"model_name": "stand-in", "model_version": "1", "text_output": text} for text in texts]
         return sse(replies) if parameters.get("stream") else json_reply(replies[0])
 
-    return Personality("triton", reply, lambda refused: {"error": str(refused)}, status=400)
-
-
-def _mms_error(refused: Refused) -> dict[str, Any]:
-    return {"code": refused.status, "type": "InternalServerException", "message": str(refused)}
+    return Personality("triton", reply, plain_refusal, status=400)
 
 
 def lmi(shape: LmiShape = "jsonlines", *, tgi_compatible: bool = False) -> Personality:
-    """Plays DJL's LMI container.
+    """Play DJL's LMI container.
 
     Args:
         shape: how it streams.
@@ -280,7 +274,7 @@ def _lmi_events(done: Generation, prompt: str) -> Iterator[dict[str, Any]]:
 
 
 def vllm(task: Literal["generate", "classify", "score"] = "generate") -> Personality:
-    """Plays vLLM, on ``/invocations`` and on ``/v1/...``.
+    """Play vLLM, on ``/invocations`` and on ``/v1/...``.
 
     Args:
         task: what kind of model it serves: chat, completions and embeddings in OpenAI's shapes; classes (see `tei`); or
@@ -320,14 +314,15 @@ def _vllm_class(text: str) -> dict[str, Any]:
 def _scores(body: dict[str, Any]) -> dict[str, Any]:
     if "query" in body:
         query, texts = one_text(body["query"], "query"), text_list(body.get("documents"), "documents")
-        results = [
+        results: list[dict[str, Any]] = [
             {"index": index, "document": {"text": text}, "relevance_score": closeness(query, text)}
             for index, text in enumerate(texts)
         ]
-        return {"id": "rerank-1", "model": "stand-in", "results": sorted(results, key=_by_relevance), "usage": {}}
+        return {
+            "id": "rerank-1",
+            "model": "stand-in",
+            "results": sorted(results, key=lambda one: -one["relevance_score"]),
+            "usage": {},
+        }
     query, texts = one_text(body.get("text_1"), "text_1"), text_list(body.get("text_2"), "text_2")
     return _listing([{"object": "score", "score": closeness(query, text)} for text in texts])
-
-
-def _by_relevance(result: dict[str, Any]) -> float:
-    return -float(result["relevance_score"])

@@ -10,7 +10,16 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
-from smendpoint.emulator.personalities._common import Personality, Refused, json_body, json_reply, one_text, text_list
+from smendpoint.emulator.personalities._common import (
+    Personality,
+    Refused,
+    json_body,
+    json_reply,
+    model_name,
+    one_text,
+    text_list,
+    toolkit_refusal,
+)
 from smendpoint.emulator.stand_in import stems
 
 __all__ = ["DIMENSIONS", "classify", "closeness", "cohere", "embed", "feature_extraction", "openai_embeddings", "tei"]
@@ -21,28 +30,24 @@ DIMENSIONS = 8
 _NEGATIVE = frozenset({"awful", "bad", "hate", "horrible", "never", "no", "not", "poor", "sad", "terrible", "worst"})
 
 
-def _word_vector(word: str) -> list[float]:
-    digest = hashlib.sha256(word.encode()).digest()
-    return [byte / 127.5 - 1.0 for byte in digest[:DIMENSIONS]]
-
-
 def embed(text: str, dimensions: int = DIMENSIONS) -> list[float]:
-    """Gives a vector of length 1 that is always the same for a text; texts that share words lie near each other."""
+    """Give a vector of length 1 that is always the same for a text; texts that share words lie near each other."""
     total = [0.0] * DIMENSIONS
     for word in sorted(stems(text)) or [text]:
-        total = [value + more for value, more in zip(total, _word_vector(word), strict=True)]
+        digest = hashlib.sha256(word.encode()).digest()[:DIMENSIONS]
+        total = [value + (byte / 127.5 - 1.0) for value, byte in zip(total, digest, strict=True)]
     norm = math.sqrt(sum(value * value for value in total[:dimensions])) or 1.0
     return [round(value / norm, 6) for value in total[:dimensions]]
 
 
 def classify(text: str) -> dict[str, Any]:
-    """Labels a text NEGATIVE when it has a word that sounds so, else POSITIVE."""
+    """Label a text NEGATIVE when it has a word that sounds so, else POSITIVE."""
     negative = len(_NEGATIVE.intersection(text.lower().replace(".", " ").split()))
     return {"label": "NEGATIVE" if negative else "POSITIVE", "score": round(1 - 0.1 / (1 + negative), 4)}
 
 
 def closeness(one: str, other: str) -> float:
-    """Gives the cosine of the angle between the vectors of two texts."""
+    """Give the cosine of the angle between the vectors of two texts."""
     return round(sum(a * b for a, b in zip(embed(one), embed(other), strict=True)), 6)
 
 
@@ -51,7 +56,7 @@ def _score(query: str, text: str) -> float:
 
 
 def tei(task: Literal["embed", "rerank", "classify", "sparse"] = "embed") -> Personality:
-    """Plays Hugging Face's text-embeddings-inference.
+    """Play Hugging Face's text-embeddings-inference.
 
     Args:
         task: what kind of model it serves.
@@ -69,7 +74,7 @@ def tei(task: Literal["embed", "rerank", "classify", "sparse"] = "embed") -> Per
         if task == "sparse":
             return json_reply([_sparse(text) for text in texts])
         if task == "classify":
-            labels = [[_tei_label(text)] for text in texts]
+            labels = [[{"score": found["score"], "label": found["label"]}] for found in map(classify, texts)]
             return json_reply(labels[0] if isinstance(body["inputs"], str) else labels)
         return json_reply([embed(text, _dimensions(body)) for text in texts])
 
@@ -89,11 +94,7 @@ def _dimensions(body: dict[str, Any]) -> int:
 
 
 def openai_embeddings(body: dict[str, Any]) -> dict[str, Any]:
-    """Answers a request for embeddings in OpenAI's shape.
-
-    Raises:
-        Refused: The request is not valid.
-    """
+    """Answer a request for embeddings in OpenAI's shape."""
     texts = text_list(body.get("input"), "input")
     if not texts:
         raise Refused("`input` cannot be empty", 400)
@@ -107,21 +108,16 @@ def openai_embeddings(body: dict[str, Any]) -> dict[str, Any]:
     return {
         "object": "list",
         "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)],
-        "model": str(body.get("model") or "stand-in"),
+        "model": model_name(body),
         "usage": {"prompt_tokens": used, "total_tokens": used},
     }
 
 
 def _sparse(text: str) -> list[dict[str, Any]]:
-    """Gives each word its number of times as a weight, at an index that is always the same."""
+    """Give each word its number of times as a weight, at an index that is always the same."""
     words = sorted(stems(text)) or [text]
     counts = {int.from_bytes(hashlib.sha256(word.encode()).digest()[:2], "big"): words.count(word) for word in words}
     return [{"index": index, "value": float(count)} for index, count in sorted(counts.items())]
-
-
-def _tei_label(text: str) -> dict[str, Any]:
-    found = classify(text)
-    return {"score": found["score"], "label": found["label"]}
 
 
 def _rerank(body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -137,7 +133,7 @@ def _rerank(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def feature_extraction(shape: Literal["tokens", "nested", "vectors"] = "tokens") -> Personality:
-    """Plays the Hugging Face toolkit's feature extraction, which gives a vector for every token.
+    """Play the Hugging Face toolkit's feature extraction, which gives a vector for every token.
 
     Args:
         shape: batch x tokens x dimension, batch x 1 x tokens x dimension, or ``{"vectors": batch x dimension}`` as the
@@ -152,11 +148,7 @@ def feature_extraction(shape: Literal["tokens", "nested", "vectors"] = "tokens")
         tokens = [[embed(text), *map(embed, text.split()), embed("[SEP]")] for text in texts]
         return json_reply([[one] for one in tokens] if shape == "nested" else tokens)
 
-    return Personality(
-        f"feature_extraction_{shape}",
-        reply,
-        lambda refused: {"code": refused.status, "type": "InternalServerException", "message": str(refused)},
-    )
+    return Personality(f"feature_extraction_{shape}", reply, toolkit_refusal)
 
 
 def _signs(vector: list[float]) -> int:
@@ -173,7 +165,7 @@ _QUANTISED: dict[str, Callable[[list[float]], list[Any]]] = {
 
 
 def cohere() -> Personality:
-    """Plays Cohere's embedding models: ``{"texts": [...]}``, by type if ``embedding_types`` is given.
+    """Play Cohere's embedding models: ``{"texts": [...]}``, by type if ``embedding_types`` is given.
 
     Numbers are quantised from -1 to 1; those of the binary types hold the signs of eight dimensions.
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._arguments import stop_sequences
-from smendpoint._call import CallerBase
+from smendpoint._calls.arguments import stop_sequences
+from smendpoint._calls.base import CallerBase
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 from smendpoint._core.call.flow import call_flow
 from smendpoint._core.call.hiding import leaving
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from smendpoint._core.call.timing import Timeout
     from smendpoint._transport import AsyncTransport, Transport
     from smendpoint._transport.async_s3 import AsyncStorage
-    from smendpoint._transport.direct import Scope
+    from smendpoint._transport.deadline import Cancellation
     from smendpoint._transport.s3 import BlockingStorage
 
 
@@ -55,7 +55,7 @@ class Caller(CallerBase[In, Out, Chunk]):
             self.transport.refresh_ahead()
         return self.new_call(request, defaults, started)
 
-    def run(self, request: CallRequest, call: CallState[Any], scope: Scope | None = None) -> Any:
+    def run(self, request: CallRequest, call: CallState[Any], scope: Cancellation | None = None) -> Any:
         """Drive a call to its answer."""
         try:
             return drive(call_flow(call), self.transport.perform, request, call.timeout, scope)
@@ -70,7 +70,7 @@ class Caller(CallerBase[In, Out, Chunk]):
         timeout: float | Timeout | None,
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
-        scope: Scope | None = None,
+        scope: Cancellation | None = None,
     ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
         """Make a call whose answer is whole; what it gives are the arguments of `output` and `respond`."""
         sequences = stop_sequences(stop)

@@ -6,8 +6,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._response import Metadata
-from smendpoint._transport.direct import Cancelled, Scope
+from smendpoint._calls.response import Metadata
+from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._typing import Made, Piece, TypedStream
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from smendpoint._call import CallerBase
-    from smendpoint._caller import Caller
+    from smendpoint._calls.base import CallerBase
+    from smendpoint._calls.caller import Caller
+    from smendpoint._calls.pipeline import Pipeline
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.call.flow import CallState
-    from smendpoint._pipeline import Pipeline
     from smendpoint._transport import AsyncSource, Source
     from smendpoint.handlers.base import StreamDecoder, Usage
 
@@ -195,7 +195,7 @@ class Stream(StreamBase[Piece, Made]):
 
     def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
         super().__init__(caller, request, pipeline)
-        self._scope = Scope()  # stops the call where one thread closes while another waits for the answer to begin
+        self._scope = Cancellation()  # for a thread that closes while another one waits for the answer to begin
         self._answer: _Answer | None = None
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ from smendpoint._options import IDENTITY_OPTIONS, EndpointArguments
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
-    from smendpoint._call import CallerBase
+    from smendpoint._calls.base import CallerBase
     from smendpoint.handlers.base import ContentHandler
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._arguments import (
+from smendpoint._calls.arguments import (
     check_beside_client,
     checked_handler,
     checked_limit,
@@ -19,6 +19,7 @@ from smendpoint._arguments import (
     model_parameters,
     warn_of_size,
 )
+from smendpoint._calls.response import Response
 from smendpoint._core.aws.operations import (
     RECOMMENDED_MAX_BODY,
     RequestHead,
@@ -33,17 +34,16 @@ from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.call.retry import RetryPolicy, RetryQuota
 from smendpoint._core.call.timing import Timeout
 from smendpoint._options import ENDPOINT_OPTIONS
-from smendpoint._response import Response
 from smendpoint._transport.clock import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
     from smendpoint._aws import Identity, Target
+    from smendpoint._calls.pipeline import Pipeline
     from smendpoint._core.aws.operations import Operation
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.hooks import CallHooks
     from smendpoint._core.call.timing import Clock
-    from smendpoint._pipeline import Pipeline
     from smendpoint._transport import AsyncTransport, Transport
     from smendpoint.handlers.base import ContentHandler, StreamDecoder
 
@@ -272,7 +272,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         try:
             output: Out = self.handler.transform_output(body)
             if stop:
-                from smendpoint._pipeline import cut_at_stop
+                from smendpoint._calls.pipeline import cut_at_stop
 
                 output = cut_at_stop(output, stop)
             return output
@@ -364,7 +364,7 @@ class CallerBase(Typed[In, Out, Chunk]):
                 f"{type(self.handler).__name__} could not make a stream decoder: {type(error).__name__}; see the cause",
                 endpoint_name=self.name,
             ) from error
-        from smendpoint._pipeline import Pipeline
+        from smendpoint._calls.pipeline import Pipeline
 
         return Pipeline(decoder, stop)
 

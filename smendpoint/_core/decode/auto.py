@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ..errors import StreamDecodeError, StreamError
+from ...errors import StreamDecodeError, StreamError
 from .lines import MAX_ITEM, JSONLinesDecoder, TextDecoder, parse_joined, parse_json
 from .push import PushDecoder
 from .sse import SSEDecoder
@@ -43,7 +43,7 @@ class _JoinedLinesDecoder(JSONLinesDecoder):
         lines = self._split(data)
         values = self._parse(lines, number) if self._begun else JSONLinesDecoder._parse(self, lines, number)
         if self._tail and self._failure is None:
-            self._take_ahead(values)
+            self._read_ahead(values)
         return values or self._deliver(values)
 
     def _parse(self, lines: list[bytes], number: int) -> list[Any]:
@@ -54,7 +54,7 @@ class _JoinedLinesDecoder(JSONLinesDecoder):
         values = super()._parse([b"[]" + lines[0]], number)[1:]
         return values if self._failure is not None else values + super()._parse(lines[1:], number + 1)
 
-    def _take_ahead(self, values: list[Any]) -> None:
+    def _read_ahead(self, values: list[Any]) -> None:
         tail = self._tail
         if len(tail) < self._next:
             return
@@ -74,7 +74,7 @@ class _JoinedLinesDecoder(JSONLinesDecoder):
             self._begun = True
             self._next = 0
 
-    def _take_joined(self, text: str, values: list[Any]) -> bool:
+    def _add_joined(self, text: str, values: list[Any]) -> bool:
         whole, place = parse_joined(text)
         values += whole
         return not text[place:].strip(" \t\r")

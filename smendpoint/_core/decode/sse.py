@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..errors import StreamDecodeError
+from ...errors import StreamDecodeError
 from .lines import MAX_ITEM
 from .push import PushDecoder
 
@@ -93,6 +93,56 @@ class SSEDecoder(PushDecoder):
             if len(tail) + self._size > self._max_event:
                 self._refuse_size(self._number + 1)
         return self._deliver(events)
+
+    def feed_data(self, data: bytes) -> list[str]:
+        """Takes bytes, gives the data of the events that they complete: `feed` for those who need nothing else of them.
+
+        It is faster where the bytes are whole events of one data line each, as most of a token stream's are.
+
+        Args:
+            data: the next bytes of the stream, any number of them.
+
+        Returns:
+            The data of each event, in order.
+
+        Raises:
+            StreamDecodeError: a line is not UTF-8, or an event is larger than `max_event`.
+        """
+        texts = self._read_whole(data)
+        return [event.data for event in self.feed(data)] if texts is None else texts
+
+    def _read_whole(self, data: bytes) -> list[str] | None:
+        """Gives the data of whole events of one line each; `None`, with nothing read, where the bytes are not that."""
+        if (
+            not data.endswith(b"\n\n")
+            or self._tail
+            or self._data
+            or self._event
+            or self._failure is not None
+            or len(data) > self._max_event
+            or b"\r" in data
+        ):
+            return None
+        try:
+            events = data.decode().split("\n\n")
+        except UnicodeDecodeError:
+            return None
+        del events[-1]
+        lines = 2 * len(events)
+        if data.count(b"\n") != lines:
+            return None
+        texts: list[str] = []
+        for event in events:
+            if event.startswith("data: "):
+                texts.append(event[6:])
+            elif event.startswith("data:"):
+                texts.append(event[5:])
+            else:
+                return None
+        self._number += lines
+        self._after_cr = False
+        self._retry = None
+        return texts
 
     def finish(self) -> list[ServerSentEvent]:
         """Says that no more bytes will come.

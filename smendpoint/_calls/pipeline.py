@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from smendpoint import errors
 from smendpoint._core.aws.eventstream import EventStreamDecoder
-from smendpoint._core.stop import StopMatcher
+from smendpoint._core.decode.stop import StopMatcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

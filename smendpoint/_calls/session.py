@@ -7,13 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._arguments import checked_mapping
-from smendpoint._call import new_invocation_id
+from smendpoint._calls.arguments import checked_mapping
+from smendpoint._calls.base import new_invocation_id
+from smendpoint._calls.methods import AsyncMethods, Methods
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.aws.response import server_date, session_id
 from smendpoint._core.call.hiding import hidden
-from smendpoint._methods import AsyncMethods, Methods
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from smendpoint._call import CallerBase
-    from smendpoint._caller import AsyncCaller, Caller
+    from smendpoint._calls.base import CallerBase
+    from smendpoint._calls.caller import AsyncCaller, Caller
+    from smendpoint._calls.methods import Answered
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.flow import CallState
     from smendpoint._core.call.timing import Timeout
-    from smendpoint._methods import Answered
 
 __all__ = ["AsyncStatefulSession", "StatefulSession"]
 

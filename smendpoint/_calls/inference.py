@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from smendpoint import errors
-from smendpoint._arguments import checked_mapping, stop_sequences
-from smendpoint._call import new_invocation_id
+from smendpoint._calls.arguments import checked_mapping, stop_sequences
+from smendpoint._calls.base import new_invocation_id
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.aws.response import ResponseBody, request_id
@@ -17,12 +17,12 @@ from smendpoint._transport.driving import drive, drive_async
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator, Iterable, Mapping
 
-    from smendpoint._call import CallerBase
-    from smendpoint._caller import AsyncCaller, Caller
+    from smendpoint._calls.base import CallerBase
+    from smendpoint._calls.caller import AsyncCaller, Caller
+    from smendpoint._calls.endpoint import EndpointBase
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.flow import CallState
     from smendpoint._core.call.polling import Outcome
-    from smendpoint._endpoint import EndpointBase
 
 T = TypeVar("T")
 _MISSING: Any = object()

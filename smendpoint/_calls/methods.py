@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._arguments import stop_sequences
+from smendpoint._calls.arguments import stop_sequences
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT_STREAM
 from smendpoint._core.call.hiding import hidden
 from smendpoint._typing import Chunk, In, Out, Typed
@@ -12,14 +12,14 @@ from smendpoint._typing import Chunk, In, Out, Typed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
 
-    from smendpoint._async_stream import AsyncStream
-    from smendpoint._caller import AsyncCaller, Caller
+    from smendpoint._calls.async_stream import AsyncStream
+    from smendpoint._calls.caller import AsyncCaller, Caller
+    from smendpoint._calls.response import Response
+    from smendpoint._calls.stream import Stream
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.flow import CallState
     from smendpoint._core.call.timing import Timeout
     from smendpoint._kwargs import InvokeEndpointKwargs, StreamKwargs
-    from smendpoint._response import Response
-    from smendpoint._stream import Stream
 
     # A call that has its answer, the answer, and the stop sequences.
     Answered = tuple[CallState[Any], RawResponse, tuple[str, ...]]
@@ -114,7 +114,7 @@ class Methods(Typed[In, Out, Chunk]):
         members = self._carry(endpoint_kwargs)
         sequences = stop_sequences(stop)
         request = self._caller.request(INVOKE_ENDPOINT_STREAM, input, sequences, members, model_kwargs, timeout, True)
-        from smendpoint._stream import Stream
+        from smendpoint._calls.stream import Stream
 
         return Stream(self._caller, request, self._caller.pipeline(sequences))
 
@@ -208,6 +208,6 @@ class AsyncMethods(Typed[In, Out, Chunk]):
         members = self._carry(endpoint_kwargs)
         sequences = stop_sequences(stop)
         request = self._caller.request(INVOKE_ENDPOINT_STREAM, input, sequences, members, model_kwargs, timeout, True)
-        from smendpoint._async_stream import AsyncStream
+        from smendpoint._calls.async_stream import AsyncStream
 
         return AsyncStream(self._caller, request, self._caller.pipeline(sequences))

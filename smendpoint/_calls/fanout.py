@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
-from smendpoint._transport.direct import Cancelled, Scope
+from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._transport.threads import spawn
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ class _Job:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-        self.scope = Scope()
+        self.scope = Cancellation()
         self.done = allocate_lock()  # not an `Event`: an interrupt inside one may leave its lock taken for ever
         self.done.acquire()
         self.output: Any = None
         self.error: BaseException | None = None
 
-    def run(self, work: Callable[[Any, Scope], Any], finished: SimpleQueue[_Job]) -> None:
+    def run(self, work: Callable[[Any, Cancellation], Any], finished: SimpleQueue[_Job]) -> None:
         """Do the work; never raises."""
         try:
             self.output = work(self.value, self.scope)
@@ -50,7 +50,7 @@ class _Job:
 class _Workers:
     """Threads that run jobs: started one by one as jobs pile up, never more than the limit."""
 
-    def __init__(self, work: Callable[[Any, Scope], Any], limit: int, *, stoppable: bool) -> None:
+    def __init__(self, work: Callable[[Any, Cancellation], Any], limit: int, *, stoppable: bool) -> None:
         self._work = work
         self._limit = limit
         self._stoppable = stoppable
@@ -87,7 +87,7 @@ class _Workers:
 
 
 def _serve(
-    work: Callable[[Any, Scope], Any], todo: SimpleQueue[Any], finished: SimpleQueue[_Job], forgotten: object
+    work: Callable[[Any, Cancellation], Any], todo: SimpleQueue[Any], finished: SimpleQueue[_Job], forgotten: object
 ) -> None:
     """What each thread does. Of the workers it holds nothing but `forgotten`, the weak reference that ends it."""
     while isinstance(job := todo.get(), _Job):
@@ -96,7 +96,7 @@ def _serve(
 
 
 def fan_out(
-    work: Callable[[A, Scope], B],
+    work: Callable[[A, Cancellation], B],
     inputs: Iterable[A],
     limit: int,
     *,

@@ -6,17 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._stream import StreamBase
+from smendpoint._calls.stream import StreamBase
 from smendpoint._transport.alarm import Late, in_time
 from smendpoint._typing import Made, Piece
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from smendpoint._call import CallerBase
-    from smendpoint._caller import AsyncCaller
+    from smendpoint._calls.base import CallerBase
+    from smendpoint._calls.caller import AsyncCaller
+    from smendpoint._calls.pipeline import Pipeline
     from smendpoint._core.aws.renderer import CallRequest
-    from smendpoint._pipeline import Pipeline
     from smendpoint._transport import AsyncSource
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from codecs import utf_8_decode
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StreamDecodeError
+from ...errors import StreamDecodeError
 from .push import PushDecoder
 
 if TYPE_CHECKING:
@@ -27,12 +27,11 @@ _json_decoder: JSONDecoder | None = None
 _scan: Callable[[str, int], tuple[Any, int]]  # the C scanner of that decoder
 
 
-def parse_json(text: str, start: int = 0) -> Any:
+def parse_json(text: str) -> Any:
     """Parses one JSON value. ``NaN`` and ``Infinity`` are read as Python writes them: model servers do write them.
 
     Args:
         text: the value, with whitespace around it or not.
-        start: how many characters are not looked at: the blank after ``data:``, which would cost a second look.
 
     Returns:
         The value.
@@ -52,7 +51,7 @@ def parse_json(text: str, start: int = 0) -> Any:
     try:
         try:
             # One pass; `decode` searches for whitespace first and last, which token lines do not have.
-            value, end = _scan(text, start)
+            value, end = _scan(text, 0)
             if end == len(text):
                 return value
         except (ValueError, StopIteration):
@@ -224,16 +223,16 @@ class JSONLinesDecoder(_Lines):
                 if text.strip(" \t\r"):  # JSON's whitespace, not Unicode's
                     values.append(parse_json(text))
             except UnicodeDecodeError as error:
-                self._take_joined(line[: error.start].decode(), values)
+                self._add_joined(line[: error.start].decode(), values)
                 self._failure = StreamDecodeError(f"line {number} of the stream is not UTF-8")
                 break
             except ValueError:
-                if not self._take_joined(line.decode(), values):
+                if not self._add_joined(line.decode(), values):
                     self._failure = StreamDecodeError(f"line {number} of the stream is not JSON")
                     break
         return values
 
-    def _take_joined(self, text: str, values: list[Any]) -> bool:
+    def _add_joined(self, text: str, values: list[Any]) -> bool:
         """Whether a line that is not one value is several, which are added then."""
         return False
 

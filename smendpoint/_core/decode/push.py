@@ -1,0 +1,81 @@
+"""What every push decoder has in common: it delivers first, then fails.
+
+A decoder takes bytes as they arrive (`feed`) and gives back what they complete. One piece of bytes can hold five good
+items and then a bad one. The rule is: **nothing that was decoded is lost.** The five come back from this `feed`, and
+the failure is raised by the next `feed` or `finish`; a feed that decoded nothing raises at once. After its failure a
+decoder reads nothing more.
+
+A caller who does not want to wait for more bytes to learn of the failure looks at `error` after it handled the items.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ...errors import StreamDecodeError, copy_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...errors import StreamError
+
+__all__ = ["LayeredDecoder", "PushDecoder"]
+
+Item = TypeVar("Item")
+
+
+class PushDecoder:
+    """The base of the push decoders: keeps a failure until the items before it are delivered.
+
+    Each later call raises the same failure again.
+    """
+
+    __slots__ = ("_failure",)
+
+    def __init__(self) -> None:
+        # A `StreamError`, or in a `LayeredDecoder` any exception. This object itself is never raised: a traceback
+        # would tie it, the caller's frames and the decoder together in a cycle, and a connection in those frames would
+        # wait for the garbage collector.
+        self._failure: Any = None
+
+    @property
+    def error(self) -> StreamError | None:
+        """The failure that the next `feed` or `finish` raises; ``None`` while all is well."""
+        return None if self._failure is None else copy_error(self._failure)
+
+    def _check(self) -> None:
+        """Raise the failure, if there is one."""
+        if self._failure is not None:
+            raise copy_error(self._failure)
+
+    def _deliver(self, items: list[Item]) -> list[Item]:
+        """Give the items, or raise the failure if nothing came before it."""
+        if not items:
+            self._check()
+        return items
+
+
+class LayeredDecoder(PushDecoder):
+    """The base of the decoders on top of another one: functions of the caller's may fail in them, with any exception.
+
+    Such an exception cannot be copied, so it is raised once; later calls raise a `StreamDecodeError`.
+    """
+
+    __slots__ = ("_failed",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failed = False
+
+    def _check(self) -> None:
+        if self._failed:
+            failure, self._failure = self._failure, None
+            raise failure or StreamDecodeError("the stream has failed before: its decoder reads nothing more")
+
+    def _fail(self, error: Exception, ahead: Sequence[Any]) -> None:
+        """Keep the failure that is being handled for the next call, or raise it now if no item came before it."""
+        self._failed = True
+        if not ahead:
+            raise error
+        # Its traceback holds the frames that hold this decoder: a cycle that would keep a connection open.
+        self._failure = error.with_traceback(None)

@@ -1,0 +1,171 @@
+"""Where connections go: the peer and its TLS settings, and the addresses of its host in the order of trying."""
+
+from __future__ import annotations
+
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, Any
+
+from smendpoint._core.aws.renderer import RequestRenderer
+from smendpoint.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import ssl
+    from asyncio import AbstractEventLoop
+    from collections.abc import Sequence
+
+    from smendpoint._aws import Target
+
+# How long one address has before the next is tried beside it: RFC 8305 section 5, "Connection Attempt Delay".
+STAGGER_SECONDS = 0.25
+
+
+class Address:
+    """Where an endpoint's connections go, with what is kept from one to the next.
+
+    Args:
+        target: where calls go, and with what.
+
+    Attributes:
+        renderer: renders the heads of the requests that go there.
+        stood: the socket address that was last connected to.
+
+    Raises:
+        ConfigurationError: the proxy is of a kind that is not supported.
+    """
+
+    __slots__ = ("_context", "renderer", "stood", "target")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.stood: object = None
+        self._context: ssl.SSLContext | None = None
+        url, proxy = target.url, target.proxy
+        if proxy is not None and proxy.tls:
+            raise ConfigurationError(
+                f"the proxy {proxy.shown} is itself to be reached over TLS, which is not supported here: give it as "
+                "http:// if it takes that, or make a boto3, botocore or aiobotocore client and pass client="
+            )
+        extra: tuple[tuple[str, str], ...] = (("User-Agent", target.user_agent),)
+        prefix = ""
+        if proxy is not None and not url.tls:
+            # A plain request goes to the proxy itself: in absolute form, with its credentials.
+            prefix = f"http://{url.host_header}"
+            extra += proxy.headers()
+        self.renderer = RequestRenderer(
+            region=target.region,
+            host_header=url.host_header,
+            base_path=url.base_path,
+            target_prefix=prefix,
+            extra_headers=extra,
+        )
+
+    @property
+    def service(self) -> str:
+        """Host and port of the service, for messages."""
+        return f"{self.target.url.host}:{self.target.url.port}"
+
+    @property
+    def peer(self) -> str:
+        """What a socket is connected to, for messages."""
+        proxy = self.target.proxy
+        return self.service if proxy is None else f"the proxy {proxy.shown}"
+
+    @property
+    def advice(self) -> str:
+        """What to check where there is no connection."""
+        if self.target.proxy is None:
+            return "Check the region, endpoint_url and the network's way to it (VPC endpoint, proxy, security group)"
+        return "Check that it runs and is the right one, or except the service with NO_PROXY"
+
+    @property
+    def dialled(self) -> tuple[str, int]:
+        """Host and port that a socket is connected to: the proxy's, where there is one."""
+        end = self.target.proxy or self.target.url
+        return end.host, end.port
+
+    async def context_off(self, loop: AbstractEventLoop) -> ssl.SSLContext:
+        """`context`, with the certificates read in a thread: that takes some 20 ms."""
+        if self._context is not None:
+            return self._context
+        from smendpoint._transport.threads import off_loop
+
+        return await off_loop(loop, self.context)
+
+    def context(self) -> ssl.SSLContext:
+        """The TLS settings, read once: certificate and host name are always checked."""
+        if self._context is None:
+            import ssl  # not for a proxy, an emulator or a test on loopback: it costs milliseconds
+
+            try:
+                context = ssl.create_default_context(cafile=self.target.ca_bundle)
+                client_cert = self.target.client_cert
+                if client_cert is not None:
+                    context.load_cert_chain(*((client_cert,) if isinstance(client_cert, str) else client_cert))
+            except OSError as error:
+                raise ConfigurationError(
+                    f"the CA bundle or client certificate cannot be read ({error}): check AWS_CA_BUNDLE, "
+                    "REQUESTS_CA_BUNDLE, ca_bundle in the config file and client_cert in config="
+                ) from error
+            context.set_alpn_protocols(["http/1.1"])
+            # Before TLS 1.3 a peer can begin another handshake in the middle of a request: writing would have to wait.
+            context.options |= ssl.OP_NO_RENEGOTIATION
+            self._context = context
+        return self._context
+
+
+def is_literal(host: str) -> bool:
+    """Whether a host is an address already, so that nobody has to be asked about it."""
+    return ":" in host or host.rpartition(".")[2].isdecimal()
+
+
+def to_try(address: Address, found: Sequence[Any]) -> list[Any]:
+    """Put the addresses of a host in the order in which they are tried.
+
+    The address that stood last comes first; then the resolver's order, families in turn (RFC 8305 section 4), so that a
+    family which does not work here costs one stagger and no more.
+
+    Args:
+        address: where to.
+        found: what ``getaddrinfo`` says.
+
+    Raises:
+        ConfigurationError: the connection must not leave this machine, and would.
+        OSError: there are none.
+    """
+    if not found:
+        raise OSError("the name has no address")
+    if address.target.url.loopback_only:
+        found = [info for info in found if _is_loopback(info[4][0])]
+        if not found:
+            raise ConfigurationError(_leaves(address))
+    if len(found) == 1:
+        return list(found)
+    family = found[0][0]
+    same = [info for info in found if info[0] == family]
+    others = [info for info in found if info[0] != family]
+    ordered = [info for info in chain.from_iterable(zip_longest(same, others)) if info is not None]
+    ordered.sort(key=lambda info: info[4] != address.stood)  # which is stable
+    return ordered
+
+
+def stagger(seconds: float, count: int) -> float:
+    """How long one of `count` addresses has before the next is tried too; even the last gets half of the `seconds`."""
+    return min(STAGGER_SECONDS, seconds / (2 * count))
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith(("127.", "::ffff:127.")) or host == "::1"
+
+
+def _leaves(address: Address) -> str:
+    host, proxy = address.target.url.host, address.target.proxy
+    cure = "use https, or allow it with allow_plain_http=True"
+    if proxy is not None:
+        return (
+            f"the proxy {proxy.url} is not on this machine: requests to {host} would travel "
+            f"unencrypted; set NO_PROXY={host} to go there directly, {cure}"
+        )
+    return (
+        f"{host} is not this machine, whatever its name says: requests would travel unencrypted; "
+        f"give the address 127.0.0.1 if that is meant, {cure}"
+    )

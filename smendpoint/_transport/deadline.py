@@ -1,0 +1,174 @@
+"""Whether a call may still wait: the limits of one attempt, and the way to stop a blocking call from another thread."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock  # see `_aws/credentials.py`
+from typing import TYPE_CHECKING
+
+from smendpoint import errors
+from smendpoint._core.call.flow import deadline_exceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smendpoint._core.call.timing import Clock, Timeout
+    from smendpoint._transport.address import Address
+
+
+class Cancelled(BaseException):
+    """A blocking call was stopped from another thread. Users never see it: the thread that stopped it does not ask."""
+
+
+class Cancellation:
+    """Stops a blocking call from another thread.
+
+    Attributes:
+        stopped: whether `stop` was called.
+    """
+
+    __slots__ = ("_abort", "_lock", "stopped")
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._lock = allocate_lock()
+        self._abort: Callable[[], object] | None = None
+
+    def enter(self, abort: Callable[[], object]) -> None:
+        """From here on the call may wait, and `abort` ends the wait without blocking.
+
+        Raises:
+            Cancelled: the call was stopped before.
+        """
+        with self._lock:
+            self.check()
+            self._abort = abort
+
+    def leave(self) -> None:
+        """From here on `stop` does not call what `enter` was given."""
+        with self._lock:
+            self._abort = None
+
+    def check(self) -> None:
+        """Raise `Cancelled` where the call was stopped."""
+        if self.stopped:
+            raise Cancelled
+
+    def stop(self) -> None:
+        """Stop the call: whatever it waits for ends now."""
+        with self._lock:
+            self.stopped = True
+            if self._abort is not None:
+                self._abort()
+
+    def sleep(self, clock: Clock, seconds: float) -> None:
+        """Sleep as the clock does, until the call is stopped at the latest."""
+        from threading import Event  # only retries sleep
+
+        wake = Event()
+        self.enter(wake.set)
+        try:
+            clock.sleep(seconds, wake)
+        finally:
+            self.leave()
+
+
+class Deadline:
+    """How long one attempt may still wait, for the next byte and in all, and whether it was cancelled.
+
+    Args:
+        timeout: the limits that the caller set.
+        at: when the whole call must be over; `None` for no limit.
+        monotonic: the clock that `at` is read from.
+        cancellation: what may stop the call from another thread.
+    """
+
+    __slots__ = ("_monotonic", "at", "cancellation", "timeout")
+
+    def __init__(
+        self,
+        timeout: Timeout,
+        at: float | None,
+        monotonic: Callable[[], float],
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self.at = at
+        self._monotonic = monotonic
+        self.cancellation = cancellation
+
+    def enter(self, abort: Callable[[], object]) -> None:
+        """See `Cancellation.enter`."""
+        if self.cancellation is not None:
+            self.cancellation.enter(abort)
+
+    def leave(self) -> None:
+        """See `Cancellation.leave`. Leave before closing: `stop` must not shut down a reused descriptor."""
+        if self.cancellation is not None:
+            self.cancellation.leave()
+
+    def within(self, seconds: float, *, request_sent: bool = True) -> float:
+        """The smaller of `seconds` and what is left in all.
+
+        Raises:
+            DeadlineExceededError: nothing is left.
+        """
+        if self.at is None:
+            return seconds
+        left = self.at - self._monotonic()
+        if left <= 0.0:
+            raise deadline_exceeded(self.timeout, request_sent=request_sent)
+        return min(seconds, left)
+
+    def queueing(self) -> float | None:
+        """The seconds that may go into waiting for a free connection; `None` for no limit.
+
+        Raises:
+            Cancelled: the call was stopped.
+            DeadlineExceededError: nothing is left.
+        """
+        if self.cancellation is not None:
+            self.cancellation.check()
+        return None if self.at is None else self.within(float("inf"), request_sent=False)
+
+    def connect_by(self) -> float:
+        """The moment by which a connection must stand, on the clock that `left` reads."""
+        return self._monotonic() + self.within(self.timeout.connect, request_sent=False)
+
+    def remaining(self) -> float:
+        """What is left in all, in seconds; infinite without a limit."""
+        return float("inf") if self.at is None else self.at - self._monotonic()
+
+    def left(self, moment: float) -> float:
+        """The seconds until `moment`; raises `TimeoutError` where it has passed."""
+        seconds = moment - self._monotonic()
+        if seconds <= 0.0:
+            raise TimeoutError
+        return seconds
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left in all."""
+        return self.at is not None and self._monotonic() >= self.at
+
+    def silence(self, *, response_started: bool, sending: bool = False) -> errors.TransportError:
+        """The error for a wait in vain: for bytes to arrive, or, while `sending`, for the peer to read the request."""
+        if self.over:
+            return deadline_exceeded(self.timeout)
+        seconds = f"{self.timeout.read:g} s"
+        return errors.ReadTimeoutError(
+            f"the service took nothing more of the request for {seconds}, and has not got it whole. "
+            "Raise Timeout.read, or send less at a time"
+            if sending
+            else f"nothing arrived for {seconds}; the model may still be running. "
+            "Raise Timeout.read, or let the model do less",
+            response_started=response_started,
+        )
+
+    def no_connection(self, address: Address) -> errors.TransportError:
+        """The error for a connection that was not made in time."""
+        if self.over:
+            return deadline_exceeded(self.timeout, request_sent=False)
+        return errors.ConnectError(
+            f"no connection to {address.peer} within {self.timeout.connect:g} s. {address.advice}, or raise "
+            "Timeout.connect"
+        )

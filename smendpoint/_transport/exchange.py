@@ -1,0 +1,53 @@
+"""One exchange over a connection, whichever twin makes it: sizes, the chunks of a body, and answers out of turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from smendpoint import errors
+from smendpoint._core.http.syntax import too_large
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from smendpoint._core.http.http1 import ResponseReader
+
+RECV_BYTES = 65_536
+# A body up to this size goes out in one write together with its head; a larger one is watched for an early answer.
+ONE_WRITE_BYTES = 65_536
+# An idle connection older than this is not used again: load balancers in front of a service usually close after 60 s.
+IDLE_SECONDS = 45.0
+
+
+def bounded(pieces: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
+    """The pieces of an answer that may have `limit` bytes; raises `ProtocolError` where it has more."""
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if limit is not None and size > limit:
+            raise too_large(limit)
+        yield piece
+
+
+def joined(pieces: list[bytes]) -> list[bytes]:
+    """The pieces as one, for a list that keeps many: each costs some 33 bytes beside its own."""
+    return [b"".join(pieces)] if len(pieces) > 1 else pieces
+
+
+def died_unheard(error: BaseException) -> bool:
+    """Whether a reused connection was lost before any byte of an answer, as an idle one may be at any moment."""
+    return type(error) is errors.TransportError and not error.response_started
+
+
+def out_of_turn(reader: ResponseReader, *, cut_short: bool) -> bool:
+    """Whether what came over a reused connection was said about something else than the request on it.
+
+    What comes after the request has gone out passes for its answer, with two exceptions. A 408 that closes the
+    connection says that no request has come (RFC 9110 15.5.9; balancers say so when a connection has been idle for too
+    long). And no model can have succeeded with an input whose end it has not seen.
+
+    Args:
+        reader: has the answer's head.
+        cut_short: whether the request had not been sent to its end.
+    """
+    return (reader.status == 408 and reader.closes) or (cut_short and 200 <= reader.status < 300)

@@ -16,7 +16,7 @@ from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
 from clocks import FakeClock
 
 from smendpoint import AsyncEndpoint, CallHooks, Timeout, errors
-from smendpoint._transport.async_client import AsyncClientSource, _discard, raw_response
+from smendpoint._transport.clients.async_client import AsyncClientSource, _discard, raw_response
 from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler

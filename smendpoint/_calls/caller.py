@@ -10,7 +10,7 @@ from smendpoint._calls.base import CallerBase
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 from smendpoint._core.call.flow import call_flow
 from smendpoint._core.call.hiding import leaving
-from smendpoint._transport.driving import drive, drive_async
+from smendpoint._transport.drivers import drive, drive_async
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class Caller(CallerBase[In, Out, Chunk]):
 
     def _make_transport(self, max_connections: int | None) -> Transport:
         if self.client is None:
-            from smendpoint._transport.direct import DirectTransport
+            from smendpoint._transport.blocking.transport import DirectTransport
 
             return DirectTransport(self.identity, max_connections, self.clock)
-        from smendpoint._transport.client import ClientTransport
+        from smendpoint._transport.clients.client import ClientTransport
 
         return ClientTransport(self.client, self.clock)
 
@@ -113,10 +113,10 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
 
     def _make_transport(self, max_connections: int | None) -> AsyncTransport:
         if self.client is None:
-            from smendpoint._transport.async_direct import AsyncDirectTransport
+            from smendpoint._transport.aio.transport import AsyncDirectTransport
 
             return AsyncDirectTransport(self.identity, max_connections, self.clock)
-        from smendpoint._transport.async_client import AsyncClientTransport
+        from smendpoint._transport.clients.async_client import AsyncClientTransport
 
         return AsyncClientTransport(self.client, self.clock)
 

@@ -60,12 +60,9 @@ def _fitting(value: JSONValue) -> Iterator[str]:
 
     found = _answers.answer_text(value)
     kind = None if found is None else found[0]
-    if kind in _answers.GENERATION_KINDS:
-        yield "TextGenerationHandler"
-    elif kind == "completion":
-        yield "OpenAICompletionsHandler"
-    elif kind in _answers.JUMPSTART_KINDS:
-        yield 'JumpStartTextHandler("flan-t5")'
+    if kind is not None and kind != "chat":
+        first = _answers.TEXT_FORMATS[kind].readers[0]
+        yield 'JumpStartTextHandler("flan-t5")' if first == "JumpStartTextHandler" else first
     else:
         with suppress(HandlerError):
             if read_completion(value) is not None:

@@ -192,8 +192,10 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
 
         from smendpoint._calls.fanout import fan_out
 
-        def work(value: In, scope: Cancellation) -> Out:
-            return self._caller.output(*self._caller.call(value, stop, limits, endpoint_kwargs, model_kwargs, scope))
+        def work(value: In, cancellation: Cancellation) -> Out:
+            return self._caller.output(
+                *self._caller.call(value, stop, limits, endpoint_kwargs, model_kwargs, cancellation)
+            )
 
         return fan_out(
             work,

@@ -42,7 +42,7 @@ __all__ = ["OpenAIAccess"]
 MAX_LIFETIME = 43_200
 _TOKEN_HOST = "sagemaker.amazonaws.com"
 _TOKEN_PREFIX = "sagemaker-api-key-"
-# A token is made anew when a tenth of its life is left, so that one that is handed out still serves a long call.
+# A token is renewed when a tenth of its life is left, so that each one still serves a long call.
 _RENEW_SHARE = 0.9
 
 
@@ -154,7 +154,7 @@ class OpenAIAccess:
             timestamp=now,
             expires=self._lifetime,
         )
-        # The version is no part of what is signed: it goes behind the signature.
+        # The version is not signed: it goes behind the signature.
         token = _TOKEN_PREFIX + b64encode(f"{_TOKEN_HOST}/?{query}&Version=1".encode()).decode()
         self._made = token, credentials, now + self._lifetime * _RENEW_SHARE
         return token

@@ -142,7 +142,7 @@ STREAMED = errors.TransportError("cut", response_started=True)
 @pytest.mark.parametrize(
     ("failure", "earlier", "options", "expected"),
     [
-        # What is sent again, and when.
+        # Failures that are retried, and when.
         (errors.ConnectError("refused"), [], {}, Wait(0.05, 14)),
         (refused(503), [], {}, Wait(0.05, 14)),
         (refused(503), [Wait(0.05, 14)], {}, Wait(0.1, 14)),
@@ -225,7 +225,7 @@ def spelt(key: type | str | int) -> str:
 def test_the_page_of_errors_has_a_row_for_each_verdict_and_no_other() -> None:
     rows = {
         answer: SAID[next(start for start in SAID if said.startswith(start))]
-        for answers, said in table("What is sent again")
+        for answers, said in table("Answers that are retried")
         for answer in answers.split(", ")
     }
     assert rows.pop("anything else") == "final"
@@ -244,7 +244,7 @@ def test_the_page_of_errors_says_for_each_exception_whether_it_is_sent_again(kin
     finals = {classify(error).kind == "final" for error in ANSWERS if type(error) is kind}
     said = next(again for name, _, again, *_ in table("Errors") if name == f"`{kind.__name__}`")
     if len(finals) == 2:
-        assert "(#what-is-sent-again)" in said
+        assert "(#answers-that-are-retried)" in said
     else:
         assert said.startswith("no") == finals.pop()
 

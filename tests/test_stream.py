@@ -276,7 +276,7 @@ def test_a_stream_can_be_closed_while_another_thread_waits_for_its_answer() -> N
 def test_a_stream_that_is_closed_just_as_its_answer_begins_lets_it_go() -> None:
     class Closing(Diary):
         def first_byte(self, call: Any) -> None:
-            stream._scope = type(stream._scope)()  # too late to stop the call
+            stream._cancellation = type(stream._cancellation)()  # too late to stop the call
             stream.close()
 
     hooks = Closing()

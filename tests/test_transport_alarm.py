@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from async_loops import PATIENCE, Run, run, turns
 
-from smendpoint._transport.alarm import Late, in_time
+from smendpoint._transport.timeouts import Late, in_time
 
 
 def forget(_: object) -> None:

@@ -16,7 +16,7 @@ from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
 from clocks import FakeClock
 
 from smendpoint import AsyncEndpoint, CallHooks, Timeout, errors
-from smendpoint._transport.async_client import AsyncClientSource, _discard, raw_response
+from smendpoint._transport.clients.async_client import AsyncClientSource, _discard, raw_response
 from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler
@@ -29,12 +29,6 @@ def emulator() -> Iterator[Emulator]:
     with Emulator() as running:
         yield running
         running.disconnected()
-
-
-def pieces(called: Any) -> Any:
-    """A stream that hands on what arrives, whatever it means."""
-    called._caller.handler = BytesHandler()
-    return called.stream(b"Hello. What?")
 
 
 @contextlib.asynccontextmanager
@@ -146,9 +140,11 @@ def test_the_total_time_holds_for_the_answer_and_for_the_stream(run: Run, emulat
 def test_the_total_time_holds_for_a_stream_that_waits_for_its_reader(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         clock = FakeClock()
-        async with endpoint(emulator, timeout=Timeout(PATIENCE, PATIENCE, PATIENCE), clock=clock) as called:
+        async with endpoint(
+            emulator, content_handler=BytesHandler(), timeout=Timeout(PATIENCE, PATIENCE, PATIENCE), clock=clock
+        ) as called:
             emulator.inject("stall_mid_stream", times=1)
-            stream = pieces(called)
+            stream = called.stream(b"Hello. What?")
             await stream.__anext__()
             clock.sleep(PATIENCE)
             with pytest.raises(errors.DeadlineExceededError):
@@ -232,35 +228,36 @@ def test_cancellation_passes_unchanged_and_frees_the_connection(run: Run, emulat
 
     async def call(called: Any) -> None:
         if operation == "invoke":
-            await called.invoke("Hello")
+            await called.invoke(b"Hello")
         else:
-            called._handler = BytesHandler()
             async with called.stream(b"Hello. What?") as stream:
                 async for chunk in stream:
                     chunks.append(chunk)
 
+    def seen() -> int:
+        return len(chunks if operation == "reading" else emulator.requests)
+
     async def main() -> None:
-        async with endpoint(emulator, {"max_pool_connections": 2}) as called:
+        async with endpoint(emulator, {"max_pool_connections": 2}, content_handler=BytesHandler()) as called:
             emulator.inject("stall_mid_stream" if operation == "reading" else "stall_before_headers", times=6)
             for number in range(1, 7):
                 task = asyncio.ensure_future(call(called))
-                seen = chunks if operation == "reading" else emulator.requests
-                await until(lambda seen=seen, number=number: len(seen) == number)
+                await until(lambda number=number: seen() == number)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
                 await until(lambda: emulator.open_connections == 0)
-            assert await called.invoke("Hello")
+            assert await called.invoke(b"Hello")
 
     run(main())
 
 
 def test_abandoned_streams_free_their_connections(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
-        async with endpoint(emulator, {"max_pool_connections": 2}) as called:
+        async with endpoint(emulator, {"max_pool_connections": 2}, content_handler=BytesHandler()) as called:
             emulator.inject("stall_mid_stream", times=5)
             for how in ("break", "aclose", "with", "collected", "collected in a thread"):
-                stream = pieces(called)
+                stream = called.stream(b"Hello. What?")
                 async with contextlib.AsyncExitStack() as stack:
                     if how == "with":
                         await stack.enter_async_context(stream)
@@ -283,9 +280,9 @@ def test_abandoned_streams_free_their_connections(run: Run, emulator: Emulator) 
 
 def test_a_stream_that_another_task_closes_ends_for_who_reads_it(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
-        async with endpoint(emulator) as called:
+        async with endpoint(emulator, content_handler=BytesHandler()) as called:
             emulator.inject("stall_mid_stream", times=1)
-            stream = pieces(called)
+            stream = called.stream(b"Hello. What?")
             task = asyncio.ensure_future(read(stream))
             await until(lambda: chunks)
             await stream.aclose()

@@ -21,8 +21,8 @@ from targets import make_address
 
 from smendpoint import Timeout, errors
 from smendpoint._transport.address import Address
-from smendpoint._transport.async_connection import HIGH_WATER_BYTES, AsyncConnection
-from smendpoint._transport.async_dial import dial
+from smendpoint._transport.aio.connection import HIGH_WATER_BYTES, AsyncConnection
+from smendpoint._transport.aio.dial import dial
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import ONE_WRITE_BYTES, died_unheard
 

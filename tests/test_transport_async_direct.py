@@ -23,8 +23,8 @@ from smendpoint._aws import CredentialProvider, Target
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._core.call.flow import NeedCredentials
-from smendpoint._transport import async_direct
-from smendpoint._transport.async_direct import AsyncDirectTransport, AsyncSource, outcome
+from smendpoint._transport.aio import transport as async_direct
+from smendpoint._transport.aio.transport import AsyncDirectTransport, AsyncSource, outcome
 from smendpoint._transport.clock import SystemClock
 from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator

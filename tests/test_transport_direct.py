@@ -1,4 +1,4 @@
-"""`_transport/direct.py`: dead connections are replaced once, calls can be stopped, broken streams keep what came."""
+"""`blocking/transport.py`: dead connections are replaced once, calls can be stopped, broken streams keep what came."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from servers import (
 
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.aws.sigv4 import Credentials
-from smendpoint._transport import direct
+from smendpoint._transport.blocking import transport as direct
+from smendpoint._transport.blocking.transport import DirectTransport
 from smendpoint._transport.deadline import Cancellation, Cancelled
-from smendpoint._transport.direct import DirectTransport
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import (
     ConfigurationError,

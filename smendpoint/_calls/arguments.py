@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 def model_parameters(given: Mapping[str, Any], reserved: Collection[str], endpoint_name: str) -> dict[str, Any]:
-    """What a call's keywords give the model: those in ``parameters``, whatever they are called, and all others.
+    """Give the model's parameters: those in ``parameters``, whatever their names are, and a call's other keywords.
 
     Args:
         given: the keywords that a call does not know.
-        reserved: the names that may stand in ``parameters`` alone, which is one of them.
+        reserved: the names that are allowed in ``parameters`` only; ``parameters`` is one of them.
         endpoint_name: of the endpoint that is called.
 
     Raises:
-        ConfigurationError: a keyword means something to the constructor, or is given twice.
+        ConfigurationError: a keyword is an option of the constructor, or is given twice.
     """
     free = checked_mapping("parameters", given.get("parameters"))
     keywords = {name: value for name, value in given.items() if name != "parameters"}
@@ -49,7 +49,7 @@ def model_parameters(given: Mapping[str, Any], reserved: Collection[str], endpoi
 
 
 def stop_sequences(stop: str | Iterable[str] | None) -> tuple[str, ...]:
-    """`stop` as a tuple.
+    """Make a tuple of `stop`.
 
     Raises:
         ConfigurationError: something in it is not a string, or is empty.
@@ -67,7 +67,7 @@ def stop_sequences(stop: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def checked_handler(handler: Any) -> Any:
-    """A content handler; the default one for `None`.
+    """Check a content handler; `None` stands for the default one.
 
     Raises:
         ConfigurationError: it lacks something.
@@ -86,7 +86,7 @@ def checked_handler(handler: Any) -> Any:
 
 
 def checked_mapping(name: str, value: Any) -> dict[str, Any]:
-    """A copy of a mapping with names as keys; empty for `None`.
+    """Copy a mapping with names as keys; `None` stands for an empty one.
 
     Raises:
         ConfigurationError: it is something else.
@@ -101,7 +101,7 @@ def checked_mapping(name: str, value: Any) -> dict[str, Any]:
 
 
 def checked_limit(name: str, value: Any) -> int | None:
-    """A whole number of at least 1, or `None`.
+    """Check a whole number of at least 1, or `None`.
 
     Raises:
         ConfigurationError: it is something else.
@@ -112,7 +112,7 @@ def checked_limit(name: str, value: Any) -> int | None:
 
 
 def checked_policy(policy: Any) -> RetryPolicy:
-    """A `RetryPolicy`.
+    """Check a `RetryPolicy`.
 
     Raises:
         ConfigurationError: it is something else.

@@ -1,17 +1,110 @@
-"""`AsyncEndpoint.map`: several calls at a time, in tasks, over inputs that are read as places get free."""
+"""`AsyncEndpoint.map`: several calls at a time, in tasks, over inputs that are read as slots get free."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+
+class _Tasks(Generic[A, B]):
+    """The tasks of one fan-out, at most `limit` of them, and the inputs that become tasks.
+
+    Attributes:
+        waiting: in the order to be given: that of the inputs, or of their completion.
+    """
+
+    def __init__(self, work: Callable[[A], Awaitable[B]], limit: int, *, ordered: bool) -> None:
+        self._work = work
+        self._limit = limit
+        self._ordered = ordered
+        self._running: set[asyncio.Task[B]] = set()
+        self.waiting: deque[asyncio.Task[B]] = deque()
+        self._changed = asyncio.Event()
+        self._slot_free = asyncio.Event()
+        self._source: Iterator[A] = iter(())
+        self._reading: asyncio.Task[None] | None = None
+        self._exhausted = False
+
+    @property
+    def over(self) -> bool:
+        """Whether every input has been read, and its output given."""
+        return self._exhausted and not self._running
+
+    def open(self, inputs: Iterable[A] | AsyncIterable[A]) -> None:
+        """Begin to read the inputs."""
+        if isinstance(inputs, AsyncIterable):
+            self._reading = asyncio.ensure_future(self._read(inputs))
+            self._reading.add_done_callback(self._notify)
+        else:
+            self._source = iter(inputs)
+
+    async def _read(self, values: AsyncIterable[A]) -> None:
+        async for value in values:
+            self._start(value)
+            while len(self._running) >= self._limit:
+                self._slot_free.clear()
+                await self._slot_free.wait()
+
+    def fill(self) -> None:
+        """Start a task in each free slot, as far as there are inputs. Raises what the inputs raise."""
+        if self._reading is not None:
+            if self._reading.done() and not self._exhausted:
+                self._reading.result()
+                self._exhausted = True
+            return
+        while not self._exhausted and len(self._running) < self._limit:
+            try:
+                self._start(next(self._source))
+            except StopIteration:
+                self._exhausted = True
+
+    def _start(self, value: A) -> None:
+        task = asyncio.ensure_future(self._run(value))
+        self._running.add(task)
+        if self._ordered:
+            self.waiting.append(task)
+        task.add_done_callback(self._finished)
+
+    async def _run(self, value: A) -> B:
+        return await self._work(value)
+
+    def _finished(self, task: asyncio.Task[B]) -> None:
+        if not self._ordered:
+            self.waiting.append(task)
+        self._notify(task)
+
+    def _notify(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            task.exception()  # asyncio would report an error that is never given
+        self._changed.set()
+
+    async def wait(self) -> None:
+        """Wait until a task has ended, or all inputs have been read."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def free(self, task: asyncio.Task[B]) -> None:
+        """Free the slot of a task whose output has been given."""
+        self._running.discard(task)
+        self._slot_free.set()
+
+    async def stop(self) -> None:
+        """Cancel what is still running, and wait for its end."""
+        left: set[asyncio.Task[Any]] = {*self._running}
+        if self._reading is not None:
+            left.add(self._reading)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
 
 
 async def fan_out(
@@ -26,66 +119,19 @@ async def fan_out(
 
     Args:
         work: called in tasks of their own.
-        inputs: read one by one, as places get free; asynchronous ones in a task of their own, so that an output never
+        inputs: read one by one, as slots get free; asynchronous ones in a task of their own, so that an output never
             waits for the next input.
         limit: the most inputs and outputs that are held at any time.
         ordered: whether outputs come in the order of their inputs.
         return_exceptions: whether an error takes the place of its output.
     """
-    running: set[asyncio.Task[B]] = set()
-    waiting: deque[asyncio.Task[B]] = deque()  # in the order to be given: of the inputs, or of their completion
-    news = asyncio.Event()
-    room = asyncio.Event()
-
-    async def run(value: A) -> B:
-        return await work(value)
-
-    def start(value: A) -> None:
-        task = asyncio.ensure_future(run(value))
-        running.add(task)
-        if ordered:
-            waiting.append(task)
-        task.add_done_callback(finished)
-
-    def finished(task: asyncio.Task[B]) -> None:
-        if not ordered:
-            waiting.append(task)
-        heard(task)
-
-    def heard(task: asyncio.Task[Any]) -> None:
-        if not task.cancelled():
-            task.exception()  # it may never be given: that is nothing for asyncio to report
-        news.set()
-
-    async def read(values: AsyncIterable[A]) -> None:
-        async for value in values:
-            start(value)
-            while len(running) >= limit:
-                room.clear()
-                await room.wait()
-
-    reading: asyncio.Task[None] | None = None
-    source: Iterator[A] = iter(())
+    tasks = _Tasks(work, limit, ordered=ordered)
     try:
-        if isinstance(inputs, AsyncIterable):
-            reading = asyncio.ensure_future(read(inputs))
-            reading.add_done_callback(heard)
-        else:
-            source = iter(inputs)
-        exhausted = False
+        tasks.open(inputs)
         while True:
-            if reading is not None:
-                if reading.done() and not exhausted:
-                    reading.result()  # what the inputs raised
-                    exhausted = True
-            else:
-                while not exhausted and len(running) < limit:
-                    try:
-                        start(next(source))
-                    except StopIteration:
-                        exhausted = True
-            if waiting and waiting[0].done():
-                task = waiting.popleft()
+            tasks.fill()
+            if tasks.waiting and tasks.waiting[0].done():
+                task = tasks.waiting.popleft()
                 error = task.exception()
                 if error is None:
                     yield task.result()
@@ -93,18 +139,10 @@ async def fan_out(
                     yield error
                 else:
                     raise error
-                running.discard(task)
-                room.set()
-            elif exhausted and not running:
+                tasks.free(task)
+            elif tasks.over:
                 return
             else:
-                news.clear()
-                await news.wait()
+                await tasks.wait()
     finally:
-        left: set[asyncio.Task[Any]] = {*running}
-        if reading is not None:
-            left.add(reading)
-        for unfinished in left:
-            unfinished.cancel()
-        if left:
-            await asyncio.wait(left)
+        await tasks.stop()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._calls.stream import StreamBase
-from smendpoint._transport.alarm import Late, in_time
+from smendpoint._transport.timeouts import Late, in_time
 from smendpoint._typing import Made, Piece
 
 if TYPE_CHECKING:

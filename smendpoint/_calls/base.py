@@ -110,7 +110,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         return type(self), (self.name, self.identity, self.settings)
 
     def _make_defaults(self, target: Target | None) -> CallDefaults:
-        """What holds for every call: the arguments first, then what botocore's configuration says."""
+        """Find what holds for every call: the arguments win, then botocore's configuration."""
         timeout, policy = self.timeout, self._policy
         if target is not None:
             if self.settings["timeout"] is None:
@@ -126,7 +126,7 @@ class CallerBase(Typed[In, Out, Chunk]):
             clock=self.clock,
             origin=getattr(target or self.transport, "origin", None),
         )
-        # Of several first calls at a time, one decides for all: they share a quota, and what is known of the clock.
+        # One of several concurrent first calls decides for all: they share a quota and what is known of the clock.
         return vars(self).setdefault("_defaults", defaults)  # type: ignore[no-any-return]  # what was put in just above
 
     def forget(self) -> None:
@@ -161,7 +161,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         return CallRequest(operation, self.name, members, head, body, new_invocation_id(), streaming, limits, most)
 
     def body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
-        """What the content handler makes of an input."""
+        """Have the content handler make a body of an input."""
         handler, parameters = self.handler, {**self._model_kwargs, **self.parameters(model_kwargs)}
         if stop:
             name = getattr(handler, "stop_parameter", None)
@@ -174,14 +174,11 @@ class CallerBase(Typed[In, Out, Chunk]):
             error.endpoint_name = self.name
             raise
         except Exception as error:
-            raise errors.HandlerError(
-                f"{type(handler).__name__} could not transform the input: {type(error).__name__}; see the cause",
-                endpoint_name=self.name,
-            ) from error
+            raise self._handler_failed("transform the input", error) from error
         return body if type(body) is bytes else self._as_bytes(body)
 
     def parameters(self, given: dict[str, Any]) -> dict[str, Any]:
-        """What a call gives the model.
+        """Give the parameters for the model that are among a call's keywords.
 
         Raises:
             ConfigurationError: a keyword is an option of the constructor.
@@ -189,14 +186,14 @@ class CallerBase(Typed[In, Out, Chunk]):
         return given if RESERVED.isdisjoint(given) else model_parameters(given, RESERVED, self.name)
 
     def call_timeout(self, timeout: float | Timeout) -> Timeout:
-        """The `Timeout` of one call. A number says nothing about the total: the endpoint's goes on holding."""
+        """Make the `Timeout` of one call. A number says nothing about the total: the endpoint's applies."""
         if isinstance(timeout, Timeout):
             return timeout
         limits = Timeout.of(timeout)
         return Timeout(limits.connect, limits.read, self.timeout.total)
 
     def _as_bytes(self, body: Any) -> bytes:
-        """A body that is not of the type `bytes` itself: other bytes, a text, or a file, read from where it stands."""
+        """Make `bytes` of another kind of body: other bytes, a text, or a file, which is read from its position."""
         given = f"{type(self.handler).__name__}.transform_input"
         if hasattr(body, "read") and not isinstance(body, bytes):
             try:
@@ -223,20 +220,17 @@ class CallerBase(Typed[In, Out, Chunk]):
     def head(
         self, operation: Operation, endpoint_kwargs: Mapping[str, object] | None, *, streaming: bool
     ) -> tuple[dict[str, object], RequestHead]:
-        """The members of a request and what they look like on the wire; those of every call are made once."""
+        """Make the members of a request and its head. Where a call has none of its own, they are kept."""
         handler = self.handler
         try:
             content_type = handler.content_type
             accept = (getattr(handler, "stream_accepts", None) if streaming else None) or handler.accepts
         except Exception as error:
-            raise errors.HandlerError(
-                f"{type(handler).__name__} could not name its content types: {type(error).__name__}; see the cause",
-                endpoint_name=self.name,
-            ) from error
+            raise self._handler_failed("name its content types", error) from error
         key = (operation.name, content_type, accept)
-        # What is no string is refused below, and may not be fit for a key.
-        lasting = not endpoint_kwargs and isinstance(content_type, str) and isinstance(accept, str)
-        if lasting:
+        # A content type that is not a string is refused below, and may not be hashable.
+        kept = not endpoint_kwargs and isinstance(content_type, str) and isinstance(accept, str)
+        if kept:
             known = self._heads.get(key)
             if known is not None:
                 return known
@@ -248,12 +242,12 @@ class CallerBase(Typed[In, Out, Chunk]):
         except errors.ConfigurationError as error:
             error.endpoint_name = self.name
             raise
-        if lasting:
+        if kept:
             self._heads[key] = members, head
         return members, head
 
     def new_call(self, request: CallRequest, defaults: CallDefaults, started: float) -> CallState[Any]:
-        """A new call."""
+        """Make the state of a new call."""
         watcher = None
         log: Any = self._log
         if log is None:
@@ -268,7 +262,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         return CallState(defaults, watcher, started, request.members.get("Accept"), request.timeout)
 
     def decode(self, body: ResponseBody, stop: Sequence[str]) -> Out:
-        """What the handler, and stop sequences, make of an answer's body."""
+        """Have the handler make an output of an answer's body, and cut it at a stop sequence."""
         try:
             output: Out = self.handler.transform_output(body)
             if stop:
@@ -279,18 +273,16 @@ class CallerBase(Typed[In, Out, Chunk]):
         except errors.SmendpointError:
             raise
         except Exception as error:
-            raise errors.HandlerError(
-                f"{type(self.handler).__name__} could not transform the output: {type(error).__name__}; see the cause"
-            ) from error
+            raise self._handler_failed("transform the output", error) from error
 
     def output(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Out:
-        """What the handler, and stop sequences, make of an answer. With it the call is over."""
+        """Make an output of an answer, with which the call is over."""
         try:
             if "html" in answer.headers.get("content-type", "").lower():
                 from smendpoint._core.http.unexpected import refuse_page
 
                 refuse_page(answer.headers, answer.body, call.accept)
-            # In its place, so that a large answer is held once.
+            # The answer's own body is replaced, so that a large one is held once.
             answer.body = body = ResponseBody(answer.body)
             output = self.decode(body, stop)
         except errors.SmendpointError as error:
@@ -304,6 +296,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         return output
 
     def respond(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Response[Out]:
+        """Make a `Response` of an answer, with which the call is over."""
         return Response(
             output=self.output(call, answer, stop),
             body=answer.body,
@@ -313,12 +306,21 @@ class CallerBase(Typed[In, Out, Chunk]):
             handler=self.handler,
         )
 
+    def _handler_failed(self, deed: str, error: Exception) -> errors.HandlerError:
+        """The error for an exception of the handler's."""
+        return errors.HandlerError(
+            f"{type(self.handler).__name__} could not {deed}: {type(error).__name__}; see the cause",
+            endpoint_name=self.name,
+        )
+
     def check_inputs(self, inputs: Any) -> Any:
-        """The inputs of `map`. A text would fall apart into calls for each of its characters, a mapping into its keys,
-        a frame of pandas or polars into its columns or their names.
+        """Check the inputs of `map`.
+
+        One text would become a call for each of its characters, one mapping a call for each key, and a frame of pandas
+        or polars a call for each column.
 
         Raises:
-            ConfigurationError: it is one input, or nothing to go through.
+            ConfigurationError: `inputs` is one input, or cannot be iterated over.
         """
         ways = ("__iter__", "__getitem__", "__aiter__") if self.asynchronous else ("__iter__", "__getitem__")
         one = isinstance(inputs, (str, bytes, Mapping)) or hasattr(type(inputs), "columns")
@@ -330,7 +332,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         return inputs
 
     def effective_concurrency(self, max_concurrency: Any) -> int:
-        """How many calls `map` runs at once: as many as it is asked for, and as there may be connections."""
+        """Limit the calls that `map` runs at once to as many as there may be connections."""
         wanted = checked_limit("max_concurrency", max_concurrency)
         if wanted is None:
             raise errors.ConfigurationError("max_concurrency must be a whole number of at least 1, not None")
@@ -346,7 +348,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         )
 
     def pipeline(self, stop: Sequence[str]) -> Pipeline[Chunk]:
-        """A fresh way from bytes to chunks."""
+        """Make what turns the bytes of one stream into chunks."""
         factory: Any = getattr(self.handler, "stream_decoder", None)
         decoder: StreamDecoder[Any]
         try:
@@ -360,23 +362,20 @@ class CallerBase(Typed[In, Out, Chunk]):
             error.endpoint_name = self.name
             raise
         except Exception as error:
-            raise errors.HandlerError(
-                f"{type(self.handler).__name__} could not make a stream decoder: {type(error).__name__}; see the cause",
-                endpoint_name=self.name,
-            ) from error
+            raise self._handler_failed("make a stream decoder", error) from error
         from smendpoint._calls.pipeline import Pipeline
 
         return Pipeline(decoder, stop)
 
 
-DEBUG = 10  # logging's, which need not be imported
+DEBUG = 10  # `logging.DEBUG`, without importing `logging`
 
 # Keywords of a call that are not parameters of the model.
 RESERVED = frozenset({*ENDPOINT_OPTIONS, "endpoint_name", "parameters"})
 
 
 def new_invocation_id() -> str:
-    """A random id in the form of a version 4 UUID: what the AWS SDKs send with every call."""
+    """Make a random id in the form of a version 4 UUID, as the AWS SDKs send with every call."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
@@ -389,7 +388,7 @@ def _after_fork_in_child() -> None:
     for caller in list(_callers):
         try:
             caller.forget()
-        except Exception as error:  # all the others must still let go of the parent's connections
+        except Exception as error:  # the others must still let go of the parent's connections
             failure = error
     if failure is not None:
         raise failure

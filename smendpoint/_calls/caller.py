@@ -10,7 +10,7 @@ from smendpoint._calls.base import CallerBase
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 from smendpoint._core.call.flow import call_flow
 from smendpoint._core.call.hiding import leaving
-from smendpoint._transport.driving import drive, drive_async
+from smendpoint._transport.drivers import drive, drive_async
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class Caller(CallerBase[In, Out, Chunk]):
 
     def _make_transport(self, max_connections: int | None) -> Transport:
         if self.client is None:
-            from smendpoint._transport.direct import DirectTransport
+            from smendpoint._transport.blocking.transport import DirectTransport
 
             return DirectTransport(self.identity, max_connections, self.clock)
-        from smendpoint._transport.client import ClientTransport
+        from smendpoint._transport.clients.client import ClientTransport
 
         return ClientTransport(self.client, self.clock)
 
@@ -55,10 +55,10 @@ class Caller(CallerBase[In, Out, Chunk]):
             self.transport.refresh_ahead()
         return self.new_call(request, defaults, started)
 
-    def run(self, request: CallRequest, call: CallState[Any], scope: Cancellation | None = None) -> Any:
+    def run(self, request: CallRequest, call: CallState[Any], cancellation: Cancellation | None = None) -> Any:
         """Drive a call to its answer."""
         try:
-            return drive(call_flow(call), self.transport.perform, request, call.timeout, scope)
+            return drive(call_flow(call), self.transport.perform, request, call.timeout, cancellation)
         except BaseException as error:
             call.finish(error)
             raise
@@ -70,13 +70,13 @@ class Caller(CallerBase[In, Out, Chunk]):
         timeout: float | Timeout | None,
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
-        scope: Cancellation | None = None,
+        cancellation: Cancellation | None = None,
     ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
         """Make a call whose answer is whole; what it gives are the arguments of `output` and `respond`."""
         sequences = stop_sequences(stop)
         request = self.request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout)
         call = self.start(request)
-        return call, self.run(request, call, scope), sequences
+        return call, self.run(request, call, cancellation), sequences
 
     @property
     def storage(self) -> BlockingStorage:
@@ -113,10 +113,10 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
 
     def _make_transport(self, max_connections: int | None) -> AsyncTransport:
         if self.client is None:
-            from smendpoint._transport.async_direct import AsyncDirectTransport
+            from smendpoint._transport.aio.transport import AsyncDirectTransport
 
             return AsyncDirectTransport(self.identity, max_connections, self.clock)
-        from smendpoint._transport.async_client import AsyncClientTransport
+        from smendpoint._transport.clients.async_client import AsyncClientTransport
 
         return AsyncClientTransport(self.client, self.clock)
 

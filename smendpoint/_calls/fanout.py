@@ -1,4 +1,4 @@
-"""`Endpoint.map`: several blocking calls at a time, in threads, over inputs that are read as places get free."""
+"""`Endpoint.map`: several blocking calls at a time, in threads, over inputs that are read as slots get free."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ B = TypeVar("B")
 class _Job:
     """One input on its way to its output."""
 
-    __slots__ = ("done", "error", "output", "scope", "value")
+    __slots__ = ("cancellation", "done", "error", "output", "value")
 
     def __init__(self, value: Any) -> None:
         self.value = value
-        self.scope = Cancellation()
+        self.cancellation = Cancellation()
         self.done = allocate_lock()  # not an `Event`: an interrupt inside one may leave its lock taken for ever
         self.done.acquire()
         self.output: Any = None
@@ -37,10 +37,10 @@ class _Job:
     def run(self, work: Callable[[Any, Cancellation], Any], finished: SimpleQueue[_Job]) -> None:
         """Do the work; never raises."""
         try:
-            self.output = work(self.value, self.scope)
+            self.output = work(self.value, self.cancellation)
         except Cancelled:
-            pass  # whoever cancelled does not wait for the outcome
-        except BaseException as error:  # such as a handler's SystemExit: the caller's thread is who should see it
+            pass  # the thread that cancelled it does not wait for the outcome
+        except BaseException as error:  # such as a handler's SystemExit: it belongs to the caller's thread
             self.error = error
         self.value = None
         self.done.release()
@@ -58,11 +58,11 @@ class _Workers:
         self._todo: SimpleQueue[Any] = SimpleQueue()
         self.finished: SimpleQueue[_Job] = SimpleQueue()
         self.running: set[_Job] = set()
-        # What is no job ends the threads, even where an interrupt broke off `stop`.
+        # The weak reference ends the threads by itself where an interrupt broke off `stop`: it is not a job.
         self._forgotten = ref(self, self._todo.put)
 
     def submit(self, job: _Job) -> bool:
-        """Have a job run; whether that is in a thread, or was here because none can be started."""
+        """Have a job run. Gives whether that is in a thread; where none can be started, the job has run here."""
         self.running.add(job)
         if len(self._threads) < min(self._limit, len(self.running)):
             thread = spawn("smendpoint-map", _serve, self._work, self._todo, self.finished, self._forgotten)
@@ -75,12 +75,12 @@ class _Workers:
         return True
 
     def stop(self) -> None:
-        """End every call that is under way, and every thread; what cannot be stopped ends by itself."""
+        """End every call and every thread. A call that cannot be stopped ends by itself."""
         if sys.is_finalizing():
-            return  # the threads have gone with the interpreter, without saying so to who waits for them
+            return  # the interpreter has ended the threads without releasing the locks that `join` waits for
         self._todo.put(None)
         for job in self.running:
-            job.scope.stop()
+            job.cancellation.stop()
         if self._stoppable or not self.running:
             for thread in self._threads:
                 thread.join()
@@ -89,7 +89,7 @@ class _Workers:
 def _serve(
     work: Callable[[Any, Cancellation], Any], todo: SimpleQueue[Any], finished: SimpleQueue[_Job], forgotten: object
 ) -> None:
-    """What each thread does. Of the workers it holds nothing but `forgotten`, the weak reference that ends it."""
+    """Run jobs, in each thread. It holds no reference to the workers but `forgotten`, the weak one that ends it."""
     while isinstance(job := todo.get(), _Job):
         job.run(work, finished)
     todo.put(None)  # for the next thread
@@ -104,13 +104,13 @@ def fan_out(
     ordered: bool,
     return_exceptions: bool,
 ) -> Iterator[B | Exception]:
-    """Give ``work(value, scope)`` for each input, at most `limit` at a time.
+    """Give ``work(value, cancellation)`` for each input, at most `limit` at a time.
 
     Args:
-        work: called in threads, or in the caller's own where none can be started; ends early when its scope is stopped.
+        work: called in threads, or in the caller's own where none can be started; ends early when cancelled.
         inputs: read one by one, in the caller's thread.
         limit: the most inputs and outputs that are held at any time.
-        stoppable: whether stopping a scope ends its work.
+        stoppable: whether a cancellation ends its work.
         ordered: whether outputs come in the order of their inputs.
         return_exceptions: whether an error takes the place of its output.
     """

@@ -12,7 +12,7 @@ from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.aws.response import ResponseBody, request_id
 from smendpoint._core.call.hiding import leaving
 from smendpoint._core.call.polling import Get, look, split_location, wait
-from smendpoint._transport.driving import drive, drive_async
+from smendpoint._transport.drivers import drive, drive_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator, Iterable, Mapping
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MISSING: Any = object()
-# What Amazon S3 itself writes down for an object that was stored without a content type.
+# The content type that Amazon S3 gives an object that was stored without one.
 _NO_CONTENT_TYPE = "binary/octet-stream"
 
 
 class Upload(NamedTuple):
-    """What has to lie in Amazon S3 before the request is sent."""
+    """The object that must be in Amazon S3 before the request is sent."""
 
     location: str
     body: bytes
@@ -113,7 +113,7 @@ def _make_submission(
 
 
 class Accepted(NamedTuple):
-    """What the service says when it has taken a request."""
+    """What the service says when it has accepted a request."""
 
     output_location: str
     failure_location: str | None
@@ -122,7 +122,7 @@ class Accepted(NamedTuple):
 
 
 def accepted(call: CallState[Any], answer: RawResponse) -> Accepted:
-    """Read the answer to a request. With it the call is over.
+    """Read the answer to a request, with which the call is over.
 
     Raises:
         ProtocolError: it does not say where the output will be.
@@ -227,10 +227,10 @@ class HandleBase(Generic[T]):
         return _rebuild, (type(self), self._caller, place, self._stop)
 
     def _read(self, outcome: Outcome) -> T:
-        """The output, decoded once.
+        """Decode the output, once.
 
         Raises:
-            ModelError: there is none, because the model failed.
+            ModelError: there is no output, because the model failed.
             HandlerError: the content handler could not read it.
         """
         self._outcome = outcome
@@ -262,7 +262,7 @@ def _rebuild(cls: Any, caller: CallerBase[Any, Any, Any], place: tuple[Any, ...]
 
 
 def _status(text: str) -> int | None:
-    """The container's status in the service's words: ``Received server error (500) from primary ...``."""
+    """Read the container's status in the service's words: ``Received server error (500) from primary ...``."""
     digits = text[:100].partition(" error (")[2].partition(")")[0]
     return int(digits) if len(digits) == 3 and digits.isascii() and digits.isdecimal() else None
 

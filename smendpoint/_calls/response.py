@@ -85,7 +85,7 @@ class Response(Metadata, Generic[T]):
     @property
     def body(self) -> bytes:
         """The body as it came."""
-        if type(self._body) is not bytes:  # what the handler read; copied only for those who ask
+        if type(self._body) is not bytes:  # the handler read a `ResponseBody`; it is copied only when asked for
             self._body = bytes(self._body)
         return self._body
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncStatefulSession", "StatefulSession"]
 
-# The convention of AWS's containers (LMI, vLLM, SGLang); they take nothing else beside it.
+# The convention of AWS's containers (LMI, vLLM, SGLang), which take no other member beside it.
 OPEN: Mapping[str, Any] = {"requestType": "NEW_SESSION"}
 CLOSE: Mapping[str, Any] = {"requestType": "CLOSE"}
 _JSON = "application/json"
@@ -58,7 +58,7 @@ class SessionBase(Typed[In, Out, Chunk]):
         self._state = "new"
         self._id: str | None = None
         self._expires: float | None = None
-        self._over_at: float | None = None  # the same, on the clock's `monotonic`
+        self._over_at: float | None = None  # `_expires` on the clock's `monotonic`
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._caller.name!r}, {self._state}, session_id={self._id!r})"
@@ -91,9 +91,9 @@ class SessionBase(Typed[In, Out, Chunk]):
         return errors.ConfigurationError(message, endpoint_name=self._caller.name)
 
     def _body(self, name: str, given: object) -> tuple[bytes, Mapping[str, object]]:
-        """A body, and the request members that say what it is."""
+        """Make a body, and the request members that say what it is."""
         if isinstance(given, bytes):
-            return given, {}  # as the content handler's own
+            return given, {}  # with the content handler's content types
         if not isinstance(given, Mapping):
             raise self._error(f"{name} must be bytes, or a mapping to send as JSON, not {type(given).__name__}")
         import json
@@ -115,7 +115,7 @@ class SessionBase(Typed[In, Out, Chunk]):
         )
 
     def _open_request(self) -> CallRequest:
-        """The request that opens the session."""
+        """Make the request that opens the session."""
         if self._state != "new":
             raise self._error("this session was opened before: ask the endpoint for a new one")
         return self._request(self._open_with, "NEW_SESSION")
@@ -142,10 +142,10 @@ class SessionBase(Typed[In, Out, Chunk]):
             self._over_at = clock.monotonic() + self._expires - (clock.time() if now is None else now)
 
     def _carry(self, endpoint_kwargs: Mapping[str, object] | None) -> Any:
-        """The request members of a call in the session.
+        """Make the request members of a call in the session.
 
         Raises:
-            ConfigurationError: the session is not open, or no longer.
+            ConfigurationError: the session is not open yet, or not any more.
         """
         if self._state == "new":
             raise self._error("this session is not open yet: use it inside `with`")
@@ -167,7 +167,7 @@ class SessionBase(Typed[In, Out, Chunk]):
         return answer.headers.get("x-amzn-sagemaker-closed-session-id", "").strip() == self._id
 
     def _close_request(self) -> CallRequest | None:
-        """The request that closes the session; `None` where there is nothing to close. It is sent once."""
+        """Make the request that closes the session; `None` where there is nothing to close. It is sent once."""
         was, self._state = self._state, "closed"
         if was != "open" or self.expired:
             return None

@@ -189,13 +189,13 @@ class Stream(StreamBase[Piece, Made]):
     otherwise iterating raises a `SmendpointError` whose ``received`` has the chunks until then.
     """
 
-    __slots__ = ("_answer", "_scope")
+    __slots__ = ("_answer", "_cancellation")
     _caller: Caller[Any, Any, Any]
     _source: Source | None
 
     def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
         super().__init__(caller, request, pipeline)
-        self._scope = Cancellation()  # for a thread that closes while another one waits for the answer to begin
+        self._cancellation = Cancellation()  # for a thread that closes while another one waits for the answer to begin
         self._answer: _Answer | None = None
 
     def __enter__(self) -> Self:
@@ -242,7 +242,7 @@ class Stream(StreamBase[Piece, Made]):
             return
         try:
             call = self._call = self._caller.start(self._request)
-            source = self._caller.run(self._request, call, self._scope)
+            source = self._caller.run(self._request, call, self._cancellation)
             self._answer = _Answer(call, source)
             self._answer.__class__ = _OpenAnswer
             self._read_head(call, source)
@@ -298,7 +298,7 @@ class Stream(StreamBase[Piece, Made]):
             # A thread that waits for the answer to begin notifies the hooks.
             self._took = self.elapsed
             self._over = True
-            self._scope.stop()
+            self._cancellation.stop()
         else:
             self._finish(error)
         source = self._source  # read last: the other thread looks at `_over` after it has set this

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint import errors
 from smendpoint._core.call.polling import split_location
-from smendpoint._transport.foreign import harmless_cause, translate
+from smendpoint._transport.clients.adapter import harmless_cause, translate
 from smendpoint._transport.s3 import is_absent
 from smendpoint._transport.threads import off_loop
 

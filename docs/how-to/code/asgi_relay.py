@@ -43,14 +43,14 @@ class Relay:
             await self.generate(receive, send)
 
     async def lifespan(self, receive: Receive, send: Send) -> None:
-        """Close the endpoint when the server stops; it has let every request end by then."""
+        """Close the endpoint when the server stops. The server has waited for every request by then."""
         while (message := await receive())["type"] != "lifespan.shutdown":
             await send({"type": f"{message['type']}.complete"})
         await self.endpoint.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def generate(self, receive: Receive, send: Send) -> None:
-        """Relay one stream until it ends, or until the browser is gone."""
+        """Relay one stream until it ends or the browser disconnects."""
         prompt = await read_prompt(receive)
         if prompt is None:
             await answer(send, 413, {"error": f"a prompt has at most {MAX_PROMPT_BYTES} bytes of UTF-8"})
@@ -60,13 +60,13 @@ class Relay:
         try:
             await asyncio.wait({relaying, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # Cancelling the relay closes its stream: the model stops working for nobody.
+            # Cancelling the relay closes its stream, so that the model can stop.
             relaying.cancel()
             leaving.cancel()
             await asyncio.gather(relaying, leaving, return_exceptions=True)
 
     async def relay(self, prompt: str, send: Send) -> None:
-        """Send each chunk as an event, the moment it arrives."""
+        """Send each chunk as an event when it arrives."""
         began = False
         try:
             async with self.endpoint.stream(prompt) as chunks:
@@ -77,7 +77,7 @@ class Relay:
                 await send(event({"finish_reason": chunks.finish_reason}, name="done", last=True))
         except SmendpointError as error:
             if began:
-                # The status has gone out as 200: the end of the stream must say that it is not whole.
+                # The status 200 has been sent, so the last event must say that the answer is not complete.
                 await send(event({"error": type(error).__name__}, name="failed", last=True))
             else:
                 await answer(send, status_of(error), {"error": type(error).__name__})
@@ -86,18 +86,18 @@ class Relay:
 EVENT_STREAM = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # asks nginx to pass events on at once
+    (b"x-accel-buffering", b"no"),  # tells nginx not to buffer events
 ]
 
 
 def event(data: Any, *, name: str = "message", last: bool = False) -> Message:
-    """One server-sent event; JSON keeps line ends in the text from ending the event."""
+    """Make a server-sent event. JSON escapes line ends, which would end the event."""
     body = f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
     return {"type": "http.response.body", "body": body, "more_body": not last}
 
 
 def status_of(error: SmendpointError) -> int:
-    """The status for a failure before the first event."""
+    """Choose the status for a failure before the first event."""
     if isinstance(error, (ThrottlingError, ModelNotReadyError)):
         return 503
     if isinstance(error, ReadTimeoutError):
@@ -106,7 +106,7 @@ def status_of(error: SmendpointError) -> int:
 
 
 async def read_prompt(receive: Receive) -> str | None:
-    """The request's body as text; ``None`` where it is too long, or no UTF-8."""
+    """Read the request's body as text; return ``None`` if it is too long or is not UTF-8."""
     body = b""
     more = True
     while more and len(body) <= MAX_PROMPT_BYTES:
@@ -120,7 +120,7 @@ async def read_prompt(receive: Receive) -> str | None:
 
 
 async def disconnected(receive: Receive) -> None:
-    """Wait until the browser has gone away."""
+    """Wait until the browser disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -13,13 +13,13 @@ from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.address import Address
-from smendpoint._transport.aside import within
-from smendpoint._transport.blocking import Place
+from smendpoint._transport.blocking.connection import Place
+from smendpoint._transport.blocking.dial import dial
+from smendpoint._transport.blocking.pool import Pool
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.dialling import dial
 from smendpoint._transport.exchange import died_unheard, joined, out_of_turn
 from smendpoint._transport.failures import connection_lost
-from smendpoint._transport.pool import Pool
+from smendpoint._transport.offload import within
 from smendpoint._transport.readiness import LONGEST_WAIT
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.sigv4 import Credentials
     from smendpoint._core.call.timing import Clock, Timeout
-    from smendpoint._transport.blocking import Connection
+    from smendpoint._transport.blocking.connection import Connection
     from smendpoint._transport.deadline import Cancellation
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.flow import deadline_exceeded
 from smendpoint._transport.address import is_literal, stagger, to_try
-from smendpoint._transport.alarm import Late, drop, in_time
-from smendpoint._transport.async_connection import AsyncConnection
+from smendpoint._transport.aio.connection import AsyncConnection
 from smendpoint._transport.exchange import RECV_BYTES
 from smendpoint._transport.failures import connect_failed
+from smendpoint._transport.timeouts import Late, drop, in_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

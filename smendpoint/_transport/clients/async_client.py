@@ -10,9 +10,7 @@ from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import deadline_exceeded
 from smendpoint._core.http.syntax import too_large
-from smendpoint._transport.alarm import Late, in_time
-from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.foreign import (
+from smendpoint._transport.clients.adapter import (
     METHODS,
     answer_head,
     call_arguments,
@@ -28,6 +26,8 @@ from smendpoint._transport.foreign import (
     translate,
     unparsed,
 )
+from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.timeouts import Late, in_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,8 +12,8 @@ from smendpoint._aws import resolve
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._transport.address import Address
-from smendpoint._transport.async_dial import dial
-from smendpoint._transport.async_pool import LoopPool
+from smendpoint._transport.aio.dial import dial
+from smendpoint._transport.aio.pool import LoopPool
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import died_unheard, out_of_turn
 from smendpoint._transport.failures import connection_lost
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from smendpoint._core.aws.sigv4 import Credentials
     from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._core.http.http1 import ResponseReader
-    from smendpoint._transport.async_connection import AsyncConnection
+    from smendpoint._transport.aio.connection import AsyncConnection
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from smendpoint._core.aws.sigv4 import Credentials
-    from smendpoint._transport.async_connection import AsyncConnection
+    from smendpoint._transport.aio.connection import AsyncConnection
     from smendpoint._transport.deadline import Deadline
 
 

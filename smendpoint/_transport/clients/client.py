@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse
-from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import RECV_BYTES, bounded
-from smendpoint._transport.foreign import (
+from smendpoint._transport.clients.adapter import (
     METHODS,
     answer_head,
     call_arguments,
@@ -26,6 +24,8 @@ from smendpoint._transport.foreign import (
     translate,
     unparsed,
 )
+from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import RECV_BYTES, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,0 +1,50 @@
+"""The mechanical part of the rule for prose in CONTRIBUTING: words that a text of the project does not use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+# A quotation may break the rule, such as the examples of the rule itself.
+QUOTED = re.compile(r'"[^"\n]*"|^\| In this order: .*|^\| There is no answer; .*|^\| One opens it .*', re.MULTILINE)
+
+BROKEN = {
+    '"is no", where "is not a" is meant': re.compile(
+        r"(?<!\bthere )\b(?:is|are|was|were) no (?!longer\b|more\b)", re.IGNORECASE
+    ),
+    'a sentence that opens with a bare "who" or "what"': re.compile(
+        r"(?:^\s*(?:\* |\d+\. )?|[.!?:;] |\n\n)(?:\*\*)?(?:Who|What)(?:ever)?\b(?![^.!?]*\?)"
+    ),
+}
+
+
+def prose(page: str) -> str:
+    """Give the page without its code and its quotations."""
+    return QUOTED.sub("", CODE.sub("`code`", page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_keeps_the_mechanical_part_of_the_rule_for_prose(page: Path) -> None:
+    text = prose(page.read_text(encoding="utf-8"))
+    broken = [f"{rule}: {found[0].strip()!r}" for rule, words in BROKEN.items() for found in words.finditer(text)]
+    assert not broken
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["A region that is no name.", "What is left is dropped.", "All ends. Who asks again waits.", "* What is read"],
+)
+def test_a_text_that_breaks_the_rule_is_noticed(text: str) -> None:
+    assert any(words.search(prose(text)) for words in BROKEN.values())
+
+
+@pytest.mark.parametrize(
+    "text", ["There is no base class.", "It is no longer read.", "What is a slot?", 'Never write "is no".', "`What is`"]
+)
+def test_a_text_that_keeps_the_rule_passes(text: str) -> None:
+    assert not any(words.search(prose(text)) for words in BROKEN.values())

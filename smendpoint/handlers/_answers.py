@@ -123,9 +123,9 @@ TEXT_FORMATS: Mapping[str, Format] = {
         mark="a stop reason",
         is_last=_generation_has_stopped,
     ),
-    # OpenAI's, and chats in a "generation"
     "completion": Format("OpenAICompletionsHandler", shape='"choices" with a "text"'),
-    "chat": Format("ChatHandler", shape='"choices" with a "message" of "role" and "content"'),
+    # Also in a "generation". The chat handlers do not read it by this table: they give more than its text.
+    "chat": Format(shape='"choices" with a "message" of "role" and "content"'),
 }
 
 # What is not a field with a text, and so is not found under its name.

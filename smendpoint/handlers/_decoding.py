@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from smendpoint._container_errors import JSONValue
-    from smendpoint.handlers._halves import ErrorsOption
+    from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers.base import OutputDetails, Usage
 
 __all__ = ["DetailedDecoder", "ItemDecoder", "JSONItemDecoder"]

@@ -8,13 +8,13 @@ from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._answers import TEXT_FORMATS, answer_text, shapes_of
 from smendpoint.handlers._chat_answers import read_completion
 from smendpoint.handlers._details import answer_details
-from smendpoint.handlers._json import decode_json, encode_json
+from smendpoint.handlers._json import check_errors, decode_json, encode_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 from smendpoint.handlers.chat import check_messages
 
 if TYPE_CHECKING:
     from smendpoint._core.aws.response import ResponseBody
-    from smendpoint.handlers._halves import ErrorsOption
+    from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers._textstream import TextStreamDecoder
     from smendpoint.handlers.base import OutputDetails
     from smendpoint.handlers.chat import ChatInput
@@ -65,10 +65,7 @@ class AutoHandler:
         self.prompt_format = prompt_format
         self.stop_parameter = stop_parameter
         self.require_end = require_end
-        if errors != "strict":
-            from smendpoint.handlers._halves import check_errors
-
-            check_errors(errors)
+        check_errors(errors)
         self.errors: ErrorsOption = errors
 
     def transform_input(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> bytes:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._answers import answer_text, kinds_of, shapes_of
-from smendpoint.handlers._json import decode_json, encode_json
+from smendpoint.handlers._json import check_errors, decode_json, encode_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
     from smendpoint._core.aws.response import ResponseBody
-    from smendpoint.handlers._halves import ErrorsOption
+    from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers._textstream import TextStreamDecoder
     from smendpoint.handlers.base import OutputDetails
 
@@ -35,10 +35,7 @@ class _TextHandler:
 
     def __init__(self, *, require_end: bool = True, errors: ErrorsOption = "strict") -> None:
         self.require_end = require_end
-        if errors != "strict":
-            from smendpoint.handlers._halves import check_errors
-
-            check_errors(errors)
+        check_errors(errors)
         self.errors: ErrorsOption = errors
 
     def transform_output(self, output: ResponseBody) -> str:

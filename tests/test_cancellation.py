@@ -204,7 +204,7 @@ async def check(ground: Ground, operation: Operation, number: int, *, late: bool
     canceller = Canceller(number, late=late)
     async with ground.endpoint() as called:
         if operation is not cold:
-            await transport_of(called).prepare()
+            await transport_of(called).resolve()
         loop.set_task_factory(canceller.factory)  # type: ignore[arg-type]  # it is one
         canceller.task = task = loop.create_task(operation(called, emulator))  # type: ignore[arg-type]
         try:

@@ -74,7 +74,7 @@ def test_calls_and_streams_go_through_the_client(run: Run, emulator: Emulator) -
 def test_nothing_is_looked_up_renewed_or_forgotten_for_a_client(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         async with endpoint(emulator) as called:
-            assert await transport_of(called).prepare() is None
+            assert await transport_of(called).resolve() is None
             assert transport_of(called).refresh_due() is False
             transport_of(called).forget()
             assert transport_of(called).max_connections == 10

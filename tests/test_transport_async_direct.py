@@ -147,7 +147,7 @@ def test_what_was_cancelled_has_no_error_to_look_at() -> None:
     loop = asyncio.new_event_loop()
     future = loop.create_future()
     future.cancel()
-    async_direct._looked_at(future)
+    async_direct._mark_retrieved(future)
     loop.close()
 
 
@@ -204,7 +204,7 @@ def test_the_certificates_are_read_with_the_look_up(run: Run, monkeypatch: pytes
 
     async def main(server: Server) -> None:
         async with make_endpoint(server.url) as client:
-            await transport_of(client).prepare()
+            await transport_of(client).resolve()
             assert transport_of(client)._address._context is not None
             for _ in range(2):
                 assert await client.invoke("Hello") == "fine"

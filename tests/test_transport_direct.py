@@ -137,7 +137,7 @@ def test_nothing_is_looked_up_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked == []
         endpoint.invoke("Hello")
         endpoint.invoke("Hello")
-        transport_of(endpoint).prepare()
+        transport_of(endpoint).resolve()
     assert len(asked) == 1
 
 
@@ -175,7 +175,7 @@ class Provider:
 
 
 def give_credentials(endpoint: Any, provider: Provider) -> None:
-    target = transport_of(endpoint).prepare()
+    target = transport_of(endpoint).resolve()
     transport_of(endpoint)._address.target = target._replace(credentials=provider)
 
 

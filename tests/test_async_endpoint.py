@@ -13,7 +13,7 @@ import pytest
 from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
 
 from smendpoint import AsyncEndpoint, CallHooks, Timeout, errors
-from smendpoint._transport import async_direct
+from smendpoint._transport.aio import transport as async_direct
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.handlers import BytesHandler
 

@@ -19,7 +19,7 @@ from twins import Twin, direct_twin, renewing_session  # noqa: F401
 
 import smendpoint
 from smendpoint._transport import threads
-from smendpoint._transport.async_direct import AsyncDirectTransport
+from smendpoint._transport.aio.transport import AsyncDirectTransport
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError
 from smendpoint.handlers import BytesHandler

@@ -1,4 +1,4 @@
-"""`_transport/blocking.py`: one connection, over real sockets: what is set, sent, waited for, and how it breaks."""
+"""`blocking/connection.py`: one connection, over real sockets: what is set, sent, waited for, and how it breaks."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from targets import make_address
 
 from smendpoint import RetryPolicy
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport import blocking, readiness
-from smendpoint._transport.blocking import Connection
+from smendpoint._transport import readiness
+from smendpoint._transport.blocking import connection as blocking
+from smendpoint._transport.blocking.connection import Connection
+from smendpoint._transport.blocking.dial import dial
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.dialling import dial
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import (
     ConnectError,

@@ -1,4 +1,4 @@
-"""`_transport/client.py`: calls through real boto3 and botocore clients, and through mocks of them."""
+"""`_transport/clients/client.py`: calls through real boto3 and botocore clients, and through mocks of them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from servers import (
 
 from smendpoint import CallHooks, Endpoint, Timeout
 from smendpoint._core.aws.eventstream import encode_part
-from smendpoint._transport import client as module
-from smendpoint._transport.client import ClientSource, raw_stream, reader_of, socket_under
+from smendpoint._transport.clients import client as module
+from smendpoint._transport.clients.client import ClientSource, raw_stream, reader_of, socket_under
 from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.errors import (

@@ -1,4 +1,4 @@
-"""`_transport/direct.py`: dead connections are replaced once, calls can be stopped, broken streams keep what came."""
+"""`blocking/transport.py`: dead connections are replaced once, calls can be stopped, broken streams keep what came."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from servers import (
 
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.aws.sigv4 import Credentials
-from smendpoint._transport import direct
+from smendpoint._transport.blocking import transport as direct
+from smendpoint._transport.blocking.transport import DirectTransport
 from smendpoint._transport.deadline import Cancellation, Cancelled
-from smendpoint._transport.direct import DirectTransport
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import (
     ConfigurationError,
@@ -136,7 +136,7 @@ def test_nothing_is_looked_up_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked == []
         endpoint.invoke("Hello")
         endpoint.invoke("Hello")
-        endpoint._caller.transport.prepare()
+        endpoint._caller.transport.resolve()
     assert len(asked) == 1
 
 
@@ -174,7 +174,7 @@ class Provider:
 
 
 def give_credentials(endpoint: Any, provider: Provider) -> None:
-    target = endpoint._caller.transport.prepare()
+    target = endpoint._caller.transport.resolve()
     endpoint._caller.transport._address.target = target._replace(credentials=provider)
 
 

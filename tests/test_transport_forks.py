@@ -191,7 +191,7 @@ def test_in_another_process_a_stream_is_not_read_and_closing_it_closes_this_side
         connection = source._connection
         ours = os.getpid()
         monkeypatch.setattr(os, "getpid", lambda: ours + 1)
-        monkeypatch.setattr("smendpoint._transport.blocking.getpid", os.getpid)
+        monkeypatch.setattr("smendpoint._transport.blocking.connection.getpid", os.getpid)
         with pytest.raises(TransportError, match="belongs to the parent process"):
             source.read()
         connection.abort()  # is the parent's to do

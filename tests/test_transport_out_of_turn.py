@@ -20,10 +20,10 @@ from twins import Twin, TwinEndpoint, direct_twin
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.address import Address
-from smendpoint._transport.async_connection import AsyncConnection
-from smendpoint._transport.async_dial import dial
+from smendpoint._transport.aio.connection import AsyncConnection
+from smendpoint._transport.aio.dial import dial
+from smendpoint._transport.blocking.dial import dial as blocking_dial
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.dialling import dial as blocking_dial
 from smendpoint._transport.tls import TLSChannel
 from smendpoint.handlers import BytesHandler
 
@@ -271,7 +271,7 @@ def test_session_tickets_cost_no_connection_of_asyncio(
                 assert not connection._arrives(0)
             assert not connection.is_stale()
             reader = await connection.ask(HEAD, b"hi", patience(), whole=True)
-            assert (reader.complete, connection.take()) == (True, b"hi")
+            assert (reader.complete, connection.received()) == (True, b"hi")
             connection.rest()
             connection.abort()
 

@@ -1,4 +1,4 @@
-"""`_transport/pool.py`: connections are used again, the last one first, no more than allowed, never a dead one."""
+"""`blocking/pool.py`: connections are used again, the last one first, no more than allowed, never a dead one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from clocks import FakeClock
 from servers import PATIENCE, bare_environment, fast, make_endpoint  # noqa: F401
 
-from smendpoint._transport.blocking import Connection, Place
+from smendpoint._transport.blocking.connection import Connection, Place
+from smendpoint._transport.blocking.pool import Pool
 from smendpoint._transport.exchange import IDLE_SECONDS
-from smendpoint._transport.pool import Pool
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, DeadlineExceededError
 
@@ -238,7 +238,7 @@ def test_a_place_that_comes_free_while_nobody_listens_yet_is_found_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As by the garbage collector, in the thread that is just about to wait."""
-    monkeypatch.setattr("smendpoint._transport.pool.LOOK_AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr("smendpoint._transport.blocking.pool.LOOK_AGAIN_SECONDS", 0.001)
     pool = Pool(1, Clock())
     held = [taken(pool)]
     assert isinstance(pool.acquire(held.clear, fresh=True), Place)

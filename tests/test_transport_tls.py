@@ -27,8 +27,8 @@ from targets import make_address
 
 from smendpoint import RetryPolicy
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport import blocking
-from smendpoint._transport.blocking import Connection
+from smendpoint._transport.blocking import connection as blocking
+from smendpoint._transport.blocking.connection import Connection
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import ONE_WRITE_BYTES
 from smendpoint._transport.failures import connection_lost

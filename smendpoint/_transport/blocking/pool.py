@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from smendpoint._transport.blocking import Place
+from smendpoint._transport.blocking.connection import Place
 from smendpoint._transport.exchange import IDLE_SECONDS
 from smendpoint.errors import ConfigurationError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
 
-    from smendpoint._transport.blocking import Connection
+    from smendpoint._transport.blocking.connection import Connection
 
 
 LOOK_AGAIN_SECONDS = 1.0

@@ -401,14 +401,14 @@ def test_several_first_calls_at_a_time_share_one_quota() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         barrier = threading.Barrier(4)
         agreed: list[Any] = []
-        prepare = endpoint._caller.transport.prepare
+        prepare = endpoint._caller.transport.resolve
 
         def together() -> Any:
             target = prepare()
             barrier.wait(PATIENCE)
             return target
 
-        endpoint._caller.transport.prepare = together
+        endpoint._caller.transport.resolve = together
         start = endpoint._caller.start
         threads = [threading.Thread(target=lambda: agreed.append(start(request(endpoint)).defaults)) for _ in range(4)]
         for thread in threads:

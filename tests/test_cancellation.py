@@ -203,7 +203,7 @@ async def check(ground: Ground, operation: Operation, number: int, *, late: bool
     canceller = Canceller(number, late=late)
     async with ground.endpoint() as called:
         if operation is not cold:
-            await called._caller.transport.prepare()
+            await called._caller.transport.resolve()
         loop.set_task_factory(canceller.factory)  # type: ignore[arg-type]  # it is one
         canceller.task = task = loop.create_task(operation(called, emulator))  # type: ignore[arg-type]
         try:

@@ -375,9 +375,9 @@ def test_an_address_is_not_looked_up(host: str, literal: bool) -> None:
 
 
 def test_a_link_local_address_keeps_its_interface() -> None:
-    assert async_dial._written(("fe80::1", 443, 0, 3)) == "fe80::1%3"
-    assert async_dial._written(("fe80::1", 443, 0, 0)) == "fe80::1"
-    assert async_dial._written(("127.0.0.1", 443)) == "127.0.0.1"
+    assert async_dial._numeric_host(("fe80::1", 443, 0, 3)) == "fe80::1%3"
+    assert async_dial._numeric_host(("fe80::1", 443, 0, 0)) == "fe80::1"
+    assert async_dial._numeric_host(("127.0.0.1", 443)) == "127.0.0.1"
 
 
 # plain http stays on this machine by address

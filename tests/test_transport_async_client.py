@@ -73,7 +73,7 @@ def test_calls_and_streams_go_through_the_client(run: Run, emulator: Emulator) -
 def test_nothing_is_looked_up_renewed_or_forgotten_for_a_client(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         async with endpoint(emulator) as called:
-            assert await called._caller.transport.prepare() is None
+            assert await called._caller.transport.resolve() is None
             assert called._caller.transport.refresh_due() is False
             called._caller.transport.forget()
             assert called._caller.transport.max_connections == 10

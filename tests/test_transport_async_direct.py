@@ -146,7 +146,7 @@ def test_what_was_cancelled_has_no_error_to_look_at() -> None:
     loop = asyncio.new_event_loop()
     future = loop.create_future()
     future.cancel()
-    async_direct._looked_at(future)
+    async_direct._mark_retrieved(future)
     loop.close()
 
 
@@ -203,7 +203,7 @@ def test_the_certificates_are_read_with_the_look_up(run: Run, monkeypatch: pytes
 
     async def main(server: Server) -> None:
         async with make_endpoint(server.url) as client:
-            await client._caller.transport.prepare()
+            await client._caller.transport.resolve()
             assert client._caller.transport._address._context is not None
             for _ in range(2):
                 assert await client.invoke("Hello") == "fine"

@@ -136,7 +136,7 @@ def test_nothing_is_looked_up_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked == []
         endpoint.invoke("Hello")
         endpoint.invoke("Hello")
-        endpoint._caller.transport.prepare()
+        endpoint._caller.transport.resolve()
     assert len(asked) == 1
 
 
@@ -174,7 +174,7 @@ class Provider:
 
 
 def give_credentials(endpoint: Any, provider: Provider) -> None:
-    target = endpoint._caller.transport.prepare()
+    target = endpoint._caller.transport.resolve()
     endpoint._caller.transport._address.target = target._replace(credentials=provider)
 
 

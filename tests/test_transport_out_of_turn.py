@@ -271,7 +271,7 @@ def test_session_tickets_cost_no_connection_of_asyncio(
                 assert not connection._arrives(0)
             assert not connection.is_stale()
             reader = await connection.ask(HEAD, b"hi", patience(), whole=True)
-            assert (reader.complete, connection.take()) == (True, b"hi")
+            assert (reader.complete, connection.received()) == (True, b"hi")
             connection.rest()
             connection.abort()
 

@@ -46,7 +46,7 @@ class Caller(CallerBase[In, Out, Chunk]):
         defaults = self._defaults
         if defaults is None:
             try:
-                target = self.transport.prepare()
+                target = self.transport.resolve()
             except errors.SmendpointError as error:
                 leaving(error, self.name)
                 raise
@@ -90,7 +90,7 @@ class Caller(CallerBase[In, Out, Chunk]):
         return found
 
     def _make_s3_client(self) -> Any:
-        target = self.transport.prepare()
+        target = self.transport.resolve()
         if target is None:
             raise self._no_s3_client()
         from smendpoint._aws.s3 import blocking_s3_client
@@ -130,7 +130,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
 
     async def _find_defaults(self) -> CallDefaults:
         try:
-            target = await self.transport.prepare()
+            target = await self.transport.resolve()
         except errors.SmendpointError as error:
             leaving(error, self.name)
             raise
@@ -178,7 +178,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
         return storage
 
     async def _make_s3_client(self) -> Any:
-        target = await self.transport.prepare()
+        target = await self.transport.resolve()
         if target is None:
             raise self._no_s3_client()
         from smendpoint._aws.s3 import async_s3_client

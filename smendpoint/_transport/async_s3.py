@@ -29,7 +29,7 @@ class _Held:
     def __init__(self, guard: AsyncGenerator[Any, None]) -> None:
         self.guard = guard
         self.opening = asyncio.ensure_future(guard.__anext__())
-        self.opening.add_done_callback(_look_at)
+        self.opening.add_done_callback(_mark_retrieved)
 
 
 class AsyncStorage:
@@ -125,7 +125,7 @@ def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     return off_loop(asyncio.get_running_loop(), work)
 
 
-def _look_at(done: asyncio.Future[Any]) -> None:
+def _mark_retrieved(done: asyncio.Future[Any]) -> None:
     if not done.cancelled():
         done.exception()  # whoever asked may have been cancelled: nobody is left to look
 

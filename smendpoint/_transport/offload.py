@@ -21,7 +21,7 @@ _under_way: dict[Hashable, _Work] = {}
 
 
 class _Work:
-    """One piece of work, and those who wait for it."""
+    """One chunk of work, and those who wait for it."""
 
     __slots__ = ("done", "error", "result")
 

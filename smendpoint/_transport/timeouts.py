@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Late(Exception):
+class TimedOut(Exception):
     """What was awaited has been cancelled: its time was over."""
 
 
-async def in_time(awaitable: Awaitable[T], seconds: float | None, dispose: Callable[[T], object]) -> T:
+async def wait_for(awaitable: Awaitable[T], seconds: float | None, dispose: Callable[[T], object]) -> T:
     """Await something for at most so long.
 
     It runs in a task of its own, which has ended when this returns or raises. A cancellation from outside passes
@@ -28,7 +28,7 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None, dispose: Calla
         dispose: called with the result where nobody is left to take it.
 
     Raises:
-        Late: it took longer, or was cancelled by someone else than who awaits this.
+        TimedOut: it took longer, or was cancelled by someone else than who awaits this.
     """
     task = asyncio.ensure_future(awaitable)
     try:
@@ -46,7 +46,7 @@ async def in_time(awaitable: Awaitable[T], seconds: float | None, dispose: Calla
         task.cancel()
         raise
     if task.cancelled():
-        raise Late
+        raise TimedOut
     return task.result()
 
 

@@ -18,8 +18,8 @@ __all__ = ["FAMILIES", "FAULTS", "Family", "too_large"]
 
 CLOCK_SKEW = 3600.0
 DRIP_SECONDS = 0.001
-HUGE_HEADER = 200_000  # three times the 65,536 bytes that a client of ours takes
-DEEP = 200_000  # many times what any JSON parser goes into
+HUGE_HEADER = 200_000  # three times the 65,536 bytes that this package's clients take
+DEEP = 200_000  # many times the depth that any JSON parser reads
 SPARE_FRAME = part_frame(b"...")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint.handlers._answers import TEXT_FIELDS, first_object
+from smendpoint.handlers._answers import TEXT_FIELDS, first_object, reason_of
 from smendpoint.handlers.base import OutputDetails, Usage
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["answer_details", "generation_details", "reason_of", "usage_of"]
+__all__ = ["answer_details", "generation_details", "usage_of"]
 
 
 def answer_details(value: JSONValue) -> OutputDetails:
@@ -47,11 +47,6 @@ def generation_details(details: Mapping[str, JSONValue]) -> OutputDetails:
         usage = Usage(prompt, completion, None if prompt is None or completion is None else prompt + completion)
     extra = {name: item for name, item in details.items() if name not in TEXT_FIELDS}
     return OutputDetails(reason_of(reason), usage, extra or None)
-
-
-def reason_of(value: JSONValue) -> str | None:
-    """Read a finish reason. Old SGLang writes the text ``"None"`` where it has none."""
-    return value if isinstance(value, str) and value not in ("", "None") else None
 
 
 def usage_of(value: JSONValue) -> Usage | None:

@@ -37,7 +37,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     Args:
         loop: that it is on.
-        room: what the loop reads into, before it is copied from there at once: shared by the loop's connections.
+        buffer: what the loop reads into, before it is copied from there at once: shared by the loop's connections.
 
     Attributes:
         closed: whether the connection can carry nothing more.
@@ -45,18 +45,18 @@ class AsyncConnection(asyncio.BufferedProtocol):
         idle_since: when the pool got it back.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, room: memoryview) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, buffer: memoryview) -> None:
         self._loop = loop
-        self._room = room
+        self._buffer = buffer
         self._transport: Any = None
         self._tls: TLSChannel | None = None
         self._arrives: Callable[[float], object] = _cannot_tell
         self._preface: Callable[[bytes], bool] | None = None  # takes what arrives before the first request
         self._prefaced: asyncio.Future[None] | None = None
         self._reader: ResponseReader | None = None
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._waiting_bytes = 0
-        self._whole = True  # whether a waiter wants the whole answer, or each piece
+        self._whole = True  # whether a waiter wants the whole answer, or each chunk
         self._waiter: asyncio.Future[None] | None = None
         self._reading = True
         self._writable = True
@@ -76,16 +76,16 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._arrives = _arrival_watch(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._room
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(self._room[:nbytes])
+        data = bytes(self._buffer[:nbytes])
         if self._tls is None:
-            self.data_received(data)  # as `_arrived` would, without one more call for each answer
+            self.data_received(data)  # as `_receive` would, without one more call for each answer
         else:
-            self._arrived(data)
+            self._receive(data)
 
-    def _arrived(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> None:
         """Take what the network gave; nothing means that it will give no more."""
         tls = self._tls
         if tls is None:
@@ -111,15 +111,15 @@ class AsyncConnection(asyncio.BufferedProtocol):
                 self._read_preface(data)
             return
         try:
-            pieces = reader.feed(data)
+            chunks = reader.feed(data)
         except errors.TransportError as error:
-            self._pieces += reader.undelivered
+            self._chunks += reader.undelivered
             self.abort(error)
             return
-        if pieces:
-            self._pieces += joined(pieces)
+        if chunks:
+            self._chunks += joined(chunks)
             if not self._whole:
-                self._waiting_bytes += sum(map(len, pieces))
+                self._waiting_bytes += sum(map(len, chunks))
                 if self._waiting_bytes > HIGH_WATER_BYTES and self._reading and not reader.complete:
                     self._reading = False
                     self._transport.pause_reading()
@@ -138,14 +138,14 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and self._reader is not None:
-            self._hear_what_waits()
+            self._read_pending()
         self._ended(exc)
 
     def _ended(self, error: Exception | None) -> None:
         if self._preface is not None:
             self._read_preface(b"", error)
         elif error is None and self._tls is not None:
-            self._arrived(b"")  # under TLS anyone on the way can end the connection: only TLS knows who did
+            self._receive(b"")  # under TLS anyone on the way can end the connection: only TLS knows who did
         else:
             self._end(error)
 
@@ -175,7 +175,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             ours.__cause__ = error
             self.abort(ours)
 
-    def _hear_what_waits(self) -> None:
+    def _read_pending(self) -> None:
         """Read what has arrived without waiting for the event loop to do so."""
         sock = self._transport.get_extra_info("socket")
         if sock is None:
@@ -183,7 +183,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         with suppress(OSError), sock.dup() as sock:
             sock.setblocking(False)
             while not self.closed and (data := sock.recv(RECV_BYTES)):
-                self._arrived(data)
+                self._receive(data)
 
     # what dialling calls
 
@@ -195,7 +195,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if proxy is not None:
             reader = ResponseReader(connect=True)
             self._transport.write(connect_request(url.host, url.port, proxy))
-            await self._hear_preface(lambda data: tunnel_stands(reader, data, proxy))
+            await self._await_preface(lambda data: tunnel_stands(reader, data, proxy))
         from smendpoint._transport.tls import TLSChannel
 
         tls = TLSChannel(context, url.host)
@@ -214,9 +214,9 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
         tls.handshake()
         self._transport.write(tls.to_send())
-        await self._hear_preface(shake_hands)
+        await self._await_preface(shake_hands)
 
-    async def _hear_preface(self, preface: Callable[[bytes], bool]) -> None:
+    async def _await_preface(self, preface: Callable[[bytes], bool]) -> None:
         """Give what arrives to `preface`, nothing at its end, until that says that it has heard enough, or raises."""
         if self.closed:
             raise ConnectionResetError("the connection was closed while it was being made")
@@ -255,7 +255,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if self.closed:
             raise connection_lost(None, response_started=False)
         self._reader = reader
-        self._pieces = []
+        self._chunks = []
         self._waiting_bytes = 0
         self._whole = whole
         self._deadline = deadline
@@ -302,11 +302,11 @@ class AsyncConnection(asyncio.BufferedProtocol):
         assert deadline is not None
         if not reader.complete:
             deadline.within(0.0)  # the time in all is over for a slow reader too
-        while not self._pieces:
+        while not self._chunks:
             if reader.complete:
                 return b""
             await self._wait(deadline)
-        data = self.take()
+        data = self.received()
         self._waiting_bytes = 0
         if not self._reading:
             self._reading = True
@@ -314,10 +314,10 @@ class AsyncConnection(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
         return data
 
-    def take(self) -> bytes:
+    def received(self) -> bytes:
         """All of the body that has arrived."""
-        pieces, self._pieces = self._pieces, []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        chunks, self._chunks = self._chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _wait(self, deadline: Deadline) -> asyncio.Future[None]:
         """To be awaited: until something has arrived that changes matters. Raises where nothing can arrive any more."""
@@ -376,7 +376,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if self._tls is None:
             return waits
         if waits:
-            self._hear_what_waits()
+            self._read_pending()
             if self.closed or self._arrives(0):
                 return True
         return not self._tls.at_rest

@@ -32,7 +32,7 @@ class LoopPool:
         forget: called when the pool has closed.
 
     Attributes:
-        room: what the loop reads into, for all connections.
+        buffer: what the loop reads into, for all connections.
         loading: the credentials that are being loaded on this loop, for all who wait for them.
         loading_instead_of: the rejected ones that this is about.
     """
@@ -46,7 +46,7 @@ class LoopPool:
     ) -> None:
         self.loop = loop
         self.limit = limit
-        self.room = memoryview(bytearray(RECV_BYTES))
+        self.buffer = memoryview(bytearray(RECV_BYTES))
         self.loading: asyncio.Future[Credentials] | None = None
         self.loading_instead_of: Credentials | None = None
         self._monotonic = monotonic

@@ -63,11 +63,11 @@ class AsyncDirectTransport:
 
     @property
     def credentials(self) -> CredentialProvider:
-        """Where calls find credentials; `prepare` came first."""
+        """Where calls find credentials; `resolve` came first."""
         assert self._address is not None
         return self._address.target.credentials
 
-    async def prepare(self) -> Target:
+    async def resolve(self) -> Target:
         """Find out where calls go, once for all first calls. Files are read, and botocore imported, in a thread.
 
         Raises:
@@ -99,7 +99,7 @@ class AsyncDirectTransport:
     def _looked_up(self, done: asyncio.Future[None]) -> None:
         if self._looking_up is done:
             self._looking_up = None
-        _looked_at(done)
+        _mark_retrieved(done)
 
     async def _pool(self) -> LoopPool:
         loop = asyncio.get_running_loop()
@@ -148,7 +148,7 @@ class AsyncDirectTransport:
 
         def loaded(done: asyncio.Future[Credentials]) -> None:
             pool.loading = None
-            _looked_at(done)
+            _mark_retrieved(done)
 
         loading = pool.loop.run_in_executor(None, load) if ahead else off_loop(pool.loop, load)
         pool.loading = loading
@@ -169,7 +169,7 @@ class AsyncDirectTransport:
 
     async def _send(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse | AsyncSource:
         address = self._address
-        assert address is not None  # `prepare` came first
+        assert address is not None  # `resolve` came first
         pool = self._pools.get(asyncio.get_running_loop()) or await self._pool()
         if len(request.body) > HASH_OFF_LOOP_BYTES and request.body_hash is None:
             await off_loop(pool.loop, request.hash_body)
@@ -183,7 +183,7 @@ class AsyncDirectTransport:
             reused = connection is not None
             try:
                 if connection is None:
-                    connection = await dial(pool.loop, address, deadline, pool.room)
+                    connection = await dial(pool.loop, address, deadline, pool.buffer)
                     pool.adopt(connection)
                 # No variable of this function has the head, which is signed: see `_core/call/hiding.py`.
                 reader = await connection.ask(
@@ -204,19 +204,19 @@ class AsyncDirectTransport:
                 raise
             break
         if whole:
-            body = connection.take()
+            body = connection.received()
             pool.give_back(connection, reusable=reader.reusable)
             return RawResponse(reader.status, reader.headers, body)
         source = AsyncSource(pool, connection, reader)
         if request.streaming and 200 <= reader.status < 300:
             return source
         try:
-            pieces = []
-            while piece := await source.read():
-                pieces.append(piece)
+            chunks = []
+            while chunk := await source.read():
+                chunks.append(chunk)
         finally:
             source.close()
-        return RawResponse(reader.status, reader.headers, b"".join(pieces))
+        return RawResponse(reader.status, reader.headers, b"".join(chunks))
 
     async def close(self) -> None:
         """Close every connection on this loop; those of loops that have ended are closed already."""
@@ -238,7 +238,7 @@ def outcome(shared: asyncio.Future[T]) -> T:
     return shared.result()
 
 
-def _looked_at(done: asyncio.Future[Any]) -> None:
+def _mark_retrieved(done: asyncio.Future[Any]) -> None:
     """Those who waited may all have been cancelled: an error that nobody sees is none that asyncio must report."""
     if not done.cancelled():
         done.exception()

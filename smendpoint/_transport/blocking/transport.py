@@ -60,7 +60,7 @@ class DirectTransport:
 
     @property
     def credentials(self) -> CredentialProvider:
-        """Where calls find credentials; `prepare` came first."""
+        """Where calls find credentials; `resolve` came first."""
         assert self._address is not None
         return self._address.target.credentials
 
@@ -93,7 +93,7 @@ class DirectTransport:
         except TimeoutError:
             raise deadline_exceeded(deadline.timeout, request_sent=False) from None
 
-    def prepare(self) -> Target:
+    def resolve(self) -> Target:
         """Find out where calls go, once. Reads files, and may import botocore.
 
         Raises:
@@ -122,21 +122,21 @@ class DirectTransport:
     def _exchange(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse:
         connection = None
         try:
-            connection, reader, pieces = self._begin(step, request, deadline)
+            connection, reader, chunks = self._begin(step, request, deadline)
             while not reader.complete:
-                pieces += joined(connection.receive(deadline, reader))
+                chunks += joined(connection.receive(deadline, reader))
             deadline.leave()
         except BaseException:
             if connection is not None:
                 self._drop(connection, deadline)
             raise
         self._keep(connection, reader)
-        return RawResponse(reader.status, reader.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        return RawResponse(reader.status, reader.headers, chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
     def _open(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse | BlockingSource:
-        connection, reader, pieces = self._begin(step, request, deadline)
+        connection, reader, chunks = self._begin(step, request, deadline)
         deadline.leave()
-        source = BlockingSource(self, connection, reader, pieces, deadline)
+        source = BlockingSource(self, connection, reader, chunks, deadline)
         if 200 <= reader.status < 300:
             return source
         with source:
@@ -149,7 +149,7 @@ class DirectTransport:
         """Send the request and read until the answer's head is whole."""
         address = self._address
         if address is None:  # a fork in the middle of a call
-            self.prepare()
+            self.resolve()
             address = self._address
             assert address is not None
         head = address.renderer.render(request, step)
@@ -170,13 +170,13 @@ class DirectTransport:
                     connection = held
                     deadline.enter(connection.abort)
                 try:
-                    pieces = connection.send(head, request.body, deadline, reader)
+                    chunks = connection.send(head, request.body, deadline, reader)
                     while not reader.head_complete:
-                        pieces += connection.receive(deadline, reader)
+                        chunks += connection.receive(deadline, reader)
                 except errors.ProtocolError:
                     if not (request.streaming and reader.head_complete):
                         raise
-                    pieces = reader.undelivered  # the source hands them on before it raises this again
+                    chunks = reader.undelivered  # the source hands them on before it raises this again
                 if reused and out_of_turn(reader, cut_short=connection.cut_short):
                     raise connection_lost(None, response_started=False)
                 step.begun(reader.status, reader.headers)
@@ -187,7 +187,7 @@ class DirectTransport:
                     stale = True
                     continue
                 raise
-            return connection, reader, pieces
+            return connection, reader, chunks
 
     def _acquire(self, deadline: Deadline, *, fresh: bool) -> Connection | Place:
         if deadline.cancellation is None:
@@ -228,11 +228,11 @@ class BlockingSource:
     """The body of a streamed answer, as it arrives. One thread reads; any thread may close."""
 
     __slots__ = (
+        "_chunks",
         "_connection",
         "_deadline",
         "_lock",
         "_pid",
-        "_pieces",
         "_reader",
         "_reading",
         "_transport",
@@ -245,13 +245,13 @@ class BlockingSource:
         transport: DirectTransport,
         connection: Connection,
         reader: ResponseReader,
-        pieces: list[bytes],
+        chunks: list[bytes],
         deadline: Deadline,
     ) -> None:
         self._transport = transport
         self._connection: Connection | None = connection
         self._reader = reader
-        self._pieces = pieces
+        self._chunks = chunks
         self._deadline = deadline
         self._pid = os.getpid()
         self._lock = allocate_lock()
@@ -298,19 +298,19 @@ class BlockingSource:
                     self._transport._keep(connection, self._reader)
 
     def _next(self, connection: Connection) -> bytes:
-        reader, pieces = self._reader, self._pieces
-        while not pieces:
+        reader, chunks = self._reader, self._chunks
+        while not chunks:
             if reader.complete:
                 return b""
             reader.feed(b"")  # raises again what `undelivered` came with
             try:
-                pieces = connection.receive(self._deadline, reader)
+                chunks = connection.receive(self._deadline, reader)
             except errors.ProtocolError:
-                pieces = reader.undelivered
-                if not pieces:
+                chunks = reader.undelivered
+                if not chunks:
                     raise
-        self._pieces = []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._chunks = []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def close(self) -> None:
         """Let the connection go. Bytes that have not been read are lost."""

@@ -59,7 +59,7 @@ class ClientTransport:
         """Where the client's calls go and as whom; for the error that there is no such endpoint."""
         return client_origin(self._client)
 
-    def prepare(self) -> None:
+    def resolve(self) -> None:
         """Nothing to look up: the client knows where calls go."""
 
     def refresh_due(self) -> bool:
@@ -144,8 +144,8 @@ def reader_of(raw: Any) -> Callable[[], bytes]:
     """A function that gives the next bytes of `raw` as soon as there are any."""
     read = getattr(raw, "read1", None)
     if read is None and callable(getattr(raw, "stream", None)):
-        pieces = raw.stream(RECV_BYTES)  # urllib3 had no read1 before 2.2; its read waits for all that it was asked for
-        return lambda: next(pieces, b"")
+        chunks = raw.stream(RECV_BYTES)  # urllib3 had no read1 before 2.2; its read waits for all that it was asked for
+        return lambda: next(chunks, b"")
     read = read or raw.read
     return lambda: read(RECV_BYTES)
 

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 from smendpoint.errors import HandlerError, StreamDecodeError
 from smendpoint.handlers._answers import content_text, reason_of
 from smendpoint.handlers._chat_answers import (
+    ChatChunk,
+    ChatCompletion,
+    ToolCall,
+    ToolCallDelta,
     call_piece,
     check_named,
     listed_calls,
     read_completion,
     reasoning_text,
 )
-from smendpoint.handlers._chat_types import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
 from smendpoint.handlers._decoding import DetailedDecoder
 from smendpoint.handlers._details import answer_details
 from smendpoint.handlers._halves import Halves

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smendpoint.errors import HandlerError
-from smendpoint.handlers._answers import first_object, last_reply, message_text
-from smendpoint.handlers._details import answer_details
+from smendpoint.handlers._answers import answer_details, first_object, last_reply, message_text
 from smendpoint.handlers._json import encode_json
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ class AsyncStorage:
             for other in [other for other in self._held if other.is_closed()]:
                 del self._held[other]
             held = self._held[loop] = _Held(self._hold(loop))
-        # One opens it for all who ask meanwhile; that one of them is cancelled is nothing to the others.
+        # The first caller opens it for all; cancelling one does not affect the rest.
         await asyncio.wait({held.opening})
         try:
             return held.opening.result()
@@ -127,11 +127,11 @@ def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
 
 def _mark_retrieved(done: asyncio.Future[Any]) -> None:
     if not done.cancelled():
-        done.exception()  # whoever asked may have been cancelled: nobody is left to look
+        done.exception()  # the callers may all have been cancelled
 
 
 async def _release(held: _Held) -> None:
     await asyncio.wait({held.opening})  # opening takes no network
-    with suppress(Exception):  # whoever asked for the client has been told
+    with suppress(Exception):  # the callers of `_client` got it
         held.opening.result()
     await held.guard.aclose()

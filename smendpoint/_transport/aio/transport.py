@@ -39,7 +39,7 @@ class AsyncDirectTransport:
     """Performs the steps of calls over connections of its own, on whatever event loop is running.
 
     Args:
-        identity: who asks, and where; looked up at the first call, in a thread.
+        identity: the settings that say where calls go and as whom; resolved at the first call, in a thread.
         max_connections: how many may be open at once on one loop; `None` for no limit.
         clock: where time comes from.
     """
@@ -124,7 +124,7 @@ class AsyncDirectTransport:
         return self._clock.sleep_async(step.seconds)
 
     async def _load(self, step: NeedCredentials, deadline: Deadline) -> Credentials:
-        """Load credentials in a thread, once for all who wait for them; failures are shared too."""
+        """Load credentials in a thread, once for all waiters; they share a failure too."""
         pool = await self._pool()
         rejected = step.rejected
         while True:
@@ -157,7 +157,7 @@ class AsyncDirectTransport:
         return loading
 
     def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller is to have them renewed."""
+        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
         return self.credentials.refresh_due()
 
     async def refresh_ahead(self) -> None:
@@ -176,7 +176,7 @@ class AsyncDirectTransport:
         whole = not request.streaming and step.started is None
         stale = False
         while True:
-            # Where one connection has died under us, the others of its time may have too.
+            # Where one idle connection turned out dead, the others may be dead too: make a new one.
             connection = None if stale else pool.acquire_nowait()
             if connection is None:
                 connection = await pool.acquire(deadline, fresh=stale)
@@ -239,7 +239,7 @@ def outcome(shared: asyncio.Future[T]) -> T:
 
 
 def _mark_retrieved(done: asyncio.Future[Any]) -> None:
-    """Those who waited may all have been cancelled: an error that nobody sees is none that asyncio must report."""
+    """Retrieve the error, so that asyncio does not report it: all waiters may have been cancelled."""
     if not done.cancelled():
         done.exception()
 

@@ -11,6 +11,7 @@ from smendpoint._core.call.polling import split_location
 from smendpoint._transport.clients.adapter import harmless_cause, translate
 from smendpoint._transport.s3 import is_absent
 from smendpoint._transport.threads import off_loop
+from smendpoint._transport.timeouts import mark_retrieved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -29,7 +30,7 @@ class _Held:
     def __init__(self, guard: AsyncGenerator[Any, None]) -> None:
         self.guard = guard
         self.opening = asyncio.ensure_future(guard.__anext__())
-        self.opening.add_done_callback(_mark_retrieved)
+        self.opening.add_done_callback(mark_retrieved)
 
 
 class AsyncStorage:
@@ -123,11 +124,6 @@ class AsyncStorage:
 def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     """Do work that blocks in a thread."""
     return off_loop(asyncio.get_running_loop(), work)
-
-
-def _mark_retrieved(done: asyncio.Future[Any]) -> None:
-    if not done.cancelled():
-        done.exception()  # the callers may all have been cancelled
 
 
 async def _release(held: _Held) -> None:

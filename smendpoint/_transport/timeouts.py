@@ -54,3 +54,9 @@ def drop(ended: asyncio.Future[T], dispose: Callable[[T], Any]) -> None:
     """Dispose of a result whose waiter is gone."""
     if not ended.cancelled() and ended.exception() is None:
         dispose(ended.result())
+
+
+def mark_retrieved(done: asyncio.Future[Any]) -> None:
+    """Retrieve the error, so that asyncio does not report it: all waiters may have been cancelled."""
+    if not done.cancelled():
+        done.exception()

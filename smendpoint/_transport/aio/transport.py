@@ -18,6 +18,7 @@ from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import died_unheard, out_of_turn
 from smendpoint._transport.failures import connection_lost
 from smendpoint._transport.threads import off_loop
+from smendpoint._transport.timeouts import mark_retrieved
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -99,7 +100,7 @@ class AsyncDirectTransport:
     def _looked_up(self, done: asyncio.Future[None]) -> None:
         if self._looking_up is done:
             self._looking_up = None
-        _mark_retrieved(done)
+        mark_retrieved(done)
 
     async def _pool(self) -> LoopPool:
         loop = asyncio.get_running_loop()
@@ -148,7 +149,7 @@ class AsyncDirectTransport:
 
         def loaded(done: asyncio.Future[Credentials]) -> None:
             pool.loading = None
-            _mark_retrieved(done)
+            mark_retrieved(done)
 
         loading = pool.loop.run_in_executor(None, load) if ahead else off_loop(pool.loop, load)
         pool.loading = loading
@@ -236,12 +237,6 @@ def outcome(shared: asyncio.Future[T]) -> T:
     if isinstance(error, errors.SmendpointError):
         raise errors.copy_error(error)
     return shared.result()
-
-
-def _mark_retrieved(done: asyncio.Future[Any]) -> None:
-    """Retrieve the error, so that asyncio does not report it: all waiters may have been cancelled."""
-    if not done.cancelled():
-        done.exception()
 
 
 class AsyncSource:

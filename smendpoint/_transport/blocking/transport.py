@@ -139,9 +139,10 @@ class DirectTransport:
         source = BlockingSource(self, connection, reader, chunks, deadline)
         if 200 <= reader.status < 300:
             return source
-        with source:
-            body = b"".join(iter(source.read, b""))
-        return RawResponse(reader.status, reader.headers, body)
+        try:
+            return RawResponse(reader.status, reader.headers, b"".join(iter(source.read, b"")))
+        finally:
+            source.close()
 
     def _begin(
         self, step: Send, request: CallRequest, deadline: Deadline
@@ -332,9 +333,3 @@ class BlockingSource:
         finally:  # after an interrupt too
             if ours is not None:
                 self._transport._drop(ours)
-
-    def __enter__(self) -> BlockingSource:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()

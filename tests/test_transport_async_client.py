@@ -14,6 +14,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from async_loops import PATIENCE, Run, make_endpoint, run, settled, skip, turns, until
 from clocks import FakeClock
+from inside import transport_of
 
 from smendpoint import AsyncEndpoint, CallHooks, Timeout, errors
 from smendpoint._transport.clients.async_client import AsyncClientSource, _discard, raw_response
@@ -73,10 +74,10 @@ def test_calls_and_streams_go_through_the_client(run: Run, emulator: Emulator) -
 def test_nothing_is_looked_up_renewed_or_forgotten_for_a_client(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         async with endpoint(emulator) as called:
-            assert await called._caller.transport.resolve() is None
-            assert called._caller.transport.refresh_due() is False
-            called._caller.transport.forget()
-            assert called._caller.transport.max_connections == 10
+            assert await transport_of(called).resolve() is None
+            assert transport_of(called).refresh_due() is False
+            transport_of(called).forget()
+            assert transport_of(called).max_connections == 10
 
     run(main())
 

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from clocks import FakeClock
+from inside import transport_of
 from members import require_member
 from servers import (
     PATIENCE,
@@ -165,7 +166,7 @@ def test_nothing_is_tried_again_on_top_of_the_client(emulator: Emulator) -> None
 def test_a_map_goes_through_the_client_and_no_wider_than_its_pool(emulator: Emulator) -> None:
     client = make_client(emulator.url, max_pool_connections=2)
     endpoint = through(client, content_handler=BytesHandler())
-    assert endpoint._caller.transport.max_connections == 2
+    assert transport_of(endpoint).max_connections == 2
     outputs = list(endpoint.map([b'{"inputs": "Hello"}'] * 6, max_concurrency=5))
     assert len(set(outputs)) == 1
     assert emulator.total_connections <= 2

@@ -151,7 +151,7 @@ def test_what_was_cancelled_has_no_error_to_look_at() -> None:
     loop = asyncio.new_event_loop()
     future = loop.create_future()
     future.cancel()
-    async_direct._mark_retrieved(future)
+    async_direct.mark_retrieved(future)
     loop.close()
 
 

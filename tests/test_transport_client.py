@@ -46,7 +46,6 @@ from smendpoint.errors import (
     ReadTimeoutError,
     SmendpointError,
     StreamError,
-    StreamTruncatedError,
     TLSError,
     TransportError,
     ValidationError,
@@ -244,21 +243,6 @@ def test_a_client_without_credentials_says_so(emulator: Emulator) -> None:
         through(client).invoke("Hello")
     assert emulator.total_connections == 0
     client.close()
-
-
-@pytest.mark.parametrize("fault", ["content_length_long", "fin_mid_frame", "content_length_bad", "status_103_first"])
-def test_an_answer_that_is_not_whole_is_no_answer(emulator: Emulator, client: Any, fault: str) -> None:
-    emulator.inject(fault)
-    with pytest.raises(ProtocolError):
-        through(client).invoke("Hello")
-    emulator.disconnected()
-
-
-@pytest.mark.parametrize("fault", ["fin_mid_frame", "frame_cut_clean_end", "reset_mid_stream", "no_terminator"])
-def test_a_stream_that_was_cut_is_told_although_botocore_would_not(emulator: Emulator, client: Any, fault: str) -> None:
-    emulator.inject(fault)
-    with pytest.raises(StreamTruncatedError):
-        list(through(client).stream("Hello"))
 
 
 def test_what_the_clients_own_hooks_raise_is_theirs(client: Any) -> None:

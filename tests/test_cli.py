@@ -156,8 +156,9 @@ def test_an_interrupted_command_ends_with_130(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_demo_answers_from_the_document_and_says_that_the_model_is_a_stand_in(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "of somebody")
     assert main(["demo"]) == 0
     out = capsys.readouterr().out
     answer = "Therefore, Peter stayed with her at the hospital for 3 days without leaving."

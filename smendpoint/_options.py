@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._core.aws.response import MAX_RESPONSE_BYTES
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
@@ -52,6 +51,10 @@ if TYPE_CHECKING:
         max_response_bytes: int | None
         hooks: CallHooks | None
         clock: Clock | None
+
+
+MAX_RESPONSE_BYTES = 104_857_600
+"""Bytes of a whole answer, unless an endpoint is told otherwise: four times what the service hands on."""
 
 
 class IdentityFields:

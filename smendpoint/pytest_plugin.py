@@ -29,7 +29,7 @@ _ENVIRONMENT = {
     "AWS_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-# Each would win over what is set above, or send the call elsewhere.
+# Each would override what is set above, or send the call elsewhere.
 _IN_THE_WAY = (
     "AWS_SESSION_TOKEN",
     "AWS_SECURITY_TOKEN",
@@ -44,7 +44,7 @@ _IN_THE_WAY = (
 
 @pytest.fixture(scope="session")
 def _sagemaker_emulator() -> Iterator[Emulator]:
-    """The emulator of the whole session: an endpoint that was made when a module was imported keeps its address."""
+    """Start one emulator for the whole session: endpoints that are made at import time keep its address."""
     from smendpoint.emulator import Emulator
 
     with Emulator() as emulator:

@@ -26,6 +26,12 @@ HOUR = 3600.0
 LOADER = create_loader()
 
 
+def explicit_keys(access_key: str, secret_key: str, token: str | None = None) -> dict[str, Any]:
+    """Explicit credentials as botocore and `Identity` name them."""
+    keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
+    return keys if token is None else {**keys, "aws_session_token": token}
+
+
 def clear_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """Leave nothing in the environment, nor at home, that has a say in who and where we are."""
     for name in list(os.environ):

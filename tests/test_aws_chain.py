@@ -13,7 +13,7 @@ import boto3
 import botocore.exceptions
 import botocore.session
 import pytest
-from aws_standins import LOADER, botocore_says, clear_environment
+from aws_standins import LOADER, botocore_says, clear_environment, explicit_keys
 from botocore.config import Config
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
@@ -187,7 +187,7 @@ def test_a_boto3_session_gives_its_region_profile_and_keys(tmp_path: Path) -> No
 def test_explicit_keys_win_over_a_sessions() -> None:
     session = botocore.session.Session()
     session.set_credentials("AKIDSESSION", "secret")
-    identity = Identity(session=session, region_name="eu-west-1", aws_session_token="token", **KEYS)
+    identity = Identity(session=session, region_name="eu-west-1", **explicit_keys("AKIDARG", "secret", "token"))
     assert resolve(identity).credentials.load() == Credentials("AKIDARG", "secret", "token")
 
 

@@ -14,7 +14,7 @@ from unittest import mock
 import botocore
 import botocore.exceptions
 import pytest
-from aws_standins import LOADER, botocore_says, clear_environment
+from aws_standins import LOADER, botocore_says, clear_environment, explicit_keys
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -171,7 +171,7 @@ ARGUMENTS: list[dict[str, Any]] = [
     {"region_name": "us-east-2"},
     {"endpoint_url": "http://localhost:8080"},
     {"aws_access_key_id": "AKIDARG", "aws_secret_access_key": "secret", "region_name": "eu-north-1"},
-    {"aws_access_key_id": "AKIDARG", "aws_secret_access_key": "secret", "aws_session_token": "token"},
+    explicit_keys("AKIDARG", "secret", "token"),
     {"credentials_profile_name": "other"},
 ]
 

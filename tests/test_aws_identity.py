@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import botocore.session
 import pytest
+from aws_standins import explicit_keys
 from botocore.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from smendpoint._aws import Identity
 from smendpoint.errors import ConfigurationError
 
-KEYS = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "hunter2", "aws_session_token": "hunter3"}
+KEYS = explicit_keys("AKIDEXAMPLE", "hunter2", "hunter3")
+*_, TOKEN = KEYS
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,11 @@ def test_good_arguments_are_kept(arguments: dict[str, Any]) -> None:
     assert {name: getattr(identity, name) for name in arguments} == arguments
 
 
+def test_an_argument_that_does_not_exist_is_refused_as_python_does() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'region'"):
+        Identity(region="us-east-1")  # type: ignore[call-arg]  # that is the test
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -52,7 +59,7 @@ def test_good_arguments_are_kept(arguments: dict[str, Any]) -> None:
         ({"credentials_profile_name": ""}, "credentials_profile_name"),
         ({"aws_access_key_id": "a"}, "both or neither"),
         ({"aws_secret_access_key": "hunter2"}, "both or neither"),
-        ({"aws_session_token": "hunter3"}, "needs aws_access_key_id"),
+        ({TOKEN: "hunter3"}, "needs aws_access_key_id"),
         ({"role_session_name": "s"}, "need a role_arn"),
         ({"external_id": "e"}, "need a role_arn"),
         ({"role_arn": "admin"}, "ARN"),
@@ -150,7 +157,7 @@ def test_configuration_travels_and_secrets_stay_behind() -> None:
     assert travelled.config.read_timeout == 3
     assert travelled.session is None
     assert travelled.aws_access_key_id is None
-    assert travelled.left_behind == ("session", "aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    assert travelled.left_behind == ("session", *KEYS)
     assert pickle.loads(pickle.dumps(travelled)).left_behind == travelled.left_behind
 
 

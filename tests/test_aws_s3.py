@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import botocore.session
 import pytest
-from aws_standins import clear_environment
+from aws_standins import clear_environment, explicit_keys
 from botocore.config import Config
 
 from smendpoint import Timeout, errors
@@ -71,7 +71,7 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_region_and_credentials_are_the_endpoint_s(made: Made) -> None:
-    client = made.client(Identity(region_name="eu-west-3", aws_session_token="token", **KEYS))
+    client = made.client(Identity(region_name="eu-west-3", **explicit_keys("AKIDEXAMPLE", "secret", "token")))
     assert client.meta.region_name == "eu-west-3"
     assert client.meta.endpoint_url == "https://s3.eu-west-3.amazonaws.com"
     assert made.signed_with(client) == ("AKIDEXAMPLE", "token")

@@ -18,6 +18,7 @@ from aws_standins import (
     Request,
     clear_environment,
     container_answer,
+    explicit_keys,
     serve,
     stamp,
     sts_answer,
@@ -455,7 +456,9 @@ def test_a_given_session_without_credentials_is_an_error_until_it_has_some() -> 
 def test_a_role_is_assumed_with_all_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(STS()) as (url, received):
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        identity = Identity(role_arn=ROLE, role_session_name="me", external_id="e-1", aws_session_token="t", **KEYS)
+        identity = Identity(
+            role_arn=ROLE, role_session_name="me", external_id="e-1", **explicit_keys("AKIDBASE", "base", "t")
+        )
         provider = resolve(identity).credentials
         assert provider.current() is None
         assert received == []

@@ -13,6 +13,7 @@ import botocore.session
 import openai
 import pytest
 from aiobotocore.session import get_session
+from aws_standins import explicit_keys
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 from members import require_member
@@ -21,12 +22,7 @@ from smendpoint._core.aws.sigv4 import Credentials, Signer
 from smendpoint.emulator import Emulator, ModelRequest
 
 KEYS = Credentials("AKID", "secret", "token")
-SETTINGS: dict[str, Any] = {
-    "region_name": "us-west-2",
-    "aws_access_key_id": "AKID",
-    "aws_secret_access_key": "secret",
-    "aws_session_token": "token",
-}
+SETTINGS: dict[str, Any] = {"region_name": "us-west-2", **explicit_keys("AKID", "secret", "token")}
 PROMPT = "The cat slept for 2 hours.\nQuestion: How long did the cat sleep?"
 
 

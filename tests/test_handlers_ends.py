@@ -27,7 +27,7 @@ from smendpoint.handlers import (
     TextGenerationHandler,
     TextHandler,
 )
-from smendpoint.handlers._ends import ENDS
+from smendpoint.handlers._answers import ENDS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "handlers.md"
 DONE = b"data: [DONE]\n\n"

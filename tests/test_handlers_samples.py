@@ -48,6 +48,7 @@ from smendpoint.handlers import (
     TextGenerationHandler,
     TextHandler,
 )
+from smendpoint.handlers._answers import TEXT_FORMATS, answer_text
 
 WHOLE = [*TEXT_WHOLE, *AUTO_WHOLE, *OTHER_WHOLE]
 STREAMS = [*TEXT_STREAMS, *CHAT_STREAMS, *AUTO_STREAMS]
@@ -107,6 +108,18 @@ def stream_error(handler: Any, pieces: list[bytes]) -> tuple[str, Exception]:
 @pytest.mark.parametrize("sample", WHOLE, ids=name_of)
 def test_a_whole_answer_gives_its_output(sample: Whole) -> None:
     assert sample.handler.transform_output(ResponseBody(sample.body)) == sample.output
+
+
+def test_each_format_of_the_table_has_a_sample_of_each_handler_that_reads_it() -> None:
+    samples = {((answer_text(json.loads(sample.body)) or "?")[0], type(sample.handler)) for sample in TEXT_WHOLE}
+    table = {(kind, reader) for kind, entry in TEXT_FORMATS.items() for reader in entry.readers}
+    assert {(kind, handler.__name__) for kind, handler in samples} == table
+
+
+@pytest.mark.parametrize("sample", TEXT_WHOLE, ids=name_of)
+def test_the_details_of_an_answer_do_not_repeat_its_text(sample: Whole) -> None:
+    details = sample.handler.read_details(ResponseBody(sample.body)).details
+    assert json.dumps(sample.output) not in json.dumps(dict(details or {}))
 
 
 @pytest.mark.parametrize("sample", STREAMS, ids=name_of)

@@ -22,8 +22,8 @@ from aws_standins import clear_environment
 
 from smendpoint import AsyncEndpoint, Endpoint, RetryPolicy, errors
 from smendpoint._core.aws.renderer import RequestRenderer
-from smendpoint._transport import async_direct
-from smendpoint._transport.async_connection import AsyncConnection
+from smendpoint._transport.aio import transport as async_direct
+from smendpoint._transport.aio.connection import AsyncConnection
 
 CASES = int(os.environ.get("SMENDPOINT_FUZZ", "2000"))
 

@@ -30,7 +30,7 @@ NO_LIMITS = {
     "_core.aws.eventstream._LARGE_FRAME": "the shortest way",
     "_core.call.polling.GROWTH": "from one wait to the next",
     "_core.call.hooks._ALMOST": "a share",
-    "_transport.pool.LOOK_AGAIN_SECONDS": "what nobody notices",
+    "_transport.blocking.pool.LOOK_AGAIN_SECONDS": "what nobody notices",
     "_transport.readiness.LONGEST_WAIT": "what the operating system can count",
     "_transport.tls._RECORD_BYTES": "a part of the format",
     "_transport.tls._HEAD_BYTES": "a part of the format",
@@ -39,7 +39,7 @@ NO_LIMITS = {
     "handlers._json._MAX_KEYS": "how much a message shows",
     "handlers._json._MAX_KEY_LENGTH": "how much a message shows",
     "handlers._json._MAX_DEPTH": "how much a message shows",
-    "handlers._npy._EXACT": "a part of the format",
+    "handlers._tables._EXACT": "a part of the format",
     "openai._RENEW_SHARE": "a share",
     "prompts._SHOWN": "how much a message shows",
 }

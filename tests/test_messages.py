@@ -26,7 +26,7 @@ from smendpoint import (
 )
 from smendpoint._aws import Identity, resolve
 from smendpoint._core.call.flow import deadline_exceeded
-from smendpoint._transport.foreign import client_origin
+from smendpoint._transport.clients.adapter import client_origin
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 
 pytestmark = pytest.mark.usefixtures("bare_environment")

@@ -184,7 +184,7 @@ class Script:
 
 
 class SyncScript(Script):
-    def prepare(self) -> None:
+    def resolve(self) -> None:
         self.steps.append(("prepare",))
 
     def perform(self, step: Any, request: Any, timeout: Any, scope: Any) -> Any:
@@ -192,7 +192,7 @@ class SyncScript(Script):
 
 
 class AsyncScript(Script):
-    async def prepare(self) -> None:
+    async def resolve(self) -> None:
         self.steps.append(("prepare",))
 
     async def perform(self, step: Any, request: Any, timeout: Any) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_standins import clear_environment, serve, sts_answer
+from aws_standins import clear_environment, explicit_keys, serve, sts_answer
 from botocore.config import Config
 from twins import NAME, PATIENCE, REGION, Twin, direct_twin  # noqa: F401
 
@@ -31,14 +31,12 @@ from smendpoint.errors import CredentialsError
 from smendpoint.handlers import EmbeddingsHandler
 from smendpoint.langchain import SagemakerEndpoint
 
-KEYS = {"aws_access_key_id": "AKIDHOME", "aws_secret_access_key": "home-secret"}
-TOKEN = {**KEYS, "aws_session_token": "home-token"}
+KEYS = explicit_keys("AKIDHOME", "home-secret")
+TOKEN = explicit_keys("AKIDHOME", "home-secret", "home-token")
 ROLE = "arn:aws:iam::123456789012:role/r"
 SECRETS = [b"AKIDHOME", b"home-secret", b"home-token", b"proxy-secret"]
 SAID = {
-    "aws_access_key_id": "aws_access_key_id",
-    "aws_secret_access_key": "aws_secret_access_key",
-    "aws_session_token": "aws_session_token",
+    **{name: name for name in TOKEN},
     "session": "session",
     "config": "the password in config.proxies",
 }

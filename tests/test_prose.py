@@ -23,6 +23,9 @@ BROKEN = {
 }
 
 
+CALL = ROOT / "docs" / "explanation" / "life-of-a-call.md"
+
+
 def prose(page: str) -> str:
     """Give the page without its code and its quotations."""
     return QUOTED.sub("", CODE.sub("`code`", page))
@@ -48,3 +51,14 @@ def test_a_text_that_breaks_the_rule_is_noticed(text: str) -> None:
 )
 def test_a_text_that_keeps_the_rule_passes(text: str) -> None:
     assert not any(words.search(prose(text)) for words in BROKEN.values())
+
+
+def test_the_names_on_the_page_of_the_life_of_a_call_are_those_of_the_code() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "smendpoint").rglob("*.py"))
+    text = re.sub(r"^```.*?^```$", "", CALL.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    names = set(re.findall(r"`(\w+)`", text))
+    places = {
+        path.relative_to(ROOT / "smendpoint").with_suffix("").parts[-1] for path in (ROOT / "smendpoint").rglob("*")
+    }
+    assert names
+    assert {name for name in names - places if not re.search(rf"\b{name}\b", code)} == set()

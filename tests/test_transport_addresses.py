@@ -18,12 +18,14 @@ from twins import Twin, TwinEndpoint
 
 from smendpoint import RetryPolicy, errors
 from smendpoint._transport import address as addresses
-from smendpoint._transport import async_dial, dialling, readiness
+from smendpoint._transport import readiness
 from smendpoint._transport.address import Address, is_literal, stagger, to_try
-from smendpoint._transport.async_connection import AsyncConnection
-from smendpoint._transport.blocking import Connection
+from smendpoint._transport.aio import dial as async_dial
+from smendpoint._transport.aio.connection import AsyncConnection
+from smendpoint._transport.blocking import dial as dialling
+from smendpoint._transport.blocking.connection import Connection
+from smendpoint._transport.blocking.dial import dial
 from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline
-from smendpoint._transport.dialling import dial
 from smendpoint.handlers import BytesHandler
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -373,9 +375,9 @@ def test_an_address_is_not_looked_up(host: str, literal: bool) -> None:
 
 
 def test_a_link_local_address_keeps_its_interface() -> None:
-    assert async_dial._written(("fe80::1", 443, 0, 3)) == "fe80::1%3"
-    assert async_dial._written(("fe80::1", 443, 0, 0)) == "fe80::1"
-    assert async_dial._written(("127.0.0.1", 443)) == "127.0.0.1"
+    assert async_dial._numeric_host(("fe80::1", 443, 0, 3)) == "fe80::1%3"
+    assert async_dial._numeric_host(("fe80::1", 443, 0, 0)) == "fe80::1"
+    assert async_dial._numeric_host(("127.0.0.1", 443)) == "127.0.0.1"
 
 
 # plain http stays on this machine by address

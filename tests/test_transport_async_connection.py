@@ -21,8 +21,8 @@ from targets import make_address
 
 from smendpoint import Timeout, errors
 from smendpoint._transport.address import Address
-from smendpoint._transport.async_connection import HIGH_WATER_BYTES, AsyncConnection
-from smendpoint._transport.async_dial import dial
+from smendpoint._transport.aio.connection import HIGH_WATER_BYTES, AsyncConnection
+from smendpoint._transport.aio.dial import dial
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import ONE_WRITE_BYTES, died_unheard
 
@@ -53,7 +53,7 @@ async def connected(where: Address) -> AsyncIterator[AsyncConnection]:
 async def exchange(connection: AsyncConnection, body: bytes = b"{}", limits: Deadline | None = None) -> bytes:
     """A whole answer's body."""
     await connection.ask(HEAD % len(body), body, limits or patience(), whole=True)
-    return connection.take()
+    return connection.received()
 
 
 async def stream(connection: AsyncConnection, limits: Deadline | None = None) -> list[bytes]:
@@ -97,7 +97,7 @@ def test_one_connection_carries_exchange_after_exchange(run: Run) -> None:
         async with connected(address(server)) as connection:
             for _ in range(3):
                 reader = await connection.ask(HEAD % 2, b"{}", patience(), whole=True)
-                assert (reader.status, reader.reusable, connection.take()) == (200, True, b"fine")
+                assert (reader.status, reader.reusable, connection.received()) == (200, True, b"fine")
                 connection.rest()
         assert server.connections == 1
 
@@ -134,7 +134,7 @@ def test_what_has_arrived_stays_when_the_next_bytes_are_read_into_the_same_room(
         for connection, answer in ((first, response(b"one")), (second, response(b"two"))):
             connection.get_buffer(-1)[: len(answer)] = answer
             connection.buffer_updated(len(answer))
-        assert (first.take(), second.take()) == (b"one", b"two")
+        assert (first.received(), second.received()) == (b"one", b"two")
         for waiting, connection in zip(asking, (first, second), strict=True):
             waiting.close()
             connection.abort()
@@ -217,7 +217,7 @@ def test_an_early_answer_is_heard_while_the_body_is_still_being_sent(
         async with connected(address(server, ca_bundle=ca)) as connection:
             reader = await connection.ask(HEAD % len(body), body, patience(), whole=whole)
             assert reader.status == 413
-            data = connection.take() if whole else await connection.more()
+            data = connection.received() if whole else await connection.more()
             assert data == b"too large"
             assert connection.cut_short
 
@@ -242,7 +242,7 @@ def test_an_answer_is_heard_although_the_connection_was_reset_under_the_next_wri
                 connection._transport.write(bytes(ONE_WRITE_BYTES))
                 await asyncio.sleep(0)
             assert (await task).status == 413
-            assert connection.take() == b"no"
+            assert connection.received() == b"no"
 
     answered, reset = threading.Event(), threading.Event()
 
@@ -377,7 +377,7 @@ def test_bytes_after_a_failure_are_not_looked_at(run: Run) -> None:
             await connection.ask(HEAD % 2, b"{}", patience(), whole=False)
             await until(lambda: connection.closed)
             connection.data_received(b"2\r\nno\r\n")
-            assert connection.take() == b"hi"
+            assert connection.received() == b"hi"
 
     with Server(says(CHUNKED + b"2\r\nhi\r\nxyz\r\n", end="wait")) as server:
         run(main(server))
@@ -618,7 +618,7 @@ def test_the_total_time_ends_a_reader_that_reads_slowly_but_always_finds_somethi
             clock = [0.0]
             limits = Deadline(Timeout(PATIENCE, PATIENCE, 10.0), 10.0, lambda: clock[0])
             await connection.ask(HEAD % 2, b"{}", limits, whole=False)
-            await until(lambda: connection._pieces)
+            await until(lambda: connection._chunks)
             clock[0] = 10.0
             with pytest.raises(errors.DeadlineExceededError):
                 await connection.more()

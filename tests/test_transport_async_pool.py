@@ -11,7 +11,7 @@ import pytest
 from async_loops import PATIENCE, Run, run, settled, turns
 
 from smendpoint import Timeout, errors
-from smendpoint._transport.async_pool import LoopPool
+from smendpoint._transport.aio.pool import LoopPool
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import IDLE_SECONDS
 

@@ -1,4 +1,4 @@
-"""`_transport/blocking.py`: one connection, over real sockets: what is set, sent, waited for, and how it breaks."""
+"""`blocking/connection.py`: one connection, over real sockets: what is set, sent, waited for, and how it breaks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from inside import pool_of
 from servers import (
     PATIENCE,
     Peer,
@@ -26,10 +27,11 @@ from targets import make_address
 
 from smendpoint import RetryPolicy
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport import blocking, readiness
-from smendpoint._transport.blocking import Connection
+from smendpoint._transport import readiness
+from smendpoint._transport.blocking import connection as blocking
+from smendpoint._transport.blocking.connection import Connection
+from smendpoint._transport.blocking.dial import dial
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.dialling import dial
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import (
     ConnectError,
@@ -60,7 +62,7 @@ def tls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def the_idle_one(endpoint: Any) -> Connection:
-    (connection,) = endpoint._caller.transport._pool._idle
+    (connection,) = pool_of(endpoint)._idle
     assert isinstance(connection, Connection)
     return connection
 

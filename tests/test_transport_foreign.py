@@ -1,4 +1,4 @@
-"""`_transport/foreign.py`: which clients are taken, what they are given, and their exceptions in our terms."""
+"""`_transport/clients/adapter.py`: which clients are taken, what they are given, and their exceptions in our terms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from botocore.parsers import ResponseParserError
 
 from smendpoint import Timeout, errors
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_ASYNC
-from smendpoint._transport.foreign import (
+from smendpoint._transport.clients.adapter import (
     METHODS,
     answer_head,
     call_arguments,

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from async_loops import KINDS, Run, run, turns
+from inside import transport_of
 from servers import PATIENCE, Peer, Server, bare_environment, fast, response, server_context, trust
 from targets import make_address
 from twins import Twin, TwinEndpoint, direct_twin
@@ -20,10 +21,10 @@ from twins import Twin, TwinEndpoint, direct_twin
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.address import Address
-from smendpoint._transport.async_connection import AsyncConnection
-from smendpoint._transport.async_dial import dial
+from smendpoint._transport.aio.connection import AsyncConnection
+from smendpoint._transport.aio.dial import dial
+from smendpoint._transport.blocking.dial import dial as blocking_dial
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.dialling import dial as blocking_dial
 from smendpoint._transport.tls import TLSChannel
 from smendpoint.handlers import BytesHandler
 
@@ -76,7 +77,7 @@ def endpoint_at(twin: Twin, server: Server, **options: Any) -> TwinEndpoint:
 
 
 def idle_ones(endpoint: TwinEndpoint) -> list[Any]:
-    transport = endpoint.endpoint._caller.transport
+    transport = transport_of(endpoint.endpoint)
     pools = transport._pools.values() if endpoint.twin.asynchronous else [transport._pool]
     return [connection for pool in pools for connection in pool._idle]
 
@@ -271,7 +272,7 @@ def test_session_tickets_cost_no_connection_of_asyncio(
                 assert not connection._arrives(0)
             assert not connection.is_stale()
             reader = await connection.ask(HEAD, b"hi", patience(), whole=True)
-            assert (reader.complete, connection.take()) == (True, b"hi")
+            assert (reader.complete, connection.received()) == (True, b"hi")
             connection.rest()
             connection.abort()
 

@@ -1,4 +1,4 @@
-"""`_transport/pool.py`: connections are used again, the last one first, no more than allowed, never a dead one."""
+"""`blocking/pool.py`: connections are used again, the last one first, no more than allowed, never a dead one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from inside import pool_of, transport_of
 from servers import PATIENCE, bare_environment, fast, make_endpoint  # noqa: F401
 
-from smendpoint._transport.blocking import Connection, Place
+from smendpoint._transport.blocking.connection import Connection, Place
+from smendpoint._transport.blocking.pool import Pool
 from smendpoint._transport.exchange import IDLE_SECONDS
-from smendpoint._transport.pool import Pool
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import ConfigurationError, DeadlineExceededError
 
@@ -238,7 +239,7 @@ def test_a_place_that_comes_free_while_nobody_listens_yet_is_found_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As by the garbage collector, in the thread that is just about to wait."""
-    monkeypatch.setattr("smendpoint._transport.pool.LOOK_AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr("smendpoint._transport.blocking.pool.LOOK_AGAIN_SECONDS", 0.001)
     pool = Pool(1, Clock())
     held = [taken(pool)]
     assert isinstance(pool.acquire(held.clear, fresh=True), Place)
@@ -354,7 +355,7 @@ def test_waiting_for_a_connection_counts_against_the_total_time() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         with endpoint.stream("Hello"):
             hasty = make_endpoint(emulator.url, max_connections=1, timeout=fast(total=0.05))
-            hasty._caller.transport._pool = endpoint._caller.transport._pool
+            transport_of(hasty)._pool = pool_of(endpoint)
             with pytest.raises(DeadlineExceededError, match=r"total of 0\.05 s") as caught:
                 hasty.invoke("Hello")
         assert caught.value.request_sent is False

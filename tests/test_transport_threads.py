@@ -42,10 +42,10 @@ def test_where_there_are_no_daemon_threads_a_bare_one_does_the_work(monkeypatch:
 def test_what_hatches_is_a_thread_of_its_own_or_does_the_work_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     where: list[int] = []
     thread = Spawned()
-    thread.hatch("worker", lambda: where.append(threading.get_ident()), ())
+    thread.run_in_thread("worker", lambda: where.append(threading.get_ident()), ())
     thread.join()
     monkeypatch.setattr(threading, "Thread", no_thread)
-    Spawned().hatch("worker", lambda: where.append(threading.get_ident()), ())
+    Spawned().run_in_thread("worker", lambda: where.append(threading.get_ident()), ())
     assert (where[0] == threading.get_ident(), where[1] == threading.get_ident()) == (False, True)
 
 

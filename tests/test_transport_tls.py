@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from botocore.config import Config
 from clocks import FakeClock
+from inside import pool_of
 from servers import (
     PATIENCE,
     Peer,
@@ -27,8 +28,8 @@ from targets import make_address
 
 from smendpoint import RetryPolicy
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport import blocking
-from smendpoint._transport.blocking import Connection
+from smendpoint._transport.blocking import connection as blocking
+from smendpoint._transport.blocking.connection import Connection
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import ONE_WRITE_BYTES
 from smendpoint._transport.failures import connection_lost
@@ -260,7 +261,7 @@ def test_who_reads_an_aborted_connection_sees_it_cut(monkeypatch: pytest.MonkeyP
     patience = Deadline(fast(), None, FakeClock().monotonic)
     with Server(Peer.serve, tls=server_context()) as server, make_endpoint(server.url) as endpoint:
         endpoint.invoke("Hello")
-        (connection,) = endpoint._caller.transport._pool._idle
+        (connection,) = pool_of(endpoint)._idle
         connection.abort()
         for _ in range(2):
             with pytest.raises(TransportError, match="lost before an answer"):

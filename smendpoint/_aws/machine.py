@@ -101,7 +101,7 @@ def user_agent(
         whole: ``user_agent`` of a botocore ``Config``, in place of all that comes before ``extra``.
         extra: ``user_agent_extra`` of a botocore ``Config``.
     """
-    words = [whole]
+    words: list[str | None] = [whole]
     if whole is None:
         python = ".".join(map(str, sys.version_info[:3]))
         words = [f"smendpoint/{__version__}", f"python/{python}", f"os/{sys.platform}"]

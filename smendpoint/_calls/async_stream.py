@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._calls.stream import StreamBase
-from smendpoint._transport.alarm import Late, in_time
+from smendpoint._transport.timeouts import TimedOut, wait_for
 from smendpoint._typing import Made, Piece
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class AsyncStream(StreamBase[Piece, Made]):
         # In a task of its own, so that closing from another task can stop it.
         opening = self._opening = asyncio.ensure_future(self._send())
         try:
-            source = await in_time(opening, None, self._dispose)
-        except Late:
+            source = await wait_for(opening, None, self._dispose)
+        except TimedOut:
             self._over = True  # something other than `aclose` may have cancelled it
             raise self._closed_error() from None
         except BaseException as error:

@@ -10,7 +10,7 @@ from smendpoint._calls.base import CallerBase
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 from smendpoint._core.call.flow import call_flow
 from smendpoint._core.call.hiding import leaving
-from smendpoint._transport.driving import drive, drive_async
+from smendpoint._transport.drivers import drive, drive_async
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class Caller(CallerBase[In, Out, Chunk]):
 
     def _make_transport(self, max_connections: int | None) -> Transport:
         if self.client is None:
-            from smendpoint._transport.direct import DirectTransport
+            from smendpoint._transport.blocking.transport import DirectTransport
 
             return DirectTransport(self.identity, max_connections, self.clock)
-        from smendpoint._transport.client import ClientTransport
+        from smendpoint._transport.clients.client import ClientTransport
 
         return ClientTransport(self.client, self.clock)
 
@@ -46,7 +46,7 @@ class Caller(CallerBase[In, Out, Chunk]):
         defaults = self._defaults
         if defaults is None:
             try:
-                target = self.transport.prepare()
+                target = self.transport.resolve()
             except errors.SmendpointError as error:
                 leaving(error, self.name)
                 raise
@@ -90,7 +90,7 @@ class Caller(CallerBase[In, Out, Chunk]):
         return found
 
     def _make_s3_client(self) -> Any:
-        target = self.transport.prepare()
+        target = self.transport.resolve()
         if target is None:
             raise self._no_s3_client()
         from smendpoint._aws.s3 import blocking_s3_client
@@ -113,10 +113,10 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
 
     def _make_transport(self, max_connections: int | None) -> AsyncTransport:
         if self.client is None:
-            from smendpoint._transport.async_direct import AsyncDirectTransport
+            from smendpoint._transport.aio.transport import AsyncDirectTransport
 
             return AsyncDirectTransport(self.identity, max_connections, self.clock)
-        from smendpoint._transport.async_client import AsyncClientTransport
+        from smendpoint._transport.clients.async_client import AsyncClientTransport
 
         return AsyncClientTransport(self.client, self.clock)
 
@@ -130,7 +130,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
 
     async def _find_defaults(self) -> CallDefaults:
         try:
-            target = await self.transport.prepare()
+            target = await self.transport.resolve()
         except errors.SmendpointError as error:
             leaving(error, self.name)
             raise
@@ -178,7 +178,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
         return storage
 
     async def _make_s3_client(self) -> Any:
-        target = await self.transport.prepare()
+        target = await self.transport.resolve()
         if target is None:
             raise self._no_s3_client()
         from smendpoint._aws.s3 import async_s3_client

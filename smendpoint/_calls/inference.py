@@ -12,7 +12,7 @@ from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.aws.response import ResponseBody, request_id
 from smendpoint._core.call.hiding import leaving
 from smendpoint._core.call.polling import Get, look, split_location, wait
-from smendpoint._transport.driving import drive, drive_async
+from smendpoint._transport.drivers import drive, drive_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator, Iterable, Mapping

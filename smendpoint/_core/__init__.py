@@ -15,8 +15,8 @@ loaded for a call (here, and in the rooms above) keeps these rules; tests/test_i
 ``python -m benchmarks import cold`` measures them.
 
 * A package's ``__init__`` imports none of its modules, unless all of them are needed.
-* What not every call needs is imported where it is needed: ``re``, ``datetime``, and our own modules for
-  errors, streams, pages and dates.
+* What not every call needs is imported where it is needed: ``re``, ``datetime``, for the decoders ``json``, and our own
+  modules for errors, streams, pages and dates.
 * ``_thread`` stands for ``threading``, and nothing imports ``dataclasses``, ``enum``, ``hmac`` or ``urllib``.
 * ``logging`` is taken from ``sys.modules``: where nothing has imported it, nothing can listen.
 * A module with a ``NamedTuple`` is without ``from __future__ import annotations``: each annotation that is text would

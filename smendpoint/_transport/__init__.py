@@ -1,8 +1,8 @@
 """The room that waits: sockets, event loops, other libraries' clients, and the storage of asynchronous inference.
 
-It decides nothing: a call's flow in `_core` yields steps, a driver (`drive`, `drive_async`) has a transport perform
-each, and the flow takes the outcome or the error. There are two transports for each twin: one with connections of its
-own, and one that goes through a client that the caller gave. Both give the answer, or a source of its bytes.
+It decides nothing: a call's flow in `_core` yields steps, a driver (`drivers`) has a transport perform each, and the
+flow takes the outcome or the error. Each twin has two transports: one with connections of its own (`blocking`, `aio`),
+and one that goes through a client that the caller gave (`clients`). Both give the answer, or a source of its bytes.
 
 It may import `_core`, `_aws` and `errors`. Nothing here is imported until a call needs it: this file imports nothing.
 """
@@ -59,11 +59,11 @@ if TYPE_CHECKING:
 
         @property
         def credentials(self) -> CredentialSource | None:
-            """Where calls find credentials, once `prepare` has been called; `None` where a client signs."""
+            """Where calls find credentials, once `resolve` has been called; `None` where a client signs."""
             ...
 
         def refresh_due(self) -> bool:
-            """Whether credentials run out soon, and this caller is to have them renewed by `refresh_ahead`."""
+            """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
             ...
 
         def forget(self) -> None:
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
         stoppable: bool
         """Whether stopping a `Cancellation` ends a call that is under way."""
 
-        def prepare(self) -> Target | None:
+        def resolve(self) -> Target | None:
             """Find out where calls go, once; `None` where a client knows. The first call needs it."""
             ...
 
@@ -98,7 +98,7 @@ if TYPE_CHECKING:
     class AsyncTransport(_AnyTransport, Protocol):
         """Performs the steps of calls under asyncio, on whatever event loop is running."""
 
-        async def prepare(self) -> Target | None:
+        async def resolve(self) -> Target | None:
             """Find out where calls go, once; `None` where a client knows. The first call needs it."""
             ...
 

@@ -114,7 +114,7 @@ class Address:
 
 
 def is_literal(host: str) -> bool:
-    """Whether a host is an address already, so that nobody has to be asked about it."""
+    """Whether a host is an address already and needs no look-up."""
     return ":" in host or host.rpartition(".")[2].isdecimal()
 
 
@@ -137,7 +137,7 @@ def to_try(address: Address, found: Sequence[Any]) -> list[Any]:
     if address.target.url.loopback_only:
         found = [info for info in found if _is_loopback(info[4][0])]
         if not found:
-            raise ConfigurationError(_leaves(address))
+            raise ConfigurationError(_not_loopback(address))
     if len(found) == 1:
         return list(found)
     family = found[0][0]
@@ -157,7 +157,7 @@ def _is_loopback(host: str) -> bool:
     return host.startswith(("127.", "::ffff:127.")) or host == "::1"
 
 
-def _leaves(address: Address) -> str:
+def _not_loopback(address: Address) -> str:
     host, proxy = address.target.url.host, address.target.proxy
     cure = "use https, or allow it with allow_plain_http=True"
     if proxy is not None:

@@ -19,19 +19,19 @@ ONE_WRITE_BYTES = 65_536
 IDLE_SECONDS = 45.0
 
 
-def bounded(pieces: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
-    """The pieces of an answer that may have `limit` bytes; raises `ProtocolError` where it has more."""
+def bounded(chunks: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
+    """The chunks of an answer that may have `limit` bytes; raises `ProtocolError` where it has more."""
     size = 0
-    for piece in pieces:
-        size += len(piece)
+    for chunk in chunks:
+        size += len(chunk)
         if limit is not None and size > limit:
             raise too_large(limit)
-        yield piece
+        yield chunk
 
 
-def joined(pieces: list[bytes]) -> list[bytes]:
-    """The pieces as one, for a list that keeps many: each costs some 33 bytes beside its own."""
-    return [b"".join(pieces)] if len(pieces) > 1 else pieces
+def joined(chunks: list[bytes]) -> list[bytes]:
+    """The chunks as one, for a list that keeps many: each costs some 33 bytes beside its own."""
+    return [b"".join(chunks)] if len(chunks) > 1 else chunks
 
 
 def died_unheard(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.call.polling import split_location
-from smendpoint._transport.foreign import harmless_cause, library_of, translate
+from smendpoint._transport.clients.adapter import harmless_cause, library_of, translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

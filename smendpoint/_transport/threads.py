@@ -42,8 +42,8 @@ class Spawned:
         with self._ended:
             pass
 
-    def hatch(self, name: str, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        """In a bare thread: start a full one, which debuggers and the like know of; be it where that cannot be."""
+    def run_in_thread(self, name: str, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        """In a bare thread: start a full one, which debuggers know, or do its work where none can be started."""
         from threading import Thread
 
         alone = False
@@ -57,7 +57,7 @@ class Spawned:
             self.run(work, arguments)
 
     def wait_for_start(self) -> None:
-        """Wait until `hatch` has done. Python 3.10 may crash where a program ends while a bare thread is at work."""
+        """Wait until the thread runs. Python 3.10 may crash where a program ends while a bare thread is at work."""
         self._started.acquire()
 
 
@@ -68,7 +68,7 @@ def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | 
     come to the main thread alone, so it is a bare thread that calls it here.
 
     Args:
-        name: the thread's name, for those who look at threads.
+        name: the thread's name, shown by debuggers.
         work: what to call.
         *arguments: what to call it with.
 
@@ -83,7 +83,7 @@ def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | 
 
     spawned = Spawned()
     try:
-        start_new_thread(spawned.hatch, (name, work, arguments))
+        start_new_thread(spawned.run_in_thread, (name, work, arguments))
     except RuntimeError:
         return None
     spawned.wait_for_start()
@@ -104,7 +104,7 @@ def _always() -> bool:
 
 
 def off_loop(loop: AbstractEventLoop, work: Callable[[], T]) -> Future[T]:
-    """Have `work` done in a thread, for whoever awaits what this gives; here and now where none can be started."""
+    """Do `work` in a thread and give the future of its result; do it at once where no thread can be started."""
     try:
         return loop.run_in_executor(None, work)
     except RuntimeError:

@@ -22,7 +22,7 @@ class TLSChannel:
     """The client's side of TLS.
 
     Args:
-        context: which certificates are trusted, and what proves who we are.
+        context: the trusted certificates, and the client certificate.
         host: the name that the peer's certificate must be for.
 
     Attributes:
@@ -46,7 +46,7 @@ class TLSChannel:
         """Go on with the handshake as far as what has arrived allows; whether it is done.
 
         Raises:
-            OSError: the peer is not who it should be, does not speak TLS, or speaks before it was asked.
+            OSError: the peer's certificate is wrong, it does not speak TLS, or it speaks before it was asked.
         """
         try:
             self._tls.do_handshake()
@@ -93,29 +93,29 @@ class TLSChannel:
                 it is given first; then ``over`` is set, and `end` raises.
         """
         self.arrived(data)
-        pieces: list[bytes] = []
+        chunks: list[bytes] = []
         left = len(data)
         try:
             while True:
-                piece = self._tls.read(_RECORD_BYTES)
-                if not piece:
+                chunk = self._tls.read(_RECORD_BYTES)
+                if not chunk:
                     self.over = True
                     break
-                pieces.append(piece)
+                chunks.append(chunk)
                 self._begun = b""  # OpenSSL takes no byte more than the record has
                 left = self._incoming.pending
                 if not left and data:
                     break
         except ssl.SSLWantReadError:
             self._begun = _last_record(self._begun + data[len(data) - left :])
-            if not pieces:
+            if not chunks:
                 return None
         except ssl.SSLError as error:
             self.over = True
             self.failure = copy_error(error)
-            if not pieces:
+            if not chunks:
                 raise
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def end(self) -> bytes:
         """How it ended: nothing where the peer said so, else an error.

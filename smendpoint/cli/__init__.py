@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    # argparse takes `invoke ENDPOINT --option INPUT` for an INPUT that was left out, and one too many.
+    # In `invoke ENDPOINT --option INPUT` argparse finds no INPUT, and one argument too many.
     if len(rest) == 1 and (rest == ["-"] or not rest[0].startswith("-")) and getattr(arguments, "input", rest) is None:
         arguments.input = rest.pop()
     if rest:
@@ -62,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parse(argv)
     output = sys.stdout
-    if output is None:  # closed by whoever started it: better said before a call than after it
+    if output is None:  # it was closed at the start: say so before the call
         print("smendpoint: there is no standard output to write to", file=sys.stderr)
         return 2
     if isinstance(output, io.TextIOWrapper):
-        output.reconfigure(errors="backslashreplace")  # what it cannot show must not end in a traceback
+        output.reconfigure(errors="backslashreplace")  # escape what the terminal's encoding lacks
     try:
         status: int = arguments.run(arguments)
         output.flush()
@@ -79,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # with that, whoever read the output has seen enough
+        if not isinstance(error, BrokenPipeError):  # the reader has closed the pipe: no message
             print(f"smendpoint: cannot write the output: {error.strerror}", file=sys.stderr)
-        # Python would complain once more when it flushes at exit.
+        # Python flushes at exit, and would fail again: let it write to nowhere.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, output.fileno())
         os.close(nowhere)

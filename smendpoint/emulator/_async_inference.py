@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
 import uuid
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import Executor
 
-from smendpoint.emulator._reply import ModelFailed, Reply, error_reply
+from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, json_reply
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._running import ask, gather
 from smendpoint.emulator._state import State
@@ -75,12 +74,8 @@ class AsyncInference:
         task = asyncio.get_running_loop().create_task(self._work(model, request, location, output, failure, pool))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        sent = [
-            ("Content-Type", "application/json"),
-            ("X-Amzn-SageMaker-OutputLocation", output),
-            ("X-Amzn-SageMaker-FailureLocation", failure),
-        ]
-        return Reply(202, sent, json.dumps({"InferenceId": inference_id}).encode())
+        locations = [("X-Amzn-SageMaker-OutputLocation", output), ("X-Amzn-SageMaker-FailureLocation", failure)]
+        return json_reply(202, {"InferenceId": inference_id}, *locations)
 
     async def close(self) -> None:
         """Cancel what is being worked on."""

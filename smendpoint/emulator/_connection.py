@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         self._reading_slowly = False
         self._reading_paused = False
         self._number = 0
-        # Both are there from `connection_made` on, before anything else is called.
+        # Set by `connection_made`, which asyncio calls first.
         self._transport: Any
         self.task: asyncio.Task[None]
 
@@ -75,8 +75,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        # So that a step is in the kernel before the next one is played.
-        # Not high=0: asyncio's TLS transport takes that for "full when empty", and never asks for more.
+        # A step is in the kernel before the next one is played.
+        # high=0 would stop asyncio's TLS transport: it is "full" when it is empty.
         self._transport.set_write_buffer_limits(high=1, low=0)
         self._number = self._state.opened()
         self._connections.add(self)
@@ -118,10 +118,10 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport.abort()  # of no effect, but Python 3.10's TLS transport warns where nobody on this side did
+        self._transport.abort()  # has no effect; without it Python 3.10's TLS transport warns that it was not closed
         self._connections.discard(self)
         self._keep_time(False)
-        # Counted as closed only when nothing works for it any more.
+        # A connection counts as closed once its task has ended.
         self.task.add_done_callback(lambda _task: self._state.count(connections=-1))
         self.task.cancel()
 
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
     def reset(self) -> None:
         """Close the connection so that the peer gets a TCP reset."""
         raw = self._transport.get_extra_info("socket")
-        # Under TLS there is none where the connection has just been lost, and nobody has told this protocol yet.
+        # Under TLS there is no socket if the connection was just lost and asyncio has not called `connection_lost` yet.
         with contextlib.suppress(OSError, AttributeError):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
@@ -145,7 +145,7 @@ class Connection(asyncio.Protocol):
             headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body))), ("Connection", "close")]
             self._transport.write(render_head(refusal.status, headers) + body)
             self._transport.close()
-        except Exception:  # a mistake of the emulator's own: its client must not wait for ever
+        except Exception:  # an error in the emulator itself: the client must not wait for ever
             _log.exception("the emulator failed while it served a request")
             self.reset()
 
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
             try:
                 whole = await self._play(play(reply) if fault is None or fault.play is None else fault.play(reply))
             except ModelFailed:
-                # All that can still be said is that the response is not whole.
+                # The head is sent: an early end is all that can say so.
                 whole = await self._act(Action.FIN)
         finally:
             disconnected.set()
@@ -239,7 +239,7 @@ class Connection(asyncio.Protocol):
             async for step in playing:
                 if isinstance(step, bytes):
                     self._transport.write(step)
-                    # Gives way after every write: to the other connections, and to the news that the client has gone.
+                    # Let other connections run, and notice that the client has gone.
                     await asyncio.sleep(0)
                     await self._writable.wait()
                 elif isinstance(step, Pause):
@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
                 elif step is Action.STALL:
                     self._state.count(stalled=+1)
                     try:
-                        # Ends by cancellation, when the client has gone or the emulator stops.
+                        # Cancelled when the client has gone or the emulator stops.
                         await asyncio.get_running_loop().create_future()
                     finally:
                         self._state.count(stalled=-1)
@@ -265,7 +265,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def _undelivered(self) -> bool:
-        # A reset throws away what the peer's kernel has not acknowledged; what was played is to arrive before it.
+        # A reset discards what the peer's kernel has not acknowledged; what was played must arrive first.
         waiting = array.array("i", [0])
         with contextlib.suppress(ImportError, OSError):  # not every system can tell
             import fcntl
@@ -284,7 +284,7 @@ class Connection(asyncio.Protocol):
         if reset:
             return await self._act(Action.RESET)
         if not reader.expects_continue:
-            # A client that writes everything before it reads must not find the connection reset under the answer.
+            # A client may write everything before it reads: a reset now would discard the answer.
             with contextlib.suppress(BadRequest):
                 await self._until(lambda: reader.complete)
         return False

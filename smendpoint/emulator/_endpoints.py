@@ -24,7 +24,7 @@ B = TypeVar("B")
 ANY_CREDENTIALS = Credentials("emulated", "emulated-secret")
 """What endpoints have where the emulator asks for no particular credentials."""
 
-# With one of these, somebody else says who asks.
+# With one of these, the caller's identity is the program's own.
 _IDENTITIES = ("session", "credentials_profile_name", "aws_access_key_id", "aws_secret_access_key")
 
 

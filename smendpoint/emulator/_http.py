@@ -163,7 +163,7 @@ class RequestReader:
             self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
         self.host = self.headers.get("host", "")
         absolute = _ABSOLUTE.match(self.target)
-        if absolute is not None:  # RFC 9112 3.2.2: it is to be taken, and its host wins
+        if absolute is not None:  # RFC 9112 3.2.2: a server takes it, and its host wins
             self.host = absolute[1]
             self.target = "/" + (absolute[2] or "").removeprefix("/")
         connection = self.headers.get("connection", "").lower()

@@ -71,7 +71,7 @@ class Listener:
         except OSError:
             if self._wanted_port or not self.port:
                 raise
-            await self._listen(0)  # somebody else has the port by now, and any will do
+            await self._listen(0)  # the port is taken by now: use any
 
     async def _listen(self, port: int) -> None:
         self._drop_placeholder()
@@ -120,9 +120,9 @@ class Listener:
         server, self._server = self._server, None
         if server is None:
             return
-        # A connection that asyncio has accepted, and not handed over when the server closes, is lost with its socket.
+        # asyncio loses a connection that it has accepted but not handed over when the server closes.
         for listening in server.sockets:
-            with contextlib.suppress(NotImplementedError):  # other systems have other loops
+            with contextlib.suppress(NotImplementedError):  # Windows has another kind of loop
                 asyncio.get_running_loop().remove_reader(listening.fileno())
         await _turns()
         server.close()

@@ -14,7 +14,7 @@ __all__ = ["serve_object", "total_size"]
 
 def total_size(objects: MutableMapping[str, bytes]) -> int:
     """How many bytes the objects and their names have together."""
-    # Of a copy, for a model's thread may put one there meanwhile.
+    # A copy: a model's thread may add an object meanwhile.
     return sum(len(location) + len(data) for location, data in list(objects.items()))
 
 

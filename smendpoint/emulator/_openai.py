@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import urllib.parse
 from collections.abc import Collection
 
-from smendpoint.emulator._reply import Reply
+from smendpoint.emulator._reply import Reply, json_reply
 from smendpoint.emulator._route import ReceivedRequest, Route
 from smendpoint.emulator.models import OPENAI_PATHS, Model
 
@@ -16,8 +15,7 @@ __all__ = ["failure", "own_answer"]
 def failure(status: int, message: str, kind: str, code: str | int | None = None, *headers: tuple[str, str]) -> Reply:
     """Make an error in OpenAI's shape."""
     error = {"message": message, "type": kind, "param": None, "code": code}
-    body = json.dumps({"error": error}).encode()
-    return Reply(status, [*headers, ("Content-Type", "application/json")], body)
+    return json_reply(status, {"error": error}, *headers)
 
 
 def own_answer(model: Model, request: ReceivedRequest, route: Route) -> Reply | None:
@@ -49,5 +47,4 @@ def _models(name: str, wanted: str) -> Reply:
     if wanted not in ("", name):
         return failure(404, f"There is no model {wanted!r} here.", "invalid_request_error", "model_not_found")
     model = {"id": name, "object": "model", "created": 1, "owned_by": "smendpoint"}
-    body = model if wanted else {"object": "list", "data": [model]}
-    return Reply(200, [("Content-Type", "application/json")], json.dumps(body).encode())
+    return json_reply(200, model if wanted else {"object": "list", "data": [model]})

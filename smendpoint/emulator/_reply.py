@@ -23,6 +23,7 @@ __all__ = [
     "Steps",
     "error_reply",
     "exception_frame",
+    "json_reply",
     "model_reply",
     "part_frame",
     "pieces_of",
@@ -118,9 +119,13 @@ def exception_frame(name: str, detail: dict[str, str] | bytes) -> bytes:
 
 def error_reply(status: int, code: str, message: str | None, **detail: object) -> Reply:
     """Make a service error as SageMaker sends it; without a code, its header is left out."""
-    body = json.dumps({"Message": message, **detail}).encode()
     error_type = [("x-amzn-ErrorType", code)] if code else []
-    return Reply(status, [*error_type, ("Content-Type", "application/json")], body)
+    return json_reply(status, {"Message": message, **detail}, *error_type)
+
+
+def json_reply(status: int, value: object, *headers: tuple[str, str]) -> Reply:
+    """Make an answer of one JSON value."""
+    return Reply(status, [*headers, ("Content-Type", "application/json")], json.dumps(value).encode())
 
 
 def model_reply(content_type: str, body: bytes | ByteStream, *, framed: bool = True) -> Reply:

@@ -15,7 +15,7 @@ from smendpoint.emulator.models import Model, ModelReply, ModelRequest, Parts
 __all__ = ["ask", "gather", "parts_of"]
 
 _END = object()
-# What can be iterated over, and is not an answer in parts.
+# Iterable types that are a whole answer, not parts of one.
 _WHOLE = (str, bytes, bytearray, memoryview, Mapping)
 
 
@@ -44,7 +44,7 @@ async def ask(model: Model, request: ModelRequest, pool: Executor) -> ModelReply
 def _as_bytes(part: object) -> bytes:
     if isinstance(part, str):
         return part.encode()
-    if isinstance(part, (bytes, bytearray, memoryview)):  # bytes() of a number would be so many zeros
+    if isinstance(part, (bytes, bytearray, memoryview)):  # bytes(3) would be three zero bytes
         return bytes(part)
     raise TypeError(f"a model gives bytes or str, or parts that are; a {type(part).__name__} is neither")
 
@@ -52,7 +52,7 @@ def _as_bytes(part: object) -> bytes:
 def _close(iterator: Iterator[Any]) -> None:
     close: Callable[[], None] | None = getattr(iterator, "close", None)
     if close is not None:
-        # A generator that is running just now (its thread waits for something) cannot be closed: it is dropped.
+        # A generator that is running in its thread cannot be closed.
         with contextlib.suppress(Exception):
             close()
 
@@ -61,7 +61,7 @@ async def _from_thread(parts: Iterable[bytes | str], pool: Executor) -> ByteStre
     loop = asyncio.get_running_loop()
     iterator = iter(parts)
     try:
-        # StopIteration cannot travel through a future, so the end is a value.
+        # A future cannot hold StopIteration, so the end is a value.
         while (part := await loop.run_in_executor(pool, next, iterator, _END)) is not _END:
             yield _as_bytes(part)
     finally:

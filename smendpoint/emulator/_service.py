@@ -12,7 +12,7 @@ from typing import Any
 
 from smendpoint.emulator._async_inference import AsyncInference
 from smendpoint.emulator._auth import Credentials, check_bearer, check_clock, check_signature, load_botocore
-from smendpoint.emulator._models import Models
+from smendpoint.emulator._model_mapping import Models
 from smendpoint.emulator._objects import serve_object, total_size
 from smendpoint.emulator._openai import failure, own_answer
 from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, model_reply, pieces_of
@@ -137,7 +137,7 @@ class Service:
             if request.operation == "OpenAI" and not request.headers.get("authorization", "").startswith("AWS4-"):
                 return check_bearer(request, self.credentials, self.region, now)
             return check_signature(request, self.credentials, self.region, now)
-        # Without credentials nothing is checked, but a clock that was put wrong on purpose is to be noticed.
+        # Without credentials nothing is checked but the clock, if a fault has set it wrong.
         return check_clock(request, now) if skewed else None
 
     async def _invoke(

@@ -102,7 +102,7 @@ def forward(url: str, *, timeout: float = 60.0) -> Model:
     try:
         split = urllib.parse.urlsplit(url)
         host, port = split.hostname, split.port
-    except ValueError:  # a port that is no number, or brackets around no address
+    except ValueError:  # the port is not a number, or brackets hold no address
         raise refusal from None
     if split.scheme != "http" or not host or split.path.strip("/") or split.query:
         raise refusal

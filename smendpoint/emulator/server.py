@@ -17,7 +17,7 @@ from smendpoint.emulator._connection import Limits
 from smendpoint.emulator._endpoints import Endpoints
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._listener import Listener
-from smendpoint.emulator._models import Models, made
+from smendpoint.emulator._model_mapping import Models, made
 from smendpoint.emulator._reply import PIECE_SIZE
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._service import Service
@@ -180,7 +180,7 @@ class Emulator(Endpoints):
         self._call(self._shut())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        # The loop outlives the pool, so that a model that ends late can still say so.
+        # The loop outlives the pool: a model that ends late still reports to it.
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._loop.close()
         self._loop = self._thread = self._pool = None
@@ -240,7 +240,7 @@ class Emulator(Endpoints):
     async def _shut(self) -> None:
         await self._listener.close()
         await self._service.async_inference.close()
-        # What is left are handshakes that nobody has finished.
+        # The tasks that are left are unfinished handshakes.
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
@@ -262,7 +262,7 @@ class Emulator(Endpoints):
     @property
     def url(self) -> str:
         """What to give as ``endpoint_url``."""
-        host = _REACHED_AT.get(self.host, self.host)  # an address to listen on everywhere is none to call
+        host = _REACHED_AT.get(self.host, self.host)  # nobody can call an address that means "everywhere"
         host = f"[{host}]" if ":" in host else host
         return f"{self._scheme}://{host}:{self.port}"
 

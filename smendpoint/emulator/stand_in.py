@@ -19,7 +19,7 @@ _STOP_WORDS = frozenset(
         " which who whom whose why will with you your"
     )
 )
-# What kind of answer a question asks for, and how a sentence shows that it has one.
+# The kind of answer that a question asks for, and the pattern of a sentence that has one.
 _KINDS = (
     (re.compile(r"\bhow long\b", re.I), re.compile(r"\d+ ?(?:second|minute|hour|day|night|week|month|year)s?\b", re.I)),
     (re.compile(r"\bhow (?:many|much|old|far|big)\b", re.I), re.compile(r"\d")),

@@ -1,4 +1,10 @@
-"""The text in the answers of the containers that generate text. What is said about it is in `_details`."""
+"""What the answers of the containers that generate text look like: one table, and what reads them.
+
+`TEXT_FORMATS` says of each kind of answer which handlers read it, what messages call it, and how a stream of it ends.
+The handlers, their stream decoders, the details and the advice of errors read it there: a new kind is one entry, its
+samples in ``tests/handler_samples.py``, and its row in ``docs/reference/handlers.md``. Below it: the text in an answer,
+and what is said beside the text (finish reason, token counts, the rest).
+"""
 
 from __future__ import annotations
 
@@ -7,41 +13,154 @@ from typing import TYPE_CHECKING
 from smendpoint.errors import HandlerError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from smendpoint._container_errors import JSONValue
+    from smendpoint.handlers.base import OutputDetails, Usage
 
 __all__ = [
-    "ALL_KINDS",
-    "GENERATION_KINDS",
-    "JUMPSTART_KINDS",
+    "ENDS",
     "TEXT_FIELDS",
+    "TEXT_FORMATS",
+    "Format",
+    "answer_details",
     "answer_text",
     "content_text",
     "first_object",
+    "generation_details",
+    "kinds_of",
     "last_reply",
     "message_text",
+    "reason_of",
+    "shapes_of",
+    "usage_of",
 ]
 
-# The kinds of answers, as `answer_text` names them:
-#   generated_text    {"generated_text": "..."}, alone, in a list, or in a list of lists; or a conversation, whose last
-#                     message is the answer (the Hugging Face pipeline's)
-#   summary_text      {"summary_text": "..."} (summarization)
-#   translation_text  {"translation_text": "..."} (translation)
-#   text_output       {"text_output": "..."} (Triton)
-#   generated_texts   {"generated_texts": ["..."]}
-#   outputs           {"outputs": ["..."]}
-#   generation        {"generation": "..."}, alone, in a list, or as the "body" of LMI's third-party schema
-#   completion        {"choices": [{"text": "..."}]}
-#   chat              {"choices": [{"message": {...}}]} or {"generation": {"role": ..., "content": ...}}
-_ONE_TEXT = ("generated_text", "summary_text", "translation_text", "text_output")
-_MANY_TEXTS = ("generated_texts", "outputs")
-_TEXTS = (*_ONE_TEXT, *_MANY_TEXTS)
 
-TEXT_FIELDS = frozenset({*_ONE_TEXT, "generation"})
+def _always(item: Mapping[str, JSONValue]) -> bool:
+    return True
+
+
+class Format:
+    """One kind of answer, or of a stream's items. It is a field of this name, unless `shape` says otherwise.
+
+    HTTP and the event stream end properly too where a container was killed in the middle of a sentence. So a streamed
+    answer must show the end of its own format; ``[DONE]`` is one in every format of server-sent events.
+
+    Args:
+        readers: the handlers that read it, beside `AutoHandler`; errors advise the first.
+        shape: what it looks like, for messages.
+        mark: the end of a stream, for messages; empty for a format that has none.
+        is_last: whether an item is marked as the last one; every item may be the last where there is no mark.
+    """
+
+    __slots__ = ("is_last", "mark", "readers", "shape")
+
+    def __init__(
+        self,
+        *readers: str,
+        shape: str = "",
+        mark: str = "",
+        is_last: Callable[[Mapping[str, JSONValue]], bool] = _always,
+    ) -> None:
+        self.readers = readers
+        self.shape = shape
+        self.mark = mark
+        self.is_last = is_last
+
+
+def reason_of(value: JSONValue) -> str | None:
+    """Read a finish reason. Old SGLang writes the text ``"None"`` where it has none."""
+    return value if isinstance(value, str) and value not in ("", "None") else None
+
+
+def _choice_has_ended(item: Mapping[str, JSONValue]) -> bool:
+    """Of the first choice: only that is given, and the others (``n``) may end before it or after it."""
+    choice = _first_choice(item)
+    return choice is not None and reason_of(choice.get("finish_reason")) is not None
+
+
+def _choice_is_whole(item: Mapping[str, JSONValue]) -> bool:
+    """A whole completion need not say why it ended. A chunk says that it has not, or has a delta."""
+    choice = _first_choice(item)
+    return choice is not None and not choice.keys() & {"delta", "finish_reason"}
+
+
+def _first_choice(item: Mapping[str, JSONValue]) -> Mapping[str, JSONValue] | None:
+    choices = item.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and not choice.get("index"):
+            return choice
+    return None
+
+
+def _token_is_last(item: Mapping[str, JSONValue]) -> bool:
+    return item.get("generated_text") is not None or item.get("details") is not None
+
+
+def _generation_has_stopped(item: Mapping[str, JSONValue]) -> bool:
+    """Pieces of a text say that it has not stopped; JumpStart's whole answers have no such member."""
+    body = item.get("body")
+    told = body if isinstance(body, dict) else item
+    return told.get("stop_reason", "") is not None
+
+
+# The order is that in which an answer is searched for them.
+TEXT_FORMATS: Mapping[str, Format] = {
+    # alone, in a list, or in a list of lists (Hugging Face, TGI, LMI)
+    "generated_text": Format(
+        "TextGenerationHandler",
+        "JumpStartTextHandler",
+        shape='"generated_text" (messages with "role" and "content" too)',
+    ),
+    "summary_text": Format("TextGenerationHandler"),
+    "translation_text": Format("TextGenerationHandler"),
+    "text_output": Format("TextGenerationHandler", shape='"text_output" (Triton)'),
+    # lists of texts: JumpStart's models of 2022, and LMI's dynamic batching
+    "generated_texts": Format("JumpStartTextHandler"),
+    "outputs": Format("TextGenerationHandler"),
+    # Llama's, and LMI's third-party schema
+    "generation": Format(
+        "TextGenerationHandler",
+        "JumpStartTextHandler",
+        shape='"generation" (which may stand in a "body")',
+        mark="a stop reason",
+        is_last=_generation_has_stopped,
+    ),
+    "completion": Format("OpenAICompletionsHandler", shape='"choices" with a "text"'),
+    # Also in a "generation". The chat handlers do not read it by this table: they give more than its text.
+    "chat": Format(shape='"choices" with a "message" of "role" and "content"'),
+}
+
+# What is not a field with a text, and so is not found under its name.
+_STRUCTURES = ("generation", "completion", "chat")
+_FIELDS = tuple(kind for kind in TEXT_FORMATS if kind not in _STRUCTURES)
+
+TEXT_FIELDS = frozenset({*_FIELDS, "generation"})
 """The fields that hold the text itself, and so are no details."""
 
-GENERATION_KINDS = frozenset({*_ONE_TEXT, "generation", "outputs"})
-JUMPSTART_KINDS = frozenset({"generated_text", "generated_texts", "generation"})
-ALL_KINDS = frozenset({*_TEXTS, "generation", "completion", "chat"})
+ENDS: Mapping[str, Format] = {
+    # OpenAI's chunks, of chats and of completions
+    "chunk": Format(mark="a finish reason or [DONE]", is_last=_choice_has_ended),
+    # the same as the only thing in a stream without framing: a container that does not stream
+    "document": Format(mark="a finish reason or [DONE]", is_last=_choice_is_whole),
+    # TGI's and LMI's
+    "token": Format(mark='the last token, with "generated_text" or "details",', is_last=_token_is_last),
+    "text": Format(),
+    **TEXT_FORMATS,
+}
+"""How the items of a stream are marked as the last: those of `TEXT_FORMATS`, and those that only streams have."""
+
+
+def kinds_of(handler: str) -> frozenset[str]:
+    """Give the kinds of answers that the handler of this name reads."""
+    return frozenset(kind for kind, found in TEXT_FORMATS.items() if handler in found.readers)
+
+
+def shapes_of(kinds: frozenset[str]) -> str:
+    """Say what answers of these kinds look like, for messages."""
+    shapes = [found.shape or f'"{kind}"' for kind, found in TEXT_FORMATS.items() if kind in kinds]
+    return ", ".join(shapes[:-1]) + " or " * (len(shapes) > 1) + shapes[-1]
 
 
 def first_object(value: JSONValue) -> dict[str, JSONValue] | None:
@@ -60,7 +179,7 @@ def answer_text(value: JSONValue) -> tuple[str, str] | None:
     choices = answer.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         return _choice_text(choices[0])
-    for kind in _TEXTS:
+    for kind in _FIELDS:
         if kind in answer:
             text = _text_in(answer[kind])
             if text is not None:
@@ -128,3 +247,58 @@ def message_text(content: JSONValue) -> str | None:
             "where that is their type."
         )
     return text
+
+
+def answer_details(value: JSONValue) -> OutputDetails:
+    """Give what an answer of any known kind says about itself."""
+    from smendpoint.handlers.base import OutputDetails  # with the Protocols, which a call does not need
+
+    answer = first_object(value)
+    if answer is None:
+        return OutputDetails()
+    choices = answer.get("choices")
+    if isinstance(choices, list):
+        choice = choices[0] if choices else None
+        extra: dict[str, JSONValue] = {}
+        reason: JSONValue = None
+        if isinstance(choice, dict):
+            reason = choice.get("finish_reason")
+            told = ("finish_reason", "index", "message", "text")
+            extra = {name: item for name, item in choice.items() if name not in told and item is not None}
+        return OutputDetails(reason_of(reason), usage_of(answer.get("usage")), extra or None)
+    for name in ("details", "body"):
+        details = answer.get(name)
+        if isinstance(details, dict):
+            return generation_details(details)
+    return generation_details(answer)
+
+
+def generation_details(details: Mapping[str, JSONValue]) -> OutputDetails:
+    """Read TGI's and LMI's ``details``, or the counts of LMI's third-party schema beside the text."""
+    from smendpoint.handlers.base import OutputDetails, Usage
+
+    reason = details.get("finish_reason") or details.get("stop_reason")
+    prompt = _count(details, "input_length", "prompt_token_count", "prompt_tokens")
+    completion = _count(details, "generated_tokens", "generation_token_count")
+    usage = None
+    if prompt is not None or completion is not None:
+        usage = Usage(prompt, completion, None if prompt is None or completion is None else prompt + completion)
+    extra = {name: item for name, item in details.items() if name not in TEXT_FIELDS}
+    return OutputDetails(reason_of(reason), usage, extra or None)
+
+
+def usage_of(value: JSONValue) -> Usage | None:
+    """Read OpenAI's ``usage``; ``None`` where there is none."""
+    from smendpoint.handlers.base import Usage
+
+    if not isinstance(value, dict):
+        return None
+    return Usage(_count(value, "prompt_tokens"), _count(value, "completion_tokens"), _count(value, "total_tokens"))
+
+
+def _count(values: Mapping[str, JSONValue], *names: str) -> int | None:
+    for name in names:
+        count = values.get(name)
+        if isinstance(count, int) and not isinstance(count, bool):
+            return count
+    return None

@@ -6,7 +6,7 @@ The framing is recognised (`AutoDecoder`): server-sent events, JSON lines, a sin
   failure wins.
 * ``[DONE]`` ends a stream of server-sent events; what follows it is not looked at. A stream may also end without it:
   TGI's do, and so do those of LMI, which turns it into blank lines.
-* A stream whose format has an end (`_ends`) must show it.
+* A stream whose format has an end (`_answers`) must show it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from smendpoint._core.decode.lines import parse_json
 from smendpoint._core.decode.push import LayeredDecoder
 from smendpoint._core.decode.sse import ServerSentEvent, SSEDecoder
 from smendpoint.errors import HandlerError, SmendpointError, StreamDecodeError, StreamError, StreamTruncatedError
-from smendpoint.handlers._details import reason_of, usage_of
-from smendpoint.handlers._ends import ENDS
+from smendpoint.handlers._answers import ENDS, reason_of, usage_of
 from smendpoint.handlers._halves import Halves, mend_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from smendpoint._container_errors import JSONValue
-    from smendpoint.handlers._halves import ErrorsOption
+    from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers.base import OutputDetails, Usage
 
 __all__ = ["DetailedDecoder", "ItemDecoder", "JSONItemDecoder"]

@@ -4,30 +4,17 @@ units send one half in one chunk and the other in the next. A half that stays al
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any
 
-from smendpoint.errors import ConfigurationError, HandlerError, StreamDecodeError
+from smendpoint.errors import HandlerError, StreamDecodeError
 
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["ErrorsOption", "Halves", "check_errors", "mend_json"]
-
-ErrorsOption: TypeAlias = Literal["strict", "replace"]
-"""What becomes of half a character, as Python's codecs name it: an error, or U+FFFD."""
+__all__ = ["Halves", "mend_json"]
 
 _REPLACEMENT = "\ufffd"
 _SAID = "half of a character (a surrogate without its other half)"
-
-
-def check_errors(errors: object) -> None:
-    """Refuse an ``errors=`` that is none.
-
-    Raises:
-        ConfigurationError: it is neither ``"strict"`` nor ``"replace"``.
-    """
-    if errors not in get_args(ErrorsOption):
-        raise ConfigurationError(f"errors must be 'strict' or 'replace', not {errors!r}")
 
 
 class Halves:

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from smendpoint._core.decode.lines import parse_json
-from smendpoint.errors import HandlerError
+from smendpoint.errors import ConfigurationError, HandlerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["decode_json", "describe", "encode_json", "encode_text", "is_bytes", "is_missing", "raw_body"]
+__all__ = [
+    "ErrorsOption",
+    "check_errors",
+    "decode_json",
+    "describe",
+    "encode_json",
+    "encode_text",
+    "is_bytes",
+    "is_missing",
+    "raw_body",
+]
+
+ErrorsOption: TypeAlias = Literal["strict", "replace"]
+"""What becomes of half a character, as Python's codecs name it: an error, or U+FFFD."""
+
+
+def check_errors(errors: object) -> None:
+    """Refuse an ``errors=`` that is none.
+
+    Raises:
+        ConfigurationError: it is neither ``"strict"`` nor ``"replace"``.
+    """
+    if errors not in get_args(ErrorsOption):
+        raise ConfigurationError(f"errors must be 'strict' or 'replace', not {errors!r}")
 
 
 def is_missing(value: object) -> bool:

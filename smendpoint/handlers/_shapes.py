@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from smendpoint._container_errors import container_error
 from smendpoint.errors import HandlerError, ModelOutputError
-from smendpoint.handlers._json import describe
+from smendpoint.handlers._json import decode_json, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["advice", "raise_for_error", "unknown_shape"]
+__all__ = ["advice", "raise_for_error", "read_answer", "unknown_shape"]
+
+Output = TypeVar("Output")
+
+
+def read_answer(
+    output: bytes, reader: Callable[[JSONValue], Output | None], handler: str, expected: str, errors: str = "strict"
+) -> Output:
+    """Give what `reader` finds in a JSON answer.
+
+    Args:
+        output: the answer.
+        reader: gives ``None`` for an answer of another shape.
+        handler: the handler's name, for messages.
+        expected: what it reads, as a half sentence.
+        errors: what becomes of half a character: ``"strict"`` or ``"replace"``.
+
+    Raises:
+        HandlerError: the answer is not JSON, or has another shape.
+        ModelOutputError: the container reports an error in it.
+    """
+    value = decode_json(output, handler, errors)
+    raise_for_error(value)
+    found = reader(value)
+    if found is None:
+        raise unknown_shape(value, handler, expected)
+    return found
 
 
 def raise_for_error(value: JSONValue) -> None:
@@ -60,12 +86,9 @@ def _fitting(value: JSONValue) -> Iterator[str]:
 
     found = _answers.answer_text(value)
     kind = None if found is None else found[0]
-    if kind in _answers.GENERATION_KINDS:
-        yield "TextGenerationHandler"
-    elif kind == "completion":
-        yield "OpenAICompletionsHandler"
-    elif kind in _answers.JUMPSTART_KINDS:
-        yield 'JumpStartTextHandler("flan-t5")'
+    if kind is not None and kind != "chat":
+        first = _answers.TEXT_FORMATS[kind].readers[0]
+        yield 'JumpStartTextHandler("flan-t5")' if first == "JumpStartTextHandler" else first
     else:
         with suppress(HandlerError):
             if read_completion(value) is not None:
@@ -114,8 +137,7 @@ def _is_delta(value: JSONValue) -> bool:
 
 
 def _numeric(value: JSONValue) -> Iterator[str]:
-    from smendpoint.handlers._predictions import convert, read_predictions
-    from smendpoint.handlers._vectors import EMBEDDING_TYPES, read_vectors
+    from smendpoint.handlers._numbers import EMBEDDING_TYPES, convert, read_predictions, read_vectors
 
     for options in ({}, {"pooling": "mean"}, *({"embedding_type": name} for name in EMBEDDING_TYPES)):
         try:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._answers import ALL_KINDS, answer_text
+from smendpoint.handlers._answers import TEXT_FORMATS, answer_details, answer_text, shapes_of
 from smendpoint.handlers._chat_answers import read_completion
-from smendpoint.handlers._details import answer_details
-from smendpoint.handlers._json import decode_json, encode_json
+from smendpoint.handlers._json import check_errors, decode_json, encode_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 from smendpoint.handlers.chat import check_messages
 
 if TYPE_CHECKING:
     from smendpoint._core.aws.response import ResponseBody
-    from smendpoint.handlers._halves import ErrorsOption
+    from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers._textstream import TextStreamDecoder
     from smendpoint.handlers.base import OutputDetails
     from smendpoint.handlers.chat import ChatInput
@@ -23,11 +22,8 @@ __all__ = ["AutoHandler", "PromptFormat"]
 
 PromptFormat: TypeAlias = Literal["inputs", "prompt", "messages", "text_inputs", "text_input"]
 
-_EXPECTED = (
-    'the answer of a text or chat model: "choices" with a "text", or with a "message" of "role" and "content"; '
-    '"generated_text", "generated_texts", "summary_text", "translation_text", "text_output", "outputs", or '
-    '"generation", which may stand in a "body"'
-)
+_KINDS = frozenset(TEXT_FORMATS)
+_EXPECTED = f"the answer of a text or chat model: {shapes_of(_KINDS)}"
 
 
 class AutoHandler:
@@ -68,10 +64,7 @@ class AutoHandler:
         self.prompt_format = prompt_format
         self.stop_parameter = stop_parameter
         self.require_end = require_end
-        if errors != "strict":
-            from smendpoint.handlers._halves import check_errors
-
-            check_errors(errors)
+        check_errors(errors)
         self.errors: ErrorsOption = errors
 
     def transform_input(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> bytes:
@@ -114,7 +107,7 @@ class AutoHandler:
         from smendpoint.handlers._textstream import TextStreamDecoder
 
         return TextStreamDecoder(
-            "AutoHandler", ALL_KINDS, _EXPECTED, require_end=self.require_end, errors=self.errors, plain_text=True
+            "AutoHandler", _KINDS, _EXPECTED, require_end=self.require_end, errors=self.errors, plain_text=True
         )
 
     def _request(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> dict[str, Any]:

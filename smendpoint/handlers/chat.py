@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from smendpoint.errors import HandlerError
-from smendpoint.handlers._chat_answers import read_completion
-from smendpoint.handlers._chat_types import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
-from smendpoint.handlers._details import answer_details
-from smendpoint.handlers._json import decode_json, encode_json
-from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.handlers._answers import answer_details
+from smendpoint.handlers._chat_answers import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta, read_completion
+from smendpoint.handlers._json import check_errors, decode_json, encode_json
+from smendpoint.handlers._shapes import read_answer
 
 if TYPE_CHECKING:
     from smendpoint._core.aws.response import ResponseBody
     from smendpoint.handlers._chatstream import ChatStreamDecoder
-    from smendpoint.handlers._halves import ErrorsOption
+    from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers.base import OutputDetails
 
 __all__ = [
@@ -50,10 +49,7 @@ class _ChatHandler:
 
     def __init__(self, *, require_end: bool = True, errors: ErrorsOption = "strict") -> None:
         self.require_end = require_end
-        if errors != "strict":
-            from smendpoint.handlers._halves import check_errors
-
-            check_errors(errors)
+        check_errors(errors)
         self.errors: ErrorsOption = errors
 
     def transform_output(self, output: ResponseBody) -> ChatCompletion:
@@ -63,13 +59,7 @@ class _ChatHandler:
             HandlerError: the answer has another shape; the message shows its keys and names the handler that fits.
             ModelOutputError: the container reports an error in a successful answer.
         """
-        name = type(self).__name__
-        value = decode_json(output, name, self.errors)
-        raise_for_error(value)
-        completion = read_completion(value)
-        if completion is None:
-            raise unknown_shape(value, name, self._expected)
-        return completion
+        return read_answer(output, read_completion, type(self).__name__, self._expected, self.errors)
 
     def read_details(self, output: ResponseBody) -> OutputDetails:
         """Give the finish reason, the token counts and the details (log-probabilities ...) of a whole answer."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._json import decode_json, encode_json, encode_text
+from smendpoint.handlers._json import encode_json, encode_text
+from smendpoint.handlers._numbers import read_vectors
 from smendpoint.handlers._scores import read_sparse
-from smendpoint.handlers._shapes import raise_for_error, unknown_shape
-from smendpoint.handlers._vectors import read_vectors
+from smendpoint.handlers._shapes import read_answer
 from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
@@ -128,15 +128,14 @@ class EmbeddingsHandler:
             HandlerError: the answer has another shape, or its vectors do not fit each other or ``dimension``.
             ModelOutputError: the container reports an error in a successful answer.
         """
-        value = decode_json(output, "EmbeddingsHandler")
-        raise_for_error(value)
-        vectors = read_vectors(value, "EmbeddingsHandler", pooling=self.pooling, embedding_type=self.embedding_type)
-        if vectors is None:
-            raise unknown_shape(
-                value,
-                "EmbeddingsHandler",
-                'a list of vectors, or "data", "embedding", "embeddings", "vector" or "vectors"',
-            )
+        vectors = read_answer(
+            output,
+            lambda value: read_vectors(
+                value, "EmbeddingsHandler", pooling=self.pooling, embedding_type=self.embedding_type
+            ),
+            "EmbeddingsHandler",
+            'a list of vectors, or "data", "embedding", "embeddings", "vector" or "vectors"',
+        )
         if vectors and self.dimension is not None and len(vectors[0]) != self.dimension:
             raise HandlerError(f"The model's vectors have {len(vectors[0])} numbers, not dimension={self.dimension}.")
         return vectors
@@ -165,13 +164,8 @@ class SparseEmbeddingsHandler:
             HandlerError: the answer has another shape.
             ModelOutputError: the container reports an error in a successful answer.
         """
-        value = decode_json(output, "SparseEmbeddingsHandler")
-        raise_for_error(value)
-        found = read_sparse(value)
-        if found is None:
-            expected = 'a list for each text of objects with "index" and "value"'
-            raise unknown_shape(value, "SparseEmbeddingsHandler", expected)
-        return found
+        expected = 'a list for each text of objects with "index" and "value"'
+        return read_answer(output, read_sparse, "SparseEmbeddingsHandler", expected)
 
 
 def _checked_texts(texts: object, handler: str) -> list[str]:

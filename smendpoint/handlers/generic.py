@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from smendpoint.errors import HandlerError
-from smendpoint.handlers._json import decode_json, encode_json, is_bytes, raw_body
+from smendpoint.handlers._json import check_errors, decode_json, encode_json, is_bytes, raw_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._core.aws.response import ResponseBody
-    from smendpoint.handlers._halves import ErrorsOption
+    from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers.base import StreamDecoder
 
 __all__ = ["BytesHandler", "JSONHandler", "TextHandler"]
@@ -43,10 +43,7 @@ class JSONHandler:
     ) -> None:
         self.content_type = content_type
         self.accepts = accepts
-        if errors != "strict":
-            from smendpoint.handlers._halves import check_errors
-
-            check_errors(errors)
+        check_errors(errors)
         self.errors: ErrorsOption = errors
 
     def transform_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._json import decode_json, encode_json, is_bytes, raw_body
+from smendpoint.handlers._json import encode_json, is_bytes, raw_body
 from smendpoint.handlers._scores import (
     Classification,
     Neighbour,
@@ -15,7 +15,7 @@ from smendpoint.handlers._scores import (
     read_neighbours,
     read_ranking,
 )
-from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.handlers._shapes import read_answer
 from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
@@ -98,17 +98,13 @@ class RerankHandler:
             HandlerError: the answer has another shape.
             ModelOutputError: the container reports an error in a successful answer.
         """
-        value = decode_json(output, "RerankHandler")
-        raise_for_error(value)
-        results = read_ranking(value)
-        if results is None:
-            raise unknown_shape(
-                value,
-                "RerankHandler",
-                'a list, or "results" or "data", of objects with "index", "score" or "relevance_score", and "text" or '
-                '"document" where texts are returned',
-            )
-        return results
+        return read_answer(
+            output,
+            read_ranking,
+            "RerankHandler",
+            'a list, or "results" or "data", of objects with "index", "score" or "relevance_score", and "text" or '
+            '"document" where texts are returned',
+        )
 
 
 class ClassificationHandler:
@@ -181,17 +177,13 @@ class ClassificationHandler:
             HandlerError: the answer has another shape.
             ModelOutputError: the container reports an error in a successful answer.
         """
-        value = decode_json(output, "ClassificationHandler")
-        raise_for_error(value)
-        classes = read_classes(value)
-        if classes is None:
-            raise unknown_shape(
-                value,
-                "ClassificationHandler",
-                'a list of objects with "label" and "score", or one object with lists of "labels" and "scores" or '
-                '"probabilities", or of "label" and "prob", or "data" with "label" and "probs"',
-            )
-        return classes
+        return read_answer(
+            output,
+            read_classes,
+            "ClassificationHandler",
+            'a list of objects with "label" and "score", or one object with lists of "labels" and "scores" or '
+            '"probabilities", or of "label" and "prob", or "data" with "label" and "probs"',
+        )
 
 
 class SimilaritySearchHandler:
@@ -221,12 +213,9 @@ class SimilaritySearchHandler:
             HandlerError: the answer has another shape.
             ModelOutputError: the container reports an error in a successful answer.
         """
-        value = decode_json(output, "SimilaritySearchHandler")
-        raise_for_error(value)
-        found = read_neighbours(value)
-        if found is None:
-            expected = (
-                'a list for each query of objects with "id" or "corpus_id", "score", and "text" where it is returned'
-            )
-            raise unknown_shape(value, "SimilaritySearchHandler", expected)
-        return found
+        return read_answer(
+            output,
+            read_neighbours,
+            "SimilaritySearchHandler",
+            'a list for each query of objects with "id" or "corpus_id", "score", and "text" where it is returned',
+        )

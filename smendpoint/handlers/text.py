@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._answers import GENERATION_KINDS, JUMPSTART_KINDS, answer_text
-from smendpoint.handlers._json import decode_json, encode_json
+from smendpoint.handlers._answers import answer_text, kinds_of, shapes_of
+from smendpoint.handlers._json import check_errors, decode_json, encode_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:
     from smendpoint._core.aws.response import ResponseBody
-    from smendpoint.handlers._halves import ErrorsOption
+    from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers._textstream import TextStreamDecoder
     from smendpoint.handlers.base import OutputDetails
 
@@ -35,10 +35,7 @@ class _TextHandler:
 
     def __init__(self, *, require_end: bool = True, errors: ErrorsOption = "strict") -> None:
         self.require_end = require_end
-        if errors != "strict":
-            from smendpoint.handlers._halves import check_errors
-
-            check_errors(errors)
+        check_errors(errors)
         self.errors: ErrorsOption = errors
 
     def transform_output(self, output: ResponseBody) -> str:
@@ -58,7 +55,7 @@ class _TextHandler:
 
     def read_details(self, output: ResponseBody) -> OutputDetails:
         """Give the finish reason, the token counts and the details of a whole answer."""
-        from smendpoint.handlers._details import answer_details
+        from smendpoint.handlers._answers import answer_details
 
         return answer_details(decode_json(output, type(self).__name__, self.errors))
 
@@ -104,12 +101,8 @@ class TextGenerationHandler(_TextHandler):
 
     __slots__ = ("_keeps_tokens", "stop_parameter")
 
-    _kinds = GENERATION_KINDS
-    _expected = (
-        'an object or a list with "generated_text" (TGI, Hugging Face, LMI; messages with "role" and "content" too), '
-        '"summary_text" or "translation_text", '
-        '"generation" (Llama, or in a "body"), "text_output" (Triton), "outputs" or, in a stream, "token"'
-    )
+    _kinds = kinds_of("TextGenerationHandler")
+    _expected = f'an object or a list with {shapes_of(_kinds)} or, in a stream, "token"'
 
     def __init__(
         self,
@@ -149,8 +142,8 @@ class OpenAICompletionsHandler(_TextHandler):
     __slots__ = ()
 
     stop_parameter: str | None = "stop"
-    _kinds = frozenset({"completion"})
-    _expected = '"choices" with a "text"'
+    _kinds = kinds_of("OpenAICompletionsHandler")
+    _expected = shapes_of(_kinds)
 
     def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
         """Give the request of a whole answer."""
@@ -177,11 +170,8 @@ class JumpStartTextHandler(_TextHandler):
 
     __slots__ = ("family", "stop_parameter")
 
-    _kinds = JUMPSTART_KINDS
-    _expected = (
-        '"generated_text" (messages with "role" and "content" too), "generated_texts", or "generation", which may '
-        'stand in a "body"'
-    )
+    _kinds = kinds_of("JumpStartTextHandler")
+    _expected = shapes_of(_kinds)
 
     def __init__(self, family: JumpStartFamily, *, require_end: bool = True, errors: ErrorsOption = "strict") -> None:
         super().__init__(require_end=require_end, errors=errors)

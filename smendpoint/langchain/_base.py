@@ -21,7 +21,7 @@ T = TypeVar("T")
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# Arguments of LangChain's that it does not look at where a client is given.
+# LangChain ignores these arguments where a client is given.
 _NOT_WITH_A_CLIENT = (
     *("region_name", "credentials_profile_name", "endpoint_url", "config"),
     *("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),

@@ -69,7 +69,7 @@ class StuffDocumentsChain:
             input[self._question_key], input[self.input_key], prompt_variables=self._variables(input)
         )
         if hasattr(answer, "__await__"):
-            answer.close()  # nothing was sent; and Python does not warn that nobody awaited it
+            answer.close()  # nothing was sent; Python need not warn that nobody awaited it
             raise ConfigurationError("invoke cannot await what this model gives: await ainvoke of the chain instead")
         return {**({} if return_only_outputs else input), self.output_key: answer}
 

@@ -9,7 +9,6 @@ whole, and the transport that HTTP ended properly.
 
 from __future__ import annotations
 
-import json
 from struct import Struct, pack
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
@@ -183,6 +182,8 @@ def _text(value: object) -> str:
 
 def _exception_details(payload: bytes) -> dict[str, str]:
     """Read an exception's members, names in lower case; none where the payload cannot be read."""
+    import json  # only errors need it
+
     try:
         parsed = json.loads(payload)
     except (ValueError, RecursionError):

@@ -30,7 +30,6 @@ __all__ = [
     "CLOCK_SKEW_CODES",
     "ERROR_CLASSES",
     "EXPIRED_TOKEN_CODES",
-    "MAX_RESPONSE_BYTES",
     "SERVICE_MAX_BODY",
     "RawResponse",
     "ResponseBody",
@@ -47,9 +46,6 @@ __all__ = [
 SERVICE_MAX_BODY = 26_214_400
 """Bytes: what the service takes of a request's body before it answers 413 (25 MB in SageMaker's quotas for real-time
 inference, which count in units of 1,048,576 bytes)."""
-
-MAX_RESPONSE_BYTES = 104_857_600
-"""Bytes of a whole answer, unless an endpoint is told otherwise: four times what the service hands on."""
 
 EXPIRED_TOKEN_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 """Codes that new credentials may cure."""

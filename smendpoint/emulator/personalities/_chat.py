@@ -148,7 +148,7 @@ def _tool_call(body: dict[str, Any], question: str) -> dict[str, Any] | None:
     properties = member(parameters, "properties")
     texts = [name for name in properties if _is_text(member(properties, name))]
     required = parameters.get("required", [])
-    if isinstance(required, list):  # texts that need not be given are given too, so that there is something to see
+    if isinstance(required, list):  # optional texts are given too: a demonstration shows more with them
         parameters["required"] = [*required, *texts]
     arguments = instance(parameters, question)
     return {"id": "call-1", "type": "function", "function": {"name": wanted, "arguments": dump(arguments)}}

@@ -84,7 +84,7 @@ class Personality:
 
     def __call__(self, request: ModelRequest) -> ModelReply:
         if request.session_id is not None and json_or_none(request.body) in SESSION_REQUESTS:
-            return json_reply({})  # stateful containers see to this before their models
+            return json_reply({})  # stateful containers answer this themselves, not their models
         try:
             return self._answer(request)
         except Refused as refused:

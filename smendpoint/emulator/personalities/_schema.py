@@ -17,11 +17,11 @@ from smendpoint.emulator.personalities._common import Refused
 
 __all__ = ["instance"]
 
-# The work for one schema, in subschemas looked at: more than any real one takes, and a fraction of a second.
+# The most subschemas that one request looks at: more than any real one, and a fraction of a second.
 BUDGET = 10_000
-# How deep an answer may be, references included.
+# The greatest depth of an answer, references included.
 MAX_DEPTH = 32
-# How many values of one type are tried.
+# The most values of one type that are tried.
 TRIES = 100
 # The most items, members and characters that a schema may demand of one value.
 MAX_SIZE = 1_000
@@ -44,7 +44,7 @@ _NOT_SUPPORTED = (
     "unevaluatedProperties",
 )
 _TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
-# What a schema without a type is about, by its keywords; first those of which the value is to be made.
+# The type that a schema without one describes, by its keywords, in order of preference.
 _ABOUT = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
     "array": ("items", "prefixItems", "minItems", "maxItems", "uniqueItems"),
@@ -73,7 +73,7 @@ def instance(schema: object, text: str) -> Any:
     """
     search = _Search(schema, text)
     try:
-        for depth in range(MAX_DEPTH):  # the shallowest first, so that recursive schemas come to their end
+        for depth in range(MAX_DEPTH):  # the shallowest first: recursive schemas come to an end
             search.too_shallow = False
             for value in search.candidates(schema, depth):
                 if search.fits(value, schema):
@@ -91,7 +91,7 @@ class _Search:
         self._text = text
         self._left = BUDGET
         self.too_shallow = False
-        # What has been checked, by identity; it is held, so that no other schema gets the same one.
+        # The schemas that have been checked, by id; they are held, so that no other schema gets the same id.
         self._checked: dict[int, dict[str, Any]] = {}
         self._enumerated: dict[int, frozenset[str]] = {}
 
@@ -238,7 +238,7 @@ class _Search:
         least = int(max([one.get("minLength", 0) for one in rules], default=0))
         most = int(min([one.get("maxLength", MAX_SIZE) for one in rules], default=MAX_NUMBER))
         yield self._text[:most].ljust(least, ".")
-        for number in range(TRIES):  # different ones, where a list wants that
+        for number in range(TRIES):  # different texts, for lists of unique items
             yield (self._text[: max(0, most - len(str(number)))] + str(number)).ljust(least, ".")
 
     def _first(self, schemas: list[object], depth: int, but: list[str]) -> Iterator[Any]:

@@ -22,7 +22,7 @@ __all__ = ["Algorithm", "algorithm", "blazingtext", "tf_serving"]
 
 Algorithm = Literal["linear-learner", "k-means", "random-cut-forest", "pca"]
 
-# The list that an answer is, and an item of it.
+# The member that holds the answers, and the answer for a row's sum.
 _ANSWERS: dict[Algorithm, tuple[str, Callable[[float], dict[str, Any]]]] = {
     "linear-learner": ("predictions", lambda total: {"score": total, "predicted_label": int(total > 0)}),
     "k-means": ("predictions", lambda total: {"closest_cluster": total, "distance_to_cluster": abs(total)}),

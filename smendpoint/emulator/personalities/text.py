@@ -80,7 +80,7 @@ def tgi() -> Personality:
         prompt, parameters = _inputs(body, "inputs"), member(body, "parameters")
         done = generate(shaped(answer(prompt), member(parameters, "grammar")), prompt, parameters)
         if body.get("stream"):
-            # The comment is what an idle stream sends.
+            # An idle stream sends this comment.
             return sse(_tgi_events(done), first=":\n\n", start="data:")
         start = prompt if parameters.get("return_full_text") else ""
         result: dict[str, Any] = {"generated_text": start + done.text}
@@ -236,7 +236,7 @@ def _third_party(text: str, done: Generation, reason: str | None) -> dict[str, A
 
 
 def _json_lines(values: Iterator[dict[str, Any]]) -> ModelReply:
-    # As Python's json writes them by default, which is what the container does.
+    # With the spaces of Python's json, as the container writes them.
     lines = [json.dumps(value, ensure_ascii=False) + "\n" for value in values]
     return ModelReply(lines, content_type="application/jsonlines")
 
@@ -246,7 +246,7 @@ def _lmi_chat(request: ModelRequest, body: dict[str, Any], shape: LmiShape) -> M
         return _openai(request, body)
     lines = [dump(chunk) + "\n" for chunk in Chat(body).chunks()]
     if shape == "async":
-        lines.append("\n")  # what becomes of [DONE] there
+        lines.append("\n")  # this is how that handler writes [DONE]
     return ModelReply(lines, content_type="application/jsonlines")
 
 

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse
-from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import RECV_BYTES, bounded
-from smendpoint._transport.foreign import (
+from smendpoint._transport.clients.adapter import (
     METHODS,
     answer_head,
     call_arguments,
@@ -26,6 +24,8 @@ from smendpoint._transport.foreign import (
     translate,
     unparsed,
 )
+from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import RECV_BYTES, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,7 +59,7 @@ class ClientTransport:
         """Where the client's calls go and as whom; for the error that there is no such endpoint."""
         return client_origin(self._client)
 
-    def prepare(self) -> None:
+    def resolve(self) -> None:
         """Nothing to look up: the client knows where calls go."""
 
     def refresh_due(self) -> bool:
@@ -97,7 +97,7 @@ class ClientTransport:
         status, headers = answer_head(request.operation, response)
         source = ClientSource(raw_stream(response.get("Body")), status, headers, deadline)
         try:
-            # http.client takes 103 for the answer. The true one is still to come, so no one may use this connection.
+            # http.client takes 103 for the answer. The final one is still to come: never reuse this connection.
             check_final(status, headers)
             step.begun(status, headers)
             if request.streaming and status < 300:
@@ -144,8 +144,8 @@ def reader_of(raw: Any) -> Callable[[], bytes]:
     """A function that gives the next bytes of `raw` as soon as there are any."""
     read = getattr(raw, "read1", None)
     if read is None and callable(getattr(raw, "stream", None)):
-        pieces = raw.stream(RECV_BYTES)  # urllib3 had no read1 before 2.2; its read waits for all that it was asked for
-        return lambda: next(pieces, b"")
+        chunks = raw.stream(RECV_BYTES)  # urllib3 before 2.2 has no read1, and its read waits for all bytes asked for
+        return lambda: next(chunks, b"")
     read = read or raw.read
     return lambda: read(RECV_BYTES)
 

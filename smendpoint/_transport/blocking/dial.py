@@ -6,9 +6,9 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._transport.address import is_literal, stagger, to_try
-from smendpoint._transport.aside import within
-from smendpoint._transport.blocking import Connection, Socket
+from smendpoint._transport.blocking.connection import Connection, Socket
 from smendpoint._transport.failures import connect_failed
+from smendpoint._transport.offload import within
 from smendpoint._transport.readiness import settled
 from smendpoint.errors import copy_error
 
@@ -25,7 +25,7 @@ def dial(address: Address, deadline: Deadline) -> Connection:
     Raises:
         ConfigurationError: the connection must not leave this machine, and would.
         ConnectError: there is no connection.
-        TLSError: the peer is not who it should be.
+        TLSError: the peer's certificate is wrong, or it does not speak TLS.
         DeadlineExceededError: the call's time was over first.
     """
     if address.target.url.tls:

@@ -12,7 +12,7 @@ from smendpoint.errors import ConfigurationError
 
 __all__ = ["Models", "made"]
 
-# What makes a model when it is called, and is not one itself.
+# These make a model when they are called, and are not models.
 _MAKERS = frozenset({forward, *(getattr(maker, "func", maker) for maker in PERSONALITIES.values())})
 
 
@@ -41,9 +41,9 @@ def made(model: object, whose: str) -> Model:
     except TypeError as error:
         hint = "; this is a class, and an instance of it may be meant" if inspect.isclass(model) else ""
         raise ConfigurationError(f"the model {whose} cannot be called with one ModelRequest: {error}{hint}") from None
-    except ValueError:  # some callables that are written in C do not say what they take
+    except ValueError:  # some callables written in C have no signature
         pass
-    return cast("Model", model)  # what it gives is seen when it is called
+    return cast("Model", model)  # its answer is checked when it is called
 
 
 class Models(MutableMapping[str, "Model | str"]):

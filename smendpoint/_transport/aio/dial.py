@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.flow import deadline_exceeded
 from smendpoint._transport.address import is_literal, stagger, to_try
-from smendpoint._transport.alarm import Late, drop, in_time
-from smendpoint._transport.async_connection import AsyncConnection
+from smendpoint._transport.aio.connection import AsyncConnection
 from smendpoint._transport.exchange import RECV_BYTES
 from smendpoint._transport.failures import connect_failed
+from smendpoint._transport.timeouts import TimedOut, drop, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def dial(
-    loop: asyncio.AbstractEventLoop, address: Address, deadline: Deadline, room: memoryview | None = None
+    loop: asyncio.AbstractEventLoop, address: Address, deadline: Deadline, buffer: memoryview | None = None
 ) -> AsyncConnection:
     """Connect, through the proxy and with TLS where the address says so.
 
@@ -29,18 +29,18 @@ async def dial(
         loop: the running event loop.
         address: where to.
         deadline: how long it may take.
-        room: what the loop's connections share, see `AsyncConnection`; without it, the connection has its own.
+        buffer: what the loop's connections share, see `AsyncConnection`; without it, the connection has its own.
 
     Raises:
         ConfigurationError: the connection must not leave this machine, and would.
         ConnectError: there is no connection.
-        TLSError: the peer is not who it should be.
+        TLSError: the peer's certificate is wrong, or it does not speak TLS.
         DeadlineExceededError: the call's time was over first.
     """
     seconds = deadline.within(deadline.timeout.connect, request_sent=False)
     try:
-        return await in_time(_dial(loop, address, room, seconds), seconds, AsyncConnection.abort)
-    except Late:
+        return await wait_for(_dial(loop, address, buffer, seconds), seconds, AsyncConnection.abort)
+    except TimedOut:
         if seconds < deadline.timeout.connect:
             raise deadline_exceeded(deadline.timeout, request_sent=False) from None
         raise deadline.no_connection(address) from None
@@ -51,7 +51,7 @@ async def dial(
 
 
 async def _dial(
-    loop: asyncio.AbstractEventLoop, address: Address, room: memoryview | None, seconds: float
+    loop: asyncio.AbstractEventLoop, address: Address, buffer: memoryview | None, seconds: float
 ) -> AsyncConnection:
     host, port = address.dialled
     context = await address.context_off(loop) if address.target.url.tls else None
@@ -62,11 +62,11 @@ async def _dial(
         except RuntimeError:  # no thread can be started
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = to_try(address, found)
-    room = room or memoryview(bytearray(RECV_BYTES))
+    buffer = buffer or memoryview(bytearray(RECV_BYTES))
     if len(addresses) == 1:
-        connection = await _connect(loop, addresses[0], room)
+        connection = await _connect(loop, addresses[0], buffer)
     else:
-        connection, address.stood = await _race(loop, addresses, room, stagger(seconds, len(addresses)))
+        connection, address.stood = await _race(loop, addresses, buffer, stagger(seconds, len(addresses)))
     try:
         await connection.make_ready(address, context)
     except BaseException:
@@ -78,26 +78,26 @@ async def _dial(
     return connection
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, info: Any, room: memoryview) -> AsyncConnection:
+async def _connect(loop: asyncio.AbstractEventLoop, info: Any, buffer: memoryview) -> AsyncConnection:
     """Make the TCP connection to one address, as ``getaddrinfo`` gives them."""
     family, _, _, _, where = info
-    connection = AsyncConnection(loop, room)
+    connection = AsyncConnection(loop, buffer)
     try:
-        await loop.create_connection(lambda: connection, _written(where), where[1], family=family)
+        await loop.create_connection(lambda: connection, _numeric_host(where), where[1], family=family)
     except BaseException:
         connection.abort()
         raise
     return connection
 
 
-def _written(where: Any) -> str:
+def _numeric_host(where: Any) -> str:
     """A socket address as text, which says through which interface a link-local one is reached."""
     host: str = where[0]
     return f"{host}%{where[3]}" if len(where) == 4 and where[3] else host
 
 
 async def _race(
-    loop: asyncio.AbstractEventLoop, addresses: list[Any], room: memoryview, pace: float
+    loop: asyncio.AbstractEventLoop, addresses: list[Any], buffer: memoryview, pace: float
 ) -> tuple[AsyncConnection, Any]:
     """Connect to the first of the addresses that answers.
 
@@ -110,7 +110,7 @@ async def _race(
         while True:
             if waiting:
                 info = waiting.pop(0)
-                running[loop.create_task(_connect(loop, info, room))] = info[4]
+                running[loop.create_task(_connect(loop, info, buffer))] = info[4]
             elif not running:
                 assert failure is not None
                 raise failure

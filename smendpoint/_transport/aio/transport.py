@@ -12,12 +12,13 @@ from smendpoint._aws import resolve
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._transport.address import Address
-from smendpoint._transport.async_dial import dial
-from smendpoint._transport.async_pool import LoopPool
+from smendpoint._transport.aio.dial import dial
+from smendpoint._transport.aio.pool import LoopPool
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import died_unheard, out_of_turn
 from smendpoint._transport.failures import connection_lost
 from smendpoint._transport.threads import off_loop
+from smendpoint._transport.timeouts import mark_retrieved
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from smendpoint._core.aws.sigv4 import Credentials
     from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._core.http.http1 import ResponseReader
-    from smendpoint._transport.async_connection import AsyncConnection
+    from smendpoint._transport.aio.connection import AsyncConnection
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class AsyncDirectTransport:
     """Performs the steps of calls over connections of its own, on whatever event loop is running.
 
     Args:
-        identity: who asks, and where; looked up at the first call, in a thread.
+        identity: the settings that say where calls go and as whom; resolved at the first call, in a thread.
         max_connections: how many may be open at once on one loop; `None` for no limit.
         clock: where time comes from.
     """
@@ -63,11 +64,11 @@ class AsyncDirectTransport:
 
     @property
     def credentials(self) -> CredentialProvider:
-        """Where calls find credentials; `prepare` came first."""
+        """Where calls find credentials; `resolve` came first."""
         assert self._address is not None
         return self._address.target.credentials
 
-    async def prepare(self) -> Target:
+    async def resolve(self) -> Target:
         """Find out where calls go, once for all first calls. Files are read, and botocore imported, in a thread.
 
         Raises:
@@ -99,7 +100,7 @@ class AsyncDirectTransport:
     def _looked_up(self, done: asyncio.Future[None]) -> None:
         if self._looking_up is done:
             self._looking_up = None
-        _looked_at(done)
+        mark_retrieved(done)
 
     async def _pool(self) -> LoopPool:
         loop = asyncio.get_running_loop()
@@ -124,7 +125,7 @@ class AsyncDirectTransport:
         return self._clock.sleep_async(step.seconds)
 
     async def _load(self, step: NeedCredentials, deadline: Deadline) -> Credentials:
-        """Load credentials in a thread, once for all who wait for them; failures are shared too."""
+        """Load credentials in a thread, once for all waiters; they share a failure too."""
         pool = await self._pool()
         rejected = step.rejected
         while True:
@@ -148,7 +149,7 @@ class AsyncDirectTransport:
 
         def loaded(done: asyncio.Future[Credentials]) -> None:
             pool.loading = None
-            _looked_at(done)
+            mark_retrieved(done)
 
         loading = pool.loop.run_in_executor(None, load) if ahead else off_loop(pool.loop, load)
         pool.loading = loading
@@ -157,7 +158,7 @@ class AsyncDirectTransport:
         return loading
 
     def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller is to have them renewed."""
+        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
         return self.credentials.refresh_due()
 
     async def refresh_ahead(self) -> None:
@@ -169,21 +170,21 @@ class AsyncDirectTransport:
 
     async def _send(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse | AsyncSource:
         address = self._address
-        assert address is not None  # `prepare` came first
+        assert address is not None  # `resolve` came first
         pool = self._pools.get(asyncio.get_running_loop()) or await self._pool()
         if len(request.body) > HASH_OFF_LOOP_BYTES and request.body_hash is None:
             await off_loop(pool.loop, request.hash_body)
         whole = not request.streaming and step.started is None
         stale = False
         while True:
-            # Where one connection has died under us, the others of its time may have too.
+            # Where one idle connection turned out dead, the others may be dead too: make a new one.
             connection = None if stale else pool.acquire_nowait()
             if connection is None:
                 connection = await pool.acquire(deadline, fresh=stale)
             reused = connection is not None
             try:
                 if connection is None:
-                    connection = await dial(pool.loop, address, deadline, pool.room)
+                    connection = await dial(pool.loop, address, deadline, pool.buffer)
                     pool.adopt(connection)
                 # No variable of this function has the head, which is signed: see `_core/call/hiding.py`.
                 reader = await connection.ask(
@@ -204,19 +205,19 @@ class AsyncDirectTransport:
                 raise
             break
         if whole:
-            body = connection.take()
+            body = connection.received()
             pool.give_back(connection, reusable=reader.reusable)
             return RawResponse(reader.status, reader.headers, body)
         source = AsyncSource(pool, connection, reader)
         if request.streaming and 200 <= reader.status < 300:
             return source
         try:
-            pieces = []
-            while piece := await source.read():
-                pieces.append(piece)
+            chunks = []
+            while chunk := await source.read():
+                chunks.append(chunk)
         finally:
             source.close()
-        return RawResponse(reader.status, reader.headers, b"".join(pieces))
+        return RawResponse(reader.status, reader.headers, b"".join(chunks))
 
     async def close(self) -> None:
         """Close every connection on this loop; those of loops that have ended are closed already."""
@@ -236,12 +237,6 @@ def outcome(shared: asyncio.Future[T]) -> T:
     if isinstance(error, errors.SmendpointError):
         raise errors.copy_error(error)
     return shared.result()
-
-
-def _looked_at(done: asyncio.Future[Any]) -> None:
-    """Those who waited may all have been cancelled: an error that nobody sees is none that asyncio must report."""
-    if not done.cancelled():
-        done.exception()
 
 
 class AsyncSource:

@@ -89,7 +89,7 @@ class Connection:
             raise OSError(number, strerror(number))
 
     def make_ready(self, address: Address, deadline: Deadline, give_up_at: float) -> None:
-        """After `begin`: what stands between the TCP connection and the first request. Raises `OSError`, or ours."""
+        """After `begin`: open the proxy's tunnel and do the TLS handshake. Raises `OSError`, or ours."""
         sock = self._socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -147,7 +147,7 @@ class Connection:
             sent = 0
         except OSError as error:
             self.cut_short = True
-            return self._last_words(error, deadline, reader)
+            return self._read_rest(error, deadline, reader)
         return [] if sent == len(data) else self._send_watchfully([data[sent:]], deadline, reader)
 
     def _portions(self, head: bytes, body: bytes) -> Iterator[bytes | memoryview]:
@@ -160,7 +160,7 @@ class Connection:
     def _send_watchfully(
         self, portions: Iterable[bytes | memoryview], deadline: Deadline, reader: ResponseReader
     ) -> list[bytes]:
-        pieces: list[bytes] = []
+        chunks: list[bytes] = []
         self.cut_short = True
         try:
             for portion in portions:
@@ -170,39 +170,39 @@ class Connection:
                     if not readable and not writable:
                         raise deadline.silence(response_started=reader.started, sending=True)
                     if readable:
-                        pieces += self._overhear(reader)
+                        chunks += self._read_early(reader)
                         if reader.head_complete:
                             # The service has answered: it does not need the rest of the body.
-                            return pieces
+                            return chunks
                     with suppress(BlockingIOError):
                         view = view[self._socket.send(view) :]
         except OSError as error:
-            return pieces + self._last_words(error, deadline, reader)
+            return chunks + self._read_rest(error, deadline, reader)
         self.cut_short = False
-        return pieces
+        return chunks
 
-    def _overhear(self, reader: ResponseReader) -> list[bytes]:
-        """What the peer says although it was not its turn."""
+    def _read_early(self, reader: ResponseReader) -> list[bytes]:
+        """Read what the peer sends before it has the whole request."""
         try:
             received = self._receive_now()
         except OSError as error:
             raise connection_lost(error, response_started=reader.started) from error
         return [] if received is None else feed(reader, received)
 
-    def _last_words(self, error: OSError, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
-        """What the peer said before it stopped reading; raises where that is not an answer."""
-        pieces: list[bytes] = []
+    def _read_rest(self, error: OSError, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
+        """Read what the peer sent before it stopped reading; raises where that is not an answer."""
+        chunks: list[bytes] = []
         try:
             while not reader.complete:
-                pieces += self.receive(deadline, reader)
+                chunks += self.receive(deadline, reader)
         except errors.TransportError:
             if not reader.head_complete:
                 raise connection_lost(error, response_started=reader.started) from error
             raise
-        return pieces
+        return chunks
 
     def receive(self, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
-        """Wait for the next bytes and give the body pieces in them.
+        """Wait for the next bytes and give the body chunks in them.
 
         Raises:
             TransportError: the connection was lost, nothing came in time, or what came is not HTTP.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from async_loops import PATIENCE, Run, run, turns
 
-from smendpoint._transport.alarm import Late, in_time
+from smendpoint._transport.timeouts import TimedOut, wait_for
 
 
 def forget(_: object) -> None:
@@ -23,8 +23,8 @@ async def never() -> None:
 
 def test_a_result_in_time_is_given(run: Run) -> None:
     async def main() -> None:
-        assert await in_time(asyncio.sleep(0, "done"), PATIENCE, forget) == "done"
-        assert await in_time(asyncio.sleep(0, "done"), None, forget) == "done"
+        assert await wait_for(asyncio.sleep(0, "done"), PATIENCE, forget) == "done"
+        assert await wait_for(asyncio.sleep(0, "done"), None, forget) == "done"
 
     run(main())
 
@@ -37,7 +37,7 @@ def test_an_exception_in_time_is_raised_as_it_is(run: Run) -> None:
 
     async def main() -> None:
         with pytest.raises(KeyError) as caught:
-            await in_time(fail(), PATIENCE, forget)
+            await wait_for(fail(), PATIENCE, forget)
         assert caught.value is error
 
     run(main())
@@ -54,8 +54,8 @@ def test_what_takes_too_long_is_cancelled_and_has_ended(run: Run) -> None:
             ended.append("cleaned up")
 
     async def main() -> None:
-        with pytest.raises(Late):
-            await in_time(slow(), 0.0, forget)
+        with pytest.raises(TimedOut):
+            await wait_for(slow(), 0.0, forget)
         assert ended == ["cleaned up"]
 
     run(main())
@@ -68,7 +68,7 @@ def test_a_result_that_comes_in_spite_of_the_time_limit_is_given(run: Run) -> No
         return "at last"
 
     async def main() -> None:
-        assert await in_time(stubborn(), 0.0, forget) == "at last"
+        assert await wait_for(stubborn(), 0.0, forget) == "at last"
 
     run(main())
 
@@ -84,7 +84,7 @@ def test_cancellation_from_outside_passes_unchanged_once_the_inside_has_ended(ru
             ended.append("cleaned up")
 
     async def main() -> None:
-        task = asyncio.ensure_future(in_time(slow(), PATIENCE, forget))
+        task = asyncio.ensure_future(wait_for(slow(), PATIENCE, forget))
         await turns()
         task.cancel("by me")
         with pytest.raises(asyncio.CancelledError) as caught:
@@ -114,7 +114,7 @@ def test_cancellation_in_the_moment_when_the_time_is_over_is_not_lost(run: Run, 
         if not isinstance(loop, asyncio.SelectorEventLoop):
             return  # the methods of uvloop's cannot be replaced, and the order is made here, not there
         rings = Rings(loop)
-        task = asyncio.ensure_future(in_time(never(), PATIENCE, forget))
+        task = asyncio.ensure_future(wait_for(never(), PATIENCE, forget))
         await turns()
         if late_first:
             rings.ring()
@@ -141,7 +141,7 @@ def test_a_second_cancellation_does_not_wait_for_the_inside(run: Run) -> None:
 
     async def main() -> None:
         free = release()
-        task = asyncio.ensure_future(in_time(stubborn(free), PATIENCE, disposed.append))
+        task = asyncio.ensure_future(wait_for(stubborn(free), PATIENCE, disposed.append))
         await turns()
         task.cancel()
         await turns()
@@ -162,7 +162,7 @@ def test_a_result_that_comes_together_with_a_cancellation_is_disposed_of(run: Ru
 
     async def main() -> None:
         inner: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        task = asyncio.ensure_future(in_time(inner, PATIENCE, disposed.append))
+        task = asyncio.ensure_future(wait_for(inner, PATIENCE, disposed.append))
         await turns()
         inner.set_result("connection")
         task.cancel()
@@ -176,7 +176,7 @@ def test_a_result_that_comes_together_with_a_cancellation_is_disposed_of(run: Ru
 def test_an_error_that_comes_together_with_a_cancellation_is_nobodys(run: Run) -> None:
     async def main() -> None:
         inner: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        task = asyncio.ensure_future(in_time(inner, PATIENCE, forget))
+        task = asyncio.ensure_future(wait_for(inner, PATIENCE, forget))
         await turns()
         inner.set_exception(OSError())
         task.cancel()
@@ -188,7 +188,7 @@ def test_an_error_that_comes_together_with_a_cancellation_is_nobodys(run: Run) -
 
 def test_who_is_thrown_away_while_waiting_cancels_the_inside(run: Run) -> None:
     async def main() -> None:
-        coroutine = in_time(never(), PATIENCE, forget)
+        coroutine = wait_for(never(), PATIENCE, forget)
         coroutine.send(None)
         coroutine.close()
 

@@ -1,4 +1,4 @@
-"""`_transport/driving.py`: a flow gets the outcome of each step, or our error, in both twins alike."""
+"""`_transport/drivers.py`: a flow gets the outcome of each step, or our error, in both twins alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smendpoint._transport.driving import drive, drive_async
+from smendpoint._transport.drivers import drive, drive_async
 from smendpoint.errors import ConnectError, TransportError
 
 

@@ -13,13 +13,13 @@ from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.address import Address
-from smendpoint._transport.aside import within
-from smendpoint._transport.blocking import Place
+from smendpoint._transport.blocking.connection import Place
+from smendpoint._transport.blocking.dial import dial
+from smendpoint._transport.blocking.pool import Pool
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.dialling import dial
 from smendpoint._transport.exchange import died_unheard, joined, out_of_turn
 from smendpoint._transport.failures import connection_lost
-from smendpoint._transport.pool import Pool
+from smendpoint._transport.offload import within
 from smendpoint._transport.readiness import LONGEST_WAIT
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.sigv4 import Credentials
     from smendpoint._core.call.timing import Clock, Timeout
-    from smendpoint._transport.blocking import Connection
+    from smendpoint._transport.blocking.connection import Connection
     from smendpoint._transport.deadline import Cancellation
 
 
@@ -37,7 +37,7 @@ class DirectTransport:
     """Performs the steps of calls over connections of its own.
 
     Args:
-        identity: who asks, and where; looked up at the first call.
+        identity: the settings that say where calls go and as whom; resolved at the first call.
         max_connections: how many may be open at once; `None` for no limit.
         clock: where time comes from.
     """
@@ -60,7 +60,7 @@ class DirectTransport:
 
     @property
     def credentials(self) -> CredentialProvider:
-        """Where calls find credentials; `prepare` came first."""
+        """Where calls find credentials; `resolve` came first."""
         assert self._address is not None
         return self._address.target.credentials
 
@@ -93,7 +93,7 @@ class DirectTransport:
         except TimeoutError:
             raise deadline_exceeded(deadline.timeout, request_sent=False) from None
 
-    def prepare(self) -> Target:
+    def resolve(self) -> Target:
         """Find out where calls go, once. Reads files, and may import botocore.
 
         Raises:
@@ -107,7 +107,7 @@ class DirectTransport:
             return self._address.target
 
     def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller is to have them renewed."""
+        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
         return self.credentials.refresh_due()
 
     def refresh_ahead(self) -> None:
@@ -122,26 +122,27 @@ class DirectTransport:
     def _exchange(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse:
         connection = None
         try:
-            connection, reader, pieces = self._begin(step, request, deadline)
+            connection, reader, chunks = self._begin(step, request, deadline)
             while not reader.complete:
-                pieces += joined(connection.receive(deadline, reader))
+                chunks += joined(connection.receive(deadline, reader))
             deadline.leave()
         except BaseException:
             if connection is not None:
                 self._drop(connection, deadline)
             raise
         self._keep(connection, reader)
-        return RawResponse(reader.status, reader.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        return RawResponse(reader.status, reader.headers, chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
     def _open(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse | BlockingSource:
-        connection, reader, pieces = self._begin(step, request, deadline)
+        connection, reader, chunks = self._begin(step, request, deadline)
         deadline.leave()
-        source = BlockingSource(self, connection, reader, pieces, deadline)
+        source = BlockingSource(self, connection, reader, chunks, deadline)
         if 200 <= reader.status < 300:
             return source
-        with source:
-            body = b"".join(iter(source.read, b""))
-        return RawResponse(reader.status, reader.headers, body)
+        try:
+            return RawResponse(reader.status, reader.headers, b"".join(iter(source.read, b"")))
+        finally:
+            source.close()
 
     def _begin(
         self, step: Send, request: CallRequest, deadline: Deadline
@@ -149,7 +150,7 @@ class DirectTransport:
         """Send the request and read until the answer's head is whole."""
         address = self._address
         if address is None:  # a fork in the middle of a call
-            self.prepare()
+            self.resolve()
             address = self._address
             assert address is not None
         head = address.renderer.render(request, step)
@@ -159,7 +160,7 @@ class DirectTransport:
             held: Connection | Place | None = None
             reused = False
             try:
-                # Where one connection has died under us, the others of its time may have too.
+                # Where one idle connection turned out dead, the others may be dead too: make a new one.
                 held = self._acquire(deadline, fresh=stale)
                 if isinstance(held, Place):
                     connection = dial(address, deadline)
@@ -170,13 +171,13 @@ class DirectTransport:
                     connection = held
                     deadline.enter(connection.abort)
                 try:
-                    pieces = connection.send(head, request.body, deadline, reader)
+                    chunks = connection.send(head, request.body, deadline, reader)
                     while not reader.head_complete:
-                        pieces += connection.receive(deadline, reader)
+                        chunks += connection.receive(deadline, reader)
                 except errors.ProtocolError:
                     if not (request.streaming and reader.head_complete):
                         raise
-                    pieces = reader.undelivered  # the source hands them on before it raises this again
+                    chunks = reader.undelivered  # the source gives them before it raises this again
                 if reused and out_of_turn(reader, cut_short=connection.cut_short):
                     raise connection_lost(None, response_started=False)
                 step.begun(reader.status, reader.headers)
@@ -187,7 +188,7 @@ class DirectTransport:
                     stale = True
                     continue
                 raise
-            return connection, reader, pieces
+            return connection, reader, chunks
 
     def _acquire(self, deadline: Deadline, *, fresh: bool) -> Connection | Place:
         if deadline.cancellation is None:
@@ -220,7 +221,7 @@ class DirectTransport:
 
 
 def _renew(provider: CredentialProvider) -> None:
-    with suppress(errors.CredentialsError):  # the call that needs them will say so
+    with suppress(errors.CredentialsError):  # the call that needs them raises it again
         provider.load()
 
 
@@ -228,11 +229,11 @@ class BlockingSource:
     """The body of a streamed answer, as it arrives. One thread reads; any thread may close."""
 
     __slots__ = (
+        "_chunks",
         "_connection",
         "_deadline",
         "_lock",
         "_pid",
-        "_pieces",
         "_reader",
         "_reading",
         "_transport",
@@ -245,13 +246,13 @@ class BlockingSource:
         transport: DirectTransport,
         connection: Connection,
         reader: ResponseReader,
-        pieces: list[bytes],
+        chunks: list[bytes],
         deadline: Deadline,
     ) -> None:
         self._transport = transport
         self._connection: Connection | None = connection
         self._reader = reader
-        self._pieces = pieces
+        self._chunks = chunks
         self._deadline = deadline
         self._pid = os.getpid()
         self._lock = allocate_lock()
@@ -298,24 +299,24 @@ class BlockingSource:
                     self._transport._keep(connection, self._reader)
 
     def _next(self, connection: Connection) -> bytes:
-        reader, pieces = self._reader, self._pieces
-        while not pieces:
+        reader, chunks = self._reader, self._chunks
+        while not chunks:
             if reader.complete:
                 return b""
             reader.feed(b"")  # raises again what `undelivered` came with
             try:
-                pieces = connection.receive(self._deadline, reader)
+                chunks = connection.receive(self._deadline, reader)
             except errors.ProtocolError:
-                pieces = reader.undelivered
-                if not pieces:
+                chunks = reader.undelivered
+                if not chunks:
                     raise
-        self._pieces = []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._chunks = []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def close(self) -> None:
         """Let the connection go. Bytes that have not been read are lost."""
         if self._pid != os.getpid():
-            # The parent goes on reading; and one of its threads may have held the lock.
+            # The parent still reads, and one of its threads may have held the lock.
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
@@ -328,13 +329,7 @@ class BlockingSource:
                     return
                 if not self._reading:
                     ours = connection
-                connection.abort()  # a thread that reads wakes up, and gives the connection back
+                connection.abort()  # a reading thread wakes up and gives the connection back
         finally:  # after an interrupt too
             if ours is not None:
                 self._transport._drop(ours)
-
-    def __enter__(self) -> BlockingSource:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()

@@ -37,7 +37,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     Args:
         loop: that it is on.
-        room: what the loop reads into, before it is copied from there at once: shared by the loop's connections.
+        buffer: what the loop reads into, before it is copied from there at once: shared by the loop's connections.
 
     Attributes:
         closed: whether the connection can carry nothing more.
@@ -45,18 +45,18 @@ class AsyncConnection(asyncio.BufferedProtocol):
         idle_since: when the pool got it back.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, room: memoryview) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, buffer: memoryview) -> None:
         self._loop = loop
-        self._room = room
+        self._buffer = buffer
         self._transport: Any = None
         self._tls: TLSChannel | None = None
         self._arrives: Callable[[float], object] = _cannot_tell
         self._preface: Callable[[bytes], bool] | None = None  # takes what arrives before the first request
         self._prefaced: asyncio.Future[None] | None = None
         self._reader: ResponseReader | None = None
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._waiting_bytes = 0
-        self._whole = True  # whether a waiter wants the whole answer, or each piece
+        self._whole = True  # whether a waiter wants the whole answer, or each chunk
         self._waiter: asyncio.Future[None] | None = None
         self._reading = True
         self._writable = True
@@ -76,16 +76,16 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._arrives = _arrival_watch(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._room
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(self._room[:nbytes])
+        data = bytes(self._buffer[:nbytes])
         if self._tls is None:
-            self.data_received(data)  # as `_arrived` would, without one more call for each answer
+            self.data_received(data)  # as `_receive` would, without one more call for each answer
         else:
-            self._arrived(data)
+            self._receive(data)
 
-    def _arrived(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> None:
         """Take what the network gave; nothing means that it will give no more."""
         tls = self._tls
         if tls is None:
@@ -105,21 +105,21 @@ class AsyncConnection(asyncio.BufferedProtocol):
         reader = self._reader
         if reader is None or self.closed:
             if self._preface is None:
-                # Nobody has asked anything: this connection cannot be trusted with the next question.
+                # Bytes without a request: this connection cannot be trusted with the next one.
                 self.abort()
             else:
                 self._read_preface(data)
             return
         try:
-            pieces = reader.feed(data)
+            chunks = reader.feed(data)
         except errors.TransportError as error:
-            self._pieces += reader.undelivered
+            self._chunks += reader.undelivered
             self.abort(error)
             return
-        if pieces:
-            self._pieces += joined(pieces)
+        if chunks:
+            self._chunks += joined(chunks)
             if not self._whole:
-                self._waiting_bytes += sum(map(len, pieces))
+                self._waiting_bytes += sum(map(len, chunks))
                 if self._waiting_bytes > HIGH_WATER_BYTES and self._reading and not reader.complete:
                     self._reading = False
                     self._transport.pause_reading()
@@ -138,14 +138,14 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and self._reader is not None:
-            self._hear_what_waits()
+            self._read_pending()
         self._ended(exc)
 
     def _ended(self, error: Exception | None) -> None:
         if self._preface is not None:
             self._read_preface(b"", error)
         elif error is None and self._tls is not None:
-            self._arrived(b"")  # under TLS anyone on the way can end the connection: only TLS knows who did
+            self._receive(b"")  # anyone on the network can end the TCP connection: TLS knows whether the peer did
         else:
             self._end(error)
 
@@ -175,7 +175,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             ours.__cause__ = error
             self.abort(ours)
 
-    def _hear_what_waits(self) -> None:
+    def _read_pending(self) -> None:
         """Read what has arrived without waiting for the event loop to do so."""
         sock = self._transport.get_extra_info("socket")
         if sock is None:
@@ -183,19 +183,19 @@ class AsyncConnection(asyncio.BufferedProtocol):
         with suppress(OSError), sock.dup() as sock:
             sock.setblocking(False)
             while not self.closed and (data := sock.recv(RECV_BYTES)):
-                self._arrived(data)
+                self._receive(data)
 
     # what dialling calls
 
     async def make_ready(self, address: Address, context: ssl.SSLContext | None) -> None:
-        """What stands between the TCP connection and the first request. Raises `OSError`, or ours."""
+        """Open the proxy's tunnel and do the TLS handshake. Raises `OSError`, or ours."""
         url, proxy = address.target.url, address.target.proxy
         if context is None:
             return
         if proxy is not None:
             reader = ResponseReader(connect=True)
             self._transport.write(connect_request(url.host, url.port, proxy))
-            await self._hear_preface(lambda data: tunnel_stands(reader, data, proxy))
+            await self._await_preface(lambda data: tunnel_stands(reader, data, proxy))
         from smendpoint._transport.tls import TLSChannel
 
         tls = TLSChannel(context, url.host)
@@ -214,10 +214,10 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
         tls.handshake()
         self._transport.write(tls.to_send())
-        await self._hear_preface(shake_hands)
+        await self._await_preface(shake_hands)
 
-    async def _hear_preface(self, preface: Callable[[bytes], bool]) -> None:
-        """Give what arrives to `preface`, nothing at its end, until that says that it has heard enough, or raises."""
+    async def _await_preface(self, preface: Callable[[bytes], bool]) -> None:
+        """Give what arrives to `preface` (empty at the end) until it returns true or raises."""
         if self.closed:
             raise ConnectionResetError("the connection was closed while it was being made")
         self._preface = preface
@@ -234,7 +234,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         except Exception as failure:
             error = failure
         self._preface = self._prefaced = None
-        if prefaced.done():  # whoever dialled has been cancelled
+        if prefaced.done():  # dialling was cancelled
             return
         if error is None:
             prefaced.set_result(None)
@@ -255,14 +255,14 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if self.closed:
             raise connection_lost(None, response_started=False)
         self._reader = reader
-        self._pieces = []
+        self._chunks = []
         self._waiting_bytes = 0
         self._whole = whole
         self._deadline = deadline
         if len(body) > ONE_WRITE_BYTES:
             self.cut_short = True
             self._write(head)
-            del head  # it is signed, and no one who is shown this function's variables is to have it
+            del head  # it is signed: a traceback that shows local variables must not have it
             await self._write_watchfully(body, deadline, reader)
         else:
             self._write(head + body)
@@ -283,7 +283,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
                 finally:
                     self._sending = False
             if self.closed or reader.head_complete:
-                return  # the service has made up its mind: the rest of the body is of no use to anyone
+                return  # the service has answered: it does not need the rest of the body
             self._write(view[:ONE_WRITE_BYTES])
             view = view[ONE_WRITE_BYTES:]
         self.cut_short = False
@@ -302,11 +302,11 @@ class AsyncConnection(asyncio.BufferedProtocol):
         assert deadline is not None
         if not reader.complete:
             deadline.within(0.0)  # the time in all is over for a slow reader too
-        while not self._pieces:
+        while not self._chunks:
             if reader.complete:
                 return b""
             await self._wait(deadline)
-        data = self.take()
+        data = self.received()
         self._waiting_bytes = 0
         if not self._reading:
             self._reading = True
@@ -314,13 +314,13 @@ class AsyncConnection(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
         return data
 
-    def take(self) -> bytes:
+    def received(self) -> bytes:
         """All of the body that has arrived."""
-        pieces, self._pieces = self._pieces, []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        chunks, self._chunks = self._chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _wait(self, deadline: Deadline) -> asyncio.Future[None]:
-        """To be awaited: until something has arrived that changes matters. Raises where nothing can arrive any more."""
+        """Make a future of the next arrival that matters. Raises where nothing can arrive any more."""
         if self._failure is not None:
             raise errors.copy_error(self._failure)
         loop, timer = self._loop, self._timer
@@ -354,7 +354,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         elif waits:
             self._set_timer(deadline, self._expires)
         elif deadline.at is not None:
-            # Nobody reads the stream just now: only the time in all runs on.
+            # No read is under way: only the total limit runs.
             self._set_timer(deadline, float("inf"))
 
     def _wake(self) -> None:
@@ -376,7 +376,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if self._tls is None:
             return waits
         if waits:
-            self._hear_what_waits()
+            self._read_pending()
             if self.closed or self._arrives(0):
                 return True
         return not self._tls.at_rest
@@ -387,7 +387,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._deadline = None
 
     def abort(self, error: errors.EndpointError | None = None) -> None:
-        """Close at once, without waiting for anything; whoever waits for an answer gets `error`."""
+        """Close at once, without waiting; the waiter gets `error`."""
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -410,7 +410,7 @@ def _arrival_watch(transport: Any) -> Callable[[float], object]:
 
 
 def _has_read(reading: Any) -> bool:
-    # Whatever says that nothing has arrived must be seen to say so: it is not a public part of asyncio.
+    # Not a public part of asyncio: only a plain True counts as "nothing has arrived".
     return getattr(getattr(reading, "_ov", None), "pending", False) is not True
 
 

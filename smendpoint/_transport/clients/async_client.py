@@ -10,9 +10,7 @@ from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import deadline_exceeded
 from smendpoint._core.http.syntax import too_large
-from smendpoint._transport.alarm import Late, in_time
-from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.foreign import (
+from smendpoint._transport.clients.adapter import (
     METHODS,
     answer_head,
     call_arguments,
@@ -28,6 +26,8 @@ from smendpoint._transport.foreign import (
     translate,
     unparsed,
 )
+from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.timeouts import TimedOut, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class AsyncClientTransport:
     """Performs calls through a client, with the client's own hooks, credentials and retries.
 
-    The client's timeouts hold too, but there are answers over which aiohttp waits past them: a watch is kept above it.
+    The client's timeouts hold too, but over some answers aiohttp waits past them, so this has its own timers.
 
     Args:
         client: an aiobotocore client for ``sagemaker-runtime``.
@@ -61,7 +61,7 @@ class AsyncClientTransport:
         """Where the client's calls go and as whom; for the error that there is no such endpoint."""
         return client_origin(self._client)
 
-    async def prepare(self) -> None:
+    async def resolve(self) -> None:
         """Nothing to look up: the client knows where calls go."""
 
     def refresh_due(self) -> bool:
@@ -84,8 +84,8 @@ class AsyncClientTransport:
         longest = longest_call(self._client, timeout)
         seconds = deadline.within(longest, request_sent=False)
         try:
-            response = await in_time(method(**call_arguments(request)), seconds, _discard)
-        except Late:
+            response = await wait_for(method(**call_arguments(request)), seconds, _discard)
+        except TimedOut:
             raise _silence(deadline, response_started=False, by_total=seconds < longest) from None
         except Exception as error:
             step.extra = retried(getattr(error, "response", None))
@@ -105,18 +105,18 @@ class AsyncClientTransport:
             step.begun(status, headers)
             if request.streaming and status < 300:
                 return source
-            pieces: list[bytes] = []
+            chunks: list[bytes] = []
             size = 0
-            while piece := await source.read():
-                size += len(piece)
+            while chunk := await source.read():
+                size += len(chunk)
                 if request.max_answer is not None and size > request.max_answer:
                     raise too_large(request.max_answer)
-                pieces.append(piece)
+                chunks.append(chunk)
         except BaseException:
             source.close()
             raise
         source.close()
-        return RawResponse(status, headers, b"".join(pieces))
+        return RawResponse(status, headers, b"".join(chunks))
 
 
 def raw_response(body: Any) -> Any:
@@ -140,7 +140,7 @@ def raw_response(body: Any) -> Any:
 
 
 def _discard(response: Any) -> None:
-    """Let go of an answer that nobody waits for any more."""
+    """Close an answer whose waiter is gone."""
     raw = raw_response(response.get("Body"))
     if raw is not None:
         raw.close()
@@ -219,7 +219,7 @@ class AsyncClientSource:
         return data
 
     def _on_timer(self) -> None:
-        """Whoever waits for bytes is woken by the end of the connection."""
+        """Close the connection, which wakes the reader."""
         self._late = True
         self.close()
 

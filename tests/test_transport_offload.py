@@ -18,8 +18,9 @@ from servers import PATIENCE, Peer, Server, bare_environment, fast, response  # 
 from twins import ACCESS_KEY, SECRET_KEY, Twin
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._transport import aside, threads
-from smendpoint._transport.aside import within
+from smendpoint._transport import offload as aside
+from smendpoint._transport import threads
+from smendpoint._transport.offload import within
 from smendpoint.emulator import Emulator
 
 pytestmark = pytest.mark.usefixtures("bare_environment")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# Code whose docstrings and comments keep the rule. Add a module here once it does.
+MODULES = [
+    *(ROOT / "smendpoint" / name for name in ("__init__.py", "errors.py", "prompts.py", "qa.py")),
+    *sorted((ROOT / "benchmarks").glob("*.py")),
+]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 # A quotation may break the rule, such as the examples of the rule itself.
 QUOTED = re.compile(r'"[^"\n]*"|^\| In this order: .*|^\| There is no answer; .*|^\| One opens it .*', re.MULTILINE)
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 BROKEN = {
     '"is no", where "is not a" is meant': re.compile(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
+from inside import pools_of
 
 from smendpoint import AsyncEndpoint, CallHooks, Timeout, errors
 from smendpoint._transport.aio import transport as async_direct
@@ -158,7 +159,7 @@ def test_it_pickles_without_its_connections(run: Run, emulator: Emulator) -> Non
     called = echoing(emulator.url)
     run(called.invoke(b"Hello"))
     copied = pickle.loads(pickle.dumps(called))
-    assert copied._caller.transport._pools == {}
+    assert pools_of(copied) == {}
 
 
 def test_a_context_manager_closes(run: Run, emulator: Emulator) -> None:

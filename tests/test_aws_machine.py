@@ -97,6 +97,7 @@ def shown(proxy: Proxy | None) -> str | None:
         ({}, None),
         ({"https_proxy": "http://proxy.example:1"}, "http://proxy.example:1"),
         ({"HTTPS_PROXY": "proxy.example:1"}, "http://proxy.example:1"),
+        ({"HTTPS_PROXY": "http://squid_proxy:3128"}, "http://squid_proxy:3128"),
         ({"http_proxy": "http://proxy.example:1"}, None),
         ({"all_proxy": "http://proxy.example:1"}, None),
         ({"https_proxy": ""}, None),

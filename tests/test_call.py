@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from botocore.config import Config
 from clocks import FakeClock
+from inside import transport_of
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
 from smendpoint import CallHooks, Endpoint, RetryPolicy, Timeout, errors
@@ -401,14 +402,14 @@ def test_several_first_calls_at_a_time_share_one_quota() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         barrier = threading.Barrier(4)
         agreed: list[Any] = []
-        prepare = endpoint._caller.transport.resolve
+        prepare = transport_of(endpoint).resolve
 
         def together() -> Any:
             target = prepare()
             barrier.wait(PATIENCE)
             return target
 
-        endpoint._caller.transport.resolve = together
+        transport_of(endpoint).resolve = together
         start = endpoint._caller.start
         threads = [threading.Thread(target=lambda: agreed.append(start(request(endpoint)).defaults)) for _ in range(4)]
         for thread in threads:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from inside import transport_of
 from members import require_member
 from servers import bare_environment, deaf_port  # noqa: F401
 from test_session import Remembering, TwinSession
@@ -212,7 +213,7 @@ def test_embeddings_pass_a_calls_keywords_on(twin: Twin) -> None:  # noqa: F811
 
 def heard(endpoint: TwinEndpoint) -> list[tuple[Timeout, bool]]:
     """The `Timeout` of each attempt from now on, and whether there is a deadline."""
-    transport = endpoint.endpoint._caller.transport
+    transport = transport_of(endpoint.endpoint)
     perform, seen = transport.perform, []
 
     def watched(step: Any, request: Any, timeout: Timeout, *more: Any) -> Any:

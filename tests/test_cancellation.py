@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import servers
 from async_loops import PATIENCE, Run, make_endpoint, run, settled, until
+from inside import pools_of, transport_of
 from servers import Peer, Server, server_context
 
 from smendpoint import AsyncEndpoint, RetryPolicy, errors
@@ -203,7 +204,7 @@ async def check(ground: Ground, operation: Operation, number: int, *, late: bool
     canceller = Canceller(number, late=late)
     async with ground.endpoint() as called:
         if operation is not cold:
-            await called._caller.transport.resolve()
+            await transport_of(called).resolve()
         loop.set_task_factory(canceller.factory)  # type: ignore[arg-type]  # it is one
         canceller.task = task = loop.create_task(operation(called, emulator))  # type: ignore[arg-type]
         try:
@@ -218,10 +219,10 @@ async def check(ground: Ground, operation: Operation, number: int, *, late: bool
             with pytest.raises(asyncio.CancelledError, match=MESSAGE):
                 await task
         emulator.clear_faults()
-        for pool in called._caller.transport._pools.values():
+        for pool in pools_of(called).values():
             assert (pool._places, len(pool._busy), len(pool._waiting)) == (0, 0, 0)
         assert await called.invoke(b"Hello")
-        for pool in called._caller.transport._pools.values():
+        for pool in pools_of(called).values():
             assert (pool._places, len(pool._busy), len(pool._waiting)) == (0, 0, 0)
     return canceller.done
 

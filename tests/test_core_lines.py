@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vectors import require_vectors
 
-from smendpoint._core import lines as module
+from smendpoint._core.decode import lines as module
 from smendpoint._core.decode.lines import JSONLinesDecoder, LineDecoder, TextDecoder, parse_json
 from smendpoint.errors import StreamDecodeError
 

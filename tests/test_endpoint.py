@@ -12,6 +12,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from clocks import FakeClock
+from inside import transport_of
 from servers import bare_environment, make_endpoint  # noqa: F401
 
 from smendpoint import Endpoint, RetryPolicy, Timeout
@@ -285,8 +286,8 @@ def test_settings_travel() -> None:
             endpoint._caller._policy,
         )
         assert travelled._caller._members == endpoint._caller._members
-        assert travelled._caller.transport is not endpoint._caller.transport
-        assert travelled._caller.transport.max_connections == 5
+        assert transport_of(travelled) is not transport_of(endpoint)
+        assert transport_of(travelled).max_connections == 5
 
 
 def test_an_endpoint_with_a_client_does_not_travel() -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from inside import pool_of
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
 from smendpoint._calls.fanout import _Job, _Workers, fan_out
@@ -364,7 +365,7 @@ def test_leaving_a_map_early_ends_the_calls_that_are_under_way() -> None:
         assert gone()
         # That of the call that was over may be left, if no other one had taken it.
         emulator.wait_for(lambda it: it.open_connections <= 1)
-        assert endpoint._caller.transport._pool.busy == 0
+        assert pool_of(endpoint).busy == 0
         assert endpoint.invoke(b"go") == b"go"
         assert len(emulator.requests) == 4
 
@@ -381,7 +382,7 @@ def test_leaving_a_map_early_does_not_wait_for_a_place_that_the_caller_itself_ho
         assert gone()
         for stream in streams:
             stream.close()
-        assert endpoint._caller.transport._pool.busy == 0
+        assert pool_of(endpoint).busy == 0
 
 
 def test_leaving_a_map_early_leaves_other_calls_alone() -> None:
@@ -396,7 +397,7 @@ def test_leaving_a_map_early_leaves_other_calls_alone() -> None:
 
     arrived = threading.Event()
     with Emulator(model) as emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:
-        pool = endpoint._caller.transport._pool
+        pool = pool_of(endpoint)
         give_back, given_back = pool.give_back, threading.Semaphore(0)
         pool.give_back = lambda connection: (give_back(connection), given_back.release())
         results: Any = endpoint.map([b"1", b"2"], max_concurrency=2)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import servers
 from async_loops import KINDS, PATIENCE, Run, make_endpoint, run, settled, turns, until
+from inside import pools_of
 from servers import server_context
 
 from smendpoint import errors
@@ -133,7 +134,7 @@ def test_streams_cancelled_or_abandoned_at_random_leave_nothing(
             gc.collect()
             await settled()
             await turns()
-            [pool] = called._caller.transport._pools.values()
+            [pool] = pools_of(called).values()
             assert (pool._places, len(pool._busy), len(pool._waiting)) == (0, 0, 0)
             await until(lambda: emulator.open_connections == len(pool._idle))
             assert await called.invoke(b"Hello")

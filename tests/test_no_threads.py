@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inside import transport_of
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 from twins import Twin, direct_twin, renewing_session  # noqa: F401
 
@@ -98,7 +99,7 @@ def test_renewing_ahead_is_left_to_the_call_that_needs_it(
     with Emulator(echo) as emulator:
         endpoint = direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), renewing=True)
         endpoint.invoke(b"Hello")
-        transport = endpoint.endpoint._caller.transport
+        transport = transport_of(endpoint.endpoint)
         with monkeypatch.context() as patch:
             patch.setattr(type(transport.credentials), "load", lambda *_, **__: pytest.fail("it was renewed in line"))
             patch.setattr(type(transport.credentials), "refresh_due", lambda _: True)

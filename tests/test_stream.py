@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from inside import pool_of
 from servers import (
     PATIENCE,
     Peer,
@@ -85,7 +86,7 @@ class Stalled:
 
     def is_released(self) -> bool:
         assert self.gone.wait(PATIENCE)
-        return self.endpoint._caller.transport._pool.busy == 0
+        return pool_of(self.endpoint).busy == 0
 
 
 def test_a_whole_stream_gives_its_chunks_and_its_connection_back() -> None:
@@ -268,7 +269,7 @@ def test_a_stream_can_be_closed_while_another_thread_waits_for_its_answer() -> N
         for each in (thread, watcher):
             each.join(PATIENCE)
         emulator.disconnected()
-        assert endpoint._caller.transport._pool.busy == 0
+        assert pool_of(endpoint).busy == 0
     (end,) = hooks.entries
     assert not isinstance(end, SmendpointError)
 
@@ -285,7 +286,7 @@ def test_a_stream_that_is_closed_just_as_its_answer_begins_lets_it_go() -> None:
         with pytest.raises(StreamError, match="closed before its end"):
             next(stream)
         emulator.disconnected()
-        assert endpoint._caller.transport._pool.busy == 0
+        assert pool_of(endpoint).busy == 0
     assert hooks.entries == [None]
 
 
@@ -360,7 +361,7 @@ def test_a_stream_that_was_cut_is_no_whole_one(fault: str) -> None:
         assert again.value is caught.value  # who asks again is told the same
         if fault != "frame_cut_clean_end":  # to HTTP, that one is whole
             emulator.disconnected()
-        assert endpoint._caller.transport._pool.busy == 0
+        assert pool_of(endpoint).busy == 0
         assert len(emulator.requests) == 1
     assert hooks.entries == ["first_byte", caught.value]
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import pytest
 import servers
 from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
+from inside import pools_of, transport_of
 from servers import Peer, Server, response, server_context
 from targets import make_target
 
@@ -100,7 +101,7 @@ def test_a_hundred_first_calls_look_up_once_and_off_the_loop(
     async def main() -> None:
         async with make_endpoint(emulator.url, max_connections=10) as client:
             await asyncio.gather(*(client.invoke("Hello") for _ in range(100)))
-            assert client._caller.transport.max_connections == 10
+            assert transport_of(client).max_connections == 10
 
     run(main())
     assert len(threads) == 1
@@ -146,7 +147,7 @@ def test_what_was_cancelled_has_no_error_to_look_at() -> None:
     loop = asyncio.new_event_loop()
     future = loop.create_future()
     future.cancel()
-    async_direct._mark_retrieved(future)
+    async_direct.mark_retrieved(future)
     loop.close()
 
 
@@ -203,8 +204,8 @@ def test_the_certificates_are_read_with_the_look_up(run: Run, monkeypatch: pytes
 
     async def main(server: Server) -> None:
         async with make_endpoint(server.url) as client:
-            await client._caller.transport.resolve()
-            assert client._caller.transport._address._context is not None
+            await transport_of(client).resolve()
+            assert transport_of(client)._address._context is not None
             for _ in range(2):
                 assert await client.invoke("Hello") == "fine"
             assert server.connections == 1
@@ -287,7 +288,7 @@ def test_a_failed_load_that_nobody_waits_for_any_more_is_not_reported(run: Run, 
             call.cancel()
             await asyncio.wait({call})
             source.proceed.set()
-            await until(lambda: all(pool.loading is None for pool in client._caller.transport._pools.values()))
+            await until(lambda: all(pool.loading is None for pool in pools_of(client).values()))
 
     run(main())
 
@@ -329,9 +330,9 @@ def test_credentials_near_their_end_are_renewed_while_calls_go_on(run: Run, sour
             assert len(source.threads) == 2
             now[0] += 11.0  # another one may be told now, but one is under way
             await call(client)
-            await client._caller.transport.refresh_ahead()
+            await transport_of(client).refresh_ahead()
             source.proceed.set()
-            await until(lambda: all(pool.loading is None for pool in client._caller.transport._pools.values()))
+            await until(lambda: all(pool.loading is None for pool in pools_of(client).values()))
         assert len(source.threads) == 2
 
     run(main())
@@ -554,7 +555,7 @@ def test_an_endpoint_works_on_one_loop_after_another_and_forgets_those_that_ende
     client = make_endpoint(emulator.url)  # outside of any loop
     for _ in range(3):
         run(client.invoke("Hello"))
-        assert client._caller.transport._pools == {}
+        assert pools_of(client) == {}
     emulator.disconnected()
     assert emulator.total_connections == 3
 
@@ -563,16 +564,16 @@ def test_a_loop_that_was_not_ended_properly_is_forgotten_once_it_is_closed(run: 
     client = make_endpoint(emulator.url)
     loop = run.new_loop()
     loop.run_until_complete(client.invoke("Hello"))
-    [pool] = client._caller.transport._pools.values()
+    [pool] = pools_of(client).values()
     for connection in pool._idle:
         connection.abort()
     for _ in range(3):
         loop.run_until_complete(asyncio.sleep(0))
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
-    assert loop in client._caller.transport._pools
+    assert loop in pools_of(client)
     run(client.invoke("Hello"))
-    assert client._caller.transport._pools == {}
+    assert pools_of(client) == {}
     gc.collect()
 
 
@@ -610,11 +611,11 @@ def test_after_a_fork_nothing_of_the_parent_is_used(run: Run, emulator: Emulator
     async def main() -> None:
         async with make_endpoint(emulator.url) as client:
             await client.invoke("Hello")
-            pools = client._caller.transport._pools
+            pools = pools_of(client)
             client._caller.forget()
-            assert client._caller.transport._pools is not pools
-            assert client._caller.transport._address is None
-            client._caller.transport._pools = pools
+            assert pools_of(client) is not pools
+            assert transport_of(client)._address is None
+            transport_of(client)._pools = pools
             await client.invoke("Hello")
 
     run(main())
@@ -680,9 +681,9 @@ def test_closing_on_one_loop_closes_the_connections_of_others(run: Run, emulator
     first, ended = run.new_loop(), run.new_loop()
     first.run_until_complete(client.invoke("Hello"))
     ended.run_until_complete(client.invoke("Hello"))
-    pool = client._caller.transport._pools[ended]
+    pool = pools_of(client)[ended]
     run.end(ended)
-    client._caller.transport._pools[ended] = pool
+    pools_of(client)[ended] = pool
     run(client.aclose())
     first.run_until_complete(turns())
     emulator.disconnected()
@@ -693,7 +694,7 @@ def test_closing_while_a_connection_is_being_made_closes_that_too(run: Run) -> N
     async def main(server: Server) -> None:
         client = make_endpoint(server.url)
         call = asyncio.ensure_future(client.invoke("Hello"))
-        await until(lambda: client._caller.transport._pools)
+        await until(lambda: pools_of(client))
         await client.aclose()
         with pytest.raises(errors.SmendpointError, match="closed"):
             await call

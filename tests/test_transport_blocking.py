@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from inside import pool_of
 from servers import (
     PATIENCE,
     Peer,
@@ -61,7 +62,7 @@ def tls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def the_idle_one(endpoint: Any) -> Connection:
-    (connection,) = endpoint._caller.transport._pool._idle
+    (connection,) = pool_of(endpoint)._idle
     assert isinstance(connection, Connection)
     return connection
 

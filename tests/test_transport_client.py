@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from clocks import FakeClock
+from inside import transport_of
 from members import require_member
 from servers import (
     PATIENCE,
@@ -45,7 +46,6 @@ from smendpoint.errors import (
     ReadTimeoutError,
     SmendpointError,
     StreamError,
-    StreamTruncatedError,
     TLSError,
     TransportError,
     ValidationError,
@@ -166,7 +166,7 @@ def test_nothing_is_tried_again_on_top_of_the_client(emulator: Emulator) -> None
 def test_a_map_goes_through_the_client_and_no_wider_than_its_pool(emulator: Emulator) -> None:
     client = make_client(emulator.url, max_pool_connections=2)
     endpoint = through(client, content_handler=BytesHandler())
-    assert endpoint._caller.transport.max_connections == 2
+    assert transport_of(endpoint).max_connections == 2
     outputs = list(endpoint.map([b'{"inputs": "Hello"}'] * 6, max_concurrency=5))
     assert len(set(outputs)) == 1
     assert emulator.total_connections <= 2
@@ -243,21 +243,6 @@ def test_a_client_without_credentials_says_so(emulator: Emulator) -> None:
         through(client).invoke("Hello")
     assert emulator.total_connections == 0
     client.close()
-
-
-@pytest.mark.parametrize("fault", ["content_length_long", "fin_mid_frame", "content_length_bad", "status_103_first"])
-def test_an_answer_that_is_not_whole_is_no_answer(emulator: Emulator, client: Any, fault: str) -> None:
-    emulator.inject(fault)
-    with pytest.raises(ProtocolError):
-        through(client).invoke("Hello")
-    emulator.disconnected()
-
-
-@pytest.mark.parametrize("fault", ["fin_mid_frame", "frame_cut_clean_end", "reset_mid_stream", "no_terminator"])
-def test_a_stream_that_was_cut_is_told_although_botocore_would_not(emulator: Emulator, client: Any, fault: str) -> None:
-    emulator.inject(fault)
-    with pytest.raises(StreamTruncatedError):
-        list(through(client).stream("Hello"))
 
 
 def test_what_the_clients_own_hooks_raise_is_theirs(client: Any) -> None:

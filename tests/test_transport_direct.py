@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from inside import pool_of, transport_of
 from servers import (
     PATIENCE,
     Peer,
@@ -136,7 +137,7 @@ def test_nothing_is_looked_up_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked == []
         endpoint.invoke("Hello")
         endpoint.invoke("Hello")
-        endpoint._caller.transport.resolve()
+        transport_of(endpoint).resolve()
     assert len(asked) == 1
 
 
@@ -146,10 +147,10 @@ def test_the_size_of_the_pool_may_come_from_a_botocore_config() -> None:
     config = Config(max_pool_connections=3)
     with Emulator() as emulator, make_endpoint(emulator.url, config=config) as endpoint:
         endpoint.invoke("Hello")
-        assert endpoint._caller.transport.max_connections == 3
+        assert transport_of(endpoint).max_connections == 3
     with Emulator() as emulator, make_endpoint(emulator.url, config=config, max_connections=2) as endpoint:
         endpoint.invoke("Hello")
-        assert endpoint._caller.transport.max_connections == 2
+        assert transport_of(endpoint).max_connections == 2
 
 
 class Provider:
@@ -174,8 +175,8 @@ class Provider:
 
 
 def give_credentials(endpoint: Any, provider: Provider) -> None:
-    target = endpoint._caller.transport.resolve()
-    endpoint._caller.transport._address.target = target._replace(credentials=provider)
+    target = transport_of(endpoint).resolve()
+    transport_of(endpoint)._address.target = target._replace(credentials=provider)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -274,7 +275,7 @@ def test_a_call_that_waits_for_a_place_can_be_stopped() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         with endpoint.stream("Hello"):
             scope = Cancellation()
-            pool = endpoint._caller.transport._pool
+            pool = pool_of(endpoint)
             thread, raised = start(call(endpoint, scope))
             deadline = time.monotonic() + PATIENCE
             while not pool._waiting:
@@ -289,7 +290,7 @@ def test_a_call_that_is_connecting_can_be_stopped() -> None:
         scope = Cancellation()
         thread, raised = start(call(endpoint, scope))
         deadline = time.monotonic() + PATIENCE
-        while scope._abort in (None, endpoint._caller.transport._pool.abort):
+        while scope._abort in (None, pool_of(endpoint).abort):
             assert time.monotonic() < deadline
         stopped(thread, raised, scope)
 
@@ -319,7 +320,7 @@ def test_a_call_that_was_stopped_before_sends_nothing(when: str, monkeypatch: py
             enter = Cancellation.enter
 
             def late(self: Cancellation, abort: Any) -> None:
-                if abort != endpoint._caller.transport._pool.abort:
+                if abort != pool_of(endpoint).abort:
                     self.stopped = True
                 enter(self, abort)
 
@@ -427,7 +428,7 @@ def test_closing_an_endpoint_leaves_calls_that_are_under_way_alone() -> None:
 def test_a_transport_waits_by_the_clock_it_was_given() -> None:
     clock = FakeClock()
     with Emulator() as emulator, make_endpoint(emulator.url, clock=clock, timeout=fast()) as endpoint:
-        assert isinstance(endpoint._caller.transport, DirectTransport)
+        assert isinstance(transport_of(endpoint), DirectTransport)
         emulator.inject("throttle_then_ok_1")
         endpoint.invoke("Hello")
         assert clock.slept == [1.0]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from inside import pool_of
 from servers import bare_environment, make_endpoint, server_context, trust  # noqa: F401
 
 from smendpoint import AsyncEndpoint, CallHooks, Endpoint
@@ -88,7 +89,7 @@ def test_endpoints_that_could_not_be_made_leave_no_connection_to_a_child(make: A
         failures.append(caught)  # as a notebook keeps the last error, and the endpoint in its traceback
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         endpoint.invoke("Hello")
-        pool = endpoint._caller.transport._pool
+        pool = pool_of(endpoint)
 
         def child() -> None:
             assert not pool._idle
@@ -199,7 +200,7 @@ def test_in_another_process_a_stream_is_not_read_and_closing_it_closes_this_side
         source.close()
         source.close()
         assert connection._socket.fileno() == -1
-        assert endpoint._caller.transport._pool.busy == 1  # the place is the parent's, too
+        assert pool_of(endpoint).busy == 1  # the place is the parent's, too
 
 
 def test_many_threads_get_their_own_answers() -> None:

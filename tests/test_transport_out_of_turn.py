@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from async_loops import KINDS, Run, run, turns
+from inside import transport_of
 from servers import PATIENCE, Peer, Server, bare_environment, fast, response, server_context, trust
 from targets import make_address
 from twins import Twin, TwinEndpoint, direct_twin
@@ -76,7 +77,7 @@ def endpoint_at(twin: Twin, server: Server, **options: Any) -> TwinEndpoint:
 
 
 def idle_ones(endpoint: TwinEndpoint) -> list[Any]:
-    transport = endpoint.endpoint._caller.transport
+    transport = transport_of(endpoint.endpoint)
     pools = transport._pools.values() if endpoint.twin.asynchronous else [transport._pool]
     return [connection for pool in pools for connection in pool._idle]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from inside import pool_of, transport_of
 from servers import PATIENCE, bare_environment, fast, make_endpoint  # noqa: F401
 
 from smendpoint._transport.blocking.connection import Connection, Place
@@ -354,7 +355,7 @@ def test_waiting_for_a_connection_counts_against_the_total_time() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         with endpoint.stream("Hello"):
             hasty = make_endpoint(emulator.url, max_connections=1, timeout=fast(total=0.05))
-            hasty._caller.transport._pool = endpoint._caller.transport._pool
+            transport_of(hasty)._pool = pool_of(endpoint)
             with pytest.raises(DeadlineExceededError, match=r"total of 0\.05 s") as caught:
                 hasty.invoke("Hello")
         assert caught.value.request_sent is False

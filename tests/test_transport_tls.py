@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from botocore.config import Config
 from clocks import FakeClock
+from inside import pool_of
 from servers import (
     PATIENCE,
     Peer,
@@ -260,7 +261,7 @@ def test_who_reads_an_aborted_connection_sees_it_cut(monkeypatch: pytest.MonkeyP
     patience = Deadline(fast(), None, FakeClock().monotonic)
     with Server(Peer.serve, tls=server_context()) as server, make_endpoint(server.url) as endpoint:
         endpoint.invoke("Hello")
-        (connection,) = endpoint._caller.transport._pool._idle
+        (connection,) = pool_of(endpoint)._idle
         connection.abort()
         for _ in range(2):
             with pytest.raises(TransportError, match="lost before an answer"):

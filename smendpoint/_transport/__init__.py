@@ -63,7 +63,7 @@ if TYPE_CHECKING:
             ...
 
         def refresh_due(self) -> bool:
-            """Whether credentials run out soon, and this caller is to have them renewed by `refresh_ahead`."""
+            """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
             ...
 
         def forget(self) -> None:

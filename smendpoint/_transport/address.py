@@ -114,7 +114,7 @@ class Address:
 
 
 def is_literal(host: str) -> bool:
-    """Whether a host is an address already, so that nobody has to be asked about it."""
+    """Whether a host is an address already and needs no look-up."""
     return ":" in host or host.rpartition(".")[2].isdecimal()
 
 

@@ -11,6 +11,7 @@ from smendpoint._core.call.polling import split_location
 from smendpoint._transport.clients.adapter import harmless_cause, translate
 from smendpoint._transport.s3 import is_absent
 from smendpoint._transport.threads import off_loop
+from smendpoint._transport.timeouts import mark_retrieved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -29,7 +30,7 @@ class _Held:
     def __init__(self, guard: AsyncGenerator[Any, None]) -> None:
         self.guard = guard
         self.opening = asyncio.ensure_future(guard.__anext__())
-        self.opening.add_done_callback(_mark_retrieved)
+        self.opening.add_done_callback(mark_retrieved)
 
 
 class AsyncStorage:
@@ -58,7 +59,7 @@ class AsyncStorage:
             for other in [other for other in self._held if other.is_closed()]:
                 del self._held[other]
             held = self._held[loop] = _Held(self._hold(loop))
-        # One opens it for all who ask meanwhile; that one of them is cancelled is nothing to the others.
+        # The first caller opens it for all; cancelling one does not affect the rest.
         await asyncio.wait({held.opening})
         try:
             return held.opening.result()
@@ -125,13 +126,8 @@ def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     return off_loop(asyncio.get_running_loop(), work)
 
 
-def _mark_retrieved(done: asyncio.Future[Any]) -> None:
-    if not done.cancelled():
-        done.exception()  # whoever asked may have been cancelled: nobody is left to look
-
-
 async def _release(held: _Held) -> None:
     await asyncio.wait({held.opening})  # opening takes no network
-    with suppress(Exception):  # whoever asked for the client has been told
+    with suppress(Exception):  # the callers of `_client` got it
         held.opening.result()
     await held.guard.aclose()

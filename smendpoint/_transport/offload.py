@@ -1,4 +1,4 @@
-"""Work that cannot be told to stop, done in a helper thread, so that whoever needs it can stop waiting."""
+"""Run work that cannot be stopped in a helper thread, so that the caller can stop waiting for it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# So many helpers may be at work at the same time: beyond that, work waits until one has done.
+# At most so many helpers run at the same time: more work waits for one of them to end.
 MOST_HELPERS = 16
 
 _under_way: dict[Hashable, _Work] = {}
 
 
 class _Work:
-    """One chunk of work, and those who wait for it."""
+    """One piece of work and its waiters."""
 
     __slots__ = ("done", "error", "result")
 
@@ -53,17 +53,17 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows, where it is 
 
 
 def within(key: Hashable, work: Callable[[], T], left: Callable[[], float], *, bare: bool = False) -> T:
-    """Give what `work` gives, or stop waiting for it.
+    """Run `work` in a helper thread and give its result, or stop waiting for it.
 
-    One helper works for all who ask for the same at the same time. What comes too late is dropped. Where no thread can
-    be started (the interpreter ends, an isolated subinterpreter, a limit of the system), the work is done here, however
-    long it takes.
+    Callers that ask for the same at the same time share one helper. A result that comes too late is dropped. Where no
+    thread can be started (the interpreter ends, an isolated subinterpreter, a limit of the system), the work is done
+    here, however long it takes.
 
     Args:
-        key: what tells this work from other work.
+        key: equal for the same work.
         work: what may take long.
         left: says how many seconds may still be waited; raises when that is over.
-        bare: whether a thread will do that the module `threading` does not know: for work that runs no Python.
+        bare: whether to use a thread that the module `threading` does not know: for work that runs no Python.
 
     Raises:
         TimeoutError: the time was over first.
@@ -76,7 +76,7 @@ def within(key: Hashable, work: Callable[[], T], left: Callable[[], float], *, b
         shared = _under_way.setdefault(key, mine)
         if shared is mine and not _start(bare, mine.run, key, work):
             mine.run(key, work)
-    except BaseException:  # after an interrupt nobody may be left waiting for what no one does
+    except BaseException:  # an interrupt must not leave waiters for work that nobody does
         _under_way.pop(key if _under_way.get(key) is mine else None, None)
         raise
     shared.wait(left())

@@ -68,7 +68,7 @@ def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | 
     come to the main thread alone, so it is a bare thread that calls it here.
 
     Args:
-        name: the thread's name, for those who look at threads.
+        name: the thread's name, shown by debuggers.
         work: what to call.
         *arguments: what to call it with.
 
@@ -104,7 +104,7 @@ def _always() -> bool:
 
 
 def off_loop(loop: AbstractEventLoop, work: Callable[[], T]) -> Future[T]:
-    """Have `work` done in a thread, for whoever awaits what this gives; here and now where none can be started."""
+    """Do `work` in a thread and give the future of its result; do it at once where no thread can be started."""
     try:
         return loop.run_in_executor(None, work)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""A time limit on something awaited, with which no cancellation gets lost."""
+"""Await with a time limit, without losing a cancellation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ async def wait_for(awaitable: Awaitable[T], seconds: float | None, dispose: Call
     """Await something for at most so long.
 
     It runs in a task of its own, which has ended when this returns or raises. A cancellation from outside passes
-    unchanged, whatever else happens at the same moment: `asyncio.wait_for` before Python 3.12 may swallow it, and what
+    unchanged, even at the moment when the time is over: `asyncio.wait_for` before Python 3.12 may swallow it, and what
     cancels the current task, as `asyncio.timeout` does, cannot tell the two apart before 3.11.
 
     Args:
         awaitable: what to await.
         seconds: how long it may take; `None` for no limit.
-        dispose: called with the result where nobody is left to take it.
+        dispose: called with the result if this was cancelled meanwhile.
 
     Raises:
-        TimedOut: it took longer, or was cancelled by someone else than who awaits this.
+        TimedOut: it took longer, or something else cancelled it.
     """
     task = asyncio.ensure_future(awaitable)
     try:
@@ -41,7 +41,7 @@ async def wait_for(awaitable: Awaitable[T], seconds: float | None, dispose: Call
         task.add_done_callback(lambda ended: drop(ended, dispose))
         await asyncio.wait({task})
         raise
-    except BaseException:  # whoever awaited this has been thrown away: there is no loop to wait in
+    except BaseException:  # such as GeneratorExit: the loop has ended, so nothing can be awaited
         task.add_done_callback(lambda ended: drop(ended, dispose))
         task.cancel()
         raise
@@ -51,6 +51,12 @@ async def wait_for(awaitable: Awaitable[T], seconds: float | None, dispose: Call
 
 
 def drop(ended: asyncio.Future[T], dispose: Callable[[T], Any]) -> None:
-    """Dispose of what nobody is left to take."""
+    """Dispose of a result whose waiter is gone."""
     if not ended.cancelled() and ended.exception() is None:
         dispose(ended.result())
+
+
+def mark_retrieved(done: asyncio.Future[Any]) -> None:
+    """Retrieve the error, so that asyncio does not report it: all waiters may have been cancelled."""
+    if not done.cancelled():
+        done.exception()

@@ -22,7 +22,7 @@ class TLSChannel:
     """The client's side of TLS.
 
     Args:
-        context: which certificates are trusted, and what proves who we are.
+        context: the trusted certificates, and the client certificate.
         host: the name that the peer's certificate must be for.
 
     Attributes:
@@ -46,7 +46,7 @@ class TLSChannel:
         """Go on with the handshake as far as what has arrived allows; whether it is done.
 
         Raises:
-            OSError: the peer is not who it should be, does not speak TLS, or speaks before it was asked.
+            OSError: the peer's certificate is wrong, it does not speak TLS, or it speaks before it was asked.
         """
         try:
             self._tls.do_handshake()

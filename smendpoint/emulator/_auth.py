@@ -12,6 +12,7 @@ import hashlib
 import re
 import time
 import urllib.parse
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 # The one value that is shared with the core: programs make it to be given to `Emulator`.
@@ -66,7 +67,7 @@ def parse_authorization(value: str) -> Authorization | None:
 
 def load_botocore() -> None:
     """Import the judge now, and not while the first request waits for it."""
-    import botocore.auth  # noqa: F401
+    import_module("botocore.auth")
 
 
 def _signature(
@@ -87,8 +88,7 @@ def _signature(
         request.headers.add_header(name, value)
     request.context["timestamp"] = stamp
     auth = SigV4Auth(credentials, _SERVICE, region)
-    signature: str = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
-    return signature
+    return str(auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request))
 
 
 def _is_genuine(request: ReceivedRequest, given: Authorization, credentials: Credentials, region: str) -> bool:

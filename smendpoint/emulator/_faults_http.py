@@ -302,6 +302,18 @@ def _fill_status(match: re.Match[str]) -> dict[str, Any]:
     return {"answer": _error(status, match[2] or "", "This is a fault.")}
 
 
+def _fill_slice(match: re.Match[str]) -> dict[str, Any]:
+    return {"play": _sliced(int(match[1]), 0.0)}
+
+
+def _fill_drip(match: re.Match[str]) -> dict[str, Any]:
+    return {"play": _sliced(1, int(match[1]) / 1000)}
+
+
+def _fill_times(match: re.Match[str]) -> dict[str, Any]:
+    return {"times": int(match[1])}
+
+
 def _fill_retry_after(match: re.Match[str]) -> dict[str, Any]:
     header = ("x-amz-retry-after" if match[1] else "Retry-After", match[2])
     return {"answer": _error(503, "ServiceUnavailable", "Come back later.", header)}
@@ -312,7 +324,7 @@ def _n_times(name: str, description: str, answer: Answer, operations: frozenset[
     return Family(
         rf"{name}_([1-9][0-9]{{0,3}})",
         Fault(f"{name}_<n>", description, operations, harmless=True, examples=(f"{name}_1",), answer=answer),
-        lambda match: {"times": int(match[1])},
+        _fill_times,
     )
 
 
@@ -338,12 +350,12 @@ FAMILIES = (
     Family(
         r"slice_([1-9][0-9]{0,5})",
         Fault("slice_<n>", "the proper response in writes of n bytes", harmless=True, examples=("slice_1", "slice_7")),
-        lambda match: {"play": _sliced(int(match[1]), 0.0)},
+        _fill_slice,
     ),
     Family(
         r"drip_([0-9]{1,5})",
         Fault("drip_<n>", "one byte at a time, n milliseconds apart", harmless=True, examples=("drip_0",)),
-        lambda match: {"play": _sliced(1, int(match[1]) / 1000)},
+        _fill_drip,
     ),
     _n_times(
         "throttle_then_ok",

@@ -1,5 +1,19 @@
 """Ready-made content handlers: what goes over the wire for the containers that people run on SageMaker.
 
+Choose by what the container answers: `TextGenerationHandler` (the default), `OpenAICompletionsHandler` and
+`JumpStartTextHandler` for texts, `ChatHandler` and `JumpStartChatHandler` for messages and tool calls, `AutoHandler`
+for any of these; `EmbeddingsHandler` and `SparseEmbeddingsHandler` for vectors, `RerankHandler`,
+`ClassificationHandler` and `SimilaritySearchHandler` for scores; `TabularHandler`, `TabularRowsHandler` and
+`NumPyHandler` for rows of a table; `JSONHandler`, `TextHandler` and `BytesHandler` for everything else::
+
+    from smendpoint import Endpoint
+    from smendpoint.handlers import ChatHandler
+
+    endpoint = Endpoint("my-chat-model", content_handler=ChatHandler())
+
+A handler of your own needs no base class: `ContentHandler` and `StreamingContentHandler` say what it has, and
+`MappedDecoder` or `line_decoder` makes it stream.
+
 Each name is loaded on first use.
 """
 

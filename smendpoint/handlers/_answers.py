@@ -1,9 +1,9 @@
-"""What the answers of the containers that generate text look like: one table, and the text in an answer.
+"""What the answers of the containers that generate text look like: one table, and what reads them.
 
 `TEXT_FORMATS` says of each kind of answer which handlers read it, what messages call it, and how a stream of it ends.
 The handlers, their stream decoders, the details and the advice of errors read it there: a new kind is one entry, its
-samples in ``tests/handler_samples.py``, and its row in ``docs/reference/handlers.md``. What is said beside the text is
-in `_details`.
+samples in ``tests/handler_samples.py``, and its row in ``docs/reference/handlers.md``. Below it: the text in an answer,
+and what is said beside the text (finish reason, token counts, the rest).
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from smendpoint._container_errors import JSONValue
+    from smendpoint.handlers.base import OutputDetails, Usage
 
 __all__ = [
     "ENDS",
     "TEXT_FIELDS",
     "TEXT_FORMATS",
     "Format",
+    "answer_details",
     "answer_text",
     "content_text",
     "first_object",
+    "generation_details",
     "kinds_of",
     "last_reply",
     "message_text",
     "reason_of",
     "shapes_of",
+    "usage_of",
 ]
 
 
@@ -243,3 +247,58 @@ def message_text(content: JSONValue) -> str | None:
             "where that is their type."
         )
     return text
+
+
+def answer_details(value: JSONValue) -> OutputDetails:
+    """Give what an answer of any known kind says about itself."""
+    from smendpoint.handlers.base import OutputDetails  # with the Protocols, which a call does not need
+
+    answer = first_object(value)
+    if answer is None:
+        return OutputDetails()
+    choices = answer.get("choices")
+    if isinstance(choices, list):
+        choice = choices[0] if choices else None
+        extra: dict[str, JSONValue] = {}
+        reason: JSONValue = None
+        if isinstance(choice, dict):
+            reason = choice.get("finish_reason")
+            told = ("finish_reason", "index", "message", "text")
+            extra = {name: item for name, item in choice.items() if name not in told and item is not None}
+        return OutputDetails(reason_of(reason), usage_of(answer.get("usage")), extra or None)
+    for name in ("details", "body"):
+        details = answer.get(name)
+        if isinstance(details, dict):
+            return generation_details(details)
+    return generation_details(answer)
+
+
+def generation_details(details: Mapping[str, JSONValue]) -> OutputDetails:
+    """Read TGI's and LMI's ``details``, or the counts of LMI's third-party schema beside the text."""
+    from smendpoint.handlers.base import OutputDetails, Usage
+
+    reason = details.get("finish_reason") or details.get("stop_reason")
+    prompt = _count(details, "input_length", "prompt_token_count", "prompt_tokens")
+    completion = _count(details, "generated_tokens", "generation_token_count")
+    usage = None
+    if prompt is not None or completion is not None:
+        usage = Usage(prompt, completion, None if prompt is None or completion is None else prompt + completion)
+    extra = {name: item for name, item in details.items() if name not in TEXT_FIELDS}
+    return OutputDetails(reason_of(reason), usage, extra or None)
+
+
+def usage_of(value: JSONValue) -> Usage | None:
+    """Read OpenAI's ``usage``; ``None`` where there is none."""
+    from smendpoint.handlers.base import Usage
+
+    if not isinstance(value, dict):
+        return None
+    return Usage(_count(value, "prompt_tokens"), _count(value, "completion_tokens"), _count(value, "total_tokens"))
+
+
+def _count(values: Mapping[str, JSONValue], *names: str) -> int | None:
+    for name in names:
+        count = values.get(name)
+        if isinstance(count, int) and not isinstance(count, bool):
+            return count
+    return None

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smendpoint.errors import HandlerError, StreamDecodeError
-from smendpoint.handlers._answers import content_text, reason_of
+from smendpoint.handlers._answers import answer_details, content_text, reason_of
 from smendpoint.handlers._chat_answers import (
+    ChatChunk,
+    ChatCompletion,
+    ToolCall,
+    ToolCallDelta,
     call_piece,
     check_named,
     listed_calls,
     read_completion,
     reasoning_text,
 )
-from smendpoint.handlers._chat_types import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
 from smendpoint.handlers._decoding import DetailedDecoder
-from smendpoint.handlers._details import answer_details
 from smendpoint.handlers._halves import Halves
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 

@@ -18,8 +18,7 @@ from smendpoint._core.decode.lines import parse_json
 from smendpoint._core.decode.push import LayeredDecoder
 from smendpoint._core.decode.sse import ServerSentEvent, SSEDecoder
 from smendpoint.errors import HandlerError, SmendpointError, StreamDecodeError, StreamError, StreamTruncatedError
-from smendpoint.handlers._answers import ENDS, reason_of
-from smendpoint.handlers._details import usage_of
+from smendpoint.handlers._answers import ENDS, reason_of, usage_of
 from smendpoint.handlers._halves import Halves, mend_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 

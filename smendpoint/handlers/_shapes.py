@@ -137,8 +137,7 @@ def _is_delta(value: JSONValue) -> bool:
 
 
 def _numeric(value: JSONValue) -> Iterator[str]:
-    from smendpoint.handlers._predictions import convert, read_predictions
-    from smendpoint.handlers._vectors import EMBEDDING_TYPES, read_vectors
+    from smendpoint.handlers._numbers import EMBEDDING_TYPES, convert, read_predictions, read_vectors
 
     for options in ({}, {"pooling": "mean"}, *({"embedding_type": name} for name in EMBEDDING_TYPES)):
         try:

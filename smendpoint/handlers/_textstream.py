@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint.errors import HandlerError, StreamDecodeError
-from smendpoint.handlers._answers import answer_text, content_text, first_object
+from smendpoint.handlers._answers import answer_details, answer_text, content_text, first_object, generation_details
 from smendpoint.handlers._decoding import DetailedDecoder
-from smendpoint.handlers._details import answer_details, generation_details
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._answers import TEXT_FORMATS, answer_text, shapes_of
+from smendpoint.handlers._answers import TEXT_FORMATS, answer_details, answer_text, shapes_of
 from smendpoint.handlers._chat_answers import read_completion
-from smendpoint.handlers._details import answer_details
 from smendpoint.handlers._json import check_errors, decode_json, encode_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 from smendpoint.handlers.chat import check_messages

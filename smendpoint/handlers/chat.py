@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from smendpoint.errors import HandlerError
-from smendpoint.handlers._chat_answers import read_completion
-from smendpoint.handlers._chat_types import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
-from smendpoint.handlers._details import answer_details
+from smendpoint.handlers._answers import answer_details
+from smendpoint.handlers._chat_answers import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta, read_completion
 from smendpoint.handlers._json import check_errors, decode_json, encode_json
 from smendpoint.handlers._shapes import read_answer
 

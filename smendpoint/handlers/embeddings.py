@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import encode_json, encode_text
+from smendpoint.handlers._numbers import read_vectors
 from smendpoint.handlers._scores import read_sparse
 from smendpoint.handlers._shapes import read_answer
-from smendpoint.handlers._vectors import read_vectors
 from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, ove
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import describe
-from smendpoint.handlers._npy import MAGIC, exact_array, import_numpy
-from smendpoint.handlers._predictions import convert
-from smendpoint.handlers._tables import READERS, WRITERS, is_bracketed, read_items
+from smendpoint.handlers._numbers import convert
+from smendpoint.handlers._tables import MAGIC, READERS, WRITERS, exact_array, import_numpy, is_bracketed, read_items
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

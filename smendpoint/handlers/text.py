@@ -55,7 +55,7 @@ class _TextHandler:
 
     def read_details(self, output: ResponseBody) -> OutputDetails:
         """Give the finish reason, the token counts and the details of a whole answer."""
-        from smendpoint.handlers._details import answer_details
+        from smendpoint.handlers._answers import answer_details
 
         return answer_details(decode_json(output, type(self).__name__, self.errors))
 

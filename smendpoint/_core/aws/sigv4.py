@@ -314,16 +314,16 @@ def _template(start: str, folded: Mapping[str, str], own: tuple[str, ...]) -> tu
         then the signed names. Without headers of its own, all is in the third.
     """
     names = sorted([*folded, *own])
-    pieces = [start]
+    parts = [start]
     for name in names:
         if name in own:
-            pieces[-1] += f"{name}:"
-            pieces.append("\n")
+            parts[-1] += f"{name}:"
+            parts.append("\n")
         else:
-            pieces[-1] += f"{name}:{folded[name]}\n"
+            parts[-1] += f"{name}:{folded[name]}\n"
     signed = ";".join(names)
-    pieces[-1] += f"\n{signed}\n"
-    return pieces[0], "".join(pieces[1:-1]), pieces[-1], signed
+    parts[-1] += f"\n{signed}\n"
+    return parts[0], "".join(parts[1:-1]), parts[-1], signed
 
 
 def _not_unicode() -> ConfigurationError:

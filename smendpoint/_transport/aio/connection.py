@@ -105,7 +105,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         reader = self._reader
         if reader is None or self.closed:
             if self._preface is None:
-                # Nobody has asked anything: this connection cannot be trusted with the next question.
+                # Bytes without a request: this connection cannot be trusted with the next one.
                 self.abort()
             else:
                 self._read_preface(data)
@@ -145,7 +145,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if self._preface is not None:
             self._read_preface(b"", error)
         elif error is None and self._tls is not None:
-            self._receive(b"")  # under TLS anyone on the way can end the connection: only TLS knows who did
+            self._receive(b"")  # anyone on the network can end the TCP connection: TLS knows whether the peer did
         else:
             self._end(error)
 
@@ -188,7 +188,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     # what dialling calls
 
     async def make_ready(self, address: Address, context: ssl.SSLContext | None) -> None:
-        """What stands between the TCP connection and the first request. Raises `OSError`, or ours."""
+        """Open the proxy's tunnel and do the TLS handshake. Raises `OSError`, or ours."""
         url, proxy = address.target.url, address.target.proxy
         if context is None:
             return
@@ -217,7 +217,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         await self._await_preface(shake_hands)
 
     async def _await_preface(self, preface: Callable[[bytes], bool]) -> None:
-        """Give what arrives to `preface`, nothing at its end, until that says that it has heard enough, or raises."""
+        """Give what arrives to `preface` (empty at the end) until it returns true or raises."""
         if self.closed:
             raise ConnectionResetError("the connection was closed while it was being made")
         self._preface = preface
@@ -234,7 +234,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         except Exception as failure:
             error = failure
         self._preface = self._prefaced = None
-        if prefaced.done():  # whoever dialled has been cancelled
+        if prefaced.done():  # dialling was cancelled
             return
         if error is None:
             prefaced.set_result(None)
@@ -262,7 +262,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if len(body) > ONE_WRITE_BYTES:
             self.cut_short = True
             self._write(head)
-            del head  # it is signed, and no one who is shown this function's variables is to have it
+            del head  # it is signed: a traceback that shows local variables must not have it
             await self._write_watchfully(body, deadline, reader)
         else:
             self._write(head + body)
@@ -283,7 +283,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
                 finally:
                     self._sending = False
             if self.closed or reader.head_complete:
-                return  # the service has made up its mind: the rest of the body is of no use to anyone
+                return  # the service has answered: it does not need the rest of the body
             self._write(view[:ONE_WRITE_BYTES])
             view = view[ONE_WRITE_BYTES:]
         self.cut_short = False
@@ -320,7 +320,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _wait(self, deadline: Deadline) -> asyncio.Future[None]:
-        """To be awaited: until something has arrived that changes matters. Raises where nothing can arrive any more."""
+        """Make a future of the next arrival that matters. Raises where nothing can arrive any more."""
         if self._failure is not None:
             raise errors.copy_error(self._failure)
         loop, timer = self._loop, self._timer
@@ -354,7 +354,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         elif waits:
             self._set_timer(deadline, self._expires)
         elif deadline.at is not None:
-            # Nobody reads the stream just now: only the time in all runs on.
+            # No read is under way: only the total limit runs.
             self._set_timer(deadline, float("inf"))
 
     def _wake(self) -> None:
@@ -387,7 +387,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._deadline = None
 
     def abort(self, error: errors.EndpointError | None = None) -> None:
-        """Close at once, without waiting for anything; whoever waits for an answer gets `error`."""
+        """Close at once, without waiting; the waiter gets `error`."""
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -410,7 +410,7 @@ def _arrival_watch(transport: Any) -> Callable[[float], object]:
 
 
 def _has_read(reading: Any) -> bool:
-    # Whatever says that nothing has arrived must be seen to say so: it is not a public part of asyncio.
+    # Not a public part of asyncio: only a plain True counts as "nothing has arrived".
     return getattr(getattr(reading, "_ov", None), "pending", False) is not True
 
 

@@ -34,7 +34,7 @@ async def dial(
     Raises:
         ConfigurationError: the connection must not leave this machine, and would.
         ConnectError: there is no connection.
-        TLSError: the peer is not who it should be.
+        TLSError: the peer's certificate is wrong, or it does not speak TLS.
         DeadlineExceededError: the call's time was over first.
     """
     seconds = deadline.within(deadline.timeout.connect, request_sent=False)

@@ -1,4 +1,4 @@
-"""What a transport has on one event loop: its connections, and who waits for one."""
+"""The asyncio transport's connections on one event loop, and the waiters for one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LoopPool:
 
     Attributes:
         buffer: what the loop reads into, for all connections.
-        loading: the credentials that are being loaded on this loop, for all who wait for them.
+        loading: the load of credentials under way on this loop, shared by all waiters.
         loading_instead_of: the rejected ones that this is about.
     """
 
@@ -124,7 +124,7 @@ class LoopPool:
             granted = await place
         except BaseException:
             if place.done() and not place.cancelled() and place.result():
-                self._pass_on()  # it was ours for a moment
+                self._pass_on()  # it was granted at the moment of cancellation
             else:
                 self._leave(place)
             raise
@@ -138,7 +138,7 @@ class LoopPool:
             raise deadline_exceeded(deadline.timeout, request_sent=False)
 
     def _leave(self, place: asyncio.Future[bool]) -> None:
-        with suppress(ValueError):  # who passes a place on drops those who no longer wait
+        with suppress(ValueError):  # `_pass_on` may have removed it
             self._waiting.remove(place)
 
     def adopt(self, connection: AsyncConnection) -> None:
@@ -167,7 +167,7 @@ class LoopPool:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """A place is free: the one who has waited longest has it."""
+        """Give a free place to the waiter that has waited longest."""
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():

@@ -18,6 +18,7 @@ from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import died_unheard, out_of_turn
 from smendpoint._transport.failures import connection_lost
 from smendpoint._transport.threads import off_loop
+from smendpoint._transport.timeouts import mark_retrieved
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -39,7 +40,7 @@ class AsyncDirectTransport:
     """Performs the steps of calls over connections of its own, on whatever event loop is running.
 
     Args:
-        identity: who asks, and where; looked up at the first call, in a thread.
+        identity: the settings that say where calls go and as whom; resolved at the first call, in a thread.
         max_connections: how many may be open at once on one loop; `None` for no limit.
         clock: where time comes from.
     """
@@ -99,7 +100,7 @@ class AsyncDirectTransport:
     def _looked_up(self, done: asyncio.Future[None]) -> None:
         if self._looking_up is done:
             self._looking_up = None
-        _mark_retrieved(done)
+        mark_retrieved(done)
 
     async def _pool(self) -> LoopPool:
         loop = asyncio.get_running_loop()
@@ -124,7 +125,7 @@ class AsyncDirectTransport:
         return self._clock.sleep_async(step.seconds)
 
     async def _load(self, step: NeedCredentials, deadline: Deadline) -> Credentials:
-        """Load credentials in a thread, once for all who wait for them; failures are shared too."""
+        """Load credentials in a thread, once for all waiters; they share a failure too."""
         pool = await self._pool()
         rejected = step.rejected
         while True:
@@ -148,7 +149,7 @@ class AsyncDirectTransport:
 
         def loaded(done: asyncio.Future[Credentials]) -> None:
             pool.loading = None
-            _mark_retrieved(done)
+            mark_retrieved(done)
 
         loading = pool.loop.run_in_executor(None, load) if ahead else off_loop(pool.loop, load)
         pool.loading = loading
@@ -157,7 +158,7 @@ class AsyncDirectTransport:
         return loading
 
     def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller is to have them renewed."""
+        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
         return self.credentials.refresh_due()
 
     async def refresh_ahead(self) -> None:
@@ -176,7 +177,7 @@ class AsyncDirectTransport:
         whole = not request.streaming and step.started is None
         stale = False
         while True:
-            # Where one connection has died under us, the others of its time may have too.
+            # Where one idle connection turned out dead, the others may be dead too: make a new one.
             connection = None if stale else pool.acquire_nowait()
             if connection is None:
                 connection = await pool.acquire(deadline, fresh=stale)
@@ -236,12 +237,6 @@ def outcome(shared: asyncio.Future[T]) -> T:
     if isinstance(error, errors.SmendpointError):
         raise errors.copy_error(error)
     return shared.result()
-
-
-def _mark_retrieved(done: asyncio.Future[Any]) -> None:
-    """Those who waited may all have been cancelled: an error that nobody sees is none that asyncio must report."""
-    if not done.cancelled():
-        done.exception()
 
 
 class AsyncSource:

@@ -89,7 +89,7 @@ class Connection:
             raise OSError(number, strerror(number))
 
     def make_ready(self, address: Address, deadline: Deadline, give_up_at: float) -> None:
-        """After `begin`: what stands between the TCP connection and the first request. Raises `OSError`, or ours."""
+        """After `begin`: open the proxy's tunnel and do the TLS handshake. Raises `OSError`, or ours."""
         sock = self._socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -182,7 +182,7 @@ class Connection:
         return chunks
 
     def _read_early(self, reader: ResponseReader) -> list[bytes]:
-        """What the peer says although it was not its turn."""
+        """Read what the peer sends before it has the whole request."""
         try:
             received = self._receive_now()
         except OSError as error:
@@ -190,7 +190,7 @@ class Connection:
         return [] if received is None else feed(reader, received)
 
     def _read_rest(self, error: OSError, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
-        """What the peer said before it stopped reading; raises where that is not an answer."""
+        """Read what the peer sent before it stopped reading; raises where that is not an answer."""
         chunks: list[bytes] = []
         try:
             while not reader.complete:

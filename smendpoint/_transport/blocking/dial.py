@@ -25,7 +25,7 @@ def dial(address: Address, deadline: Deadline) -> Connection:
     Raises:
         ConfigurationError: the connection must not leave this machine, and would.
         ConnectError: there is no connection.
-        TLSError: the peer is not who it should be.
+        TLSError: the peer's certificate is wrong, or it does not speak TLS.
         DeadlineExceededError: the call's time was over first.
     """
     if address.target.url.tls:

@@ -39,13 +39,13 @@ class Pool:
     def _start_afresh(self) -> None:
         # Reentrant: the garbage collector may close a stream at any moment, and so give back its connection.
         self._lock = RLock()
-        # Of no `threading.Condition`: an interrupt inside one may leave its lock taken for ever.
+        # Not a `threading.Condition`: an interrupt inside one may leave its lock taken for ever.
         self._waiting: deque[LockType] = deque()
         self._idle: list[Connection] = []
         self._taken: set[ref[Place]] = set()  # by connections: idle, in use, and being opened
 
     def forget(self) -> None:
-        """After a fork, in the child: the connections are the parent's, and whoever held the lock is not here."""
+        """After a fork, in the child: the connections are the parent's, and so is a thread that held the lock."""
         idle = self._idle
         self._start_afresh()
         for connection in idle:
@@ -78,13 +78,13 @@ class Pool:
                 self._waiting.append(waiter)
             try:
                 left = wait()
-                # A place that comes free because nobody holds it any more wakes nobody.
+                # A place whose holder was garbage-collected comes free without a wake-up: so look again.
                 waiter.acquire(timeout=LOOK_AGAIN_SECONDS if left is None else min(left, LOOK_AGAIN_SECONDS))
             except BaseException:
-                self._wake()  # this one may just have been woken, in the place of another
+                self._wake()  # this waiter may just have been woken: pass that on
                 raise
             finally:
-                with suppress(ValueError):  # who wakes it takes it out
+                with suppress(ValueError):  # `_wake` has removed it
                     self._waiting.remove(waiter)
 
     def _at_hand(self, *, fresh: bool) -> Connection | Place | None:
@@ -115,11 +115,11 @@ class Pool:
         return None
 
     def _wake(self) -> None:
-        with suppress(IndexError):  # nobody waits
+        with suppress(IndexError):  # there is no waiter
             self._waiting.popleft().release()
 
     def abort(self) -> None:
-        """Have everyone who waits for a place ask their `wait` again."""
+        """Wake all waiters, so that each asks its `wait` again."""
         for _ in range(len(self._waiting)):
             self._wake()
 
@@ -154,7 +154,7 @@ class Pool:
         self._wake()
 
     def close(self) -> None:
-        """Close what is idle; what is in use is closed when it is given back, and who waits for a place gets none."""
+        """Close idle connections, and refuse waiters. Connections in use are closed when they are given back."""
         with self._lock:
             self.closed = True
             idle, self._idle = self._idle, []

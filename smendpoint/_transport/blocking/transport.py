@@ -37,7 +37,7 @@ class DirectTransport:
     """Performs the steps of calls over connections of its own.
 
     Args:
-        identity: who asks, and where; looked up at the first call.
+        identity: the settings that say where calls go and as whom; resolved at the first call.
         max_connections: how many may be open at once; `None` for no limit.
         clock: where time comes from.
     """
@@ -107,7 +107,7 @@ class DirectTransport:
             return self._address.target
 
     def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller is to have them renewed."""
+        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
         return self.credentials.refresh_due()
 
     def refresh_ahead(self) -> None:
@@ -139,9 +139,10 @@ class DirectTransport:
         source = BlockingSource(self, connection, reader, chunks, deadline)
         if 200 <= reader.status < 300:
             return source
-        with source:
-            body = b"".join(iter(source.read, b""))
-        return RawResponse(reader.status, reader.headers, body)
+        try:
+            return RawResponse(reader.status, reader.headers, b"".join(iter(source.read, b"")))
+        finally:
+            source.close()
 
     def _begin(
         self, step: Send, request: CallRequest, deadline: Deadline
@@ -159,7 +160,7 @@ class DirectTransport:
             held: Connection | Place | None = None
             reused = False
             try:
-                # Where one connection has died under us, the others of its time may have too.
+                # Where one idle connection turned out dead, the others may be dead too: make a new one.
                 held = self._acquire(deadline, fresh=stale)
                 if isinstance(held, Place):
                     connection = dial(address, deadline)
@@ -176,7 +177,7 @@ class DirectTransport:
                 except errors.ProtocolError:
                     if not (request.streaming and reader.head_complete):
                         raise
-                    chunks = reader.undelivered  # the source hands them on before it raises this again
+                    chunks = reader.undelivered  # the source gives them before it raises this again
                 if reused and out_of_turn(reader, cut_short=connection.cut_short):
                     raise connection_lost(None, response_started=False)
                 step.begun(reader.status, reader.headers)
@@ -220,7 +221,7 @@ class DirectTransport:
 
 
 def _renew(provider: CredentialProvider) -> None:
-    with suppress(errors.CredentialsError):  # the call that needs them will say so
+    with suppress(errors.CredentialsError):  # the call that needs them raises it again
         provider.load()
 
 
@@ -315,7 +316,7 @@ class BlockingSource:
     def close(self) -> None:
         """Let the connection go. Bytes that have not been read are lost."""
         if self._pid != os.getpid():
-            # The parent goes on reading; and one of its threads may have held the lock.
+            # The parent still reads, and one of its threads may have held the lock.
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
@@ -328,13 +329,7 @@ class BlockingSource:
                     return
                 if not self._reading:
                     ours = connection
-                connection.abort()  # a thread that reads wakes up, and gives the connection back
+                connection.abort()  # a reading thread wakes up and gives the connection back
         finally:  # after an interrupt too
             if ours is not None:
                 self._transport._drop(ours)
-
-    def __enter__(self) -> BlockingSource:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()

@@ -249,7 +249,7 @@ def _is_closed(error: Exception) -> bool:
 
 
 def failed_by_itself(error: Exception, *, response_started: bool = False) -> errors.SmendpointError | None:
-    """Our error for whatever a client raises where nobody else's code took part; `None` where somebody's did.
+    """Our error for an exception that a client's libraries raised; `None` where other code took part.
 
     A hook, a mock or a wrapper of the caller's own raises what it likes: that goes on as it is.
     """
@@ -336,8 +336,8 @@ def check_final(status: int, headers: Mapping[str, str]) -> None:
     """Refuse a client's answer that is none, or that the client's HTTP library cannot read.
 
     Raises:
-        ProtocolError: it is an interim one (1xx), or has a status that HTTP does not know, or a transfer coding that
-            nobody asked for.
+        ProtocolError: it is an interim one (1xx), or has a status that HTTP does not know, or a transfer coding
+            that was not asked for.
     """
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":
         raise errors.ProtocolError(

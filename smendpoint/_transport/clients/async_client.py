@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class AsyncClientTransport:
     """Performs calls through a client, with the client's own hooks, credentials and retries.
 
-    The client's timeouts hold too, but there are answers over which aiohttp waits past them: a watch is kept above it.
+    The client's timeouts hold too, but over some answers aiohttp waits past them, so this has its own timers.
 
     Args:
         client: an aiobotocore client for ``sagemaker-runtime``.
@@ -140,7 +140,7 @@ def raw_response(body: Any) -> Any:
 
 
 def _discard(response: Any) -> None:
-    """Let go of an answer that nobody waits for any more."""
+    """Close an answer whose waiter is gone."""
     raw = raw_response(response.get("Body"))
     if raw is not None:
         raw.close()
@@ -219,7 +219,7 @@ class AsyncClientSource:
         return data
 
     def _on_timer(self) -> None:
-        """Whoever waits for bytes is woken by the end of the connection."""
+        """Close the connection, which wakes the reader."""
         self._late = True
         self.close()
 

@@ -97,7 +97,7 @@ class ClientTransport:
         status, headers = answer_head(request.operation, response)
         source = ClientSource(raw_stream(response.get("Body")), status, headers, deadline)
         try:
-            # http.client takes 103 for the answer. The true one is still to come, so no one may use this connection.
+            # http.client takes 103 for the answer. The final one is still to come: never reuse this connection.
             check_final(status, headers)
             step.begun(status, headers)
             if request.streaming and status < 300:
@@ -144,7 +144,7 @@ def reader_of(raw: Any) -> Callable[[], bytes]:
     """A function that gives the next bytes of `raw` as soon as there are any."""
     read = getattr(raw, "read1", None)
     if read is None and callable(getattr(raw, "stream", None)):
-        chunks = raw.stream(RECV_BYTES)  # urllib3 had no read1 before 2.2; its read waits for all that it was asked for
+        chunks = raw.stream(RECV_BYTES)  # urllib3 before 2.2 has no read1, and its read waits for all bytes asked for
         return lambda: next(chunks, b"")
     read = read or raw.read
     return lambda: read(RECV_BYTES)

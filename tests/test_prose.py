@@ -46,6 +46,24 @@ def test_a_page_keeps_the_mechanical_part_of_the_rule_for_prose(page: Path) -> N
     assert not broken
 
 
+def texts(source: str) -> list[str]:
+    """Give the docstrings and the comments of a module, the lines of a comment joined."""
+    found = [ast.get_docstring(node) for node in ast.walk(ast.parse(source)) if isinstance(node, DOCUMENTED)]
+    comments = re.findall(r"(?:^[^\n\"'#]*# [^\n]*\n)+", source, re.MULTILINE)
+    return [text for text in found if text] + [re.sub(r"^[^#\n]*# ", "", text, flags=re.MULTILINE) for text in comments]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
+def test_docstrings_and_comments_keep_the_mechanical_part_of_the_rule(module: Path) -> None:
+    broken = [
+        f"{rule}: {found[0].strip()!r}"
+        for text in texts(module.read_text(encoding="utf-8"))
+        for rule, words in BROKEN.items()
+        for found in words.finditer(prose(text))
+    ]
+    assert not broken
+
+
 @pytest.mark.parametrize(
     "text",
     ["A region that is no name.", "What is left is dropped.", "All ends. Who asks again waits.", "* What is read"],

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import servers
-from async_loops import PATIENCE, Run, run, settled, turns, until
+from async_loops import PATIENCE, Run, run, run_skipping, settled, skip, turns, until
 from servers import Peer, Server, closed_port, deaf_port, response, server_context
 from targets import make_address
 
@@ -550,7 +550,7 @@ def test_every_byte_starts_the_silence_anew(run: Run) -> None:
         run(main(server))
 
 
-def test_silence_is_not_counted_while_nobody_waits(run: Run) -> None:
+def test_silence_is_not_counted_while_nobody_waits(run_skipping: Run) -> None:
     proceed = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -562,15 +562,16 @@ def test_silence_is_not_counted_while_nobody_waits(run: Run) -> None:
 
     async def main(server: Server) -> None:
         async with connected(address(server)) as connection:
-            await connection.ask(HEAD % 2, b"{}", patience(read=0.3), whole=False)
+            await connection.ask(HEAD % 2, b"{}", patience(), whole=False)
             assert await connection.more() == b"hi"
-            await asyncio.sleep(0.4)
+            skip(2 * PATIENCE)
+            await turns()
             proceed.set()
             assert await connection.more() == b"ho"
             assert await connection.more() == b""
 
     with Server(script) as server:
-        run(main(server))
+        run_skipping(main(server))
 
 
 def test_the_total_time_ends_a_wait(run: Run) -> None:

@@ -88,19 +88,23 @@ def endpoint(**options: Any) -> AsyncEndpoint[Any, Any, Any]:
 def test_a_hundred_first_calls_look_up_once_and_off_the_loop(
     run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    proceed = threading.Event()
     threads: list[int] = []
     resolve = async_direct.resolve
 
     def watched(identity: Any) -> Target:
         threads.append(threading.get_ident())
-        time.sleep(0.01)
+        assert proceed.wait(PATIENCE)
         return resolve(identity)
 
     monkeypatch.setattr(async_direct, "resolve", watched)
 
     async def main() -> None:
         async with make_endpoint(emulator.url, max_connections=10) as client:
-            await asyncio.gather(*(client.invoke("Hello") for _ in range(100)))
+            calls = asyncio.gather(*(client.invoke("Hello") for _ in range(100)))
+            await until(lambda: threads)
+            proceed.set()
+            await calls
             assert transport_of(client).max_connections == 10
 
     run(main())
@@ -176,8 +180,11 @@ def test_a_loop_that_ended_during_the_look_up_leaves_it_to_the_next(
 
     monkeypatch.setattr(async_direct, "resolve", slow)
     first = run.new_loop()
-    with pytest.raises(asyncio.TimeoutError):
-        first.run_until_complete(asyncio.wait_for(client.invoke("Hello"), 0.01))
+    task = first.create_task(client.invoke("Hello"))
+    first.run_until_complete(turns())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        first.run_until_complete(task)
     second = run.new_loop()
     proceed.set()
     second.run_until_complete(client.invoke("Hello"))

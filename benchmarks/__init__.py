@@ -1,1 +1,1 @@
-"""What smendpoint costs next to botocore, boto3 and aiobotocore: ratios in one run, against one stub server."""
+"""The cost of smendpoint next to botocore, boto3 and aiobotocore: ratios in one run, against one stub server."""

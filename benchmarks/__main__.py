@@ -42,7 +42,7 @@ def main() -> int:
     with stub(arguments.scale, arguments.rounds, arguments.events) as context:
         for name in arguments.names or BENCHMARKS:
             print(f"{name} ...", file=sys.stderr, flush=True)
-            # Each in a process of its own: what one leaves in memory is no matter of the next.
+            # Each benchmark runs in its own process, so that the memory of one does not affect the next.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 rows += process.submit(run, BENCHMARKS[name], context).result()
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("botocore", "boto3", "aiobotocore"))

@@ -20,7 +20,7 @@ IN_FLIGHT = 64
 
 
 def peer_arguments() -> dict[str, Any]:
-    """What a user of the bare SDK writes for the same call."""
+    """Make the same call with the bare SDK."""
     return {
         "EndpointName": "answer",
         "ContentType": "application/json",

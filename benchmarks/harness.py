@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a benchmark gets: where the stub listens, the environment that leads to it, and how much to do."""
+    """The input of a benchmark: the stub's address, the environment that sets it, and the amount of work."""
 
     plain: str
     tls: str
@@ -103,7 +103,7 @@ def run(place: str, context: Context) -> list[Row]:
 
 
 class Cost(NamedTuple):
-    """What one unit of work took, in seconds."""
+    """The time of one unit of work, in seconds."""
 
     cpu: float
     wall: float

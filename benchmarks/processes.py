@@ -1,4 +1,4 @@
-"""What a process pays: importing, the first answer, and the disk."""
+"""The cost of a process: importing, the first answer, and the disk."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def imports(context: Context) -> list[Row]:
 
 
 def size(context: Context) -> list[Row]:
-    """What ``pip install .`` brings into an empty virtual environment, and ``pip install boto3`` for comparison."""
+    """Measure ``pip install .`` in an empty virtual environment, and ``pip install boto3`` for comparison."""
     ours, peer = installed(str(ROOT)), installed("boto3")
     return [
         Row("distributions that are installed", str(ours[0]), f"boto3 {peer[0]}", [ours[0]], "", ("<=", 6)),

@@ -245,7 +245,7 @@ def flat(context: Context) -> list[Row]:
 
     with Endpoint(f"tokens-{count}", endpoint_url=context.plain) as endpoint:
         first, early, late = measure(endpoint)
-    # What is handed on stays in `received` up to a limit, for the error that may come; after that nothing is added.
+    # Delivered chunks stay in `received` up to a limit, for an error; after that memory does not grow.
     return [
         Row(f"memory growth, first {count // 5:,} events", f"{early - first:.0f} KiB", "", [early - first], "KiB"),
         Row(

@@ -5,10 +5,10 @@
     endpoint = Endpoint("my-llm", region_name="us-west-2")
     print(endpoint.invoke("Hello"))
 
-``Endpoint`` is for threads and scripts, ``AsyncEndpoint`` its twin for asyncio. What goes over the wire is a content
-handler's matter, prompts are ``PromptTemplate``'s, and every failure is a ``SmendpointError``.
+``Endpoint`` is for threads and scripts, ``AsyncEndpoint`` is its twin for asyncio. A content handler writes the body of
+a request and reads that of the answer, ``PromptTemplate`` makes prompts, and every failure is a ``SmendpointError``.
 
-Each name is loaded on first use, so that importing the package costs next to nothing.
+Each name is loaded on first use, so that importing the package costs about a millisecond.
 """
 
 from __future__ import annotations

@@ -78,8 +78,9 @@ class IdentityFields:
 class EndpointArguments(Typed[In, Out, Chunk]):
     """The constructor of `Endpoint` and `AsyncEndpoint`; what it makes of a content handler's types, they say."""
 
-    def _construct(self, options: dict[str, Any]) -> None:
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def _construct(self, options: dict[str, Any]) -> None: ...
 
     def __init__(
         self,

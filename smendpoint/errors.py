@@ -299,7 +299,7 @@ class ModelError(ServiceError):
 
     @property
     def container_error(self) -> ContainerError | None:
-        """The container's own error, parsed: ``code``, ``type`` and ``message``; ``None`` where it is no known JSON."""
+        """The container's own error, parsed: ``code``, ``type`` and ``message``; ``None`` for any other text."""
         from smendpoint._container_errors import parse_container_error
 
         return parse_container_error(self.original_message or "")

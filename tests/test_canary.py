@@ -138,7 +138,7 @@ def test_no_fault_shows_a_secret_a_prompt_or_an_output(id: str) -> None:
             endpoint = quick if case.fault in STALLING else slow
             texts += everything(endpoint, case.operation)
             emulator.clear_faults()
-        texts += [repr(slow.endpoint), repr(vars(slow.endpoint)["_identity"])]
+        texts += [repr(slow.endpoint), repr(vars(slow.endpoint)["_caller"].identity)]
         assert len(emulator.requests) >= len(cases) - 12  # some are not received whole
         assert any(SIGNATURE.search(request.headers["authorization"]) for request in emulator.requests)
         assert sum("call finished" in line for line in logged) >= len(cases)

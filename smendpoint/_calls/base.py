@@ -97,8 +97,9 @@ class CallerBase(Typed[In, Out, Chunk]):
         self.transport = self._make_transport(max_connections)
         _callers.add(self)
 
-    def _make_transport(self, max_connections: int | None) -> Any:
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def _make_transport(self, max_connections: int | None) -> Any: ...
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = "client" if self.client is not None else "s3_client" if self.s3_client is not None else None

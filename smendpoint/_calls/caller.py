@@ -86,7 +86,7 @@ class Caller(CallerBase[In, Out, Chunk]):
 
             storage = BlockingStorage(self.s3_client, self._make_s3_client, closed=self.closed)
             vars(self).setdefault("_storage", storage)
-        found: BlockingStorage = self._storage
+        found: BlockingStorage = vars(self)["_storage"]
         return found
 
     def _make_s3_client(self) -> Any:

@@ -26,7 +26,7 @@ from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler
 
 ROOT = Path(__file__).resolve().parent.parent
-STREAMS = int(os.environ.get("SMENDPOINT_FUZZ", "300"))
+STREAMS = int(os.environ.get("SMENDPOINT_STREAMS", "300"))
 FAULTS = (None, None, "slice_29", "stall_mid_stream", "stall_before_headers", "status_503", "reset_mid_stream")
 WAYS = ("read", "break", "aclose", "with", "generator", "cancel", "drop", "drop in a thread", "throw", "time out")
 

@@ -172,6 +172,41 @@ def test_streams_through_a_client_leave_nothing_either(kind: str, emulator: Emul
     emulator.disconnected()
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_stream_through_a_client_that_is_dropped_before_its_failure_is_freed_at_once(
+    kind: str, emulator: Emulator
+) -> None:
+    """aiohttp keeps what ended the connection: with the traceback of a read, that led back to the stream."""
+    from aiobotocore.session import get_session
+
+    def streams() -> int:
+        return sum(type(thing).__name__ == "AsyncStream" for thing in gc.get_objects())
+
+    async def main() -> None:
+        async with get_session().create_client(
+            "sagemaker-runtime",
+            region_name="us-east-1",
+            endpoint_url=emulator.url,
+            aws_access_key_id="AKIDEXAMPLE",
+            aws_secret_access_key="secret",
+        ) as client:
+            emulator.inject("fin_mid_frame")
+            stream = await make_endpoint("", client=client, content_handler=BytesHandler()).stream(b"Hello").open()
+            await until(lambda: emulator.open_connections == 0)
+            await turns()
+            before = streams()
+            assert await anext(stream)
+            del stream
+            assert streams() == before - 1
+
+    gc.collect()
+    gc.disable()
+    try:
+        Run(kind)(main())
+    finally:
+        gc.enable()
+
+
 def test_what_calls_hold_does_not_grow(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         async with make_endpoint(emulator.url, content_handler=BytesHandler(), max_connections=4) as called:

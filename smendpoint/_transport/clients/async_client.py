@@ -203,7 +203,9 @@ class AsyncClientSource:
                 raise _silence(deadline, response_started=True, by_total=by_total) from error
             arrived = _unread(raw.content)
             if arrived:
-                return arrived  # the next read has the same failure
+                # The next read has the same failure. aiohttp keeps it: its traceback would lead back to the stream.
+                error.__traceback__ = None
+                return arrived
             # Whatever it is, it is about the connection: aiohttp has a bare RuntimeError for one that it had closed.
             ours = translate(error, response_started=True) or connection_broke(error)
             raise ours from harmless_cause(error, ours)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from smendpoint._core.aws.operations import Operation
     from smendpoint._core.aws.renderer import CallRequest
-    from smendpoint._core.call.timing import Timeout
+    from smendpoint._core.call.timing import Clock, Timeout
 
 # The clients' method for each operation of the service.
 METHODS = {
@@ -22,6 +22,51 @@ METHODS = {
     "InvokeEndpointWithResponseStream": "invoke_endpoint_with_response_stream",
     "InvokeEndpointAsync": "invoke_endpoint_async",
 }
+
+
+class ClientLane:
+    """What both transports over a given client share.
+
+    Args:
+        client: for ``sagemaker-runtime``.
+        clock: where time comes from.
+
+    Raises:
+        ConfigurationError: it is no such client.
+    """
+
+    asynchronous: bool
+    credentials = None  # the client signs
+
+    def __init__(self, client: Any, clock: Clock) -> None:
+        check_client(client, asynchronous=self.asynchronous)
+        self._client = client
+        self._clock = clock
+        self.max_connections = pool_size(client)
+
+    def origin(self) -> str:
+        """Say where the client's calls go and as whom; for the error that there is no such endpoint."""
+        return client_origin(self._client)
+
+    def refresh_due(self) -> bool:
+        """The client renews its credentials."""
+        return False
+
+    def forget(self) -> None:
+        """After a fork: a client looks after its own connections."""
+
+
+def answer_of_failure(error: Exception, step: Any) -> RawResponse:
+    """Give the answer that the client could not parse; for any other failure raise our error, or the client's own."""
+    step.extra = retried(getattr(error, "response", None))
+    unread = unparsed(error)
+    if unread is not None:
+        step.begun(unread.status, unread.headers)
+        return unread
+    ours = translate(error) or failed_by_itself(error)
+    if ours is None:
+        raise error
+    raise ours from harmless_cause(error, ours)
 
 
 def check_client(client: Any, *, asynchronous: bool) -> None:

@@ -12,19 +12,16 @@ from smendpoint._core.call.flow import deadline_exceeded
 from smendpoint._core.http.syntax import too_large
 from smendpoint._transport.clients.adapter import (
     METHODS,
+    ClientLane,
     answer_head,
+    answer_of_failure,
     call_arguments,
-    check_client,
     check_final,
-    client_origin,
     connection_broke,
-    failed_by_itself,
     harmless_cause,
     longest_call,
-    pool_size,
     retried,
     translate,
-    unparsed,
 )
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.timeouts import TimedOut, wait_for
@@ -33,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._core.aws.renderer import CallRequest
-    from smendpoint._core.call.timing import Clock, Timeout
+    from smendpoint._core.call.timing import Timeout
 
 
-class AsyncClientTransport:
+class AsyncClientTransport(ClientLane):
     """Performs calls through a client, with the client's own hooks, credentials and retries.
 
     The client's timeouts hold too, but over some answers aiohttp waits past them, so this has its own timers.
@@ -49,30 +46,13 @@ class AsyncClientTransport:
         ConfigurationError: it is no such client.
     """
 
-    credentials = None  # the client signs
-
-    def __init__(self, client: Any, clock: Clock) -> None:
-        check_client(client, asynchronous=True)
-        self._client = client
-        self._clock = clock
-        self.max_connections = pool_size(client)
-
-    def origin(self) -> str:
-        """Where the client's calls go and as whom; for the error that there is no such endpoint."""
-        return client_origin(self._client)
+    asynchronous = True
 
     async def resolve(self) -> None:
         """Nothing to look up: the client knows where calls go."""
 
-    def refresh_due(self) -> bool:
-        """The client renews its credentials."""
-        return False
-
     async def refresh_ahead(self) -> None:
         """Nothing to renew: see `refresh_due`."""
-
-    def forget(self) -> None:
-        """After a fork: a client looks after its own connections."""
 
     async def close(self) -> None:
         """The client is its maker's to close."""
@@ -88,15 +68,7 @@ class AsyncClientTransport:
         except TimedOut:
             raise _silence(deadline, response_started=False, by_total=seconds < longest) from None
         except Exception as error:
-            step.extra = retried(getattr(error, "response", None))
-            unread = unparsed(error)
-            if unread is not None:
-                step.begun(unread.status, unread.headers)
-                return unread
-            ours = translate(error) or failed_by_itself(error)
-            if ours is None:
-                raise
-            raise ours from harmless_cause(error, ours)
+            return answer_of_failure(error, step)
         step.extra = retried(response)
         status, headers = answer_head(request.operation, response)
         source = AsyncClientSource(raw_response(response.get("Body")), status, headers, deadline)

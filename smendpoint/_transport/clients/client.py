@@ -12,17 +12,15 @@ from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._transport.clients.adapter import (
     METHODS,
+    ClientLane,
     answer_head,
+    answer_of_failure,
     call_arguments,
-    check_client,
     check_final,
-    client_origin,
     failed_by_itself,
     harmless_cause,
-    pool_size,
     retried,
     translate,
-    unparsed,
 )
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import RECV_BYTES, bounded
@@ -31,11 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from smendpoint._core.aws.renderer import CallRequest
-    from smendpoint._core.call.timing import Clock, Timeout
+    from smendpoint._core.call.timing import Timeout
     from smendpoint._transport.deadline import Cancellation
 
 
-class ClientTransport:
+class ClientTransport(ClientLane):
     """Performs calls through a client, with the client's own hooks, credentials, retries and timeouts.
 
     Args:
@@ -46,31 +44,14 @@ class ClientTransport:
         ConfigurationError: it is no such client.
     """
 
-    credentials = None  # the client signs
+    asynchronous = False
     stoppable = False  # a client's call cannot be ended from outside
-
-    def __init__(self, client: Any, clock: Clock) -> None:
-        check_client(client, asynchronous=False)
-        self._client = client
-        self._clock = clock
-        self.max_connections = pool_size(client)
-
-    def origin(self) -> str:
-        """Where the client's calls go and as whom; for the error that there is no such endpoint."""
-        return client_origin(self._client)
 
     def resolve(self) -> None:
         """Nothing to look up: the client knows where calls go."""
 
-    def refresh_due(self) -> bool:
-        """The client renews its credentials."""
-        return False
-
     def refresh_ahead(self) -> None:
         """Nothing to renew: see `refresh_due`."""
-
-    def forget(self) -> None:
-        """After a fork: a client looks after its own connections."""
 
     def close(self) -> None:
         """The client is its maker's to close."""
@@ -84,15 +65,7 @@ class ClientTransport:
         try:
             response = method(**call_arguments(request))
         except Exception as error:
-            step.extra = retried(getattr(error, "response", None))
-            unread = unparsed(error)
-            if unread is not None:
-                step.begun(unread.status, unread.headers)
-                return unread
-            ours = translate(error) or failed_by_itself(error)
-            if ours is None:
-                raise
-            raise ours from harmless_cause(error, ours)
+            return answer_of_failure(error, step)
         step.extra = retried(response)
         status, headers = answer_head(request.operation, response)
         source = ClientSource(raw_stream(response.get("Body")), status, headers, deadline)

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
+from smendpoint.decoders import encode
 from smendpoint.errors import StreamError
 
 FUZZ = int(os.environ.get("SMENDPOINT_FUZZ", "20000"))
@@ -17,6 +18,12 @@ class Decoder(Protocol):
     def feed(self, data: bytes) -> list[Any]: ...
 
     def finish(self) -> list[Any] | None: ...
+
+
+def encode_part(payload: bytes) -> bytes:
+    """Make the frame in which SageMaker sends a piece of a model's output: a ``PayloadPart`` event."""
+    headers = {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}
+    return encode(headers, payload)
 
 
 def cut(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:

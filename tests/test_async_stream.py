@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from async_loops import PATIENCE, Run, make_endpoint, run, run_skipping, settled, skip, turns, until
 from clocks import FakeClock
+from feeding import encode_part
 from servers import Peer, Server, response
 
 from smendpoint import AsyncEndpoint, CallHooks, RetryPolicy, Timeout, errors
-from smendpoint._core.aws.eventstream import encode_part
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler, TextGenerationHandler
 

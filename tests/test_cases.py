@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from feeding import ways
+from feeding import encode_part, ways
 from twins import Twin, twin  # noqa: F401
 
 from smendpoint import errors, handlers
 from smendpoint._calls.pipeline import Pipeline
-from smendpoint._core.aws.eventstream import encode_part
 from smendpoint._core.aws.response import ResponseBody
 from smendpoint.emulator import Emulator
 

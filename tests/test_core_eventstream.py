@@ -12,7 +12,7 @@ from zlib import crc32
 
 import pytest
 from botocore.eventstream import EventStreamBuffer
-from feeding import FUZZ, cut, drive, same_in_every_cut
+from feeding import FUZZ, cut, drive, encode_part, same_in_every_cut
 from hypothesis import given
 from hypothesis import strategies as st
 from vectors import require_vectors
@@ -29,7 +29,6 @@ from smendpoint._core.aws.eventstream import (
     Timestamp,
     Uuid,
     encode,
-    encode_part,
     interpret,
 )
 from smendpoint.errors import (

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from feeding import encode_part
 
-from smendpoint._core.aws.eventstream import EventStreamDecoder, encode_part
+from smendpoint._core.aws.eventstream import EventStreamDecoder
 from smendpoint._core.decode.auto import AutoDecoder
 from smendpoint._core.decode.lines import JSONLinesDecoder, LineDecoder, TextDecoder
 from smendpoint._core.decode.push import PushDecoder

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
+from feeding import encode_part
 from servers import Peer, Server
 from twins import Twin, TwinEndpoint, client_twin, direct_twin, twin  # noqa: F401
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._core.aws.eventstream import encode_part
 from smendpoint.handlers import TextGenerationHandler
 
 TEXTS = ["Once", " upon", " a tîme"]

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import trustme
 from emulator_client import NOW, PATHS, RawClient, chunks, plain, request
+from feeding import encode_part
 from signing import sign
 
-from smendpoint._core.aws.eventstream import encode, encode_part
+from smendpoint._core.aws.eventstream import encode
 from smendpoint._core.aws.sigv4 import Credentials, Signer, payload_hash
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest, forward
 from smendpoint.errors import ConfigurationError

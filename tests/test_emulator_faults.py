@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 from emulator_client import DATE, ID, NOW, RawClient, chunks, head, plain, request, stream_head
+from feeding import encode_part
 
-from smendpoint._core.aws.eventstream import encode_part
 from smendpoint.emulator import FAULTS, Emulator
 from smendpoint.emulator._connection import Connection
 from smendpoint.emulator.faults import find_fault

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from feeding import ways
+from feeding import encode_part, ways
 from twins import Twin, twin  # noqa: F401
 
 from smendpoint import Endpoint, errors
 from smendpoint._calls.pipeline import Pipeline
-from smendpoint._core.aws.eventstream import encode_part
 from smendpoint.emulator import Emulator
 from smendpoint.emulator.personalities import PERSONALITIES
 from smendpoint.handlers import (

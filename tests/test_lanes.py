@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from feeding import encode_part
 from servers import Peer, Server
 from twins import Twin, client_twin, twin  # noqa: F401
 
@@ -26,7 +27,6 @@ from smendpoint import (
     TextHandler,
     errors,
 )
-from smendpoint._core.aws.eventstream import encode_part
 from smendpoint._core.aws.response import RawResponse, service_error
 from smendpoint._core.http.unexpected import media_type, not_asked_for
 

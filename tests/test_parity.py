@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from feeding import encode_part
 from hypothesis import given
 from hypothesis import strategies as st
 from test_fault_matrix import CASES, STALL_SECONDS, STALLING, sse
@@ -20,7 +21,6 @@ from twins import PATIENCE, Twin
 
 import smendpoint
 from smendpoint import AsyncEndpoint, CallHooks, CallInfo, Endpoint, RetryPolicy, Timeout, errors
-from smendpoint._core.aws.eventstream import encode_part
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._core.call.flow import NeedCredentials, Send, Sleep

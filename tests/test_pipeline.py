@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import pytest
+from feeding import encode_part
 
 from smendpoint._calls import pipeline as _pipeline
 from smendpoint._calls.pipeline import Pipeline, cut_at_stop
-from smendpoint._core.aws.eventstream import encode, encode_part
+from smendpoint._core.aws.eventstream import encode
 from smendpoint.errors import (
     DeadlineExceededError,
     HandlerError,

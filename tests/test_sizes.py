@@ -140,7 +140,7 @@ def test_without_a_limit_there_is_none(direct_twin: Twin) -> None:  # noqa: F811
 
 
 def test_a_stream_may_have_any_size(direct_twin: Twin) -> None:  # noqa: F811
-    from smendpoint._core.aws.eventstream import encode_part
+    from feeding import encode_part
 
     event = encode_part(BLOCK)
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from feeding import encode_part
 from inside import pool_of
 from servers import (
     PATIENCE,
@@ -19,7 +20,6 @@ from servers import (
 )
 
 from smendpoint import CallHooks, RetryPolicy, Stream, errors
-from smendpoint._core.aws.eventstream import encode_part
 from smendpoint.emulator import Emulator, ModelReply
 from smendpoint.errors import (
     AccessDeniedError,

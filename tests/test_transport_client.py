@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from clocks import FakeClock
+from feeding import encode_part
 from inside import transport_of
 from members import require_member
 from servers import (
@@ -31,7 +32,6 @@ from servers import (
 )
 
 from smendpoint import CallHooks, Endpoint, Timeout
-from smendpoint._core.aws.eventstream import encode_part
 from smendpoint._transport.clients import client as module
 from smendpoint._transport.clients.client import ClientSource, raw_stream, reader_of, socket_under
 from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline

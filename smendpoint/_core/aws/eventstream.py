@@ -48,7 +48,6 @@ __all__ = [
     "Timestamp",
     "Uuid",
     "encode",
-    "encode_part",
     "interpret",
 ]
 
@@ -105,19 +104,6 @@ def encode(headers: Mapping[str, HeaderValue], payload: bytes = b"") -> bytes:
     lengths = pack(">II", _OVERHEAD + len(block) + len(payload), len(block))
     frame = b"".join((lengths, pack(">I", crc32(lengths)), block, payload))
     return frame + pack(">I", crc32(frame))
-
-
-def encode_part(payload: bytes) -> bytes:
-    """Make the frame in which SageMaker sends a piece of a model's output.
-
-    Args:
-        payload: the piece.
-
-    Returns:
-        The bytes of a ``PayloadPart`` event.
-    """
-    headers = {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}
-    return encode(headers, payload)
 
 
 def _is_part(headers: Mapping[str, HeaderValue]) -> bool | None:

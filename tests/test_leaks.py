@@ -145,21 +145,27 @@ def test_streams_cancelled_or_abandoned_at_random_leave_nothing(
     emulator.disconnected()
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
-def test_streams_through_a_client_leave_nothing_either(kind: str, emulator: Emulator) -> None:
+@contextlib.asynccontextmanager
+async def through_client(emulator: Emulator) -> AsyncIterator[Any]:
+    """An endpoint that calls through an aiobotocore client."""
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
 
+    async with get_session().create_client(
+        "sagemaker-runtime",
+        region_name="us-east-1",
+        endpoint_url=emulator.url,
+        aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key="secret",
+        config=AioConfig(retries={"total_max_attempts": 1}, max_pool_connections=10),
+    ) as client:
+        yield make_endpoint("", client=client, content_handler=BytesHandler())
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_streams_through_a_client_leave_nothing_either(kind: str, emulator: Emulator) -> None:
     async def main() -> None:
-        async with get_session().create_client(
-            "sagemaker-runtime",
-            region_name="us-east-1",
-            endpoint_url=emulator.url,
-            aws_access_key_id="AKIDEXAMPLE",
-            aws_secret_access_key="secret",
-            config=AioConfig(retries={"total_max_attempts": 1}, max_pool_connections=10),
-        ) as client:
-            called = make_endpoint("", client=client, content_handler=BytesHandler())
+        async with through_client(emulator) as called:
             await storm(called, emulator, STREAMS // 3, 25)
             gc.collect()
             await settled()
@@ -177,21 +183,14 @@ def test_a_stream_through_a_client_that_is_dropped_before_its_failure_is_freed_a
     kind: str, emulator: Emulator
 ) -> None:
     """aiohttp keeps what ended the connection: with the traceback of a read, that led back to the stream."""
-    from aiobotocore.session import get_session
 
     def streams() -> int:
         return sum(type(thing).__name__ == "AsyncStream" for thing in gc.get_objects())
 
     async def main() -> None:
-        async with get_session().create_client(
-            "sagemaker-runtime",
-            region_name="us-east-1",
-            endpoint_url=emulator.url,
-            aws_access_key_id="AKIDEXAMPLE",
-            aws_secret_access_key="secret",
-        ) as client:
+        async with through_client(emulator) as called:
             emulator.inject("fin_mid_frame")
-            stream = await make_endpoint("", client=client, content_handler=BytesHandler()).stream(b"Hello").open()
+            stream = await called.stream(b"Hello").open()
             await until(lambda: emulator.open_connections == 0)
             await turns()
             before = streams()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._transport.address import is_literal, stagger, to_try
+from smendpoint._transport.address import connect_failed, is_literal, stagger, to_try
 from smendpoint._transport.blocking.connection import Connection, Socket
-from smendpoint._transport.failures import connect_failed
 from smendpoint._transport.readiness import settled
 from smendpoint._transport.threads import run_in_helper
 from smendpoint.errors import copy_error

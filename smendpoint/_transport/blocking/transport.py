@@ -17,8 +17,7 @@ from smendpoint._transport.blocking.connection import Place
 from smendpoint._transport.blocking.dial import dial
 from smendpoint._transport.blocking.pool import Pool
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import died_unheard, joined, out_of_turn
-from smendpoint._transport.failures import connection_lost
+from smendpoint._transport.exchange import connection_lost, died_unheard, joined, out_of_turn
 from smendpoint._transport.readiness import LONGEST_WAIT
 from smendpoint._transport.threads import run_in_helper, spawn
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, overload
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import encode_json
+from smendpoint.handlers._npy import import_numpy
 from smendpoint.handlers._numbers import EMBEDDING_TYPES
-from smendpoint.handlers._tables import import_numpy
 from smendpoint.prompts import is_collection
 
 __all__ = ["AsyncEmbeddings", "Embeddings"]

@@ -15,8 +15,6 @@ from smendpoint.emulator._running import ask, gather
 from smendpoint.emulator._state import State
 from smendpoint.emulator.models import Model, ModelRequest
 
-__all__ = ["MAX_INLINE_BODY", "AsyncInference", "AsyncLoad", "AsyncStore"]
-
 AsyncStore = Callable[[str, bytes, bool], None]
 """Puts an answer at a location; the last argument says whether the model succeeded."""
 

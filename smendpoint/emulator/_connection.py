@@ -24,8 +24,6 @@ from smendpoint.emulator._route import ReceivedRequest, Route, route
 from smendpoint.emulator._service import Service, wants_stream
 from smendpoint.emulator._state import State
 
-__all__ = ["Connection", "Limits"]
-
 _log = logging.getLogger("smendpoint.emulator")
 
 # After an early answer the rest of the body is read slowly: a client that reads in time stops before it has sent all,

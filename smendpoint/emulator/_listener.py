@@ -15,8 +15,6 @@ from smendpoint.emulator._state import State
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Listener"]
-
 _BACKLOG = 4096
 
 

@@ -10,8 +10,6 @@ from smendpoint.emulator.models import Model, forward
 from smendpoint.emulator.personalities import PERSONALITIES, personality
 from smendpoint.errors import ConfigurationError
 
-__all__ = ["Models", "made"]
-
 # These make a model when they are called, and are not models.
 _MAKERS = frozenset({forward, *(getattr(maker, "func", maker) for maker in PERSONALITIES.values())})
 

@@ -9,8 +9,6 @@ from smendpoint.emulator._http import BadRequest, chunk_size
 from smendpoint.emulator._reply import Reply
 from smendpoint.emulator._route import ReceivedRequest
 
-__all__ = ["serve_object", "total_size"]
-
 
 def total_size(objects: MutableMapping[str, bytes]) -> int:
     """How many bytes the objects and their names have together."""

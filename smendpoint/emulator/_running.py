@@ -12,8 +12,6 @@ from typing import Any
 from smendpoint.emulator._reply import ByteStream, ModelFailed
 from smendpoint.emulator.models import Model, ModelReply, ModelRequest, Parts
 
-__all__ = ["ask", "gather", "parts_of"]
-
 _END = object()
 # Iterable types that are a whole answer, not parts of one.
 _WHOLE = (str, bytes, bytearray, memoryview, Mapping)

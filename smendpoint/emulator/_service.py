@@ -20,8 +20,6 @@ from smendpoint.emulator._route import ReceivedRequest, Route
 from smendpoint.emulator._running import ask, gather, parts_of
 from smendpoint.emulator.models import Model, ModelRequest
 
-__all__ = ["ACCOUNT", "Service", "wants_stream"]
-
 ACCOUNT = "111122223333"
 """The account that the emulator's endpoints belong to: AWS's own example number."""
 

@@ -41,7 +41,7 @@ NO_LIMITS = {
     "handlers._json._MAX_KEYS": "how much a message shows",
     "handlers._json._MAX_KEY_LENGTH": "how much a message shows",
     "handlers._json._MAX_DEPTH": "how much a message shows",
-    "handlers._tables._EXACT": "a part of the format",
+    "handlers._npy._EXACT": "a part of the format",
     "openai._RENEW_SHARE": "a share",
     "prompts._SHOWN": "how much a message shows",
 }

@@ -23,6 +23,7 @@ from smendpoint._core.aws.canonical import (
     percent_encode,
     signed_headers,
 )
+from smendpoint._core.frozen import Frozen
 from smendpoint.errors import ConfigurationError, CredentialsError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ __all__ = ["Credentials", "SignableRequest", "Signer", "Signing"]
 _OWN_HEADERS = ("authorization", "x-amz-date", "x-amz-security-token")
 
 
-class Credentials:
+class Credentials(Frozen):
     """An access key with its secret, immutable; the secret and the token never show in ``repr``.
 
     Args:
@@ -61,30 +62,10 @@ class Credentials:
             token = None  # how the environment says "no token"
         if token is not None:
             _check_printable("session token", token)
-        object.__setattr__(self, "access_key", access_key)
-        object.__setattr__(self, "secret_key", secret_key)
-        object.__setattr__(self, "token", token)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError("credentials cannot be changed: make new ones")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("credentials cannot be changed: make new ones")
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Credentials):
-            return NotImplemented
-        return (self.access_key, self.secret_key, self.token) == (other.access_key, other.secret_key, other.token)
-
-    def __hash__(self) -> int:
-        return hash((self.access_key, self.secret_key, self.token))
+        self._set(access_key, secret_key, token)
 
     def __repr__(self) -> str:
         return f"Credentials(access_key={self.access_key!r}, temporary={self.token is not None})"
-
-    def __reduce__(self) -> tuple[type[Credentials], tuple[str, str, str | None]]:
-        # The default way sets the slots one by one, which an immutable object refuses.
-        return Credentials, (self.access_key, self.secret_key, self.token)
 
 
 def _check_text(what: str, value: object) -> str:

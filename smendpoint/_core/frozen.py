@@ -1,41 +1,45 @@
-"""The base of values: objects that never change after they were made."""
+"""A base for values that never change. `dataclasses` would do the same, but a cold start must not import it."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["Frozen"]
 
 
 class Frozen:
-    """Immutable attributes, which are those in the class's ``__slots__``. Equal attributes make equal objects."""
+    """A value that never changes: compared, hashed, copied and pickled by its fields.
 
-    __slots__: tuple[str, ...] = ()
+    A subclass names its slots in ``_fields``, and its constructor ends with `_assign`.
+    """
 
-    def _set(self, *values: object) -> None:
-        """Set the attributes, in the order of the slots."""
-        for name, value in zip(self.__slots__, values, strict=True):
+    __slots__ = ()
+
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def _assign(self, *values: object) -> None:
+        for name, value in zip(self._fields, values, strict=True):
             object.__setattr__(self, name, value)
 
-    def _values(self) -> tuple[object, ...]:
-        return tuple([getattr(self, name) for name in self.__slots__])
+    def __getstate__(self) -> tuple[object, ...]:
+        return tuple([getattr(self, name) for name in self._fields])
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        self._assign(*state)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a {type(self).__name__} cannot be changed: make a new one with another {name}")
 
-    def __delattr__(self, name: str) -> None:
+    def __delattr__(self, name: str) -> NoReturn:
         self.__setattr__(name, None)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, type(self)) and self._values() == other._values()
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        return self.__getstate__() == other.__getstate__()
 
     def __hash__(self) -> int:
-        return hash(self._values())
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # The default way sets the slots one by one.
-        return _restore, (type(self), *self._values())
-
-
-def _restore(kind: type[Frozen], *values: object) -> Frozen:
-    made = kind.__new__(kind)
-    made._set(*values)
-    return made
+        return hash(self.__getstate__())

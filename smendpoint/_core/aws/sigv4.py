@@ -48,7 +48,7 @@ class Credentials(Frozen):
             space in it.
     """
 
-    __slots__ = ("access_key", "secret_key", "token")
+    __slots__ = _fields = ("access_key", "secret_key", "token")
 
     access_key: str
     secret_key: str
@@ -62,7 +62,7 @@ class Credentials(Frozen):
             token = None  # how the environment says "no token"
         if token is not None:
             _check_printable("session token", token)
-        self._set(access_key, secret_key, token)
+        self._assign(access_key, secret_key, token)
 
     def __repr__(self) -> str:
         return f"Credentials(access_key={self.access_key!r}, temporary={self.token is not None})"

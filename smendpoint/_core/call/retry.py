@@ -72,7 +72,7 @@ class RetryPolicy(Frozen):
         ConfigurationError: a value is out of range.
     """
 
-    __slots__ = ("cold_start_timeout", "max_attempts", "max_backoff", "retry_read_timeout")
+    __slots__ = _fields = ("max_attempts", "max_backoff", "cold_start_timeout", "retry_read_timeout")
 
     max_attempts: int
     max_backoff: float
@@ -89,16 +89,15 @@ class RetryPolicy(Frozen):
     ) -> None:
         if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
             raise errors.ConfigurationError(f"max_attempts must be a whole number of at least 1, not {max_attempts!r}")
-        self._set(
-            check_number("cold_start_timeout", cold_start_timeout, least=0.0),
+        self._assign(
             max_attempts,
             check_number("max_backoff", max_backoff, least=0.0),
+            check_number("cold_start_timeout", cold_start_timeout, least=0.0),
             bool(retry_read_timeout),
         )
 
     def __repr__(self) -> str:
-        values = zip(self.__slots__, self._values(), strict=True)
-        return f"RetryPolicy({', '.join(f'{name}={value!r}' for name, value in values)})"
+        return f"RetryPolicy({', '.join([f'{name}={getattr(self, name)!r}' for name in sorted(self._fields)])})"
 
     def backoff(self, kind: str, retry: int, random: float) -> float:
         """The delay before retry number `retry` (from 1), in seconds, for a `random` number in [0, 1]."""

@@ -36,14 +36,14 @@ class Timeout(Frozen):
         ConfigurationError: a value is not a finite number above 0.
     """
 
-    __slots__ = ("connect", "read", "total")
+    __slots__ = _fields = ("connect", "read", "total")
 
     connect: float
     read: float
     total: float | None
 
     def __init__(self, connect: float = 10.0, read: float = 70.0, total: float | None = None) -> None:
-        self._set(
+        self._assign(
             check_number("timeout.connect", connect, least=0.0, above=True),
             check_number("timeout.read", read, least=0.0, above=True),
             None if total is None else check_number("timeout.total", total, least=0.0, above=True),

@@ -37,8 +37,8 @@ def test_the_constants_are_those_of_the_current_sdks(numbers: Any) -> None:
     assert constants["base_seconds_throttling"] == retry.THROTTLING_BASE_SECONDS
     assert constants["base_seconds_transient"] == retry.TRANSIENT_BASE_SECONDS
     assert constants["quota_capacity"] == retry.QUOTA_CAPACITY
-    assert constants["retry_cost_transient"] == retry.COSTS["transient"]
-    assert constants["retry_cost_throttling"] == retry.COSTS["throttling"]
+    assert constants["retry_cost_transient"] == retry.TRANSIENT_COST
+    assert constants["retry_cost_throttling"] == retry.THROTTLING_COST
     assert constants["no_retry_increment"] == retry.NO_RETRY_INCREMENT
     assert constants["retry_after_max_additional_seconds"] == retry.RETRY_AFTER_MAX_ADDITIONAL_SECONDS
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 THROTTLING_BASE_SECONDS = 1.0
 TRANSIENT_BASE_SECONDS = 0.05
 QUOTA_CAPACITY = 500
-# What a retry takes from the quota, by the kind of the failure. Waiting for a cold start takes nothing.
-COSTS = {"transient": 14, "throttling": 5}
+THROTTLING_COST = 5
+TRANSIENT_COST = 14
 NO_RETRY_INCREMENT = 1
 # How far `x-amz-retry-after` may stretch our own delay.
 RETRY_AFTER_MAX_ADDITIONAL_SECONDS = 5.0
@@ -154,6 +154,10 @@ VERDICTS: Mapping[type[errors.ServiceError] | str | int, Kind] = {
     503: "transient",
     504: "transient",
 }
+
+
+# What a retry takes from the quota. Waiting for a cold start takes nothing.
+COSTS: Mapping[Kind, int] = {"transient": TRANSIENT_COST, "throttling": THROTTLING_COST}
 
 
 def classify(error: errors.EndpointError, *, retry_read_timeout: bool = False) -> Kind:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import pickle
 import threading
 from pathlib import Path
 from urllib.parse import unquote
@@ -401,26 +400,6 @@ def test_credentials_never_show_their_secret_or_token() -> None:
     assert SECRET not in shown
     assert "session-token" not in shown
     assert shown == "Credentials(access_key='AKIDEXAMPLE', temporary=True)"
-
-
-def test_credentials_are_compared_and_hashed_by_value() -> None:
-    assert Credentials("a", "b") == Credentials("a", "b")
-    assert hash(Credentials("a", "b", "c")) == hash(Credentials("a", "b", "c"))
-    assert Credentials("a", "b") != Credentials("a", "b", "c")
-    assert Credentials("a", "b") != ("a", "b", None)
-
-
-def test_credentials_cannot_be_changed() -> None:
-    keys = Credentials("a", "b")
-    with pytest.raises(AttributeError, match="cannot be changed"):
-        keys.token = "other"
-    with pytest.raises(AttributeError, match="cannot be changed"):
-        del keys.secret_key
-
-
-def test_credentials_survive_pickling() -> None:
-    keys = Credentials("a", "b", "c")
-    assert pickle.loads(pickle.dumps(keys)) == keys
 
 
 def test_an_empty_token_is_no_token() -> None:

@@ -34,7 +34,7 @@ from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.call.retry import RetryPolicy, RetryQuota
 from smendpoint._core.call.timing import Timeout
 from smendpoint._options import ENDPOINT_OPTIONS
-from smendpoint._transport.clock import SYSTEM_CLOCK
+from smendpoint._transport.deadline import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:

@@ -14,8 +14,6 @@ from smendpoint.cli._terminal import Terminal
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["add_command"]
-
 QUESTION = "How long was Elizabeth hospitalized?"
 DOCUMENT = """
 Peter and Elizabeth took a taxi to attend the night party in the city. While in the party, Elizabeth collapsed and was rushed to the hospital.

@@ -12,8 +12,6 @@ from smendpoint._core.call.hooks import CallHooks, CallInfo, cold_start_reason
 from smendpoint.cli._terminal import Output, complain
 from smendpoint.errors import ConfigurationError, ModelNotReadyError, SmendpointError
 
-__all__ = ["HANDLERS", "add_command"]
-
 HANDLERS = {
     "text": ("TextGenerationHandler", "a prompt for TGI, Hugging Face, LMI, JumpStart Llama"),
     "completions": ("OpenAICompletionsHandler", "a prompt for OpenAI text completions"),

@@ -8,8 +8,6 @@ import sys
 import textwrap
 from typing import Any
 
-__all__ = ["Output", "Terminal", "complain", "visible"]
-
 # A terminal obeys these and does not show them: the controls C0 (all but tab and line end, before which a
 # carriage return is harmless) and C1, delete, and the marks that change the direction in which text is shown.
 _CONTROLS = re.compile(r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")

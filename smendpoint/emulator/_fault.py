@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from smendpoint.emulator._reply import Action, ByteStream, Reply, Steps
 from smendpoint.emulator._route import Kind
 
-__all__ = ["ALL", "FRAMES", "MODEL", "STREAM", "Fault"]
-
 ALL: frozenset[Kind] = frozenset({"invoke", "stream", "async", "openai"})
 """What every HTTP response can suffer."""
 

@@ -14,8 +14,6 @@ from smendpoint.emulator._reply import Action, Pause, Reply, Steps, error_reply,
 from smendpoint.emulator._route import Kind
 from smendpoint.errors import ConfigurationError
 
-__all__ = ["FAMILIES", "FAULTS", "Family", "too_large"]
-
 CLOCK_SKEW = 3600.0
 DRIP_SECONDS = 0.001
 HUGE_HEADER = 200_000  # three times the 65,536 bytes that this package's clients take

@@ -21,8 +21,6 @@ from smendpoint.emulator._reply import (
     pieces_of,
 )
 
-__all__ = ["FAULTS"]
-
 OVERSIZED_LINE = 17 * 1024 * 1024  # just over the 16 MiB at which decoders give up
 _OVERSIZED_PART = 256 * 1024
 

@@ -45,8 +45,7 @@ class PromptTemplate(prompts.PromptTemplate):
             raise PromptError(f"template_format must be 'f-string', not {template_format!r}")
         super().__init__(template)
         if partial_variables:
-            filled = self.partial(**partial_variables)
-            self._assign(filled._template, filled._parts, filled._partial)
+            self._assign(*self.partial(**partial_variables).__getstate__())
         fields = self.input_variables
         given = fields if input_variables is None else tuple(input_variables)
         if set(given) != set(fields):

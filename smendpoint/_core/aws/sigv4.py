@@ -25,6 +25,7 @@ from smendpoint._core.aws.canonical import (
     fold,
     payload_hash,
 )
+from smendpoint._core.frozen import Frozen
 from smendpoint.errors import ConfigurationError, CredentialsError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _OWN_HEADERS = ("authorization", "x-amz-date", "x-amz-security-token")
 _MAX_PATHS = 256
 
 
-class Credentials:
+class Credentials(Frozen):
     """An access key with its secret, immutable; the secret and the token never show in ``repr``.
 
     Args:
@@ -57,7 +58,7 @@ class Credentials:
             space in it.
     """
 
-    __slots__ = ("access_key", "secret_key", "token")
+    __slots__ = _fields = ("access_key", "secret_key", "token")
 
     access_key: str
     secret_key: str
@@ -71,30 +72,10 @@ class Credentials:
             token = None  # how the environment says "no token"
         if token is not None:
             _check_printable("session token", token)
-        object.__setattr__(self, "access_key", access_key)
-        object.__setattr__(self, "secret_key", secret_key)
-        object.__setattr__(self, "token", token)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError("credentials cannot be changed: make new ones")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("credentials cannot be changed: make new ones")
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Credentials):
-            return NotImplemented
-        return (self.access_key, self.secret_key, self.token) == (other.access_key, other.secret_key, other.token)
-
-    def __hash__(self) -> int:
-        return hash((self.access_key, self.secret_key, self.token))
+        self._assign(access_key, secret_key, token)
 
     def __repr__(self) -> str:
         return f"Credentials(access_key={self.access_key!r}, temporary={self.token is not None})"
-
-    def __reduce__(self) -> tuple[type[Credentials], tuple[str, str, str | None]]:
-        # The default way sets the slots one by one, which an immutable object refuses.
-        return Credentials, (self.access_key, self.secret_key, self.token)
 
 
 def _check_text(what: str, value: object) -> str:

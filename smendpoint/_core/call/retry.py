@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from smendpoint import errors
 from smendpoint._core.aws.response import CLOCK_SKEW_CODES, EXPIRED_TOKEN_CODES, server_date
 from smendpoint._core.call.timing import check_number
+from smendpoint._core.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ RETRY_AFTER_MAX_SECONDS = 60.0
 SKEW_SECONDS = 240.0
 
 
-class RetryPolicy:
+class RetryPolicy(Frozen):
     """When a call is tried again, and how long it waits before.
 
     ====================================================  ==================================================
@@ -67,7 +68,7 @@ class RetryPolicy:
         ConfigurationError: a value is out of range.
     """
 
-    __slots__ = ("cold_start_timeout", "max_attempts", "max_backoff", "retry_read_timeout")
+    __slots__ = _fields = ("max_attempts", "max_backoff", "cold_start_timeout", "retry_read_timeout")
 
     max_attempts: int
     max_backoff: float
@@ -84,39 +85,21 @@ class RetryPolicy:
     ) -> None:
         if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
             raise errors.ConfigurationError(f"max_attempts must be a whole number of at least 1, not {max_attempts!r}")
-        set_ = object.__setattr__
-        set_(self, "max_attempts", max_attempts)
-        set_(self, "max_backoff", check_number("max_backoff", max_backoff, least=0.0))
-        set_(self, "cold_start_timeout", check_number("cold_start_timeout", cold_start_timeout, least=0.0))
-        set_(self, "retry_read_timeout", bool(retry_read_timeout))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a RetryPolicy cannot be changed: make a new one with another {name}")
-
-    def _values(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        self._assign(
+            max_attempts,
+            check_number("max_backoff", max_backoff, least=0.0),
+            check_number("cold_start_timeout", cold_start_timeout, least=0.0),
+            bool(retry_read_timeout),
+        )
 
     def __repr__(self) -> str:
-        return f"RetryPolicy({', '.join(f'{name}={value!r}' for name, value in self._values().items())})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RetryPolicy) and self._values() == other._values()
-
-    def __hash__(self) -> int:
-        return hash(tuple(self._values().values()))
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _policy, tuple(self._values().items())
+        return f"RetryPolicy({', '.join([f'{name}={getattr(self, name)!r}' for name in sorted(self._fields)])})"
 
     def backoff(self, kind: str, retry: int, random: float) -> float:
         """The delay before retry number `retry` (from 1), in seconds, for a `random` number in [0, 1]."""
         base = TRANSIENT_BASE_SECONDS if kind == "transient" else THROTTLING_BASE_SECONDS
         # The exponent is capped so that a long cold start cannot overflow a float.
         return random * min(base * 2.0 ** min(retry - 1, 30), self.max_backoff)
-
-
-def _policy(*items: tuple[str, object]) -> RetryPolicy:
-    return RetryPolicy(**dict(items))  # type: ignore[arg-type]  # the items come from a policy that was checked
 
 
 class RetryQuota:

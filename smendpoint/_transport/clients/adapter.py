@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from smendpoint import errors
 from smendpoint._core.aws.operations import plain
 from smendpoint._core.aws.response import RawResponse, error_from_client, error_from_parts
-from smendpoint._transport.failures import NO_TLS_REASONS, NOT_TLS
+from smendpoint._transport.address import NO_TLS_REASONS, NOT_TLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -19,8 +19,6 @@ from smendpoint.emulator.personalities._common import (
 from smendpoint.emulator.personalities._schema import instance
 from smendpoint.emulator.stand_in import answer
 
-__all__ = ["Chat", "completion", "completion_chunks", "finish_reason", "last_user_text", "shaped"]
-
 _REASONING = "One sentence of the context fits the question best."
 
 

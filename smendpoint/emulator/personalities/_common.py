@@ -13,29 +13,6 @@ from typing import Any, NamedTuple, cast
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
 
-__all__ = [
-    "Generation",
-    "Personality",
-    "Refused",
-    "count_tokens",
-    "dump",
-    "generate",
-    "json_body",
-    "json_reply",
-    "member",
-    "model_name",
-    "object_list",
-    "one_text",
-    "openai_refusal",
-    "plain_refusal",
-    "read_json",
-    "read_parameters",
-    "small_number",
-    "sse",
-    "text_list",
-    "toolkit_refusal",
-]
-
 SESSION_REQUESTS: tuple[object, ...] = ({"requestType": "NEW_SESSION"}, {"requestType": "CLOSE"})
 """What opens and closes a stateful session: the convention of AWS's containers."""
 

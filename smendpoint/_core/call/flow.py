@@ -97,6 +97,9 @@ class CredentialSource(Protocol):
     def current(self) -> Credentials | None:
         """Credentials that are valid now; `None` where they must be loaded first."""
 
+    def refresh_due(self) -> bool:
+        """Whether credentials run out soon, and this caller should have them renewed."""
+
 
 class CallDefaults:
     """What all calls of one endpoint share.

@@ -156,10 +156,6 @@ class AsyncDirectTransport:
         loading.add_done_callback(loaded)
         return loading
 
-    def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
-        return self.credentials.refresh_due()
-
     async def refresh_ahead(self) -> None:
         """Renew credentials that run out soon, without anyone waiting for it."""
         pool = await self._pool()

@@ -105,10 +105,6 @@ class DirectTransport:
                 self._pool.limit = self.max_connections = self._limit or address.target.limits.max_pool_connections
             return self._address.target
 
-    def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
-        return self.credentials.refresh_due()
-
     def refresh_ahead(self) -> None:
         """Renew credentials that run out soon, in a thread of its own: no call waits for it.
 

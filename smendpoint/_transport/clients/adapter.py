@@ -48,10 +48,6 @@ class ClientLane:
         """Say where the client's calls go and as whom; for the error that there is no such endpoint."""
         return client_origin(self._client)
 
-    def refresh_due(self) -> bool:
-        """The client renews its credentials."""
-        return False
-
     def forget(self) -> None:
         """After a fork: a client looks after its own connections."""
 

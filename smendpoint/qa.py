@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from operator import index
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
-from smendpoint._core.call.hiding import ask
+from smendpoint._core.call.hiding import call_or_forget
 from smendpoint.errors import ConfigurationError, PromptError
 from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, is_collection, read_document
 
@@ -225,7 +225,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         """
         _refuse_options(invoke_kwargs)
         stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
-        return ask(self._endpoint.invoke, stuffed.prompt, invoke_kwargs)
+        return call_or_forget(self._endpoint.invoke, stuffed.prompt, invoke_kwargs)
 
     def stream(
         self: StuffDocumentsQA[SupportsStream[Any, Result], Any],
@@ -251,7 +251,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         if not callable(getattr(self._endpoint, "stream", None)):
             raise ConfigurationError(f"{type(self._endpoint).__name__} has no stream method")
         stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
-        return ask(self._endpoint.stream, stuffed.prompt, stream_kwargs)
+        return call_or_forget(self._endpoint.stream, stuffed.prompt, stream_kwargs)
 
     def stuff(
         self,

@@ -186,19 +186,17 @@ class JSONLinesDecoder(_Lines):
     def _parse(self, lines: list[bytes]) -> list[Any]:
         """Give the values of the lines found last. Keep the failure."""
         values: list[Any] = []
-        number = self._count - len(lines)
-        for line in lines:
-            number += 1
+        for number, line in enumerate(lines, self._count - len(lines) + 1):
             try:
-                text = line.decode()
-                if text.strip(" \t\r"):  # JSON's whitespace, not Unicode's
-                    values.append(parse_json(text))
+                values.append(parse_json(line.decode()))
             except UnicodeDecodeError as error:
                 self._add_joined(line[: error.start].decode(), values)
                 self._failure = StreamDecodeError(f"line {number} of the stream is not UTF-8")
                 break
             except ValueError:
-                if not self._add_joined(line.decode(), values):
+                text = line.decode()
+                # A blank line has JSON's whitespace, not Unicode's.
+                if text.strip(" \t\r") and not self._add_joined(text, values):
                     self._failure = StreamDecodeError(f"line {number} of the stream is not JSON")
                     break
         return values

@@ -26,8 +26,7 @@ from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._core.call.flow import NeedCredentials
 from smendpoint._transport.aio import transport as async_direct
 from smendpoint._transport.aio.transport import AsyncDirectTransport, AsyncSource, outcome
-from smendpoint._transport.clock import SystemClock
-from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.deadline import Deadline, SystemClock
 from smendpoint.emulator import Emulator
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")

@@ -85,6 +85,22 @@ def endpoint(**options: Any) -> AsyncEndpoint[Any, Any, Any]:
 # looking up
 
 
+def test_certificates_are_read_off_the_event_loop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[int] = []
+    read = addressing.Address.context
+    monkeypatch.setattr(
+        addressing.Address, "context", lambda address: readers.append(threading.get_ident()) or read(address)
+    )
+
+    async def main() -> None:
+        async with make_endpoint("https://runtime.example") as client:
+            await transport_of(client).resolve()
+
+    run(main())
+    assert readers
+    assert threading.get_ident() not in readers
+
+
 def test_a_hundred_first_calls_look_up_once_and_off_the_loop(
     run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

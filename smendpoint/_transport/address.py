@@ -13,7 +13,6 @@ from smendpoint._core.aws.renderer import RequestRenderer
 
 if TYPE_CHECKING:
     import ssl
-    from asyncio import AbstractEventLoop
     from collections.abc import Sequence
 
     from smendpoint._aws import CredentialProvider, Identity, Target
@@ -90,16 +89,8 @@ class Address:
         end = self.target.proxy or self.target.url
         return end.host, end.port
 
-    async def context_off(self, loop: AbstractEventLoop) -> ssl.SSLContext:
-        """`context`, with the certificates read in a thread: that takes some 20 ms."""
-        if self._context is not None:
-            return self._context
-        from smendpoint._transport.threads import off_loop
-
-        return await off_loop(loop, self.context)
-
     def context(self) -> ssl.SSLContext:
-        """The TLS settings, read once: certificate and host name are always checked."""
+        """The TLS settings, read once, in some 20 ms: certificate and host name are always checked."""
         if self._context is None:
             import ssl  # not for a proxy, an emulator or a test on loopback: it costs milliseconds
 

@@ -53,8 +53,6 @@ async def _dial(
     loop: asyncio.AbstractEventLoop, address: Address, buffer: memoryview | None, seconds: float
 ) -> AsyncConnection:
     host, port = address.dialled
-    if address.target.url.tls:
-        await address.context_off(loop)
     found: Sequence[Any] = [(socket.AF_UNSPEC, 0, 0, "", (host, port))]
     if not is_literal(host):
         try:

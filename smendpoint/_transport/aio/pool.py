@@ -54,7 +54,7 @@ class LoopPool:
         self._idle: list[AsyncConnection] = []
         self._busy: set[AsyncConnection] = set()
         self._places = 0  # taken
-        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._closed = False
         self._guarded: AsyncGenerator[None, None] | None = None
 
@@ -115,31 +115,23 @@ class LoopPool:
         return None
 
     async def _queue(self, deadline: Deadline) -> None:
-        """Wait for someone else's place."""
+        """Wait for the place of another call."""
         seconds = deadline.queueing()
-        place: asyncio.Future[bool] = self.loop.create_future()
-        timer = None if seconds is None else self.loop.call_later(seconds, _settle, place, False)
+        place: asyncio.Future[None] = self.loop.create_future()
         self._waiting.append(place)
         try:
-            granted = await place
+            await asyncio.wait({place}, timeout=seconds)
         except BaseException:
-            if place.done() and not place.cancelled() and place.result():
+            if place.done():
                 self._pass_on()  # it was granted at the moment of cancellation
-            else:
-                self._leave(place)
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            with suppress(ValueError):  # `_pass_on` has removed it
+                self._waiting.remove(place)
         if self._closed:
             raise ConfigurationError("the endpoint was closed while this call waited for a connection")
-        if not granted:
-            self._leave(place)
+        if not place.done():
             raise deadline_exceeded(deadline.timeout, request_sent=False)
-
-    def _leave(self, place: asyncio.Future[bool]) -> None:
-        with suppress(ValueError):  # `_pass_on` may have removed it
-            self._waiting.remove(place)
 
     def adopt(self, connection: AsyncConnection) -> None:
         """A new connection stands in the place that was taken.
@@ -168,12 +160,10 @@ class LoopPool:
 
     def _pass_on(self) -> None:
         """Give a free place to the waiter that has waited longest."""
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(True)
-                return
-        self._places -= 1
+        if self._waiting:
+            self._waiting.popleft().set_result(None)
+        else:
+            self._places -= 1
 
     def shut(self) -> None:
         """Close every connection, those in use too: the calls that use them fail."""
@@ -185,9 +175,8 @@ class LoopPool:
         self._idle.clear()
         for connection in connections:
             connection.abort(_closed())
-        waiting, self._waiting = self._waiting, deque()
-        for place in waiting:
-            _settle(place, False)
+        while self._waiting:
+            self._waiting.popleft().set_result(None)
 
     async def close(self) -> None:
         """Close every connection, and let the event loop finish with them."""
@@ -198,11 +187,6 @@ class LoopPool:
         # The transports say goodbye in callbacks; those of uvloop need a second round.
         for _ in range(2):
             await asyncio.sleep(0)
-
-
-def _settle(place: asyncio.Future[bool], granted: bool) -> None:
-    if not place.done():
-        place.set_result(granted)
 
 
 def _closed() -> EndpointError:

@@ -167,8 +167,6 @@ class ClientSource(SharedSource[Any]):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def _release(self, held: Any, *, whole: bool) -> None:
-        for name in ("release_conn", "close") if whole else ("close",):
-            method = getattr(held, name, None)
-            if method is not None:
-                method()
-                return
+        let_go = (getattr(held, "release_conn", None) if whole else None) or getattr(held, "close", None)
+        if let_go is not None:
+            let_go()

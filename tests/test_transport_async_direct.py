@@ -26,8 +26,9 @@ from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._core.call.flow import NeedCredentials
 from smendpoint._transport import address as addressing
 from smendpoint._transport.aio import transport as async_direct
-from smendpoint._transport.aio.transport import AsyncDirectTransport, AsyncSource, outcome
+from smendpoint._transport.aio.transport import AsyncDirectTransport, AsyncSource
 from smendpoint._transport.deadline import Deadline, SystemClock
+from smendpoint._transport.timeouts import share
 from smendpoint.emulator import Emulator
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
@@ -158,7 +159,7 @@ def test_what_is_no_error_of_ours_is_not_hidden(run: Run) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.set_exception(KeyError("a mistake"))
         with pytest.raises(KeyError):
-            outcome(future)
+            await share(future)
 
     run(main())
 

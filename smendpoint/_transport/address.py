@@ -116,8 +116,8 @@ class DirectLane:
 
     Args:
         identity: the settings that say where calls go and as whom; resolved at the first call.
-        max_connections: how many may be open at once (asyncio: on one loop); `None` for no limit.
-        clock: where time comes from.
+        max_connections: see `Transport`.
+        clock: gives the time.
     """
 
     def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
@@ -128,7 +128,6 @@ class DirectLane:
         self._resolving = allocate_lock()
 
     def forget(self) -> None:
-        """After a fork, in the child: start afresh, without the parent's connections and locks."""
         self._address = None
         self._resolving = allocate_lock()
 
@@ -140,13 +139,8 @@ class DirectLane:
 
     @property
     def credentials(self) -> CredentialProvider:
-        """Where calls find credentials; `resolve` came first."""
-        assert self._address is not None
+        assert self._address is not None  # `resolve` came first
         return self._address.target.credentials
-
-    def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
-        return self.credentials.refresh_due()
 
 
 def connect_failed(address: Address, error: OSError) -> errors.TransportError:

@@ -41,7 +41,7 @@ class BlockingStorage:
 
     Args:
         given: the client to use; its maker closes it.
-        make: makes one where none is given, when it is first needed.
+        make: makes one if none is given, when it is first needed.
         closed: whether it is too late to make one.
     """
 
@@ -63,7 +63,7 @@ class BlockingStorage:
             return self._made
 
     def get(self, location: str) -> bytes | None:
-        """The object at ``s3://bucket/key``; `None` where there is none (yet).
+        """Get the object at ``s3://bucket/key``; `None` if there is none (yet).
 
         Raises:
             SmendpointError: S3 or the way to it failed.

@@ -32,31 +32,23 @@ if TYPE_CHECKING:
 
 
 class AsyncClientTransport(ClientLane):
-    """Performs calls through a client, with the client's own hooks, credentials and retries.
+    """An `AsyncTransport` through an aiobotocore client, with the client's own hooks, credentials and retries.
 
-    The client's timeouts hold too, but over some answers aiohttp waits past them, so this has its own timers.
-
-    Args:
-        client: an aiobotocore client for ``sagemaker-runtime``.
-        clock: where time comes from.
-
-    Raises:
-        ConfigurationError: it is no such client.
+    The client's timeouts hold too, but for some answers aiohttp waits past them, so this has its own timers.
     """
 
     asynchronous = True
 
     async def resolve(self) -> None:
-        """Nothing to look up: the client knows where calls go."""
+        pass
 
     async def refresh_ahead(self) -> None:
-        """Renew nothing: the client signs."""
+        pass
 
     async def close(self) -> None:
-        """The client is its maker's to close."""
+        pass
 
     async def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Any:
-        """Make the one attempt that a call through a client has."""
         deadline = Deadline(timeout, step.deadline, self._clock.monotonic)
         longest = longest_call(self._client, timeout)
         seconds = deadline.within(longest, request_sent=False)
@@ -128,7 +120,7 @@ def _silence(deadline: Deadline, *, response_started: bool, by_total: bool) -> e
 
 
 class AsyncClientSource:
-    """The body of a client's answer, as it arrives."""
+    """The body of a client's answer."""
 
     __slots__ = ("_deadline", "_late", "_loop", "_raw", "headers", "status")
 
@@ -141,11 +133,6 @@ class AsyncClientSource:
         self.headers = headers
 
     async def read(self) -> bytes:
-        """The next bytes as soon as there are any; empty when the answer has properly ended.
-
-        Raises:
-            TransportError: it did not end properly, or nothing came in time.
-        """
         raw, deadline = self._raw, self._deadline
         if raw is None:
             return b""
@@ -181,13 +168,11 @@ class AsyncClientSource:
         self.close()
 
     def close(self) -> None:
-        """Let the connection go. Bytes that have not been read are lost."""
         raw, self._raw = self._raw, None
         if raw is not None:
             raw.close()
 
     def abandon(self) -> None:
-        """`close` at the loop's next turn: the garbage collector may call at any moment, in any thread."""
         raw, self._raw = self._raw, None
         if raw is not None:
             with suppress(RuntimeError):  # the loop has ended, and with it the connection

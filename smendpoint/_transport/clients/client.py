@@ -30,30 +30,21 @@ if TYPE_CHECKING:
 
 
 class ClientTransport(ClientLane):
-    """Performs calls through a client, with the client's own hooks, credentials, retries and timeouts.
-
-    Args:
-        client: for ``sagemaker-runtime``.
-        clock: where time comes from.
-
-    Raises:
-        ConfigurationError: it is no such client.
-    """
+    """A `Transport` through a client, with the client's own hooks, credentials, retries and timeouts."""
 
     asynchronous = False
     stoppable = False  # a client's call cannot be ended from outside
 
     def resolve(self) -> None:
-        """Nothing to look up: the client knows where calls go."""
+        pass
 
     def refresh_ahead(self) -> None:
-        """Renew nothing: the client signs."""
+        pass
 
     def close(self) -> None:
-        """The client is its maker's to close."""
+        pass
 
     def perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
-        """Make the one attempt that a call through a client has."""
         if cancellation is not None:
             cancellation.check()
         deadline = Deadline(timeout, step.deadline, self._clock.monotonic)

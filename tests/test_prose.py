@@ -14,6 +14,7 @@ MODULES = [
     *(ROOT / "smendpoint" / name for name in ("__init__.py", "errors.py", "prompts.py", "qa.py")),
     *sorted((ROOT / "benchmarks").glob("*.py")),
     *sorted((ROOT / "smendpoint" / "_aws").glob("*.py")),
+    *sorted((ROOT / "smendpoint" / "_transport").rglob("*.py")),
     *sorted((ROOT / "smendpoint" / "langchain").glob("*.py")),
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -376,7 +376,7 @@ def test_bytes_after_a_failure_are_not_looked_at(run: Run) -> None:
         async with connected(address(server)) as connection:
             await connection.ask(HEAD % 2, b"{}", patience(), whole=False)
             await until(lambda: connection.closed)
-            connection.data_received(b"2\r\nno\r\n")
+            connection._feed(b"2\r\nno\r\n")
             assert connection.received() == b"hi"
 
     with Server(says(CHUNKED + b"2\r\nhi\r\nxyz\r\n", end="wait")) as server:

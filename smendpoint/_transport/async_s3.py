@@ -38,7 +38,7 @@ class AsyncStorage:
 
     Args:
         given: the client to use; its maker closes it.
-        make: makes one where none is given, when it is first needed: a context manager that gives the client.
+        make: makes one if none is given, when it is first needed: a context manager that gives the client.
         closed: whether it is too late to make one.
     """
 

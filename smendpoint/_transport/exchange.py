@@ -96,7 +96,7 @@ def _counted(size: int, chunk: bytes, limit: int | None) -> int:
 
 
 class SharedSource(Generic[HeldT]):
-    """The half that both blocking sources share: one thread reads, and any thread may close.
+    """The base of both blocking sources: one thread reads, and any thread may close.
 
     Args:
         held: what the bytes come over; `None` if there are none.

@@ -19,9 +19,8 @@ def check_s3_client(client: Any, *, asynchronous: bool) -> None:
     Raises:
         ConfigurationError: it is something else.
     """
-    if meta(client, "service_model", "service_name") not in (None, "s3") or not callable(
-        getattr(client, "get_object", None)
-    ):
+    service = meta(client, "service_model", "service_name")
+    if service not in (None, "s3") or not callable(getattr(client, "get_object", None)):
         raise errors.ConfigurationError(
             f"s3_client= must be a client for 's3', not {type(client).__name__}: with boto3, boto3.client('s3')"
         )

@@ -1,4 +1,4 @@
-"""What both transports over a given client share: its arguments, its answers and its exceptions, in our terms."""
+"""The half that both transports over a given client share: its arguments, answers and exceptions in our terms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LIBRARIES = ("aiobotocore", "aiohttp", "boto3", "botocore", "urllib3")
 
 
 class ClientLane:
-    """The half that both transports over a given client share.
+    """The base of both transports over a given client.
 
     Args:
         client: a client for ``sagemaker-runtime``. It signs, retries and renews its credentials itself.
@@ -278,7 +278,7 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
     if isinstance(error, known.IncompleteReadError):
         return errors.ProtocolError("the answer is shorter than it said", response_started=True)
     if isinstance(error, known.BotoCoreError):
-        # HTTPClientError stands for whatever happened in the library under the client.
+        # HTTPClientError stands for any failure in the library under the client.
         return connection_broke(list(_chain(error))[-1], response_started=response_started)
     if isinstance(error, OSError) or library in ("urllib3", "http", "aiohttp", "ssl"):
         return connection_broke(error, response_started=response_started)
@@ -350,7 +350,7 @@ def _broken(error: Exception) -> errors.EndpointError | None:
             return service_error(RawResponse(answers[-1].status if answers else 0, {}, b"{}"))
         if isinstance(link, (OSError, TimeoutError)):
             return None
-        # urllib3 has subclasses of its own for what http.client raises.
+        # urllib3 subclasses the exceptions of http.client.
         of_http_client = any(base.__module__ == "http.client" for base in type(link).__mro__)
         # Older aiohttp has nothing under its ClientPayloadError.
         of_aiohttp = library == "aiohttp" and (

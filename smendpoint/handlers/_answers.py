@@ -18,24 +18,6 @@ if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers.base import OutputDetails, Usage
 
-__all__ = [
-    "ENDS",
-    "TEXT_FIELDS",
-    "TEXT_FORMATS",
-    "Format",
-    "answer_details",
-    "answer_text",
-    "content_text",
-    "first_object",
-    "generation_details",
-    "kinds_of",
-    "last_reply",
-    "message_text",
-    "reason_of",
-    "shapes_of",
-    "usage_of",
-]
-
 
 def _always(item: Mapping[str, JSONValue]) -> bool:
     return True

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers._json import ErrorsOption
 
-__all__ = ["ChatStreamDecoder"]
-
 
 class _OpenCall:
     """A tool call that is still being written.
@@ -209,8 +207,8 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
     def _read_calls(self, pieces: JSONValue) -> tuple[ToolCallDelta, ...]:
         deltas: list[ToolCallDelta] = []
         for piece in listed_calls(pieces):
-            index, call_id, name, arguments = call_piece(piece)
-            deltas.append(self._call_of(index, call_id, name).add(call_id, name, arguments))
+            index, call = call_piece(piece)
+            deltas.append(self._call_of(index, call.id, call.name).add(*call))
         return tuple(deltas)
 
     def _call_of(self, index: int | None, call_id: str, name: str) -> _OpenCall:

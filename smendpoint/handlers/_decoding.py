@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers.base import OutputDetails, Usage
 
-__all__ = ["DetailedDecoder", "ItemDecoder", "JSONItemDecoder"]
-
 Chunk = TypeVar("Chunk")
 
 _DONE = "[DONE]"

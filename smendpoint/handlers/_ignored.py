@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from smendpoint.errors import SmendpointError
 
-__all__ = ["say_ignored"]
-
 # Types that say nothing about the content, and those that streams have for any `Accept`.
 _ANY = ("", "application/octet-stream", "binary/octet-stream")
 _STREAMS = ("text/event-stream", "application/jsonlines", "application/x-ndjson", "application/jsonl")

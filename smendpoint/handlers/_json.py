@@ -13,19 +13,6 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = [
-    "ErrorsOption",
-    "check_errors",
-    "decode_json",
-    "describe",
-    "encode_json",
-    "encode_text",
-    "is_bytes",
-    "is_missing",
-    "raw_body",
-    "refuse_parameters",
-]
-
 ErrorsOption: TypeAlias = Literal["strict", "replace"]
 """What becomes of half a character, as Python's codecs name it: an error, or U+FFFD."""
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers._json import ErrorsOption
 
-__all__ = ["TextStreamDecoder"]
-
 
 class TextStreamDecoder(DetailedDecoder[str]):
     """Gives the pieces of a generated text. Special tokens are hidden, and so is a whole text that repeats the pieces.

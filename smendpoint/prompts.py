@@ -1,4 +1,4 @@
-"""Prompt templates: plain ``{name}`` fields, parsed once, filled in one pass.
+"""Prompt templates: plain ``{name}`` fields, checked once, filled in one pass.
 
 A template is text with fields such as ``{question}``; ``{{`` and ``}}`` give one brace. An attribute, an index, a
 conversion or a format specification is an error, so that neither a template nor a value can read an object's attributes
@@ -11,10 +11,11 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from smendpoint._core.frozen import Frozen
 from smendpoint.errors import PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["ChatPromptTemplate", "Document", "Message", "PromptTemplate"]
 
@@ -24,10 +25,7 @@ Message = dict[str, Any]
 _Template = TypeVar("_Template", bound="PromptTemplate")
 _ChatTemplate = TypeVar("_ChatTemplate", bound="ChatPromptTemplate")
 
-_Parts = tuple[tuple[str, "str | None"], ...]  # (text, name of the field after it); None where there is none
-_Filled = tuple[str, str]  # (name, text)
-
-_BRACES = re.compile(r"(\{\{|\}\})|\{([^}]*)\}|[{}]")  # a doubled brace, a field, or an unmatched brace
+_BRACES = re.compile(r"\{\{|\}\}|\{([^}]*)\}|[{}]")  # a doubled brace, a field, or an unmatched brace
 
 _SHOWN = 40  # characters of a bad field that an error message repeats
 _RULE = (
@@ -36,17 +34,7 @@ _RULE = (
 )
 
 
-class _Frozen:
-    __slots__ = ()
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a {type(self).__name__} cannot be changed: make a new one")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"a {type(self).__name__} cannot be changed: make a new one")
-
-
-class PromptTemplate(_Frozen):
+class PromptTemplate(Frozen):
     """Text with ``{name}`` fields to fill in.
 
     Immutable, hashable and picklable. Two templates are equal if their text and what was filled in with
@@ -63,20 +51,14 @@ class PromptTemplate(_Frozen):
         'Hello, {you}!'
     """
 
-    __slots__ = ("_partial", "_parts", "_template")
+    __slots__ = _fields = ("_template", "_names", "_partial")
 
     _template: str
-    _parts: _Parts
-    _partial: tuple[_Filled, ...]  # the values from `partial`, sorted by name
+    _names: tuple[str, ...]  # of all fields, each once
+    _partial: tuple[tuple[str, str], ...]  # the names and texts from `partial`, sorted by name
 
     def __init__(self, template: str) -> None:
-        self._assign(template, _parse(template), ())
-
-    def _assign(self, template: str, parts: _Parts, partial: Iterable[_Filled]) -> None:
-        store = object.__setattr__  # the class's own refuses
-        store(self, "_template", template)
-        store(self, "_parts", parts)
-        store(self, "_partial", tuple(sorted(partial)))
+        self._assign(template, _names_of_fields(template), ())
 
     @property
     def template(self) -> str:
@@ -87,7 +69,7 @@ class PromptTemplate(_Frozen):
     def input_variables(self) -> tuple[str, ...]:
         """The names that :meth:`format` needs, each once, in the order of their first use."""
         filled = dict(self._partial)
-        return tuple(dict.fromkeys([name for _, name in self._parts if name is not None and name not in filled]))
+        return tuple([name for name in self._names if name not in filled])
 
     def format(self, /, **values: object) -> str:
         """Fill in every field.
@@ -102,8 +84,8 @@ class PromptTemplate(_Frozen):
         Raises:
             PromptError: a name is missing or unknown, or a value is not usable.
         """
-        texts = {**dict(self._partial), **_texts(self.input_variables, values)}
-        return "".join([text if name is None else text + texts[name] for text, name in self._parts])
+        # The constructor has refused any field that reads an attribute or has a format specification.
+        return self._template.format_map({**dict(self._partial), **_texts(self.input_variables, values)})
 
     def partial(self: _Template, /, **values: object) -> _Template:
         """Fill in some fields now, the others later.
@@ -117,35 +99,18 @@ class PromptTemplate(_Frozen):
         Raises:
             PromptError: a name is unknown (or filled in already), or a value is not usable.
         """
-        made = object.__new__(type(self))  # not by `__init__`: a subclass may have another one
         texts = _texts(self.input_variables, values, some=True)
-        made._assign(self._template, self._parts, [*self._partial, *texts.items()])
+        made = object.__new__(type(self))  # not by `__init__`: a subclass may have another one
+        made._assign(self._template, self._names, tuple(sorted([*self._partial, *texts.items()])))
         return made
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PromptTemplate):
-            return NotImplemented
-        return self._template == other._template and self._partial == other._partial
-
-    def __hash__(self) -> int:
-        return hash((self._template, self._partial))
 
     def __repr__(self) -> str:
         # The values may be private text: only their names are shown.
         filled = ", ".join([f"{name}=..." for name, _ in self._partial])
         return f"PromptTemplate({self._template!r})" + (f".partial({filled})" if filled else "")
 
-    def __reduce__(self) -> tuple[Callable[..., PromptTemplate], tuple[Any, ...]]:
-        return type(self)._restore, (self._template, self._partial)
 
-    @classmethod
-    def _restore(cls: type[_Template], template: str, partial: tuple[_Filled, ...]) -> _Template:
-        made = object.__new__(cls)
-        made._assign(template, _parse(template), partial)
-        return made
-
-
-class ChatPromptTemplate(_Frozen):
+class ChatPromptTemplate(Frozen):
     """A list of chat messages with ``{name}`` fields to fill in.
 
     Immutable, hashable and picklable.
@@ -162,12 +127,12 @@ class ChatPromptTemplate(_Frozen):
         [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Why?'}]
     """
 
-    __slots__ = ("_messages",)
+    __slots__ = _fields = ("_messages",)
 
     _messages: tuple[tuple[str, PromptTemplate], ...]
 
     def __init__(self, messages: Iterable[tuple[str, str | PromptTemplate] | Mapping[str, Any]]) -> None:
-        object.__setattr__(self, "_messages", _pairs(messages))
+        self._assign(_pairs(messages))
 
     @property
     def messages(self) -> tuple[tuple[str, PromptTemplate], ...]:
@@ -200,21 +165,11 @@ class ChatPromptTemplate(_Frozen):
         """Fill in some fields now, the others later; see :meth:`PromptTemplate.partial`."""
         texts = _texts(self.input_variables, values, some=True)
         made = object.__new__(type(self))
-        pairs = tuple([(role, template.partial(**_own(template, texts))) for role, template in self._messages])
-        object.__setattr__(made, "_messages", pairs)
+        made._assign(tuple([(role, template.partial(**_own(template, texts))) for role, template in self._messages]))
         return made
-
-    def __eq__(self, other: object) -> bool:
-        return self._messages == other._messages if isinstance(other, ChatPromptTemplate) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._messages)
 
     def __repr__(self) -> str:
         return f"ChatPromptTemplate({list(self._messages)!r})"
-
-    def __reduce__(self) -> tuple[type[ChatPromptTemplate], tuple[Any, ...]]:
-        return type(self), (self._messages,)
 
 
 class Document:
@@ -242,7 +197,7 @@ class Document:
 
     def __repr__(self) -> str:
         # The text may be private: it must not reach a log that shows documents.
-        known = f", metadata {_names(self.metadata)}" if self.metadata else ""
+        known = f", metadata {quoted(self.metadata)}" if self.metadata else ""
         return f"<Document: {len(self.page_content)} characters{known}>"
 
 
@@ -262,7 +217,7 @@ def read_document(document: Any, label: str) -> tuple[str, dict[str, Any]]:
     if isinstance(document, Mapping):
         entries = dict(cast("Mapping[str, Any]", document))
         if "page_content" not in entries:
-            raise PromptError(f"{label} has no 'page_content', but {', '.join(map(repr, entries)) or 'nothing'}")
+            raise PromptError(f"{label} has no 'page_content', but {quoted(entries, 'nothing')}")
         content, metadata = _check_document(entries.pop("page_content"), entries.pop("metadata", None), label)
         return content, {**entries, **metadata}
     if not hasattr(document, "page_content"):
@@ -281,9 +236,9 @@ def _pairs(messages: Any) -> tuple[tuple[str, PromptTemplate], ...]:
             fields = cast("Mapping[str, Any]", message)
             if set(fields) != {"role", "content"}:
                 # Any other entry would be lost, or is not a template.
-                raise PromptError(f"messages[{index}] must have the keys 'role' and 'content', not {_names(fields)}")
+                raise PromptError(f"messages[{index}] must have the keys 'role' and 'content', not {quoted(fields)}")
             role, template = fields["role"], fields["content"]
-        elif _is_pair(message):
+        elif isinstance(message, (tuple, list)) and len(cast("Sequence[Any]", message)) == 2:
             role, template = message
         else:
             raise PromptError(
@@ -310,18 +265,13 @@ def is_collection(value: object) -> bool:
     return not one and hasattr(value, "__iter__")
 
 
-def _is_pair(value: object) -> bool:
-    # A text of two letters and a mapping of two keys can be unpacked as well, but neither is a pair.
-    return isinstance(value, (tuple, list)) and len(cast("Sequence[Any]", value)) == 2
-
-
 def _texts(needed: tuple[str, ...], values: Mapping[str, object], *, some: bool = False) -> dict[str, str]:
     """Check the names, then turn the values into text."""
     missing = [] if some else [name for name in needed if name not in values]
     unknown = [name for name in values if name not in needed]
     if missing or unknown:
-        problems = [f"{what}: {_names(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names]
-        raise PromptError(f"the template needs {_names(needed)}; {'; '.join(problems)}")
+        problems = [f"{what}: {quoted(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names]
+        raise PromptError(f"the template needs {quoted(needed, 'no values')}; {'; '.join(problems)}")
     return {name: _text(name, value) for name, value in values.items()}
 
 
@@ -329,14 +279,16 @@ def _own(template: PromptTemplate, texts: Mapping[str, str]) -> dict[str, str]:
     return {name: texts[name] for name in template.input_variables if name in texts}
 
 
-def _names(names: Iterable[object]) -> str:
-    return ", ".join([repr(name) for name in names]) or "no values"
+def quoted(names: Iterable[object], none: str = "none") -> str:
+    """Return names as an error message shows them; ``none`` if there are none."""
+    return ", ".join([repr(name) for name in names]) or none
 
 
 def _text(name: str, value: object) -> str:
     if isinstance(value, str):
-        return value
-    if _is_mistake(value):
+        return str.__str__(value)  # a subclass may format itself otherwise
+    # `str()` of these is never meant: "None", "b'...'", "<function ...>".
+    if value is None or isinstance(value, (bytes, bytearray, memoryview)) or callable(value):
         raise PromptError(f"the value of {name!r} must be text, not {type(value).__name__}")
     try:
         return str(value)
@@ -344,48 +296,32 @@ def _text(name: str, value: object) -> str:
         raise PromptError(f"the value of {name!r}, {type(value).__name__}, cannot be made text") from error
 
 
-def _is_mistake(value: object) -> bool:
-    # `str()` of these is never meant: "None", "b'...'", "<function ...>".
-    return value is None or isinstance(value, (bytes, bytearray, memoryview)) or callable(value)
-
-
-def _parse(template: Any) -> _Parts:
-    """Cut a template at its fields."""
+def _names_of_fields(template: Any) -> tuple[str, ...]:
+    """Check a template and return the names of its fields, each once, in the order of their first use."""
     if not isinstance(template, str):
         raise PromptError(f"a template must be str, not {type(template).__name__}")
-    parts: list[tuple[str, str | None]] = []
-    end = 0
+    names: dict[str, None] = {}
     for braces in _BRACES.finditer(template):
-        doubled, name = braces.groups()
-        start = braces.start()
-        text = template[end:start]
-        end = braces.end()
-        if doubled:
-            parts.append((text + doubled[0], None))
-        elif name is None:
-            raise PromptError(f"unmatched {braces[0]!r} {_where(template, start)}: {_RULE}")
-        else:
-            _check_name(template, start, name)
-            parts.append((text, name))
-    parts.append((template[end:], None))
-    return tuple(parts)
+        found, name = braces[0], braces[1]
+        if name is None:
+            if len(found) == 1:
+                raise _refusal(f"unmatched {found!r}", template, braces.start(), _RULE)
+            continue
+        if not name.isidentifier():
+            shown = found if len(name) <= _SHOWN else "{" + name[:_SHOWN] + "...}"
+            raise _refusal(f"bad field {shown!r}", template, braces.start(), _RULE)
+        if not name.isascii():
+            import unicodedata  # only non-ASCII names need it
+
+            # Python normalises keyword names to NFKC, so that a keyword can never match another form.
+            normal = unicodedata.normalize("NFKC", name)
+            if normal != name:
+                raise _refusal(f"bad field {found!r}", template, braces.start(), f"write its name as {normal!r}")
+        names[name] = None
+    return tuple(names)
 
 
-def _check_name(template: str, brace: int, name: str) -> None:
-    if not name.isidentifier():
-        shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "..."
-        raise PromptError(f"bad field {'{' + shown + '}'!r} {_where(template, brace)}: {_RULE}")
-    if not name.isascii():
-        import unicodedata  # only non-ASCII names need it
-
-        # Python normalises keyword names to NFKC, so that a keyword can never match another form.
-        normal = unicodedata.normalize("NFKC", name)
-        if normal != name:
-            where = _where(template, brace)
-            raise PromptError(f"bad field {'{' + name + '}'!r} {where}: write its name as {normal!r}")
-
-
-def _where(template: str, position: int) -> str:
+def _refusal(problem: str, template: str, position: int, cure: str) -> PromptError:
     line = template.count("\n", 0, position) + 1
     column = position - template.rfind("\n", 0, position)
-    return f"at position {position} (line {line}, column {column})"
+    return PromptError(f"{problem} at position {position} (line {line}, column {column}): {cure}")

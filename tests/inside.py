@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT
+
 
 def transport_of(endpoint: Any) -> Any:
     """What an endpoint of either twin sends with."""
@@ -35,3 +37,9 @@ def socket_of(connection: Any) -> Any:
 def source_of(stream: Any) -> Any:
     """The transport's source of an open stream of either twin."""
     return stream._source
+
+
+def send(endpoint: Any, cancellation: Any) -> Any:
+    """Have a blocking endpoint make a call that another thread can stop."""
+    caller = endpoint._caller
+    return caller.send(caller.request(INVOKE_ENDPOINT, "Hello", (), None, {}), cancellation)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from smendpoint._aws import Identity, environment, resolve
 from smendpoint._aws.environment import endpoint_host, resolve_from_environment
 from smendpoint._core.aws.sigv4 import Credentials
+from smendpoint._core.http.proxy import Proxy
 from smendpoint.errors import ConfigurationError, CredentialsError
 
 EXAMPLES = int(os.environ.get("SMENDPOINT_EXAMPLES", "100"))
@@ -176,8 +177,16 @@ ARGUMENTS: list[dict[str, Any]] = [
 ]
 
 
+def proxy_url(proxy: Proxy | None) -> str | None:
+    """Write a proxy as a setting does, credentials included."""
+    if proxy is None or proxy.username is None:
+        return None if proxy is None else proxy.url
+    return proxy.url.replace("://", f"://{proxy.username}:{proxy.password}@")
+
+
 @example([], None, None, {})
 @example([("https_proxy", "http://proxy.example:3128")], None, None, {})
+@example([("HTTP_PROXY", "http://user:pass@plain.example:3128")], None, None, {"endpoint_url": "http://localhost:8080"})
 @example([("AWS_ENDPOINT_URL", "http://127.0.0.1:1/base"), ("no_proxy", "*")], None, None, {})
 @example([("AWS_DEFAULT_REGION", "fips-us-east-1")], None, None, {"endpoint_url": "http://localhost:8080"})
 @example([("AWS_SECURITY_TOKEN", "older"), ("AWS_SESSION_TOKEN", "token")], None, None, {})
@@ -235,8 +244,7 @@ def test_both_ways_give_what_botocores_own_client_does(
             assert (credentials.access_key, credentials.token) == (said.access_key, said.token)
             assert target.ca_bundle == said.ca_bundle
             proxy = said.proxy
-            ours = None if target.proxy is None else target.proxy.url
-            assert ours == (f"{proxy}:80" if proxy == "http://proxy.example" else proxy)
+            assert proxy_url(target.proxy) == (f"{proxy}:80" if proxy == "http://proxy.example" else proxy)
 
 
 def test_the_short_way_is_taken_in_a_lambda_function(monkeypatch: pytest.MonkeyPatch) -> None:

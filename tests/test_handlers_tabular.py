@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from smendpoint._core.aws.response import ResponseBody
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers import NumPyHandler, TabularHandler, TabularRowsHandler
-from smendpoint.handlers._tables import read_npy, write_npy
+from smendpoint.handlers._npy import read_npy, write_npy
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 ROWS = st.integers(1, 4).flatmap(

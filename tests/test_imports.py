@@ -138,7 +138,9 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 # The emulator judges the core, so it has code of its own for what the core does. `Credentials` is the one value that
 # both use: a program makes it to be given to `Emulator`. What makes endpoints stands beside the judge.
-SHARED_WITH_THE_CORE = {"smendpoint.emulator._auth": "from smendpoint._core.aws.sigv4 import Credentials\n"}
+SHARED_WITH_THE_CORE = {
+    "smendpoint.emulator._auth": "from smendpoint._core.aws.sigv4 import Credentials as Credentials\n"
+}
 MAKES_ENDPOINTS = "smendpoint.emulator._endpoints"
 
 

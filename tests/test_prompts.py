@@ -229,34 +229,6 @@ def test_templates_are_equal_by_text_and_by_what_is_filled_in() -> None:
     assert one.template == one.partial(a=1).template == "{a}{b}"
 
 
-def test_a_template_cannot_be_changed() -> None:
-    for prompt in (PromptTemplate("{a}"), ChatPromptTemplate([("user", "{a}")])):
-        with pytest.raises(AttributeError, match="cannot be changed"):
-            setattr(prompt, "template", "x")  # noqa: B010  # a type checker would refuse the plain form
-        with pytest.raises(AttributeError, match="cannot be changed"):
-            delattr(prompt, "input_variables")
-        with pytest.raises(AttributeError):
-            object.__setattr__(prompt, "extra", 1)
-
-
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        PromptTemplate("{a}{{b}}"),
-        PromptTemplate("{a}{b}").partial(a="1"),
-        ChatPromptTemplate([("system", "{a}"), ("user", "{a}{b}")]).partial(b="2"),
-    ],
-)
-def test_a_template_survives_pickling_and_copying(prompt: PromptTemplate | ChatPromptTemplate) -> None:
-    copies: list[Any] = [pickle.loads(pickle.dumps(prompt, protocol)) for protocol in range(6)]
-    for twin in [*copies, copy.copy(prompt), copy.deepcopy(prompt)]:
-        assert twin == prompt
-        assert hash(twin) == hash(prompt)
-        assert twin.input_variables == prompt.input_variables
-        values = dict.fromkeys(prompt.input_variables, "x")
-        assert twin.format(**values) == prompt.format(**values)
-
-
 def test_a_repr_shows_the_template_but_not_what_was_filled_in() -> None:
     prompt = PromptTemplate("{a} {b}")
     assert repr(prompt) == "PromptTemplate('{a} {b}')"

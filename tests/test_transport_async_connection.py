@@ -447,6 +447,6 @@ def test_a_connection_that_is_gone_before_its_tunnel_is_asked_for_is_a_lost_one(
         connection = Line().connection
         connection.eof_received()
         with pytest.raises(ConnectionResetError, match="while it was being made"):
-            await connection.make_ready(make_address("x", 443, tls=True), ssl.create_default_context())
+            await connection.make_ready(make_address("x", 443, tls=True))
 
     run(main())

@@ -19,7 +19,7 @@ from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from clocks import FakeClock
 from feeding import encode_part
-from inside import transport_of
+from inside import send, transport_of
 from members import require_member
 from servers import (
     PATIENCE,
@@ -177,7 +177,7 @@ def test_a_call_that_was_stopped_before_is_not_made(emulator: Emulator, client: 
     scope = Cancellation()
     scope.stop()
     with pytest.raises(Cancelled):
-        through(client)._caller.call("Hello", None, None, None, {}, scope)
+        send(through(client), scope)
     assert emulator.requests == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
-from inside import pool_of, transport_of
+from inside import pool_of, send, transport_of
 from servers import (
     PATIENCE,
     Peer,
@@ -218,7 +218,7 @@ def start(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseExcept
 
 
 def call(endpoint: Any, scope: Cancellation) -> Callable[[], object]:
-    return lambda: endpoint._caller.call("Hello", None, None, None, {}, scope)
+    return lambda: send(endpoint, scope)
 
 
 def stopped(thread: threading.Thread, raised: list[BaseException], scope: Cancellation) -> None:
@@ -336,13 +336,13 @@ def test_a_call_that_was_stopped_before_sends_nothing(when: str, monkeypatch: py
 
             monkeypatch.setattr(Cancellation, "enter", late)
         with pytest.raises(Cancelled):
-            endpoint._caller.call("Hello", None, None, None, {}, scope)
+            send(endpoint, scope)
 
 
 def test_stopping_a_call_that_is_over_does_not_touch_its_connection() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         scope = Cancellation()
-        endpoint._caller.call("Hello", None, None, None, {}, scope)
+        send(endpoint, scope)
         scope.stop()
         endpoint.invoke("Hello")
         assert emulator.total_connections == 1
@@ -361,7 +361,7 @@ def test_what_came_before_broken_bytes_is_handed_on_even_if_it_came_with_them() 
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        call = endpoint._caller.request(direct_operation(), "Hello", (), None, {}, streaming=True)
+        call = endpoint._caller.request(direct_operation(), "Hello", (), None, {})
         source = endpoint._caller.run(call, endpoint._caller.start(call))
         assert source.read() == b"good"
         for _ in range(2):
@@ -387,7 +387,7 @@ def test_what_came_before_broken_bytes_of_a_later_read_is_handed_on() -> None:
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        request = endpoint._caller.request(direct_operation(), "Hello", (), None, {}, streaming=True)
+        request = endpoint._caller.request(direct_operation(), "Hello", (), None, {})
         source = endpoint._caller.run(request, endpoint._caller.start(request))
         went.set()
         assert source.read() == b"good"

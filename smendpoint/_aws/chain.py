@@ -49,12 +49,7 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows, where it is 
 
 
 def resolve_with_botocore(identity: Identity, *, now: Callable[[], float]) -> Target:
-    """Resolve an identity as botocore does.
-
-    Raises:
-        ConfigurationError: there is no region, or a setting is malformed, unsafe or not supported.
-        CredentialsError: explicit credentials are malformed.
-    """
+    """Resolve an identity as botocore does. Raises as `smendpoint._aws.resolve` does."""
     try:
         return Chain(identity, now).resolve()
     except SmendpointError:
@@ -71,13 +66,12 @@ class Chain:
         origin: where the credentials that were fetched last come from, to be shown.
     """
 
-    __slots__ = ("_config", "_identity", "_now", "_region", "_region_source", "_session", "_settings", "origin")
+    __slots__ = ("_config", "_identity", "_now", "_region", "_region_source", "_session", "origin")
 
     def __init__(self, identity: Identity, now: Callable[[], float]) -> None:
         self._identity = identity
         self._now = now
         self._config: Any = None
-        self._settings = read_config(None)
         self._region = self._region_source = ""
         self._session: Any = None
         self.origin = "botocore's chain" if identity.role_arn is None else f"the role {identity.role_arn}"
@@ -87,8 +81,9 @@ class Chain:
         identity = self._identity
         with _lock if identity.session is not None else nullcontext():
             session = self._session = self._open_session()
+            settings = read_config(self._config)
             client = self._make_client(session)
-        config, settings = client.meta.config, self._settings
+        config = client.meta.config
         signed = client.generate_presigned_url("invoke_endpoint", Params={"EndpointName": "x", "Body": b""})
         called, _, query = signed.partition("?")
         flags = {"allow_plain_http": identity.allow_plain_http, "allow_link_local": identity.allow_link_local}
@@ -97,11 +92,16 @@ class Chain:
         limits = settings.limits._replace(max_attempts=(config.retries or {}).get("total_max_attempts"))
         if limits.connect_timeout is None and config.connect_timeout != _BOTOCORE_TIMEOUT:
             limits = limits._replace(connect_timeout=config.connect_timeout)  # from a defaults_mode
+        explicit = identity.credentials
+        if explicit is not None and identity.role_arn is None:
+            provider = CredentialProvider.of_explicit(explicit, self._now)
+        else:
+            provider = CredentialProvider(self, now=self._now)
         return Target(
             url=url,
             region=_signing_region(query),
             region_source=self._region_source,
-            credentials=self._provider(),
+            credentials=provider,
             user_agent=user_agent(
                 config.user_agent_appid,
                 session.user_agent_extra,
@@ -126,16 +126,8 @@ class Chain:
             from botocore.session import Session
 
             session = Session(profile=self._identity.credentials_profile_name)
-        self._read_config(session)
+        self._config = merge_config(self._identity.config, session)
         return session
-
-    def _read_config(self, session: Any) -> None:
-        config = merge_config(self._identity.config, session)
-        self._settings = read_config(config)
-        if config is not None and config.retries:
-            # Making a client rewrites this mapping, which is the caller's.
-            config = config.merge(type(config)(retries=dict(config.retries)))
-        self._config = config
 
     def _make_client(self, session: Any) -> Any:
         """Make a client that will never be called. Its credentials are a dummy, so that none are looked for yet."""
@@ -156,12 +148,6 @@ class Chain:
             aws_access_key_id="unused",
             aws_secret_access_key="unused",
         )
-
-    def _provider(self) -> CredentialProvider:
-        explicit = self._identity.credentials
-        if explicit is not None and self._identity.role_arn is None:
-            return CredentialProvider.of_explicit(explicit, self._now)
-        return CredentialProvider(self, now=self._now)
 
     def __call__(self, anew: bool) -> tuple[Credentials, float | None]:
         """Fetch credentials and the moment at which they expire; see `Fetch`.

@@ -80,34 +80,28 @@ class Settings(NamedTuple):
 
 
 def merge_config(config: Any, session: Any) -> Any:
-    """Give the session's default ``Config`` with the given one over it; ``None`` where there is neither."""
-    default = session.get_default_client_config()
-    if default is None:
-        return config
-    return default if config is None else default.merge(config)
+    """Give the default ``Config`` of a given session with the given one over it; ``None`` where there is neither."""
+    default = None if session is None else session.get_default_client_config()
+    merged = config if default is None else default if config is None else default.merge(config)
+    if merged is None or not merged.retries:
+        return merged
+    # Making a client rewrites this mapping, which is the caller's.
+    return merged.merge(type(merged)(retries=dict(merged.retries)))
 
 
 def options_given(config: Any, names: Iterable[str]) -> dict[str, Any]:
     """Give those of the named options that were set in the constructor of a ``Config``, for another ``Config``."""
     provided = getattr(config, "_user_provided_options", {})
-    given = {name: provided[name] for name in names if name in provided}
-    if given.get("retries"):
-        given["retries"] = dict(given["retries"])  # making a client rewrites this mapping, which is the caller's
-    return given
+    return {name: provided[name] for name in names if name in provided}
 
 
 def read_config(config: Any) -> Settings:
-    """Read a botocore ``Config``.
-
-    Args:
-        config: the ``Config``, or ``None``.
+    """Read a botocore ``Config``, or ``None``.
 
     Raises:
         ConfigurationError: an option, or a value of one, cannot be honoured.
     """
-    if config is None:
-        return Settings()
-    given = _given(config)
+    given = {} if config is None else _given(config)
     for name in given:
         if name not in OPTIONS:
             raise ConfigurationError(f"config: the option {name} is not known here{_CURE}")
@@ -127,13 +121,12 @@ def read_config(config: Any) -> Settings:
 
 def _given(config: Any) -> dict[str, Any]:
     """The options that the user set, whether in the constructor or afterwards, by attribute."""
-    defaults: Mapping[str, Any] = config.OPTION_DEFAULTS
     provided = getattr(config, "_user_provided_options", {})
     given: dict[str, Any] = {}
-    for name, default in defaults.items():
-        value = getattr(config, name)
+    for name, default in config.OPTION_DEFAULTS.items():
         if name == "inject_host_prefix":
             continue  # without effect for this service, and its attribute hides whether it was set
+        value = getattr(config, name)
         if name in provided:
             if value is not None or name in ("connect_timeout", "read_timeout"):
                 given[name] = value

@@ -66,8 +66,7 @@ def blocking_s3_client(identity: Identity, target: Target, timeout: Timeout) -> 
         def load_credentials(self) -> Any:
             return OfEndpoint("", "", method="smendpoint")
 
-    profile, settings = _settings(identity, timeout)
-    session = Session(profile=profile)
+    session, settings = _configured(Session, identity, timeout)
     session.register_component("credential_provider", Resolver())
     try:
         return session.create_client("s3", region_name=target.region, config=Config(**settings))
@@ -83,9 +82,7 @@ async def async_s3_client(
     """Make an aiobotocore client, which is closed at the end of the block.
 
     Args:
-        identity: as for `blocking_s3_client`.
-        target: as for `blocking_s3_client`.
-        timeout: as for `blocking_s3_client`.
+        identity, target, timeout: as for `blocking_s3_client`.
         in_thread: reads files, and fetches credentials, without blocking the event loop.
 
     Raises:
@@ -129,8 +126,7 @@ def _open_session(identity: Identity, target: Target, timeout: Timeout, in_threa
         async def load_credentials(self) -> Any:
             return OfEndpoint("", "", method="smendpoint")
 
-    profile, settings = _settings(identity, timeout)
-    session = AioSession(profile=profile)
+    session, settings = _configured(AioSession, identity, timeout)
     session.register_component("credential_provider", Resolver())
     loader = session.get_component("data_loader")
     for name in _DATA:
@@ -140,10 +136,9 @@ def _open_session(identity: Identity, target: Target, timeout: Timeout, in_threa
     return session, AioConfig(**settings)
 
 
-def _settings(identity: Identity, timeout: Timeout) -> tuple[str | None, dict[str, Any]]:
-    """Give the profile, and the options of a ``Config``."""
-    profile, config, session = identity.credentials_profile_name, identity.config, identity.botocore_session
-    if session is not None:
-        profile, config = session.profile, merge_config(config, session)
-    defaults = {"connect_timeout": timeout.connect, "read_timeout": timeout.read}
-    return profile, {**defaults, **options_given(config, _FOR_S3)}
+def _configured(session_class: Any, identity: Identity, timeout: Timeout) -> tuple[Any, dict[str, Any]]:
+    """Make a session of the identity's profile; give the options of its clients' ``Config`` as well."""
+    given = identity.botocore_session
+    session = session_class(profile=identity.credentials_profile_name if given is None else given.profile)
+    options = options_given(merge_config(identity.config, given), _FOR_S3)
+    return session, {"connect_timeout": timeout.connect, "read_timeout": timeout.read, **options}

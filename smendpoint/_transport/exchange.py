@@ -19,6 +19,19 @@ ONE_WRITE_BYTES = 65_536
 IDLE_SECONDS = 45.0
 
 
+def connection_lost(error: OSError | None, *, response_started: bool) -> errors.TransportError:
+    """Our error for a connection that broke after the request went out; `error` is `None` where the peer closed it."""
+    import ssl
+
+    reason = getattr(error, "reason", None) or ""
+    if isinstance(error, ssl.SSLError) and not response_started and "ALERT" in reason:
+        # In TLS 1.3 a client certificate is judged only after the client's side of the handshake is done.
+        return errors.TLSError(f"the service refused the TLS connection ({reason}): check client_cert in config=")
+    what = "closed by the peer" if error is None else (error.strerror or type(error).__name__)
+    when = "in the middle of the answer" if response_started else "before an answer"
+    return errors.TransportError(f"the connection was lost {when}: {what}", response_started=response_started)
+
+
 def bounded(chunks: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
     """The chunks of an answer that may have `limit` bytes; raises `ProtocolError` where it has more."""
     size = 0

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from smendpoint.emulator import Emulator, Model
 
-__all__ = ["add_command", "interruptions", "wait"]
-
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command to the parser."""

@@ -7,15 +7,13 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, MutableMapping
-from concurrent.futures import Executor
+from dataclasses import replace
 
 from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, json_reply
 from smendpoint.emulator._route import ReceivedRequest
-from smendpoint.emulator._running import ask, gather
+from smendpoint.emulator._running import PREFIX, ask, gather, model_request
 from smendpoint.emulator._state import State
-from smendpoint.emulator.models import Model, ModelRequest
-
-__all__ = ["MAX_INLINE_BODY", "AsyncInference", "AsyncLoad", "AsyncStore"]
+from smendpoint.emulator.models import Model
 
 AsyncStore = Callable[[str, bytes, bool], None]
 """Puts an answer at a location; the last argument says whether the model succeeded."""
@@ -28,16 +26,14 @@ MAX_INLINE_BODY = 128_000
 
 _log = logging.getLogger("smendpoint.emulator")
 
-_PREFIX = "x-amzn-sagemaker-"
-
 
 class AsyncInference:
-    """Accepts asynchronous requests, and works on them in tasks of its own.
+    """Accepts asynchronous requests, and works on each in a task.
 
     Args:
         objects: where inputs and answers are kept unless ``store`` and ``load`` do it.
         output: the prefix of the locations of answers.
-        store, load: called in the pool.
+        store, load: called in a thread.
     """
 
     def __init__(
@@ -50,77 +46,58 @@ class AsyncInference:
         load: AsyncLoad | None,
     ) -> None:
         self._state = state
-        self._objects = objects
         self._output = output.rstrip("/")
-        self._store = store or self._keep
-        self._load = load or self._objects.__getitem__
+        self._store = store or (lambda location, data, ok: objects.__setitem__(location, data))
+        self._load = load or objects.__getitem__
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _keep(self, location: str, data: bytes, ok: bool) -> None:
-        self._objects[location] = data
-
-    def accept(self, model: Model, request: ReceivedRequest, pool: Executor) -> Reply:
+    def accept(self, model: Model, request: ReceivedRequest) -> Reply:
         """Answer a request with 202 and the locations, and let the model work on it."""
         headers = request.headers
-        location = headers.get(f"{_PREFIX}inputlocation")
-        if (location is None) == (not request.body):
+        if (f"{PREFIX}inputlocation" in headers) == bool(request.body):
             return error_reply(400, "ValidationError", "Exactly one of Body and InputLocation must be given.")
         if len(request.body) > MAX_INLINE_BODY:
             return error_reply(400, "ValidationError", f"Body must have at most {MAX_INLINE_BODY} bytes.")
-        inference_id = headers.get(f"{_PREFIX}inference-id") or str(uuid.uuid4())
-        folder = "/".join(filter(None, [self._output, headers.get(f"{_PREFIX}s3outputpathextension", "").strip("/")]))
-        name = headers.get(f"{_PREFIX}filename") or str(uuid.uuid4())
+        inference_id = headers.get(f"{PREFIX}inference-id") or str(uuid.uuid4())
+        folder = "/".join(filter(None, [self._output, headers.get(f"{PREFIX}s3outputpathextension", "").strip("/")]))
+        name = headers.get(f"{PREFIX}filename") or str(uuid.uuid4())
         output, failure = f"{folder}/{name}.out", f"{folder}/{name}-error.out"
-        task = asyncio.get_running_loop().create_task(self._work(model, request, location, output, failure, pool))
+        task = asyncio.get_running_loop().create_task(self._work(model, request, output, failure))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         locations = [("X-Amzn-SageMaker-OutputLocation", output), ("X-Amzn-SageMaker-FailureLocation", failure)]
         return json_reply(202, {"InferenceId": inference_id}, *locations)
 
     async def close(self) -> None:
-        """Cancel what is being worked on."""
+        """Cancel all that are under way."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work(
-        self, model: Model, request: ReceivedRequest, location: str | None, output: str, failure: str, pool: Executor
-    ) -> None:
-        loop = asyncio.get_running_loop()
+    async def _work(self, model: Model, request: ReceivedRequest, output: str, failure: str) -> None:
         gone = threading.Event()
         self._state.count(active=+1)
         try:
-            ok, data = await self._answer(model, request, location, gone, pool)
-            await loop.run_in_executor(pool, self._store, output if ok else failure, data, ok)
+            ok, data = await self._answer(model, request, gone)
+            await asyncio.to_thread(self._store, output if ok else failure, data, ok)
         except Exception:
             _log.exception("could not store an asynchronous answer")
         finally:
             gone.set()
             self._state.count(active=-1)
 
-    async def _answer(
-        self, model: Model, request: ReceivedRequest, location: str | None, gone: threading.Event, pool: Executor
-    ) -> tuple[bool, bytes]:
-        loop = asyncio.get_running_loop()
-        body = request.body
+    async def _answer(self, model: Model, request: ReceivedRequest, gone: threading.Event) -> tuple[bool, bytes]:
+        """Give whether the model succeeded, and its answer or the failure."""
+        asked = model_request(request, gone)
+        location = request.headers.get(f"{PREFIX}inputlocation")
         if location is not None:
             try:
-                body = await loop.run_in_executor(pool, self._load, location)
+                asked = replace(asked, body=await asyncio.to_thread(self._load, location))
             except Exception as error:
                 return False, f"Could not read the input at {location}: {error!r}".encode()
-        headers = request.headers
-        asked = ModelRequest(
-            body=body,
-            content_type=headers.get(f"{_PREFIX}content-type", ""),
-            accept=headers.get(f"{_PREFIX}accept", ""),
-            endpoint_name=request.endpoint_name,
-            custom_attributes=headers.get(f"{_PREFIX}custom-attributes", ""),
-            headers=headers,
-            disconnected=gone,
-        )
         try:
-            answer = await ask(model, asked, pool)
-            return answer.status < 400, await gather(answer.body, pool)
+            answer = await ask(model, asked)
+            return answer.status < 400, await gather(answer.body)
         except ModelFailed as failed:
             return False, str(failed).encode()

@@ -16,14 +16,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 # The one value that is shared with the core: programs make it to be given to `Emulator`.
-from smendpoint._core.aws.sigv4 import Credentials
+from smendpoint._core.aws.sigv4 import Credentials as Credentials
 from smendpoint.emulator._reply import Reply, error_reply
 from smendpoint.emulator._route import ReceivedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-__all__ = ["Credentials", "check_bearer", "check_clock", "check_signature", "load_botocore", "parse_authorization"]
 
 MAX_SKEW = 300.0
 """How far the client's clock may be off, in seconds: what AWS allows."""

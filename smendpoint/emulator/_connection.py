@@ -11,20 +11,16 @@ import struct
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Executor
 from email.utils import formatdate
-from typing import Any, NamedTuple
+from typing import Any
 
 from smendpoint.emulator._fault import Fault
 from smendpoint.emulator._faults_http import too_large
-from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._http import MAX_HEAD, BadRequest, RequestReader, render_head
 from smendpoint.emulator._reply import Action, ByteStream, ModelFailed, Pause, Reply, Steps, error_reply, play
 from smendpoint.emulator._route import ReceivedRequest, Route, route
+from smendpoint.emulator._running import parts_of
 from smendpoint.emulator._service import Service, wants_stream
-from smendpoint.emulator._state import State
-
-__all__ = ["Connection", "Limits"]
 
 _log = logging.getLogger("smendpoint.emulator")
 
@@ -33,32 +29,15 @@ _log = logging.getLogger("smendpoint.emulator")
 _SLOW_READ_SECONDS = 0.005
 
 
-class Limits(NamedTuple):
-    """What a client may do.
-
-    Attributes:
-        max_body: how large a request's body may be, in bytes.
-        request_timeout: how long a request may take from its first byte to its last, in seconds; ``None`` for any time.
-        hosts: the hosts that it may name.
-    """
-
-    max_body: int
-    request_timeout: float | None
-    hosts: Hosts
-
-
 class Connection(asyncio.Protocol):
     """Serves one connection, one request after another, in a task of its own."""
 
-    def __init__(
-        self, state: State, service: Service, pool: Executor, connections: set[Connection], limits: Limits
-    ) -> None:
-        self._state = state
+    def __init__(self, service: Service, connections: set[Connection]) -> None:
         self._service = service
-        self._pool = pool
+        self._state = service.state
+        self._limits = service.limits
         self._connections = connections
-        self._limits = limits
-        self._reader = RequestReader(limits.max_body)
+        self._reader = RequestReader(self._limits.max_body)
         self._deadline: asyncio.TimerHandle | None = None
         self._failure: BadRequest | None = None
         self._progress = asyncio.Event()
@@ -191,9 +170,9 @@ class Connection(asyncio.Protocol):
             if fault is not None and fault.answer is not None:
                 reply = fault.answer(wants_stream(target, request.body), target.kind == "stream")
             else:
-                reply = await self._service.answer(request, target, self._pool, disconnected, skew)
+                reply = await self._service.answer(request, target, disconnected, skew)
             if fault is not None and fault.change is not None:
-                reply = await _changed(reply, fault)
+                await _change(reply, fault.change)
             self._stamp(reply, skew)
             try:
                 whole = await self._play(play(reply) if fault is None or fault.play is None else fault.play(reply))
@@ -299,14 +278,8 @@ def _misdirected(host: str) -> Reply:
     )
 
 
-async def _changed(reply: Reply, fault: Fault) -> Reply:
-    assert fault.change is not None
+async def _change(reply: Reply, change: Callable[[ByteStream], ByteStream]) -> None:
     if reply.parts is not None:
-        reply.parts = fault.change(reply.parts)
-        return reply
-
-    async def whole() -> ByteStream:
-        yield reply.body
-
-    reply.body = b"".join([part async for part in fault.change(whole())])
-    return reply
+        reply.parts = change(reply.parts)
+    else:
+        reply.body = b"".join([part async for part in change(parts_of(reply.body))])

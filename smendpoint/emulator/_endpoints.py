@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from smendpoint.endpoint import Endpoint
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
 
-__all__ = ["ANY_CREDENTIALS", "Endpoints"]
-
 A = TypeVar("A")
 B = TypeVar("B")
 

@@ -13,8 +13,6 @@ from collections.abc import Iterable
 
 from smendpoint.errors import ConfigurationError
 
-__all__ = ["Hosts"]
-
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[^\]]*)?\]|[^\[\]:/\\@\s,]+)(?::[0-9]{0,5})?\Z")
 
 # RFC 6761 keeps the first for this machine, and ICANN has set aside the second for private networks (Docker's

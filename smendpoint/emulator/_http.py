@@ -7,9 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["BadRequest", "RequestReader", "chunk", "chunk_size", "render_head"]
+    from collections.abc import Generator, Iterable
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\Z")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*\Z")
@@ -18,8 +16,8 @@ _DIGITS = re.compile(r"[0-9]{1,15}\Z", re.ASCII)
 _ABSOLUTE = re.compile(r"https?://([^/?#@]+)([/?].*)?\Z", re.IGNORECASE)
 
 MAX_HEAD = 65_536
-"""The largest request head taken, in bytes: well above the 8 to 16 KiB that real servers take. What may stand beside
-the data of a chunked body (extensions and trailers) has the same limit."""
+"""The largest request head taken, in bytes: well above the 8 to 16 KiB that real servers take. The extensions and
+trailers beside the data of a chunked body have the same limit."""
 
 MAX_HEADERS = 100
 """The most header lines taken: as many as Python's own HTTP server and Apache take."""
@@ -41,14 +39,14 @@ class RequestReader:
         max_body: the largest body wanted, in bytes; ``None`` for no limit.
 
     Attributes:
-        method, target: of the request line, once ``head_complete``; the target without the scheme and host that a
-            client puts before it which believes that it talks to a proxy.
+        method, target: of the request line, once ``head_complete``. The target is without the scheme and host that a
+            client which believes that it talks to a proxy puts before it.
         host: the host and port that the request is for: the target's, else the ``Host`` header's; empty without both.
         headers: lower-case names; values of a repeated header joined with ``", "``.
         header_list: every header line as it came, in order.
         content_length: the announced length of the body, ``None`` for a chunked one.
         received: how many bytes of the body have come.
-        body: what has come of the body; whole once ``complete``.
+        body: the bytes of the body so far; whole once ``complete``.
         too_large: whether the body is larger than wanted; then it is read to its end, and not kept.
         expects_continue: whether the client waits for ``100 Continue`` before it sends the body.
         keep_alive: whether the client lets the connection carry another request.
@@ -70,10 +68,8 @@ class RequestReader:
         self.head_complete = False
         self.complete = False
         self._buffer = bytearray()
-        self._searched = 0
-        self._chunk_left = 0
         self._beside = 0
-        self._state = "head"
+        self._reading = self._read()
 
     @property
     def started(self) -> bool:
@@ -89,72 +85,49 @@ class RequestReader:
         """Take the next bytes.
 
         Raises:
-            BadRequest: They are not a request.
+            BadRequest: They are not a request. What is fed afterwards is not read.
         """
         self._buffer += data
-        while not self.complete and self._step():
-            pass
+        next(self._reading, None)
 
     def rest(self) -> bytes:
-        """Give what came after the request, once ``complete``: the start of the next one."""
+        """Give the bytes after the request, once ``complete``: the start of the next one."""
         return bytes(self._buffer)
 
-    def _step(self) -> bool:
-        if self._state == "head":
-            return self._read_head()
-        if self._state == "length":
-            self._take((self.content_length or 0) - self.received)
-            self.complete = self.received == self.content_length
-            return False
-        return self._read_chunked()
+    # Each of these yields where it needs more bytes.
 
-    def _expect(self, size: int) -> None:
-        """Note the size that the body is going to have."""
-        if self._max_body is not None and size > self._max_body:
-            self.too_large = True
-            self.body.clear()
+    def _read(self) -> Generator[None]:
+        yield from self._read_head()
+        self.head_complete = True
+        if self.content_length is None:
+            yield from self._read_chunks()
+        else:
+            self._expect(self.content_length)
+            yield from self._take(self.content_length)
+        self.complete = True
 
-    def _take(self, count: int) -> int:
-        piece = self._buffer[:count]
-        del self._buffer[:count]
-        self.received += len(piece)
-        if not self.too_large:
-            self.body += piece
-        return len(piece)
-
-    def _line(self) -> bytes | None:
-        end = self._buffer.find(b"\r\n", max(0, self._searched - 1))
-        if end < 0:
-            self._searched = len(self._buffer)
-            if self._searched > MAX_HEAD:
-                raise BadRequest("a line is too long")
-            return None
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 2]
-        self._searched = 0
-        return line
-
-    def _read_head(self) -> bool:
-        while self._buffer.startswith(b"\r\n"):  # RFC 9112 2.2: empty lines before the request line are ignored
-            del self._buffer[:2]
-        if self._buffer.startswith(b"\x16\x03"):  # the beginning of a TLS handshake, which waits for an answer
-            raise BadRequest("this port speaks plain http, not TLS: the URL must begin with http://")
-        end = self._buffer.find(b"\r\n\r\n", max(0, self._searched - 3))
-        self._searched = len(self._buffer)
-        if end > MAX_HEAD or (end < 0 and self._searched > MAX_HEAD):
-            raise BadRequest("the request head is too large", 431)
-        if end < 0:
-            return False
-        lines = bytes(self._buffer[:end]).split(b"\r\n")
+    def _read_head(self) -> Generator[None]:
+        searched, end = 0, -1
+        while end < 0:
+            while self._buffer.startswith(b"\r\n"):  # RFC 9112 2.2: empty lines before the request line are ignored
+                del self._buffer[:2]
+            if self._buffer.startswith(b"\x16\x03"):  # the beginning of a TLS handshake, which waits for an answer
+                raise BadRequest("this port speaks plain http, not TLS: the URL must begin with http://")
+            end = self._buffer.find(b"\r\n\r\n", max(0, searched - 3))
+            searched = len(self._buffer)
+            if (searched if end < 0 else end) > MAX_HEAD:
+                raise BadRequest("the request head is too large", 431)
+            if end < 0:
+                yield
+        request_line, *lines = bytes(self._buffer[:end]).split(b"\r\n")
         del self._buffer[: end + 4]
-        self._searched = 0
-        request = _REQUEST_LINE.match(lines[0])
+        request = _REQUEST_LINE.match(request_line)
         if request is None:
             raise BadRequest("bad request line")
         self.method, self.target = request[1].decode("ascii"), request[2].decode("ascii")
-        if len(lines) > MAX_HEADERS + 1:
+        if len(lines) > MAX_HEADERS:
             raise BadRequest("the request has too many headers", 431)
-        for line in lines[1:]:
+        for line in lines:
             header = _HEADER.match(line)
             if header is None:
                 raise BadRequest("bad header line")
@@ -169,54 +142,70 @@ class RequestReader:
         connection = self.headers.get("connection", "").lower()
         self.keep_alive = connection == "keep-alive" if request[3] == b"0" else connection != "close"
         self.expects_continue = self.headers.get("expect", "").lower() == "100-continue"
-        self._choose_framing()
-        self.head_complete = True
-        return True
+        self.content_length = _body_length(self.headers)
 
-    def _choose_framing(self) -> None:
-        coding = self.headers.get("transfer-encoding")
-        length = self.headers.get("content-length")
-        if coding is not None:
-            if coding.lower() != "chunked" or length is not None:
-                raise BadRequest("only one framing, chunked or Content-Length, is taken")
-            self.content_length = None
-            self._state = "size"
-            return
-        if length is not None:
-            if not _DIGITS.match(length):
-                raise BadRequest("bad Content-Length")
-            self.content_length = int(length)
-            self._expect(self.content_length)
-        self._state = "length"
-
-    def _read_chunked(self) -> bool:
-        if self._state == "data":
-            self._chunk_left -= self._take(self._chunk_left)
-            if self._chunk_left or len(self._buffer) < 2:
-                return False
-            if not self._buffer.startswith(b"\r\n"):
+    def _read_chunks(self) -> Generator[None]:
+        size = -1
+        while size:
+            size, extension = chunk_size((yield from self._read_line()))
+            self._count_beside(extension)
+            self._expect(self.received + size)
+            yield from self._take(size)
+            while size and len(self._buffer) < 2:
+                yield
+            if size and not self._buffer.startswith(b"\r\n"):
                 raise BadRequest("a chunk is longer than announced")
-            del self._buffer[:2]
-            self._state = "size"
-            return True
-        line = self._line()
-        if line is None:
-            return False
-        if self._state == "size":
-            self._chunk_left, extension = chunk_size(line)
-            self._note(extension)
-            self._expect(self.received + self._chunk_left)
-            self._state = "data" if self._chunk_left else "trailer"
-            return True
-        self._note(len(line))  # a trailer line is read and ignored
-        self.complete = not line
-        return not self.complete
+            del self._buffer[: 2 if size else 0]
+        while trailer := (yield from self._read_line()):  # read and ignored
+            self._count_beside(len(trailer))
 
-    def _note(self, beside: int) -> None:
+    def _read_line(self) -> Generator[None, None, bytes]:
+        searched = 0
+        while (end := self._buffer.find(b"\r\n", max(0, searched - 1))) < 0:
+            searched = len(self._buffer)
+            if searched > MAX_HEAD:
+                raise BadRequest("a line is too long")
+            yield
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        return line
+
+    def _take(self, count: int) -> Generator[None]:
+        """Read ``count`` bytes of the body."""
+        while True:
+            piece = self._buffer[:count]
+            del self._buffer[:count]
+            count -= len(piece)
+            self.received += len(piece)
+            if not self.too_large:
+                self.body += piece
+            if not count:
+                return
+            yield
+
+    def _expect(self, size: int) -> None:
+        """Note the size that the body is going to have."""
+        if self._max_body is not None and size > self._max_body:
+            self.too_large = True
+            self.body.clear()
+
+    def _count_beside(self, count: int) -> None:
         """Count the bytes beside the data, which have a limit: they could go on for ever."""
-        self._beside += beside
+        self._beside += count
         if self._beside > MAX_HEAD:
             raise BadRequest("there is too much beside the body's data", 431)
+
+
+def _body_length(headers: dict[str, str]) -> int | None:
+    """Give the length of the body that a head announces; ``None`` for a chunked one."""
+    coding, length = headers.get("transfer-encoding"), headers.get("content-length", "0")
+    if coding is not None:
+        if coding.lower() != "chunked" or "content-length" in headers:
+            raise BadRequest("only one framing, chunked or Content-Length, is taken")
+        return None
+    if not _DIGITS.match(length):
+        raise BadRequest("bad Content-Length")
+    return int(length)
 
 
 def chunk_size(line: bytes) -> tuple[int, int]:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
-from smendpoint.emulator._connection import Connection, Limits
+from smendpoint.emulator._connection import Connection
 from smendpoint.emulator._service import Service
-from smendpoint.emulator._state import State
 
 if TYPE_CHECKING:
     import ssl
-
-__all__ = ["Listener"]
 
 _BACKLOG = 4096
 
@@ -37,35 +33,22 @@ class Listener:
         port: the port that it has, or had last.
     """
 
-    def __init__(
-        self,
-        state: State,
-        service: Service,
-        limits: Limits,
-        *,
-        host: str,
-        port: int,
-        ssl_context: ssl.SSLContext | None,
-    ) -> None:
-        self._state = state
+    def __init__(self, service: Service, *, host: str, port: int, ssl_context: ssl.SSLContext | None) -> None:
         self._service = service
-        self._limits = limits
         self._host = host
         self._wanted_port = port
         self._ssl_context = ssl_context
         self.port = 0
-        self._pool: Executor
         self._server: asyncio.base_events.Server | None = None
         self._placeholder: socket.socket | None = None
         self._connections: set[Connection] = set()
 
-    async def open(self, pool: Executor) -> None:
-        """Begin to listen, on the port that it had before if it can; models run in ``pool``.
+    async def open(self) -> None:
+        """Begin to listen, on the port that it had before if it can.
 
         Raises:
             OSError: The port cannot be had.
         """
-        self._pool = pool
         try:
             await self._listen(self._wanted_port or self.port)
         except OSError:
@@ -76,11 +59,11 @@ class Listener:
     async def _listen(self, port: int) -> None:
         self._drop_placeholder()
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._state, self._service, self._pool, self._connections, self._limits),
+            lambda: Connection(self._service, self._connections),
             self._host,
             port,
             ssl=self._ssl_context,
-            ssl_handshake_timeout=None if self._ssl_context is None else self._limits.request_timeout,
+            ssl_handshake_timeout=None if self._ssl_context is None else self._service.limits.request_timeout,
             backlog=_BACKLOG,
             reuse_address=True,
         )

@@ -10,8 +10,6 @@ from smendpoint.emulator.models import Model, forward
 from smendpoint.emulator.personalities import PERSONALITIES, personality
 from smendpoint.errors import ConfigurationError
 
-__all__ = ["Models", "made"]
-
 # These make a model when they are called, and are not models.
 _MAKERS = frozenset({forward, *(getattr(maker, "func", maker) for maker in PERSONALITIES.values())})
 
@@ -47,39 +45,44 @@ def made(model: object, whose: str) -> Model:
 
 
 class Models(MutableMapping[str, "Model | str"]):
-    """What answers, by endpoint name, as it was set. Setting a model checks it."""
+    """What answers, by endpoint name, as it was set. Setting a model checks it.
 
-    def __init__(self, models: Mapping[str, Model | str]) -> None:
-        self._set: dict[str, Model | str] = {}
-        self._made: dict[str, Model] = {}
-        self.update(models)
+    Args:
+        models: by endpoint name; or one that answers for every name; ``None`` for the stand-in.
+    """
 
-    def made(self, name: str, default: Model | None) -> Model | None:
+    def __init__(self, models: Mapping[str, Model | str] | Model | str | None) -> None:
+        self._default: Model | None = None
+        self._models: dict[str, tuple[Model | str, Model]] = {}
+        if isinstance(models, Mapping):
+            self.update(models)
+        else:
+            self._default = made("stand_in" if models is None else models, "of every endpoint")
+
+    def made(self, name: str) -> Model | None:
         """Give the model that answers for an endpoint."""
-        return self._made.get(name, default)
+        return self._models.get(name, (None, self._default))[1]
 
     def replace(self, models: Mapping[str, Model | str]) -> None:
         """Replace all models; none is changed where one of them cannot be a model."""
-        new = Models(models)
-        self._set, self._made = new._set, new._made
+        self._models = Models(models)._models
 
     def __setitem__(self, name: str, model: Model | str) -> None:
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"models are named by their endpoints; {name!r} is not the name of one")
-        self._made[name] = made(model, f"of endpoint {name!r}")
-        self._set[name] = model
+        self._models[name] = model, made(model, f"of endpoint {name!r}")
 
     def __getitem__(self, name: str) -> Model | str:
-        return self._set[name]
+        return self._models[name][0]
 
     def __delitem__(self, name: str) -> None:
-        del self._set[name], self._made[name]
+        del self._models[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._set)
+        return iter(self._models)
 
     def __len__(self) -> int:
-        return len(self._set)
+        return len(self._models)
 
     def __repr__(self) -> str:
-        return repr(self._set)
+        return repr(dict(self))

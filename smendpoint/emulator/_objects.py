@@ -9,7 +9,7 @@ from smendpoint.emulator._http import BadRequest, chunk_size
 from smendpoint.emulator._reply import Reply
 from smendpoint.emulator._route import ReceivedRequest
 
-__all__ = ["serve_object", "total_size"]
+STORE_IS_FULL = "The emulator's store is full: delete objects, or give Emulator a larger keep_bytes."
 
 
 def total_size(objects: MutableMapping[str, bytes]) -> int:
@@ -33,8 +33,7 @@ def serve_object(
             if request.headers.get("x-amz-decoded-content-length", str(len(data))) != str(len(data)):
                 raise BadRequest("an aws-chunked body is not as long as announced")
         if total_size({**objects, location: data}) > max_objects:
-            message = "The emulator's store is full: delete objects, or give Emulator a larger keep_bytes."
-            return _error(507, "InsufficientStorage", message)
+            return _error(507, "InsufficientStorage", STORE_IS_FULL)
         objects[location] = data
         return Reply(200, [("ETag", _etag(data))])
     if request.method == "DELETE":

@@ -9,8 +9,6 @@ from smendpoint.emulator._reply import Reply, json_reply
 from smendpoint.emulator._route import ReceivedRequest, Route
 from smendpoint.emulator.models import OPENAI_PATHS, Model
 
-__all__ = ["failure", "own_answer"]
-
 
 def failure(status: int, message: str, kind: str, code: str | int | None = None, *headers: tuple[str, str]) -> Reply:
     """Make an error in OpenAI's shape."""

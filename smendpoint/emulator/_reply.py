@@ -12,24 +12,6 @@ from typing import NamedTuple, TypeAlias
 from smendpoint.decoders import encode
 from smendpoint.emulator._http import chunk, render_head
 
-__all__ = [
-    "PIECE_SIZE",
-    "Action",
-    "ByteStream",
-    "ModelFailed",
-    "Pause",
-    "Reply",
-    "Step",
-    "Steps",
-    "error_reply",
-    "exception_frame",
-    "json_reply",
-    "model_reply",
-    "part_frame",
-    "pieces_of",
-    "play",
-]
-
 PIECE_SIZE = 13
 """How a model's streamed answer is cut, in bytes: small and odd, so that no piece ends where a reader would like it."""
 

@@ -7,8 +7,6 @@ import urllib.parse
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-__all__ = ["Kind", "ReceivedRequest", "Route", "route"]
-
 Kind: TypeAlias = Literal["invoke", "stream", "async", "openai", "s3", "unknown"]
 
 _ENDPOINT = re.compile(

@@ -1,18 +1,19 @@
-"""Runs models: in the loop, or in a pool of threads, whole or part by part."""
+"""Runs models: in the loop, or in the threads of its default executor; whole, or part by part."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import inspect
+import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
 from typing import Any
 
 from smendpoint.emulator._reply import ByteStream, ModelFailed
+from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator.models import Model, ModelReply, ModelRequest, Parts
 
-__all__ = ["ask", "gather", "parts_of"]
+PREFIX = "x-amzn-sagemaker-"
 
 _END = object()
 # Iterable types that are a whole answer, not parts of one.
@@ -23,7 +24,23 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-async def ask(model: Model, request: ModelRequest, pool: Executor) -> ModelReply:
+def model_request(request: ReceivedRequest, disconnected: threading.Event) -> ModelRequest:
+    """Give a request as its model gets it. The service has headers of its own for what only some operations hand on."""
+    headers, asynchronous = request.headers, request.operation == "InvokeEndpointAsync"
+    own_accept = asynchronous or request.operation == "InvokeEndpointWithResponseStream"
+    return ModelRequest(
+        body=request.body,
+        content_type=headers.get(f"{PREFIX}content-type" if asynchronous else "content-type", ""),
+        accept=headers.get(f"{PREFIX}accept" if own_accept else "accept", ""),
+        endpoint_name=request.endpoint_name,
+        custom_attributes=headers.get(f"{PREFIX}custom-attributes", ""),
+        headers=headers,
+        method=request.method,
+        disconnected=disconnected,
+    )
+
+
+async def ask(model: Model, request: ModelRequest) -> ModelReply:
     """Call a model.
 
     Raises:
@@ -33,7 +50,7 @@ async def ask(model: Model, request: ModelRequest, pool: Executor) -> ModelReply
         if getattr(model, "inline", False) or inspect.iscoroutinefunction(model):
             answer = model(request)
         else:
-            answer = await asyncio.get_running_loop().run_in_executor(pool, model, request)
+            answer = await asyncio.to_thread(model, request)
         if inspect.isawaitable(answer):
             answer = await answer
     except Exception as error:
@@ -57,18 +74,17 @@ def _close(iterator: Iterator[Any]) -> None:
             close()
 
 
-async def _from_thread(parts: Iterable[bytes | str], pool: Executor) -> ByteStream:
-    loop = asyncio.get_running_loop()
+async def _from_thread(parts: Iterable[bytes | str]) -> ByteStream:
     iterator = iter(parts)
     try:
         # A future cannot hold StopIteration, so the end is a value.
-        while (part := await loop.run_in_executor(pool, next, iterator, _END)) is not _END:
+        while (part := await asyncio.to_thread(next, iterator, _END)) is not _END:
             yield _as_bytes(part)
     finally:
         _close(iterator)
 
 
-async def parts_of(body: Parts, pool: Executor) -> ByteStream:
+async def parts_of(body: Parts) -> ByteStream:
     """Give a model's answer part by part, each when it is there.
 
     Raises:
@@ -84,17 +100,17 @@ async def parts_of(body: Parts, pool: Executor) -> ByteStream:
             for part in body:
                 yield _as_bytes(part)
         else:
-            async with contextlib.aclosing(_from_thread(body, pool)) as threaded:
+            async with contextlib.aclosing(_from_thread(body)) as threaded:
                 async for part in threaded:
                     yield part
     except Exception as error:
         raise ModelFailed(_describe(error)) from error
 
 
-async def gather(body: Parts, pool: Executor) -> bytes:
+async def gather(body: Parts) -> bytes:
     """Give a model's answer as a whole.
 
     Raises:
         ModelFailed: The model raised, or gave what is not an answer.
     """
-    return b"".join([part async for part in parts_of(body, pool)])
+    return b"".join([part async for part in parts_of(body)])

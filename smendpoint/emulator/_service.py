@@ -7,20 +7,20 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, MutableMapping
-from concurrent.futures import Executor
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from smendpoint.emulator._async_inference import AsyncInference
 from smendpoint.emulator._auth import Credentials, check_bearer, check_clock, check_signature, load_botocore
+from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._model_mapping import Models
-from smendpoint.emulator._objects import serve_object, total_size
+from smendpoint.emulator._objects import STORE_IS_FULL, serve_object, total_size
 from smendpoint.emulator._openai import failure, own_answer
 from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, model_reply, pieces_of
 from smendpoint.emulator._route import ReceivedRequest, Route
-from smendpoint.emulator._running import ask, gather, parts_of
-from smendpoint.emulator.models import Model, ModelRequest
-
-__all__ = ["ACCOUNT", "Service", "wants_stream"]
+from smendpoint.emulator._running import PREFIX, ask, gather, model_request, parts_of
+from smendpoint.emulator._state import State
+from smendpoint.emulator.models import Model
 
 ACCOUNT = "111122223333"
 """The account that the emulator's endpoints belong to: AWS's own example number."""
@@ -70,120 +70,103 @@ class Sessions:
         self._open.clear()
 
 
-class Service:
-    """The service behind the emulator's socket. Everything runs in the emulator's loop.
+class Limits(NamedTuple):
+    """What a client may do.
 
     Attributes:
-        models: by endpoint name; a name that is not there has the default model, if there is one.
-        objects: what the S3 stand-in holds, by ``s3://bucket/key``.
+        max_body: how large a request's body may be, in bytes.
+        request_timeout: how long a request may take from its first byte to its last, in seconds; ``None`` for any time.
         max_objects: how many bytes the objects may have together.
+        hosts: the hosts that it may name.
+    """
+
+    max_body: int
+    request_timeout: float | None
+    max_objects: float
+    hosts: Hosts
+
+
+@dataclass
+class Service:
+    """The service behind the emulator's socket, which all connections share. Everything runs in the emulator's loop.
+
+    Attributes:
+        models: by endpoint name.
+        objects: what the S3 stand-in holds, by ``s3://bucket/key``.
         sessions: the stateful sessions.
     """
 
-    def __init__(
-        self,
-        models: Models,
-        default: Model | None,
-        *,
-        region: str,
-        credentials: Credentials | None,
-        piece_size: int | None,
-        clock: Callable[[], float],
-        objects: MutableMapping[str, bytes],
-        max_objects: float,
-        async_inference: AsyncInference,
-    ) -> None:
-        self.models = models
-        self._default = default
-        self.region = region
-        self.credentials = credentials
-        self.piece_size = piece_size
-        self.clock = clock
-        self.objects = objects
-        self.async_inference = async_inference
-        self.max_objects = max_objects
-        self.sessions = Sessions(clock)
-        if credentials is not None:
+    state: State
+    limits: Limits
+    models: Models
+    objects: MutableMapping[str, bytes]
+    async_inference: AsyncInference
+    region: str
+    credentials: Credentials | None
+    piece_size: int | None
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self.sessions = Sessions(self.clock)
+        if self.credentials is not None:
             load_botocore()
 
     async def answer(
-        self, request: ReceivedRequest, route: Route, pool: Executor, disconnected: threading.Event, skew: float = 0.0
+        self, request: ReceivedRequest, route: Route, disconnected: threading.Event, skew: float = 0.0
     ) -> Reply:
         """Give the reply to a whole request; ``skew`` is how far the clock is off just now, in seconds."""
         if route.kind == "unknown":
             return error_reply(404, "UnknownOperationException", f"Unable to route {request.method} {request.target}")
         if route.kind == "s3":
-            return serve_object(self.objects, request, route.model_path, self.max_objects)
+            return serve_object(self.objects, request, route.model_path, self.limits.max_objects)
         refusal = self._authenticate(request, self.clock() + skew, bool(skew))
         if refusal is not None:
             return refusal
-        model = self.models.made(route.endpoint_name, self._default)
+        model = self.models.made(route.endpoint_name)
         if model is None:
             message = f"Endpoint {route.endpoint_name} of account {ACCOUNT} not found."
             return error_reply(400, "ValidationError", message)
-        if route.kind == "openai":
-            own = own_answer(model, request, route)
-            if own is not None:
-                return own
         if route.kind == "async":
-            if total_size(self.objects) > self.max_objects:
-                message = "The emulator's store is full: delete objects, or give Emulator a larger keep_bytes."
-                return error_reply(400, "ValidationError", message)
-            return self.async_inference.accept(model, request, pool)
-        return await self._invoke(model, request, route, pool, disconnected)
+            if total_size(self.objects) > self.limits.max_objects:
+                return error_reply(400, "ValidationError", STORE_IS_FULL)
+            return self.async_inference.accept(model, request)
+        own = own_answer(model, request, route) if route.kind == "openai" else None
+        return own or await self._invoke(model, request, route, disconnected)
 
     def _authenticate(self, request: ReceivedRequest, now: float, skewed: bool) -> Reply | None:
-        if self.credentials is not None:
-            if request.operation == "OpenAI" and not request.headers.get("authorization", "").startswith("AWS4-"):
-                return check_bearer(request, self.credentials, self.region, now)
-            return check_signature(request, self.credentials, self.region, now)
-        # Without credentials nothing is checked but the clock, if a fault has set it wrong.
-        return check_clock(request, now) if skewed else None
+        if self.credentials is None:  # nothing is checked but the clock, if a fault has set it wrong
+            return check_clock(request, now) if skewed else None
+        bearer = request.operation == "OpenAI" and not request.headers.get("authorization", "").startswith("AWS4-")
+        return (check_bearer if bearer else check_signature)(request, self.credentials, self.region, now)
 
     async def _invoke(
-        self, model: Model, request: ReceivedRequest, route: Route, pool: Executor, disconnected: threading.Event
+        self, model: Model, request: ReceivedRequest, route: Route, disconnected: threading.Event
     ) -> Reply:
         streaming = wants_stream(route, request.body)
-        headers = request.headers
-        session, new_session = headers.get("x-amzn-sagemaker-session-id"), None
+        session, new_session = request.headers.get(f"{PREFIX}session-id"), None
         if session == "NEW_SESSION" and not streaming:
             session = new_session = str(uuid.uuid4())
         elif session is not None and not self.sessions.belongs(session, request.endpoint_name):
             return error_reply(400, "ValidationError", f"Session {session} is not open on this endpoint.")
-        accept = headers.get("x-amzn-sagemaker-accept" if route.kind == "stream" else "accept", "")
-        asked = ModelRequest(
-            body=request.body,
-            content_type=headers.get("content-type", ""),
-            accept=accept,
-            endpoint_name=request.endpoint_name,
-            custom_attributes=headers.get("x-amzn-sagemaker-custom-attributes", ""),
-            headers=headers,
-            streaming=streaming,
-            path=route.model_path,
-            method=request.method,
-            session_id=session,
-            disconnected=disconnected,
-        )
+        asked = model_request(request, disconnected)
+        asked = replace(asked, streaming=streaming, path=route.model_path, session_id=session)
         try:
-            answer = await ask(model, asked, pool)
-            body = None if streaming and answer.status < 400 else await gather(answer.body, pool)
+            answer = await ask(model, asked)
+            body = None if streaming and answer.status < 400 else await gather(answer.body)
         except ModelFailed as failed:
             if route.kind == "openai":
                 return failure(500, str(failed), "InternalServerError", 500)
             return self._model_error(500, str(failed), request)
-        if answer.status >= 400:
-            said = body or b""
-            if route.kind == "openai":  # that path hands on what the container says
-                return Reply(answer.status, [("Content-Type", answer.content_type or "application/json")], said)
-            return self._model_error(answer.status, said.decode("utf-8", "replace"), request)
+        if body is not None and answer.status >= 400:
+            if route.kind == "openai":  # that path hands on the container's own answer
+                return Reply(answer.status, [("Content-Type", answer.content_type or "application/json")], body)
+            return self._model_error(answer.status, body.decode("utf-8", "replace"), request)
         content_type = answer.content_type
         if content_type is None:
+            accept = asked.accept
             content_type = accept if accept and "*" not in accept and "," not in accept else "application/json"
-        if body is None:
-            parts = pieces_of(parts_of(answer.body, pool), self.piece_size)
-            reply = model_reply(content_type, parts, framed=route.kind == "stream")
-        else:
-            reply = model_reply(content_type, body)
+        parts = pieces_of(parts_of(answer.body), self.piece_size) if body is None else body
+        reply = model_reply(content_type, parts, framed=route.kind == "stream")
         if answer.custom_attributes is not None:
             reply.headers.append(("X-Amzn-SageMaker-Custom-Attributes", answer.custom_attributes))
         reply.headers += answer.headers.items()

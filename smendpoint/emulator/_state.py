@@ -12,8 +12,6 @@ from smendpoint.emulator._route import Kind, ReceivedRequest
 from smendpoint.emulator.faults import Fault, find_fault
 from smendpoint.errors import ConfigurationError
 
-__all__ = ["State"]
-
 
 class _Injection:
     def __init__(self, fault: Fault, times: int | None, endpoint_name: str | None) -> None:

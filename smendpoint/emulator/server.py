@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint.emulator._async_inference import AsyncInference, AsyncLoad, AsyncStore
 from smendpoint.emulator._auth import Credentials
-from smendpoint.emulator._connection import Limits
 from smendpoint.emulator._endpoints import Endpoints
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._listener import Listener
-from smendpoint.emulator._model_mapping import Models, made
+from smendpoint.emulator._model_mapping import Models
 from smendpoint.emulator._reply import PIECE_SIZE
 from smendpoint.emulator._route import ReceivedRequest
-from smendpoint.emulator._service import Service
+from smendpoint.emulator._service import Limits, Service
 from smendpoint.emulator._state import State
 from smendpoint.emulator.models import Model
 from smendpoint.errors import ConfigurationError
@@ -114,31 +113,27 @@ class Emulator(Endpoints):
         self._credentials = credentials
         self._scheme = "http" if ssl_context is None else "https"
         self._max_workers = max_workers
-        limits = Limits(max_body, request_timeout, Hosts(allowed_hosts, host, socket.gethostname()))
         self._state = State(keep_requests, keep_bytes)
         self.objects: dict[str, bytes] = {}
-        everywhere: Model | None = None
-        if not isinstance(models, Mapping):
-            everywhere, models = made("stand_in" if models is None else models, "of every endpoint"), {}
         self._models = Models(models)
         self._made_with = dict(self._models)
+        max_objects = math.inf if keep_bytes is None else keep_bytes
+        hosts = Hosts(allowed_hosts, host, socket.gethostname())
         self._service = Service(
+            self._state,
+            Limits(max_body, request_timeout, max_objects, hosts),
             self._models,
-            everywhere,
+            self.objects,
+            AsyncInference(self._state, self.objects, output=async_output, store=async_store, load=async_load),
             region=region,
             credentials=credentials,
             piece_size=piece_size,
             clock=clock,
-            objects=self.objects,
-            max_objects=math.inf if keep_bytes is None else keep_bytes,
-            async_inference=AsyncInference(
-                self._state, self.objects, output=async_output, store=async_store, load=async_load
-            ),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._listener = Listener(self._state, self._service, limits, host=host, port=port, ssl_context=ssl_context)
+        self._listener = Listener(self._service, host=host, port=port, ssl_context=ssl_context)
 
     # -- life
 
@@ -153,6 +148,7 @@ class Emulator(Endpoints):
             raise ConfigurationError("this emulator is running already")
         self._loop = asyncio.new_event_loop()
         self._pool = ThreadPoolExecutor(self._max_workers, thread_name_prefix="smendpoint-model")
+        self._loop.set_default_executor(self._pool)
         try:
             thread = self._started(self._loop)
         except RuntimeError as error:
@@ -165,7 +161,7 @@ class Emulator(Endpoints):
             ) from error
         self._thread = thread
         try:
-            self._call(self._listener.open(self._pool))
+            self._call(self._listener.open())
             if self._state.refuses():
                 self._call(self._listener.refuse())
         except BaseException:

@@ -37,11 +37,11 @@ def say_ignored(
         return
     cure = ""
     if hasattr(handler, "response"):
-        from smendpoint.handlers._tables import READERS
+        from smendpoint.handlers.tabular import READERS
 
         cure = "".join(
             f" {type(handler).__name__} reads that with response={name!r}."
-            for name, (read, _) in READERS.items()
+            for name, (read, *_) in READERS.items()
             if read == kind
         )
     error.message = (

@@ -23,6 +23,7 @@ __all__ = [
     "is_bytes",
     "is_missing",
     "raw_body",
+    "refuse_parameters",
 ]
 
 ErrorsOption: TypeAlias = Literal["strict", "replace"]
@@ -100,6 +101,12 @@ def is_bytes(value: object) -> bool:
     return isinstance(value, (bytes, bytearray, memoryview))
 
 
+def refuse_parameters(subject: str, model_kwargs: Mapping[str, Any]) -> None:
+    """Raise `HandlerError` where a handler or format that has no place for model parameters is given some."""
+    if model_kwargs:
+        raise HandlerError(f"{subject} has no place for model parameters: {', '.join(sorted(model_kwargs))}.")
+
+
 def raw_body(handler: str, prompt: object, model_kwargs: Mapping[str, Any], content_type: str = "") -> bytes:
     """Give an input that is bytes, or text in UTF-8.
 
@@ -107,8 +114,7 @@ def raw_body(handler: str, prompt: object, model_kwargs: Mapping[str, Any], cont
         HandlerError: it is neither, there are model parameters, for which there is no place, or the media type is
             JSON's, which the bytes of an image or a sound are not.
     """
-    if model_kwargs:
-        raise HandlerError(f"{handler} has no place for model parameters: {', '.join(sorted(model_kwargs))}.")
+    refuse_parameters(handler, model_kwargs)
     if content_type == "application/json":
         raise HandlerError(f'{handler} sends bytes under their own media type: choose content_type="image/png", say.')
     if isinstance(prompt, str):

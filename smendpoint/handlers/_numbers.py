@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smendpoint.errors import HandlerError
 
@@ -11,13 +11,21 @@ if TYPE_CHECKING:
 
 __all__ = ["EMBEDDING_TYPES", "convert", "read_predictions", "read_vectors"]
 
-# What the numbers of a vector lie between. Binary embeddings have eight dimensions in each number.
-EMBEDDING_TYPES: dict[str, tuple[int, int] | None] = {
-    "float": None,
-    "int8": (-128, 127),
-    "uint8": (0, 255),
-    "binary": (-128, 127),
-    "ubinary": (0, 255),
+
+class EmbeddingType(NamedTuple):
+    """One type of a vector's numbers: NumPy's name for it and, of integers, the least and the greatest."""
+
+    dtype: str
+    limits: tuple[int, int] | None
+
+
+# Binary embeddings have eight dimensions in each number.
+EMBEDDING_TYPES = {
+    "float": EmbeddingType("float32", None),
+    "int8": EmbeddingType("int8", (-128, 127)),
+    "uint8": EmbeddingType("uint8", (0, 255)),
+    "binary": EmbeddingType("int8", (-128, 127)),
+    "ubinary": EmbeddingType("uint8", (0, 255)),
 }
 
 _NUMBERS = frozenset({int, float})
@@ -59,7 +67,7 @@ def read_vectors(
         vectors = [_pool(matrix, pooling, depth, where) for matrix in found]
     else:
         return None
-    limits = EMBEDDING_TYPES.get(embedding_type or "float")
+    limits = EMBEDDING_TYPES[embedding_type or "float"].limits
     read = [_vector(vector, where) if limits is None else _whole_vector(vector, where, *limits) for vector in vectors]
     lengths = sorted({len(vector) for vector in read})
     if len(lengths) > 1:

@@ -1,186 +1,158 @@
-"""Rows of a table as bytes, NumPy's format among them, and the predictions in an answer as lists."""
+"""Rows of a table as CSV, JSON and libsvm, and CSV back as rows.
+
+A table is whatever holds rows: lists, NumPy arrays, frames of pandas and polars, Arrow tables. Nothing here imports
+those libraries: the attributes of a table tell which library it is from.
+"""
 
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from smendpoint.errors import HandlerError
-from smendpoint.handlers._json import decode_json, encode_json, encode_text
-from smendpoint.handlers._numbers import read_predictions
-from smendpoint.handlers._rows import as_cell, as_list, as_rows, columns_of, frame_as_csv
-from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.handlers._json import encode_json, encode_text, is_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from datetime import date, time
+    from decimal import Decimal
 
     from smendpoint._container_errors import JSONValue
-    from smendpoint.handlers._rows import Row
 
 __all__ = [
-    "MAGIC",
-    "READERS",
-    "WRITERS",
-    "array_as_npy",
-    "exact_array",
-    "import_numpy",
+    "as_cell",
+    "as_list",
+    "as_rows",
+    "columns_of",
+    "even_rows",
     "is_bracketed",
-    "read_items",
-    "read_npy",
-    "write_npy",
+    "read_csv",
+    "write_csv",
+    "write_instances",
+    "write_json",
+    "write_json_lines",
+    "write_libsvm",
 ]
 
-# NumPy's ``.npy`` format, without NumPy: ``\x93NUMPY``, two version bytes, the header's length (2 bytes in version 1, 4
-# in later ones, both little-endian), a header that is a Python dict as text, and the numbers.
-MAGIC = b"\x93NUMPY"
+Row: TypeAlias = "Sequence[Any] | Mapping[Any, Any]"
+Cell: TypeAlias = "str | int | float | Decimal | date | time | None"
 
-Scalar: TypeAlias = "float | int | str | bool"
-
-# NumPy's kinds and sizes as `struct` names them.
-_CODES = {
-    "b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q",
-    "f2": "e", "f4": "f", "f8": "d",
-}  # fmt: skip
-# From here on not every integer is a float of 64 bits.
-_EXACT = 2.0**53
-_INEXACT = "The input has values of several types, and one that no array of a single type can hold unchanged."
-
-_DESCR = re.compile(r"'descr': *'([<>|])([a-zA-Z])(\d{1,9})'")
-_ORDER = re.compile(r"'fortran_order': *(True|False)")
-_SHAPE = re.compile(r"'shape': *\(([\d, ]{0,100})\)")
-
-
-def import_numpy(needed_by: str) -> Any:
-    """Give NumPy, for the few that need it.
-
-    Raises:
-        HandlerError: it is not installed; the message names the extra.
-    """
-    try:
-        import numpy
-    except ImportError as error:
-        raise HandlerError(f"{needed_by} needs NumPy: pip install 'smendpoint[numpy]'") from error
-    return numpy
-
-
-def write_npy(rows: Sequence[Sequence[float | int]]) -> bytes:
-    """Give rows of equal length as a two-dimensional array, of 64-bit integers where all are, else of 64-bit floats."""
-    flat = [cell for row in rows for cell in row]
-    whole = all(isinstance(cell, int) for cell in flat)
-    code, descr = ("q", "<i8") if whole else ("d", "<f8")
-    try:
-        data = struct.pack(f"<{len(flat)}{code}", *flat)
-        exact = whole or all(float(cell) == cell for cell in flat if isinstance(cell, int))
-    except (struct.error, OverflowError):
-        raise HandlerError("The input has a number that fits neither 64-bit integers nor 64-bit floats.") from None
-    if not exact:
-        raise HandlerError(_INEXACT)
-    return _npy_file(descr, (len(rows), len(rows[0])), data)
-
-
-def array_as_npy(array: Any) -> bytes | None:
-    """Give a NumPy array of numbers, of one row or of some, with its own type; ``None`` for anything else."""
-    if not hasattr(array, "__array_interface__") or hasattr(array, "mask") or array.ndim not in (1, 2):
-        return None
-    if array.dtype.str[1:] not in _CODES or not array.size:
-        return None
-    return _npy_file(array.dtype.str, (1, *array.shape)[-2:], array.tobytes())
-
-
-def _npy_file(descr: str, shape: tuple[int, ...], data: bytes) -> bytes:
-    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
-    # The numbers begin at a multiple of 64 bytes.
-    padding = -(len(MAGIC) + 4 + len(header) + 1) % 64
-    text = f"{header}{' ' * padding}\n".encode()
-    return MAGIC + b"\x01\x00" + struct.pack("<H", len(text)) + text + data
-
-
-def exact_array(np: Any, values: Any) -> Any:
-    """Give an array of the values as NumPy makes it, where it changes none of them.
-
-    NumPy has one type for a whole array: beside a float, an integer becomes one, beside a text everything a text.
-
-    Args:
-        np: the module.
-        values: whatever NumPy takes, or a frame.
-
-    Raises:
-        HandlerError: a value would not be the same in the array.
-    """
-    array = np.asarray(values)
-    if isinstance(values, np.ndarray):
-        if np.ma.is_masked(values):
-            raise HandlerError("The array has masked values, which the format .npy cannot hold.")
-        return array
-    kind = array.dtype.kind
-    if kind in "SU" or (kind in "fc" and array.dtype.itemsize >= 8 and (abs(array) >= _EXACT).any()):
-        table = columns_of(values) is not None
-        before = as_rows(values, nan_is_missing=False) if table else as_list(values, nan_is_missing=False)
-        pairs = zip(np.asarray(before, dtype=object).ravel().tolist(), array.ravel().tolist(), strict=True)
-        # As Python's, an integer is compared exactly. A missing number has become NaN.
-        if not all((old.tolist() if hasattr(old, "tolist") else old) == new or new != new for old, new in pairs):
-            raise HandlerError(_INEXACT)
-    return array
-
-
-def read_npy(data: bytes) -> list[Scalar] | list[list[Scalar]]:
-    """Give an array of one dimension as a list, of two as a list of rows; a lone number as a list of one.
-
-    Raises:
-        HandlerError: this is not a whole array of numbers or texts with at most two dimensions.
-    """
-    if not data.startswith(MAGIC):
-        raise HandlerError("The answer is not a NumPy array (.npy).")
-    try:
-        width = "<H" if data[6] == 1 else "<I"
-        (length,) = struct.unpack_from(width, data, 8)
-    except (IndexError, struct.error):
-        raise HandlerError("The NumPy array is cut inside its header.") from None
-    start = 8 + struct.calcsize(width)
-    header = data[start : start + length].decode("latin-1")
-    descr, order, shape_text = _DESCR.search(header), _ORDER.search(header), _SHAPE.search(header)
-    if descr is None or order is None or shape_text is None:
-        raise HandlerError("The NumPy array's header is not one of plain numbers; NumPyHandler may read it.")
-    shape = [int(size) for size in shape_text[1].replace(" ", "").split(",") if size]
-    if len(shape) > 2:
-        raise HandlerError(
-            f"The NumPy array has {len(shape)} dimensions, and at most 2 are wanted; NumPyHandler reads it."
-        )
-    count = 1
-    for size in shape:
-        count *= size
-    cells = _cells(data[start + length :], count, *descr.groups())
-    if len(shape) < 2:
-        return cells
-    rows, columns = shape
-    if order[1] == "True":
-        return [cells[row::rows] for row in range(rows)]
-    return [cells[row * columns : (row + 1) * columns] for row in range(rows)]
-
-
-def _cells(data: bytes, count: int, endian: str, kind: str, size_text: str) -> list[Scalar]:
-    size = int(size_text) * (4 if kind == "U" else 1)
-    if len(data) != count * size:
-        raise HandlerError(f"The NumPy array has {len(data)} bytes of data where its header says {count * size}.")
-    if kind == "U":
-        encoding = "utf-32-be" if endian == ">" else "utf-32-le"
-        try:
-            return [data[at * size : (at + 1) * size].decode(encoding).rstrip("\0") for at in range(count)]
-        except UnicodeDecodeError:
-            raise HandlerError("The NumPy array has text that is not Unicode.") from None
-    code = _CODES.get(f"{kind}{size_text}")
-    if code is None:
-        raise HandlerError(f"The NumPy array is of the type {kind}{size_text}; NumPyHandler reads it.")
-    return list(struct.unpack(f"{'>' if endian == '>' else '<'}{count}{code}", data))
-
-
+_BYTES_LIKE = (str, bytes, bytearray)
+_EMPTY = "A table needs at least one row."
 _BETWEEN_ROWS = re.compile(r"\](?:, ?|\r?\n)\[")
 
 
-def _even(rows: Sequence[Row], media: str) -> Iterator[tuple[int, Sequence[Any]]]:
-    """Give each row, with its number, where rows must be sequences of equal length."""
+def as_rows(table: Any, *, nan_is_missing: bool = True) -> list[Row]:
+    """Give the rows of a list of rows, of one row, of a NumPy array, or of a frame; each value keeps its type.
+
+    Args:
+        table: the rows.
+        nan_is_missing: whether a NaN in a pandas column, where it stands for a missing number, becomes ``None``.
+
+    Raises:
+        HandlerError: it is not a table, or has no row.
+    """
+    columns = columns_of(table)
+    if columns is not None:
+        # One by one: in an array of all columns, the integers beside floats would be floats.
+        rows: list[Any] = list(zip(*(as_list(column, nan_is_missing) for column in columns), strict=True))
+        if not rows:
+            raise HandlerError(_EMPTY)
+        return rows
+    table = as_list(table, nan_is_missing)
+    # A set has no order of its own.
+    single = isinstance(table, (*_BYTES_LIKE, Mapping, Set)) or getattr(table, "shape", None) == ()
+    if single or not hasattr(table, "__iter__"):
+        raise HandlerError(f"A table is a sequence of rows, or one row, not {type(cast('Any', table)).__name__}.")
+    rows = [row if isinstance(row, list) else as_list(row, nan_is_missing) for row in table]
+    nested = [
+        isinstance(row, list) or (isinstance(row, (Sequence, Mapping)) and not isinstance(row, _BYTES_LIKE))
+        for row in rows
+    ]
+    if not rows:
+        raise HandlerError(_EMPTY)
+    if not any(nested):
+        return [rows]
+    if not all(nested):
+        raise HandlerError("A table is a sequence of rows, and this one has rows and single values.")
+    return rows
+
+
+def columns_of(table: Any) -> list[Any] | None:
+    """Give the columns of a frame, an Arrow table or a structured NumPy array; ``None`` for anything else."""
+    if isinstance(table, (list, tuple)):
+        return None
+    if hasattr(table, "iloc"):  # pandas; two of its columns may have one name
+        return [column for _, column in table.items()] if hasattr(table, "columns") else None
+    if hasattr(table, "get_columns"):  # polars
+        return list(table.get_columns())
+    if hasattr(table, "to_pylist") and hasattr(table, "columns"):  # Arrow
+        return list(table.columns)
+    names = getattr(getattr(table, "dtype", None), "names", None)
+    return [table[name] for name in names] if names and len(table.shape) == 1 else None
+
+
+def as_list(values: Any, nan_is_missing: bool) -> Any:
+    """Give a column, an array or a row of one as a list of cells; anything else as it is."""
+    if isinstance(values, (list, tuple, str, int, float)):
+        return cast("Any", values)
+    if hasattr(values, "__array_interface__"):
+        names = values.dtype.names
+        if not values.shape:
+            return [values[name] for name in names] if names else values
+        # `tolist` would make mere numbers of nanoseconds of some dates.
+        return list(values) if values.dtype.kind in "mM" else values.tolist()
+    if hasattr(values, "iloc"):
+        cells = values.tolist()
+        # A type of NumPy's own has no `na_value`: there, NaN stands for a missing number.
+        if not nan_is_missing and values.dtype.kind == "f" and not hasattr(values.dtype, "na_value"):
+            return cells
+        gone = values.isna()
+        return [None if mark else cell for cell, mark in zip(cells, gone, strict=True)] if gone.any() else cells
+    for name in ("to_pylist", "to_list", "tolist"):  # Arrow, polars, other arrays
+        if hasattr(values, name):
+            return getattr(values, name)()
+    return values.to_numpy().tolist() if hasattr(values, "to_numpy") else values
+
+
+def as_cell(cell: Any, row: int) -> Cell:
+    """Give a cell as one of Python's own types, and ``None`` where it is missing.
+
+    Args:
+        cell: a value; a date of NumPy's becomes text in the ISO format.
+        row: the row's number, for messages.
+
+    Raises:
+        HandlerError: it is not a single value that a table can hold.
+    """
+    if type(cell) is float or type(cell) is int:
+        return cell
+    if hasattr(cell, "__array_interface__") and not cell.shape:
+        kind = cell.dtype.kind
+        if kind == "M":
+            text = str(cell)
+            return None if text == "NaT" else text
+        if kind != "m":
+            cell = cell.tolist()
+    if cell is None or isinstance(cell, (str, bool)):
+        return cell
+    if isinstance(cell, int):
+        return int(cell)
+    if isinstance(cell, float):
+        return float(cell)
+    if is_missing(cell):
+        return None
+    from datetime import date, time
+    from decimal import Decimal
+
+    if isinstance(cell, (date, time, Decimal)):
+        return cell
+    raise HandlerError(f"Row {row} has a value of type {type(cell).__name__}.")
+
+
+def even_rows(rows: Sequence[Row], media: str) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Give each row with its number, where rows must be sequences of equal length."""
     for number, row in enumerate(rows):
         if isinstance(row, Mapping):
             raise HandlerError(f"Row {number} is a mapping, and {media} has no column names: give its values in order.")
@@ -189,16 +161,51 @@ def _even(rows: Sequence[Row], media: str) -> Iterator[tuple[int, Sequence[Any]]
         yield number, row
 
 
-def _write_csv(table: Any) -> bytes:
-    text = frame_as_csv(table)
+def write_csv(table: Any) -> bytes:
+    """Write CSV without a line of column names."""
+    text = _frame_as_csv(table)
     if text is None:
-        # No line end after the last row: some containers would read it as one more row. An empty line they would skip,
+        # No line end after the last row: some containers would read it as one more row. They would skip an empty line,
         # and give one prediction less: a row whose only value is missing has quotes instead.
         lines = [
-            ",".join([_csv_cell(cell, number) for cell in row]) or '""' for number, row in _even(as_rows(table), "CSV")
+            ",".join([_csv_cell(cell, number) for cell in row]) or '""'
+            for number, row in even_rows(as_rows(table), "CSV")
         ]
         text = "\n".join(lines)
     return encode_text(text)
+
+
+def _frame_as_csv(table: Any) -> str | None:
+    """Let a frame's own library write CSV; ``None`` where the table is not a frame.
+
+    Raises:
+        HandlerError: the frame is empty, or holds a value that has no place in CSV.
+    """
+    pandas = hasattr(table, "iloc") and hasattr(table, "columns")
+    if not pandas and not (hasattr(table, "get_columns") and hasattr(table, "write_csv")):
+        return None
+    if 0 in table.shape:
+        raise HandlerError(_EMPTY)
+    if not pandas:
+        # A row whose only value is missing would be an empty line, which containers skip.
+        missing = '""' if table.shape[1] == 1 else None
+        try:
+            text: str = table.write_csv(include_header=False, null_value=missing)
+        except Exception as error:  # polars does not document which, for a type that CSV cannot hold
+            types = ", ".join(dict.fromkeys(map(str, table.dtypes)))
+            raise HandlerError(
+                f"polars does not write this frame as CSV ({type(error).__name__}); its types are {types}."
+            ) from None
+        return text
+    for _, column in table.items():
+        if column.dtype.kind not in "biufcmM":  # pandas would write any object as its `str`
+            for number, cell in {type(cell): (number, cell) for number, cell in enumerate(column)}.values():
+                as_cell(cell, number)
+    text = table.to_csv(header=False, index=False, lineterminator="\n")
+    if "\r" in text:
+        # Before Python 3.13 its `csv` leaves a lone carriage return without quotes, and readers see a row's end there.
+        text = table.to_csv(header=False, index=False, lineterminator="\n", quoting=2)
+    return text
 
 
 def _csv_cell(cell: Any, row: int) -> str:
@@ -208,12 +215,12 @@ def _csv_cell(cell: Any, row: int) -> str:
     if value is None:
         return ""
     if isinstance(value, (int, float)):
-        return _number(value, row)
+        return _digits(value, row)
     text = str(value)
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 
-def _number(value: float | int, row: int) -> str:
+def _digits(value: float | int, row: int) -> str:
     """Write a number as Python does; a truth value is 1 or 0 for these models."""
     try:
         return repr(value if isinstance(value, float) else int(value))
@@ -221,15 +228,18 @@ def _number(value: float | int, row: int) -> str:
         raise HandlerError(f"Row {row} has an integer of more digits than Python writes.") from None
 
 
-def _write_json(table: Any) -> bytes:
+def write_json(table: Any) -> bytes:
+    """Write a list of rows; a row that is a mapping stays one."""
     return encode_json([_json_row(row, number) for number, row in enumerate(as_rows(table))])
 
 
-def _write_instances(table: Any) -> bytes:
-    return b'{"instances":' + _write_json(table) + b"}"
+def write_instances(table: Any) -> bytes:
+    """Write a list of rows as ``instances``."""
+    return b'{"instances":' + write_json(table) + b"}"
 
 
-def _write_json_lines(table: Any) -> bytes:
+def write_json_lines(table: Any) -> bytes:
+    """Write a row in each line."""
     return b"\n".join(encode_json(_json_row(row, number)) for number, row in enumerate(as_rows(table)))
 
 
@@ -246,7 +256,7 @@ def _json_cell(cell: Any, row: int) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-def _write_libsvm(table: Any) -> bytes:
+def write_libsvm(table: Any) -> bytes:
     """Write ``label index:value ...`` with indices from 0, and 0 for the label that a prediction does not have.
 
     Newer XGBoost containers skip the label; older ones read the first word of a line as one and would lose a feature.
@@ -260,31 +270,13 @@ def _write_libsvm(table: Any) -> bytes:
             if not isinstance(index, int) or not (value is None or isinstance(value, (int, float))):
                 raise HandlerError(f"Row {number} must have whole numbers as indices and numbers as values for libsvm.")
             if value is not None:
-                words.append(f"{index}:{_number(value, number)}")
+                words.append(f"{index}:{_digits(value, number)}")
         lines.append(" ".join(words))
     return "\n".join(lines).encode()
 
 
-def _write_npy(table: Any) -> bytes:
-    data = array_as_npy(table)
-    if data is not None:
-        return data
-    return write_npy(
-        [
-            [_npy_cell(cell, number) for cell in row]
-            for number, row in _even(as_rows(table, nan_is_missing=False), "NumPy")
-        ]
-    )
-
-
-def _npy_cell(cell: Any, row: int) -> float | int:
-    value = as_cell(cell, row)
-    if not isinstance(value, (int, float)):
-        raise HandlerError(f"Row {row} has a value that is not a number.")
-    return value
-
-
-def _read_csv(body: bytes) -> JSONValue:
+def read_csv(body: bytes) -> list[JSONValue]:
+    """Read the rows of CSV, each a list of texts; empty lines are skipped."""
     import csv
     from io import StringIO
 
@@ -299,11 +291,11 @@ def _read_csv(body: bytes) -> JSONValue:
 
 
 def is_bracketed(body: bytes) -> bool:
-    """Say whether an answer in CSV may be one of `_bracketed_rows`."""
+    """Say whether an answer in CSV may have each row in brackets."""
     return body.lstrip()[:1] == b"["
 
 
-def _bracketed_rows(text: str) -> JSONValue:
+def _bracketed_rows(text: str) -> list[JSONValue] | None:
     """Read ``[0.1, 0.9],[0.8, 0.2]``: so XGBoost's container writes several values for each row, in "CSV".
 
     Its batch mode puts line ends between the rows. Anything else in brackets, such as labels, is taken as it is.
@@ -317,53 +309,3 @@ def _bracketed_rows(text: str) -> JSONValue:
     except ValueError:
         return None
     return [[*row] for row in rows]
-
-
-def _read_json(body: bytes) -> JSONValue:
-    return decode_json(body, "TabularHandler")
-
-
-def _read_json_lines(body: bytes) -> JSONValue:
-    return [decode_json(line, "TabularHandler") for line in body.split(b"\n") if line.strip()]
-
-
-def _read_npy(body: bytes) -> JSONValue:
-    cells = read_npy(body)
-    return [list(cell) if isinstance(cell, list) else cell for cell in cells]
-
-
-WRITERS = {
-    "csv": ("text/csv", _write_csv),
-    "json": ("application/json", _write_json),
-    "instances": ("application/json", _write_instances),
-    "jsonlines": ("application/jsonlines", _write_json_lines),
-    "libsvm": ("text/libsvm", _write_libsvm),
-    "npy": ("application/x-npy", _write_npy),
-}
-READERS = {
-    "csv": ("text/csv", _read_csv),
-    "json": ("application/json", _read_json),
-    "jsonlines": ("application/jsonlines", _read_json_lines),
-    "npy": ("application/x-npy", _read_npy),
-}
-
-
-def read_items(body: bytes, media: str, key: str | None, handler: str) -> tuple[list[JSONValue], str]:
-    """Give an answer's predictions, each a value or a list of values, and where they are, for messages.
-
-    Args:
-        body: the answer.
-        media: one of `READERS`.
-        key: the field of a prediction that is an object (see `read_predictions`).
-        handler: the handler's name, for messages.
-    """
-    value = READERS[media][1](body)
-    raise_for_error(value)
-    if media == "jsonlines" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-        value = value[0] if "predictions" in value[0] else value
-    found = read_predictions(value, key, handler)
-    if found is None:
-        raise unknown_shape(
-            value, handler, 'a list, or "predictions", "scores", "projections" or (of TF Serving) "outputs"'
-        )
-    return found

@@ -1,4 +1,4 @@
-"""Embeddings of any number of texts, in batches that the container can take, some of them at once."""
+"""Embeddings of any number of texts, in batches of a size that the container accepts, several requests at a time."""
 
 from __future__ import annotations
 
@@ -7,90 +7,78 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, overload
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import encode_json
-from smendpoint.handlers._tables import import_numpy
+from smendpoint.handlers._npy import import_numpy
+from smendpoint.handlers._numbers import EMBEDDING_TYPES
 from smendpoint.prompts import is_collection
 
-__all__ = ["AsyncEmbeddings", "AsyncEmbeds", "Embeddings", "Embeds"]
+__all__ = ["AsyncEmbeddings", "Embeddings"]
 
 Vectors = list[list[float]]
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
-    from typing import TypeAlias
+    from typing import TypeAlias, TypedDict
 
     import numpy
-    from typing_extensions import TypeVar
+    from typing_extensions import TypeVar, Unpack
 
     Array: TypeAlias = "numpy.ndarray[Any, Any]"
-    E = TypeVar("E")
     Matrix = TypeVar("Matrix", default=Vectors)
     Row = TypeVar("Row", default=list[float])
-else:
-    from typing import TypeVar  # whose defaults only type checkers see: Python knows them from 3.13 on
+    Answer_co = TypeVar("Answer_co", covariant=True)
+    Answers_co = TypeVar("Answers_co", covariant=True)
 
-    E = TypeVar("E")
+    class Options(TypedDict, total=False):
+        """The options of both twins that do not change a type."""
+
+        batch_size: int
+        max_batch_bytes: int
+        max_concurrency: int
+        document_kwargs: Mapping[str, Any] | None
+        query_kwargs: Mapping[str, Any] | None
+
+    class Embeds(Protocol[Answer_co, Answers_co]):
+        """An endpoint of either kind with a handler such as `EmbeddingsHandler`, or an object with the same methods."""
+
+        def invoke(self, input: Sequence[str], /, **model_kwargs: Any) -> Answer_co:
+            """Give the vectors of a list of texts."""
+            ...
+
+        def map(
+            self,
+            inputs: Iterable[Sequence[str]],
+            *,
+            max_concurrency: int,
+            ordered: bool = ...,
+            return_exceptions: Literal[False] = ...,
+            **model_kwargs: Any,
+        ) -> Answers_co:
+            """Give the vectors of many lists of texts, in order."""
+            ...
+
+    SyncEmbeds: TypeAlias = Embeds[Vectors, Iterator[Vectors]]
+    AsyncEmbeds: TypeAlias = Embeds[Awaitable[Vectors], AsyncIterator[Vectors]]
+else:
+    from typing import TypeVar  # Only type checkers need the defaults, which Python knows from 3.13 on.
+
     Matrix = TypeVar("Matrix")
     Row = TypeVar("Row")
 
 _BATCH_SIZE = 32
-"""text-embeddings-inference takes 32 texts in a request unless told otherwise (``--max-client-batch-size``)."""
+"""text-embeddings-inference accepts 32 texts in a request by default (``--max-client-batch-size``)."""
 
 _BATCH_BYTES = 1_900_000
-"""... and 2,000,000 bytes (``--payload-limit``): some are left for the parameters."""
-
+"""... and 2,000,000 bytes (``--payload-limit``); the rest is left for the parameters."""
 
 _AS_ARRAY = "Embeddings(as_array=True)"
 
-# NumPy's name for the numbers of an `EmbeddingsHandler` with an `embedding_type`.
-_DTYPES = {"int8": "int8", "uint8": "uint8", "binary": "int8", "ubinary": "uint8"}
 
-
-class Embeds(Protocol):
-    """An `Endpoint` with a handler such as `EmbeddingsHandler`, or whatever looks the same."""
-
-    def invoke(self, input: Sequence[str], /, **model_kwargs: Any) -> Vectors:
-        """Give the vectors of some texts."""
-        ...
-
-    def map(
-        self,
-        inputs: Iterable[Sequence[str]],
-        *,
-        max_concurrency: int,
-        ordered: bool = ...,
-        return_exceptions: Literal[False] = ...,
-        **model_kwargs: Any,
-    ) -> Iterator[Vectors]:
-        """Give the vectors of many lists of texts, in order."""
-        ...
-
-
-class AsyncEmbeds(Protocol):
-    """An `AsyncEndpoint` with a handler such as `EmbeddingsHandler`, or whatever looks the same."""
-
-    def invoke(self, input: Sequence[str], /, **model_kwargs: Any) -> Awaitable[Vectors]:
-        """Give the vectors of some texts."""
-        ...
-
-    def map(
-        self,
-        inputs: Iterable[Sequence[str]],
-        *,
-        max_concurrency: int,
-        ordered: bool = ...,
-        return_exceptions: Literal[False] = ...,
-        **model_kwargs: Any,
-    ) -> AsyncIterator[Vectors]:
-        """Give the vectors of many lists of texts, in order."""
-        ...
-
-
-class _Batching(Generic[E]):
-    """How texts become batches, and batches of vectors one list: the same for both twins."""
+class _Batching:
+    """Split texts into batches and merge their vectors, for both twins."""
 
     def __init__(
         self,
-        endpoint: E,
+        endpoint: Any,
         *,
         batch_size: int = _BATCH_SIZE,
         max_batch_bytes: int = _BATCH_BYTES,
@@ -110,16 +98,17 @@ class _Batching(Generic[E]):
             import_numpy(_AS_ARRAY)
         handler = getattr(endpoint, "content_handler", None)
         limit: int | None = getattr(handler, "max_batch_size", None)
+        embedding_type = EMBEDDING_TYPES.get(str(getattr(handler, "embedding_type", None)), EMBEDDING_TYPES["float"])
         self._endpoint = endpoint
         self._batch_size = batch_size if limit is None else min(batch_size, limit)
         self._max_batch_bytes = max_batch_bytes
         self._max_concurrency = max_concurrency
         self._document_kwargs = dict(document_kwargs or {})
         self._query_kwargs = dict(query_kwargs or {})
-        self._dtype = _DTYPES.get(str(getattr(handler, "embedding_type", None)), "float32") if as_array else None
+        self._dtype = embedding_type.dtype if as_array else None
 
     def _split(self, texts: Sequence[str]) -> list[list[str]]:
-        """Cut the texts into batches. A text that is larger than a batch may be is a batch of its own."""
+        """Split the texts into batches. A text that is larger than `max_batch_bytes` is a batch of its own."""
         if isinstance(texts, str):
             raise HandlerError("embed_documents takes a list of texts: for a single one there is embed_query.")
         if not is_collection(texts):
@@ -136,57 +125,42 @@ class _Batching(Generic[E]):
             size += length
         return [*batches, batch] if batch else batches
 
-    def _collect(self, count: int) -> _Lists | _Arrays:
-        return _Lists() if self._dtype is None else _Arrays(count, self._dtype)
 
-    @staticmethod
-    def _join(rows: _Lists | _Arrays, batch: Sequence[str] | None, found: Vectors) -> None:
-        """Add a batch's vectors to those before it; without a batch, say that an answer is missing or one too many."""
-        count = 0 if batch is None else len(batch)
-        if batch is None or len(found) != count:
-            raise HandlerError(f"The model gave {len(found)} vectors for {count} texts.")
-        rows.width = rows.width or len(found[0])
-        if len(found[0]) != rows.width:
-            raise HandlerError(
-                f"The model's vectors differ in length between batches: {rows.width} and {len(found[0])} numbers."
-            )
-        rows.add(found)
+class _Merged:
+    """The vectors of all batches: a list, or an array that is allocated once.
 
+    A batch's lists live no longer than the batch if the vectors go into an array.
+    """
 
-class _Lists:
-    """Vectors as lists."""
+    __slots__ = ("_count", "_dtype", "_filled", "_width", "result")
 
-    __slots__ = ("result", "width")
-
-    def __init__(self) -> None:
-        self.width = 0
-        self.result: Any = []
-
-    def add(self, found: Vectors) -> None:
-        self.result += found
-
-
-class _Arrays:
-    """Vectors as rows of one array, which is made once, so that a batch's lists live no longer than the batch."""
-
-    __slots__ = ("_count", "_dtype", "_filled", "_result", "width")
-
-    def __init__(self, count: int, dtype: str) -> None:
-        self.width = 0
+    def __init__(self, count: int, dtype: str | None) -> None:
         self._count = count
         self._dtype = dtype
         self._filled = 0
-        self._result: Any = None
+        self._width = 0
+        self.result: Any = [] if dtype is None else import_numpy(_AS_ARRAY).empty((0, 0), dtype)
 
-    @property
-    def result(self) -> Any:
-        return import_numpy(_AS_ARRAY).empty((0, 0), self._dtype) if self._result is None else self._result
+    def add(self, batch: Sequence[str], found: Sequence[list[float]]) -> None:
+        """Add the vectors of a batch. A missing answer is empty, and so is the batch of an answer too many."""
+        if not batch or len(found) != len(batch):
+            raise HandlerError(f"The model gave {len(found)} vectors for {len(batch)} texts.")
+        width = len(found[0])
+        self._width = self._width or width
+        if width != self._width:
+            raise HandlerError(
+                f"The model's vectors differ in length between batches: {self._width} and {width} numbers."
+            )
+        if self._dtype is None:
+            self.result += found
+        else:
+            self._fill(found)
 
-    def add(self, found: Vectors) -> None:
+    def _fill(self, found: Sequence[list[float]]) -> None:
         np = import_numpy(_AS_ARRAY)
-        if self._result is None:
-            self._result = np.empty((self._count, self.width), self._dtype)
-        rows = self._result[self._filled : self._filled + len(found)]
+        if not self._filled:
+            self.result = np.empty((self._count, self._width), self._dtype)
+        rows = self.result[self._filled : self._filled + len(found)]
         try:
             with np.errstate(over="ignore"):
                 rows[...] = given = np.asarray(found, "float64")
@@ -199,7 +173,7 @@ class _Arrays:
         self._filled += len(found)
 
 
-class Embeddings(_Batching[Embeds], Generic[Matrix, Row]):
+class Embeddings(_Batching, Generic[Matrix, Row]):
     """Embeddings of any number of texts through an `Endpoint`, under the names that LangChain's vector stores call.
 
     Args:
@@ -216,31 +190,21 @@ class Embeddings(_Batching[Embeds], Generic[Matrix, Row]):
             memory than their array. Needs NumPy, the extra ``smendpoint[numpy]``.
     """
 
+    _endpoint: SyncEmbeds
+
     @overload
     def __init__(
         self: Embeddings[Vectors, list[float]],
-        endpoint: Embeds,
+        endpoint: SyncEmbeds,
         *,
-        batch_size: int = ...,
-        max_batch_bytes: int = ...,
-        max_concurrency: int = ...,
-        document_kwargs: Mapping[str, Any] | None = ...,
-        query_kwargs: Mapping[str, Any] | None = ...,
         as_array: Literal[False] = False,
+        **options: Unpack[Options],
     ) -> None: ...
     @overload
     def __init__(
-        self: Embeddings[Array, Array],
-        endpoint: Embeds,
-        *,
-        batch_size: int = ...,
-        max_batch_bytes: int = ...,
-        max_concurrency: int = ...,
-        document_kwargs: Mapping[str, Any] | None = ...,
-        query_kwargs: Mapping[str, Any] | None = ...,
-        as_array: Literal[True],
+        self: Embeddings[Array, Array], endpoint: SyncEmbeds, *, as_array: Literal[True], **options: Unpack[Options]
     ) -> None: ...
-    def __init__(self, endpoint: Embeds, **options: Any) -> None:
+    def __init__(self, endpoint: SyncEmbeds, **options: Any) -> None:
         super().__init__(endpoint, **options)
 
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
@@ -250,67 +214,47 @@ class Embeddings(_Batching[Embeds], Generic[Matrix, Row]):
             HandlerError: the model gave another number of vectors, or vectors that differ in length.
         """
         batches = self._split(texts)
-        parameters, rows = self._document_kwargs, self._collect(sum(map(len, batches)))
+        merged = _Merged(sum(map(len, batches)), self._dtype)
         if len(batches) == 1:
-            self._join(rows, batches[0], self._endpoint.invoke(batches[0], **parameters))
+            merged.add(batches[0], self._endpoint.invoke(batches[0], **self._document_kwargs))
         elif batches:
-            answers = self._endpoint.map(batches, max_concurrency=self._max_concurrency, **parameters)
+            answers = self._endpoint.map(batches, max_concurrency=self._max_concurrency, **self._document_kwargs)
             try:
-                for batch, found in zip_longest(batches, answers):
-                    self._join(rows, batch, [] if found is None else found)
-            finally:  # after a failure, the calls that are still under way stop now and not some time later
+                for batch, found in zip_longest(batches, answers, fillvalue=()):
+                    merged.add(batch, found)
+            finally:  # After a failure, stop the calls in flight at once.
                 close = getattr(answers, "close", None)
                 if close is not None:
                     close()
-        return rows.result  # type: ignore[no-any-return]  # lists or an array, as the overloads say
+        return merged.result  # type: ignore[no-any-return]  # lists or an array, as the overloads say
 
     def embed_query(self, text: str) -> Row:
         """Give the vector of one text."""
-        rows = self._collect(1)
-        self._join(rows, [text], self._endpoint.invoke([text], **self._query_kwargs))
-        return rows.result[0]  # type: ignore[no-any-return]  # a list or an array, as the overloads say
+        merged = _Merged(1, self._dtype)
+        merged.add([text], self._endpoint.invoke([text], **self._query_kwargs))
+        return merged.result[0]  # type: ignore[no-any-return]  # a list or an array, as the overloads say
 
 
-class AsyncEmbeddings(_Batching[AsyncEmbeds], Generic[Matrix, Row]):
-    """The twin of `Embeddings` for an `AsyncEndpoint`: the same names, awaited.
+class AsyncEmbeddings(_Batching, Generic[Matrix, Row]):
+    """The twin of `Embeddings` for an `AsyncEndpoint`: the same arguments, and the same methods, awaited."""
 
-    Args:
-        endpoint: one whose content handler is an `EmbeddingsHandler`, or gives the same.
-        batch_size: the most texts in one request. The default is what text-embeddings-inference takes by default.
-        max_batch_bytes: the most bytes of texts in one request, as JSON. A text that is larger goes alone.
-        max_concurrency: the most requests in flight.
-        document_kwargs: keywords of the calls for documents: model parameters such as
-            ``{"input_type": "search_document"}`` for Cohere, and what else ``invoke`` and ``map`` both take, such as
-            ``timeout``.
-        query_kwargs: keywords of the calls for queries, such as ``{"input_type": "search_query"}``.
-        as_array: give NumPy arrays in place of lists: of 32-bit floats, or of the integers that the handler's
-            ``embedding_type`` says. Each batch goes into one array as it comes, so that many texts take little more
-            memory than their array. Needs NumPy, the extra ``smendpoint[numpy]``.
-    """
+    _endpoint: AsyncEmbeds
 
     @overload
     def __init__(
         self: AsyncEmbeddings[Vectors, list[float]],
         endpoint: AsyncEmbeds,
         *,
-        batch_size: int = ...,
-        max_batch_bytes: int = ...,
-        max_concurrency: int = ...,
-        document_kwargs: Mapping[str, Any] | None = ...,
-        query_kwargs: Mapping[str, Any] | None = ...,
         as_array: Literal[False] = False,
+        **options: Unpack[Options],
     ) -> None: ...
     @overload
     def __init__(
         self: AsyncEmbeddings[Array, Array],
         endpoint: AsyncEmbeds,
         *,
-        batch_size: int = ...,
-        max_batch_bytes: int = ...,
-        max_concurrency: int = ...,
-        document_kwargs: Mapping[str, Any] | None = ...,
-        query_kwargs: Mapping[str, Any] | None = ...,
         as_array: Literal[True],
+        **options: Unpack[Options],
     ) -> None: ...
     def __init__(self, endpoint: AsyncEmbeds, **options: Any) -> None:
         super().__init__(endpoint, **options)
@@ -322,25 +266,25 @@ class AsyncEmbeddings(_Batching[AsyncEmbeds], Generic[Matrix, Row]):
             HandlerError: the model gave another number of vectors, or vectors that differ in length.
         """
         batches = self._split(texts)
-        parameters, rows = self._document_kwargs, self._collect(sum(map(len, batches)))
+        merged = _Merged(sum(map(len, batches)), self._dtype)
         if len(batches) == 1:
-            self._join(rows, batches[0], await self._endpoint.invoke(batches[0], **parameters))
+            merged.add(batches[0], await self._endpoint.invoke(batches[0], **self._document_kwargs))
         elif batches:
-            answers = self._endpoint.map(batches, max_concurrency=self._max_concurrency, **parameters)
-            waiting = iter(batches)
+            answers = self._endpoint.map(batches, max_concurrency=self._max_concurrency, **self._document_kwargs)
+            unanswered = iter(batches)
             try:
                 async for found in answers:
-                    self._join(rows, next(waiting, None), found)
-                for batch in waiting:
-                    self._join(rows, batch, [])
-            finally:  # after a failure, the calls that are still under way stop now and not some time later
+                    merged.add(next(unanswered, ()), found)
+                for batch in unanswered:
+                    merged.add(batch, ())
+            finally:  # After a failure, stop the calls in flight at once.
                 close = getattr(answers, "aclose", None)
                 if close is not None:
                     await close()
-        return rows.result  # type: ignore[no-any-return]  # lists or an array, as the overloads say
+        return merged.result  # type: ignore[no-any-return]  # lists or an array, as the overloads say
 
     async def embed_query(self, text: str) -> Row:
         """Give the vector of one text."""
-        rows = self._collect(1)
-        self._join(rows, [text], await self._endpoint.invoke([text], **self._query_kwargs))
-        return rows.result[0]  # type: ignore[no-any-return]  # a list or an array, as the overloads say
+        merged = _Merged(1, self._dtype)
+        merged.add([text], await self._endpoint.invoke([text], **self._query_kwargs))
+        return merged.result[0]  # type: ignore[no-any-return]  # a list or an array, as the overloads say

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._json import encode_json, encode_text
+from smendpoint.handlers._json import encode_json, encode_text, refuse_parameters
 from smendpoint.handlers._numbers import read_vectors
 from smendpoint.handlers._scores import read_sparse
 from smendpoint.handlers._shapes import read_answer
@@ -110,9 +110,7 @@ class EmbeddingsHandler:
             if parameters is None:
                 return encode_json({name: texts, **model_kwargs})
             return encode_json({name: texts, parameters: model_kwargs} if model_kwargs else {name: texts})
-        if model_kwargs:
-            names = ", ".join(sorted(model_kwargs))
-            raise HandlerError(f"The format {self.format!r} has no place for model parameters: {names}.")
+        refuse_parameters(f"The format {self.format!r}", model_kwargs)
         if self.format == "jumpstart-similarity":
             return encode_json(texts)
         if len(texts) != 1:

@@ -2,41 +2,87 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._json import describe
-from smendpoint.handlers._numbers import convert
-from smendpoint.handlers._tables import MAGIC, READERS, WRITERS, exact_array, import_numpy, is_bracketed, read_items
+from smendpoint.handlers._json import decode_json, describe, refuse_parameters
+from smendpoint.handlers._npy import MAGIC, exact_array, import_numpy, read_npy, write_npy
+from smendpoint.handlers._numbers import convert, read_predictions
+from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.handlers._tables import (
+    is_bracketed,
+    read_csv,
+    write_csv,
+    write_instances,
+    write_json,
+    write_json_lines,
+    write_libsvm,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy
     import numpy.typing
+    from typing_extensions import TypeVar
 
     from smendpoint._container_errors import JSONValue
     from smendpoint._core.aws.response import ResponseBody
 
-__all__ = ["NumPyHandler", "RequestTable", "ResponseTable", "TabularHandler", "TabularRowsHandler"]
+    T = TypeVar("T", default=float)
+else:
+    from typing import TypeVar  # Only type checkers need the default, which Python knows from 3.13 on.
+
+    T = TypeVar("T")
+
+__all__ = ["READERS", "NumPyHandler", "RequestTable", "ResponseTable", "TabularHandler", "TabularRowsHandler"]
 
 RequestTable: TypeAlias = Literal["csv", "json", "instances", "jsonlines", "libsvm", "npy"]
 ResponseTable: TypeAlias = Literal["csv", "json", "jsonlines", "npy"]
 
-T = TypeVar("T")
 
-# Who reads an answer whose values no `dtype` fits: true and false, null, objects.
-_AS_THEY_ARE = {"csv": "TextHandler", "json": "JSONHandler", "jsonlines": "TextHandler", "npy": "NumPyHandler"}
+def _read_json(body: bytes) -> JSONValue:
+    return decode_json(body, "TabularHandler")
 
 
-class _Table:
-    """What the tabular handlers have in common: how rows are written and predictions read."""
+def _read_json_lines(body: bytes) -> JSONValue:
+    lines = [_read_json(line) for line in body.split(b"\n") if line.strip()]
+    if len(lines) == 1 and isinstance(lines[0], dict) and "predictions" in lines[0]:
+        return lines[0]
+    return lines
+
+
+# The media type of each format and its writer.
+WRITERS = {
+    "csv": ("text/csv", write_csv),
+    "json": ("application/json", write_json),
+    "instances": ("application/json", write_instances),
+    "jsonlines": ("application/jsonlines", write_json_lines),
+    "libsvm": ("text/libsvm", write_libsvm),
+    "npy": ("application/x-npy", write_npy),
+}
+# The media type of each format, its reader, and the handler that reads an answer whose values no `dtype` fits.
+READERS = {
+    "csv": ("text/csv", read_csv, "TextHandler"),
+    "json": ("application/json", _read_json, "JSONHandler"),
+    "jsonlines": ("application/jsonlines", _read_json_lines, "TextHandler"),
+    "npy": ("application/x-npy", read_npy, "NumPyHandler"),
+}
+
+
+class _Table(Generic[T]):
+    """The common half of the tabular handlers: it writes rows and reads predictions."""
 
     __slots__ = ("accepts", "content_type", "dtype", "key", "request", "response")
 
     stop_parameter: str | None = None
 
-    def __init__(self, request: RequestTable, response: ResponseTable, dtype: type[Any], key: str | None) -> None:
+    def __init__(
+        self,
+        request: RequestTable = "csv",
+        response: ResponseTable = "csv",
+        *,
+        dtype: type[T] = float,  # type: ignore[assignment]  # pyright: ignore[reportArgumentType]  # T's own default
+        key: str | None = None,
+    ) -> None:
         for name, value, known in (("request", request, WRITERS), ("response", response, READERS)):
             if value not in known:
                 raise ConfigurationError(f"{name} must be one of {', '.join(known)}, not {value!r}")
@@ -44,7 +90,7 @@ class _Table:
             raise ConfigurationError(f"dtype must be float, int or str, not {dtype!r}")
         self.request = request
         self.response = response
-        self.dtype = dtype
+        self.dtype: type[Any] = dtype
         self.key = key
         self.content_type = WRITERS[request][0]
         self.accepts = READERS[response][0]
@@ -61,20 +107,27 @@ class _Table:
         Raises:
             HandlerError: a value has no place in the format, or would not be the same value there.
         """
-        _no_parameters(self, model_kwargs)
+        refuse_parameters(type(self).__name__, model_kwargs)
         return WRITERS[self.request][1](prompt)
 
     def _items(self, output: bytes) -> tuple[list[JSONValue], str]:
-        return read_items(output, self.response, self.key, type(self).__name__)
+        """Give the predictions, each a value or a list of values, and where they are, for messages."""
+        value = READERS[self.response][1](output)
+        raise_for_error(value)
+        found = read_predictions(value, self.key, type(self).__name__)
+        if found is None:
+            expected = 'a list, or "predictions", "scores", "projections" or (of TF Serving) "outputs"'
+            raise unknown_shape(value, type(self).__name__, expected)
+        return found
 
-    def _rows(self, items: list[JSONValue], where: str) -> list[list[Any]]:
+    def _rows(self, items: list[JSONValue], where: str) -> list[list[T]]:
         return [[self._value(value, where) for value in (item if isinstance(item, list) else [item])] for item in items]
 
-    def _value(self, value: JSONValue, where: str) -> Any:
-        converted = convert(value, self.dtype)
+    def _value(self, value: JSONValue, where: str) -> T:
+        converted: T | None = convert(value, self.dtype)
         if converted is None:
             plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
-            advice = "Choose another dtype" if plain else f"{_AS_THEY_ARE[self.response]} gives the answer as it is"
+            advice = "Choose another dtype" if plain else f"{READERS[self.response][2]} gives the answer as it is"
             raise HandlerError(
                 f"{type(self).__name__} expects predictions of the type {self.dtype.__name__}, "
                 f"and finds one that is not{where}: {describe(value)}. {advice}."
@@ -82,7 +135,7 @@ class _Table:
         return converted
 
 
-class TabularHandler(_Table, Generic[T]):
+class TabularHandler(_Table[T]):
     """Rows in, one prediction for each out: ``list[float]``, or of whatever ``dtype`` is.
 
     Args:
@@ -98,28 +151,6 @@ class TabularHandler(_Table, Generic[T]):
 
     __slots__ = ()
 
-    @overload
-    def __init__(
-        self: TabularHandler[float],
-        request: RequestTable = ...,
-        response: ResponseTable = ...,
-        *,
-        key: str | None = ...,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self, request: RequestTable = ..., response: ResponseTable = ..., *, dtype: type[T], key: str | None = ...
-    ) -> None: ...
-    def __init__(
-        self,
-        request: RequestTable = "csv",
-        response: ResponseTable = "csv",
-        *,
-        dtype: type[Any] = float,
-        key: str | None = None,
-    ) -> None:
-        super().__init__(request, response, dtype, key)
-
     def transform_output(self, output: ResponseBody) -> list[T]:
         """Give the predictions. In CSV they may stand in one line, or one in each line.
 
@@ -129,57 +160,23 @@ class TabularHandler(_Table, Generic[T]):
         items, where = self._items(output)
         if self.response == "csv" and len(items) == 1 and isinstance(items[0], list) and not is_bracketed(output):
             items = items[0]
-        predictions: list[T] = []
-        for item in items:
-            if isinstance(item, list):
-                if len(item) != 1:
-                    self._rows(items, where)  # what is wrong with a value is said first
-                    raise HandlerError(
-                        f"TabularHandler expects one value for each row, and this answer has {len(item)} for "
-                        f"one{where}: TabularRowsHandler reads it."
-                    )
-                item = item[0]
-            predictions.append(self._value(item, where))
-        return predictions
+        rows = self._rows(items, where)
+        for row in rows:
+            if len(row) != 1:
+                raise HandlerError(
+                    f"TabularHandler expects one value for each row, and this answer has {len(row)} for "
+                    f"one{where}: TabularRowsHandler reads it."
+                )
+        return [value for (value,) in rows]
 
 
-class TabularRowsHandler(_Table, Generic[T]):
+class TabularRowsHandler(_Table[T]):
     """Rows in, a list of values for each out, such as the probability of every class: ``list[list[float]]``.
 
-    Args:
-        request: how the rows are sent: ``"csv"``, ``"json"``, ``"instances"`` (JSON: ``{"instances": rows}``, as TF
-            Serving, MLflow and SageMaker's own algorithms want it), ``"jsonlines"``, ``"libsvm"`` (XGBoost) or
-            ``"npy"`` (scikit-learn). It sets the content type.
-        response: what is asked for with ``Accept`` and read: ``"csv"``, ``"json"``, ``"jsonlines"`` or ``"npy"``.
-        dtype: the type of a value: ``float``, ``int`` or ``str`` (labels).
-        key: the field to take from a prediction that is an object, such as linear learner's ``"predicted_label"``;
-            ``None`` takes its only one, its ``score`` or (k-means) its ``closest_cluster``. Or the output to take where
-            TF Serving answers with several.
+    The arguments are those of `TabularHandler`; ``dtype`` is the type of each value.
     """
 
     __slots__ = ()
-
-    @overload
-    def __init__(
-        self: TabularRowsHandler[float],
-        request: RequestTable = ...,
-        response: ResponseTable = ...,
-        *,
-        key: str | None = ...,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self, request: RequestTable = ..., response: ResponseTable = ..., *, dtype: type[T], key: str | None = ...
-    ) -> None: ...
-    def __init__(
-        self,
-        request: RequestTable = "csv",
-        response: ResponseTable = "csv",
-        *,
-        dtype: type[Any] = float,
-        key: str | None = None,
-    ) -> None:
-        super().__init__(request, response, dtype, key)
 
     def transform_output(self, output: ResponseBody) -> list[list[T]]:
         """Give the values of each row.
@@ -211,7 +208,7 @@ class NumPyHandler:
         """
         from io import BytesIO
 
-        _no_parameters(self, model_kwargs)
+        refuse_parameters(type(self).__name__, model_kwargs)
         np = import_numpy("NumPyHandler")
         buffer = BytesIO()
         try:
@@ -240,9 +237,3 @@ class NumPyHandler:
                 f"The answer is not a whole NumPy array of plain values ({type(error).__name__})."
             ) from None
         return array
-
-
-def _no_parameters(handler: object, model_kwargs: Mapping[str, Any]) -> None:
-    if model_kwargs:
-        names = ", ".join(sorted(model_kwargs))
-        raise HandlerError(f"{type(handler).__name__} has no place for model parameters: {names}.")

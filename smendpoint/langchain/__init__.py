@@ -15,8 +15,8 @@ from smendpoint.langchain._models import Generation, LLMResult, SagemakerEndpoin
 from smendpoint.langchain._templates import PromptTemplate
 from smendpoint.prompts import Document
 
-# The room: a class of LangChain's in each module, over endpoints of this package; `_base` makes an endpoint of each
-# kind from LangChain's arguments, `_common` says what is refused. It may import everything but the emulator and `cli`.
+# The room: a class of LangChain's in each module, over endpoints of this package. `_base` makes the endpoints from
+# LangChain's arguments and refuses those without effect. It may import everything but the emulator and `cli`.
 
 __all__ = [
     "ContentHandlerBase",

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, overload
 
 from smendpoint.errors import ConfigurationError, HandlerError, PromptError
-from smendpoint.langchain._base import Model, in_thread
-from smendpoint.langchain._common import refuse
+from smendpoint.langchain._base import Model, in_thread, refuse
 from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from smendpoint._calls.stream import Stream
     from smendpoint.handlers.base import ContentHandler
-    from smendpoint.langchain._common import ModelOptions
+    from smendpoint.langchain._base import ModelOptions
 
 __all__ = ["Generation", "LLMResult", "SagemakerEndpoint"]
 
@@ -133,12 +132,7 @@ class SagemakerEndpoint(Model[str, str]):
 
     @overload
     def batch(
-        self,
-        inputs: Sequence[str],
-        config: Any = None,
-        *,
-        return_exceptions: Literal[False] = False,
-        **kwargs: Any,
+        self, inputs: Sequence[str], config: Any = None, *, return_exceptions: Literal[False] = False, **kwargs: Any
     ) -> list[str]: ...
     @overload
     def batch(
@@ -180,12 +174,7 @@ class SagemakerEndpoint(Model[str, str]):
 
     @overload
     async def abatch(
-        self,
-        inputs: Sequence[str],
-        config: Any = None,
-        *,
-        return_exceptions: Literal[False] = False,
-        **kwargs: Any,
+        self, inputs: Sequence[str], config: Any = None, *, return_exceptions: Literal[False] = False, **kwargs: Any
     ) -> list[str]: ...
     @overload
     async def abatch(
@@ -202,9 +191,7 @@ class SagemakerEndpoint(Model[str, str]):
         """Give the model's answers to several prompts, in order; see :meth:`batch`."""
         endpoint = self._asynchronous()
         if endpoint is None:
-            return await in_thread(
-                lambda: self.batch(inputs, config, return_exceptions=return_exceptions, **kwargs),
-            )
+            return await in_thread(lambda: self.batch(inputs, config, return_exceptions=return_exceptions, **kwargs))
         prompts, limit = _batch(inputs, config)
         if not self._streaming:
             options: dict[str, Any] = {"return_exceptions": return_exceptions, **_model_kwargs(kwargs)}
@@ -227,13 +214,11 @@ class SagemakerEndpoint(Model[str, str]):
             stop: texts at which each answer ends.
             **kwargs: parameters for the model.
         """
-        return LLMResult([[Generation(self.invoke(prompt, stop=stop, **kwargs))] for prompt in _several(prompts)])
+        return LLMResult([[Generation(self.invoke(prompt, stop=stop, **kwargs))] for prompt in _listed(prompts)])
 
     async def agenerate(self, prompts: Sequence[str], stop: Sequence[str] | None = None, **kwargs: Any) -> LLMResult:
         """Give the model's answers to several prompts, one after the other; see :meth:`generate`."""
-        return LLMResult(
-            [[Generation(await self.ainvoke(prompt, stop=stop, **kwargs))] for prompt in _several(prompts)]
-        )
+        return LLMResult([[Generation(await self.ainvoke(prompt, stop=stop, **kwargs))] for prompt in _listed(prompts)])
 
 
 def _no_config(config: Mapping[str, Any] | None) -> None:
@@ -260,7 +245,7 @@ def _prompt(value: Any) -> str:
     return text
 
 
-def _several(prompts: Any) -> list[Any]:
+def _listed(prompts: Any) -> list[Any]:
     if not is_collection(prompts):
         raise PromptError(f"prompts must be a list of texts, not one {type(prompts).__name__}")
     return list(prompts)
@@ -272,7 +257,7 @@ def _batch(inputs: Any, config: Any) -> tuple[list[str], int]:
     for one in configs:
         _no_config({name: value for name, value in (one or {}).items() if name != "max_concurrency"})
     limit: int | None = (configs[0] or {}).get("max_concurrency") if configs else None
-    return [_prompt(value) for value in _several(inputs)], _CONCURRENCY if limit is None else limit
+    return [_prompt(value) for value in _listed(inputs)], _CONCURRENCY if limit is None else limit
 
 
 def _joined(parts: list[Any]) -> str:

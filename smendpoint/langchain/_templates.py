@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from smendpoint import prompts
 from smendpoint.errors import PromptError
-from smendpoint.langchain._common import names, refuse
+from smendpoint.langchain._base import refuse
+from smendpoint.prompts import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,12 +46,13 @@ class PromptTemplate(prompts.PromptTemplate):
             raise PromptError(f"template_format must be 'f-string', not {template_format!r}")
         super().__init__(template)
         if partial_variables:
-            filled = self.partial(**partial_variables)
-            self._assign(filled._template, filled._parts, filled._partial)
+            self._assign(*self.partial(**partial_variables).__getstate__())
         fields = self.input_variables
         given = fields if input_variables is None else tuple(input_variables)
         if set(given) != set(fields):
-            raise PromptError(f"input_variables are {names(given)}, but the fields of the template are {names(fields)}")
+            raise PromptError(
+                f"input_variables are {quoted(given)}, but the fields of the template are {quoted(fields)}"
+            )
 
     @classmethod
     def from_template(

@@ -83,6 +83,8 @@ def check_handlers(body: ResponseBody) -> None:
     assert_type(TabularHandler(dtype=str).transform_output(body), list[str])
     assert_type(TabularRowsHandler("libsvm").transform_output(body), list[list[float]])
     assert_type(TabularRowsHandler(dtype=int).transform_output(body), list[list[int]])
+    named: TabularHandler = TabularHandler("csv")
+    assert_type(named.transform_output(body), list[float])
     assert_type(ChatHandler().stream_decoder().completion, ChatCompletion)
     assert_type(line_decoder(Sentiment()), StreamDecoder[float])
     assert_type(ModelError(424).container_error, ContainerError | None)

@@ -97,6 +97,9 @@ class CredentialSource(Protocol):
     def current(self) -> Credentials | None:
         """Credentials that are valid now; `None` where they must be loaded first."""
 
+    def refresh_due(self) -> bool:
+        """Whether credentials run out soon, and this caller should have them renewed."""
+
 
 class CallDefaults:
     """What all calls of one endpoint share.
@@ -233,10 +236,10 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             failure, headers = service_error(answer, now=clock.time()), answer.headers
         decision = _decide(call, failure, earlier, headers, credentials is not None, used)
         earlier.append(decision)
-        if isinstance(decision, rules.Refresh):
+        if decision.action == "refresh":
             if (yield from _load(call, credentials)) == credentials:
                 raise failure  # the source has no others
-        elif isinstance(decision, rules.Correct):
+        elif decision.action == "correct":
             skew = decision.skew
         elif decision.seconds:
             yield Sleep(decision.seconds)
@@ -276,11 +279,11 @@ def _decide(
     )
     if decision.cost and not defaults.quota.acquire(decision.cost):
         failure.quota_spent = True
-        decision = rules.Final()
+        decision = rules.Decision("final")
     if watcher is not None:
         forget_locals(failure)
         watcher.notify("attempt_failed", failure, decision.seconds)
-    if isinstance(decision, rules.Late):
+    if decision.action == "late":
         sent = getattr(failure, "request_sent", True)
         answered = isinstance(failure, errors.ServiceError)
         raise call.add_context(deadline_exceeded(call.timeout, request_sent=sent, answered=answered)) from failure

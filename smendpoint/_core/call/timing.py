@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Protocol
 
+from smendpoint._core.frozen import Frozen
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def check_number(name: str, value: Any, *, least: float, above: bool = False) ->
     return float(value)
 
 
-class Timeout:
+class Timeout(Frozen):
     """How long the phases of a call may take, in seconds.
 
     Args:
@@ -35,32 +36,21 @@ class Timeout:
         ConfigurationError: a value is not a finite number above 0.
     """
 
-    __slots__ = ("connect", "read", "total")
+    __slots__ = _fields = ("connect", "read", "total")
 
     connect: float
     read: float
     total: float | None
 
     def __init__(self, connect: float = 10.0, read: float = 70.0, total: float | None = None) -> None:
-        set_ = object.__setattr__
-        set_(self, "connect", check_number("timeout.connect", connect, least=0.0, above=True))
-        set_(self, "read", check_number("timeout.read", read, least=0.0, above=True))
-        set_(self, "total", None if total is None else check_number("timeout.total", total, least=0.0, above=True))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a Timeout cannot be changed: make a new one with another {name}")
+        self._assign(
+            check_number("timeout.connect", connect, least=0.0, above=True),
+            check_number("timeout.read", read, least=0.0, above=True),
+            None if total is None else check_number("timeout.total", total, least=0.0, above=True),
+        )
 
     def __repr__(self) -> str:
         return f"Timeout(connect={self.connect:g}, read={self.read:g}, total={self.total!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Timeout) and self.__reduce__() == other.__reduce__()
-
-    def __hash__(self) -> int:
-        return hash((self.connect, self.read, self.total))
-
-    def __reduce__(self) -> tuple[type[Timeout], tuple[float, float, float | None]]:
-        return Timeout, (self.connect, self.read, self.total)
 
     @classmethod
     def of(cls, value: float | Timeout) -> Timeout:

@@ -15,8 +15,7 @@ from smendpoint._transport.address import Address
 from smendpoint._transport.aio.dial import dial
 from smendpoint._transport.aio.pool import LoopPool
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import died_unheard, out_of_turn
-from smendpoint._transport.failures import connection_lost
+from smendpoint._transport.exchange import connection_lost, died_unheard, out_of_turn
 from smendpoint._transport.threads import off_loop
 from smendpoint._transport.timeouts import mark_retrieved
 
@@ -156,10 +155,6 @@ class AsyncDirectTransport:
         pool.loading_instead_of = rejected
         loading.add_done_callback(loaded)
         return loading
-
-    def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
-        return self.credentials.refresh_due()
 
     async def refresh_ahead(self) -> None:
         """Renew credentials that run out soon, without anyone waiting for it."""

@@ -17,10 +17,9 @@ from smendpoint._transport.blocking.connection import Place
 from smendpoint._transport.blocking.dial import dial
 from smendpoint._transport.blocking.pool import Pool
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import died_unheard, joined, out_of_turn
-from smendpoint._transport.failures import connection_lost
-from smendpoint._transport.offload import within
+from smendpoint._transport.exchange import connection_lost, died_unheard, joined, out_of_turn
 from smendpoint._transport.readiness import LONGEST_WAIT
+from smendpoint._transport.threads import run_in_helper, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,7 +84,7 @@ class DirectTransport:
             return provider.load(rejected=rejected)
         try:
             # A process, a service or a file system that credentials come from takes no time limit of ours.
-            return within(
+            return run_in_helper(
                 (provider, rejected),
                 lambda: provider.load(rejected=rejected),
                 lambda: deadline.within(LONGEST_WAIT, request_sent=False),
@@ -106,16 +105,11 @@ class DirectTransport:
                 self._pool.limit = self.max_connections = self._limit or address.target.limits.max_pool_connections
             return self._address.target
 
-    def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
-        return self.credentials.refresh_due()
-
     def refresh_ahead(self) -> None:
         """Renew credentials that run out soon, in a thread of its own: no call waits for it.
 
         Where no thread can be started, they are renewed by the call that finds them at their end.
         """
-        from smendpoint._transport.threads import spawn
 
         spawn("smendpoint-credentials", _renew, self.credentials)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from smendpoint import errors
 from smendpoint._core.aws.operations import plain
 from smendpoint._core.aws.response import RawResponse, error_from_client, error_from_parts
-from smendpoint._transport.failures import NO_TLS_REASONS, NOT_TLS
+from smendpoint._transport.address import NO_TLS_REASONS, NOT_TLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,10 +47,6 @@ class ClientLane:
     def origin(self) -> str:
         """Say where the client's calls go and as whom; for the error that there is no such endpoint."""
         return client_origin(self._client)
-
-    def refresh_due(self) -> bool:
-        """The client renews its credentials."""
-        return False
 
     def forget(self) -> None:
         """After a fork: a client looks after its own connections."""

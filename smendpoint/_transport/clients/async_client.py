@@ -52,7 +52,7 @@ class AsyncClientTransport(ClientLane):
         """Nothing to look up: the client knows where calls go."""
 
     async def refresh_ahead(self) -> None:
-        """Nothing to renew: see `refresh_due`."""
+        """Renew nothing: the client signs."""
 
     async def close(self) -> None:
         """The client is its maker's to close."""

@@ -51,7 +51,7 @@ class ClientTransport(ClientLane):
         """Nothing to look up: the client knows where calls go."""
 
     def refresh_ahead(self) -> None:
-        """Nothing to renew: see `refresh_due`."""
+        """Renew nothing: the client signs."""
 
     def close(self) -> None:
         """The client is its maker's to close."""

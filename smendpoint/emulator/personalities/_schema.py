@@ -15,8 +15,6 @@ from typing import Any, cast
 
 from smendpoint.emulator.personalities._common import Refused
 
-__all__ = ["instance"]
-
 # The most subschemas that one request looks at: more than any real one, and a fraction of a second.
 BUDGET = 10_000
 # The greatest depth of an answer, references included.

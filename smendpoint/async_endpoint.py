@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from smendpoint._calls.arguments import stop_sequences
 from smendpoint._calls.caller import AsyncCaller
 from smendpoint._calls.endpoint import EndpointBase
 from smendpoint._calls.methods import AsyncMethods
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 from smendpoint._core.call.hiding import hidden
 from smendpoint._core.call.timing import Timeout
 from smendpoint._typing import Chunk, In, Out
@@ -100,7 +100,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             **model_kwargs: parameters for the model; they win over the endpoint's own.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        from smendpoint._calls.inference import AsyncInferenceHandle, submit_async
+        from smendpoint._calls.inference import submit_async
 
         members = {
             "InputLocation": input_location,
@@ -110,10 +110,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             "S3OutputPathExtension": output_path_extension,
             "Filename": filename,
         }
-        accepted, sequences = await submit_async(
-            self._caller, input, upload_to, stop, endpoint_kwargs, members, model_kwargs
-        )
-        return AsyncInferenceHandle(self, *accepted, stop=sequences)
+        return await submit_async(self, self._caller, input, upload_to, stop, endpoint_kwargs, members, model_kwargs)
 
     def session(
         self,
@@ -185,22 +182,14 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         Raises:
             ConfigurationError: `inputs` is one input, or another argument does not fit. Nothing was sent.
         """
-        stop = stop_sequences(model_kwargs.pop("stop", None))
-        endpoint_kwargs = hidden(model_kwargs.pop("endpoint_kwargs", None))
-        self._caller.parameters(model_kwargs)
-        limits = None if timeout is None else self._caller.call_timeout(timeout)
+        concurrency, arguments = self._check_map(inputs, max_concurrency, timeout, model_kwargs)
         from smendpoint._calls.async_fanout import fan_out
 
         async def work(value: In) -> Out:
-            return self._caller.output(*await self._caller.call(value, stop, limits, endpoint_kwargs, model_kwargs))
+            request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
+            return self._output(*await self._caller.send(request), stop)
 
-        return fan_out(
-            work,
-            self._caller.check_inputs(inputs),
-            self._caller.effective_concurrency(max_concurrency),
-            ordered=ordered,
-            return_exceptions=return_exceptions,
-        )
+        return fan_out(work, inputs, concurrency, ordered=ordered, return_exceptions=return_exceptions)
 
     async def aclose(self) -> None:
         """Close the endpoint's connections. A client that was given stays open: it is its maker's to close.

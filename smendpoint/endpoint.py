@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from smendpoint._calls.arguments import stop_sequences
 from smendpoint._calls.caller import Caller
 from smendpoint._calls.endpoint import EndpointBase
 from smendpoint._calls.methods import Methods
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 from smendpoint._core.call.hiding import hidden
 from smendpoint._core.call.timing import Timeout
 from smendpoint._transport.deadline import Cancellation
@@ -102,7 +102,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             **model_kwargs: parameters for the model; they win over the endpoint's own.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        from smendpoint._calls.inference import InferenceHandle, submit
+        from smendpoint._calls.inference import submit
 
         members = {
             "InputLocation": input_location,
@@ -112,8 +112,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             "S3OutputPathExtension": output_path_extension,
             "Filename": filename,
         }
-        accepted, sequences = submit(self._caller, input, upload_to, stop, endpoint_kwargs, members, model_kwargs)
-        return InferenceHandle(self, *accepted, stop=sequences)
+        return submit(self, self._caller, input, upload_to, stop, endpoint_kwargs, members, model_kwargs)
 
     def session(
         self,
@@ -185,22 +184,17 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         Raises:
             ConfigurationError: `inputs` is one input, or another argument does not fit. Nothing was sent.
         """
-        stop = stop_sequences(model_kwargs.pop("stop", None))
-        endpoint_kwargs = hidden(model_kwargs.pop("endpoint_kwargs", None))
-        self._caller.parameters(model_kwargs)
-        limits = None if timeout is None else self._caller.call_timeout(timeout)
-
+        concurrency, arguments = self._check_map(inputs, max_concurrency, timeout, model_kwargs)
         from smendpoint._calls.fanout import fan_out
 
         def work(value: In, cancellation: Cancellation) -> Out:
-            return self._caller.output(
-                *self._caller.call(value, stop, limits, endpoint_kwargs, model_kwargs, cancellation)
-            )
+            request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
+            return self._output(*self._caller.send(request, cancellation), stop)
 
         return fan_out(
             work,
-            self._caller.check_inputs(inputs),
-            self._caller.effective_concurrency(max_concurrency),
+            inputs,
+            concurrency,
             stoppable=self._caller.transport.stoppable,
             ordered=ordered,
             return_exceptions=return_exceptions,

@@ -25,7 +25,7 @@ from smendpoint._aws import Identity, resolve
 from smendpoint._core.aws.operations import validate_endpoint_name
 from smendpoint._core.aws.sigv4 import Signer
 from smendpoint._core.call.timing import check_number
-from smendpoint._transport.clock import SYSTEM_CLOCK
+from smendpoint._transport.deadline import SYSTEM_CLOCK
 from smendpoint._transport.threads import off_loop, spawn
 
 if TYPE_CHECKING:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT
+
 
 def transport_of(endpoint: Any) -> Any:
     """What an endpoint of either twin sends with."""
@@ -18,3 +20,9 @@ def pool_of(endpoint: Any) -> Any:
 def pools_of(endpoint: Any) -> Any:
     """The pools of an asynchronous endpoint's connections, by event loop."""
     return transport_of(endpoint)._pools
+
+
+def send(endpoint: Any, cancellation: Any) -> Any:
+    """Have a blocking endpoint make a call that another thread can stop."""
+    caller = endpoint._caller
+    return caller.send(caller.request(INVOKE_ENDPOINT, "Hello", (), None, {}), cancellation)

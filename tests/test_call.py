@@ -60,7 +60,7 @@ def request(endpoint: Any, value: Any = "x", stop: tuple[str, ...] = (), **optio
     streaming = options.pop("streaming", False)
     operation = INVOKE_ENDPOINT_STREAM if streaming else INVOKE_ENDPOINT
     kwargs = options.pop("endpoint_kwargs", None)
-    return endpoint._caller.request(operation, value, stop, kwargs, options, streaming=streaming)
+    return endpoint._caller.request(operation, value, stop, kwargs, options)
 
 
 # arguments
@@ -129,8 +129,11 @@ def test_what_an_endpoint_is_can_be_read() -> None:
 def test_a_concurrency_must_be_a_number(limit: Any) -> None:
     with pytest.raises(ConfigurationError, match="max_concurrency"):
         Endpoint("my-llm").map([], max_concurrency=limit)
-    assert Endpoint("my-llm")._caller.effective_concurrency(8) == 8
-    assert Endpoint("my-llm", max_connections=3)._caller.effective_concurrency(8) == 3
+
+
+@pytest.mark.parametrize(("options", "concurrency"), [({}, 8), ({"max_connections": 3}, 3)])
+def test_no_more_calls_run_at_once_than_there_may_be_connections(options: Any, concurrency: int) -> None:
+    assert Endpoint("my-llm", **options)._check_map([], 8, None, {})[0] == concurrency
 
 
 @pytest.mark.parametrize(

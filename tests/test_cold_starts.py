@@ -197,7 +197,7 @@ def test_where_logging_was_not_imported_there_is_nobody_to_tell(monkeypatch: pyt
 def test_the_command_says_on_standard_error_that_and_why_it_waits(
     fault: str, stream: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from smendpoint._transport.clock import SystemClock
+    from smendpoint._transport.deadline import SystemClock
 
     monkeypatch.setattr(SystemClock, "random", lambda self: 0.0)  # no delay is the shortest
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")

@@ -32,6 +32,8 @@ NO_LIMITS = {
     "_core.call.hooks._ALMOST": "a share",
     "_transport.blocking.pool.LOOK_AGAIN_SECONDS": "what nobody notices",
     "_transport.readiness.LONGEST_WAIT": "what the operating system can count",
+    "_transport.readiness.READABLE": "the operating system's own",
+    "_transport.readiness.WRITABLE": "the operating system's own",
     "_transport.tls._RECORD_BYTES": "a part of the format",
     "_transport.tls._HEAD_BYTES": "a part of the format",
     "emulator._connection._SLOW_READ_SECONDS": "a fault",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -178,11 +179,11 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
 NAME = make_address("two.example", 80, tls=False)
 
 
-@pytest.mark.parametrize("settled", [readiness._poll_settled, readiness._select_settled])
+@pytest.mark.parametrize("poll", [select.poll, readiness.SelectPoll])
 def test_the_sockets_of_addresses_that_lost_are_closed(
-    resolve: Resolve, begun: list[socket.socket], monkeypatch: pytest.MonkeyPatch, settled: Any
+    resolve: Resolve, begun: list[socket.socket], monkeypatch: pytest.MonkeyPatch, poll: Any
 ) -> None:
-    monkeypatch.setattr(dialling, "settled", settled)
+    monkeypatch.setattr(readiness, "make_poll", poll)
     with deaf_port() as deaf, closed_port() as closed, Server(Peer.gone) as server, quick(monkeypatch):
         resolve(None, *local(closed, deaf, closed, server.port))
         connection = dial(NAME, patience())

@@ -75,7 +75,7 @@ def test_nothing_is_looked_up_renewed_or_forgotten_for_a_client(run: Run, emulat
     async def main() -> None:
         async with endpoint(emulator) as called:
             assert await transport_of(called).resolve() is None
-            assert transport_of(called).refresh_due() is False
+            assert transport_of(called).credentials is None
             transport_of(called).forget()
             assert transport_of(called).max_connections == 10
 

@@ -948,6 +948,6 @@ def test_a_connection_that_is_gone_before_its_preface_is_a_lost_one(run: Run) ->
         connection.eof_received()
         where = make_address("x", 443, tls=True)
         with pytest.raises(ConnectionResetError, match="while it was being made"):
-            await connection.make_ready(where, ssl.create_default_context())
+            await connection.make_ready(where)
 
     run(main())

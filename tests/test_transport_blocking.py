@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import threading
 from typing import Any
@@ -403,21 +404,15 @@ def test_an_interrupt_while_connecting_leaves_no_socket_open(
         dial(make_address("127.0.0.1", 9, tls=False), patience)
 
 
-@pytest.mark.parametrize(
-    ("ready", "watch"),
-    [(readiness._poll, readiness._poll_reading), (readiness._select, readiness._select_reading)],
-    ids=["poll", "select"],
-)
-def test_an_idle_connection_is_stale_once_the_peer_has_closed_it(
-    monkeypatch: pytest.MonkeyPatch, ready: Any, watch: Any
-) -> None:
-    monkeypatch.setattr(blocking, "reading_watch", watch)
+@pytest.mark.parametrize("poll", [select.poll, readiness.SelectPoll], ids=["poll", "select"])
+def test_an_idle_connection_is_stale_once_the_peer_has_closed_it(monkeypatch: pytest.MonkeyPatch, poll: Any) -> None:
+    monkeypatch.setattr(readiness, "make_poll", poll)
     ours, theirs = socket.socketpair()
     connection = Connection(ours)
-    assert ready(ours, 0.0) == (False, True)
+    assert readiness.ready(ours, 0.0) == (False, True)
     assert not connection.is_stale()
     theirs.close()
-    assert ready(ours, PATIENCE)[0]
+    assert readiness.ready(ours, PATIENCE)[0]
     assert connection.is_stale()
     connection.abort()
     connection.close()
@@ -426,16 +421,11 @@ def test_an_idle_connection_is_stale_once_the_peer_has_closed_it(
 
 @pytest.mark.parametrize("seconds", [1e9, 1e300])
 @pytest.mark.parametrize("limits", [("read",), ("connect", "read", "total")], ids="+".join)
-@pytest.mark.parametrize(
-    ("ready", "watch"),
-    [(readiness._poll, readiness._poll_reading), (readiness._select, readiness._select_reading)],
-    ids=["poll", "select"],
-)
+@pytest.mark.parametrize("poll", [select.poll, readiness.SelectPoll], ids=["poll", "select"])
 def test_a_timeout_of_ages_is_as_good_as_none(
-    monkeypatch: pytest.MonkeyPatch, ready: Any, watch: Any, limits: tuple[str, ...], seconds: float
+    monkeypatch: pytest.MonkeyPatch, poll: Any, limits: tuple[str, ...], seconds: float
 ) -> None:
-    monkeypatch.setattr(blocking, "ready", ready)
-    monkeypatch.setattr(blocking, "reading_watch", watch)
+    monkeypatch.setattr(readiness, "make_poll", poll)
     timeout = fast(**dict.fromkeys(limits, seconds))
     with Server(Peer.serve) as server, make_endpoint(server.url, timeout=timeout) as endpoint:
         assert endpoint.invoke("Hello") == "fine"

@@ -1,4 +1,4 @@
-"""`_transport/clock.py`: the real clock, and the shape that one for tests must have."""
+"""`_transport/deadline.py`: the real clock, and the shape that one for tests must have."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from clocks import FakeClock
 
 from smendpoint import Clock
-from smendpoint._transport import clock
-from smendpoint._transport.clock import SYSTEM_CLOCK
+from smendpoint._transport import deadline
+from smendpoint._transport.deadline import SYSTEM_CLOCK
 
 
 def test_time_and_chance_are_the_operating_systems() -> None:
@@ -25,7 +25,7 @@ def test_time_and_chance_are_the_operating_systems() -> None:
 
 def test_sleeping_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(clock._time, "sleep", slept.append)
+    monkeypatch.setattr(deadline._time, "sleep", slept.append)
     SYSTEM_CLOCK.sleep(1.5)
     assert slept == [1.5]
 

@@ -13,10 +13,9 @@ from targets import make_address
 
 from smendpoint import Timeout
 from smendpoint._aws import Identity, resolve
-from smendpoint._transport.address import Address
+from smendpoint._transport.address import Address, connect_failed
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import died_unheard
-from smendpoint._transport.failures import connect_failed, connection_lost
+from smendpoint._transport.exchange import connection_lost, died_unheard
 from smendpoint.errors import (
     ConfigurationError,
     ConnectError,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
-from inside import pool_of, transport_of
+from inside import pool_of, send, transport_of
 from servers import (
     PATIENCE,
     Peer,
@@ -24,7 +24,7 @@ from servers import (
 
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.aws.sigv4 import Credentials
-from smendpoint._transport.blocking import transport as direct
+from smendpoint._transport import address as addressing
 from smendpoint._transport.blocking.transport import DirectTransport
 from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint.emulator import Emulator, ModelRequest
@@ -131,8 +131,8 @@ def test_a_stream_replaces_a_dead_connection_too() -> None:
 
 def test_nothing_is_looked_up_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    resolve = direct.resolve
-    monkeypatch.setattr(direct, "resolve", lambda identity: asked.append(identity) or resolve(identity))
+    resolve = addressing.resolve
+    monkeypatch.setattr(addressing, "resolve", lambda identity: asked.append(identity) or resolve(identity))
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         assert asked == []
         endpoint.invoke("Hello")
@@ -219,7 +219,7 @@ def start(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseExcept
 
 
 def call(endpoint: Any, scope: Cancellation) -> Callable[[], object]:
-    return lambda: endpoint._caller.call("Hello", None, None, None, {}, scope)
+    return lambda: send(endpoint, scope)
 
 
 def stopped(thread: threading.Thread, raised: list[BaseException], scope: Cancellation) -> None:
@@ -326,13 +326,13 @@ def test_a_call_that_was_stopped_before_sends_nothing(when: str, monkeypatch: py
 
             monkeypatch.setattr(Cancellation, "enter", late)
         with pytest.raises(Cancelled):
-            endpoint._caller.call("Hello", None, None, None, {}, scope)
+            send(endpoint, scope)
 
 
 def test_stopping_a_call_that_is_over_does_not_touch_its_connection() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         scope = Cancellation()
-        endpoint._caller.call("Hello", None, None, None, {}, scope)
+        send(endpoint, scope)
         scope.stop()
         endpoint.invoke("Hello")
         assert emulator.total_connections == 1
@@ -351,7 +351,7 @@ def test_what_came_before_broken_bytes_is_handed_on_even_if_it_came_with_them() 
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        call = endpoint._caller.request(direct_operation(), "Hello", (), None, {}, streaming=True)
+        call = endpoint._caller.request(direct_operation(), "Hello", (), None, {})
         source = endpoint._caller.run(call, endpoint._caller.start(call))
         assert source.read() == b"good"
         for _ in range(2):
@@ -377,7 +377,7 @@ def test_what_came_before_broken_bytes_of_a_later_read_is_handed_on() -> None:
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        request = endpoint._caller.request(direct_operation(), "Hello", (), None, {}, streaming=True)
+        request = endpoint._caller.request(direct_operation(), "Hello", (), None, {})
         source = endpoint._caller.run(request, endpoint._caller.start(request))
         went.set()
         assert source.read() == b"good"

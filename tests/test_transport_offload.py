@@ -18,9 +18,8 @@ from servers import PATIENCE, Peer, Server, bare_environment, fast, response  # 
 from twins import ACCESS_KEY, SECRET_KEY, Twin
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._transport import offload as aside
 from smendpoint._transport import threads
-from smendpoint._transport.offload import within
+from smendpoint._transport.threads import run_in_helper
 from smendpoint.emulator import Emulator
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -55,9 +54,9 @@ class Slow:
 
 def finish() -> None:
     """Wait for all helpers."""
-    for work in list(aside._under_way.values()):
+    for work in list(threads._under_way.values()):
         work.wait(PATIENCE)
-    assert not aside._under_way
+    assert not threads._under_way
 
 
 def for_ever() -> float:
@@ -91,7 +90,7 @@ def test_a_look_up_that_hangs_ends_with_the_time_of_the_call(
             assert not caught.value.request_sent
         if not caller.asynchronous:
             assert slow.count == 1
-            assert list(aside._under_way) == [("localhost", 80)]
+            assert list(threads._under_way) == [("localhost", 80)]
         slow.go.set()
 
 
@@ -100,14 +99,14 @@ def test_a_name_is_looked_up_and_its_endpoint_called(monkeypatch: pytest.MonkeyP
         twin = Twin("sync-direct")
         with twin.endpoint(f"http://localhost:{emulator.port}") as endpoint:
             assert endpoint.invoke("Hello") == endpoint.invoke("Hello")
-    assert not aside._under_way
+    assert not threads._under_way
 
 
 def test_an_address_is_looked_up_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> bool:
         raise AssertionError("a thread was started")
 
-    monkeypatch.setattr(aside, "_start", fail)
+    monkeypatch.setattr(threads, "_start", fail)
     with Emulator() as emulator, Twin("sync-direct").endpoint(emulator.url, timeout=fast(total=PATIENCE)) as endpoint:
         endpoint.invoke("Hello")
 
@@ -148,12 +147,12 @@ def test_credentials_that_come_in_time_serve_a_call_with_a_total_time(caller: Tw
 def test_those_who_ask_for_the_same_share_one_helper_and_what_it_finds() -> None:
     found: list[Any] = []
     with Slow("it") as slow:
-        askers = [threading.Thread(target=lambda: found.append(within("key", slow, for_ever))) for _ in range(5)]
+        askers = [threading.Thread(target=lambda: found.append(run_in_helper("key", slow, for_ever))) for _ in range(5)]
         for thread in askers:
             thread.start()
         assert slow.begun.acquire(timeout=PATIENCE)
         with pytest.raises(TimeoutError):
-            within("key", slow, a_moment)
+            run_in_helper("key", slow, a_moment)
         assert slow.count == 1
         slow.go.set()
         for thread in askers:
@@ -163,8 +162,8 @@ def test_those_who_ask_for_the_same_share_one_helper_and_what_it_finds() -> None
 
 def test_what_comes_too_late_is_dropped() -> None:
     with Slow("late") as slow, pytest.raises(TimeoutError):
-        within("key", slow, a_moment)
-    assert within("key", lambda: "new", for_ever) == "new"
+        run_in_helper("key", slow, a_moment)
+    assert run_in_helper("key", lambda: "new", for_ever) == "new"
 
 
 def test_failures_are_shared_too_and_ours_are_for_each_its_own() -> None:
@@ -173,7 +172,7 @@ def test_failures_are_shared_too_and_ours_are_for_each_its_own() -> None:
 
     def ask(slow: Slow) -> None:
         try:
-            within("key", slow, for_ever)
+            run_in_helper("key", slow, for_ever)
         except Exception as error:
             raised.append(error)
 
@@ -192,24 +191,24 @@ def test_failures_are_shared_too_and_ours_are_for_each_its_own() -> None:
 
 
 def test_there_are_never_more_helpers_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aside, "MOST_HELPERS", 1)
+    monkeypatch.setattr(threads, "MOST_HELPERS", 1)
     found: list[str] = []
     with Slow("first") as slow:
-        first = threading.Thread(target=lambda: found.append(within("first", slow, for_ever)))
+        first = threading.Thread(target=lambda: found.append(run_in_helper("first", slow, for_ever)))
         first.start()
         assert slow.begun.acquire(timeout=PATIENCE)
         with pytest.raises(TimeoutError):
-            within("second", lambda: "second", a_moment)
+            run_in_helper("second", lambda: "second", a_moment)
         asked = threading.Event()
 
         def left() -> float:
             asked.set()
             return PATIENCE
 
-        second = threading.Thread(target=lambda: found.append(within("second", lambda: "second", left)))
+        second = threading.Thread(target=lambda: found.append(run_in_helper("second", lambda: "second", left)))
         second.start()
         assert asked.wait(PATIENCE)
-        assert list(aside._under_way) == ["first"]
+        assert list(threads._under_way) == ["first"]
         slow.go.set()
         first.join(PATIENCE)
         second.join(PATIENCE)
@@ -244,11 +243,11 @@ def test_where_no_thread_can_be_started_the_work_is_done_in_line(
     where: list[int] = []
     with monkeypatch.context() as patch:
         hindrance(patch)
-        assert within("key", lambda: where.append(_thread.get_ident()), for_ever, bare=bare) is None
+        assert run_in_helper("key", lambda: where.append(_thread.get_ident()), for_ever, bare=bare) is None
         with pytest.raises(socket.gaierror):
-            within("key", failing(), for_ever, bare=bare)
+            run_in_helper("key", failing(), for_ever, bare=bare)
     assert where == [_thread.get_ident()]
-    assert not aside._under_way
+    assert not threads._under_way
 
 
 def failing() -> Slow:
@@ -260,7 +259,7 @@ def failing() -> Slow:
 def test_a_program_without_the_threading_module_need_not_import_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.delitem(sys.modules, "threading")
-        ident = within("key", _thread.get_ident, for_ever, bare=True)
+        ident = run_in_helper("key", _thread.get_ident, for_ever, bare=True)
         assert "threading" not in sys.modules
     assert ident != _thread.get_ident()
 
@@ -272,19 +271,19 @@ def test_work_in_line_that_is_interrupted_leaves_nothing_under_way(monkeypatch: 
     with monkeypatch.context() as patch:
         limit(patch)
         with pytest.raises(KeyboardInterrupt):
-            within("key", interrupted, for_ever)
-    assert within("key", lambda: "it", for_ever) == "it"
-    assert not aside._under_way
+            run_in_helper("key", interrupted, for_ever)
+    assert run_in_helper("key", lambda: "it", for_ever) == "it"
+    assert not threads._under_way
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
 def test_a_forked_child_does_not_wait_for_the_parents_helpers() -> None:
     with Slow() as slow:
         with pytest.raises(TimeoutError):
-            within("key", slow, a_moment)
+            run_in_helper("key", slow, a_moment)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # threads and a fork are the point here
             child = os.fork()
         if not child:  # pragma: no cover - another process
-            os._exit(0 if within("key", lambda: "it", for_ever) == "it" else 1)
+            os._exit(0 if run_in_helper("key", lambda: "it", for_ever) == "it" else 1)
         assert os.waitpid(child, 0)[1] == 0

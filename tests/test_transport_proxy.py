@@ -1,4 +1,4 @@
-"""`_transport/proxy.py`: how a tunnel is asked for, and what a proxy's answer means."""
+"""`_transport/preface.py`: how a tunnel is asked for, and what a proxy's answer means."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import pytest
 from smendpoint._aws.url import parse_proxy
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._core.http.proxy import Proxy
-from smendpoint._transport.proxy import (
+from smendpoint._transport.preface import (
     connect_request,
-    refused_tunnel,
     tunnel_stands,
 )
 from smendpoint.errors import ConnectError, ProtocolError
@@ -51,6 +50,7 @@ class TestTunnel:
             b"HTTP/1.1 200 Connection established\r\n\r\n",
             b"HTTP/1.0 200 OK\r\nProxy-Agent: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\n",
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 OK\r\n\r\n",
+            b"HTTP/1.1 299 OK\r\n\r\n",
         ],
     )
     def test_stands_after_a_2xx_answer_and_not_before(self, answer: bytes) -> None:
@@ -79,10 +79,6 @@ class TestTunnel:
         assert f"http://proxy:3128 did not open a tunnel (status {status})" in str(caught.value)
         assert "hunter2" not in str(caught.value)
         assert not caught.value.request_sent
-
-    def test_a_2xx_status_is_no_refusal(self) -> None:
-        assert refused_tunnel(200, PROXY) is None
-        assert refused_tunnel(299, PROXY) is None
 
     def test_a_closed_connection_is_a_connect_error(self) -> None:
         reader = ResponseReader(connect=True)

@@ -31,8 +31,7 @@ from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.blocking import connection as blocking
 from smendpoint._transport.blocking.connection import Connection
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import ONE_WRITE_BYTES
-from smendpoint._transport.failures import connection_lost
+from smendpoint._transport.exchange import ONE_WRITE_BYTES, connection_lost
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, ConnectError, ReadTimeoutError, StreamError, TLSError, TransportError
 from smendpoint.handlers import BytesHandler
@@ -240,7 +239,7 @@ def test_a_stream_closed_by_another_thread_never_reads_ciphertext(
         make_endpoint(server.url, content_handler=BytesHandler()) as endpoint,
         endpoint.stream(b"") as stream,
     ):
-        connection: Any = stream._source._connection
+        connection: Any = stream._source._held
         reading = threading.Event()
         arrives = connection._arrives
 

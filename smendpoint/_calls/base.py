@@ -19,8 +19,8 @@ from smendpoint._calls.arguments import (
     model_parameters,
     warn_of_size,
 )
-from smendpoint._calls.response import Response
 from smendpoint._core.aws.operations import (
+    INVOKE_ENDPOINT_STREAM,
     RECOMMENDED_MAX_BODY,
     RequestHead,
     request_head,
@@ -34,7 +34,7 @@ from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.call.retry import RetryPolicy, RetryQuota
 from smendpoint._core.call.timing import Timeout
 from smendpoint._options import ENDPOINT_OPTIONS
-from smendpoint._transport.clock import SYSTEM_CLOCK
+from smendpoint._transport.deadline import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         self.timeout = Timeout() if timeout is None else Timeout.of(timeout)
         self._policy = RetryPolicy() if policy is None else checked_policy(policy)
         self._log: Any = None
-        self._heads: dict[tuple[str, str, str], tuple[dict[str, object], RequestHead]] = {}
+        self._heads: dict[tuple[Operation, str, str], tuple[dict[str, object], RequestHead]] = {}
         self.transport = self._make_transport(max_connections)
         _callers.add(self)
 
@@ -144,22 +144,49 @@ class CallerBase(Typed[In, Out, Chunk]):
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
         timeout: float | Timeout | None = None,
-        streaming: bool = False,
     ) -> CallRequest:
         """Make and check the request of a call; raises before anything is sent."""
-        members = head = None
         try:
             limits = None if timeout is None else self.call_timeout(timeout)
-            body = self.body(value, stop, model_kwargs, streaming=streaming)
+            body = self.body(value, stop, model_kwargs, streaming=operation is INVOKE_ENDPOINT_STREAM)
             if len(body) > RECOMMENDED_MAX_BODY:
                 warn_of_size(len(body))
-            members, head = self.head(operation, endpoint_kwargs, streaming=streaming)
+            return self.request_with_body(operation, body, endpoint_kwargs, limits)
         except BaseException as error:
-            members = head = None  # they may be secret
             forget_locals(error)
             raise
+
+    def request_with_body(
+        self,
+        operation: Operation,
+        body: bytes,
+        endpoint_kwargs: Mapping[str, object] | None,
+        timeout: Timeout | None = None,
+    ) -> CallRequest:
+        """Make and check the request that sends `body`. The heads of calls without members of their own are kept."""
+        handler, streaming = self.handler, operation is INVOKE_ENDPOINT_STREAM
+        try:
+            content_type = handler.content_type
+            accept = (getattr(handler, "stream_accepts", None) if streaming else None) or handler.accepts
+        except Exception as error:
+            raise self._handler_failed("name its content types", error) from error
+        key = (operation, content_type, accept)
+        # A content type that is not a string is refused below, and may not be hashable.
+        kept = not endpoint_kwargs and isinstance(content_type, str) and isinstance(accept, str)
+        known = self._heads.get(key) if kept else None
+        if known is None:
+            members: dict[str, object] = {"ContentType": content_type, "Accept": accept, **self._members}
+            members.update(checked_mapping("endpoint_kwargs", endpoint_kwargs))
+            members = {name: value for name, value in members.items() if value is not None}
+            try:
+                known = members, request_head(operation, self.name, members)
+            except errors.ConfigurationError as error:
+                error.endpoint_name = self.name
+                raise
+            if kept:
+                self._heads[key] = known
         most = None if streaming else self.max_response_bytes
-        return CallRequest(operation, self.name, members, head, body, new_invocation_id(), streaming, limits, most)
+        return CallRequest(operation, self.name, *known, body, new_invocation_id(), streaming, timeout, most)
 
     def body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """Have the content handler make a body of an input."""
@@ -218,36 +245,7 @@ class CallerBase(Typed[In, Out, Chunk]):
             f"{given} must give bytes, a str or a file, not {type(body).__name__}", endpoint_name=self.name
         )
 
-    def head(
-        self, operation: Operation, endpoint_kwargs: Mapping[str, object] | None, *, streaming: bool
-    ) -> tuple[dict[str, object], RequestHead]:
-        """Make the members of a request and its head. Where a call has none of its own, they are kept."""
-        handler = self.handler
-        try:
-            content_type = handler.content_type
-            accept = (getattr(handler, "stream_accepts", None) if streaming else None) or handler.accepts
-        except Exception as error:
-            raise self._handler_failed("name its content types", error) from error
-        key = (operation.name, content_type, accept)
-        # A content type that is not a string is refused below, and may not be hashable.
-        kept = not endpoint_kwargs and isinstance(content_type, str) and isinstance(accept, str)
-        if kept:
-            known = self._heads.get(key)
-            if known is not None:
-                return known
-        members: dict[str, object] = {"ContentType": content_type, "Accept": accept, **self._members}
-        members.update(checked_mapping("endpoint_kwargs", endpoint_kwargs))
-        members = {name: value for name, value in members.items() if value is not None}
-        try:
-            head = request_head(operation, self.name, members)
-        except errors.ConfigurationError as error:
-            error.endpoint_name = self.name
-            raise
-        if kept:
-            self._heads[key] = members, head
-        return members, head
-
-    def new_call(self, request: CallRequest, defaults: CallDefaults, started: float) -> CallState[Any]:
+    def new_call(self, request: CallRequest, defaults: CallDefaults, started: float) -> CallState:
         """Make the state of a new call."""
         watcher = None
         log: Any = self._log
@@ -276,7 +274,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         except Exception as error:
             raise self._handler_failed("transform the output", error) from error
 
-    def output(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Out:
+    def output(self, call: CallState, answer: RawResponse, stop: Sequence[str]) -> Out:
         """Make an output of an answer, with which the call is over."""
         try:
             if "html" in answer.headers.get("content-type", "").lower():
@@ -296,49 +294,12 @@ class CallerBase(Typed[In, Out, Chunk]):
         call.finish(None)
         return output
 
-    def respond(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Response[Out]:
-        """Make a `Response` of an answer, with which the call is over."""
-        return Response(
-            output=self.output(call, answer, stop),
-            body=answer.body,
-            headers=answer.headers,
-            attempts=call.attempts,
-            elapsed=call.elapsed,
-            handler=self.handler,
-        )
-
     def _handler_failed(self, deed: str, error: Exception) -> errors.HandlerError:
         """The error for an exception of the handler's."""
         return errors.HandlerError(
             f"{type(self.handler).__name__} could not {deed}: {type(error).__name__}; see the cause",
             endpoint_name=self.name,
         )
-
-    def check_inputs(self, inputs: Any) -> Any:
-        """Check the inputs of `map`.
-
-        One text would become a call for each of its characters, one mapping a call for each key, and a frame of pandas
-        or polars a call for each column.
-
-        Raises:
-            ConfigurationError: `inputs` is one input, or cannot be iterated over.
-        """
-        ways = ("__iter__", "__getitem__", "__aiter__") if self.asynchronous else ("__iter__", "__getitem__")
-        one = isinstance(inputs, (str, bytes, Mapping)) or hasattr(type(inputs), "columns")
-        if one or not any(hasattr(inputs, way) for way in ways):
-            raise errors.ConfigurationError(
-                f"map takes several inputs, such as a list of them, not one {type(inputs).__name__}",
-                endpoint_name=self.name,
-            )
-        return inputs
-
-    def effective_concurrency(self, max_concurrency: Any) -> int:
-        """Limit the calls that `map` runs at once to as many as there may be connections."""
-        wanted = checked_limit("max_concurrency", max_concurrency)
-        if wanted is None:
-            raise errors.ConfigurationError("max_concurrency must be a whole number of at least 1, not None")
-        most = self.transport.max_connections
-        return wanted if most is None else min(wanted, most)
 
     def _no_s3_client(self) -> errors.ConfigurationError:
         """The error for an endpoint with ``client=`` that has to reach Amazon S3."""

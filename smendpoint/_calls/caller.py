@@ -5,21 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._calls.arguments import stop_sequences
 from smendpoint._calls.base import CallerBase
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 from smendpoint._core.call.flow import call_flow
-from smendpoint._core.call.hiding import leaving
+from smendpoint._core.call.hiding import finish_error
 from smendpoint._transport.drivers import drive, drive_async
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.flow import CallDefaults, CallState
-    from smendpoint._core.call.timing import Timeout
     from smendpoint._transport import AsyncTransport, Transport
     from smendpoint._transport.async_s3 import AsyncStorage
     from smendpoint._transport.deadline import Cancellation
@@ -40,22 +35,22 @@ class Caller(CallerBase[In, Out, Chunk]):
 
         return ClientTransport(self.client, self.clock)
 
-    def start(self, request: CallRequest) -> CallState[Any]:
+    def start(self, request: CallRequest) -> CallState:
         """Begin a call: its time starts here, and where it goes is looked up if no call did before."""
         started = self.clock.monotonic()
-        defaults = self._defaults
-        if defaults is None:
-            try:
-                target = self.transport.resolve()
-            except errors.SmendpointError as error:
-                leaving(error, self.name)
-                raise
-            defaults = self._make_defaults(target)
-        if self.transport.refresh_due():
+        defaults = self._defaults or self._find_defaults()
+        if defaults.credentials is not None and defaults.credentials.refresh_due():
             self.transport.refresh_ahead()
         return self.new_call(request, defaults, started)
 
-    def run(self, request: CallRequest, call: CallState[Any], cancellation: Cancellation | None = None) -> Any:
+    def _find_defaults(self) -> CallDefaults:
+        try:
+            return self._make_defaults(self.transport.resolve())
+        except errors.SmendpointError as error:
+            finish_error(error, self.name)
+            raise
+
+    def run(self, request: CallRequest, call: CallState, cancellation: Cancellation | None = None) -> Any:
         """Drive a call to its answer."""
         try:
             return drive(call_flow(call), self.transport.perform, request, call.timeout, cancellation)
@@ -63,20 +58,10 @@ class Caller(CallerBase[In, Out, Chunk]):
             call.finish(error)
             raise
 
-    def call(
-        self,
-        value: In,
-        stop: str | Iterable[str] | None,
-        timeout: float | Timeout | None,
-        endpoint_kwargs: Mapping[str, object] | None,
-        model_kwargs: dict[str, Any],
-        cancellation: Cancellation | None = None,
-    ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
-        """Make a call whose answer is whole; what it gives are the arguments of `output` and `respond`."""
-        sequences = stop_sequences(stop)
-        request = self.request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout)
+    def send(self, request: CallRequest, cancellation: Cancellation | None = None) -> tuple[CallState, RawResponse]:
+        """Start and run a call whose answer is whole."""
         call = self.start(request)
-        return call, self.run(request, call, cancellation), sequences
+        return call, self.run(request, call, cancellation)
 
     @property
     def storage(self) -> BlockingStorage:
@@ -120,23 +105,23 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
 
         return AsyncClientTransport(self.client, self.clock)
 
-    async def start(self, request: CallRequest) -> CallState[Any]:
+    async def start(self, request: CallRequest) -> CallState:
         """Begin a call: its time starts here, and where it goes is looked up if no call did before."""
         started = self.clock.monotonic()
         defaults = self._defaults or await self._find_defaults()
-        if self.transport.refresh_due():
+        if defaults.credentials is not None and defaults.credentials.refresh_due():
             await self.transport.refresh_ahead()
         return self.new_call(request, defaults, started)
 
     async def _find_defaults(self) -> CallDefaults:
         try:
             target = await self.transport.resolve()
+            return self._defaults or self._make_defaults(target)  # others may have asked meanwhile
         except errors.SmendpointError as error:
-            leaving(error, self.name)
+            finish_error(error, self.name)
             raise
-        return self._defaults or self._make_defaults(target)  # others may have asked meanwhile
 
-    async def run(self, request: CallRequest, call: CallState[Any]) -> Any:
+    async def run(self, request: CallRequest, call: CallState) -> Any:
         """Drive a call to its answer."""
         try:
             return await drive_async(call_flow(call), self.transport.perform, request, call.timeout)
@@ -144,25 +129,16 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
             call.finish(error)
             raise
 
-    async def call(
-        self,
-        value: In,
-        stop: str | Iterable[str] | None,
-        timeout: float | Timeout | None,
-        endpoint_kwargs: Mapping[str, object] | None,
-        model_kwargs: dict[str, Any],
-    ) -> tuple[CallState[Any], RawResponse, tuple[str, ...]]:
-        """Make a call whose answer is whole; what it gives are the arguments of `output` and `respond`."""
-        sequences = stop_sequences(stop)
-        request = self.request(INVOKE_ENDPOINT, value, sequences, endpoint_kwargs, model_kwargs, timeout)
-        # `start` and `run` without a coroutine for each: on this, the shortest path, those cost more than what they do.
+    async def send(self, request: CallRequest) -> tuple[CallState, RawResponse]:
+        """Start and run a call whose answer is whole."""
+        # Both are written out: on this, the shortest path, two more coroutines would cost more than they do.
         transport, started = self.transport, self.clock.monotonic()
         defaults = self._defaults or await self._find_defaults()
-        if transport.refresh_due():
+        if defaults.credentials is not None and defaults.credentials.refresh_due():
             await transport.refresh_ahead()
         call = self.new_call(request, defaults, started)
         try:
-            return call, await drive_async(call_flow(call), transport.perform, request, call.timeout), sequences
+            return call, await drive_async(call_flow(call), transport.perform, request, call.timeout)
         except BaseException as error:
             call.finish(error)
             raise

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from smendpoint import errors
 from smendpoint._aws import Identity
-from smendpoint._core.call.hiding import forget_locals
+from smendpoint._calls.arguments import checked_limit, stop_sequences
+from smendpoint._core.call.hiding import forget_locals, hidden
 from smendpoint._options import IDENTITY_OPTIONS, EndpointArguments
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
     from smendpoint._calls.base import CallerBase
+    from smendpoint._core.call.timing import Timeout
     from smendpoint.handlers.base import ContentHandler
 
 
@@ -46,6 +50,37 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         caller = vars(self).get("_caller")  # one that could not be made has none
         name, handler = (None, None) if caller is None else (caller.name, caller.handler)
         return f"{type(self).__name__}({name!r}, content_handler={type(handler).__name__})"
+
+    def _check_map(
+        self, inputs: Any, max_concurrency: Any, timeout: float | Timeout | None, model_kwargs: dict[str, Any]
+    ) -> tuple[int, tuple[Any, ...]]:
+        """Check the arguments of `map`.
+
+        Returns:
+            The calls that may run at once, and the arguments of each call beside its input.
+
+        Raises:
+            ConfigurationError: `inputs` is one input, or another argument does not fit.
+        """
+        caller = self._caller
+        stop = stop_sequences(model_kwargs.pop("stop", None))
+        endpoint_kwargs = hidden(model_kwargs.pop("endpoint_kwargs", None))
+        caller.parameters(model_kwargs)
+        limits = None if timeout is None else caller.call_timeout(timeout)
+        ways = ("__iter__", "__getitem__", "__aiter__") if caller.asynchronous else ("__iter__", "__getitem__")
+        # One text would become a call for each character, one mapping a call for each key, and a frame of pandas or
+        # polars a call for each column.
+        one = isinstance(inputs, (str, bytes, Mapping)) or hasattr(type(inputs), "columns")
+        if one or not any(hasattr(inputs, way) for way in ways):
+            raise errors.ConfigurationError(
+                f"map takes several inputs, such as a list of them, not one {type(inputs).__name__}",
+                endpoint_name=caller.name,
+            )
+        concurrency = checked_limit("max_concurrency", max_concurrency)
+        if concurrency is None:
+            raise errors.ConfigurationError("max_concurrency must be a whole number of at least 1, not None")
+        most = caller.transport.max_connections  # more calls would wait for a connection
+        return min(concurrency, most or concurrency), (stop, limits, endpoint_kwargs, model_kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         _, arguments = self._caller.__reduce__()

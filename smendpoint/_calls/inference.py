@@ -8,9 +8,8 @@ from smendpoint import errors
 from smendpoint._calls.arguments import checked_mapping, stop_sequences
 from smendpoint._calls.base import new_invocation_id
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
-from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.aws.response import ResponseBody, request_id
-from smendpoint._core.call.hiding import leaving
+from smendpoint._core.call.hiding import finish_error
 from smendpoint._core.call.polling import Get, look, split_location, wait
 from smendpoint._transport.drivers import drive, drive_async
 
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
     from smendpoint._calls.base import CallerBase
     from smendpoint._calls.caller import AsyncCaller, Caller
     from smendpoint._calls.endpoint import EndpointBase
+    from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.flow import CallState
     from smendpoint._core.call.polling import Outcome
 
 T = TypeVar("T")
-_MISSING: Any = object()
 # The content type that Amazon S3 gives an object that was stored without one.
 _NO_CONTENT_TYPE = "binary/octet-stream"
 
@@ -38,29 +37,7 @@ class Upload(NamedTuple):
     content_type: str
 
 
-class Submission(NamedTuple):
-    """One asynchronous request."""
-
-    request: CallRequest
-    upload: Upload | None
-    stop: tuple[str, ...]
-
-
-def make_submission(caller: CallerBase[Any, Any, Any], *arguments: Any) -> Submission:
-    """Make and check what `submit` sends. Arguments as below.
-
-    Raises:
-        ConfigurationError: an argument does not fit.
-        HandlerError: the content handler could not transform the input.
-    """
-    try:
-        return _make_submission(caller, *arguments)
-    except errors.SmendpointError as error:
-        leaving(error, caller.name)
-        raise
-
-
-def _make_submission(
+def make_submission(
     caller: CallerBase[Any, Any, Any],
     value: Any,
     upload_to: str | None,
@@ -68,14 +45,20 @@ def _make_submission(
     endpoint_kwargs: Mapping[str, object] | None,
     members: Mapping[str, object],
     model_kwargs: dict[str, Any],
-) -> Submission:
-    sequences = stop_sequences(stop)
+) -> tuple[CallRequest, Upload | None, tuple[str, ...]]:
+    """Make and check what `submit` sends: the request, and the input that is uploaded before. Gives the stop sequences
+    of the output too.
+
+    Raises:
+        ConfigurationError: an argument does not fit.
+        HandlerError: the content handler could not transform the input.
+    """
+    stop = stop_sequences(stop)
     members = {
         **checked_mapping("endpoint_kwargs", endpoint_kwargs),
         **{name: given for name, given in members.items() if given is not None},
     }
-    location = members.get("InputLocation")
-    if (value is None) == (location is None):
+    if (value is None) == (members.get("InputLocation") is None):
         raise errors.ConfigurationError("submit() needs either an input or input_location=, one of them")
     caller.parameters(model_kwargs)
     if value is None and (model_kwargs or upload_to is not None):
@@ -83,46 +66,24 @@ def _make_submission(
         raise errors.ConfigurationError(
             f"{extra} has no use beside input_location=: what lies there is sent to the model as it is"
         )
-    body = b"" if value is None else caller.body(value, sequences, model_kwargs)
-    key = None
-    if upload_to is not None:
-        if not isinstance(upload_to, str):
-            raise errors.ConfigurationError(f"upload_to must be 's3://bucket/prefix', not {type(upload_to).__name__}")
-        members["InputLocation"] = key = f"{upload_to.rstrip('/')}/{new_invocation_id()}"
-        split_location(key)
-    elif len(body) > MAX_ASYNC_BODY:
-        raise errors.ConfigurationError(
-            f"the request body has {len(body):,} bytes, and at most {MAX_ASYNC_BODY:,} can be sent along: give "
-            "upload_to='s3://bucket/prefix' to have it uploaded there"
-        )
-    sent, head = caller.head(INVOKE_ENDPOINT_ASYNC, members, streaming=False)
-    upload = None
-    if key is not None:
-        upload, body = Upload(key, body, str(sent.get("ContentType", _NO_CONTENT_TYPE))), b""
-    request = CallRequest(
-        INVOKE_ENDPOINT_ASYNC,
-        caller.name,
-        sent,
-        head,
-        body,
-        new_invocation_id(),
-        streaming=False,
-        max_answer=caller.max_response_bytes,
-    )
-    return Submission(request, upload, sequences)
+    body = b"" if value is None else caller.body(value, stop, model_kwargs)
+    if upload_to is None:
+        if len(body) > MAX_ASYNC_BODY:
+            raise errors.ConfigurationError(
+                f"the request body has {len(body):,} bytes, and at most {MAX_ASYNC_BODY:,} can be sent along: give "
+                "upload_to='s3://bucket/prefix' to have it uploaded there"
+            )
+        return caller.request_with_body(INVOKE_ENDPOINT_ASYNC, body, members), None, stop
+    if not isinstance(upload_to, str):
+        raise errors.ConfigurationError(f"upload_to must be 's3://bucket/prefix', not {type(upload_to).__name__}")
+    members["InputLocation"] = location = f"{upload_to.rstrip('/')}/{new_invocation_id()}"
+    split_location(location)
+    request = caller.request_with_body(INVOKE_ENDPOINT_ASYNC, b"", members)
+    return request, Upload(location, body, str(request.members.get("ContentType", _NO_CONTENT_TYPE))), stop
 
 
-class Accepted(NamedTuple):
-    """What the service says when it has accepted a request."""
-
-    output_location: str
-    failure_location: str | None
-    inference_id: str | None
-    request_id: str | None
-
-
-def accepted(call: CallState[Any], answer: RawResponse) -> Accepted:
-    """Read the answer to a request, with which the call is over.
+def read_accepted(call: CallState, answer: RawResponse) -> tuple[str, str | None, str | None, str | None]:
+    """Read the answer to a request, with which the call is over; gives the handle's attributes.
 
     Raises:
         ProtocolError: it does not say where the output will be.
@@ -136,7 +97,7 @@ def accepted(call: CallState[Any], answer: RawResponse) -> Accepted:
         call.finish(call.add_context(error))
         raise error
     call.finish(None)
-    return Accepted(
+    return (
         location,
         headers.get("x-amzn-sagemaker-failurelocation") or None,
         headers.get("x-amzn-sagemaker-inference-id") or _inference_id(answer.body),
@@ -193,23 +154,10 @@ class HandleBase(Generic[T]):
         *,
         stop: str | Iterable[str] | None = None,
     ) -> None:
-        self._set_up(
-            endpoint._caller, output_location, failure_location, inference_id, request_id, stop_sequences(stop)
-        )
-
-    def _set_up(
-        self,
-        caller: CallerBase[Any, T, Any],
-        output_location: str,
-        failure_location: str | None,
-        inference_id: str | None,
-        request_id: str | None,
-        stop: tuple[str, ...],
-    ) -> None:
-        self._caller = caller
-        self._stop = stop
+        self._caller = endpoint._caller
+        self._stop = stop_sequences(stop)
         self._outcome: Outcome | None = None
-        self._output: T = _MISSING
+        self._output: tuple[T, ...] = ()  # the decoded output, once it is
         self.output_location = output_location
         self.failure_location = failure_location
         self.inference_id = inference_id
@@ -222,9 +170,10 @@ class HandleBase(Generic[T]):
             f"inference_id={self.inference_id!r}, request_id={self.request_id!r})"
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        place = (self.output_location, self.failure_location, self.inference_id, self.request_id)
-        return _rebuild, (type(self), self._caller, place, self._stop)
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        # An outcome stays behind: the copy looks for it again.
+        state = {name: getattr(self, name) for name in HandleBase.__slots__}
+        return None, {**state, "_outcome": None, "_output": ()}
 
     def _read(self, outcome: Outcome) -> T:
         """Decode the output, once.
@@ -246,19 +195,13 @@ class HandleBase(Generic[T]):
                 original_message=text,
                 endpoint_name=self._caller.name,
             )
-        if self._output is _MISSING:
+        if not self._output:
             try:
-                self._output = self._caller.decode(ResponseBody(outcome.body), self._stop)
+                self._output = (self._caller.decode(ResponseBody(outcome.body), self._stop),)
             except errors.SmendpointError as error:
-                leaving(error, self._caller.name)
+                finish_error(error, self._caller.name)
                 raise
-        return self._output
-
-
-def _rebuild(cls: Any, caller: CallerBase[Any, Any, Any], place: tuple[Any, ...], stop: tuple[str, ...]) -> Any:
-    handle = cls.__new__(cls)
-    handle._set_up(caller, *place, stop)
-    return handle
+        return self._output[0]
 
 
 def _status(text: str) -> int | None:
@@ -312,25 +255,20 @@ class InferenceHandle(HandleBase[T]):
                 flow, lambda step: storage.get(step.location) if type(step) is Get else clock.sleep(step.seconds)
             )
         except errors.SmendpointError as error:
-            leaving(error, self._caller.name)
+            finish_error(error, self._caller.name)
             raise
 
 
-def submit(caller: Caller[Any, Any, Any], *arguments: Any) -> tuple[Accepted, tuple[str, ...]]:
-    """Submit a request; arguments as `make_submission`.
-
-    Returns:
-        What the service says of it, and the stop sequences of its output.
-    """
-    request, upload, stop = make_submission(caller, *arguments)
-    if upload is not None:
-        try:
+def submit(endpoint: EndpointBase[Any, T, Any], caller: Caller[Any, T, Any], *arguments: Any) -> InferenceHandle[T]:
+    """Submit a request of `endpoint`; further arguments as `make_submission`."""
+    try:
+        request, upload, stop = make_submission(caller, *arguments)
+        if upload is not None:
             caller.storage.put(*upload)
-        except errors.SmendpointError as error:
-            error.endpoint_name = caller.name
-            raise
-    call = caller.start(request)
-    return accepted(call, caller.run(request, call)), stop
+    except errors.SmendpointError as error:
+        finish_error(error, caller.name)
+        raise
+    return InferenceHandle(endpoint, *read_accepted(*caller.send(request)), stop=stop)
 
 
 class AsyncInferenceHandle(HandleBase[T]):
@@ -380,22 +318,19 @@ class AsyncInferenceHandle(HandleBase[T]):
         try:
             return await drive_async(flow, perform)
         except errors.SmendpointError as error:
-            leaving(error, self._caller.name)
+            finish_error(error, self._caller.name)
             raise
 
 
-async def submit_async(caller: AsyncCaller[Any, Any, Any], *arguments: Any) -> tuple[Accepted, tuple[str, ...]]:
-    """Submit a request; arguments as `make_submission`.
-
-    Returns:
-        What the service says of it, and the stop sequences of its output.
-    """
-    request, upload, stop = make_submission(caller, *arguments)
-    if upload is not None:
-        try:
+async def submit_async(
+    endpoint: EndpointBase[Any, T, Any], caller: AsyncCaller[Any, T, Any], *arguments: Any
+) -> AsyncInferenceHandle[T]:
+    """Submit a request of `endpoint`; further arguments as `make_submission`."""
+    try:
+        request, upload, stop = make_submission(caller, *arguments)
+        if upload is not None:
             await caller.storage.put(*upload)
-        except errors.SmendpointError as error:
-            error.endpoint_name = caller.name
-            raise
-    call = await caller.start(request)
-    return accepted(call, await caller.run(request, call)), stop
+    except errors.SmendpointError as error:
+        finish_error(error, caller.name)
+        raise
+    return AsyncInferenceHandle(endpoint, *read_accepted(*await caller.send(request)), stop=stop)

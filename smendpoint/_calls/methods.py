@@ -5,44 +5,71 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._calls.arguments import stop_sequences
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT_STREAM
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.call.hiding import hidden
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from smendpoint._calls.async_stream import AsyncStream
+    from smendpoint._calls.base import CallerBase
     from smendpoint._calls.caller import AsyncCaller, Caller
     from smendpoint._calls.response import Response
     from smendpoint._calls.stream import Stream
+    from smendpoint._core.aws.operations import Operation
+    from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.flow import CallState
     from smendpoint._core.call.timing import Timeout
     from smendpoint._kwargs import InvokeEndpointKwargs, StreamKwargs
 
-    # A call that has its answer, the answer, and the stop sequences.
-    Answered = tuple[CallState[Any], RawResponse, tuple[str, ...]]
 
+class MethodsBase(Typed[In, Out, Chunk]):
+    """The half of `Methods` and `AsyncMethods` that does not wait."""
 
-class Methods(Typed[In, Out, Chunk]):
-    """The methods that `Endpoint` and `StatefulSession` share."""
+    _caller: CallerBase[In, Out, Chunk]
 
-    _caller: Caller[In, Out, Chunk]
-
-    def _carry(self, endpoint_kwargs: Any) -> Any:
-        """The request members of a call; a session adds its own."""
-        return endpoint_kwargs
-
-    def _call(
+    def _request(
         self,
+        operation: Operation,
         value: In,
         stop: str | Iterable[str] | None,
         timeout: float | Timeout | None,
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
-    ) -> Answered:
-        return self._caller.call(value, stop, timeout, endpoint_kwargs, model_kwargs)
+    ) -> tuple[CallRequest, tuple[str, ...]]:
+        """Make the request of a call; gives its stop sequences too."""
+        stop = stop_sequences(stop)
+        members = self._members_of(endpoint_kwargs)
+        return self._caller.request(operation, value, stop, members, model_kwargs, timeout), stop
+
+    def _members_of(self, endpoint_kwargs: Any) -> Any:
+        """Give the request members of a call; a session adds its own."""
+        return endpoint_kwargs
+
+    def _output(self, call: CallState, answer: RawResponse, stop: tuple[str, ...]) -> Out:
+        """Make an output of an answer, with which the call is over; a session looks whether it was closed."""
+        return self._caller.output(call, answer, stop)
+
+    def _response(self, call: CallState, answer: RawResponse, stop: tuple[str, ...]) -> Response[Out]:
+        """Make a `Response` of an answer, with which the call is over."""
+        from smendpoint._calls.response import Response
+
+        return Response(
+            output=self._output(call, answer, stop),
+            body=answer.body,
+            headers=answer.headers,
+            attempts=call.attempts,
+            elapsed=call.elapsed,
+            handler=self._caller.handler,
+        )
+
+
+class Methods(MethodsBase[In, Out, Chunk]):
+    """The methods that `Endpoint` and `StatefulSession` share."""
+
+    _caller: Caller[In, Out, Chunk]
 
     def invoke(
         self,
@@ -74,7 +101,8 @@ class Methods(Typed[In, Out, Chunk]):
             EndpointError: the call failed; its subclasses say how.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        return self._caller.output(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
+        request, stop = self._request(INVOKE_ENDPOINT, input, stop, timeout, endpoint_kwargs, model_kwargs)
+        return self._output(*self._caller.send(request), stop)
 
     __call__ = invoke
 
@@ -90,7 +118,8 @@ class Methods(Typed[In, Out, Chunk]):
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
         endpoint_kwargs = hidden(endpoint_kwargs)
-        return self._caller.respond(*self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
+        request, stop = self._request(INVOKE_ENDPOINT, input, stop, timeout, endpoint_kwargs, model_kwargs)
+        return self._response(*self._caller.send(request), stop)
 
     def stream(
         self,
@@ -111,32 +140,16 @@ class Methods(Typed[In, Out, Chunk]):
             HandlerError: the content handler could not transform the input. Nothing was sent.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        members = self._carry(endpoint_kwargs)
-        sequences = stop_sequences(stop)
-        request = self._caller.request(INVOKE_ENDPOINT_STREAM, input, sequences, members, model_kwargs, timeout, True)
+        request, stop = self._request(INVOKE_ENDPOINT_STREAM, input, stop, timeout, endpoint_kwargs, model_kwargs)
         from smendpoint._calls.stream import Stream
 
-        return Stream(self._caller, request, self._caller.pipeline(sequences))
+        return Stream(self._caller, request, self._caller.pipeline(stop))
 
 
-class AsyncMethods(Typed[In, Out, Chunk]):
+class AsyncMethods(MethodsBase[In, Out, Chunk]):
     """The methods that `AsyncEndpoint` and `AsyncStatefulSession` share."""
 
     _caller: AsyncCaller[In, Out, Chunk]
-
-    def _carry(self, endpoint_kwargs: Any) -> Any:
-        """The request members of a call; a session adds its own."""
-        return endpoint_kwargs
-
-    def _call(
-        self,
-        value: In,
-        stop: str | Iterable[str] | None,
-        timeout: float | Timeout | None,
-        endpoint_kwargs: Mapping[str, object] | None,
-        model_kwargs: dict[str, Any],
-    ) -> Awaitable[Answered]:
-        return self._caller.call(value, stop, timeout, endpoint_kwargs, model_kwargs)
 
     async def invoke(
         self,
@@ -168,7 +181,8 @@ class AsyncMethods(Typed[In, Out, Chunk]):
             EndpointError: the call failed; its subclasses say how.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        return self._caller.output(*await self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
+        request, stop = self._request(INVOKE_ENDPOINT, input, stop, timeout, endpoint_kwargs, model_kwargs)
+        return self._output(*await self._caller.send(request), stop)
 
     __call__ = invoke
 
@@ -184,7 +198,8 @@ class AsyncMethods(Typed[In, Out, Chunk]):
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
         endpoint_kwargs = hidden(endpoint_kwargs)
-        return self._caller.respond(*await self._call(input, stop, timeout, endpoint_kwargs, model_kwargs))
+        request, stop = self._request(INVOKE_ENDPOINT, input, stop, timeout, endpoint_kwargs, model_kwargs)
+        return self._response(*await self._caller.send(request), stop)
 
     def stream(
         self,
@@ -205,9 +220,7 @@ class AsyncMethods(Typed[In, Out, Chunk]):
             HandlerError: the content handler could not transform the input. Nothing was sent.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        members = self._carry(endpoint_kwargs)
-        sequences = stop_sequences(stop)
-        request = self._caller.request(INVOKE_ENDPOINT_STREAM, input, sequences, members, model_kwargs, timeout, True)
+        request, stop = self._request(INVOKE_ENDPOINT_STREAM, input, stop, timeout, endpoint_kwargs, model_kwargs)
         from smendpoint._calls.async_stream import AsyncStream
 
-        return AsyncStream(self._caller, request, self._caller.pipeline(sequences))
+        return AsyncStream(self._caller, request, self._caller.pipeline(stop))

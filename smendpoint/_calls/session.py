@@ -8,25 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._calls.arguments import checked_mapping
-from smendpoint._calls.base import new_invocation_id
-from smendpoint._calls.methods import AsyncMethods, Methods
+from smendpoint._calls.methods import AsyncMethods, Methods, MethodsBase
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT
-from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.aws.response import server_date, session_id
 from smendpoint._core.call.hiding import hidden
-from smendpoint._typing import Chunk, In, Out, Typed
+from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from typing_extensions import Self
 
     from smendpoint._calls.base import CallerBase
     from smendpoint._calls.caller import AsyncCaller, Caller
-    from smendpoint._calls.methods import Answered
+    from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.flow import CallState
-    from smendpoint._core.call.timing import Timeout
 
 __all__ = ["AsyncStatefulSession", "StatefulSession"]
 
@@ -36,10 +31,8 @@ CLOSE: Mapping[str, Any] = {"requestType": "CLOSE"}
 _JSON = "application/json"
 
 
-class SessionBase(Typed[In, Out, Chunk]):
+class SessionBase(MethodsBase[In, Out, Chunk]):
     """The half of `StatefulSession` and `AsyncStatefulSession` that does not wait."""
-
-    _caller: CallerBase[In, Out, Chunk]
 
     def __init__(
         self,
@@ -103,24 +96,17 @@ class SessionBase(Typed[In, Out, Chunk]):
         except (TypeError, ValueError, RecursionError):
             raise self._error(f"{name} cannot be sent as JSON: give bytes instead") from None
 
-    def _request(self, body: tuple[bytes, Mapping[str, object]], identity: str) -> CallRequest:
+    def _request_with(self, body: tuple[bytes, Mapping[str, object]], session_id: str | None) -> CallRequest:
         data, kind = body
-        members, head = self._caller.head(
-            INVOKE_ENDPOINT, {**kind, **self._members, "SessionId": identity}, streaming=False
-        )
-        name = self._caller.name
-        most = self._caller.max_response_bytes
-        return CallRequest(
-            INVOKE_ENDPOINT, name, members, head, data, new_invocation_id(), streaming=False, max_answer=most
-        )
+        return self._caller.request_with_body(INVOKE_ENDPOINT, data, {**kind, **self._members, "SessionId": session_id})
 
     def _open_request(self) -> CallRequest:
         """Make the request that opens the session."""
         if self._state != "new":
             raise self._error("this session was opened before: ask the endpoint for a new one")
-        return self._request(self._open_with, "NEW_SESSION")
+        return self._request_with(self._open_with, "NEW_SESSION")
 
-    def _read_opened(self, call: CallState[Any], answer: RawResponse) -> None:
+    def _read_opened(self, call: CallState, answer: RawResponse) -> None:
         """Read the answer to that request, with which the call is over.
 
         Raises:
@@ -141,7 +127,7 @@ class SessionBase(Typed[In, Out, Chunk]):
             now = server_date(answer.headers)
             self._over_at = clock.monotonic() + self._expires - (clock.time() if now is None else now)
 
-    def _carry(self, endpoint_kwargs: Mapping[str, object] | None) -> Any:
+    def _members_of(self, endpoint_kwargs: Any) -> Any:
         """Make the request members of a call in the session.
 
         Raises:
@@ -158,10 +144,10 @@ class SessionBase(Typed[In, Out, Chunk]):
             raise self._error("SessionId is the session's own: leave it out of endpoint_kwargs")
         return hidden({**members, "SessionId": self._id})
 
-    def _notice(self, answer: RawResponse) -> None:
-        """Look whether the model ended the session by itself, as it may with any answer."""
-        if self._closes(answer):
+    def _output(self, call: CallState, answer: RawResponse, stop: tuple[str, ...]) -> Out:
+        if self._closes(answer):  # as the model may with any answer
             self._state = "closed"
+        return super()._output(call, answer, stop)
 
     def _closes(self, answer: RawResponse) -> bool:
         return answer.headers.get("x-amzn-sagemaker-closed-session-id", "").strip() == self._id
@@ -171,9 +157,9 @@ class SessionBase(Typed[In, Out, Chunk]):
         was, self._state = self._state, "closed"
         if was != "open" or self.expired:
             return None
-        return self._request(self._close_with, str(self._id))
+        return self._request_with(self._close_with, self._id)
 
-    def _read_closed(self, call: CallState[Any], answer: RawResponse) -> None:
+    def _read_closed(self, call: CallState, answer: RawResponse) -> None:
         """Read the answer to that request, with which the call is over.
 
         Raises:
@@ -204,9 +190,7 @@ class StatefulSession(SessionBase[In, Out, Chunk], Methods[In, Out, Chunk]):
             ConfigurationError: it was opened before, or a request member does not fit.
             EndpointError: the call failed, or the model opened no session.
         """
-        request = self._open_request()
-        call = self._caller.start(request)
-        self._read_opened(call, self._caller.run(request, call))
+        self._read_opened(*self._caller.send(self._open_request()))
         return self
 
     def close(self) -> None:
@@ -217,20 +201,7 @@ class StatefulSession(SessionBase[In, Out, Chunk], Methods[In, Out, Chunk]):
         """
         request = self._close_request()
         if request is not None:
-            call = self._caller.start(request)
-            self._read_closed(call, self._caller.run(request, call))
-
-    def _call(
-        self,
-        value: In,
-        stop: str | Iterable[str] | None,
-        timeout: float | Timeout | None,
-        endpoint_kwargs: Mapping[str, object] | None,
-        model_kwargs: dict[str, Any],
-    ) -> Answered:
-        answered = self._caller.call(value, stop, timeout, self._carry(endpoint_kwargs), model_kwargs)
-        self._notice(answered[1])
-        return answered
+            self._read_closed(*self._caller.send(request))
 
     def __enter__(self) -> Self:
         return self.open()
@@ -258,9 +229,7 @@ class AsyncStatefulSession(SessionBase[In, Out, Chunk], AsyncMethods[In, Out, Ch
             ConfigurationError: it was opened before, or a request member does not fit.
             EndpointError: the call failed, or the model opened no session.
         """
-        request = self._open_request()
-        call = await self._caller.start(request)
-        self._read_opened(call, await self._caller.run(request, call))
+        self._read_opened(*await self._caller.send(self._open_request()))
         return self
 
     async def aclose(self) -> None:
@@ -271,20 +240,7 @@ class AsyncStatefulSession(SessionBase[In, Out, Chunk], AsyncMethods[In, Out, Ch
         """
         request = self._close_request()
         if request is not None:
-            call = await self._caller.start(request)
-            self._read_closed(call, await self._caller.run(request, call))
-
-    async def _call(
-        self,
-        value: In,
-        stop: str | Iterable[str] | None,
-        timeout: float | Timeout | None,
-        endpoint_kwargs: Mapping[str, object] | None,
-        model_kwargs: dict[str, Any],
-    ) -> Answered:
-        answered = await self._caller.call(value, stop, timeout, self._carry(endpoint_kwargs), model_kwargs)
-        self._notice(answered[1])
-        return answered
+            self._read_closed(*await self._caller.send(request))
 
     async def __aenter__(self) -> Self:
         return await self.open()

@@ -62,10 +62,6 @@ if TYPE_CHECKING:
             """Where calls find credentials, once `resolve` has been called; `None` where a client signs."""
             ...
 
-        def refresh_due(self) -> bool:
-            """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
-            ...
-
         def forget(self) -> None:
             """After a fork, in the child: start afresh, without the parent's connections and locks."""
             ...

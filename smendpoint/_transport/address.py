@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from _thread import allocate_lock  # for a quick cold start: see `_core`
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
+from smendpoint import errors
+from smendpoint._aws import resolve
 from smendpoint._core.aws.renderer import RequestRenderer
-from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import ssl
     from asyncio import AbstractEventLoop
     from collections.abc import Sequence
 
-    from smendpoint._aws import Target
+    from smendpoint._aws import CredentialProvider, Identity, Target
+    from smendpoint._core.call.timing import Clock
 
 # How long one address has before the next is tried beside it: RFC 8305 section 5, "Connection Attempt Delay".
 STAGGER_SECONDS = 0.25
+# The reasons that OpenSSL gives for a peer that answers its first message in plain text.
+NO_TLS_REASONS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+NOT_TLS = "The server does not speak TLS on this port: the URL must begin with http://, or have another port"
 
 
 class Address:
@@ -41,7 +48,7 @@ class Address:
         self._context: ssl.SSLContext | None = None
         url, proxy = target.url, target.proxy
         if proxy is not None and proxy.tls:
-            raise ConfigurationError(
+            raise errors.ConfigurationError(
                 f"the proxy {proxy.shown} is itself to be reached over TLS, which is not supported here: give it as "
                 "http:// if it takes that, or make a boto3, botocore or aiobotocore client and pass client="
             )
@@ -102,7 +109,7 @@ class Address:
                 if client_cert is not None:
                     context.load_cert_chain(*((client_cert,) if isinstance(client_cert, str) else client_cert))
             except OSError as error:
-                raise ConfigurationError(
+                raise errors.ConfigurationError(
                     f"the CA bundle or client certificate cannot be read ({error}): check AWS_CA_BUNDLE, "
                     "REQUESTS_CA_BUNDLE, ca_bundle in the config file and client_cert in config="
                 ) from error
@@ -111,6 +118,64 @@ class Address:
             context.options |= ssl.OP_NO_RENEGOTIATION
             self._context = context
         return self._context
+
+
+class DirectLane:
+    """The half that both transports with connections of their own share: where calls go, found out once.
+
+    Args:
+        identity: the settings that say where calls go and as whom; resolved at the first call.
+        max_connections: how many may be open at once (asyncio: on one loop); `None` for no limit.
+        clock: where time comes from.
+    """
+
+    def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
+        self._identity = identity
+        self._clock = clock
+        self._limit = self.max_connections = max_connections
+        self._address: Address | None = None
+        self._resolving = allocate_lock()
+
+    def forget(self) -> None:
+        """After a fork, in the child: start afresh, without the parent's connections and locks."""
+        self._address = None
+        self._resolving = allocate_lock()
+
+    def _find_address(self) -> Address:
+        """Read the settings, which may import botocore."""
+        address = Address(resolve(self._identity))
+        self.max_connections = self._limit or address.target.limits.max_pool_connections
+        return address
+
+    @property
+    def credentials(self) -> CredentialProvider:
+        """Where calls find credentials; `resolve` came first."""
+        assert self._address is not None
+        return self._address.target.credentials
+
+    def refresh_due(self) -> bool:
+        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
+        return self.credentials.refresh_due()
+
+
+def connect_failed(address: Address, error: OSError) -> errors.TransportError:
+    """Our error for the operating system's or OpenSSL's, while connecting."""
+    import ssl
+
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return errors.TLSError(
+            f"the certificate of {address.service} is not trusted: {error.verify_message}. "
+            "Set AWS_CA_BUNDLE if your network re-signs TLS"
+        )
+    # A connection that was cut during the handshake says nothing about trust.
+    if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        reason = str(getattr(error, "reason", None) or error)
+        plain = f". {NOT_TLS}" if reason in NO_TLS_REASONS else ""
+        return errors.TLSError(f"no TLS connection to {address.service}: {reason}{plain}")
+    what = error.strerror or str(error) or type(error).__name__
+    if (error.errno or 0) > 0 and not isinstance(error, ssl.SSLError):  # the numbers of TLS and of look-ups are others
+        what = os.strerror(error.errno or 0)  # asyncio has words of its own
+    return errors.ConnectError(f"no connection to {address.peer}: {what}. {address.advice}")
 
 
 def is_literal(host: str) -> bool:
@@ -137,7 +202,7 @@ def to_try(address: Address, found: Sequence[Any]) -> list[Any]:
     if address.target.url.loopback_only:
         found = [info for info in found if _is_loopback(info[4][0])]
         if not found:
-            raise ConfigurationError(_not_loopback(address))
+            raise errors.ConfigurationError(_not_loopback(address))
     if len(found) == 1:
         return list(found)
     family = found[0][0]

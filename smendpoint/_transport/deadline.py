@@ -1,8 +1,9 @@
-"""Whether a call may still wait: the limits of one attempt, and the way to stop a blocking call from another thread."""
+"""Time: the real clock, the limits of one attempt, and the way to stop a blocking call from another thread."""
 
 from __future__ import annotations
 
-from _thread import allocate_lock  # see `_aws/credentials.py`
+import time as _time
+from _thread import allocate_lock  # for a quick cold start: see `_core`
 from typing import TYPE_CHECKING
 
 from smendpoint import errors
@@ -10,9 +11,44 @@ from smendpoint._core.call.flow import deadline_exceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Event
 
     from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._transport.address import Address
+
+
+class SystemClock:
+    """Time, waiting and chance as the operating system gives them. See `smendpoint.Clock`."""
+
+    __slots__ = ()
+
+    time = staticmethod(_time.time)
+    monotonic = staticmethod(_time.monotonic)
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        from random import random  # only retries ask for chance
+
+        return random()
+
+    def sleep(self, seconds: float, wake: Event | None = None) -> None:
+        """Block for `seconds`, or until `wake` is set."""
+        if wake is None:
+            _time.sleep(seconds)
+        else:
+            wake.wait(seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Suspend for `seconds`."""
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+    def __reduce__(self) -> str:
+        return "SYSTEM_CLOCK"
+
+
+SYSTEM_CLOCK = SystemClock()
 
 
 class Cancelled(BaseException):

@@ -9,63 +9,67 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-# What poll can be asked to wait is counted in milliseconds, in 31 bits.
+# The system counts the milliseconds of a poll in 31 bits.
 LONGEST_WAIT = 2_147_483.0
+
+READABLE = getattr(select, "POLLIN", 1)
+WRITABLE = getattr(select, "POLLOUT", 4)
 
 
 class Descriptor(Protocol):
     """A socket, or what an event loop shows of one."""
 
     def fileno(self) -> int:
-        """The number that the system knows it by."""
+        """The number by which the system knows it."""
         ...
 
 
-def _poll(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN | select.POLLOUT)
+class SelectPoll:
+    """`select.poll` by means of `select.select`, for Windows. Elsewhere select cannot watch descriptors above 1023."""
+
+    def __init__(self) -> None:
+        self._watched: list[tuple[Descriptor, int]] = []
+
+    def register(self, sock: Descriptor, events: int) -> None:
+        """Watch a socket for these events, and for its failure."""
+        self._watched.append((sock, events))
+
+    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+        """Wait for the first events, and give each socket's number with its own. A failure counts as readable."""
+        socks = [sock for sock, _ in self._watched]
+        readers = [sock for sock, events in self._watched if events & READABLE]
+        writers = [sock for sock, events in self._watched if events & WRITABLE]
+        readable, writable, broken = select.select(readers, writers, socks, milliseconds / 1000)
+        flags = dict.fromkeys((*readable, *broken), READABLE)
+        for sock in writable:
+            flags[sock] = flags.get(sock, 0) | WRITABLE
+        return [(sock.fileno(), found) for sock, found in flags.items()]
+
+
+make_poll = getattr(select, "poll", SelectPoll)
+
+
+def ready(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
+    """Wait until a socket can be read or written; whether it is the one, and the other."""
+    poll = make_poll()
+    poll.register(sock, READABLE | WRITABLE)
     events = poll.poll(min(seconds, LONGEST_WAIT) * 1000)
     flags = events[0][1] if events else 0
-    return bool(flags & ~select.POLLOUT), bool(flags & select.POLLOUT)
+    return bool(flags & ~WRITABLE), bool(flags & WRITABLE)
 
 
-def _select(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
-    readable, writable, broken = select.select([sock], [sock], [sock], min(seconds, LONGEST_WAIT))
-    return bool(readable or broken), bool(writable)
+def reading_watch(sock: Descriptor) -> Callable[[float], object]:
+    """Make a function that waits, for so many milliseconds, until a socket can be read; whether it can."""
+    poll = make_poll()
+    poll.register(sock, READABLE)
+    wait: Callable[[float], object] = poll.poll
+    return wait
 
 
-def _poll_settled(socks: list[socket.socket], seconds: float) -> list[socket.socket]:
-    poll = select.poll()
+def settled(socks: list[socket.socket], seconds: float) -> list[socket.socket]:
+    """Wait until connecting has ended for some of the sockets, well or not; those."""
+    poll = make_poll()
     for sock in socks:
-        poll.register(sock, select.POLLOUT)
+        poll.register(sock, WRITABLE)
     over = {number for number, _ in poll.poll(min(seconds, LONGEST_WAIT) * 1000)}
     return [sock for sock in socks if sock.fileno() in over]
-
-
-def _select_settled(socks: list[socket.socket], seconds: float) -> list[socket.socket]:
-    _, writable, broken = select.select([], socks, socks, min(seconds, LONGEST_WAIT))
-    return [sock for sock in socks if sock in writable or sock in broken]
-
-
-def _poll_reading(sock: Descriptor) -> Callable[[float], object]:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return poll.poll
-
-
-def _select_reading(sock: Descriptor) -> Callable[[float], object]:
-    def arrives(milliseconds: float) -> bool:
-        readable, _, broken = select.select([sock], [], [sock], milliseconds / 1000)
-        return bool(readable or broken)
-
-    return arrives
-
-
-# Windows has no poll; elsewhere select cannot watch descriptors above 1023.
-_HAS_POLL = hasattr(select, "poll")
-# Waits until a socket can be read or written; gives which of the two.
-ready: Callable[[socket.socket, float], tuple[bool, bool]] = _poll if _HAS_POLL else _select
-# Makes what waits, for so many milliseconds, until a socket can be read.
-reading_watch: Callable[[Descriptor], Callable[[float], object]] = _poll_reading if _HAS_POLL else _select_reading
-# Waits until connecting has come to an end for some sockets, well or not; gives those.
-settled: Callable[[list[socket.socket], float], list[socket.socket]] = _poll_settled if _HAS_POLL else _select_settled

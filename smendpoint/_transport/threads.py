@@ -1,25 +1,32 @@
-"""Threads that start as a whole or not at all, where the interpreter and the system let any start."""
+"""Threads: those that start as a whole or not at all, and helpers whose callers can stop waiting."""
 
 from __future__ import annotations
 
-import _thread
+import _thread  # for a quick cold start: see `_core`
+import os
 import sys
 from _thread import allocate_lock, start_new_thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from smendpoint._transport.readiness import LONGEST_WAIT
+from smendpoint.errors import copy_error
+
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
 T = TypeVar("T")
 
-__all__ = ["Spawned", "may_start", "off_loop", "spawn"]
+__all__ = ["Spawned", "may_start", "off_loop", "run_in_helper", "spawn"]
+
+# At most so many helpers run at the same time: more work waits until one of them ends.
+MOST_HELPERS = 16
 
 
 class Spawned:
     """Work that was given to a thread.
 
-    It does not hold the thread itself: as that goes, code of Python's runs in which an interrupt would be lost.
+    It does not hold the thread itself: when a thread object goes, Python code runs in which an interrupt would be lost.
     """
 
     __slots__ = ("_ended", "_started")
@@ -43,13 +50,13 @@ class Spawned:
             pass
 
     def run_in_thread(self, name: str, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        """In a bare thread: start a full one, which debuggers know, or do its work where none can be started."""
+        """In a bare thread: start a full one, which debuggers know, or do its work if none can be started."""
         from threading import Thread
 
         alone = False
         try:
             Thread(target=self.run, args=(work, arguments), name=name, daemon=True).start()
-        except RuntimeError:  # the system has no more, but this one
+        except RuntimeError:  # this one is the last that the system has
             alone = True
         finally:
             self._started.release()
@@ -57,7 +64,7 @@ class Spawned:
             self.run(work, arguments)
 
     def wait_for_start(self) -> None:
-        """Wait until the thread runs. Python 3.10 may crash where a program ends while a bare thread is at work."""
+        """Wait until the thread runs. Python 3.10 may crash if a program ends while a bare thread is at work."""
         self._started.acquire()
 
 
@@ -65,20 +72,20 @@ def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | 
     """Call `work` in a thread of its own, which does not keep the program from ending.
 
     `Thread.start` waits for the new thread by means of a lock that an interrupt may leave taken for ever. Interrupts
-    come to the main thread alone, so it is a bare thread that calls it here.
+    come to the main thread alone, so a bare thread calls it here.
 
     Args:
         name: the thread's name, shown by debuggers.
-        work: what to call.
-        *arguments: what to call it with.
+        work: the function to call.
+        *arguments: its arguments.
 
     Returns:
-        The thread; `None` where none can be started: at the interpreter's end, in an isolated subinterpreter, where the
-        system has no more.
+        The thread; `None` if none can be started: at the interpreter's end, in an isolated subinterpreter, or at the
+        system's limit.
     """
     if not may_start():
         return None
-    # Whichever thread imports it first is taken for the main one.
+    # The thread that imports it first is taken for the main one.
     import threading  # noqa: F401  # pyright: ignore[reportUnusedImport]  # for the reason above
 
     spawned = Spawned()
@@ -91,20 +98,17 @@ def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | 
 
 
 def may_start() -> bool:
-    """Whether a thread may be started that no end of the program waits for.
+    """Whether a thread may be started that does not keep the program from ending.
 
-    Where there are no daemon threads, as in isolated subinterpreters, an interpreter does not survive to end before one
-    of its threads.
+    An interpreter without daemon threads, such as an isolated subinterpreter, does not survive an end before that of
+    its threads.
     """
-    return not sys.is_finalizing() and getattr(_thread, "daemon_threads_allowed", _always)()
-
-
-def _always() -> bool:
-    return True
+    allowed = getattr(_thread, "daemon_threads_allowed", None)
+    return not sys.is_finalizing() and (allowed is None or allowed())
 
 
 def off_loop(loop: AbstractEventLoop, work: Callable[[], T]) -> Future[T]:
-    """Do `work` in a thread and give the future of its result; do it at once where no thread can be started."""
+    """Do `work` in a thread and give the future of its result; do it at once if no thread can be started."""
     try:
         return loop.run_in_executor(None, work)
     except RuntimeError:
@@ -114,3 +118,84 @@ def off_loop(loop: AbstractEventLoop, work: Callable[[], T]) -> Future[T]:
         except Exception as error:
             done.set_exception(error)
         return done
+
+
+class _Work:
+    """The work of a helper thread, and its waiters."""
+
+    __slots__ = ("done", "error", "result")
+
+    def __init__(self) -> None:
+        self.done = allocate_lock()
+        self.done.acquire()
+        self.error: Exception | None = TimeoutError()  # of work that was interrupted
+        self.result: Any = None
+
+    def run(self, key: Hashable, work: Callable[[], object]) -> None:
+        try:
+            self.result = work()
+        except Exception as error:
+            self.error = error
+        else:
+            self.error = None
+        finally:
+            _under_way.pop(key, None)
+            self.done.release()
+
+    def wait(self, seconds: float) -> None:
+        if not self.done.acquire(timeout=min(seconds, LONGEST_WAIT)):
+            raise TimeoutError
+        self.done.release()
+
+
+_under_way: dict[Hashable, _Work] = {}
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows, where it is missing, has no fork
+    os.register_at_fork(after_in_child=_under_way.clear)  # the threads are the parent's
+
+
+def run_in_helper(key: Hashable, work: Callable[[], T], left: Callable[[], float], *, bare: bool = False) -> T:
+    """Run `work`, which cannot be stopped, in a helper thread, and give its result or stop waiting for it.
+
+    Callers that ask for the same at the same time share one helper. A result that comes too late is dropped. If no
+    thread can be started (see `spawn`), the work is done here, however long it takes.
+
+    Args:
+        key: equal for the same work.
+        work: what may take long.
+        left: gives how many seconds the caller may still wait; raises when that is over.
+        bare: whether to use a thread that the module `threading` does not know: for work that runs no Python.
+
+    Raises:
+        TimeoutError: the time was over first.
+    """
+    if len(_under_way) >= MOST_HELPERS and key not in _under_way:
+        for oldest in [*_under_way.values()][:1]:
+            oldest.wait(left())
+    mine = _Work()
+    try:
+        shared = _under_way.setdefault(key, mine)
+        if shared is mine and not _start(bare, mine.run, key, work):
+            mine.run(key, work)
+    except BaseException:  # an interrupt must not leave waiters for work that nobody does
+        _under_way.pop(key if _under_way.get(key) is mine else None, None)
+        raise
+    shared.wait(left())
+    error = shared.error
+    if error is None:
+        result: T = shared.result
+        return result
+    raise copy_error(error)
+
+
+def _start(bare: bool, run: Callable[..., None], *arguments: Any) -> bool:
+    """Start a thread that does not keep the program from ending; whether that was possible."""
+    if not bare:
+        return spawn("smendpoint-helper", run, *arguments) is not None
+    if not may_start():
+        return False
+    try:
+        start_new_thread(run, arguments)
+    except RuntimeError:
+        return False
+    return True

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
 import textwrap
-from typing import Any
 
 # A terminal obeys these and does not show them: the controls C0 (all but tab and line end, before which a
 # carriage return is harmless) and C1, delete, and the marks that change the direction in which text is shown.
@@ -15,10 +15,10 @@ _CONTROLS = re.compile(r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u20
 
 def visible(text: str) -> str:
     """`text` with each character escaped that a terminal would obey, such as ``\\x1b``."""
-    return _CONTROLS.sub(_escaped, text)
+    return _CONTROLS.sub(_escape, text)
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
@@ -33,10 +33,8 @@ class Output:
     """What a model said, on standard output: as it is, but on a terminal without what that would obey."""
 
     def __init__(self) -> None:
-        from codecs import getincrementaldecoder
-
         self._terminal = sys.stdout.isatty()
-        self._decoder: Any = getincrementaldecoder("utf-8")("backslashreplace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def text(self, text: str, end: str = "") -> None:
         """Write text at once."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from smendpoint.emulator._reply import Action, ByteStream, Reply, Steps
 from smendpoint.emulator._route import Kind
@@ -41,6 +43,8 @@ class Fault:
         play: plays the response.
         after: what happens to the connection after a whole response.
         on_reuse: whether ``after`` waits for the first bytes of the next request.
+        pattern: what the names of a fault with numbers match, as a whole.
+        fill: gives what the numbers of a matching name change in this fault.
     """
 
     name: str
@@ -58,7 +62,21 @@ class Fault:
     play: Callable[[Reply], Steps] | None = None
     after: Action | None = None
     on_reuse: bool = False
+    pattern: str = ""
+    fill: Callable[[re.Match[str]], dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         if not self.examples:
             object.__setattr__(self, "examples", (self.name,))
+
+
+First = TypeVar("First")
+Result = TypeVar("Result")
+Options = ParamSpec("Options")
+
+
+def configurable(
+    function: Callable[Concatenate[First, Options], Result],
+) -> Callable[Options, Callable[[First], Result]]:
+    """Turn a function of something and options into one of the options, which gives a function of something."""
+    return lambda *options, **named: lambda first: function(first, *options, **named)

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport.exchange import ONE_WRITE_BYTES, RECV_BYTES, joined
-from smendpoint._transport.failures import connection_lost
-from smendpoint._transport.proxy import connect_request, tunnel_stands
+from smendpoint._transport.exchange import ONE_WRITE_BYTES, RECV_BYTES, connection_lost, joined
 from smendpoint._transport.readiness import reading_watch
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from smendpoint._transport.address import Address
     from smendpoint._transport.deadline import Deadline
+    from smendpoint._transport.preface import Preface
     from smendpoint._transport.tls import TLSChannel
 
 # What a stream may have waiting for a slow reader before its socket is no longer read.
@@ -51,7 +49,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._transport: Any = None
         self._tls: TLSChannel | None = None
         self._arrives: Callable[[float], object] = _cannot_tell
-        self._preface: Callable[[bytes], bool] | None = None  # takes what arrives before the first request
+        self._preface: Preface | None = None  # until the first request may go out
         self._prefaced: asyncio.Future[None] | None = None
         self._reader: ResponseReader | None = None
         self._chunks: list[bytes] = []
@@ -108,7 +106,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
                 # Bytes without a request: this connection cannot be trusted with the next one.
                 self.abort()
             else:
-                self._read_preface(data)
+                self._read_preface(self._preface, data)
             return
         try:
             chunks = reader.feed(data)
@@ -143,7 +141,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def _ended(self, error: Exception | None) -> None:
         if self._preface is not None:
-            self._read_preface(b"", error)
+            self._read_preface(self._preface, b"", error)
         elif error is None and self._tls is not None:
             self._receive(b"")  # anyone on the network can end the TCP connection: TLS knows whether the peer did
         else:
@@ -187,56 +185,36 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     # what dialling calls
 
-    async def make_ready(self, address: Address, context: ssl.SSLContext | None) -> None:
+    async def make_ready(self, address: Address) -> None:
         """Open the proxy's tunnel and do the TLS handshake. Raises `OSError`, or ours."""
-        url, proxy = address.target.url, address.target.proxy
-        if context is None:
+        if not address.target.url.tls:
             return
-        if proxy is not None:
-            reader = ResponseReader(connect=True)
-            self._transport.write(connect_request(url.host, url.port, proxy))
-            await self._await_preface(lambda data: tunnel_stands(reader, data, proxy))
-        from smendpoint._transport.tls import TLSChannel
+        from smendpoint._transport.preface import Preface
 
-        tls = TLSChannel(context, url.host)
-
-        def shake_hands(data: bytes) -> bool:
-            tls.arrived(data)
-            done = False
-            try:
-                done = tls.handshake()
-            finally:
-                if done:
-                    self._tls = tls  # the last part goes out with the first request
-                else:
-                    self._transport.write(tls.to_send())
-            return done
-
-        tls.handshake()
-        self._transport.write(tls.to_send())
-        await self._await_preface(shake_hands)
-
-    async def _await_preface(self, preface: Callable[[bytes], bool]) -> None:
-        """Give what arrives to `preface` (empty at the end) until it returns true or raises."""
         if self.closed:
             raise ConnectionResetError("the connection was closed while it was being made")
-        self._preface = preface
+        preface = self._preface = Preface(address)
         self._prefaced = self._loop.create_future()
+        self._transport.write(preface.to_send())
         await self._prefaced
 
-    def _read_preface(self, data: bytes, error: Exception | None = None) -> None:
-        preface, prefaced = self._preface, self._prefaced
-        assert preface is not None
+    def _read_preface(self, preface: Preface, data: bytes, error: Exception | None = None) -> None:
+        prefaced, done = self._prefaced, False
         assert prefaced is not None
-        try:
-            if error is None and not preface(data):
-                return
-        except Exception as failure:
-            error = failure
+        if error is None:
+            try:
+                done = preface.feed(data)
+            except Exception as failure:
+                error = failure
+            if not done:
+                self._transport.write(preface.to_send())
+                if error is None:
+                    return
         self._preface = self._prefaced = None
         if prefaced.done():  # dialling was cancelled
             return
         if error is None:
+            self._tls = preface.tls
             prefaced.set_result(None)
         else:
             prefaced.set_exception(error)

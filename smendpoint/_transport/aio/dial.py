@@ -7,10 +7,9 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.flow import deadline_exceeded
-from smendpoint._transport.address import is_literal, stagger, to_try
+from smendpoint._transport.address import connect_failed, is_literal, stagger, to_try
 from smendpoint._transport.aio.connection import AsyncConnection
 from smendpoint._transport.exchange import RECV_BYTES
-from smendpoint._transport.failures import connect_failed
 from smendpoint._transport.timeouts import TimedOut, drop, wait_for
 
 if TYPE_CHECKING:
@@ -54,7 +53,8 @@ async def _dial(
     loop: asyncio.AbstractEventLoop, address: Address, buffer: memoryview | None, seconds: float
 ) -> AsyncConnection:
     host, port = address.dialled
-    context = await address.context_off(loop) if address.target.url.tls else None
+    if address.target.url.tls:
+        await address.context_off(loop)
     found: Sequence[Any] = [(socket.AF_UNSPEC, 0, 0, "", (host, port))]
     if not is_literal(host):
         try:
@@ -68,7 +68,7 @@ async def _dial(
     else:
         connection, address.stood = await _race(loop, addresses, buffer, stagger(seconds, len(addresses)))
     try:
-        await connection.make_ready(address, context)
+        await connection.make_ready(address)
     except BaseException:
         connection.abort()
         raise

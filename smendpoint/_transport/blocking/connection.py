@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport.exchange import ONE_WRITE_BYTES, RECV_BYTES
-from smendpoint._transport.failures import connection_lost
-from smendpoint._transport.proxy import connect_request, tunnel_stands
+from smendpoint._transport.exchange import ONE_WRITE_BYTES, RECV_BYTES, connection_lost
 from smendpoint._transport.readiness import LONGEST_WAIT, reading_watch, ready
 
 if TYPE_CHECKING:
@@ -93,25 +91,20 @@ class Connection:
         sock = self._socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        url, proxy = address.target.url, address.target.proxy
-        if proxy is not None and url.tls:
-            reader = ResponseReader(connect=True)
-            self._send_all(connect_request(url.host, url.port, proxy), deadline.left(give_up_at))
-            while not tunnel_stands(reader, self._receive_within(deadline.left(give_up_at)), proxy):
-                pass
-        if url.tls:
-            from smendpoint._transport.tls import TLSChannel
+        if not address.target.url.tls:
+            return
+        from smendpoint._transport.preface import Preface
 
-            tls = TLSChannel(address.context(), url.host)
-            try:
-                while not tls.handshake():
-                    self._send_all(tls.to_send(), deadline.left(give_up_at))
-                    tls.arrived(self._receive_within(deadline.left(give_up_at)))
-            except OSError:
-                with suppress(OSError):  # a TLS alert for the peer, which may be gone
-                    sock.send(tls.to_send())
-                raise
-            self._tls = tls
+        preface = Preface(address)
+        try:
+            self._send_all(preface.to_send(), deadline.left(give_up_at))
+            while not preface.feed(self._receive_within(deadline.left(give_up_at))):
+                self._send_all(preface.to_send(), deadline.left(give_up_at))
+        except OSError:
+            with suppress(OSError):  # a TLS alert for the peer, which may be gone
+                sock.send(preface.to_send())
+            raise
+        self._tls = preface.tls
 
     def is_stale(self) -> bool:
         """Whether the peer has closed the idle connection, or said something out of turn.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._transport.address import is_literal, stagger, to_try
+from smendpoint._transport.address import connect_failed, is_literal, stagger, to_try
 from smendpoint._transport.blocking.connection import Connection, Socket
-from smendpoint._transport.failures import connect_failed
-from smendpoint._transport.offload import within
 from smendpoint._transport.readiness import settled
+from smendpoint._transport.threads import run_in_helper
 from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def _look_up(host: str, port: int, left: Callable[[], float]) -> Any:
         return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
     # The system takes no time limit.
-    return look_up() if is_literal(host) else within((host, port), look_up, left, bare=True)
+    return look_up() if is_literal(host) else run_in_helper((host, port), look_up, left, bare=True)
 
 
 def _connect(address: Address, deadline: Deadline, give_up_at: float) -> Connection:

@@ -216,7 +216,7 @@ def test_a_stream_closed_by_another_thread_never_reads_ciphertext() -> None:
 
     with Server(serve, tls=server_context()) as server, make_endpoint(server.url) as endpoint:
         with endpoint.stream("Hello") as stream:
-            connection: Any = source_of(stream)._connection
+            connection: Any = source_of(stream)._held
             reading = threading.Event()
             arrives = connection._arrives
 

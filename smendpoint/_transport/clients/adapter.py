@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from smendpoint import errors
 from smendpoint._core.aws.operations import plain
-from smendpoint._core.aws.response import RawResponse, error_from_client, error_from_parts
+from smendpoint._core.aws.response import RawResponse, error_from_client, service_error
 from smendpoint._transport.address import NO_TLS_REASONS, NOT_TLS
 
 if TYPE_CHECKING:
@@ -323,7 +323,7 @@ def _broken(error: Exception) -> errors.EndpointError | None:
         library = type(link).__module__.partition(".")[0]
         if library == "aiohttp" and type(link).__name__ == "TooManyRedirects":  # one is too many
             answers = getattr(link, "history", ())
-            return error_from_parts(answers[-1].status if answers else 0, "", "", None, {})
+            return service_error(RawResponse(answers[-1].status if answers else 0, {}, b"{}"))
         if isinstance(link, (OSError, TimeoutError)):
             return None
         # urllib3 has subclasses of its own for what http.client raises.

@@ -1,7 +1,7 @@
-"""Small instances of JSON schemas: what a stand-in says where a client asks for an answer of a certain shape.
+"""Small instances of JSON schemas: a stand-in's answers to clients that ask for a certain shape.
 
-Instances are guessed, and judged before they are given: what is given fits the schema. What cannot be judged, such as
-a pattern, is refused and not left out.
+Instances are guessed, and checked before they are given: each one fits the schema. A keyword that cannot be checked,
+such as a pattern, is refused and not left out.
 """
 
 from __future__ import annotations
@@ -320,7 +320,7 @@ def _types(rules: dict[str, Any]) -> list[Any]:
 
 
 def _kinds(rules: list[dict[str, Any]]) -> list[str]:
-    """The types that a value of all these schemas may have; where they name none, the one that they are about."""
+    """Give the types that all these schemas allow; where they name none, the one that their keywords describe."""
     named = [_types(one) for one in rules if "type" in one]
     if not named:
         about = (kind for kind, words in _ABOUT.items() if any(word in one for one in rules for word in words))
@@ -339,7 +339,7 @@ def _item_schema(rules: dict[str, Any], index: int) -> object:
 
 
 def _key(value: object) -> str:
-    """What is the same for values that JSON Schema takes for equal: 1 and 1.0 are, 1 and true are not."""
+    """Give a key that is the same for values that JSON Schema takes for equal: 1 and 1.0 are, 1 and true are not."""
     return json.dumps(json.loads(json.dumps(value), parse_float=_plain), sort_keys=True)
 
 

@@ -24,6 +24,7 @@ from smendpoint._aws import CredentialProvider, Target
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._core.call.flow import NeedCredentials
+from smendpoint._transport import address as addressing
 from smendpoint._transport.aio import transport as async_direct
 from smendpoint._transport.aio.transport import AsyncDirectTransport, AsyncSource, outcome
 from smendpoint._transport.deadline import Deadline, SystemClock
@@ -73,7 +74,7 @@ def target(port: int, credentials: CredentialProvider, **options: Any) -> Target
 def source(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> Source:
     """Credentials as a test wants them, for endpoints that call the emulator."""
     made = Source()
-    monkeypatch.setattr(async_direct, "resolve", lambda _: target(emulator.port, made.provider))
+    monkeypatch.setattr(addressing, "resolve", lambda _: target(emulator.port, made.provider))
     return made
 
 
@@ -89,14 +90,14 @@ def test_a_hundred_first_calls_look_up_once_and_off_the_loop(
 ) -> None:
     proceed = threading.Event()
     threads: list[int] = []
-    resolve = async_direct.resolve
+    resolve = addressing.resolve
 
     def watched(identity: Any) -> Target:
         threads.append(threading.get_ident())
         assert proceed.wait(PATIENCE)
         return resolve(identity)
 
-    monkeypatch.setattr(async_direct, "resolve", watched)
+    monkeypatch.setattr(addressing, "resolve", watched)
 
     async def main() -> None:
         async with make_endpoint(emulator.url, max_connections=10) as client:
@@ -121,7 +122,7 @@ def test_calls_that_share_a_failed_look_up_get_an_error_each_and_the_next_looks_
         count.append(1)
         raise errors.ConfigurationError("there is no region")
 
-    monkeypatch.setattr(async_direct, "resolve", fails)
+    monkeypatch.setattr(addressing, "resolve", fails)
 
     async def main() -> None:
         client = endpoint()
@@ -170,14 +171,14 @@ def test_a_loop_that_ended_during_the_look_up_leaves_it_to_the_next(
     run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make_endpoint(emulator.url)
-    resolve = async_direct.resolve
+    resolve = addressing.resolve
     proceed = threading.Event()
 
     def slow(identity: Any) -> Target:
         assert proceed.wait(PATIENCE)
         return resolve(identity)
 
-    monkeypatch.setattr(async_direct, "resolve", slow)
+    monkeypatch.setattr(addressing, "resolve", slow)
     first = run.new_loop()
     task = first.create_task(client.invoke("Hello"))
     first.run_until_complete(turns())

@@ -24,7 +24,7 @@ from servers import (
 
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.aws.sigv4 import Credentials
-from smendpoint._transport.blocking import transport as direct
+from smendpoint._transport import address as addressing
 from smendpoint._transport.blocking.transport import DirectTransport
 from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint.emulator import Emulator, ModelRequest
@@ -131,8 +131,8 @@ def test_a_stream_replaces_a_dead_connection_too() -> None:
 
 def test_nothing_is_looked_up_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    resolve = direct.resolve
-    monkeypatch.setattr(direct, "resolve", lambda identity: asked.append(identity) or resolve(identity))
+    resolve = addressing.resolve
+    monkeypatch.setattr(addressing, "resolve", lambda identity: asked.append(identity) or resolve(identity))
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         assert asked == []
         endpoint.invoke("Hello")

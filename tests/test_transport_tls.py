@@ -239,7 +239,7 @@ def test_a_stream_closed_by_another_thread_never_reads_ciphertext(
         make_endpoint(server.url, content_handler=BytesHandler()) as endpoint,
         endpoint.stream(b"") as stream,
     ):
-        connection: Any = stream._source._connection
+        connection: Any = stream._source._held
         reading = threading.Event()
         arrives = connection._arrives
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from smendpoint._core.http.http1 import ResponseReader, render_head
+from smendpoint._core.http.http1 import ResponseReader
+from smendpoint._core.http.syntax import render_head
 from smendpoint.errors import ProtocolError
 
 OK = b"HTTP/1.1 200 OK\r\n"

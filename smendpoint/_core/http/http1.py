@@ -1,6 +1,6 @@
-"""The client side of HTTP/1.1, without any I/O: render a request's head, read one response.
+"""Read one HTTP/1.1 response as a client, without any I/O.
 
-Only what a POST (or a proxy's CONNECT) to one host needs, and that strictly. Wherever RFC 9112 lets a client choose
+This takes only what a POST (or a proxy's CONNECT) to one host needs, and that strictly. Wherever RFC 9112 lets a client choose
 between repairing a malformed response and refusing it, this reader refuses: two programs that repair differently also
 disagree about where a response ends. Section numbers in comments are those of RFC 9112 unless another is named.
 """
@@ -20,7 +20,6 @@ from smendpoint._core.http.syntax import (
     malformed,
     parse_fields,
     parse_status_line,
-    render_head,
     status_lines,
     too_large,
 )
@@ -28,8 +27,6 @@ from smendpoint.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-__all__ = ["ResponseReader", "render_head"]
 
 # Bytes of a head, and of the trailers. The most that ``http.client`` takes for a single line.
 MAX_HEAD = 65_536

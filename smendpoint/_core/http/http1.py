@@ -1,8 +1,9 @@
 """Read one HTTP/1.1 response as a client, without any I/O.
 
-This takes only what a POST (or a proxy's CONNECT) to one host needs, and that strictly. Wherever RFC 9112 lets a client choose
-between repairing a malformed response and refusing it, this reader refuses: two programs that repair differently also
-disagree about where a response ends. Section numbers in comments are those of RFC 9112 unless another is named.
+The reader takes what a POST (or a proxy's CONNECT) to one host needs, and that strictly. Wherever RFC 9112 lets a
+client choose between repairing a malformed response and refusing it, this reader refuses: two programs that repair
+differently also disagree about where a response ends. Section numbers in comments are those of RFC 9112 unless another
+is named.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from smendpoint.errors import ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Bytes of a head, and of the trailers. The most that ``http.client`` takes for a single line.
+# Bytes of a head with its empty line, of each 1xx head, and of the trailers: the most that ``http.client`` takes for a
+# single line.
 MAX_HEAD = 65_536
-# How many 1xx answers may precede the real one; RFC 9110 15.2 gives no number, real services send at most two.
+# How many 1xx answers may precede the final one. RFC 9110 15.2 gives no number; real services send at most two.
 _MAX_INFORMATIONAL = 16
-# With its extensions and line end, in bytes. 7.1.1 asks for a limit; nothing that is met in practice exceeds 100.
+# Bytes, with extensions and line end. 7.1.1 asks for a limit; nothing that is met in practice exceeds 100.
 _MAX_CHUNK_LINE = 4_096
 
 # The chunks of a stream of tokens repeat a few sizes: their lines are parsed once.
@@ -40,7 +42,7 @@ _chunk_sizes: dict[bytes, int] = {}
 _MAX_REMEMBERED_SIZES = 4096
 _USUAL_CHUNK_LINE = 8
 
-# Bytes of an error's body: more of what a container says of its failure helps nobody.
+# Bytes of an error's body that are read. More of what a container says of its failure helps nobody.
 MAX_ERROR_BODY = 1_048_576
 
 _HEAD_END = b"\r\n\r\n"
@@ -52,8 +54,6 @@ class ResponseReader:
     The cuts make no difference to the result, and the time taken is linear in the number of bytes.
 
     Args:
-        max_head: the most bytes that the head may have, its empty line counted; the same holds for each 1xx head and
-            for the trailers.
         max_body: the most bytes that the body of a success may have; ``None`` for no limit. Of an error's body the rest
             is left unread beyond ``MAX_ERROR_BODY``.
         connect: whether the request was a CONNECT, whose 2xx answer never has a body (RFC 9110 9.3.6).
@@ -77,7 +77,6 @@ class ResponseReader:
         "_informational",
         "_keep_alive",
         "_max_body",
-        "_max_head",
         "_read",
         "_remaining",
         "_trailers_left",
@@ -90,7 +89,7 @@ class ResponseReader:
         "undelivered",
     )
 
-    def __init__(self, *, max_head: int = MAX_HEAD, max_body: int | None = None, connect: bool = False) -> None:
+    def __init__(self, *, max_body: int | None = None, connect: bool = False) -> None:
         self.started = False
         self.head_complete = False
         self.status = 0
@@ -107,10 +106,9 @@ class ResponseReader:
         self._informational = 0
         self._keep_alive = False
         self._max_body = max_body
-        self._max_head = max_head
         self._remaining = 0  # bytes of the body, of the chunk or of its end that are still to come
         self._body_left: int | None = None  # how much more the body may have, where that is not known from its length
-        self._trailers_left = max_head
+        self._trailers_left = MAX_HEAD
 
     @property
     def closes(self) -> bool:
@@ -174,7 +172,7 @@ class ResponseReader:
             raise ProtocolError(self._failure, response_started=self.started)
 
     def _read_head(self, data: bytes, position: int, body: list[bytes]) -> int:
-        limit = self._max_head
+        limit = MAX_HEAD
         buffer = self._buffer
         known = len(buffer)
         if not known:

@@ -17,11 +17,9 @@ from smendpoint._calls.arguments import (
     checked_mapping,
     checked_policy,
     model_parameters,
-    warn_of_size,
 )
 from smendpoint._core.aws.operations import (
     INVOKE_ENDPOINT_STREAM,
-    RECOMMENDED_MAX_BODY,
     RequestHead,
     request_head,
     validate_endpoint_name,
@@ -29,7 +27,6 @@ from smendpoint._core.aws.operations import (
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.aws.response import ResponseBody
 from smendpoint._core.call.flow import CallDefaults, CallState
-from smendpoint._core.call.hiding import forget_locals
 from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.call.retry import RetryPolicy, RetryQuota
 from smendpoint._core.call.timing import Timeout
@@ -93,7 +90,8 @@ class CallerBase(Typed[In, Out, Chunk]):
         self.timeout = Timeout() if timeout is None else Timeout.of(timeout)
         self._policy = RetryPolicy() if policy is None else checked_policy(policy)
         self._log: Any = None
-        self._heads: dict[tuple[Operation, str, str], tuple[dict[str, object], RequestHead]] = {}
+        # Of the last request of each operation without members of its own: the content types, the members, the head.
+        self._heads: dict[Operation, tuple[tuple[Any, Any], dict[str, object], RequestHead]] = {}
         self.transport = self._make_transport(max_connections)
         _callers.add(self)
 
@@ -139,54 +137,31 @@ class CallerBase(Typed[In, Out, Chunk]):
     def request(
         self,
         operation: Operation,
-        value: Any,
-        stop: Sequence[str],
-        endpoint_kwargs: Mapping[str, object] | None,
-        model_kwargs: dict[str, Any],
-        timeout: float | Timeout | None = None,
-    ) -> CallRequest:
-        """Make and check the request of a call; raises before anything is sent."""
-        try:
-            limits = None if timeout is None else self.call_timeout(timeout)
-            body = self.body(value, stop, model_kwargs, streaming=operation is INVOKE_ENDPOINT_STREAM)
-            if len(body) > RECOMMENDED_MAX_BODY:
-                warn_of_size(len(body))
-            return self.request_with_body(operation, body, endpoint_kwargs, limits)
-        except BaseException as error:
-            forget_locals(error)
-            raise
-
-    def request_with_body(
-        self,
-        operation: Operation,
         body: bytes,
         endpoint_kwargs: Mapping[str, object] | None,
         timeout: Timeout | None = None,
     ) -> CallRequest:
-        """Make and check the request that sends `body`. The heads of calls without members of their own are kept."""
+        """Make and check the request that sends `body`."""
         handler, streaming = self.handler, operation is INVOKE_ENDPOINT_STREAM
         try:
-            content_type = handler.content_type
-            accept = (getattr(handler, "stream_accepts", None) if streaming else None) or handler.accepts
+            types = handler.content_type, (streaming and getattr(handler, "stream_accepts", None)) or handler.accepts
         except Exception as error:
             raise self._handler_failed("name its content types", error) from error
-        key = (operation, content_type, accept)
-        # A content type that is not a string is refused below, and may not be hashable.
-        kept = not endpoint_kwargs and isinstance(content_type, str) and isinstance(accept, str)
-        known = self._heads.get(key) if kept else None
-        if known is None:
-            members: dict[str, object] = {"ContentType": content_type, "Accept": accept, **self._members}
-            members.update(checked_mapping("endpoint_kwargs", endpoint_kwargs))
+        known = self._heads.get(operation)
+        if known is None or known[0] != types or endpoint_kwargs:
+            own = checked_mapping("endpoint_kwargs", endpoint_kwargs)
+            members = {"ContentType": types[0], "Accept": types[1], **self._members, **own}
             members = {name: value for name, value in members.items() if value is not None}
             try:
-                known = members, request_head(operation, self.name, members)
+                known = types, members, request_head(operation, self.name, members)
             except errors.ConfigurationError as error:
                 error.endpoint_name = self.name
                 raise
-            if kept:
-                self._heads[key] = known
+            if not endpoint_kwargs:
+                self._heads[operation] = known
+        _, members, head = known
         most = None if streaming else self.max_response_bytes
-        return CallRequest(operation, self.name, *known, body, new_invocation_id(), streaming, timeout, most)
+        return CallRequest(operation, self.name, members, head, body, new_invocation_id(), streaming, timeout, most)
 
     def body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """Have the content handler make a body of an input."""
@@ -248,17 +223,19 @@ class CallerBase(Typed[In, Out, Chunk]):
     def new_call(self, request: CallRequest, defaults: CallDefaults, started: float) -> CallState[Any]:
         """Make the state of a new call."""
         watcher = None
-        log: Any = self._log
-        if log is None:
-            logging = sys.modules.get("logging")  # if it is not imported, nothing can listen
-            if logging is not None:
-                log = self._log = logging.getLogger("smendpoint.call")
+        log = self._log or self._find_log()
         if log is not None and not log.isEnabledFor(DEBUG):
             log = None
         if log is not None or self._hooks is not None:
             info = CallInfo(self.name, request.operation.name, request.invocation_id)
             watcher = Watcher(info, self._hooks, log, self.clock.monotonic)
         return CallState(defaults, watcher, started, request.members.get("Accept"), request.timeout)
+
+    def _find_log(self) -> Any:
+        logging: Any = sys.modules.get("logging")  # if it is not imported, nothing can listen
+        if logging is not None:
+            self._log = logging.getLogger("smendpoint.call")
+        return self._log
 
     def decode(self, body: ResponseBody, stop: Sequence[str]) -> Out:
         """Have the handler make an output of an answer's body, and cut it at a stop sequence."""

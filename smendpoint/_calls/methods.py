@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._calls.arguments import stop_sequences
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
-from smendpoint._core.call.hiding import hidden
+from smendpoint._calls.arguments import stop_sequences, warn_of_size
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM, RECOMMENDED_MAX_BODY
+from smendpoint._core.call.hiding import forget_locals, hidden
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
@@ -39,10 +39,18 @@ class MethodsBase(Typed[In, Out, Chunk]):
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
     ) -> tuple[CallRequest, tuple[str, ...]]:
-        """Make the request of a call; gives its stop sequences too."""
-        stop = stop_sequences(stop)
+        """Make and check the request of a call, before anything is sent; gives its stop sequences too."""
+        caller, stop = self._caller, stop_sequences(stop)
         members = self._members_of(endpoint_kwargs)
-        return self._caller.request(operation, value, stop, members, model_kwargs, timeout), stop
+        try:
+            limits = None if timeout is None else caller.call_timeout(timeout)
+            body = caller.body(value, stop, model_kwargs, streaming=operation is INVOKE_ENDPOINT_STREAM)
+            if len(body) > RECOMMENDED_MAX_BODY:
+                warn_of_size(len(body))
+            return caller.request(operation, body, members, limits), stop
+        except BaseException as error:
+            forget_locals(error)
+            raise
 
     def _members_of(self, endpoint_kwargs: Any) -> Any:
         """Give the request members of a call; a session adds its own."""

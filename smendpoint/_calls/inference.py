@@ -294,15 +294,7 @@ class AsyncInferenceHandle(HandleBase[T]):
     async def result(self, timeout: float | None = None) -> T:
         """Wait for the output. It is kept: asking again costs nothing.
 
-        Args:
-            timeout: how long to wait in seconds; with 0 there is one look. A request to Amazon S3 that hangs may take
-                longer: the S3 client's own limits hold for it.
-
-        Raises:
-            ModelError: the model failed; ``original_message`` has what the service tells of it.
-            DeadlineExceededError: there was no output in time; `result` may be called again.
-            HandlerError: the content handler could not read the output.
-            SmendpointError: Amazon S3 or the way to it failed; `result` may be called again.
+        Arguments and errors as for `InferenceHandle.result`.
         """
         outcome = self._outcome
         if outcome is None:

@@ -171,22 +171,7 @@ class AsyncMethods(MethodsBase[In, Out, Chunk]):
     ) -> Out:
         """Call the model and give its output.
 
-        Args:
-            input: what the content handler takes: a prompt, for the default one.
-            stop: the output ends before the first of these strings. The model is told where its format has a place
-                for it; the output is cut here in any case.
-            timeout: of this call alone: seconds for connecting and for silence, or a `Timeout`, which also replaces the
-                endpoint's `total`.
-            endpoint_kwargs: request members of this call in the AWS spelling; they win over the endpoint's own.
-            **model_kwargs: parameters for the model; they win over the endpoint's own. Those that are called as an
-                argument of this method or of the constructor go into ``parameters={...}``.
-
-        Raises:
-            ConfigurationError: an argument does not fit, or a session is not open, is closed or has expired. Nothing
-                was sent.
-            CredentialsError: there are no usable credentials. Nothing was sent.
-            HandlerError: the content handler failed.
-            EndpointError: the call failed; its subclasses say how.
+        Arguments and errors as for `Endpoint.invoke`.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
         request, stop = self._request(INVOKE_ENDPOINT, input, stop, timeout, endpoint_kwargs, model_kwargs)
@@ -221,11 +206,7 @@ class AsyncMethods(MethodsBase[In, Out, Chunk]):
     ) -> AsyncStream[Chunk, Out]:
         """Call the model and give its output while it arrives. Arguments as `invoke`.
 
-        The request is sent when the stream is entered or first asked for a chunk.
-
-        Raises:
-            ConfigurationError: as for `invoke`. Nothing was sent.
-            HandlerError: the content handler could not transform the input. Nothing was sent.
+        The request is sent when the stream is entered or first asked for a chunk. Errors as for `Endpoint.stream`.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
         request, stop = self._request(INVOKE_ENDPOINT_STREAM, input, stop, timeout, endpoint_kwargs, model_kwargs)

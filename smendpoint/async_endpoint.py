@@ -33,14 +33,14 @@ __all__ = ["AsyncEndpoint"]
 class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     """A model on a SageMaker endpoint, for asyncio.
 
-    Making one needs no event loop, reads no file and opens no connection; the first call does. It can be shared
-    between tasks, used on several event loops one after another, and pickled (as `Endpoint`).
+    The constructor needs no event loop, reads no file and opens no connection; the first call does. An endpoint can be
+    shared between tasks, used on several event loops one after another, and pickled (as `Endpoint`).
     """
 
     _caller: AsyncCaller[In, Out, Chunk]
     _caller_class = AsyncCaller
 
-    if TYPE_CHECKING:  # the constructor itself is `EndpointArguments`'
+    if TYPE_CHECKING:  # the constructor itself is in `EndpointArguments`
 
         @overload
         def __init__(
@@ -84,7 +84,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         endpoint_kwargs: AsyncKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> AsyncInferenceHandle[Out]:
-        """Have the model work on an input in its own time: SageMaker's asynchronous inference.
+        """Submit an input to SageMaker's asynchronous inference: the model works on it later.
 
         Arguments as for `Endpoint.submit`.
         """
@@ -108,7 +108,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         close_with: Mapping[str, Any] | bytes | None = None,
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
     ) -> AsyncStatefulSession[In, Out, Chunk]:
-        """A stateful session, to be opened by ``async with``: its calls reach one instance, whose model remembers them.
+        """Make a stateful session, to be opened by ``async with``: one instance gets all its calls.
 
         Arguments as for `Endpoint.session`.
         """
@@ -168,7 +168,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         return fan_out(work, inputs, concurrency, ordered=ordered, return_exceptions=return_exceptions)
 
     async def aclose(self) -> None:
-        """Close the endpoint's connections. A client that was given stays open: it is its maker's to close.
+        """Close the endpoint's connections. A client that was given stays open: its maker closes it.
 
         Calls that are under way in other tasks end at once, with an `EndpointError`. (`Endpoint.close` lets them end by
         themselves.)

@@ -139,7 +139,7 @@ class AsyncStream(StreamBase[Piece, Made]):
         return pipeline.feed(data) if data else pipeline.end()
 
     async def aclose(self) -> None:
-        """Let the connection go, whatever is still to come. Closing twice does nothing. Any task may close."""
+        """Close the connection, whatever is still to come. Closing twice does nothing. Any task may close."""
         self._close(None)
 
     def _stop_opening(self) -> None:

@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 
 
 class CallerBase(Typed[In, Out, Chunk]):
-    """What makes calls to one endpoint: the half of `Caller` and `AsyncCaller` that does not wait.
+    """Makes calls to one endpoint: the half of `Caller` and `AsyncCaller` that does not wait.
 
-    It owns the endpoint's name, the content handler, the transport, and what holds for every call. Endpoints, streams,
+    It owns the endpoint's name, the content handler, the transport, and the limits of every call. Endpoints, streams,
     sessions and handles each have one.
 
     Args:
-        name: the endpoint's.
-        identity: who asks, and where.
+        name: the endpoint's name.
+        identity: says who calls, and where.
         settings: the constructor's other options.
 
     Raises:
@@ -64,7 +64,7 @@ class CallerBase(Typed[In, Out, Chunk]):
     transport: Transport | AsyncTransport
     closed = False
     _defaults: CallDefaults | None = None  # made by the first call
-    _storage: Any = None  # reads and writes the objects of asynchronous inference; made when needed
+    _storage: Any = None  # reads and writes the objects of asynchronous inference; the first of them makes it
 
     def __init__(self, name: str, identity: Identity, settings: dict[str, Any]) -> None:
         self.name = validate_endpoint_name(name)
@@ -109,7 +109,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         return type(self), (self.name, self.identity, self.settings)
 
     def _make_defaults(self, target: Target | None) -> CallDefaults:
-        """Find what holds for every call: the arguments win, then botocore's configuration."""
+        """Decide what all calls share: the arguments win, then botocore's configuration."""
         timeout, policy = self.timeout, self._policy
         if target is not None:
             if self.settings["timeout"] is None:
@@ -125,8 +125,8 @@ class CallerBase(Typed[In, Out, Chunk]):
             clock=self.clock,
             origin=getattr(target or self.transport, "origin", None),
         )
-        # One of several concurrent first calls decides for all: they share a quota and what is known of the clock.
-        return vars(self).setdefault("_defaults", defaults)  # type: ignore[no-any-return]  # what was put in just above
+        # Concurrent first calls share the defaults of one of them: its quota, and its knowledge of the service's clock.
+        return vars(self).setdefault("_defaults", defaults)  # type: ignore[no-any-return]  # it was put in just above
 
     def forget(self) -> None:
         """Start afresh in the child of a fork: connections and locks are the parent's."""
@@ -272,14 +272,14 @@ class CallerBase(Typed[In, Out, Chunk]):
         return output
 
     def _handler_failed(self, deed: str, error: Exception) -> errors.HandlerError:
-        """The error for an exception of the handler's."""
+        """Make the error for an exception that the handler raised."""
         return errors.HandlerError(
             f"{type(self.handler).__name__} could not {deed}: {type(error).__name__}; see the cause",
             endpoint_name=self.name,
         )
 
     def _no_s3_client(self) -> errors.ConfigurationError:
-        """The error for an endpoint with ``client=`` that has to reach Amazon S3."""
+        """Make the error for an endpoint with ``client=`` that has to reach Amazon S3."""
         return errors.ConfigurationError(
             "an endpoint made with client= does not know with which credentials to reach Amazon S3: pass s3_client= "
             "too",
@@ -287,7 +287,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         )
 
     def pipeline(self, stop: Sequence[str]) -> Pipeline[Chunk]:
-        """Make what turns the bytes of one stream into chunks."""
+        """Make the pipeline that turns the bytes of one stream into chunks."""
         factory: Any = getattr(self.handler, "stream_decoder", None)
         decoder: StreamDecoder[Any]
         try:
@@ -327,7 +327,7 @@ def _after_fork_in_child() -> None:
     for caller in list(_callers):
         try:
             caller.forget()
-        except Exception as error:  # the others must still let go of the parent's connections
+        except Exception as error:  # the others must still forget the parent's connections
             failure = error
     if failure is not None:
         raise failure

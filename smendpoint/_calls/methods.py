@@ -92,13 +92,13 @@ class Methods(MethodsBase[In, Out, Chunk]):
         """Call the model and give its output.
 
         Args:
-            input: what the content handler takes: a prompt, for the default one.
-            stop: the output ends before the first of these strings. The model is told where its format has a place
-                for it; the output is cut here in any case.
+            input: the content handler's input: a prompt, for the default one.
+            stop: the output ends before the first of these strings. The model gets them where its format has a place
+                for them; the output is cut here in any case.
             timeout: of this call alone: seconds for connecting and for silence, or a `Timeout`, which also replaces the
                 endpoint's `total`.
             endpoint_kwargs: request members of this call in the AWS spelling; they win over the endpoint's own.
-            **model_kwargs: parameters for the model; they win over the endpoint's own. Those that are called as an
+            **model_kwargs: parameters for the model; they win over the endpoint's own. Parameters with the name of an
                 argument of this method or of the constructor go into ``parameters={...}``.
 
         Raises:

@@ -89,16 +89,16 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
 
     @property
     def details(self) -> Mapping[str, Any] | None:
-        """What else the model said about its output; `None` where it said nothing."""
+        """Further facts from the model about its output; `None` where it gave none."""
         details: Mapping[str, Any] | None = getattr(self._pipeline.decoder, "details", None)
         return details
 
     @property
     def completion(self) -> Made:
-        """What the chunks made, as `Endpoint.invoke` would have given it: a text, or a `ChatCompletion`.
+        """The chunks as a whole, as `Endpoint.invoke` would have given it: a text, or a `ChatCompletion`.
 
-        Where `stop` ended the stream, it ends there. Before the end of the stream, and after a failure, it is what has
-        been decoded so far.
+        Where `stop` ended the stream, it ends there. Before the end of the stream, and after a failure, it holds the
+        chunks so far.
 
         Raises:
             HandlerError: the handler's decoder does not say what its chunks make (``complete``).
@@ -215,7 +215,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
 
 
 class Stream(StreamBase[Piece, Made]):
-    """A model's output while it arrives: an iterator of chunks, and a context manager that lets the connection go.
+    """A model's output while it arrives: an iterator of chunks, and a context manager that releases the connection.
 
     The stream closes by itself at its end and at any failure. It ends normally only if the model's answer came whole;
     otherwise iterating raises a `SmendpointError` whose ``received`` has the chunks until then.
@@ -227,7 +227,7 @@ class Stream(StreamBase[Piece, Made]):
 
     def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
         super().__init__(caller, request, pipeline)
-        self._cancellation = Cancellation()  # for a thread that closes while another one waits for the answer to begin
+        self._cancellation = Cancellation()  # by a thread that closes while another one waits for the answer to begin
         self._answer: _Answer | None = None
 
     def __enter__(self) -> Self:
@@ -311,7 +311,7 @@ class Stream(StreamBase[Piece, Made]):
         self._deliver(chunks)
 
     def close(self) -> None:
-        """Let the connection go, whatever is still to come. Closing twice does nothing. Any thread may close."""
+        """Close the connection, whatever is still to come. Closing twice does nothing. Any thread may close."""
         self._close(None)
 
     def _stop_opening(self) -> None:

@@ -36,8 +36,8 @@ def container_error(value: JSONValue) -> ContainerError | None:
     Only what no answer can be is taken for an error: an answer that has a field named ``message``, or an ``error`` that
     is empty or a number, is none.
     """
-    if isinstance(value, list):
-        return container_error(value[0]) if len(value) == 1 else None
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if not isinstance(value, dict):
         return None
     error = value.get("error")

@@ -217,7 +217,7 @@ def read_document(document: Any, label: str) -> tuple[str, dict[str, Any]]:
     if isinstance(document, Mapping):
         entries = dict(cast("Mapping[str, Any]", document))
         if "page_content" not in entries:
-            raise PromptError(f"{label} has no 'page_content', but {quoted(entries, none='nothing')}")
+            raise PromptError(f"{label} has no 'page_content', but {quoted(entries, 'nothing')}")
         content, metadata = _check_document(entries.pop("page_content"), entries.pop("metadata", None), label)
         return content, {**entries, **metadata}
     if not hasattr(document, "page_content"):
@@ -271,7 +271,7 @@ def _texts(needed: tuple[str, ...], values: Mapping[str, object], *, some: bool 
     unknown = [name for name in values if name not in needed]
     if missing or unknown:
         problems = [f"{what}: {quoted(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names]
-        raise PromptError(f"the template needs {quoted(needed)}; {'; '.join(problems)}")
+        raise PromptError(f"the template needs {quoted(needed, 'no values')}; {'; '.join(problems)}")
     return {name: _text(name, value) for name, value in values.items()}
 
 
@@ -279,7 +279,7 @@ def _own(template: PromptTemplate, texts: Mapping[str, str]) -> dict[str, str]:
     return {name: texts[name] for name in template.input_variables if name in texts}
 
 
-def quoted(names: Iterable[object], none: str = "no values") -> str:
+def quoted(names: Iterable[object], none: str = "none") -> str:
     """Return names as an error message shows them; ``none`` if there are none."""
     return ", ".join([repr(name) for name in names]) or none
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
+from bisect import bisect_right
 from collections.abc import Mapping
 from operator import index
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
-from smendpoint._core.call.hiding import ask
 from smendpoint.errors import ConfigurationError, PromptError
-from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, is_collection, read_document
+from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, is_collection, quoted, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -38,7 +38,6 @@ class HasPageContent(Protocol):
     @property
     def page_content(self) -> str:
         """The text."""
-        ...
 
 
 class SupportsInvoke(Protocol[Input_contra, Result_co]):
@@ -46,7 +45,6 @@ class SupportsInvoke(Protocol[Input_contra, Result_co]):
 
     def invoke(self, input: Input_contra, /, *args: Any, **kwargs: Any) -> Result_co:
         """Answer one input."""
-        ...
 
 
 class SupportsStream(Protocol[Input_contra, Result_co]):
@@ -54,7 +52,6 @@ class SupportsStream(Protocol[Input_contra, Result_co]):
 
     def stream(self, input: Input_contra, /, *args: Any, **kwargs: Any) -> Result_co:
         """Answer one input bit by bit."""
-        ...
 
 
 # Type checkers compare the endpoint's input with the prompt at the constructor, not at each question.
@@ -178,10 +175,10 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         # A prompt without the question or the documents would cost money for a useless answer.
         if document_variable_name == question_variable_name:
             raise PromptError(f"the documents and the question cannot both go into {document_variable_name!r}")
+        fields = self._prompt.input_variables
         for name, what in ((document_variable_name, "documents"), (question_variable_name, "question")):
-            if name not in self._prompt.input_variables:
-                has = ", ".join(map(repr, self._prompt.input_variables)) or "none"
-                raise PromptError(f"the prompt has no field {'{' + name + '}'} for the {what}; it has {has}")
+            if name not in fields:
+                raise PromptError(f"the prompt has no field {'{' + name + '}'} for the {what}; it has {quoted(fields)}")
 
     @property
     def endpoint(self) -> Endpoint_co:
@@ -223,9 +220,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
                 ``AsyncEndpoint`` as well.
             ConfigurationError: a keyword is an option of this class or of the endpoint's.
         """
-        _refuse_options(invoke_kwargs)
-        stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
-        return ask(self._endpoint.invoke, stuffed.prompt, invoke_kwargs)
+        return self._ask(self._endpoint.invoke, question, documents, prompt_variables, invoke_kwargs)
 
     def stream(
         self: StuffDocumentsQA[SupportsStream[Any, Result], Any],
@@ -247,11 +242,24 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         Raises:
             ConfigurationError: the endpoint cannot stream. Others as for :meth:`answer`.
         """
-        _refuse_options(stream_kwargs)
         if not callable(getattr(self._endpoint, "stream", None)):
             raise ConfigurationError(f"{type(self._endpoint).__name__} has no stream method")
-        stuffed = self.stuff(question, documents, prompt_variables=prompt_variables)
-        return ask(self._endpoint.stream, stuffed.prompt, stream_kwargs)
+        return self._ask(self._endpoint.stream, question, documents, prompt_variables, stream_kwargs)
+
+    def _ask(
+        self, method: Callable[..., Result], question: str, documents: Any, variables: Any, keywords: dict[str, Any]
+    ) -> Result:
+        for name in _OPTIONS.intersection(keywords):
+            raise ConfigurationError(
+                f"{name} cannot be given with a question, but where this is made: StuffDocumentsQA(..., {name}=...). "
+                f"If the model has a parameter of that name, send it with parameters={{{name!r}: ...}}"
+            )
+        prompt = self.stuff(question, documents, prompt_variables=variables).prompt
+        try:
+            return method(prompt, **keywords)
+        except BaseException:
+            keywords.clear()  # it may hold a call's members, and stands in several frames
+            raise
 
     def stuff(
         self,
@@ -298,8 +306,8 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         needed = self._document_prompt.input_variables
         missing = [name for name in needed if name != "page_content" and name not in metadata]
         if missing:
-            needs, has = ", ".join(map(repr, missing)), ", ".join(map(repr, metadata)) or "nothing"
-            raise PromptError(f"document_prompt needs {needs}, but the metadata of {label} has {has}")
+            has = quoted(metadata, "nothing")
+            raise PromptError(f"document_prompt needs {quoted(missing)}, but the metadata of {label} has {has}")
         # The content is the document's own text, even if its metadata has a key of that name.
         values = {name: content if name == "page_content" else metadata[name] for name in needed}
         try:
@@ -309,31 +317,28 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
 
     def _fit(self, items: list[Any], build: Callable[[int], Any]) -> StuffedPrompt[Any]:
         """Build the prompt with as many documents as fit."""
-        limit = self._max_prompt_tokens
-        prompt = build(len(items))
+        limit, everything = self._max_prompt_tokens, len(items)
         if limit is None:
-            return StuffedPrompt(prompt, items)
-        tokens = self._count(prompt)
-        if tokens <= limit:
-            return StuffedPrompt(prompt, items, (), tokens)
+            return StuffedPrompt(build(everything), items)
+        tried: dict[int, StuffedPrompt[Any]] = {}
+
+        def count(used: int) -> int:
+            prompt = build(used)
+            tokens = self._count(prompt)
+            tried[used] = StuffedPrompt(prompt, items[:used], items[used:], tokens)
+            return tokens
+
+        if count(everything) <= limit:
+            return tried[everything]
         if self._overflow == "error":
-            raise _too_long(tokens, limit, len(items), "pass fewer or shorter documents, or overflow='drop'")
+            raise _too_long(tried[everything], limit, "pass fewer or shorter documents, or overflow='drop'")
         # The number of tokens grows with the number of documents: a binary search finds the most that fit. Each
         # candidate is counted whole, since the token counts of parts do not add up.
-        least = low = 0 if self._allow_no_documents else 1
-        high = len(items) - 1
-        best: StuffedPrompt[Any] | None = None
-        while low <= high:
-            middle = (low + high) // 2
-            prompt = build(middle)
-            tokens = self._count(prompt)
-            if tokens <= limit:
-                best = StuffedPrompt(prompt, items[:middle], items[middle:], tokens)
-                low = middle + 1
-            else:
-                high = middle - 1
-        if best is None:  # the last count was that of the shortest prompt
-            raise _too_long(tokens, limit, least, "there is nothing more to drop")
+        least = 0 if self._allow_no_documents else 1
+        fitting = bisect_right(range(least, everything), limit, key=count)
+        if not fitting:
+            raise _too_long(tried[least], limit, "there is nothing more to drop")
+        best = tried[least + fitting - 1]
         logging = sys.modules.get("logging")  # a program that has not imported it has no handler
         if logging is not None:
             # The caller of `answer` sees no `StuffedPrompt`, so the log has the counts. It has no text.
@@ -355,15 +360,8 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
 _OPTIONS = frozenset(vars(StuffDocumentsQA)["__init__"].__kwdefaults__)
 
 
-def _refuse_options(keywords: Mapping[str, Any]) -> None:
-    for name in _OPTIONS.intersection(keywords):
-        raise ConfigurationError(
-            f"{name} cannot be given with a question, but where this is made: StuffDocumentsQA(..., {name}=...). If "
-            f"the model has a parameter of that name, send it with parameters={{{name!r}: ...}}"
-        )
-
-
-def _too_long(tokens: int, limit: int, documents: int, cure: str) -> PromptError:
+def _too_long(stuffed: StuffedPrompt[Any], limit: int, cure: str) -> PromptError:
+    documents, tokens = len(stuffed.used), stuffed.tokens or 0
     plural = "" if documents == 1 else "s"
     return PromptError(
         f"the prompt with {documents} document{plural} has {tokens} tokens, "

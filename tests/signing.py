@@ -1,4 +1,4 @@
-"""Signs a request as a call does, and gives the headers that this adds."""
+"""Sign a request as a call does, and give the headers that this adds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ def sign(
     timestamp: float,
 ) -> list[tuple[str, str]]:
     """``X-Amz-Date``, ``X-Amz-Security-Token`` with temporary credentials, and ``Authorization``."""
-    prepared = signer.prepare(method=method, path=path, query=query, headers=headers)
-    signing = prepared.at(credentials, timestamp)
-    token = [] if credentials.token is None else [("X-Amz-Security-Token", credentials.token)]
-    authorization = signing.authorization + signing.signature(payload_hash)
-    return [("X-Amz-Date", signing.stamp), *token, ("Authorization", authorization)]
+    signing = signer.request(method=method, path=path, query=query, headers=headers).at(credentials, timestamp)
+    lines = f"{signing.headers}{signing.signature(payload_hash)}".split("\r\n")
+    return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]

@@ -81,14 +81,15 @@ def role_key(number: int) -> Credentials:
 
 def test_keys_of_the_credentials_file_never_expire_and_are_read_again_when_rejected(tmp_path: Path) -> None:
     write(tmp_path, "credentials", "[default]\naws_access_key_id = AKIDOLD\naws_secret_access_key = s\n")
-    provider = resolve(Identity()).credentials
+    clock = Clock()
+    provider = resolve(Identity(), now=clock).credentials
     assert provider.current() is None
     first = provider.load()
     assert first == Credentials("AKIDOLD", "s")
     assert provider.load(rejected=first) == first
     write(tmp_path, "credentials", "[default]\naws_access_key_id = AKIDNEW\naws_secret_access_key = s\n")
     assert provider.current() == first
-    provider._same_at = 0.0
+    clock.ahead = 1.0
     assert provider.load(rejected=first) == Credentials("AKIDNEW", "s")
 
 

@@ -15,19 +15,7 @@ from vectors import require_vectors
 from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse, service_error
 from smendpoint._core.call import retry
-from smendpoint._core.call.retry import (
-    Correct,
-    Decision,
-    Final,
-    Late,
-    Refresh,
-    RetryPolicy,
-    RetryQuota,
-    Wait,
-    classify,
-    decide,
-    honour_retry_after,
-)
+from smendpoint._core.call.retry import Decision, RetryPolicy, RetryQuota, classify, decide, honour_retry_after
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "errors.md"
 NOW = 1_700_000_000.0
@@ -72,7 +60,7 @@ def test_retry_after_stretches_delays_as_in_the_sdks(numbers: Any) -> None:
     for case in numbers["retry_after"]:
         headers = {"x-amz-retry-after": case["header"]}
         error = service_error(RawResponse(case["status"], headers, b""))
-        delay = RetryPolicy().backoff(classify(error).kind, case["attempt"], case["random"])
+        delay = RetryPolicy().backoff(classify(error), case["attempt"], case["random"])
         assert honour_retry_after(delay, error, headers) == pytest.approx(case["delay"])
 
 
@@ -116,13 +104,23 @@ def test_a_policy_shows_its_values() -> None:
 
 
 def test_errors_without_a_request_or_response_are_final() -> None:
-    assert classify(errors.StreamTruncatedError("cut")) == retry.FINAL
+    assert classify(errors.StreamTruncatedError("cut")) == "final"
 
 
 def test_an_unknown_status_is_final() -> None:
-    assert classify(errors.ServiceError(418)) == retry.FINAL
+    assert classify(errors.ServiceError(418)) == "final"
 
 
+def wait(seconds: float, cost: int = 0) -> Decision:
+    return Decision("wait", seconds, cost)
+
+
+def correct(skew: float) -> Decision:
+    return Decision("correct", 0.0, skew=skew)
+
+
+REFRESH = Decision("refresh", 0.0)
+FINAL = Decision("final")
 NOT_READY = refused(429, "ModelNotReadyException")
 EXPIRED = refused(403, "ExpiredTokenException")
 SKEWED = refused(403, "RequestTimeTooSkewed")
@@ -135,46 +133,46 @@ STREAMED = errors.TransportError("cut", response_started=True)
     ("failure", "earlier", "options", "expected"),
     [
         # Failures that are retried, and when.
-        (errors.ConnectError("refused"), [], {}, Wait(0.05, 14)),
-        (refused(503), [], {}, Wait(0.05, 14)),
-        (refused(503), [Wait(0.05, 14)], {}, Wait(0.1, 14)),
-        (refused(503), [Wait(0.05, 14)] * 2, {}, Final()),
-        (refused(429), [], {}, Wait(1.0, 5)),
-        (refused(429), [], {"random": 0.25}, Wait(0.25, 5)),
-        (refused(400, "RequestTimeoutException"), [], {}, Wait(0.05, 14)),
-        (refused(503), [], {"max_attempts": 1}, Final()),
+        (errors.ConnectError("refused"), [], {}, wait(0.05, 14)),
+        (refused(503), [], {}, wait(0.05, 14)),
+        (refused(503), [wait(0.05, 14)], {}, wait(0.1, 14)),
+        (refused(503), [wait(0.05, 14)] * 2, {}, FINAL),
+        (refused(429), [], {}, wait(1.0, 5)),
+        (refused(429), [], {"random": 0.25}, wait(0.25, 5)),
+        (refused(400, "RequestTimeoutException"), [], {}, wait(0.05, 14)),
+        (refused(503), [], {"max_attempts": 1}, FINAL),
         # Neither of these counts as an attempt.
-        (refused(503), [Refresh(0.0), Correct(9.0), *[Wait(1.0)] * 9], {}, Wait(0.05, 14)),
+        (refused(503), [REFRESH, correct(9.0), *[wait(1.0)] * 9], {}, wait(0.05, 14)),
         # Cold starts have a budget instead.
-        (NOT_READY, [], {}, Wait(1.0)),
-        (NOT_READY, [Wait(1.0), Wait(0.05, 14)], {}, Wait(2.0)),
-        (NOT_READY, [], {"elapsed": 299.0}, Wait(1.0)),
-        (NOT_READY, [], {"elapsed": 299.5}, Final()),
-        (NOT_READY, [], {"cold_start_timeout": 0}, Final()),
+        (NOT_READY, [], {}, wait(1.0)),
+        (NOT_READY, [wait(1.0), wait(0.05, 14)], {}, wait(2.0)),
+        (NOT_READY, [], {"elapsed": 299.0}, wait(1.0)),
+        (NOT_READY, [], {"elapsed": 299.5}, FINAL),
+        (NOT_READY, [], {"cold_start_timeout": 0}, FINAL),
         # One refresh, one correction.
-        (EXPIRED, [], {}, Refresh(0.0)),
-        (EXPIRED, [Correct(9.0), Wait(0.05, 14)], {}, Refresh(0.0)),
-        (EXPIRED, [Refresh(0.0)], {}, Final()),
-        (EXPIRED, [], {"signed": False}, Final()),
-        (SKEWED, [], {"headers": AHEAD}, Correct(3600.0)),
-        (SKEWED, [Refresh(0.0)], {"headers": AHEAD}, Correct(3600.0)),
-        (SKEWED, [Correct(9.0)], {"headers": AHEAD}, Final()),
-        (SKEWED, [], {"headers": AHEAD, "signed": False}, Final()),
-        (SKEWED, [], {"headers": AHEAD, "skew": 3500.0}, Final()),
-        (SKEWED, [], {}, Final()),
+        (EXPIRED, [], {}, REFRESH),
+        (EXPIRED, [correct(9.0), wait(0.05, 14)], {}, REFRESH),
+        (EXPIRED, [REFRESH], {}, FINAL),
+        (EXPIRED, [], {"signed": False}, FINAL),
+        (SKEWED, [], {"headers": AHEAD}, correct(3600.0)),
+        (SKEWED, [REFRESH], {"headers": AHEAD}, correct(3600.0)),
+        (SKEWED, [correct(9.0)], {"headers": AHEAD}, FINAL),
+        (SKEWED, [], {"headers": AHEAD, "signed": False}, FINAL),
+        (SKEWED, [], {"headers": AHEAD, "skew": 3500.0}, FINAL),
+        (SKEWED, [], {}, FINAL),
         # What the service asks for.
-        (service_error(RawResponse(503, {"retry-after": "30"}, b"")), [], {}, Wait(30.0, 14)),
-        (service_error(RawResponse(503, {"retry-after": "61"}, b"")), [], {}, Final(cost=14)),
+        (service_error(RawResponse(503, {"retry-after": "30"}, b"")), [], {}, wait(30.0, 14)),
+        (service_error(RawResponse(503, {"retry-after": "61"}, b"")), [], {}, Decision("final", cost=14)),
         # The deadline.
-        (refused(429), [], {"left": 1.5}, Wait(1.0, 5)),
-        (refused(429), [], {"left": 1.0}, Late(cost=5)),
-        (EXPIRED, [], {"left": 0.0}, Late()),
-        (refused(404), [], {"left": 0.0}, Final()),
+        (refused(429), [], {"left": 1.5}, wait(1.0, 5)),
+        (refused(429), [], {"left": 1.0}, Decision("late", cost=5)),
+        (EXPIRED, [], {"left": 0.0}, Decision("late")),
+        (refused(404), [], {"left": 0.0}, FINAL),
         # What is never sent again, and what is where that is asked for.
-        (refused(424, "ModelError"), [], {}, Final()),
-        (STREAMED, [], {"retry_read_timeout": True}, Final()),
-        (READ_TIMEOUT, [], {}, Final()),
-        (READ_TIMEOUT, [], {"retry_read_timeout": True}, Wait(0.05, 14)),
+        (refused(424, "ModelError"), [], {}, FINAL),
+        (STREAMED, [], {"retry_read_timeout": True}, FINAL),
+        (READ_TIMEOUT, [], {}, FINAL),
+        (READ_TIMEOUT, [], {"retry_read_timeout": True}, wait(0.05, 14)),
     ],
 )
 def test_what_follows_an_attempt_is_decided_by_its_failure_and_what_was_decided_before(
@@ -185,8 +183,9 @@ def test_what_follows_an_attempt_is_decided_by_its_failure_and_what_was_decided_
     situation = {"headers": {}, "signed": True, "now": NOW, "skew": 0.0, "elapsed": 0.0, "left": None, "random": 1.0}
     situation.update({name: value for name, value in options.items() if name not in names})
     decision = decide(failure, policy, earlier, **situation)
-    assert (type(decision), decision.seconds, decision.cost) == (type(expected), expected.seconds, expected.cost)
-    assert getattr(decision, "skew", None) == getattr(expected, "skew", None)
+    assert [getattr(decision, name) for name in Decision.__slots__] == [
+        getattr(expected, name) for name in Decision.__slots__
+    ]
 
 
 needs_page = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
@@ -221,7 +220,7 @@ def test_the_page_of_errors_has_a_row_for_each_verdict_and_no_other() -> None:
         for answer in answers.split(", ")
     }
     assert rows.pop("anything else") == "final"
-    assert rows == {spelt(key): verdict.kind for key, verdict in retry.VERDICTS.items()}
+    assert rows == {spelt(key): kind for key, kind in retry.VERDICTS.items()}
 
 
 # Every status, the codes that decide by themselves, and one that a status does not say.
@@ -233,7 +232,7 @@ ANSWERS += [refused(400, "RequestTimeout"), NOT_READY]
 @needs_page
 @pytest.mark.parametrize("kind", sorted({type(error) for error in ANSWERS}, key=str), ids=lambda kind: kind.__name__)
 def test_the_page_of_errors_says_for_each_exception_whether_it_is_sent_again(kind: type[errors.ServiceError]) -> None:
-    finals = {classify(error).kind == "final" for error in ANSWERS if type(error) is kind}
+    finals = {classify(error) == "final" for error in ANSWERS if type(error) is kind}
     said = next(again for name, _, again, *_ in table("Errors") if name == f"`{kind.__name__}`")
     if len(finals) == 2:
         assert "(#answers-that-are-retried)" in said

@@ -10,10 +10,11 @@ import pytest
 from smendpoint._core.aws.canonical import (
     EMPTY_PAYLOAD_HASH,
     Hmac,
+    canonical_headers,
     canonical_path,
     canonical_query,
-    fold,
     payload_hash,
+    signed_headers,
 )
 
 
@@ -51,4 +52,6 @@ def test_an_hmac_is_the_standard_librarys_whatever_the_keys_length(length: int) 
 
 def test_headers_are_folded_by_name_and_what_changes_on_the_way_is_left_out() -> None:
     headers = [("B", " 1\t 2 "), ("User-Agent", "x"), ("b", "3"), ("A", ""), ("Connection", "close")]
-    assert fold(headers) == {"b": "1 2,3", "a": ""}
+    signed = signed_headers(headers)
+    assert signed == {"b": "1 2,3", "a": ""}
+    assert canonical_headers(signed) == ("a:\nb:1 2,3\n\na;b\n", "a;b")

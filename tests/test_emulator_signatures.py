@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from signing import sign as sign_request
 
-from smendpoint._core.aws.sigv4 import EMPTY_PAYLOAD_HASH, Credentials, Signer, payload_hash
+from smendpoint._core.aws.canonical import EMPTY_PAYLOAD_HASH, payload_hash
+from smendpoint._core.aws.sigv4 import Credentials, Signer
 from smendpoint.emulator import ReceivedRequest
 from smendpoint.emulator._auth import Authorization, check_bearer, check_signature, parse_authorization
 

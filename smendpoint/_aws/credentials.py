@@ -1,4 +1,4 @@
-"""Credentials that are at hand without waiting, renewed ahead of their end, fetched by one caller for all."""
+"""Credentials that are at hand without waiting, renewed before they expire, fetched by one caller for all."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    #: Asks the source. The argument says whether the source must be read anew, even if what it holds looks valid.
-    #: Gives the credentials and when they expire: seconds since the epoch, ``None`` for never. Raises only our errors.
+    #: Asks the source. The argument says whether the source must be read anew, even if its credentials look valid.
+    #: Returns the credentials and the time of their end: seconds since the epoch, ``None`` for never. Raises only our
+    #: errors.
     Fetch: TypeAlias = Callable[[bool], tuple[Credentials, float | None]]
 
 __all__ = ["EXPIRED", "CredentialProvider"]
@@ -50,9 +51,9 @@ class _State:
 
 
 class _Fetching:
-    """One fetch that is under way. Other callers wait for it by taking `pending`."""
+    """One fetch. Other callers wait for its end by acquiring `pending`; then it has credentials or an error."""
 
-    __slots__ = ("credentials", "error", "forced", "pending")
+    __slots__ = ("credentials", "ended", "error", "forced", "pending", "unchanged")
 
     def __init__(self, forced: bool) -> None:
         self.forced = forced
@@ -60,6 +61,8 @@ class _Fetching:
         self.pending.acquire()
         self.credentials: Credentials | None = None
         self.error: SmendpointError | None = None
+        self.ended = -_NEVER
+        self.unchanged = False  # the source was read anew and has the same credentials still
 
 
 class CredentialProvider:
@@ -72,21 +75,7 @@ class CredentialProvider:
         origin: where they come from, in the words of a setting; empty where `fetch` has an attribute of that name.
     """
 
-    __slots__ = (
-        "_claimed",
-        "_failed_at",
-        "_failure",
-        "_fetch",
-        "_fetching",
-        "_lock",
-        "_now",
-        "_origin",
-        "_pid",
-        "_same",
-        "_same_at",
-        "_stale",
-        "_state",
-    )
+    __slots__ = ("_claimed", "_fetch", "_fetching", "_last", "_lock", "_now", "_origin", "_pid", "_stale", "_state")
 
     def __init__(
         self, fetch: Fetch, *, now: Callable[[], float], initial: Credentials | None = None, origin: str = ""
@@ -98,12 +87,9 @@ class CredentialProvider:
         self._lock = allocate_lock()
         self._pid = os.getpid()
         self._fetching: _Fetching | None = None
+        self._last = _Fetching(False)  # the fetch that ended last; this one never began
         self._stale = False
         self._claimed = -_NEVER
-        self._failure: SmendpointError | None = None
-        self._failed_at = -_NEVER
-        self._same: Credentials | None = None
-        self._same_at = -_NEVER
 
     @classmethod
     def of_explicit(cls, given: Credentials, now: Callable[[], float]) -> CredentialProvider:
@@ -113,11 +99,10 @@ class CredentialProvider:
     @property
     def origin(self) -> str:
         """Where the credentials come from, to be shown."""
-        found: str = getattr(self._fetch, "origin", "")
-        return self._origin or found
+        return self._origin or getattr(self._fetch, "origin", "")
 
     def current(self) -> Credentials | None:
-        """Give the credentials to sign with now, without waiting; ``None`` where ``load`` must fetch some."""
+        """Return the credentials to sign with now, without waiting; ``None`` where ``load`` must fetch some."""
         state = self._state
         if state.usable_until == _NEVER or self._now() < state.usable_until:
             return state.credentials
@@ -126,8 +111,8 @@ class CredentialProvider:
     def refresh_due(self) -> bool:
         """Whether ``load`` should now be called in the background.
 
-        The credentials are still valid but near their end. Only one caller in ten seconds gets ``True``, so that a busy
-        endpoint does not start many renewals.
+        The credentials are still valid but will soon expire. Only one caller in ten seconds gets ``True``, so that a
+        busy endpoint does not start many renewals.
         """
         state = self._state
         if state.renew_from == _NEVER:
@@ -143,11 +128,11 @@ class CredentialProvider:
         return True
 
     def load(self, *, rejected: Credentials | None = None) -> Credentials:
-        """Give credentials, waiting for the source where needed; blocks.
+        """Return credentials; block while the source is asked, where it must be.
 
-        Of several callers at a time, one asks the source; the others wait and share its outcome, a failure too. A
-        failure is also shared with the callers of the next second. While the credentials at hand are still valid, a
-        failure to renew them is not an error.
+        Of several callers at a time, one asks the source; the others wait and share its outcome, a failure too. The
+        callers of the next second share a failure as well. While the credentials at hand are still valid, a failure to
+        renew them is not an error.
 
         Args:
             rejected: credentials that the service did not accept although they looked valid. The source is asked
@@ -191,19 +176,18 @@ class CredentialProvider:
             return fetching.credentials
 
     def _at_hand(self, rejected: Credentials | None) -> Credentials | None:
-        """Give what needs no fetch; called with the lock held."""
-        now = self._now()
-        current = self.current()
+        """Return the credentials that need no fetch, if any. The caller holds the lock."""
+        now, last, current = self._now(), self._last, self.current()
+        remembered = 0 <= now - last.ended < _MEMORY_SECONDS
+        failure = last.error if remembered else None
         if current is not None:
             if rejected is None:
-                if now < self._state.renew_from:
+                if now < self._state.renew_from or failure is not None:
                     return current
-            elif current != rejected or (self._same == rejected and 0 <= now - self._same_at < _MEMORY_SECONDS):
+            elif current != rejected or (remembered and last.unchanged):
                 return current
-        if self._failure is not None and 0 <= now - self._failed_at < _MEMORY_SECONDS:
-            if current is not None and rejected is None:
-                return current
-            raise copy_error(self._failure)
+        if failure is not None:
+            raise copy_error(failure)
         return None
 
     def _run(self, fetching: _Fetching) -> None:
@@ -219,22 +203,18 @@ class CredentialProvider:
                 self._store(fetching, state)
 
     def _store(self, fetching: _Fetching, state: _State | None) -> None:
-        now = self._now()
-        previous = self._state
-        self._failure = fetching.error
+        now, previous = self._now(), self._state
         if state is not None:
-            if fetching.forced:
-                self._same = state.credentials if state.credentials == previous.credentials else None
-                self._same_at = now
+            fetching.unchanged = fetching.forced and state.credentials == previous.credentials
             self._state = state
             self._stale = False
             self._claimed = -_NEVER
-        elif fetching.error is not None:
-            self._failed_at = now
-            if now < previous.usable_until < _NEVER:
-                # Still valid: try again after a quarter of what is left.
-                later = now + (previous.usable_until - now) * _ADVISORY_SHARE
-                self._state = _State(previous.credentials, previous.usable_until, later)
+        elif fetching.error is not None and now < previous.usable_until < _NEVER:
+            # Still valid: try again after a quarter of what is left.
+            later = now + (previous.usable_until - now) * _ADVISORY_SHARE
+            self._state = _State(previous.credentials, previous.usable_until, later)
+        fetching.ended = now
+        self._last = fetching
         self._fetching = None
 
     def _start_afresh(self) -> None:

@@ -13,47 +13,27 @@ if TYPE_CHECKING:
 
 __all__ = ["FOR_OTHER_CLIENTS", "OPTIONS", "Settings", "merge_config", "options_given", "read_config"]
 
-#: How each option is handled.
-#:
-#: * ``botocore``: botocore itself answers with it in mind (region, endpoint, user agent ...);
-#: * ``here``: read by ``read_config`` and honoured by our transport;
-#: * ``some``: honoured for the values that mean something here, else refused;
-#: * ``nothing``: botocore does nothing with it for this service either, because it is about a trait that no operation
-#:   of the SageMaker runtime has.
-OPTIONS: Mapping[str, str] = {
-    "account_id_endpoint_mode": "nothing",
-    "auth_scheme_preference": "nothing",
-    "client_cert": "here",
-    "client_context_params": "nothing",
-    "connect_timeout": "here",
-    "defaults_mode": "botocore",
-    "disable_request_compression": "nothing",
-    "endpoint_discovery_enabled": "nothing",
-    "ignore_configured_endpoint_urls": "botocore",
-    "inject_host_prefix": "nothing",
-    "max_pool_connections": "here",
-    "parameter_validation": "some",
-    "proxies": "here",
-    "proxies_config": "some",
-    "read_timeout": "here",
-    "region_name": "botocore",
-    "request_checksum_calculation": "nothing",
-    "request_min_compression_size_bytes": "nothing",
-    "response_checksum_validation": "nothing",
-    "retries": "some",
-    "s3": "nothing",
-    "s3_disable_express_session_auth": "nothing",
-    "sigv4a_signing_region_set": "nothing",
-    "signature_version": "some",
-    "tcp_keepalive": "some",
-    "use_dualstack_endpoint": "botocore",
-    "use_fips_endpoint": "botocore",
-    "user_agent": "here",
-    "user_agent_appid": "botocore",
-    "user_agent_extra": "here",
-}
+# botocore itself answers with these in mind.
+_FOR_BOTOCORE = """
+    defaults_mode ignore_configured_endpoint_urls region_name use_dualstack_endpoint use_fips_endpoint user_agent_appid
+"""
+# `read_config` reads these, and our transport honours them.
+_FOR_US = """
+    client_cert connect_timeout max_pool_connections proxies read_timeout user_agent user_agent_extra
+"""
+# Some of their values are honoured, the others refused.
+_IN_PART = """
+    parameter_validation proxies_config retries signature_version tcp_keepalive
+"""
+# botocore does nothing with these for this service either: none of its operations has the trait that they are about.
+_WITHOUT_EFFECT = """
+    account_id_endpoint_mode auth_scheme_preference client_context_params disable_request_compression
+    endpoint_discovery_enabled inject_host_prefix request_checksum_calculation request_min_compression_size_bytes
+    response_checksum_validation s3 s3_disable_express_session_auth sigv4a_signing_region_set
+"""
+OPTIONS = frozenset((_FOR_BOTOCORE + _FOR_US + _IN_PART + _WITHOUT_EFFECT).split())
 
-#: The options that hold for an endpoint's clients of other services too. The rest is about this service's endpoint.
+# The options that hold for an endpoint's clients of other services too. The others are about this service's endpoint.
 FOR_OTHER_CLIENTS = (
     "connect_timeout",
     "ignore_configured_endpoint_urls",
@@ -80,34 +60,28 @@ class Settings(NamedTuple):
 
 
 def merge_config(config: Any, session: Any) -> Any:
-    """Give the session's default ``Config`` with the given one over it; ``None`` where there is neither."""
-    default = session.get_default_client_config()
-    if default is None:
-        return config
-    return default if config is None else default.merge(config)
+    """Give the default ``Config`` of a given session with the given one over it; ``None`` where there is neither."""
+    default = None if session is None else session.get_default_client_config()
+    merged = config if default is None else default if config is None else default.merge(config)
+    if merged is None or not merged.retries:
+        return merged
+    # Making a client rewrites this mapping, which is the caller's.
+    return merged.merge(type(merged)(retries=dict(merged.retries)))
 
 
 def options_given(config: Any, names: Iterable[str]) -> dict[str, Any]:
     """Give those of the named options that were set in the constructor of a ``Config``, for another ``Config``."""
     provided = getattr(config, "_user_provided_options", {})
-    given = {name: provided[name] for name in names if name in provided}
-    if given.get("retries"):
-        given["retries"] = dict(given["retries"])  # making a client rewrites this mapping, which is the caller's
-    return given
+    return {name: provided[name] for name in names if name in provided}
 
 
 def read_config(config: Any) -> Settings:
-    """Read a botocore ``Config``.
-
-    Args:
-        config: the ``Config``, or ``None``.
+    """Read a botocore ``Config``, or ``None``.
 
     Raises:
         ConfigurationError: an option, or a value of one, cannot be honoured.
     """
-    if config is None:
-        return Settings()
-    given = _given(config)
+    given = {} if config is None else _given(config)
     for name in given:
         if name not in OPTIONS:
             raise ConfigurationError(f"config: the option {name} is not known here{_CURE}")
@@ -127,13 +101,12 @@ def read_config(config: Any) -> Settings:
 
 def _given(config: Any) -> dict[str, Any]:
     """The options that the user set, whether in the constructor or afterwards, by attribute."""
-    defaults: Mapping[str, Any] = config.OPTION_DEFAULTS
     provided = getattr(config, "_user_provided_options", {})
     given: dict[str, Any] = {}
-    for name, default in defaults.items():
-        value = getattr(config, name)
+    for name, default in config.OPTION_DEFAULTS.items():
         if name == "inject_host_prefix":
             continue  # without effect for this service, and its attribute hides whether it was set
+        value = getattr(config, name)
         if name in provided:
             if value is not None or name in ("connect_timeout", "read_timeout"):
                 given[name] = value

@@ -1,7 +1,7 @@
 """A client for Amazon S3 with the credentials, region and settings of an endpoint: asynchronous inference needs one.
 
-Credentials are the endpoint's own, asked for at every request, so that a role that is assumed renews itself for S3 as
-well. Where S3 is (``AWS_ENDPOINT_URL_S3``, the profile, FIPS, dual stack) is botocore's to say.
+The client asks for the endpoint's own credentials at every request, so that an assumed role renews itself for S3 as
+well. botocore decides where S3 is (``AWS_ENDPOINT_URL_S3``, the profile, FIPS, dual stack).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from smendpoint._aws.target import Target
     from smendpoint._core.call.timing import Timeout
 
-    #: Does work that blocks in a thread.
+    #: Runs blocking work in a thread.
     InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 __all__ = ["async_s3_client", "blocking_s3_client"]
@@ -66,8 +66,7 @@ def blocking_s3_client(identity: Identity, target: Target, timeout: Timeout) -> 
         def load_credentials(self) -> Any:
             return OfEndpoint("", "", method="smendpoint")
 
-    profile, settings = _settings(identity, timeout)
-    session = Session(profile=profile)
+    session, settings = _configured(Session, identity, timeout)
     session.register_component("credential_provider", Resolver())
     try:
         return session.create_client("s3", region_name=target.region, config=Config(**settings))
@@ -83,9 +82,7 @@ async def async_s3_client(
     """Make an aiobotocore client, which is closed at the end of the block.
 
     Args:
-        identity: as for `blocking_s3_client`.
-        target: as for `blocking_s3_client`.
-        timeout: as for `blocking_s3_client`.
+        identity, target, timeout: as for `blocking_s3_client`.
         in_thread: reads files, and fetches credentials, without blocking the event loop.
 
     Raises:
@@ -106,7 +103,7 @@ async def async_s3_client(
 
 
 def _open_session(identity: Identity, target: Target, timeout: Timeout, in_thread: InThread) -> tuple[Any, Any]:
-    """Make an aiobotocore session, with all that it would read later, and the configuration of its client."""
+    """Make an aiobotocore session and its client's configuration; read now all files that it would read later."""
     try:
         # An extra: it need not be installed where pyright looks.
         from aiobotocore.config import AioConfig  # pyright: ignore[reportMissingImports]
@@ -129,8 +126,7 @@ def _open_session(identity: Identity, target: Target, timeout: Timeout, in_threa
         async def load_credentials(self) -> Any:
             return OfEndpoint("", "", method="smendpoint")
 
-    profile, settings = _settings(identity, timeout)
-    session = AioSession(profile=profile)
+    session, settings = _configured(AioSession, identity, timeout)
     session.register_component("credential_provider", Resolver())
     loader = session.get_component("data_loader")
     for name in _DATA:
@@ -140,10 +136,9 @@ def _open_session(identity: Identity, target: Target, timeout: Timeout, in_threa
     return session, AioConfig(**settings)
 
 
-def _settings(identity: Identity, timeout: Timeout) -> tuple[str | None, dict[str, Any]]:
-    """Give the profile, and the options of a ``Config``."""
-    profile, config, session = identity.credentials_profile_name, identity.config, identity.botocore_session
-    if session is not None:
-        profile, config = session.profile, merge_config(config, session)
-    defaults = {"connect_timeout": timeout.connect, "read_timeout": timeout.read}
-    return profile, {**defaults, **options_given(config, _FOR_S3)}
+def _configured(session_class: Any, identity: Identity, timeout: Timeout) -> tuple[Any, dict[str, Any]]:
+    """Make a session of the identity's profile; return the options of its client's ``Config`` as well."""
+    given = identity.botocore_session
+    session = session_class(profile=identity.credentials_profile_name if given is None else given.profile)
+    options = options_given(merge_config(identity.config, given), _FOR_S3)
+    return session, {"connect_timeout": timeout.connect, "read_timeout": timeout.read, **options}

@@ -1,7 +1,7 @@
 """Endpoint and proxy URLs, read strictly: any URL that is not plainly a safe place for signed requests is refused.
 
-Written without ``urllib.parse`` on purpose: it costs milliseconds to import, and it is lenient where this must not be
-(it drops tabs and line breaks, and takes ``x@evil.example:443`` for a host and its userinfo).
+``urllib.parse`` is avoided on purpose: it costs milliseconds to import, and it is lenient where this must not be (it
+drops tabs and line breaks, and takes ``x@evil.example:443`` for a host and its userinfo).
 """
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
@@ -65,7 +65,7 @@ def parse_endpoint_url(
         url: ``scheme://host[:port][/base/path]``.
         allow_plain_http: whether ``http`` may leave this machine; to loopback it always may.
         allow_link_local: whether the host may be a link-local or metadata address.
-        source: what to call the setting in messages.
+        source: the setting that has it, for messages.
 
     Raises:
         ConfigurationError: the URL is malformed, or not a safe place to send signed requests to. The message never
@@ -157,12 +157,12 @@ def _split(url: object, source: str) -> tuple[str, str, str]:
 
 
 def _host_and_port(authority: str, scheme: str, source: str, allowed: frozenset[str]) -> tuple[str, int, str]:
-    """The host, the port, and the host as it stands in a URL."""
+    """Return the host, the port, and the host as it stands in a URL."""
     authority = authority.lower()
     if authority.startswith("["):
         host, bracket, rest = authority[1:].partition("]")
         shown = f"[{host}]"
-        if not bracket or (rest and not rest.startswith(":")) or not _is_ipv6(host):
+        if not bracket or (rest and not rest.startswith(":")) or _ipv6(host) is None:
             raise ConfigurationError(f"{source} has a malformed IPv6 address")
         colon, digits = rest[:1], rest[1:]
     else:
@@ -178,10 +178,10 @@ def _host_and_port(authority: str, scheme: str, source: str, allowed: frozenset[
 
 def _check_name(host: str, source: str, allowed: frozenset[str]) -> None:
     labels = host.split(".")
-    for label in labels:
-        if not 0 < len(label) < 64 or not allowed.issuperset(label) or label[0] == "-" or label[-1] == "-":
-            raise ConfigurationError(f"{source} has a malformed host name")
-    if len(host) > 253:
+    if len(host) > 253 or any(
+        not 0 < len(label) < 64 or not allowed.issuperset(label) or label[0] == "-" or label[-1] == "-"
+        for label in labels
+    ):
         raise ConfigurationError(f"{source} has a malformed host name")
     # Resolvers read "2852039166", "0251.254.169.254" and "0xa9fea9fe" as addresses: only the usual form is accepted.
     last = labels[-1]
@@ -199,28 +199,23 @@ def _ipv4(host: str) -> int | None:
     return value if len(parts) == 4 else None
 
 
-def _is_ipv6(host: str) -> bool:
+def _ipv6(host: str) -> int | None:
     from ipaddress import AddressValueError, IPv6Address  # 6 ms, and hardly ever needed
 
-    if "%" in host:
-        return False
     try:
-        IPv6Address(host)
+        return None if "%" in host else int(IPv6Address(host))
     except AddressValueError:
-        return False
-    return True
+        return None
 
 
 def _nature(host: str) -> tuple[bool, bool]:
-    """Whether the host is loopback, and whether it is link-local or a metadata service."""
-    if ":" not in host:
-        number = _ipv4(host)
-        if number is not None:
-            return _nature_of_ipv4(number)
+    """Return whether the host is loopback, and whether it is link-local or a metadata service."""
+    number = _ipv4(host)
+    if number is not None:
+        return _nature_of_ipv4(number)
+    value = _ipv6(host) if ":" in host else None
+    if value is None:
         return host == "localhost" or host.endswith(".localhost"), host in _METADATA_NAMES
-    from ipaddress import IPv6Address
-
-    value = int(IPv6Address(host))
     if value == 1:
         return True, False
     high = value >> 32
@@ -242,8 +237,7 @@ def _check_path(path: str, source: str) -> None:
         return
     if not _PATH.issuperset(path):
         raise ConfigurationError(f"{source} has a character in its path that must be percent-encoded")
-    pieces = path.split("%")
-    if any(len(piece) < 2 or not _HEX.issuperset(piece[:2]) for piece in pieces[1:]):
+    if any(len(text) < 2 or not _HEX.issuperset(text[:2]) for text in path.split("%")[1:]):
         raise ConfigurationError(f"{source} has a malformed percent-encoding in its path")
     for segment in path[1:].split("/"):
         if segment.lower().replace("%2e", ".") in ("", ".", ".."):

@@ -220,7 +220,7 @@ class CallerBase(Typed[In, Out, Chunk]):
             f"{given} must give bytes, a str or a file, not {type(body).__name__}", endpoint_name=self.name
         )
 
-    def new_call(self, request: CallRequest, defaults: CallDefaults, started: float) -> CallState[Any]:
+    def new_call(self, request: CallRequest, defaults: CallDefaults, started: float) -> CallState:
         """Make the state of a new call."""
         watcher = None
         log = self._log or self._find_log()
@@ -251,7 +251,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         except Exception as error:
             raise self._handler_failed("transform the output", error) from error
 
-    def output(self, call: CallState[Any], answer: RawResponse, stop: Sequence[str]) -> Out:
+    def output(self, call: CallState, answer: RawResponse, stop: Sequence[str]) -> Out:
         """Make an output of an answer, with which the call is over."""
         try:
             if "html" in answer.headers.get("content-type", "").lower():

@@ -9,7 +9,7 @@ from smendpoint._calls.arguments import checked_mapping, stop_sequences
 from smendpoint._calls.base import new_invocation_id
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
 from smendpoint._core.aws.response import ResponseBody, request_id
-from smendpoint._core.call.hiding import leaving
+from smendpoint._core.call.hiding import finish_error
 from smendpoint._core.call.polling import Get, look, split_location, wait
 from smendpoint._transport.drivers import drive, drive_async
 
@@ -81,7 +81,7 @@ def make_submission(
     return request, Upload(location, body, str(request.members.get("ContentType", _NO_CONTENT_TYPE))), stop
 
 
-def read_accepted(call: CallState[Any], answer: RawResponse) -> tuple[str, str | None, str | None, str | None]:
+def read_accepted(call: CallState, answer: RawResponse) -> tuple[str, str | None, str | None, str | None]:
     """Read the answer to a request, with which the call is over; gives the handle's attributes.
 
     Raises:
@@ -198,7 +198,7 @@ class HandleBase(Generic[T]):
             try:
                 self._output = (self._caller.decode(ResponseBody(outcome.body), self._stop),)
             except errors.SmendpointError as error:
-                leaving(error, self._caller.name)
+                finish_error(error, self._caller.name)
                 raise
         return self._output[0]
 
@@ -254,7 +254,7 @@ class InferenceHandle(HandleBase[T]):
                 flow, lambda step: storage.get(step.location) if type(step) is Get else clock.sleep(step.seconds)
             )
         except errors.SmendpointError as error:
-            leaving(error, self._caller.name)
+            finish_error(error, self._caller.name)
             raise
 
 
@@ -265,7 +265,7 @@ def submit(endpoint: EndpointBase[Any, T, Any], caller: Caller[Any, T, Any], *ar
         if upload is not None:
             caller.storage.put(*upload)
     except errors.SmendpointError as error:
-        leaving(error, caller.name)
+        finish_error(error, caller.name)
         raise
     return InferenceHandle(endpoint, *read_accepted(*caller.send(request)), stop=stop)
 
@@ -309,7 +309,7 @@ class AsyncInferenceHandle(HandleBase[T]):
         try:
             return await drive_async(flow, perform)
         except errors.SmendpointError as error:
-            leaving(error, self._caller.name)
+            finish_error(error, self._caller.name)
             raise
 
 
@@ -322,6 +322,6 @@ async def submit_async(
         if upload is not None:
             await caller.storage.put(*upload)
     except errors.SmendpointError as error:
-        leaving(error, caller.name)
+        finish_error(error, caller.name)
         raise
     return AsyncInferenceHandle(endpoint, *read_accepted(*await caller.send(request)), stop=stop)

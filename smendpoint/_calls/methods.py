@@ -56,11 +56,11 @@ class MethodsBase(Typed[In, Out, Chunk]):
         """Give the request members of a call; a session adds its own."""
         return endpoint_kwargs
 
-    def _output(self, call: CallState[Any], answer: RawResponse, stop: tuple[str, ...]) -> Out:
+    def _output(self, call: CallState, answer: RawResponse, stop: tuple[str, ...]) -> Out:
         """Make an output of an answer, with which the call is over; a session looks whether it was closed."""
         return self._caller.output(call, answer, stop)
 
-    def _response(self, call: CallState[Any], answer: RawResponse, stop: tuple[str, ...]) -> Response[Out]:
+    def _response(self, call: CallState, answer: RawResponse, stop: tuple[str, ...]) -> Response[Out]:
         """Make a `Response` of an answer, with which the call is over."""
         from smendpoint._calls.response import Response
 

@@ -48,7 +48,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         self._request = request
         self._pipeline = pipeline
         self._ready: deque[Piece] = deque()
-        self._call: CallState[Any] | None = None
+        self._call: CallState | None = None
         self._source = None
         self._over = False  # ended, failed, or closed
         self._first_chunk: float | None = None
@@ -116,7 +116,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         """The content handler's decoder of this stream, with all it knows beyond chunks."""
         return self._pipeline.decoder
 
-    def _read_head(self, call: CallState[Any], source: Source | AsyncSource) -> None:
+    def _read_head(self, call: CallState, source: Source | AsyncSource) -> None:
         """Read the head of the answer.
 
         Raises:
@@ -323,7 +323,7 @@ class _Answer:
 
     __slots__ = ("call", "source")
 
-    def __init__(self, call: CallState[Any], source: Source) -> None:
+    def __init__(self, call: CallState, source: Source) -> None:
         self.call = call
         self.source = source
 

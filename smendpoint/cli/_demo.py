@@ -1,4 +1,4 @@
-"""``smendpoint demo``: the whole way of a question, on this machine."""
+"""``smendpoint demo``: a question about a document, asked and answered on this machine."""
 
 from __future__ import annotations
 
@@ -61,7 +61,6 @@ def run(_arguments: argparse.Namespace) -> int:
 
 def _show() -> None:
     from smendpoint.emulator import Credentials, Emulator
-    from smendpoint.endpoint import Endpoint
     from smendpoint.prompts import Document
     from smendpoint.qa import StuffDocumentsQA
 
@@ -75,14 +74,7 @@ def _show() -> None:
             "The model is a stand-in: it picks the sentence of the context that fits the question best. Everything"
             f" else is real: signed HTTP requests to an emulator of the SageMaker runtime at {emulator.url}."
         )
-        with Endpoint(
-            "my-llm",
-            endpoint_url=emulator.url,
-            region_name="us-east-1",
-            aws_access_key_id="demo",
-            aws_secret_access_key="demo-secret",
-            model_kwargs={"temperature": 1e-10},
-        ) as endpoint:
+        with emulator.endpoint("my-llm", model_kwargs={"temperature": 1e-10}) as endpoint:
             qa = StuffDocumentsQA(endpoint)
             documents = [Document(DOCUMENT)]
             terminal.title("Prompt")

@@ -75,16 +75,17 @@ def _handler(arguments: argparse.Namespace) -> Any:
     return getattr(handlers, HANDLERS[arguments.handler][0])(**given)
 
 
+def _read_input() -> bytes:
+    if sys.stdin is None:
+        raise ConfigurationError("there is no standard input: give INPUT")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:  # a directory, for instance
+        raise ConfigurationError(f"cannot read standard input: {error.strerror}") from None
+
+
 def _input(arguments: argparse.Namespace) -> Any:
-    if arguments.input in (None, "-"):
-        if sys.stdin is None:
-            raise ConfigurationError("there is no standard input: give INPUT")
-        try:
-            data: bytes = sys.stdin.buffer.read()
-        except OSError as error:  # a directory, for instance
-            raise ConfigurationError(f"cannot read standard input: {error.strerror}") from None
-    else:
-        data = os.fsencode(arguments.input)
+    data = _read_input() if arguments.input in (None, "-") else os.fsencode(arguments.input)
     if arguments.handler == "bytes":
         return data
     try:
@@ -110,12 +111,11 @@ def _write(output: Any, out: Output) -> None:
 
 
 class _Waiting(CallHooks):
-    """Says on standard error that a call waits for its model, and why: it may be for minutes."""
+    """Reports on standard error that a call waits for its model, which may take minutes, and why."""
 
     def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
         if isinstance(error, ModelNotReadyError) and delay is not None:
-            message = f"{cold_start_reason(error)}: {call.elapsed:.0f} s have passed, next attempt in {delay:.0f} s"
-            complain(message)
+            complain(f"{cold_start_reason(error)}: {call.elapsed:.0f} s have passed, next attempt in {delay:.0f} s")
 
 
 def run(arguments: argparse.Namespace) -> int:

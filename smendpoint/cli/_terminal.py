@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
 import textwrap
-from typing import Any
 
 # A terminal obeys these and does not show them: the controls C0 (all but tab and line end, before which a
 # carriage return is harmless) and C1, delete, and the marks that change the direction in which text is shown.
@@ -14,36 +14,34 @@ _CONTROLS = re.compile(r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u20
 
 
 def visible(text: str) -> str:
-    """`text` with each character escaped that a terminal would obey, such as ``\\x1b``."""
-    return _CONTROLS.sub(_escaped, text)
+    """Escape each character that a terminal would obey, such as ``\\x1b``."""
+    return _CONTROLS.sub(_escape, text)
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def complain(message: str) -> None:
-    """Write a message to standard error, if there is one; what a model or a service said in it does not act there."""
+    """Write a message to standard error, if there is one; on a terminal, escape what it would obey."""
     if sys.stderr is not None:
         print(f"smendpoint: {visible(message) if sys.stderr.isatty() else message}", file=sys.stderr, flush=True)
 
 
 class Output:
-    """What a model said, on standard output: as it is, but on a terminal without what that would obey."""
+    """Writes a model's output to standard output as it is; on a terminal, escapes what it would obey."""
 
     def __init__(self) -> None:
-        from codecs import getincrementaldecoder
-
         self._terminal = sys.stdout.isatty()
-        self._decoder: Any = getincrementaldecoder("utf-8")("backslashreplace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def text(self, text: str, end: str = "") -> None:
         """Write text at once."""
         print(visible(text) if self._terminal else text, end=end, flush=True)
 
     def data(self, data: bytes) -> None:
-        """Write bytes at once; on a terminal as UTF-8, half a character with its other half."""
+        """Write bytes at once; on a terminal as UTF-8, and half of a character only with its other half."""
         if self._terminal:
             self.text(self._decoder.decode(data))
         else:
@@ -51,7 +49,7 @@ class Output:
             sys.stdout.buffer.flush()
 
     def close(self) -> None:
-        """Write what is left: half a character."""
+        """Write the rest: half of a character."""
         if self._terminal:
             self.text(self._decoder.decode(b"", final=True))
 
@@ -75,7 +73,7 @@ class Terminal:
             print(textwrap.fill(line, 96, initial_indent="  ", subsequent_indent="  ") if line.strip() else "")
 
     def answer(self, text: str) -> None:
-        """Write what the model said."""
+        """Write a model's answer."""
         for line in textwrap.wrap(text, 94):
             print(f"  {self._style('32', line)}")
 

@@ -19,12 +19,13 @@ from smendpoint.emulator._faults_http import too_large
 from smendpoint.emulator._http import MAX_HEAD, BadRequest, RequestReader, render_head
 from smendpoint.emulator._reply import Action, ByteStream, ModelFailed, Pause, Reply, Steps, error_reply, play
 from smendpoint.emulator._route import ReceivedRequest, Route, route
+from smendpoint.emulator._running import parts_of
 from smendpoint.emulator._service import Service, wants_stream
 
 _log = logging.getLogger("smendpoint.emulator")
 
-# After an early answer the rest of the body is read slowly: a client that reads in time stops before it has sent all,
-# and a client that never reads can still send all.
+# Read the rest of a body slowly after an early answer: a client that reads in time stops before it has sent all, and a
+# client that never reads can still send all.
 _SLOW_READ_SECONDS = 0.005
 
 
@@ -171,12 +172,12 @@ class Connection(asyncio.Protocol):
             else:
                 reply = await self._service.answer(request, target, disconnected, skew)
             if fault is not None and fault.change is not None:
-                reply = await _changed(reply, fault)
+                await _change(reply, fault.change)
             self._stamp(reply, skew)
             try:
                 whole = await self._play(play(reply) if fault is None or fault.play is None else fault.play(reply))
             except ModelFailed:
-                # The head is sent: an early end is all that can say so.
+                # The head is sent: only an early end can tell the client.
                 whole = await self._act(Action.FIN)
         finally:
             disconnected.set()
@@ -277,14 +278,8 @@ def _misdirected(host: str) -> Reply:
     )
 
 
-async def _changed(reply: Reply, fault: Fault) -> Reply:
-    assert fault.change is not None
+async def _change(reply: Reply, change: Callable[[ByteStream], ByteStream]) -> None:
     if reply.parts is not None:
-        reply.parts = fault.change(reply.parts)
-        return reply
-
-    async def whole() -> ByteStream:
-        yield reply.body
-
-    reply.body = b"".join([part async for part in fault.change(whole())])
-    return reply
+        reply.parts = change(reply.parts)
+    else:
+        reply.body = b"".join([part async for part in change(parts_of(reply.body))])

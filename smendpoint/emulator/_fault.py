@@ -1,24 +1,26 @@
-"""What a fault is made of."""
+"""The parts of a fault."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from smendpoint.emulator._reply import Action, ByteStream, Reply, Steps
 from smendpoint.emulator._route import Kind
 
 ALL: frozenset[Kind] = frozenset({"invoke", "stream", "async", "openai"})
-"""What every HTTP response can suffer."""
+"""The kinds of requests whose responses can have any fault of HTTP."""
 
 MODEL: frozenset[Kind] = frozenset({"invoke", "stream", "openai"})
-"""What every answer of a model can suffer."""
+"""The kinds that a model answers at once."""
 
 STREAM: frozenset[Kind] = frozenset({"stream", "openai"})
-"""What a streamed answer can suffer; the OpenAI path streams when its request says so."""
+"""The kinds with streamed answers; the OpenAI path streams when its request says so."""
 
 FRAMES: frozenset[Kind] = frozenset({"stream"})
-"""What only event-stream frames can suffer."""
+"""The kind whose answers come in event-stream frames."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Fault:
         play: plays the response.
         after: what happens to the connection after a whole response.
         on_reuse: whether ``after`` waits for the first bytes of the next request.
+        pattern: what the names of a fault with numbers match, as a whole.
+        fill: gives what the numbers of a matching name change in this fault.
     """
 
     name: str
@@ -58,7 +62,21 @@ class Fault:
     play: Callable[[Reply], Steps] | None = None
     after: Action | None = None
     on_reuse: bool = False
+    pattern: str = ""
+    fill: Callable[[re.Match[str]], dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         if not self.examples:
             object.__setattr__(self, "examples", (self.name,))
+
+
+First = TypeVar("First")
+Result = TypeVar("Result")
+Options = ParamSpec("Options")
+
+
+def configurable(
+    function: Callable[Concatenate[First, Options], Result],
+) -> Callable[Options, Callable[[First], Result]]:
+    """Turn ``function(first, *options)`` into a function of the options, which gives a function of ``first``."""
+    return lambda *options, **named: lambda first: function(first, *options, **named)

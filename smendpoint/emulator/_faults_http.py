@@ -6,9 +6,9 @@ import gzip
 import re
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
-from smendpoint.emulator._fault import ALL, MODEL, Fault
+from smendpoint.emulator._fault import ALL, MODEL, Fault, configurable
 from smendpoint.emulator._http import chunk, render_head
 from smendpoint.emulator._reply import Action, Pause, Reply, Steps, error_reply, part_frame, play
 from smendpoint.emulator._route import Kind
@@ -19,7 +19,6 @@ DRIP_SECONDS = 0.001
 HUGE_HEADER = 200_000  # three times the 65,536 bytes that this package's clients take
 DEEP = 200_000  # many times the depth that any JSON parser reads
 SPARE_FRAME = part_frame(b"...")
-
 
 HTML = ("Content-Type", "text/html")
 JSON = ("Content-Type", "application/json")
@@ -32,63 +31,55 @@ def too_large() -> Reply:
     return Reply(413, [HTML], b"<html><head><title>413 Request Entity Too Large</title></head><body></body></html>")
 
 
-def _only(action: Action, *before: bytes) -> Callable[[Reply], Steps]:
+@configurable
+async def _only(reply: Reply, action: Action, *before: bytes) -> Steps:
     """Play some bytes, if any, and then ``action`` instead of the response."""
-
-    async def steps_of(reply: Reply) -> Steps:
-        for data in before:
-            yield data
-        yield action
-
-    return steps_of
+    for data in before:
+        yield data
+    yield action
 
 
-def _proper(
-    *before: bytes, head: Sequence[tuple[str, str]] = (), status: int | None = None
-) -> Callable[[Reply], Steps]:
+@configurable
+async def _proper(
+    reply: Reply, *before: bytes, head: Sequence[tuple[str, str]] = (), status: int | None = None
+) -> Steps:
     """Play the proper response after some other bytes, with more headers or with another status."""
-
-    async def steps_of(reply: Reply) -> Steps:
-        for data in before:
-            yield data
-        reply.headers += head
-        reply.status = status or reply.status
-        async with aclosing(play(reply)) as steps:
-            async for step in steps:
-                yield step
-
-    return steps_of
+    for data in before:
+        yield data
+    reply.headers += head
+    reply.status = status or reply.status
+    async with aclosing(play(reply)) as steps:
+        async for step in steps:
+            yield step
 
 
 def _wrap(reply: Reply, data: bytes) -> bytes:
     return data if reply.parts is None else chunk(data)
 
 
-def _mid(action: Action, *, half_piece: bool = False) -> Callable[[Reply], Steps]:
+@configurable
+async def _mid(reply: Reply, action: Action, *, half_piece: bool = False) -> Steps:
     """Play the head and the first piece, perhaps half of the second, and then ``action``."""
-
-    async def steps_of(reply: Reply) -> Steps:
-        yield reply.head(reply.framing())
-        async with aclosing(reply.pieces()) as pieces:
-            yield _wrap(reply, await anext(pieces, SPARE_FRAME))
-            if half_piece:
-                piece = await anext(pieces, SPARE_FRAME)
-                yield _wrap(reply, piece[: len(piece) // 2])
-        yield action
-
-    return steps_of
+    yield reply.head(reply.framing())
+    async with aclosing(reply.pieces()) as pieces:
+        yield _wrap(reply, await anext(pieces, SPARE_FRAME))
+        if half_piece:
+            piece = await anext(pieces, SPARE_FRAME)
+            yield _wrap(reply, piece[: len(piece) // 2])
+    yield action
 
 
-def _content_length(say: Callable[[int], str], after: Action | None) -> Callable[[Reply], Steps]:
+async def _whole_body(reply: Reply) -> bytes:
+    return b"".join([piece async for piece in reply.pieces()])
+
+
+@configurable
+async def _content_length(reply: Reply, say: Callable[[int], str], after: Action | None = None) -> Steps:
     """Play the body with a Content-Length that is not its length."""
-
-    async def steps_of(reply: Reply) -> Steps:
-        body = b"".join([piece async for piece in reply.pieces()])
-        yield reply.head(("Content-Length", say(len(body)))) + body
-        if after is not None:
-            yield after
-
-    return steps_of
+    body = await _whole_body(reply)
+    yield reply.head(("Content-Length", say(len(body)))) + body
+    if after is not None:
+        yield after
 
 
 async def _chunk_size_bad(reply: Reply) -> Steps:
@@ -99,36 +90,30 @@ async def _chunk_size_bad(reply: Reply) -> Steps:
     yield Action.STALL
 
 
-def _without_end(framing: tuple[str, str], wrap: Callable[[bytes], bytes], action: Action) -> Callable[[Reply], Steps]:
+@configurable
+async def _without_end(reply: Reply, framing: tuple[str, str], wrap: Callable[[bytes], bytes], action: Action) -> Steps:
     """Play the whole body without its end, and then ``action``."""
-
-    async def steps_of(reply: Reply) -> Steps:
-        yield reply.head(framing)
-        async with aclosing(reply.pieces()) as pieces:
-            async for piece in pieces:
-                if piece:
-                    yield wrap(piece)
-        yield action
-
-    return steps_of
+    yield reply.head(framing)
+    async with aclosing(reply.pieces()) as pieces:
+        async for piece in pieces:
+            if piece:
+                yield wrap(piece)
+    yield action
 
 
 async def _gzip(reply: Reply) -> Steps:
-    body = gzip.compress(b"".join([piece async for piece in reply.pieces()]), mtime=0)
+    body = gzip.compress(await _whole_body(reply), mtime=0)
     yield reply.head(("Content-Encoding", "gzip"), ("Content-Length", str(len(body)))) + body
 
 
-def _sliced(size: int, seconds: float) -> Callable[[Reply], Steps]:
+@configurable
+async def _sliced(reply: Reply, size: int, seconds: float) -> Steps:
     """Play the proper response in writes of ``size`` bytes, ``seconds`` apart."""
-
-    async def steps_of(reply: Reply) -> Steps:
-        async with aclosing(play(reply)) as steps:
-            async for step in steps:
-                for start in range(0, len(step), size):
-                    yield step[start : start + size]
-                    yield Pause(seconds)
-
-    return steps_of
+    async with aclosing(play(reply)) as steps:
+        async for step in steps:
+            for start in range(0, len(step), size):
+                yield step[start : start + size]
+                yield Pause(seconds)
 
 
 def _always(status: int, body: bytes, *headers: tuple[str, str]) -> Answer:
@@ -136,12 +121,34 @@ def _always(status: int, body: bytes, *headers: tuple[str, str]) -> Answer:
 
 
 def _error(status: int, code: str, message: str, *headers: tuple[str, str]) -> Answer:
-    def answer(_streaming: bool, _framed: bool) -> Reply:
-        reply = error_reply(status, code, message)
-        reply.headers += headers
-        return reply
+    reply = error_reply(status, code, message)
+    return _always(status, reply.body, *reply.headers, *headers)
 
-    return answer
+
+def _by_status(match: re.Match[str]) -> dict[str, Any]:
+    status = int(match[1])
+    if not 300 <= status <= 599:
+        raise ConfigurationError(f"status_<n> takes 300 to 599, not {status}")
+    return {"answer": _error(status, match[2] or "", "This is a fault.")}
+
+
+def _retry_after(match: re.Match[str]) -> dict[str, Any]:
+    header = ("x-amz-retry-after" if match[1] else "Retry-After", match[2])
+    return {"answer": _error(503, "ServiceUnavailable", "Come back later.", header)}
+
+
+def _n_times(name: str, description: str, answer: Answer, operations: frozenset[Kind] = ALL) -> Fault:
+    """Make a fault that is played n times, and then no more."""
+    return Fault(
+        f"{name}_<n>",
+        description,
+        operations,
+        harmless=True,
+        examples=(f"{name}_1",),
+        answer=answer,
+        pattern=rf"{name}_([1-9][0-9]{{0,3}})",
+        fill=lambda match: {"times": int(match[1])},
+    )
 
 
 FAULTS = (
@@ -184,12 +191,12 @@ FAULTS = (
     Fault(
         "content_length_short",
         "Content-Length announces three bytes less than come",
-        play=_content_length(lambda length: str(max(0, length - 3)), None),
+        play=_content_length(lambda length: str(max(0, length - 3))),
     ),
     Fault(
         "content_length_bad",
         "Content-Length is not a number",
-        play=_content_length(lambda length: f"{length}abc", None),
+        play=_content_length(lambda length: f"{length}abc"),
     ),
     Fault(
         "chunk_size_bad",
@@ -276,89 +283,40 @@ FAULTS = (
         harmless=True,
         play=_sliced(1, DRIP_SECONDS),
     ),
-)
-
-
-class Family(NamedTuple):
-    """Faults whose names hold numbers.
-
-    Attributes:
-        pattern: what matches their names, as a whole.
-        template: the fault as it is listed.
-        fill: gives what differs from the template for a matched name.
-    """
-
-    pattern: str
-    template: Fault
-    fill: Callable[[re.Match[str]], dict[str, Any]]
-
-
-def _fill_status(match: re.Match[str]) -> dict[str, Any]:
-    status = int(match[1])
-    if not 300 <= status <= 599:
-        raise ConfigurationError(f"status_<n> takes 300 to 599, not {status}")
-    return {"answer": _error(status, match[2] or "", "This is a fault.")}
-
-
-def _fill_slice(match: re.Match[str]) -> dict[str, Any]:
-    return {"play": _sliced(int(match[1]), 0.0)}
-
-
-def _fill_drip(match: re.Match[str]) -> dict[str, Any]:
-    return {"play": _sliced(1, int(match[1]) / 1000)}
-
-
-def _fill_times(match: re.Match[str]) -> dict[str, Any]:
-    return {"times": int(match[1])}
-
-
-def _fill_retry_after(match: re.Match[str]) -> dict[str, Any]:
-    header = ("x-amz-retry-after" if match[1] else "Retry-After", match[2])
-    return {"answer": _error(503, "ServiceUnavailable", "Come back later.", header)}
-
-
-def _n_times(name: str, description: str, answer: Answer, operations: frozenset[Kind] = ALL) -> Family:
-    """Make a fault that is played n times, and then no more."""
-    return Family(
-        rf"{name}_([1-9][0-9]{{0,3}})",
-        Fault(f"{name}_<n>", description, operations, harmless=True, examples=(f"{name}_1",), answer=answer),
-        _fill_times,
-    )
-
-
-FAMILIES = (
-    Family(
-        r"status_([0-9]{3})(?:_([A-Za-z][A-Za-z0-9]*))?",
-        Fault(
-            "status_<n>[_<code>]",
-            "an error with this status, and this AWS error code if one is given",
-            examples=(
-                "status_400_ValidationError",
-                "status_403_AccessDeniedException",
-                "status_413",
-                "status_424_ModelError",
-                "status_500_InternalFailure",
-                "status_502",
-                "status_503_ServiceUnavailable",
-                "status_530_InternalDependencyException",
-            ),
+    Fault(
+        "status_<n>[_<code>]",
+        "an error with this status, and this AWS error code if one is given",
+        examples=(
+            "status_400_ValidationError",
+            "status_403_AccessDeniedException",
+            "status_413",
+            "status_424_ModelError",
+            "status_500_InternalFailure",
+            "status_502",
+            "status_503_ServiceUnavailable",
+            "status_530_InternalDependencyException",
         ),
-        _fill_status,
+        pattern=r"status_([0-9]{3})(?:_([A-Za-z][A-Za-z0-9]*))?",
+        fill=_by_status,
     ),
-    Family(
-        r"slice_([1-9][0-9]{0,5})",
-        Fault("slice_<n>", "the proper response in writes of n bytes", harmless=True, examples=("slice_1", "slice_7")),
-        _fill_slice,
+    Fault(
+        "slice_<n>",
+        "the proper response in writes of n bytes",
+        harmless=True,
+        examples=("slice_1", "slice_7"),
+        pattern=r"slice_([1-9][0-9]{0,5})",
+        fill=lambda match: {"play": _sliced(int(match[1]), 0.0)},
     ),
-    Family(
-        r"drip_([0-9]{1,5})",
-        Fault("drip_<n>", "one byte at a time, n milliseconds apart", harmless=True, examples=("drip_0",)),
-        _fill_drip,
+    Fault(
+        "drip_<n>",
+        "one byte at a time, n milliseconds apart",
+        harmless=True,
+        examples=("drip_0",),
+        pattern=r"drip_([0-9]{1,5})",
+        fill=lambda match: {"play": _sliced(1, int(match[1]) / 1000)},
     ),
     _n_times(
-        "throttle_then_ok",
-        "429 ThrottlingException n times",
-        _error(429, "ThrottlingException", "Rate exceeded"),
+        "throttle_then_ok", "429 ThrottlingException n times", _error(429, "ThrottlingException", "Rate exceeded")
     ),
     _n_times(
         "not_ready_then_ok",
@@ -377,15 +335,13 @@ FAMILIES = (
         ),
         MODEL,
     ),
-    Family(
-        r"(amz_)?retry_after_([0-9]{1,6})",
-        Fault(
-            "[amz_]retry_after_<n>",
-            "503 once, with Retry-After: n (seconds), or with x-amz-retry-after: n (milliseconds)",
-            harmless=True,
-            examples=("retry_after_0", "amz_retry_after_1"),
-            times=1,
-        ),
-        _fill_retry_after,
+    Fault(
+        "[amz_]retry_after_<n>",
+        "503 once, with Retry-After: n (seconds), or with x-amz-retry-after: n (milliseconds)",
+        harmless=True,
+        examples=("retry_after_0", "amz_retry_after_1"),
+        times=1,
+        pattern=r"(amz_)?retry_after_([0-9]{1,6})",
+        fill=_retry_after,
     ),
 )

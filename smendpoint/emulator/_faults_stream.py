@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable
 from contextlib import aclosing
 
 from smendpoint.decoders import encode
-from smendpoint.emulator._fault import FRAMES, MODEL, STREAM, Fault
+from smendpoint.emulator._fault import FRAMES, MODEL, STREAM, Fault, configurable
 from smendpoint.emulator._http import chunk
 from smendpoint.emulator._reply import (
     PIECE_SIZE,
@@ -20,6 +20,7 @@ from smendpoint.emulator._reply import (
     part_frame,
     pieces_of,
 )
+from smendpoint.emulator._running import parts_of
 
 OVERSIZED_LINE = 17 * 1024 * 1024  # just over the 16 MiB at which decoders give up
 _OVERSIZED_PART = 256 * 1024
@@ -49,35 +50,40 @@ def _flipped(frame: bytes, index: int) -> bytes:
     return bytes(damaged)
 
 
-def _second(
-    name: str, description: str, change: Callable[[bytes], bytes], *, last: bool = False, harmless: bool = False
-) -> Fault:
+@configurable
+async def _second(reply: Reply, change: Callable[[bytes], bytes], last: bool) -> Steps:
+    """Play the response with its second frame changed, as the ``last`` one or with all others after it."""
+    yield reply.head(reply.framing())
+    spare = part_frame(b"...")
+    async with aclosing(reply.pieces()) as frames:
+        yield chunk(await anext(frames, spare))
+        yield chunk(change(await anext(frames, spare)))
+        while not last and (frame := await anext(frames, b"")):
+            yield chunk(frame)
+    yield chunk(b"")
+
+
+def _changed(name: str, description: str, change: Callable[[bytes], bytes], *, last: bool = False) -> Fault:
     """Make a fault that changes the second frame; with ``last`` it is the last one."""
-
-    async def steps_of(reply: Reply) -> Steps:
-        yield reply.head(reply.framing())
-        spare = part_frame(b"...")
-        async with aclosing(reply.pieces()) as frames:
-            yield chunk(await anext(frames, spare))
-            yield chunk(change(await anext(frames, spare)))
-            while not last and (frame := await anext(frames, b"")):
-                yield chunk(frame)
-        yield chunk(b"")
-
-    return Fault(name, description, FRAMES, harmless, play=steps_of)
+    return Fault(name, description, FRAMES, play=_second(change, last))
 
 
 def _before(name: str, description: str, frame: bytes, *, harmless: bool = False) -> Fault:
     """Make a fault that sends one more frame, before the second one."""
-    return _second(name, description, lambda proper: frame + proper, harmless=harmless)
+    return Fault(name, description, FRAMES, harmless, play=_second(lambda proper: frame + proper, last=False))
 
 
-def _instead(name: str, description: str, frame: bytes, *, last: bool = False) -> Fault:
-    """Make a fault that sends a frame in place of the second one; with ``last`` it is the last one."""
-    return _second(name, description, lambda proper: frame, last=last)
+def _instead(name: str, description: str, frame: bytes) -> Fault:
+    """Make a fault that sends a frame in place of the second one."""
+    return _changed(name, description, lambda proper: frame)
 
 
-# -- what the model says
+def _end(name: str, description: str, frame: bytes) -> Fault:
+    """Make a fault that ends the stream with a frame in place of the second one."""
+    return _changed(name, description, lambda proper: frame, last=True)
+
+
+# -- the output of the model
 
 
 async def _as_one(parts: ByteStream) -> ByteStream:
@@ -96,22 +102,19 @@ async def _invalid_utf8(parts: ByteStream) -> ByteStream:
             yield part
 
 
-def _ending(end: bytes) -> Callable[[ByteStream], ByteStream]:
+@configurable
+async def _ending(parts: ByteStream, end: bytes) -> ByteStream:
     """Replace the line ends at the very end."""
-
-    async def change(parts: ByteStream) -> ByteStream:
-        held = b""
-        async with aclosing(parts):
-            async for part in parts:
-                part = held + part
-                kept = part.rstrip(b"\r\n")
-                held = part[len(kept) :]
-                if kept:
-                    yield kept
-        if held and end:
-            yield end
-
-    return change
+    held = b""
+    async with aclosing(parts):
+        async for part in parts:
+            part = held + part
+            kept = part.rstrip(b"\r\n")
+            held = part[len(kept) :]
+            if kept:
+                yield kept
+    if held and end:
+        yield end
 
 
 async def _oversized(parts: ByteStream) -> ByteStream:
@@ -125,27 +128,23 @@ async def _oversized(parts: ByteStream) -> ByteStream:
 def _inband(content_type: str, plain: str, *stream: str) -> Callable[[bool, bool], Reply]:
     """Make a successful answer that holds a model's error."""
 
-    async def parts(events: Iterable[str]) -> AsyncGenerator[bytes, None]:
-        for event in events:
-            yield event.encode()
-
     def answer(streaming: bool, framed: bool) -> Reply:
         if not streaming:
             return model_reply("application/json", plain.encode())
-        return model_reply(content_type, pieces_of(parts(stream), PIECE_SIZE), framed=framed)
+        return model_reply(content_type, pieces_of(parts_of(stream), PIECE_SIZE), framed=framed)
 
     return answer
 
 
 FAULTS = (
-    _second(
+    _changed(
         "frame_cut_clean_end",
         "the second frame is cut in its middle, yet HTTP ends properly",
         lambda frame: frame[: len(frame) // 2],
         last=True,
     ),
-    _second("crc_prelude", "the second frame's prelude checksum is wrong", lambda frame: _flipped(frame, 11)),
-    _second("crc_message", "the second frame's message checksum is wrong", lambda frame: _flipped(frame, -1)),
+    _changed("crc_prelude", "the second frame's prelude checksum is wrong", lambda frame: _flipped(frame, 11)),
+    _changed("crc_message", "the second frame's message checksum is wrong", lambda frame: _flipped(frame, -1)),
     _before(
         "frame_zero",
         "a frame with total length 0 comes before the second one",
@@ -190,44 +189,38 @@ FAULTS = (
         encode({":message-type": "event", ":event-type": "Heartbeat"}, b'{"alive":true}'),
         harmless=True,
     ),
-    _instead(
+    _end(
         "exception_known",
         "ModelStreamError with ErrorCode ModelInvocationTimeExceeded ends the stream",
         exception_frame(
             "ModelStreamError",
             {"Message": "The model took too long.", "ErrorCode": "ModelInvocationTimeExceeded"},
         ),
-        last=True,
     ),
-    _instead(
+    _end(
         "exception_internal",
         "InternalStreamFailure ends the stream",
         exception_frame("InternalStreamFailure", {"Message": "Our fault."}),
-        last=True,
     ),
-    _instead(
+    _end(
         "exception_unknown",
         "an exception of a type that nobody knows ends the stream",
         exception_frame("NeverHeardOfIt", {"Message": "Something new."}),
-        last=True,
     ),
-    _instead(
+    _end(
         "exception_badjson",
         "ModelStreamError whose payload is not JSON ends the stream",
         exception_frame("ModelStreamError", b"{'not': json"),
-        last=True,
     ),
-    _instead(
+    _end(
         "exception_empty",
         "ModelStreamError without a payload ends the stream",
         exception_frame("ModelStreamError", b""),
-        last=True,
     ),
-    _instead(
+    _end(
         "error_frame",
         "a frame of message type error ends the stream",
         encode({":message-type": "error", ":error-code": "InternalError", ":error-message": "An internal error."}),
-        last=True,
     ),
     Fault("utf8_split", "every part is one byte, so characters are split", STREAM, harmless=True, change=_bytewise),
     Fault("utf8_invalid", "the first part of the answer has bytes that are not UTF-8", MODEL, change=_invalid_utf8),

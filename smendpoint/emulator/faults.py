@@ -9,16 +9,12 @@ from types import MappingProxyType
 
 from smendpoint.emulator import _faults_http, _faults_stream
 from smendpoint.emulator._fault import Fault
-from smendpoint.emulator._faults_http import FAMILIES
 from smendpoint.errors import ConfigurationError
 
 __all__ = ["FAULTS", "Fault", "find_fault"]
 
 FAULTS: Mapping[str, Fault] = MappingProxyType(
-    {
-        fault.name: fault
-        for fault in (*_faults_http.FAULTS, *(family.template for family in FAMILIES), *_faults_stream.FAULTS)
-    }
+    {fault.name: fault for fault in (*_faults_http.FAULTS, *_faults_stream.FAULTS)}
 )
 """Every fault by its name; one whose name has a ``<n>`` is injected with a number there, as in its ``examples``."""
 
@@ -29,10 +25,10 @@ def find_fault(name: str) -> Fault:
     Raises:
         ConfigurationError: There is none.
     """
-    if name in FAULTS and "<" not in name:
-        return FAULTS[name]
-    for family in FAMILIES:
-        match = re.fullmatch(family.pattern, name)
-        if match is not None:
-            return replace(family.template, name=name, examples=(name,), **family.fill(match))
+    for fault in FAULTS.values():
+        if fault.fill is None:
+            if fault.name == name:
+                return fault
+        elif match := re.fullmatch(fault.pattern, name):
+            return replace(fault, name=name, examples=(name,), **fault.fill(match))
     raise ConfigurationError(f"no fault is named {name!r}; there are: {', '.join(FAULTS)}")

@@ -1,6 +1,6 @@
-"""Ready-made content handlers: what goes over the wire for the containers that people run on SageMaker.
+"""Ready-made content handlers: the requests and answers of the containers that people run on SageMaker.
 
-Choose by what the container answers: `TextGenerationHandler` (the default), `OpenAICompletionsHandler` and
+Choose by the answers of the container: `TextGenerationHandler` (the default), `OpenAICompletionsHandler` and
 `JumpStartTextHandler` for texts, `ChatHandler` and `JumpStartChatHandler` for messages and tool calls, `AutoHandler`
 for any of these; `EmbeddingsHandler` and `SparseEmbeddingsHandler` for vectors, `RerankHandler`,
 `ClassificationHandler` and `SimilaritySearchHandler` for scores; `TabularHandler`, `TabularRowsHandler` and
@@ -11,7 +11,7 @@ for any of these; `EmbeddingsHandler` and `SparseEmbeddingsHandler` for vectors,
 
     endpoint = Endpoint("my-chat-model", content_handler=ChatHandler())
 
-A handler of your own needs no base class: `ContentHandler` and `StreamingContentHandler` say what it has, and
+A handler of your own needs no base class: `ContentHandler` and `StreamingContentHandler` list its members, and
 `MappedDecoder` or `line_decoder` makes it stream.
 
 Each name is loaded on first use.
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from smendpoint._container_errors import ContainerError, parse_container_error
+    from smendpoint.handlers._chat_answers import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
     from smendpoint.handlers._chatstream import ChatStreamDecoder
     from smendpoint.handlers.auto import AutoHandler
     from smendpoint.handlers.base import (
@@ -35,15 +36,7 @@ if TYPE_CHECKING:
         line_decoder,
     )
     from smendpoint.handlers.batching import AsyncEmbeddings, Embeddings
-    from smendpoint.handlers.chat import (
-        ChatChunk,
-        ChatCompletion,
-        ChatHandler,
-        JumpStartChatHandler,
-        ToolCall,
-        ToolCallDelta,
-        image_part,
-    )
+    from smendpoint.handlers.chat import ChatHandler, JumpStartChatHandler, image_part
     from smendpoint.handlers.embeddings import EmbeddingsHandler, SparseEmbeddingsHandler
     from smendpoint.handlers.generic import BytesHandler, JSONHandler, TextHandler
     from smendpoint.handlers.ranking import (
@@ -99,33 +92,16 @@ __all__ = [
     "parse_container_error",
 ]
 
-# Where the names live; the rest is in `base`, and a test holds this against the imports above.
+# The homes of the names; the rest is in `base`. A test compares this with the imports above.
 _HOMES = {
     "_container_errors": ("ContainerError", "parse_container_error"),
     "_chatstream": ("ChatStreamDecoder",),
+    "_chat_answers": ("ChatChunk", "ChatCompletion", "ToolCall", "ToolCallDelta"),
     "auto": ("AutoHandler",),
-    "batching": (
-        "AsyncEmbeddings",
-        "Embeddings",
-    ),
-    "chat": (
-        "ChatChunk",
-        "ChatCompletion",
-        "ChatHandler",
-        "JumpStartChatHandler",
-        "ToolCall",
-        "ToolCallDelta",
-        "image_part",
-    ),
-    "embeddings": (
-        "EmbeddingsHandler",
-        "SparseEmbeddingsHandler",
-    ),
-    "generic": (
-        "BytesHandler",
-        "JSONHandler",
-        "TextHandler",
-    ),
+    "batching": ("AsyncEmbeddings", "Embeddings"),
+    "chat": ("ChatHandler", "JumpStartChatHandler", "image_part"),
+    "embeddings": ("EmbeddingsHandler", "SparseEmbeddingsHandler"),
+    "generic": ("BytesHandler", "JSONHandler", "TextHandler"),
     "ranking": (
         "Classification",
         "ClassificationHandler",
@@ -135,16 +111,8 @@ _HOMES = {
         "RerankResult",
         "SimilaritySearchHandler",
     ),
-    "tabular": (
-        "NumPyHandler",
-        "TabularHandler",
-        "TabularRowsHandler",
-    ),
-    "text": (
-        "JumpStartTextHandler",
-        "OpenAICompletionsHandler",
-        "TextGenerationHandler",
-    ),
+    "tabular": ("NumPyHandler", "TabularHandler", "TabularRowsHandler"),
+    "text": ("JumpStartTextHandler", "OpenAICompletionsHandler", "TextGenerationHandler"),
 }
 
 # A type checker that saw this function would take every misspelt name for a real one.

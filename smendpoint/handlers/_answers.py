@@ -196,10 +196,10 @@ def answer_text(value: JSONValue) -> tuple[str, str] | None:
 
 def _text_in(value: JSONValue) -> str | None:
     """Give a field's text: itself, the first of several, or what a conversation ends with."""
-    if isinstance(value, list) and value and isinstance(value[0], str):
-        value = value[0]
     if isinstance(value, str):
         return value
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return value[0]
     reply = last_reply(value)
     return None if reply is None else content_text(reply.get("content"))
 

@@ -1,15 +1,16 @@
-"""The answers of chat models: what handlers give for them, and how whole ones are read."""
+"""The messages that chat models take and the answers that they give: types, checks and readers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from smendpoint.errors import HandlerError
 from smendpoint.handlers._answers import answer_details, first_object, last_reply, message_text
 from smendpoint.handlers._json import encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers.base import Usage
@@ -17,14 +18,20 @@ if TYPE_CHECKING:
 __all__ = [
     "ChatChunk",
     "ChatCompletion",
+    "ChatInput",
     "ToolCall",
     "ToolCallDelta",
     "call_piece",
+    "check_messages",
     "check_named",
     "listed_calls",
     "read_completion",
     "reasoning_text",
 ]
+
+
+ChatInput: TypeAlias = "str | Sequence[Mapping[str, Any]]"
+"""Messages, oldest first, each a mapping with ``role`` and ``content``; or a ``str``: one message of the user."""
 
 
 class ToolCall(NamedTuple):
@@ -230,3 +237,46 @@ def _tool_calls(calls: JSONValue) -> tuple[ToolCall, ...]:
         call_id, name, function = _call_function(call)
         read.append(ToolCall(call_id, name, _argument_text(function.get("arguments"))))
     return check_named(read)
+
+
+def check_messages(prompt: object) -> list[dict[str, Any]]:
+    """Give the messages of an input, checked as far as every container agrees.
+
+    Args:
+        prompt: messages, or a ``str`` that becomes one message of the user.
+
+    Raises:
+        HandlerError: it is neither; the message says which message does not fit and why, not what is in it.
+    """
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray)):
+        raise HandlerError(f"A chat takes a str or a sequence of messages, not {type(cast('Any', prompt)).__name__}.")
+    messages = cast("Sequence[object]", prompt)
+    if not messages:
+        raise HandlerError("A chat needs at least one message.")
+    return [_message(message, number) for number, message in enumerate(messages)]
+
+
+def _message(message: object, number: int) -> dict[str, Any]:
+    if not isinstance(message, Mapping):
+        raise HandlerError(f"Message {number} must be a mapping with role and content, not {type(message).__name__}.")
+    fields: dict[str, Any] = dict(cast("Mapping[str, Any]", message))
+    if not isinstance(fields.get("role"), str):
+        raise HandlerError(f"Message {number} has no role (a str such as 'system', 'user' or 'assistant').")
+    content: Any = fields.get("content")
+    if isinstance(content, (list, tuple)):
+        for index, part in enumerate(cast("Sequence[object]", content)):
+            kind = cast("Mapping[str, Any]", part).get("type") if isinstance(part, Mapping) else None
+            if not isinstance(kind, str):
+                raise HandlerError(
+                    f"Part {index} of message {number} has no type (a str such as 'text' or 'image_url')."
+                )
+    elif content is not None and not isinstance(content, str):
+        raise HandlerError(
+            f"The content of message {number} must be a str or a list of parts, not {type(content).__name__}."
+        )
+    elif content is None and fields["role"] != "assistant":
+        # An assistant's message may have tool calls instead.
+        raise HandlerError(f"Message {number} ({fields['role']!r}) has no content.")
+    return fields

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from smendpoint._core.decode.auto import AutoDecoder
+from smendpoint._core.decode.auto import SSE_STARTS, AutoDecoder
 from smendpoint._core.decode.lines import parse_json
 from smendpoint._core.decode.push import LayeredDecoder
-from smendpoint._core.decode.sse import ServerSentEvent, SSEDecoder
 from smendpoint.errors import HandlerError, SmendpointError, StreamDecodeError, StreamError, StreamTruncatedError
 from smendpoint.handlers._answers import ENDS, reason_of, usage_of
 from smendpoint.handlers._halves import Halves, mend_json
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from smendpoint._container_errors import JSONValue
+    from smendpoint._core.decode.sse import SSEDecoder
     from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers.base import OutputDetails, Usage
 
@@ -34,9 +34,8 @@ __all__ = ["DetailedDecoder", "ItemDecoder", "JSONItemDecoder"]
 Chunk = TypeVar("Chunk")
 
 _DONE = "[DONE]"
-# What a chunk of OpenAI's has beside its choices.
+# The fields of OpenAI's chunks beside the choices.
 _ENVELOPE = frozenset({"id", "object", "created", "model", "service_tier", "system_fingerprint", "usage"})
-_SSE_STARTS = (b"data:", b"event:", b":", b"id:", b"retry:")
 
 
 class ItemDecoder(LayeredDecoder, Generic[Chunk]):
@@ -51,18 +50,18 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
     def __init__(self, handler: str) -> None:
         super().__init__()
         self._handler = handler
-        self._source: AutoDecoder | SSEDecoder | None = None
-        self._events: SSEDecoder | None = None  # the source, where it is that
+        self._source = AutoDecoder()
+        self._events: SSEDecoder | None = None  # the source's own decoder, once the stream is known to be such events
         self._done = False
         self._items = 0
 
     @property
     def error(self) -> Exception | None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # handlers raise other errors too
         """The failure that the next `feed` or `finish` raises; ``None`` while all is well."""
-        if self._failure is not None or self._done or self._source is None:
+        if self._failure is not None or self._done:
             failure: Exception | None = self._failure
             return failure
-        return self._source.error
+        return (self._events or self._source).error
 
     def feed(self, data: bytes) -> list[Chunk]:
         """Take the next bytes, give the chunks that they complete."""
@@ -74,14 +73,12 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         try:
             if self._events is not None:
                 for text in self._events.feed_data(data):
-                    if self._done:
-                        break
                     self._read_event(text, chunks)
             else:
-                for item in (self._source or self._recognise(data)).feed(data):
-                    if not self._done:
-                        self._read_item(item, chunks)
-        except Exception as error:  # whatever it is, its place is after the chunks that came before it
+                items = self._source.feed(data)
+                if items:
+                    self._read_items(items, chunks)
+        except Exception as error:  # any error is raised after the chunks that came before it
             self._fail(error, chunks)
         return chunks
 
@@ -96,12 +93,12 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         return chunks
 
     def finish_into(self, chunks: list[Chunk]) -> None:
-        """Do what `finish` does, with the chunks in a list of the caller's: a failure does not lose them."""
+        """Do what `finish` does, and append the chunks to a list of the caller: a failure does not lose them."""
         self._check()
         if self._done:
             return
         self._failed = True
-        may_be_half = self.error is None  # what the end brings to light may be half an item
+        may_be_half = self.error is None  # an error that only the end shows may come from half an item
         try:
             self._read_rest(chunks)
             self._flush(chunks)
@@ -118,16 +115,13 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         self._done = True
 
     def _read_rest(self, chunks: list[Chunk]) -> None:
-        """Take the items that only waited for the end, and then raise what is wrong with what follows them."""
-        if self._source is None:
-            return
+        """Read the items that waited for the end, and then raise the failure that follows them, if there is one."""
         failure: StreamError | None = None
         try:
             items: Sequence[Any] = self._source.finish()
         except StreamError as error:
             failure, items = error, error.received
-        for item in items:
-            self._read_item(item, chunks)
+        self._read_items(items, chunks)
         if failure is not None:
             raise failure
 
@@ -146,29 +140,27 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         """Read a piece of a stream that is plain text, and append its chunks."""
         if not text.strip():
             return
-        if any(start.startswith(text.encode()) for start in _SSE_STARTS):
+        if any(start.startswith(text.encode()) for start in SSE_STARTS):
             raise StreamDecodeError("line 1 of the server-sent events has no end")
         raise HandlerError(
             f"{self._handler} expects a stream of server-sent events or JSON lines, and this one is plain text. "
             "TextHandler or AutoHandler reads it."
         )
 
-    def _recognise(self, data: bytes) -> AutoDecoder | SSEDecoder:
-        if data.startswith(_SSE_STARTS):
-            self._source = self._events = SSEDecoder()
-        else:
-            self._source = AutoDecoder()
-        return self._source
-
-    def _read_item(self, item: Any, chunks: list[Chunk]) -> None:
-        if isinstance(item, ServerSentEvent):
-            self._read_event(item.data, chunks)
-        elif isinstance(item, str) and isinstance(self._source, AutoDecoder) and self._source.kind == "text":
-            self._read_text(item, chunks)
-        else:
-            self._read(item, chunks)
+    def _read_items(self, items: Sequence[Any], chunks: list[Chunk]) -> None:
+        kind = self._source.kind
+        for item in items:
+            if kind == "sse":
+                self._events = self._source._events
+                self._read_event(item.data, chunks)
+            elif kind == "text":
+                self._read_text(item, chunks)
+            else:
+                self._read(item, chunks)
 
     def _read_event(self, text: str, chunks: list[Chunk]) -> None:
+        if self._done:
+            return
         self._items += 1
         try:
             value: JSONValue = parse_json(text)
@@ -278,7 +270,8 @@ class DetailedDecoder(ItemDecoder[Chunk]):
             what = "it has nothing of an answer"
         else:
             end = ENDS[self._kind]
-            alone = self._kind == "chunk" and self._is_document()
+            # JSON without lines and events ends with its last bracket.
+            alone = self._kind == "chunk" and self._source.kind == "json"
             if end.is_last(item) or (alone and ENDS["document"].is_last(item)):
                 return None
             what = f"{end.mark} has not come"
@@ -300,12 +293,8 @@ class DetailedDecoder(ItemDecoder[Chunk]):
             return False
         for item in value if isinstance(value, list) else ():
             self._read(item, chunks)
-        self._ended = self._ended or self._is_document()
+        self._ended = self._ended or self._source.kind == "json"
         return True
-
-    def _is_document(self) -> bool:
-        """Say whether the stream is JSON without lines and events, which ends with its last bracket."""
-        return isinstance(self._source, AutoDecoder) and self._source.kind == "json"
 
     def _has_no_news(self, value: dict[str, JSONValue]) -> bool:
         """Say whether a chunk is one without a choice, noting the token counts that it may have."""

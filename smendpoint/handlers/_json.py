@@ -19,6 +19,7 @@ __all__ = [
     "decode_json",
     "describe",
     "encode_json",
+    "encode_request",
     "encode_text",
     "is_bytes",
     "is_missing",
@@ -80,6 +81,13 @@ def encode_json(value: Any) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         reason = _unserialisable(value, "the input", 0) or f"{type(error).__name__}, as for one that holds itself"
         raise HandlerError(f"The input cannot be written as JSON: {reason}.") from None
+
+
+def encode_request(field: str, value: Any, place: str | None, model_kwargs: Mapping[str, Any]) -> bytes:
+    """Give a request as JSON: an input in its field, with the model parameters in the field `place` or beside it."""
+    if place is None:
+        return encode_json({field: value, **model_kwargs})
+    return encode_json({field: value, place: model_kwargs} if model_kwargs else {field: value})
 
 
 def encode_text(text: str) -> bytes:

@@ -2,41 +2,82 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._answers import answer_text, kinds_of, shapes_of
+from smendpoint.handlers._answers import answer_details, answer_text, kinds_of, shapes_of
 from smendpoint.handlers._json import check_errors, decode_json, encode_json
-from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.handlers._shapes import read_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from smendpoint._container_errors import JSONValue
     from smendpoint._core.aws.response import ResponseBody
     from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers._textstream import TextStreamDecoder
     from smendpoint.handlers.base import OutputDetails
 
-__all__ = ["JumpStartFamily", "JumpStartTextHandler", "OpenAICompletionsHandler", "TextGenerationHandler"]
+__all__ = [
+    "STREAM_WITH_USAGE",
+    "JumpStartFamily",
+    "JumpStartTextHandler",
+    "ModelHandler",
+    "OpenAICompletionsHandler",
+    "TextGenerationHandler",
+    "TextModelHandler",
+]
 
 JumpStartFamily: TypeAlias = Literal["llama-2", "llama-3", "flan-t5", "gpt-j", "bloomz"]
+Prompt = TypeVar("Prompt")
+
+STREAM_WITH_USAGE: Mapping[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+"""The fields that ask a container with OpenAI's interface for a stream, and for the token counts at its end."""
 
 
-class _TextHandler:
-    """What the text handlers have in common: they read JSON that holds a text, and stream its pieces."""
+class ModelHandler(Generic[Prompt]):
+    """The base of the handlers of generating models: JSON in both directions, and the options of their streams."""
 
     __slots__ = ("errors", "require_end")
 
     content_type = "application/json"
     accepts = "application/json"
 
-    # The kinds of answers that this handler reads, as `_answers.answer_text` names them; and how to say so.
-    _kinds: frozenset[str] = frozenset()
+    # The fields that ask for a stream. Those of the request, the caller's parameters among them, win over these.
+    _stream_fields: Mapping[str, Any] = {"stream": True}
+    # The answers that the handler reads, as a half sentence for messages.
     _expected = ""
-    _keeps_tokens = False
 
     def __init__(self, *, require_end: bool = True, errors: ErrorsOption = "strict") -> None:
         self.require_end = require_end
         check_errors(errors)
         self.errors: ErrorsOption = errors
+
+    def transform_input(self, prompt: Prompt, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request of a whole answer."""
+        return encode_json(self._request(prompt, model_kwargs))
+
+    def transform_stream_input(self, prompt: Prompt, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request of a stream."""
+        return encode_json({**self._stream_fields, **self._request(prompt, model_kwargs)})
+
+    def read_details(self, output: ResponseBody) -> OutputDetails:
+        """Give the finish reason, the token counts and the details (log-probabilities ...) of a whole answer."""
+        return answer_details(decode_json(output, type(self).__name__, self.errors))
+
+    def _request(self, prompt: Prompt, model_kwargs: dict[str, Any]) -> dict[str, Any]:
+        raise AssertionError  # pragma: no cover  # every handler has its own
+
+
+class TextModelHandler(ModelHandler[Prompt]):
+    """The base of the handlers that give the text of an answer, and the pieces of a streamed one."""
+
+    __slots__ = ()
+
+    # The kinds of answers that the handler reads, keys of `TEXT_FORMATS`.
+    _kinds: frozenset[str] = frozenset()
+    _keeps_tokens = False
+    _plain_text = False  # whether a stream may be plain text
 
     def transform_output(self, output: ResponseBody) -> str:
         """Give the text of a whole answer; the first, where a model was asked for several.
@@ -45,19 +86,7 @@ class _TextHandler:
             HandlerError: the answer has another shape; the message shows its keys and names the handler that fits.
             ModelOutputError: the container reports an error in a successful answer.
         """
-        name = type(self).__name__
-        value = decode_json(output, name, self.errors)
-        raise_for_error(value)
-        found = answer_text(value)
-        if found is None or found[0] not in self._kinds:
-            raise unknown_shape(value, name, self._expected)
-        return found[1]
-
-    def read_details(self, output: ResponseBody) -> OutputDetails:
-        """Give the finish reason, the token counts and the details of a whole answer."""
-        from smendpoint.handlers._answers import answer_details
-
-        return answer_details(decode_json(output, type(self).__name__, self.errors))
+        return read_answer(output, self._find_text, type(self).__name__, self._expected, self.errors)
 
     def stream_decoder(self) -> TextStreamDecoder:
         """Give a decoder of this model's stream: server-sent events or JSON lines, whichever comes."""
@@ -70,9 +99,14 @@ class _TextHandler:
             require_end=self.require_end,
             errors=self.errors,
             keep_tokens=self._keeps_tokens,
+            plain_text=self._plain_text,
         )
 
-    def _text(self, prompt: object) -> str:
+    def _find_text(self, value: JSONValue) -> str | None:
+        found = answer_text(value)
+        return found[1] if found is not None and found[0] in self._kinds else None
+
+    def _check_text(self, prompt: object) -> str:
         if not isinstance(prompt, str):
             raise HandlerError(
                 f"{type(self).__name__} sends a str, and this input is of type {type(prompt).__name__}. "
@@ -81,7 +115,7 @@ class _TextHandler:
         return prompt
 
 
-class TextGenerationHandler(_TextHandler):
+class TextGenerationHandler(TextModelHandler[str]):
     """The default handler: ``{"inputs": prompt, "parameters": model_kwargs}`` in, the generated text out.
 
     For text-generation-inference (TGI), the Hugging Face inference toolkit (text generation, summarization,
@@ -116,20 +150,12 @@ class TextGenerationHandler(_TextHandler):
         self._keeps_tokens = details
         self.stop_parameter = stop_parameter
 
-    def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request of a whole answer."""
-        return encode_json({"inputs": self._text(prompt), "parameters": self._parameters(model_kwargs)})
-
-    def transform_stream_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request of a stream."""
-        parameters = self._parameters(model_kwargs)
-        return encode_json({"inputs": self._text(prompt), "parameters": parameters, "stream": True})
-
-    def _parameters(self, model_kwargs: dict[str, Any]) -> dict[str, Any]:
-        return {"details": True, **model_kwargs} if self._keeps_tokens else model_kwargs
+    def _request(self, prompt: str, model_kwargs: dict[str, Any]) -> dict[str, Any]:
+        parameters = {"details": True, **model_kwargs} if self._keeps_tokens else model_kwargs
+        return {"inputs": self._check_text(prompt), "parameters": parameters}
 
 
-class OpenAICompletionsHandler(_TextHandler):
+class OpenAICompletionsHandler(TextModelHandler[str]):
     """OpenAI text completions: ``{"prompt": prompt, **model_kwargs}`` in, the text of the first choice out.
 
     For vLLM, SGLang, TGI and LMI. A stream also asks for the token counts (``stream_options``), unless told otherwise.
@@ -144,18 +170,13 @@ class OpenAICompletionsHandler(_TextHandler):
     stop_parameter: str | None = "stop"
     _kinds = kinds_of("OpenAICompletionsHandler")
     _expected = shapes_of(_kinds)
+    _stream_fields = STREAM_WITH_USAGE
 
-    def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request of a whole answer."""
-        return encode_json({"prompt": self._text(prompt), **model_kwargs})
-
-    def transform_stream_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request of a stream."""
-        options = {"stream": True, "stream_options": {"include_usage": True}}
-        return encode_json({"prompt": self._text(prompt), **options, **model_kwargs})
+    def _request(self, prompt: str, model_kwargs: dict[str, Any]) -> dict[str, Any]:
+        return {"prompt": self._check_text(prompt), **model_kwargs}
 
 
-class JumpStartTextHandler(_TextHandler):
+class JumpStartTextHandler(TextModelHandler[str]):
     """JumpStart's text models, old and new, each in its own format.
 
     Llama 2 also needs the custom attribute ``accept_eula=true``, which is a request header and not the handler's:
@@ -164,11 +185,12 @@ class JumpStartTextHandler(_TextHandler):
     Args:
         family: ``"llama-2"`` and ``"llama-3"`` take ``{"inputs", "parameters"}``; ``"flan-t5"``, ``"gpt-j"`` and
             ``"bloomz"`` (2022 and 2023) take ``{"text_inputs", **parameters}`` and have no place for stop sequences.
+            These also have no streams: they answer as a whole.
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
         errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
     """
 
-    __slots__ = ("family", "stop_parameter")
+    __slots__ = ("_stream_fields", "family", "stop_parameter")
 
     _kinds = kinds_of("JumpStartTextHandler")
     _expected = shapes_of(_kinds)
@@ -179,16 +201,11 @@ class JumpStartTextHandler(_TextHandler):
         if family not in families:
             raise ConfigurationError(f"family must be one of {', '.join(families)}, not {family!r}")
         self.family = family
-        self.stop_parameter = "stop" if family.startswith("llama") else None
+        is_llama = family.startswith("llama")
+        self.stop_parameter = "stop" if is_llama else None
+        self._stream_fields = {"stream": True} if is_llama else {}
 
-    def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request of a whole answer."""
+    def _request(self, prompt: str, model_kwargs: dict[str, Any]) -> dict[str, Any]:
         if self.stop_parameter is None:
-            return encode_json({"text_inputs": self._text(prompt), **model_kwargs})
-        return encode_json({"inputs": self._text(prompt), "parameters": model_kwargs})
-
-    def transform_stream_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request of a stream; the oldest models cannot stream, and answer as a whole."""
-        if self.stop_parameter is None:
-            return self.transform_input(prompt, model_kwargs)
-        return encode_json({"inputs": self._text(prompt), "parameters": model_kwargs, "stream": True})
+            return {"text_inputs": self._check_text(prompt), **model_kwargs}
+        return {"inputs": self._check_text(prompt), "parameters": model_kwargs}

@@ -2,8 +2,8 @@
 
 ``SagemakerEndpoint``, ``SagemakerEndpointEmbeddings``, ``LLMContentHandler``, ``EmbeddingsContentHandler``,
 ``PromptTemplate``, ``Document`` and ``load_qa_chain`` take the arguments of their namesakes in LangChain, and nothing
-of LangChain is needed. What would have no effect here (callbacks, tracing, memory, chain types other than ``"stuff"``)
-is refused, never ignored. The methods that begin with ``a`` are for asyncio.
+of LangChain is needed. Arguments that would have no effect here (callbacks, tracing, memory, chain types other than
+``"stuff"``) are refused, never ignored. The methods that begin with ``a`` are for asyncio.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from smendpoint.langchain._models import Generation, LLMResult, SagemakerEndpoin
 from smendpoint.langchain._templates import PromptTemplate
 from smendpoint.prompts import Document
 
-# The room: a class of LangChain's in each module, over endpoints of this package; `_base` makes an endpoint of each
-# kind from LangChain's arguments, `_common` says what is refused. It may import everything but the emulator and `cli`.
+# The room: a class of LangChain's in each module, over endpoints of this package. `_base` makes the endpoints from
+# LangChain's arguments and refuses those without effect. It may import everything but the emulator and `cli`.
 
 __all__ = [
     "ContentHandlerBase",

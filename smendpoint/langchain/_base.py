@@ -1,21 +1,23 @@
-"""What LangChain's models have in common: their arguments, and an endpoint for each way to call."""
+"""The common part of LangChain's names: arguments, refused or taken, and an endpoint for each way to call."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
 
 from smendpoint._calls.endpoint import remade
 from smendpoint._options import ENDPOINT_OPTIONS
 from smendpoint._transport.threads import off_loop
 from smendpoint.endpoint import Endpoint
-from smendpoint.langchain._common import refuse
+from smendpoint.errors import ConfigurationError
+from smendpoint.prompts import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from smendpoint._options import EndpointOptions
     from smendpoint.async_endpoint import AsyncEndpoint
 
-__all__ = ["Model", "in_thread"]
+__all__ = ["Model", "in_thread", "refuse"]
 
 T = TypeVar("T")
 In = TypeVar("In")
@@ -28,8 +30,44 @@ _NOT_WITH_A_CLIENT = (
 )
 
 
+class _Harmless(TypedDict, total=False):
+    """Arguments of LangChain's that do nothing as long as they ask for nothing."""
+
+    cache: Literal[False] | None
+    callback_manager: None
+    callbacks: None
+    configurable: None
+    custom_get_token_ids: None
+    include_run_info: Literal[False] | None
+    memory: None
+    metadata: None
+    name: None
+    rate_limiter: None
+    run_id: None
+    run_name: None
+    tags: None
+    verbose: Literal[False] | None
+
+
+if TYPE_CHECKING:
+
+    class ModelOptions(EndpointOptions, _Harmless, total=False):
+        """The arguments of the models beside the name and the content handler."""
+
+
+def refuse(what: str, unknown: Mapping[str, object]) -> None:
+    """Refuse arguments that would have no effect.
+
+    Raises:
+        ConfigurationError: one is not of LangChain's, or asks for something.
+    """
+    asked = [name for name, value in unknown.items() if value or name not in _Harmless.__annotations__]
+    if asked:
+        raise ConfigurationError(f"{what} has no {quoted(asked)}: it would have no effect in smendpoint")
+
+
 class Model(Generic[In, Out]):
-    """What the models have in common: LangChain's arguments, and an endpoint of each kind."""
+    """A model with LangChain's arguments, and an endpoint of each kind."""
 
     __slots__ = ("_awaited", "_endpoint")
 
@@ -77,6 +115,7 @@ def _plain(value: Any) -> Any:
 
 
 async def in_thread(call: Callable[[], T]) -> T:
+    """Make a call that blocks in a thread, with the context variables of the task."""
     import asyncio
     from contextvars import copy_context
 

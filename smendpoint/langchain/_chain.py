@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from smendpoint import prompts
 from smendpoint.errors import ConfigurationError, PromptError
-from smendpoint.langchain._common import names, refuse
+from smendpoint.langchain._base import in_thread, refuse
+from smendpoint.prompts import quoted
 from smendpoint.qa import DEFAULT_PROMPT, StuffDocumentsQA, SupportsInvoke
 
 __all__ = ["StuffDocumentsChain", "load_qa_chain"]
@@ -19,7 +20,7 @@ class StuffDocumentsChain:
     Attributes:
         input_key: the input with the documents, ``"input_documents"``.
         output_key: the output with the answer, ``"output_text"``.
-        qa: what does the work.
+        qa: the object that builds the prompts and asks.
     """
 
     __slots__ = ("_question_key", "qa")
@@ -33,12 +34,12 @@ class StuffDocumentsChain:
 
     @property
     def input_keys(self) -> list[str]:
-        """The inputs that are needed."""
+        """The names of the inputs."""
         return [self.input_key, self._question_key, *self.qa.extra_variables]
 
     @property
     def output_keys(self) -> list[str]:
-        """The outputs that are given."""
+        """The names of the outputs."""
         return [self.output_key]
 
     def invoke(
@@ -54,8 +55,8 @@ class StuffDocumentsChain:
         Args:
             input: ``{"input_documents": documents, "question": question}``, and values for other fields of the prompt.
                 As in LangChain, inputs that the prompt has no field for only come back with the answer.
-            config: what LangChain's callbacks and tracing would be told; nothing may be set.
-            return_only_outputs: whether to leave the inputs out of what is returned.
+            config: settings of LangChain's callbacks and tracing; none may be set.
+            return_only_outputs: whether to return the answer without the inputs.
 
         Returns:
             The inputs, and the answer as ``"output_text"``.
@@ -64,10 +65,8 @@ class StuffDocumentsChain:
             PromptError: an input is missing, or does not fit.
             SmendpointError: as for ``Endpoint.invoke``.
         """
-        self._check(input, config, unknown)
-        answer = self.qa.answer(
-            input[self._question_key], input[self.input_key], prompt_variables=self._variables(input)
-        )
+        question, documents, variables = self._read(input, config, unknown)
+        answer = self.qa.answer(question, documents, prompt_variables=variables)
         if hasattr(answer, "__await__"):
             answer.close()  # nothing was sent; Python need not warn that nobody awaited it
             raise ConfigurationError("invoke cannot await what this model gives: await ainvoke of the chain instead")
@@ -82,46 +81,39 @@ class StuffDocumentsChain:
         **unknown: None,
     ) -> dict[str, Any]:
         """Answer a question; see :meth:`invoke`. The model's ``ainvoke`` is awaited, or its ``invoke`` in a thread."""
-        self._check(input, config, unknown)
-        prompt = self.qa.stuff(
-            input[self._question_key], input[self.input_key], prompt_variables=self._variables(input)
-        ).prompt
+        question, documents, variables = self._read(input, config, unknown)
+        prompt = self.qa.stuff(question, documents, prompt_variables=variables).prompt
         model: Any = self.qa.endpoint
         if hasattr(model, "ainvoke"):
             answer = await model.ainvoke(prompt)
         else:
-            from smendpoint.langchain._base import in_thread
-
             answer = await in_thread(lambda: model.invoke(prompt))
             if hasattr(answer, "__await__"):
                 answer = await answer
         return {**({} if return_only_outputs else input), self.output_key: answer}
 
-    def _check(self, input: Mapping[str, Any], config: Mapping[str, Any] | None, unknown: Mapping[str, Any]) -> None:
+    def _read(self, input: Mapping[str, Any], config: Mapping[str, Any] | None, unknown: Mapping[str, Any]) -> Any:
+        """Check the inputs; return the question, the documents and the values for other fields of the prompt."""
         refuse("a config of this chain", config or {})
         refuse("this chain", unknown)
         if not isinstance(cast("object", input), Mapping):
-            raise PromptError(f"the chain needs a mapping with {names(self.input_keys)}, not {type(input).__name__}")
+            raise PromptError(f"the chain needs a mapping with {quoted(self.input_keys)}, not {type(input).__name__}")
         missing = [key for key in self.input_keys if key not in input]
         if missing:
-            raise PromptError(f"the chain needs {names(self.input_keys)}; missing: {names(missing)}")
-
-    def _variables(self, input: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: input[name] for name in self.qa.extra_variables}
+            raise PromptError(f"the chain needs {quoted(self.input_keys)}; missing: {quoted(missing)}")
+        return input[self._question_key], input[self.input_key], {name: input[name] for name in self.qa.extra_variables}
 
     def __call__(
         self, inputs: Mapping[str, Any], return_only_outputs: bool = False, callbacks: None = None, **unknown: None
     ) -> dict[str, Any]:
         """Answer a question; see :meth:`invoke`."""
-        refuse("this chain", {"callbacks": callbacks, **unknown})
-        return self.invoke(inputs, return_only_outputs=return_only_outputs)
+        return self.invoke(inputs, return_only_outputs=return_only_outputs, callbacks=callbacks, **unknown)
 
     async def acall(
         self, inputs: Mapping[str, Any], return_only_outputs: bool = False, callbacks: None = None, **unknown: None
     ) -> dict[str, Any]:
         """Answer a question; see :meth:`ainvoke`."""
-        refuse("this chain", {"callbacks": callbacks, **unknown})
-        return await self.ainvoke(inputs, return_only_outputs=return_only_outputs)
+        return await self.ainvoke(inputs, return_only_outputs=return_only_outputs, callbacks=callbacks, **unknown)
 
     def run(self, *args: Mapping[str, Any], **kwargs: Any) -> Any:
         """Answer a question and give the answer alone.
@@ -166,7 +158,7 @@ def load_qa_chain(
         prompt: the template, with a field for the documents and one for the question.
         document_prompt: the template for each document.
         document_variable_name: the field of ``prompt`` for the documents.
-        document_separator: what stands between two documents.
+        document_separator: the text between two documents.
         allow_no_documents: also ask when there is no document.
 
     Raises:

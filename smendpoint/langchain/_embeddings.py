@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from smendpoint.handlers.base import ContentHandler
-    from smendpoint.langchain._common import ModelOptions
+    from smendpoint.langchain._base import ModelOptions
 
 __all__ = ["SagemakerEndpointEmbeddings"]
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, overload
 
 from smendpoint.errors import ConfigurationError, HandlerError, PromptError
-from smendpoint.langchain._base import Model, in_thread
-from smendpoint.langchain._common import refuse
+from smendpoint.langchain._base import Model, in_thread, refuse
 from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from smendpoint._calls.stream import Stream
     from smendpoint.handlers.base import ContentHandler
-    from smendpoint.langchain._common import ModelOptions
+    from smendpoint.langchain._base import ModelOptions
 
 __all__ = ["Generation", "LLMResult", "SagemakerEndpoint"]
 
@@ -36,7 +35,7 @@ class Generation(NamedTuple):
 
 
 class LLMResult(NamedTuple):
-    """What :meth:`SagemakerEndpoint.generate` gives.
+    """The result of :meth:`SagemakerEndpoint.generate`.
 
     Attributes:
         generations: for each prompt, a list with its one answer.
@@ -48,17 +47,18 @@ class LLMResult(NamedTuple):
 class SagemakerEndpoint(Model[str, str]):
     """A text model on a SageMaker endpoint, called in LangChain's way.
 
-    What begins with ``a`` is awaited: over connections of asyncio's own, or in threads where a ``client`` is given.
+    Await the methods that begin with ``a``: they use connections of asyncio's own, or threads where a ``client`` is
+    given.
 
     Args:
         endpoint_name: the endpoint's name.
         content_handler: makes requests from prompts and texts from answers; by default for text generation.
-        streaming: whether :meth:`invoke` uses the streaming operation, and joins what it sends.
+        streaming: whether :meth:`invoke` uses the streaming operation, and joins the chunks.
         **options: every other argument of :class:`~smendpoint.Endpoint`, such as ``region_name``,
             ``credentials_profile_name``, ``model_kwargs``, ``endpoint_kwargs``, ``inference_component_name``,
             ``endpoint_url`` or ``timeout``; ``None`` is as good as leaving it out. Keys may be pydantic's
             ``SecretStr``. With ``client``, a boto3 ``sagemaker-runtime`` client, the region, the profile, keys,
-            ``endpoint_url`` and ``config`` are not looked at, as in LangChain.
+            ``endpoint_url`` and ``config`` are ignored, as in LangChain.
 
     Raises:
         ConfigurationError: an argument does not fit, or would have no effect here.
@@ -84,7 +84,7 @@ class SagemakerEndpoint(Model[str, str]):
 
         Args:
             input: the prompt: a text, or an object with ``to_string()`` such as LangChain's prompt values.
-            config: what LangChain's callbacks and tracing would be told; nothing may be set.
+            config: settings of LangChain's callbacks and tracing; none may be set.
             stop: texts at which the answer ends.
             **kwargs: parameters for the model.
 
@@ -133,12 +133,7 @@ class SagemakerEndpoint(Model[str, str]):
 
     @overload
     def batch(
-        self,
-        inputs: Sequence[str],
-        config: Any = None,
-        *,
-        return_exceptions: Literal[False] = False,
-        **kwargs: Any,
+        self, inputs: Sequence[str], config: Any = None, *, return_exceptions: Literal[False] = False, **kwargs: Any
     ) -> list[str]: ...
     @overload
     def batch(
@@ -180,12 +175,7 @@ class SagemakerEndpoint(Model[str, str]):
 
     @overload
     async def abatch(
-        self,
-        inputs: Sequence[str],
-        config: Any = None,
-        *,
-        return_exceptions: Literal[False] = False,
-        **kwargs: Any,
+        self, inputs: Sequence[str], config: Any = None, *, return_exceptions: Literal[False] = False, **kwargs: Any
     ) -> list[str]: ...
     @overload
     async def abatch(
@@ -202,9 +192,7 @@ class SagemakerEndpoint(Model[str, str]):
         """Give the model's answers to several prompts, in order; see :meth:`batch`."""
         endpoint = self._asynchronous()
         if endpoint is None:
-            return await in_thread(
-                lambda: self.batch(inputs, config, return_exceptions=return_exceptions, **kwargs),
-            )
+            return await in_thread(lambda: self.batch(inputs, config, return_exceptions=return_exceptions, **kwargs))
         prompts, limit = _batch(inputs, config)
         if not self._streaming:
             options: dict[str, Any] = {"return_exceptions": return_exceptions, **_model_kwargs(kwargs)}
@@ -227,13 +215,11 @@ class SagemakerEndpoint(Model[str, str]):
             stop: texts at which each answer ends.
             **kwargs: parameters for the model.
         """
-        return LLMResult([[Generation(self.invoke(prompt, stop=stop, **kwargs))] for prompt in _several(prompts)])
+        return LLMResult([[Generation(self.invoke(prompt, stop=stop, **kwargs))] for prompt in _listed(prompts)])
 
     async def agenerate(self, prompts: Sequence[str], stop: Sequence[str] | None = None, **kwargs: Any) -> LLMResult:
         """Give the model's answers to several prompts, one after the other; see :meth:`generate`."""
-        return LLMResult(
-            [[Generation(await self.ainvoke(prompt, stop=stop, **kwargs))] for prompt in _several(prompts)]
-        )
+        return LLMResult([[Generation(await self.ainvoke(prompt, stop=stop, **kwargs))] for prompt in _listed(prompts)])
 
 
 def _no_config(config: Mapping[str, Any] | None) -> None:
@@ -260,19 +246,19 @@ def _prompt(value: Any) -> str:
     return text
 
 
-def _several(prompts: Any) -> list[Any]:
+def _listed(prompts: Any) -> list[Any]:
     if not is_collection(prompts):
         raise PromptError(f"prompts must be a list of texts, not one {type(prompts).__name__}")
     return list(prompts)
 
 
 def _batch(inputs: Any, config: Any) -> tuple[list[str], int]:
-    """Give the prompts of a batch, and how many may be under way at once."""
+    """Return the prompts of a batch, and how many may be under way at once."""
     configs = [config or {}] if config is None or isinstance(config, Mapping) else list(config)
     for one in configs:
         _no_config({name: value for name, value in (one or {}).items() if name != "max_concurrency"})
     limit: int | None = (configs[0] or {}).get("max_concurrency") if configs else None
-    return [_prompt(value) for value in _several(inputs)], _CONCURRENCY if limit is None else limit
+    return [_prompt(value) for value in _listed(inputs)], _CONCURRENCY if limit is None else limit
 
 
 def _joined(parts: list[Any]) -> str:
@@ -282,7 +268,7 @@ def _joined(parts: list[Any]) -> str:
 
 
 async def _from_threads(stream: Stream[str]) -> AsyncIterator[str]:
-    """Give the chunks of a stream that blocks, each waited for in a thread."""
+    """Yield the chunks of a stream that blocks; wait for each in a thread."""
     end: Any = object()
     try:
         while (chunk := await in_thread(lambda: next(stream, end))) is not end:

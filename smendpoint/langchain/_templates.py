@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from smendpoint import prompts
 from smendpoint.errors import PromptError
-from smendpoint.langchain._common import names, refuse
+from smendpoint.langchain._base import refuse
+from smendpoint.prompts import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,7 +50,9 @@ class PromptTemplate(prompts.PromptTemplate):
         fields = self.input_variables
         given = fields if input_variables is None else tuple(input_variables)
         if set(given) != set(fields):
-            raise PromptError(f"input_variables are {names(given)}, but the fields of the template are {names(fields)}")
+            raise PromptError(
+                f"input_variables are {quoted(given)}, but the fields of the template are {quoted(fields)}"
+            )
 
     @classmethod
     def from_template(

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "ALGORITHM",
@@ -19,12 +19,13 @@ __all__ = [
     "UNSIGNED_HEADERS",
     "VISIBLE",
     "Hmac",
+    "canonical_headers",
     "canonical_path",
     "canonical_query",
     "derive_key",
-    "encode",
-    "fold",
     "payload_hash",
+    "percent_encode",
+    "signed_headers",
 ]
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -57,10 +58,10 @@ VISIBLE = frozenset(range(0x21, 0x7F))
 
 def payload_hash(body: bytes) -> str:
     """The lower-case hexadecimal SHA-256 of a request body."""
-    return sha256(body).hexdigest() if body else EMPTY_PAYLOAD_HASH
+    return sha256(body).hexdigest()
 
 
-def encode(text: str, safe: frozenset[int]) -> str:
+def percent_encode(text: str, safe: frozenset[int] = UNRESERVED) -> str:
     """Percent-encode the bytes of a text that are not `safe`."""
     data = text.encode()
     if safe.issuperset(data):
@@ -86,7 +87,7 @@ def canonical_path(path: str, *, normalize: bool = True) -> str:
                 kept.append(segment)
         tail = "/" if kept and path.endswith("/") else ""
         path = "/" + "/".join(kept) + tail
-    return encode(path or "/", _PATH_SAFE)
+    return percent_encode(path or "/", _PATH_SAFE)
 
 
 def canonical_query(query: str) -> str:
@@ -96,20 +97,27 @@ def canonical_query(query: str) -> str:
     """
     if not query:
         return ""
-    pairs = sorted(encode(pair, VISIBLE).partition("=")[::2] for pair in query.split("&"))
+    pairs = sorted(percent_encode(pair, VISIBLE).partition("=")[::2] for pair in query.split("&"))
     return "&".join([f"{name}={value}" for name, value in pairs])
 
 
-def fold(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+def signed_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The headers that are signed, by lower-case name: white space trimmed and folded, values of one name joined."""
-    folded: dict[str, str] = {}
+    signed: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
-        if lower in UNSIGNED_HEADERS:
-            continue
-        value = " ".join(value.split())
-        folded[lower] = f"{folded[lower]},{value}" if lower in folded else value
-    return folded
+        if lower not in UNSIGNED_HEADERS:
+            folded = " ".join(value.split())
+            signed[lower] = f"{signed[lower]},{folded}" if lower in signed else folded
+    return signed
+
+
+def canonical_headers(signed: Mapping[str, str]) -> tuple[str, str]:
+    """The lines of a canonical request between its query and its payload's hash, and the names of the headers there."""
+    order = sorted(signed)
+    names = ";".join(order)
+    lines = [f"{name}:{signed[name]}\n" for name in order]
+    return f"{''.join(lines)}\n{names}\n", names
 
 
 def derive_key(secret_key: str, date: str, region: str, service: str) -> Hmac:

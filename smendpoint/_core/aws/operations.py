@@ -8,7 +8,6 @@ host, characters that a header cannot carry, and lengths.
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 from smendpoint.errors import ConfigurationError
@@ -47,6 +46,12 @@ def plain(text: str) -> str:
     return str.__str__(text)
 
 
+def _checked_text(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{what} must be a str, not {type(value).__name__}")
+    return plain(value)
+
+
 class Member:
     """One request member that travels as a header.
 
@@ -78,11 +83,9 @@ class Member:
         """
         if self.number:
             return self._render_number(name, value)
-        if not isinstance(value, str):
-            raise ConfigurationError(f"{name} must be a str, not {type(value).__name__}")
-        if not self.minimum <= len(value) <= self.maximum:
-            raise ConfigurationError(f"{name} must have {self.minimum} to {self.maximum} characters, not {len(value)}")
-        text = plain(value)
+        text = _checked_text(name, value)
+        if not self.minimum <= len(text) <= self.maximum:
+            raise ConfigurationError(f"{name} must have {self.minimum} to {self.maximum} characters, not {len(text)}")
         if not (text.isascii() and text.isprintable()):
             at, bad = next((i, c) for i, c in enumerate(text, 1) if not " " <= c <= "~")
             raise ConfigurationError(
@@ -113,14 +116,7 @@ class Operation:
 
     __slots__ = ("members", "name", "outputs", "path_suffix")
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        path_suffix: str,
-        members: Mapping[str, Member],
-        outputs: Mapping[str, str],
-    ) -> None:
+    def __init__(self, name: str, path_suffix: str, members: Mapping[str, Member], outputs: Mapping[str, str]) -> None:
         self.name = name
         self.path_suffix = path_suffix
         self.members = members
@@ -135,94 +131,69 @@ class RequestHead(NamedTuple):
 
 
 _PREFIX = "X-Amzn-SageMaker-"
-_CUSTOM_ATTRIBUTES = Member(_PREFIX + "Custom-Attributes", 1024)
-_TARGET_VARIANT = Member(_PREFIX + "Target-Variant", 63)
-_TARGET_CONTAINER = Member(_PREFIX + "Target-Container-Hostname", 63)
-_INFERENCE_ID = Member(_PREFIX + "Inference-Id", 64)
-_INFERENCE_COMPONENT = Member(_PREFIX + "Inference-Component", 63)
-_PREFIX_AWARE_ID = Member(_PREFIX + "Prefix-Aware-Id", 64)
-_CONTENT_TYPE = Member("Content-Type", 1024)
-_AMZN_ACCEPT = Member(_PREFIX + "Accept", 1024)
-_VARIANT_OUTPUT = "x-amzn-invoked-production-variant"
-_CUSTOM_ATTRIBUTES_OUTPUT = "x-amzn-sagemaker-custom-attributes"
+# Streams and asynchronous inference ask for the type of their own answer by `Accept`, and for the model's by this.
+_MODELS_ACCEPT = Member(_PREFIX + "Accept", 1024)
+
+_MEMBERS = {
+    "ContentType": Member("Content-Type", 1024),
+    "Accept": Member("Accept", 1024),
+    "CustomAttributes": Member(_PREFIX + "Custom-Attributes", 1024),
+    "TargetModel": Member(_PREFIX + "Target-Model", 1024),
+    "TargetVariant": Member(_PREFIX + "Target-Variant", 63),
+    "TargetContainerHostname": Member(_PREFIX + "Target-Container-Hostname", 63),
+    "InferenceId": Member(_PREFIX + "Inference-Id", 64),
+    "EnableExplanations": Member(_PREFIX + "Enable-Explanations", 64),
+    "InferenceComponentName": Member(_PREFIX + "Inference-Component", 63),
+    "SessionId": Member(_PREFIX + "Session-Id", 256),
+    "PrefixAwareId": Member(_PREFIX + "Prefix-Aware-Id", 64),
+}
+_OUTPUTS = {
+    "ContentType": "content-type",
+    "InvokedProductionVariant": "x-amzn-invoked-production-variant",
+    "CustomAttributes": "x-amzn-sagemaker-custom-attributes",
+}
 
 INVOKE_ENDPOINT = Operation(
-    name="InvokeEndpoint",
-    path_suffix="invocations",
-    members=MappingProxyType(
-        {
-            "ContentType": _CONTENT_TYPE,
-            "Accept": Member("Accept", 1024),
-            "CustomAttributes": _CUSTOM_ATTRIBUTES,
-            "TargetModel": Member(_PREFIX + "Target-Model", 1024),
-            "TargetVariant": _TARGET_VARIANT,
-            "TargetContainerHostname": _TARGET_CONTAINER,
-            "InferenceId": _INFERENCE_ID,
-            "EnableExplanations": Member(_PREFIX + "Enable-Explanations", 64),
-            "InferenceComponentName": _INFERENCE_COMPONENT,
-            "SessionId": Member(_PREFIX + "Session-Id", 256),
-            "PrefixAwareId": _PREFIX_AWARE_ID,
-        }
-    ),
-    outputs=MappingProxyType(
-        {
-            "ContentType": "content-type",
-            "InvokedProductionVariant": _VARIANT_OUTPUT,
-            "CustomAttributes": _CUSTOM_ATTRIBUTES_OUTPUT,
-            "NewSessionId": "x-amzn-sagemaker-new-session-id",
-            "ClosedSessionId": "x-amzn-sagemaker-closed-session-id",
-        }
-    ),
+    "InvokeEndpoint",
+    "invocations",
+    _MEMBERS,
+    {
+        **_OUTPUTS,
+        "NewSessionId": "x-amzn-sagemaker-new-session-id",
+        "ClosedSessionId": "x-amzn-sagemaker-closed-session-id",
+    },
 )
 
 INVOKE_ENDPOINT_STREAM = Operation(
-    name="InvokeEndpointWithResponseStream",
-    path_suffix="invocations-response-stream",
-    members=MappingProxyType(
-        {
-            "ContentType": _CONTENT_TYPE,
-            "Accept": _AMZN_ACCEPT,
-            "CustomAttributes": _CUSTOM_ATTRIBUTES,
-            "TargetVariant": _TARGET_VARIANT,
-            "TargetContainerHostname": _TARGET_CONTAINER,
-            "InferenceId": _INFERENCE_ID,
-            "InferenceComponentName": _INFERENCE_COMPONENT,
-            "SessionId": Member(_PREFIX + "Session-Id", 256),
-            "PrefixAwareId": _PREFIX_AWARE_ID,
-        }
-    ),
-    outputs=MappingProxyType(
-        {
-            "ContentType": "x-amzn-sagemaker-content-type",
-            "InvokedProductionVariant": _VARIANT_OUTPUT,
-            "CustomAttributes": _CUSTOM_ATTRIBUTES_OUTPUT,
-        }
-    ),
+    "InvokeEndpointWithResponseStream",
+    "invocations-response-stream",
+    {
+        name: _MODELS_ACCEPT if name == "Accept" else member
+        for name, member in _MEMBERS.items()
+        if name not in ("TargetModel", "EnableExplanations")
+    },
+    {**_OUTPUTS, "ContentType": "x-amzn-sagemaker-content-type"},
 )
 
 INVOKE_ENDPOINT_ASYNC = Operation(
-    name="InvokeEndpointAsync",
-    path_suffix="async-invocations",
-    members=MappingProxyType(
-        {
-            "ContentType": Member(_PREFIX + "Content-Type", 1024),
-            "Accept": _AMZN_ACCEPT,
-            "CustomAttributes": _CUSTOM_ATTRIBUTES,
-            "InferenceId": _INFERENCE_ID,
-            "InputLocation": Member(_PREFIX + "InputLocation", 1024),
-            "S3OutputPathExtension": Member(_PREFIX + "S3OutputPathExtension", 512),
-            "Filename": Member(_PREFIX + "Filename", 32),
-            "RequestTTLSeconds": Member(_PREFIX + "RequestTTLSeconds", 21_600, minimum=60, number=True),
-            "InvocationTimeoutSeconds": Member(_PREFIX + "InvocationTimeoutSeconds", 3_600, minimum=1, number=True),
-        }
-    ),
+    "InvokeEndpointAsync",
+    "async-invocations",
+    {
+        "ContentType": Member(_PREFIX + "Content-Type", 1024),
+        "Accept": _MODELS_ACCEPT,
+        "CustomAttributes": _MEMBERS["CustomAttributes"],
+        "InferenceId": _MEMBERS["InferenceId"],
+        "InputLocation": Member(_PREFIX + "InputLocation", 1024),
+        "S3OutputPathExtension": Member(_PREFIX + "S3OutputPathExtension", 512),
+        "Filename": Member(_PREFIX + "Filename", 32),
+        "RequestTTLSeconds": Member(_PREFIX + "RequestTTLSeconds", 21_600, minimum=60, number=True),
+        "InvocationTimeoutSeconds": Member(_PREFIX + "InvocationTimeoutSeconds", 3_600, number=True),
+    },
     # InferenceId, its one other output, comes in the JSON body.
-    outputs=MappingProxyType(
-        {
-            "OutputLocation": "x-amzn-sagemaker-outputlocation",
-            "FailureLocation": "x-amzn-sagemaker-failurelocation",
-        }
-    ),
+    {
+        "OutputLocation": "x-amzn-sagemaker-outputlocation",
+        "FailureLocation": "x-amzn-sagemaker-failurelocation",
+    },
 )
 
 OPERATIONS = (INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM, INVOKE_ENDPOINT_ASYNC)
@@ -249,14 +220,11 @@ def validate_endpoint_name(name: object, what: str = "the endpoint name") -> str
     Raises:
         ConfigurationError: it is not such a name, and could change the path of the request.
     """
-    if not isinstance(name, str):
-        raise ConfigurationError(f"{what} must be a str, not {type(name).__name__}")
-    if not _is_label(name):
-        hint = ""
-        if name.startswith(("arn:", "http:", "https:")):
-            hint = ": give the name alone, not an ARN or a URL"
-        raise ConfigurationError(f"{what} must be 1 to 63 {_LABEL_FORM}, not {_shown(name)}{hint}")
-    return plain(name)
+    text = _checked_text(what, name)
+    if not _is_label(text):
+        hint = ": give the name alone, not an ARN or a URL" if text.startswith(("arn:", "http:", "https:")) else ""
+        raise ConfigurationError(f"{what} must be 1 to 63 {_LABEL_FORM}, not {_shown(text)}{hint}")
+    return text
 
 
 def validate_region(region: object) -> str:
@@ -271,13 +239,12 @@ def validate_region(region: object) -> str:
     Raises:
         ConfigurationError: it is not a host label, and could change the host that is called.
     """
-    if not isinstance(region, str):
-        raise ConfigurationError(f"the region must be a str, not {type(region).__name__}")
-    if not _is_label(region) or _DIGITS.issuperset(region):
+    text = _checked_text("the region", region)
+    if not _is_label(text) or _DIGITS.issuperset(text):
         raise ConfigurationError(
-            f"the region must be a name such as 'us-east-1' ({_LABEL_FORM}, not digits alone), not {_shown(region)}"
+            f"the region must be a name such as 'us-east-1' ({_LABEL_FORM}, not digits alone), not {_shown(text)}"
         )
-    return plain(region)
+    return text
 
 
 def _unknown_member(operation: Operation, name: object) -> ConfigurationError:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint._core.aws.sigv4 import Signer, payload_hash
+from smendpoint._core.aws.canonical import payload_hash
+from smendpoint._core.aws.sigv4 import Signer
 from smendpoint._core.http.http1 import render_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from smendpoint._core.aws.operations import Operation, RequestHead
-    from smendpoint._core.aws.sigv4 import PreparedRequest, Signing
+    from smendpoint._core.aws.sigv4 import SignableRequest
     from smendpoint._core.call.flow import Send
     from smendpoint._core.call.timing import Timeout
 
@@ -107,13 +108,14 @@ class RequestRenderer:
         self._prefix = target_prefix
         # identity: an answer is read as it is, so nothing may be compressed
         self._extra = (*extra_headers, ("Accept-Encoding", "identity"))
-        self._known: dict[RequestHead, _Known] = {}
+        # By head: the lines that all its requests share, and their signatures.
+        self._known: dict[RequestHead, tuple[str, SignableRequest]] = {}
 
-    def _add(self, head: RequestHead) -> _Known:
+    def _add(self, head: RequestHead) -> tuple[str, SignableRequest]:
         path = self._base_path + head.path
         signed = (self._host, *head.headers)
         lines = render_head("POST", self._prefix + path, (*signed, *self._extra))
-        known = _Known(lines[:-2].decode(), self._signer.prepare(method="POST", path=path, headers=signed))
+        known = lines[:-2].decode(), self._signer.request(method="POST", path=path, headers=signed)
         if len(self._known) >= MAX_KNOWN:
             self._known = {}
         self._known[head] = known
@@ -121,43 +123,14 @@ class RequestRenderer:
 
     def render(self, request: CallRequest, send: Send) -> bytes:
         """The head of the attempt `send`, signed with its credentials at its time."""
-        known = self._known.get(request.head) or self._add(request.head)
+        lines, signable = self._known.get(request.head) or self._add(request.head)
         credentials, attempt, most = send.credentials, send.attempt, send.max_attempts
         if attempt > most:
             most = attempt  # waiting for a cold model goes beyond what is counted
-        if credentials is None:
-            start = known.lines
-        else:
-            signing = known.prepared.at(credentials, send.timestamp)
-            last, start = known.signed
-            if last is not signing:
-                start = known.sign(signing)
-            start = f"{start}{signing.signature(request.body_hash or request.hash_body())}\r\n"
+        if credentials is not None:
+            signing = signable.at(credentials, send.timestamp)
+            lines = f"{lines}{signing.headers}{signing.signature(request.body_hash or request.hash_body())}\r\n"
         return (
-            f"{start}amz-sdk-invocation-id: {request.invocation_id}\r\n"
+            f"{lines}amz-sdk-invocation-id: {request.invocation_id}\r\n"
             f"amz-sdk-request: attempt={attempt}; max={most}\r\nContent-Length: {len(request.body)}\r\n\r\n"
         ).encode()
-
-
-class _Known:
-    """What all requests with one head share.
-
-    Attributes:
-        lines: the request line, and the headers that are the same for all.
-        prepared: makes signatures.
-        signed: the last signing, and the lines of the requests that it signs, up to the signature.
-    """
-
-    __slots__ = ("lines", "prepared", "signed")
-
-    def __init__(self, lines: str, prepared: PreparedRequest) -> None:
-        self.lines = lines
-        self.prepared = prepared
-        self.signed: tuple[Signing | None, str] = (None, "")
-
-    def sign(self, signing: Signing) -> str:
-        token = signing.credentials.token
-        more = "" if token is None else f"X-Amz-Security-Token: {token}\r\n"
-        start = f"{self.lines}X-Amz-Date: {signing.stamp}\r\n{more}Authorization: {signing.authorization}"
-        self.signed = signing, start
-        return start

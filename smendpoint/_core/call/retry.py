@@ -19,6 +19,10 @@ from smendpoint._core.frozen import Frozen
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from threading import Lock
+    from typing import Literal, TypeAlias
+
+    Kind: TypeAlias = Literal["transient", "throttling", "cold_start", "expired", "skew", "final"]
+    Action: TypeAlias = Literal["wait", "refresh", "correct", "late", "final"]
 
 THROTTLING_BASE_SECONDS = 1.0
 TRANSIENT_BASE_SECONDS = 0.05
@@ -134,107 +138,60 @@ class RetryQuota:
                 self._available = min(self._available + amount, QUOTA_CAPACITY)
 
 
-class Verdict:
-    """What a failure means for retrying.
-
-    Attributes:
-        kind: ``"transient"``, ``"throttling"``, ``"cold_start"``, ``"expired"``, ``"skew"`` or ``"final"``.
-        cost: what a retry takes from the quota.
-    """
-
-    __slots__ = ("cost", "kind")
-
-    def __init__(self, kind: str, cost: int = 0) -> None:
-        self.kind = kind
-        self.cost = cost
-
-
-FINAL = Verdict("final")
-_TRANSIENT = Verdict("transient", TRANSIENT_COST)
-_THROTTLING = Verdict("throttling", THROTTLING_COST)
-
 # What an error of the service means for retrying, by its class, else by its code, else by its status; anything else is
 # final. A test holds docs/reference/errors.md, and the table of `RetryPolicy`, against this.
-VERDICTS: Mapping[type[errors.ServiceError] | str | int, Verdict] = {
-    errors.ModelNotReadyError: Verdict("cold_start"),
-    errors.ThrottlingError: _THROTTLING,
-    errors.ModelError: FINAL,
-    **dict.fromkeys(EXPIRED_TOKEN_CODES, Verdict("expired")),
-    **dict.fromkeys(CLOCK_SKEW_CODES, Verdict("skew")),
+VERDICTS: Mapping[type[errors.ServiceError] | str | int, Kind] = {
+    errors.ModelNotReadyError: "cold_start",
+    errors.ThrottlingError: "throttling",
+    errors.ModelError: "final",
+    **dict.fromkeys(EXPIRED_TOKEN_CODES, "expired"),
+    **dict.fromkeys(CLOCK_SKEW_CODES, "skew"),
     # The service gave up waiting for the rest of the request; the status that comes with these is 400 or 408.
-    "RequestTimeout": _TRANSIENT,
-    "RequestTimeoutException": _TRANSIENT,
-    500: _TRANSIENT,
-    502: _TRANSIENT,
-    503: _TRANSIENT,
-    504: _TRANSIENT,
+    "RequestTimeout": "transient",
+    "RequestTimeoutException": "transient",
+    500: "transient",
+    502: "transient",
+    503: "transient",
+    504: "transient",
 }
 
 
-def classify(error: errors.EndpointError, *, retry_read_timeout: bool = False) -> Verdict:
+# What a retry takes from the quota. Waiting for a cold start takes nothing.
+COSTS: Mapping[Kind, int] = {"transient": TRANSIENT_COST, "throttling": THROTTLING_COST}
+
+
+def classify(error: errors.EndpointError, *, retry_read_timeout: bool = False) -> Kind:
     """Say what `error` means for retrying."""
     if isinstance(error, errors.ServiceError):
         keys = (type(error), error.code, error.status)
-        return next((VERDICTS[key] for key in keys if key in VERDICTS), FINAL)
+        return next((VERDICTS[key] for key in keys if key in VERDICTS), "final")
     if not isinstance(error, errors.TransportError) or error.response_started:
-        return FINAL
+        return "final"
     if isinstance(error, errors.ReadTimeoutError):
-        return _TRANSIENT if retry_read_timeout else FINAL
+        return "transient" if retry_read_timeout else "final"
     final = isinstance(error, (errors.DeadlineExceededError, errors.ProtocolError, errors.TLSError))
-    return FINAL if final else _TRANSIENT
+    return "final" if final else "transient"
 
 
 class Decision:
     """What a call does after a failed attempt.
 
     Attributes:
+        action: ``"wait"``, ``"refresh"`` (load other credentials) or ``"correct"`` (sign with the service's time), and
+            send the request again; ``"late"``: raise `DeadlineExceededError`, because the deadline would pass before
+            that; ``"final"``: raise the failure.
         seconds: how long it waits before the next attempt; ``None`` where there is none.
         cost: what the failure takes from the quota. One that would be repeated takes it even where the wait would be
             too long: the quota counts how often calls fail.
+        skew: for a correction: how far the service's clock is ahead of ours, in seconds.
     """
 
-    __slots__ = ("cost", "seconds")
+    __slots__ = ("action", "cost", "seconds", "skew")
 
-    def __init__(self, seconds: float | None = None, cost: int = 0) -> None:
+    def __init__(self, action: Action, seconds: float | None = None, cost: int = 0, skew: float = 0.0) -> None:
+        self.action = action
         self.seconds = seconds
         self.cost = cost
-
-
-class Final(Decision):
-    """Raise the failure."""
-
-    __slots__ = ()
-
-
-class Late(Decision):
-    """Raise `DeadlineExceededError`: the deadline would pass before the next attempt."""
-
-    __slots__ = ()
-
-
-class Wait(Decision):
-    """Wait, and send the request again. Waiting for a cold start costs nothing."""
-
-    __slots__ = ()
-
-
-class Refresh(Decision):
-    """Load other credentials, and send the request again."""
-
-    __slots__ = ()
-
-
-class Correct(Decision):
-    """Sign with the service's time, and send the request again.
-
-    Attributes:
-        skew: how far the service's clock is ahead of ours, in seconds.
-    """
-
-    __slots__ = ("skew",)
-
-    def __init__(self, skew: float) -> None:
-        super().__init__(0.0)
         self.skew = skew
 
 
@@ -265,28 +222,28 @@ def decide(
         left: seconds until the call's deadline; ``None`` where it has none.
         random: a number in [0, 1], for the delay.
     """
-    verdict = classify(failure, retry_read_timeout=policy.retry_read_timeout)
-    if verdict.kind == "final":
-        return Final()
-    decision: Decision
-    if verdict.kind == "expired":
-        decision = Refresh(0.0) if signed and not _made(Refresh, earlier) else Final()
-    elif verdict.kind == "skew":
-        ahead = clock_ahead(headers, now, skew)
-        decision = Correct(ahead) if signed and ahead is not None and not _made(Correct, earlier) else Final()
+    kind = classify(failure, retry_read_timeout=policy.retry_read_timeout)
+    if kind == "expired":
+        once = signed and all(decision.action != "refresh" for decision in earlier)
+        decision = Decision("refresh", 0.0) if once else Decision("final")
+    elif kind == "skew":
+        once = signed and all(decision.action != "correct" for decision in earlier)
+        date = server_date(headers)
+        if once and date is not None and abs(date - now - skew) >= SKEW_SECONDS:
+            decision = Decision("correct", 0.0, skew=date - now)
+        else:
+            decision = Decision("final")  # the clock is not what is wrong with the signature
+    elif kind == "final":
+        decision = Decision("final")
     else:
-        decision = _wait(verdict, failure, policy, earlier, headers, elapsed, random)
+        decision = _wait(kind, failure, policy, earlier, headers, elapsed, random)
     if decision.seconds is not None and left is not None and decision.seconds >= left:
-        return Late(cost=decision.cost)
+        return Decision("late", cost=decision.cost)
     return decision
 
 
-def _made(kind: type[Decision], earlier: Sequence[Decision]) -> bool:
-    return any(isinstance(decision, kind) for decision in earlier)
-
-
 def _wait(
-    verdict: Verdict,
+    kind: Kind,
     failure: errors.EndpointError,
     policy: RetryPolicy,
     earlier: Sequence[Decision],
@@ -295,34 +252,19 @@ def _wait(
     random: float,
 ) -> Decision:
     """Wait for a cold start within its own budget, otherwise within the attempts of the policy."""
-    free = not verdict.cost
-    retry = 1 + sum(isinstance(decision, Wait) and (not decision.cost) == free for decision in earlier)
-    if not free and retry >= policy.max_attempts:
-        return Final()
-    seconds = honour_retry_after(policy.backoff(verdict.kind, retry, random), failure, headers)
-    if seconds is None or (free and elapsed + seconds > policy.cold_start_timeout):
-        return Final(cost=verdict.cost)
-    return Wait(seconds, verdict.cost)
+    cost = COSTS.get(kind, 0)
+    retry = 1 + sum(decision.action == "wait" and bool(decision.cost) == bool(cost) for decision in earlier)
+    if cost and retry >= policy.max_attempts:
+        return Decision("final")
+    seconds = honour_retry_after(policy.backoff(kind, retry, random), failure, headers)
+    if seconds is None or (not cost and elapsed + seconds > policy.cold_start_timeout):
+        return Decision("final", cost=cost)
+    return Decision("wait", seconds, cost)
 
 
 def refund(earlier: Sequence[Decision]) -> int:
     """What a success gives back to the quota: what its last retry had cost, or a little where there was none."""
     return next((decision.cost for decision in reversed(earlier) if decision.cost), NO_RETRY_INCREMENT)
-
-
-def clock_ahead(headers: Mapping[str, str], now: float, skew: float) -> float | None:
-    """How far the service's clock is ahead of ours.
-
-    Args:
-        headers: of an answer that refused the signature.
-        now: our time, in seconds since the epoch.
-        skew: how far ahead the signature took it to be, in seconds.
-
-    Returns:
-        Seconds; ``None`` where the clock is not what is wrong with the signature.
-    """
-    date = server_date(headers)
-    return None if date is None or abs(date - now - skew) < SKEW_SECONDS else date - now
 
 
 def honour_retry_after(delay: float, error: errors.EndpointError, headers: Mapping[str, str]) -> float | None:

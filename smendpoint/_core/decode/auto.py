@@ -1,4 +1,4 @@
-"""A push decoder that finds out by itself what a model is sending."""
+"""A push decoder that recognises by itself what a model is sending."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from typing import Any, Literal
 from ...errors import StreamDecodeError, StreamError
 from .lines import MAX_ITEM, JSONLinesDecoder, TextDecoder, parse_joined, parse_json
 from .push import PushDecoder
-from .sse import SSEDecoder
+from .sse import BOM, SSEDecoder
 
-__all__ = ["AutoDecoder", "StreamKind"]
+__all__ = ["SSE_STARTS", "AutoDecoder", "StreamKind"]
 
 StreamKind = Literal["sse", "jsonlines", "json", "text"]
 
-_BOM = b"\xef\xbb\xbf"
-_WHITESPACE = b" \t\r\n"
-_SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+"""How server-sent events begin."""
 
 # A text may begin with white space, and so may a JSON document, but none begins with this much of it.
 _MAX_WHITESPACE = 4096
 
-
-# A line that goes on without an end is looked at again with every piece until it has this many bytes, and then each
-# time that it has twice as many, or it would take quadratic time.
+# A line that goes on without an end is parsed again with every piece until it has this many bytes, and then each time
+# that it has twice as many: every time would take quadratic time.
 _OFTEN = 4096
 
 
@@ -34,25 +32,23 @@ class _JoinedLinesDecoder(JSONLinesDecoder):
     def __init__(self, *, max_line: int) -> None:
         super().__init__(max_line=max_line)
         self._begun = False  # values of the line were given ahead of its end
-        self._next = 0  # how large the rest must be to be looked at again
+        self._next = 0  # how large the rest must be to be parsed again
 
     def feed(self, data: bytes) -> list[Any]:
         if self._failure is not None:
             self._check()
-        number = self._count
         lines = self._split(data)
-        values = self._parse(lines, number) if self._begun else JSONLinesDecoder._parse(self, lines, number)
+        values = self._parse(lines) if self._begun else JSONLinesDecoder._parse(self, lines)
         if self._tail and self._failure is None:
             self._read_ahead(values)
         return values or self._deliver(values)
 
-    def _parse(self, lines: list[bytes], number: int) -> list[Any]:
+    def _parse(self, lines: list[bytes]) -> list[Any]:
         if not self._begun or not lines:
-            return super()._parse(lines, number)
+            return super()._parse(lines)
         self._begun = False
-        # What goes on with joined values must be such, and not a number.
-        values = super()._parse([b"[]" + lines[0]], number)[1:]
-        return values if self._failure is not None else values + super()._parse(lines[1:], number + 1)
+        # Only objects and arrays may follow, as they may follow an array: a number or a text may not.
+        return super()._parse([b"[]" + lines[0], *lines[1:]])[1:]
 
     def _read_ahead(self, values: list[Any]) -> None:
         tail = self._tail
@@ -64,7 +60,7 @@ class _JoinedLinesDecoder(JSONLinesDecoder):
         end = len(tail)
         try:
             text = tail.decode()
-        except UnicodeDecodeError as error:  # cut inside a character, or the end of the line tells
+        except UnicodeDecodeError as error:  # a cut inside a character, or a failure at the end of the line
             end = error.start
             text = tail[:end].decode()
         whole, place = parse_joined(text)
@@ -81,7 +77,7 @@ class _JoinedLinesDecoder(JSONLinesDecoder):
 
 
 class _DocumentDecoder(PushDecoder):
-    """Reads JSON documents, which may have many lines: nothing is given before the end."""
+    """Reads JSON documents, which may have many lines: gives nothing before the end."""
 
     __slots__ = ("_buffer", "_max_item")
 
@@ -130,30 +126,32 @@ class AutoDecoder(PushDecoder):
 
     A byte order mark ahead of these is dropped. White space ahead of JSON and of text, and empty lines ahead of
     server-sent events, do not matter; text is given with them. JSON objects may also follow one another without a line
-    end. What was decoded before a failure is delivered
-    before it.
+    end.
 
     Args:
         max_item: the most bytes of one event, line or document. Plain text is unlimited.
+
+    Attributes:
+        kind: what the stream is: ``"sse"``, ``"jsonlines"``, ``"json"`` or ``"text"``; ``None`` until that is known.
     """
 
-    __slots__ = ("_brace", "_decoder", "_head", "_kind", "_max_item", "_next", "_past_bom", "_searched")
+    __slots__ = ("_brace", "_decoder", "_head", "_max_item", "_next", "_past_bom", "_searched", "kind")
 
     def __init__(self, *, max_item: int = MAX_ITEM) -> None:
         super().__init__()
         self._max_item = max_item
-        self._head = bytearray()  # what came before the decision
+        self._head = bytearray()  # the bytes before the decision
         self._past_bom = False
-        self._brace = -1  # where in it the `{` is that begins a line or a document
-        self._searched = 0  # up to where there is no line end after that
-        self._next = 0  # how large the head must be to be looked at again
-        self._kind: StreamKind | None = None
+        self._brace = -1  # the place in the head of the `{` that begins a line or a document
+        self._searched = 0  # the place up to which no line end follows the brace
+        self._next = 0  # how large the head must be to be parsed again
+        self.kind: StreamKind | None = None
         self._decoder: SSEDecoder | JSONLinesDecoder | TextDecoder | _DocumentDecoder | None = None
 
     @property
-    def kind(self) -> StreamKind | None:
-        """What the stream is: ``"sse"``, ``"jsonlines"``, ``"json"`` or ``"text"``; ``None`` until that is known."""
-        return self._kind
+    def _events(self) -> SSEDecoder | None:
+        """The decoder of the stream, once that is known to be server-sent events."""
+        return self._decoder if isinstance(self._decoder, SSEDecoder) else None
 
     @property
     def error(self) -> StreamError | None:
@@ -161,16 +159,13 @@ class AutoDecoder(PushDecoder):
         return super().error if self._decoder is None else self._decoder.error
 
     def feed(self, data: bytes) -> list[Any]:
-        """Takes bytes, gives the items that they complete.
-
-        Args:
-            data: the next bytes of the stream, any number of them.
+        """Take the next bytes, give the items that they complete.
 
         Returns:
             A `ServerSentEvent` for each event, a JSON value for each line, or a string for a piece of text.
 
         Raises:
-            StreamDecodeError: the bytes are not what they began as, or an item is larger than `max_item`.
+            StreamDecodeError: the stream does not go on as it began, or an item is larger than `max_item`.
         """
         if self._decoder is not None:
             return self._decoder.feed(data)
@@ -179,20 +174,17 @@ class AutoDecoder(PushDecoder):
         kind = self._recognise(ended=False)
         if kind is not None:
             return self._start(kind)
-        # One more than allowed, for the CR that may belong to the line's end.
+        # One more than allowed: a CR may belong to the line's end.
         if len(self._head) > self._max_item + 1:
             self._failure = StreamDecodeError(f"line 1 of the stream is longer than {self._max_item} bytes")
             self._check()
         return []
 
     def finish(self) -> list[Any]:
-        """Says that no more bytes will come.
-
-        Returns:
-            The items that only waited for the end.
+        """Take the end of the bytes, give the items that waited for it.
 
         Raises:
-            StreamDecodeError: what is left is not a whole item, or the failure that a feed had kept back.
+            StreamDecodeError: the bytes end inside an item, or the failure that a feed kept.
         """
         self._check()
         items: list[Any] = []
@@ -204,7 +196,7 @@ class AutoDecoder(PushDecoder):
         return items
 
     def _start(self, kind: StreamKind) -> list[Any]:
-        self._kind = kind
+        self.kind = kind
         if kind == "sse":
             self._decoder = SSEDecoder(max_event=self._max_item)
         elif kind == "jsonlines":
@@ -221,12 +213,12 @@ class AutoDecoder(PushDecoder):
         head = self._head
         if self._brace < 0:
             if not self._past_bom:
-                if not ended and len(head) < len(_BOM) and _BOM.startswith(head):
+                if not ended and len(head) < len(BOM) and BOM.startswith(head):
                     return None
-                if head.startswith(_BOM):
-                    del head[: len(_BOM)]
+                if head.startswith(BOM):
+                    del head[: len(BOM)]
                 self._past_bom = True
-            body = head.lstrip(_WHITESPACE)
+            body = head.lstrip(b" \t\r\n")
             blank = head[: len(head) - len(body)]
             if len(blank) > _MAX_WHITESPACE:
                 return "text"
@@ -235,7 +227,7 @@ class AutoDecoder(PushDecoder):
             if body.startswith(b"["):
                 return "json"
             if not body.startswith(b"{"):
-                return self._recognise_event(bytes(body), ended) if not blank.strip(b"\r\n") else "text"
+                return "text" if blank.strip(b"\r\n") else _kind_of_start(bytes(body), ended)
             self._brace = self._searched = len(blank)
         end = head.find(b"\n", self._searched)
         if end < 0:
@@ -244,24 +236,27 @@ class AutoDecoder(PushDecoder):
         return _kind_of_line(bytes(head[self._brace : end]))
 
     def _begins_joined(self) -> bool:
-        """Whether the first line, whose end has not come, has a whole object and then another one."""
+        """Say whether the first line, whose end has not come, has a whole object and then another one."""
         head = self._head
         if len(head) < self._next:
             return False
         self._next = 2 * len(head) if len(head) > _OFTEN else 0
         return b"}{" in head and bool(parse_joined(head[self._brace :].decode(errors="replace"))[0])
 
-    @staticmethod
-    def _recognise_event(body: bytes, ended: bool) -> StreamKind | None:
-        if body.startswith(_SSE_STARTS):
-            return "sse"
-        may_follow = not ended and any(start.startswith(body) for start in _SSE_STARTS)
-        return None if may_follow else "text"
+
+def _kind_of_start(body: bytes, ended: bool) -> StreamKind | None:
+    """Tell server-sent events from plain text; `None` where more bytes must come for that."""
+    if body.startswith(SSE_STARTS):
+        return "sse"
+    undecided = not ended and any(start.startswith(body) for start in SSE_STARTS)
+    return None if undecided else "text"
 
 
 def _kind_of_line(line: bytes) -> StreamKind:
-    """Tells the first of many JSON lines from the first line of one document."""
-    # Whatever is wrong with a line that is not the start of a document: the line decoder says so, with its number.
+    """Tell the first of many JSON lines from the first line of one document.
+
+    A bad line that cannot be the start of a document is a JSON line: the line decoder's error has its number.
+    """
     try:
         text = line.decode()
     except UnicodeDecodeError:
@@ -269,7 +264,7 @@ def _kind_of_line(line: bytes) -> StreamKind:
     try:
         parse_json(text)
     except ValueError as error:
-        # What is missing at the very end may follow on the next line. What is wrong before that stays wrong.
+        # The next line may bring what is missing at the very end of this one. An error before the end stays one.
         if getattr(error, "pos", -1) >= len(text.rstrip(" \t\r")):
             return "json"
     return "jsonlines"

@@ -1,7 +1,4 @@
-"""Push decoders for lines, JSON lines and plain text.
-
-All of them keep the rule of `push`: what was decoded before a failure is delivered before it.
-"""
+"""Push decoders for lines, JSON lines and plain text."""
 
 from __future__ import annotations
 
@@ -28,13 +25,7 @@ _scan: Callable[[str, int], tuple[Any, int]]  # the C scanner of that decoder
 
 
 def parse_json(text: str) -> Any:
-    """Parses one JSON value. ``NaN`` and ``Infinity`` are read as Python writes them: model servers do write them.
-
-    Args:
-        text: the value, with whitespace around it or not.
-
-    Returns:
-        The value.
+    """Parse one JSON value. ``NaN`` and ``Infinity`` are read as Python writes them: model servers do write them.
 
     Raises:
         ValueError: this is not one JSON value, or it is nested too deeply for the interpreter. The error may hold the
@@ -42,10 +33,10 @@ def parse_json(text: str) -> Any:
     """
     global _json_decoder, _scan
     if _json_decoder is None:
-        from json import JSONDecoder  # not before it is needed: importing it costs milliseconds
+        from json import JSONDecoder  # on first use: the import takes milliseconds
 
         decoder = JSONDecoder()
-        # The scanner first: a thread that sees the decoder takes both for ready.
+        # Set the scanner first: a thread that sees the decoder takes both for ready.
         _scan = decoder.scan_once  # type: ignore[attr-defined]  # there since Python 2.6, not in typeshed
         _json_decoder = decoder
     try:
@@ -62,13 +53,10 @@ def parse_json(text: str) -> Any:
 
 
 def parse_joined(text: str) -> tuple[list[Any], int]:
-    """Parses JSON objects and arrays that follow one another with nothing, or with white space, between them.
-
-    Args:
-        text: the values, and perhaps the beginning of one more.
+    """Parse JSON objects and arrays that follow one another, with white space between them or without.
 
     Returns:
-        Those that are whole, and where in the text what comes after them begins.
+        The values that are whole, and the place in the text after them, where one more may have begun.
     """
     from json import JSONDecoder
 
@@ -88,7 +76,7 @@ def parse_joined(text: str) -> tuple[list[Any], int]:
 
 
 class _Lines(PushDecoder):
-    """What the two line decoders share: finding the lines."""
+    """The base of the two line decoders: finds the lines."""
 
     __slots__ = ("_count", "_max_line", "_tail")
 
@@ -99,7 +87,7 @@ class _Lines(PushDecoder):
         self._count = 0  # of the lines given so far
 
     def _split(self, data: bytes) -> list[bytes]:
-        """Gives the lines that are whole now. Keeps the rest, and the failure."""
+        """Give the lines that are whole now. Keep the rest, and the failure."""
         pieces = bytes(data).split(b"\n")
         rest = pieces.pop()
         tail = self._tail
@@ -127,14 +115,16 @@ class _Lines(PushDecoder):
         self._failure = StreamDecodeError(f"line {number} of the stream is longer than {self._max_line} bytes")
 
     def _last(self) -> list[bytes]:
-        """Gives the last line, if it had no end."""
+        """Give the last line, if it had no end."""
+        self._check()
         last = bytes(self._tail)
         self._tail.clear()
+        self._count += 1
         return [last] if last else []
 
 
 class LineDecoder(_Lines):
-    """Cuts bytes into lines at LF and CR LF, and at nothing else.
+    """Cuts bytes into lines at LF and CR LF, and at nothing else. An empty line is ``b""``.
 
     Args:
         max_line: the most bytes of one line, without its end.
@@ -143,13 +133,7 @@ class LineDecoder(_Lines):
     __slots__ = ()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Takes bytes, gives the lines that they complete.
-
-        Args:
-            data: the next bytes, any number of them.
-
-        Returns:
-            The lines, without their ends; an empty line is ``b""``.
+        """Take the next bytes, give the lines that they complete, without their ends.
 
         Raises:
             StreamDecodeError: a line is longer than `max_line`.
@@ -159,15 +143,11 @@ class LineDecoder(_Lines):
         return self._deliver(self._split(data))
 
     def finish(self) -> list[bytes]:
-        """Says that no more bytes will come.
-
-        Returns:
-            The last line, if it had no end.
+        """Take the end of the bytes, give the last line if it had no end.
 
         Raises:
-            StreamDecodeError: the failure that a feed had kept back.
+            StreamDecodeError: the failure that a feed kept.
         """
-        self._check()
         return self._last()
 
 
@@ -181,13 +161,7 @@ class JSONLinesDecoder(_Lines):
     __slots__ = ()
 
     def feed(self, data: bytes) -> list[Any]:
-        """Takes bytes, gives the values of the lines that they complete.
-
-        Args:
-            data: the next bytes, any number of them.
-
-        Returns:
-            The values, in order.
+        """Take the next bytes, give the values of the lines that they complete.
 
         Raises:
             StreamDecodeError: a line is not UTF-8, not JSON, or longer than `max_line`. The message has its number,
@@ -195,45 +169,40 @@ class JSONLinesDecoder(_Lines):
         """
         if self._failure is not None:
             self._check()
-        number = self._count
-        return self._deliver(self._parse(self._split(data), number))
+        return self._deliver(self._parse(self._split(data)))
 
     def finish(self) -> list[Any]:
-        """Says that no more bytes will come.
-
-        Returns:
-            The value of the last line, if that had no end.
+        """Take the end of the bytes, give the value of the last line if it had no end.
 
         Raises:
-            StreamDecodeError: that line does not fit, or the failure that a feed had kept back.
+            StreamDecodeError: that line is not JSON, or the failure that a feed kept.
         """
-        self._check()
-        values = self._parse(self._last(), self._count)
+        values = self._parse(self._last())
         if self._failure is not None:
             self._failure.received = tuple(values)  # no later call would raise it
             self._check()
         return values
 
-    def _parse(self, lines: list[bytes], number: int) -> list[Any]:
+    def _parse(self, lines: list[bytes]) -> list[Any]:
+        """Give the values of the lines found last. Keep the failure."""
         values: list[Any] = []
-        for line in lines:
-            number += 1
+        for number, line in enumerate(lines, self._count - len(lines) + 1):
             try:
-                text = line.decode()
-                if text.strip(" \t\r"):  # JSON's whitespace, not Unicode's
-                    values.append(parse_json(text))
+                values.append(parse_json(line.decode()))
             except UnicodeDecodeError as error:
                 self._add_joined(line[: error.start].decode(), values)
                 self._failure = StreamDecodeError(f"line {number} of the stream is not UTF-8")
                 break
             except ValueError:
-                if not self._add_joined(line.decode(), values):
+                text = line.decode()
+                # A blank line has JSON's whitespace, not Unicode's.
+                if text.strip(" \t\r") and not self._add_joined(text, values):
                     self._failure = StreamDecodeError(f"line {number} of the stream is not JSON")
                     break
         return values
 
     def _add_joined(self, text: str, values: list[Any]) -> bool:
-        """Whether a line that is not one value is several, which are added then."""
+        """Add the values of a line that is several; say whether it was that."""
         return False
 
 
@@ -248,13 +217,7 @@ class TextDecoder(PushDecoder):
         self._position = 0  # of `_rest` in the stream
 
     def feed(self, data: bytes) -> list[str]:
-        """Takes bytes, gives the text that they complete.
-
-        Args:
-            data: the next bytes, any number of them.
-
-        Returns:
-            One string, or nothing if no character is complete.
+        """Take the next bytes, give the text that they complete: one string, or nothing if no character is complete.
 
         Raises:
             StreamDecodeError: the bytes are not UTF-8. The text before them is delivered first.
@@ -273,13 +236,10 @@ class TextDecoder(PushDecoder):
         return self._deliver([text] if text else [])
 
     def finish(self) -> list[str]:
-        """Says that no more bytes will come.
-
-        Returns:
-            Nothing: all whole characters have been given.
+        """Take the end of the bytes, give nothing: all whole characters have been given.
 
         Raises:
-            StreamDecodeError: the text ends inside a character, or the failure that a feed had kept back.
+            StreamDecodeError: the text ends inside a character, or the failure that a feed kept.
         """
         self._check()
         if self._rest:

@@ -1,11 +1,11 @@
-"""What every push decoder has in common: it delivers first, then fails.
+"""The rule of all push decoders: deliver first, then fail.
 
-A decoder takes bytes as they arrive (`feed`) and gives back what they complete. One piece of bytes can hold five good
-items and then a bad one. The rule is: **nothing that was decoded is lost.** The five come back from this `feed`, and
-the failure is raised by the next `feed` or `finish`; a feed that decoded nothing raises at once. After its failure a
-decoder reads nothing more.
+A decoder takes bytes as they arrive, cut anywhere (`feed`), and gives the items that they complete; `finish` takes the
+end of the bytes and gives the items that waited for it. One piece of bytes can hold five good items and then a bad one.
+**Nothing that was decoded is lost**: this `feed` gives the five, and the next `feed` or `finish` raises the failure. A
+feed that decodes nothing raises at once. After its failure a decoder reads nothing more, and raises it again.
 
-A caller who does not want to wait for more bytes to learn of the failure looks at `error` after it handled the items.
+A caller that does not want to wait for more bytes to learn of the failure reads `error` after it has handled the items.
 """
 
 from __future__ import annotations
@@ -25,10 +25,7 @@ Item = TypeVar("Item")
 
 
 class PushDecoder:
-    """The base of the push decoders: keeps a failure until the items before it are delivered.
-
-    Each later call raises the same failure again.
-    """
+    """The base of the push decoders: keeps a failure until the items before it are delivered."""
 
     __slots__ = ("_failure",)
 
@@ -56,7 +53,7 @@ class PushDecoder:
 
 
 class LayeredDecoder(PushDecoder):
-    """The base of the decoders on top of another one: functions of the caller's may fail in them, with any exception.
+    """The base of the decoders on top of another one, in which a function of the caller may raise any exception.
 
     Such an exception cannot be copied, so it is raised once; later calls raise a `StreamDecodeError`.
     """

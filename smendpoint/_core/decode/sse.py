@@ -1,8 +1,8 @@
 """Server-sent events (``text/event-stream``), by the WHATWG HTML standard, as a push decoder.
 
 Two things differ from a browser, because a token stream is not a browser's feed: text must be valid UTF-8 (a browser
-would put U+FFFD in place of what is not), and a last event without its blank line is given by `SSEDecoder.finish`
-(a browser drops it), since some model servers end so.
+puts U+FFFD in the place of other bytes), and `SSEDecoder.finish` gives a last event without its blank line (a browser
+drops it), since some model servers end so.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from ...errors import StreamDecodeError
 from .lines import MAX_ITEM
 from .push import PushDecoder
 
-__all__ = ["SSEDecoder", "ServerSentEvent"]
+__all__ = ["BOM", "SSEDecoder", "ServerSentEvent"]
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 
 class ServerSentEvent(NamedTuple):
@@ -38,7 +38,6 @@ class SSEDecoder(PushDecoder):
     """Turns the bytes of a stream of server-sent events into events, however they were cut in transit.
 
     Lines end with LF, CR LF or CR; comments and unknown fields are skipped; an event without data is not an event.
-    What was decoded before a failure is delivered before it.
 
     Args:
         max_event: the most bytes of one event's lines, and of any line.
@@ -59,13 +58,7 @@ class SSEDecoder(PushDecoder):
         self._retry: int | None = None
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """Takes bytes, gives the events that they complete.
-
-        Args:
-            data: the next bytes of the stream, any number of them.
-
-        Returns:
-            The events, in order.
+        """Take the next bytes, give the events that they complete.
 
         Raises:
             StreamDecodeError: a line is not UTF-8, or an event is larger than `max_event`.
@@ -95,24 +88,15 @@ class SSEDecoder(PushDecoder):
         return self._deliver(events)
 
     def feed_data(self, data: bytes) -> list[str]:
-        """Takes bytes, gives the data of the events that they complete: `feed` for those who need nothing else of them.
+        """Do what `feed` does, and give only the data of the events.
 
         It is faster where the bytes are whole events of one data line each, as most of a token stream's are.
-
-        Args:
-            data: the next bytes of the stream, any number of them.
-
-        Returns:
-            The data of each event, in order.
-
-        Raises:
-            StreamDecodeError: a line is not UTF-8, or an event is larger than `max_event`.
         """
         texts = self._read_whole(data)
         return [event.data for event in self.feed(data)] if texts is None else texts
 
     def _read_whole(self, data: bytes) -> list[str] | None:
-        """Gives the data of whole events of one line each; `None`, with nothing read, where the bytes are not that."""
+        """Give the data of whole events of one line each; `None`, with nothing read, where the bytes are not that."""
         if (
             not data.endswith(b"\n\n")
             or self._tail
@@ -145,13 +129,10 @@ class SSEDecoder(PushDecoder):
         return texts
 
     def finish(self) -> list[ServerSentEvent]:
-        """Says that no more bytes will come.
-
-        Returns:
-            The last event, if it has data and only its blank line is missing.
+        """Take the end of the bytes, give the last event if it has data and only its blank line is missing.
 
         Raises:
-            StreamDecodeError: the last line is not UTF-8, or the failure that a feed had kept back.
+            StreamDecodeError: the last line is not UTF-8, or the failure that a feed kept.
         """
         self._check()
         lines = [bytes(self._tail), b""] if self._tail else [b""]
@@ -174,7 +155,7 @@ class SSEDecoder(PushDecoder):
             if len(raw) + self._size > self._max_event:
                 self._refuse_size(self._number)
                 break
-            if self._number == 1 and raw.startswith(_BOM):
+            if self._number == 1 and raw.startswith(BOM):
                 raw = raw[3:]
             try:
                 line = raw.decode()
@@ -193,7 +174,7 @@ class SSEDecoder(PushDecoder):
                 if "\0" not in value:
                     self._id = value
             elif name == "retry" and value.isascii() and value.isdigit() and len(value) <= 18:
-                # 18 digits fit 64 bits and are 31 million years: more is no reconnection time.
+                # 18 digits fit into 64 bits and are 31 million years: no reconnection time is longer.
                 self._retry = int(value)
         return events
 

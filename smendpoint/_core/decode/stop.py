@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
 from ...errors import ConfigurationError
@@ -13,7 +14,7 @@ __all__ = ["StopMatcher"]
 
 
 class _Pattern:
-    """One stop sequence and how much of it the end of the text matches (Knuth, Morris and Pratt's automaton)."""
+    """One stop sequence, and how much of it the end of the text matches (Knuth, Morris and Pratt's automaton)."""
 
     __slots__ = ("borders", "state", "text")
 
@@ -31,7 +32,7 @@ class _Pattern:
             borders.append(length)
 
     def scan(self, chunk: str) -> int:
-        """Reads a chunk up to the end of the first match; says where in it that is, -1 if there is none."""
+        """Read a chunk up to the end of the first match; say where in it that is, -1 if there is none."""
         text, borders, state = self.text, self.borders, self.state
         first, size = text[0], len(text)
         position, end = 0, len(chunk)
@@ -57,15 +58,15 @@ class _Pattern:
 class StopMatcher:
     """Hands on the text before the first stop sequence, across any cuts, and nothing of the sequence itself.
 
-    The stop sequence that *begins* first counts, as in ``text[:min(found positions)]`` over the whole text. What
-    cannot be part of a stop sequence is handed on at once; only an end of the text that may be the start of one is
-    held back. Matching is literal. The time is linear in the text for each stop sequence, whatever they look like.
+    The stop sequence that *begins* first counts, as in ``text[:min(found positions)]`` over the whole text. Only an end
+    of the text that may be the start of a stop sequence is held back; the rest is handed on at once. Matching is
+    literal. The time is linear in the text for each stop sequence, whatever they look like.
 
     Args:
-        stop: the stop sequences; none at all hands everything on.
+        stop: the stop sequences; an empty list hands everything on.
 
     Raises:
-        ConfigurationError: `stop` is a bare string, or has something in it that is no string or empty.
+        ConfigurationError: `stop` is a bare string, or an item of it is not a string or is empty.
 
     Attributes:
         hit: whether a stop sequence has ended the text. After that, nothing more is handed on.
@@ -88,14 +89,7 @@ class StopMatcher:
         self.hit = False
 
     def feed(self, text: str) -> str:
-        """Takes the next piece of text.
-
-        Args:
-            text: the piece, of any length.
-
-        Returns:
-            What can be handed on now; after a hit always ``""``.
-        """
+        """Take the next piece of text, give the text that can be handed on now; after a hit always ``""``."""
         if self.hit or not text:
             return ""
         if not self._patterns:
@@ -116,17 +110,13 @@ class StopMatcher:
             if not self._patterns:
                 self.hit = True
                 return _slice(held, held_size, text, match)
-        self._holder = holder = max(self._patterns, key=_state)
+        self._holder = holder = max(self._patterns, key=attrgetter("state"))
         safe = size - holder.state
         self._candidate = None if match is None else match - safe
         return _slice(held, held_size, text, safe)
 
     def finish(self) -> str:
-        """Says that no more text will come.
-
-        Returns:
-            What was held back and is not part of a stop sequence after all.
-        """
+        """Take the end of the text, give the text that was held back and is not part of a stop sequence after all."""
         if self.hit or self._holder is None:
             return ""
         held = self._holder.text[: self._holder.state]
@@ -137,12 +127,8 @@ class StopMatcher:
         return held
 
 
-def _state(pattern: _Pattern) -> int:
-    return pattern.state
-
-
 def _slice(held: str, held_size: int, text: str, size: int) -> str:
-    """Gives the first `size` characters of the held text and the new text after it."""
+    """Give the first `size` characters of the held text and the new text after it."""
     if size <= held_size:
         return held[:size]
     return held[:held_size] + text[: size - held_size] if held_size else text[:size]

@@ -5,25 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from smendpoint.emulator.personalities._common import (
-    Generation,
-    Refused,
-    dump,
-    generate,
-    member,
-    model_name,
-    object_list,
-    one_text,
-    text_list,
-)
+from smendpoint.emulator.personalities._common import Body, Generation, Refused, dump, generate
 from smendpoint.emulator.personalities._schema import instance
 from smendpoint.emulator.stand_in import answer
 
 _REASONING = "One sentence of the context fits the question best."
 
 
-def finish_reason(reason: str) -> str:
-    """Give OpenAI's name for why a generation ended."""
+def _finish_reason(reason: str) -> str:
     return "length" if reason == "length" else "stop"
 
 
@@ -36,7 +25,7 @@ def _text_of(content: object) -> str:
     return ""
 
 
-def last_user_text(messages: list[dict[str, Any]]) -> tuple[str, str]:
+def last_user_text(messages: list[Body]) -> tuple[str, str]:
     """Give the text of the last message of the user, and the texts of all the others together."""
     asked = [index for index, message in enumerate(messages) if message.get("role") == "user"]
     if not asked:
@@ -49,13 +38,13 @@ def last_user_text(messages: list[dict[str, Any]]) -> tuple[str, str]:
 _OTHER_SHAPES = ("guided_choice", "guided_grammar", "guided_json", "guided_regex", "structured_outputs")
 
 
-def shaped(said: str, wanted: dict[str, Any]) -> str:
-    """Give what is said the shape that ``response_format``, or TGI's ``grammar``, asks for."""
+def shaped(said: str, wanted: Body) -> str:
+    """Give a text the shape that ``response_format``, or TGI's ``grammar``, asks for."""
     kind = wanted.get("type", "text")
     if kind == "text":
         return said
     if kind == "json_schema":
-        schema = member(wanted, "json_schema").get("schema")
+        schema = wanted.member("json_schema").get("schema")
         if schema is None:
             raise Refused("response_format has no json_schema with a schema", 400)
         return dump(instance(schema, said))
@@ -64,87 +53,124 @@ def shaped(said: str, wanted: dict[str, Any]) -> str:
     raise Refused(f"the stand-in does not support a response_format of the type {kind!r}", 400)
 
 
-def _say(body: dict[str, Any], said: str, prompt: str) -> Generation:
+def _say(body: Body, said: str, prompt: str) -> Generation:
     for name in _OTHER_SHAPES:
         if body.get(name) is not None:
             raise Refused(f"the stand-in does not support {name}: say response_format", 400)
-    return generate(shaped(said, member(body, "response_format")), prompt, body)
+    return generate(shaped(said, body.member("response_format")), prompt, body)
 
 
-def _usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
-    total = prompt_tokens + completion_tokens
-    return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
+class OpenAIAnswer:
+    """The common part of both kinds of completions.
+
+    Attributes:
+        generations: the texts, one for each prompt.
+    """
+
+    def __init__(self, body: Body, kind: str, identifier: str, generations: list[Generation]) -> None:
+        self._head = {"id": identifier, "object": kind, "created": 1, "model": body.model_name}
+        self._with_usage = bool(body.member("stream_options").get("include_usage"))
+        self.generations = generations
+
+    def _whole(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        prompt_tokens = sum(one.prompt_tokens for one in self.generations)
+        tokens = sum(len(one.tokens) for one in self.generations)
+        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens, "total_tokens": prompt_tokens + tokens}
+        return {**self._head, "choices": choices, "usage": usage}
+
+    def _chunk(self, **choice: Any) -> dict[str, Any]:
+        return {**self._head, "choices": [{"index": 0, **choice}]}
+
+    def _last_chunk(self) -> Iterator[dict[str, Any]]:
+        if self._with_usage:
+            yield self._whole([])
 
 
-class Chat:
-    """A chat completion: what it says, and both of its shapes.
+class Chat(OpenAIAnswer):
+    """A chat completion in both of its shapes.
 
     Honours ``max_tokens``, ``stop``, ``tools`` (calls the chosen function, else the first, with the question as each
     text argument), ``response_format`` (a JSON object, or the smallest that fits a schema) and
-    ``chat_template_kwargs.enable_thinking``."""
+    ``chat_template_kwargs.enable_thinking``.
+    """
 
-    def __init__(self, body: dict[str, Any]) -> None:
-        question, background = last_user_text(object_list(body.get("messages"), "messages"))
-        self.model = model_name(body)
-        self.generation: Generation = _say(body, answer(question, background), f"{background} {question}")
-        thinking = member(body, "chat_template_kwargs").get("enable_thinking")
-        self.reasoning = _REASONING if thinking else None
-        self.call = _tool_call(body, question)
-        self._with_usage = bool(member(body, "stream_options").get("include_usage"))
-        self._finish = "tool_calls" if self.call else finish_reason(self.generation.reason)
+    def __init__(self, body: Body) -> None:
+        question, background = last_user_text(body.objects("messages"))
+        self._said = _say(body, answer(question, background), f"{background} {question}")
+        self._reasoning = _REASONING if body.member("chat_template_kwargs").get("enable_thinking") else None
+        self._call = _tool_call(body, question)
+        self._finish = "tool_calls" if self._call else _finish_reason(self._said.reason)
+        super().__init__(body, "chat.completion", "chatcmpl-1", [self._said])
 
     def whole(self) -> dict[str, Any]:
         """The answer in one piece."""
-        message: dict[str, Any] = {"role": "assistant", "content": None if self.call else self.generation.text}
-        if self.reasoning:
-            message["reasoning_content"] = self.reasoning
-        if self.call:
-            message["tool_calls"] = [self.call]
-        choices = [{"index": 0, "message": message, "finish_reason": self._finish}]
-        return {**self._head("chat.completion"), "choices": choices, "usage": self._usage()}
+        message: dict[str, Any] = {"role": "assistant", "content": None if self._call else self._said.text}
+        if self._reasoning:
+            message["reasoning_content"] = self._reasoning
+        if self._call:
+            message["tool_calls"] = [self._call]
+        return self._whole([{"index": 0, "message": message, "finish_reason": self._finish}])
 
     def chunks(self) -> Iterator[dict[str, Any]]:
         """The answer as streamed chunks; the end mark is not among them."""
-        yield self._chunk({"role": "assistant", "content": ""})
-        if self.reasoning:
-            yield self._chunk({"reasoning_content": self.reasoning})
-        if self.call:
-            function = self.call["function"]
-            arguments = str(function["arguments"])
-            start = {**self.call, "index": 0, "function": {"name": function["name"], "arguments": ""}}
-            yield self._chunk({"tool_calls": [start]})
-            for half in (arguments[: len(arguments) // 2], arguments[len(arguments) // 2 :]):
-                yield self._chunk({"tool_calls": [{"index": 0, "function": {"arguments": half}}]})
-        else:
-            for token in self.generation.tokens:
-                yield self._chunk({"content": token})
-        yield self._chunk({}, self._finish)
-        if self._with_usage:
-            yield {**self._chunk({}), "choices": [], "usage": self._usage()}
+        self._head["object"] = "chat.completion.chunk"
+        for delta in self._deltas():
+            yield self._chunk(delta=delta, finish_reason=None)
+        yield self._chunk(delta={}, finish_reason=self._finish)
+        yield from self._last_chunk()
 
-    def _usage(self) -> dict[str, int]:
-        return _usage(self.generation.prompt_tokens, len(self.generation.tokens))
-
-    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-        choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
-        return {**self._head("chat.completion.chunk"), "choices": choices}
-
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": self.model}
+    def _deltas(self) -> Iterator[dict[str, Any]]:
+        yield {"role": "assistant", "content": ""}
+        if self._reasoning:
+            yield {"reasoning_content": self._reasoning}
+        if not self._call:
+            yield from ({"content": token} for token in self._said.tokens)
+            return
+        function = self._call["function"]
+        arguments = str(function["arguments"])
+        yield {"tool_calls": [{**self._call, "index": 0, "function": {"name": function["name"], "arguments": ""}}]}
+        for half in (arguments[: len(arguments) // 2], arguments[len(arguments) // 2 :]):
+            yield {"tool_calls": [{"index": 0, "function": {"arguments": half}}]}
 
 
-def _tool_call(body: dict[str, Any], question: str) -> dict[str, Any] | None:
+class Completion(OpenAIAnswer):
+    """A text completion in both of its shapes; in chunks it answers only the first prompt."""
+
+    def __init__(self, body: Body) -> None:
+        prompts = [body.text("prompt")] if body.get("stream") else body.texts("prompt")
+        done = [_say(body, answer(prompt), prompt) for prompt in prompts]
+        super().__init__(body, "text_completion", "cmpl-1", done)
+
+    def whole(self) -> dict[str, Any]:
+        """The answer in one piece."""
+        return self._whole(
+            [
+                {"index": index, "text": one.text, "logprobs": None, "finish_reason": _finish_reason(one.reason)}
+                for index, one in enumerate(self.generations)
+            ]
+        )
+
+    def chunks(self) -> Iterator[dict[str, Any]]:
+        """The answer as streamed chunks; the end mark is not among them."""
+        (done,) = self.generations
+        for token in done.tokens:
+            yield self._chunk(text=token, finish_reason=None)
+        yield self._chunk(text="", finish_reason=_finish_reason(done.reason))
+        yield from self._last_chunk()
+
+
+def _tool_call(body: Body, question: str) -> dict[str, Any] | None:
     if not body.get("tools") or body.get("tool_choice") == "none":
         return None
-    functions = [member(tool, "function") for tool in object_list(body["tools"], "tools")]
+    functions = [tool.member("function") for tool in body.objects("tools")]
     by_name = isinstance(body.get("tool_choice"), dict)
-    wanted = member(member(body, "tool_choice"), "function").get("name") if by_name else functions[0].get("name")
+    wanted = (body.member("tool_choice").member("function") if by_name else functions[0]).get("name")
     chosen = next((function for function in functions if function.get("name") == wanted), None)
     if chosen is None:
         raise Refused("tool_choice names a function that is not among the tools", 400)
-    parameters = {"type": "object", **member(chosen, "parameters")}
-    properties = member(parameters, "properties")
-    texts = [name for name in properties if _is_text(member(properties, name))]
+    parameters = Body({"type": "object", **chosen.member("parameters")})
+    properties = parameters.member("properties")
+    texts = [name for name in properties if _is_text(properties.member(name))]
     required = parameters.get("required", [])
     if isinstance(required, list):  # optional texts are given too: a demonstration shows more with them
         parameters["required"] = [*required, *texts]
@@ -152,33 +178,5 @@ def _tool_call(body: dict[str, Any], question: str) -> dict[str, Any] | None:
     return {"id": "call-1", "type": "function", "function": {"name": wanted, "arguments": dump(arguments)}}
 
 
-def _is_text(schema: dict[str, Any]) -> bool:
+def _is_text(schema: Body) -> bool:
     return schema.get("type") == "string" and "pattern" not in schema
-
-
-def completion(body: dict[str, Any]) -> dict[str, Any]:
-    """Answer a text completion in one piece."""
-    prompts = text_list(body.get("prompt"), "prompt")
-    done = [_say(body, answer(prompt), prompt) for prompt in prompts]
-    choices = [
-        {"index": index, "text": one.text, "logprobs": None, "finish_reason": finish_reason(one.reason)}
-        for index, one in enumerate(done)
-    ]
-    usage = _usage(sum(one.prompt_tokens for one in done), sum(len(one.tokens) for one in done))
-    return {**_completion_head(body), "choices": choices, "usage": usage}
-
-
-def _completion_head(body: dict[str, Any]) -> dict[str, Any]:
-    return {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": model_name(body)}
-
-
-def completion_chunks(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Answer a text completion in chunks; the end mark is not among them."""
-    prompt = one_text(body.get("prompt"), "prompt")
-    done = _say(body, answer(prompt), prompt)
-    head = _completion_head(body)
-    for token in done.tokens:
-        yield {**head, "choices": [{"index": 0, "text": token, "finish_reason": None}]}
-    yield {**head, "choices": [{"index": 0, "text": "", "finish_reason": finish_reason(done.reason)}]}
-    if member(body, "stream_options").get("include_usage"):
-        yield {**head, "choices": [], "usage": _usage(done.prompt_tokens, len(done.tokens))}

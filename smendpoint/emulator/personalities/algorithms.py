@@ -1,20 +1,12 @@
-"""SageMaker's own algorithms, and TF Serving. What is predicted for a row of numbers is its sum: easy to check."""
+"""SageMaker's own algorithms, and TF Serving. The prediction for a row of numbers is its sum: easy to check."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Literal
 
-from smendpoint.emulator.models import ModelReply, ModelRequest
-from smendpoint.emulator.personalities._common import (
-    Personality,
-    dump,
-    json_body,
-    json_reply,
-    member,
-    plain_refusal,
-    text_list,
-)
+from smendpoint.emulator.models import ModelRequest
+from smendpoint.emulator.personalities._common import Personality, dump, json_body
 from smendpoint.emulator.personalities.tabular import read_csv_rows, read_json_rows, table_model
 from smendpoint.emulator.personalities.vectors import classify, embed
 
@@ -66,15 +58,15 @@ def blazingtext(task: Literal["classify", "words"] = "classify") -> Personality:
         task: what the model was trained for.
     """
 
-    def reply(request: ModelRequest) -> ModelReply:
+    def reply(request: ModelRequest) -> object:
         body = json_body(request)
-        texts = text_list(body.get("instances"), "instances")
+        texts = body.texts("instances")
         if task == "words":
-            return json_reply([{"word": word, "vector": embed(word)} for word in texts])
-        count = member(body, "configuration").get("k", 1)
-        return json_reply([_labels(text, 2 if count == 2 else 1) for text in texts])
+            return [{"word": word, "vector": embed(word)} for word in texts]
+        count = body.member("configuration").get("k", 1)
+        return [_labels(text, 2 if count == 2 else 1) for text in texts]
 
-    return Personality(f"blazingtext_{task}", reply, plain_refusal)
+    return Personality(f"blazingtext_{task}", reply)
 
 
 def _labels(text: str, count: int) -> dict[str, Any]:

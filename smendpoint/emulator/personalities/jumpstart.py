@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal, cast
 
-from smendpoint.emulator.models import ModelReply, ModelRequest
+from smendpoint.emulator.models import ModelRequest
 from smendpoint.emulator.personalities._chat import last_user_text
 from smendpoint.emulator.personalities._common import (
     Personality,
     Refused,
-    generate,
     json_body,
-    json_reply,
-    member,
     object_list,
-    one_text,
     read_json,
-    small_number,
+    respond,
     text_list,
 )
-from smendpoint.emulator.personalities.vectors import closeness, embed
-from smendpoint.emulator.stand_in import answer
+from smendpoint.emulator.personalities.vectors import embed, ranked
 
 __all__ = ["JumpStartFamily", "jumpstart"]
 
@@ -61,70 +56,57 @@ def _check_eula(request: ModelRequest) -> None:
         raise Refused(_EULA, 424)
 
 
-def _generate(body: dict[str, Any], prompt: str) -> str:
-    return generate(answer(prompt), prompt, member(body, "parameters")).text
-
-
-def _llama2(request: ModelRequest) -> ModelReply:
+def _llama2(request: ModelRequest) -> object:
     _check_eula(request)
     body = json_body(request)
-    return json_reply([{"generation": _generate(body, text)} for text in text_list(body.get("inputs"), "inputs")])
+    return [{"generation": respond(text, body.member("parameters")).text} for text in body.texts("inputs")]
 
 
-def _llama2_chat(request: ModelRequest) -> ModelReply:
+def _llama2_chat(request: ModelRequest) -> object:
     _check_eula(request)
     body = json_body(request)
     dialogs = body.get("inputs")
     if not isinstance(dialogs, list):
         raise Refused("`inputs` must be a list of dialogs", 424)
-    answers: list[dict[str, Any]] = []
-    for dialog in cast("list[object]", dialogs):
-        question, background = last_user_text(object_list(dialog, "inputs"))
-        text = generate(answer(question, background), question, member(body, "parameters")).text
-        answers.append({"generation": {"role": "assistant", "content": text}})
-    return json_reply(answers)
+    talks = [last_user_text(object_list(dialog, "inputs")) for dialog in cast("list[object]", dialogs)]
+    texts = [respond(question, body.member("parameters"), background).text for question, background in talks]
+    return [{"generation": {"role": "assistant", "content": text}} for text in texts]
 
 
-def _llama3(request: ModelRequest) -> ModelReply:
+def _llama3(request: ModelRequest) -> object:
     body = json_body(request)
-    prompt = one_text(body.get("inputs"), "inputs")
-    return json_reply({"generated_text": _generate(body, prompt)})
+    return {"generated_text": respond(body.text("inputs"), body.member("parameters")).text}
 
 
-def _text_inputs(request: ModelRequest) -> tuple[dict[str, Any], str, int]:
+def _texts(request: ModelRequest) -> list[str]:
     body = json_body(request)
-    prompt = one_text(body.get("text_inputs"), "text_inputs")
-    return body, prompt, small_number(body, "num_return_sequences")
+    return [respond(body.text("text_inputs"), body).text] * body.count("num_return_sequences")
 
 
-def _flan(request: ModelRequest) -> ModelReply:
-    body, prompt, count = _text_inputs(request)
-    return json_reply({"generated_texts": [generate(answer(prompt), prompt, body).text] * count})
+def _flan(request: ModelRequest) -> object:
+    return {"generated_texts": _texts(request)}
 
 
-def _bloomz(request: ModelRequest) -> ModelReply:
-    body, prompt, count = _text_inputs(request)
-    return json_reply([[{"generated_text": generate(answer(prompt), prompt, body).text}] * count])
+def _bloomz(request: ModelRequest) -> object:
+    return [[{"generated_text": text} for text in _texts(request)]]
 
 
-def _embedding(request: ModelRequest) -> ModelReply:
+def _embedding(request: ModelRequest) -> object:
     text = request.body.decode("utf-8", "replace")
     if request.content_type.startswith("application/x-text") and text[:1] != "[":
-        return json_reply({"embedding": embed(text)})
+        return {"embedding": embed(text)}
     value: Any = read_json(request.body)
     if isinstance(value, dict):
         value = cast("dict[str, Any]", value).get("text_inputs")
-    texts = text_list(value, "text_inputs")
-    return json_reply({"embedding": [embed(one) for one in texts]})
+    return {"embedding": [embed(one) for one in text_list(value, "text_inputs")]}
 
 
-def _similarity(request: ModelRequest) -> ModelReply:
+def _similarity(request: ModelRequest) -> object:
     if not isinstance(read_json(request.body), dict):
         return _embedding(request)
     body = json_body(request)
-    corpus = text_list(body.get("corpus"), "corpus")
-    found: list[list[dict[str, Any]]] = []
-    for query in text_list(body.get("queries"), "queries"):
-        ranks = [{"corpus_id": index, "score": closeness(query, text)} for index, text in enumerate(corpus)]
-        found.append(sorted(ranks, key=lambda rank: -rank["score"])[: small_number(body, "top_k")])
-    return json_reply(found)
+    corpus = body.texts("corpus")
+    return [
+        [{"corpus_id": index, "score": score} for index, _, score in ranked(query, corpus)[: body.count("top_k")]]
+        for query in body.texts("queries")
+    ]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from smendpoint.emulator.models import ModelReply, ModelRequest
-from smendpoint.emulator.personalities._common import Personality, Refused, plain_refusal, read_json
+from smendpoint.emulator.personalities._common import Personality, Refused, read_json
 
 __all__ = ["read_csv_rows", "read_json_rows", "sklearn", "table_model", "xgboost"]
 
@@ -108,7 +108,7 @@ def table_model(
         name: for ``repr``.
         readers: how the rows of each media type are read.
         writers: how the sums are written, for each media type that may be asked for.
-        default: the media type for those who take any.
+        default: the media type for a client that accepts any.
     """
 
     def reply(request: ModelRequest) -> ModelReply:
@@ -123,7 +123,7 @@ def table_model(
         written = writers[accepted](predictions)
         return ModelReply(written.encode() if isinstance(written, str) else written, content_type=accepted)
 
-    return Personality(name, reply, plain_refusal)
+    return Personality(name, reply)
 
 
 def sklearn() -> Personality:

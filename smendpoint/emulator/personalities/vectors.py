@@ -9,20 +9,11 @@ import struct
 from collections.abc import Callable
 from typing import Any, Literal
 
-from smendpoint.emulator.models import ModelReply, ModelRequest
-from smendpoint.emulator.personalities._common import (
-    Personality,
-    Refused,
-    json_body,
-    json_reply,
-    model_name,
-    one_text,
-    text_list,
-    toolkit_refusal,
-)
+from smendpoint.emulator.models import ModelRequest
+from smendpoint.emulator.personalities._common import Body, Personality, Refused, json_body, toolkit_refusal
 from smendpoint.emulator.stand_in import stems
 
-__all__ = ["DIMENSIONS", "classify", "closeness", "cohere", "embed", "feature_extraction", "openai_embeddings", "tei"]
+__all__ = ["cohere", "feature_extraction", "tei"]
 
 DIMENSIONS = 8
 """The dimension of every vector here, unless the request asks for fewer."""
@@ -51,8 +42,11 @@ def closeness(one: str, other: str) -> float:
     return round(sum(a * b for a, b in zip(embed(one), embed(other), strict=True)), 6)
 
 
-def _score(query: str, text: str) -> float:
-    return round(1 / (1 + math.exp(-4 * closeness(query, text))), 6)
+def ranked(
+    query: str, texts: list[str], score: Callable[[str, str], float] = closeness
+) -> list[tuple[int, str, float]]:
+    """Give the texts with their indices and scores, the best first."""
+    return sorted([(index, text, score(query, text)) for index, text in enumerate(texts)], key=lambda one: -one[2])
 
 
 def tei(task: Literal["embed", "rerank", "classify", "sparse"] = "embed") -> Personality:
@@ -62,21 +56,19 @@ def tei(task: Literal["embed", "rerank", "classify", "sparse"] = "embed") -> Per
         task: what kind of model it serves.
     """
 
-    def reply(request: ModelRequest) -> ModelReply:
+    def reply(request: ModelRequest) -> object:
         body = json_body(request)
         if request.path == "/v1/embeddings":
-            return json_reply(openai_embeddings(body))
+            return openai_embeddings(body)
         if task == "rerank":
-            return json_reply(_rerank(body))
-        texts = text_list(body.get("inputs"), "inputs")
-        if not texts:
-            raise Refused("`inputs` cannot be empty", 400)
+            return _rerank(body)
+        texts = body.texts("inputs", empty=False)
         if task == "sparse":
-            return json_reply([_sparse(text) for text in texts])
+            return [_sparse(text) for text in texts]
         if task == "classify":
             labels = [[{"score": found["score"], "label": found["label"]}] for found in map(classify, texts)]
-            return json_reply(labels[0] if isinstance(body["inputs"], str) else labels)
-        return json_reply([embed(text, _dimensions(body)) for text in texts])
+            return labels[0] if isinstance(body["inputs"], str) else labels
+        return [embed(text, _dimensions(body)) for text in texts]
 
     def refusal(refused: Refused) -> dict[str, Any]:
         return {"error": str(refused), "error_type": "Empty" if refused.status == 400 else "Validation"}
@@ -84,7 +76,7 @@ def tei(task: Literal["embed", "rerank", "classify", "sparse"] = "embed") -> Per
     return Personality(f"tei_{task}", reply, refusal, openai_paths=["/v1/embeddings"] if task == "embed" else [])
 
 
-def _dimensions(body: dict[str, Any]) -> int:
+def _dimensions(body: Body) -> int:
     wanted = body.get("dimensions")
     if wanted is None:
         return DIMENSIONS
@@ -93,11 +85,9 @@ def _dimensions(body: dict[str, Any]) -> int:
     return wanted
 
 
-def openai_embeddings(body: dict[str, Any]) -> dict[str, Any]:
+def openai_embeddings(body: Body) -> dict[str, Any]:
     """Answer a request for embeddings in OpenAI's shape."""
-    texts = text_list(body.get("input"), "input")
-    if not texts:
-        raise Refused("`input` cannot be empty", 400)
+    texts = body.texts("input", empty=False)
     wanted = body.get("encoding_format", "float")
     if wanted not in ("float", "base64"):
         raise Refused("`encoding_format` must be float or base64")
@@ -108,7 +98,7 @@ def openai_embeddings(body: dict[str, Any]) -> dict[str, Any]:
     return {
         "object": "list",
         "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)],
-        "model": model_name(body),
+        "model": body.model_name,
         "usage": {"prompt_tokens": used, "total_tokens": used},
     }
 
@@ -120,16 +110,13 @@ def _sparse(text: str) -> list[dict[str, Any]]:
     return [{"index": index, "value": float(count)} for index, count in sorted(counts.items())]
 
 
-def _rerank(body: dict[str, Any]) -> list[dict[str, Any]]:
-    query = one_text(body.get("query"), "query")
-    texts = text_list(body.get("texts"), "texts")
-    if not texts:
-        raise Refused("`texts` cannot be empty", 400)
-    ranks: list[dict[str, Any]] = [
-        {"index": index, **({"text": text} if body.get("return_text") else {}), "score": _score(query, text)}
-        for index, text in enumerate(texts)
-    ]
-    return sorted(ranks, key=lambda rank: -float(rank["score"]))
+def _rerank(body: Body) -> list[dict[str, Any]]:
+    def score(query: str, text: str) -> float:
+        return round(1 / (1 + math.exp(-4 * closeness(query, text))), 6)
+
+    found = ranked(body.text("query"), body.texts("texts", empty=False), score)
+    with_text = bool(body.get("return_text"))
+    return [{"index": index, **({"text": text} if with_text else {}), "score": best} for index, text, best in found]
 
 
 def feature_extraction(shape: Literal["tokens", "nested", "vectors"] = "tokens") -> Personality:
@@ -140,13 +127,13 @@ def feature_extraction(shape: Literal["tokens", "nested", "vectors"] = "tokens")
             well-known ``inference.py`` for sentence transformers answers.
     """
 
-    def reply(request: ModelRequest) -> ModelReply:
-        texts = text_list(json_body(request).get("inputs"), "inputs")
+    def reply(request: ModelRequest) -> object:
+        texts = json_body(request).texts("inputs")
         if shape == "vectors":
-            return json_reply({"vectors": [embed(text) for text in texts]})
+            return {"vectors": [embed(text) for text in texts]}
         # [CLS] and [SEP] stand around the words.
         tokens = [[embed(text), *map(embed, text.split()), embed("[SEP]")] for text in texts]
-        return json_reply([[one] for one in tokens] if shape == "nested" else tokens)
+        return [[one] for one in tokens] if shape == "nested" else tokens
 
     return Personality(f"feature_extraction_{shape}", reply, toolkit_refusal)
 
@@ -170,16 +157,16 @@ def cohere() -> Personality:
     Numbers are quantised from -1 to 1; those of the binary types hold the signs of eight dimensions.
     """
 
-    def reply(request: ModelRequest) -> ModelReply:
+    def reply(request: ModelRequest) -> object:
         body = json_body(request)
-        vectors = [embed(text) for text in text_list(body.get("texts"), "texts")]
-        types = body.get("embedding_types")
-        if types:
-            unknown = [name for name in text_list(types, "embedding_types") if name not in _QUANTISED]
-            if unknown:
-                raise Refused(f"invalid embedding type {unknown[0]}", 400)
-            found = {name: [_QUANTISED[name](vector) for vector in vectors] for name in text_list(types, "")}
-            return json_reply({"id": "1", "embeddings": found, "response_type": "embeddings_by_type"})
-        return json_reply({"id": "1", "embeddings": vectors, "response_type": "embeddings_floats"})
+        vectors = [embed(text) for text in body.texts("texts")]
+        types = body.texts("embedding_types") if body.get("embedding_types") else []
+        unknown = [name for name in types if name not in _QUANTISED]
+        if unknown:
+            raise Refused(f"invalid embedding type {unknown[0]}", 400)
+        if not types:
+            return {"id": "1", "embeddings": vectors, "response_type": "embeddings_floats"}
+        found = {name: [_QUANTISED[name](vector) for vector in vectors] for name in types}
+        return {"id": "1", "embeddings": found, "response_type": "embeddings_by_type"}
 
     return Personality("cohere", reply, lambda refused: {"message": str(refused)})

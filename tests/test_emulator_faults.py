@@ -450,7 +450,7 @@ def test_skewed_date_refuses_other_clocks_until_the_client_takes_the_servers(emu
         assert "not yet current" in json.loads(body)["Message"]
 
 
-def test_an_empty_body_without_its_end_is_no_chunk_at_all(emulator: Emulator) -> None:
+def test_an_empty_body_without_its_end_has_no_chunk(emulator: Emulator) -> None:
     emulator.models["my-llm"] = lambda asked: b""
     emulator.inject("no_terminator")
     with RawClient(emulator) as client:

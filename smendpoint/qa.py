@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from operator import index
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
-from smendpoint._core.call.hiding import ask
 from smendpoint.errors import ConfigurationError, PromptError
 from smendpoint.prompts import ChatPromptTemplate, Message, PromptTemplate, is_collection, quoted, read_document
 
@@ -255,7 +254,12 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
                 f"{name} cannot be given with a question, but where this is made: StuffDocumentsQA(..., {name}=...). "
                 f"If the model has a parameter of that name, send it with parameters={{{name!r}: ...}}"
             )
-        return ask(method, self.stuff(question, documents, prompt_variables=variables).prompt, keywords)
+        prompt = self.stuff(question, documents, prompt_variables=variables).prompt
+        try:
+            return method(prompt, **keywords)
+        except BaseException:
+            keywords.clear()  # it may hold a call's members, and stands in several frames
+            raise
 
     def stuff(
         self,

@@ -31,7 +31,6 @@ from smendpoint._core.aws.response import (
     ResponseBody,
     error_code,
     error_from_client,
-    error_from_parts,
     request_id,
     retry_after,
     server_date,
@@ -569,13 +568,6 @@ def test_a_client_error_that_a_stub_made_up_is_still_a_service_error(response: d
     assert type(error) is errors.ServiceError
     assert (error.status, error.code, error.request_id) == (0, "", None)
     assert error.message == "The service gave no message."
-
-
-def test_an_error_can_be_made_from_its_parts() -> None:
-    error = error_from_parts(424, "ModelError", "", "r-1", {"OriginalStatusCode": 500}, retry_after=2.0)
-    assert isinstance(error, errors.ModelError)
-    assert error.message == "The service gave no message."
-    assert (error.original_status_code, error.request_id, error.retry_after) == (500, "r-1", 2.0)
 
 
 # Anything -----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,11 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = [
     *(ROOT / "smendpoint" / name for name in ("__init__.py", "errors.py", "prompts.py", "qa.py")),
     *sorted((ROOT / "benchmarks").glob("*.py")),
+    *sorted((ROOT / "smendpoint" / "_aws").glob("*.py")),
+    *sorted((ROOT / "smendpoint" / "langchain").glob("*.py")),
+    *sorted((ROOT / "smendpoint" / "emulator").rglob("*.py")),
+    *sorted((ROOT / "smendpoint" / "cli").glob("*.py")),
+    ROOT / "smendpoint" / "pytest_plugin.py",
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)

@@ -3,8 +3,8 @@
 An `Identity` is an endpoint's arguments, checked but not yet looked up. At the first call a transport has it resolved
 to a `Target`, which is then carried through without copies. `environment` resolves it from arguments and environment
 alone where the result provably is botocore's; else `chain` asks botocore, whose `Config` `options` reads. Later calls
-only ask the target's `CredentialProvider`, which renews credentials ahead of their end. `url` and `machine` read what
-both ways need, `failures` words the errors, and `s3` makes the client that asynchronous inference needs.
+only ask the target's `CredentialProvider`, which renews credentials before they expire. `url` and `machine` read the
+settings that both ways need, `failures` words the errors, and `s3` makes the client for asynchronous inference.
 
 It may import `_core`, `_options` and `errors`, never the transport: files are read here, but there are no event loops.
 botocore is imported only where it is asked, because that costs more than a call.

@@ -1,7 +1,7 @@
 """Resolving through botocore: its credential chain, its configuration, its rules for endpoints.
 
-botocore is asked through its public interface only, as far as it goes: a client that is never called says where it
-would send a request (in a presigned URL, which needs no connection), and its session gives the credentials.
+This uses botocore's public interface, as far as it goes: a client that is never called tells where it would send a
+request (in a presigned URL, which needs no connection), and its session has the credentials.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from smendpoint._aws.failures import configuration_error, credentials_error, no_
 from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.options import FOR_OTHER_CLIENTS, merge_config, options_given, read_config
 from smendpoint._aws.target import Target
-from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.aws.operations import validate_region
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import ConfigurationError, CredentialsError, SmendpointError
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Chain", "resolve_with_botocore"]
 
 _SUFFIX = "/endpoints/x/invocations"
-# botocore's own default, in seconds: a configuration that does not choose it gets our default.
+# botocore's own default, in seconds. A configuration that does not set it gets our default.
 _BOTOCORE_TIMEOUT = 60
-# Credentials of a kind that is not known may change at any time: they are asked for again after a minute.
+# Credentials of an unknown kind may change at any time: after a minute the session is asked for new ones.
 _LEASE_SECONDS = 60.0
 
 # Endpoints may share a caller's session; botocore's sessions are not made for several threads at once.
@@ -63,7 +62,7 @@ class Chain:
     """One identity's view of botocore. Calling it fetches credentials, for a `CredentialProvider`.
 
     Attributes:
-        origin: where the credentials that were fetched last come from, to be shown.
+        origin: where the last credentials come from, for messages.
     """
 
     __slots__ = ("_config", "_identity", "_now", "_region", "_region_source", "_session", "origin")
@@ -77,7 +76,7 @@ class Chain:
         self.origin = "botocore's chain" if identity.role_arn is None else f"the role {identity.role_arn}"
 
     def resolve(self) -> Target:
-        """Ask botocore where requests go. Raises what botocore raises, and our errors."""
+        """Ask botocore where requests go. Raises botocore's errors and ours."""
         identity = self._identity
         with _lock if identity.session is not None else nullcontext():
             session = self._session = self._open_session()
@@ -86,9 +85,8 @@ class Chain:
         config = client.meta.config
         signed = client.generate_presigned_url("invoke_endpoint", Params={"EndpointName": "x", "Body": b""})
         called, _, query = signed.partition("?")
-        flags = {"allow_plain_http": identity.allow_plain_http, "allow_link_local": identity.allow_link_local}
-        parse_endpoint_url(client.meta.endpoint_url, source="the endpoint URL", **flags)
-        url = parse_endpoint_url(called.removesuffix(_SUFFIX), source="the endpoint URL", **flags)
+        identity.parse_url(client.meta.endpoint_url, "the endpoint URL")
+        url = identity.parse_url(called.removesuffix(_SUFFIX), "the endpoint URL")
         limits = settings.limits._replace(max_attempts=(config.retries or {}).get("total_max_attempts"))
         if limits.connect_timeout is None and config.connect_timeout != _BOTOCORE_TIMEOUT:
             limits = limits._replace(connect_timeout=config.connect_timeout)  # from a defaults_mode
@@ -115,7 +113,7 @@ class Chain:
         )
 
     def _open_session(self) -> Any:
-        """Give the botocore session: the given one, or a new one."""
+        """Return the given botocore session, or a new one, and read the configuration."""
         session = self._identity.botocore_session
         if session is not None:
             if type(session).__module__.partition(".")[0] in ("aiobotocore", "aioboto3"):
@@ -130,7 +128,7 @@ class Chain:
         return session
 
     def _make_client(self, session: Any) -> Any:
-        """Make a client that will never be called. Its credentials are a dummy, so that none are looked for yet."""
+        """Make a client that is never called. Its dummy credentials keep botocore from looking for real ones."""
         identity = self._identity
         region = identity.region_name or getattr(self._config, "region_name", None)
         self._region_source = "region_name" if identity.region_name else "config: region_name"
@@ -150,11 +148,7 @@ class Chain:
         )
 
     def __call__(self, anew: bool) -> tuple[Credentials, float | None]:
-        """Fetch credentials and the moment at which they expire; see `Fetch`.
-
-        Raises:
-            CredentialsError: there are none, or their source failed.
-        """
+        """Fetch credentials, as a `Fetch`."""
         role = self._identity.role_arn
         try:
             return self._find(anew) if role is None else self._assume_role()
@@ -163,7 +157,7 @@ class Chain:
         except Exception as error:
             wanted = "AWS credentials could not be loaded" if role is None else f"the role {role} could not be assumed"
             failure = credentials_error(wanted, error)
-        self._session = None  # next time everything is read anew: the reason may be gone
+        self._session = None  # the next fetch reads everything anew: the reason may be gone
         raise failure
 
     def _reopen(self) -> Any:
@@ -174,7 +168,7 @@ class Chain:
         return session
 
     def _find(self, anew: bool) -> tuple[Credentials, float | None]:
-        """Ask botocore's chain, be it for a file, SSO, a process, a container or an instance."""
+        """Ask botocore's chain: a file, SSO, a process, a container or an instance."""
         from botocore.credentials import Credentials as Plain
         from botocore.credentials import RefreshableCredentials as Refreshable
 
@@ -205,7 +199,7 @@ class Chain:
         }
         if identity.external_id is not None:
             request["ExternalId"] = identity.external_id
-        # A client of its own each time: this happens once an hour, and a connection would not stay open for that long.
+        # Each fetch makes a client: fetches are an hour apart, and no connection stays open for that long.
         client = self.sts_client(self._session or self._reopen())
         try:
             got = client.assume_role(**request)["Credentials"]
@@ -223,7 +217,7 @@ class Chain:
 
 
 def _region_source(session: Any, region: object) -> str:
-    """Say what gave a session its region, in the order in which botocore asks."""
+    """Name the setting that gave a session its region, in the order in which botocore asks."""
     if session.instance_variables().get("region"):
         return "the session"
     if os.environ.get("AWS_DEFAULT_REGION") == region:
@@ -232,7 +226,7 @@ def _region_source(session: Any, region: object) -> str:
 
 
 def _signing_region(query: str) -> str:
-    """The region in the scope of a presigned URL: ``X-Amz-Credential=unused%2F<date>%2F<region>%2Fsagemaker%2F...``."""
+    """Read the region from a presigned URL: ``X-Amz-Credential=unused%2F<date>%2F<region>%2Fsagemaker%2F...``."""
     for parameter in query.split("&"):
         name, _, value = parameter.partition("=")
         scope = value.split("%2F")
@@ -245,7 +239,7 @@ def _signing_region(query: str) -> str:
 
 
 def _credentials_source(found: Any, session: Any, *, given: bool) -> str:
-    """Say where botocore found credentials, in its own word for it."""
+    """Name the place where botocore found credentials."""
     method = getattr(found, "method", None)
     word = f" ({method})" if isinstance(method, str) else ""
     if given:
@@ -259,7 +253,7 @@ def _credentials_source(found: Any, session: Any, *, given: bool) -> str:
 
 
 def _refresh_now(found: Any) -> None:
-    """Have a given session's credentials fetched again, which botocore itself does only near their end."""
+    """Make a given session fetch its credentials anew; botocore itself does so only shortly before they expire."""
     refresh = getattr(found, "_protected_refresh", None)
     lock = getattr(found, "_refresh_lock", None)
     if refresh is not None and lock is not None:

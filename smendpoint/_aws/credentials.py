@@ -1,4 +1,4 @@
-"""Credentials that are at hand without waiting, renewed ahead of their end, fetched by one caller for all."""
+"""Credentials that are at hand without waiting, renewed before they expire, fetched by one caller for all."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    #: Asks the source. The argument says whether the source must be read anew, even if what it holds looks valid.
-    #: Gives the credentials and when they expire: seconds since the epoch, ``None`` for never. Raises only our errors.
+    #: Asks the source. The argument says whether the source must be read anew, even if its credentials look valid.
+    #: Returns the credentials and the time of their end: seconds since the epoch, ``None`` for never. Raises only our
+    #: errors.
     Fetch: TypeAlias = Callable[[bool], tuple[Credentials, float | None]]
 
 __all__ = ["EXPIRED", "CredentialProvider"]
@@ -101,7 +102,7 @@ class CredentialProvider:
         return self._origin or getattr(self._fetch, "origin", "")
 
     def current(self) -> Credentials | None:
-        """Give the credentials to sign with now, without waiting; ``None`` where ``load`` must fetch some."""
+        """Return the credentials to sign with now, without waiting; ``None`` where ``load`` must fetch some."""
         state = self._state
         if state.usable_until == _NEVER or self._now() < state.usable_until:
             return state.credentials
@@ -110,8 +111,8 @@ class CredentialProvider:
     def refresh_due(self) -> bool:
         """Whether ``load`` should now be called in the background.
 
-        The credentials are still valid but near their end. Only one caller in ten seconds gets ``True``, so that a busy
-        endpoint does not start many renewals.
+        The credentials are still valid but will soon expire. Only one caller in ten seconds gets ``True``, so that a
+        busy endpoint does not start many renewals.
         """
         state = self._state
         if state.renew_from == _NEVER:
@@ -127,11 +128,11 @@ class CredentialProvider:
         return True
 
     def load(self, *, rejected: Credentials | None = None) -> Credentials:
-        """Give credentials, waiting for the source where needed; blocks.
+        """Return credentials; block while the source is asked, where it must be.
 
-        Of several callers at a time, one asks the source; the others wait and share its outcome, a failure too. A
-        failure is also shared with the callers of the next second. While the credentials at hand are still valid, a
-        failure to renew them is not an error.
+        Of several callers at a time, one asks the source; the others wait and share its outcome, a failure too. The
+        callers of the next second share a failure as well. While the credentials at hand are still valid, a failure to
+        renew them is not an error.
 
         Args:
             rejected: credentials that the service did not accept although they looked valid. The source is asked
@@ -175,7 +176,7 @@ class CredentialProvider:
             return fetching.credentials
 
     def _at_hand(self, rejected: Credentials | None) -> Credentials | None:
-        """Give what needs no fetch; called with the lock held."""
+        """Return the credentials that need no fetch, if any. The caller holds the lock."""
         now, last, current = self._now(), self._last, self.current()
         remembered = 0 <= now - last.ended < _MEMORY_SECONDS
         failure = last.error if remembered else None

@@ -1,7 +1,7 @@
 """Resolving from arguments and environment alone, without importing botocore, where the result provably is the same.
 
 On a cold start (an AWS Lambda function, a script) importing botocore and reading its data costs more than the call.
-That is saved where only explicit arguments and the environment variables below count, whose meaning botocore cannot
+This module saves that where only explicit arguments and the variables below count, whose meaning botocore cannot
 change. Anything else goes through botocore: a profile, a role, a session, a ``Config``, a config or credentials file,
 data files of the user's, and every ``AWS_`` variable that is not listed below, because a newer botocore may read it.
 """
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.target import Limits, Target
-from smendpoint._aws.url import parse_endpoint_url
 from smendpoint._core.aws.operations import validate_region
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import CredentialsError
@@ -40,7 +39,7 @@ _WITHOUT_EFFECT = """
     AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_CONTAINER_CREDENTIALS_RELATIVE_URI
 """
 _KNOWN = frozenset((_READ + _WITHOUT_EFFECT).split())
-# What the Lambda and X-Ray runtimes set for themselves.
+# The Lambda and X-Ray runtimes set these for themselves.
 _KNOWN_PREFIXES = ("AWS_LAMBDA_", "AWS_XRAY_")
 # The regular expressions of botocore's partitions.json, as far as they are used: `(us|eu|...)-\w+-\d+`, `cn-\w+-\d+`,
 # `us-gov-\w+-\d+`. A test holds the result against botocore's own data, for every region that it knows.
@@ -61,8 +60,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
     if attempts is not None and not (attempts.isascii() and attempts.isdecimal() and 0 < int(attempts) < 1_000_000):
         return None  # malformed: botocore says so
     text, source = _endpoint_url(identity) or (f"https://{host}", "the region's endpoint")
-    flags = {"allow_plain_http": identity.allow_plain_http, "allow_link_local": identity.allow_link_local}
-    url = parse_endpoint_url(text, source=source, **flags)
+    url = identity.parse_url(text, source)
     if identity.credentials is not None:
         provider = CredentialProvider.of_explicit(credentials, now)
     else:
@@ -81,7 +79,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
 
 
 def endpoint_host(region: str) -> str | None:
-    """Give the host of a region's endpoint where the region's name shows its partition; else ``None``."""
+    """Return the host of a region's endpoint where the region's name shows its partition; else ``None``."""
     parts = region.split("-")
     if not (parts[-1].isascii() and parts[-1].isdecimal() and all(part.isalnum() for part in parts)):
         return None
@@ -139,7 +137,7 @@ def _fetch(anew: bool) -> tuple[Credentials, None]:
 
 
 def _endpoint_url(identity: Identity) -> tuple[str, str] | None:
-    """Give the URL that is configured, and the setting that says so."""
+    """Return the configured URL, if any, and the setting that has it."""
     if identity.endpoint_url is not None:
         return identity.endpoint_url, "endpoint_url"
     for name in ("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", "AWS_ENDPOINT_URL"):

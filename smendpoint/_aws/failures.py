@@ -17,7 +17,7 @@ __all__ = ["configuration_error", "credentials_error", "left_behind", "no_creden
 
 
 def no_region() -> str:
-    """Say that there is no region, and how to give one."""
+    """Word the message that there is no region, with the cure."""
     hint = ""
     if os.environ.get("AWS_REGION"):
         hint = " (AWS_REGION is set, but botocore does not read it)"
@@ -25,7 +25,7 @@ def no_region() -> str:
 
 
 def no_credentials() -> str:
-    """Say that there are no credentials, and how to give some."""
+    """Word the message that there are no credentials, with the cure."""
     return (
         "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run `aws configure` or "
         "`aws sso login`, or give this machine a role"
@@ -33,7 +33,7 @@ def no_credentials() -> str:
 
 
 def left_behind(identity: Identity) -> CredentialsError:
-    """Give the error for an identity that was unpickled without its keys or session: it must not become another."""
+    """Make the error for an identity that was unpickled without its keys or session: it must not become another."""
     return CredentialsError(
         f"{', '.join(identity.left_behind)} did not travel here: secrets and sessions are not pickled, and no others "
         "are taken in their place. Make the endpoint here, or pickle one that was made with a profile, a role or "
@@ -42,7 +42,7 @@ def left_behind(identity: Identity) -> CredentialsError:
 
 
 def configuration_error(error: Exception) -> ConfigurationError:
-    """Give our error for what botocore raised while it read its configuration."""
+    """Make our error from the one that botocore raised while it read its configuration."""
     from botocore.exceptions import BotoCoreError, ConfigParseError
 
     if isinstance(error, ConfigParseError):
@@ -63,7 +63,7 @@ def configuration_error(error: Exception) -> ConfigurationError:
 
 
 def credentials_error(what: str, error: Exception) -> CredentialsError:
-    """Give our error for what botocore raised while it fetched credentials; ``what`` begins the message."""
+    """Make our error from the one that botocore raised while it fetched credentials; ``what`` begins the message."""
     from botocore.exceptions import BotoCoreError, ClientError, ConfigParseError, NoCredentialsError, SSOTokenLoadError
 
     if isinstance(error, NoCredentialsError):
@@ -84,7 +84,7 @@ def credentials_error(what: str, error: Exception) -> CredentialsError:
             f"{what}: the container's authorization token holds a line end, which no header can carry "
             "(AWS_CONTAINER_AUTHORIZATION_TOKEN or the file of AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE)"
         )
-    # Others, such as a JSONDecodeError, may hold what a source has answered: neither chained nor repeated.
+    # Others, such as a JSONDecodeError, may hold a source's answer: neither chained nor repeated.
     if isinstance(error, (TypeError, ValueError)):
         return CredentialsError(
             f"{what}: what their source answers, or a setting that leads to it, is malformed ({type(error).__name__})"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from smendpoint._aws.url import EndpointURL
     from smendpoint._options import IdentityOptions
 
 __all__ = ["Identity"]
@@ -28,13 +29,12 @@ _SECRETS = (*_KEYS[1:], "external_id")
 class Identity(IdentityFields):
     """The arguments that say who calls and where: immutable, and made without any input or output.
 
-    An identity pickles as configuration. A profile and a role are looked up where it is unpickled, and without them so
-    are the credentials that botocore's default chain finds there. Explicit keys, a ``session`` and passwords of proxies
-    stay behind, for secrets must not travel; where one did, the unpickled identity cannot be resolved: it would be
-    another's.
+    An identity pickles as configuration. Where it is unpickled, its profile and role are looked up; without these,
+    botocore's default chain finds credentials there. Explicit keys, a ``session`` and passwords of proxies are left
+    out, for secrets must not travel. Then the unpickled identity cannot be resolved: it would be another's.
 
     Args:
-        **options: as the constructor of an endpoint has them (`_options.py`).
+        **options: those of an endpoint's constructor (`_options.py`).
 
     Raises:
         ConfigurationError: an argument does not fit.
@@ -68,8 +68,7 @@ class Identity(IdentityFields):
         if self.region_name is not None:
             validate_region(self.region_name)
         if self.endpoint_url is not None:
-            flags = {name: getattr(self, name) for name in _FLAGS}
-            parse_endpoint_url(self.endpoint_url, **flags)
+            self.parse_url(self.endpoint_url, "endpoint_url")
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("an Identity cannot be changed: make a new one")
@@ -112,6 +111,12 @@ class Identity(IdentityFields):
         """The session that was given, as botocore's; `None` where none was."""
         return getattr(self.session, "_session", self.session)  # a boto3 session wraps botocore's
 
+    def parse_url(self, url: str, source: str) -> EndpointURL:
+        """Read the URL of an endpoint that the setting `source` has, by the identity's own rules for unsafe places."""
+        return parse_endpoint_url(
+            url, source=source, allow_plain_http=self.allow_plain_http, allow_link_local=self.allow_link_local
+        )
+
     @property
     def keys(self) -> dict[str, str | None]:
         """The explicit keys, each as botocore names it; `None` where it was not given."""
@@ -133,7 +138,7 @@ def _text(name: str, value: object) -> str | None:
 
 
 def _without_proxy_passwords(config: Any) -> tuple[Any, bool]:
-    """The config with the userinfo of its proxies removed, and whether there was any."""
+    """Return the config with the userinfo of its proxies removed, and whether there was any."""
     proxies = getattr(config, "proxies", None)
     if not proxies or not any("@" in str(url) for url in proxies.values()):
         return config, False

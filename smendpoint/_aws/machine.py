@@ -1,4 +1,4 @@
-"""What both ways of resolving read from this machine: trusted certificates, proxies, the user agent."""
+"""Settings that both ways of resolving read from this machine: trusted certificates, proxies, the user agent."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ca_bundle(configured: object) -> str | None:
 
 
 def _packaged_bundle() -> str | None:
-    """certifi's bundle, else botocore's: found, where that is possible, without the 20 ms of importing certifi."""
+    """Find certifi's bundle, else botocore's, if possible without the 20 ms of importing certifi."""
     if "certifi" not in sys.modules:
         for package in ("certifi", "botocore"):
             for entry in sys.path:
@@ -78,8 +78,8 @@ def proxy_for(url: EndpointURL, proxies: Mapping[str, str] | None) -> Proxy | No
         return parse_proxy(proxy, source=source) if proxy else None
     wanted = f"{url.scheme}_proxy"
     names = [name for name in os.environ if name.lower() == wanted]
-    # Elsewhere the system's settings count too, and only urllib.request knows them; it takes 20 ms or more to import.
-    # Here NO_PROXY alone, which many set everywhere, is not a reason to.
+    # On macOS and Windows the system's settings count too, and only urllib.request reads them; it takes 20 ms or more
+    # to import. On other systems NO_PROXY alone, which many set everywhere, is not a reason to.
     if sys.platform not in ("darwin", "win32") and not names:
         return None
     from urllib.request import getproxies, proxy_bypass
@@ -97,7 +97,7 @@ def user_agent(
 
     Args:
         app_id: the application id of ``AWS_SDK_UA_APP_ID``, the profile or the ``Config``.
-        session_extra: what a session adds.
+        session_extra: ``user_agent_extra`` of a session.
         whole: ``user_agent`` of a botocore ``Config``, in place of all that comes before ``extra``.
         extra: ``user_agent_extra`` of a botocore ``Config``.
     """
@@ -115,7 +115,7 @@ def user_agent(
 
 
 def check_user_agent(name: str, value: object) -> str | None:
-    """Refuse what cannot stand in a ``User-Agent`` header."""
+    """Return the value; refuse one that cannot stand in a ``User-Agent`` header."""
     if value is None:
         return None
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():

@@ -13,47 +13,27 @@ if TYPE_CHECKING:
 
 __all__ = ["FOR_OTHER_CLIENTS", "OPTIONS", "Settings", "merge_config", "options_given", "read_config"]
 
-#: How each option is handled.
-#:
-#: * ``botocore``: botocore itself answers with it in mind (region, endpoint, user agent ...);
-#: * ``here``: read by ``read_config`` and honoured by our transport;
-#: * ``some``: honoured for the values that mean something here, else refused;
-#: * ``nothing``: botocore does nothing with it for this service either, because it is about a trait that no operation
-#:   of the SageMaker runtime has.
-OPTIONS: Mapping[str, str] = {
-    "account_id_endpoint_mode": "nothing",
-    "auth_scheme_preference": "nothing",
-    "client_cert": "here",
-    "client_context_params": "nothing",
-    "connect_timeout": "here",
-    "defaults_mode": "botocore",
-    "disable_request_compression": "nothing",
-    "endpoint_discovery_enabled": "nothing",
-    "ignore_configured_endpoint_urls": "botocore",
-    "inject_host_prefix": "nothing",
-    "max_pool_connections": "here",
-    "parameter_validation": "some",
-    "proxies": "here",
-    "proxies_config": "some",
-    "read_timeout": "here",
-    "region_name": "botocore",
-    "request_checksum_calculation": "nothing",
-    "request_min_compression_size_bytes": "nothing",
-    "response_checksum_validation": "nothing",
-    "retries": "some",
-    "s3": "nothing",
-    "s3_disable_express_session_auth": "nothing",
-    "sigv4a_signing_region_set": "nothing",
-    "signature_version": "some",
-    "tcp_keepalive": "some",
-    "use_dualstack_endpoint": "botocore",
-    "use_fips_endpoint": "botocore",
-    "user_agent": "here",
-    "user_agent_appid": "botocore",
-    "user_agent_extra": "here",
-}
+# botocore itself answers with these in mind.
+_FOR_BOTOCORE = """
+    defaults_mode ignore_configured_endpoint_urls region_name use_dualstack_endpoint use_fips_endpoint user_agent_appid
+"""
+# `read_config` reads these, and our transport honours them.
+_FOR_US = """
+    client_cert connect_timeout max_pool_connections proxies read_timeout user_agent user_agent_extra
+"""
+# Some of their values are honoured, the others refused.
+_IN_PART = """
+    parameter_validation proxies_config retries signature_version tcp_keepalive
+"""
+# botocore does nothing with these for this service either: none of its operations has the trait that they are about.
+_WITHOUT_EFFECT = """
+    account_id_endpoint_mode auth_scheme_preference client_context_params disable_request_compression
+    endpoint_discovery_enabled inject_host_prefix request_checksum_calculation request_min_compression_size_bytes
+    response_checksum_validation s3 s3_disable_express_session_auth sigv4a_signing_region_set
+"""
+OPTIONS = frozenset((_FOR_BOTOCORE + _FOR_US + _IN_PART + _WITHOUT_EFFECT).split())
 
-#: The options that hold for an endpoint's clients of other services too. The rest is about this service's endpoint.
+# The options that hold for an endpoint's clients of other services too. The others are about this service's endpoint.
 FOR_OTHER_CLIENTS = (
     "connect_timeout",
     "ignore_configured_endpoint_urls",

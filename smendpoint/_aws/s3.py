@@ -1,7 +1,7 @@
 """A client for Amazon S3 with the credentials, region and settings of an endpoint: asynchronous inference needs one.
 
-Credentials are the endpoint's own, asked for at every request, so that a role that is assumed renews itself for S3 as
-well. Where S3 is (``AWS_ENDPOINT_URL_S3``, the profile, FIPS, dual stack) is botocore's to say.
+The client asks for the endpoint's own credentials at every request, so that an assumed role renews itself for S3 as
+well. botocore decides where S3 is (``AWS_ENDPOINT_URL_S3``, the profile, FIPS, dual stack).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from smendpoint._aws.target import Target
     from smendpoint._core.call.timing import Timeout
 
-    #: Does work that blocks in a thread.
+    #: Runs blocking work in a thread.
     InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 __all__ = ["async_s3_client", "blocking_s3_client"]
@@ -103,7 +103,7 @@ async def async_s3_client(
 
 
 def _open_session(identity: Identity, target: Target, timeout: Timeout, in_thread: InThread) -> tuple[Any, Any]:
-    """Make an aiobotocore session, with all that it would read later, and the configuration of its client."""
+    """Make an aiobotocore session and its client's configuration; read now all files that it would read later."""
     try:
         # An extra: it need not be installed where pyright looks.
         from aiobotocore.config import AioConfig  # pyright: ignore[reportMissingImports]
@@ -137,7 +137,7 @@ def _open_session(identity: Identity, target: Target, timeout: Timeout, in_threa
 
 
 def _configured(session_class: Any, identity: Identity, timeout: Timeout) -> tuple[Any, dict[str, Any]]:
-    """Make a session of the identity's profile; give the options of its clients' ``Config`` as well."""
+    """Make a session of the identity's profile; return the options of its client's ``Config`` as well."""
     given = identity.botocore_session
     session = session_class(profile=identity.credentials_profile_name if given is None else given.profile)
     options = options_given(merge_config(identity.config, given), _FOR_S3)

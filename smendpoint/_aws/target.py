@@ -12,14 +12,14 @@ __all__ = ["Limits", "Target"]
 
 
 class Limits(NamedTuple):
-    """What botocore's configuration says about waiting, connections and attempts; ``None`` where it says nothing.
+    """Limits that botocore's configuration sets; ``None`` where it sets none.
 
     Attributes:
         connect_timeout: seconds.
         read_timeout: seconds.
         max_pool_connections: how many connections.
-        max_attempts: how many requests a call may cost, the first included. ``AWS_MAX_ATTEMPTS`` and the profile say
-            so as well.
+        max_attempts: how many requests a call may cost, the first included. ``AWS_MAX_ATTEMPTS`` and the profile set
+            it as well.
     """
 
     connect_timeout: float | None = None
@@ -28,24 +28,24 @@ class Limits(NamedTuple):
     max_attempts: int | None = None
 
     def timeout(self, default: Timeout) -> Timeout:
-        """Give the timeout of a call; ``default`` fills in where the configuration says nothing."""
+        """Return the timeout of a call; ``default`` fills in where the configuration sets none."""
         return Timeout(self.connect_timeout or default.connect, self.read_timeout or default.read)
 
 
 class Target(NamedTuple):
-    """What our own transport needs to know, resolved as botocore resolves it.
+    """All that our own transport needs, resolved as botocore resolves it.
 
     Attributes:
         url: where requests go.
         region: the region that requests are signed for.
         region_source: the setting that names the region, such as ``"AWS_DEFAULT_REGION"``.
-        credentials: where to ask for credentials.
+        credentials: the provider to ask for credentials.
         user_agent: the value of the ``User-Agent`` header.
         proxy: the proxy to go through, ``None`` where connections are direct. ``NO_PROXY`` has been applied.
         ca_bundle: the file of trusted certificates: a configured one, else certifi's or botocore's. ``None``, where
             neither is there: the system's. Certificates are always verified.
         client_cert: the file of a TLS client certificate, or the files of certificate and key.
-        limits: what the configuration says about waiting, connections and attempts.
+        limits: the limits that the configuration sets.
     """
 
     url: EndpointURL

@@ -1,7 +1,7 @@
 """Endpoint and proxy URLs, read strictly: any URL that is not plainly a safe place for signed requests is refused.
 
-Written without ``urllib.parse`` on purpose: it costs milliseconds to import, and it is lenient where this must not be
-(it drops tabs and line breaks, and takes ``x@evil.example:443`` for a host and its userinfo).
+``urllib.parse`` is avoided on purpose: it costs milliseconds to import, and it is lenient where this must not be (it
+drops tabs and line breaks, and takes ``x@evil.example:443`` for a host and its userinfo).
 """
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
@@ -65,7 +65,7 @@ def parse_endpoint_url(
         url: ``scheme://host[:port][/base/path]``.
         allow_plain_http: whether ``http`` may leave this machine; to loopback it always may.
         allow_link_local: whether the host may be a link-local or metadata address.
-        source: what to call the setting in messages.
+        source: the setting that has it, for messages.
 
     Raises:
         ConfigurationError: the URL is malformed, or not a safe place to send signed requests to. The message never
@@ -157,7 +157,7 @@ def _split(url: object, source: str) -> tuple[str, str, str]:
 
 
 def _host_and_port(authority: str, scheme: str, source: str, allowed: frozenset[str]) -> tuple[str, int, str]:
-    """The host, the port, and the host as it stands in a URL."""
+    """Return the host, the port, and the host as it stands in a URL."""
     authority = authority.lower()
     if authority.startswith("["):
         host, bracket, rest = authority[1:].partition("]")
@@ -209,7 +209,7 @@ def _ipv6(host: str) -> int | None:
 
 
 def _nature(host: str) -> tuple[bool, bool]:
-    """Whether the host is loopback, and whether it is link-local or a metadata service."""
+    """Return whether the host is loopback, and whether it is link-local or a metadata service."""
     number = _ipv4(host)
     if number is not None:
         return _nature_of_ipv4(number)

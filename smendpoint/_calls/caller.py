@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint import errors
 from smendpoint._calls.base import CallerBase
 from smendpoint._core.call.flow import call_flow
-from smendpoint._core.call.hiding import leaving
+from smendpoint._core.call.hiding import finish_error
 from smendpoint._transport.drivers import drive, drive_async
 from smendpoint._typing import Chunk, In, Out
 
@@ -35,8 +35,8 @@ class Caller(CallerBase[In, Out, Chunk]):
 
         return ClientTransport(self.client, self.clock)
 
-    def start(self, request: CallRequest) -> CallState[Any]:
-        """Begin a call: its time starts here, and where it goes is looked up if no call did before."""
+    def start(self, request: CallRequest) -> CallState:
+        """Begin a call: its time starts here. The first call also looks up where calls go."""
         started = self.clock.monotonic()
         defaults = self._defaults or self._find_defaults()
         if defaults.credentials is not None and defaults.credentials.refresh_due():
@@ -47,10 +47,10 @@ class Caller(CallerBase[In, Out, Chunk]):
         try:
             return self._make_defaults(self.transport.resolve())
         except errors.SmendpointError as error:
-            leaving(error, self.name)
+            finish_error(error, self.name)
             raise
 
-    def run(self, request: CallRequest, call: CallState[Any], cancellation: Cancellation | None = None) -> Any:
+    def run(self, request: CallRequest, call: CallState, cancellation: Cancellation | None = None) -> Any:
         """Drive a call to its answer."""
         try:
             return drive(call_flow(call), self.transport.perform, request, call.timeout, cancellation)
@@ -58,9 +58,7 @@ class Caller(CallerBase[In, Out, Chunk]):
             call.finish(error)
             raise
 
-    def send(
-        self, request: CallRequest, cancellation: Cancellation | None = None
-    ) -> tuple[CallState[Any], RawResponse]:
+    def send(self, request: CallRequest, cancellation: Cancellation | None = None) -> tuple[CallState, RawResponse]:
         """Start and run a call whose answer is whole."""
         call = self.start(request)
         return call, self.run(request, call, cancellation)
@@ -85,7 +83,7 @@ class Caller(CallerBase[In, Out, Chunk]):
         return blocking_s3_client(self.identity, target, self.timeout)
 
     def close(self) -> None:
-        """Close connections. A client that was given stays open: it is its maker's to close."""
+        """Close connections. A client that was given stays open: its maker closes it."""
         self.closed = True
         if self._storage is not None:
             self._storage.close()
@@ -107,8 +105,8 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
 
         return AsyncClientTransport(self.client, self.clock)
 
-    async def start(self, request: CallRequest) -> CallState[Any]:
-        """Begin a call: its time starts here, and where it goes is looked up if no call did before."""
+    async def start(self, request: CallRequest) -> CallState:
+        """Begin a call: its time starts here. The first call also looks up where calls go."""
         started = self.clock.monotonic()
         defaults = self._defaults or await self._find_defaults()
         if defaults.credentials is not None and defaults.credentials.refresh_due():
@@ -120,10 +118,10 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
             target = await self.transport.resolve()
             return self._defaults or self._make_defaults(target)  # others may have asked meanwhile
         except errors.SmendpointError as error:
-            leaving(error, self.name)
+            finish_error(error, self.name)
             raise
 
-    async def run(self, request: CallRequest, call: CallState[Any]) -> Any:
+    async def run(self, request: CallRequest, call: CallState) -> Any:
         """Drive a call to its answer."""
         try:
             return await drive_async(call_flow(call), self.transport.perform, request, call.timeout)
@@ -131,7 +129,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
             call.finish(error)
             raise
 
-    async def send(self, request: CallRequest) -> tuple[CallState[Any], RawResponse]:
+    async def send(self, request: CallRequest) -> tuple[CallState, RawResponse]:
         """Start and run a call whose answer is whole."""
         # Both are written out: on this, the shortest path, two more coroutines would cost more than they do.
         transport, started = self.transport, self.clock.monotonic()
@@ -165,7 +163,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
         return async_s3_client(self.identity, target, self.timeout, in_thread)
 
     async def close(self) -> None:
-        """Close connections. A client that was given stays open: it is its maker's to close."""
+        """Close connections. A client that was given stays open: its maker closes it."""
         self.closed = True
         if self._storage is not None:
             await self._storage.close()

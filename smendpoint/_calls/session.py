@@ -98,7 +98,7 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
 
     def _request_with(self, body: tuple[bytes, Mapping[str, object]], session_id: str | None) -> CallRequest:
         data, kind = body
-        return self._caller.request_with_body(INVOKE_ENDPOINT, data, {**kind, **self._members, "SessionId": session_id})
+        return self._caller.request(INVOKE_ENDPOINT, data, {**kind, **self._members, "SessionId": session_id})
 
     def _open_request(self) -> CallRequest:
         """Make the request that opens the session."""
@@ -106,7 +106,7 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
             raise self._error("this session was opened before: ask the endpoint for a new one")
         return self._request_with(self._open_with, "NEW_SESSION")
 
-    def _read_opened(self, call: CallState[Any], answer: RawResponse) -> None:
+    def _read_opened(self, call: CallState, answer: RawResponse) -> None:
         """Read the answer to that request, with which the call is over.
 
         Raises:
@@ -144,7 +144,7 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
             raise self._error("SessionId is the session's own: leave it out of endpoint_kwargs")
         return hidden({**members, "SessionId": self._id})
 
-    def _output(self, call: CallState[Any], answer: RawResponse, stop: tuple[str, ...]) -> Out:
+    def _output(self, call: CallState, answer: RawResponse, stop: tuple[str, ...]) -> Out:
         if self._closes(answer):  # as the model may with any answer
             self._state = "closed"
         return super()._output(call, answer, stop)
@@ -159,7 +159,7 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
             return None
         return self._request_with(self._close_with, self._id)
 
-    def _read_closed(self, call: CallState[Any], answer: RawResponse) -> None:
+    def _read_closed(self, call: CallState, answer: RawResponse) -> None:
         """Read the answer to that request, with which the call is over.
 
         Raises:

@@ -65,6 +65,13 @@ def encode_json(value: Any) -> bytes:
         raise HandlerError(f"The input cannot be written as JSON: {reason}.") from None
 
 
+def encode_request(field: str, value: Any, place: str | None, model_kwargs: Mapping[str, Any]) -> bytes:
+    """Give a request as JSON: an input in its field, with the model parameters in the field `place` or beside it."""
+    if place is None:
+        return encode_json({field: value, **model_kwargs})
+    return encode_json({field: value, place: model_kwargs} if model_kwargs else {field: value})
+
+
 def encode_text(text: str) -> bytes:
     """Give a text in UTF-8. Raise `HandlerError` where it holds half of a surrogate pair."""
     try:

@@ -2,8 +2,8 @@
 
 ``SagemakerEndpoint``, ``SagemakerEndpointEmbeddings``, ``LLMContentHandler``, ``EmbeddingsContentHandler``,
 ``PromptTemplate``, ``Document`` and ``load_qa_chain`` take the arguments of their namesakes in LangChain, and nothing
-of LangChain is needed. What would have no effect here (callbacks, tracing, memory, chain types other than ``"stuff"``)
-is refused, never ignored. The methods that begin with ``a`` are for asyncio.
+of LangChain is needed. Arguments that would have no effect here (callbacks, tracing, memory, chain types other than
+``"stuff"``) are refused, never ignored. The methods that begin with ``a`` are for asyncio.
 """
 
 from __future__ import annotations

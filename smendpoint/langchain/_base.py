@@ -52,7 +52,7 @@ class _Harmless(TypedDict, total=False):
 if TYPE_CHECKING:
 
     class ModelOptions(EndpointOptions, _Harmless, total=False):
-        """What the models take beside the name and the content handler."""
+        """The arguments of the models beside the name and the content handler."""
 
 
 def refuse(what: str, unknown: Mapping[str, object]) -> None:

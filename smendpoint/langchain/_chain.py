@@ -20,7 +20,7 @@ class StuffDocumentsChain:
     Attributes:
         input_key: the input with the documents, ``"input_documents"``.
         output_key: the output with the answer, ``"output_text"``.
-        qa: what does the work.
+        qa: the object that builds the prompts and asks.
     """
 
     __slots__ = ("_question_key", "qa")
@@ -34,12 +34,12 @@ class StuffDocumentsChain:
 
     @property
     def input_keys(self) -> list[str]:
-        """The inputs that are needed."""
+        """The names of the inputs."""
         return [self.input_key, self._question_key, *self.qa.extra_variables]
 
     @property
     def output_keys(self) -> list[str]:
-        """The outputs that are given."""
+        """The names of the outputs."""
         return [self.output_key]
 
     def invoke(
@@ -55,8 +55,8 @@ class StuffDocumentsChain:
         Args:
             input: ``{"input_documents": documents, "question": question}``, and values for other fields of the prompt.
                 As in LangChain, inputs that the prompt has no field for only come back with the answer.
-            config: what LangChain's callbacks and tracing would be told; nothing may be set.
-            return_only_outputs: whether to leave the inputs out of what is returned.
+            config: settings of LangChain's callbacks and tracing; none may be set.
+            return_only_outputs: whether to return the answer without the inputs.
 
         Returns:
             The inputs, and the answer as ``"output_text"``.
@@ -158,7 +158,7 @@ def load_qa_chain(
         prompt: the template, with a field for the documents and one for the question.
         document_prompt: the template for each document.
         document_variable_name: the field of ``prompt`` for the documents.
-        document_separator: what stands between two documents.
+        document_separator: the text between two documents.
         allow_no_documents: also ask when there is no document.
 
     Raises:

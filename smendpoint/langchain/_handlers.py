@@ -19,7 +19,7 @@ class ContentHandlerBase(ABC, Generic[InputT, OutputT]):
     """A base class for content handlers that take ``InputT`` and give ``OutputT``.
 
     Attributes:
-        content_type: the media type of what :meth:`transform_input` gives.
+        content_type: the media type of the request body.
         accepts: the media type that :meth:`transform_output` reads.
     """
 

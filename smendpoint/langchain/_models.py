@@ -35,7 +35,7 @@ class Generation(NamedTuple):
 
 
 class LLMResult(NamedTuple):
-    """What :meth:`SagemakerEndpoint.generate` gives.
+    """The result of :meth:`SagemakerEndpoint.generate`.
 
     Attributes:
         generations: for each prompt, a list with its one answer.
@@ -47,17 +47,18 @@ class LLMResult(NamedTuple):
 class SagemakerEndpoint(Model[str, str]):
     """A text model on a SageMaker endpoint, called in LangChain's way.
 
-    What begins with ``a`` is awaited: over connections of asyncio's own, or in threads where a ``client`` is given.
+    Await the methods that begin with ``a``: they use connections of asyncio's own, or threads where a ``client`` is
+    given.
 
     Args:
         endpoint_name: the endpoint's name.
         content_handler: makes requests from prompts and texts from answers; by default for text generation.
-        streaming: whether :meth:`invoke` uses the streaming operation, and joins what it sends.
+        streaming: whether :meth:`invoke` uses the streaming operation, and joins the chunks.
         **options: every other argument of :class:`~smendpoint.Endpoint`, such as ``region_name``,
             ``credentials_profile_name``, ``model_kwargs``, ``endpoint_kwargs``, ``inference_component_name``,
             ``endpoint_url`` or ``timeout``; ``None`` is as good as leaving it out. Keys may be pydantic's
             ``SecretStr``. With ``client``, a boto3 ``sagemaker-runtime`` client, the region, the profile, keys,
-            ``endpoint_url`` and ``config`` are not looked at, as in LangChain.
+            ``endpoint_url`` and ``config`` are ignored, as in LangChain.
 
     Raises:
         ConfigurationError: an argument does not fit, or would have no effect here.
@@ -83,7 +84,7 @@ class SagemakerEndpoint(Model[str, str]):
 
         Args:
             input: the prompt: a text, or an object with ``to_string()`` such as LangChain's prompt values.
-            config: what LangChain's callbacks and tracing would be told; nothing may be set.
+            config: settings of LangChain's callbacks and tracing; none may be set.
             stop: texts at which the answer ends.
             **kwargs: parameters for the model.
 
@@ -252,7 +253,7 @@ def _listed(prompts: Any) -> list[Any]:
 
 
 def _batch(inputs: Any, config: Any) -> tuple[list[str], int]:
-    """Give the prompts of a batch, and how many may be under way at once."""
+    """Return the prompts of a batch, and how many may be under way at once."""
     configs = [config or {}] if config is None or isinstance(config, Mapping) else list(config)
     for one in configs:
         _no_config({name: value for name, value in (one or {}).items() if name != "max_concurrency"})
@@ -267,7 +268,7 @@ def _joined(parts: list[Any]) -> str:
 
 
 async def _from_threads(stream: Stream[str]) -> AsyncIterator[str]:
-    """Give the chunks of a stream that blocks, each waited for in a thread."""
+    """Yield the chunks of a stream that blocks; wait for each in a thread."""
     end: Any = object()
     try:
         while (chunk := await in_thread(lambda: next(stream, end))) is not end:

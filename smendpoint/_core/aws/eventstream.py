@@ -10,19 +10,10 @@ whole, and the transport that HTTP ended properly.
 from __future__ import annotations
 
 from struct import Struct, pack
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
-from smendpoint._core.aws.eventheaders import (
-    Byte,
-    HeaderValue,
-    Long,
-    Short,
-    Timestamp,
-    Uuid,
-    decode_headers,
-    encode_header,
-)
+from smendpoint._core.aws.eventheaders import HeaderValue, decode_headers, encode_header
 from smendpoint._core.decode.push import PushDecoder
 from smendpoint.errors import (
     ConfigurationError,
@@ -36,21 +27,6 @@ from smendpoint.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "MAX_HEADERS",
-    "MAX_PAYLOAD",
-    "Byte",
-    "EventStreamDecoder",
-    "HeaderValue",
-    "Long",
-    "Message",
-    "Short",
-    "Timestamp",
-    "Uuid",
-    "encode",
-    "interpret",
-]
-
 MAX_HEADERS = 128 * 1024
 """The most bytes of headers in one frame: the limit that the AWS SDKs share (botocore, aws-c-event-stream)."""
 
@@ -62,7 +38,6 @@ _OVERHEAD = 16  # two lengths and two checksums of four bytes each: no frame is 
 _PRELUDE = Struct(">III")
 _CHECKSUM = Struct(">I")
 _LARGE_FRAME = 4096
-_UNKNOWN: tuple[None, dict[str, HeaderValue]] = (None, {})
 
 # A stream repeats one or two header blocks for its whole life, each about 90 bytes. What does not look like that
 # (long, or ever changing) is parsed anew each time instead of filling memory.
@@ -106,16 +81,6 @@ def encode(headers: Mapping[str, HeaderValue], payload: bytes = b"") -> bytes:
     return frame + pack(">I", crc32(frame))
 
 
-def _is_part(headers: Mapping[str, HeaderValue]) -> bool | None:
-    """Whether a message with these headers is output (True), to be skipped (False) or a failure (None)."""
-    if headers.get(":message-type") != "event":
-        return None
-    event_type = headers.get(":event-type")
-    if not isinstance(event_type, str):
-        return None
-    return event_type == "PayloadPart"
-
-
 def interpret(message: Message) -> bytes:
     """Interpret a message of an ``InvokeEndpointWithResponseStream`` answer.
 
@@ -131,53 +96,40 @@ def interpret(message: Message) -> bytes:
         StreamDecodeError: no usable ``:message-type``, or an event without a usable ``:event-type``.
         StreamError: the service reports anything else: an exception that is not modelled, or an error.
     """
-    is_part = _is_part(message.headers)
-    if is_part is None:
-        raise _failure_of(message)
-    return message.payload if is_part else b""
+    return _part(message) or b""
 
 
-def _failure_of(message: Message) -> StreamError:
-    """Make the error for a message that is neither output nor to be skipped."""
+def _part(message: Message) -> bytes | None:
+    """Give the payload of a ``PayloadPart``, and `None` for an event of another type. Raises as `interpret` does."""
     headers = message.headers
     message_type = headers.get(":message-type")
-    if not isinstance(message_type, str):
-        return StreamDecodeError("an event-stream message has no :message-type of type string")
     if message_type == "event":
-        return StreamDecodeError("an event-stream event has no :event-type of type string")
+        event_type = headers.get(":event-type")
+        if not isinstance(event_type, str):
+            raise StreamDecodeError("an event-stream event has no :event-type of type string")
+        return message.payload if event_type == "PayloadPart" else None
+    if not isinstance(message_type, str):
+        raise StreamDecodeError("an event-stream message has no :message-type of type string")
     if message_type == "error":
         code = _text(headers.get(":error-code")) or "an error"
-        return StreamError(f"the service ended the stream with {code}: {_text(headers.get(':error-message'))}")
+        raise StreamError(f"the service ended the stream with {code}: {_text(headers.get(':error-message'))}")
     if message_type != "exception":
-        return StreamDecodeError("an event-stream message is neither an event nor an exception nor an error")
-    details = _exception_details(message.payload)
-    text = details.get("message", "")
+        raise StreamDecodeError("an event-stream message is neither an event nor an exception nor an error")
+    from smendpoint._core.aws.response import json_object  # only errors need it
+
+    members = {name.lower(): value for name, value in json_object(message.payload).items()}
+    text, error_code = _text(members.get("message")), _text(members.get("errorcode"))
     exception_type = headers.get(":exception-type")
     if exception_type == "ModelStreamError":
-        error_code = details.get("errorcode", "")
         label = f" ({error_code})" if error_code else ""
-        return ModelStreamError(f"the model failed while it was streaming{label}: {text}", error_code=error_code)
+        raise ModelStreamError(f"the model failed while it was streaming{label}: {text}", error_code=error_code)
     if exception_type == "InternalStreamFailure":
-        return InternalStreamFailureError(f"the service failed while the model was streaming: {text}")
-    return StreamError(f"the service ended the stream with {_text(exception_type) or 'an exception'}: {text}")
+        raise InternalStreamFailureError(f"the service failed while the model was streaming: {text}")
+    raise StreamError(f"the service ended the stream with {_text(exception_type) or 'an exception'}: {text}")
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _exception_details(payload: bytes) -> dict[str, str]:
-    """Read an exception's members, names in lower case; none where the payload cannot be read."""
-    import json  # only errors need it
-
-    try:
-        parsed = json.loads(payload)
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(parsed, dict):
-        return {}
-    members = cast("dict[str, Any]", parsed)
-    return {name.lower(): value for name, value in members.items() if isinstance(value, str)}
 
 
 class EventStreamDecoder(PushDecoder):
@@ -187,13 +139,14 @@ class EventStreamDecoder(PushDecoder):
     came first), and by every call after it. `error` tells of it without another call.
     """
 
-    __slots__ = ("_buffer", "_known", "_need")
+    __slots__ = ("_buffer", "_known", "_need", "_part_block")
 
     def __init__(self) -> None:
         super().__init__()
         self._buffer = bytearray()  # the start of a frame that is not whole yet
         self._need = 12  # how long the buffer must be before it is worth looking at it again
-        self._known: dict[bytes, tuple[bool | None, dict[str, HeaderValue]]] = {}
+        self._known: dict[bytes, dict[str, HeaderValue]] = {}
+        self._part_block: Any = None  # the header block of the last part
 
     def feed(self, data: bytes) -> list[Message]:
         """Read bytes, and return the messages that they complete.
@@ -212,11 +165,10 @@ class EventStreamDecoder(PushDecoder):
         messages: list[Message] = []
         for block, payload in zip(*self._frames(data), strict=True):
             try:
-                headers = (self._known.get(block) or self._learn(block))[1]
+                messages.append(self._message(block, payload))
             except StreamDecodeError as error:
                 self._failure = error.with_traceback(None)
                 break
-            messages.append(Message(headers.copy(), payload))
         return messages or self._deliver(messages)
 
     def feed_parts(self, data: bytes) -> list[bytes]:
@@ -234,21 +186,18 @@ class EventStreamDecoder(PushDecoder):
         if self._failure is not None:
             self._check()
         blocks, payloads = self._frames(data)
-        known = self._known
-        if blocks and blocks.count(blocks[0]) == len(blocks) and known.get(blocks[0], _UNKNOWN)[0]:
-            return payloads  # nearly always: frames of one kind, and that kind is PayloadPart
+        if blocks.count(self._part_block) == len(blocks):  # nearly always: parts whose headers are the same
+            return payloads or self._deliver(payloads)
         parts: list[bytes] = []
         for block, payload in zip(blocks, payloads, strict=True):
             try:
-                is_part, headers = known.get(block) or self._learn(block)
-            except StreamDecodeError as error:
+                part = payload if block == self._part_block else _part(self._message(block, payload))
+            except StreamError as error:
                 self._failure = error.with_traceback(None)
                 break
-            if is_part:
-                parts.append(payload)
-            elif is_part is None:
-                self._failure = _failure_of(Message(headers, payload))
-                break
+            if part is not None:
+                parts.append(part)
+                self._part_block = block
         return parts or self._deliver(parts)
 
     def finish(self) -> None:
@@ -264,12 +213,13 @@ class EventStreamDecoder(PushDecoder):
                 f"the stream was cut inside a frame: it needs {self._need} bytes or more, {len(self._buffer)} came"
             )
 
-    def _learn(self, block: bytes) -> tuple[bool | None, dict[str, HeaderValue]]:
-        headers = decode_headers(block)
-        meaning = _is_part(headers), headers
-        if len(block) <= _KNOWN_BLOCK_SIZE and len(self._known) < _KNOWN_BLOCKS:
-            self._known[block] = meaning
-        return meaning
+    def _message(self, block: bytes, payload: bytes) -> Message:
+        headers = self._known.get(block)
+        if headers is None:
+            headers = decode_headers(block)
+            if len(block) <= _KNOWN_BLOCK_SIZE and len(self._known) < _KNOWN_BLOCKS:
+                self._known[block] = headers
+        return Message(headers.copy(), payload)
 
     def _frames(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
         """Cut out the frames that are whole now: header blocks and payloads. Keep the rest, and the first failure."""
@@ -297,23 +247,23 @@ class EventStreamDecoder(PushDecoder):
                     f"an event-stream frame has impossible lengths: {total} in all, {headers_length} of headers"
                 )
                 return blocks, payloads
-            if end - position < total:
+            after = position + total
+            if after > end:
                 need = total
                 break
-            payload_start = position + 12 + headers_length
-            position += total
-            block = data[payload_start - headers_length : payload_start]
-            payload = data[payload_start : position - 4]
+            start = position + 12 + headers_length
+            block, payload = data[position + 12 : start], data[start : after - 4]
             # For small frames one copy is quicker than three checksums; a large one is not copied for it.
             if total < _LARGE_FRAME:
-                checksum = crc32(data[position - total : position - 4])
+                checksum = crc32(data[position : after - 4])
             else:
-                checksum = crc32(payload, crc32(block, crc32(data[position - total : position - total + 12])))
-            if checksum != unpack_checksum(data, position - 4)[0]:
+                checksum = crc32(payload, crc32(block, crc32(data[position : position + 12])))
+            if checksum != unpack_checksum(data, after - 4)[0]:
                 self._failure = StreamDecodeError("an event-stream frame has a bad checksum")
                 return blocks, payloads
             blocks.append(block)
             payloads.append(payload)
+            position = after
         if position < end:
             buffer += data[position:] if position else data
         self._need = need

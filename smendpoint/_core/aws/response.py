@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
-from smendpoint._core.http.body import ResponseBody
+from smendpoint._core.http.body import ResponseBody as ResponseBody  # handlers import it from here
 from smendpoint._core.http.dates import epoch, http_date, whole_number
 from smendpoint.errors import (
     AccessDeniedError,
@@ -25,23 +25,6 @@ from smendpoint.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-__all__ = [
-    "CLOCK_SKEW_CODES",
-    "ERROR_CLASSES",
-    "EXPIRED_TOKEN_CODES",
-    "SERVICE_MAX_BODY",
-    "RawResponse",
-    "ResponseBody",
-    "error_code",
-    "error_from_client",
-    "error_from_parts",
-    "request_id",
-    "retry_after",
-    "server_date",
-    "service_error",
-    "session_id",
-]
 
 SERVICE_MAX_BODY = 26_214_400
 """Bytes: what the service takes of a request's body before it answers 413 (25 MB in SageMaker's quotas for real-time
@@ -189,13 +172,15 @@ def _clean_code(value: object) -> str:
     return code if len(code) <= _MAX_CODE and _CODE_CHARACTERS.issuperset(code) else ""
 
 
-def _json_object(body: bytes) -> Mapping[str, object]:
-    if not body.lstrip().startswith(b"{"):
-        return {}
+def json_object(body: bytes) -> Mapping[str, object]:
+    """The members of a JSON object; none where the body is anything else."""
     try:
-        value = json.loads(body)
+        return _mapping(json.loads(body)) if body.lstrip().startswith(b"{") else {}
     except (ValueError, RecursionError):
         return {}
+
+
+def _mapping(value: object) -> Mapping[str, object]:
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
@@ -253,17 +238,9 @@ def service_error(response: RawResponse, *, now: float | None = None) -> Service
     Returns:
         The error, of the class for its code, else for its status.
     """
-    headers = response.headers
-    members = _json_object(response.body)
-    message = _text(members.get("Message")) or _text(members.get("message")) or ""
-    return error_from_parts(
-        response.status,
-        error_code(headers, members),
-        message or _no_message(response),
-        request_id(headers),
-        members,
-        retry_after=retry_after(headers, now=now),
-    )
+    headers, members = response.headers, json_object(response.body)
+    message = _text(members.get("Message")) or _text(members.get("message")) or _no_message(response)
+    return _error(response.status, error_code(headers, members), message, request_id(headers), headers, members, now)
 
 
 def _no_message(response: RawResponse) -> str:
@@ -279,29 +256,16 @@ def _no_message(response: RawResponse) -> str:
     return f"{_NO_MESSAGE}: the body has {len(response.body)} bytes ({shown})."
 
 
-def error_from_parts(
+def _error(
     status: int,
     code: str,
     message: str,
-    request_id: str | None,
-    extra: Mapping[str, object],
-    *,
-    retry_after: float | None = None,
+    identity: str | None,
+    headers: Mapping[str, str],
+    members: Mapping[str, object],
+    now: float | None,
 ) -> ServiceError:
-    """Make an error from what is already taken apart.
-
-    Args:
-        status: the HTTP status.
-        code: AWS's name of the error; empty where there is none.
-        message: the service's message; a sentence of ours stands in for an empty one.
-        request_id: AWS's id of the request.
-        extra: the members of a ``ModelError``: ``OriginalStatusCode``, ``OriginalMessage``, ``LogStreamArn``.
-        retry_after: seconds to wait, where the service asked for it.
-
-    Returns:
-        The error, of the class for its code, else for its status; `ModelNotReadyError` also where a component is scaled
-        to zero.
-    """
+    """Make the error of the class for its code, else for its status. A sentence of ours stands for no message."""
     kind = ERROR_CLASSES.get(code) or _STATUS_CLASSES.get(status, ServiceError)
     if kind is ValidationError and _NO_CAPACITY in message.lower():
         kind = ModelNotReadyError
@@ -309,9 +273,10 @@ def error_from_parts(
         message = f"{message} {_TOO_LARGE}" if message else _TOO_LARGE
     elif not message:
         message = _REDIRECT if 300 <= status < 400 else f"{_NO_MESSAGE}."
+    wait = retry_after(headers, now=now)
     if kind is not ModelError:
-        return kind(status, code, message, request_id, retry_after=retry_after)
-    original = _text(extra.get("OriginalMessage"))
+        return kind(status, code, message, identity, retry_after=wait)
+    original = _text(members.get("OriginalMessage"))
     known = f"{message}\n{original or ''}".lower()
     for words, hint in _MODEL_HINTS:
         if words in known:
@@ -320,11 +285,11 @@ def error_from_parts(
         status,
         code,
         message,
-        request_id,
-        original_status_code=whole_number(extra.get("OriginalStatusCode")),
+        identity,
+        original_status_code=whole_number(members.get("OriginalStatusCode")),
         original_message=original,
-        log_stream_arn=_text(extra.get("LogStreamArn")),
-        retry_after=retry_after,
+        log_stream_arn=_text(members.get("LogStreamArn")),
+        retry_after=wait,
     )
 
 
@@ -342,7 +307,7 @@ def error_from_client(response: Mapping[str, object], *, now: float | None = Non
     headers = {
         name.lower(): value
         for name, value in _mapping(metadata.get("HTTPHeaders")).items()
-        if isinstance(name, str) and isinstance(value, str)
+        if isinstance(name, str) and isinstance(value, str)  # a stub may make up anything
     }
     status = whole_number(metadata.get("HTTPStatusCode")) or 0
     code = _clean_code(error.get("Code"))
@@ -351,11 +316,7 @@ def error_from_client(response: Mapping[str, object], *, now: float | None = Non
     code = code or _clean_code(headers.get("x-amzn-errortype"))  # which it does not ask where the body says nothing
     message = _text(error.get("Message")) or _text(response.get("Message")) or ""
     identity = _text(metadata.get("RequestId")) or request_id(headers)
-    return error_from_parts(status, code, message, identity, response, retry_after=retry_after(headers, now=now))
-
-
-def _mapping(value: object) -> Mapping[object, object]:
-    return cast("dict[object, object]", value) if isinstance(value, dict) else {}
+    return _error(status, code, message, identity, headers, response, now)
 
 
 def server_date(headers: Mapping[str, str]) -> float | None:

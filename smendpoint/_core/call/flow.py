@@ -6,7 +6,7 @@ answer it, one with blocking calls and one with ``await``. What follows a failed
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse, service_error
@@ -21,21 +21,18 @@ if TYPE_CHECKING:
     from smendpoint._core.call.hooks import Watcher
     from smendpoint._core.call.timing import Clock, Timeout
 
+    class CredentialSource(Protocol):
+        """Where the flow finds credentials without waiting."""
 
-class Answer(Protocol):
-    """The head of an answer: whole (`RawResponse`), or with its body still to be read from a stream."""
+        def current(self) -> Credentials | None:
+            """Credentials that are valid now; `None` where they must be loaded first."""
 
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-
-
-AnswerT = TypeVar("AnswerT", bound=Answer)
+        def refresh_due(self) -> bool:
+            """Whether the caller should have others loaded in the background."""
 
 
 class Send:
-    """Send one attempt and give its answer: an `Answer`, or a `TransportError`."""
+    """Send one attempt and give its answer: a `RawResponse`, or for a stream its head; or raise a `TransportError`."""
 
     __slots__ = ("attempt", "credentials", "deadline", "extra", "max_attempts", "started", "timestamp")
 
@@ -91,16 +88,6 @@ class NeedCredentials:
         self.rejected = rejected
 
 
-class CredentialSource(Protocol):
-    """Where the flow finds credentials without waiting."""
-
-    def current(self) -> Credentials | None:
-        """Credentials that are valid now; `None` where they must be loaded first."""
-
-    def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller should have them renewed."""
-
-
 class CallDefaults:
     """What all calls of one endpoint share.
 
@@ -137,7 +124,7 @@ class CallDefaults:
         self.skew = 0.0  # how far the service's clock is ahead of ours, in seconds
 
 
-class CallState(Generic[AnswerT]):
+class CallState:
     """One call while it runs.
 
     Args:
@@ -186,7 +173,7 @@ class CallState(Generic[AnswerT]):
             self.watcher.notify("call_finished", error)
 
 
-def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
+def call_flow(call: CallState) -> Generator[Any, Any, Any]:
     """Run one call: credentials, attempts, retries. Returns the answer with a status below 300.
 
     Yields:
@@ -201,6 +188,7 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
     max_attempts = 1 if policy is None else policy.max_attempts
     earlier: list[rules.Decision] = []
     skew: float | None = None  # from a refusal: this call signs with it, and its success makes it the endpoint's
+    headers: Mapping[str, str]
     started = None
     if watcher is not None:
         started = watcher.first_byte
@@ -217,10 +205,10 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
         used = defaults.skew if skew is None else skew
         step = Send(call.attempts, max_attempts, credentials, clock.time() + used, call.deadline, started)
         try:
-            answer: AnswerT = yield step
+            answer = yield step
         except errors.EndpointError as error:
             call.attempts += step.extra
-            failure, headers = error, _NO_HEADERS
+            failure, headers = error, {}
         except errors.SmendpointError as error:
             # No attempt came of it: the endpoint is closed, certificates cannot be read, a client has no credentials.
             error.endpoint_name = defaults.endpoint_name
@@ -245,11 +233,8 @@ def call_flow(call: CallState[AnswerT]) -> Generator[Any, Any, AnswerT]:
             yield Sleep(decision.seconds)
 
 
-_NO_HEADERS: Mapping[str, str] = {}
-
-
 def _decide(
-    call: CallState[Any],
+    call: CallState,
     failure: errors.EndpointError,
     earlier: list[rules.Decision],
     headers: Mapping[str, str],
@@ -306,7 +291,7 @@ def no_endpoint(message: str) -> bool:
     return "endpoint" in said and "not found" in said
 
 
-def _load(call: CallState[Any], rejected: Credentials | None = None) -> Generator[Any, Any, Credentials]:
+def _load(call: CallState, rejected: Credentials | None = None) -> Generator[Any, Any, Credentials]:
     try:
         credentials: Credentials = yield NeedCredentials(call.deadline, rejected)
     except errors.SmendpointError as error:

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from smendpoint.errors import SmendpointError
-
-T = TypeVar("T")
-
-__all__ = ["Hidden", "ask", "forget_locals", "hidden", "leaving"]
 
 # The packages whose frames are emptied: ours, and those under a given client, which hold what they sign with.
 _OWNERS = frozenset({"aiobotocore", "boto3", "botocore", "smendpoint"})
@@ -61,16 +55,7 @@ def forget_locals(error: BaseException) -> None:
             trace = trace.tb_next
 
 
-def leaving(error: SmendpointError, endpoint_name: str) -> None:
-    """Name the endpoint in `error`, and empty the frames that it went through."""
+def finish_error(error: SmendpointError, endpoint_name: str) -> None:
+    """Name the endpoint in `error`, and empty the frames that it went through, before it reaches the user."""
     forget_locals(error)
     error.endpoint_name = endpoint_name
-
-
-def ask(method: Callable[..., T], argument: object, keywords: dict[str, Any]) -> T:
-    """Call `method`; where it fails, empty `keywords`, which may hold a call's members and stand in several frames."""
-    try:
-        return method(argument, **keywords)
-    except BaseException:
-        keywords.clear()
-        raise

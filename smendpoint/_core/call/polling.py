@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from smendpoint._core.call.timing import Clock
 
-__all__ = ["Get", "Outcome", "look", "split_location", "wait"]
-
 # Seconds between two looks: growing, so that a quick answer is had soon and a slow one costs few requests.
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 15.0
@@ -67,9 +65,7 @@ def look(output: str, failure: str | None) -> Steps:
         AccessDeniedError: something was not to be read, which may only mean that it is not there yet.
     """
     denied: errors.AccessDeniedError | None = None
-    for location in (output, failure):
-        if location is None:
-            continue
+    for location in filter(None, (output, failure)):
         try:
             body = yield Get(location)
         except errors.AccessDeniedError as error:
@@ -107,13 +103,12 @@ def wait(
         denied: errors.AccessDeniedError | None = None
         try:
             found = yield from look(output, failure)
+            if found is not None:
+                return found
         except errors.AccessDeniedError as error:
             if deadline is None or error.code != "AccessDenied":
                 raise
             denied = error
-        else:
-            if found is not None:
-                return found
         pause = delay * (0.5 + clock.random() / 2)
         if deadline is not None:
             left = deadline - clock.monotonic()

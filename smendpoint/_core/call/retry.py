@@ -227,9 +227,12 @@ def decide(
         once = signed and all(decision.action != "refresh" for decision in earlier)
         decision = Decision("refresh", 0.0) if once else Decision("final")
     elif kind == "skew":
-        ahead = clock_ahead(headers, now, skew)
         once = signed and all(decision.action != "correct" for decision in earlier)
-        decision = Decision("correct", 0.0, skew=ahead) if once and ahead is not None else Decision("final")
+        date = server_date(headers)
+        if once and date is not None and abs(date - now - skew) >= SKEW_SECONDS:
+            decision = Decision("correct", 0.0, skew=date - now)
+        else:
+            decision = Decision("final")  # the clock is not what is wrong with the signature
     elif kind == "final":
         decision = Decision("final")
     else:
@@ -262,21 +265,6 @@ def _wait(
 def refund(earlier: Sequence[Decision]) -> int:
     """What a success gives back to the quota: what its last retry had cost, or a little where there was none."""
     return next((decision.cost for decision in reversed(earlier) if decision.cost), NO_RETRY_INCREMENT)
-
-
-def clock_ahead(headers: Mapping[str, str], now: float, skew: float) -> float | None:
-    """How far the service's clock is ahead of ours.
-
-    Args:
-        headers: of an answer that refused the signature.
-        now: our time, in seconds since the epoch.
-        skew: how far ahead the signature took it to be, in seconds.
-
-    Returns:
-        Seconds; ``None`` where the clock is not what is wrong with the signature.
-    """
-    date = server_date(headers)
-    return None if date is None or abs(date - now - skew) < SKEW_SECONDS else date - now
 
 
 def honour_retry_after(delay: float, error: errors.EndpointError, headers: Mapping[str, str]) -> float | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOUR = 3600.0
-# Reading botocore's endpoint data takes longer than everything else in these tests: it is read once.
+# Reading botocore's endpoint data takes longer than everything else that these tests do: it is read once.
 LOADER = create_loader()
 
 
@@ -33,7 +33,7 @@ def explicit_keys(access_key: str, secret_key: str, token: str | None = None) ->
 
 
 def clear_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """Remove all from the environment and the home folder that decides who calls and where."""
+    """Leave nothing in the environment, nor at home, that settles identity or region."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "BOTO")) or name.lower().endswith("_proxy") or name == "REQUESTS_CA_BUNDLE":
             monkeypatch.delenv(name)
@@ -52,7 +52,7 @@ class Request(NamedTuple):
 
     @property
     def access_key(self) -> str:
-        """The access key that signed it; empty if it is not signed."""
+        """The access key that signed it; empty where nothing did."""
         _, found, rest = self.headers.get("authorization", "").partition("Credential=")
         return rest.partition("/")[0] if found else ""
 
@@ -100,7 +100,7 @@ def stamp(epoch: float) -> str:
 
 
 def sts_answer(action: str, number: int, expires: float) -> Answer:
-    """Make an answer of STS with numbered keys."""
+    """An answer of STS; the keys are numbered."""
     body = (
         f'<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{action}Result><Credentials>'
         f"<AccessKeyId>ASIAROLE{number}</AccessKeyId><SecretAccessKey>secret{number}</SecretAccessKey>"
@@ -112,7 +112,7 @@ def sts_answer(action: str, number: int, expires: float) -> Answer:
 
 
 def sts_error(code: str, message: str) -> Answer:
-    """Make a refusal of STS."""
+    """A refusal of STS."""
     body = (
         '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
         f"<Code>{code}</Code><Message>{message}</Message></Error><RequestId>r</RequestId></ErrorResponse>"
@@ -121,13 +121,13 @@ def sts_error(code: str, message: str) -> Answer:
 
 
 def container_answer(number: int, expires: float) -> Answer:
-    """Make an answer of a container's credential service."""
+    """An answer of a container's credential service."""
     fields = {"AccessKeyId": f"ASIACONTAINER{number}", "SecretAccessKey": f"secret{number}", "Token": f"token{number}"}
     return 200, "application/json", json.dumps({**fields, "Expiration": stamp(expires)})
 
 
 class Where(NamedTuple):
-    """The request that botocore's own client makes for one identity."""
+    """The effect of one identity on botocore's own client."""
 
     url: str
     region: str
@@ -138,7 +138,7 @@ class Where(NamedTuple):
 
 
 def botocore_says(*, profile: str | None = None, credentials: bool = True, **arguments: Any) -> Where:
-    """Make a request with botocore's client, catch it before it is sent, and read who calls and where from it."""
+    """Have botocore's client make a request, caught before it is sent, and read identity and place from it."""
     session = botocore.session.Session(profile=profile)
     if not credentials:
         arguments.update(aws_access_key_id="unused", aws_secret_access_key="unused")

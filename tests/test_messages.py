@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,8 @@ from smendpoint import (
 )
 from smendpoint._aws import Identity, resolve
 from smendpoint._core.call.flow import deadline_exceeded
-from smendpoint._transport.clients.adapter import client_origin
+from smendpoint._transport.clients.client import ClientTransport
+from smendpoint._transport.deadline import SYSTEM_CLOCK
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -170,7 +172,8 @@ def test_a_client_names_its_region(client_twin: Twin) -> None:  # noqa: F811
     with Emulator({"other": "tgi"}) as emulator, pytest.raises(errors.ValidationError) as caught:
         client_twin.endpoint(emulator.url).invoke("Hello")
     assert "in us-west-2, the client's region, and in the account of the client's credentials" in str(caught.value)
-    assert client_origin(object()) == "it was looked for in the account of the client's credentials"
+    mocked = ClientTransport(SimpleNamespace(invoke_endpoint=print), SYSTEM_CLOCK)
+    assert mocked.origin() == "it was looked for in the account of the client's credentials"
 
 
 def write(folder: Path, name: str, text: str) -> None:

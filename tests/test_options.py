@@ -94,8 +94,7 @@ def test_who_asks_and_where_arrives_in_both_twins(name: str, monkeypatch: pytest
         seen.append(identity)
         raise errors.ConfigurationError("seen")
 
-    monkeypatch.setattr("smendpoint._transport.blocking.transport.resolve", look)
-    monkeypatch.setattr("smendpoint._transport.aio.transport.resolve", look)
+    monkeypatch.setattr("smendpoint._transport.address.resolve", look)
     for id, make in (("sync-direct", Endpoint), ("async-direct", AsyncEndpoint)):
         twin, options = Twin(id), {**beside, name: value}
         with pytest.raises(errors.ConfigurationError, match="seen"):

@@ -15,6 +15,9 @@ MODULES = [
     *sorted((ROOT / "benchmarks").glob("*.py")),
     *sorted((ROOT / "smendpoint" / "_aws").glob("*.py")),
     *sorted((ROOT / "smendpoint" / "langchain").glob("*.py")),
+    *sorted((ROOT / "smendpoint" / "emulator").rglob("*.py")),
+    *sorted((ROOT / "smendpoint" / "cli").glob("*.py")),
+    ROOT / "smendpoint" / "pytest_plugin.py",
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)

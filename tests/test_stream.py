@@ -216,7 +216,7 @@ def test_a_stream_can_be_closed_while_another_thread_waits_for_its_next_chunk() 
         stream = stalled.stream()
         assert [next(stream), next(stream)] == ["one", "two"]
         waiting = threading.Event()
-        connection = stream._source._connection
+        connection = stream._source._held
         receive = connection.receive
 
         class Watched:
@@ -228,7 +228,7 @@ def test_a_stream_can_be_closed_while_another_thread_waits_for_its_next_chunk() 
                 waiting.set()
                 return receive(*arguments)
 
-        stream._source._connection = Watched()
+        stream._source._held = Watched()
         thread = close_from_another_thread(stream, waiting)
         with pytest.raises(StreamError, match="closed before its end"):
             next(stream)
@@ -240,7 +240,7 @@ def test_a_stream_that_two_threads_read_at_once_says_so() -> None:
     with Stalled() as stalled, stalled.stream() as stream:
         next(stream)
         next(stream)
-        connection: Any = stream._source._connection
+        connection: Any = stream._source._held
         arrives = connection._arrives
 
         def meanwhile(milliseconds: float) -> object:
@@ -331,11 +331,11 @@ def test_an_interrupt_while_reading_closes_the_stream() -> None:
         def receive(*_: Any) -> bytes:
             raise interrupt
 
-        connection = stream._source._connection
-        stream._source._connection = type("Interrupted", (), {"receive": receive, "abort": receive})()
-        stream._source._connection.abort = connection.abort
-        stream._source._connection.close = connection.close
-        stream._source._connection.place = connection.place
+        connection = stream._source._held
+        stream._source._held = type("Interrupted", (), {"receive": receive, "abort": receive})()
+        stream._source._held.abort = connection.abort
+        stream._source._held.close = connection.close
+        stream._source._held.place = connection.place
         with pytest.raises(KeyboardInterrupt):
             next(stream)
         assert stalled.is_released()
@@ -509,9 +509,9 @@ def test_a_stream_that_another_thread_closes_just_before_it_opens_says_so() -> N
     class ClosedBefore(Stream[str]):
         __slots__ = ()
 
-        def _open(self) -> None:
+        def _ensure_open(self) -> None:
             self.close()
-            super()._open()
+            super()._ensure_open()
 
     with make_endpoint("http://127.0.0.1:1") as endpoint:
         stream: Any = endpoint.stream("Hello")

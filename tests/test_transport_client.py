@@ -313,7 +313,7 @@ def test_a_stream_is_closed_gently_in_another_process(client: Any, monkeypatch: 
     next(stream)
     ours = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: ours + 1)
-    sock = socket_under(stream._source._raw)
+    sock = socket_under(stream._source._held)
     closed: list[Any] = []
     monkeypatch.setattr(module.socket.socket, "shutdown", lambda *_: closed.append(sock))
     stream.close()
@@ -323,8 +323,8 @@ def test_a_stream_is_closed_gently_in_another_process(client: Any, monkeypatch: 
 def test_the_socket_under_an_answer_is_found_where_urllib3_keeps_it(client: Any) -> None:
     """Our time limits, and closing from another thread, stand on this: it fails when urllib3 moves it."""
     with through(client).stream("Hello") as stream:
-        assert socket_under(stream._source._raw).fileno() > 0
-        assert callable(getattr(stream._source._raw, "read1", None) or stream._source._raw.stream)
+        assert socket_under(stream._source._held).fileno() > 0
+        assert callable(getattr(stream._source._held, "read1", None) or stream._source._held.stream)
     body = client.invoke_endpoint(EndpointName="e", Body=b'{"inputs": "x"}')["Body"]
     assert socket_under(raw_stream(body)).fileno() > 0
     body.close()
@@ -404,7 +404,7 @@ def test_a_body_of_nothing_is_empty() -> None:
 def test_a_socket_that_is_closed_already_can_be_closed(client: Any) -> None:
     stream = through(client).stream("Hello")
     next(stream)
-    socket_under(stream._source._raw).close()
+    socket_under(stream._source._held).close()
     stream.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,9 +23,9 @@ from servers import (
 
 from smendpoint import RetryPolicy, errors
 from smendpoint._core.aws.sigv4 import Credentials
-from smendpoint._transport.blocking import transport as direct
+from smendpoint._transport import address as addressing
 from smendpoint._transport.blocking.transport import DirectTransport
-from smendpoint._transport.deadline import Cancellation, Cancelled
+from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import (
     ConfigurationError,
@@ -131,8 +130,8 @@ def test_a_stream_replaces_a_dead_connection_too() -> None:
 
 def test_nothing_is_looked_up_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    resolve = direct.resolve
-    monkeypatch.setattr(direct, "resolve", lambda identity: asked.append(identity) or resolve(identity))
+    resolve = addressing.resolve
+    monkeypatch.setattr(addressing, "resolve", lambda identity: asked.append(identity) or resolve(identity))
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         assert asked == []
         endpoint.invoke("Hello")
@@ -271,27 +270,38 @@ def test_a_call_that_waits_between_attempts_can_be_stopped() -> None:
         assert len(emulator.requests) == 1
 
 
-def test_a_call_that_waits_for_a_place_can_be_stopped() -> None:
+def test_a_call_that_waits_for_a_place_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    queueing, queues = Deadline.queueing, threading.Event()
+    monkeypatch.setattr(Deadline, "queueing", lambda deadline: (queueing(deadline), queues.set())[0])
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         with endpoint.stream("Hello"):
             scope = Cancellation()
-            pool = pool_of(endpoint)
             thread, raised = start(call(endpoint, scope))
-            deadline = time.monotonic() + PATIENCE
-            while not pool._waiting:
-                assert time.monotonic() < deadline
+            assert queues.wait(PATIENCE)
             stopped(thread, raised, scope)
             assert isinstance(raised[0], Cancelled)
         assert endpoint.invoke("Hello")
 
 
+class Connecting(Cancellation):
+    """Says when the call has begun to connect, which is the second wait that can be stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = threading.Semaphore(1)
+        self.connects = threading.Event()
+
+    def enter(self, abort: Callable[[], object]) -> None:
+        super().enter(abort)
+        if not self.waits.acquire(blocking=False):
+            self.connects.set()
+
+
 def test_a_call_that_is_connecting_can_be_stopped() -> None:
     with deaf_port() as port, make_endpoint(f"http://127.0.0.1:{port}") as endpoint:
-        scope = Cancellation()
+        scope = Connecting()
         thread, raised = start(call(endpoint, scope))
-        deadline = time.monotonic() + PATIENCE
-        while scope._abort in (None, pool_of(endpoint).abort):
-            assert time.monotonic() < deadline
+        assert scope.connects.wait(PATIENCE)
         stopped(thread, raised, scope)
 
 
@@ -351,7 +361,7 @@ def test_what_came_before_broken_bytes_is_handed_on_even_if_it_came_with_them() 
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        call = endpoint._caller.request(direct_operation(), "Hello", (), None, {})
+        call, _ = endpoint._request(direct_operation(), "Hello", (), None, None, {})
         source = endpoint._caller.run(call, endpoint._caller.start(call))
         assert source.read() == b"good"
         for _ in range(2):
@@ -377,7 +387,7 @@ def test_what_came_before_broken_bytes_of_a_later_read_is_handed_on() -> None:
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        request = endpoint._caller.request(direct_operation(), "Hello", (), None, {})
+        request, _ = endpoint._request(direct_operation(), "Hello", (), None, None, {})
         source = endpoint._caller.run(request, endpoint._caller.start(request))
         went.set()
         assert source.read() == b"good"

@@ -32,11 +32,12 @@ from smendpoint._transport.clients.adapter import (
     harmless_cause,
     library_of,
     longest_call,
-    pool_size,
     retried,
     translate,
     unparsed,
 )
+from smendpoint._transport.clients.client import ClientTransport
+from smendpoint._transport.deadline import SYSTEM_CLOCK
 
 URL = "https://runtime.example"
 
@@ -101,10 +102,10 @@ def test_each_twin_wants_its_own_kind() -> None:
 
 def test_a_clients_settings_are_read() -> None:
     made = client(max_pool_connections=7, connect_timeout=3, read_timeout=100, retries={"total_max_attempts": 2})
-    assert pool_size(made) == 7
+    assert ClientTransport(made, SYSTEM_CLOCK).max_connections == 7
     assert longest_call(made, Timeout(connect=5.0, read=60.0)) == (5.0 + 100.0) * 2 + 20.0
     made.close()
-    assert pool_size(MagicMock()) is None
+    assert ClientTransport(MagicMock(), SYSTEM_CLOCK).max_connections is None
     assert longest_call(object(), Timeout(connect=5.0, read=60.0)) == 65.0 * 5 + 80.0
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock  # for a quick cold start: see `_core`
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
+from smendpoint._aws import resolve
 from smendpoint._core.aws.renderer import RequestRenderer
 
 if TYPE_CHECKING:
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Sequence
 
-    from smendpoint._aws import Target
+    from smendpoint._aws import CredentialProvider, Identity, Target
+    from smendpoint._core.call.timing import Clock
 
 # How long one address has before the next is tried beside it: RFC 8305 section 5, "Connection Attempt Delay".
 STAGGER_SECONDS = 0.25
@@ -115,6 +118,44 @@ class Address:
             context.options |= ssl.OP_NO_RENEGOTIATION
             self._context = context
         return self._context
+
+
+class DirectLane:
+    """The half that both transports with connections of their own share: where calls go, found out once.
+
+    Args:
+        identity: the settings that say where calls go and as whom; resolved at the first call.
+        max_connections: how many may be open at once (asyncio: on one loop); `None` for no limit.
+        clock: where time comes from.
+    """
+
+    def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
+        self._identity = identity
+        self._clock = clock
+        self._limit = self.max_connections = max_connections
+        self._address: Address | None = None
+        self._resolving = allocate_lock()
+
+    def forget(self) -> None:
+        """After a fork, in the child: start afresh, without the parent's connections and locks."""
+        self._address = None
+        self._resolving = allocate_lock()
+
+    def _find_address(self) -> Address:
+        """Read the settings, which may import botocore."""
+        address = Address(resolve(self._identity))
+        self.max_connections = self._limit or address.target.limits.max_pool_connections
+        return address
+
+    @property
+    def credentials(self) -> CredentialProvider:
+        """Where calls find credentials; `resolve` came first."""
+        assert self._address is not None
+        return self._address.target.credentials
+
+    def refresh_due(self) -> bool:
+        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
+        return self.credentials.refresh_due()
 
 
 def connect_failed(address: Address, error: OSError) -> errors.TransportError:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint import errors
 from smendpoint._core.call.polling import split_location
-from smendpoint._transport.clients.adapter import harmless_cause, translate
-from smendpoint._transport.s3 import is_absent
+from smendpoint._transport.clients.adapter import raise_for, translate
+from smendpoint._transport.s3 import raise_unless_absent
 from smendpoint._transport.threads import off_loop
 from smendpoint._transport.timeouts import mark_retrieved
 
@@ -86,12 +86,8 @@ class AsyncStorage:
             async with answer["Body"] as source:
                 body: bytes = await source.read()
         except Exception as error:
-            if is_absent(error):
-                return None
-            ours = translate(error)
-            if ours is None:
-                raise
-            raise ours from harmless_cause(error, ours)
+            raise_unless_absent(error)
+            return None
         return body
 
     async def put(self, location: str, body: bytes, content_type: str) -> None:
@@ -105,10 +101,7 @@ class AsyncStorage:
         try:
             await client.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
         except Exception as error:
-            ours = translate(error)
-            if ours is None:
-                raise
-            raise ours from harmless_cause(error, ours)
+            raise_for(error, translate(error))
 
     async def close(self) -> None:
         """Close the clients that were made here, on whatever loop they are."""

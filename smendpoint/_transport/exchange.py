@@ -1,16 +1,22 @@
-"""One exchange over a connection, whichever twin makes it: sizes, the chunks of a body, and answers out of turn."""
+"""One exchange over a connection, in any of the transports: sizes, lost connections, and the body of an answer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from _thread import allocate_lock  # for a quick cold start: see `_core`
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from smendpoint import errors
+from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.http.syntax import too_large
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Mapping
 
     from smendpoint._core.http.http1 import ResponseReader
+    from smendpoint._transport import AsyncSource, Source
+
+HeldT = TypeVar("HeldT")
 
 RECV_BYTES = 65_536
 # A body up to this size goes out in one write together with its head; a larger one is watched for an early answer.
@@ -20,31 +26,16 @@ IDLE_SECONDS = 45.0
 
 
 def connection_lost(error: OSError | None, *, response_started: bool) -> errors.TransportError:
-    """Our error for a connection that broke after the request went out; `error` is `None` where the peer closed it."""
+    """Our error for a connection that broke after the request went out; `error` is `None` if the peer closed it."""
     import ssl
 
     reason = getattr(error, "reason", None) or ""
     if isinstance(error, ssl.SSLError) and not response_started and "ALERT" in reason:
         # In TLS 1.3 a client certificate is judged only after the client's side of the handshake is done.
         return errors.TLSError(f"the service refused the TLS connection ({reason}): check client_cert in config=")
-    what = "closed by the peer" if error is None else (error.strerror or type(error).__name__)
+    how = "closed by the peer" if error is None else (error.strerror or type(error).__name__)
     when = "in the middle of the answer" if response_started else "before an answer"
-    return errors.TransportError(f"the connection was lost {when}: {what}", response_started=response_started)
-
-
-def bounded(chunks: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
-    """The chunks of an answer that may have `limit` bytes; raises `ProtocolError` where it has more."""
-    size = 0
-    for chunk in chunks:
-        size += len(chunk)
-        if limit is not None and size > limit:
-            raise too_large(limit)
-        yield chunk
-
-
-def joined(chunks: list[bytes]) -> list[bytes]:
-    """The chunks as one, for a list that keeps many: each costs some 33 bytes beside its own."""
-    return [b"".join(chunks)] if len(chunks) > 1 else chunks
+    return errors.TransportError(f"the connection was lost {when}: {how}", response_started=response_started)
 
 
 def died_unheard(error: BaseException) -> bool:
@@ -53,9 +44,9 @@ def died_unheard(error: BaseException) -> bool:
 
 
 def out_of_turn(reader: ResponseReader, *, cut_short: bool) -> bool:
-    """Whether what came over a reused connection was said about something else than the request on it.
+    """Whether the answer over a reused connection is not about the request on it.
 
-    What comes after the request has gone out passes for its answer, with two exceptions. A 408 that closes the
+    All that comes after the request has gone out passes for its answer, with two exceptions. A 408 that closes the
     connection says that no request has come (RFC 9110 15.5.9; balancers say so when a connection has been idle for too
     long). And no model can have succeeded with an input whose end it has not seen.
 
@@ -64,3 +55,128 @@ def out_of_turn(reader: ResponseReader, *, cut_short: bool) -> bool:
         cut_short: whether the request had not been sent to its end.
     """
     return (reader.status == 408 and reader.closes) or (cut_short and 200 <= reader.status < 300)
+
+
+def joined(chunks: list[bytes]) -> list[bytes]:
+    """Join the chunks into one, for a list that keeps many: each costs some 33 bytes beside its own."""
+    return [b"".join(chunks)] if len(chunks) > 1 else chunks
+
+
+def read_body(source: Source, limit: int | None = None) -> RawResponse:
+    """Read an answer to its end, and close it; a body of more than `limit` bytes is a `ProtocolError`."""
+    chunks = []
+    size = 0
+    try:
+        while chunk := source.read():
+            size = _counted(size, chunk, limit)
+            chunks.append(chunk)
+    finally:
+        source.close()
+    return RawResponse(source.status, source.headers, b"".join(chunks))
+
+
+async def read_body_async(source: AsyncSource, limit: int | None = None) -> RawResponse:
+    """`read_body` with ``await``."""
+    chunks = []
+    size = 0
+    try:
+        while chunk := await source.read():
+            size = _counted(size, chunk, limit)
+            chunks.append(chunk)
+    finally:
+        source.close()
+    return RawResponse(source.status, source.headers, b"".join(chunks))
+
+
+def _counted(size: int, chunk: bytes, limit: int | None) -> int:
+    size += len(chunk)
+    if limit is not None and size > limit:
+        raise too_large(limit)
+    return size
+
+
+class SharedSource(Generic[HeldT]):
+    """The body of a streamed answer, as it arrives. One thread reads; any thread may close.
+
+    Args:
+        held: what the bytes come over; `None` if there are none.
+        status: the answer's.
+        headers: the answer's.
+    """
+
+    __slots__ = ("_held", "_lock", "_pid", "_reading", "headers", "status")
+
+    def __init__(self, held: HeldT | None, status: int, headers: Mapping[str, str]) -> None:
+        self._held = held  # until the end, or `close`
+        self._pid = os.getpid()
+        self._lock = allocate_lock()
+        self._reading = False
+        self.status = status
+        self.headers = headers
+
+    def read(self) -> bytes:
+        """Wait for the next bytes; empty when the answer has properly ended, or the source was closed.
+
+        Raises:
+            TransportError: the answer did not end properly, or nothing came in time.
+        """
+        if self._pid != os.getpid():
+            raise errors.TransportError(
+                "this stream was opened before a fork and belongs to the parent process", response_started=True
+            )
+        held = None
+        ended = False
+        try:
+            with self._lock:
+                if self._reading:
+                    raise errors.TransportError(
+                        "two threads asked this stream for its next bytes at once: only one may read it",
+                        response_started=True,
+                    )
+                held = self._held
+                if held is None:
+                    return b""
+                self._reading = True
+            data = self._next(held)
+            ended = not data
+            return data
+        finally:
+            if held is not None:
+                with self._lock:
+                    self._reading = False
+                    closed = self._held is None
+                    if ended:
+                        self._held = None
+                if closed or ended:
+                    self._release(held, whole=not closed)
+
+    def close(self) -> None:
+        """Let the connection go. Bytes that have not been read are lost."""
+        unread = None
+        try:
+            if self._pid != os.getpid():
+                # The parent still reads, and one of its threads may have held the lock.
+                unread, self._held = self._held, None
+                return
+            with self._lock:
+                held, self._held = self._held, None
+                if held is None:
+                    return
+                if not self._reading:
+                    unread = held
+                self._abort(held)  # a thread that reads wakes up and releases it
+        finally:  # after an interrupt too
+            if unread is not None:
+                self._release(unread, whole=False)
+
+    def _next(self, held: HeldT) -> bytes:
+        """Wait for the next bytes; empty when the answer has properly ended."""
+        raise NotImplementedError
+
+    def _abort(self, held: HeldT) -> None:
+        """Wake the thread that waits for bytes."""
+        raise NotImplementedError
+
+    def _release(self, held: HeldT, *, whole: bool) -> None:
+        """Give the connection back after a `whole` answer; else close it."""
+        raise NotImplementedError

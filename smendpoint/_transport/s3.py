@@ -7,40 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.call.polling import split_location
-from smendpoint._transport.clients.adapter import harmless_cause, library_of, translate
+from smendpoint._transport.clients.adapter import check_library, meta, raise_for, translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def check_s3_client(client: Any, *, asynchronous: bool) -> None:
-    """Refuse what is no ``s3`` client of the right kind.
+    """Refuse all but an ``s3`` client of the right kind.
 
     Raises:
         ConfigurationError: it is something else.
     """
-    service = getattr(getattr(getattr(client, "meta", None), "service_model", None), "service_name", None)
-    if service not in (None, "s3") or not callable(getattr(client, "get_object", None)):
+    if meta(client, "service_model", "service_name") not in (None, "s3") or not callable(
+        getattr(client, "get_object", None)
+    ):
         raise errors.ConfigurationError(
             f"s3_client= must be a client for 's3', not {type(client).__name__}: with boto3, boto3.client('s3')"
         )
-    library = library_of(client)
-    if asynchronous and library == "botocore":
-        raise errors.ConfigurationError(
-            "AsyncEndpoint needs an aiobotocore s3_client (pip install 'smendpoint[aiobotocore]'): a boto3 one would "
-            "block the event loop"
-        )
-    if not asynchronous and library == "aiobotocore":
-        raise errors.ConfigurationError(
-            "Endpoint needs a boto3 or botocore s3_client; AsyncEndpoint takes aiobotocore's"
-        )
+    check_library(client, "s3_client", asynchronous=asynchronous)
 
 
-def is_absent(error: Exception) -> bool:
-    """Whether S3 says with this exception of a client's that there is no such object."""
+def raise_unless_absent(error: Exception) -> None:
+    """Raise our error for a client's, unless S3 says with it that there is no such object."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
     code: object = (response.get("Error") or {}).get("Code")
-    return code == "NoSuchKey"
+    if code != "NoSuchKey":
+        raise_for(error, translate(error))
 
 
 class BlockingStorage:
@@ -80,12 +73,8 @@ class BlockingStorage:
         try:
             body: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
         except Exception as error:
-            if is_absent(error):
-                return None
-            ours = translate(error)
-            if ours is None:
-                raise
-            raise ours from harmless_cause(error, ours)
+            raise_unless_absent(error)
+            return None
         return body
 
     def put(self, location: str, body: bytes, content_type: str) -> None:
@@ -99,10 +88,7 @@ class BlockingStorage:
         try:
             client.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
         except Exception as error:
-            ours = translate(error)
-            if ours is None:
-                raise
-            raise ours from harmless_cause(error, ours)
+            raise_for(error, translate(error))
 
     def close(self) -> None:
         """Close the client that was made here."""

@@ -24,8 +24,8 @@ from smendpoint.emulator._service import Service, wants_stream
 
 _log = logging.getLogger("smendpoint.emulator")
 
-# After an early answer the rest of the body is read slowly: a client that reads in time stops before it has sent all,
-# and a client that never reads can still send all.
+# Read the rest of a body slowly after an early answer: a client that reads in time stops before it has sent all, and a
+# client that never reads can still send all.
 _SLOW_READ_SECONDS = 0.005
 
 
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
             try:
                 whole = await self._play(play(reply) if fault is None or fault.play is None else fault.play(reply))
             except ModelFailed:
-                # The head is sent: an early end is all that can say so.
+                # The head is sent: only an early end can tell the client.
                 whole = await self._act(Action.FIN)
         finally:
             disconnected.set()

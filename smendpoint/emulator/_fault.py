@@ -1,4 +1,4 @@
-"""What a fault is made of."""
+"""The parts of a fault."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from smendpoint.emulator._reply import Action, ByteStream, Reply, Steps
 from smendpoint.emulator._route import Kind
 
 ALL: frozenset[Kind] = frozenset({"invoke", "stream", "async", "openai"})
-"""What every HTTP response can suffer."""
+"""The kinds of requests whose responses can have any fault of HTTP."""
 
 MODEL: frozenset[Kind] = frozenset({"invoke", "stream", "openai"})
-"""What every answer of a model can suffer."""
+"""The kinds that a model answers at once."""
 
 STREAM: frozenset[Kind] = frozenset({"stream", "openai"})
-"""What a streamed answer can suffer; the OpenAI path streams when its request says so."""
+"""The kinds with streamed answers; the OpenAI path streams when its request says so."""
 
 FRAMES: frozenset[Kind] = frozenset({"stream"})
-"""What only event-stream frames can suffer."""
+"""The kind whose answers come in event-stream frames."""
 
 
 @dataclass(frozen=True)
@@ -78,5 +78,5 @@ Options = ParamSpec("Options")
 def configurable(
     function: Callable[Concatenate[First, Options], Result],
 ) -> Callable[Options, Callable[[First], Result]]:
-    """Turn a function of something and options into one of the options, which gives a function of something."""
+    """Turn ``function(first, *options)`` into a function of the options, which gives a function of ``first``."""
     return lambda *options, **named: lambda first: function(first, *options, **named)

@@ -1,4 +1,4 @@
-"""What the emulator's connections share with the threads that watch them: counters, received requests, faults."""
+"""The state that connections share with the threads that watch them: counters, received requests, faults."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class State:
             return self.total_connections
 
     def count(self, *, connections: int = 0, active: int = 0, stalled: int = 0) -> None:
-        """Count what begins: a connection, a request, a response that stops half way. Negative numbers: what ends."""
+        """Count connections, requests and stalled responses that begin, or with negative numbers those that end."""
         with self.changed:
             self.open_connections += connections
             self.active += active

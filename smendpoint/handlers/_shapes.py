@@ -141,7 +141,7 @@ def _numeric(value: JSONValue) -> Iterator[str]:
 
     for options in ({}, {"pooling": "mean"}, *({"embedding_type": name} for name in EMBEDDING_TYPES)):
         try:
-            if read_vectors(value, "EmbeddingsHandler", **options):
+            if read_vectors(value, **options):
                 shown = ", ".join(f'{name}="{option}"' for name, option in options.items())
                 yield f"EmbeddingsHandler({shown})" if shown else "EmbeddingsHandler"
                 break

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._json import encode_json, encode_text, refuse_parameters
+from smendpoint.handlers._json import encode_json, encode_request, encode_text, refuse_parameters
 from smendpoint.handlers._numbers import read_vectors
 from smendpoint.handlers._scores import read_sparse
 from smendpoint.handlers._shapes import read_answer
@@ -32,7 +32,7 @@ EmbeddingFormat: TypeAlias = Literal[
 EmbeddingType: TypeAlias = Literal["float", "int8", "uint8", "binary", "ubinary"]
 Pooling: TypeAlias = Literal["cls", "mean"]
 
-# The field that holds the texts, and the one that holds the model parameters: none where they stand beside the texts.
+# The field for the texts, and the one for the model parameters: none where they stand beside the texts.
 _FIELDS = {
     "tei": ("inputs", None),
     "lmi": ("inputs", None),
@@ -104,12 +104,9 @@ class EmbeddingsHandler:
         texts = _checked_texts(prompt, "EmbeddingsHandler")
         if self.embedding_type is not None and self.format == "cohere":
             model_kwargs = {"embedding_types": [self.embedding_type], **model_kwargs}
-        fields = _FIELDS.get(self.format)
-        if fields is not None:
-            name, parameters = fields
-            if parameters is None:
-                return encode_json({name: texts, **model_kwargs})
-            return encode_json({name: texts, parameters: model_kwargs} if model_kwargs else {name: texts})
+        if self.format in _FIELDS:
+            field, place = _FIELDS[self.format]
+            return encode_request(field, texts, place, model_kwargs)
         refuse_parameters(f"The format {self.format!r}", model_kwargs)
         if self.format == "jumpstart-similarity":
             return encode_json(texts)
@@ -128,9 +125,7 @@ class EmbeddingsHandler:
         """
         vectors = read_answer(
             output,
-            lambda value: read_vectors(
-                value, "EmbeddingsHandler", pooling=self.pooling, embedding_type=self.embedding_type
-            ),
+            lambda value: read_vectors(value, pooling=self.pooling, embedding_type=self.embedding_type),
             "EmbeddingsHandler",
             'a list of vectors, or "data", "embedding", "embeddings", "vector" or "vectors"',
         )
@@ -142,7 +137,7 @@ class EmbeddingsHandler:
 class SparseEmbeddingsHandler:
     """Texts in, for each its weights by the index of a token out: text-embeddings-inference with a SPLADE model.
 
-    The request is ``{"inputs": [...], **parameters}``. An index that is not there has the weight 0.
+    The request is ``{"inputs": [...], **parameters}``. An index that is absent has the weight 0.
     """
 
     __slots__ = ()

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint import errors
-from smendpoint._aws import resolve
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
-from smendpoint._transport.address import Address
+from smendpoint._transport.address import DirectLane
 from smendpoint._transport.aio.dial import dial
 from smendpoint._transport.aio.pool import LoopPool
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import connection_lost, died_unheard, out_of_turn
+from smendpoint._transport.exchange import connection_lost, died_unheard, out_of_turn, read_body_async
 from smendpoint._transport.threads import off_loop
 from smendpoint._transport.timeouts import mark_retrieved
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
-    from smendpoint._aws import CredentialProvider, Identity, Target
+    from smendpoint._aws import Identity, Target
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.sigv4 import Credentials
     from smendpoint._core.call.timing import Clock, Timeout
@@ -35,37 +33,20 @@ T = TypeVar("T")
 HASH_OFF_LOOP_BYTES = 1_048_576
 
 
-class AsyncDirectTransport:
-    """Performs the steps of calls over connections of its own, on whatever event loop is running.
-
-    Args:
-        identity: the settings that say where calls go and as whom; resolved at the first call, in a thread.
-        max_connections: how many may be open at once on one loop; `None` for no limit.
-        clock: where time comes from.
-    """
+class AsyncDirectTransport(DirectLane):
+    """Performs the steps of calls over connections of its own, on whatever event loop is running. See `DirectLane`."""
 
     def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
-        self._identity = identity
-        self._clock = clock
-        self._limit = self.max_connections = max_connections
-        self._address: Address | None = None
-        self._resolving = threading.Lock()
+        super().__init__(identity, max_connections, clock)
         self._looking_up: asyncio.Future[None] | None = None
         self._pools: dict[asyncio.AbstractEventLoop, LoopPool] = {}
         self._closed = False
 
     def forget(self) -> None:
-        """After a fork, in the child: start afresh; loops and connections are the parent's."""
-        self._address = None
-        self._resolving = threading.Lock()
+        """See `DirectLane.forget`; event loops are the parent's, too."""
+        super().forget()
         self._looking_up = None
         self._pools = {}
-
-    @property
-    def credentials(self) -> CredentialProvider:
-        """Where calls find credentials; `resolve` came first."""
-        assert self._address is not None
-        return self._address.target.credentials
 
     async def resolve(self) -> Target:
         """Find out where calls go, once for all first calls. Files are read, and botocore imported, in a thread.
@@ -90,10 +71,9 @@ class AsyncDirectTransport:
     def _look_up(self) -> None:
         with self._resolving:
             if self._address is None:
-                address = Address(resolve(self._identity))
+                address = self._find_address()
                 if address.target.url.tls:
                     address.context()  # reads certificates: better in this thread than in the loop
-                self.max_connections = self._limit or address.target.limits.max_pool_connections
                 self._address = address
 
     def _looked_up(self, done: asyncio.Future[None]) -> None:
@@ -206,13 +186,7 @@ class AsyncDirectTransport:
         source = AsyncSource(pool, connection, reader)
         if request.streaming and 200 <= reader.status < 300:
             return source
-        try:
-            chunks = []
-            while chunk := await source.read():
-                chunks.append(chunk)
-        finally:
-            source.close()
-        return RawResponse(reader.status, reader.headers, b"".join(chunks))
+        return await read_body_async(source)
 
     async def close(self) -> None:
         """Close every connection on this loop; those of loops that have ended are closed already."""

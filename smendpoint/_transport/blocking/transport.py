@@ -2,66 +2,50 @@
 
 from __future__ import annotations
 
-import os
-from _thread import allocate_lock  # for a quick cold start: see `_core`
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._aws import resolve
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport.address import Address
-from smendpoint._transport.blocking.connection import Place
+from smendpoint._transport.address import DirectLane
+from smendpoint._transport.blocking.connection import Connection, Place
 from smendpoint._transport.blocking.dial import dial
 from smendpoint._transport.blocking.pool import Pool
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import connection_lost, died_unheard, joined, out_of_turn
+from smendpoint._transport.exchange import (
+    SharedSource,
+    connection_lost,
+    died_unheard,
+    joined,
+    out_of_turn,
+    read_body,
+)
 from smendpoint._transport.readiness import LONGEST_WAIT
 from smendpoint._transport.threads import run_in_helper, spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from smendpoint._aws import CredentialProvider, Identity, Target
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.sigv4 import Credentials
     from smendpoint._core.call.timing import Clock, Timeout
-    from smendpoint._transport.blocking.connection import Connection
     from smendpoint._transport.deadline import Cancellation
 
 
-class DirectTransport:
-    """Performs the steps of calls over connections of its own.
-
-    Args:
-        identity: the settings that say where calls go and as whom; resolved at the first call.
-        max_connections: how many may be open at once; `None` for no limit.
-        clock: where time comes from.
-    """
+class DirectTransport(DirectLane):
+    """Performs the steps of blocking calls over connections of its own. See `DirectLane`."""
 
     stoppable = True  # a `Cancellation` ends a call that is under way
 
     def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
-        self._identity = identity
-        self._clock = clock
-        self._address: Address | None = None
-        self._resolving = allocate_lock()
+        super().__init__(identity, max_connections, clock)
         self._pool = Pool(max_connections, clock.monotonic)
-        self._limit = self.max_connections = max_connections
 
     def forget(self) -> None:
-        """After a fork, in the child: start afresh, without the parent's connections and without its locks."""
-        self._address = None
-        self._resolving = allocate_lock()
+        """See `DirectLane.forget`."""
+        super().forget()
         self._pool.forget()
-
-    @property
-    def credentials(self) -> CredentialProvider:
-        """Where calls find credentials; `resolve` came first."""
-        assert self._address is not None
-        return self._address.target.credentials
 
     def perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
         """Do what one step of a call's flow asks for."""
@@ -69,7 +53,7 @@ class DirectTransport:
             cancellation.check()
         if type(step) is Send:
             deadline = Deadline(timeout, step.deadline, self._clock.monotonic, cancellation)
-            return (self._open if request.streaming else self._exchange)(step, request, deadline)
+            return (self._stream if request.streaming else self._exchange)(step, request, deadline)
         if type(step) is NeedCredentials:
             return self._load(step, Deadline(timeout, step.deadline, self._clock.monotonic))
         if cancellation is None:
@@ -101,8 +85,8 @@ class DirectTransport:
         """
         with self._resolving:
             if self._address is None:
-                address = self._address = Address(resolve(self._identity))
-                self._pool.limit = self.max_connections = self._limit or address.target.limits.max_pool_connections
+                self._address = self._find_address()
+                self._pool.limit = self.max_connections
             return self._address.target
 
     def refresh_ahead(self) -> None:
@@ -116,7 +100,7 @@ class DirectTransport:
     def _exchange(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse:
         connection = None
         try:
-            connection, reader, chunks = self._begin(step, request, deadline)
+            connection, reader, chunks = self._send(step, request, deadline)
             while not reader.complete:
                 chunks += joined(connection.receive(deadline, reader))
             deadline.leave()
@@ -127,18 +111,13 @@ class DirectTransport:
         self._keep(connection, reader)
         return RawResponse(reader.status, reader.headers, chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
-    def _open(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse | BlockingSource:
-        connection, reader, chunks = self._begin(step, request, deadline)
+    def _stream(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse | BlockingSource:
+        connection, reader, chunks = self._send(step, request, deadline)
         deadline.leave()
         source = BlockingSource(self, connection, reader, chunks, deadline)
-        if 200 <= reader.status < 300:
-            return source
-        try:
-            return RawResponse(reader.status, reader.headers, b"".join(iter(source.read, b"")))
-        finally:
-            source.close()
+        return source if 200 <= reader.status < 300 else read_body(source)
 
-    def _begin(
+    def _send(
         self, step: Send, request: CallRequest, deadline: Deadline
     ) -> tuple[Connection, ResponseReader, list[bytes]]:
         """Send the request and read until the answer's head is whole."""
@@ -219,21 +198,10 @@ def _renew(provider: CredentialProvider) -> None:
         provider.load()
 
 
-class BlockingSource:
-    """The body of a streamed answer, as it arrives. One thread reads; any thread may close."""
+class BlockingSource(SharedSource[Connection]):
+    """The body of a streamed answer over a connection of the pool."""
 
-    __slots__ = (
-        "_chunks",
-        "_connection",
-        "_deadline",
-        "_lock",
-        "_pid",
-        "_reader",
-        "_reading",
-        "_transport",
-        "headers",
-        "status",
-    )
+    __slots__ = ("_chunks", "_deadline", "_reader", "_transport")
 
     def __init__(
         self,
@@ -243,63 +211,20 @@ class BlockingSource:
         chunks: list[bytes],
         deadline: Deadline,
     ) -> None:
+        super().__init__(connection, reader.status, reader.headers)
         self._transport = transport
-        self._connection: Connection | None = connection
         self._reader = reader
         self._chunks = chunks
         self._deadline = deadline
-        self._pid = os.getpid()
-        self._lock = allocate_lock()
-        self._reading = False
-        self.status = reader.status
-        self.headers: Mapping[str, str] = reader.headers
 
-    def read(self) -> bytes:
-        """The next bytes as soon as there are any; empty when the answer has properly ended, or was closed.
-
-        Raises:
-            TransportError: it did not end properly, or nothing came in time.
-        """
-        if self._pid != os.getpid():
-            raise errors.TransportError(
-                "this stream was opened before a fork and belongs to the parent process", response_started=True
-            )
-        connection = None
-        ended = False
-        try:
-            with self._lock:
-                if self._reading:
-                    raise errors.TransportError(
-                        "two threads asked this stream for its next bytes at once: only one may read it",
-                        response_started=True,
-                    )
-                connection = self._connection
-                if connection is None:
-                    return b""
-                self._reading = True
-            data = self._next(connection)
-            ended = not data
-            return data
-        finally:
-            if connection is not None:
-                with self._lock:
-                    self._reading = False
-                    closed = self._connection is None
-                    if ended:
-                        self._connection = None
-                if closed:
-                    self._transport._drop(connection)
-                elif ended:
-                    self._transport._keep(connection, self._reader)
-
-    def _next(self, connection: Connection) -> bytes:
+    def _next(self, held: Connection) -> bytes:
         reader, chunks = self._reader, self._chunks
         while not chunks:
             if reader.complete:
                 return b""
-            reader.feed(b"")  # raises again what `undelivered` came with
+            reader.feed(b"")  # raises again the error that `undelivered` came with
             try:
-                chunks = connection.receive(self._deadline, reader)
+                chunks = held.receive(self._deadline, reader)
             except errors.ProtocolError:
                 chunks = reader.undelivered
                 if not chunks:
@@ -307,23 +232,11 @@ class BlockingSource:
         self._chunks = []
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def close(self) -> None:
-        """Let the connection go. Bytes that have not been read are lost."""
-        if self._pid != os.getpid():
-            # The parent still reads, and one of its threads may have held the lock.
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
-            return
-        ours = None
-        try:
-            with self._lock:
-                connection, self._connection = self._connection, None
-                if connection is None:
-                    return
-                if not self._reading:
-                    ours = connection
-                connection.abort()  # a reading thread wakes up and gives the connection back
-        finally:  # after an interrupt too
-            if ours is not None:
-                self._transport._drop(ours)
+    def _abort(self, held: Connection) -> None:
+        held.abort()
+
+    def _release(self, held: Connection, *, whole: bool) -> None:
+        if whole:
+            self._transport._keep(held, self._reader)
+        else:
+            self._transport._drop(held)

@@ -1,8 +1,8 @@
-"""The client lane's common half: a client's arguments, its answers and its exceptions, in our terms."""
+"""What both transports over a given client share: its arguments, its answers and its exceptions, in our terms."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from smendpoint import errors
 from smendpoint._core.aws.operations import plain
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from smendpoint._core.aws.operations import Operation
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.call.timing import Clock, Timeout
+    from smendpoint._transport import AsyncSource, Source
 
 # The clients' method for each operation of the service.
 METHODS = {
@@ -25,14 +26,14 @@ METHODS = {
 
 
 class ClientLane:
-    """What both transports over a given client share.
+    """The half that both transports over a given client share.
 
     Args:
         client: for ``sagemaker-runtime``.
         clock: where time comes from.
 
     Raises:
-        ConfigurationError: it is no such client.
+        ConfigurationError: it is not such a client.
     """
 
     asynchronous: bool
@@ -42,14 +43,35 @@ class ClientLane:
         check_client(client, asynchronous=self.asynchronous)
         self._client = client
         self._clock = clock
-        self.max_connections = pool_size(client)
+        size = meta(client, "config", "max_pool_connections")
+        self.max_connections = size if isinstance(size, int) else None
+
+    def _method(self, request: CallRequest) -> Any:
+        return getattr(self._client, METHODS[request.operation.name])
 
     def origin(self) -> str:
         """Say where the client's calls go and as whom; for the error that there is no such endpoint."""
-        return client_origin(self._client)
+        region = meta(self._client, "region_name")
+        where = f"in {region}, the client's region, and " if isinstance(region, str) else ""
+        return f"it was looked for {where}in the account of the client's credentials"
 
     def forget(self) -> None:
         """After a fork: a client looks after its own connections."""
+
+
+def begin(source: Source | AsyncSource, step: Any) -> None:
+    """Check and report the head of an answer that the client gave; close it if it cannot be read.
+
+    Raises:
+        ProtocolError: it is an interim answer (1xx), has a status that HTTP does not know, or comes in a transfer
+            coding or another form that was not asked for.
+    """
+    try:
+        check_final(source.status, source.headers)
+        step.begun(source.status, source.headers)
+    except BaseException:
+        source.close()
+        raise
 
 
 def answer_of_failure(error: Exception, step: Any) -> RawResponse:
@@ -59,21 +81,24 @@ def answer_of_failure(error: Exception, step: Any) -> RawResponse:
     if unread is not None:
         step.begun(unread.status, unread.headers)
         return unread
-    ours = translate(error) or failed_by_itself(error)
+    raise_for(error, translate(error) or failed_by_itself(error))
+
+
+def raise_for(error: Exception, ours: errors.SmendpointError | None) -> NoReturn:
+    """Raise our error for a client's, with that as its cause if its text is harmless; without ours, the client's."""
     if ours is None:
         raise error
     raise ours from harmless_cause(error, ours)
 
 
 def check_client(client: Any, *, asynchronous: bool) -> None:
-    """Refuse what is no ``sagemaker-runtime`` client of the right kind.
+    """Refuse all but a ``sagemaker-runtime`` client of the right kind.
 
     Raises:
         ConfigurationError: it is something else.
     """
-    meta = getattr(client, "meta", None)
-    service = getattr(getattr(meta, "service_model", None), "service_name", None)
-    # What is not a string is a mock's.
+    service = meta(client, "service_model", "service_name")
+    # A mock's is not a string.
     if isinstance(service, str) and service != "sagemaker-runtime":
         raise errors.ConfigurationError(
             f"client= must be a client for 'sagemaker-runtime', not for {service!r}, which cannot call endpoints"
@@ -88,29 +113,37 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
             f"client= must be a sagemaker-runtime client, not {type(client).__name__}: "
             "with boto3, boto3.client('sagemaker-runtime')"
         )
+    check_library(client, "client", asynchronous=asynchronous)
+
+
+def check_library(client: Any, argument: str, *, asynchronous: bool) -> None:
+    """Refuse a client that waits in the other way; `argument` is the constructor's for it."""
     library = library_of(client)
     if asynchronous and library == "botocore":
         raise errors.ConfigurationError(
-            "AsyncEndpoint needs an aiobotocore client (pip install 'smendpoint[aiobotocore]'): a boto3 client would "
-            "block the event loop. Use Endpoint with it, or leave client= out"
+            f"AsyncEndpoint needs an aiobotocore {argument} (pip install 'smendpoint[aiobotocore]'): a boto3 client "
+            f"would block the event loop. Use Endpoint with it, or leave {argument}= out"
         )
     if not asynchronous and library == "aiobotocore":
-        raise errors.ConfigurationError("Endpoint needs a boto3 or botocore client; AsyncEndpoint takes aiobotocore's")
+        raise errors.ConfigurationError(
+            f"Endpoint needs a boto3 or botocore {argument}; AsyncEndpoint takes aiobotocore's"
+        )
 
 
 def library_of(client: Any) -> str | None:
-    """``"aiobotocore"`` or ``"botocore"``, whichever made a client; `None` where neither did."""
+    """``"aiobotocore"`` or ``"botocore"``, whichever made the client; `None` if neither did."""
     modules = [base.__module__ for base in type(client).__mro__]
     if any(module.partition(".")[0] == "aiobotocore" for module in modules):
         return "aiobotocore"
     return "botocore" if "botocore.client" in modules else None
 
 
-def client_origin(client: Any) -> str:
-    """Where a client's calls go and as whom."""
-    region = getattr(getattr(client, "meta", None), "region_name", None)
-    where = f"in {region}, the client's region, and " if isinstance(region, str) else ""
-    return f"it was looked for {where}in the account of the client's credentials"
+def meta(client: Any, *names: str) -> Any:
+    """Read a value under ``client.meta``; `None` if there is none, as in a mock."""
+    value = getattr(client, "meta", None)
+    for name in names:
+        value = getattr(value, name, None)
+    return value
 
 
 def call_arguments(request: CallRequest) -> dict[str, Any]:
@@ -187,15 +220,9 @@ def retried(response: Any) -> int:
     return count if isinstance(count, int) else 0
 
 
-def pool_size(client: Any) -> int | None:
-    """How many connections a client keeps."""
-    size = getattr(getattr(getattr(client, "meta", None), "config", None), "max_pool_connections", None)
-    return size if isinstance(size, int) else None
-
-
 def longest_call(client: Any, timeout: Timeout) -> float:
     """How long a client's call may take at most, in seconds, if its own limits hold for each of its attempts."""
-    config = getattr(getattr(client, "meta", None), "config", None)
+    config = meta(client, "config")
     retries = getattr(config, "retries", None) or {}
     attempts = retries.get("total_max_attempts") or 5  # the most that any retry mode makes by itself
     own = [getattr(config, name, None) or 0.0 for name in ("connect_timeout", "read_timeout")]
@@ -211,32 +238,21 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
         error: what the client raised.
         response_started: whether the answer's head had arrived.
     """
-    from botocore import exceptions
+    from botocore import exceptions as known
 
-    if isinstance(error, exceptions.ClientError):
+    if isinstance(error, known.ClientError):
         return error_from_client(error.response)
-    credentials = (
-        exceptions.NoCredentialsError,
-        exceptions.PartialCredentialsError,
-        exceptions.CredentialRetrievalError,
-        exceptions.TokenRetrievalError,
-        exceptions.SSOError,
-    )
-    if isinstance(error, credentials):
+    credentials = (known.NoCredentialsError, known.PartialCredentialsError, known.CredentialRetrievalError)
+    if isinstance(error, (*credentials, known.TokenRetrievalError, known.SSOError)):
         return errors.CredentialsError(f"the client found no credentials: {error}")
-    configuration = (
-        exceptions.ParamValidationError,
-        exceptions.NoRegionError,
-        exceptions.ProfileNotFound,
-        exceptions.EndpointProviderError,
-    )
-    if isinstance(error, configuration):
-        # A parameter's value stands in the message of its error: the kind of the error must do.
+    settings = (known.ParamValidationError, known.NoRegionError, known.ProfileNotFound, known.EndpointProviderError)
+    if isinstance(error, settings):
+        # Its message may hold a parameter's value: the kind of the error must do.
         return errors.ConfigurationError(f"the client refused the call: {type(error).__name__}")
-    if isinstance(error, exceptions.SSLError):
+    if isinstance(error, known.SSLError):
         plain = f". {NOT_TLS}" if any(reason in str(error) for reason in NO_TLS_REASONS) else ""
         return errors.TLSError(f"no TLS connection: {error}{plain}")
-    if isinstance(error, exceptions.ProxyConnectionError):
+    if isinstance(error, known.ProxyConnectionError):
         return errors.ConnectError(
             f"no connection to the proxy{_proxy_variable(str(error))}: {error}. Check that it runs and is the right "
             "one, or except the service with NO_PROXY"
@@ -248,23 +264,30 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
     broken = _broken(error)
     if broken is not None:
         return broken
-    if isinstance(error, exceptions.ConnectionError) and not _was_connected(error):
+    if isinstance(error, known.ConnectionError) and not _was_connected(error):
         return errors.ConnectError(f"{error}. Check the region, endpoint_url and the network's way to it")
-    if isinstance(error, exceptions.ReadTimeoutError):
+    library = type(error).__module__.partition(".")[0]
+    # By name: aiohttp's are asyncio's, which are Python's only from 3.11 on.
+    timed_out = library in ("urllib3", "aiohttp") and "Timeout" in type(error).__name__
+    if timed_out or isinstance(error, (known.ReadTimeoutError, TimeoutError)):
         return errors.ReadTimeoutError(
             "nothing arrived within the client's read timeout; the model may still be running. "
             "Raise read_timeout in the client's Config",
             response_started=response_started,
         )
-    if isinstance(error, exceptions.IncompleteReadError):
+    if isinstance(error, known.IncompleteReadError):
         return errors.ProtocolError("the answer is shorter than it said", response_started=True)
-    if isinstance(error, exceptions.BotoCoreError):
+    if isinstance(error, known.BotoCoreError):
         # HTTPClientError stands for whatever happened in the library under the client.
-        last = list(_chain(error))[-1]
-        return errors.TransportError(
-            f"the connection was lost: {type(last).__name__}", response_started=response_started
-        )
-    return _translate_http(error, response_started=response_started)
+        return connection_broke(list(_chain(error))[-1], response_started=response_started)
+    if isinstance(error, OSError) or library in ("urllib3", "http", "aiohttp", "ssl"):
+        return connection_broke(error, response_started=response_started)
+    return None
+
+
+def connection_broke(error: BaseException, *, response_started: bool = True) -> errors.TransportError:
+    """Our error for a failure of the HTTP library under a client."""
+    return errors.TransportError(f"the connection was lost: {type(error).__name__}", response_started=response_started)
 
 
 def _proxy_variable(said: str) -> str:
@@ -374,12 +397,7 @@ def harmless_cause(error: Exception, ours: errors.SmendpointError) -> Exception 
 
 
 def check_final(status: int, headers: Mapping[str, str]) -> None:
-    """Refuse a client's answer that is none, or that the client's HTTP library cannot read.
-
-    Raises:
-        ProtocolError: it is an interim one (1xx), or has a status that HTTP does not know, or a transfer coding
-            that was not asked for.
-    """
+    """Refuse an answer that the client's HTTP library cannot read; see `begin`."""
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":
         raise errors.ProtocolError(
             "the answer has a Transfer-Encoding other than chunked, which was not asked for", response_started=True
@@ -391,24 +409,3 @@ def check_final(status: int, headers: Mapping[str, str]) -> None:
             "what sends it",
             response_started=True,
         )
-
-
-def connection_broke(error: Exception) -> errors.TransportError:
-    """Our error for whatever the HTTP library under a client raises while a body is read."""
-    return errors.TransportError(f"the connection was lost: {type(error).__name__}", response_started=True)
-
-
-def _translate_http(error: Exception, *, response_started: bool) -> errors.SmendpointError | None:
-    """Our error for what the HTTP libraries under the clients raise while a body is read."""
-    library = type(error).__module__.partition(".")[0]
-    # By name: aiohttp's are asyncio's, which are Python's only from 3.11 on.
-    timed_out = library in ("urllib3", "aiohttp") and "Timeout" in type(error).__name__
-    if timed_out or isinstance(error, TimeoutError):
-        return errors.ReadTimeoutError(
-            "nothing arrived within the read timeout; the model may still be running", response_started=response_started
-        )
-    if isinstance(error, OSError) or library in ("urllib3", "http", "aiohttp", "ssl"):
-        return errors.TransportError(
-            f"the connection was lost: {type(error).__name__}", response_started=response_started
-        )
-    return None

@@ -7,23 +7,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import deadline_exceeded
-from smendpoint._core.http.syntax import too_large
 from smendpoint._transport.clients.adapter import (
-    METHODS,
     ClientLane,
     answer_head,
     answer_of_failure,
+    begin,
     call_arguments,
-    check_final,
     connection_broke,
-    harmless_cause,
     longest_call,
+    raise_for,
     retried,
     translate,
 )
 from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.exchange import read_body_async
 from smendpoint._transport.timeouts import TimedOut, wait_for
 
 if TYPE_CHECKING:
@@ -60,11 +58,10 @@ class AsyncClientTransport(ClientLane):
     async def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Any:
         """Make the one attempt that a call through a client has."""
         deadline = Deadline(timeout, step.deadline, self._clock.monotonic)
-        method = getattr(self._client, METHODS[request.operation.name])
         longest = longest_call(self._client, timeout)
         seconds = deadline.within(longest, request_sent=False)
         try:
-            response = await wait_for(method(**call_arguments(request)), seconds, _discard)
+            response = await wait_for(self._method(request)(**call_arguments(request)), seconds, _discard)
         except TimedOut:
             raise _silence(deadline, response_started=False, by_total=seconds < longest) from None
         except Exception as error:
@@ -72,23 +69,10 @@ class AsyncClientTransport(ClientLane):
         step.extra = retried(response)
         status, headers = answer_head(request.operation, response)
         source = AsyncClientSource(raw_response(response.get("Body")), status, headers, deadline)
-        try:
-            check_final(status, headers)
-            step.begun(status, headers)
-            if request.streaming and status < 300:
-                return source
-            chunks: list[bytes] = []
-            size = 0
-            while chunk := await source.read():
-                size += len(chunk)
-                if request.max_answer is not None and size > request.max_answer:
-                    raise too_large(request.max_answer)
-                chunks.append(chunk)
-        except BaseException:
-            source.close()
-            raise
-        source.close()
-        return RawResponse(status, headers, b"".join(chunks))
+        begin(source, step)
+        if request.streaming and status < 300:
+            return source
+        return await read_body_async(source, request.max_answer)
 
 
 def raw_response(body: Any) -> Any:
@@ -179,8 +163,7 @@ class AsyncClientSource:
                 error.__traceback__ = None
                 return arrived
             # Whatever it is, it is about the connection: aiohttp has a bare RuntimeError for one that it had closed.
-            ours = translate(error, response_started=True) or connection_broke(error)
-            raise ours from harmless_cause(error, ours)
+            raise_for(error, translate(error, response_started=True) or connection_broke(error))
         finally:
             timer.cancel()
         if not data:

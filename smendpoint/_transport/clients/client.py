@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.aws.response import RawResponse
 from smendpoint._transport.clients.adapter import (
-    METHODS,
     ClientLane,
     answer_head,
     answer_of_failure,
+    begin,
     call_arguments,
-    check_final,
     failed_by_itself,
-    harmless_cause,
+    raise_for,
     retried,
     translate,
 )
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import RECV_BYTES, bounded
+from smendpoint._transport.exchange import RECV_BYTES, SharedSource, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,26 +57,16 @@ class ClientTransport(ClientLane):
         if cancellation is not None:
             cancellation.check()
         deadline = Deadline(timeout, step.deadline, self._clock.monotonic)
-        method = getattr(self._client, METHODS[request.operation.name])
         try:
-            response = method(**call_arguments(request))
+            response = self._method(request)(**call_arguments(request))
         except Exception as error:
             return answer_of_failure(error, step)
         step.extra = retried(response)
         status, headers = answer_head(request.operation, response)
         source = ClientSource(raw_stream(response.get("Body")), status, headers, deadline)
-        try:
-            # http.client takes 103 for the answer. The final one is still to come: never reuse this connection.
-            check_final(status, headers)
-            step.begun(status, headers)
-            if request.streaming and status < 300:
-                return source
-            body = b"".join(bounded(iter(source.read, b""), request.max_answer))
-        except BaseException:
-            source.close()
-            raise
-        source.close()
-        return RawResponse(status, headers, body)
+        # http.client takes 103 for the answer. The final one is still to come: never reuse this connection.
+        begin(source, step)
+        return source if request.streaming and status < 300 else read_body(source, request.max_answer)
 
 
 def raw_stream(body: Any) -> Any:
@@ -123,36 +109,18 @@ def reader_of(raw: Any) -> Callable[[], bytes]:
     return lambda: read(RECV_BYTES)
 
 
-class ClientSource:
-    """The body of a client's answer, as it arrives. One thread reads; any thread may close."""
+class ClientSource(SharedSource[Any]):
+    """The body of a client's answer."""
 
-    __slots__ = (
-        "_deadline",
-        "_doubtful",
-        "_expected",
-        "_lock",
-        "_pid",
-        "_raw",
-        "_read",
-        "_reading",
-        "_whole",
-        "headers",
-        "status",
-    )
+    __slots__ = ("_deadline", "_doubtful", "_expected", "_read")
 
     def __init__(self, raw: Any, status: int, headers: Mapping[str, str], deadline: Deadline) -> None:
-        self._raw = raw
+        super().__init__(raw, status, headers)
         self._read = None if raw is None else reader_of(raw)
         self._deadline = deadline
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._reading = False
-        self._whole = False
-        self.status = status
-        self.headers = headers
         length = headers.get("content-length", "")
         chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        # A body that ends early looks like the end to urllib3's read1, so the length is checked here.
+        # To urllib3's read1 a body that ends early looks like one that has ended, so the length is checked here.
         self._expected: int | None = None
         if length and not chunked and raw is not None:
             if not (length.isascii() and length.isdigit()):
@@ -164,39 +132,18 @@ class ClientSource:
         from_network = type(raw).__module__.partition(".")[0] == "urllib3"
         self._doubtful = from_network and not length and not chunked and status != 204
 
-    def read(self) -> bytes:
-        """The next bytes as soon as there are any; empty when the answer has properly ended, or was closed.
-
-        Raises:
-            TransportError: it did not end properly, or nothing came in time.
-        """
-        with self._lock:
-            raw, read = self._raw, self._read
-            if raw is None or read is None:
-                return b""
-            self._reading = True
+    def _next(self, held: Any) -> bytes:
+        assert self._read is not None
         try:
-            return self._next(raw, read)
-        finally:
-            with self._lock:
-                self._reading = False
-                closed = self._raw is None
-            if closed:  # by another thread, or at the end
-                self._finish(raw)
-
-    def _next(self, raw: Any, read: Callable[[], bytes]) -> bytes:
-        try:
-            sock = socket_under(raw)
+            sock = socket_under(held)
             if sock is not None:  # our own limits hold beside the client's
                 sock.settimeout(self._deadline.within(self._deadline.timeout.read))
-            data = read()
+            data = self._read()
         except Exception as error:
             ours = translate(error, response_started=True) or failed_by_itself(error, response_started=True)
-            if ours is None:
-                raise
             if isinstance(ours, errors.ReadTimeoutError):
                 ours = self._deadline.silence(response_started=True)
-            raise ours from harmless_cause(error, ours)
+            raise_for(error, ours)
         if not isinstance(data, bytes):  # a mock's, which would go on for ever
             raise errors.ConfigurationError(
                 f"the client's answer gives {type(data).__name__} where its bytes should be: have a mocked Body give "
@@ -206,33 +153,22 @@ class ClientSource:
             self._expected -= len(data)
             if not data and self._expected > 0:
                 raise errors.ProtocolError("the answer is shorter than it said", response_started=True)
-        if not data:
-            if self._doubtful:
-                raise errors.ProtocolError(
-                    "the answer ended in its head, or has neither a body nor a length", response_started=True
-                )
-            self._whole, self._raw = True, None
+        if not data and self._doubtful:
+            raise errors.ProtocolError(
+                "the answer ended in its head, or has neither a body nor a length", response_started=True
+            )
         self._doubtful = False
         return data
 
-    def _finish(self, raw: Any) -> None:
-        """Give the connection back to the client where the answer is whole; else close it."""
-        for name in ("release_conn", "close") if self._whole else ("close",):
-            method = getattr(raw, name, None)
+    def _abort(self, held: Any) -> None:
+        sock = socket_under(held)
+        if sock is not None:
+            with suppress(OSError):  # it may be closed already
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def _release(self, held: Any, *, whole: bool) -> None:
+        for name in ("release_conn", "close") if whole else ("close",):
+            method = getattr(held, name, None)
             if method is not None:
                 method()
                 return
-
-    def close(self) -> None:
-        """Let the connection go. Bytes that have not been read are lost."""
-        with self._lock:
-            raw, self._raw = self._raw, None
-            if raw is None:
-                return
-            sock = socket_under(raw)
-            if sock is not None and self._pid == os.getpid():  # in a forked child it is the parent that uses it
-                with suppress(OSError):  # it may be closed already
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            if self._reading:
-                return  # the thread that reads wakes up, and closes: http.client does not bear two at a time
-        self._finish(raw)

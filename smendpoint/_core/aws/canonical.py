@@ -53,25 +53,20 @@ def percent_encode(text: str, safe: frozenset[int] = UNRESERVED) -> str:
     return "".join([chr(byte) if byte in safe else f"%{byte:02X}" for byte in data])
 
 
-def canonical_path(path: str, *, normalize: bool = True) -> str:
+def canonical_path(path: str) -> str:
     """The canonical URI of a path as it stands in the request line.
 
-    Every service but S3 has each segment encoded once more than it was sent, so ``%20`` becomes ``%2520``.
-
-    Args:
-        path: the path of the request line, starting with ``/``.
-        normalize: whether ``.``, ``..`` and empty segments are resolved, as services other than S3 do.
+    Services other than S3 have ``.``, ``..`` and empty segments resolved, and each segment encoded once more than it was
+    sent, so ``%20`` becomes ``%2520``.
     """
-    if normalize:
-        kept: list[str] = []
-        for segment in path.split("/"):
-            if segment == "..":
-                del kept[-1:]
-            elif segment not in ("", "."):
-                kept.append(segment)
-        tail = "/" if kept and path.endswith("/") else ""
-        path = "/" + "/".join(kept) + tail
-    return percent_encode(path or "/", _PATH_SAFE)
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del kept[-1:]
+        elif segment not in ("", "."):
+            kept.append(segment)
+    tail = "/" if kept and path.endswith("/") else ""
+    return percent_encode(f"/{'/'.join(kept)}{tail}", _PATH_SAFE)
 
 
 def canonical_query(query: str) -> str:

@@ -56,11 +56,7 @@ class Member:
         self.number = number
 
     def render(self, name: str, value: object) -> str:
-        """Check a value and give the header's text.
-
-        Args:
-            name: the member's name, for the message.
-            value: the value, ``str`` or ``int``.
+        """Check the value of the member `name`, and give the header's text.
 
         Raises:
             ConfigurationError: the value does not fit; the message says why without showing a text.
@@ -192,14 +188,7 @@ def _shown(value: str) -> str:
 
 
 def validate_endpoint_name(name: object, what: str = "the endpoint name") -> str:
-    """Check a name that becomes a segment of the path: 1 to 63 letters, digits and hyphens.
-
-    Args:
-        name: what the caller gave.
-        what: what to call it in the message.
-
-    Returns:
-        The name.
+    """Check a name that becomes a segment of the path, and give it as a ``str``; messages call it `what`.
 
     Raises:
         ConfigurationError: it is not such a name, and could change the path of the request.
@@ -212,13 +201,7 @@ def validate_endpoint_name(name: object, what: str = "the endpoint name") -> str
 
 
 def validate_region(region: object) -> str:
-    """Check a region's name, which becomes part of a host name: 1 to 63 letters, digits and hyphens.
-
-    Args:
-        region: what the caller gave.
-
-    Returns:
-        The region.
+    """Check a region's name, which becomes part of a host name, and give it as a ``str``.
 
     Raises:
         ConfigurationError: it is not a host label, and could change the host that is called.
@@ -244,15 +227,7 @@ def _unknown_member(operation: Operation, name: object) -> ConfigurationError:
 
 
 def request_head(operation: Operation, endpoint_name: str, members: Mapping[str, object]) -> RequestHead:
-    """Check every member of a request and render its path and headers.
-
-    Args:
-        operation: which operation.
-        endpoint_name: the endpoint.
-        members: the other members by AWS name, without ``Body``.
-
-    Returns:
-        The path and the headers, in the order of ``members``.
+    """Check the members of a request, which are without ``Body``, and render its path and headers in their order.
 
     Raises:
         ConfigurationError: a name or a value does not fit.

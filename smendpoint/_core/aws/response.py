@@ -185,14 +185,9 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def error_code(headers: Mapping[str, str], members: Mapping[str, object]) -> str:
-    """AWS's name of an error: from ``X-Amzn-ErrorType``, else from the body.
+    """AWS's name of an error, without namespace and URL: from ``X-Amzn-ErrorType``, else from the body's `members`.
 
-    Args:
-        headers: lower-case names.
-        members: the JSON object of the body; empty where the body is not one.
-
-    Returns:
-        The name without namespace and URL; empty where none was given.
+    Empty where none was given.
     """
     candidates = [headers.get("x-amzn-errortype"), members.get("code"), members.get("__type"), members.get("ErrorCode")]
     return next((code for code in map(_clean_code, candidates) if code), "")
@@ -204,15 +199,10 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """How long the service asks to wait.
+    """The seconds that the service asks to wait; ``None`` where it asks for nothing valid.
 
-    Args:
-        headers: lower-case names: ``x-amz-retry-after`` (milliseconds), else ``Retry-After`` (seconds or a date).
-        now: the time in seconds since the epoch: a date is measured from it where the response has no ``Date``, which
-            is of the same clock.
-
-    Returns:
-        Seconds, 0 or more; ``None`` where nothing valid was asked for.
+    ``x-amz-retry-after`` has milliseconds, ``Retry-After`` seconds or a date. A date is measured from the response's own
+    ``Date``, which is of the same clock; without one from `now`, our time in seconds since the epoch.
     """
     milliseconds = whole_number(headers.get("x-amz-retry-after", "").strip())
     if milliseconds is not None:
@@ -229,15 +219,7 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
 
 
 def service_error(response: RawResponse, *, now: float | None = None) -> ServiceError:
-    """Make the error that a response stands for.
-
-    Args:
-        response: any response that is not a success.
-        now: the time in seconds since the epoch, to measure a ``Retry-After`` date.
-
-    Returns:
-        The error, of the class for its code, else for its status.
-    """
+    """Make the error that a response stands for: any response that is not a success. `now` is as in `retry_after`."""
     headers, members = response.headers, json_object(response.body)
     message = _text(members.get("Message")) or _text(members.get("message")) or _no_message(response)
     return _error(response.status, error_code(headers, members), message, request_id(headers), headers, members, now)
@@ -294,15 +276,7 @@ def _error(
 
 
 def error_from_client(response: Mapping[str, object], *, now: float | None = None) -> ServiceError:
-    """Make the error from a botocore ``ClientError``.
-
-    Args:
-        response: its ``response`` attribute; whatever is missing there is left out.
-        now: as in ``service_error``.
-
-    Returns:
-        The same error as ``service_error`` makes from the response itself.
-    """
+    """Make the same error from the ``response`` of a botocore ``ClientError``, whatever is missing there."""
     error, metadata = _mapping(response.get("Error")), _mapping(response.get("ResponseMetadata"))
     headers = {
         name.lower(): value
@@ -325,13 +299,10 @@ def server_date(headers: Mapping[str, str]) -> float | None:
 
 
 def session_id(headers: Mapping[str, str]) -> tuple[str, float | None] | None:
-    """The id of a stateful session that this response opened.
+    """The id of a stateful session that this response opened; ``None`` without one.
 
-    Args:
-        headers: lower-case names: ``X-Amzn-SageMaker-New-Session-Id``, ``id; Expires=2026-01-31T12:00:00Z``.
-
-    Returns:
-        The id, and when it expires in seconds since the epoch (``None`` where that is not said); ``None`` without one.
+    ``X-Amzn-SageMaker-New-Session-Id`` is ``id; Expires=2026-01-31T12:00:00Z``. With the id comes when it expires, in
+    seconds since the epoch; ``None`` where that is not said.
     """
     value = headers.get("x-amzn-sagemaker-new-session-id", "")
     identity, _, parameter = value.partition(";")

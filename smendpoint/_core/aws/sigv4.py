@@ -87,15 +87,13 @@ class Signer:
     Args:
         region: the region of the credential scope, such as ``"us-east-1"``.
         service: the signing name of the service.
-        normalize_path: whether paths are signed with ``.``, ``..`` and empty segments resolved: yes, but for S3.
     """
 
-    __slots__ = ("_key", "_normalize", "region", "service")
+    __slots__ = ("_key", "region", "service")
 
-    def __init__(self, *, region: str, service: str = "sagemaker", normalize_path: bool = True) -> None:
+    def __init__(self, *, region: str, service: str = "sagemaker") -> None:
         self.region = region
         self.service = service
-        self._normalize = normalize_path
         # The secret and the date that the signing key is for, and that key.
         self._key = ("", "", Hmac(b""))
 
@@ -108,11 +106,10 @@ class Signer:
             method: the request method in capitals.
             path: the path as it stands in the request line.
             query: the query string as it stands in the request line, without ``?``.
-            headers: the headers that will be sent, with ``Host``; all are signed but those of ``UNSIGNED_HEADERS``.
+            headers: the headers that will be sent; all are signed but those of ``UNSIGNED_HEADERS``.
 
         Raises:
-            ConfigurationError: ``Host`` is missing, a header that signing adds is already there, or text is not
-                Unicode.
+            ConfigurationError: ``Host`` is missing, a header that signing adds is there, or text is not Unicode.
         """
         signed = signed_headers(headers)
         if "host" not in signed:
@@ -121,7 +118,7 @@ class Signer:
             if own in signed:
                 raise ConfigurationError(f"the header {own} is added by signing: leave it out")
         _check_unicode(path, query, *signed.values())
-        return SignableRequest(self, self._start(method, path, query), signed)
+        return SignableRequest(self, _start(method, path, query), signed)
 
     def presign(
         self,
@@ -170,12 +167,8 @@ class Signer:
         _check_unicode(path, lines, credentials.secret_key, *map("".join, pairs))
         text = "&".join([f"{percent_encode(name)}={percent_encode(value)}" for name, value in pairs])
         key = self._key_at(credentials, stamp, scope)
-        signing = Signing(credentials, 0, "", f"{self._start(method, path, text)}{lines}", key)
+        signing = Signing(credentials, 0, "", f"{_start(method, path, text)}{lines}", key)
         return f"{text}&X-Amz-Signature={signing.signature(payload_hash)}"
-
-    def _start(self, method: str, path: str, query: str) -> str:
-        """The canonical request up to its headers."""
-        return f"{method}\n{canonical_path(path, normalize=self._normalize)}\n{canonical_query(query)}\n"
 
     def _date(self, timestamp: float) -> tuple[str, str]:
         """The time as signatures carry it, such as ``20150830T123600Z``, and the credential scope of that day."""
@@ -247,6 +240,11 @@ class Signing:
         canonical = self._canonical.copy()
         canonical.update(payload_hash.encode())
         return self._key.hexdigest(canonical.hexdigest().encode())
+
+
+def _start(method: str, path: str, query: str) -> str:
+    """The canonical request up to its headers."""
+    return f"{method}\n{canonical_path(path)}\n{canonical_query(query)}\n"
 
 
 def _check_unicode(*texts: str) -> None:

@@ -18,12 +18,7 @@ _SENDER = "look for a proxy, a gateway or a cache between here and the service"
 
 
 def not_asked_for(status: int, headers: Mapping[str, str]) -> ProtocolError | None:
-    """Make the error for a success that is not whole and plain; `None` where there is nothing to refuse.
-
-    Args:
-        status: of any answer. One that is not a success is an error anyway.
-        headers: lower-case names.
-    """
+    """Make the error for a success that is not whole and plain; `None` for every other answer."""
     if not 200 <= status < 300:
         return None
     if status in PARTIAL_STATUSES:

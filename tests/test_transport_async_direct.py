@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import gc
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 import servers
 from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
+from clocks import FakeClock
 from inside import pools_of, transport_of
 from servers import Peer, Server, response, server_context
 from targets import make_target
@@ -27,7 +27,7 @@ from smendpoint._core.call.flow import NeedCredentials
 from smendpoint._transport import address as addressing
 from smendpoint._transport.aio import transport as async_direct
 from smendpoint._transport.aio.transport import AsyncDirectTransport, AsyncSource, outcome
-from smendpoint._transport.deadline import Deadline, SystemClock
+from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
@@ -55,7 +55,8 @@ class Source:
         self.threads: list[int] = []
         self.entered = threading.Event()
         self.proceed = threading.Event()
-        self.provider = CredentialProvider(self.fetch, now=time.time)
+        self.clock = FakeClock()
+        self.provider = CredentialProvider(self.fetch, now=self.clock.time)
 
     def fetch(self, _: bool) -> tuple[Credentials, float | None]:
         self.threads.append(threading.get_ident())
@@ -63,7 +64,7 @@ class Source:
         assert self.proceed.wait(PATIENCE)
         if self.fails:
             raise errors.CredentialsError("there are none")
-        return KEYS, None if self.lifetime is None else time.time() + self.lifetime
+        return KEYS, None if self.lifetime is None else self.clock.time() + self.lifetime
 
 
 def target(port: int, credentials: CredentialProvider, **options: Any) -> Target:
@@ -240,14 +241,12 @@ def test_a_hundred_calls_load_credentials_once_and_off_the_loop(run: Run, emulat
 
 
 def test_credentials_that_have_expired_are_renewed_once_for_all(run: Run, source: Source) -> None:
-    now = [time.time()]
     source.lifetime = 100.0
-    source.provider = CredentialProvider(source.fetch, now=lambda: now[0])
 
     async def main() -> None:
         async with endpoint() as client:
             await client.invoke("Hello")
-            now[0] += 99.0
+            source.clock.now += 99.0
             await asyncio.gather(*(client.invoke("Hello") for _ in range(100)))
 
     source.proceed.set()
@@ -315,8 +314,6 @@ def test_loading_counts_against_the_total_time(run: Run, source: Source) -> None
 def test_credentials_near_their_end_are_renewed_while_calls_go_on(run: Run, source: Source, streaming: bool) -> None:
     source.proceed.set()
     source.lifetime = 100.0
-    now = [time.time()]
-    source.provider = CredentialProvider(source.fetch, now=lambda: now[0])
 
     async def call(client: AsyncEndpoint[Any, Any, Any]) -> None:
         if streaming:
@@ -327,7 +324,7 @@ def test_credentials_near_their_end_are_renewed_while_calls_go_on(run: Run, sour
     async def main() -> None:
         async with endpoint() as client:
             await call(client)
-            now[0] += 76.0
+            source.clock.now += 76.0
             source.proceed.clear()
             source.entered.clear()
             for _ in range(20):
@@ -335,7 +332,7 @@ def test_credentials_near_their_end_are_renewed_while_calls_go_on(run: Run, sour
             await until(source.entered.is_set)
             await call(client)
             assert len(source.threads) == 2
-            now[0] += 11.0  # another one may be told now, but one is under way
+            source.clock.now += 11.0  # another one may be told now, but one is under way
             await call(client)
             await transport_of(client).refresh_ahead()
             source.proceed.set()
@@ -366,8 +363,9 @@ def test_a_load_that_began_before_credentials_were_rejected_does_not_answer_for_
         credentials: Any = provider
 
     async def main() -> None:
-        transport = Transport(None, None, time)  # type: ignore[arg-type]
-        patience = Deadline(Timeout(), None, time.monotonic)
+        clock = FakeClock()
+        transport = Transport(None, None, clock)  # type: ignore[arg-type]  # it is not looked at
+        patience = Deadline(Timeout(), None, clock.monotonic)
         provider.answers = [KEYS, OTHER_KEYS]
         early = asyncio.ensure_future(transport._load(NeedCredentials(None), patience))
         await until(lambda: provider.loads)
@@ -432,19 +430,15 @@ def test_a_new_connection_that_dies_costs_an_attempt(run: Run, emulator: Emulato
 
 
 def test_waits_between_attempts_are_the_clocks(run: Run, emulator: Emulator) -> None:
-    waits: list[float] = []
-
-    class Clock(SystemClock):
-        async def sleep_async(self, seconds: float) -> None:
-            waits.append(seconds)
+    clock = FakeClock()
 
     async def main() -> None:
-        async with make_endpoint(emulator.url, clock=Clock()) as client:
+        async with make_endpoint(emulator.url, clock=clock) as client:
             emulator.inject("status_503", times=2)
             assert (await client.send("Hello")).attempts == 3
 
     run(main())
-    assert len(waits) == 2
+    assert len(clock.slept) == 2
 
 
 def test_no_more_connections_are_opened_than_allowed(run: Run, emulator: Emulator) -> None:

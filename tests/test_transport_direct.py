@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,7 @@ from smendpoint import RetryPolicy, errors
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._transport import address as addressing
 from smendpoint._transport.blocking.transport import DirectTransport
-from smendpoint._transport.deadline import Cancellation, Cancelled
+from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.errors import (
     ConfigurationError,
@@ -271,27 +270,38 @@ def test_a_call_that_waits_between_attempts_can_be_stopped() -> None:
         assert len(emulator.requests) == 1
 
 
-def test_a_call_that_waits_for_a_place_can_be_stopped() -> None:
+def test_a_call_that_waits_for_a_place_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    queueing, queues = Deadline.queueing, threading.Event()
+    monkeypatch.setattr(Deadline, "queueing", lambda deadline: (queueing(deadline), queues.set())[0])
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         with endpoint.stream("Hello"):
             scope = Cancellation()
-            pool = pool_of(endpoint)
             thread, raised = start(call(endpoint, scope))
-            deadline = time.monotonic() + PATIENCE
-            while not pool._waiting:
-                assert time.monotonic() < deadline
+            assert queues.wait(PATIENCE)
             stopped(thread, raised, scope)
             assert isinstance(raised[0], Cancelled)
         assert endpoint.invoke("Hello")
 
 
+class Connecting(Cancellation):
+    """Says when the call has begun to connect, which is the second wait that can be stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = threading.Semaphore(1)
+        self.connects = threading.Event()
+
+    def enter(self, abort: Callable[[], object]) -> None:
+        super().enter(abort)
+        if not self.waits.acquire(blocking=False):
+            self.connects.set()
+
+
 def test_a_call_that_is_connecting_can_be_stopped() -> None:
     with deaf_port() as port, make_endpoint(f"http://127.0.0.1:{port}") as endpoint:
-        scope = Cancellation()
+        scope = Connecting()
         thread, raised = start(call(endpoint, scope))
-        deadline = time.monotonic() + PATIENCE
-        while scope._abort in (None, pool_of(endpoint).abort):
-            assert time.monotonic() < deadline
+        assert scope.connects.wait(PATIENCE)
         stopped(thread, raised, scope)
 
 

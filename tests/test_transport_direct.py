@@ -361,7 +361,7 @@ def test_what_came_before_broken_bytes_is_handed_on_even_if_it_came_with_them() 
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        call = endpoint._caller.request(direct_operation(), "Hello", (), None, {})
+        call, _ = endpoint._request(direct_operation(), "Hello", (), None, None, {})
         source = endpoint._caller.run(call, endpoint._caller.start(call))
         assert source.read() == b"good"
         for _ in range(2):
@@ -387,7 +387,7 @@ def test_what_came_before_broken_bytes_of_a_later_read_is_handed_on() -> None:
         peer.gone()
 
     with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        request = endpoint._caller.request(direct_operation(), "Hello", (), None, {})
+        request, _ = endpoint._request(direct_operation(), "Hello", (), None, None, {})
         source = endpoint._caller.run(request, endpoint._caller.start(request))
         went.set()
         assert source.read() == b"good"

@@ -2,8 +2,8 @@
 
 The tables repeat botocore's service model of ``sagemaker-runtime`` (version 2017-05-13) as data; a test compares them
 with the model that is installed. The model's patterns are left out: when AWS widens one, a deployed version must not
-refuse what the service takes. What protects is checked: a name that goes into the path, a region that goes into the
-host, characters that a header cannot carry, and lengths.
+refuse values that the service takes. The checks are those that protect: of a name that goes into the path, a region
+that goes into the host, characters that a header cannot carry, and lengths.
 """
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
@@ -42,8 +42,8 @@ class Member:
     Attributes:
         header: the header's name.
         maximum: the greatest length in characters, or the greatest number.
-        minimum: the shortest length in characters, or the smallest number. An empty header would say the same as none,
-            or be refused by the service.
+        minimum: the shortest length in characters, or the smallest number. An empty header means
+            the same as none, or the service refuses it.
         number: whether the value is an ``int``.
     """
 
@@ -74,7 +74,7 @@ class Member:
         return text
 
     def _render_number(self, name: str, value: object) -> str:
-        # True is an int to Python, but never a number of seconds.
+        # True is an int to Python, but not a number of seconds.
         if not isinstance(value, int) or isinstance(value, bool):
             raise ConfigurationError(f"{name} must be an int, not {type(value).__name__}")
         if not self.minimum <= value <= self.maximum:

@@ -1,8 +1,9 @@
-"""The shapes in which the personalities answer, against what the containers send."""
+"""The shapes in which the personalities answer, against those of the containers."""
 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 import struct
@@ -10,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from smendpoint import Endpoint
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.emulator.personalities import (
     PERSONALITIES,
@@ -341,11 +341,6 @@ def test_chat_thinks_aloud_when_asked() -> None:
     assert events(ask(vllm(), {**body, "stream": True}), "data: ")[1]["choices"][0]["delta"]["reasoning_content"]
 
 
-def test_chat_answers_json_when_asked() -> None:
-    body = {"messages": MESSAGES, "response_format": {"type": "json_object"}}
-    assert json.loads(value(ask(vllm(), body))["choices"][0]["message"]["content"]) == {"answer": SAID}
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -542,8 +537,6 @@ def test_sklearn_answers_in_the_type_that_is_accepted() -> None:
     assert answered("image/png, */*;q=0.1") == b"[3.0, 7.5]"
     array = answered("application/x-npy")
     numpy = pytest.importorskip("numpy")
-    import io
-
     assert numpy.load(io.BytesIO(array)).tolist() == [3.0, 7.5]
     assert len(array) % 8 == 0
 
@@ -552,8 +545,6 @@ def test_sklearn_answers_in_the_type_that_is_accepted() -> None:
 @pytest.mark.parametrize("kind", ["float64", "float32", "int64", "int32"])
 def test_sklearn_reads_what_numpy_writes(kind: str, order: str) -> None:
     numpy = pytest.importorskip("numpy")
-    import io
-
     file = io.BytesIO()
     numpy.save(file, numpy.array([[1, 2], [3, 4]], dtype=kind, order=order))
     assert value(ask(sklearn(), file.getvalue(), content_type="application/x-npy")) == [3.0, 7.0]
@@ -632,7 +623,6 @@ def test_inside_a_session_everything_else_is_for_the_model(body: bytes) -> None:
 
 
 ROWS = [[1.0, 2.0], [-3.0, 0.5]]
-TALK = [{"role": "system", "content": SAID}, {"role": "user", "content": "How long did the cat sleep?"}]
 MET: list[tuple[str, Any, Any, dict[str, Any], Any]] = [
     ("huggingface_summarization", TextGenerationHandler(), PROMPT, {}, SAID),
     ("huggingface_translation", TextGenerationHandler(), PROMPT, {"max_new_tokens": 2}, "The cat"),
@@ -650,39 +640,28 @@ MET: list[tuple[str, Any, Any, dict[str, Any], Any]] = [
 
 
 @pytest.mark.parametrize(("name", "handler", "prompt", "parameters", "output"), MET)
-def test_what_a_personality_answers_its_handler_reads(
+def test_the_handler_of_a_container_reads_its_personality(
     name: str, handler: Any, prompt: Any, parameters: dict[str, Any], output: Any
 ) -> None:
     assert met(name, handler, prompt, **parameters) == output
 
 
 def met(model: str, handler: Any, prompt: Any, **parameters: Any) -> Any:
-    with Emulator(model) as emulator, ours(emulator, handler) as endpoint:
+    with Emulator(model) as emulator, emulator.endpoint("e", content_handler=handler) as endpoint:
         return endpoint.invoke(prompt, **parameters)
 
 
-def ours(emulator: Emulator, handler: Any) -> Endpoint[Any, Any, Any]:
-    return Endpoint(
-        "e",
-        region_name="us-east-1",
-        endpoint_url=emulator.url,
-        content_handler=handler,
-        aws_access_key_id="AKIDEXAMPLE",
-        aws_secret_access_key="secret",
-    )
-
-
 def test_the_huggingface_toolkit_goes_on_with_a_conversation() -> None:
-    assert met("huggingface", JumpStartChatHandler(), TALK).text == SAID
-    assert met("huggingface", JumpStartChatHandler(), TALK, max_new_tokens=2).text == "The cat"
-    body = {"inputs": [TALK], "parameters": {"return_full_text": False}}
+    assert met("huggingface", JumpStartChatHandler(), MESSAGES).text == SAID
+    assert met("huggingface", JumpStartChatHandler(), MESSAGES, max_new_tokens=2).text == "The cat"
+    body = {"inputs": [MESSAGES], "parameters": {"return_full_text": False}}
     assert value(ask(huggingface(), body)) == [[{"generated_text": SAID}]]
 
 
 def test_triton_streams_events() -> None:
     with (
         Emulator("triton") as emulator,
-        ours(emulator, AutoHandler(prompt_format="text_input")) as endpoint,
+        emulator.endpoint("e", content_handler=AutoHandler(prompt_format="text_input")) as endpoint,
         endpoint.stream(PROMPT) as chunks,
     ):
         assert list(chunks) == WORDS

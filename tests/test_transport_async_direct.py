@@ -254,6 +254,19 @@ def test_a_call_that_is_cancelled_while_it_loads_disturbs_no_other(run: Run, sou
     assert len(source.threads) == 1
 
 
+def test_renewing_ahead_starts_no_load_where_one_is_under_way(run: Run, source: HeldCredentials) -> None:
+    async def main() -> None:
+        async with endpoint() as client:
+            call = asyncio.ensure_future(client.invoke("Hello"))
+            await until(source.entered.is_set)
+            await transport_of(client).refresh_ahead()
+            source.proceed.set()
+            await call
+
+    run(main())
+    assert len(source.threads) == 1
+
+
 def test_a_failed_load_that_nobody_waits_for_any_more_is_not_reported(run: Run, source: HeldCredentials) -> None:
     source.fails = True
 

@@ -41,5 +41,5 @@ def source_of(stream: Any) -> Any:
 
 def send(endpoint: Any, cancellation: Any) -> Any:
     """Have a blocking endpoint make a call that another thread can stop."""
-    caller = endpoint._caller
-    return caller.send(caller.request(INVOKE_ENDPOINT, "Hello", (), None, {}), cancellation)
+    request, _ = endpoint._request(INVOKE_ENDPOINT, "Hello", (), None, None, {})
+    return endpoint._caller.send(request, cancellation)

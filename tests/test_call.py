@@ -60,7 +60,7 @@ def request(endpoint: Any, value: Any = "x", stop: tuple[str, ...] = (), **optio
     streaming = options.pop("streaming", False)
     operation = INVOKE_ENDPOINT_STREAM if streaming else INVOKE_ENDPOINT
     kwargs = options.pop("endpoint_kwargs", None)
-    return endpoint._caller.request(operation, value, stop, kwargs, options)
+    return endpoint._request(operation, value, stop, None, kwargs, options)[0]
 
 
 # arguments

@@ -18,6 +18,11 @@ MODULES = [
     *sorted((ROOT / "smendpoint" / "emulator").rglob("*.py")),
     *sorted((ROOT / "smendpoint" / "cli").glob("*.py")),
     ROOT / "smendpoint" / "pytest_plugin.py",
+    *(ROOT / "smendpoint" / "handlers" / f"{name}.py" for name in ("batching", "embeddings", "ranking", "tabular")),
+    *(
+        ROOT / "smendpoint" / "handlers" / f"_{name}.py"
+        for name in ("halves", "npy", "numbers", "scores", "shapes", "tables")
+    ),
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)

@@ -509,9 +509,9 @@ def test_a_stream_that_another_thread_closes_just_before_it_opens_says_so() -> N
     class ClosedBefore(Stream[str]):
         __slots__ = ()
 
-        def _open(self) -> None:
+        def _ensure_open(self) -> None:
             self.close()
-            super()._open()
+            super()._ensure_open()
 
     with make_endpoint("http://127.0.0.1:1") as endpoint:
         stream: Any = endpoint.stream("Hello")

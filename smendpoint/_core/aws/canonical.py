@@ -12,22 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "ALGORITHM",
-    "EMPTY_PAYLOAD_HASH",
-    "UNRESERVED",
-    "UNSIGNED_HEADERS",
-    "VISIBLE",
-    "Hmac",
-    "canonical_headers",
-    "canonical_path",
-    "canonical_query",
-    "derive_key",
-    "payload_hash",
-    "percent_encode",
-    "signed_headers",
-]
-
 ALGORITHM = "AWS4-HMAC-SHA256"
 EMPTY_PAYLOAD_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

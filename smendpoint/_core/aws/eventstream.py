@@ -13,16 +13,7 @@ from struct import Struct, pack
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
-from smendpoint._core.aws.eventheaders import (
-    Byte,
-    HeaderValue,
-    Long,
-    Short,
-    Timestamp,
-    Uuid,
-    decode_headers,
-    encode_header,
-)
+from smendpoint._core.aws.eventheaders import HeaderValue, decode_headers, encode_header
 from smendpoint._core.decode.push import PushDecoder
 from smendpoint.errors import (
     ConfigurationError,
@@ -35,21 +26,6 @@ from smendpoint.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-__all__ = [
-    "MAX_HEADERS",
-    "MAX_PAYLOAD",
-    "Byte",
-    "EventStreamDecoder",
-    "HeaderValue",
-    "Long",
-    "Message",
-    "Short",
-    "Timestamp",
-    "Uuid",
-    "encode",
-    "interpret",
-]
 
 MAX_HEADERS = 128 * 1024
 """The most bytes of headers in one frame: the limit that the AWS SDKs share (botocore, aws-c-event-stream)."""

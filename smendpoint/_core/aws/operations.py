@@ -12,22 +12,6 @@ from typing import NamedTuple
 
 from smendpoint.errors import ConfigurationError
 
-__all__ = [
-    "INVOKE_ENDPOINT",
-    "INVOKE_ENDPOINT_ASYNC",
-    "INVOKE_ENDPOINT_STREAM",
-    "MAX_ASYNC_BODY",
-    "OPERATIONS",
-    "RECOMMENDED_MAX_BODY",
-    "Member",
-    "Operation",
-    "RequestHead",
-    "plain",
-    "request_head",
-    "validate_endpoint_name",
-    "validate_region",
-]
-
 RECOMMENDED_MAX_BODY = 6_291_456
 """Bytes: the limit of the service's API model for a body (6 MiB), from its definition in botocore. The service
 itself takes more, see ``SERVICE_MAX_BODY``: a larger body is sent, with a warning."""

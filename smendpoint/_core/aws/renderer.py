@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from smendpoint._core.aws.canonical import payload_hash
 from smendpoint._core.aws.sigv4 import Signer
-from smendpoint._core.http.http1 import render_head
+from smendpoint._core.http.syntax import render_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
-from smendpoint._core.http.body import ResponseBody
+from smendpoint._core.http.body import ResponseBody as ResponseBody  # handlers import it from here
 from smendpoint._core.http.dates import epoch, http_date, whole_number
 from smendpoint.errors import (
     AccessDeniedError,
@@ -25,23 +25,6 @@ from smendpoint.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-__all__ = [
-    "CLOCK_SKEW_CODES",
-    "ERROR_CLASSES",
-    "EXPIRED_TOKEN_CODES",
-    "SERVICE_MAX_BODY",
-    "RawResponse",
-    "ResponseBody",
-    "error_code",
-    "error_from_client",
-    "json_object",
-    "request_id",
-    "retry_after",
-    "server_date",
-    "service_error",
-    "session_id",
-]
 
 SERVICE_MAX_BODY = 26_214_400
 """Bytes: what the service takes of a request's body before it answers 413 (25 MB in SageMaker's quotas for real-time

@@ -29,8 +29,6 @@ from smendpoint.errors import ConfigurationError, CredentialsError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Credentials", "SignableRequest", "Signer", "Signing"]
-
 # What signing adds: an older value beside it would be sent twice.
 _OWN_HEADERS = ("authorization", "x-amz-date", "x-amz-security-token")
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from smendpoint._core.call.timing import Clock
 
-__all__ = ["Get", "Outcome", "look", "split_location", "wait"]
-
 # Seconds between two looks: growing, so that a quick answer is had soon and a slow one costs few requests.
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 15.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["epoch", "http_date", "whole_number"]
-
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 

@@ -9,8 +9,6 @@ from smendpoint.errors import HandlerError, ProtocolError, StreamDecodeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["media_type", "not_asked_for", "page_of_stream", "refuse_page"]
-
 # Successes that hold less than the whole (RFC 9110 15.3.7, RFC 3229 10.4.1). Each must be asked for.
 PARTIAL_STATUSES = {206: "a part of the answer", 226: "a difference to another answer"}
 # What may stand before a page's first tag: a byte order mark, and white space.

@@ -1,4 +1,4 @@
-"""How the containers that people run on SageMaker say in JSON that something went wrong.
+"""The errors that the containers on SageMaker report in JSON.
 
 Read from the containers' sources: text-generation-inference and text-embeddings-inference (``error``/``error_type``),
 DJL LMI (``error``/``code``/``message``; ``error_msg``/``error_code`` in an ``error``, or in one more inside it; a final
@@ -33,8 +33,8 @@ class ContainerError(NamedTuple):
 def container_error(value: JSONValue) -> ContainerError | None:
     """Give the error that a parsed answer reports; ``None`` where it reports none.
 
-    Only what no answer can be is taken for an error: an answer that has a field named ``message``, or an ``error`` that
-    is empty or a number, is none.
+    Only a value that cannot be an answer is an error: a field named ``message`` alone, or an ``error`` that is empty or
+    a number, does not make one.
     """
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -60,7 +60,7 @@ def container_error(value: JSONValue) -> ContainerError | None:
 
 
 def _ended_in_error(value: Mapping[str, JSONValue]) -> ContainerError | None:
-    """Give the error that a text ended with: LMI says so of its last token, its details, its body or its choice."""
+    """Give the error with which a text ended: LMI reports it in its last token, its details, its body or its choice."""
     choices, details, body, token = map(value.get, ("choices", "details", "body", "token"))
     if choices is details is body is token is None:
         return None
@@ -70,7 +70,7 @@ def _ended_in_error(value: Mapping[str, JSONValue]) -> ContainerError | None:
         if said:
             return ContainerError(_code(value), None, said)
     choice = choices[0] if isinstance(choices, list) and choices else None
-    # vLLM has a `stop_reason` too, in a choice: the stop sequence that was met, which may be any text.
+    # A choice of vLLM's has a `stop_reason` too: the stop sequence that was found, which may be any text.
     for told, name in ((details, "finish_reason"), (choice, "finish_reason"), (body, "stop_reason")):
         if isinstance(told, dict) and told.get(name) == "error":
             return ContainerError(_code(value), None, "")

@@ -1,4 +1,4 @@
-"""What `endpoint_kwargs` may hold, for type checkers."""
+"""The members that `endpoint_kwargs` may hold, for type checkers."""
 
 from __future__ import annotations
 

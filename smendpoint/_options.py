@@ -1,8 +1,8 @@
-"""What an endpoint can be made with. A new option is declared here, and nowhere else.
+"""The options of an endpoint. A new option is declared here, and nowhere else.
 
-An option has a line in `EndpointOptions` (or in `IdentityOptions` and `IdentityFields`, where it says who asks and
-where), which type checkers read, one in the signature of the constructor, and one in its docstring. A test holds that
-they agree, and that each option does what it says (`tests/test_options.py`).
+An option has a line in `EndpointOptions` (if it says who calls and where, in `IdentityOptions` and `IdentityFields`),
+which type checkers read, one in the signature of the constructor, and one in its docstring. A test holds that they
+agree, and that each option does what it says (`tests/test_options.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from smendpoint._kwargs import InvokeEndpointKwargs
 
     class IdentityOptions(TypedDict, total=False):
-        """The options that say who asks and where, for those who pass them on."""
+        """The options that say who calls and where, for callables that pass them on."""
 
         region_name: str | None
         credentials_profile_name: str | None
@@ -54,11 +54,11 @@ if TYPE_CHECKING:
 
 
 MAX_RESPONSE_BYTES = 104_857_600
-"""Bytes of a whole answer, unless an endpoint is told otherwise: four times what the service hands on."""
+"""Bytes of a whole answer, unless an endpoint has another limit: four times the most that the service hands on."""
 
 
 class IdentityFields:
-    """The options that say who asks and where, and what holds for one that is not given."""
+    """The options that say who calls and where, with their defaults."""
 
     region_name: str | None = None
     credentials_profile_name: str | None = None
@@ -76,7 +76,7 @@ class IdentityFields:
 
 
 class EndpointArguments(Typed[In, Out, Chunk]):
-    """The constructor of `Endpoint` and `AsyncEndpoint`; what it makes of a content handler's types, they say."""
+    """The constructor of `Endpoint` and `AsyncEndpoint`; their overloads add the content handler's types."""
 
     if TYPE_CHECKING:
 
@@ -150,7 +150,7 @@ class EndpointArguments(Typed[In, Out, Chunk]):
         """
         try:
             self._construct(locals())
-        except BaseException:  # what is secret, or may be, is in no variable that is shown with the traceback
+        except BaseException:  # a traceback with variables shows no secret
             del aws_secret_access_key, aws_session_token, external_id, endpoint_kwargs, endpoint_url, config
             raise
 

@@ -1,4 +1,4 @@
-"""The type variables of endpoints and streams, and what is made of those that are left out."""
+"""The type variables of endpoints and streams, with their defaults."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ else:
 
 
 class Typed(Generic[In, Out, Chunk]):
-    """Has types for what goes in (`str` where nothing else is said), what comes out (`str`), and a stream's chunks.
-
-    Chunks are of the type that comes out, where nothing else is said.
-    """
+    """Generic in the types of the input (by default `str`), the output (`str`) and a stream's chunks (the output's)."""
 
     if not TYPE_CHECKING:  # pragma: no branch  # it is never true at run time
 
@@ -42,7 +39,7 @@ class Typed(Generic[In, Out, Chunk]):
 
 
 class TypedStream(Generic[Piece, Made]):
-    """Has types for a stream's chunks and for what they make, which is the same where nothing else is said."""
+    """Generic in the types of a stream's chunks and of their whole, which is by default the same."""
 
     if not TYPE_CHECKING:  # pragma: no branch  # it is never true at run time
 

@@ -33,14 +33,14 @@ __all__ = ["AsyncEndpoint"]
 class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     """A model on a SageMaker endpoint, for asyncio.
 
-    Making one needs no event loop, reads no file and opens no connection; the first call does. It can be shared
-    between tasks, used on several event loops one after another, and pickled (as `Endpoint`).
+    The constructor needs no event loop, reads no file and opens no connection; the first call does. An endpoint can be
+    shared between tasks, used on several event loops one after another, and pickled (as `Endpoint`).
     """
 
     _caller: AsyncCaller[In, Out, Chunk]
     _caller_class = AsyncCaller
 
-    if TYPE_CHECKING:  # the constructor itself is `EndpointArguments`'
+    if TYPE_CHECKING:  # the constructor itself is in `EndpointArguments`
 
         @overload
         def __init__(
@@ -84,20 +84,9 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         endpoint_kwargs: AsyncKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> AsyncInferenceHandle[Out]:
-        """Have the model work on an input in its own time: SageMaker's asynchronous inference.
+        """Submit an input to SageMaker's asynchronous inference: the model works on it later.
 
-        Args:
-            input: as for `invoke`; sent along where what the content handler makes of it has at most 128,000 bytes.
-            input_location: ``s3://bucket/key`` of an input that lies in Amazon S3 already, instead of `input`.
-            upload_to: ``s3://bucket/prefix`` to put `input` under, for inputs of any size.
-            inference_id: the caller's id of the request.
-            request_ttl_seconds: how long the request may wait for the model, 60 to 21,600 s.
-            invocation_timeout_seconds: how long the model may take, 1 to 3,600 s.
-            output_path_extension: a folder for the output, below the endpoint's own.
-            filename: the output's name, without its ending.
-            stop: the output ends before the first of these strings.
-            endpoint_kwargs: further request members in the AWS spelling.
-            **model_kwargs: parameters for the model; they win over the endpoint's own.
+        Arguments as for `Endpoint.submit`.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
         from smendpoint._calls.inference import submit_async
@@ -119,13 +108,9 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         close_with: Mapping[str, Any] | bytes | None = None,
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
     ) -> AsyncStatefulSession[In, Out, Chunk]:
-        """A stateful session, to be opened by ``async with``: its calls reach one instance, whose model remembers them.
+        """Make a stateful session, to be opened by ``async with``: one instance gets all its calls.
 
-        Args:
-            open_with: what tells the model to open it: bytes, or something to send as JSON; by default
-                ``{"requestType": "NEW_SESSION"}``.
-            close_with: what tells the model to close it; by default ``{"requestType": "CLOSE"}``.
-            endpoint_kwargs: request members of all its calls in the AWS spelling.
+        Arguments as for `Endpoint.session`.
         """
         from smendpoint._calls.session import AsyncStatefulSession
 
@@ -171,16 +156,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         Inputs are read as places get free: at most `max_concurrency` inputs or outputs are held at any time. Leaving
         the iterator early stops the calls that are under way.
 
-        Args:
-            inputs: any iterable, asynchronous and endless ones included.
-            max_concurrency: how many calls may be under way at once; no more than there may be connections.
-            ordered: whether outputs come in the order of their inputs, or as they are ready.
-            return_exceptions: whether a call's error takes the place of its output, or ends the iteration.
-            timeout: of each of the calls; as for `invoke`.
-            **model_kwargs: parameters for the model; `stop` and `endpoint_kwargs` may be among them, as for `invoke`.
-
-        Raises:
-            ConfigurationError: `inputs` is one input, or another argument does not fit. Nothing was sent.
+        Arguments and errors as for `Endpoint.map`; `inputs` may be an asynchronous iterable, too.
         """
         concurrency, arguments = self._check_map(inputs, max_concurrency, timeout, model_kwargs)
         from smendpoint._calls.async_fanout import fan_out
@@ -192,7 +168,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         return fan_out(work, inputs, concurrency, ordered=ordered, return_exceptions=return_exceptions)
 
     async def aclose(self) -> None:
-        """Close the endpoint's connections. A client that was given stays open: it is its maker's to close.
+        """Close the endpoint's connections. A client that was given stays open: its maker closes it.
 
         Calls that are under way in other tasks end at once, with an `EndpointError`. (`Endpoint.close` lets them end by
         themselves.)

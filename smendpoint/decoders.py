@@ -31,18 +31,8 @@ what one means in the answer of ``InvokeEndpointWithResponseStream``.
 
 from __future__ import annotations
 
-from ._core.aws.eventstream import (
-    Byte,
-    EventStreamDecoder,
-    HeaderValue,
-    Long,
-    Message,
-    Short,
-    Timestamp,
-    Uuid,
-    encode,
-    interpret,
-)
+from ._core.aws.eventheaders import Byte, HeaderValue, Long, Short, Timestamp, Uuid
+from ._core.aws.eventstream import EventStreamDecoder, Message, encode, interpret
 from ._core.decode.auto import AutoDecoder
 from ._core.decode.lines import JSONLinesDecoder, LineDecoder, TextDecoder
 from ._core.decode.sse import ServerSentEvent, SSEDecoder

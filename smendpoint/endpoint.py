@@ -34,15 +34,15 @@ __all__ = ["Endpoint"]
 class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     """A model on a SageMaker endpoint.
 
-    Making one reads no file and opens no connection; the first call does. It can be shared between threads, survives
-    a fork, and can be pickled (connections and secrets stay behind; made with explicit keys or a session, it cannot
-    call where it is unpickled).
+    The constructor reads no file and opens no connection; the first call does. An endpoint can be shared between
+    threads, survives a fork, and can be pickled (connections and secrets stay behind; made with explicit keys or a
+    session, it cannot call where it is unpickled).
     """
 
     _caller: Caller[In, Out, Chunk]
     _caller_class = Caller
 
-    if TYPE_CHECKING:  # the constructor itself is `EndpointArguments`'
+    if TYPE_CHECKING:  # the constructor itself is in `EndpointArguments`
 
         @overload
         def __init__(
@@ -86,11 +86,11 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         endpoint_kwargs: AsyncKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> InferenceHandle[Out]:
-        """Have the model work on an input in its own time: SageMaker's asynchronous inference.
+        """Submit an input to SageMaker's asynchronous inference: the model works on it later.
 
         Args:
-            input: as for `invoke`; sent along where what the content handler makes of it has at most 128,000 bytes.
-            input_location: ``s3://bucket/key`` of an input that lies in Amazon S3 already, instead of `input`.
+            input: as for `invoke`. Without `upload_to`, its body has at most 128,000 bytes.
+            input_location: ``s3://bucket/key`` of an input that is in Amazon S3 already, instead of `input`.
             upload_to: ``s3://bucket/prefix`` to put `input` under, for inputs of any size.
             inference_id: the caller's id of the request.
             request_ttl_seconds: how long the request may wait for the model, 60 to 21,600 s.
@@ -121,12 +121,12 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         close_with: Mapping[str, Any] | bytes | None = None,
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
     ) -> StatefulSession[In, Out, Chunk]:
-        """A stateful session, to be opened by ``with``: its calls reach one instance, whose model remembers them.
+        """Make a stateful session, to be opened by ``with``: one instance gets all its calls.
 
         Args:
-            open_with: what tells the model to open it: bytes, or something to send as JSON; by default
+            open_with: the body that opens it: bytes, or a mapping to send as JSON; by default
                 ``{"requestType": "NEW_SESSION"}``.
-            close_with: what tells the model to close it; by default ``{"requestType": "CLOSE"}``.
+            close_with: the body that closes it; by default ``{"requestType": "CLOSE"}``.
             endpoint_kwargs: request members of all its calls in the AWS spelling.
         """
         from smendpoint._calls.session import StatefulSession
@@ -170,7 +170,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     ) -> Iterator[Out | Exception]:
         """Call the model for each input, several at a time, and give the outputs.
 
-        Inputs are read as places get free: at most `max_concurrency` inputs or outputs are held at any time. Leaving
+        Inputs are read as slots get free: at most `max_concurrency` inputs or outputs are held at any time. Leaving
         the iterator early stops the calls that are under way.
 
         Args:
@@ -201,7 +201,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         )
 
     def close(self) -> None:
-        """Close the endpoint's connections. A client that was given stays open: it is its maker's to close.
+        """Close the endpoint's connections. A client that was given stays open: its maker closes it.
 
         Calls that are under way in other threads end by themselves, and their connections with them. (In asyncio, where
         they could not go on without their loop, `AsyncEndpoint.aclose` ends them.)

@@ -47,9 +47,9 @@ _RENEW_SHARE = 0.9
 
 
 class OpenAIAccess:
-    """What the ``openai`` package needs to call a SageMaker endpoint. Safe to share between threads and tasks.
+    """Gives the ``openai`` package a base URL and tokens for a SageMaker endpoint. Threads and tasks can share it.
 
-    Making one reads no file; the first use does.
+    The constructor reads no file; the first use does.
 
     Args:
         endpoint_name: the endpoint's name.

@@ -29,7 +29,7 @@ _ENVIRONMENT = {
     "AWS_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-# Each would override what is set above, or send the call elsewhere.
+# Each would override a variable above, or send the call elsewhere.
 _IN_THE_WAY = (
     "AWS_SESSION_TOKEN",
     "AWS_SECURITY_TOKEN",
@@ -60,7 +60,7 @@ def sagemaker_emulator(_sagemaker_emulator: Emulator, monkeypatch: pytest.Monkey
     puts another one in its place.
 
     It has the same address in all tests of a session (with pytest-xdist, of a worker), so endpoints that are made when
-    a module is imported, and first called within a test, lead there in every test. All else is as new in each test:
+    a module is imported, and first called within a test, lead there in every test. All else is new in each test:
     models, faults, requests, objects, sessions, connections.
 
     Amazon S3 is left alone, for it may be mocked otherwise. Where answers of asynchronous inference are waited for, set

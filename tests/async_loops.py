@@ -77,10 +77,12 @@ async def turns(number: int = 5) -> None:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something holds that a socket or a thread will make so."""
-    deadline = asyncio.get_running_loop().time() + PATIENCE
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.001)
+
+    async def holds() -> None:
+        while not condition():
+            await turns(1)
+
+    await asyncio.wait_for(holds(), PATIENCE)
 
 
 class Run:

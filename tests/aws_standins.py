@@ -33,7 +33,7 @@ def explicit_keys(access_key: str, secret_key: str, token: str | None = None) ->
 
 
 def clear_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """Leave nothing in the environment, nor at home, that has a say in who and where we are."""
+    """Leave nothing in the environment, nor at home, that settles identity or region."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "BOTO")) or name.lower().endswith("_proxy") or name == "REQUESTS_CA_BUNDLE":
             monkeypatch.delenv(name)
@@ -43,7 +43,7 @@ def clear_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 
 
 class Request(NamedTuple):
-    """What a stand-in received."""
+    """A request that a stand-in received."""
 
     method: str
     path: str
@@ -100,7 +100,7 @@ def stamp(epoch: float) -> str:
 
 
 def sts_answer(action: str, number: int, expires: float) -> Answer:
-    """What STS says; the keys are numbered."""
+    """An answer of STS; the keys are numbered."""
     body = (
         f'<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{action}Result><Credentials>'
         f"<AccessKeyId>ASIAROLE{number}</AccessKeyId><SecretAccessKey>secret{number}</SecretAccessKey>"
@@ -112,7 +112,7 @@ def sts_answer(action: str, number: int, expires: float) -> Answer:
 
 
 def sts_error(code: str, message: str) -> Answer:
-    """STS saying no."""
+    """A refusal of STS."""
     body = (
         '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
         f"<Code>{code}</Code><Message>{message}</Message></Error><RequestId>r</RequestId></ErrorResponse>"
@@ -121,13 +121,13 @@ def sts_error(code: str, message: str) -> Answer:
 
 
 def container_answer(number: int, expires: float) -> Answer:
-    """What a container's credential service says."""
+    """An answer of a container's credential service."""
     fields = {"AccessKeyId": f"ASIACONTAINER{number}", "SecretAccessKey": f"secret{number}", "Token": f"token{number}"}
     return 200, "application/json", json.dumps({**fields, "Expiration": stamp(expires)})
 
 
 class Where(NamedTuple):
-    """What botocore's own client does with one identity."""
+    """The effect of one identity on botocore's own client."""
 
     url: str
     region: str
@@ -138,7 +138,7 @@ class Where(NamedTuple):
 
 
 def botocore_says(*, profile: str | None = None, credentials: bool = True, **arguments: Any) -> Where:
-    """Have botocore's client make a request, caught before it is sent, and read from it who and where."""
+    """Have botocore's client make a request, caught before it is sent, and read identity and place from it."""
     session = botocore.session.Session(profile=profile)
     if not credentials:
         arguments.update(aws_access_key_id="unused", aws_secret_access_key="unused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from threading import Event
 
 
@@ -35,3 +36,4 @@ class FakeClock:
 
     async def sleep_async(self, seconds: float) -> None:
         self.sleep(seconds)
+        await asyncio.sleep(0)  # others run meanwhile

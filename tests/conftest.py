@@ -1,4 +1,4 @@
-"""Settings and fixtures that tests share."""
+"""Settings and fixtures that tests share: those that are imported here are explained where they are."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from async_loops import KINDS
+from async_loops import KINDS, run, run_skipping  # noqa: F401
 from hypothesis import HealthCheck, settings
-from twins import Twin
+from servers import bare_environment, tls, trusted  # noqa: F401
+from twins import Twin, client_twin, direct_twin, twin  # noqa: F401
 
 # One fast profile for every machine; `SMENDPOINT_EXAMPLES` buys more.
 settings.register_profile(
@@ -33,8 +34,8 @@ def caller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     """The blocking twin, and the other one on each kind of event loop."""
     if request.param != "blocking":
         monkeypatch.setattr(asyncio, "new_event_loop", KINDS[request.param])
-    twin = Twin("sync-direct" if request.param == "blocking" else "async-direct")
+    made = Twin("sync-direct" if request.param == "blocking" else "async-direct")
     try:
-        yield twin
+        yield made
     finally:
-        twin.close()
+        made.close()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import json
 import re
 import socket
+import threading
+from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 from smendpoint.emulator import Emulator
 
@@ -106,6 +112,51 @@ class RawClient:
             return how in ("stall", "open")
         except ConnectionResetError:
             return how == "reset"
+
+
+def call(emulator: Emulator, data: bytes) -> tuple[bytes, bytes]:
+    """Head and body of the answer to one request."""
+    with RawClient(emulator) as client:
+        return client.exchange(data)
+
+
+def status(emulator: Emulator, data: bytes) -> int:
+    """The status of the answer to one request."""
+    return int(call(emulator, data)[0].split()[1])
+
+
+class Container(http.server.BaseHTTPRequestHandler):
+    """Answers with what it was asked; ``/v1/nothing`` is not there, and a body ``fail`` fails."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        said = {"asked": f"{self.command} {self.path}", "type": self.headers["Content-Type"], "body": body.decode()}
+        answer = json.dumps(said).encode()
+        self.send_response(404 if self.path == "/v1/nothing" else 500 if body == b"fail" else 200)
+        self.send_header("Content-Type", "text/x-echo")
+        custom_attributes = "X-Amzn-SageMaker-Custom-Attributes"
+        self.send_header(custom_attributes, self.headers.get(custom_attributes, ""))
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_DELETE = answer
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def container() -> Iterator[str]:
+    """Run a `Container`, and give its URL."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Container) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
 
 
 def chunks(response: bytes) -> list[bytes]:

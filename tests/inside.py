@@ -22,7 +22,24 @@ def pools_of(endpoint: Any) -> Any:
     return transport_of(endpoint)._pools
 
 
+def idle_connections(endpoint: Any) -> list[Any]:
+    """The open connections of an endpoint of either twin that no call uses."""
+    transport = transport_of(endpoint)
+    pools = transport._pools.values() if hasattr(transport, "_pools") else [transport._pool]
+    return [connection for pool in pools for connection in pool._idle]
+
+
+def socket_of(connection: Any) -> Any:
+    """The socket under a connection of either twin."""
+    return getattr(connection, "_socket", None) or connection._transport.get_extra_info("socket")
+
+
+def source_of(stream: Any) -> Any:
+    """The transport's source of an open stream of either twin."""
+    return stream._source
+
+
 def send(endpoint: Any, cancellation: Any) -> Any:
     """Have a blocking endpoint make a call that another thread can stop."""
-    caller = endpoint._caller
-    return caller.send(caller.request(INVOKE_ENDPOINT, "Hello", (), None, {}), cancellation)
+    request, _ = endpoint._request(INVOKE_ENDPOINT, "Hello", (), None, None, {})
+    return endpoint._caller.send(request, cancellation)

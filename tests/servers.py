@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import functools
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +16,13 @@ from typing import Any
 import pytest
 import trustme
 from aws_standins import clear_environment
+from feeding import encode_part
 
 from smendpoint import Endpoint, Timeout
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
 # Seconds that are only ever waited for when a test fails.
 PATIENCE = 20.0
@@ -67,6 +74,10 @@ class Peer:
     def request(self) -> tuple[bytes, bytes]:
         """Read one request: its head and its body; empty where the client has closed."""
         head = self.head()
+        return head, self.body(head)
+
+    def body(self, head: bytes) -> bytes:
+        """Read what follows a request's head."""
         length = 0
         for line in head.split(b"\r\n")[1:]:
             name, _, value = line.partition(b":")
@@ -77,10 +88,10 @@ class Peer:
         while len(body) < length:
             data = self.sock.recv(65_536)
             if not data:
-                return head, bytes(body)
+                return bytes(body)
             body += data
         self._buffer = bytes(body[length:])
-        return head, bytes(body[:length])
+        return bytes(body[:length])
 
     def head(self) -> bytes:
         """Read a request's head."""
@@ -100,6 +111,15 @@ class Peer:
         while self.request()[0]:
             self.send(response() if answer is None else answer)
 
+    def echo(self) -> None:
+        """Answer every request with its own body, until the client closes."""
+        while (request := self.request())[0]:
+            self.send(response(request[1]))
+
+    def keep_little_room(self) -> None:
+        """Have a client wait that sends some megabytes, until they are read."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+
     def gone(self) -> bool:
         """Wait until the client closes or aborts the connection."""
         with contextlib.suppress(OSError):
@@ -107,13 +127,31 @@ class Peer:
                 pass
         return True
 
+    def delivered(self) -> None:
+        """Wait until the client's system has all that was sent: a reset discards what it does not have."""
+        waiting = array.array("i", [1])
+        while sys.platform == "linux" and waiting[0]:
+            fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, waiting)
+
     def reset(self) -> None:
-        """Close the connection so that the client gets a TCP reset."""
+        """Close the connection so that the client gets a TCP reset, after all that was sent."""
+        self.delivered()
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.sock.close()
 
 
 Script = Callable[[Peer], object]
+
+
+def endless(peer: Peer) -> None:
+    """Send one part of a stream, and nothing more."""
+    peer.request()
+    frame = encode_part(b"one")
+    peer.send(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"%x\r\n%b\r\n" % (len(frame), frame)
+    )
+    peer.gone()
 
 
 class Server:
@@ -248,10 +286,10 @@ class Proxy(Server):
         authority = head.split(b" ")[1].removeprefix(b"http://").partition(b"/")[0]
         with self._upstream(authority) as upstream:
             server = Peer(upstream, peer.number)
-            peer._buffer = head + b"\r\n\r\n" + peer._buffer
-            while (request := peer.request())[0]:
-                server.send(request[0].replace(b"http://" + authority, b"", 1) + b"\r\n\r\n" + request[1])
+            while head:
+                server.send(head.replace(b"http://" + authority, b"", 1) + b"\r\n\r\n" + peer.body(head))
                 peer.send(b"\r\n\r\n".join(server.request()))  # a response reads the same
+                head = peer.head()
 
     def _upstream(self, authority: bytes) -> socket.socket:
         host, _, port = authority.decode().rpartition(":")
@@ -295,6 +333,19 @@ def trust(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     bundle = folder / "ca.pem"
     authority().cert_pem.write_to_path(str(bundle))
     monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+
+
+@pytest.fixture
+def trusted(bare_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The file of certificates by which this process trusts the servers of these tests."""
+    trust(monkeypatch, tmp_path)
+    return str(tmp_path / "ca.pem")
+
+
+@pytest.fixture(params=["plain", "tls"])
+def tls(request: pytest.FixtureRequest, trusted: str) -> ssl.SSLContext | None:
+    """What a server needs for TLS, or nothing; this process trusts it."""
+    return server_context() if request.param == "tls" else None
 
 
 def client_certificate(folder: Path) -> str:

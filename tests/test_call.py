@@ -60,7 +60,7 @@ def request(endpoint: Any, value: Any = "x", stop: tuple[str, ...] = (), **optio
     streaming = options.pop("streaming", False)
     operation = INVOKE_ENDPOINT_STREAM if streaming else INVOKE_ENDPOINT
     kwargs = options.pop("endpoint_kwargs", None)
-    return endpoint._caller.request(operation, value, stop, kwargs, options)
+    return endpoint._request(operation, value, stop, None, kwargs, options)[0]
 
 
 # arguments
@@ -123,12 +123,6 @@ def test_what_an_endpoint_is_can_be_read() -> None:
     assert endpoint.content_handler is handler
     assert repr(endpoint) == "Endpoint('my-llm', content_handler=Handler)"
     assert isinstance(Endpoint("my-llm").content_handler, TextGenerationHandler)
-
-
-@pytest.mark.parametrize("limit", [None, 0, "3"])
-def test_a_concurrency_must_be_a_number(limit: Any) -> None:
-    with pytest.raises(ConfigurationError, match="max_concurrency"):
-        Endpoint("my-llm").map([], max_concurrency=limit)
 
 
 @pytest.mark.parametrize(("options", "concurrency"), [({}, 8), ({"max_connections": 3}, 3)])

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import servers
 from async_loops import PATIENCE, Run, make_endpoint, run, settled, until
+from clocks import FakeClock
 from inside import pools_of, transport_of
 from servers import Peer, Server, server_context
 
@@ -104,7 +105,8 @@ class Ground:
         called = make_endpoint(
             self.url,
             content_handler=BytesHandler(),
-            retry=RetryPolicy(max_attempts=2, max_backoff=0.001),
+            retry=RetryPolicy(max_attempts=2),
+            clock=FakeClock(),
             **self.options,
         )
         try:

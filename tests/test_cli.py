@@ -93,7 +93,7 @@ def test_the_package_can_be_run_as_a_module(
     assert capsys.readouterr().out.startswith("Personalities:")
 
 
-def test_a_reader_who_has_seen_enough_gets_no_traceback() -> None:
+def test_a_reader_that_closes_the_pipe_gets_no_traceback() -> None:
     program = [sys.executable, "-m", "smendpoint", "emulator", "--list"]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -266,9 +266,7 @@ def test_options_may_stand_anywhere(
 @pytest.mark.parametrize(
     "arguments", [["my-llm", "x", "--stream", "y"], ["my-llm", "--stream", "x", "y"], ["my-llm", "--stream", "--x"]]
 )
-def test_what_is_too_much_on_the_command_line_is_refused(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_argument_too_many_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_status:
         main(["invoke", *arguments])
     assert exit_status.value.code == 2
@@ -363,7 +361,7 @@ def test_arguments_that_do_not_fit_end_with_2(
     assert emulator.requests == []
 
 
-def test_input_that_is_no_text_is_refused_where_text_is_needed(
+def test_input_that_is_not_text_is_refused_where_text_is_needed(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Input(b"\xff"))
@@ -396,7 +394,7 @@ def test_a_standard_input_that_cannot_be_read_ends_with_2(
 # -- emulator
 
 
-def test_the_emulator_lists_what_it_can_play(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_emulator_lists_its_personalities_and_faults(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["emulator", "--list"]) == 0
     out = capsys.readouterr().out
     assert all(f"  {name}" in out for name in (*PERSONALITIES, *FAULTS))
@@ -419,7 +417,7 @@ def test_the_emulator_plays_models_and_faults_until_it_is_interrupted(
             fetch(url, "one")
         throttled.value.close()
         answers.append(fetch(url, "one"))
-        # What is behind the second endpoint is no container but another emulator, which does not know /invocations.
+        # Behind the second endpoint is not a container but another emulator, which does not know /invocations.
         with pytest.raises(urllib.error.HTTPError, match="424") as failed:
             fetch(url, "two")
         answers.append(json.load(failed.value)["OriginalStatusCode"])
@@ -526,7 +524,7 @@ def test_the_emulator_ends_with_0_when_it_is_interrupted() -> None:
         assert process.wait() == 0
 
 
-# -- what a terminal would obey
+# -- characters that a terminal would obey
 
 
 class Tty(io.TextIOWrapper):
@@ -551,7 +549,7 @@ HARMLESS = "tab\tline\nCRLF\r\n caf\u00e9 \u65e5\u672c \U0001f600"
 SHOWN = r"a\x1b]0;x\x07\x1b[2J\x0db\x9b1m\u202ec\u2066\x00\x7f\u200f"
 
 
-def test_what_a_terminal_would_obey_is_escaped_and_nothing_else() -> None:
+def test_characters_that_a_terminal_would_obey_are_escaped_and_no_others() -> None:
     assert visible(NASTY) == SHOWN
     assert visible(HARMLESS) == HARMLESS
     for code in [*range(0x20), *range(0x7F, 0xA0)]:
@@ -586,7 +584,7 @@ def test_bytes_on_a_terminal_are_text_and_no_half_character_is_lost(monkeypatch:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_what_a_container_says_of_a_failure_does_nothing_to_a_terminal(
+def test_the_message_of_a_failed_container_does_nothing_to_a_terminal(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, terminal: bool
 ) -> None:
     emulator.models["echo"] = lambda asked: (_ for _ in ()).throw(RuntimeError(NASTY))
@@ -598,6 +596,6 @@ def test_what_a_container_says_of_a_failure_does_nothing_to_a_terminal(
     assert (b"\\x1b]0;x" in screen.shown) is terminal
 
 
-def test_without_a_standard_error_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_standard_error_no_message_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
     complain("nobody hears it")

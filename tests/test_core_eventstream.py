@@ -17,20 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vectors import require_vectors
 
-from smendpoint._core.aws.eventstream import (
-    MAX_HEADERS,
-    MAX_PAYLOAD,
-    Byte,
-    EventStreamDecoder,
-    HeaderValue,
-    Long,
-    Message,
-    Short,
-    Timestamp,
-    Uuid,
-    encode,
-    interpret,
-)
+from smendpoint._core.aws.eventheaders import Byte, HeaderValue, Long, Short, Timestamp, Uuid
+from smendpoint._core.aws.eventstream import MAX_HEADERS, MAX_PAYLOAD, EventStreamDecoder, Message, encode, interpret
 from smendpoint.errors import (
     ConfigurationError,
     InternalStreamFailureError,

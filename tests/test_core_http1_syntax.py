@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.http.http1 import render_head
+from smendpoint._core.http.syntax import render_head
 from smendpoint.errors import ConfigurationError
 
 TOKEN = "!#$%&'*+-.^_`|~0123456789ABCXYZabcxyz"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import http.server
 import json
 import logging
 import ssl
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 import trustme
-from emulator_client import NOW, PATHS, RawClient, chunks, plain, request
+from emulator_client import NOW, PATHS, RawClient, call, chunks, container, plain, request, status
 from feeding import encode_part
 from signing import sign
 
@@ -32,15 +31,6 @@ KEYS = Credentials("AKID", "secret", "token")
 def emulator() -> Iterator[Emulator]:
     with Emulator({"my-llm": lambda asked: b"[]"}, clock=lambda: NOW) as emulator:
         yield emulator
-
-
-def call(emulator: Emulator, data: bytes) -> tuple[bytes, bytes]:
-    with RawClient(emulator) as client:
-        return client.exchange(data)
-
-
-def status(answer: tuple[bytes, bytes]) -> int:
-    return int(answer[0].split()[1])
 
 
 def frames(emulator: Emulator, body: bytes = b"{}") -> list[bytes]:
@@ -97,10 +87,10 @@ def test_an_endpoint_that_does_not_exist_is_a_validation_error(emulator: Emulato
     ],
 )
 def test_a_path_that_does_not_exist_is_an_unknown_operation(emulator: Emulator, data: bytes) -> None:
-    assert status(call(emulator, data)) == 404
+    assert status(emulator, data) == 404
 
 
-def test_what_is_no_request_is_answered_with_400_and_the_end(emulator: Emulator) -> None:
+def test_bytes_that_are_not_a_request_are_answered_with_400_and_the_end(emulator: Emulator) -> None:
     with RawClient(emulator) as client:
         answer = client.send(b"nonsense\r\n\r\nmore nonsense").read_all()
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -122,12 +112,6 @@ def test_a_client_that_waits_for_leave_gets_it(emulator: Emulator) -> None:
         assert client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.exchange(body)
     assert emulator.requests[0].body == b"late"
-
-
-def test_a_body_over_the_limit_is_refused_before_it_is_read() -> None:
-    with Emulator(max_body=10) as emulator:
-        assert status(call(emulator, request(body=b"x" * 10))) == 200
-        assert status(call(emulator, request(body=b"x" * 11))) == 413
 
 
 def test_a_client_that_closes_is_answered_with_close(emulator: Emulator) -> None:
@@ -196,11 +180,6 @@ def test_it_speaks_https() -> None:
             emulator.inject("reset_before_headers")
             with pytest.raises(OSError, match=r"EOF|reset"):
                 raw.send(request()).read(1)
-
-
-def test_an_ipv6_address_is_bracketed_in_the_url() -> None:
-    emulator = Emulator(host="::1")
-    assert emulator.url.startswith("http://[::1]:")
 
 
 # -- models
@@ -288,11 +267,6 @@ def test_streamed_answers_are_cut_into_small_pieces() -> None:
         assert frames(emulator) == [encode_part(part) for part in (b"h\xc3\xa9h", b"\xc3\xa9h\xc3", b"\xa9", b"ab")]
 
 
-def test_a_piece_has_at_least_one_byte() -> None:
-    with pytest.raises(ConfigurationError):
-        Emulator(piece_size=0)
-
-
 def failing(asked: ModelRequest) -> Iterator[str]:
     yield "one"
     raise ValueError("broken")
@@ -304,14 +278,14 @@ def test_a_model_that_raises_is_a_model_error() -> None:
 
     with Emulator({"my-llm": model, "parts": failing}, region="eu-west-1") as emulator:
         head, body = call(emulator, request())
-        later = call(emulator, request(path="/endpoints/parts/invocations"))
+        later = status(emulator, request(path="/endpoints/parts/invocations"))
     assert b" 424 Failed Dependency\r\n" in head
     error = json.loads(body)
     assert error["OriginalStatusCode"] == 500
     assert error["OriginalMessage"] == "ValueError: broken"
     assert error["LogStreamArn"] == "arn:aws:logs:eu-west-1:111122223333:log-group:/aws/sagemaker/Endpoints/my-llm"
     assert "ValueError: broken" in error["Message"]
-    assert status(later) == 424
+    assert later == 424
 
 
 def test_a_model_that_raises_in_a_stream_ends_it_with_an_exception() -> None:
@@ -323,14 +297,6 @@ def test_a_model_that_raises_in_a_stream_ends_it_with_an_exception() -> None:
         }
         payload = b'{"Message": "ValueError: broken", "ErrorCode": "StreamBroken"}'
         assert frames(emulator) == [encode_part(b"one"), encode(headers, payload)]
-
-
-@pytest.mark.parametrize("kind", ["invoke", "stream"])
-def test_a_container_that_answers_an_error_is_a_model_error(kind: str) -> None:
-    with Emulator(lambda asked: ModelReply(["no ", "way"], status=503)) as emulator:
-        _, body = call(emulator, request(kind))
-    assert json.loads(body)["OriginalStatusCode"] == 503
-    assert json.loads(body)["OriginalMessage"] == "no way"
 
 
 def test_a_stream_hands_on_each_part_when_the_model_has_it() -> None:
@@ -388,60 +354,18 @@ def test_models_can_be_changed_while_it_runs(emulator: Emulator) -> None:
     assert b"generated_text" in call(emulator, request(body=b'{"inputs":"x"}', path="/endpoints/named/invocations"))[1]
 
 
-def test_without_models_a_stand_in_answers_on_every_name() -> None:
-    with Emulator() as emulator:
-        assert (
-            b"generated_text" in call(emulator, request(body=b'{"inputs":"x"}', path="/endpoints/any/invocations"))[1]
-        )
-
-
-@pytest.mark.parametrize("models", ["tgi", {"my-llm": "tgi"}])
-def test_models_can_be_given_by_name(models: Any) -> None:
-    with Emulator(models) as emulator:
-        assert b"generated_text" in call(emulator, request(body=b'{"inputs":"x"}'))[1]
-
-
 # -- a real container behind it
 
 
-class Container(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(500 if body == b"fail" else 200)
-        self.send_header("Content-Type", "text/x-echo")
-        self.send_header(
-            "X-Amzn-SageMaker-Custom-Attributes", self.headers.get("x-amzn-sagemaker-custom-attributes", "")
-        )
-        answer = f"{self.path} {self.headers['Content-Type']} ".encode() + body
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def container() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Container) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
-def test_forward_hands_requests_on_to_a_container(container: str) -> None:
-    with Emulator(forward(container)) as emulator:
+def test_forward_hands_requests_on_to_a_container() -> None:
+    with container() as url, Emulator(forward(url)) as emulator:
         head, body = call(emulator, request(body=b"hi", headers=("X-Amzn-SageMaker-Custom-Attributes: a",)))
-        assert body == b"/invocations application/json hi"
+        assert json.loads(body) == {"asked": "POST /invocations", "type": "application/json", "body": "hi"}
         assert b"\r\nContent-Type: text/x-echo\r\n" in head
         assert b"\r\nX-Amzn-SageMaker-Custom-Attributes: a\r\n" in head
-        assert b"hi" in b"".join(frames(emulator, b"hi"))
+        assert b'"hi"' in b"".join(frames(emulator, b"hi"))
         assert json.loads(call(emulator, request(body=b"fail"))[1])["OriginalStatusCode"] == 500
-        assert call(emulator, request("openai"))[1].startswith(b"/v1/chat/completions")
+        assert json.loads(call(emulator, request("openai"))[1])["asked"] == "POST /v1/chat/completions"
 
 
 def test_forward_to_nowhere_is_a_model_error() -> None:
@@ -524,7 +448,7 @@ def test_an_asynchronous_call_reads_its_input_from_the_store_and_names_its_answe
             "X-Amzn-SageMaker-S3OutputPathExtension: deep/er",
             "X-Amzn-SageMaker-Filename: name.txt",
         )
-        assert status(call(emulator, request("async", b"", headers=headers))) == 202
+        assert status(emulator, request("async", b"", headers=headers)) == 202
         emulator.idle()
         assert emulator.objects["s3://bucket/out/deep/er/name.txt.out"] == b"cba"
 
@@ -560,7 +484,7 @@ def test_a_failed_asynchronous_call_leaves_its_message_at_the_failure_location(
 def test_an_asynchronous_call_has_one_input_of_at_most_128000_bytes(
     emulator: Emulator, body: bytes, headers: tuple[str, ...]
 ) -> None:
-    assert status(call(emulator, request("async", body, headers=headers))) == 400
+    assert status(emulator, request("async", body, headers=headers)) == 400
 
 
 def test_hooks_take_the_place_of_the_store() -> None:
@@ -624,9 +548,9 @@ def test_objects_are_put_got_looked_at_and_deleted(emulator: Emulator) -> None:
 def test_uploads_in_the_sdks_own_chunks_are_put_together(emulator: Emulator) -> None:
     body = b"4;chunk-signature=1\r\nabcd\r\n2\r\nef\r\n0\r\nx-amz-checksum-crc32:AAAA\r\n\r\n"
     put = request(method="PUT", path="/s3/b/k", body=body, headers=("Content-Encoding: aws-chunked",))
-    assert status(call(emulator, put)) == 200
+    assert status(emulator, put) == 200
     assert emulator.objects == {"s3://b/k": b"abcdef"}
-    assert status(call(emulator, put.replace(b"4;chunk", b"x;chunk"))) == 400
+    assert status(emulator, put.replace(b"4;chunk", b"x;chunk")) == 400
 
 
 # -- the OpenAI path
@@ -656,13 +580,6 @@ def test_the_openai_path_reaches_the_model_and_streams_without_frames() -> None:
     assert {one.operation for one in emulator.requests} == {"OpenAI"}
 
 
-def test_the_openai_path_hands_on_a_containers_error() -> None:
-    with Emulator("vllm") as emulator:
-        head, body = call(emulator, openai())
-    assert head.split()[1] == b"400"
-    assert json.loads(body)["error"]["type"] == "BadRequestError"
-
-
 @pytest.mark.parametrize("fault", [None, "fin_mid_frame"])
 def test_a_bare_stream_that_breaks_stays_without_its_end(fault: str | None) -> None:
     with Emulator(failing) as emulator:
@@ -677,14 +594,14 @@ def test_a_bare_stream_that_breaks_stays_without_its_end(fault: str | None) -> N
 # -- signatures
 
 
-def signed(now: float, credentials: Credentials = KEYS, *, region: str = "us-east-1", body: bytes = b"{}") -> bytes:
+def signed(now: float, credentials: Credentials = KEYS) -> bytes:
     headers = [("Host", "emulator"), ("Content-Type", "application/json"), ("Content-Length", "2")]
     added = sign(
-        Signer(region=region),
+        Signer(region="us-east-1"),
         method="POST",
         path=PATHS["invoke"],
         headers=headers,
-        payload_hash=payload_hash(body),
+        payload_hash=payload_hash(b"{}"),
         credentials=credentials,
         timestamp=now,
     )
@@ -700,8 +617,6 @@ def signed(now: float, credentials: Credentials = KEYS, *, region: str = "us-eas
         (signed(NOW, Credentials("OTHER", "secret", "token")), "UnrecognizedClientException"),
         (signed(NOW, Credentials("AKID", "secret")), "UnrecognizedClientException"),
         (signed(NOW, Credentials("AKID", "wrong", "token")), "InvalidSignatureException"),
-        (signed(NOW, region="eu-west-1"), "InvalidSignatureException"),
-        (signed(NOW, body=b"other"), "InvalidSignatureException"),
         (signed(NOW - 301), "InvalidSignatureException"),
         (signed(NOW + 301), "InvalidSignatureException"),
         (signed(NOW).replace(b"X-Amz-Date: 2", b"X-Amz-Date: x"), "InvalidSignatureException"),
@@ -710,8 +625,7 @@ def signed(now: float, credentials: Credentials = KEYS, *, region: str = "us-eas
 def test_with_credentials_every_request_must_be_signed(data: bytes, code: str) -> None:
     with Emulator(lambda asked: b"[]", credentials=KEYS, clock=lambda: NOW) as emulator:
         head, _ = call(emulator, data)
-    assert status((head, b"")) == (403 if code else 200)
-    assert f"x-amzn-ErrorType: {code}\r\n".encode() in head or not code
+    assert f"x-amzn-ErrorType: {code}\r\n".encode() in head if code else b" 200 " in head
 
 
 def bearer(
@@ -755,8 +669,7 @@ def bearer(
 def test_with_credentials_the_openai_path_wants_a_bearer_token(authorization: str, code: str) -> None:
     with Emulator(lambda asked: b"[]", credentials=KEYS, clock=lambda: NOW) as emulator:
         head, _ = call(emulator, openai(b"{}", authorization))
-    assert status((head, b"")) == (403 if code else 200)
-    assert f"x-amzn-ErrorType: {code}\r\n".encode() in head or not code
+    assert f"x-amzn-ErrorType: {code}\r\n".encode() in head if code else b" 200 " in head
 
 
 # -- life

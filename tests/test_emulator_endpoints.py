@@ -1,4 +1,4 @@
-"""Endpoints that an emulator makes: they lead to it, and what they are told wins."""
+"""Endpoints that an emulator makes: they lead to it, and options that are given to them win."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TWINS = ("endpoint", "async_endpoint")
 
 
 def use(emulator: Emulator, twin: str, prompt: Any = PROMPT, **options: Any) -> Any:
-    """What an endpoint made by the emulator answers."""
+    """Call an endpoint that the emulator makes."""
 
     async def asynchronously() -> Any:
         async with emulator.async_endpoint("my-llm", **options) as endpoint:
@@ -43,7 +43,9 @@ def nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("credentials", [None, KEYS, Credentials("AKID", "secret")])
 @pytest.mark.parametrize("twin", TWINS)
-def test_an_endpoint_leads_there_and_is_who_the_emulator_asks_for(twin: str, credentials: Credentials | None) -> None:
+def test_an_endpoint_leads_there_with_the_credentials_that_the_emulator_asks_for(
+    twin: str, credentials: Credentials | None
+) -> None:
     with Emulator(region="eu-west-1", credentials=credentials) as emulator:
         assert emulator.region == "eu-west-1"
         assert use(emulator, twin, region_name=None, session=None) == "It rains."
@@ -53,7 +55,7 @@ def test_an_endpoint_leads_there_and_is_who_the_emulator_asks_for(twin: str, cre
 
 
 @pytest.mark.parametrize("twin", TWINS)
-def test_what_an_endpoint_is_told_wins(twin: str) -> None:
+def test_an_option_that_is_given_to_an_endpoint_wins(twin: str) -> None:
     with Emulator(credentials=KEYS) as emulator, Emulator() as other:
         with pytest.raises(AccessDeniedError):
             use(emulator, twin, aws_access_key_id="AKID", aws_secret_access_key="other")
@@ -71,7 +73,7 @@ def test_what_an_endpoint_is_told_wins(twin: str) -> None:
         assert (len(emulator.requests), len(other.requests)) == (before, 1)
 
 
-def test_a_given_client_is_told_nothing() -> None:
+def test_a_given_client_gets_no_settings() -> None:
     settings: dict[str, Any] = {
         "region_name": "us-west-2",
         "aws_access_key_id": "a",

@@ -1,4 +1,4 @@
-"""What each fault puts on the wire, byte for byte."""
+"""The bytes that each fault puts on the wire."""
 
 from __future__ import annotations
 
@@ -319,7 +319,7 @@ def test_a_fault_puts_exactly_this_on_the_wire(
 
 
 @pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if "<" not in name])
-def test_every_fault_says_what_it_does_and_for_which_operations(name: str) -> None:
+def test_every_fault_has_a_description_and_operations(name: str) -> None:
     fault = FAULTS[name]
     assert fault.name == name
     assert fault.description
@@ -387,33 +387,31 @@ def test_refuse_cannot_be_limited(emulator: Emulator, arguments: dict[str, objec
         emulator.inject("refuse", **arguments)  # type: ignore[arg-type]  # two arguments of different types
 
 
-def test_a_fault_that_counts_itself_is_over_after_its_number(emulator: Emulator) -> None:
-    emulator.inject("throttle_then_ok_2")
+@pytest.mark.parametrize(
+    ("faults", "statuses"),
+    [
+        ([("throttle_then_ok_2", None)], ["429", "429", "200", "200"]),
+        ([("status_500", 1)], ["500", "200"]),
+        ([("status_500", 1), ("status_503", 1)], ["500", "503", "200"]),
+    ],
+    ids=["counts itself", "limited", "in order"],
+)
+def test_faults_are_played_in_order_each_as_often_as_it_says(
+    emulator: Emulator, faults: list[tuple[str, int | None]], statuses: list[str]
+) -> None:
+    for name, times in faults:
+        emulator.inject(name, times=times)
     with RawClient(emulator) as client:
-        statuses = [client.exchange(request())[0].split()[1] for _ in range(4)]
-    assert statuses == [b"429", b"429", b"200", b"200"]
-    assert [received.fault for received in emulator.requests] == ["throttle_then_ok_2"] * 2 + [None] * 2
-
-
-def test_times_limits_a_fault(emulator: Emulator) -> None:
-    emulator.inject("status_500", times=1)
-    with RawClient(emulator) as client:
-        statuses = [client.exchange(request())[0].split()[1] for _ in range(2)]
-    assert statuses == [b"500", b"200"]
+        assert [client.exchange(request())[0].decode().split()[1] for _ in statuses] == statuses
+    played = [received.fault for received in emulator.requests if received.fault]
+    assert set(played) == {name for name, _ in faults}
+    assert len(played) == len([status for status in statuses if status != "200"])
 
 
 @pytest.mark.parametrize(("name", "times"), [("status_500", 0), ("throttle_then_ok_2", 2)])
 def test_times_that_make_no_sense_are_refused(emulator: Emulator, name: str, times: int) -> None:
     with pytest.raises(ConfigurationError):
         emulator.inject(name, times=times)
-
-
-def test_faults_queue_up_in_the_order_of_their_injection(emulator: Emulator) -> None:
-    emulator.inject("status_500", times=1)
-    emulator.inject("status_503", times=1)
-    with RawClient(emulator) as client:
-        statuses = [client.exchange(request())[0].split()[1] for _ in range(3)]
-    assert statuses == [b"500", b"503", b"200"]
 
 
 def test_a_fault_for_one_endpoint_leaves_the_others_alone(emulator: Emulator) -> None:
@@ -452,14 +450,16 @@ def test_skewed_date_refuses_other_clocks_until_the_client_takes_the_servers(emu
         assert "not yet current" in json.loads(body)["Message"]
 
 
-def test_an_empty_body_without_its_end_is_no_chunk_at_all(emulator: Emulator) -> None:
+def test_an_empty_body_without_its_end_has_no_chunk(emulator: Emulator) -> None:
     emulator.models["my-llm"] = lambda asked: b""
     emulator.inject("no_terminator")
     with RawClient(emulator) as client:
         assert client.send(request()).read_all() == head() + CHUNKED
 
 
-def test_a_reset_waits_until_what_was_sent_has_arrived(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reset_waits_until_everything_that_was_sent_has_arrived(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     on_the_way = iter([True, True, False])
     monkeypatch.setattr(Connection, "_undelivered", lambda connection: next(on_the_way))
     emulator.inject("reset_mid_stream")
@@ -491,7 +491,7 @@ def test_a_client_that_sends_everything_first_still_gets_the_early_413(emulator:
         assert client.send(request(body=b"x" * 10_000_000)).read_all() == TOO_LARGE
 
 
-def test_who_asks_before_sending_a_large_body_gets_the_413_instead_of_leave(emulator: Emulator) -> None:
+def test_a_client_that_asks_before_sending_a_large_body_gets_the_413_instead_of_leave(emulator: Emulator) -> None:
     emulator.inject("early_413")
     with RawClient(emulator) as client:
         asking = request(headers=("Expect: 100-continue",)).removesuffix(b"{}")
@@ -539,7 +539,7 @@ SSE = ["data: é\n\n", "data: two\r\n\r\n"]
         ("json_no_final_newline", ["data: é".encode(), b"\n\ndata: two"]),
     ],
 )
-def test_a_fault_changes_what_the_model_says(emulator: Emulator, name: str, parts: list[bytes]) -> None:
+def test_a_fault_changes_the_output_of_the_model(emulator: Emulator, name: str, parts: list[bytes]) -> None:
     emulator.models["my-llm"] = lambda asked: SSE
     emulator.inject(name)
     assert streamed(emulator) == parts

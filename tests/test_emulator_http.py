@@ -91,7 +91,7 @@ def test_a_reader_knows_whether_anything_has_come() -> None:
         b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * (MAX_HEAD + 1),
     ],
 )
-def test_what_is_no_request_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_a_request_are_refused(data: bytes) -> None:
     with pytest.raises(BadRequest) as refusal:
         parse(data)
     assert refusal.value.status == 400

@@ -1,4 +1,4 @@
-"""What a client may do to the emulator: how much it may send and in what time, by which names, and what is kept."""
+"""The limits of clients of the emulator: sizes, times, names of hosts, and how much is kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trustme
-from emulator_client import NOW, PATIENCE, RawClient, plain, request
+from emulator_client import NOW, PATIENCE, RawClient, call, plain, request, status
 
 from smendpoint._core.aws.response import SERVICE_MAX_BODY
 from smendpoint.emulator import Emulator, ModelRequest
@@ -39,11 +39,6 @@ def hasty() -> Iterator[Emulator]:
 
 def test_it_takes_bodies_as_large_as_clients_are_told_that_the_service_does() -> None:
     assert MAX_BODY == SERVICE_MAX_BODY
-
-
-def status(emulator: Emulator, data: bytes) -> int:
-    with RawClient(emulator) as client:
-        return int(client.exchange(data)[0].split()[1])
 
 
 def ended(client: RawClient) -> bool:
@@ -159,7 +154,7 @@ def test_as_many_headers_are_taken_as_other_servers_take(emulator: Emulator) -> 
     [(b"", b"1;" + b"x" * 1000 + b"\r\na\r\n"), (b"0\r\n", b"X: " + b"x" * 1000 + b"\r\n")],
     ids=["extensions", "trailers"],
 )
-def test_what_stands_beside_the_data_of_a_body_has_a_limit(start: bytes, piece: bytes) -> None:
+def test_extensions_and_trailers_beside_the_data_of_a_body_have_a_limit(start: bytes, piece: bytes) -> None:
     reader = RequestReader()
     reader.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + start)
     reader.feed(piece * (MAX_HEAD // len(piece)))
@@ -198,7 +193,7 @@ def test_requests_far_ahead_of_their_turn_wait_in_the_client() -> None:
         assert emulator.total_requests == many
 
 
-# -- in what time
+# -- how long
 
 
 @pytest.mark.parametrize(
@@ -275,13 +270,15 @@ def test_a_handshake_that_is_not_finished_ends_in_time() -> None:
             assert ended(client)
 
 
-@pytest.mark.parametrize("options", [{"request_timeout": 0}, {"keep_requests": -1}, {"keep_bytes": -1}])
+@pytest.mark.parametrize(
+    "options", [{"request_timeout": 0}, {"keep_requests": -1}, {"keep_bytes": -1}, {"piece_size": 0}]
+)
 def test_a_limit_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="must be"):
         Emulator(**options)
 
 
-# -- by which names
+# -- names of hosts
 
 
 @pytest.mark.parametrize(
@@ -396,7 +393,7 @@ def test_an_emulator_that_listens_everywhere_gives_an_address_that_can_be_called
             pass
 
 
-# -- what is kept
+# -- how much is kept
 
 
 def test_the_latest_requests_are_kept_and_all_are_counted() -> None:
@@ -430,14 +427,12 @@ def test_the_store_takes_objects_as_long_as_there_is_room(emulator: Emulator) ->
     with Emulator(lambda asked: b"[]", keep_bytes=1000) as emulator:
         assert status(emulator, put(b"x" * 900, coding="identity")) == 200
         assert status(emulator, put(b"y" * 950, coding="identity")) == 200  # takes the place of the first one
-        with RawClient(emulator) as client:
-            head, body = client.exchange(put(b"z" * 1000, coding="identity"))
+        head, body = call(emulator, put(b"z" * 1000, coding="identity"))
         assert b" 507 " in head
         assert b"<Code>InsufficientStorage</Code>" in body
         assert emulator.objects == {"s3://b/k": b"y" * 950}
         emulator.objects["s3://b/other"] = b"x" * 100
-        with RawClient(emulator) as client:
-            head, body = client.exchange(request("async"))
+        head, body = call(emulator, request("async"))
         assert b" 400 " in head
         assert "keep_bytes" in json.loads(body)["Message"]
         emulator.objects.clear()

@@ -1,4 +1,4 @@
-"""The models of an emulator: what can be one is told when it is set, and what it gives is an answer or an error."""
+"""The models of an emulator: they are checked when they are set, and each answer is an answer or an error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from emulator_client import RawClient, request
+from emulator_client import RawClient, call, request
 
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest, forward, personalities
 from smendpoint.errors import ConfigurationError
@@ -31,8 +31,7 @@ def with_defaults(asked: ModelRequest, more: int = 1, *rest: int, **others: int)
 
 
 def ask(emulator: Emulator, kind: str = "invoke", body: bytes = b"{}", path: str | None = None) -> tuple[int, bytes]:
-    with RawClient(emulator) as client:
-        head, answer = client.exchange(request(kind, body, path=path))
+    head, answer = call(emulator, request(kind, body, path=path))
     return int(head.split()[1]), answer
 
 
@@ -68,7 +67,7 @@ BAD: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize("model", GOOD)
-def test_what_can_be_called_with_a_request_can_be_a_model(model: Any) -> None:
+def test_anything_that_can_be_called_with_a_request_can_be_a_model(model: Any) -> None:
     emulator = Emulator({"my-llm": model})
     emulator.models["other"] = model
     assert emulator.models["other"] is model
@@ -76,7 +75,7 @@ def test_what_can_be_called_with_a_request_can_be_a_model(model: Any) -> None:
 
 
 @pytest.mark.parametrize(("model", "message"), BAD)
-def test_what_cannot_be_a_model_is_told_when_it_is_set(model: Any, message: str) -> None:
+def test_something_that_cannot_be_a_model_is_refused_when_it_is_set(model: Any, message: str) -> None:
     ways = [
         lambda: Emulator({"my-llm": model}),
         lambda: emulator.models.__setitem__("my-llm", model),
@@ -86,9 +85,11 @@ def test_what_cannot_be_a_model_is_told_when_it_is_set(model: Any, message: str)
     ]
     emulator = Emulator({"my-llm": "tgi"})
     for way in ways:
-        with pytest.raises(ConfigurationError, match=message) as told:
+        with pytest.raises(ConfigurationError, match=message) as refused:
             way()
-        assert "endpoint 'my-llm'" in str(told.value) or "endpoint 'new'" in str(told.value) or "no pers" in message
+        assert (
+            "endpoint 'my-llm'" in str(refused.value) or "endpoint 'new'" in str(refused.value) or "no pers" in message
+        )
         assert dict(emulator.models) == {"my-llm": "tgi"}
     if model is not None:
         with pytest.raises(ConfigurationError, match=message):
@@ -137,7 +138,7 @@ def mixed(asked: ModelRequest) -> Iterator[Any]:
         (ModelReply({"error": "x"}, status=400), "dict"),  # type: ignore[arg-type]  # the mistake
     ],
 )
-def test_what_is_not_an_answer_is_the_models_error(answer: Any, kind: str) -> None:
+def test_something_that_is_not_an_answer_is_the_models_error(answer: Any, kind: str) -> None:
     with Emulator(lambda asked: answer) as emulator:
         status, body = ask(emulator)
         assert status == 424
@@ -188,7 +189,7 @@ def test_a_stream_ends_with_an_exception_where_a_part_is_not_an_answer() -> None
 )
 @pytest.mark.parametrize("kind", ["invoke", "stream"])
 def test_a_containers_error_is_worded_as_the_service_words_it(kind: str, status: int, side: str, code: str) -> None:
-    with Emulator(lambda asked: ModelReply('{"error": "no"}', status=status)) as emulator:
+    with Emulator(lambda asked: ModelReply(['{"error": ', '"no"}'], status=status)) as emulator:
         answered, body = ask(emulator, kind)
     error = json.loads(body)
     assert answered == 424

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from smendpoint.cli._demo import DOCUMENT, QUESTION
 from smendpoint.emulator.stand_in import answer, answer_from, split_prompt
 
-DOCUMENT = """
-Peter and Elizabeth took a taxi to attend the night party in the city. While in the party, Elizabeth collapsed and was rushed to the hospital.
-Since she was diagnosed with a brain injury, the doctor told Peter to stay besides her until she gets well.
-Therefore, Peter stayed with her at the hospital for 3 days without leaving.
-"""  # noqa: E501  # a document has the lines that it has
-QUESTION = "How long was Elizabeth hospitalized?"
 LAST = "Therefore, Peter stayed with her at the hospital for 3 days without leaving."
 
 
@@ -51,7 +46,7 @@ def test_the_first_of_equal_sentences_wins() -> None:
     assert answer_from("One cat sat. Two cats ran.", "Is there a cat?") == "One cat sat."
 
 
-def test_a_label_before_the_sentence_is_no_part_of_the_answer() -> None:
+def test_a_label_before_the_sentence_is_not_a_part_of_the_answer() -> None:
     assert answer_from("Context: The cat sat.", "Where is the cat?") == "The cat sat."
 
 
@@ -63,7 +58,7 @@ def test_the_background_counts_as_context() -> None:
     assert answer(QUESTION, DOCUMENT) == LAST
 
 
-def test_without_a_question_it_says_what_it_read() -> None:
+def test_without_a_question_it_repeats_the_prompt() -> None:
     assert answer("Hello\nthere") == "The stand-in model read: Hello there"
     assert answer("  ") == "The stand-in model read nothing."
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import servers
 from async_loops import KINDS, PATIENCE, Run, make_endpoint, run, settled, turns, until
+from clocks import FakeClock
 from inside import pools_of
 from servers import server_context
 
@@ -80,26 +81,38 @@ async def use(called: Any, dice: random.Random) -> None:
                 if way == "throw":
                     raise Left
         elif way == "time out":
-            await asyncio.wait_for(held[0].__anext__(), 0.001)
+            waiting = asyncio.ensure_future(held[0].__anext__())
+            await turns(dice.randrange(20))
+            waiting.cancel()  # as a limit of time does
+            await asyncio.wait({waiting})
+            with contextlib.suppress(asyncio.CancelledError):
+                waiting.result()
         elif way == "drop in a thread":
             await asyncio.get_running_loop().run_in_executor(None, held.clear)
-    except (StopAsyncIteration, Left, asyncio.TimeoutError):
+    except (StopAsyncIteration, Left):
         pass
 
 
-async def one(called: Any, seed: int) -> str:
-    """One stream, perhaps cancelled at a random turn of the loop; gives how that ended."""
+async def one(called: Any, seed: int, *, stalls: bool) -> str:
+    """One stream, perhaps cancelled at a random turn of the loop; gives how that ended.
+
+    Args:
+        called: the endpoint.
+        seed: of what is left to chance.
+        stalls: whether streams may wait for what will not come, and are to be cancelled at last.
+    """
     dice = random.Random(seed)
     task = asyncio.ensure_future(use(called, dice))
-    cancelled_at = dice.choice((dice.randrange(20), dice.randrange(200), dice.randrange(400), 10_000))
+    cancelled_at = dice.choice((dice.randrange(20), dice.randrange(200), dice.randrange(400), None))
     for turn in range(400):
         if task.done():
             break
         if turn == cancelled_at:
             task.cancel()
-        await asyncio.sleep(0 if turn < 300 else 0.001)
-    task.cancel()  # it waits for what will not come
-    await asyncio.wait({task})
+        await turns(1)
+    if stalls:
+        task.cancel()
+    await asyncio.wait({task}, timeout=PATIENCE)
     if task.cancelled():
         return "cancelled"
     error = task.exception()
@@ -108,15 +121,17 @@ async def one(called: Any, seed: int) -> str:
     return "failed" if error else "ended"
 
 
-async def storm(called: Any, emulator: Emulator, streams: int, width: int) -> dict[str, int]:
+async def storm(called: Any, emulator: Emulator, count: int, width: int) -> dict[str, int]:
     """Many streams, some at a time, while the server misbehaves now and then."""
     outcomes: dict[str, int] = {}
-    dice = random.Random(streams)
-    for start in range(0, streams, width):
+    dice = random.Random(count)
+    for start in range(0, count, width):
         fault = dice.choice(FAULTS)
         if fault is not None:
             emulator.inject(fault, times=dice.randrange(1, width))
-        for outcome in await asyncio.gather(*(one(called, start + index) for index in range(width))):
+        stalls = fault is not None and "stall" in fault
+        streams = (one(called, start + index, stalls=stalls) for index in range(width))
+        for outcome in await asyncio.gather(*streams):
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
         emulator.clear_faults()
     return outcomes
@@ -127,7 +142,8 @@ def test_streams_cancelled_or_abandoned_at_random_leave_nothing(
     run: Run, emulator: Emulator, limit: int | None
 ) -> None:
     async def main() -> None:
-        async with make_endpoint(emulator.url, content_handler=BytesHandler(), max_connections=limit) as called:
+        options: dict[str, Any] = {"content_handler": BytesHandler(), "max_connections": limit, "clock": FakeClock()}
+        async with make_endpoint(emulator.url, **options) as called:
             outcomes = await storm(called, emulator, STREAMS, 25)
             assert outcomes["cancelled"]
             assert outcomes["ended"]

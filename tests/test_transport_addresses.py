@@ -1,5 +1,4 @@
 """A host is reached if any of its addresses answers, and plain http leads to addresses of this machine alone."""
-# ruff: noqa: F401, F811 (fixtures are imported)
 
 from __future__ import annotations
 
@@ -12,26 +11,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from async_loops import Run, run, turns, until
-from servers import PATIENCE, Peer, Proxy, Server, bare_environment, closed_port, deaf_port, fast, response
+from async_loops import Run, turns, until
+from servers import PATIENCE, Peer, Proxy, Server, closed_port, deaf_port, fast, response
 from targets import make_address
-from twins import Twin, TwinEndpoint
+from twins import Twin, bytes_endpoint
 
-from smendpoint import RetryPolicy, errors
+from smendpoint import errors
 from smendpoint._transport import address as addresses
 from smendpoint._transport import readiness
-from smendpoint._transport.address import Address, is_literal, stagger, to_try
+from smendpoint._transport.address import is_literal, stagger, to_try
 from smendpoint._transport.aio import dial as async_dial
 from smendpoint._transport.aio.connection import AsyncConnection
 from smendpoint._transport.blocking import dial as dialling
 from smendpoint._transport.blocking.connection import Connection
 from smendpoint._transport.blocking.dial import dial
 from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline
-from smendpoint.handlers import BytesHandler
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
-ONCE = RetryPolicy(max_attempts=1)
 INET = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
 
 
@@ -65,16 +62,6 @@ def local(*ports: int) -> list[Any]:
     return [("127.0.0.1", port) for port in ports]
 
 
-def echo(peer: Peer) -> None:
-    while (request := peer.request())[0]:
-        peer.send(response(request[1]))
-
-
-def endpoint_at(twin: Twin, url: str, **options: Any) -> TwinEndpoint:
-    options.setdefault("timeout", fast())
-    return twin.endpoint(url, content_handler=BytesHandler(), retry=ONCE, **options)
-
-
 @contextmanager
 def quick(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.01) -> Iterator[None]:
     with monkeypatch.context() as patch:
@@ -86,9 +73,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.01) -> Iterator[No
 def test_a_dead_first_address_is_passed_over_within_one_attempt(
     caller: Twin, resolve: Resolve, monkeypatch: pytest.MonkeyPatch, dead: int
 ) -> None:
-    with deaf_port() as deaf, Server(echo) as server, quick(monkeypatch):
+    with deaf_port() as deaf, Server(Peer.echo) as server, quick(monkeypatch):
         resolve(caller, *local(*[deaf] * dead, server.port))
-        with endpoint_at(caller, "http://two.localhost") as endpoint:
+        with bytes_endpoint(caller, "http://two.localhost") as endpoint:
             sent = endpoint.send(b"one")
             assert (sent.output, sent.attempts) == (b"one", 1)
         assert server.connections == 1
@@ -112,7 +99,7 @@ def test_the_address_that_stood_is_tried_first_the_next_time(
     monkeypatch.setattr(async_dial, "_connect", connect)
     with closed_port() as closed, Server(lambda peer: (peer.request(), peer.send(response(b"fine")))) as server:
         resolve(caller, *local(closed, server.port))
-        with endpoint_at(caller, "http://two.localhost") as endpoint:
+        with bytes_endpoint(caller, "http://two.localhost") as endpoint:
             assert [endpoint.invoke(b"") for _ in range(2)] == [b"fine"] * 2
         assert begun == [closed, server.port, server.port]
 
@@ -120,37 +107,42 @@ def test_the_address_that_stood_is_tried_first_the_next_time(
 def test_addresses_that_all_refuse_are_no_connection(caller: Twin, resolve: Resolve) -> None:
     with closed_port() as one, closed_port() as two:
         resolve(caller, *local(one, two))
-        with endpoint_at(caller, "http://two.localhost:80") as endpoint:
-            with pytest.raises(errors.ConnectError, match=r"no connection to two\.localhost:80: Connection refused"):
+        with bytes_endpoint(caller, "http://two.localhost:80") as endpoint:
+            with pytest.raises(errors.ConnectError, match=r"to two\.localhost:80: Connection refused") as caught:
                 endpoint.invoke(b"")
+            assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+            assert not caught.value.request_sent
 
 
+@pytest.mark.parametrize("dead", [1, 3])
+@pytest.mark.parametrize("refused", [0, 1])
 @pytest.mark.parametrize(
-    ("limits", "error"),
-    [({"connect": 0.05}, errors.ConnectError), ({"total": 0.05}, errors.DeadlineExceededError)],
+    ("limits", "error", "said"),
+    [
+        ({"connect": 0.05}, errors.ConnectError, r"within 0\.05 s"),
+        ({"total": 0.05}, errors.DeadlineExceededError, r"total of 0\.05 s"),
+    ],
 )
-def test_addresses_that_are_all_dead_are_given_up_in_time(
-    caller: Twin, resolve: Resolve, limits: dict[str, float], error: type[errors.TransportError]
+def test_dead_addresses_are_given_up_in_time_whether_others_refuse_or_not(
+    caller: Twin,
+    resolve: Resolve,
+    limits: dict[str, float],
+    error: type[errors.TransportError],
+    said: str,
+    refused: int,
+    dead: int,
 ) -> None:
-    with deaf_port() as deaf:
-        resolve(caller, *local(deaf, deaf, deaf))
-        with endpoint_at(caller, "http://two.localhost", timeout=fast(**limits)) as endpoint:
-            with pytest.raises(error) as caught:
+    with deaf_port() as deaf, closed_port() as closed:
+        resolve(caller, *local(*[deaf] * dead, *[closed] * refused))
+        with bytes_endpoint(caller, "http://two.localhost", timeout=fast(**limits)) as endpoint:
+            with pytest.raises(error, match=said) as caught:
                 endpoint.invoke(b"")
             assert not caught.value.request_sent
 
 
-def test_a_dead_address_is_waited_for_after_the_others_have_refused(caller: Twin, resolve: Resolve) -> None:
-    with deaf_port() as deaf, closed_port() as closed:
-        resolve(caller, *local(deaf, closed))
-        with endpoint_at(caller, "http://two.localhost", timeout=fast(connect=0.05)) as endpoint:
-            with pytest.raises(errors.ConnectError, match=r"within 0\.05 s"):
-                endpoint.invoke(b"")
-
-
 def test_a_name_without_addresses_is_no_connection(caller: Twin, resolve: Resolve) -> None:
     resolve(caller)
-    with endpoint_at(caller, "http://two.localhost") as endpoint:
+    with bytes_endpoint(caller, "http://two.localhost") as endpoint:
         with pytest.raises(errors.ConnectError, match="the name has no address"):
             endpoint.invoke(b"")
 
@@ -388,20 +380,20 @@ ELSEWHERE = "0.0.0.0"  # it leads to this machine, but is none of its loopback a
 
 @pytest.mark.parametrize("name", ["localhost", "app.localhost"])
 def test_plain_http_does_not_leave_this_machine_whatever_the_name(caller: Twin, resolve: Resolve, name: str) -> None:
-    with Server(echo) as server:
+    with Server(Peer.echo) as server:
         resolve(caller, (ELSEWHERE, server.port))
-        with endpoint_at(caller, f"http://{name}:{server.port}") as endpoint:
+        with bytes_endpoint(caller, f"http://{name}:{server.port}") as endpoint:
             with pytest.raises(errors.ConfigurationError, match=rf"{name} is not this machine.*allow_plain_http"):
                 endpoint.invoke(b"")
         assert server.connections == 0
-        with endpoint_at(caller, f"http://{name}:{server.port}", allow_plain_http=True) as endpoint:
+        with bytes_endpoint(caller, f"http://{name}:{server.port}", allow_plain_http=True) as endpoint:
             assert endpoint.invoke(b"one") == b"one"
 
 
 def test_of_several_addresses_plain_http_goes_to_those_of_this_machine(caller: Twin, resolve: Resolve) -> None:
-    with Server(echo) as server, closed_port() as closed:
+    with Server(Peer.echo) as server, closed_port() as closed:
         resolve(caller, (ELSEWHERE, closed), ("127.0.0.1", server.port), ("10.0.0.1", closed))
-        with endpoint_at(caller, "http://localhost") as endpoint:
+        with bytes_endpoint(caller, "http://localhost") as endpoint:
             assert endpoint.invoke(b"one") == b"one"
 
 
@@ -419,15 +411,15 @@ def test_no_other_address_is_this_machine(host: str) -> None:
 
 
 def test_plain_http_does_not_leave_this_machine_through_a_proxy(caller: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Server(echo) as server, Proxy() as proxy:
+    with Server(Peer.echo) as server, Proxy() as proxy:
         monkeypatch.setenv("http_proxy", f"http://{ELSEWHERE}:{proxy.port}")
-        with endpoint_at(caller, server.url) as endpoint:
+        with bytes_endpoint(caller, server.url) as endpoint:
             with pytest.raises(errors.ConfigurationError, match=r"the proxy .* NO_PROXY=127\.0\.0\.1"):
                 endpoint.invoke(b"")
         assert (server.connections, proxy.connections) == (0, 0)
-        with endpoint_at(caller, server.url, allow_plain_http=True) as endpoint:
+        with bytes_endpoint(caller, server.url, allow_plain_http=True) as endpoint:
             assert endpoint.invoke(b"one") == b"one"
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        with endpoint_at(caller, server.url) as endpoint:
+        with bytes_endpoint(caller, server.url) as endpoint:
             assert endpoint.invoke(b"one") == b"one"
         assert (server.connections, proxy.connections) == (2, 1)

@@ -1,5 +1,4 @@
 """The asyncio transport's connections: who gets a place, in which order, and that none is ever lost."""
-# ruff: noqa: F401, F811 (fixtures are imported)
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ import itertools
 from typing import Any
 
 import pytest
-from async_loops import PATIENCE, Run, run, settled, turns
+from async_loops import PATIENCE, Run, settled, skip, turns
 
 from smendpoint import Timeout, errors
 from smendpoint._transport.aio.pool import LoopPool
@@ -236,18 +235,21 @@ def test_a_caller_that_is_thrown_away_leaves_the_queue(run: Run) -> None:
     run(main())
 
 
-def test_queueing_counts_against_the_total_time(run: Run) -> None:
+def test_queueing_counts_against_the_total_time(run_skipping: Run) -> None:
     async def main() -> None:
         pool = Pool(1)
         connection = await pool.open()
+        queued = asyncio.ensure_future(pool.open(total=PATIENCE))
+        await turns()
+        skip(PATIENCE)
         with pytest.raises(errors.DeadlineExceededError) as caught:
-            await pool.open(total=0.001)  # by this pool's clock no time passes at all
+            await queued
         assert not caught.value.request_sent
         pool.give_back(connection, reusable=True)
         assert pool._places == 0
         assert await pool.open() is connection
 
-    run(main())
+    run_skipping(main())
 
 
 def test_who_has_no_time_left_does_not_queue(run: Run) -> None:
@@ -264,20 +266,36 @@ def test_who_has_no_time_left_does_not_queue(run: Run) -> None:
     run(main())
 
 
-def test_a_place_that_comes_too_late_goes_to_the_next(run: Run) -> None:
+@pytest.mark.parametrize("moment", range(4))
+def test_a_place_that_comes_too_late_goes_to_the_next(run_skipping: Run, moment: int) -> None:
     async def main() -> None:
         pool = Pool(1)
         connection = await pool.open()
-        late = asyncio.ensure_future(pool.open(total=0.001))
+        late = asyncio.ensure_future(pool.open(total=PATIENCE))
         await turns()
         next_one = asyncio.ensure_future(pool.open())
-        await asyncio.sleep(0.002)
+        await turns()
+        skip(PATIENCE)
+        await turns(2 + moment)  # the timer of the first has rung
         pool.give_back(connection, reusable=True)
         assert await next_one is connection
         with pytest.raises(errors.DeadlineExceededError):
             await late
 
-    run(main())
+    run_skipping(main())
+
+
+def test_a_place_that_comes_just_before_the_time_is_over_is_taken(run_skipping: Run) -> None:
+    async def main() -> None:
+        pool = Pool(1)
+        connection = await pool.open()
+        queued = asyncio.ensure_future(pool.open(total=PATIENCE))
+        await turns()
+        pool.give_back(connection, reusable=True)
+        skip(PATIENCE)  # the timer rings before the call goes on
+        assert await queued is connection
+
+    run_skipping(main())
 
 
 def test_closing_aborts_everything_and_wakes_who_waits(run: Run) -> None:

@@ -1,5 +1,4 @@
 """What a peer says out of turn is never the answer to the next call, whatever it is and whenever it comes."""
-# ruff: noqa: F401, F811 (fixtures are imported)
 
 from __future__ import annotations
 
@@ -7,26 +6,22 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from async_loops import KINDS, Run, run, turns
-from inside import transport_of
-from servers import PATIENCE, Peer, Server, bare_environment, fast, response, server_context, trust
+from async_loops import Run, turns
+from inside import idle_connections
+from servers import PATIENCE, Peer, Server, fast, response, server_context
 from targets import make_address
-from twins import Twin, TwinEndpoint, direct_twin
+from twins import Twin, bytes_endpoint
 
-from smendpoint import RetryPolicy, errors
+from smendpoint import errors
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport.address import Address
 from smendpoint._transport.aio.connection import AsyncConnection
 from smendpoint._transport.aio.dial import dial
 from smendpoint._transport.blocking.dial import dial as blocking_dial
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.tls import TLSChannel
-from smendpoint.handlers import BytesHandler
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
@@ -46,40 +41,6 @@ RAW_POISONS = {
     "a record that is not ours": b"\x17\x03\x03\x00\x20" + bytes(32),
     "no record": b"HTTP/1.1 200 OK\r\n\r\n",
 }
-
-
-@pytest.fixture(params=["blocking", *sorted(KINDS)])
-def caller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
-    """The blocking twin, and the other one on each kind of event loop."""
-    monkeypatch.setattr(asyncio, "new_event_loop", KINDS.get(request.param))
-    twin = Twin("sync-direct" if request.param == "blocking" else "async-direct")
-    try:
-        yield twin
-    finally:
-        twin.close()
-
-
-@pytest.fixture(params=["plain", "tls"])
-def context(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """What a server needs for TLS, or nothing; this process trusts it."""
-    trust(monkeypatch, tmp_path)
-    return server_context() if request.param == "tls" else None
-
-
-def echo(peer: Peer) -> None:
-    """Answer every request with what it says."""
-    while (request := peer.request())[0]:
-        peer.send(response(request[1]))
-
-
-def endpoint_at(twin: Twin, server: Server, **options: Any) -> TwinEndpoint:
-    return twin.endpoint(server.url, content_handler=BytesHandler(), retry=RetryPolicy(max_attempts=1), **options)
-
-
-def idle_ones(endpoint: TwinEndpoint) -> list[Any]:
-    transport = transport_of(endpoint.endpoint)
-    pools = transport._pools.values() if endpoint.twin.asynchronous else [transport._pool]
-    return [connection for pool in pools for connection in pool._idle]
 
 
 MOMENTS = ["with the answer", "while nobody looks", "while the loop goes round"]
@@ -111,13 +72,13 @@ class Speaks:
         peer.gone()
 
 
-def check_that_nobody_takes_it(twin: Twin, script: Speaks, moment: str, context: Any) -> None:
-    with Server(script, echo, tls=context) as server, endpoint_at(twin, server) as endpoint:
+def check_that_nobody_takes_it(twin: Twin, script: Speaks, moment: str, tls: Any) -> None:
+    with Server(script, Peer.echo, tls=tls) as server, bytes_endpoint(twin, server.url) as endpoint:
         assert endpoint.invoke(b"one") == b"one"
         if script.together and script.poison:
-            assert idle_ones(endpoint) == []
+            assert idle_connections(endpoint.endpoint) == []
         else:
-            (idle,) = idle_ones(endpoint)
+            (idle,) = idle_connections(endpoint.endpoint)
             script.now.set()
             assert idle._arrives(PATIENCE * 1000)
             if moment == MOMENTS[2]:
@@ -129,31 +90,31 @@ def check_that_nobody_takes_it(twin: Twin, script: Speaks, moment: str, context:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
-def test_what_was_said_out_of_turn_answers_no_call(caller: Twin, poison: bytes, moment: str, context: Any) -> None:
-    check_that_nobody_takes_it(caller, Speaks(poison, moment), moment, context)
+def test_what_was_said_out_of_turn_answers_no_call(caller: Twin, poison: bytes, moment: str, tls: Any) -> None:
+    check_that_nobody_takes_it(caller, Speaks(poison, moment), moment, tls)
 
 
 @pytest.mark.parametrize("moment", MOMENTS[1:])
 @pytest.mark.parametrize("poison", RAW_POISONS.values(), ids=RAW_POISONS)
-@pytest.mark.parametrize("context", ["tls"], indirect=True)
+@pytest.mark.parametrize("tls", ["tls"], indirect=True)
 def test_what_tls_has_not_read_yet_makes_a_connection_useless(
-    caller: Twin, poison: bytes, moment: str, context: Any
+    caller: Twin, poison: bytes, moment: str, tls: Any
 ) -> None:
-    check_that_nobody_takes_it(caller, Speaks(poison, moment, raw=True), moment, context)
+    check_that_nobody_takes_it(caller, Speaks(poison, moment, raw=True), moment, tls)
 
 
 # after the next request has gone out
 
 
 @pytest.mark.parametrize("operation", ["invoke", "stream"])
-def test_a_408_to_a_whole_request_is_about_the_time_before_it(caller: Twin, context: Any, operation: str) -> None:
+def test_a_408_to_a_whole_request_is_about_the_time_before_it(caller: Twin, tls: Any, operation: str) -> None:
     def balancer(peer: Peer) -> None:
         echo_once(peer)
         peer.request()
         peer.send(POISONS["idle 408"])
         peer.gone()
 
-    with Server(balancer, echo, tls=context) as server, endpoint_at(caller, server) as endpoint:
+    with Server(balancer, Peer.echo, tls=tls) as server, bytes_endpoint(caller, server.url) as endpoint:
         assert endpoint.invoke(b"one") == b"one"
         if operation == "stream":
             with pytest.raises(errors.StreamError):  # an echo is no event stream, but it is what was asked for
@@ -163,13 +124,13 @@ def test_a_408_to_a_whole_request_is_about_the_time_before_it(caller: Twin, cont
         assert server.connections == 2
 
 
-def test_a_408_on_a_new_connection_is_an_answer(caller: Twin, context: Any) -> None:
+def test_a_408_on_a_new_connection_is_an_answer(caller: Twin, tls: Any) -> None:
     def impatient(peer: Peer) -> None:
         peer.request()
         peer.send(POISONS["idle 408"])
         peer.gone()
 
-    with Server(impatient, tls=context) as server, endpoint_at(caller, server) as endpoint:
+    with Server(impatient, tls=tls) as server, bytes_endpoint(caller, server.url) as endpoint:
         with pytest.raises(errors.ServiceError) as caught:
             endpoint.invoke(b"one")
         assert (caught.value.status, server.connections) == (408, 1)
@@ -182,32 +143,28 @@ def echo_once(peer: Peer) -> None:
 LARGE = b"x" * 6_000_000  # more than a socket takes whose peer has little room
 
 
-def keep_little_room(peer: Peer) -> None:
-    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-
-
-def test_no_success_comes_of_an_input_that_has_not_been_sent(caller: Twin, context: Any) -> None:
+def test_no_success_comes_of_an_input_that_has_not_been_sent(caller: Twin, tls: Any) -> None:
     def late(peer: Peer) -> None:
-        keep_little_room(peer)
+        peer.keep_little_room()
         echo_once(peer)
         peer.head()
         peer.send(response(b"poison"))
         peer.gone()
 
-    with Server(late, echo, tls=context) as server, endpoint_at(caller, server) as endpoint:
+    with Server(late, Peer.echo, tls=tls) as server, bytes_endpoint(caller, server.url) as endpoint:
         assert endpoint.invoke(b"one") == b"one"
         assert endpoint.invoke(LARGE) == LARGE
         assert server.connections == 2
 
 
-def test_an_early_answer_on_a_new_connection_is_taken_and_the_connection_is_not(caller: Twin, context: Any) -> None:
+def test_an_early_answer_on_a_new_connection_is_taken_and_the_connection_is_not(caller: Twin, tls: Any) -> None:
     def careless(peer: Peer) -> None:
-        keep_little_room(peer)
+        peer.keep_little_room()
         peer.head()
         peer.send(response(b"whatever you say"))
         peer.gone()
 
-    with Server(careless, tls=context) as server, endpoint_at(caller, server) as endpoint:
+    with Server(careless, tls=tls) as server, bytes_endpoint(caller, server.url) as endpoint:
         for count in (1, 2):
             assert endpoint.invoke(LARGE) == b"whatever you say"
             assert server.connections == count
@@ -215,14 +172,14 @@ def test_an_early_answer_on_a_new_connection_is_taken_and_the_connection_is_not(
 
 @pytest.mark.parametrize("poison", ["garbage", "half a status line", "the end"])
 def test_what_comes_between_a_request_and_its_answer_is_an_error_or_nothing(
-    caller: Twin, context: Any, poison: str
+    caller: Twin, tls: Any, poison: str
 ) -> None:
     def confused(peer: Peer) -> None:
         echo_once(peer)
         peer.request()
         peer.send(POISONS[poison])
 
-    with Server(confused, echo, tls=context) as server, endpoint_at(caller, server) as endpoint:
+    with Server(confused, Peer.echo, tls=tls) as server, bytes_endpoint(caller, server.url) as endpoint:
         assert endpoint.invoke(b"one") == b"one"
         if poison == "the end":
             assert endpoint.invoke(b"two") == b"two"
@@ -239,10 +196,9 @@ def patience() -> Deadline:
     return Deadline(fast(), None, lambda: 0.0)
 
 
-def test_session_tickets_cost_no_blocking_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    bundle = str(trusted(monkeypatch, tmp_path))
-    with Server(echo, tls=server_context()) as server:
-        connection = blocking_dial(make_address("127.0.0.1", server.port, tls=True, ca_bundle=bundle), patience())
+def test_session_tickets_cost_no_blocking_connection(trusted: str) -> None:
+    with Server(Peer.echo, tls=server_context()) as server:
+        connection = blocking_dial(make_address("127.0.0.1", server.port, tls=True, ca_bundle=trusted), patience())
         assert connection._tls is not None
         connection._socket.send(connection._tls.to_send())  # now the server knows that the handshake is done
         assert connection._arrives(PATIENCE * 1000)
@@ -256,11 +212,9 @@ def test_session_tickets_cost_no_blocking_connection(monkeypatch: pytest.MonkeyP
         connection.close()
 
 
-def test_session_tickets_cost_no_connection_of_asyncio(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_session_tickets_cost_no_connection_of_asyncio(run: Run, trusted: str) -> None:
     async def main(server: Server) -> None:
-        where = make_address("127.0.0.1", server.port, tls=True, ca_bundle=bundle)
+        where = make_address("127.0.0.1", server.port, tls=True, ca_bundle=trusted)
         for busy in (True, False):
             connection = await dial(asyncio.get_running_loop(), where, patience())
             assert connection._tls is not None
@@ -276,17 +230,11 @@ def test_session_tickets_cost_no_connection_of_asyncio(
             connection.rest()
             connection.abort()
 
-    bundle = str(trusted(monkeypatch, tmp_path))
-    with Server(echo, tls=server_context()) as server:
+    with Server(Peer.echo, tls=server_context()) as server:
         run(main(server))
 
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
-
-
-def trusted(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
-    trust(monkeypatch, folder)
-    return folder / "ca.pem"
 
 
 # where a loop does not show its sockets

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import pytest
 
-from smendpoint import AsyncEndpoint, Endpoint, Timeout
+from smendpoint import AsyncEndpoint, BytesHandler, Endpoint, RetryPolicy, Timeout
 
 REGION = "us-west-2"
 ACCESS_KEY = "AKIDEXAMPLE"
@@ -154,6 +154,11 @@ class Twin:
         self._loop.close()
         assert left == set()
         assert self.problems == []
+
+
+def bytes_endpoint(twin: Twin, url: str, **options: Any) -> TwinEndpoint:
+    """An endpoint that takes and gives bytes, and sends a request once."""
+    return twin.endpoint(url, **{"content_handler": BytesHandler(), "retry": RetryPolicy(max_attempts=1), **options})
 
 
 class TwinEndpoint:

@@ -1,4 +1,4 @@
-"""The arguments of constructors and calls, checked."""
+"""Check the arguments of constructors and calls."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def stop_sequences(stop: str | Iterable[str] | None) -> tuple[str, ...]:
     """Make a tuple of `stop`.
 
     Raises:
-        ConfigurationError: something in it is not a string, or is empty.
+        ConfigurationError: it is neither a string nor several, or one of them is empty.
     """
     if stop is None:
         return ()
@@ -70,7 +70,7 @@ def checked_handler(handler: Any) -> Any:
     """Check a content handler; `None` stands for the default one.
 
     Raises:
-        ConfigurationError: it lacks something.
+        ConfigurationError: it lacks an attribute, or is a class.
     """
     if handler is None:
         return TextGenerationHandler()
@@ -123,10 +123,10 @@ def checked_policy(policy: Any) -> RetryPolicy:
 
 
 def check_beside_client(identity: Identity, settings: Mapping[str, Any]) -> None:
-    """Refuse what an endpoint with ``client=`` would ignore.
+    """Refuse the options that an endpoint with ``client=`` would ignore.
 
     Raises:
-        ConfigurationError: something of that kind was given.
+        ConfigurationError: one of them was given.
     """
     given = [name for name in IDENTITY_OPTIONS if getattr(identity, name) not in (None, False)]
     if given:

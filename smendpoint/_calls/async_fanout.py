@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -18,10 +18,17 @@ class _Tasks(Generic[A, B]):
     """The tasks of one fan-out, at most `limit` of them, and the inputs that become tasks.
 
     Attributes:
-        waiting: in the order to be given: that of the inputs, or of their completion.
+        waiting: the tasks whose outputs are still to be given, in the order of the inputs or of their completion.
     """
 
-    def __init__(self, work: Callable[[A], Awaitable[B]], limit: int, *, ordered: bool) -> None:
+    def __init__(
+        self,
+        work: Callable[[A], Coroutine[Any, Any, B]],
+        inputs: Iterable[A] | AsyncIterable[A],
+        limit: int,
+        *,
+        ordered: bool,
+    ) -> None:
         self._work = work
         self._limit = limit
         self._ordered = ordered
@@ -29,22 +36,19 @@ class _Tasks(Generic[A, B]):
         self.waiting: deque[asyncio.Task[B]] = deque()
         self._changed = asyncio.Event()
         self._slot_free = asyncio.Event()
+        self._exhausted = False
         self._source: Iterator[A] = iter(())
         self._reading: asyncio.Task[None] | None = None
-        self._exhausted = False
+        if isinstance(inputs, AsyncIterable):
+            self._reading = asyncio.create_task(self._read(inputs))
+            self._reading.add_done_callback(self._notify)
+        else:
+            self._source = iter(inputs)
 
     @property
     def over(self) -> bool:
         """Whether every input has been read, and its output given."""
         return self._exhausted and not self._running
-
-    def open(self, inputs: Iterable[A] | AsyncIterable[A]) -> None:
-        """Begin to read the inputs."""
-        if isinstance(inputs, AsyncIterable):
-            self._reading = asyncio.ensure_future(self._read(inputs))
-            self._reading.add_done_callback(self._notify)
-        else:
-            self._source = iter(inputs)
 
     async def _read(self, values: AsyncIterable[A]) -> None:
         async for value in values:
@@ -67,14 +71,11 @@ class _Tasks(Generic[A, B]):
                 self._exhausted = True
 
     def _start(self, value: A) -> None:
-        task = asyncio.ensure_future(self._run(value))
+        task = asyncio.create_task(self._work(value))
         self._running.add(task)
         if self._ordered:
             self.waiting.append(task)
         task.add_done_callback(self._finished)
-
-    async def _run(self, value: A) -> B:
-        return await self._work(value)
 
     def _finished(self, task: asyncio.Task[B]) -> None:
         if not self._ordered:
@@ -108,26 +109,25 @@ class _Tasks(Generic[A, B]):
 
 
 async def fan_out(
-    work: Callable[[A], Awaitable[B]],
+    work: Callable[[A], Coroutine[Any, Any, B]],
     inputs: Iterable[A] | AsyncIterable[A],
     limit: int,
     *,
     ordered: bool,
     return_exceptions: bool,
 ) -> AsyncGenerator[B | Exception, None]:
-    """Give what ``work(value)`` awaits for each input, at most `limit` at a time.
+    """Give the result of ``work(value)`` for each input, at most `limit` at a time.
 
     Args:
-        work: called in tasks of their own.
+        work: runs in tasks of their own.
         inputs: read one by one, as slots get free; asynchronous ones in a task of their own, so that an output never
             waits for the next input.
         limit: the most inputs and outputs that are held at any time.
         ordered: whether outputs come in the order of their inputs.
         return_exceptions: whether an error takes the place of its output.
     """
-    tasks = _Tasks(work, limit, ordered=ordered)
+    tasks = _Tasks(work, inputs, limit, ordered=ordered)
     try:
-        tasks.open(inputs)
         while True:
             tasks.fill()
             if tasks.waiting and tasks.waiting[0].done():

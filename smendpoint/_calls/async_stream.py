@@ -37,7 +37,7 @@ class AsyncStream(StreamBase[Piece, Made]):
         self._reading = False
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        await self._ensure_open()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -48,15 +48,10 @@ class AsyncStream(StreamBase[Piece, Made]):
 
     async def __anext__(self) -> Piece:
         while not self._ready:
-            if not self._over:
-                await self._advance()
-                continue
-            failure = self._failure()
-            if failure is not None:
-                raise failure
-            if not self._pipeline.done:
-                raise self._closed_error()
-            raise StopAsyncIteration
+            if self._over:
+                self._check_end()
+                raise StopAsyncIteration
+            await self._advance()
         return self._ready.popleft()
 
     async def open(self) -> Self:
@@ -72,7 +67,7 @@ class AsyncStream(StreamBase[Piece, Made]):
         """
         self._claim_reading()
         try:
-            await self._open()
+            await self._ensure_open()
         finally:
             self._reading = False
         self._check_open()
@@ -83,14 +78,17 @@ class AsyncStream(StreamBase[Piece, Made]):
             raise errors.ConfigurationError("this stream is being read by another task: only one can read it")
         self._reading = True
 
-    async def _open(self) -> None:
-        """Send the request where that was not done."""
+    async def _ensure_open(self) -> None:
+        """Send the request, if that was not done, and wait for the answer to begin."""
         if self._source is not None or self._over:
             return
         # In a task of its own, so that closing from another task can stop it.
         opening = self._opening = asyncio.ensure_future(self._send())
         try:
             source = await wait_for(opening, None, self._dispose)
+            if not self._over:
+                assert self._call is not None
+                self._read_head(self._call, source)
         except TimedOut:
             self._over = True  # something other than `aclose` may have cancelled it
             raise self._closed_error() from None
@@ -102,8 +100,6 @@ class AsyncStream(StreamBase[Piece, Made]):
         if self._over:  # closed at the moment it opened
             self._dispose(source)
             raise self._closed_error()
-        assert self._call is not None
-        self._read_head(self._call, source)
 
     async def _send(self) -> AsyncSource:
         call = await self._caller.start(self._request)
@@ -121,17 +117,12 @@ class AsyncStream(StreamBase[Piece, Made]):
         """Wait for the next bytes and decode them."""
         self._claim_reading()
         try:
-            await self._open()
+            await self._ensure_open()
             chunks = await self._read()
         finally:
             self._reading = False
-        if self._over:
-            return  # `aclose` in another task is why
-        self._enqueue(chunks)
-        if self._pipeline.done:
-            assert self._source is not None
-            self._source.close()
-            self._finish(self._failure())
+        if not self._over:  # else another task closed it
+            self._deliver(chunks)
 
     async def _read(self) -> list[Piece]:
         pipeline, source = self._pipeline, self._source
@@ -141,28 +132,19 @@ class AsyncStream(StreamBase[Piece, Made]):
         except errors.SmendpointError as error:
             return [] if self._over else pipeline.cut(error)
         except BaseException as error:
-            self._let_go(error)
+            self._close(error)
             raise
         if self._over:
             return []
         return pipeline.feed(data) if data else pipeline.end()
 
     async def aclose(self) -> None:
-        """Let the connection go, whatever is still to come. Closing twice does nothing. Any task may close."""
-        self._let_go(None)
+        """Close the connection, whatever is still to come. Closing twice does nothing. Any task may close."""
+        self._close(None)
 
-    def _let_go(self, error: BaseException | None) -> None:
-        if self._over:
-            return
-        self._ready.clear()
-        if self._source is not None:
-            self._finish(error)
-            self._source.close()
-        else:
-            self._took = self.elapsed
-            self._over = True
-            if self._opening is not None:
-                self._opening.cancel()
+    def _stop_opening(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
 
     def __del__(self) -> None:
         if not getattr(self, "_over", True) and self._source is not None:

@@ -17,11 +17,9 @@ from smendpoint._calls.arguments import (
     checked_mapping,
     checked_policy,
     model_parameters,
-    warn_of_size,
 )
 from smendpoint._core.aws.operations import (
     INVOKE_ENDPOINT_STREAM,
-    RECOMMENDED_MAX_BODY,
     RequestHead,
     request_head,
     validate_endpoint_name,
@@ -29,7 +27,6 @@ from smendpoint._core.aws.operations import (
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.aws.response import ResponseBody
 from smendpoint._core.call.flow import CallDefaults, CallState
-from smendpoint._core.call.hiding import forget_locals
 from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.call.retry import RetryPolicy, RetryQuota
 from smendpoint._core.call.timing import Timeout
@@ -49,14 +46,14 @@ if TYPE_CHECKING:
 
 
 class CallerBase(Typed[In, Out, Chunk]):
-    """What makes calls to one endpoint: the half of `Caller` and `AsyncCaller` that does not wait.
+    """Makes calls to one endpoint: the half of `Caller` and `AsyncCaller` that does not wait.
 
-    It owns the endpoint's name, the content handler, the transport, and what holds for every call. Endpoints, streams,
+    It owns the endpoint's name, the content handler, the transport, and the limits of every call. Endpoints, streams,
     sessions and handles each have one.
 
     Args:
-        name: the endpoint's.
-        identity: who asks, and where.
+        name: the endpoint's name.
+        identity: says who calls, and where.
         settings: the constructor's other options.
 
     Raises:
@@ -67,7 +64,7 @@ class CallerBase(Typed[In, Out, Chunk]):
     transport: Transport | AsyncTransport
     closed = False
     _defaults: CallDefaults | None = None  # made by the first call
-    _storage: Any = None  # reads and writes the objects of asynchronous inference; made when needed
+    _storage: Any = None  # reads and writes the objects of asynchronous inference; the first of them makes it
 
     def __init__(self, name: str, identity: Identity, settings: dict[str, Any]) -> None:
         self.name = validate_endpoint_name(name)
@@ -93,7 +90,8 @@ class CallerBase(Typed[In, Out, Chunk]):
         self.timeout = Timeout() if timeout is None else Timeout.of(timeout)
         self._policy = RetryPolicy() if policy is None else checked_policy(policy)
         self._log: Any = None
-        self._heads: dict[tuple[Operation, str, str], tuple[dict[str, object], RequestHead]] = {}
+        # Of the last request of each operation without members of its own: the content types, the members, the head.
+        self._heads: dict[Operation, tuple[tuple[Any, Any], dict[str, object], RequestHead]] = {}
         self.transport = self._make_transport(max_connections)
         _callers.add(self)
 
@@ -111,7 +109,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         return type(self), (self.name, self.identity, self.settings)
 
     def _make_defaults(self, target: Target | None) -> CallDefaults:
-        """Find what holds for every call: the arguments win, then botocore's configuration."""
+        """Decide what all calls share: the arguments win, then botocore's configuration."""
         timeout, policy = self.timeout, self._policy
         if target is not None:
             if self.settings["timeout"] is None:
@@ -127,8 +125,8 @@ class CallerBase(Typed[In, Out, Chunk]):
             clock=self.clock,
             origin=getattr(target or self.transport, "origin", None),
         )
-        # One of several concurrent first calls decides for all: they share a quota and what is known of the clock.
-        return vars(self).setdefault("_defaults", defaults)  # type: ignore[no-any-return]  # what was put in just above
+        # Concurrent first calls share the defaults of one of them: its quota, and its knowledge of the service's clock.
+        return vars(self).setdefault("_defaults", defaults)  # type: ignore[no-any-return]  # it was put in just above
 
     def forget(self) -> None:
         """Start afresh in the child of a fork: connections and locks are the parent's."""
@@ -139,54 +137,31 @@ class CallerBase(Typed[In, Out, Chunk]):
     def request(
         self,
         operation: Operation,
-        value: Any,
-        stop: Sequence[str],
-        endpoint_kwargs: Mapping[str, object] | None,
-        model_kwargs: dict[str, Any],
-        timeout: float | Timeout | None = None,
-    ) -> CallRequest:
-        """Make and check the request of a call; raises before anything is sent."""
-        try:
-            limits = None if timeout is None else self.call_timeout(timeout)
-            body = self.body(value, stop, model_kwargs, streaming=operation is INVOKE_ENDPOINT_STREAM)
-            if len(body) > RECOMMENDED_MAX_BODY:
-                warn_of_size(len(body))
-            return self.request_with_body(operation, body, endpoint_kwargs, limits)
-        except BaseException as error:
-            forget_locals(error)
-            raise
-
-    def request_with_body(
-        self,
-        operation: Operation,
         body: bytes,
         endpoint_kwargs: Mapping[str, object] | None,
         timeout: Timeout | None = None,
     ) -> CallRequest:
-        """Make and check the request that sends `body`. The heads of calls without members of their own are kept."""
+        """Make and check the request that sends `body`."""
         handler, streaming = self.handler, operation is INVOKE_ENDPOINT_STREAM
         try:
-            content_type = handler.content_type
-            accept = (getattr(handler, "stream_accepts", None) if streaming else None) or handler.accepts
+            types = handler.content_type, (streaming and getattr(handler, "stream_accepts", None)) or handler.accepts
         except Exception as error:
             raise self._handler_failed("name its content types", error) from error
-        key = (operation, content_type, accept)
-        # A content type that is not a string is refused below, and may not be hashable.
-        kept = not endpoint_kwargs and isinstance(content_type, str) and isinstance(accept, str)
-        known = self._heads.get(key) if kept else None
-        if known is None:
-            members: dict[str, object] = {"ContentType": content_type, "Accept": accept, **self._members}
-            members.update(checked_mapping("endpoint_kwargs", endpoint_kwargs))
+        known = self._heads.get(operation)
+        if known is None or known[0] != types or endpoint_kwargs:
+            own = checked_mapping("endpoint_kwargs", endpoint_kwargs)
+            members = {"ContentType": types[0], "Accept": types[1], **self._members, **own}
             members = {name: value for name, value in members.items() if value is not None}
             try:
-                known = members, request_head(operation, self.name, members)
+                known = types, members, request_head(operation, self.name, members)
             except errors.ConfigurationError as error:
                 error.endpoint_name = self.name
                 raise
-            if kept:
-                self._heads[key] = known
+            if not endpoint_kwargs:
+                self._heads[operation] = known
+        _, members, head = known
         most = None if streaming else self.max_response_bytes
-        return CallRequest(operation, self.name, *known, body, new_invocation_id(), streaming, timeout, most)
+        return CallRequest(operation, self.name, members, head, body, new_invocation_id(), streaming, timeout, most)
 
     def body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """Have the content handler make a body of an input."""
@@ -248,17 +223,19 @@ class CallerBase(Typed[In, Out, Chunk]):
     def new_call(self, request: CallRequest, defaults: CallDefaults, started: float) -> CallState:
         """Make the state of a new call."""
         watcher = None
-        log: Any = self._log
-        if log is None:
-            logging = sys.modules.get("logging")  # if it is not imported, nothing can listen
-            if logging is not None:
-                log = self._log = logging.getLogger("smendpoint.call")
+        log = self._log or self._find_log()
         if log is not None and not log.isEnabledFor(DEBUG):
             log = None
         if log is not None or self._hooks is not None:
             info = CallInfo(self.name, request.operation.name, request.invocation_id)
             watcher = Watcher(info, self._hooks, log, self.clock.monotonic)
         return CallState(defaults, watcher, started, request.members.get("Accept"), request.timeout)
+
+    def _find_log(self) -> Any:
+        logging: Any = sys.modules.get("logging")  # if it is not imported, nothing can listen
+        if logging is not None:
+            self._log = logging.getLogger("smendpoint.call")
+        return self._log
 
     def decode(self, body: ResponseBody, stop: Sequence[str]) -> Out:
         """Have the handler make an output of an answer's body, and cut it at a stop sequence."""
@@ -295,14 +272,14 @@ class CallerBase(Typed[In, Out, Chunk]):
         return output
 
     def _handler_failed(self, deed: str, error: Exception) -> errors.HandlerError:
-        """The error for an exception of the handler's."""
+        """Make the error for an exception that the handler raised."""
         return errors.HandlerError(
             f"{type(self.handler).__name__} could not {deed}: {type(error).__name__}; see the cause",
             endpoint_name=self.name,
         )
 
     def _no_s3_client(self) -> errors.ConfigurationError:
-        """The error for an endpoint with ``client=`` that has to reach Amazon S3."""
+        """Make the error for an endpoint with ``client=`` that has to reach Amazon S3."""
         return errors.ConfigurationError(
             "an endpoint made with client= does not know with which credentials to reach Amazon S3: pass s3_client= "
             "too",
@@ -310,7 +287,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         )
 
     def pipeline(self, stop: Sequence[str]) -> Pipeline[Chunk]:
-        """Make what turns the bytes of one stream into chunks."""
+        """Make the pipeline that turns the bytes of one stream into chunks."""
         factory: Any = getattr(self.handler, "stream_decoder", None)
         decoder: StreamDecoder[Any]
         try:
@@ -350,7 +327,7 @@ def _after_fork_in_child() -> None:
     for caller in list(_callers):
         try:
             caller.forget()
-        except Exception as error:  # the others must still let go of the parent's connections
+        except Exception as error:  # the others must still forget the parent's connections
             failure = error
     if failure is not None:
         raise failure

@@ -36,7 +36,7 @@ class Caller(CallerBase[In, Out, Chunk]):
         return ClientTransport(self.client, self.clock)
 
     def start(self, request: CallRequest) -> CallState:
-        """Begin a call: its time starts here, and where it goes is looked up if no call did before."""
+        """Begin a call: its time starts here. The first call also looks up where calls go."""
         started = self.clock.monotonic()
         defaults = self._defaults or self._find_defaults()
         if defaults.credentials is not None and defaults.credentials.refresh_due():
@@ -83,7 +83,7 @@ class Caller(CallerBase[In, Out, Chunk]):
         return blocking_s3_client(self.identity, target, self.timeout)
 
     def close(self) -> None:
-        """Close connections. A client that was given stays open: it is its maker's to close."""
+        """Close connections. A client that was given stays open: its maker closes it."""
         self.closed = True
         if self._storage is not None:
             self._storage.close()
@@ -106,7 +106,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
         return AsyncClientTransport(self.client, self.clock)
 
     async def start(self, request: CallRequest) -> CallState:
-        """Begin a call: its time starts here, and where it goes is looked up if no call did before."""
+        """Begin a call: its time starts here. The first call also looks up where calls go."""
         started = self.clock.monotonic()
         defaults = self._defaults or await self._find_defaults()
         if defaults.credentials is not None and defaults.credentials.refresh_due():
@@ -163,7 +163,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
         return async_s3_client(self.identity, target, self.timeout, in_thread)
 
     async def close(self) -> None:
-        """Close connections. A client that was given stays open: it is its maker's to close."""
+        """Close connections. A client that was given stays open: its maker closes it."""
         self.closed = True
         if self._storage is not None:
             await self._storage.close()

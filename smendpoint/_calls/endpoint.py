@@ -1,4 +1,4 @@
-"""What `Endpoint` and `AsyncEndpoint` have in common beside their methods: construction, names, copies."""
+"""`EndpointBase`: constructs, names and copies endpoints, and checks the arguments of `map`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class EndpointBase(EndpointArguments[In, Out, Chunk]):
-    """What does not depend on waiting."""
+    """The half of `Endpoint` and `AsyncEndpoint` that does not wait."""
 
     _caller: CallerBase[In, Out, Chunk]
     _caller_class: type[CallerBase[Any, Any, Any]]
@@ -94,6 +94,6 @@ def _rebuild(cls: Any, name: str, identity: Identity, settings: dict[str, Any]) 
 
 
 def remade(cls: Any, endpoint: EndpointBase[Any, Any, Any], **changes: Any) -> Any:
-    """An endpoint of the class `cls` with all that another one was made with, but for `changes`."""
+    """Make an endpoint of the class `cls` with the arguments of another one, but for `changes`."""
     caller = endpoint._caller
     return _rebuild(cls, caller.name, caller.identity, {**caller.settings, **changes})

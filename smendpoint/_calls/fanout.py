@@ -62,7 +62,7 @@ class _Workers:
         self._forgotten = ref(self, self._todo.put)
 
     def submit(self, job: _Job) -> bool:
-        """Have a job run. Gives whether that is in a thread; where none can be started, the job has run here."""
+        """Have a job run in a thread, and return true; where none can be started, run it here."""
         self.running.add(job)
         if len(self._threads) < min(self._limit, len(self.running)):
             thread = spawn("smendpoint-map", _serve, self._work, self._todo, self.finished, self._forgotten)
@@ -107,7 +107,7 @@ def fan_out(
     """Give ``work(value, cancellation)`` for each input, at most `limit` at a time.
 
     Args:
-        work: called in threads, or in the caller's own where none can be started; ends early when cancelled.
+        work: runs in threads, or in the caller's own where none can be started; ends early when cancelled.
         inputs: read one by one, in the caller's thread.
         limit: the most inputs and outputs that are held at any time.
         stoppable: whether a cancellation ends its work.

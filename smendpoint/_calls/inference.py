@@ -46,8 +46,7 @@ def make_submission(
     members: Mapping[str, object],
     model_kwargs: dict[str, Any],
 ) -> tuple[CallRequest, Upload | None, tuple[str, ...]]:
-    """Make and check what `submit` sends: the request, and the input that is uploaded before. Gives the stop sequences
-    of the output too.
+    """Make and check the request of `submit`, and the upload that comes before; gives the stop sequences too.
 
     Raises:
         ConfigurationError: an argument does not fit.
@@ -73,12 +72,12 @@ def make_submission(
                 f"the request body has {len(body):,} bytes, and at most {MAX_ASYNC_BODY:,} can be sent along: give "
                 "upload_to='s3://bucket/prefix' to have it uploaded there"
             )
-        return caller.request_with_body(INVOKE_ENDPOINT_ASYNC, body, members), None, stop
+        return caller.request(INVOKE_ENDPOINT_ASYNC, body, members), None, stop
     if not isinstance(upload_to, str):
         raise errors.ConfigurationError(f"upload_to must be 's3://bucket/prefix', not {type(upload_to).__name__}")
     members["InputLocation"] = location = f"{upload_to.rstrip('/')}/{new_invocation_id()}"
     split_location(location)
-    request = caller.request_with_body(INVOKE_ENDPOINT_ASYNC, b"", members)
+    request = caller.request(INVOKE_ENDPOINT_ASYNC, b"", members)
     return request, Upload(location, body, str(request.members.get("ContentType", _NO_CONTENT_TYPE))), stop
 
 
@@ -121,14 +120,14 @@ class HandleBase(Generic[T]):
     Args:
         endpoint: whose content handler reads the output, and whose credentials reach Amazon S3.
         output_location: ``s3://bucket/key`` where the output will be.
-        failure_location: ``s3://bucket/key`` where the failure will be told; without it a failure is never noticed.
-        inference_id: the id of the request, for those who look for it.
+        failure_location: ``s3://bucket/key`` where a failure will be reported; without it a failure is never noticed.
+        inference_id: the caller's or the service's id of the request.
         request_id: AWS's id of the call that submitted it.
         stop: the output ends before the first of these strings.
 
     Attributes:
         output_location: where the output will be.
-        failure_location: where the failure will be told.
+        failure_location: where a failure will be reported.
         inference_id: the caller's or the service's id of the request.
         request_id: AWS's id of the call that submitted it, to quote to AWS support.
     """
@@ -221,7 +220,7 @@ class InferenceHandle(HandleBase[T]):
     _caller: Caller[Any, T, Any]
 
     def done(self) -> bool:
-        """Look once whether there is an output, or a failure.
+        """Check once whether there is an output, or a failure.
 
         Raises:
             SmendpointError: Amazon S3 or the way to it failed.
@@ -238,7 +237,7 @@ class InferenceHandle(HandleBase[T]):
                 longer: the S3 client's own limits hold for it.
 
         Raises:
-            ModelError: the model failed; ``original_message`` has what the service tells of it.
+            ModelError: the model failed; ``original_message`` has the service's report.
             DeadlineExceededError: there was no output in time; `result` may be called again.
             HandlerError: the content handler could not read the output.
             SmendpointError: Amazon S3 or the way to it failed; `result` may be called again.
@@ -282,7 +281,7 @@ class AsyncInferenceHandle(HandleBase[T]):
     _caller: AsyncCaller[Any, T, Any]
 
     async def done(self) -> bool:
-        """Look once whether there is an output, or a failure.
+        """Check once whether there is an output, or a failure.
 
         Raises:
             SmendpointError: Amazon S3 or the way to it failed.
@@ -294,15 +293,7 @@ class AsyncInferenceHandle(HandleBase[T]):
     async def result(self, timeout: float | None = None) -> T:
         """Wait for the output. It is kept: asking again costs nothing.
 
-        Args:
-            timeout: how long to wait in seconds; with 0 there is one look. A request to Amazon S3 that hangs may take
-                longer: the S3 client's own limits hold for it.
-
-        Raises:
-            ModelError: the model failed; ``original_message`` has what the service tells of it.
-            DeadlineExceededError: there was no output in time; `result` may be called again.
-            HandlerError: the content handler could not read the output.
-            SmendpointError: Amazon S3 or the way to it failed; `result` may be called again.
+        Arguments and errors as for `InferenceHandle.result`.
         """
         outcome = self._outcome
         if outcome is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._calls.arguments import stop_sequences
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
-from smendpoint._core.call.hiding import hidden
+from smendpoint._calls.arguments import stop_sequences, warn_of_size
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM, RECOMMENDED_MAX_BODY
+from smendpoint._core.call.hiding import forget_locals, hidden
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
@@ -39,10 +39,18 @@ class MethodsBase(Typed[In, Out, Chunk]):
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
     ) -> tuple[CallRequest, tuple[str, ...]]:
-        """Make the request of a call; gives its stop sequences too."""
-        stop = stop_sequences(stop)
+        """Make and check the request of a call, before anything is sent; gives its stop sequences too."""
+        caller, stop = self._caller, stop_sequences(stop)
         members = self._members_of(endpoint_kwargs)
-        return self._caller.request(operation, value, stop, members, model_kwargs, timeout), stop
+        try:
+            limits = None if timeout is None else caller.call_timeout(timeout)
+            body = caller.body(value, stop, model_kwargs, streaming=operation is INVOKE_ENDPOINT_STREAM)
+            if len(body) > RECOMMENDED_MAX_BODY:
+                warn_of_size(len(body))
+            return caller.request(operation, body, members, limits), stop
+        except BaseException as error:
+            forget_locals(error)
+            raise
 
     def _members_of(self, endpoint_kwargs: Any) -> Any:
         """Give the request members of a call; a session adds its own."""
@@ -84,13 +92,13 @@ class Methods(MethodsBase[In, Out, Chunk]):
         """Call the model and give its output.
 
         Args:
-            input: what the content handler takes: a prompt, for the default one.
-            stop: the output ends before the first of these strings. The model is told where its format has a place
-                for it; the output is cut here in any case.
+            input: the content handler's input: a prompt, for the default one.
+            stop: the output ends before the first of these strings. The model gets them where its format has a place
+                for them; the output is cut here in any case.
             timeout: of this call alone: seconds for connecting and for silence, or a `Timeout`, which also replaces the
                 endpoint's `total`.
             endpoint_kwargs: request members of this call in the AWS spelling; they win over the endpoint's own.
-            **model_kwargs: parameters for the model; they win over the endpoint's own. Those that are called as an
+            **model_kwargs: parameters for the model; they win over the endpoint's own. Parameters with the name of an
                 argument of this method or of the constructor go into ``parameters={...}``.
 
         Raises:
@@ -163,22 +171,7 @@ class AsyncMethods(MethodsBase[In, Out, Chunk]):
     ) -> Out:
         """Call the model and give its output.
 
-        Args:
-            input: what the content handler takes: a prompt, for the default one.
-            stop: the output ends before the first of these strings. The model is told where its format has a place
-                for it; the output is cut here in any case.
-            timeout: of this call alone: seconds for connecting and for silence, or a `Timeout`, which also replaces the
-                endpoint's `total`.
-            endpoint_kwargs: request members of this call in the AWS spelling; they win over the endpoint's own.
-            **model_kwargs: parameters for the model; they win over the endpoint's own. Those that are called as an
-                argument of this method or of the constructor go into ``parameters={...}``.
-
-        Raises:
-            ConfigurationError: an argument does not fit, or a session is not open, is closed or has expired. Nothing
-                was sent.
-            CredentialsError: there are no usable credentials. Nothing was sent.
-            HandlerError: the content handler failed.
-            EndpointError: the call failed; its subclasses say how.
+        Arguments and errors as for `Endpoint.invoke`.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
         request, stop = self._request(INVOKE_ENDPOINT, input, stop, timeout, endpoint_kwargs, model_kwargs)
@@ -213,11 +206,7 @@ class AsyncMethods(MethodsBase[In, Out, Chunk]):
     ) -> AsyncStream[Chunk, Out]:
         """Call the model and give its output while it arrives. Arguments as `invoke`.
 
-        The request is sent when the stream is entered or first asked for a chunk.
-
-        Raises:
-            ConfigurationError: as for `invoke`. Nothing was sent.
-            HandlerError: the content handler could not transform the input. Nothing was sent.
+        The request is sent when the stream is entered or first asked for a chunk. Errors as for `Endpoint.stream`.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
         request, stop = self._request(INVOKE_ENDPOINT_STREAM, input, stop, timeout, endpoint_kwargs, model_kwargs)

@@ -24,20 +24,20 @@ MAX_RECEIVED = 131_072
 class Pipeline(Generic[Chunk]):
     """Turns the bytes of one event stream into chunks.
 
-    `feed` and `end` never raise: what was complete before a failure is given first, then `failure` says what to raise.
+    `feed`, `end` and `cut` never raise: they give the chunks before a failure, and `failure` is the error to raise.
 
     Args:
         decoder: the handler's, fresh.
         stop: literal stop sequences; the stream is `done` at the first.
     """
 
-    __slots__ = ("_decoder", "_frames", "_stop", "_stopped", "_typed", "done", "failure", "received")
+    __slots__ = ("_frames", "_stop", "_stopped", "_typed", "decoder", "done", "failure", "received")
 
     def __init__(self, decoder: StreamDecoder[Chunk], stop: Sequence[str]) -> None:
-        self._decoder = decoder
+        self.decoder = decoder
         self._frames = EventStreamDecoder()
         self._stop = StopMatcher(stop) if stop else None
-        self._typed: Any = None  # the type of chunks that are not plain text: what was held back becomes one
+        self._typed: Any = None  # the type of chunks that are not plain text: a text that was held back becomes one
         self._stopped = False
         self.done = False
         self.failure: errors.SmendpointError | None = None
@@ -45,35 +45,30 @@ class Pipeline(Generic[Chunk]):
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the model, or a stop sequence here, ended the text; `None` where nothing said so."""
+        """The reason why the model, or a stop sequence here, ended the text; `None` where there is none."""
         if self._stopped:
             return "stop"
-        reason: str | None = getattr(self._decoder, "finish_reason", None)
+        reason: str | None = getattr(self.decoder, "finish_reason", None)
         return reason
 
-    @property
-    def decoder(self) -> StreamDecoder[Chunk]:
-        """The handler's decoder, with all it knows beyond chunks."""
-        return self._decoder
-
     def completion(self) -> Any:
-        """What the chunks that were passed on make: as the decoder says, or the texts or bytes joined.
+        """Give the output that the chunks make: by the decoder's `complete`, or the texts or bytes joined.
 
         Raises:
-            HandlerError: the decoder does not say, or fails.
+            HandlerError: the decoder has no `complete`, or that fails.
             StreamError: there were more chunks than are kept.
         """
         chunks = list(self.received)
         if len(chunks) == MAX_RECEIVED:
             raise errors.StreamError("what the chunks made is not known: there were more of them than are kept")
-        complete = getattr(self._decoder, "complete", None)
+        complete = getattr(self.decoder, "complete", None)
         if complete is None:
-            if chunks and all(isinstance(chunk, str) for chunk in chunks):
-                return "".join(chunks)  # type: ignore[arg-type]  # it has just been looked at
-            if chunks and all(isinstance(chunk, bytes) for chunk in chunks):
-                return b"".join(chunks)  # type: ignore[arg-type]  # it has just been looked at
+            empty: Any
+            for empty in ("", b""):
+                if chunks and all(isinstance(chunk, type(empty)) for chunk in chunks):
+                    return empty.join(chunks)
             raise errors.HandlerError(
-                f"{type(self._decoder).__name__} does not say what its chunks make: a method complete(chunks, "
+                f"{type(self.decoder).__name__} does not say what its chunks make: a method complete(chunks, "
                 "finish_reason) does"
             )
         try:
@@ -87,14 +82,14 @@ class Pipeline(Generic[Chunk]):
             ) from error
 
     def feed(self, data: bytes) -> list[Chunk]:
-        """The chunks that `data` completes."""
+        """Give the chunks that `data` completes."""
         chunks: list[Chunk] = []
         try:
             parts = self._frames.feed_parts(data)
             if parts:
-                # Where one part ends and the next begins means nothing, so the decoder may have them in one piece.
-                chunks = _listed(self._decoder.feed(parts[0] if len(parts) == 1 else b"".join(parts)))
-            pending = getattr(self._decoder, "error", None) or self._frames.error
+                # The borders of the parts mean nothing, so the decoder may have them in one piece.
+                chunks = _listed(self.decoder.feed(parts[0] if len(parts) == 1 else b"".join(parts)))
+            pending = getattr(self.decoder, "error", None) or self._frames.error
             if pending is not None:
                 raise pending
         except Exception as error:
@@ -102,15 +97,15 @@ class Pipeline(Generic[Chunk]):
         return self._pass_on(chunks)
 
     def end(self) -> list[Chunk]:
-        """The chunks that the stream's proper end completes."""
+        """Give the chunks that the stream's proper end completes."""
         self.done = True
         chunks: list[Chunk] = []
         try:
             self._frames.finish()
-            # Those of this package lose nothing that a failure at the end finds half way.
-            finish_into = getattr(self._decoder, "finish_into", None)
+            # The decoders of this package lose no chunk to a failure at the end.
+            finish_into = getattr(self.decoder, "finish_into", None)
             if finish_into is None:
-                chunks = _listed(self._decoder.finish())
+                chunks = _listed(self.decoder.finish())
             else:
                 finish_into(chunks)
         except Exception as error:
@@ -118,7 +113,7 @@ class Pipeline(Generic[Chunk]):
         return self._pass_on(chunks)
 
     def cut(self, error: errors.SmendpointError) -> list[Chunk]:
-        """The chunks that were held back when the connection failed with `error`."""
+        """Give the chunks that were held back when the connection failed with `error`."""
         if isinstance(error, (errors.ReadTimeoutError, errors.DeadlineExceededError)):
             self._fail(error)
         else:
@@ -142,7 +137,7 @@ class Pipeline(Generic[Chunk]):
         if self._stop is not None and (chunks or self.done):
             try:
                 chunks = self._until_stop(chunks, self._stop)
-            except Exception as error:  # the chunks are the handler's, and so is what is called of them
+            except Exception as error:  # the chunks are the handler's, and so are their methods
                 self._fail(error)
                 chunks = []
         self.received += chunks
@@ -150,6 +145,7 @@ class Pipeline(Generic[Chunk]):
 
     def _until_stop(self, chunks: list[Chunk], stop: StopMatcher) -> list[Chunk]:
         kept: list[Any] = []
+        chunk: Any
         for chunk in chunks:
             if stop.hit:
                 break
@@ -158,18 +154,18 @@ class Pipeline(Generic[Chunk]):
                 if text:
                     kept.append(text)
                 continue
-            whole = text_of(chunk)
+            whole = _text_of(chunk)
             text = stop.feed(whole)
             self._typed = type(chunk)
-            # A chunk whose text is held back may still say something else: it is handed on without.
-            kept.append(chunk if text == whole else replace_text(chunk, text))
+            # A chunk whose text is held back may still say something else: it is given without the text.
+            kept.append(chunk if text == whole else chunk.replace_text(text))
         if stop.hit:
-            # What the model said after the stop sequence, a failure included, is no longer part of the answer.
+            # The answer ends at the stop sequence: the model's later output, a failure included, is not part of it.
             self.failure = None
             self._stopped = self.done = True
         elif self.done:
             text = stop.finish()
-            # After a failure it stays open whether a longer stop sequence would have begun before this one.
+            # After a failure nobody knows whether a longer stop sequence would have begun before this one.
             self._stopped = stop.hit and self.failure is None
             if text:
                 kept.append(text if self._typed is None else self._typed(text))
@@ -177,16 +173,16 @@ class Pipeline(Generic[Chunk]):
 
 
 def _listed(chunks: Any) -> list[Any]:
-    """What a decoder gave, if that is a list; a handler of the caller's own may give anything."""
+    """Give a decoder's chunks as a list: a decoder of the caller's own may give any iterable."""
     if type(chunks) is list:
         return chunks
-    if isinstance(chunks, (str, bytes)):  # which would fall apart into characters
+    if isinstance(chunks, (str, bytes)):  # `list` would take it apart
         raise errors.HandlerError(f"a stream decoder must give a list of chunks, not {type(chunks).__name__}")
     return list(chunks)
 
 
-def text_of(value: Any) -> str:
-    """The text of a typed output or chunk.
+def _text_of(value: Any) -> str:
+    """Give the text of a typed output or chunk.
 
     Raises:
         HandlerError: it has none, so no stop sequence can be looked for.
@@ -200,20 +196,15 @@ def text_of(value: Any) -> str:
     return text
 
 
-def replace_text(value: Any, text: str) -> Any:
-    """The typed output or chunk with another text."""
-    return value.replace_text(text)
-
-
 def cut_at_stop(output: Any, stop: Sequence[str]) -> Any:
-    """`output` up to the first stop sequence, not included.
+    """Give `output` up to the first stop sequence, without that.
 
     Raises:
         HandlerError: the output has no text.
     """
-    text = output if isinstance(output, str) else text_of(output)
+    text = output if isinstance(output, str) else _text_of(output)
     ends = [place for place in map(text.find, stop) if place >= 0]
     if not ends:
         return output
     kept = text[: min(ends)]
-    return kept if isinstance(output, str) else replace_text(output, kept)
+    return kept if isinstance(output, str) else output.replace_text(kept)

@@ -1,4 +1,4 @@
-"""What `send` gives: the output, and everything that came with it."""
+"""`Response`: the result of `send`, with the output and everything that came with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Metadata:
-    """What the service says about an answer beside the body; read from its headers."""
+    """The facts about an answer that the service sends in its headers."""
 
     __slots__ = ("headers",)
 
@@ -24,7 +24,7 @@ class Metadata:
 
     @property
     def content_type(self) -> str | None:
-        """The media type of what the model sent."""
+        """The media type of the model's answer."""
         return self.headers.get("x-amzn-sagemaker-content-type") or self.headers.get("content-type")
 
     @property
@@ -39,7 +39,7 @@ class Metadata:
 
     @property
     def custom_attributes(self) -> str | None:
-        """What the model's container said in ``X-Amzn-SageMaker-Custom-Attributes``."""
+        """The value that the model's container sent in ``X-Amzn-SageMaker-Custom-Attributes``."""
         return self.headers.get("x-amzn-sagemaker-custom-attributes")
 
     @property
@@ -64,7 +64,7 @@ class Response(Metadata, Generic[T]):
     """A whole answer.
 
     Attributes:
-        output: what the content handler made of the body.
+        output: made from the body by the content handler.
         headers: the response's headers, their names in lower case.
         attempts: how many requests it took.
         elapsed: seconds from the call's start to its end.
@@ -124,6 +124,6 @@ class Response(Metadata, Generic[T]):
 
     @property
     def details(self) -> Mapping[str, Any] | None:
-        """What else the model said about its answer, such as log-probabilities."""
+        """Further facts from the model about its answer, such as log-probabilities."""
         details = self._details()
         return None if details is None else details.details

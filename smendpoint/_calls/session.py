@@ -98,7 +98,7 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
 
     def _request_with(self, body: tuple[bytes, Mapping[str, object]], session_id: str | None) -> CallRequest:
         data, kind = body
-        return self._caller.request_with_body(INVOKE_ENDPOINT, data, {**kind, **self._members, "SessionId": session_id})
+        return self._caller.request(INVOKE_ENDPOINT, data, {**kind, **self._members, "SessionId": session_id})
 
     def _open_request(self) -> CallRequest:
         """Make the request that opens the session."""

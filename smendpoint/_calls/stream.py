@@ -89,16 +89,16 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
 
     @property
     def details(self) -> Mapping[str, Any] | None:
-        """What else the model said about its output; `None` where it said nothing."""
+        """Further facts from the model about its output; `None` where it gave none."""
         details: Mapping[str, Any] | None = getattr(self._pipeline.decoder, "details", None)
         return details
 
     @property
     def completion(self) -> Made:
-        """What the chunks made, as `Endpoint.invoke` would have given it: a text, or a `ChatCompletion`.
+        """The chunks as a whole, as `Endpoint.invoke` would have given it: a text, or a `ChatCompletion`.
 
-        Where `stop` ended the stream, it ends there. Before the end of the stream, and after a failure, it is what has
-        been decoded so far.
+        Where `stop` ended the stream, it ends there. Before the end of the stream, and after a failure, it holds the
+        chunks so far.
 
         Raises:
             HandlerError: the handler's decoder does not say what its chunks make (``complete``).
@@ -117,7 +117,11 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         return self._pipeline.decoder
 
     def _read_head(self, call: CallState, source: Source | AsyncSource) -> None:
-        """Take the head of the answer to a stream that is not over."""
+        """Read the head of the answer.
+
+        Raises:
+            ProtocolError: the answer is a web page; the call is over.
+        """
         self.headers = source.headers
         if "html" in self.headers.get("content-type", "").lower():
             from smendpoint._core.http.unexpected import page_of_stream
@@ -126,23 +130,48 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
             if error is not None:
                 source.close()
                 call.finish(call.add_context(error))
-                self._fail_opening(error)
                 raise error
         self._source = source
 
-    def _enqueue(self, chunks: list[Piece]) -> None:
-        """Queue chunks that have just been decoded."""
+    def _deliver(self, chunks: list[Piece]) -> None:
+        """Queue chunks that have just been decoded, and end the stream after its last ones."""
         if chunks:
             if self._first_chunk is None:
                 self._first_chunk = self.elapsed
             self._ready.extend(chunks)
+        if self._pipeline.done:
+            assert self._source is not None
+            self._source.close()
+            self._finish(self._failure())
 
     def _finish(self, error: BaseException | None) -> None:
         """End a stream that had begun, and notify hooks."""
         assert self._call is not None
+        self._end()
+        self._call.finish(error)
+
+    def _end(self) -> None:
         self._took = self.elapsed
         self._over = True
-        self._call.finish(error)
+
+    def _close(self, error: BaseException | None) -> None:
+        """Close the stream, if that was not done, because of `error` or because the caller wants it."""
+        if self._over:
+            return
+        self._ready.clear()
+        if self._source is None:
+            self._end()
+            self._stop_opening()
+        else:
+            self._finish(error)
+        source = self._source  # read last: a thread that opens the stream looks at `_over` after it has set this
+        if source is not None:
+            source.close()
+
+    if TYPE_CHECKING:
+
+        def _stop_opening(self) -> None:
+            """Stop the wait for the answer to begin; the thread or task that waits notifies the hooks."""
 
     def _failure(self) -> errors.SmendpointError | None:
         """The error that the stream ended with, complete with its context; `None` where it ended well."""
@@ -158,19 +187,22 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
 
     def _fail_opening(self, error: BaseException) -> None:
         """Opening failed; later reads raise the same error."""
-        self._took = self.elapsed
-        self._over = True
+        self._end()
         if isinstance(error, errors.SmendpointError):
             self._pipeline.failure = error
             self._pipeline.done = True
 
     def _check_open(self) -> None:
-        """Raise why a stream is not open."""
-        if self._over and self._source is None:
-            failure = self._failure()
-            if failure is not None:
-                raise failure
-        if self._over and not self._pipeline.done:
+        """Raise the reason why a stream that was opened is not open."""
+        if self._over and (self._source is None or not self._pipeline.done):
+            self._check_end()
+
+    def _check_end(self) -> None:
+        """Raise the reason why a stream is over, unless its answer came whole."""
+        failure = self._failure()
+        if failure is not None:
+            raise failure
+        if not self._pipeline.done:
             raise self._closed_error()
 
     def _closed_error(self) -> errors.StreamError:
@@ -183,7 +215,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
 
 
 class Stream(StreamBase[Piece, Made]):
-    """A model's output while it arrives: an iterator of chunks, and a context manager that lets the connection go.
+    """A model's output while it arrives: an iterator of chunks, and a context manager that releases the connection.
 
     The stream closes by itself at its end and at any failure. It ends normally only if the model's answer came whole;
     otherwise iterating raises a `SmendpointError` whose ``received`` has the chunks until then.
@@ -195,11 +227,11 @@ class Stream(StreamBase[Piece, Made]):
 
     def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
         super().__init__(caller, request, pipeline)
-        self._cancellation = Cancellation()  # for a thread that closes while another one waits for the answer to begin
+        self._cancellation = Cancellation()  # by a thread that closes while another one waits for the answer to begin
         self._answer: _Answer | None = None
 
     def __enter__(self) -> Self:
-        self._open()
+        self._ensure_open()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -210,15 +242,10 @@ class Stream(StreamBase[Piece, Made]):
 
     def __next__(self) -> Piece:
         while not self._ready:
-            if not self._over:
-                self._advance()
-                continue
-            failure = self._failure()
-            if failure is not None:
-                raise failure
-            if not self._pipeline.done:
-                raise self._closed_error()
-            raise StopIteration
+            if self._over:
+                self._check_end()
+                raise StopIteration
+            self._advance()
         return self._ready.popleft()
 
     def open(self) -> Self:
@@ -232,12 +259,12 @@ class Stream(StreamBase[Piece, Made]):
         Raises:
             SmendpointError: as for `Endpoint.invoke`; or the stream was closed.
         """
-        self._open()
+        self._ensure_open()
         self._check_open()
         return self
 
-    def _open(self) -> None:
-        """Send the request where that was not done."""
+    def _ensure_open(self) -> None:
+        """Send the request, if that was not done, and wait for the answer to begin."""
         if self._source is not None or self._over:
             return
         try:
@@ -264,7 +291,7 @@ class Stream(StreamBase[Piece, Made]):
 
     def _advance(self) -> None:
         """Wait for the next bytes and decode them."""
-        self._open()
+        self._ensure_open()
         pipeline, source = self._pipeline, self._source
         if source is None:
             return  # another thread closed it just before it opened
@@ -275,35 +302,20 @@ class Stream(StreamBase[Piece, Made]):
                 return  # `close` in another thread is why
             chunks = pipeline.cut(error)
         except BaseException as error:
-            self._let_go(error)
+            self._close(error)
             raise
         else:
             if self._over:
                 return
             chunks = pipeline.feed(data) if data else pipeline.end()
-        self._enqueue(chunks)
-        if pipeline.done:
-            source.close()
-            self._finish(self._failure())
+        self._deliver(chunks)
 
     def close(self) -> None:
-        """Let the connection go, whatever is still to come. Closing twice does nothing. Any thread may close."""
-        self._let_go(None)
+        """Close the connection, whatever is still to come. Closing twice does nothing. Any thread may close."""
+        self._close(None)
 
-    def _let_go(self, error: BaseException | None) -> None:
-        if self._over:
-            return
-        self._ready.clear()
-        if self._source is None:
-            # A thread that waits for the answer to begin notifies the hooks.
-            self._took = self.elapsed
-            self._over = True
-            self._cancellation.stop()
-        else:
-            self._finish(error)
-        source = self._source  # read last: the other thread looks at `_over` after it has set this
-        if source is not None:
-            source.close()
+    def _stop_opening(self) -> None:
+        self._cancellation.stop()
 
 
 class _Answer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint._core.http.http1 import ResponseReader, render_head
+from smendpoint._core.http.http1 import ResponseReader
+from smendpoint._core.http.syntax import render_head
 from smendpoint._transport.tls import TLSChannel
 from smendpoint.errors import ConnectError, ProtocolError
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# The room: a module for each command; `add_command` declares its options, and its `run` gives the exit status. What a
-# command needs is imported when it runs. `_terminal` writes. It may import everything.
+# The room: a module for each command. Its `add_command` declares its options; its `run` gives the exit status, and
+# imports what only this command needs. `_terminal` writes. The room may import everything.
 COMMANDS = (_demo, _invoke, _emulator)
 
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parse(argv)
     output = sys.stdout
-    if output is None:  # it was closed at the start: say so before the call
+    if output is None:  # closed before the start: say so before the call
         print("smendpoint: there is no standard output to write to", file=sys.stderr)
         return 2
     if isinstance(output, io.TextIOWrapper):
@@ -81,9 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # the reader has closed the pipe: no message
             print(f"smendpoint: cannot write the output: {error.strerror}", file=sys.stderr)
-        # Python flushes at exit, and would fail again: let it write to nowhere.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, output.fileno())
-        os.close(nowhere)
+        # Python flushes at exit, and would fail again: let it write to the null device.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, output.fileno())
+        os.close(null)
         return 1
     return status

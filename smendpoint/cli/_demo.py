@@ -1,4 +1,4 @@
-"""``smendpoint demo``: the whole way of a question, on this machine."""
+"""``smendpoint demo``: a question about a document, asked and answered on this machine."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _list() -> None:
 
 
 def _print_variables(emulator: Emulator, shell: str) -> None:
-    """Print what a shell needs so that clients in it lead to the emulator."""
+    """Print the variables that lead the clients of a shell to the emulator."""
     import shlex
     from urllib.parse import quote
 
@@ -126,7 +126,7 @@ def interruptions() -> Generator[threading.Event]:
 
 
 def wait(done: threading.Event) -> None:
-    """Wait for the end."""
+    """Wait until ``done`` is set."""
     done.wait()
 
 

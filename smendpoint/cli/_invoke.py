@@ -111,7 +111,7 @@ def _write(output: Any, out: Output) -> None:
 
 
 class _Waiting(CallHooks):
-    """Says on standard error that a call waits for its model, and why: it may be for minutes."""
+    """Reports on standard error that a call waits for its model, which may take minutes, and why."""
 
     def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
         if isinstance(error, ModelNotReadyError) and delay is not None:

@@ -14,7 +14,7 @@ _CONTROLS = re.compile(r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u20
 
 
 def visible(text: str) -> str:
-    """`text` with each character escaped that a terminal would obey, such as ``\\x1b``."""
+    """Escape each character that a terminal would obey, such as ``\\x1b``."""
     return _CONTROLS.sub(_escape, text)
 
 
@@ -24,13 +24,13 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def complain(message: str) -> None:
-    """Write a message to standard error, if there is one; what a model or a service said in it does not act there."""
+    """Write a message to standard error, if there is one; on a terminal, escape what it would obey."""
     if sys.stderr is not None:
         print(f"smendpoint: {visible(message) if sys.stderr.isatty() else message}", file=sys.stderr, flush=True)
 
 
 class Output:
-    """What a model said, on standard output: as it is, but on a terminal without what that would obey."""
+    """Writes a model's output to standard output as it is; on a terminal, escapes what it would obey."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
@@ -41,7 +41,7 @@ class Output:
         print(visible(text) if self._terminal else text, end=end, flush=True)
 
     def data(self, data: bytes) -> None:
-        """Write bytes at once; on a terminal as UTF-8, half a character with its other half."""
+        """Write bytes at once; on a terminal as UTF-8, and half of a character only with its other half."""
         if self._terminal:
             self.text(self._decoder.decode(data))
         else:
@@ -49,7 +49,7 @@ class Output:
             sys.stdout.buffer.flush()
 
     def close(self) -> None:
-        """Write what is left: half a character."""
+        """Write the rest: half of a character."""
         if self._terminal:
             self.text(self._decoder.decode(b"", final=True))
 
@@ -73,7 +73,7 @@ class Terminal:
             print(textwrap.fill(line, 96, initial_indent="  ", subsequent_indent="  ") if line.strip() else "")
 
     def answer(self, text: str) -> None:
-        """Write what the model said."""
+        """Write a model's answer."""
         for line in textwrap.wrap(text, 94):
             print(f"  {self._style('32', line)}")
 

@@ -21,9 +21,10 @@ from smendpoint.emulator.server import Emulator
 
 # The room: `server` runs a loop in a thread, `_listener` accepts, `_connection` reads a request (`_http`), finds its
 # operation (`_route`) and its fault (`_state`), and has `_service` answer it: signature (`_auth`), session, model. The
-# reply (`_reply`) becomes steps, which a fault may change; the connection plays them. It may import the public
-# `decoders` and `errors`, and botocore in `_auth`, which judges signatures: the emulator tests the client, so it has
-# code of its own for what the client does. Only `_endpoints`, which makes endpoints for users, imports the package.
+# reply (`_reply`) becomes steps, which a fault may change; the connection plays them. Models run in the loop or in its
+# executor (`_running`). The room may import the public `decoders` and `errors`, and botocore in `_auth`, which judges
+# signatures: the emulator tests the client, so both have code of their own for the same thing. Only `_endpoints`, which
+# makes endpoints for users, imports the package.
 
 __all__ = [
     "FAULTS",

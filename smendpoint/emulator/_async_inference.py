@@ -1,4 +1,4 @@
-"""The asynchronous operation: 202 at once, the answer later at a location."""
+"""Asynchronous inference: 202 at once, the answer later at a location."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class AsyncInference:
         return json_reply(202, {"InferenceId": inference_id}, *locations)
 
     async def close(self) -> None:
-        """Cancel all that are under way."""
+        """Cancel every call that is under way."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -1,7 +1,7 @@
-"""Checks signatures as AWS does, and answers what AWS answers where one is wrong.
+"""Checks signatures as AWS does, and makes the answers that AWS gives to wrong ones.
 
-The signature that a request should have is computed by botocore. So the emulator judges the signer of this package
-without sharing a line with it.
+botocore computes the signature that a request should have. So the emulator judges the signer of this package without
+sharing a line with it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def parse_authorization(value: str) -> Authorization | None:
 
 
 def load_botocore() -> None:
-    """Import the judge now, and not while the first request waits for it."""
+    """Import botocore's signer now, and not while the first request waits for it."""
     import_module("botocore.auth")
 
 
@@ -94,7 +94,7 @@ def _is_genuine(request: ReceivedRequest, given: Authorization, credentials: Cre
     stamp, body_hash = headers.get("x-amz-date", ""), hashlib.sha256(request.body).hexdigest()
     if (given.region, given.service, given.date, len(stamp)) != (region, _SERVICE, stamp[:8], 16):
         return False
-    if headers.get("x-amz-content-sha256", body_hash) != body_hash:  # botocore believes this header
+    if headers.get("x-amz-content-sha256", body_hash) != body_hash:  # botocore takes this header for the hash
         return False
     required = {"host", *(name for name in headers if name.startswith("x-amz-"))}
     if not required <= set(given.signed_headers) <= headers.keys():

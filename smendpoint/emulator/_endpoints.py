@@ -20,14 +20,14 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 ANY_CREDENTIALS = Credentials("emulated", "emulated-secret")
-"""What endpoints have where the emulator asks for no particular credentials."""
+"""The credentials of endpoints where the emulator asks for none in particular."""
 
-# With one of these, the caller's identity is the program's own.
+# With one of these options, the program gives an identity of its own.
 _IDENTITIES = ("session", "credentials_profile_name", "aws_access_key_id", "aws_secret_access_key")
 
 
 class Endpoints:
-    """Makes endpoints for the emulator that this is a part of."""
+    """The part of an emulator that makes endpoints for it."""
 
     _region: str
     _credentials: Credentials | None
@@ -63,7 +63,7 @@ class Endpoints:
     def endpoint(self, endpoint_name: str, **options: Any) -> Any:
         """Make an `Endpoint` that leads here: URL, region and credentials are set.
 
-        What else the machine says about connections holds as for every endpoint: where ``HTTP_PROXY`` is set,
+        The machine's other settings for connections hold as for every endpoint: where ``HTTP_PROXY`` is set,
         ``NO_PROXY=127.0.0.1`` keeps the proxy out.
 
         Args:

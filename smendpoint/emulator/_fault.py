@@ -1,4 +1,4 @@
-"""What a fault is made of."""
+"""The parts of a fault."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from smendpoint.emulator._reply import Action, ByteStream, Reply, Steps
+from smendpoint.emulator._reply import Action, ByteStream, Reply, Steps, play
 from smendpoint.emulator._route import Kind
 
 ALL: frozenset[Kind] = frozenset({"invoke", "stream", "async", "openai"})
-"""What every HTTP response can suffer."""
+"""The kinds of requests whose responses can have any fault of HTTP."""
 
 MODEL: frozenset[Kind] = frozenset({"invoke", "stream", "openai"})
-"""What every answer of a model can suffer."""
+"""The kinds that a model answers at once."""
 
 STREAM: frozenset[Kind] = frozenset({"stream", "openai"})
-"""What a streamed answer can suffer; the OpenAI path streams when its request says so."""
+"""The kinds with streamed answers; the OpenAI path streams when its request says so."""
 
 FRAMES: frozenset[Kind] = frozenset({"stream"})
-"""What only event-stream frames can suffer."""
+"""The kind whose answers come in event-stream frames."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Fault:
         early_reset: whether the connection is reset after that answer, while the body is still coming.
         answer: the answer in place of the model's; it gets whether a stream is asked for, and whether in frames.
         change: changes the parts of the model's answer; a plain answer is one part.
-        play: plays the response.
+        play: plays the response; by default the proper way.
         after: what happens to the connection after a whole response.
         on_reuse: whether ``after`` waits for the first bytes of the next request.
         pattern: what the names of a fault with numbers match, as a whole.
@@ -59,7 +59,7 @@ class Fault:
     early_reset: bool = False
     answer: Callable[[bool, bool], Reply] | None = None
     change: Callable[[ByteStream], ByteStream] | None = None
-    play: Callable[[Reply], Steps] | None = None
+    play: Callable[[Reply], Steps] = play
     after: Action | None = None
     on_reuse: bool = False
     pattern: str = ""
@@ -70,6 +70,8 @@ class Fault:
             object.__setattr__(self, "examples", (self.name,))
 
 
+NO_FAULT = Fault("", "the proper response")
+
 First = TypeVar("First")
 Result = TypeVar("Result")
 Options = ParamSpec("Options")
@@ -78,5 +80,5 @@ Options = ParamSpec("Options")
 def configurable(
     function: Callable[Concatenate[First, Options], Result],
 ) -> Callable[Options, Callable[[First], Result]]:
-    """Turn a function of something and options into one of the options, which gives a function of something."""
+    """Turn ``function(first, *options)`` into a function of the options, which gives a function of ``first``."""
     return lambda *options, **named: lambda first: function(first, *options, **named)

@@ -83,7 +83,7 @@ def _end(name: str, description: str, frame: bytes) -> Fault:
     return _changed(name, description, lambda proper: frame, last=True)
 
 
-# -- what the model says
+# -- the output of the model
 
 
 async def _as_one(parts: ByteStream) -> ByteStream:

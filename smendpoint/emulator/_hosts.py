@@ -1,8 +1,8 @@
-"""By which names the emulator may be called.
+"""The names by which the emulator may be called.
 
 A web page can let its own name lead to 127.0.0.1 (DNS rebinding), and then a browser takes the emulator for that page's
-own server: the page may send it anything and read the answers. All that tells such requests apart is the host that they
-name. So a name that somebody can register in the public DNS is refused, unless it is one of those that are allowed.
+own server: the page may send it anything and read the answers. Only the host that they name tells such requests apart.
+So a name that somebody can register in the public DNS is refused, unless it is one of those that are allowed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Hosts:
         own: names that this machine has anyway.
 
     Raises:
-        ConfigurationError: ``allowed`` is not names.
+        ConfigurationError: ``allowed`` is not a list of names.
     """
 
     def __init__(self, allowed: Iterable[str], *own: str) -> None:

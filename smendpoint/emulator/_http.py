@@ -85,7 +85,7 @@ class RequestReader:
         """Take the next bytes.
 
         Raises:
-            BadRequest: They are not a request. What is fed afterwards is not read.
+            BadRequest: They are not a request. Later bytes are not read.
         """
         self._buffer += data
         next(self._reading, None)

@@ -1,4 +1,4 @@
-"""The socket that the emulator listens on, and the connections that came of it. Everything runs in its loop."""
+"""The socket that the emulator listens on, and its connections. Everything runs in its loop."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Listener:
             await self._listen(self.port)
 
     async def drop_connections(self) -> None:
-        """Reset every connection, and wait until nothing works for any of them."""
+        """Reset every connection, and wait until their tasks have ended."""
         await _turns()
         connections = list(self._connections)
         for connection in connections:
@@ -103,7 +103,7 @@ class Listener:
         server, self._server = self._server, None
         if server is None:
             return
-        # asyncio loses a connection that it has accepted but not handed over when the server closes.
+        # When the server closes, asyncio loses a connection that it has accepted but not handed over.
         for listening in server.sockets:
             with contextlib.suppress(NotImplementedError):  # Windows has another kind of loop
                 asyncio.get_running_loop().remove_reader(listening.fileno())

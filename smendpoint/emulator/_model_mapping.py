@@ -1,4 +1,4 @@
-"""The models of an emulator: checked when they are set, so that a mistake is told where it was made."""
+"""The models of an emulator. They are checked when they are set: the error appears where the mistake is."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from smendpoint.errors import ConfigurationError
 _MAKERS = frozenset({forward, *(getattr(maker, "func", maker) for maker in PERSONALITIES.values())})
 
 
-def made(model: object, whose: str) -> Model:
+def to_model(model: object, whose: str) -> Model:
     """Give the model that a callable, or the name of a personality, stands for.
 
     Args:
-        whose: what it is to answer for, for messages.
+        whose: the endpoints that it answers for, for messages.
 
     Raises:
         ConfigurationError: There is no such personality, or it cannot be called with one request.
@@ -45,7 +45,7 @@ def made(model: object, whose: str) -> Model:
 
 
 class Models(MutableMapping[str, "Model | str"]):
-    """What answers, by endpoint name, as it was set. Setting a model checks it.
+    """The models as they were set, by endpoint name. Setting a model checks it.
 
     Args:
         models: by endpoint name; or one that answers for every name; ``None`` for the stand-in.
@@ -57,9 +57,9 @@ class Models(MutableMapping[str, "Model | str"]):
         if isinstance(models, Mapping):
             self.update(models)
         else:
-            self._default = made("stand_in" if models is None else models, "of every endpoint")
+            self._default = to_model("stand_in" if models is None else models, "of every endpoint")
 
-    def made(self, name: str) -> Model | None:
+    def find(self, name: str) -> Model | None:
         """Give the model that answers for an endpoint."""
         return self._models.get(name, (None, self._default))[1]
 
@@ -70,7 +70,7 @@ class Models(MutableMapping[str, "Model | str"]):
     def __setitem__(self, name: str, model: Model | str) -> None:
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"models are named by their endpoints; {name!r} is not the name of one")
-        self._models[name] = model, made(model, f"of endpoint {name!r}")
+        self._models[name] = model, to_model(model, f"of endpoint {name!r}")
 
     def __getitem__(self, name: str) -> Model | str:
         return self._models[name][0]

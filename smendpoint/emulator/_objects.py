@@ -1,4 +1,4 @@
-"""As much of S3 as asynchronous inference needs: objects that can be put, got, looked at and deleted by path."""
+"""The part of S3 that asynchronous inference needs: PUT, GET, HEAD and DELETE of objects by path."""
 
 from __future__ import annotations
 

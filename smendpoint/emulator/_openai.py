@@ -1,4 +1,4 @@
-"""The OpenAI path: which paths and methods there are, and what is answered where there is none."""
+"""The OpenAI path: its paths and methods, and the answers to all others."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def failure(status: int, message: str, kind: str, code: str | int | None = None,
 
 
 def own_answer(model: Model, request: ReceivedRequest, route: Route) -> Reply | None:
-    """Give the answer to a request that is not for the model to answer; ``None`` where it is.
+    """Give the emulator's own answer to a request; ``None`` where the model answers.
 
-    That is the list of models, and what there is no path or method for. A model whose ``openai_paths`` is ``None``
-    answers everything itself, as a container does that requests are handed on to.
+    The emulator lists the models, and refuses other paths and methods. A model whose ``openai_paths`` is ``None``, such
+    as `forward`'s, answers everything itself.
     """
     path, method = route.model_path, request.method
     served: Collection[str] | None = getattr(model, "openai_paths", OPENAI_PATHS)

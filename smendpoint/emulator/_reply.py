@@ -17,7 +17,7 @@ PIECE_SIZE = 13
 
 
 class Action(enum.Enum):
-    """What the server does with the connection instead of sending something."""
+    """Actions on the connection, in place of bytes to send."""
 
     RESET = "reset"  # the peer gets a TCP RST
     FIN = "fin"  # everything written is flushed, then the connection is closed in an orderly way
@@ -25,7 +25,7 @@ class Action(enum.Enum):
 
 
 class Pause(NamedTuple):
-    """Some time in which nothing is sent."""
+    """A time in which nothing is sent."""
 
     seconds: float
 
@@ -36,7 +36,7 @@ ByteStream: TypeAlias = AsyncGenerator[bytes, None]
 
 
 class ModelFailed(Exception):
-    """The model raised after its stream had begun; the message is for the client."""
+    """The model raised, or gave something that is not an answer; the message is for the client."""
 
 
 @dataclass

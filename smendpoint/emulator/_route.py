@@ -1,4 +1,4 @@
-"""Which operation of which endpoint a request target names."""
+"""The operation and the endpoint that a request target names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPERATIONS: dict[str, tuple[Kind, str]] = {
 
 
 class Route(NamedTuple):
-    """A request target, understood.
+    """The meaning of a request target.
 
     ``model_path`` is the path that the container sees; for ``s3`` the name of the object, ``s3://bucket/key``.
     """

@@ -25,7 +25,7 @@ def _describe(error: BaseException) -> str:
 
 
 def model_request(request: ReceivedRequest, disconnected: threading.Event) -> ModelRequest:
-    """Give a request as its model gets it. The service has headers of its own for what only some operations hand on."""
+    """Give a request as its model gets it. Some operations have the service's own headers for types."""
     headers, asynchronous = request.headers, request.operation == "InvokeEndpointAsync"
     own_accept = asynchronous or request.operation == "InvokeEndpointWithResponseStream"
     return ModelRequest(
@@ -85,7 +85,7 @@ async def _from_thread(parts: Iterable[bytes | str]) -> ByteStream:
 
 
 async def parts_of(body: Parts) -> ByteStream:
-    """Give a model's answer part by part, each when it is there.
+    """Give a model's answer part by part, each as soon as it is there.
 
     Raises:
         ModelFailed: The model raised between two parts, or gave what is not an answer.

@@ -1,4 +1,4 @@
-"""What the SageMaker runtime answers to a whole request: routing, validation, sessions, models."""
+"""The answers of the SageMaker runtime to whole requests: authentication, sessions, models."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Sessions:
 
 
 class Limits(NamedTuple):
-    """What a client may do.
+    """The limits of what a client may do.
 
     Attributes:
         max_body: how large a request's body may be, in bytes.
@@ -122,7 +122,7 @@ class Service:
         refusal = self._authenticate(request, self.clock() + skew, bool(skew))
         if refusal is not None:
             return refusal
-        model = self.models.made(route.endpoint_name)
+        model = self.models.find(route.endpoint_name)
         if model is None:
             message = f"Endpoint {route.endpoint_name} of account {ACCOUNT} not found."
             return error_reply(400, "ValidationError", message)

@@ -1,4 +1,4 @@
-"""What a model behind the emulator is: a callable that gets a request and gives an answer."""
+"""Models behind the emulator: callables that get a request and give an answer."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ OPENAI_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embedd
 
 
 def forward(url: str, *, timeout: float = 60.0) -> Model:
-    """Make a model that hands each request to a real container and hands back what it answers.
+    """Make a model that hands each request to a real container, and hands back its answer.
 
     Args:
         url: where the container listens, such as ``http://127.0.0.1:8080``. Requests go to its ``/invocations``, those

@@ -50,7 +50,7 @@ class Emulator(Endpoints):
     It runs in a daemon thread, between ``start()`` and ``stop()`` or inside ``with``; it can be started again.
 
     Args:
-        models: what answers, by endpoint name; one model answers for every name. A model is a callable, or the name of
+        models: the models by endpoint name; one model answers for every name. A model is a callable, or the name of
             one of the ``PERSONALITIES``. Without it a stand-in answers on any endpoint: it picks the best sentence of
             the context in the prompt.
         region: the region that signatures must name.
@@ -257,16 +257,16 @@ class Emulator(Endpoints):
 
     @property
     def url(self) -> str:
-        """What to give as ``endpoint_url``."""
+        """The URL to give as ``endpoint_url``."""
         host = _REACHED_AT.get(self.host, self.host)  # nobody can call an address that means "everywhere"
         host = f"[{host}]" if ":" in host else host
         return f"{self._scheme}://{host}:{self.port}"
 
     @property
     def models(self) -> MutableMapping[str, Model | str]:
-        """What answers, by endpoint name; can be changed while it runs, one by one or as a whole.
+        """The models by endpoint name; can be changed while it runs, one by one or as a whole.
 
-        Setting what cannot be a model is a `ConfigurationError`.
+        Setting something that cannot be a model is a `ConfigurationError`.
         """
         return self._models
 
@@ -298,7 +298,7 @@ class Emulator(Endpoints):
         if self._loop is not None:
             self._call(self._listener.accept())
 
-    # -- what it saw
+    # -- its requests and connections
 
     @property
     def requests(self) -> list[ReceivedRequest]:

@@ -1,9 +1,9 @@
-"""What the answers of the containers that generate text look like: one table, and what reads them.
+"""The answers of the containers that generate text: one table of their formats, and the functions that read them.
 
-`TEXT_FORMATS` says of each kind of answer which handlers read it, what messages call it, and how a stream of it ends.
-The handlers, their stream decoders, the details and the advice of errors read it there: a new kind is one entry, its
-samples in ``tests/handler_samples.py``, and its row in ``docs/reference/handlers.md``. Below it: the text in an answer,
-and what is said beside the text (finish reason, token counts, the rest).
+`TEXT_FORMATS` has for each kind of answer the handlers that read it, its name in messages, and the end of its streams.
+The handlers, their stream decoders, the details and the advice of errors read this table: a new kind is one entry, its
+samples in ``tests/handler_samples.py``, and its row in ``docs/reference/handlers.md``. The functions give the text of
+an answer, and the details beside it (finish reason, token counts, the rest).
 """
 
 from __future__ import annotations
@@ -18,24 +18,6 @@ if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers.base import OutputDetails, Usage
 
-__all__ = [
-    "ENDS",
-    "TEXT_FIELDS",
-    "TEXT_FORMATS",
-    "Format",
-    "answer_details",
-    "answer_text",
-    "content_text",
-    "first_object",
-    "generation_details",
-    "kinds_of",
-    "last_reply",
-    "message_text",
-    "reason_of",
-    "shapes_of",
-    "usage_of",
-]
-
 
 def _always(item: Mapping[str, JSONValue]) -> bool:
     return True
@@ -44,12 +26,12 @@ def _always(item: Mapping[str, JSONValue]) -> bool:
 class Format:
     """One kind of answer, or of a stream's items. It is a field of this name, unless `shape` says otherwise.
 
-    HTTP and the event stream end properly too where a container was killed in the middle of a sentence. So a streamed
+    HTTP and the event stream end properly also where a container was killed in the middle of a sentence. So a streamed
     answer must show the end of its own format; ``[DONE]`` is one in every format of server-sent events.
 
     Args:
         readers: the handlers that read it, beside `AutoHandler`; errors advise the first.
-        shape: what it looks like, for messages.
+        shape: its description, for messages.
         mark: the end of a stream, for messages; empty for a format that has none.
         is_last: whether an item is marked as the last one; every item may be the last where there is no mark.
     """
@@ -75,13 +57,13 @@ def reason_of(value: JSONValue) -> str | None:
 
 
 def _choice_has_ended(item: Mapping[str, JSONValue]) -> bool:
-    """Of the first choice: only that is given, and the others (``n``) may end before it or after it."""
+    """Say whether the first choice has ended. The others (``n``) are not given, and may end before it or after it."""
     choice = _first_choice(item)
     return choice is not None and reason_of(choice.get("finish_reason")) is not None
 
 
 def _choice_is_whole(item: Mapping[str, JSONValue]) -> bool:
-    """A whole completion need not say why it ended. A chunk says that it has not, or has a delta."""
+    """Say whether the choice is not a chunk's, which has a delta or a finish reason. A whole one may have no reason."""
     choice = _first_choice(item)
     return choice is not None and not choice.keys() & {"delta", "finish_reason"}
 
@@ -99,7 +81,7 @@ def _token_is_last(item: Mapping[str, JSONValue]) -> bool:
 
 
 def _generation_has_stopped(item: Mapping[str, JSONValue]) -> bool:
-    """Pieces of a text say that it has not stopped; JumpStart's whole answers have no such member."""
+    """Say whether there is a stop reason, or, as in JumpStart's whole answers, no field for it."""
     body = item.get("body")
     told = body if isinstance(body, dict) else item
     return told.get("stop_reason", "") is not None
@@ -132,12 +114,12 @@ TEXT_FORMATS: Mapping[str, Format] = {
     "chat": Format(shape='"choices" with a "message" of "role" and "content"'),
 }
 
-# What is not a field with a text, and so is not found under its name.
+# The kinds that are not a field with a text, and so are not found under their name.
 _STRUCTURES = ("generation", "completion", "chat")
 _FIELDS = tuple(kind for kind in TEXT_FORMATS if kind not in _STRUCTURES)
 
 TEXT_FIELDS = frozenset({*_FIELDS, "generation"})
-"""The fields that hold the text itself, and so are no details."""
+"""The fields that hold the text itself, and so are not details."""
 
 ENDS: Mapping[str, Format] = {
     # OpenAI's chunks, of chats and of completions
@@ -149,7 +131,7 @@ ENDS: Mapping[str, Format] = {
     "text": Format(),
     **TEXT_FORMATS,
 }
-"""How the items of a stream are marked as the last: those of `TEXT_FORMATS`, and those that only streams have."""
+"""The kinds of a stream's items, with the marks of the last one: `TEXT_FORMATS`, and those that only streams have."""
 
 
 def kinds_of(handler: str) -> frozenset[str]:
@@ -195,7 +177,7 @@ def answer_text(value: JSONValue) -> tuple[str, str] | None:
 
 
 def _text_in(value: JSONValue) -> str | None:
-    """Give a field's text: itself, the first of several, or what a conversation ends with."""
+    """Give a field's text: itself, the first of several, or the assistant's reply that ends a conversation."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and isinstance(value[0], str):
@@ -205,7 +187,7 @@ def _text_in(value: JSONValue) -> str | None:
 
 
 def last_reply(messages: JSONValue) -> dict[str, JSONValue] | None:
-    """Give the message with which the assistant ends a conversation; ``None`` where somebody else has the last word."""
+    """Give the message with which the assistant ends a conversation; ``None`` where another role ends it."""
     last = messages[-1] if isinstance(messages, list) and messages else None
     return last if isinstance(last, dict) and last.get("role") == "assistant" else None
 
@@ -223,7 +205,7 @@ def _choice_text(choice: dict[str, JSONValue]) -> tuple[str, str] | None:
 
 
 def content_text(content: JSONValue) -> str | None:
-    """Give the text of a message's content, a string or a list of parts; ``None`` for ``None`` and what is neither."""
+    """Give the text of a message's content, a string or a list of parts; ``None`` for anything else."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -239,7 +221,11 @@ def content_text(content: JSONValue) -> str | None:
 
 
 def message_text(content: JSONValue) -> str | None:
-    """Give the text of a message's or a delta's content; ``None`` where there is none."""
+    """Give the text of a message's or a delta's content; ``None`` where that is ``None``.
+
+    Raises:
+        HandlerError: it is not text.
+    """
     text = content_text(content)
     if text is None and content is not None:
         raise HandlerError(
@@ -250,8 +236,8 @@ def message_text(content: JSONValue) -> str | None:
 
 
 def answer_details(value: JSONValue) -> OutputDetails:
-    """Give what an answer of any known kind says about itself."""
-    from smendpoint.handlers.base import OutputDetails  # with the Protocols, which a call does not need
+    """Give the details of an answer of any known kind."""
+    from smendpoint.handlers.base import OutputDetails  # beside the Protocols, which a call does not need
 
     answer = first_object(value)
     if answer is None:
@@ -263,8 +249,8 @@ def answer_details(value: JSONValue) -> OutputDetails:
         reason: JSONValue = None
         if isinstance(choice, dict):
             reason = choice.get("finish_reason")
-            told = ("finish_reason", "index", "message", "text")
-            extra = {name: item for name, item in choice.items() if name not in told and item is not None}
+            known = ("finish_reason", "index", "message", "text")
+            extra = {name: item for name, item in choice.items() if name not in known and item is not None}
         return OutputDetails(reason_of(reason), usage_of(answer.get("usage")), extra or None)
     for name in ("details", "body"):
         details = answer.get(name)

@@ -15,21 +15,6 @@ if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers.base import Usage
 
-__all__ = [
-    "ChatChunk",
-    "ChatCompletion",
-    "ChatInput",
-    "ToolCall",
-    "ToolCallDelta",
-    "call_piece",
-    "check_messages",
-    "check_named",
-    "listed_calls",
-    "read_completion",
-    "reasoning_text",
-]
-
-
 ChatInput: TypeAlias = "str | Sequence[Mapping[str, Any]]"
 """Messages, oldest first, each a mapping with ``role`` and ``content``; or a ``str``: one message of the user."""
 
@@ -84,9 +69,9 @@ class ChatCompletion(NamedTuple):
     """A chat model's whole answer. ``str()`` of it is its text.
 
     Attributes:
-        text: what the model said; empty where it only calls tools.
+        text: the model's text; empty where it only calls tools.
         tool_calls: the functions that it wants called.
-        reasoning: what it thought before it spoke, where the container gives that apart; otherwise ``None``.
+        reasoning: its reasoning before the text, where the container gives that apart; otherwise ``None``.
         finish_reason: why it stopped, in the container's word (``"stop"``, ``"length"``, ``"tool_calls"`` ...).
         usage: the token counts.
         raw: the answer as it came, parsed; the last chunk of a stream. For fields that have no attribute here.
@@ -121,8 +106,8 @@ class ChatChunk(NamedTuple):
     """A piece of a chat model's streamed answer. ``str()`` of it is its text.
 
     Attributes:
-        text: the next piece of what the model says; may be empty.
-        reasoning: the next piece of what it thinks; may be empty.
+        text: the next piece of the model's text; may be empty.
+        reasoning: the next piece of its reasoning; may be empty.
         tool_calls: the next pieces of tool calls. The decoder's ``completion`` has them put together.
         finish_reason: why the model stopped, in the last chunk.
     """
@@ -141,8 +126,8 @@ class ChatChunk(NamedTuple):
 
 
 def read_completion(value: JSONValue) -> ChatCompletion | None:
-    """Read OpenAI's ``choices[0].message``, JumpStart Llama's ``generation`` or what the Hugging Face pipeline's
-    conversation, ``generated_text``, ends with; ``None`` for any other shape.
+    """Read OpenAI's ``choices[0].message``, JumpStart Llama's ``generation``, or the last message of the Hugging Face
+    pipeline's conversation in ``generated_text``; give ``None`` for any other shape.
 
     Raises:
         HandlerError: a field of the message is of another type than it can be.
@@ -157,7 +142,7 @@ def read_completion(value: JSONValue) -> ChatCompletion | None:
     if not isinstance(message, dict):
         return None
     text = message_text(message.get("content"))
-    calls = _tool_calls(message.get("tool_calls"))
+    calls = check_named(map(_read_call, listed_calls(message.get("tool_calls"))))
     reasoning = reasoning_text(message)
     if text is None and "content" not in message and not calls and reasoning is None:
         return None
@@ -176,19 +161,8 @@ def reasoning_text(message: Mapping[str, JSONValue]) -> str | None:
     return None
 
 
-def _argument_text(arguments: JSONValue) -> str:
-    """Give a tool call's arguments as text; TGI sends them as an object."""
-    if isinstance(arguments, str):
-        return arguments
-    if arguments is None:
-        return ""
-    if not isinstance(arguments, dict):
-        raise HandlerError('The "arguments" of a tool call are neither text nor an object.')
-    return encode_json(arguments).decode()
-
-
-def _call_function(call: JSONValue) -> tuple[str, str, dict[str, JSONValue]]:
-    """Give a tool call's id and name, each empty where it is not said, and its function."""
+def _read_call(call: JSONValue) -> ToolCall:
+    """Read a tool call, or a piece of one, with an empty text for each field that it does not have."""
     if not isinstance(call, dict):
         raise HandlerError('An item of the answer\'s "tool_calls" is not an object.')
     function, call_id = call.get("function"), call.get("id")
@@ -196,22 +170,26 @@ def _call_function(call: JSONValue) -> tuple[str, str, dict[str, JSONValue]]:
         function = {}
     if not isinstance(function, dict):
         raise HandlerError('The "function" of a tool call is not an object.')
-    name = function.get("name")
+    name, arguments = function.get("name"), function.get("arguments")
     if isinstance(call_id, int) and not isinstance(call_id, bool):
         call_id = str(call_id)
     for field, said in (("id", call_id), ("name", name)):
         if said is not None and not isinstance(said, str):
             raise HandlerError(f'The "{field}" of a tool call is not text.')
-    return str(call_id or ""), str(name or ""), function
+    if isinstance(arguments, dict):  # TGI's
+        arguments = encode_json(arguments).decode()
+    if arguments is not None and not isinstance(arguments, str):
+        raise HandlerError('The "arguments" of a tool call are neither text nor an object.')
+    return ToolCall(str(call_id or ""), str(name or ""), arguments or "")
 
 
-def call_piece(piece: JSONValue) -> tuple[int | None, str, str, str]:
-    """Give what a piece of a streamed tool call says: its index, and its id, name and arguments, each maybe empty."""
-    call_id, name, function = _call_function(piece)
+def call_piece(piece: JSONValue) -> tuple[int | None, ToolCall]:
+    """Read a piece of a streamed tool call: its index, if it has one, and its fields, each of which may be empty."""
+    call = _read_call(piece)
     index = piece.get("index") if isinstance(piece, dict) else None
     if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
         raise HandlerError('The "index" of a tool call is not a whole number.')
-    return index, call_id, name, _argument_text(function.get("arguments"))
+    return index, call
 
 
 def listed_calls(calls: JSONValue) -> list[JSONValue]:
@@ -224,29 +202,21 @@ def listed_calls(calls: JSONValue) -> list[JSONValue]:
 
 
 def check_named(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
-    """Give whole tool calls, each of which must name its function."""
+    """Give whole tool calls. Raise `HandlerError` where one does not name its function."""
     named = tuple(calls)
     if not all(call.name for call in named):
         raise HandlerError('An item of the answer\'s "tool_calls" has no "function" with a "name".')
     return named
 
 
-def _tool_calls(calls: JSONValue) -> tuple[ToolCall, ...]:
-    read: list[ToolCall] = []
-    for call in listed_calls(calls):
-        call_id, name, function = _call_function(call)
-        read.append(ToolCall(call_id, name, _argument_text(function.get("arguments"))))
-    return check_named(read)
-
-
 def check_messages(prompt: object) -> list[dict[str, Any]]:
-    """Give the messages of an input, checked as far as every container agrees.
+    """Give the messages of an input, checked as far as all containers agree.
 
     Args:
         prompt: messages, or a ``str`` that becomes one message of the user.
 
     Raises:
-        HandlerError: it is neither; the message says which message does not fit and why, not what is in it.
+        HandlerError: it is neither; the error says which message does not fit and why, and does not show it.
     """
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]

@@ -27,37 +27,32 @@ if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers._json import ErrorsOption
 
-__all__ = ["ChatStreamDecoder"]
-
 
 class _OpenCall:
     """A tool call that is still being written.
 
     Args:
         number: its place among the answer's calls, the ``call_index`` of its deltas.
-        index: what the server numbers it; where it does not, its place.
-        halves: for its arguments.
+        index: the server's number for it; its place where the server gives none.
+        halves: joins the characters of its arguments.
     """
 
-    __slots__ = ("arguments", "halves", "id", "index", "name", "number")
+    __slots__ = ("halves", "id", "index", "name", "number")
 
     def __init__(self, number: int, index: int, halves: Halves) -> None:
-        self.halves = halves
         self.number = number
         self.index = index
+        self.halves = halves
         self.id = ""
         self.name = ""
-        self.arguments: list[str] = []
 
     def add(self, call_id: str, name: str, arguments: str) -> ToolCallDelta:
-        """Add a piece, and give what is new in it: some servers repeat the id and the name in every piece."""
+        """Add a piece, give what is new in it: some servers repeat the id and the name in every piece."""
         call_id = "" if self.id else call_id
         name = "" if self.name else name
         self.id = self.id or call_id
         self.name = self.name or name
-        arguments = self.halves.join(arguments)
-        self.arguments.append(arguments)
-        return ToolCallDelta(self.number, call_id, name, arguments)
+        return ToolCallDelta(self.number, call_id, name, self.halves.join(arguments))
 
 
 class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
@@ -65,12 +60,12 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
 
     Args:
         handler: the handler's name, for messages.
-        expected: what it reads, for messages.
+        expected: the answers that it reads, for messages.
         require_end: whether a stream without a finish reason and without ``[DONE]`` is an error.
         errors: what becomes of half a character.
     """
 
-    __slots__ = ("_calls", "_current", "_reasoning", "_replace", "_text", "_thought_halves")
+    __slots__ = ("_calls", "_chunks", "_current", "_replace", "_thought_halves")
 
     def __init__(
         self, handler: str, expected: str, *, require_end: bool = True, errors: ErrorsOption = "strict"
@@ -78,27 +73,17 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         super().__init__(handler, expected, require_end=require_end, errors=errors)
         self._replace = errors == "replace"
         self._thought_halves = Halves(self._replace)  # of the reasoning
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
+        self._chunks: list[ChatChunk] = []
         self._calls: dict[int, _OpenCall] = {}  # by number
         self._current: dict[int | None, _OpenCall] = {}  # by the server's index; at None, the one written to last
 
     @property
     def completion(self) -> ChatCompletion:
-        """What the chunks make, put together: the whole answer once the stream has ended.
+        """The answer that the chunks make so far: the whole answer once the stream has ended.
 
-        It is what the model said: where ``stop=`` has ended the stream, its text goes on from there.
+        This is the answer of the model: where ``stop=`` has ended the stream, its text goes on from there.
         """
-        return ChatCompletion(
-            text="".join(self._text),
-            tool_calls=tuple(
-                ToolCall(call.id, call.name, "".join(call.arguments)) for _, call in sorted(self._calls.items())
-            ),
-            reasoning="".join(self._reasoning) if self._reasoning else None,
-            finish_reason=self.finish_reason,
-            usage=self.usage,
-            raw=self._item,
-        )
+        return self.complete(self._chunks, self.finish_reason)
 
     def complete(self, chunks: Sequence[ChatChunk], finish_reason: str | None = None) -> ChatCompletion:
         """Give the answer that chunks make: all of them, as `completion` does, or those up to a stop sequence.
@@ -107,23 +92,28 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             chunks: of this decoder, in order.
             finish_reason: why they end.
         """
-        calls: dict[int, list[str]] = {}
-        for delta in (delta for chunk in chunks for delta in chunk.tool_calls):
-            parts = calls.setdefault(delta.call_index, ["", "", ""])
-            for place, part in enumerate(delta[1:]):
-                parts[place] += part
-        reasoning = "".join([chunk.reasoning for chunk in chunks])
+        calls: dict[int, list[ToolCallDelta]] = {}
+        for chunk in chunks:
+            for delta in chunk.tool_calls:
+                calls.setdefault(delta.call_index, []).append(delta)
         return ChatCompletion(
             text="".join([chunk.text for chunk in chunks]),
-            tool_calls=tuple(ToolCall(*parts) for _, parts in sorted(calls.items())),
-            reasoning=reasoning or None,
+            tool_calls=tuple(
+                ToolCall(
+                    "".join([delta.id for delta in deltas]),
+                    "".join([delta.name for delta in deltas]),
+                    "".join([delta.arguments for delta in deltas]),
+                )
+                for _, deltas in sorted(calls.items())
+            ),
+            reasoning="".join([chunk.reasoning for chunk in chunks]) or None,
             finish_reason=finish_reason,
             usage=self.usage,
             raw=self._item,
         )
 
     def finish_into(self, chunks: list[ChatChunk]) -> None:
-        """Do what `finish` does, with the chunks in a list of the caller's; a tool call without a name is an error."""
+        """Do what `finish` does, and append the chunks to a list of the caller; a tool call must have a name."""
         super().finish_into(chunks)
         try:
             check_named(self.completion.tool_calls)
@@ -187,17 +177,12 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
                     raise
                 text, reasoning, calls = text + ends.text, reasoning + ends.reasoning, calls + ends.tool_calls
         if text or reasoning or calls or reason:
-            if text:
-                self._text.append(text)
-            if reasoning:
-                self._reasoning.append(reasoning)
-            chunks.append(ChatChunk(text, reasoning, calls, reason))
+            chunk = ChatChunk(text, reasoning, calls, reason)
+            self._chunks.append(chunk)
+            chunks.append(chunk)
 
     def _append(self, chunk: ChatChunk, chunks: list[ChatChunk]) -> None:
-        if chunk.text:
-            self._text.append(chunk.text)
-        if chunk.reasoning:
-            self._reasoning.append(chunk.reasoning)
+        self._chunks.append(chunk)
         chunks.append(chunk)
 
     def _join(self, text: str, chunks: list[ChatChunk]) -> str:
@@ -209,14 +194,10 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             raise
 
     def _ends(self) -> ChatChunk:
-        """Give what the halves of characters that wait become where their texts end."""
-        calls: list[ToolCallDelta] = []
-        for call in self._calls.values():
-            end = call.halves.end()
-            if end:
-                call.arguments.append(end)
-                calls.append(ToolCallDelta(call.number, "", "", end))
-        return ChatChunk(self._halves.end(), self._thought_halves.end(), tuple(calls))
+        """Give the ends of the texts: a half of a character that still waits stays alone."""
+        ends = [(call.number, call.halves.end()) for call in self._calls.values()]
+        calls = tuple(ToolCallDelta(number, "", "", end) for number, end in ends if end)
+        return ChatChunk(self._halves.end(), self._thought_halves.end(), calls)
 
     def _flush(self, chunks: list[ChatChunk]) -> None:
         ends = self._ends()
@@ -224,27 +205,26 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             self._append(ends, chunks)
 
     def _read_calls(self, pieces: JSONValue) -> tuple[ToolCallDelta, ...]:
-        """Read a chunk's tool calls."""
         deltas: list[ToolCallDelta] = []
         for piece in listed_calls(pieces):
-            index, call_id, name, arguments = call_piece(piece)
-            deltas.append(self._call_of(index, call_id, name).add(call_id, name, arguments))
+            index, call = call_piece(piece)
+            deltas.append(self._call_of(index, call.id, call.name).add(*call))
         return tuple(deltas)
 
     def _call_of(self, index: int | None, call_id: str, name: str) -> _OpenCall:
         """Give the call that a piece belongs to.
 
-        It goes on with the latest call at its index, or without an index with the latest of all, unless it has another
-        id, or, where one of the two has none, another name. Without an index a name alone begins a call: two calls may
-        ask for the same function. Where an id tells, it may also be that of an earlier call.
+        It continues the latest call at its index, or without an index the latest of all, unless it has another id, or,
+        where one of the two has none, another name. Without an index a name alone begins a call: two calls may ask for
+        the same function. A piece with an id may also continue an earlier call.
         """
         call = self._current.get(index)
         if call is not None:
             if call_id and call.id:
-                goes_on = call_id == call.id
+                continues = call_id == call.id
             else:
-                goes_on = not (name and call.name) or (index is not None and name == call.name)
-            if not goes_on:
+                continues = not (name and call.name) or (index is not None and name == call.name)
+            if not continues:
                 call = None
         if call is None and call_id:
             known = (call for call in self._calls.values() if call.id == call_id and index in (None, call.index))
@@ -255,7 +235,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         return call
 
     def _open_call(self, index: int | None) -> _OpenCall:
-        """Begin a call. It has the server's index for its number, unless another call has that already."""
+        """Begin a call. Its number is the server's index, unless another call has that number already."""
         number = index
         if number is None or number in self._calls:
             number = max(self._calls, default=-1) + 1
@@ -265,7 +245,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         return call
 
     def _read_whole(self, completion: ChatCompletion, chunks: list[ChatChunk]) -> None:
-        """Hand on a whole answer, of a container that does not stream, as one chunk."""
+        """Append the whole answer of a container that does not stream, as one chunk."""
         text = self._join(completion.text, chunks)
         reasoning = self._thought_halves.join(completion.reasoning or "")
         calls = [self._open_call(None).add(*call) for call in completion.tool_calls]

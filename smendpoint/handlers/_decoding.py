@@ -1,10 +1,10 @@
-"""What the ready-made handlers' stream decoders have in common: JSON items out of whatever framing a container uses.
+"""The bases of the ready-made handlers' stream decoders: JSON items out of whatever framing a container uses.
 
-The framing is recognised (`AutoDecoder`): server-sent events, JSON lines, a single JSON document, or plain text. Rules:
+`AutoDecoder` recognises the framing: server-sent events, JSON lines, a single JSON document, or plain text. Rules:
 
-* What was decoded before a failure is handed on; the next call raises it. At the end, where no next call comes, the
-  failure wins.
-* ``[DONE]`` ends a stream of server-sent events; what follows it is not looked at. A stream may also end without it:
+* Chunks before a failure are given first; the next call raises it. At the end, where no next call comes, the failure
+  wins.
+* ``[DONE]`` ends a stream of server-sent events; the bytes after it are not read. A stream may also end without it:
   TGI's do, and so do those of LMI, which turns it into blank lines.
 * A stream whose format has an end (`_answers`) must show it.
 """
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from smendpoint._core.decode.sse import SSEDecoder
     from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers.base import OutputDetails, Usage
-
-__all__ = ["DetailedDecoder", "ItemDecoder", "JSONItemDecoder"]
 
 Chunk = TypeVar("Chunk")
 
@@ -86,7 +84,7 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         """Take the end of the bytes, give the chunks that were still held back.
 
         Raises:
-            StreamTruncatedError: the payload's own end has not come; ``received`` has what was still held back.
+            StreamTruncatedError: the payload's own end has not come; ``received`` has the chunks that were held back.
         """
         chunks: list[Chunk] = []
         self.finish_into(chunks)
@@ -126,10 +124,10 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
             raise failure
 
     def _flush(self, chunks: list[Chunk]) -> None:
-        """Append what waited for more of its text, at the end of that."""
+        """Append the ends of the texts, at the end of the answer."""
 
     def _missing(self) -> str | None:
-        """Say what of the payload's own end has not come; ``None`` where nothing is missing."""
+        """Say which end of the payload has not come; ``None`` where nothing is missing."""
         return None
 
     def _read(self, value: JSONValue, chunks: list[Chunk]) -> None:
@@ -189,7 +187,7 @@ class JSONItemDecoder(ItemDecoder[Any]):
     def __init__(self, handler: str, errors: ErrorsOption = "strict") -> None:
         super().__init__(handler)
         self._replace = errors == "replace"
-        self._escapes = False  # whether there may have been one that is half of a character
+        self._escapes = False  # whether there may have been an escape, which may be half of a character
 
     def complete(self, chunks: Sequence[Any], finish_reason: str | None = None) -> list[Any]:
         """Give the list of the values."""
@@ -211,11 +209,11 @@ class JSONItemDecoder(ItemDecoder[Any]):
 
 
 class DetailedDecoder(ItemDecoder[Chunk]):
-    """A decoder that also collects what the model says about its answer, and knows whether that is whole.
+    """The base of the decoders of answers: collects the details, and knows whether the answer is whole.
 
     Args:
         handler: the handler's name, for messages.
-        expected: what it reads, for messages.
+        expected: the answers that it reads, for messages.
         require_end: whether a stream without the end that its format has is an error.
         errors: what becomes of half a character.
 
@@ -254,7 +252,7 @@ class DetailedDecoder(ItemDecoder[Chunk]):
 
     @property
     def details(self) -> dict[str, Any] | None:
-        """Everything else that the model said, as it gave it.
+        """The rest of what the model said, unchanged.
 
         Where log-probabilities were asked for in an OpenAI format, ``"logprobs"`` is the list of each chunk's.
         """
@@ -287,7 +285,7 @@ class DetailedDecoder(ItemDecoder[Chunk]):
             self._details = {**(self._details or {}), **found.details}
 
     def _read_each(self, value: JSONValue, chunks: list[Chunk]) -> bool:
-        """Take the chunks of an array; say whether it was one. An array of whole answers is one whole answer."""
+        """Read an array of chunks; say whether it was that. An array of whole answers is one whole answer."""
         first = value[0] if isinstance(value, list) and value else None
         if not isinstance(first, dict) or not _is_chunk(first):
             return False
@@ -304,7 +302,7 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         return True
 
     def _first_choice(self, value: dict[str, JSONValue], choices: list[JSONValue]) -> dict[str, JSONValue] | None:
-        """Give an OpenAI chunk's choice, noting what is said beside it; ``None`` where it is of another answer.
+        """Give an OpenAI chunk's choice, and note the rest of the chunk; ``None`` for a choice of another answer.
 
         Only the first of several answers (``n``) is streamed; a chunk without choices carries the token counts.
         """

@@ -1,9 +1,10 @@
-"""Half characters. JSON may write a character beyond U+FFFF as two escapes, and servers that cut their text into UTF-16
-units send one half in one chunk and the other in the next. A half that stays alone is not a character.
+"""Halves of characters. JSON may write a character beyond U+FFFF as two escapes, and servers that cut their text into
+UTF-16 units send one half in one chunk and the other half in the next. A half that stays alone is not a character.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from smendpoint.errors import HandlerError, StreamDecodeError
@@ -14,17 +15,18 @@ if TYPE_CHECKING:
 __all__ = ["Halves", "mend_json"]
 
 _REPLACEMENT = "\ufffd"
+_HALF = re.compile("[\ud800-\udfff]")
 _SAID = "half of a character (a surrogate without its other half)"
 
 
 class Halves:
-    """Puts the characters of one text together that were cut into halves.
+    """Joins the halves of characters in the pieces of one text.
 
     Args:
         replace: give U+FFFD for a half that stays alone; otherwise it is an error.
 
     Attributes:
-        held: a first half that waits for the other one; empty where none does.
+        held: a first half that waits for the second one; empty if none waits.
     """
 
     __slots__ = ("_replace", "held")
@@ -47,18 +49,19 @@ class Halves:
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
         if "\ud800" <= text[-1] <= "\udbff":
             text, self.held = text[:-1], text[-1]
-        if _is_whole(text):
+        half = _HALF.search(text)
+        if half is None:
             return text
         if self._replace:
-            return _replaced(text)
-        before = text[: next(place for place, character in enumerate(text) if "\ud800" <= character <= "\udfff")]
+            return _HALF.sub(_REPLACEMENT, text)
+        before = text[: half.start()]
         raise StreamDecodeError(f"the stream has {_SAID} in its text", received=[before] if before else [])
 
     def end(self) -> str:
-        """Give what a half that waits has become at the end of the text.
+        """Give U+FFFD for a half that still waits at the end of the text, and nothing if none waits.
 
         Raises:
-            StreamDecodeError: it stays alone.
+            StreamDecodeError: a half waits, and is not to be replaced.
         """
         held, self.held = self.held, ""
         if held and not self._replace:
@@ -67,10 +70,10 @@ class Halves:
 
 
 def mend_json(value: JSONValue, *, replace: bool) -> JSONValue:
-    """Give a parsed value whose texts and names have no half characters.
+    """Give a parsed value whose texts and names are whole characters.
 
     Raises:
-        HandlerError: they have, and are not to be replaced.
+        HandlerError: they have halves, which are not to be replaced.
     """
     root: list[JSONValue] = [value]
     left: list[Any] = [root]
@@ -98,18 +101,8 @@ def _mended(text: str, replace: bool) -> str:
         return text
     if not replace:
         raise HandlerError(f'The answer has {_SAID}. errors="replace" gives U+FFFD for it.')
-    return _replaced(text)
+    return _HALF.sub(_REPLACEMENT, text)
 
 
 def _is_whole(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _replaced(text: str) -> str:
-    return "".join([_REPLACEMENT if "\ud800" <= character <= "\udfff" else character for character in text])
+    return text.isascii() or _HALF.search(text) is None

@@ -1,4 +1,4 @@
-"""Where a container answers in another format than ``Accept`` asked for: what an error says about it."""
+"""The hint in an error where a container answers in another format than ``Accept`` asked for."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ if TYPE_CHECKING:
 
     from smendpoint.errors import SmendpointError
 
-__all__ = ["say_ignored"]
-
-# Types that say nothing about what is inside, or that streams have whatever was asked for.
+# Types that say nothing about the content, and those that streams have for any `Accept`.
 _ANY = ("", "application/octet-stream", "binary/octet-stream")
 _STREAMS = ("text/event-stream", "application/jsonlines", "application/x-ndjson", "application/jsonl")
 
@@ -21,15 +19,14 @@ _STREAMS = ("text/event-stream", "application/jsonlines", "application/x-ndjson"
 def say_ignored(
     error: SmendpointError, headers: Mapping[str, str], accept: object, handler: object, *, streamed: bool
 ) -> None:
-    """Have the error of a handler that could not read an answer name its ``Content-Type`` and the ``Accept`` of its
-    request, where they differ. Saying it again changes nothing.
+    """Add the answer's ``Content-Type`` and the request's ``Accept`` to a handler's error, once, where they differ.
 
     Args:
-        error: of the handler.
-        headers: of the answer, lower-case names.
-        accept: what was asked for; ``None`` for any type.
-        handler: whose ``response=`` is named, if it has one and another value of it is the type that came.
-        streamed: whether the answer is a stream, which may well have a type of streams.
+        error: the handler's, which could not read the answer.
+        headers: the answer's, lower-case names.
+        accept: the type that the request asked for; ``None`` for any type.
+        handler: its ``response=`` is named, if it has one, and one of its values reads the type that came.
+        streamed: whether the answer is a stream, which may have a type of streams.
     """
     kind = media_type(headers.get("x-amzn-sagemaker-content-type") or headers.get("content-type", ""))
     asked = str(accept or "*/*")

@@ -9,47 +9,30 @@ from smendpoint._core.decode.lines import parse_json
 from smendpoint.errors import ConfigurationError, HandlerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from smendpoint._container_errors import JSONValue
-
-__all__ = [
-    "ErrorsOption",
-    "check_errors",
-    "decode_json",
-    "describe",
-    "encode_json",
-    "encode_text",
-    "is_bytes",
-    "is_missing",
-    "raw_body",
-    "refuse_parameters",
-]
 
 ErrorsOption: TypeAlias = Literal["strict", "replace"]
 """What becomes of half a character, as Python's codecs name it: an error, or U+FFFD."""
 
 
 def check_errors(errors: object) -> None:
-    """Refuse an ``errors=`` that is none.
-
-    Raises:
-        ConfigurationError: it is neither ``"strict"`` nor ``"replace"``.
-    """
+    """Raise `ConfigurationError` for an ``errors=`` that is neither ``"strict"`` nor ``"replace"``."""
     if errors not in get_args(ErrorsOption):
         raise ConfigurationError(f"errors must be 'strict' or 'replace', not {errors!r}")
 
 
 def is_missing(value: object) -> bool:
-    """Say whether a value is ``None``, or pandas' ``NA`` or ``NaT``: by name, since nothing here imports pandas."""
+    """Say whether a value is ``None``, or pandas' ``NA`` or ``NaT``, by name: nothing here imports pandas."""
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _plain(value: Any) -> Any:
-    """Give what `json` does not know as what it knows: NumPy's numbers, arrays of them, and pandas' missing values.
+    """Give NumPy's numbers, arrays of them, and pandas' missing values as values that `json` knows.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: the value is something else.
     """
     if is_missing(value):
         return None
@@ -73,7 +56,7 @@ def encode_json(value: Any) -> bytes:
     """Give a value as JSON.
 
     Raises:
-        HandlerError: it cannot be written as JSON; the message names the place and the type, never the value.
+        HandlerError: the value cannot be written as JSON; the message names the place and the type, never the value.
     """
     try:
         return _encode(value).encode()
@@ -82,12 +65,15 @@ def encode_json(value: Any) -> bytes:
         raise HandlerError(f"The input cannot be written as JSON: {reason}.") from None
 
 
-def encode_text(text: str) -> bytes:
-    """Give a text in UTF-8.
+def encode_request(field: str, value: Any, place: str | None, model_kwargs: Mapping[str, Any]) -> bytes:
+    """Give a request as JSON: an input in its field, with the model parameters in the field `place` or beside it."""
+    if place is None:
+        return encode_json({field: value, **model_kwargs})
+    return encode_json({field: value, place: model_kwargs} if model_kwargs else {field: value})
 
-    Raises:
-        HandlerError: it holds half of a surrogate pair.
-    """
+
+def encode_text(text: str) -> bytes:
+    """Give a text in UTF-8. Raise `HandlerError` where it holds half of a surrogate pair."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -111,8 +97,8 @@ def raw_body(handler: str, prompt: object, model_kwargs: Mapping[str, Any], cont
     """Give an input that is bytes, or text in UTF-8.
 
     Raises:
-        HandlerError: it is neither, there are model parameters, for which there is no place, or the media type is
-            JSON's, which the bytes of an image or a sound are not.
+        HandlerError: the input is neither, there are model parameters, for which there is no place, or the media type
+            is JSON's, which the bytes of an image or a sound are not.
     """
     refuse_parameters(handler, model_kwargs)
     if content_type == "application/json":
@@ -127,22 +113,22 @@ def raw_body(handler: str, prompt: object, model_kwargs: Mapping[str, Any], cont
 
 
 def decode_json(output: bytes, handler: str, errors: str = "strict") -> JSONValue:
-    """Parse a JSON answer; ``handler`` is named in the error.
+    """Parse a JSON answer.
 
     Args:
         output: the answer.
-        handler: what reads it.
+        handler: the name of the handler, for messages.
         errors: what becomes of half a character: ``"strict"`` or ``"replace"``.
 
     Raises:
-        HandlerError: it is not JSON, or has half a character; the message never shows it.
+        HandlerError: the answer is not JSON, or has half a character; the message never shows the answer.
     """
     try:
-        # Without guessing the encoding: JSON that is exchanged is UTF-8 (RFC 8259, 8.1).
+        # No guess at the encoding: JSON between systems is UTF-8 (RFC 8259, 8.1).
         text = output.decode()
         value: JSONValue = parse_json(text)
     except ValueError as error:
-        # Not chained: the parser's exceptions carry the whole text.
+        # Do not chain: the parser's exceptions carry the whole text.
         raise HandlerError(f"{handler} expects JSON, but {_not_json(output, error)}") from None
     if "\\ud" in text or "\\uD" in text:
         from smendpoint.handlers._halves import mend_json
@@ -156,11 +142,10 @@ def describe(value: JSONValue, depth: int = 0) -> str:
     if isinstance(value, dict):
         if depth == _MAX_DEPTH:
             return "{...}"
-        shown = [f"{_key(key)}: {describe(item, depth + 1)}" for key, item in zip(value, value.values(), strict=True)][
-            :_MAX_KEYS
-        ]
-        more = [f"and {len(value) - _MAX_KEYS} more"] if len(value) > _MAX_KEYS else []
-        return "{" + ", ".join(shown + more) + "}"
+        shown = [f"{_key(key)}: {describe(item, depth + 1)}" for key, item in [*value.items()][:_MAX_KEYS]]
+        if len(value) > _MAX_KEYS:
+            shown.append(f"and {len(value) - _MAX_KEYS} more")
+        return "{" + ", ".join(shown) + "}"
     if isinstance(value, list):
         if not value or depth == _MAX_DEPTH:
             return "[...]" if value else "[]"
@@ -189,6 +174,7 @@ def _not_json(output: bytes, error: Exception) -> str:
 
 
 def _unserialisable(value: Any, place: str, depth: int) -> str | None:
+    """Say why a value cannot be written as JSON; ``None`` where nothing is found."""
     if not isinstance(value, (dict, list, tuple, str, int, float)):
         try:
             value = _plain(value)
@@ -203,16 +189,11 @@ def _unserialisable(value: Any, place: str, depth: int) -> str | None:
             return f"{place} is an integer of more digits than Python writes"
     if depth > 20 or isinstance(value, (str, int)) or value is None:
         return None
-    if isinstance(value, dict):
-        for key, item in cast("Mapping[Any, Any]", value).items():
-            if not isinstance(key, (str, int, float)) and key is not None:
-                return f"{place} has a key of type {type(key).__name__}"
-            found = _unserialisable(item, f"{place}[{key!r}]", depth + 1)
-            if found:
-                return found
-        return None
-    for index, item in enumerate(cast("Sequence[Any]", value)):
-        found = _unserialisable(item, f"{place}[{index}]", depth + 1)
+    members = cast("Mapping[Any, Any]", value).items() if isinstance(value, dict) else enumerate(value)
+    for key, item in members:
+        if not isinstance(key, (str, int, float)) and key is not None:
+            return f"{place} has a key of type {type(key).__name__}"
+        found = _unserialisable(item, f"{place}[{key!r}]", depth + 1)
         if found:
             return found
     return None

@@ -1,4 +1,4 @@
-"""The numbers in answers: vectors of embeddings, and the predictions of tabular models."""
+"""Read the numbers in answers: vectors of embeddings, and predictions of tabular models."""
 
 from __future__ import annotations
 
@@ -28,68 +28,59 @@ EMBEDDING_TYPES = {
     "ubinary": EmbeddingType("uint8", (0, 255)),
 }
 
-_NUMBERS = frozenset({int, float})
-
 
 def read_vectors(
-    value: JSONValue, handler: str, *, pooling: str | None = None, embedding_type: str | None = None
+    value: JSONValue, *, pooling: str | None = None, embedding_type: str | None = None
 ) -> list[list[float]] | None:
-    """Give one vector for each text of an answer; ``None`` where the answer has no known shape.
-
-    Args:
-        value: the parsed answer.
-        handler: the handler's name, for messages.
-        pooling: ``"cls"`` or ``"mean"``: how the vectors of a text's tokens become one.
-        embedding_type: one of `EMBEDDING_TYPES`; ``None`` for floats.
+    """Give one vector for each text of an answer; ``None`` for an answer of another shape.
 
     Raises:
         HandlerError: the vectors differ in length, hold something else than numbers, are of another type, or need a
             pooling that was not chosen.
     """
-    place = _find(value, embedding_type or "float")
-    if place is None:
+    embedding_type = embedding_type or "float"
+    found = _find_vectors(value, embedding_type)
+    if found is None:
         return None
-    found, where = place
-    depth = _depth(found)
-    if not found:
+    vectors, where = found
+    depth = _depth(vectors)
+    if not vectors:
         return []
     if depth == 1:
-        vectors: list[JSONValue] = [found]
-    elif depth == 2:
-        vectors = found
+        vectors = [vectors]
     elif depth in (3, 4):
         if pooling is None:
             raise HandlerError(
-                f"{handler} found a vector for each token{where}, and one for each text is wanted: choose "
+                f"EmbeddingsHandler found a vector for each token{where}, and one for each text is wanted: choose "
                 "pooling='cls' (the first token's) or pooling='mean' (their average), whichever the model was trained "
                 "for."
             )
-        vectors = [_pool(matrix, pooling, depth, where) for matrix in found]
-    else:
+        vectors = [_pool(matrix, pooling, depth, where) for matrix in vectors]
+    elif depth > 4:
         return None
-    limits = EMBEDDING_TYPES[embedding_type or "float"].limits
-    read = [_vector(vector, where) if limits is None else _whole_vector(vector, where, *limits) for vector in vectors]
+    limits = EMBEDDING_TYPES[embedding_type].limits
+    read = [_vector(vector, where, limits) for vector in vectors]
     lengths = sorted({len(vector) for vector in read})
     if len(lengths) > 1:
         raise HandlerError(f"The vectors of one answer differ in length: {lengths[0]} to {lengths[-1]} numbers.")
     return read
 
 
-def _find(value: JSONValue, embedding_type: str) -> tuple[list[JSONValue], str] | None:
+def _find_vectors(value: JSONValue, embedding_type: str) -> tuple[list[JSONValue], str] | None:
     """Give the list of vectors, or the one vector, that an answer holds, and where it is, for messages."""
-    if isinstance(value, dict):
-        data = value.get("data")
-        if isinstance(data, list):
-            return _from_objects(_in_order(data), ' in "data"')
-        for name in ("embedding", "embeddings", "vectors"):
-            found, where = value.get(name), f' in "{name}"'
-            if isinstance(found, dict):  # Cohere's, by type
-                found, where = _of_type(found, embedding_type), f'{where}, "{embedding_type}"'
-            if isinstance(found, list):
-                return found, where
-        return None
     if isinstance(value, list):
-        return _from_objects(value, "") if value and isinstance(value[0], dict) else (value, "")
+        return _from_objects(value, " in") if value and isinstance(value[0], dict) else (value, "")
+    if not isinstance(value, dict):
+        return None
+    data = value.get("data")
+    if isinstance(data, list):
+        return _from_objects(_in_order(data), ' in "data"')
+    for name in ("embedding", "embeddings", "vectors"):
+        found, where = value.get(name), f' in "{name}"'
+        if isinstance(found, dict):  # Cohere's, by type
+            found, where = _of_type(found, embedding_type), f'{where}, "{embedding_type}"'
+        if isinstance(found, list):
+            return found, where
     return None
 
 
@@ -105,11 +96,10 @@ def _of_type(embeddings: dict[str, JSONValue], wanted: str) -> JSONValue:
 
 def _in_order(data: list[JSONValue]) -> list[JSONValue]:
     """Sort OpenAI's objects by their index; without any, they are in order."""
-    indexed = [(item["index"], item) for item in data if isinstance(item, dict) and isinstance(item.get("index"), int)]
-    if not indexed:
+    places = {index: item for item in data if isinstance(item, dict) and isinstance(index := item.get("index"), int)}
+    if not places:
         return data
-    places = {index: item for index, item in indexed if isinstance(index, int)}
-    if len(indexed) != len(data) or sorted(places) != list(range(len(data))):
+    if sorted(places) != list(range(len(data))):
         raise HandlerError(f'The {len(data)} vectors in "data" are not numbered ("index") from 0 to {len(data) - 1}.')
     return [places[index] for index in range(len(data))]
 
@@ -120,7 +110,7 @@ def _from_objects(items: list[JSONValue], where: str) -> tuple[list[JSONValue], 
     for item in items:
         if not isinstance(item, dict):
             return None
-        # "data" is what vLLM pools, "vector" a word's in BlazingText.
+        # vLLM's pooling has "data", and BlazingText has a word's "vector".
         name = next((name for name in ("embedding", "data", "vector") if name in item), "")
         vector = item.get(name)
         if isinstance(vector, str) and name == "embedding":
@@ -129,21 +119,21 @@ def _from_objects(items: list[JSONValue], where: str) -> tuple[list[JSONValue], 
             return None
         vectors.append(vector)
         names.add(name)
-    return vectors, f"{where or ' in'} {' and '.join(map(repr, sorted(names)))}"
+    return vectors, f"{where} {' and '.join(map(repr, sorted(names)))}"
 
 
 def _from_base64(text: str) -> list[JSONValue]:
-    """Read a vector that was asked for with ``encoding_format: "base64"``: float32, little-endian."""
+    """Read a vector that was requested with ``encoding_format: "base64"``: float32, little-endian."""
     from base64 import b64decode
-    from struct import unpack
+    from struct import error, unpack
 
     try:
         data = b64decode(text, validate=True)
-    except ValueError:
-        data = b"?"
-    if len(data) % 4:
-        raise HandlerError('A vector ("embedding") of the answer is text, and not the base64 of 32-bit floats.')
-    return list(unpack(f"<{len(data) // 4}f", data))
+        return list(unpack(f"<{len(data) // 4}f", data))
+    except (ValueError, error):
+        raise HandlerError(
+            'A vector ("embedding") of the answer is text, and not the base64 of 32-bit floats.'
+        ) from None
 
 
 def _depth(value: JSONValue) -> int:
@@ -169,51 +159,51 @@ def _pool(matrix: JSONValue, pooling: str, depth: int, where: str) -> list[JSONV
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
-def _vector(value: JSONValue, where: str) -> list[float]:
+def _vector(value: JSONValue, where: str, limits: tuple[int, int] | None = None) -> list[float]:
+    """Give a vector as floats or, of a type that has limits, as the integers that they are."""
     if isinstance(value, list) and value:
         kinds = set(map(type, value))
-        if kinds == {float}:
-            return value  # type: ignore[return-value]  # every item was just seen to be a float
-        if kinds <= _NUMBERS:
+        numbers: list[Any] = value
+        if limits is not None:
+            if kinds == {int} and limits[0] <= min(numbers) and max(numbers) <= limits[1]:
+                return numbers
+        elif kinds == {float}:
+            return numbers
+        elif kinds <= {int, float}:
             try:
-                return [float(item) for item in value]  # type: ignore[arg-type]  # every item is an int or a float
+                return [float(number) for number in numbers]
             except OverflowError:
                 pass  # an integer beyond the range of floats
-    raise HandlerError(f"A vector of the answer{where} is empty, or holds something that is not a number.")
+    expected = "a number."
+    if limits is not None:
+        expected = f"an integer from {limits[0]} to {limits[1]}: is embedding_type the model's?"
+    raise HandlerError(f"A vector of the answer{where} is empty, or holds something that is not {expected}")
 
 
-def _whole_vector(value: JSONValue, where: str, least: int, most: int) -> list[float]:
-    """Give a vector of a quantised type, whose numbers stay the integers that they are."""
-    if isinstance(value, list) and value:
-        whole = [item for item in value if type(item) is int and least <= item <= most]
-        if len(whole) == len(value):
-            return [*whole]
-    raise HandlerError(
-        f"A vector of the answer{where} is empty, or holds something that is not an integer from {least} to {most}: "
-        "is embedding_type the model's?"
-    )
-
-
-# Where the predictions stand: XGBoost, linear learner, k-means and most others; Random Cut Forest; PCA; TF Serving.
+# The fields that hold predictions: of XGBoost, linear learner, k-means and most others; Random Cut Forest; PCA; TF
+# Serving.
 _LISTS = ("predictions", "scores", "projections", "outputs")
 
-# The field that is meant where a prediction has several and none was chosen, the second is k-means'; and the fields
-# that are not meant though they are the only ones.
+# The field to take from a prediction that has several, if none was chosen (the second is k-means'), and the fields that
+# are not taken even if a prediction has no other.
 _FIELDS = ("score", "closest_cluster")
 _BESIDE = frozenset({"distance_to_cluster", "index"})
+
+_KINDS = {
+    dict: "objects",
+    list: "lists",
+    str: "texts",
+    type(None): "null",
+    bool: "true or false",
+    int: "numbers",
+    float: "numbers",
+}
 
 
 def read_predictions(value: JSONValue, key: str | None, handler: str) -> tuple[list[JSONValue], str] | None:
     """Give an answer's predictions, each a value or a list of values, and where they are, for messages.
 
-    Args:
-        value: the parsed answer.
-        key: the field of a prediction that is an object; where it is ``None``, its ``score``, its ``closest_cluster``
-            or its only one. Where TF Serving answers with several outputs, each a column, the output.
-        handler: the handler's name, for messages.
-
-    Returns:
-        ``None`` where the answer has another shape.
+    ``None`` for an answer of another shape. The `key` is that of `TabularHandler`, and `handler` is named in messages.
 
     Raises:
         HandlerError: a prediction does not have the field, or they are not all of one kind.
@@ -231,17 +221,16 @@ def read_predictions(value: JSONValue, key: str | None, handler: str) -> tuple[l
         return None
     kinds = set(map(type, value))
     if dict in kinds and len(kinds) == 1:
-        value, where = _take_field(value, key, handler, where)
+        value, where = _field_of_each(value, key, handler, where)
         kinds = set(map(type, value))
     if len(kinds) > 1 and kinds & {dict, list}:
-        raise HandlerError(
-            f"{handler} finds predictions of several kinds{where}, such as {' and '.join(sorted(map(_called, kinds)))}."
-        )
+        names = " and ".join(sorted(_KINDS[kind] for kind in kinds))
+        raise HandlerError(f"{handler} finds predictions of several kinds{where}, such as {names}.")
     return value, where
 
 
-def _take_field(items: list[Any], key: str | None, handler: str, where: str) -> tuple[list[JSONValue], str]:
-    """Give the same field of each prediction."""
+def _field_of_each(items: list[Any], key: str | None, handler: str, where: str) -> tuple[list[JSONValue], str]:
+    """Give the same field of each prediction, and where it is."""
     first = items[0]
     name = key or next((name for name in _FIELDS if name in first), None)
     if name is None:
@@ -259,14 +248,8 @@ def _listed(item: dict[str, JSONValue]) -> str:
     return ", ".join(map(repr, item)) or "no fields"
 
 
-def _called(kind: type[Any]) -> str:
-    return {dict: "objects", list: "lists", str: "texts", type(None): "null", bool: "true or false"}.get(
-        kind, "numbers"
-    )
-
-
 def convert(value: JSONValue, dtype: type[Any]) -> Any:
-    """Give a value as the type, ``None`` where that would change it: 1.5 is no int, and true is none of the three."""
+    """Convert a value to the type; ``None`` where that would change it: 1.5 is not an int, and true is not a number."""
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         return None
     if dtype is str:

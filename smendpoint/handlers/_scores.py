@@ -1,14 +1,16 @@
-"""What rerankers, classifiers, similarity search and sparse embedding models answer, typed.
+"""Typed answers of rerankers, classifiers, similarity search and sparse embedding models.
 
-Each reader gives ``None`` where an answer has another shape.
+Each reader gives ``None`` for an answer of another shape.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from smendpoint._container_errors import JSONValue
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "read_ranking",
     "read_sparse",
 ]
+
+Output = TypeVar("Output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +69,48 @@ class Neighbour:
     text: str | None = None
 
 
-def read_ranking(value: JSONValue) -> list[RerankResult] | None:
+_NUMBER = (int, float)
+_OPTIONAL_TEXT = (str, type(None))
+# The fields of an object that has its labels and their scores in two lists of equal length.
+_COLUMNS = (("labels", "scores"), ("labels", "probabilities"), ("label", "prob"))
+
+
+class _OtherShape(Exception):
+    """The answer has another shape than the reader expects."""
+
+
+def _reader(read: Callable[[JSONValue], Output]) -> Callable[[JSONValue], Output | None]:
+    def reader(value: JSONValue) -> Output | None:
+        try:
+            return read(value)
+        except (_OtherShape, OverflowError):  # an integer may be beyond the range of floats
+            return None
+
+    return reader
+
+
+@_reader
+def read_ranking(value: JSONValue) -> list[RerankResult]:
     """Read a list of objects with ``index`` and ``score``, bare, as ``results`` or as ``data``; the best first."""
-    # "results" of a reranker, "data" of vLLM's scores
+    # Rerankers have "results", and vLLM's scores "data".
     items = value.get("results", value.get("data")) if isinstance(value, dict) else value
-    results: list[RerankResult] = []
-    for item in items if isinstance(items, list) else [None]:
-        index, score = _index(_field(item, "index")), _number(_field(item, "score", "relevance_score"))
-        if index is None or score is None:
-            return None
-        text = _field(item, "text", "document")
-        if isinstance(text, dict) and _field(item, "text") is None:
-            text = text.get("text")  # Cohere's and vLLM's document
-        if text is not None and not isinstance(text, str):
-            return None
-        results.append(RerankResult(index, score, text))
+    results = [
+        RerankResult(_field(item, int, "index"), _number(item, "score", "relevance_score"), _document(item))
+        for item in _checked(items, list)
+    ]
     return sorted(results, key=lambda result: -result.score)
 
 
-def read_classes(value: JSONValue) -> list[Classification] | None:
+def _document(item: dict[str, JSONValue]) -> Any:
+    text = item.get("text")
+    if text is None:
+        document = item.get("document")
+        text = document.get("text") if isinstance(document, dict) else document  # Cohere and vLLM send an object
+    return _checked(text, _OPTIONAL_TEXT)
+
+
+@_reader
+def read_classes(value: JSONValue) -> list[Classification]:
     """Read the classes of one text; the most likely first.
 
     They are objects with ``label`` and ``score``; or one object with lists of both: zero-shot models', JumpStart's,
@@ -92,86 +119,64 @@ def read_classes(value: JSONValue) -> list[Classification] | None:
     items = value.get("data", value) if isinstance(value, dict) else value
     if isinstance(items, list) and len(items) == 1:
         items = items[0]  # all classes of one text, as the Hugging Face toolkit gives them; or the only object
-    classes: list[Classification] = []
-    for label, score in _columns(items) or [
-        (_field(item, "label"), _field(item, "score")) for item in (items if isinstance(items, list) else [items])
-    ]:
-        number = _number(score)
-        if not isinstance(label, str) or number is None:
-            return None
-        classes.append(Classification(label, number))
+    classes = [
+        Classification(_field(item, str, "label"), _number(item, "score"))
+        for item in (items if isinstance(items, list) else _columns(items) or [items])
+    ]
     return sorted(classes, key=lambda found: -found.score)
 
 
-_COLUMNS = (("labels", "scores"), ("labels", "probabilities"), ("label", "prob"))
-
-
-def _columns(item: JSONValue) -> list[tuple[JSONValue, JSONValue]] | None:
-    """Give the pairs of an object that has its labels and its scores in lists of equal length."""
+def _columns(item: JSONValue) -> list[JSONValue]:
+    """Give an object for each class of one object that has several."""
     if isinstance(item, dict):
         for names, numbers in _COLUMNS:
             labels, scores = item.get(names), item.get(numbers)
             if isinstance(labels, list) and isinstance(scores, list) and len(labels) == len(scores):
-                return list(zip(labels, scores, strict=True))
+                return [{"label": label, "score": score} for label, score in zip(labels, scores, strict=True)]
         probabilities = item.get("probs")
         if isinstance(probabilities, list) and probabilities:
-            known = [number for number in map(_number, probabilities) if number is not None]
-            return [(item.get("label"), max(known) if len(known) == len(probabilities) else None)]
-    return None
+            score = max(float(_checked(number, _NUMBER)) for number in probabilities)
+            return [{"label": item.get("label"), "score": score}]
+    return []
 
 
-def read_neighbours(value: JSONValue) -> list[list[Neighbour]] | None:
+@_reader
+def read_neighbours(value: JSONValue) -> list[list[Neighbour]]:
     """Read a list for each query of objects with ``id`` or ``corpus_id``, and ``score``; in the model's order."""
-    found: list[list[Neighbour]] = []
-    for query in value if isinstance(value, list) else [None]:
-        if not isinstance(query, list):
-            return None
-        neighbours: list[Neighbour] = []
-        for item in query:
-            identity, score = _field(item, "id", "corpus_id"), _number(_field(item, "score"))
-            if not isinstance(identity, str):
-                identity = _index(identity)
-            text = _field(item, "text")
-            if identity is None or score is None or not (text is None or isinstance(text, str)):
-                return None
-            neighbours.append(Neighbour(identity, score, text))
-        found.append(neighbours)
-    return found
+    return [
+        [
+            Neighbour(
+                _field(item, (int, str), "id", "corpus_id"),
+                _number(item, "score"),
+                _field(item, _OPTIONAL_TEXT, "text"),
+            )
+            for item in _checked(query, list)
+        ]
+        for query in _checked(value, list)
+    ]
 
 
-def read_sparse(value: JSONValue) -> list[dict[int, float]] | None:
+@_reader
+def read_sparse(value: JSONValue) -> list[dict[int, float]]:
     """Read a list for each text of objects with ``index`` and ``value``, as weights by index."""
-    found: list[dict[int, float]] = []
-    for text in value if isinstance(value, list) else [None]:
-        if not isinstance(text, list):
-            return None
-        weights: dict[int, float] = {}
-        for item in text:
-            index, weight = _index(_field(item, "index")), _number(_field(item, "value"))
-            if index is None or weight is None:
-                return None
-            weights[index] = weight
-        found.append(weights)
-    return found
+    return [
+        {_field(item, int, "index"): _number(item, "value") for item in _checked(text, list)}
+        for text in _checked(value, list)
+    ]
 
 
-def _field(item: JSONValue, *names: str) -> JSONValue:
-    """Give the first of these fields that an object has; ``None`` where it is no object or has none."""
-    if isinstance(item, dict):
-        for name in names:
-            if item.get(name) is not None:
-                return item[name]
-    return None
+def _field(item: JSONValue, kind: type | tuple[type, ...], *names: str) -> Any:
+    """Give the first of these fields that an object has and that is not null."""
+    fields = _checked(item, dict)
+    return _checked(next((fields[name] for name in names if fields.get(name) is not None), None), kind)
 
 
-def _index(value: JSONValue) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _number(item: JSONValue, *names: str) -> float:
+    return float(_field(item, _NUMBER, *names))
 
 
-def _number(value: JSONValue) -> float | None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:  # an integer beyond the range of floats
-            pass
-    return None
+def _checked(value: JSONValue, kind: type | tuple[type, ...]) -> Any:
+    """Give a value of this kind. True and false are not numbers here, though Python takes them for integers."""
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise _OtherShape
+    return value

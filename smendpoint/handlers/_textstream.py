@@ -1,4 +1,4 @@
-"""The stream decoder of everything that gives text."""
+"""The stream decoder of the handlers that give text."""
 
 from __future__ import annotations
 
@@ -15,18 +15,12 @@ if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
     from smendpoint.handlers._json import ErrorsOption
 
-__all__ = ["TextStreamDecoder"]
-
 
 class TextStreamDecoder(DetailedDecoder[str]):
     """Gives the pieces of a generated text. Special tokens are hidden, and so is a whole text that repeats the pieces.
 
     Args:
-        handler: the handler's name, for messages.
-        kinds: the kinds of answers that it reads (see `answer_text`).
-        expected: the same, for messages.
-        require_end: whether a stream without the end that its format has is an error.
-        errors: what becomes of half a character.
+        kinds: the kinds of answers that it reads, keys of `TEXT_FORMATS`.
         keep_tokens: keep the token objects of TGI and LMI for ``details["tokens"]``.
         plain_text: whether a stream of plain text is read too.
     """
@@ -52,7 +46,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
 
     @property
     def details(self) -> dict[str, Any] | None:
-        """Everything else that the model said, as it gave it; ``"tokens"`` where they are kept."""
+        """The rest of what the model said, unchanged; ``"tokens"`` where they are kept."""
         details = super().details
         return {**(details or {}), "tokens": self._tokens} if self._tokens else details
 
@@ -83,7 +77,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
         self._kind, self._item = "token", value
         details = value.get("details")
         special = token.get("special") or token.get("special_token")
-        if special or details is not None:  # the last one may be an error
+        if special or details is not None:  # the last token may be an error
             raise_for_error(value)
             if special and special is not True:
                 raise HandlerError('Whether a "token" is "special" is neither true nor false.')
@@ -118,7 +112,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
             chunks.append(text)
 
     def _read_choices(self, value: dict[str, JSONValue], choices: list[JSONValue], chunks: list[str]) -> bool:
-        """Read a chunk in OpenAI's format; say whether it was one that this decoder reads."""
+        """Read a chunk in OpenAI's format; say whether this decoder reads it."""
         if not self._kinds & {"chat", "completion"}:
             return False
         choice = self._first_choice(value, choices)
@@ -142,7 +136,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
         return True
 
     def _read_answer(self, value: JSONValue, chunks: list[str]) -> None:
-        """Read an item that holds a text without being a token: a piece, or the whole."""
+        """Read an item with a text that is not a token: a piece of the text, or the whole."""
         found = answer_text(value)
         if found is None or found[0] not in self._kinds:
             raise unknown_shape(value, self._handler, self._expected)

@@ -1,4 +1,4 @@
-"""What a content handler is: a few Protocols, so that a handler needs no base class.
+"""The Protocols of content handlers, and a stream decoder for handlers without one: a handler needs no base class.
 
 A content handler turns an input into the bytes that a model's container reads, and the container's bytes into an
 output. Its shape is the one of LangChain's ``LLMContentHandler``, so a handler written for LangChain works unchanged::
@@ -13,7 +13,7 @@ output. Its shape is the one of LangChain's ``LLMContentHandler``, so a handler 
         def transform_output(self, output: ResponseBody) -> str:
             return output.decode()
 
-One more method, ``stream_decoder``, makes it stream. Beyond the Protocols, these are used where a handler has them:
+One more method, ``stream_decoder``, makes it stream. A handler, or its decoder, may have more members:
 
 * ``stop_parameter``: the name of the model parameter that carries stop sequences, ``None`` where the format has none;
 * ``transform_stream_input(prompt, model_kwargs)``: the request body of a stream, where it differs;
@@ -23,14 +23,15 @@ One more method, ``stream_decoder``, makes it stream. Beyond the Protocols, thes
 * ``complete(chunks, finish_reason)`` on the decoder: the output that a stream's chunks make, for ``Stream.completion``
   (chunks that are texts or bytes are joined without it).
 
-An output, or a chunk, that is no ``str`` but has text in it takes part in ``stop=`` if it has a ``text``, a
-``replace_text(text)`` that gives the same with another text, and a class that can be called with a text alone.
+Stop sequences (``stop=``) need text. An output or a chunk that is not a ``str`` has it in ``text``;
+``replace_text(text)`` gives the same with another text, and its class can be called with a text alone.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from smendpoint._core.decode.lines import LineDecoder
 from smendpoint._core.decode.push import LayeredDecoder
 
 if TYPE_CHECKING:
@@ -58,12 +59,12 @@ class SupportsRead(Protocol):
     """A file, of bytes or of text."""
 
     def read(self, /) -> bytes | str:
-        """Give what is left."""
+        """Give the rest."""
         ...
 
 
 RequestBody: TypeAlias = "bytes | bytearray | memoryview[int] | str | SupportsRead"
-"""What a content handler may give for a request."""
+"""The types of a request body that a content handler may give."""
 
 
 class ContentHandler(Protocol[In_contra, Out_co]):
@@ -74,7 +75,7 @@ class ContentHandler(Protocol[In_contra, Out_co]):
 
     @property
     def content_type(self) -> str:
-        """The media type of what ``transform_input`` gives, sent as ``Content-Type``."""
+        """The media type of the body that ``transform_input`` gives, sent as ``Content-Type``."""
         ...
 
     @property
@@ -100,7 +101,7 @@ class StreamDecoder(Protocol[Chunk]):
     def feed(self, data: bytes) -> list[Chunk]:
         """Take the next bytes, give the chunks that they complete.
 
-        Where some of them can be decoded and what follows cannot, the chunks are given and the next call raises.
+        Chunks before bytes that cannot be decoded are given first, and the next call raises.
         """
         ...
 
@@ -114,7 +115,7 @@ class StreamDecoder(Protocol[Chunk]):
 
 
 class StreamingContentHandler(ContentHandler[In_contra, Out_co], Protocol[In_contra, Out_co, Chunk]):
-    """A content handler that also says how a stream is decoded."""
+    """A content handler that also has a decoder for streams."""
 
     def stream_decoder(self) -> StreamDecoder[Chunk]:
         """Give a fresh decoder for one stream."""
@@ -136,12 +137,12 @@ class Usage(NamedTuple):
 
 
 class OutputDetails(NamedTuple):
-    """What a model said about its answer, beside the answer.
+    """The details that a model gives beside its answer.
 
     Attributes:
         finish_reason: why it stopped, in the container's own word (``"length"``, ``"eos_token"``, ``"stop"`` ...).
         usage: the token counts.
-        details: everything else, as the container gave it (log-probabilities, seed ...).
+        details: the rest, as the container gave it (log-probabilities, seed ...).
     """
 
     finish_reason: str | None = None
@@ -182,7 +183,7 @@ class MappedDecoder(LayeredDecoder, Generic[Item, Chunk]):
                 chunk = self._transform(item)
                 if chunk is not None or self._keep_none:
                     chunks.append(chunk)
-        except Exception as error:  # whatever it is, its place is after the chunks that came before it
+        except Exception as error:  # any error is raised after the chunks that came before it
             self._fail(error, chunks)
         return chunks
 
@@ -198,19 +199,16 @@ class MappedDecoder(LayeredDecoder, Generic[Item, Chunk]):
         return mapped if self._keep_none else [chunk for chunk in mapped if chunk is not None]
 
 
-class _FilledLines:
-    """The lines of a `LineDecoder` without the blank ones."""
+class _FilledLines(LineDecoder):
+    """A `LineDecoder` that skips blank lines."""
 
-    __slots__ = ("_lines",)
-
-    def __init__(self, lines: StreamDecoder[bytes]) -> None:
-        self._lines = lines
+    __slots__ = ()
 
     def feed(self, data: bytes) -> list[bytes]:
-        return [line for line in self._lines.feed(data) if line.strip()]
+        return [line for line in super().feed(data) if line.strip()]
 
     def finish(self) -> list[bytes]:
-        return [line for line in self._lines.finish() if line.strip()]
+        return [line for line in super().finish() if line.strip()]
 
 
 def line_decoder(handler: ContentHandler[Any, Chunk]) -> StreamDecoder[Chunk]:
@@ -219,9 +217,8 @@ def line_decoder(handler: ContentHandler[Any, Chunk]) -> StreamDecoder[Chunk]:
     Lines end at LF or CRLF and nowhere else; blank lines are skipped; a last line need not have a line end.
     """
     from smendpoint._core.aws.response import ResponseBody
-    from smendpoint._core.decode.lines import LineDecoder
 
     def transform(line: bytes) -> Chunk:
         return handler.transform_output(ResponseBody(line))
 
-    return MappedDecoder(_FilledLines(LineDecoder()), transform, keep_none=True)
+    return MappedDecoder(_FilledLines(), transform, keep_none=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._json import encode_json, encode_text, refuse_parameters
+from smendpoint.handlers._json import encode_json, encode_request, encode_text, refuse_parameters
 from smendpoint.handlers._numbers import read_vectors
 from smendpoint.handlers._scores import read_sparse
 from smendpoint.handlers._shapes import read_answer
@@ -32,7 +32,7 @@ EmbeddingFormat: TypeAlias = Literal[
 EmbeddingType: TypeAlias = Literal["float", "int8", "uint8", "binary", "ubinary"]
 Pooling: TypeAlias = Literal["cls", "mean"]
 
-# The field that holds the texts, and the one that holds the model parameters: none where they stand beside the texts.
+# The field for the texts, and the one for the model parameters: none where they stand beside the texts.
 _FIELDS = {
     "tei": ("inputs", None),
     "lmi": ("inputs", None),
@@ -61,12 +61,12 @@ class EmbeddingsHandler:
             * ``"jumpstart"``: ``{"text_inputs": [...], **parameters}`` (GPT-J);
             * ``"jumpstart-text"``: the text itself, one in a call (TensorFlow models);
             * ``"jumpstart-similarity"``: ``[...]`` (BGE, GTE, E5, MiniLM).
-        pooling: where the model answers with a vector for each token (Hugging Face ``feature-extraction``): ``"cls"``
+        pooling: for a model that answers with a vector for each token (Hugging Face ``feature-extraction``): ``"cls"``
             takes the first token's, ``"mean"`` the average of all, padding included where the container pads.
         embedding_type: the type of the vectors' numbers; ``None`` for floats. ``"int8"`` and ``"uint8"`` are
             quantised, ``"binary"`` and ``"ubinary"`` hold eight dimensions in each number; these stay integers.
             Cohere's models are asked for it (``embedding_types``).
-        dimension: how many numbers each vector must have; any number, but all the same, where this is ``None``.
+        dimension: the length of each vector; ``None`` accepts any length that is the same for all.
         content_type: the media type of the request, where it is not the format's usual one.
     """
 
@@ -97,19 +97,16 @@ class EmbeddingsHandler:
         self.dimension = dimension
         self.content_type = content_type or ("application/json" if format in _FIELDS else "application/x-text")
         self.max_batch_size = 1 if format == "jumpstart-text" else None
-        """How many texts a request can hold, where the format has a limit."""
+        """The most texts in a request, if the format has a limit."""
 
     def transform_input(self, prompt: Sequence[str], model_kwargs: dict[str, Any]) -> bytes:
         """Give the request for some texts."""
         texts = _checked_texts(prompt, "EmbeddingsHandler")
         if self.embedding_type is not None and self.format == "cohere":
             model_kwargs = {"embedding_types": [self.embedding_type], **model_kwargs}
-        fields = _FIELDS.get(self.format)
-        if fields is not None:
-            name, parameters = fields
-            if parameters is None:
-                return encode_json({name: texts, **model_kwargs})
-            return encode_json({name: texts, parameters: model_kwargs} if model_kwargs else {name: texts})
+        if self.format in _FIELDS:
+            field, place = _FIELDS[self.format]
+            return encode_request(field, texts, place, model_kwargs)
         refuse_parameters(f"The format {self.format!r}", model_kwargs)
         if self.format == "jumpstart-similarity":
             return encode_json(texts)
@@ -128,9 +125,7 @@ class EmbeddingsHandler:
         """
         vectors = read_answer(
             output,
-            lambda value: read_vectors(
-                value, "EmbeddingsHandler", pooling=self.pooling, embedding_type=self.embedding_type
-            ),
+            lambda value: read_vectors(value, pooling=self.pooling, embedding_type=self.embedding_type),
             "EmbeddingsHandler",
             'a list of vectors, or "data", "embedding", "embeddings", "vector" or "vectors"',
         )
@@ -142,7 +137,7 @@ class EmbeddingsHandler:
 class SparseEmbeddingsHandler:
     """Texts in, for each its weights by the index of a token out: text-embeddings-inference with a SPLADE model.
 
-    The request is ``{"inputs": [...], **parameters}``. An index that is not there has the weight 0.
+    The request is ``{"inputs": [...], **parameters}``. An index that is absent has the weight 0.
     """
 
     __slots__ = ()

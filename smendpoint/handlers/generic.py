@@ -1,4 +1,4 @@
-"""Handlers that know no model: JSON, text, and bytes as they are."""
+"""The handlers for any model: JSON, text, and unchanged bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["BytesHandler", "JSONHandler", "TextHandler"]
 
 
 class JSONHandler:
-    """JSON in, JSON out: whatever ``json`` can write is sent, and the parsed answer comes back.
+    """JSON in, JSON out: any value that ``json`` can write is sent, and the parsed answer comes back.
 
     Model parameters need an input that is a mapping: they are added to it, and its own keys win. Bytes, such as an
     image's or a sound's, are sent as they are under the media type that is given for them. A stream may be server-sent
@@ -47,7 +47,7 @@ class JSONHandler:
         self.errors: ErrorsOption = errors
 
     def transform_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the input as JSON, with the model parameters in it; bytes as they are, without any."""
+        """Give the input as JSON, with the model parameters in it; give bytes unchanged."""
         if is_bytes(prompt):
             return raw_body("JSONHandler", prompt, model_kwargs, self.content_type)
         if not model_kwargs:
@@ -63,19 +63,19 @@ class JSONHandler:
         """Give the parsed answer.
 
         Raises:
-            HandlerError: it is not JSON.
+            HandlerError: the answer is not JSON.
         """
         return decode_json(output, "JSONHandler", self.errors)
 
     def stream_decoder(self) -> StreamDecoder[Any]:
-        """Give a decoder of server-sent events or JSON lines, whichever comes."""
+        """Give a decoder that recognises server-sent events and JSON lines."""
         from smendpoint.handlers._decoding import JSONItemDecoder
 
         return JSONItemDecoder("JSONHandler", self.errors)
 
 
 class BytesHandler:
-    """Bytes in, bytes out, as they are. A ``str`` is sent as UTF-8. A stream's chunks are its pieces as they arrive.
+    """Bytes in, bytes out, unchanged. A ``str`` is sent as UTF-8. A stream's chunks are its pieces as they arrive.
 
     Args:
         content_type: the media type of the input.
@@ -127,7 +127,7 @@ class TextHandler:
         """Give the answer's text.
 
         Raises:
-            HandlerError: it is not UTF-8.
+            HandlerError: the answer is not UTF-8.
         """
         try:
             return output.decode()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._json import encode_json, is_bytes, raw_body
+from smendpoint.handlers._json import encode_json, encode_request, is_bytes, raw_body
 from smendpoint.handlers._scores import (
     Classification,
     Neighbour,
@@ -36,10 +36,10 @@ __all__ = [
 RerankFormat: TypeAlias = Literal["tei", "openai", "score"]
 ClassificationFormat: TypeAlias = Literal["tei", "huggingface", "openai", "blazingtext"]
 
-# The fields that hold the query and the texts.
+# The fields for the query and for the texts.
 _PAIRS = {"tei": ("query", "texts"), "openai": ("query", "documents"), "score": ("text_1", "text_2")}
 
-# The fields that hold the text, and the model parameters: none where they stand beside it.
+# The field for the text, and the one for the model parameters: none where they stand beside the text.
 _PLACES = {
     "tei": ("inputs", None),
     "huggingface": ("inputs", "parameters"),
@@ -49,10 +49,10 @@ _PLACES = {
 
 
 class RerankInput(NamedTuple):
-    """What a reranker compares; a plain pair does as well.
+    """The input of a reranker; a plain pair does as well.
 
     Attributes:
-        query: what the texts are compared with.
+        query: the text that the others are compared with.
         texts: the texts.
     """
 
@@ -76,7 +76,7 @@ class RerankHandler:
     stop_parameter: str | None = None
 
     def __init__(self, format: RerankFormat = "tei") -> None:
-        if format not in get_args(RerankFormat):
+        if format not in _PAIRS:
             raise ConfigurationError(f"format must be 'tei', 'openai' or 'score', not {format!r}")
         self.format = format
 
@@ -138,9 +138,8 @@ class ClassificationHandler:
         parameters_field: str | None = None,
         content_type: str = "application/json",
     ) -> None:
-        if format not in get_args(ClassificationFormat):
-            known = ", ".join(map(repr, get_args(ClassificationFormat)))
-            raise ConfigurationError(f"format must be one of {known}, not {format!r}")
+        if format not in _PLACES:
+            raise ConfigurationError(f"format must be one of {', '.join(map(repr, _PLACES))}, not {format!r}")
         self.format = format
         self.parameters_field = parameters_field or _PLACES[format][1]
         self.content_type = content_type
@@ -165,10 +164,7 @@ class ClassificationHandler:
                 "ClassificationHandler takes one text, a tuple of two, or bytes, not "
                 f"{type(prompt).__name__}: for several there is map()."
             )
-        body = {_PLACES[self.format][0]: text}
-        if self.parameters_field is None:
-            return encode_json({**body, **model_kwargs})
-        return encode_json({**body, self.parameters_field: model_kwargs} if model_kwargs else body)
+        return encode_request(_PLACES[self.format][0], text, self.parameters_field, model_kwargs)
 
     def transform_output(self, output: ResponseBody) -> list[Classification]:
         """Give the classes, the most likely first.

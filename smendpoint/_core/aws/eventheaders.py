@@ -10,8 +10,6 @@ from struct import error as struct_error
 
 from smendpoint.errors import ConfigurationError, StreamDecodeError
 
-__all__ = ["Byte", "HeaderValue", "Long", "Short", "Timestamp", "Uuid", "decode_headers", "encode_header"]
-
 _U16 = Struct(">H")
 
 

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer, Self
 
-__all__ = ["ResponseBody"]
-
 _CHUNK = 1024
 """The bytes of a chunk where nothing else is asked for, as in botocore's ``StreamingBody``."""
 

@@ -1,46 +1,48 @@
-"""The client side of HTTP/1.1, without any I/O: render a request's head, read one response.
+"""Read one HTTP/1.1 response as a client, without any I/O.
 
-Only what a POST (or a proxy's CONNECT) to one host needs, and that strictly. Wherever RFC 9112 lets a client choose
-between repairing a malformed response and refusing it, this reader refuses: two programs that repair differently also
-disagree about where a response ends. Section numbers in comments are those of RFC 9112 unless another is named.
+The reader takes what a POST (or a proxy's CONNECT) to one host needs, and that strictly. Wherever RFC 9112 lets a
+client choose between repairing a malformed response and refusing it, this reader refuses: two programs that repair
+differently also disagree about where a response ends. Section numbers in comments are those of RFC 9112 unless another
+is named.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from smendpoint._core.http.syntax import (
     CONTROLS,
     HEX_DIGITS,
+    UNTIL_CLOSE,
+    body_length,
     check_beginning,
     check_trailer,
     chunk_size,
-    content_length,
     malformed,
     parse_fields,
     parse_status_line,
-    render_head,
     status_lines,
     too_large,
 )
 from smendpoint.errors import ProtocolError
 
-__all__ = ["ResponseReader", "render_head"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-# Bytes of a head, and of the trailers. The most that ``http.client`` takes for a single line.
+# Bytes of a head with its empty line, of each 1xx head, and of the trailers: the most that ``http.client`` takes for a
+# single line.
 MAX_HEAD = 65_536
-# How many 1xx answers may precede the real one; RFC 9110 15.2 gives no number, real services send at most two.
+# How many 1xx answers may precede the final one. RFC 9110 15.2 gives no number; real services send at most two.
 _MAX_INFORMATIONAL = 16
-# With its extensions and line end, in bytes. 7.1.1 asks for a limit; nothing that is met in practice exceeds 100.
+# Bytes, with extensions and line end. 7.1.1 asks for a limit; nothing that is met in practice exceeds 100.
 _MAX_CHUNK_LINE = 4_096
-
-_HEAD, _FIXED, _UNTIL_CLOSE, _CHUNK_LINE, _CHUNK_DATA, _CHUNK_CR, _CHUNK_LF, _TRAILERS, _DONE = range(9)
-_DATA = (_FIXED, _CHUNK_DATA)
 
 # The chunks of a stream of tokens repeat a few sizes: their lines are parsed once.
 _chunk_sizes: dict[bytes, int] = {}
 _MAX_REMEMBERED_SIZES = 4096
 _USUAL_CHUNK_LINE = 8
 
-# Bytes of an error's body: more of what a container says of its failure helps nobody.
+# Bytes of an error's body that are read: enough for any message.
 MAX_ERROR_BODY = 1_048_576
 
 _HEAD_END = b"\r\n\r\n"
@@ -52,8 +54,6 @@ class ResponseReader:
     The cuts make no difference to the result, and the time taken is linear in the number of bytes.
 
     Args:
-        max_head: the most bytes that the head may have, its empty line counted; the same holds for each 1xx head and
-            for the trailers.
         max_body: the most bytes that the body of a success may have; ``None`` for no limit. Of an error's body the rest
             is left unread beyond ``MAX_ERROR_BODY``.
         connect: whether the request was a CONNECT, whose 2xx answer never has a body (RFC 9110 9.3.6).
@@ -77,9 +77,8 @@ class ResponseReader:
         "_informational",
         "_keep_alive",
         "_max_body",
-        "_max_head",
+        "_read",
         "_remaining",
-        "_state",
         "_trailers_left",
         "complete",
         "head_complete",
@@ -90,7 +89,7 @@ class ResponseReader:
         "undelivered",
     )
 
-    def __init__(self, *, max_head: int = MAX_HEAD, max_body: int | None = None, connect: bool = False) -> None:
+    def __init__(self, *, max_body: int | None = None, connect: bool = False) -> None:
         self.started = False
         self.head_complete = False
         self.status = 0
@@ -98,17 +97,18 @@ class ResponseReader:
         self.complete = False
         self.reusable = False
         self.undelivered: list[bytes] = []
-        self._state = _HEAD
-        self._buffer = bytearray()  # the beginning of a head or a line whose end has not come
+        # The function that reads the next part, from a position of the data, and gives the position after it. A bound
+        # method would refer back to this object, which only the garbage collector could free then.
+        self._read: Callable[[ResponseReader, bytes, int, list[bytes]], int] = ResponseReader._read_head
+        self._buffer = bytearray()  # the beginning of a head or line that is not whole yet
         self._connect = connect
         self._failure: str | None = None
         self._informational = 0
         self._keep_alive = False
         self._max_body = max_body
-        self._max_head = max_head
-        self._remaining = 0  # bytes of the body or of the chunk that are still to come
-        self._body_left: int | None = None  # how much more the body may have, where that is not known from its length
-        self._trailers_left = max_head
+        self._remaining = 0  # bytes of the body, the chunk or its line end that have not come yet
+        self._body_left: int | None = None  # how much more the body may have, where its length is unknown
+        self._trailers_left = MAX_HEAD
 
     @property
     def closes(self) -> bool:
@@ -137,20 +137,7 @@ class ResponseReader:
         position = 0
         try:
             while position < size:
-                state = self._state
-                if state == _HEAD:
-                    position = self._read_head(data, position)
-                elif state in _DATA:
-                    position = self._read_data(data, position, body)
-                elif state == _UNTIL_CLOSE:
-                    body.append(data[position:])
-                    position = size
-                elif state == _DONE:
-                    # Nothing was asked that these bytes could answer (9.2): the connection cannot be trusted.
-                    self.reusable = False
-                    position = size
-                else:
-                    position = self._read_chunk_framing(data, position, body)
+                position = self._read(self, data, position, body)
             if self._body_left is not None and body:
                 self._limit_body(body)
         except ProtocolError as error:
@@ -167,13 +154,13 @@ class ResponseReader:
             ProtocolError: the response is not complete, or had failed before.
         """
         if self._failure is None and not self.complete:
-            if self._state == _UNTIL_CLOSE:
+            if self._read is ResponseReader._read_until_close:
                 self._finish()
             elif not self.started:
                 self._failure = "the connection was closed before any byte of a response came"
             elif not self.head_complete:
                 self._failure = "the connection was closed inside the head of the response"
-            elif self._state == _FIXED:
+            elif self._read is ResponseReader._read_fixed:
                 self._failure = (
                     f"the connection was closed {self._remaining} bytes before the end of the response's body "
                     f"(Content-Length: {self.headers['content-length']})"
@@ -184,8 +171,8 @@ class ResponseReader:
         if self._failure is not None:
             raise ProtocolError(self._failure, response_started=self.started)
 
-    def _read_head(self, data: bytes, position: int) -> int:
-        limit = self._max_head
+    def _read_head(self, data: bytes, position: int, body: list[bytes]) -> int:
+        limit = MAX_HEAD
         buffer = self._buffer
         known = len(buffer)
         if not known:
@@ -200,7 +187,7 @@ class ResponseReader:
             buffer.clear()
             self._finish_head(head)
             return position + end + 4 - known
-        # Refuse what can never become a head now: its sender may be waiting for us.
+        # Refuse bytes that can never become a head now: their sender may be waiting for us.
         check_beginning(buffer, known)
         if len(buffer) >= limit:
             raise malformed(f"the head of the response is longer than {limit} bytes")
@@ -210,7 +197,7 @@ class ResponseReader:
         try:
             self._parse_head(head)
         except ProtocolError:
-            check_beginning(head, 0)  # raise what a cut head would have raised, whatever the cuts
+            check_beginning(head, 0)  # raise the error that a cut head would have raised
             raise
 
     def _parse_head(self, head: bytes) -> None:
@@ -224,53 +211,48 @@ class ResponseReader:
         headers = parse_fields(lines)
         if self._connect and 200 <= status < 300:
             keep_alive = True
-            state = _DONE  # RFC 9110 9.3.6: its framing fields are ignored, whatever they say
+            length = 0  # RFC 9110 9.3.6: its framing fields are ignored, whatever they say
         else:
             keep_alive = not http10  # 9.3: HTTP/1.0 may keep the connection; we need not
             connection = headers.get("connection")
             if connection is not None and connection != "keep-alive":
                 options = connection.lower().split(",")
                 keep_alive = keep_alive and "close" not in [option.strip(" \t") for option in options]
-            state = self._frame(headers, http10=http10)
+            length = body_length(headers, http10=http10)
             if status < 200:
                 self._skip(status)
                 return
             if status == 204 or status == 304:
                 # 6.3 rule 1: no body, whatever the fields say. If they announce one, a careless sender may send it.
-                keep_alive = keep_alive and state != _CHUNK_LINE and not self._remaining
-                state = _DONE
-            elif state == _UNTIL_CLOSE:
+                keep_alive = keep_alive and length in (0, UNTIL_CLOSE)
+                length = 0
+            elif length == UNTIL_CLOSE:
                 keep_alive = False
         self.status = status
         self.headers = headers
         self.head_complete = True
         self._keep_alive = keep_alive
-        self._state = state
         limit = self._max_body if 200 <= status < 300 else MAX_ERROR_BODY
-        if limit is not None and (state != _FIXED or self._remaining > limit):
-            if state == _FIXED and limit is self._max_body:
+        if limit is not None and not 0 <= length <= limit:
+            if length > limit and 200 <= status < 300:
                 raise too_large(limit)
             self._body_left = limit
-        if state == _DONE or (state == _FIXED and not self._remaining):
+        if length > 0:
+            self._remaining = length
+            self._read = ResponseReader._read_fixed
+        elif not length:
             self._finish()
+        elif length == UNTIL_CLOSE:
+            self._read = ResponseReader._read_until_close
+        else:
+            self._read = ResponseReader._read_chunk_line
 
-    def _frame(self, headers: dict[str, str], *, http10: bool) -> int:
-        """Decide how the body ends (6.3), as the state to go to."""
-        coding = headers.get("transfer-encoding")
-        length = headers.get("content-length")
-        self._remaining = 0
-        if coding is None:
-            if length is None:
-                return _UNTIL_CLOSE  # rule 8
-            self._remaining = content_length(headers, length)
-            return _FIXED  # rule 6
-        if length is not None:
-            raise malformed("the response has both Transfer-Encoding and Content-Length")  # rule 3
-        if http10:
-            raise malformed("the response has a Transfer-Encoding, which HTTP/1.0 does not know")  # 6.1
-        if coding.lower() != "chunked":
-            raise malformed("the response has a Transfer-Encoding other than chunked, which was not asked for")  # 6.1
-        return _CHUNK_LINE
+    def _skip(self, status: int) -> None:
+        if status == 101:
+            raise malformed("101: the server changed to a protocol that was not asked for")  # RFC 9110 15.2.2
+        self._informational += 1
+        if self._informational > _MAX_INFORMATIONAL:
+            raise malformed(f"more than {_MAX_INFORMATIONAL} informational (1xx) answers came before the response")
 
     def _limit_body(self, body: list[bytes]) -> None:
         """Refuse a success, and cut an error, whose body is larger than it may be."""
@@ -287,29 +269,41 @@ class ResponseReader:
         self.reusable = False
         body[:] = [b"".join(body)[: self._body_left]]
 
-    def _skip(self, status: int) -> None:
-        if status == 101:
-            raise malformed("101: the server changed to a protocol that was not asked for")  # RFC 9110 15.2.2
-        self._informational += 1
-        if self._informational > _MAX_INFORMATIONAL:
-            raise malformed(f"more than {_MAX_INFORMATIONAL} informational (1xx) answers came before the response")
+    def _read_fixed(self, data: bytes, position: int, body: list[bytes]) -> int:
+        position = self._read_data(data, position, body)
+        if not self._remaining:
+            self._finish()
+        return position
+
+    def _read_until_close(self, data: bytes, position: int, body: list[bytes]) -> int:
+        body.append(data[position:])
+        return len(data)
+
+    def _read_after_the_end(self, data: bytes, position: int, body: list[bytes]) -> int:
+        # Nothing was asked that these bytes could answer (9.2): the connection cannot be trusted.
+        self.reusable = False
+        return len(data)
 
     def _read_data(self, data: bytes, position: int, body: list[bytes]) -> int:
-        size = len(data)
-        end = position + self._remaining
-        if end > size:
-            self._remaining = end - size
-            body.append(data[position:] if position else data)
-            return size
-        body.append(data[position:end])  # bytes: a slice of the whole is the same object
-        if self._state == _FIXED:
-            self._finish()
-        elif data.startswith(b"\r\n", end):
-            self._state = _CHUNK_LINE
-            return end + 2
-        else:
-            self._state = _CHUNK_CR
-        return end
+        part = data[position : position + self._remaining]  # bytes: a slice of the whole is the same object
+        body.append(part)
+        self._remaining -= len(part)
+        return position + len(part)
+
+    def _read_chunk_data(self, data: bytes, position: int, body: list[bytes]) -> int:
+        position = self._read_data(data, position, body)
+        if not self._remaining:
+            self._remaining = 2
+            self._read = ResponseReader._read_chunk_end
+        return position
+
+    def _read_chunk_end(self, data: bytes, position: int, body: list[bytes]) -> int:
+        if data[position] != (13 if self._remaining == 2 else 10):
+            raise malformed("the data of a chunk is not followed by CRLF: its size is wrong")
+        self._remaining -= 1
+        if not self._remaining:
+            self._read = ResponseReader._read_chunk_line
+        return position + 1
 
     def _read_whole_chunks(self, data: bytes, position: int, body: list[bytes]) -> int:
         """Read the chunks that are whole in the data, up to the first that is not, or has an unusual size line."""
@@ -336,35 +330,29 @@ class ResponseReader:
             body.append(data[start:stop])
             position = stop + 2
 
-    def _read_chunk_framing(self, data: bytes, position: int, body: list[bytes]) -> int:
-        state = self._state
-        if state == _CHUNK_LINE:
-            if not self._buffer:
-                position = self._read_whole_chunks(data, position, body)
-                if position == len(data):
-                    return position
-                # As for a head: refuse what can never become a chunk-size line before its end comes.
-                if data[position] not in HEX_DIGITS:
-                    raise malformed("the size of a chunk is not a hexadecimal number")
-            line, position = self._read_line(data, position, _MAX_CHUNK_LINE)
-            if line is not None:
-                size = chunk_size(line)
-                self._remaining = size
-                self._state = _CHUNK_DATA if size else _TRAILERS
-            return position
-        if state == _TRAILERS:
-            line, position = self._read_line(data, position, self._trailers_left)
-            if line is not None:
-                self._trailers_left -= len(line) + 2
-                if line:
-                    check_trailer(line)
-                else:
-                    self._finish()
-            return position
-        if data[position] != (13 if state == _CHUNK_CR else 10):
-            raise malformed("the data of a chunk is not followed by CRLF: its size is wrong")
-        self._state = _CHUNK_LF if state == _CHUNK_CR else _CHUNK_LINE
-        return position + 1
+    def _read_chunk_line(self, data: bytes, position: int, body: list[bytes]) -> int:
+        if not self._buffer:
+            position = self._read_whole_chunks(data, position, body)
+            if position == len(data):
+                return position
+            # As with a head: refuse a line that can never become a chunk size before its end comes.
+            if data[position] not in HEX_DIGITS:
+                raise malformed("the size of a chunk is not a hexadecimal number")
+        line, position = self._read_line(data, position, _MAX_CHUNK_LINE)
+        if line is not None:
+            self._remaining = chunk_size(line)
+            self._read = ResponseReader._read_chunk_data if self._remaining else ResponseReader._read_trailers
+        return position
+
+    def _read_trailers(self, data: bytes, position: int, body: list[bytes]) -> int:
+        line, position = self._read_line(data, position, self._trailers_left)
+        if line is not None:
+            self._trailers_left -= len(line) + 2
+            if line:
+                check_trailer(line)
+            else:
+                self._finish()
+        return position
 
     def _read_line(self, data: bytes, position: int, limit: int) -> tuple[bytes | None, int]:
         """Give a line without its CRLF, or None if its end has not come, and the position after it."""
@@ -385,6 +373,6 @@ class ResponseReader:
         return line[:-2], end
 
     def _finish(self) -> None:
-        self._state = _DONE
+        self._read = ResponseReader._read_after_the_end
         self.complete = True
         self.reusable = self._keep_alive

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Proxy"]
-
 
 class Proxy:
     """A proxy and the credentials for it, which its ``repr`` does not show.

@@ -12,27 +12,27 @@ from smendpoint.errors import ConfigurationError, ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# RFC 9110 5.6.2: what a field name or a method may consist of.
+# RFC 9110 5.6.2: the characters of a field name or a method.
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # RFC 9110 5.5: no control character but the tab has a place in a field. CR and LF are counted as line ends apart.
 CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
 HEX_DIGITS = b"0123456789ABCDEFabcdef"
+CHUNKED, UNTIL_CLOSE = -1, -2  # body lengths that a head does not give
 _PREFIX = b"HTTP/1."
 _VISIBLE = bytes(range(0x21, 0x7F))
 
 # Eighteen digits are less than 2**63 and more than any body; int() of unlimited digits would take quadratic time.
 _MAX_LENGTH_DIGITS = 18
 _MAX_CHUNK_SIZE_DIGITS = 16
-# How many checked field names are kept: a peer must not be able to make the memory grow for ever.
-_MAX_REMEMBERED_NAMES = 512
+# How many checked tokens are kept: a peer must not be able to fill the memory.
+_MAX_REMEMBERED_TOKENS = 512
 
 # A service repeats a few status lines: status and whether the peer speaks HTTP/1.0, by line.
 status_lines: dict[str, tuple[int, bool]] = {}
 _MAX_REMEMBERED_STATUS_LINES = 64
 _USUAL_STATUS_LINE = 64
 
-_lower_names: dict[str, str] = {}
-_tokens: set[str] = set()
+_lower_tokens: dict[str, str] = {}
 
 
 def render_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
@@ -50,13 +50,14 @@ def render_head(method: str, target: str, headers: Iterable[tuple[str, str]]) ->
         ConfigurationError: a part could not be sent as what it is: a control character (CR, LF and NUL among them),
             a non-ASCII character, or a name that is not a token. The message never shows a value.
     """
-    _check_token(method, "request method")
+    if not lower_token(method):
+        raise ConfigurationError(f"{method!r} is not a valid request method")
     if not target or not target.isascii() or target.encode("ascii").translate(None, _VISIBLE):
         raise ConfigurationError(f"{target!r} is not a valid request target: it must be percent-encoded")
     lines = [f"{method} {target} HTTP/1.1"]
     for name, value in headers:
-        if name not in _tokens:
-            _check_token(name, "header name")
+        if name not in _lower_tokens and not lower_token(name):
+            raise ConfigurationError(f"{name!r} is not a valid header name")
         lines.append(f"{name}: {value}")
     lines.append("\r\n")
     text = "\r\n".join(lines)
@@ -70,12 +71,16 @@ def render_head(method: str, target: str, headers: Iterable[tuple[str, str]]) ->
     raise ConfigurationError(f"the value of the header {name!r} has a control character or one that is not ASCII")
 
 
-def _check_token(text: str, what: str) -> None:
-    if text not in _tokens:
-        if not text or not text.isascii() or text.encode("ascii").translate(None, _TOKEN):
-            raise ConfigurationError(f"{text!r} is not a valid {what}")
-        if len(_tokens) < _MAX_REMEMBERED_NAMES:
-            _tokens.add(text)
+def lower_token(text: str) -> str:
+    """Give a token in lower case; empty for a text that is not one."""
+    lower = _lower_tokens.get(text)
+    if lower is None:
+        if not text.isascii() or text.encode("ascii").translate(None, _TOKEN):
+            return ""
+        lower = text.lower()
+        if text and len(_lower_tokens) < _MAX_REMEMBERED_TOKENS:
+            _lower_tokens[text] = lower
+    return lower
 
 
 def malformed(message: str) -> ProtocolError:
@@ -109,9 +114,11 @@ def parse_fields(lines: list[str]) -> dict[str, str]:
     repeated: dict[str, list[str]] | None = None
     for line in lines:
         raw, colon, value = line.partition(":")
-        name = _lower_names.get(raw)
-        if name is None:
-            name = _lower_name(raw)
+        name = _lower_tokens.get(raw) or lower_token(raw)
+        if not name:
+            if raw[:1] in (" ", "\t"):
+                raise malformed("a header line begins with a space: folded headers are obsolete")  # 5.2
+            raise malformed("the name of a header is not a token")  # 5.1: a space before the colon too
         if not colon:
             raise malformed("a header line has no colon")
         value = value.strip(" \t")
@@ -128,21 +135,24 @@ def parse_fields(lines: list[str]) -> dict[str, str]:
     return fields
 
 
-def _lower_name(raw: str) -> str:
-    if raw[:1] in (" ", "\t"):
-        raise malformed("a header line begins with a space: folded headers are obsolete")  # 5.2
-    if not raw or raw.encode("latin-1").translate(None, _TOKEN):
-        raise malformed("the name of a header is not a token")  # 5.1: a space before the colon too
-    name = raw.lower()
-    if len(_lower_names) < _MAX_REMEMBERED_NAMES:
-        _lower_names[raw] = name
-    return name
-
-
-def content_length(headers: dict[str, str], value: str) -> int:
+def body_length(headers: dict[str, str], *, http10: bool) -> int:
+    """Give the bytes of a body by its framing fields (6.3), else `CHUNKED` or `UNTIL_CLOSE`."""
+    coding = headers.get("transfer-encoding")
+    value = headers.get("content-length")
+    if coding is not None:
+        if value is not None:
+            raise malformed("the response has both Transfer-Encoding and Content-Length")  # rule 3
+        if http10:
+            raise malformed("the response has a Transfer-Encoding, which HTTP/1.0 does not know")  # 6.1
+        if coding.lower() != "chunked":
+            # 6.1
+            raise malformed("the response has a Transfer-Encoding other than chunked, which was not asked for")
+        return CHUNKED
+    if value is None:
+        return UNTIL_CLOSE  # rule 8
     if "," in value:
-        # 6.3 rule 5: the same valid value several times, in one field or more, is processed as that value. (RFC 9110
-        # 8.6 would let us refuse it, but nobody can misread where such a message ends.)
+        # Rule 5: the same valid value several times, in one field or more, is processed as that value. (RFC 9110 8.6
+        # would let us refuse it, but nobody can misread where such a message ends.)
         values = {item.strip(" \t") for item in value.split(",")}
         if len(values) != 1:
             raise malformed("the response has conflicting Content-Length values")
@@ -166,7 +176,7 @@ def _without_extensions(line: bytes) -> bytes:
     import re  # chunk extensions are never met in practice
 
     # 7.1.1: they are ignored, but only if they are such. White space right after the size is bad but readable by the
-    # grammar; parsers differ in it, and so it is refused here. (`re` keeps compiled patterns.)
+    # grammar; parsers differ about it, so it is refused here. (`re` keeps compiled patterns.)
     match = re.fullmatch(
         rb"""([0-9A-Fa-f]+) (?![ \t])
         (?:[ \t]* ; [ \t]* [-!#$%&'*+.^_`|~0-9A-Za-z]+                         # name
@@ -186,13 +196,13 @@ def check_trailer(line: bytes) -> None:
     if line.translate(None, CONTROLS) != line:
         raise malformed("a trailer has a control character, or a bare CR")
     for name in parse_fields([line.decode("latin-1")]):
-        # RFC 9110 6.5.1: what frames a message cannot come after it. Its sender frames the message in another way.
+        # RFC 9110 6.5.1: a field that frames a message cannot come after it. Its sender frames the message differently.
         if name == "content-length" or name == "transfer-encoding":
             raise malformed("a trailer has a field that frames the message")
 
 
 def check_beginning(start: bytes | bytearray, known: int) -> None:
-    """Refuse what can never become a head, however it goes on; of its first `known` bytes this has been done."""
+    """Refuse bytes that can never become a head, however they go on. The first `known` bytes were checked before."""
     if not _PREFIX.startswith(start[:7]):
         raise malformed(_foreign(start))
     if start.count(b"\n", known) != start.count(b"\r\n", known - 1 if known else 0):
@@ -206,7 +216,7 @@ def _foreign(start: bytes | bytearray) -> str:
 
 
 def too_large(limit: int) -> ProtocolError:
-    """The error for an answer of more than `limit` bytes."""
+    """Make the error for an answer of more than `limit` bytes."""
     return ProtocolError(
         f"the answer has more than {limit:,} bytes: raise max_response_bytes, ask for less, or stream the answer",
         response_started=True,

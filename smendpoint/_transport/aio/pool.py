@@ -54,7 +54,7 @@ class LoopPool:
         self._idle: list[AsyncConnection] = []
         self._busy: set[AsyncConnection] = set()
         self._places = 0  # taken
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[bool]] = deque()
         self._closed = False
         self._guarded: AsyncGenerator[None, None] | None = None
 
@@ -117,21 +117,30 @@ class LoopPool:
     async def _queue(self, deadline: Deadline) -> None:
         """Wait for the place of another call."""
         seconds = deadline.queueing()
-        place: asyncio.Future[None] = self.loop.create_future()
+        place: asyncio.Future[bool] = self.loop.create_future()
+        timer = None if seconds is None else self.loop.call_later(seconds, self._refuse, place)
         self._waiting.append(place)
         try:
-            await asyncio.wait({place}, timeout=seconds)
+            await asyncio.wait({place})
         except BaseException:
-            if place.done():
+            if place.done() and place.result():
                 self._pass_on()  # it was granted at the moment of cancellation
             raise
         finally:
-            with suppress(ValueError):  # `_pass_on` has removed it
+            if timer is not None:
+                timer.cancel()
+            with suppress(ValueError):  # it is done
                 self._waiting.remove(place)
         if self._closed:
             raise ConfigurationError("the endpoint was closed while this call waited for a connection")
-        if not place.done():
+        if not place.result():
             raise deadline_exceeded(deadline.timeout, request_sent=False)
+
+    def _refuse(self, place: asyncio.Future[bool]) -> None:
+        """End a wait whose time is over: a place that comes free now goes to the next waiter."""
+        if not place.done():
+            self._waiting.remove(place)
+            place.set_result(False)
 
     def adopt(self, connection: AsyncConnection) -> None:
         """Keep a new connection for the place that its call has.
@@ -161,7 +170,7 @@ class LoopPool:
     def _pass_on(self) -> None:
         """Give a free place to the waiter that has waited longest."""
         if self._waiting:
-            self._waiting.popleft().set_result(None)
+            self._waiting.popleft().set_result(True)
         else:
             self._places -= 1
 
@@ -176,7 +185,7 @@ class LoopPool:
         for connection in connections:
             connection.abort(_closed())
         while self._waiting:
-            self._waiting.popleft().set_result(None)
+            self._waiting.popleft().set_result(True)
 
     async def close(self) -> None:
         """Close every connection, and let the event loop finish with them."""

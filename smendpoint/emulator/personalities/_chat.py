@@ -61,7 +61,7 @@ def _say(body: Body, said: str, prompt: str) -> Generation:
 
 
 class OpenAIAnswer:
-    """What both kinds of completions share.
+    """The common part of both kinds of completions.
 
     Attributes:
         generations: the texts, one for each prompt.
@@ -87,11 +87,12 @@ class OpenAIAnswer:
 
 
 class Chat(OpenAIAnswer):
-    """A chat completion: what it says, and both of its shapes.
+    """A chat completion in both of its shapes.
 
     Honours ``max_tokens``, ``stop``, ``tools`` (calls the chosen function, else the first, with the question as each
     text argument), ``response_format`` (a JSON object, or the smallest that fits a schema) and
-    ``chat_template_kwargs.enable_thinking``."""
+    ``chat_template_kwargs.enable_thinking``.
+    """
 
     def __init__(self, body: Body) -> None:
         question, background = last_user_text(body.objects("messages"))

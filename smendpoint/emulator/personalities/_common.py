@@ -1,4 +1,4 @@
-"""What the personalities share: reading requests, refusing them, cutting text into tokens.
+"""The common part of the personalities: reading requests, refusing them, cutting text into tokens.
 
 Each function that reads a part of a request raises `Refused` where the container would not take it.
 """
@@ -15,7 +15,7 @@ from smendpoint.emulator.models import ModelReply, ModelRequest
 from smendpoint.emulator.stand_in import answer
 
 SESSION_REQUESTS: tuple[object, ...] = ({"requestType": "NEW_SESSION"}, {"requestType": "CLOSE"})
-"""What opens and closes a stateful session: the convention of AWS's containers."""
+"""The requests that open and close a stateful session: the convention of AWS's containers."""
 
 _TOKEN = re.compile(r"\s*\S+|\s+\Z")
 
@@ -91,7 +91,7 @@ class Personality:
 
 
 def read_json(body: bytes) -> Any:
-    """Read what must be JSON."""
+    """Read JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -105,7 +105,7 @@ def _json_or_none(body: bytes) -> object:
 
 
 def text_list(value: object, name: str) -> list[str]:
-    """Take one string or a list of strings, as a list."""
+    """Check one string or a list of strings, and give a list."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list) and all(isinstance(item, str) for item in cast("list[object]", value)):
@@ -114,46 +114,46 @@ def text_list(value: object, name: str) -> list[str]:
 
 
 def object_list(value: object, name: str) -> list[Body]:
-    """Take a list of JSON objects that is not empty."""
+    """Check a list of JSON objects, which must not be empty."""
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in cast("list[object]", value)):
         return [Body(item) for item in cast("list[dict[str, Any]]", value)]
     raise Refused(f"`{name}` must be a list of objects, and not empty")
 
 
 class Body(dict[str, Any]):
-    """A JSON object of a request. Its methods take a member, and raise `Refused` where the member does not fit."""
+    """A JSON object of a request. Its methods read a member, and raise `Refused` where it does not fit."""
 
     def member(self, name: str) -> Body:
-        """Take an object; a missing one, or null, is an empty object."""
+        """Read an object; a missing one, or null, is an empty object."""
         value = self.get(name)
         if value is not None and not isinstance(value, dict):
             raise Refused(f"Input validation error: `{name}` must be an object")
         return Body(cast("dict[str, Any]", value or {}))
 
     def objects(self, name: str) -> list[Body]:
-        """Take a list of objects that is not empty."""
+        """Read a list of objects, which must not be empty."""
         return object_list(self.get(name), name)
 
     def string(self, *names: str) -> str:
-        """Take a string, by the first of these names that has one."""
+        """Read a string, by the first of these names that has one."""
         for name in names:
             if isinstance(self.get(name), str):
                 return str(self[name])
         raise Refused(f"Input validation error: `{names[0]}` must be a string")
 
     def texts(self, name: str, *, empty: bool = True) -> list[str]:
-        """Take one string or a list of strings, as a list, which may be ``empty``."""
+        """Read one string or a list of strings, and give a list, which may be ``empty``."""
         texts = text_list(self.get(name), name)
         if not texts and not empty:
             raise Refused(f"`{name}` cannot be empty", 400)
         return texts
 
     def text(self, name: str) -> str:
-        """Take one string, or the first of a list of strings."""
+        """Read one string, or the first of a list of strings."""
         return self.texts(name, empty=False)[0]
 
     def count(self, name: str) -> int:
-        """Take how many things to give, 1 to 100; 1 where it is missing."""
+        """Read a number of things to give, 1 to 100; 1 where it is missing."""
         value = self.get(name, 1)
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
             raise Refused(f"`{name}` must be a whole number from 1 to 100")

@@ -1,15 +1,16 @@
-"""Small instances of JSON schemas: what a stand-in says where a client asks for an answer of a certain shape.
+"""Small instances of JSON schemas: a stand-in's answers to clients that ask for a certain shape.
 
-Instances are guessed, and judged before they are given: what is given fits the schema. What cannot be judged, such as
-a pattern, is refused and not left out.
+Instances are guessed, and checked before they are given: each one fits the schema. A keyword that cannot be checked,
+such as a pattern, is refused and not left out.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import operator
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from itertools import chain
 from typing import Any, cast
 
@@ -112,9 +113,8 @@ class _Search:
         for name, kind in _KINDS.items():
             if name in schema and not isinstance(schema[name], kind):
                 raise Refused(f"`{name}` in the schema is not what it should be", 400)
-        for name in _NUMBERS:
+        for name, (most, _, _) in _LIMITS.items():
             value = schema.get(name, 0)
-            most = MAX_SIZE if name in _SIZES else MAX_NUMBER
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= most:
                 raise Refused(f"`{name}` in the schema must be a number of at most {most}", 400)
         if not schema.get("multipleOf", 1) > 0:
@@ -148,43 +148,44 @@ class _Search:
         if depth > 2 * MAX_DEPTH:
             raise Refused("a `$ref` in the schema leads to itself", 400)
         below = depth + 1
-        if "$ref" in rules and not self.fits(value, self._refer(rules["$ref"]), below):
-            return False
-        if not all(self.fits(value, other, below) for other in rules.get("allOf", ())):
-            return False
-        if "anyOf" in rules and not any(self.fits(value, other, below) for other in rules["anyOf"]):
-            return False
-        if "oneOf" in rules and sum(self.fits(value, other, below) for other in rules["oneOf"]) != 1:
-            return False
-        if "not" in rules and self.fits(value, rules["not"], below):
-            return False
+        return (
+            self._combination_fits(value, rules, below)
+            and self._itself_fits(value, rules)
+            and self._parts_fit(value, rules, below)
+        )
+
+    def _combination_fits(self, value: Any, rules: dict[str, Any], depth: int) -> bool:
+        every: list[object] = [self._refer(rules["$ref"])] if "$ref" in rules else []
+        return (
+            all(self.fits(value, other, depth) for other in [*every, *rules.get("allOf", ())])
+            and any(self.fits(value, other, depth) for other in rules.get("anyOf", (True,)))
+            and sum(self.fits(value, other, depth) for other in rules.get("oneOf", (True,))) == 1
+            and not self.fits(value, rules.get("not", False), depth)
+        )
+
+    def _itself_fits(self, value: Any, rules: dict[str, Any]) -> bool:
         if "const" in rules and _key(value) != _key(rules["const"]):
             return False
         if "enum" in rules and _key(value) not in self._enumerated[id(rules)]:
             return False
         if "type" in rules and not any(_is(value, kind) for kind in _types(rules)):
             return False
-        if isinstance(value, str):
-            return bool(rules.get("minLength", 0) <= len(value) <= rules.get("maxLength", MAX_NUMBER))
+        if _is(value, "number") and not abs(value) <= MAX_NUMBER:
+            return False
+        limits = [(rules[name], limit) for name, limit in _LIMITS.items() if name in rules]
+        return all(holds(value, argument) for argument, (_, kind, holds) in limits if _is(value, kind))
+
+    def _parts_fit(self, value: Any, rules: dict[str, Any], depth: int) -> bool:
         if isinstance(value, dict):
-            return self._object_fits(cast("dict[str, Any]", value), rules, below)
+            items: dict[str, Any] = value
+            return all(name in items for name in rules.get("required", ())) and all(
+                self.fits(item, _member_schema(rules, name), depth) for name, item in items.items()
+            )
         if isinstance(value, list):
-            return self._array_fits(value, rules, below)
-        return value is None or isinstance(value, bool) or _number_fits(value, rules)
-
-    def _object_fits(self, value: dict[str, Any], rules: dict[str, Any], depth: int) -> bool:
-        if not rules.get("minProperties", 0) <= len(value) <= rules.get("maxProperties", MAX_NUMBER):
-            return False
-        return all(name in value for name in rules.get("required", ())) and all(
-            self.fits(item, _member_schema(rules, name), depth) for name, item in value.items()
-        )
-
-    def _array_fits(self, value: list[Any], rules: dict[str, Any], depth: int) -> bool:
-        if not rules.get("minItems", 0) <= len(value) <= rules.get("maxItems", MAX_NUMBER):
-            return False
-        if rules.get("uniqueItems") and len(set(map(_key, value))) < len(value):
-            return False
-        return all(self.fits(item, _item_schema(rules, index), depth) for index, item in enumerate(value))
+            if rules.get("uniqueItems") and len(set(map(_key, value))) < len(value):
+                return False
+            return all(self.fits(item, _item_schema(rules, index), depth) for index, item in enumerate(value))
+        return True
 
     # -- values that may fit
 
@@ -224,12 +225,8 @@ class _Search:
             yield from self._arrays(rules, depth)
         elif kind == "string":
             yield from self._strings(rules)
-        elif kind == "boolean":
-            yield from (True, False)
-        elif kind == "null":
-            yield None
         else:
-            yield from _numbers(rules)
+            yield from {"boolean": (True, False), "null": (None,)}.get(kind) or _numbers(rules)
 
     def _strings(self, rules: list[dict[str, Any]]) -> Iterator[str]:
         yield from (_FORMATS[one["format"]] for one in rules if one.get("format") in _FORMATS)
@@ -291,18 +288,30 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "type": (str, list),
     "uniqueItems": bool,
 }
-_SIZES = ("minItems", "minLength", "minProperties")
-_NUMBERS = (
-    *_SIZES,
-    "exclusiveMaximum",
-    "exclusiveMinimum",
-    "maxItems",
-    "maxLength",
-    "maxProperties",
-    "maximum",
-    "minimum",
-    "multipleOf",
-)
+
+
+def _at_least(value: Sized, least: float) -> bool:
+    return len(value) >= least
+
+
+def _at_most(value: Sized, most: float) -> bool:
+    return len(value) <= most
+
+
+# The keywords that take a number: the greatest that is taken, the type of the values that they limit, and the test.
+_LIMITS: dict[str, tuple[int, str, Callable[[Any, Any], bool]]] = {
+    "minItems": (MAX_SIZE, "array", _at_least),
+    "minLength": (MAX_SIZE, "string", _at_least),
+    "minProperties": (MAX_SIZE, "object", _at_least),
+    "maxItems": (MAX_NUMBER, "array", _at_most),
+    "maxLength": (MAX_NUMBER, "string", _at_most),
+    "maxProperties": (MAX_NUMBER, "object", _at_most),
+    "minimum": (MAX_NUMBER, "number", operator.ge),
+    "maximum": (MAX_NUMBER, "number", operator.le),
+    "exclusiveMinimum": (MAX_NUMBER, "number", operator.gt),
+    "exclusiveMaximum": (MAX_NUMBER, "number", operator.lt),
+    "multipleOf": (MAX_NUMBER, "number", lambda value, step: float(value / step).is_integer()),
+}
 
 
 def _types(rules: dict[str, Any]) -> list[Any]:
@@ -311,7 +320,7 @@ def _types(rules: dict[str, Any]) -> list[Any]:
 
 
 def _kinds(rules: list[dict[str, Any]]) -> list[str]:
-    """The types that a value of all these schemas may have; where they name none, the one that they are about."""
+    """Give the types that all these schemas allow; where they name none, the one that their keywords describe."""
     named = [_types(one) for one in rules if "type" in one]
     if not named:
         about = (kind for kind, words in _ABOUT.items() if any(word in one for one in rules for word in words))
@@ -330,7 +339,7 @@ def _item_schema(rules: dict[str, Any], index: int) -> object:
 
 
 def _key(value: object) -> str:
-    """What is the same for values that JSON Schema takes for equal: 1 and 1.0 are, 1 and true are not."""
+    """Give a key that is the same for values that JSON Schema takes for equal: 1 and 1.0 are, 1 and true are not."""
     return json.dumps(json.loads(json.dumps(value), parse_float=_plain), sort_keys=True)
 
 
@@ -345,17 +354,6 @@ def _is(value: object, kind: str) -> bool:
     if isinstance(value, (int, float)):
         return kind == "number" or (kind == "integer" and (isinstance(value, int) or value.is_integer()))
     return kind == _JSON_TYPES.get(type(value), "null")
-
-
-def _number_fits(value: float, rules: dict[str, Any]) -> bool:
-    if not abs(value) <= MAX_NUMBER:
-        return False
-    quotient = value / rules.get("multipleOf", value or 1)
-    return (
-        rules.get("minimum", value) <= value <= rules.get("maximum", value)
-        and rules.get("exclusiveMinimum", -math.inf) < value < rules.get("exclusiveMaximum", math.inf)
-        and float(quotient).is_integer()
-    )
 
 
 def _numbers(rules: list[dict[str, Any]]) -> Iterator[float | int]:

@@ -1,4 +1,4 @@
-"""SageMaker's own algorithms, and TF Serving. What is predicted for a row of numbers is its sum: easy to check."""
+"""SageMaker's own algorithms, and TF Serving. The prediction for a row of numbers is its sum: easy to check."""
 
 from __future__ import annotations
 

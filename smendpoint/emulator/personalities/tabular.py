@@ -108,7 +108,7 @@ def table_model(
         name: for ``repr``.
         readers: how the rows of each media type are read.
         writers: how the sums are written, for each media type that may be asked for.
-        default: the media type for those who take any.
+        default: the media type for a client that accepts any.
     """
 
     def reply(request: ModelRequest) -> ModelReply:

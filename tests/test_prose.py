@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = [
     *(ROOT / "smendpoint" / name for name in ("__init__.py", "errors.py", "prompts.py", "qa.py")),
     *sorted((ROOT / "benchmarks").glob("*.py")),
+    *(path for room in ("http", "aws", "call") for path in sorted((ROOT / "smendpoint" / "_core" / room).glob("*.py"))),
     *sorted((ROOT / "smendpoint" / "_aws").glob("*.py")),
     *sorted((ROOT / "smendpoint" / "langchain").glob("*.py")),
     *sorted((ROOT / "smendpoint" / "emulator").rglob("*.py")),

@@ -328,9 +328,7 @@ def test_a_connection_that_nobody_holds_any_more_leaves_its_place() -> None:
     assert pool.busy == 0
 
 
-def test_a_place_that_comes_free_before_the_waiter_listens_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_place_that_comes_free_before_the_waiter_listens_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """As by the garbage collector, in the thread that is just about to wait."""
     monkeypatch.setattr("smendpoint._transport.blocking.pool.LOOK_AGAIN_SECONDS", 0.001)
     pool = blocking(1)

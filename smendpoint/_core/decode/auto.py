@@ -9,8 +9,6 @@ from .lines import MAX_ITEM, JSONLinesDecoder, TextDecoder, parse_joined, parse_
 from .push import PushDecoder
 from .sse import BOM, SSEDecoder
 
-__all__ = ["SSE_STARTS", "AutoDecoder", "StreamKind"]
-
 StreamKind = Literal["sse", "jsonlines", "json", "text"]
 
 SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")

@@ -10,8 +10,6 @@ from ...errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["StopMatcher"]
-
 
 class _Pattern:
     """One stop sequence, and how much of it the end of the text matches (Knuth, Morris and Pratt's automaton)."""

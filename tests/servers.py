@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import trustme
 from aws_standins import clear_environment
+from feeding import encode_part
 
 from smendpoint import Endpoint, Timeout
 
@@ -140,6 +141,17 @@ class Peer:
 
 
 Script = Callable[[Peer], object]
+
+
+def endless(peer: Peer) -> None:
+    """Send one part of a stream, and nothing more."""
+    peer.request()
+    frame = encode_part(b"one")
+    peer.send(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"%x\r\n%b\r\n" % (len(frame), frame)
+    )
+    peer.gone()
 
 
 class Server:

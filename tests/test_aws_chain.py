@@ -170,7 +170,7 @@ def test_a_config_beside_a_sessions_default_one_is_merged_over_it() -> None:
     assert (target.limits.read_timeout, target.region) == (4.0, "eu-west-1")
 
 
-def test_what_a_config_asks_for_and_cannot_be_honoured_is_refused() -> None:
+def test_a_config_that_cannot_be_honoured_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="adaptive"):
         resolve(Identity(region_name="eu-west-1", config=Config(retries={"mode": "adaptive"}), **KEYS))
 
@@ -206,7 +206,7 @@ def test_no_region_is_an_error_with_a_cure(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("region", ["x@evil.example:443/#", "evil.example/", "-", "1234", "eu_west_1", "é"])
-def test_a_region_that_is_no_host_label_is_refused_wherever_it_comes_from(
+def test_a_region_that_is_not_a_host_label_is_refused_from_every_source(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, region: str
 ) -> None:
     with pytest.raises(ConfigurationError):
@@ -240,7 +240,7 @@ def test_an_unsafe_endpoint_of_the_config_file_is_refused_and_not_repeated(tmp_p
     assert caught.value.__context__ is None
 
 
-def test_what_is_allowed_explicitly_is_done(tmp_path: Path) -> None:
+def test_unsafe_endpoints_may_be_allowed_explicitly(tmp_path: Path) -> None:
     write_config(tmp_path, "[default]\nendpoint_url = http://169.254.7.7:81/base/\n")
     target = resolve(Identity(region_name="eu-west-1", allow_plain_http=True, allow_link_local=True, **KEYS))
     assert str(target.url) == "http://169.254.7.7:81/base"
@@ -283,7 +283,7 @@ def test_a_malformed_credentials_file_is_an_error_that_holds_none_of_it(tmp_path
     assert caught.value.__context__ is None
 
 
-def test_whatever_else_botocore_raises_becomes_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_error_of_botocore_becomes_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "false")
 
     def fail(*_: object, **__: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -119,13 +120,13 @@ def test_one_caller_at_a_time_is_told_to_renew() -> None:
     source.now += HOUR - 800
     assert provider.refresh_due()
     assert not provider.refresh_due()
-    source.now += 10  # whoever was told has not done it
+    source.now += 10  # the caller that was told has not done it
     assert provider.refresh_due()
     source.now -= 5  # a clock that is set back does not silence it for long
     assert provider.refresh_due()
 
 
-def test_nobody_is_told_to_renew_while_a_fetch_is_under_way() -> None:
+def test_no_caller_is_told_to_renew_while_a_fetch_is_under_way() -> None:
     source = Source()
     told: list[bool] = []
 
@@ -141,7 +142,7 @@ def test_nobody_is_told_to_renew_while_a_fetch_is_under_way() -> None:
     assert told == [False]
 
 
-def test_credentials_past_their_end_are_not_due_but_to_be_loaded() -> None:
+def test_expired_credentials_are_not_due_for_renewal_but_for_loading() -> None:
     source = Source()
     provider = source.provider()
     provider.load()
@@ -191,12 +192,11 @@ def test_good_credentials_are_kept_when_another_caller_has_just_failed_to_renew_
     source = Source()
     provider = source.provider()
     provider.load()
-    source.now += HOUR - 800
+    source.now += HOUR - 62  # two seconds before they are not used any more
     source.error = CredentialsError("down")
     with pytest.raises(CredentialsError):
         provider.load(rejected=key(1))
-    source.now += 0.5
-    provider._state.renew_from = 0.0
+    source.now += 0.6  # renewal is due again, after a quarter of what was left
     assert provider.load() == key(1)
     assert len(source.calls) == 2
 
@@ -255,7 +255,7 @@ def test_a_source_with_nothing_newer_is_asked_once_a_second_at_most() -> None:
 
 
 def crowd(count: int, call: Callable[[], object]) -> list[object]:
-    """What `count` threads get from calling at the same time: results and errors."""
+    """Call from `count` threads at the same time; return the results and errors."""
     results: list[object] = []
     barrier = threading.Barrier(count)
 
@@ -331,11 +331,29 @@ def background(call: Callable[[], object]) -> tuple[threading.Thread, list[objec
     return thread, results
 
 
-def wait_for_follower(provider: CredentialProvider, thread: threading.Thread) -> None:
-    """Until the thread waits at the gate (or, on a slow machine, soon will)."""
-    assert provider._fetching is not None
-    for _ in range(3):
-        thread.join(0.01)
+class Gate:
+    """The lock of a fetch; it tells that a caller is about to wait for it."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock = lock
+        self.release = lock.release
+        self.reached = threading.Event()
+
+    def __enter__(self) -> None:
+        self.reached.set()
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def follow(provider: CredentialProvider, call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """Make a call in a thread, and wait until it waits for the fetch that is under way."""
+    fetching: Any = provider._fetching
+    gate = fetching.pending = Gate(fetching.pending)
+    followed = background(call)
+    assert gate.reached.wait(10)
+    return followed
 
 
 def test_current_is_answered_while_a_fetch_is_under_way() -> None:
@@ -359,8 +377,7 @@ def test_when_the_fetching_caller_is_interrupted_a_waiting_one_takes_over() -> N
     provider = source.provider()
     leader, led = background(provider.load)
     assert source.asked.acquire(timeout=10)
-    follower, followed = background(provider.load)
-    wait_for_follower(provider, follower)
+    follower, followed = follow(provider, provider.load)
     source.answer.release(2)
     leader.join(10)
     follower.join(10)
@@ -374,8 +391,7 @@ def test_a_fetch_that_began_before_the_rejection_does_not_count_if_it_brings_the
     provider = source.provider()
     leader, _ = background(provider.load)
     assert source.asked.acquire(timeout=10)
-    follower, followed = background(lambda: provider.load(rejected=key(1)))
-    wait_for_follower(provider, follower)
+    follower, followed = follow(provider, lambda: provider.load(rejected=key(1)))
     source.answer.release(2)
     leader.join(10)
     follower.join(10)

@@ -98,11 +98,6 @@ def test_making_one_reads_neither_files_nor_environment(monkeypatch: pytest.Monk
     Identity(region_name="eu-west-1", credentials_profile_name="nowhere", endpoint_url="https://h.example", **KEYS)
 
 
-def test_an_argument_that_is_not_an_option_is_refused() -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'region'"):
-        Identity(region="eu-west-1")  # type: ignore[call-arg]  # pyright: ignore  # that is the test
-
-
 def test_it_cannot_be_changed() -> None:
     identity = Identity()
     with pytest.raises(AttributeError, match="make a new one"):

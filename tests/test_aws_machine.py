@@ -166,7 +166,7 @@ def test_a_given_user_agent_replaces_ours_but_not_the_extra() -> None:
 
 
 @pytest.mark.parametrize("where", ["execution", "app", "session"])
-def test_what_cannot_stand_in_a_header_is_refused(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_a_word_that_cannot_stand_in_a_header_is_refused(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     bad = "x\r\nX-Injected: y"
     if where == "execution":
         monkeypatch.setenv("AWS_EXECUTION_ENV", "ö")

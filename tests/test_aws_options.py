@@ -36,7 +36,7 @@ def test_no_config_says_nothing() -> None:
     assert read_config(Config(defaults_mode="standard")) == Settings()
 
 
-def test_what_is_set_is_read() -> None:
+def test_options_of_the_constructor_are_read() -> None:
     config = Config(
         connect_timeout=3,
         read_timeout=60,  # botocore's own default, but chosen
@@ -52,7 +52,7 @@ def test_what_is_set_is_read() -> None:
     assert read_config(Config(client_cert="both.pem")).client_cert == "both.pem"
 
 
-def test_what_is_set_later_by_attribute_is_read() -> None:
+def test_an_option_that_is_set_later_by_attribute_is_read() -> None:
     config = Config()
     config.read_timeout = 5
     assert read_config(config).limits.read_timeout == 5.0
@@ -79,7 +79,7 @@ def test_what_is_set_later_by_attribute_is_read() -> None:
         {"user_agent": None},
     ],
 )
-def test_what_botocore_answers_for_or_does_nothing_with_is_accepted(options: dict[str, Any]) -> None:
+def test_an_option_of_botocores_or_without_effect_is_accepted(options: dict[str, Any]) -> None:
     if not set(Config.OPTION_DEFAULTS).issuperset(options):
         pytest.skip("this botocore does not have the option yet")
     assert read_config(Config(**options)) == Settings()
@@ -112,7 +112,7 @@ def test_what_botocore_answers_for_or_does_nothing_with_is_accepted(options: dic
         ({"user_agent_extra": 7}, "user_agent_extra"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(options: dict[str, Any], why: str) -> None:
+def test_an_option_that_cannot_be_honoured_is_refused(options: dict[str, Any], why: str) -> None:
     with pytest.raises(ConfigurationError, match=why):
         read_config(Config(**options))
 

@@ -70,19 +70,19 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
     kind.close()
 
 
-def test_region_and_credentials_are_the_endpoint_s(made: Made) -> None:
+def test_region_and_credentials_are_those_of_the_endpoint(made: Made) -> None:
     client = made.client(Identity(region_name="eu-west-3", **explicit_keys("AKIDEXAMPLE", "secret", "token")))
     assert client.meta.region_name == "eu-west-3"
     assert client.meta.endpoint_url == "https://s3.eu-west-3.amazonaws.com"
     assert made.signed_with(client) == ("AKIDEXAMPLE", "token")
 
 
-def test_the_endpoint_s_own_url_is_not_s3_s(made: Made) -> None:
+def test_the_url_of_the_endpoint_is_not_that_of_s3(made: Made) -> None:
     client = made.client(Identity(region_name="us-west-2", endpoint_url="http://127.0.0.1:9", **KEYS))
     assert client.meta.endpoint_url == "https://s3.us-west-2.amazonaws.com"
 
 
-def test_where_s3_is_can_be_said_in_the_environment(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_may_say_where_s3_is(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     client = made.client(Identity(region_name="us-west-2", **KEYS))
     assert client.meta.endpoint_url == "http://127.0.0.1:9"
@@ -106,7 +106,7 @@ def test_credentials_are_asked_for_anew_at_each_request(made: Made) -> None:
     assert made.signed_with(client)[0] == "KEY1"
 
 
-def test_credentials_that_cannot_be_had_are_our_error(made: Made) -> None:
+def test_a_failure_to_load_credentials_is_our_error(made: Made) -> None:
     def fetch(anew: bool) -> tuple[Credentials, float]:
         raise errors.CredentialsError("none today")
 
@@ -118,7 +118,7 @@ def test_credentials_that_cannot_be_had_are_our_error(made: Made) -> None:
         made.signed_with(client)
 
 
-def test_the_endpoint_s_limits_hold_for_s3_unless_its_config_has_others(made: Made) -> None:
+def test_the_limits_of_the_endpoint_hold_for_s3_unless_its_config_has_others(made: Made) -> None:
     config = made.client(Identity(region_name="us-west-2", **KEYS)).meta.config
     assert (config.connect_timeout, config.read_timeout) == (3.0, 7.0)
     given = Identity(region_name="us-west-2", config=Config(read_timeout=11, s3={"addressing_style": "path"}), **KEYS)
@@ -134,14 +134,14 @@ def test_retries_of_the_config_hold_for_s3_and_stay_as_they_were(made: Made) -> 
     assert config.retries == {"total_max_attempts": 2, "mode": "standard"}
 
 
-def test_what_is_about_the_endpoint_alone_is_left_out(made: Made) -> None:
+def test_options_about_the_endpoint_alone_are_left_out(made: Made) -> None:
     config = Config(client_cert="/no/such/file", user_agent="other")
     client = made.client(Identity(region_name="us-west-2", config=config, **KEYS))
     assert client.meta.config.client_cert is None
 
 
 @pytest.mark.parametrize("kind", ["botocore", "boto3"])
-def test_a_given_session_s_profile_and_settings_hold_for_s3(
+def test_the_profile_and_settings_of_a_given_session_hold_for_s3(
     made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
     (tmp_path / "config").write_text(
@@ -159,7 +159,7 @@ def test_a_given_session_s_profile_and_settings_hold_for_s3(
     assert made.signed_with(client)[0] == "PROFILE"
 
 
-def test_a_given_session_s_settings_hold_where_there_is_no_config_beside_it(made: Made) -> None:
+def test_the_settings_of_a_given_session_hold_where_there_is_no_config_beside_it(made: Made) -> None:
     session = botocore.session.Session()
     session.set_default_client_config(Config(read_timeout=13))
     session.set_credentials("SESSION", "s")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ def write(home: Path, name: str, text: str) -> None:
     (home / ".aws" / name).write_text(text)
 
 
+def write_process(home: Path, program: str) -> None:
+    """Write a config file whose credentials come from a process that runs the program."""
+    (home / "give.py").write_text(program)
+    write(home, "config", f"[default]\ncredential_process = {sys.executable} -S {home / 'give.py'}\n")
+
+
 class Clock:
     """The system's time, set forward."""
 
@@ -58,18 +64,25 @@ class Clock:
 
 
 class STS:
-    """Answers with numbered keys that live for an hour, or refuses."""
+    """Answers with numbered keys that live for an hour, or with a given answer."""
 
-    def __init__(self, life: float = HOUR) -> None:
-        self.life = life
-        self.count = 0
-        self.error: Answer | None = None
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.answer: Answer | None = None
+        self.received: list[Request] = []
 
     def __call__(self, request: Request) -> Answer:
-        self.count += 1
-        if self.error is not None:
-            return self.error
-        return sts_answer(request.form["Action"], self.count, time.time() + self.life)
+        if self.answer is not None:
+            return self.answer
+        return sts_answer(request.form["Action"], len(self.received), self.clock() + HOUR)
+
+
+@pytest.fixture
+def sts(monkeypatch: pytest.MonkeyPatch) -> Iterator[STS]:
+    service = STS()
+    with serve(service) as (url, service.received):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
+        yield service
 
 
 def role_key(number: int) -> Credentials:
@@ -101,18 +114,17 @@ def test_a_profile_is_asked_even_with_keys_in_the_environment(monkeypatch: pytes
 
 
 def test_a_process_gives_credentials_and_is_run_again_near_their_end(tmp_path: Path) -> None:
-    script = tmp_path / "give.py"
     counter = tmp_path / "count"
     counter.write_text("0")
-    script.write_text(
-        "import json, pathlib, sys\n"
+    write_process(
+        tmp_path,
+        "import json, pathlib\n"
         f"counter = pathlib.Path({str(counter)!r})\n"
         "number = int(counter.read_text()) + 1\n"
         "counter.write_text(str(number))\n"
         "print(json.dumps({'Version': 1, 'AccessKeyId': f'ASIAPROCESS{number}', 'SecretAccessKey': 's',\n"
-        f"    'SessionToken': 't', 'Expiration': {stamp(time.time() + 2 * HOUR)!r}}}))\n"
+        f"    'SessionToken': 't', 'Expiration': {stamp(time.time() + 2 * HOUR)!r}}}))\n",
     )
-    write(tmp_path, "config", f"[default]\ncredential_process = {sys.executable} -S {script}\n")
     clock = Clock()
     provider = resolve(Identity(), now=clock).credentials
     assert provider.load().access_key == "ASIAPROCESS1"
@@ -125,17 +137,13 @@ def test_a_process_gives_credentials_and_is_run_again_near_their_end(tmp_path: P
 
 
 def test_a_failing_process_is_an_error_that_says_so(tmp_path: Path) -> None:
-    script = tmp_path / "fail.py"
-    script.write_text("import sys\nsys.exit('go and log in')\n")
-    write(tmp_path, "config", f"[default]\ncredential_process = {sys.executable} -S {script}\n")
+    write_process(tmp_path, "import sys\nsys.exit('go and log in')\n")
     with pytest.raises(CredentialsError, match="go and log in"):
         resolve(Identity()).credentials.load()
 
 
-def test_what_a_process_prints_is_not_repeated_when_it_is_malformed(tmp_path: Path) -> None:
-    script = tmp_path / "garble.py"
-    script.write_text('print(\'{"SecretAccessKey": "hunter2",\')\n')
-    write(tmp_path, "config", f"[default]\ncredential_process = {sys.executable} -S {script}\n")
+def test_a_malformed_output_of_a_process_is_not_repeated(tmp_path: Path) -> None:
+    write_process(tmp_path, 'print(\'{"SecretAccessKey": "hunter2",\')\n')
     with pytest.raises(CredentialsError, match="JSONDecodeError") as caught:
         resolve(Identity()).credentials.load()
     assert caught.value.__cause__ is None
@@ -182,20 +190,18 @@ def test_a_missing_sso_login_is_an_error_that_says_so(monkeypatch: pytest.Monkey
         resolve(Identity()).credentials.load()
 
 
-def test_web_identity_gives_credentials_and_renews_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_web_identity_gives_credentials_and_renews_them(
+    sts: STS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "token").write_text("jwt-token")
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
-    sts = STS()
-    clock = Clock()
-    with serve(sts) as (url, received):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        provider = resolve(Identity(), now=clock).credentials
-        first = provider.load()
-        assert first == role_key(1)
-        assert received[0].form["Action"] == "AssumeRoleWithWebIdentity"
-        assert received[0].form["WebIdentityToken"] == "jwt-token"
-        assert provider.load(rejected=first) == role_key(2)
+    provider = resolve(Identity(), now=sts.clock).credentials
+    first = provider.load()
+    assert first == role_key(1)
+    assert sts.received[0].form["Action"] == "AssumeRoleWithWebIdentity"
+    assert sts.received[0].form["WebIdentityToken"] == "jwt-token"
+    assert provider.load(rejected=first) == role_key(2)
 
 
 def test_a_container_gives_credentials_and_renews_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,17 +310,15 @@ def test_an_instance_gives_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         assert resolve(Identity()).credentials.load() == Credentials("ASIAINSTANCE", "s", "t")
 
 
-def test_a_role_of_the_config_file_is_assumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_role_of_the_config_file_is_assumed(sts: STS, tmp_path: Path) -> None:
     write(
         tmp_path,
         "config",
         f"[default]\nrole_arn = {ROLE}\nsource_profile = base\n"
         "[profile base]\naws_access_key_id = AKIDFILE\naws_secret_access_key = s\n",
     )
-    with serve(STS()) as (url, received):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        assert resolve(Identity()).credentials.load() == role_key(1)
-    assert received[0].access_key == "AKIDFILE"
+    assert resolve(Identity()).credentials.load() == role_key(1)
+    assert sts.received[0].access_key == "AKIDFILE"
 
 
 def test_credentials_that_expire_in_the_environment_are_read_again_from_there(
@@ -334,33 +338,6 @@ def test_credentials_that_expire_in_the_environment_are_read_again_from_there(
 def test_no_credentials_at_all_is_an_error_with_a_cure() -> None:
     with pytest.raises(CredentialsError, match="aws configure"):
         resolve(Identity()).credentials.load()
-
-
-def test_a_hundred_callers_whose_credentials_were_rejected_cause_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(request: Request) -> Answer:
-        return container_answer(len(received), time.time() + HOUR)
-
-    with serve(answer) as (url, received):
-        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
-        provider = resolve(Identity()).credentials
-        first = provider.load()
-        before = len(received)
-        found: list[Credentials] = []
-        barrier = threading.Barrier(100)
-
-        def run() -> None:
-            barrier.wait(10)
-            found.append(provider.load(rejected=first))
-
-        threads = [threading.Thread(target=run) for _ in range(100)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        assert len(received) == before + 1
-    assert len(found) == 100
-    assert len(set(found)) == 1
-    assert first not in found
 
 
 # ---- a given session
@@ -454,17 +431,15 @@ def test_a_given_session_without_credentials_is_an_error_until_it_has_some() -> 
 # ---- role_arn
 
 
-def test_a_role_is_assumed_with_all_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serve(STS()) as (url, received):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        identity = Identity(
-            role_arn=ROLE, role_session_name="me", external_id="e-1", **explicit_keys("AKIDBASE", "base", "t")
-        )
-        provider = resolve(identity).credentials
-        assert provider.current() is None
-        assert received == []
-        assert provider.load() == role_key(1)
-    (request,) = received
+def test_a_role_is_assumed_with_every_argument(sts: STS) -> None:
+    identity = Identity(
+        role_arn=ROLE, role_session_name="me", external_id="e-1", **explicit_keys("AKIDBASE", "base", "t")
+    )
+    provider = resolve(identity).credentials
+    assert provider.current() is None
+    assert sts.received == []
+    assert provider.load() == role_key(1)
+    (request,) = sts.received
     assert request.access_key == "AKIDBASE"
     assert request.headers["x-amz-security-token"] == "t"
     assert request.form["Action"] == "AssumeRole"
@@ -474,76 +449,55 @@ def test_a_role_is_assumed_with_all_that_was_asked_for(monkeypatch: pytest.Monke
     assert "/eu-west-1/sts/" in request.headers["authorization"]
 
 
-def test_a_role_session_has_a_name_of_ours_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serve(STS()) as (url, received):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        resolve(Identity(role_arn=ROLE, **KEYS)).credentials.load()
-    assert received[0].form["RoleSessionName"].startswith("smendpoint-")
-    assert "ExternalId" not in received[0].form
+def test_a_role_session_has_a_name_of_ours_where_none_is_given(sts: STS) -> None:
+    resolve(Identity(role_arn=ROLE, **KEYS)).credentials.load()
+    assert sts.received[0].form["RoleSessionName"].startswith("smendpoint-")
+    assert "ExternalId" not in sts.received[0].form
 
 
-def test_a_role_renews_itself_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-
-    def answer(request: Request) -> Answer:
-        return sts_answer("AssumeRole", len(received), clock() + HOUR)
-
-    with serve(answer) as (url, received):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        provider = resolve(Identity(role_arn=ROLE, **KEYS), now=clock).credentials
-        provider.load()
-        for number in range(2, 6):
-            clock.ahead += HOUR - 800
-            assert provider.current() is not None
-            assert provider.refresh_due()
-            assert provider.load() == role_key(number)
-        clock.ahead += 10 * HOUR
-        assert provider.current() is None
-        assert provider.load() == role_key(6)
-    assert len(received) == 6
+def test_a_role_renews_itself_for_ever(sts: STS) -> None:
+    provider = resolve(Identity(role_arn=ROLE, **KEYS), now=sts.clock).credentials
+    provider.load()
+    for number in range(2, 6):
+        sts.clock.ahead += HOUR - 800
+        assert provider.current() is not None
+        assert provider.refresh_due()
+        assert provider.load() == role_key(number)
+    sts.clock.ahead += 10 * HOUR
+    assert provider.current() is None
+    assert provider.load() == role_key(6)
+    assert len(sts.received) == 6
 
 
-def test_a_role_is_assumed_with_what_the_profile_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_role_is_assumed_with_the_credentials_of_the_profile(sts: STS, tmp_path: Path) -> None:
     write(tmp_path, "credentials", "[base]\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = s\n")
-    with serve(STS()) as (url, received):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        identity = Identity(role_arn=ROLE, credentials_profile_name="base")
-        assert resolve(identity).credentials.load() == role_key(1)
-    assert received[0].access_key == "AKIDPROFILE"
+    identity = Identity(role_arn=ROLE, credentials_profile_name="base")
+    assert resolve(identity).credentials.load() == role_key(1)
+    assert sts.received[0].access_key == "AKIDPROFILE"
 
 
-def test_a_role_is_assumed_with_what_the_session_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_role_is_assumed_with_the_credentials_of_the_session(sts: STS) -> None:
     session = botocore.session.Session()
     session.set_credentials("AKIDSESSION", "s")
-    with serve(STS()) as (url, received):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        resolve(Identity(role_arn=ROLE, session=session)).credentials.load()
-    assert received[0].access_key == "AKIDSESSION"
+    resolve(Identity(role_arn=ROLE, session=session)).credentials.load()
+    assert sts.received[0].access_key == "AKIDSESSION"
 
 
-def test_nothing_is_shared_between_differing_roles(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serve(STS()) as (url, received):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        for external_id in ("one", "two", "one"):
-            resolve(Identity(role_arn=ROLE, external_id=external_id, **KEYS)).credentials.load()
-    assert [request.form["ExternalId"] for request in received] == ["one", "two", "one"]
+def test_nothing_is_shared_between_differing_roles(sts: STS) -> None:
+    for external_id in ("one", "two", "one"):
+        resolve(Identity(role_arn=ROLE, external_id=external_id, **KEYS)).credentials.load()
+    assert [request.form["ExternalId"] for request in sts.received] == ["one", "two", "one"]
 
 
-def test_a_refused_role_is_an_error_that_names_it_and_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    sts = STS()
-    sts.error = sts_error("AccessDenied", "not authorized to perform: sts:AssumeRole")
-    clock = Clock()
-    with serve(sts) as (url, _):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        provider = resolve(Identity(role_arn=ROLE, **KEYS), now=clock).credentials
-        with pytest.raises(
-            CredentialsError, match=r"role/r could not be assumed.*AccessDenied.*not authorized"
-        ) as caught:
-            provider.load()
-        assert type(caught.value.__cause__).__name__ == "ClientError"
-        sts.error = None
-        clock.ahead = 1.0
-        assert provider.load() == role_key(2)
+def test_a_refused_role_is_an_error_that_names_it_and_the_reason(sts: STS) -> None:
+    sts.answer = sts_error("AccessDenied", "not authorized to perform: sts:AssumeRole")
+    provider = resolve(Identity(role_arn=ROLE, **KEYS), now=sts.clock).credentials
+    with pytest.raises(CredentialsError, match=r"role/r could not be assumed.*AccessDenied.*not authorized") as caught:
+        provider.load()
+    assert type(caught.value.__cause__).__name__ == "ClientError"
+    sts.answer = None
+    sts.clock.ahead = 1.0
+    assert provider.load() == role_key(2)
 
 
 def test_a_role_without_credentials_to_assume_it_is_an_error() -> None:
@@ -551,59 +505,24 @@ def test_a_role_without_credentials_to_assume_it_is_an_error() -> None:
         resolve(Identity(role_arn=ROLE)).credentials.load()
 
 
-def test_a_role_whose_keys_do_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(request: Request) -> Answer:
-        status, kind, text = sts_answer("AssumeRole", 1, time.time() + HOUR)
-        return status, kind, text.replace("token1", "tök")
-
-    with serve(answer) as (url, _):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        with pytest.raises(CredentialsError) as caught:
-            resolve(Identity(role_arn=ROLE, **KEYS)).credentials.load()
+def test_a_role_whose_keys_do_not_fit_is_an_error(sts: STS) -> None:
+    status, kind, text = sts_answer("AssumeRole", 1, time.time() + HOUR)
+    sts.answer = status, kind, text.replace("token1", "tök")
+    with pytest.raises(CredentialsError) as caught:
+        resolve(Identity(role_arn=ROLE, **KEYS)).credentials.load()
     assert "tök" not in str(caught.value)
 
 
-def test_a_malformed_answer_of_sts_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(request: Request) -> Answer:
-        return 200, "text/xml", "<AssumeRoleResponse/>"
-
-    with serve(answer) as (url, _):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        with pytest.raises(CredentialsError, match=r"could not be assumed"):
-            resolve(Identity(role_arn=ROLE, **KEYS)).credentials.load()
+def test_a_malformed_answer_of_sts_is_an_error(sts: STS) -> None:
+    sts.answer = 200, "text/xml", "<AssumeRoleResponse/>"
+    with pytest.raises(CredentialsError, match=r"could not be assumed"):
+        resolve(Identity(role_arn=ROLE, **KEYS)).credentials.load()
 
 
-def test_sts_is_called_by_the_rules_of_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sts_is_called_by_the_rules_of_the_config(sts: STS) -> None:
     config = Config(user_agent_extra="mine/7", read_timeout=5, retries={"max_attempts": 0})
-    with serve(STS()) as (url, received):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        resolve(Identity(role_arn=ROLE, config=config, **KEYS)).credentials.load()
-    assert "mine/7" in received[0].headers["user-agent"]
-
-
-def test_a_failing_sts_is_asked_by_one_of_a_hundred_callers(monkeypatch: pytest.MonkeyPatch) -> None:
-    sts = STS()
-    sts.error = sts_error("AccessDenied", "no")
-    errors: list[CredentialsError] = []
-    with serve(sts) as (url, _):
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        provider = resolve(Identity(role_arn=ROLE, **KEYS)).credentials
-        barrier = threading.Barrier(100)
-
-        def run() -> None:
-            barrier.wait(10)
-            try:
-                provider.load()
-            except CredentialsError as error:
-                errors.append(error)
-
-        threads = [threading.Thread(target=run) for _ in range(100)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-    assert len(errors) == 100
-    assert sts.count <= 2
+    resolve(Identity(role_arn=ROLE, config=config, **KEYS)).credentials.load()
+    assert "mine/7" in sts.received[0].headers["user-agent"]
 
 
 def test_the_secrets_of_every_source_stay_out_of_reprs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,231 +1,34 @@
-"""LangChain's names: the same arguments, inputs and outputs, and a clear no to what would have no effect."""
+"""LangChain's templates, handlers and chain: the same arguments, inputs and outputs; no effect means refusal."""
 
 from __future__ import annotations
 
 import copy
-import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from smendpoint import langchain, prompts
-from smendpoint.emulator import Emulator, ModelRequest
-from smendpoint.endpoint import Endpoint
-from smendpoint.errors import ConfigurationError, HandlerError, PromptError
+from smendpoint import prompts
+from smendpoint.errors import ConfigurationError, PromptError
 from smendpoint.langchain import (
     ContentHandlerBase,
     Document,
-    Generation,
     LLMContentHandler,
-    LLMResult,
     PromptTemplate,
-    SagemakerEndpoint,
     StuffDocumentsChain,
     load_qa_chain,
 )
 
 
-class Handler(LLMContentHandler):
-    content_type = "application/json"
-    accepts = "application/json"
+class Model:
+    """A model that answers with the prompt."""
 
-    def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
-        return json.dumps({"inputs": prompt, "parameters": model_kwargs}).encode()
-
-    def transform_output(self, output: Any) -> str:
-        text: str = json.loads(output.read().decode())[0]["generated_text"]
-        return text
-
-
-class FakeStream:
-    def __init__(self, chunks: list[Any]) -> None:
-        self.chunks = chunks
-        self.closed = False
-
-    def __enter__(self) -> Iterator[Any]:
-        return iter(self.chunks)
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.closed = True
-
-
-class FakeEndpoint:
-    """Stands in for `smendpoint.Endpoint`: keeps what it is given, answers with the prompt."""
-
-    def __init__(self, endpoint_name: str, **options: Any) -> None:
-        self.endpoint_name = endpoint_name
-        self.options = options
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.streams: list[FakeStream] = []
-        self.chunks: list[Any] = ["a", "b"]
-        self.closed = False
-
-    def invoke(self, prompt: str, /, **kwargs: Any) -> str:
-        self.calls.append((prompt, kwargs))
+    def invoke(self, prompt: str, **kwargs: Any) -> str:
         return f"<{prompt}>"
 
-    def stream(self, prompt: str, /, **kwargs: Any) -> FakeStream:
-        self.calls.append((prompt, kwargs))
-        self.streams.append(FakeStream(self.chunks))
-        return self.streams[-1]
 
-    def close(self) -> None:
-        self.closed = True
-
-
-@pytest.fixture(autouse=True)
-def _fake_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(langchain._base, "Endpoint", FakeEndpoint)
-
-
-def make(**options: Any) -> tuple[SagemakerEndpoint, Any]:
-    llm = SagemakerEndpoint(**{"endpoint_name": "my-llm", **options})
-    return llm, llm.endpoint
-
-
-# SagemakerEndpoint
-
-
-def test_an_endpoint_is_made_from_langchains_arguments() -> None:
-    handler = Handler()
-    _, fake = make(
-        region_name="us-west-2",
-        credentials_profile_name="team",
-        content_handler=handler,
-        model_kwargs={"temperature": 0.1},
-        endpoint_kwargs={"TargetVariant": "blue"},
-    )
-    assert fake.endpoint_name == "my-llm"
-    assert fake.options == {
-        "region_name": "us-west-2",
-        "credentials_profile_name": "team",
-        "content_handler": handler,
-        "model_kwargs": {"temperature": 0.1},
-        "endpoint_kwargs": {"TargetVariant": "blue"},
-    }
-
-
-def test_an_empty_region_is_no_region_as_in_langchain() -> None:
-    assert "region_name" not in make(region_name="")[1].options
-
-
-def test_a_client_is_used_as_it_is_and_region_and_profile_are_not_looked_at() -> None:
-    client = object()
-    _, fake = make(client=client, region_name="us-west-2", credentials_profile_name="team")
-    assert fake.options["client"] is client
-    assert not {"region_name", "credentials_profile_name"} & set(fake.options)
-
-
-def test_a_call_gives_the_models_answer() -> None:
-    llm, fake = make()
-    assert llm("p") == "<p>"
-    assert llm("p", ["x"], temperature=1) == "<p>"
-    assert llm.invoke("p", {"callbacks": None, "tags": []}, stop=["x"], temperature=1, callbacks=None) == "<p>"
-    assert fake.calls == [("p", {"stop": None})] + 2 * [("p", {"stop": ["x"], "temperature": 1})]
-
-
-def test_a_prompt_value_is_taken_as_its_text() -> None:
-    class Value:
-        def to_string(self) -> str:
-            return "p"
-
-    value: Any = Value()
-    assert make()[0].invoke(value) == "<p>"
-
-
-@pytest.mark.parametrize("prompt", [None, b"p", ["p"]])
-def test_a_prompt_that_is_no_text_is_refused(prompt: Any) -> None:
-    with pytest.raises(PromptError, match="a prompt must be text, not"):
-        make()[0].invoke(prompt)
-
-
-def test_streaming_joins_what_the_streaming_operation_sends() -> None:
-    llm, fake = make(streaming=True)
-    assert llm("p", stop=["x"], temperature=1) == "ab"
-    assert fake.calls == [("p", {"stop": ["x"], "temperature": 1})]
-    assert fake.streams[0].closed
-
-
-def test_streaming_chunks_that_are_no_text_are_a_handler_error() -> None:
-    llm, fake = make(streaming=True)
-    fake.chunks = ["a", {"token": "b"}]
-    with pytest.raises(HandlerError, match="chunks are text"):
-        llm("p")
-
-
-def test_stream_gives_the_stream_of_the_endpoint() -> None:
-    llm, fake = make()
-    stream: Any = llm.stream("p", stop=["x"], temperature=1)
-    assert stream is fake.streams[0]
-    assert fake.calls == [("p", {"stop": ["x"], "temperature": 1})]
-
-
-def test_generate_gives_one_generation_for_each_prompt() -> None:
-    llm, fake = make()
-    result = llm.generate(["p", "q"], ["x"], temperature=1)
-    assert result == LLMResult([[Generation("<p>")], [Generation("<q>")]])
-    assert result.generations[1][0].text == "<q>"
-    assert fake.calls[1] == ("q", {"stop": ["x"], "temperature": 1})
-    with pytest.raises(PromptError, match="a list of texts"):
-        llm.generate("p")
-
-
-def test_close_closes_the_endpoint() -> None:
-    llm, fake = make()
-    llm.close()
-    assert fake.closed
-    assert repr(llm) == "SagemakerEndpoint(endpoint_name='my-llm')"
-
-
-@pytest.mark.parametrize("name", ["streeming", "region", "callbacks", "cache", "rate_limiter"])
-def test_an_argument_that_would_have_no_effect_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"SagemakerEndpoint has no '{name}'"):
-        make(**{name: True})
-
-
-def test_an_argument_of_langchains_that_asks_for_nothing_is_accepted() -> None:
-    make(callbacks=None, verbose=False, cache=None, tags=[])
-    with pytest.raises(ConfigurationError):
-        make(streeming=None)
-
-
-def test_callbacks_are_refused_with_a_call_too_and_never_sent_to_the_model() -> None:
-    llm, _ = make()
-    for call in (llm, llm.invoke, llm.stream):
-        with pytest.raises(ConfigurationError, match="no 'callbacks'"):
-            call("p", callbacks=[print])
-    for method in (llm.invoke, llm.stream):
-        with pytest.raises(ConfigurationError, match="SagemakerEndpoint has no 'callbacks', 'max_concurrency'"):
-            method("p", {"callbacks": [print], "max_concurrency": 5, "tags": []})
-
-
-def test_a_handler_of_langchains_shape_calls_and_streams_through_a_real_endpoint(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(langchain._base, "Endpoint", Endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "thing")
-
-    def model(request: ModelRequest) -> Any:
-        words = [json.dumps([{"generated_text": word}]).encode() for word in ("one ", "two ", "three")]
-        return [word + b"\n" for word in words] if request.streaming else words[0]
-
-    with Emulator(model) as emulator:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", emulator.url)
-        for streaming, expected in ((False, "one "), (True, "one two three")):
-            llm = SagemakerEndpoint(
-                endpoint_name="my-llm", region_name="us-east-1", content_handler=Handler(), streaming=streaming
-            )
-            assert llm("p") == expected
-            assert load_qa_chain(llm).run(INPUTS) == expected
-            with llm.stream("p", stop=["thr"]) as chunks:
-                assert list(chunks) == ["one ", "two "]
-            llm.close()
-
-
-# LLMContentHandler
+# Content handlers
 
 
 def test_a_content_handler_has_langchains_defaults() -> None:
@@ -242,7 +45,7 @@ def test_a_content_handler_that_lacks_a_method_cannot_be_made() -> None:
         Half()  # type: ignore[abstract]  # the refusal is what is tested
 
 
-# PromptTemplate
+# Templates
 
 
 def test_input_variables_may_be_given_in_any_order_or_not_at_all() -> None:
@@ -284,7 +87,7 @@ def test_a_template_survives_pickling_and_copying() -> None:
         assert twin.format(b=2) == "12"
 
 
-# load_qa_chain
+# Chains
 
 DOCUMENTS = [Document(page_content="a"), Document(page_content="b", metadata={"page": 2})]
 INPUTS: dict[str, Any] = {"input_documents": DOCUMENTS, "question": "q"}
@@ -292,7 +95,7 @@ SHORT = PromptTemplate(template="{context}|{question}", input_variables=["contex
 
 
 def test_a_chain_answers_with_its_inputs_and_output_text() -> None:
-    chain = load_qa_chain(make()[0], chain_type="stuff", prompt=SHORT)
+    chain = load_qa_chain(Model(), chain_type="stuff", prompt=SHORT)
     assert isinstance(chain, StuffDocumentsChain)
     assert chain.input_keys == ["input_documents", "question"]
     assert chain.output_keys == ["output_text"]
@@ -301,14 +104,14 @@ def test_a_chain_answers_with_its_inputs_and_output_text() -> None:
 
 
 def test_return_only_outputs_leaves_the_inputs_out() -> None:
-    chain = load_qa_chain(make()[0], prompt=SHORT)
+    chain = load_qa_chain(Model(), prompt=SHORT)
     expected = {"output_text": "<a\n\nb|q>"}
     assert chain(INPUTS, return_only_outputs=True) == chain(INPUTS, True) == expected
     assert chain.invoke(INPUTS, return_only_outputs=True) == expected
 
 
 def test_run_gives_the_answer_alone() -> None:
-    chain = load_qa_chain(make()[0], prompt=SHORT)
+    chain = load_qa_chain(Model(), prompt=SHORT)
     assert chain.run(INPUTS) == chain.run(**INPUTS) == chain.run(input_documents=DOCUMENTS, question="q")
     assert chain.run(INPUTS) == "<a\n\nb|q>"
     for args, kwargs in (((), {}), ((INPUTS, INPUTS), {}), ((INPUTS,), INPUTS)):
@@ -317,7 +120,7 @@ def test_run_gives_the_answer_alone() -> None:
 
 
 def test_a_chain_without_a_prompt_has_one() -> None:
-    chain = load_qa_chain(make()[0])
+    chain = load_qa_chain(Model())
     answer = chain.run(INPUTS)
     assert "a\n\nb" in answer
     assert "Question: q" in answer
@@ -326,7 +129,7 @@ def test_a_chain_without_a_prompt_has_one() -> None:
 
 def test_a_chain_takes_langchains_options_for_documents() -> None:
     chain = load_qa_chain(
-        make()[0],
+        Model(),
         prompt=PromptTemplate(template="{text}?{question}"),
         document_variable_name="text",
         document_prompt=PromptTemplate(template="[{page_content}]"),
@@ -336,13 +139,13 @@ def test_a_chain_takes_langchains_options_for_documents() -> None:
 
 
 def test_a_lone_other_field_of_the_prompt_is_the_question() -> None:
-    chain = load_qa_chain(make()[0], prompt="{context}|{query}")
+    chain = load_qa_chain(Model(), prompt="{context}|{query}")
     assert chain.input_keys == ["input_documents", "query"]
     assert chain.run(input_documents=["a"], query="q") == "<a|q>"
 
 
 def test_other_fields_of_the_prompt_are_inputs_and_other_inputs_come_back() -> None:
-    chain = load_qa_chain(make()[0], prompt=PromptTemplate(template="{context}|{question}|{language}"))
+    chain = load_qa_chain(Model(), prompt=PromptTemplate(template="{context}|{question}|{language}"))
     assert chain.input_keys == ["input_documents", "question", "language"]
     inputs = {**INPUTS, "language": "Korean", "trace": 7}
     assert chain(inputs) == {**inputs, "output_text": "<a\n\nb|q|Korean>"}
@@ -361,11 +164,11 @@ def test_other_fields_of_the_prompt_are_inputs_and_other_inputs_come_back() -> N
 )
 def test_inputs_that_do_not_fit_are_refused(inputs: Any, problem: str) -> None:
     with pytest.raises(PromptError, match=problem):
-        load_qa_chain(make()[0])(inputs)
+        load_qa_chain(Model())(inputs)
 
 
 def test_no_documents_may_be_allowed() -> None:
-    chain = load_qa_chain(make()[0], prompt=SHORT, allow_no_documents=True)
+    chain = load_qa_chain(Model(), prompt=SHORT, allow_no_documents=True)
     assert chain.run(input_documents=[], question="q") == "<|q>"
 
 
@@ -381,23 +184,23 @@ def test_messages_can_be_asked_for_where_the_model_takes_them() -> None:
 @pytest.mark.parametrize("chain_type", ["map_reduce", "refine", "map_rerank", "", None])
 def test_other_chain_types_are_refused(chain_type: Any) -> None:
     with pytest.raises(ConfigurationError, match="chain_type must be 'stuff', not"):
-        load_qa_chain(make()[0], chain_type=chain_type)
+        load_qa_chain(Model(), chain_type=chain_type)
 
 
 @pytest.mark.parametrize("name", ["verbose", "callback_manager", "callbacks", "memory", "token_max", "promt"])
 def test_a_chain_option_that_would_have_no_effect_is_refused(name: str) -> None:
     options: dict[str, Any] = {name: True}
     with pytest.raises(ConfigurationError, match=f"load_qa_chain has no '{name}'"):
-        load_qa_chain(make()[0], **options)
+        load_qa_chain(Model(), **options)
 
 
 def test_a_chain_option_that_asks_for_nothing_is_accepted() -> None:
-    load_qa_chain(make()[0], verbose=False, callback_manager=None, callbacks=None, memory=None)
-    load_qa_chain(make()[0], "stuff", None)
+    load_qa_chain(Model(), verbose=False, callback_manager=None, callbacks=None, memory=None)
+    load_qa_chain(Model(), "stuff", None)
 
 
 def test_callbacks_of_one_call_are_refused() -> None:
-    chain: Any = load_qa_chain(make()[0])
+    chain: Any = load_qa_chain(Model())
     with pytest.raises(ConfigurationError, match="this chain has no 'callbacks'"):
         chain(INPUTS, callbacks=[print])
     with pytest.raises(ConfigurationError, match="this chain has no 'tags'"):
@@ -410,7 +213,7 @@ def test_callbacks_of_one_call_are_refused() -> None:
 
 def test_a_prompt_that_loses_the_question_is_refused() -> None:
     with pytest.raises(PromptError, match=r"no field \{question\}"):
-        load_qa_chain(make()[0], prompt=PromptTemplate(template="{context}"))
+        load_qa_chain(Model(), prompt=PromptTemplate(template="{context}"))
 
 
 def test_an_async_endpoint_is_refused_when_asked_without_leaving_a_coroutine_behind() -> None:
@@ -424,5 +227,5 @@ def test_an_async_endpoint_is_refused_when_asked_without_leaving_a_coroutine_beh
 
 def test_inputs_are_left_as_they_were() -> None:
     inputs: Mapping[str, Any] = {"input_documents": ["a"], "question": "q"}
-    load_qa_chain(make()[0])(inputs)
+    load_qa_chain(Model())(inputs)
     assert inputs == {"input_documents": ["a"], "question": "q"}

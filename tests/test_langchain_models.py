@@ -73,7 +73,7 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
 
 @pytest.fixture(params=["own connections", "client"])
 def options(request: pytest.FixtureRequest, emulator: Emulator) -> Iterator[dict[str, Any]]:
-    """What a model is made with, in either lane."""
+    """Arguments of a model, in either lane."""
     found: dict[str, Any] = {"endpoint_name": "my-llm", "region_name": "us-west-2"}
     if request.param == "client":
         found["client"] = boto3.client("sagemaker-runtime", region_name="us-west-2", endpoint_url=emulator.url)
@@ -102,8 +102,9 @@ def test_every_way_to_call_gives_the_same_answers(llm: SagemakerEndpoint) -> Non
     expected = ["<p!>", "<p!>", ["<p!>", "<q!>"], [], LLMResult([[Generation("<p!>")]])]
     with llm.stream("p", tone="!") as chunks:
         streamed = "".join(chunks)
+    assert llm("p", tone="!") == "<p!>"
     assert [
-        llm.invoke("p", tone="!"),
+        llm.invoke("p", {"callbacks": None, "tags": []}, tone="!", callbacks=None),
         streamed,
         llm.batch(["p", "q"], [{"max_concurrency": 2}, {}], tone="!"),
         llm.batch([], []),
@@ -121,7 +122,10 @@ def test_stop_ends_every_kind_of_answer(llm: SagemakerEndpoint) -> None:
             await llm.abatch(["p"], stop=["!"], tone="!?"),
         ]
 
+    with llm.stream("p", stop=["!"], tone="!?") as chunks:
+        assert "".join(chunks) == llm("p", ["!"], tone="!?") == "<p"
     assert llm.batch(["p"], stop=["!"], tone="!?") == ["<p"]
+    assert llm.generate(["p"], ["!"], tone="!?").generations[0][0].text == "<p"
     assert asyncio.run(awaited()) == ["<p", "<p", ["<p"]]
 
 
@@ -156,6 +160,22 @@ def test_a_stream_that_is_left_early_lets_its_connection_go(options: dict[str, A
     assert asyncio.run(first()) == "<p"
 
 
+def test_a_prompt_value_is_taken_as_its_text(llm: SagemakerEndpoint) -> None:
+    class Value:
+        def to_string(self) -> str:
+            return "p"
+
+    value: Any = Value()
+    assert llm.invoke(value) == "<p>"
+
+
+@pytest.mark.parametrize("prompt", [None, b"p", ["p"]])
+def test_a_prompt_that_is_not_a_text_is_refused(prompt: Any, llm: SagemakerEndpoint) -> None:
+    for call in (llm, llm.invoke, llm.stream, awaiting(llm.ainvoke)):
+        with pytest.raises(PromptError, match="a prompt must be text, not"):
+            call(prompt)
+
+
 @pytest.mark.parametrize("prompts", ["p", b"p", {"p": 1}, None])
 def test_a_batch_is_a_list_of_prompts(prompts: Any, llm: SagemakerEndpoint, emulator: Emulator) -> None:
     for call in (llm.batch, llm.generate, *[awaiting(method) for method in (llm.abatch, llm.agenerate)]):
@@ -170,7 +190,7 @@ def awaiting(method: Any) -> Any:
     return lambda *args, **kwargs: asyncio.run(method(*args, **kwargs))
 
 
-def test_what_would_have_no_effect_is_refused_by_every_way_to_call(llm: SagemakerEndpoint, emulator: Emulator) -> None:
+def test_an_argument_without_effect_is_refused_by_every_way_to_call(llm: SagemakerEndpoint, emulator: Emulator) -> None:
     async def streamed(*args: Any, **kwargs: Any) -> None:
         async for _ in llm.astream(*args, **kwargs):
             raise AssertionError
@@ -182,9 +202,12 @@ def test_what_would_have_no_effect_is_refused_by_every_way_to_call(llm: Sagemake
                 call(["p"], config)
         with pytest.raises(ConfigurationError, match="has no 'callbacks'"):
             call(["p"], callbacks=[print])
-    for call in (awaiting(llm.ainvoke), awaiting(streamed)):
-        with pytest.raises(ConfigurationError, match="has no 'max_concurrency'"):
-            call("p", {"max_concurrency": 2})
+    for call in (llm.invoke, llm.stream, awaiting(llm.ainvoke), awaiting(streamed)):
+        with pytest.raises(ConfigurationError, match="SagemakerEndpoint has no 'callbacks', 'max_concurrency'"):
+            call("p", {"callbacks": [print], "max_concurrency": 2, "tags": []})
+    for call in (llm, llm.invoke, llm.stream):
+        with pytest.raises(ConfigurationError, match="SagemakerEndpoint has no 'callbacks'"):
+            call("p", callbacks=[print])
     assert not emulator.requests
 
 
@@ -200,7 +223,32 @@ def test_chunks_of_another_type_are_not_joined(options: dict[str, Any], emulator
     llm.close()
 
 
-# What a model is made with
+# Construction
+
+
+@pytest.mark.parametrize("name", ["streeming", "region", "callbacks", "cache", "rate_limiter"])
+def test_an_argument_that_would_have_no_effect_is_refused(name: str) -> None:
+    options: dict[str, Any] = {name: True}
+    with pytest.raises(ConfigurationError, match=f"SagemakerEndpoint has no '{name}'"):
+        SagemakerEndpoint(endpoint_name="my-llm", **options)
+
+
+def test_an_argument_of_langchains_that_asks_for_nothing_is_accepted() -> None:
+    harmless: dict[str, Any] = {"callbacks": None, "verbose": False, "cache": None, "tags": []}
+    made = SagemakerEndpoint(endpoint_name="my-llm", **harmless)
+    assert repr(made) == "SagemakerEndpoint(endpoint_name='my-llm')"
+    with pytest.raises(ConfigurationError):
+        SagemakerEndpoint(endpoint_name="my-llm", streeming=None)  # type: ignore[call-arg]  # that is the test
+
+
+def test_an_empty_region_counts_as_not_given_as_in_langchain(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-3")
+    llm = SagemakerEndpoint(endpoint_name="my-llm", region_name="", content_handler=Texts())
+    assert llm("p") == "<p>"
+    assert "/eu-west-3/sagemaker/" in emulator.requests[0].headers["authorization"]
+    llm.close()
 
 
 @pytest.mark.parametrize("kind", [SagemakerEndpoint, SagemakerEndpointEmbeddings])
@@ -309,7 +357,7 @@ def test_line_feeds_are_spaces_for_embeddings_as_in_langchain(options: dict[str,
 
 
 @pytest.mark.parametrize("texts", ["text", [1], {"text": 1}, None])
-def test_what_is_no_list_of_texts_has_no_vectors(texts: Any, options: dict[str, Any], emulator: Emulator) -> None:
+def test_anything_but_a_list_of_texts_is_refused(texts: Any, options: dict[str, Any], emulator: Emulator) -> None:
     model = SagemakerEndpointEmbeddings(**options)
     for call in (model.embed_documents, awaiting(model.aembed_documents)):
         with pytest.raises(HandlerError, match="takes texts: a list of them, or one for embed_query"):
@@ -331,6 +379,8 @@ def test_a_chain_answers_over_every_kind_of_model(options: dict[str, Any], emula
     llm = SagemakerEndpoint(**options, content_handler=Texts())
     for endpoint in (llm, blocking, awaited):
         chain = load_qa_chain(endpoint, prompt="{context}|{question}|{tone}")
+        if endpoint is not awaited:
+            assert chain.run({**inputs, "tone": "kind"}) == "<a|q|kind>"
         answer = asyncio.run(chain.ainvoke({**inputs, "tone": "kind"}))
         assert answer == {**inputs, "tone": "kind", "output_text": "<a|q|kind>"}
         short = asyncio.run(chain.ainvoke({**inputs, "tone": "kind"}, return_only_outputs=True))

@@ -1,4 +1,4 @@
-"""Question answering: what goes into the prompt, what does not fit, and who is asked."""
+"""Question answering: the endpoint, the prompt, refusals and the budget of tokens."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class AsyncEcho:
 
 
 class Plain:
-    """The least that can answer."""
+    """The smallest endpoint: an invoke method of one argument."""
 
     def invoke(self, prompt: str) -> str:
         return prompt
@@ -67,7 +67,7 @@ def stuff(documents: Any, **options: Any) -> StuffedPrompt[Any]:
     return StuffDocumentsQA(Echo(), **{"prompt": SHORT, **options}).stuff("q", documents)
 
 
-# Who is asked
+# The endpoint
 
 
 def test_an_endpoint_is_asked_once_with_the_stuffed_prompt_and_the_model_parameters() -> None:
@@ -112,7 +112,7 @@ def test_an_endpoint_without_stream_is_a_clear_error_of_stream_alone() -> None:
 
 
 @pytest.mark.parametrize("endpoint", [None, "my-llm", object()])
-def test_what_cannot_be_invoked_is_no_endpoint(endpoint: Any) -> None:
+def test_an_endpoint_must_have_an_invoke_method(endpoint: Any) -> None:
     with pytest.raises(ConfigurationError, match="must have an invoke method"):
         StuffDocumentsQA(endpoint)
 
@@ -167,7 +167,7 @@ def test_a_real_async_endpoint_answers_and_streams(emulator: Emulator) -> None:
     check(emulator, *asyncio.run(ask()))
 
 
-# What is in the prompt
+# The prompt
 
 
 def test_the_default_prompt_holds_documents_and_question() -> None:
@@ -268,7 +268,7 @@ def test_other_fields_cannot_replace_the_documents_or_the_question(name: str) ->
         StuffDocumentsQA(Echo()).stuff("q", ["a"], prompt_variables={name: "forged"})
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_an_argument_that_does_not_fit_is_refused_when_made(options: dict[str, A
         ([Found("a", "private")], r"the metadata of documents\[0\] must be a mapping, not str"),
     ],
 )
-def test_what_is_no_list_of_documents_is_refused(documents: Any, problem: str) -> None:
+def test_anything_but_a_list_of_documents_is_refused(documents: Any, problem: str) -> None:
     with pytest.raises(PromptError, match=problem) as caught:
         stuff(documents)
     assert "private" not in repr(caught.value)
@@ -364,12 +364,12 @@ def test_no_documents_is_an_error_unless_allowed() -> None:
 
 
 @pytest.mark.parametrize("question", [None, b"q"])
-def test_a_question_that_is_no_text_is_refused(question: Any) -> None:
+def test_a_question_that_is_not_a_text_is_refused(question: Any) -> None:
     with pytest.raises(PromptError, match="the value of 'question' must be text"):
         StuffDocumentsQA(Echo()).stuff(question, ["a"])
 
 
-# What does not fit
+# The budget
 
 
 def test_a_prompt_within_the_budget_is_counted_once() -> None:
@@ -470,7 +470,7 @@ def test_messages_are_counted_as_they_are_sent() -> None:
     assert len(counted) == 2
 
 
-def test_what_counts_tokens_must_give_a_number() -> None:
+def test_count_tokens_must_return_a_number() -> None:
     tokenize: Any = str.split
     with pytest.raises(PromptError, match="count_tokens must give a number of tokens, not list"):
         stuff(["a"], max_prompt_tokens=5, count_tokens=tokenize)

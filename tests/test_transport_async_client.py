@@ -1,22 +1,20 @@
 """The client lane for asyncio: calls through a real aiobotocore client, and a watch over what aiohttp waits for."""
-# ruff: noqa: F401, F811 (fixtures are imported)
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from async_loops import PATIENCE, Run, make_endpoint, run, settled, skip, turns, until
+from async_loops import PATIENCE, Run, make_endpoint, skip, until
 from clocks import FakeClock
 from inside import transport_of
 
-from smendpoint import AsyncEndpoint, CallHooks, Timeout, errors
+from smendpoint import AsyncEndpoint, Timeout, errors
 from smendpoint._transport.clients.async_client import AsyncClientSource, _discard, raw_response
 from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
@@ -53,24 +51,6 @@ async def endpoint(emulator: Emulator, config: dict[str, Any] | None = None, **o
         yield make_endpoint("", client=client, **options)
 
 
-def test_calls_and_streams_go_through_the_client(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        async with endpoint(emulator) as called:
-            answer = await called.send("Hello. What?")
-            assert answer.output
-            assert answer.request_id
-            async with called.stream("Hello. What?") as stream:
-                assert "".join([chunk async for chunk in stream]) == answer.output
-                assert stream.request_id
-            assert [out async for out in called.map(["Hello. What?"] * 5, max_concurrency=2)] == [answer.output] * 5
-            await called.aclose()
-            assert await called.invoke("Hello. What?") == answer.output  # its maker closes the client
-
-    run(main())
-    # An older aiobotocore names itself botocore.
-    assert all("botocore" in request.headers["user-agent"].lower() for request in emulator.requests)
-
-
 def test_nothing_is_looked_up_renewed_or_forgotten_for_a_client(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         async with endpoint(emulator) as called:
@@ -78,19 +58,6 @@ def test_nothing_is_looked_up_renewed_or_forgotten_for_a_client(run: Run, emulat
             assert transport_of(called).credentials is None
             transport_of(called).forget()
             assert transport_of(called).max_connections == 10
-
-    run(main())
-
-
-@pytest.mark.parametrize("fault", ["chunk_size_bad", "stall_mid_stream"])
-def test_an_answer_over_which_aiohttp_waits_for_ever_ends_in_time(run: Run, emulator: Emulator, fault: str) -> None:
-    async def main() -> None:
-        async with endpoint(emulator, {"read_timeout": 30}, timeout=0.05) as called:
-            emulator.inject(fault)
-            with pytest.raises((errors.TransportError, errors.StreamTruncatedError)):
-                [chunk async for chunk in called.stream("Hello. What?")]
-            with pytest.raises(errors.TransportError):
-                await called.invoke("Hello")
 
     run(main())
 
@@ -122,22 +89,6 @@ def test_the_total_time_holds_for_the_answer_and_for_the_stream(emulator: Emulat
     Run("skipping")(main())
 
 
-def test_the_total_time_holds_for_a_stream_that_waits_for_its_reader(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        clock = FakeClock()
-        async with endpoint(
-            emulator, content_handler=BytesHandler(), timeout=Timeout(PATIENCE, PATIENCE, PATIENCE), clock=clock
-        ) as called:
-            emulator.inject("stall_mid_stream", times=1)
-            stream = called.stream(b"Hello. What?")
-            await stream.__anext__()
-            clock.sleep(PATIENCE)
-            with pytest.raises(errors.DeadlineExceededError):
-                [chunk async for chunk in stream]
-
-    run(main())
-
-
 def test_a_call_that_the_client_cannot_end_is_ended(run: Run, emulator: Emulator) -> None:
     """Its own limits allow so much, and a moment more."""
 
@@ -156,53 +107,6 @@ def test_a_call_that_the_client_cannot_end_is_ended(run: Run, emulator: Emulator
             called = make_endpoint("", client=Hung(), timeout=0.01)
             with pytest.raises(errors.ReadTimeoutError):
                 await called.invoke("Hello")
-
-    run(main())
-
-
-def test_the_clients_own_read_timeout_is_ours(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        async with endpoint(emulator, {"read_timeout": 0.05}) as called:
-            emulator.inject("stall_before_headers", times=1)
-            with pytest.raises(errors.ReadTimeoutError):
-                await called.invoke("Hello")
-            emulator.inject("stall_mid_stream", times=1)
-            with pytest.raises(errors.ReadTimeoutError):
-                [chunk async for chunk in called.stream("Hello. What?")]
-
-    run(main())
-
-
-def test_who_watches_hears_of_the_first_byte(run: Run, emulator: Emulator) -> None:
-    heard: list[str] = []
-
-    class Hooks(CallHooks):
-        def first_byte(self, call: Any) -> None:
-            heard.append("first byte")
-
-        def call_finished(self, call: Any, error: BaseException | None) -> None:
-            heard.append("finished")
-
-    async def main() -> None:
-        async with endpoint(emulator, hooks=Hooks()) as called:
-            await called.invoke("Hello")
-
-    run(main())
-    assert heard == ["first byte", "finished"]
-
-
-def test_what_is_no_error_of_the_client_passes(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        async with endpoint(emulator) as called:
-            mistake = KeyError("in a hook")
-
-            def fail(**_: Any) -> None:
-                raise mistake
-
-            called._caller.client.meta.events.register("before-call.sagemaker-runtime.InvokeEndpoint", fail)
-            with pytest.raises(KeyError) as caught:
-                await called.invoke("Hello")
-            assert caught.value is mistake
 
     run(main())
 

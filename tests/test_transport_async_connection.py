@@ -297,17 +297,21 @@ def test_silence_is_not_counted_while_nobody_waits(run_skipping: Run) -> None:
     run_skipping(main())
 
 
-@pytest.mark.parametrize("reading", [True, False])
-def test_the_total_time_goes_on_whether_anybody_reads_or_not(run_skipping: Run, reading: bool) -> None:
+@pytest.mark.parametrize(("reading", "moments"), [(True, [0.5]), (False, [0.5]), (False, [1.1, 0.4])])
+def test_the_total_time_goes_on_whether_anybody_reads_or_not(
+    run_skipping: Run, reading: bool, moments: list[float]
+) -> None:
     async def main() -> None:
         line = Line()
-        connection = await line.streaming(b"2\r\nhi\r\n", total=PATIENCE / 2)
+        connection = await line.streaming(b"2\r\nhi\r\n", total=sum(moments) * PATIENCE)
         if reading:
             assert await connection.more() == b"hi"
             task = asyncio.ensure_future(connection.more())
             await turns()
-        skip(PATIENCE / 2)
-        await turns()
+        for moment in moments:
+            assert not connection.closed
+            skip(moment * PATIENCE)
+            await turns()
         assert connection.closed
         with pytest.raises(errors.DeadlineExceededError):
             await (task if reading else connection.more())  # although there is something to give
@@ -383,6 +387,19 @@ def test_closing_wakes_the_reader(run: Run, error: errors.EndpointError | None) 
         connection.abort(error)
         with pytest.raises(errors.EndpointError, match="closed"):
             await task
+
+    run(main())
+
+
+def test_a_connection_that_was_closed_while_it_was_idle_takes_no_request(run: Run) -> None:
+    async def main() -> None:
+        line = Line()
+        line.arrives(b"nobody asked for this")
+        assert line.connection.closed
+        with pytest.raises(errors.TransportError, match="lost before an answer") as caught:
+            await line.connection.ask(HEAD % 2, b"{}", patience(), whole=True)
+        assert not caught.value.response_started
+        assert line.done == ["abort"]
 
     run(main())
 

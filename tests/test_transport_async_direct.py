@@ -1,26 +1,24 @@
 """The direct lane for asyncio: looking up, credentials, connections, closing, and event loops that come and go."""
-# ruff: noqa: F401, F811 (fixtures are imported)
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import servers
-from async_loops import PATIENCE, Run, make_endpoint, run, settled, turns, until
+from async_loops import PATIENCE, Run, make_endpoint, settled, turns, until
 from clocks import FakeClock
-from inside import pools_of, transport_of
-from servers import Peer, Server, response, server_context
-from targets import make_target
+from inside import pools_of, source_of, transport_of
+from servers import Server, server_context
+from targets import KEYS, HeldCredentials, make_target
 
-from smendpoint import AsyncEndpoint, RetryPolicy, Timeout, errors
-from smendpoint._aws import CredentialProvider, Target
+from smendpoint import AsyncEndpoint, Timeout, errors
+from smendpoint._aws import Target
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._core.call.flow import NeedCredentials
@@ -30,7 +28,6 @@ from smendpoint._transport.aio.transport import AsyncDirectTransport, AsyncSourc
 from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
 
-KEYS = Credentials("AKIDEXAMPLE", "secret")
 OTHER_KEYS = Credentials("AKIDOTHER", "secret")
 
 
@@ -41,41 +38,12 @@ def emulator() -> Iterator[Emulator]:
         running.disconnected()
 
 
-class Source:
-    """Where credentials come from.
-
-    Args:
-        lifetime: of the credentials in seconds, `None` for ever.
-        fails: whether there are none.
-    """
-
-    def __init__(self, lifetime: float | None = None, *, fails: bool = False) -> None:
-        self.lifetime = lifetime
-        self.fails = fails
-        self.threads: list[int] = []
-        self.entered = threading.Event()
-        self.proceed = threading.Event()
-        self.clock = FakeClock()
-        self.provider = CredentialProvider(self.fetch, now=self.clock.time)
-
-    def fetch(self, _: bool) -> tuple[Credentials, float | None]:
-        self.threads.append(threading.get_ident())
-        self.entered.set()
-        assert self.proceed.wait(PATIENCE)
-        if self.fails:
-            raise errors.CredentialsError("there are none")
-        return KEYS, None if self.lifetime is None else self.clock.time() + self.lifetime
-
-
-def target(port: int, credentials: CredentialProvider, **options: Any) -> Target:
-    return make_target("127.0.0.1", port, tls=False, credentials=credentials, **options)
-
-
 @pytest.fixture
-def source(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> Source:
+def source(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> HeldCredentials:
     """Credentials as a test wants them, for endpoints that call the emulator."""
-    made = Source()
-    monkeypatch.setattr(addressing, "resolve", lambda _: target(emulator.port, made.provider))
+    made = HeldCredentials()
+    target = make_target("127.0.0.1", emulator.port, tls=False, credentials=made.provider)
+    monkeypatch.setattr(addressing, "resolve", lambda _: target)
     return made
 
 
@@ -196,7 +164,7 @@ def test_a_loop_that_ended_during_the_look_up_leaves_it_to_the_next(
 def test_an_old_look_up_that_ends_does_not_end_the_one_under_way(run: Run) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        transport = make_endpoint("http://127.0.0.1:1")._caller.transport
+        transport = transport_of(make_endpoint("http://127.0.0.1:1"))
         old, new = loop.create_future(), loop.create_future()
         transport._looking_up = new
         for done, left in ((old, new), (new, None)):
@@ -225,7 +193,9 @@ def test_the_certificates_are_read_with_the_look_up(run: Run, monkeypatch: pytes
 # credentials
 
 
-def test_a_hundred_calls_load_credentials_once_and_off_the_loop(run: Run, emulator: Emulator, source: Source) -> None:
+def test_a_hundred_calls_load_credentials_once_and_off_the_loop(
+    run: Run, emulator: Emulator, source: HeldCredentials
+) -> None:
     async def main() -> None:
         async with endpoint() as client:
             calls = [asyncio.ensure_future(client.invoke("Hello")) for _ in range(100)]
@@ -240,7 +210,7 @@ def test_a_hundred_calls_load_credentials_once_and_off_the_loop(run: Run, emulat
     assert source.threads[0] != threading.get_ident()
 
 
-def test_credentials_that_have_expired_are_renewed_once_for_all(run: Run, source: Source) -> None:
+def test_credentials_that_have_expired_are_renewed_once_for_all(run: Run, source: HeldCredentials) -> None:
     source.lifetime = 100.0
 
     async def main() -> None:
@@ -254,7 +224,7 @@ def test_credentials_that_have_expired_are_renewed_once_for_all(run: Run, source
     assert len(source.threads) == 2
 
 
-def test_calls_that_share_a_failed_load_get_an_error_each(run: Run, source: Source) -> None:
+def test_calls_that_share_a_failed_load_get_an_error_each(run: Run, source: HeldCredentials) -> None:
     source.fails = True
     source.proceed.set()
 
@@ -268,7 +238,7 @@ def test_calls_that_share_a_failed_load_get_an_error_each(run: Run, source: Sour
     assert len(source.threads) <= 2
 
 
-def test_a_call_that_is_cancelled_while_it_loads_disturbs_no_other(run: Run, source: Source) -> None:
+def test_a_call_that_is_cancelled_while_it_loads_disturbs_no_other(run: Run, source: HeldCredentials) -> None:
     async def main() -> None:
         async with endpoint() as client:
             calls = [asyncio.ensure_future(client.invoke("Hello")) for _ in range(3)]
@@ -284,7 +254,20 @@ def test_a_call_that_is_cancelled_while_it_loads_disturbs_no_other(run: Run, sou
     assert len(source.threads) == 1
 
 
-def test_a_failed_load_that_nobody_waits_for_any_more_is_not_reported(run: Run, source: Source) -> None:
+def test_renewing_ahead_starts_no_load_where_one_is_under_way(run: Run, source: HeldCredentials) -> None:
+    async def main() -> None:
+        async with endpoint() as client:
+            call = asyncio.ensure_future(client.invoke("Hello"))
+            await until(source.entered.is_set)
+            await transport_of(client).refresh_ahead()
+            source.proceed.set()
+            await call
+
+    run(main())
+    assert len(source.threads) == 1
+
+
+def test_a_failed_load_that_nobody_waits_for_any_more_is_not_reported(run: Run, source: HeldCredentials) -> None:
     source.fails = True
 
     async def main() -> None:
@@ -299,45 +282,13 @@ def test_a_failed_load_that_nobody_waits_for_any_more_is_not_reported(run: Run, 
     run(main())
 
 
-def test_loading_counts_against_the_total_time(run: Run, source: Source) -> None:
+def test_loading_counts_against_the_total_time(run: Run, source: HeldCredentials) -> None:
     async def main() -> None:
         async with endpoint(timeout=Timeout(PATIENCE, PATIENCE, 0.05)) as client:
             with pytest.raises(errors.DeadlineExceededError) as caught:
                 await client.invoke("Hello")
             assert not caught.value.request_sent
             source.proceed.set()
-
-    run(main())
-
-
-@pytest.mark.parametrize("streaming", [False, True], ids=["invoke", "stream"])
-def test_credentials_near_their_end_are_renewed_while_calls_go_on(run: Run, source: Source, streaming: bool) -> None:
-    source.proceed.set()
-    source.lifetime = 100.0
-
-    async def call(client: AsyncEndpoint[Any, Any, Any]) -> None:
-        if streaming:
-            assert [chunk async for chunk in client.stream("Hello")]
-        else:
-            await client.invoke("Hello")
-
-    async def main() -> None:
-        async with endpoint() as client:
-            await call(client)
-            source.clock.now += 76.0
-            source.proceed.clear()
-            source.entered.clear()
-            for _ in range(20):
-                await call(client)
-            await until(source.entered.is_set)
-            await call(client)
-            assert len(source.threads) == 2
-            source.clock.now += 11.0  # another one may be told now, but one is under way
-            await call(client)
-            await transport_of(client).refresh_ahead()
-            source.proceed.set()
-            await until(lambda: all(pool.loading is None for pool in pools_of(client).values()))
-        assert len(source.threads) == 2
 
     run(main())
 
@@ -388,69 +339,6 @@ def test_a_load_that_began_before_credentials_were_rejected_does_not_answer_for_
 # connections
 
 
-@pytest.mark.parametrize("fault", ["idle_death", "idle_reset", "reuse_reset"])
-def test_a_connection_that_died_while_idle_costs_no_attempt(run: Run, emulator: Emulator, fault: str) -> None:
-    async def main() -> None:
-        async with make_endpoint(emulator.url, retry=RetryPolicy(max_attempts=1)) as client:
-            emulator.inject(fault, times=2)
-            for _ in range(4):
-                answer = await client.send("Hello")
-                assert answer.attempts == 1
-
-    run(main())
-
-
-def test_all_connections_that_died_together_cost_no_attempt(run: Run) -> None:
-    """The first that is found dead casts doubt on the others: the next is a new one."""
-    both = threading.Barrier(2)
-
-    def once(peer: Peer) -> None:
-        peer.request()
-        both.wait(PATIENCE)
-        peer.send(response())
-        peer.request()  # and no answer
-
-    async def main(server: Server) -> None:
-        async with make_endpoint(server.url, retry=RetryPolicy(max_attempts=1)) as client:
-            await asyncio.gather(client.invoke("Hello"), client.invoke("Hello"))
-            assert (await client.send("Hello")).attempts == 1
-            assert server.connections == 3
-
-    with Server(once, once, lambda peer: peer.serve()) as server:
-        run(main(server))
-
-
-def test_a_new_connection_that_dies_costs_an_attempt(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        async with make_endpoint(emulator.url, retry=RetryPolicy(max_attempts=2, max_backoff=0.0)) as client:
-            emulator.inject("reset_before_headers", times=1)
-            assert (await client.send("Hello")).attempts == 2
-
-    run(main())
-
-
-def test_waits_between_attempts_are_the_clocks(run: Run, emulator: Emulator) -> None:
-    clock = FakeClock()
-
-    async def main() -> None:
-        async with make_endpoint(emulator.url, clock=clock) as client:
-            emulator.inject("status_503", times=2)
-            assert (await client.send("Hello")).attempts == 3
-
-    run(main())
-    assert len(clock.slept) == 2
-
-
-def test_no_more_connections_are_opened_than_allowed(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        async with make_endpoint(emulator.url, max_connections=3) as client:
-            emulator.inject("reuse_reset", times=5)
-            await asyncio.gather(*(client.invoke("Hello") for _ in range(60)))
-            assert emulator.open_connections <= 3
-
-    run(main())
-
-
 def test_a_large_body_is_hashed_off_the_loop(run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[bool] = []
     hash_body = CallRequest.hash_body
@@ -470,83 +358,6 @@ def test_a_large_body_is_hashed_off_the_loop(run: Run, emulator: Emulator, monke
 
     run(main())
     assert threads == [False, True]
-
-
-@pytest.mark.parametrize("fault", ["early_413", "early_413_reset"])
-def test_an_early_refusal_of_a_large_body_is_what_is_reported(run: Run, emulator: Emulator, fault: str) -> None:
-    async def main() -> None:
-        async with make_endpoint(emulator.url) as client:
-            emulator.inject(fault)
-            for _ in range(3):
-                with (
-                    pytest.raises(errors.ServiceError) as caught,
-                    pytest.warns(UserWarning, match="25,"),
-                ):
-                    await client.invoke("x" * 25_000_000)
-                assert (caught.value.status, caught.value.attempts) == (413, 1)
-            emulator.clear_faults()
-            assert await client.invoke("Hello")
-
-    run(main())
-
-
-def test_the_answer_to_a_stream_that_is_no_success_is_read_to_its_end(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        async with make_endpoint(emulator.url) as client:
-            emulator.inject("status_400_ValidationError", times=1)
-            with pytest.raises(errors.ValidationError, match="This is a fault"):
-                await client.stream("Hello").__anext__()
-            assert [chunk async for chunk in client.stream("Hello")]
-        assert emulator.total_connections == 1
-
-    run(main())
-
-
-@pytest.mark.parametrize("through", ["plain", "tunnel"])
-def test_calls_go_through_the_proxy_that_the_environment_names(
-    run: Run, through: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    servers.trust(monkeypatch, tmp_path)
-    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-    async def main(server: Server) -> None:
-        async with make_endpoint(server.url) as client:
-            for _ in range(2):
-                assert await client.invoke("Hello") == "fine"
-        assert server.connections == 1
-
-    tls = server_context() if through == "tunnel" else None
-    with Server(lambda peer: peer.serve(), tls=tls) as server, servers.Proxy(b"Basic dTpw") as proxy:
-        variable = "https_proxy" if tls else "http_proxy"
-        monkeypatch.setenv(variable, f"http://u:p@127.0.0.1:{proxy.port}")
-        run(main(server))
-        assert len(proxy.heads) == 1
-        assert proxy.heads[0].startswith(b"CONNECT " if tls else b"POST http://")
-
-
-def test_a_client_that_is_told_of_the_first_byte_hears_of_it_before_the_answer_is_given(
-    run: Run, emulator: Emulator
-) -> None:
-    from smendpoint import CallHooks
-
-    heard: list[str] = []
-
-    class Hooks(CallHooks):
-        def first_byte(self, call: Any) -> None:
-            heard.append("first byte")
-
-        def call_finished(self, call: Any, error: BaseException | None) -> None:
-            heard.append("finished")
-
-    async def main() -> None:
-        async with make_endpoint(emulator.url, hooks=Hooks()) as client:
-            await client.invoke("Hello")
-            async with client.stream("Hello") as stream:
-                assert [chunk async for chunk in stream]
-
-    run(main())
-    assert heard == ["first byte", "finished"] * 2
 
 
 # loops
@@ -627,17 +438,8 @@ def test_after_a_fork_nothing_of_the_parent_is_used(run: Run, emulator: Emulator
 
 def test_a_closed_endpoint_refuses_calls_on_every_loop(run: Run, emulator: Emulator) -> None:
     client = make_endpoint(emulator.url)
-
-    async def main() -> None:
-        await client.invoke("Hello")
-        await client.aclose()
-        await client.aclose()
-        with pytest.raises(errors.ConfigurationError, match="closed"):
-            await client.invoke("Hello")
-        with pytest.raises(errors.ConfigurationError, match="closed"):
-            await client.stream("Hello").__anext__()
-
-    run(main())
+    run(client.invoke("Hello"))
+    run(client.aclose())
     with pytest.raises(errors.ConfigurationError, match="closed"):
         run(client.invoke("Hello"))
 
@@ -707,32 +509,12 @@ def test_closing_while_a_connection_is_being_made_closes_that_too(run: Run) -> N
 # streams' sources
 
 
-async def open_source(client: AsyncEndpoint[Any, Any, Any]) -> Any:
-    stream = client.stream("Hello")
-    await stream.__aenter__()
-    source = stream._source
-    stream._over = True  # what happens to the source is the test's to say
-    return source
-
-
-def test_a_source_that_is_closed_gives_nothing_and_closes_once(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        async with make_endpoint(emulator.url, max_connections=1) as client:
-            source = await open_source(client)
-            source.close()
-            source.close()
-            source.abandon()
-            assert await source.read() == b""
-            await client.invoke("Hello")
-
-    run(main())
-
-
 @pytest.mark.parametrize("how", ["close", "abandon"])
 def test_a_source_can_be_let_go_from_any_thread(run: Run, emulator: Emulator, how: str) -> None:
     async def main() -> None:
         async with make_endpoint(emulator.url, max_connections=1) as client:
-            source = await open_source(client)
+            stream = await client.stream("Hello").open()
+            source = source_of(stream)
             await asyncio.get_running_loop().run_in_executor(None, getattr(source, how))
             await client.invoke("Hello")
 
@@ -741,13 +523,10 @@ def test_a_source_can_be_let_go_from_any_thread(run: Run, emulator: Emulator, ho
 
 @pytest.mark.parametrize("how", ["close", "abandon"])
 def test_a_source_can_be_let_go_after_its_loop(run: Run, emulator: Emulator, how: str) -> None:
-    sources: list[Any] = []
+    async def main() -> Any:
+        return await make_endpoint(emulator.url).stream("Hello").open()
 
-    async def main() -> None:
-        sources.append(await open_source(make_endpoint(emulator.url)))
-
-    run(main())
-    getattr(sources[0], how)()
+    getattr(source_of(run(main())), how)()
 
 
 def test_a_source_that_is_closed_in_the_moment_when_it_ends_gives_its_place_back_once(run: Run) -> None:

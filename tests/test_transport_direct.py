@@ -1,4 +1,7 @@
-"""`blocking/transport.py`: dead connections are replaced once, calls can be stopped, broken streams keep what came."""
+"""The direct lane, in both twins: dead connections are replaced once, credentials are renewed beside the calls.
+
+And what only the blocking twin has: its calls can be stopped from another thread.
+"""
 
 from __future__ import annotations
 
@@ -7,197 +10,201 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.config import Config
 from clocks import FakeClock
+from feeding import encode_part
 from inside import pool_of, send, transport_of
-from servers import (
-    PATIENCE,
-    Peer,
-    Server,
-    bare_environment,  # noqa: F401
-    closed_port,
-    deaf_port,
-    fast,
-    make_endpoint,
-    response,
-)
+from servers import PATIENCE, Peer, Server, closed_port, deaf_port, make_endpoint, response
+from targets import HeldCredentials, make_target
+from twins import Twin, bytes_endpoint
 
 from smendpoint import RetryPolicy, errors
-from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._transport import address as addressing
-from smendpoint._transport.blocking.transport import DirectTransport
 from smendpoint._transport.deadline import Cancellation, Cancelled, Deadline
-from smendpoint.emulator import Emulator, ModelRequest
-from smendpoint.errors import (
-    ConfigurationError,
-    CredentialsError,
-    TransportError,
-    ValidationError,
-)
-from smendpoint.handlers import BytesHandler
+from smendpoint.emulator import Emulator
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
-
-def echo(request: ModelRequest) -> bytes:
-    return b"answer to " + request.body
+OPERATIONS = ("invoke", "stream")
 
 
 # dead connections
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("fault", ["idle_death", "idle_reset", "reuse_reset"])
-def test_a_connection_that_died_while_idle_is_replaced_without_an_attempt(fault: str) -> None:
-    with Emulator(echo) as emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:
-        emulator.inject(fault, times=1)
-        assert endpoint.invoke(b"1") == b"answer to 1"
-        emulator.idle()
-        answer = endpoint.send(b"2")
-        assert (answer.output, answer.attempts) == (b"answer to 2", 1)
-        assert len(emulator.requests) == 2
-        assert emulator.total_connections == 2
+def test_a_connection_that_died_while_idle_is_replaced_without_an_attempt(
+    caller: Twin, fault: str, operation: str
+) -> None:
+    with Emulator() as emulator, bytes_endpoint(caller, emulator.url) as endpoint:
+        emulator.inject(fault, times=2)
+        for _ in range(4):
+            assert endpoint.call(operation, b"Hello")
+            emulator.idle()
+        assert len(emulator.requests) == 4
+        assert emulator.total_connections == 3
 
 
-def test_a_reused_connection_that_dies_unheard_is_replaced_exactly_once() -> None:
+def answers_once(peer: Peer) -> None:
+    """Answer one request, and reset the connection at the next."""
+    peer.request()
+    peer.send(response())
+    peer.request()
+    peer.reset()
+
+
+def test_a_reused_connection_that_dies_unheard_is_replaced_exactly_once(caller: Twin) -> None:
     """A request on a new connection that dies is an attempt, and a failed one."""
-
-    def once_then_reset(peer: Peer) -> None:
-        peer.request()
-        peer.send(response())
-        peer.request()
-        peer.reset()
 
     def reset(peer: Peer) -> None:
         peer.request()
         peer.reset()
 
-    retry = RetryPolicy(max_attempts=1)
-    with Server(once_then_reset, reset) as server, make_endpoint(server.url, retry=retry) as endpoint:
-        endpoint.invoke("Hello")
-        with pytest.raises(TransportError, match="before an answer") as caught:
-            endpoint.invoke("Hello")
+    with Server(answers_once, reset) as server, bytes_endpoint(caller, server.url) as endpoint:
+        endpoint.invoke(b"Hello")
+        with pytest.raises(errors.TransportError, match="before an answer") as caught:
+            endpoint.invoke(b"Hello")
         assert caught.value.attempts == 1
         assert server.connections == 2
 
 
-def test_a_reused_connection_that_dies_after_a_byte_of_the_answer_is_not_replaced() -> None:
-    def cut(peer: Peer) -> None:
+def test_after_one_dead_connection_the_other_idle_ones_are_not_trusted_either(caller: Twin) -> None:
+    frame = encode_part(b"fine")
+    head = "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nContent-Length: %d\r\n\r\n"
+
+    def streams_once(peer: Peer) -> None:
         peer.request()
-        peer.send(response())
-        peer.request()
-        peer.send(b"HTTP/1.1 2")
+        peer.send((head % (2 * len(frame))).encode() + frame)
+        assert both.wait(PATIENCE)
+        peer.send(frame)
+        peer.request()  # and no answer
 
-    with Server(cut) as server, make_endpoint(server.url) as endpoint:
-        endpoint.invoke("Hello")
-        with pytest.raises(errors.ProtocolError):
-            endpoint.invoke("Hello")
-        assert server.connections == 1
-
-
-def test_after_one_dead_connection_the_other_idle_ones_are_not_trusted_either() -> None:
-    release = threading.Event()
-
-    def once_then_reset(peer: Peer) -> None:
-        peer.request()
-        arrived.wait(PATIENCE)
-        peer.send(response())
-        peer.request()
-        peer.reset()
-
-    arrived = threading.Barrier(3)
-    with Server(once_then_reset, once_then_reset, Peer.serve) as server, make_endpoint(server.url) as endpoint:
-        threads = [threading.Thread(target=endpoint.invoke, args=("Hello",)) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        arrived.wait(PATIENCE)
-        for thread in threads:
-            thread.join(PATIENCE)
-        assert endpoint.send("Hello").attempts == 1
+    both = threading.Event()
+    with Server(streams_once, streams_once, Peer.echo) as server, bytes_endpoint(caller, server.url) as endpoint:
+        streams = [endpoint.stream(b"") for _ in range(2)]
+        assert [next(stream) for stream in streams] == [b"fine"] * 2
+        both.set()
+        assert [list(stream) for stream in streams] == [[b"fine"]] * 2
+        assert endpoint.invoke(b"Hello") == b"Hello"
         assert server.connections == 3
-    release.set()
-
-
-def test_a_stream_replaces_a_dead_connection_too() -> None:
-    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
-        emulator.inject("reuse_reset", times=1)
-        endpoint.invoke("Hello")
-        with endpoint.stream("Hello") as stream:
-            assert list(stream)
-            assert stream.attempts == 1
 
 
 # where to, and with what
 
 
-def test_nothing_is_looked_up_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_looked_up_once(caller: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     resolve = addressing.resolve
     monkeypatch.setattr(addressing, "resolve", lambda identity: asked.append(identity) or resolve(identity))
-    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+    with Emulator() as emulator, caller.endpoint(emulator.url) as endpoint:
         assert asked == []
         endpoint.invoke("Hello")
         endpoint.invoke("Hello")
-        transport_of(endpoint).resolve()
+        caller.run(transport_of(endpoint.endpoint).resolve())
     assert len(asked) == 1
 
 
-def test_the_size_of_the_pool_may_come_from_a_botocore_config() -> None:
-    from botocore.config import Config
-
+@pytest.mark.parametrize(("options", "limit"), [({}, 3), ({"max_connections": 2}, 2)])
+def test_the_size_of_the_pool_may_come_from_a_botocore_config(
+    caller: Twin, options: dict[str, Any], limit: int
+) -> None:
     config = Config(max_pool_connections=3)
-    with Emulator() as emulator, make_endpoint(emulator.url, config=config) as endpoint:
+    with Emulator() as emulator, caller.endpoint(emulator.url, config=config, **options) as endpoint:
         endpoint.invoke("Hello")
-        assert transport_of(endpoint).max_connections == 3
-    with Emulator() as emulator, make_endpoint(emulator.url, config=config, max_connections=2) as endpoint:
-        endpoint.invoke("Hello")
-        assert transport_of(endpoint).max_connections == 2
+        assert transport_of(endpoint.endpoint).max_connections == limit
 
 
-class Provider:
-    """Credentials that are about to run out."""
-
-    def __init__(self, *, fails: bool = False) -> None:
-        self.fails = fails
-        self.renewed = threading.Event()
-        self.asked: list[bool] = []
-
-    def current(self) -> Credentials | None:
-        return Credentials("AKIDEXAMPLE", "secret") if self.asked or not self.fails else None
-
-    def refresh_due(self) -> bool:
-        return not self.renewed.is_set()
-
-    def load(self, *, rejected: Credentials | None = None) -> Credentials:
-        self.renewed.set()
-        if self.fails:
-            raise CredentialsError("none to be had")
-        return Credentials("AKIDEXAMPLE", "secret")
+@pytest.fixture
+def emulator() -> Any:
+    with Emulator() as running:
+        yield running
+        running.disconnected()
 
 
-def give_credentials(endpoint: Any, provider: Provider) -> None:
-    target = transport_of(endpoint).resolve()
-    transport_of(endpoint)._address.target = target._replace(credentials=provider)
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> HeldCredentials:
+    """Credentials of all endpoints, whose calls go to the emulator."""
+    made = HeldCredentials(lifetime=100.0)
+    target = make_target("127.0.0.1", emulator.port, tls=False, credentials=made.provider)
+    monkeypatch.setattr(addressing, "resolve", lambda _: target)
+    return made
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_credentials_that_run_out_soon_are_renewed_beside_the_call(fails: bool) -> None:
-    provider = Provider(fails=fails)
-    provider.asked.append(True)
-    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
-        give_credentials(endpoint, provider)
-        endpoint.invoke("Hello")
-        assert provider.renewed.wait(PATIENCE)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_credentials_near_their_end_are_renewed_while_calls_go_on(
+    caller: Twin, emulator: Emulator, source: HeldCredentials, operation: str, fails: bool
+) -> None:
+    source.proceed.set()
+    with caller.endpoint(emulator.url) as endpoint:
+        endpoint.call(operation, "Hello")
+        source.entered.clear()
+        source.proceed.clear()
+        source.fails = fails
+        source.clock.now += 76.0
+        for _ in range(5):
+            assert endpoint.call(operation, "Hello")
+        assert source.entered.wait(PATIENCE)
+        source.clock.now += 11.0  # another one may be told now, but one is under way
+        assert endpoint.call(operation, "Hello")
+        assert len(source.threads) == 2
+        assert threading.get_ident() not in source.threads[1:]
+        source.proceed.set()
         for thread in threading.enumerate():
             if thread.name == "smendpoint-credentials":
                 thread.join(PATIENCE)
+        source.fails = False
+        assert endpoint.call(operation, "Hello")
 
 
-def test_a_call_without_credentials_fails_before_anything_is_sent() -> None:
-    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
-        give_credentials(endpoint, Provider(fails=True))
-        with pytest.raises(CredentialsError, match="none to be had") as caught:
-            endpoint.invoke("Hello")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_call_without_credentials_fails_before_anything_is_sent(
+    caller: Twin, emulator: Emulator, source: HeldCredentials, operation: str
+) -> None:
+    source.fails = True
+    source.proceed.set()
+    with caller.endpoint(emulator.url) as endpoint:
+        with pytest.raises(errors.CredentialsError, match="there are none") as caught:
+            endpoint.call(operation, "Hello")
         assert caught.value.endpoint_name == "my-llm"
-        assert emulator.total_connections == 0
+    assert emulator.total_connections == 0
+
+
+def test_a_transport_waits_by_the_clock_it_was_given(caller: Twin, emulator: Emulator) -> None:
+    clock = FakeClock()
+    with caller.endpoint(emulator.url, clock=clock) as endpoint:
+        emulator.inject("throttle_then_ok_1")
+        endpoint.invoke("Hello")
+    assert clock.slept == [1.0]
+
+
+def test_a_stream_that_is_refused_gives_its_connection_back(caller: Twin, emulator: Emulator) -> None:
+    with caller.endpoint(emulator.url, max_connections=1) as endpoint:
+        emulator.inject("status_400_ValidationError", times=1)
+        with pytest.raises(errors.ValidationError):
+            endpoint.collect("Hello")
+        assert endpoint.invoke("Hello")
+    assert emulator.total_connections == 1
+
+
+def test_a_closed_endpoint_says_so(caller: Twin, emulator: Emulator) -> None:
+    endpoint = caller.endpoint(emulator.url)
+    endpoint.invoke("Hello")
+    for _ in range(2):
+        caller.run(endpoint.endpoint.aclose() if caller.asynchronous else endpoint.endpoint.close())
+        for operation in OPERATIONS:
+            with pytest.raises(errors.ConfigurationError, match="the endpoint is closed"):
+                endpoint.call(operation, "Hello")
+    assert len(emulator.requests) == 1
+
+
+def test_closing_an_endpoint_leaves_blocking_calls_that_are_under_way_alone(emulator: Emulator) -> None:
+    endpoint = make_endpoint(emulator.url)
+    with endpoint.stream("Hello") as stream:
+        first = next(stream)
+        endpoint.close()
+        assert emulator.open_connections == 1
+        assert first + "".join(stream) == "The stand-in model read: Hello"
 
 
 # stopping
@@ -346,99 +353,3 @@ def test_stopping_a_call_that_is_over_does_not_touch_its_connection() -> None:
         scope.stop()
         endpoint.invoke("Hello")
         assert emulator.total_connections == 1
-
-
-# streams
-
-
-def test_what_came_before_broken_bytes_is_handed_on_even_if_it_came_with_them() -> None:
-    """All in one segment: head, a good chunk, and one whose size is no number."""
-    data = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\nxyz\r\n"
-
-    def serve(peer: Peer) -> None:
-        peer.request()
-        peer.send(data)
-        peer.gone()
-
-    with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        call, _ = endpoint._request(direct_operation(), "Hello", (), None, None, {})
-        source = endpoint._caller.run(call, endpoint._caller.start(call))
-        assert source.read() == b"good"
-        for _ in range(2):
-            with pytest.raises(errors.ProtocolError):
-                source.read()
-        source.close()
-
-
-def direct_operation() -> Any:
-    from smendpoint._core.aws.operations import INVOKE_ENDPOINT_STREAM
-
-    return INVOKE_ENDPOINT_STREAM
-
-
-def test_what_came_before_broken_bytes_of_a_later_read_is_handed_on() -> None:
-    went = threading.Event()
-
-    def serve(peer: Peer) -> None:
-        peer.request()
-        peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        went.wait(PATIENCE)
-        peer.send(b"4\r\ngood\r\nxyz\r\n")
-        peer.gone()
-
-    with Server(serve) as server, make_endpoint(server.url) as endpoint:
-        request, _ = endpoint._request(direct_operation(), "Hello", (), None, None, {})
-        source = endpoint._caller.run(request, endpoint._caller.start(request))
-        went.set()
-        assert source.read() == b"good"
-        with pytest.raises(errors.ProtocolError):
-            source.read()
-        source.close()
-        source.close()
-        assert source.read() == b""
-
-
-def test_a_stream_that_is_refused_gives_its_connection_back() -> None:
-    with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
-        emulator.inject("status_400_ValidationError", times=1)
-        with pytest.raises(ValidationError):
-            list(endpoint.stream("Hello"))
-        assert endpoint.invoke("Hello")
-        assert emulator.total_connections == 1
-
-
-# closing
-
-
-def test_a_closed_endpoint_says_so() -> None:
-    with Emulator() as emulator:
-        endpoint = make_endpoint(emulator.url)
-        endpoint.invoke("Hello")
-        with endpoint:
-            pass
-        emulator.disconnected()
-        endpoint.close()
-        for use in (endpoint.invoke, lambda text: list(endpoint.stream(text))):
-            with pytest.raises(ConfigurationError, match="the endpoint is closed"):
-                use("Hello")
-        assert len(emulator.requests) == 1
-
-
-def test_closing_an_endpoint_leaves_calls_that_are_under_way_alone() -> None:
-    with Emulator() as emulator:
-        endpoint = make_endpoint(emulator.url)
-        with endpoint.stream("Hello") as stream:
-            first = next(stream)
-            endpoint.close()
-            assert emulator.open_connections == 1
-            assert first + "".join(stream) == "The stand-in model read: Hello"
-        emulator.disconnected()
-
-
-def test_a_transport_waits_by_the_clock_it_was_given() -> None:
-    clock = FakeClock()
-    with Emulator() as emulator, make_endpoint(emulator.url, clock=clock, timeout=fast()) as endpoint:
-        assert isinstance(transport_of(endpoint), DirectTransport)
-        emulator.inject("throttle_then_ok_1")
-        endpoint.invoke("Hello")
-        assert clock.slept == [1.0]

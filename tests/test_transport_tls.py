@@ -125,6 +125,7 @@ def test_a_bundle_without_certificates_is_a_configuration_error(
 @pytest.mark.parametrize("answer", [response(), b"HTTP/1.1 400 Bad Request\r\n\r\n"])
 def test_a_service_that_speaks_no_tls_is_a_tls_error(caller: Twin, answer: bytes) -> None:
     def plain(peer: Peer) -> None:
+        peer.sock.recv(65_536)
         peer.send(answer)
         peer.gone()
 

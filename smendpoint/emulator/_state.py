@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from smendpoint.emulator._fault import NO_FAULT
 from smendpoint.emulator._route import Kind, ReceivedRequest
 from smendpoint.emulator.faults import Fault, find_fault
 from smendpoint.errors import ConfigurationError
@@ -97,8 +98,8 @@ class State:
         with self.changed:
             self._injections.clear()
 
-    def choose(self, kind: Kind, endpoint_name: str) -> Fault | None:
-        """Take the fault for the next request: of those that fit, the one that was injected first."""
+    def choose(self, kind: Kind, endpoint_name: str) -> Fault:
+        """Choose the fault for the next request: of those that fit, the one that was injected first; or `NO_FAULT`."""
         with self.changed:
             for injection in self._injections:
                 if injection.wants(kind, endpoint_name):
@@ -107,7 +108,7 @@ class State:
                         if not injection.times:
                             self._injections.remove(injection)
                     return injection.fault
-        return None
+        return NO_FAULT
 
     def refuses(self) -> bool:
         """Whether a fault keeps every connection out."""

@@ -9,8 +9,6 @@ from smendpoint.errors import HandlerError
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["EMBEDDING_TYPES", "convert", "read_predictions", "read_vectors"]
-
 
 class EmbeddingType(NamedTuple):
     """One type of a vector's numbers: NumPy's name for it and, of integers, the least and the greatest."""
@@ -221,7 +219,7 @@ def read_predictions(value: JSONValue, key: str | None, handler: str) -> tuple[l
         return None
     kinds = set(map(type, value))
     if dict in kinds and len(kinds) == 1:
-        value, where = _take_field(value, key, handler, where)
+        value, where = _field_of_each(value, key, handler, where)
         kinds = set(map(type, value))
     if len(kinds) > 1 and kinds & {dict, list}:
         names = " and ".join(sorted(_KINDS[kind] for kind in kinds))
@@ -229,8 +227,8 @@ def read_predictions(value: JSONValue, key: str | None, handler: str) -> tuple[l
     return value, where
 
 
-def _take_field(items: list[Any], key: str | None, handler: str, where: str) -> tuple[list[JSONValue], str]:
-    """Give the same field of each prediction."""
+def _field_of_each(items: list[Any], key: str | None, handler: str, where: str) -> tuple[list[JSONValue], str]:
+    """Give the same field of each prediction, and where it is."""
     first = items[0]
     name = key or next((name for name in _FIELDS if name in first), None)
     if name is None:

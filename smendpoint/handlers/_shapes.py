@@ -1,4 +1,4 @@
-"""Which shape a parsed answer has, and which handler reads it. Messages show structures and keys, never values."""
+"""The shape of a parsed answer, and which handler reads it. Messages show structures and keys, never values."""
 
 from __future__ import annotations
 
@@ -13,22 +13,16 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["advice", "raise_for_error", "read_answer", "unknown_shape"]
-
 Output = TypeVar("Output")
 
 
 def read_answer(
     output: bytes, reader: Callable[[JSONValue], Output | None], handler: str, expected: str, errors: str = "strict"
 ) -> Output:
-    """Give what `reader` finds in a JSON answer.
+    """Parse a JSON answer and give it as `reader` reads it, which gives ``None`` for an answer of another shape.
 
-    Args:
-        output: the answer.
-        reader: gives ``None`` for an answer of another shape.
-        handler: the handler's name, for messages.
-        expected: what it reads, as a half sentence.
-        errors: what becomes of half a character: ``"strict"`` or ``"replace"``.
+    The message of an error names `handler`, and what it reads (`expected`, a noun phrase). `errors` is ``"strict"`` or
+    ``"replace"``, for half characters.
 
     Raises:
         HandlerError: the answer is not JSON, or has another shape.
@@ -52,25 +46,22 @@ def raise_for_error(value: JSONValue) -> None:
 
 
 def unknown_shape(value: JSONValue, reader: str, expected: str) -> HandlerError:
-    """Give the error for an answer that ``reader`` does not know: what was there, and who could read it.
+    """Make the error for an answer that `reader`, a handler, does not read: its structure, and a handler that reads it.
 
-    Args:
-        value: the parsed answer.
-        reader: the name of the handler that met it.
-        expected: what it reads, as a half sentence.
+    The message says what the reader reads (`expected`, a noun phrase).
     """
     shown = describe(value)
     return HandlerError(f"{reader} expects {expected}; this answer has the structure {shown}. {advice(value)}.")
 
 
 def advice(value: JSONValue) -> str:
-    """Say which handler reads this answer, as the handler is made.
+    """Say which handler reads this answer, with the arguments to make it.
 
-    Each handler's own reader tries the answer, so that what is said holds.
+    The handlers' own readers try the answer, so that the advice holds.
     """
     fits = list(_fitting(value))
     if fits:
-        # Numbers without a name may be vectors, or one prediction for each row: both look alike.
+        # Lists of numbers may be vectors, or predictions.
         alike = isinstance(value, list) and fits[0] == "EmbeddingsHandler"
         return f"{' or '.join(fits[: 2 if alike else 1])} reads this"
     in_stream = _streamed_by(value)
@@ -78,10 +69,10 @@ def advice(value: JSONValue) -> str:
 
 
 def _fitting(value: JSONValue) -> Iterator[str]:
-    # Not imported before an answer is not understood.
+    # Imported only for an answer that is not understood.
     from contextlib import suppress
 
-    from smendpoint.handlers import _answers, _scores
+    from smendpoint.handlers import _answers, _numbers, _scores
     from smendpoint.handlers._chat_answers import read_completion
 
     found = _answers.answer_text(value)
@@ -101,11 +92,22 @@ def _fitting(value: JSONValue) -> Iterator[str]:
     ):
         if reader(value):
             yield name
-    yield from _numeric(value)
+    for options in ({}, {"pooling": "mean"}, *({"embedding_type": name} for name in _numbers.EMBEDDING_TYPES)):
+        with suppress(HandlerError):
+            if _numbers.read_vectors(value, **options):
+                shown = ", ".join(f'{name}="{option}"' for name, option in options.items())
+                yield f"EmbeddingsHandler({shown})" if shown else "EmbeddingsHandler"
+                break
+    with suppress(HandlerError):
+        predictions, _ = _numbers.read_predictions(value, None, "TabularHandler") or ([], "")
+        rows = [item if isinstance(item, list) else [item] for item in predictions]
+        if rows and all(_numbers.convert(cell, float) is not None for row in rows for cell in row):
+            plain = all(len(row) == 1 for row in rows)
+            yield f'{"TabularHandler" if plain else "TabularRowsHandler"}(response="json")'
 
 
 def _streamed_by(value: JSONValue) -> str | None:
-    """Name the handler that reads this as an item of a stream, though not as a whole answer."""
+    """Name the handler that reads this as an item of a stream, if one does."""
     if isinstance(value, dict):
         token, choices = value.get("token"), value.get("choices")
         if (
@@ -134,24 +136,3 @@ def _is_delta(value: JSONValue) -> bool:
     except HandlerError:
         pass
     return False
-
-
-def _numeric(value: JSONValue) -> Iterator[str]:
-    from smendpoint.handlers._numbers import EMBEDDING_TYPES, convert, read_predictions, read_vectors
-
-    for options in ({}, {"pooling": "mean"}, *({"embedding_type": name} for name in EMBEDDING_TYPES)):
-        try:
-            if read_vectors(value, **options):
-                shown = ", ".join(f'{name}="{option}"' for name, option in options.items())
-                yield f"EmbeddingsHandler({shown})" if shown else "EmbeddingsHandler"
-                break
-        except HandlerError:
-            pass
-    try:
-        found = read_predictions(value, None, "TabularHandler")
-    except HandlerError:
-        return
-    rows = [item if isinstance(item, list) else [item] for item in (found[0] if found else ())]
-    if rows and all(convert(cell, float) is not None for row in rows for cell in row):
-        plain = all(len(row) == 1 for row in rows)
-        yield f'{"TabularHandler" if plain else "TabularRowsHandler"}(response="json")'

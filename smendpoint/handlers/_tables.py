@@ -1,7 +1,7 @@
 """Rows of a table as CSV, JSON and libsvm, and CSV back as rows.
 
-A table is whatever holds rows: lists, NumPy arrays, frames of pandas and polars, Arrow tables. Nothing here imports
-those libraries: the attributes of a table tell which library it is from.
+A table is any object that holds rows: lists, NumPy arrays, frames of pandas and polars, Arrow tables. Nothing here
+imports those libraries: the attributes of a table tell which library it is from.
 """
 
 from __future__ import annotations
@@ -20,21 +20,6 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = [
-    "as_cell",
-    "as_list",
-    "as_rows",
-    "columns_of",
-    "even_rows",
-    "is_bracketed",
-    "read_csv",
-    "write_csv",
-    "write_instances",
-    "write_json",
-    "write_json_lines",
-    "write_libsvm",
-]
-
 Row: TypeAlias = "Sequence[Any] | Mapping[Any, Any]"
 Cell: TypeAlias = "str | int | float | Decimal | date | time | None"
 
@@ -46,9 +31,7 @@ _BETWEEN_ROWS = re.compile(r"\](?:, ?|\r?\n)\[")
 def as_rows(table: Any, *, nan_is_missing: bool = True) -> list[Row]:
     """Give the rows of a list of rows, of one row, of a NumPy array, or of a frame; each value keeps its type.
 
-    Args:
-        table: the rows.
-        nan_is_missing: whether a NaN in a pandas column, where it stands for a missing number, becomes ``None``.
+    In pandas' columns of floats NaN stands for a missing number: it becomes ``None`` if `nan_is_missing`.
 
     Raises:
         HandlerError: it is not a table, or has no row.
@@ -94,7 +77,7 @@ def columns_of(table: Any) -> list[Any] | None:
 
 
 def as_list(values: Any, nan_is_missing: bool) -> Any:
-    """Give a column, an array or a row of one as a list of cells; anything else as it is."""
+    """Give a column, an array or a row of one as a list of cells; anything else unchanged."""
     if isinstance(values, (list, tuple, str, int, float)):
         return cast("Any", values)
     if hasattr(values, "__array_interface__"):
@@ -117,14 +100,10 @@ def as_list(values: Any, nan_is_missing: bool) -> Any:
 
 
 def as_cell(cell: Any, row: int) -> Cell:
-    """Give a cell as one of Python's own types, and ``None`` where it is missing.
-
-    Args:
-        cell: a value; a date of NumPy's becomes text in the ISO format.
-        row: the row's number, for messages.
+    """Give a cell as one of Python's own types, and ``None`` where it is missing; NumPy's dates as ISO texts.
 
     Raises:
-        HandlerError: it is not a single value that a table can hold.
+        HandlerError: it is not a single value that a table can hold. The message names the row.
     """
     if type(cell) is float or type(cell) is int:
         return cell

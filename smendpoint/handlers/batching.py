@@ -49,8 +49,6 @@ if TYPE_CHECKING:
             inputs: Iterable[Sequence[str]],
             *,
             max_concurrency: int,
-            ordered: bool = ...,
-            return_exceptions: Literal[False] = ...,
             **model_kwargs: Any,
         ) -> Answers_co:
             """Give the vectors of many lists of texts, in order."""
@@ -129,7 +127,7 @@ class _Batching:
 class _Merged:
     """The vectors of all batches: a list, or an array that is allocated once.
 
-    A batch's lists live no longer than the batch if the vectors go into an array.
+    An array does not keep the lists of a batch, so they are freed with the batch.
     """
 
     __slots__ = ("_count", "_dtype", "_filled", "_width", "result")
@@ -177,17 +175,17 @@ class Embeddings(_Batching, Generic[Matrix, Row]):
     """Embeddings of any number of texts through an `Endpoint`, under the names that LangChain's vector stores call.
 
     Args:
-        endpoint: one whose content handler is an `EmbeddingsHandler`, or gives the same.
+        endpoint: its content handler is an `EmbeddingsHandler`, or gives the same.
         batch_size: the most texts in one request. The default is what text-embeddings-inference takes by default.
         max_batch_bytes: the most bytes of texts in one request, as JSON. A text that is larger goes alone.
         max_concurrency: the most requests in flight.
         document_kwargs: keywords of the calls for documents: model parameters such as
-            ``{"input_type": "search_document"}`` for Cohere, and what else ``invoke`` and ``map`` both take, such as
-            ``timeout``.
+            ``{"input_type": "search_document"}`` for Cohere, and other arguments of both ``invoke`` and ``map``, such
+            as ``timeout``.
         query_kwargs: keywords of the calls for queries, such as ``{"input_type": "search_query"}``.
-        as_array: give NumPy arrays in place of lists: of 32-bit floats, or of the integers that the handler's
-            ``embedding_type`` says. Each batch goes into one array as it comes, so that many texts take little more
-            memory than their array. Needs NumPy, the extra ``smendpoint[numpy]``.
+        as_array: give NumPy arrays in place of lists: of 32-bit floats, or of the integers of the handler's
+            ``embedding_type``. Each batch goes into one array when it arrives, so many texts take little more memory
+            than their array. Needs NumPy, the extra ``smendpoint[numpy]``.
     """
 
     _endpoint: SyncEmbeds
@@ -208,7 +206,7 @@ class Embeddings(_Batching, Generic[Matrix, Row]):
         super().__init__(endpoint, **options)
 
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
-        """Give a vector for each text, in order; none for none, without a call.
+        """Give a vector for each text, in order. An empty list makes no call.
 
         Raises:
             HandlerError: the model gave another number of vectors, or vectors that differ in length.
@@ -260,7 +258,7 @@ class AsyncEmbeddings(_Batching, Generic[Matrix, Row]):
         super().__init__(endpoint, **options)
 
     async def embed_documents(self, texts: Sequence[str]) -> Matrix:
-        """Give a vector for each text, in order; none for none, without a call.
+        """Give a vector for each text, in order. An empty list makes no call.
 
         Raises:
             HandlerError: the model gave another number of vectors, or vectors that differ in length.

@@ -61,12 +61,12 @@ class EmbeddingsHandler:
             * ``"jumpstart"``: ``{"text_inputs": [...], **parameters}`` (GPT-J);
             * ``"jumpstart-text"``: the text itself, one in a call (TensorFlow models);
             * ``"jumpstart-similarity"``: ``[...]`` (BGE, GTE, E5, MiniLM).
-        pooling: where the model answers with a vector for each token (Hugging Face ``feature-extraction``): ``"cls"``
+        pooling: for a model that answers with a vector for each token (Hugging Face ``feature-extraction``): ``"cls"``
             takes the first token's, ``"mean"`` the average of all, padding included where the container pads.
         embedding_type: the type of the vectors' numbers; ``None`` for floats. ``"int8"`` and ``"uint8"`` are
             quantised, ``"binary"`` and ``"ubinary"`` hold eight dimensions in each number; these stay integers.
             Cohere's models are asked for it (``embedding_types``).
-        dimension: how many numbers each vector must have; any number, but all the same, where this is ``None``.
+        dimension: the length of each vector; ``None`` accepts any length that is the same for all.
         content_type: the media type of the request, where it is not the format's usual one.
     """
 
@@ -97,7 +97,7 @@ class EmbeddingsHandler:
         self.dimension = dimension
         self.content_type = content_type or ("application/json" if format in _FIELDS else "application/x-text")
         self.max_batch_size = 1 if format == "jumpstart-text" else None
-        """How many texts a request can hold, where the format has a limit."""
+        """The most texts in a request, if the format has a limit."""
 
     def transform_input(self, prompt: Sequence[str], model_kwargs: dict[str, Any]) -> bytes:
         """Give the request for some texts."""

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast
 
 from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.handlers import _tables
 from smendpoint.handlers._json import decode_json, describe, refuse_parameters
 from smendpoint.handlers._npy import MAGIC, exact_array, import_numpy, read_npy, write_npy
 from smendpoint.handlers._numbers import convert, read_predictions
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
-from smendpoint.handlers._tables import (
-    is_bracketed,
-    read_csv,
-    write_csv,
-    write_instances,
-    write_json,
-    write_json_lines,
-    write_libsvm,
-)
 
 if TYPE_CHECKING:
     import numpy
@@ -52,16 +44,16 @@ def _read_json_lines(body: bytes) -> JSONValue:
 
 # The media type of each format and its writer.
 WRITERS = {
-    "csv": ("text/csv", write_csv),
-    "json": ("application/json", write_json),
-    "instances": ("application/json", write_instances),
-    "jsonlines": ("application/jsonlines", write_json_lines),
-    "libsvm": ("text/libsvm", write_libsvm),
+    "csv": ("text/csv", _tables.write_csv),
+    "json": ("application/json", _tables.write_json),
+    "instances": ("application/json", _tables.write_instances),
+    "jsonlines": ("application/jsonlines", _tables.write_json_lines),
+    "libsvm": ("text/libsvm", _tables.write_libsvm),
     "npy": ("application/x-npy", write_npy),
 }
 # The media type of each format, its reader, and the handler that reads an answer whose values no `dtype` fits.
 READERS = {
-    "csv": ("text/csv", read_csv, "TextHandler"),
+    "csv": ("text/csv", _tables.read_csv, "TextHandler"),
     "json": ("application/json", _read_json, "JSONHandler"),
     "jsonlines": ("application/jsonlines", _read_json_lines, "TextHandler"),
     "npy": ("application/x-npy", read_npy, "NumPyHandler"),
@@ -69,7 +61,7 @@ READERS = {
 
 
 class _Table(Generic[T]):
-    """The common half of the tabular handlers: it writes rows and reads predictions."""
+    """Writes rows and reads predictions, for both tabular handlers."""
 
     __slots__ = ("accepts", "content_type", "dtype", "key", "request", "response")
 
@@ -96,7 +88,7 @@ class _Table(Generic[T]):
         self.accepts = READERS[response][0]
 
     def transform_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the rows in the chosen format; there is no place for model parameters.
+        """Give the rows in the chosen format, which has no place for model parameters.
 
         Args:
             prompt: a list of rows, one row, a NumPy array, a frame of pandas or polars, or an Arrow table. For libsvm a
@@ -136,13 +128,14 @@ class _Table(Generic[T]):
 
 
 class TabularHandler(_Table[T]):
-    """Rows in, one prediction for each out: ``list[float]``, or of whatever ``dtype`` is.
+    """Rows in, one prediction for each out: ``list[float]``, or a list of the ``dtype``.
 
     Args:
         request: how the rows are sent: ``"csv"``, ``"json"``, ``"instances"`` (JSON: ``{"instances": rows}``, as TF
             Serving, MLflow and SageMaker's own algorithms want it), ``"jsonlines"``, ``"libsvm"`` (XGBoost) or
             ``"npy"`` (scikit-learn). It sets the content type.
-        response: what is asked for with ``Accept`` and read: ``"csv"``, ``"json"``, ``"jsonlines"`` or ``"npy"``.
+        response: the format of the answer, requested with ``Accept``: ``"csv"``, ``"json"``, ``"jsonlines"`` or
+            ``"npy"``.
         dtype: the type of a prediction: ``float``, ``int`` or ``str`` (labels).
         key: the field to take from a prediction that is an object, such as linear learner's ``"predicted_label"``;
             ``None`` takes its only one, its ``score`` or (k-means) its ``closest_cluster``. Or the output to take where
@@ -158,8 +151,8 @@ class TabularHandler(_Table[T]):
             HandlerError: the answer has another shape, such as several values for a row, or another type of value.
         """
         items, where = self._items(output)
-        if self.response == "csv" and len(items) == 1 and isinstance(items[0], list) and not is_bracketed(output):
-            items = items[0]
+        if self.response == "csv" and len(items) == 1 and not _tables.is_bracketed(output):
+            items = cast("list[JSONValue]", items[0])  # the only line
         rows = self._rows(items, where)
         for row in rows:
             if len(row) != 1:
@@ -200,7 +193,7 @@ class NumPyHandler:
     stop_parameter: str | None = None
 
     def transform_input(self, prompt: numpy.typing.ArrayLike, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the array's bytes; there is no place for model parameters.
+        """Give the array's bytes. The format has no place for model parameters.
 
         Raises:
             HandlerError: NumPy is not installed, makes no array of plain values of the input, or would change a value,
@@ -218,7 +211,7 @@ class NumPyHandler:
         return buffer.getvalue()
 
     def transform_output(self, output: ResponseBody) -> numpy.ndarray[Any, Any]:
-        """Give the array. One of Python objects, which would run code, is refused.
+        """Give the array. An array of Python objects is refused, because reading it can run code.
 
         Raises:
             HandlerError: NumPy is not installed, or the answer is not a whole array of plain values.
@@ -232,7 +225,7 @@ class NumPyHandler:
             )
         try:
             array: numpy.ndarray[Any, Any] = np.load(BytesIO(output), allow_pickle=False)
-        except Exception as error:  # NumPy does not say which: ValueError, EOFError, SyntaxError, MemoryError ...
+        except Exception as error:  # NumPy does not document which: ValueError, EOFError, SyntaxError, MemoryError ...
             raise HandlerError(
                 f"The answer is not a whole NumPy array of plain values ({type(error).__name__})."
             ) from None

@@ -19,19 +19,18 @@ from smendpoint._core.aws.canonical import (
 
 
 @pytest.mark.parametrize(
-    ("path", "canonical", "as_sent"),
+    ("path", "canonical"),
     [
-        ("", "/", "/"),
-        ("/", "/", "/"),
-        ("//a/./b/../c//", "/a/c/", "//a/./b/../c//"),
-        ("/../..", "/", "/../.."),
-        ("/a%20b", "/a%2520b", "/a%2520b"),
-        ("/é", "/%C3%A9", "/%C3%A9"),
+        ("", "/"),
+        ("/", "/"),
+        ("//a/./b/../c//", "/a/c/"),
+        ("/../..", "/"),
+        ("/a%20b", "/a%2520b"),
+        ("/é", "/%C3%A9"),
     ],
 )
-def test_a_path_is_encoded_once_more_and_normalised_on_request(path: str, canonical: str, as_sent: str) -> None:
+def test_a_path_is_resolved_and_encoded_once_more(path: str, canonical: str) -> None:
     assert canonical_path(path) == canonical
-    assert canonical_path(path, normalize=False) == as_sent
 
 
 def test_a_query_is_sorted_and_every_name_gets_its_equals_sign() -> None:

@@ -80,24 +80,92 @@ def lines(reply: ModelReply) -> list[Any]:
     return [json.loads(line) for line in text(reply).split("\n") if line]
 
 
+# -- whole answers, and refusals
+
+DETAILED = {"finish_reason": "eos_token", "generated_tokens": 6, "inputs": PROMPT}
+THIRD_PARTY = {"generation": SAID, "prompt_token_count": 13, "generation_token_count": 6, "stop_reason": "stop"}
+FULL = {"parameters": {"return_full_text": True}}
+SHORT = {"parameters": {"return_full_text": False}}
+CLASSES = [{"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.95}]
+TOOL_CHOICE = {"tools": [{"function": {"name": "first"}}], "tool_choice": {"function": {"name": "no"}}}
+
+ANSWERS: list[tuple[Any, Any, Any]] = [
+    (tgi(), {"inputs": PROMPT}, [{"generated_text": SAID}]),
+    (tgi(), {"inputs": PROMPT, **FULL}, [{"generated_text": PROMPT + SAID}]),
+    (stand_in(), {"inputs": PROMPT}, [{"generated_text": SAID}]),
+    (huggingface(), {"inputs": PROMPT}, [{"generated_text": PROMPT + SAID}]),
+    (huggingface(), {"inputs": PROMPT, **FULL}, [{"generated_text": PROMPT + SAID}]),
+    (huggingface(), {"inputs": PROMPT, **SHORT}, [{"generated_text": SAID}]),
+    (huggingface(), {"inputs": [PROMPT, PROMPT]}, [{"generated_text": PROMPT + SAID}] * 2),
+    (huggingface(), {"inputs": [MESSAGES], **SHORT}, [[{"generated_text": SAID}]]),
+    (huggingface("text-classification"), {"inputs": ["so good", "so bad"]}, CLASSES),
+    (lmi(), {"inputs": PROMPT}, {"generated_text": SAID}),
+    (lmi(), {"inputs": PROMPT, "parameters": {"details": True}}, {"generated_text": SAID, "details": DETAILED}),
+    (lmi(tgi_compatible=True), {"prompt": PROMPT}, [{"generated_text": SAID}]),
+    (lmi("3p"), {"inputs": PROMPT}, {"body": THIRD_PARTY, "metering": {}, "content_type": "application/json"}),
+    (jumpstart("llama2"), {"inputs": PROMPT}, [{"generation": SAID}]),
+    (jumpstart("llama2_chat"), {"inputs": [MESSAGES]}, [{"generation": {"role": "assistant", "content": SAID}}]),
+    (jumpstart(), {"inputs": PROMPT, "parameters": {"max_new_tokens": 2}}, {"generated_text": "The cat"}),
+    (jumpstart("flan"), {"text_inputs": PROMPT, "num_return_sequences": 2}, {"generated_texts": [SAID, SAID]}),
+    (jumpstart("bloomz"), {"text_inputs": PROMPT, "max_length": 2}, [[{"generated_text": "The cat"}]]),
+]
+
+REFUSED: list[tuple[Any, Any, int, set[str]]] = [
+    (tgi(), b"not json", 400, {"error", "error_type"}),
+    (tgi(), [], 400, {"error", "error_type"}),
+    (tgi(), {}, 422, {"error", "error_type"}),
+    (tgi(), {"inputs": 5}, 422, {"error", "error_type"}),
+    (tgi(), {"inputs": "x", "parameters": []}, 422, {"error", "error_type"}),
+    (tgi(), {"inputs": "x", "parameters": {"max_new_tokens": 0}}, 422, {"error", "error_type"}),
+    (tgi(), {"inputs": "x", "parameters": {"stop": [1]}}, 422, {"error", "error_type"}),
+    (lmi(), {"nothing": 1}, 422, {"error", "code"}),
+    (huggingface(), {}, 422, {"code", "type", "message"}),
+    (feature_extraction("vectors"), {}, 422, {"code", "type", "message"}),
+    (triton(), {"prompt": "x"}, 400, {"error"}),
+    (vllm(), {"messages": []}, 400, {"error"}),
+    (vllm(), {"messages": ["text"]}, 400, {"error"}),
+    (vllm(), {"messages": [{"role": "system", "content": "x"}]}, 400, {"error"}),
+    (vllm(), {"messages": MESSAGES, **TOOL_CHOICE}, 400, {"error"}),
+    (vllm(), {"prompt": [], "stream": True}, 400, {"error"}),
+    (vllm(), {"input": 7}, 400, {"error"}),
+    (vllm(), {}, 400, {"error"}),
+    (tei(), {"inputs": []}, 400, {"error", "error_type"}),
+    (tei(), {"inputs": 1}, 422, {"error", "error_type"}),
+    (tei("rerank"), {"query": "q", "texts": []}, 400, {"error", "error_type"}),
+    (tei("rerank"), {"query": [], "texts": ["a"]}, 400, {"error", "error_type"}),
+    (cohere(), {}, 422, {"message"}),
+    (cohere(), {"texts": ["a"], "embedding_types": ["int3"]}, 400, {"message"}),
+    (blazingtext(), {"instances": 5}, 422, {"error"}),
+    (jumpstart("llama2_chat"), {"inputs": PROMPT}, 424, {"code", "message", "error"}),
+    (jumpstart("embedding"), b"{", 400, {"code", "message", "error"}),
+    (jumpstart("embedding"), b"7", 422, {"code", "message", "error"}),
+    (jumpstart("embedding"), b"{}", 422, {"code", "message", "error"}),
+]
+EULA = {"custom_attributes": "accept_eula=true"}
+
+
+@pytest.mark.parametrize(("model", "body", "answer"), ANSWERS)
+def test_each_container_answers_in_its_shape(model: Any, body: Any, answer: Any) -> None:
+    assert value(ask(model, body, **EULA)) == answer
+
+
+@pytest.mark.parametrize(("model", "body", "status", "document"), REFUSED)
+def test_each_container_refuses_with_its_error_document(model: Any, body: Any, status: int, document: set[str]) -> None:
+    reply = ask(model, body, **EULA)
+    found = json.loads(text(reply))
+    assert (reply.status, found.keys()) == (status, document)
+    assert "vllm" not in repr(model) or found["error"]["type"] == "BadRequestError"
+    assert found.get("type", "InternalServerException") == "InternalServerException"
+
+
+@pytest.mark.parametrize("family", ["llama2", "llama2_chat"])
+def test_llama2_wants_its_licence_accepted(family: Any) -> None:
+    reply = ask(jumpstart(family), {"inputs": PROMPT})
+    assert reply.status == 424
+    assert "accept_eula=true" in json.loads(text(reply))["error"]
+
+
 # -- text generation
-
-
-@pytest.mark.parametrize("make", [tgi, stand_in])
-def test_generate_answers_a_list(make: Any) -> None:
-    assert value(ask(make(), {"inputs": PROMPT})) == [{"generated_text": SAID}]
-
-
-def test_the_full_text_begins_with_the_prompt() -> None:
-    for make in (tgi, huggingface):
-        body = {"inputs": PROMPT, "parameters": {"return_full_text": True}}
-        assert value(ask(make(), body)) == [{"generated_text": PROMPT + SAID}]
-
-
-def test_the_huggingface_toolkit_gives_the_full_text_unless_told_otherwise() -> None:
-    assert value(ask(huggingface(), {"inputs": PROMPT})) == [{"generated_text": PROMPT + SAID}]
-    body = {"inputs": PROMPT, "parameters": {"return_full_text": False}}
-    assert value(ask(huggingface(), body)) == [{"generated_text": SAID}]
 
 
 @pytest.mark.parametrize(
@@ -133,59 +201,9 @@ def test_tgi_stream_that_is_cut_by_length_has_no_special_token() -> None:
     assert found[-1]["details"]["finish_reason"] == "length"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"not json",
-        [],
-        {},
-        {"inputs": 5},
-        {"inputs": "x", "parameters": []},
-        {"inputs": "x", "parameters": {"max_new_tokens": 0}},
-        {"inputs": "x", "parameters": {"stop": [1]}},
-    ],
-)
-def test_tgi_refuses_with_its_error_document(body: Any) -> None:
-    reply = ask(tgi(), body)
-    assert reply.status in (400, 422)
-    assert json.loads(text(reply)).keys() == {"error", "error_type"}
-
-
 def test_the_stand_in_answers_plain_text_with_plain_text() -> None:
     reply = ask(stand_in(), PROMPT.encode())
     assert (text(reply), reply.content_type) == (SAID, "text/plain; charset=utf-8")
-
-
-@pytest.mark.parametrize(
-    ("shape", "answer"),
-    [
-        ("jsonlines", {"generated_text": SAID}),
-        (
-            "3p",
-            {
-                "body": {
-                    "generation": SAID,
-                    "prompt_token_count": 13,
-                    "generation_token_count": 6,
-                    "stop_reason": "stop",
-                },
-                "metering": {},
-                "content_type": "application/json",
-            },
-        ),
-    ],
-)
-def test_lmi_answers_an_object(shape: Any, answer: Any) -> None:
-    assert value(ask(lmi(shape), {"inputs": PROMPT})) == answer
-
-
-def test_lmi_answers_a_list_when_it_is_compatible_with_tgi() -> None:
-    assert value(ask(lmi(tgi_compatible=True), {"prompt": PROMPT})) == [{"generated_text": SAID}]
-
-
-def test_lmi_gives_details_when_asked() -> None:
-    result = value(ask(lmi(), {"inputs": PROMPT, "parameters": {"details": True}}))
-    assert result["details"] == {"finish_reason": "eos_token", "generated_tokens": 6, "inputs": PROMPT}
 
 
 def test_lmi_streams_json_lines() -> None:
@@ -219,11 +237,6 @@ def test_lmi_streams_the_third_party_schema() -> None:
     assert [line["body"]["stop_reason"] for line in found] == [None, "length"]
 
 
-def test_lmi_refuses_with_its_error_document() -> None:
-    reply = ask(lmi(), {"nothing": 1})
-    assert json.loads(text(reply)).keys() == {"error", "code"}
-
-
 @pytest.mark.parametrize(("shape", "blank"), [("jsonlines", False), ("async", True)])
 def test_lmi_streams_chat_as_json_lines(shape: Any, blank: bool) -> None:
     reply = ask(lmi(shape), {"messages": MESSAGES, "stream": True})
@@ -234,19 +247,6 @@ def test_lmi_streams_chat_as_json_lines(shape: Any, blank: bool) -> None:
 def test_lmi_answers_chat_in_one_piece_and_as_events() -> None:
     assert value(ask(lmi(), {"messages": MESSAGES}))["choices"][0]["message"]["content"] == SAID
     assert text(ask(lmi("sse"), {"messages": MESSAGES, "stream": True})).endswith("data: [DONE]\n\n")
-
-
-def test_the_huggingface_toolkit_answers_every_input() -> None:
-    assert value(ask(huggingface(), {"inputs": [PROMPT, PROMPT]})) == [{"generated_text": PROMPT + SAID}] * 2
-
-
-def test_the_huggingface_toolkit_classifies() -> None:
-    model = huggingface("text-classification")
-    assert [one["label"] for one in value(ask(model, {"inputs": ["so good", "so bad"]}))] == ["POSITIVE", "NEGATIVE"]
-
-
-def test_the_huggingface_toolkit_refuses_as_its_server_does() -> None:
-    assert json.loads(text(ask(huggingface(), {}))).keys() == {"code", "type", "message"}
 
 
 # -- OpenAI's shapes
@@ -341,29 +341,8 @@ def test_chat_thinks_aloud_when_asked() -> None:
     assert events(ask(vllm(), {**body, "stream": True}), "data: ")[1]["choices"][0]["delta"]["reasoning_content"]
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"messages": []},
-        {"messages": ["text"]},
-        {"messages": [{"role": "system", "content": "x"}]},
-        {"messages": [{"role": "user", "content": "x"}], "tools": TOOLS, "tool_choice": {"function": {"name": "no"}}},
-        {"prompt": []},
-        {"prompt": [], "stream": True},
-        {"input": 7},
-        {},
-    ],
-)
-def test_vllm_refuses_with_its_error_document_unless_the_answer_is_empty(body: Any) -> None:
-    reply = ask(vllm(), body)
-    if body == {"prompt": []}:
-        assert value(reply)["choices"] == []
-        return
-    assert reply.status == 400
-    assert json.loads(text(reply))["error"]["type"] == "BadRequestError"
-
-
 def test_completions_answer_every_prompt() -> None:
+    assert value(ask(vllm(), {"prompt": []}))["choices"] == []
     result = value(ask(vllm(), {"prompt": [PROMPT, PROMPT], "max_tokens": 2}))
     assert [(one["index"], one["text"], one["finish_reason"]) for one in result["choices"]] == [
         (0, "The cat", "length"),
@@ -413,21 +392,6 @@ def test_tei_classifies_one_text_or_several() -> None:
     assert value(ask(tei("classify"), {"inputs": ["so bad"]}))[0][0]["label"] == "NEGATIVE"
 
 
-@pytest.mark.parametrize(
-    ("task", "body", "status"),
-    [
-        ("embed", {"inputs": []}, 400),
-        ("embed", {"inputs": 1}, 422),
-        ("rerank", {"query": "q", "texts": []}, 400),
-        ("rerank", {"query": [], "texts": ["a"]}, 400),
-    ],
-)
-def test_tei_refuses_with_its_error_document(task: Any, body: Any, status: int) -> None:
-    reply = ask(tei(task), body)
-    assert reply.status == status
-    assert json.loads(text(reply)).keys() == {"error", "error_type"}
-
-
 @pytest.mark.parametrize(("shape", "depth"), [("tokens", 3), ("nested", 4)])
 def test_feature_extraction_gives_a_vector_for_every_token(shape: Any, depth: int) -> None:
     found = value(ask(feature_extraction(shape), {"inputs": ["two words", "one"]}))
@@ -439,43 +403,14 @@ def test_feature_extraction_gives_a_vector_for_every_token(shape: Any, depth: in
 def test_the_inference_script_for_sentence_transformers_gives_vectors() -> None:
     model = personality("sentence_transformers")
     assert len(value(ask(model, {"inputs": ["a", "b"]}))["vectors"]) == 2
-    assert json.loads(text(ask(model, {})))["type"] == "InternalServerException"
 
 
 def test_cohere_gives_vectors_plain_or_by_type() -> None:
     plain = value(ask(cohere(), {"texts": ["a"], "input_type": "search_document"}))["embeddings"]
     assert value(ask(cohere(), {"texts": ["a"], "embedding_types": ["float"]}))["embeddings"] == {"float": plain}
-    assert "message" in json.loads(text(ask(cohere(), {})))
 
 
 # -- JumpStart
-
-EULA = {"custom_attributes": "accept_eula=true"}
-
-
-@pytest.mark.parametrize(
-    ("family", "body", "answer"),
-    [
-        ("llama2", {"inputs": PROMPT}, [{"generation": SAID}]),
-        ("llama2_chat", {"inputs": [MESSAGES]}, [{"generation": {"role": "assistant", "content": SAID}}]),
-        ("llama3", {"inputs": PROMPT, "parameters": {"max_new_tokens": 2}}, {"generated_text": "The cat"}),
-        ("flan", {"text_inputs": PROMPT, "num_return_sequences": 2}, {"generated_texts": [SAID, SAID]}),
-        ("bloomz", {"text_inputs": PROMPT, "max_length": 2}, [[{"generated_text": "The cat"}]]),
-    ],
-)
-def test_jumpstart_families_answer_each_in_its_shape(family: Any, body: Any, answer: Any) -> None:
-    assert value(ask(jumpstart(family), body, **EULA)) == answer
-
-
-@pytest.mark.parametrize("family", ["llama2", "llama2_chat"])
-def test_llama2_wants_its_licence_accepted(family: Any) -> None:
-    reply = ask(jumpstart(family), {"inputs": PROMPT})
-    assert reply.status == 424
-    assert "accept_eula=true" in json.loads(text(reply))["error"]
-
-
-def test_llama2_chat_wants_dialogs() -> None:
-    assert ask(jumpstart("llama2_chat"), {"inputs": PROMPT}, **EULA).status == 424
 
 
 def test_jumpstart_embeds_plain_text_lists_and_text_inputs() -> None:
@@ -483,11 +418,6 @@ def test_jumpstart_embeds_plain_text_lists_and_text_inputs() -> None:
     one = value(ask(model, b"a cat", content_type="application/x-text"))["embedding"]
     assert value(ask(model, ["a cat"], content_type="application/x-text"))["embedding"] == [one]
     assert value(ask(model, {"text_inputs": "a cat"}))["embedding"] == [one]
-
-
-@pytest.mark.parametrize("body", [b"{", b"7", b"{}"])
-def test_jumpstart_embedding_refuses_what_it_cannot_read(body: bytes) -> None:
-    assert ask(jumpstart("embedding"), body).status in (400, 422)
 
 
 def test_jumpstart_similarity_finds_neighbours_in_the_corpus() -> None:
@@ -510,35 +440,64 @@ def npy(rows: list[list[float]], *, kind: str = "<f8", code: str = "d", shape: A
     )
 
 
-@pytest.mark.parametrize(
-    ("content_type", "body"),
-    [
-        ("text/csv", b"1,2\n3,4.5\n\n"),
-        ("", b"1,2\n3,4.5"),
-        ("application/json", b"[[1, 2], [3, 4.5]]"),
-        ("application/json; charset=utf-8", b'{"instances": [{"features": [1, 2]}, [3, 4.5]]}'),
-        ("application/json", b'{"data": [[1, 2], [3, 4.5]]}'),
-        ("application/x-npy", npy([[1, 2], [3, 4.5]])),
-    ],
-)
-def test_sklearn_predicts_the_sums_of_rows(content_type: str, body: bytes) -> None:
-    reply = ask(sklearn(), body, content_type=content_type)
-    assert value(reply) == [3.0, 7.5]
-    assert reply.content_type == "application/json"
+CSV, JSON, NPY = "text/csv", "application/json", "application/x-npy"
+LINES = "application/jsonlines"
+# The container, the type and the bytes of its input, the type that is accepted, the answer and its type.
+PREDICTED: list[tuple[Any, str, bytes, str, str, str]] = [
+    (sklearn(), CSV, b"1,2\n3,4.5\n\n", "", "[3.0, 7.5]", JSON),
+    (sklearn(), "", b"1,2\n3,4.5", "", "[3.0, 7.5]", JSON),
+    (sklearn(), JSON, b"[[1, 2], [3, 4.5]]", "", "[3.0, 7.5]", JSON),
+    (sklearn(), f"{JSON}; charset=utf-8", b'{"instances": [{"features": [1, 2]}, [3, 4.5]]}', "", "[3.0, 7.5]", JSON),
+    (sklearn(), JSON, b'{"data": [[1, 2], [3, 4.5]]}', "", "[3.0, 7.5]", JSON),
+    (sklearn(), NPY, npy([[1, 2], [3, 4.5]]), "", "[3.0, 7.5]", JSON),
+    (sklearn(), CSV, b"1,2\n3,4.5", CSV, "3.0\n7.5\n", CSV),
+    (sklearn(), CSV, b"1,2\n3,4.5", "image/png, */*;q=0.1", "[3.0, 7.5]", JSON),
+    (xgboost(), CSV, b"1,2\n3,4.5", "", "3.0,7.5", CSV),
+    (xgboost(), "text/libsvm", b"1 0:1 1:2\n0:3 7:4.5\n\n", "", "3.0,7.5", CSV),
+    (xgboost(), "text/x-libsvm", b"0:1 1:2\n0:3 7:4.5", "", "3.0,7.5", CSV),
+    (xgboost(), "", b"1,2", JSON, '{"predictions": [{"score": 3.0}]}', JSON),
+    (xgboost(), "", b"1,2", LINES, '{"score": 3.0}\n', LINES),
+]
+NOT_PREDICTED: list[tuple[Any, str, bytes, str, int]] = [
+    (sklearn(), "image/png", b"1", "", 415),
+    (sklearn(), "", b"1", "image/png", 406),
+    (sklearn(), "", b"a,b", "", 400),
+    (sklearn(), JSON, b"{", "", 400),
+    (sklearn(), JSON, b"7", "", 400),
+    (sklearn(), JSON, b'[[1], "x"]', "", 400),
+    (sklearn(), JSON, b"{}", "", 400),
+    (sklearn(), NPY, b"nothing", "", 400),
+    (sklearn(), NPY, npy([[1]])[:-3], "", 400),
+    (sklearn(), NPY, npy([[1]], kind="<c16"), "", 400),
+    (sklearn(), NPY, npy([[1, 2]], shape=(2,)), "", 400),
+    (sklearn(), NPY, npy([[1]], shape=7), "", 400),
+    (xgboost(), JSON, b"[[1, 2]]", "", 415),
+    (xgboost(), LINES, b"[1, 2]", "", 415),
+    (xgboost(), NPY, npy([[1, 2]]), "", 415),
+]
 
 
-def test_sklearn_answers_in_the_type_that_is_accepted() -> None:
-    def answered(accept: str) -> bytes:
-        reply = ask(sklearn(), b"1,2\n3,4.5", content_type="text/csv", accept=accept)
-        assert isinstance(reply.body, bytes)
-        return reply.body
+@pytest.mark.parametrize(("model", "content_type", "body", "accept", "answer", "answered_type"), PREDICTED)
+def test_the_prediction_for_a_row_is_its_sum(
+    model: Any, content_type: str, body: bytes, accept: str, answer: str, answered_type: str
+) -> None:
+    reply = ask(model, body, content_type=content_type, accept=accept)
+    assert (reply.status, text(reply), reply.content_type) == (200, answer, answered_type)
 
-    assert answered("text/csv") == b"3.0\n7.5\n"
-    assert answered("image/png, */*;q=0.1") == b"[3.0, 7.5]"
-    array = answered("application/x-npy")
+
+@pytest.mark.parametrize(("model", "content_type", "body", "accept", "status"), NOT_PREDICTED)
+def test_tables_and_types_that_a_container_does_not_take_are_refused(
+    model: Any, content_type: str, body: bytes, accept: str, status: int
+) -> None:
+    assert ask(model, body, content_type=content_type, accept=accept).status == status
+
+
+def test_sklearn_writes_arrays_that_numpy_reads() -> None:
     numpy = pytest.importorskip("numpy")
-    assert numpy.load(io.BytesIO(array)).tolist() == [3.0, 7.5]
-    assert len(array) % 8 == 0
+    reply = ask(sklearn(), b"1,2\n3,4.5", accept=NPY)
+    assert isinstance(reply.body, bytes)
+    assert numpy.load(io.BytesIO(reply.body)).tolist() == [3.0, 7.5]
+    assert len(reply.body) % 8 == 0
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -548,59 +507,6 @@ def test_sklearn_reads_what_numpy_writes(kind: str, order: str) -> None:
     file = io.BytesIO()
     numpy.save(file, numpy.array([[1, 2], [3, 4]], dtype=kind, order=order))
     assert value(ask(sklearn(), file.getvalue(), content_type="application/x-npy")) == [3.0, 7.0]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"nothing",
-        npy([[1]])[:-3],
-        npy([[1]], kind="<c16"),
-        npy([[1, 2]], shape=(2,)),
-        npy([[1]], shape=7),
-    ],
-)
-def test_arrays_that_cannot_be_read_are_refused(body: bytes) -> None:
-    assert ask(sklearn(), body, content_type="application/x-npy").status == 400
-
-
-@pytest.mark.parametrize(
-    ("content_type", "body"),
-    [
-        ("text/csv", b"1,2\n3,4.5"),
-        ("text/libsvm", b"1 0:1 1:2\n0:3 7:4.5\n\n"),
-        ("text/x-libsvm", b"0:1 1:2\n0:3 7:4.5"),
-    ],
-)
-def test_xgboost_predicts_in_one_line(content_type: str, body: bytes) -> None:
-    reply = ask(xgboost(), body, content_type=content_type)
-    assert (text(reply), reply.content_type) == ("3.0,7.5", "text/csv")
-
-
-def test_xgboost_answers_in_the_type_that_is_accepted() -> None:
-    assert value(ask(xgboost(), b"1,2", accept="application/json")) == {"predictions": [{"score": 3.0}]}
-    assert text(ask(xgboost(), b"1,2", accept="application/jsonlines")) == '{"score": 3.0}\n'
-
-
-@pytest.mark.parametrize(
-    ("fields", "body", "status"),
-    [
-        ({"content_type": "image/png"}, b"1", 415),
-        ({"accept": "image/png"}, b"1", 406),
-        ({}, b"a,b", 400),
-        ({"content_type": "application/json"}, b"{", 400),
-        ({"content_type": "application/json"}, b"7", 400),
-        ({"content_type": "application/json"}, b'[[1], "x"]', 400),
-        ({"content_type": "application/json"}, b"{}", 400),
-    ],
-)
-def test_tables_that_cannot_be_read_are_refused(fields: dict[str, str], body: bytes, status: int) -> None:
-    assert ask(sklearn(), body, **fields).status == status
-
-
-@pytest.mark.parametrize("content_type", ["application/json", "application/jsonlines", "application/x-npy"])
-def test_xgboost_takes_csv_and_libsvm_alone(content_type: str) -> None:
-    assert ask(xgboost(), b"[[1, 2]]", content_type=content_type).status == 415
 
 
 # -- stateful sessions
@@ -654,8 +560,6 @@ def met(model: str, handler: Any, prompt: Any, **parameters: Any) -> Any:
 def test_the_huggingface_toolkit_goes_on_with_a_conversation() -> None:
     assert met("huggingface", JumpStartChatHandler(), MESSAGES).text == SAID
     assert met("huggingface", JumpStartChatHandler(), MESSAGES, max_new_tokens=2).text == "The cat"
-    body = {"inputs": [MESSAGES], "parameters": {"return_full_text": False}}
-    assert value(ask(huggingface(), body)) == [[{"generated_text": SAID}]]
 
 
 def test_triton_streams_events() -> None:
@@ -665,9 +569,6 @@ def test_triton_streams_events() -> None:
         endpoint.stream(PROMPT) as chunks,
     ):
         assert list(chunks) == WORDS
-    assert json.loads(text(ask(triton(), {"prompt": "x"}))) == {
-        "error": "Input validation error: `text_input` must be a string"
-    }
 
 
 def test_zero_shot_labels_are_ranked() -> None:
@@ -685,7 +586,6 @@ def test_classes_come_in_the_shapes_of_vllm_and_blazingtext(said: str, label: st
     assert only.label == f"__label__{label}"
     best, other = met("blazingtext", ClassificationHandler("blazingtext"), said, k=2)
     assert (best.label, best.score + other.score) == (f"__label__{label}", pytest.approx(1))
-    assert ask(blazingtext(), {"instances": 5}).status == 422
 
 
 def test_vllm_scores_and_ranks_pairs() -> None:
@@ -712,7 +612,6 @@ def test_cohere_quantises_its_vectors(type_: Any, numbers: int) -> None:
         assert [bool(packed & (1 << (7 - place))) for place in range(8)] == signs
     else:
         assert [number > (128 if type_ == "uint8" else 0) for number in vector] == signs
-    assert ask(cohere(), {"texts": ["a"], "embedding_types": ["int3"]}).status == 400
 
 
 # -- by name

@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
                 return await self._answer_early(_misdirected(reader.host))
             target = route(reader.method, reader.target)
             fault = self._state.choose(target.kind, target.endpoint_name)
-            if fault is not None and fault.early is not None:
+            if fault.early is not None:
                 return await self._answer_early(fault.early(), fault.early_reset)
             if not reader.too_large:
                 if reader.expects_continue and not reader.complete:
@@ -166,30 +166,29 @@ class Connection(asyncio.Protocol):
             if reader.too_large:
                 return await self._answer_early(too_large())
             request = self._received(target, fault)
-            skew = 0.0 if fault is None else fault.skew
-            if fault is not None and fault.answer is not None:
+            if fault.answer is not None:
                 reply = fault.answer(wants_stream(target, request.body), target.kind == "stream")
             else:
-                reply = await self._service.answer(request, target, disconnected, skew)
-            if fault is not None and fault.change is not None:
+                reply = await self._service.answer(request, target, disconnected, fault.skew)
+            if fault.change is not None:
                 await _change(reply, fault.change)
-            self._stamp(reply, skew)
+            self._stamp(reply, fault.skew)
             try:
-                whole = await self._play(play(reply) if fault is None or fault.play is None else fault.play(reply))
+                whole = await self._play(fault.play(reply))
             except ModelFailed:
                 # The head is sent: only an early end can tell the client.
                 whole = await self._act(Action.FIN)
         finally:
             disconnected.set()
             self._state.count(active=-1)
-        if whole and fault is not None and fault.after is not None:
+        if whole and fault.after is not None:
             if fault.on_reuse:
                 self._turn_to_next()
                 await self._until(lambda: self._reader.started)
             return await self._act(fault.after)
         return whole and reader.keep_alive
 
-    def _received(self, target: Route, fault: Fault | None) -> ReceivedRequest:
+    def _received(self, target: Route, fault: Fault) -> ReceivedRequest:
         reader = self._reader
         request = ReceivedRequest(
             operation=target.operation,
@@ -199,7 +198,7 @@ class Connection(asyncio.Protocol):
             headers=reader.headers,
             body=bytes(reader.body),
             connection=self._number,
-            fault=None if fault is None else fault.name,
+            fault=fault.name or None,
             header_list=reader.header_list,
             inference_component=target.component or reader.headers.get("x-amzn-sagemaker-inference-component", ""),
         )

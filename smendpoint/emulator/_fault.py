@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from smendpoint.emulator._reply import Action, ByteStream, Reply, Steps
+from smendpoint.emulator._reply import Action, ByteStream, Reply, Steps, play
 from smendpoint.emulator._route import Kind
 
 ALL: frozenset[Kind] = frozenset({"invoke", "stream", "async", "openai"})
@@ -40,7 +40,7 @@ class Fault:
         early_reset: whether the connection is reset after that answer, while the body is still coming.
         answer: the answer in place of the model's; it gets whether a stream is asked for, and whether in frames.
         change: changes the parts of the model's answer; a plain answer is one part.
-        play: plays the response.
+        play: plays the response; by default the proper way.
         after: what happens to the connection after a whole response.
         on_reuse: whether ``after`` waits for the first bytes of the next request.
         pattern: what the names of a fault with numbers match, as a whole.
@@ -59,7 +59,7 @@ class Fault:
     early_reset: bool = False
     answer: Callable[[bool, bool], Reply] | None = None
     change: Callable[[ByteStream], ByteStream] | None = None
-    play: Callable[[Reply], Steps] | None = None
+    play: Callable[[Reply], Steps] = play
     after: Action | None = None
     on_reuse: bool = False
     pattern: str = ""
@@ -69,6 +69,8 @@ class Fault:
         if not self.examples:
             object.__setattr__(self, "examples", (self.name,))
 
+
+NO_FAULT = Fault("", "the proper response")
 
 First = TypeVar("First")
 Result = TypeVar("Result")

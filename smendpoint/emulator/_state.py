@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from smendpoint.emulator._fault import NO_FAULT
 from smendpoint.emulator._route import Kind, ReceivedRequest
 from smendpoint.emulator.faults import Fault, find_fault
 from smendpoint.errors import ConfigurationError
 
 
+@dataclass
 class _Injection:
-    def __init__(self, fault: Fault, times: int | None, endpoint_name: str | None) -> None:
-        self.fault = fault
-        self.times = times
-        self.endpoint_name = endpoint_name
+    fault: Fault
+    times: int | None
+    endpoint_name: str | None
 
     def wants(self, kind: Kind, endpoint_name: str) -> bool:
         return kind in self.fault.operations and self.endpoint_name in (None, endpoint_name)
@@ -97,8 +98,8 @@ class State:
         with self.changed:
             self._injections.clear()
 
-    def choose(self, kind: Kind, endpoint_name: str) -> Fault | None:
-        """Take the fault for the next request: of those that fit, the one that was injected first."""
+    def choose(self, kind: Kind, endpoint_name: str) -> Fault:
+        """Choose the fault for the next request: of those that fit, the one that was injected first; or `NO_FAULT`."""
         with self.changed:
             for injection in self._injections:
                 if injection.wants(kind, endpoint_name):
@@ -107,7 +108,7 @@ class State:
                         if not injection.times:
                             self._injections.remove(injection)
                     return injection.fault
-        return None
+        return NO_FAULT
 
     def refuses(self) -> bool:
         """Whether a fault keeps every connection out."""
@@ -115,14 +116,8 @@ class State:
             return any(injection.fault.refuses for injection in self._injections)
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
         with self.changed:
-            while not predicate():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self.changed.wait(left)
-        return True
+            return self.changed.wait_for(predicate, timeout)
 
 
 def _size(request: ReceivedRequest) -> int:

@@ -1,4 +1,4 @@
-"""What AWS defines: the operations of the SageMaker runtime, signatures, errors, the event stream.
+"""The definitions of AWS: the operations of the SageMaker runtime, signatures, errors, the event stream.
 
 `operations` has the members of each operation and makes a request's path and headers of them; `renderer` adds what an
 attempt needs and the signature of `sigv4` (canonical forms are in `canonical`). `response` makes the error that an

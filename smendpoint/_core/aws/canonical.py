@@ -1,4 +1,4 @@
-"""What signing computes from text alone: canonical forms and the signing key.
+"""The part of signing that is computed from text alone: canonical forms and the signing key.
 
 The rules are those of the "Signature Version 4" chapter of the IAM user guide; which headers stay unsigned, and how
 white space is folded, is as in botocore, so that both give the same signature for the same request.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ALGORITHM = "AWS4-HMAC-SHA256"
 EMPTY_PAYLOAD_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-# What proxies and tracing change on the way is never signed; the same list as botocore's.
+# Headers that proxies and tracing change on the way; the list is botocore's.
 UNSIGNED_HEADERS = frozenset(
     {
         "baggage",
@@ -41,7 +41,7 @@ VISIBLE = frozenset(range(0x21, 0x7F))
 
 
 def payload_hash(body: bytes) -> str:
-    """The lower-case hexadecimal SHA-256 of a request body."""
+    """Give the lower-case hexadecimal SHA-256 of a request body."""
     return sha256(body).hexdigest()
 
 
@@ -53,29 +53,24 @@ def percent_encode(text: str, safe: frozenset[int] = UNRESERVED) -> str:
     return "".join([chr(byte) if byte in safe else f"%{byte:02X}" for byte in data])
 
 
-def canonical_path(path: str, *, normalize: bool = True) -> str:
-    """The canonical URI of a path as it stands in the request line.
+def canonical_path(path: str) -> str:
+    """Give the canonical URI of a path as it stands in the request line.
 
-    Every service but S3 has each segment encoded once more than it was sent, so ``%20`` becomes ``%2520``.
-
-    Args:
-        path: the path of the request line, starting with ``/``.
-        normalize: whether ``.``, ``..`` and empty segments are resolved, as services other than S3 do.
+    Services other than S3 have ``.``, ``..`` and empty segments resolved, and each segment encoded once more than it
+    was sent, so ``%20`` becomes ``%2520``.
     """
-    if normalize:
-        kept: list[str] = []
-        for segment in path.split("/"):
-            if segment == "..":
-                del kept[-1:]
-            elif segment not in ("", "."):
-                kept.append(segment)
-        tail = "/" if kept and path.endswith("/") else ""
-        path = "/" + "/".join(kept) + tail
-    return percent_encode(path or "/", _PATH_SAFE)
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del kept[-1:]
+        elif segment not in ("", "."):
+            kept.append(segment)
+    tail = "/" if kept and path.endswith("/") else ""
+    return percent_encode(f"/{'/'.join(kept)}{tail}", _PATH_SAFE)
 
 
 def canonical_query(query: str) -> str:
-    """The canonical form of an already encoded query string: its pairs sorted, each with its ``=``.
+    """Give the canonical form of an already encoded query string: its pairs sorted, each with its ``=``.
 
     Only what cannot stand in a request line (a space, a control character, a letter beyond ASCII) is encoded here.
     """
@@ -86,7 +81,7 @@ def canonical_query(query: str) -> str:
 
 
 def signed_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The headers that are signed, by lower-case name: white space trimmed and folded, values of one name joined."""
+    """Give the headers that are signed, by lower-case name: white space folded, values of one name joined."""
     signed: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
@@ -97,7 +92,7 @@ def signed_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def canonical_headers(signed: Mapping[str, str]) -> tuple[str, str]:
-    """The lines of a canonical request between its query and its payload's hash, and the names of the headers there."""
+    """Give the lines of a canonical request between query and payload hash, and the names of the headers there."""
     order = sorted(signed)
     names = ";".join(order)
     lines = [f"{name}:{signed[name]}\n" for name in order]
@@ -105,7 +100,7 @@ def canonical_headers(signed: Mapping[str, str]) -> tuple[str, str]:
 
 
 def derive_key(secret_key: str, date: str, region: str, service: str) -> Hmac:
-    """The signing key of a secret for one day, region and service."""
+    """Give the signing key of a secret for one day, region and service."""
     key = Hmac(f"AWS4{secret_key}".encode())
     for part in (date, region, service, "aws4_request"):
         key = Hmac(bytes.fromhex(key.hexdigest(part.encode())))
@@ -128,14 +123,14 @@ class Hmac:
         self._outer = sha256(bytes([byte ^ 0x5C for byte in block]))
 
     def after(self, start: bytes) -> Hmac:
-        """An `Hmac` for messages that begin with `start`; its `hexdigest` takes the rest of the message."""
+        """Make an `Hmac` for messages that begin with `start`; its `hexdigest` takes the rest of the message."""
         other = Hmac.__new__(Hmac)
         other._inner, other._outer = self._inner.copy(), self._outer
         other._inner.update(start)
         return other
 
     def hexdigest(self, message: bytes) -> str:
-        """The message's code, in hex."""
+        """Give the message's code, in hex."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(message)
         outer.update(inner.digest())

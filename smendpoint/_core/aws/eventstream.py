@@ -39,8 +39,8 @@ _PRELUDE = Struct(">III")
 _CHECKSUM = Struct(">I")
 _LARGE_FRAME = 4096
 
-# A stream repeats one or two header blocks for its whole life, each about 90 bytes. What does not look like that
-# (long, or ever changing) is parsed anew each time instead of filling memory.
+# A stream repeats one or two header blocks from its beginning to its end, each about 90 bytes. Longer blocks, and more
+# of them, are parsed each time, so that they do not fill memory.
 _KNOWN_BLOCKS = 32
 _KNOWN_BLOCK_SIZE = 512
 
@@ -144,7 +144,7 @@ class EventStreamDecoder(PushDecoder):
     def __init__(self) -> None:
         super().__init__()
         self._buffer = bytearray()  # the start of a frame that is not whole yet
-        self._need = 12  # how long the buffer must be before it is worth looking at it again
+        self._need = 12  # how long the buffer must be before it can have a whole frame, or a wrong one
         self._known: dict[bytes, dict[str, HeaderValue]] = {}
         self._part_block: Any = None  # the header block of the last part
 
@@ -186,7 +186,7 @@ class EventStreamDecoder(PushDecoder):
         if self._failure is not None:
             self._check()
         blocks, payloads = self._frames(data)
-        if blocks.count(self._part_block) == len(blocks):  # nearly always: parts whose headers are the same
+        if blocks.count(self._part_block) == len(blocks):  # nearly always: parts with the same headers
             return payloads or self._deliver(payloads)
         parts: list[bytes] = []
         for block, payload in zip(blocks, payloads, strict=True):
@@ -232,7 +232,7 @@ class EventStreamDecoder(PushDecoder):
                 return blocks, payloads
             data = bytes(buffer)
             buffer.clear()
-        elif type(data) is not bytes:  # a bytearray or memoryview would not do as a dictionary's key
+        elif type(data) is not bytes:  # slices of a bytearray or memoryview cannot be a dictionary's keys
             data = bytes(data)
         position, end, need = 0, len(data), 12
         unpack_prelude, unpack_checksum = _PRELUDE.unpack_from, _CHECKSUM.unpack_from

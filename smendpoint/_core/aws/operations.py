@@ -2,8 +2,8 @@
 
 The tables repeat botocore's service model of ``sagemaker-runtime`` (version 2017-05-13) as data; a test compares them
 with the model that is installed. The model's patterns are left out: when AWS widens one, a deployed version must not
-refuse what the service takes. What protects is checked: a name that goes into the path, a region that goes into the
-host, characters that a header cannot carry, and lengths.
+refuse values that the service takes. The checks are those that protect: of a name that goes into the path, a region
+that goes into the host, characters that a header cannot carry, and lengths.
 """
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
@@ -42,8 +42,8 @@ class Member:
     Attributes:
         header: the header's name.
         maximum: the greatest length in characters, or the greatest number.
-        minimum: the shortest length in characters, or the smallest number. An empty header would say the same as none,
-            or be refused by the service.
+        minimum: the shortest length in characters, or the smallest number. An empty header means
+            the same as none, or the service refuses it.
         number: whether the value is an ``int``.
     """
 
@@ -56,11 +56,7 @@ class Member:
         self.number = number
 
     def render(self, name: str, value: object) -> str:
-        """Check a value and give the header's text.
-
-        Args:
-            name: the member's name, for the message.
-            value: the value, ``str`` or ``int``.
+        """Check the value of the member `name`, and give the header's text.
 
         Raises:
             ConfigurationError: the value does not fit; the message says why without showing a text.
@@ -78,7 +74,7 @@ class Member:
         return text
 
     def _render_number(self, name: str, value: object) -> str:
-        # True is an int to Python, but never a number of seconds.
+        # True is an int to Python, but not a number of seconds.
         if not isinstance(value, int) or isinstance(value, bool):
             raise ConfigurationError(f"{name} must be an int, not {type(value).__name__}")
         if not self.minimum <= value <= self.maximum:
@@ -192,14 +188,7 @@ def _shown(value: str) -> str:
 
 
 def validate_endpoint_name(name: object, what: str = "the endpoint name") -> str:
-    """Check a name that becomes a segment of the path: 1 to 63 letters, digits and hyphens.
-
-    Args:
-        name: what the caller gave.
-        what: what to call it in the message.
-
-    Returns:
-        The name.
+    """Check a name that becomes a segment of the path, and give it as a ``str``; messages call it `what`.
 
     Raises:
         ConfigurationError: it is not such a name, and could change the path of the request.
@@ -212,13 +201,7 @@ def validate_endpoint_name(name: object, what: str = "the endpoint name") -> str
 
 
 def validate_region(region: object) -> str:
-    """Check a region's name, which becomes part of a host name: 1 to 63 letters, digits and hyphens.
-
-    Args:
-        region: what the caller gave.
-
-    Returns:
-        The region.
+    """Check a region's name, which becomes part of a host name, and give it as a ``str``.
 
     Raises:
         ConfigurationError: it is not a host label, and could change the host that is called.
@@ -244,15 +227,7 @@ def _unknown_member(operation: Operation, name: object) -> ConfigurationError:
 
 
 def request_head(operation: Operation, endpoint_name: str, members: Mapping[str, object]) -> RequestHead:
-    """Check every member of a request and render its path and headers.
-
-    Args:
-        operation: which operation.
-        endpoint_name: the endpoint.
-        members: the other members by AWS name, without ``Body``.
-
-    Returns:
-        The path and the headers, in the order of ``members``.
+    """Check the members of a request, which are without ``Body``, and render its path and headers in their order.
 
     Raises:
         ConfigurationError: a name or a value does not fit.

@@ -22,14 +22,14 @@ MAX_KNOWN = 64
 
 
 class CallRequest:
-    """What one call sends, the same for each of its attempts.
+    """The request of one call, the same for each of its attempts.
 
     Attributes:
         operation: which of the service's operations it is.
         endpoint_name: of the endpoint that is called.
         members: the request members in the AWS spelling, without the body.
         head: path and headers that the members make.
-        body: what the content handler made of the input.
+        body: made of the input by the content handler.
         invocation_id: one for all attempts, as the AWS SDKs do.
         streaming: whether the answer is handed on while it arrives.
         timeout: this call's own; `None` where its endpoint's holds.
@@ -74,7 +74,7 @@ class CallRequest:
         self.body_hash: str | None = None
 
     def hash_body(self) -> str:
-        """The body's SHA-256 in hex, computed once for all attempts."""
+        """Give the body's SHA-256 in hex, computed once for all attempts."""
         if self.body_hash is None:
             self.body_hash = payload_hash(self.body)
         return self.body_hash
@@ -122,11 +122,11 @@ class RequestRenderer:
         return known
 
     def render(self, request: CallRequest, send: Send) -> bytes:
-        """The head of the attempt `send`, signed with its credentials at its time."""
+        """Give the head of the attempt `send`, signed with its credentials at its time."""
         lines, signable = self._known.get(request.head) or self._add(request.head)
         credentials, attempt, most = send.credentials, send.attempt, send.max_attempts
         if attempt > most:
-            most = attempt  # waiting for a cold model goes beyond what is counted
+            most = attempt  # attempts that wait for a cold start are not counted in the maximum
         if credentials is not None:
             signing = signable.at(credentials, send.timestamp)
             lines = f"{lines}{signing.headers}{signing.signature(request.body_hash or request.hash_body())}\r\n"

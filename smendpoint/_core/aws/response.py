@@ -31,7 +31,7 @@ SERVICE_MAX_BODY = 26_214_400
 inference, which count in units of 1,048,576 bytes)."""
 
 EXPIRED_TOKEN_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
-"""Codes that new credentials may cure."""
+"""Codes after which new credentials may help."""
 
 CLOCK_SKEW_CODES = frozenset(
     {
@@ -43,7 +43,7 @@ CLOCK_SKEW_CODES = frozenset(
         "SignatureDoesNotMatch",
     }
 )
-"""Codes that a wrong clock may be the cause of; compare ``server_date`` to know."""
+"""Codes that a wrong clock may cause; the response's ``Date`` tells whether it did."""
 
 _THROTTLING_CODES = (
     "BandwidthLimitExceeded",
@@ -81,7 +81,7 @@ ERROR_CLASSES: Mapping[str, type[ServiceError]] = {
     "InternalFailure": InternalFailureError,
     "ServiceUnavailable": ServiceUnavailableError,
     "InternalDependencyException": InternalDependencyError,
-    # What the layers before the service send as well, under several names.
+    # Errors of the layers before the service too, under several names.
     "ValidationException": ValidationError,
     "InternalServerError": InternalFailureError,
     "InternalServerException": InternalFailureError,
@@ -104,11 +104,11 @@ _STATUS_CLASSES: Mapping[int, type[ServiceError]] = {
     530: InternalDependencyError,
 }
 
-# The service's words (lower case) for an inference component that is scaled to zero: it sends them as a 400
-# ValidationError, and the request is what makes the component scale out.
+# The service's words (lower case) for an inference component that is scaled to zero. It sends them as a 400
+# ValidationError, and the request makes the component scale out.
 _NO_CAPACITY = "no capacity to process this request"
 
-# What to do about a model error whose text the service is known to send (lower case), beside the service's own words.
+# Texts of model errors that the service is known to send (lower case), each with the hint that is added to its words.
 _MODEL_HINTS = (
     (
         "invocation timed out",
@@ -173,7 +173,7 @@ def _clean_code(value: object) -> str:
 
 
 def json_object(body: bytes) -> Mapping[str, object]:
-    """The members of a JSON object; none where the body is anything else."""
+    """Give the members of a JSON object; none where the body is anything else."""
     try:
         return _mapping(json.loads(body)) if body.lstrip().startswith(b"{") else {}
     except (ValueError, RecursionError):
@@ -185,34 +185,24 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def error_code(headers: Mapping[str, str], members: Mapping[str, object]) -> str:
-    """AWS's name of an error: from ``X-Amzn-ErrorType``, else from the body.
+    """Give AWS's name of an error, without namespace and URL; empty where there is none.
 
-    Args:
-        headers: lower-case names.
-        members: the JSON object of the body; empty where the body is not one.
-
-    Returns:
-        The name without namespace and URL; empty where none was given.
+    It is in ``X-Amzn-ErrorType``, else in the body's `members`.
     """
     candidates = [headers.get("x-amzn-errortype"), members.get("code"), members.get("__type"), members.get("ErrorCode")]
     return next((code for code in map(_clean_code, candidates) if code), "")
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """The service's id of the request, to quote to AWS support."""
+    """Give the service's id of the request, to quote to AWS support."""
     return headers.get("x-amzn-requestid") or headers.get("x-amz-request-id") or None
 
 
 def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """How long the service asks to wait.
+    """Give the seconds that the service asks to wait; ``None`` where it asks for nothing valid.
 
-    Args:
-        headers: lower-case names: ``x-amz-retry-after`` (milliseconds), else ``Retry-After`` (seconds or a date).
-        now: the time in seconds since the epoch: a date is measured from it where the response has no ``Date``, which
-            is of the same clock.
-
-    Returns:
-        Seconds, 0 or more; ``None`` where nothing valid was asked for.
+    ``x-amz-retry-after`` has milliseconds, ``Retry-After`` seconds or a date. A date is measured from the response's
+    own ``Date``, which is of the same clock; without one from `now`, our time in seconds since the epoch.
     """
     milliseconds = whole_number(headers.get("x-amz-retry-after", "").strip())
     if milliseconds is not None:
@@ -229,15 +219,7 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
 
 
 def service_error(response: RawResponse, *, now: float | None = None) -> ServiceError:
-    """Make the error that a response stands for.
-
-    Args:
-        response: any response that is not a success.
-        now: the time in seconds since the epoch, to measure a ``Retry-After`` date.
-
-    Returns:
-        The error, of the class for its code, else for its status.
-    """
+    """Make the error that a response stands for: any response that is not a success. `now` is as in `retry_after`."""
     headers, members = response.headers, json_object(response.body)
     message = _text(members.get("Message")) or _text(members.get("message")) or _no_message(response)
     return _error(response.status, error_code(headers, members), message, request_id(headers), headers, members, now)
@@ -294,15 +276,7 @@ def _error(
 
 
 def error_from_client(response: Mapping[str, object], *, now: float | None = None) -> ServiceError:
-    """Make the error from a botocore ``ClientError``.
-
-    Args:
-        response: its ``response`` attribute; whatever is missing there is left out.
-        now: as in ``service_error``.
-
-    Returns:
-        The same error as ``service_error`` makes from the response itself.
-    """
+    """Make the same error from the ``response`` of a botocore ``ClientError``, whatever is missing there."""
     error, metadata = _mapping(response.get("Error")), _mapping(response.get("ResponseMetadata"))
     headers = {
         name.lower(): value
@@ -312,26 +286,23 @@ def error_from_client(response: Mapping[str, object], *, now: float | None = Non
     status = whole_number(metadata.get("HTTPStatusCode")) or 0
     code = _clean_code(error.get("Code"))
     if code == str(status):
-        code = ""  # how botocore says that the service gave none
-    code = code or _clean_code(headers.get("x-amzn-errortype"))  # which it does not ask where the body says nothing
+        code = ""  # botocore puts the status here where the service gave no code
+    code = code or _clean_code(headers.get("x-amzn-errortype"))  # botocore ignores this header where the body is empty
     message = _text(error.get("Message")) or _text(response.get("Message")) or ""
     identity = _text(metadata.get("RequestId")) or request_id(headers)
     return _error(status, code, message, identity, headers, response, now)
 
 
 def server_date(headers: Mapping[str, str]) -> float | None:
-    """The response's ``Date`` in seconds since the epoch; ``None`` where there is no valid one."""
+    """Give the response's ``Date`` in seconds since the epoch; ``None`` where there is no valid one."""
     return http_date(headers.get("date", ""))
 
 
 def session_id(headers: Mapping[str, str]) -> tuple[str, float | None] | None:
-    """The id of a stateful session that this response opened.
+    """Give the id of a stateful session that this response opened; ``None`` without one.
 
-    Args:
-        headers: lower-case names: ``X-Amzn-SageMaker-New-Session-Id``, ``id; Expires=2026-01-31T12:00:00Z``.
-
-    Returns:
-        The id, and when it expires in seconds since the epoch (``None`` where that is not said); ``None`` without one.
+    ``X-Amzn-SageMaker-New-Session-Id`` is ``id; Expires=2026-01-31T12:00:00Z``. With the id comes when it expires, in
+    seconds since the epoch; ``None`` where that is not said.
     """
     value = headers.get("x-amzn-sagemaker-new-session-id", "")
     identity, _, parameter = value.partition(";")

@@ -29,7 +29,7 @@ from smendpoint.errors import ConfigurationError, CredentialsError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-# What signing adds: an older value beside it would be sent twice.
+# Signing adds these headers. An older value would be sent beside the new one.
 _OWN_HEADERS = ("authorization", "x-amz-date", "x-amz-security-token")
 
 
@@ -57,7 +57,7 @@ class Credentials(Frozen):
         if any(map(str.isspace, _check_text("secret key", secret_key))):
             raise CredentialsError("the secret key holds white space, which none has: was it copied with a line end?")
         if token == "":
-            token = None  # how the environment says "no token"
+            token = None  # an empty variable of the environment stands for no token
         if token is not None:
             _check_printable("session token", token)
         self._assign(access_key, secret_key, token)
@@ -73,7 +73,7 @@ def _check_text(what: str, value: object) -> str:
 
 
 def _check_printable(what: str, value: object) -> None:
-    # Other characters would end the header line or change on the way.
+    # Other characters would end the header line, or change in transit.
     if not VISIBLE.issuperset(map(ord, _check_text(what, value))):
         raise CredentialsError(
             f"the {what} holds a character that no header can carry (white space, a control character or a letter"
@@ -87,15 +87,13 @@ class Signer:
     Args:
         region: the region of the credential scope, such as ``"us-east-1"``.
         service: the signing name of the service.
-        normalize_path: whether paths are signed with ``.``, ``..`` and empty segments resolved: yes, but for S3.
     """
 
-    __slots__ = ("_key", "_normalize", "region", "service")
+    __slots__ = ("_key", "region", "service")
 
-    def __init__(self, *, region: str, service: str = "sagemaker", normalize_path: bool = True) -> None:
+    def __init__(self, *, region: str, service: str = "sagemaker") -> None:
         self.region = region
         self.service = service
-        self._normalize = normalize_path
         # The secret and the date that the signing key is for, and that key.
         self._key = ("", "", Hmac(b""))
 
@@ -108,11 +106,10 @@ class Signer:
             method: the request method in capitals.
             path: the path as it stands in the request line.
             query: the query string as it stands in the request line, without ``?``.
-            headers: the headers that will be sent, with ``Host``; all are signed but those of ``UNSIGNED_HEADERS``.
+            headers: the headers that will be sent; all are signed but those of ``UNSIGNED_HEADERS``.
 
         Raises:
-            ConfigurationError: ``Host`` is missing, a header that signing adds is already there, or text is not
-                Unicode.
+            ConfigurationError: ``Host`` is missing, a header that signing adds is there, or text is not Unicode.
         """
         signed = signed_headers(headers)
         if "host" not in signed:
@@ -121,7 +118,7 @@ class Signer:
             if own in signed:
                 raise ConfigurationError(f"the header {own} is added by signing: leave it out")
         _check_unicode(path, query, *signed.values())
-        return SignableRequest(self, self._start(method, path, query), signed)
+        return SignableRequest(self, _start(method, path, query), signed)
 
     def presign(
         self,
@@ -170,20 +167,16 @@ class Signer:
         _check_unicode(path, lines, credentials.secret_key, *map("".join, pairs))
         text = "&".join([f"{percent_encode(name)}={percent_encode(value)}" for name, value in pairs])
         key = self._key_at(credentials, stamp, scope)
-        signing = Signing(credentials, 0, "", f"{self._start(method, path, text)}{lines}", key)
+        signing = Signing(credentials, 0, "", f"{_start(method, path, text)}{lines}", key)
         return f"{text}&X-Amz-Signature={signing.signature(payload_hash)}"
 
-    def _start(self, method: str, path: str, query: str) -> str:
-        """The canonical request up to its headers."""
-        return f"{method}\n{canonical_path(path, normalize=self._normalize)}\n{canonical_query(query)}\n"
-
     def _date(self, timestamp: float) -> tuple[str, str]:
-        """The time as signatures carry it, such as ``20150830T123600Z``, and the credential scope of that day."""
+        """Give the time as signatures carry it, such as ``20150830T123600Z``, and the credential scope of that day."""
         stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(int(timestamp)))
         return stamp, f"{stamp[:8]}/{self.region}/{self.service}/aws4_request"
 
     def _key_at(self, credentials: Credentials, stamp: str, scope: str) -> Hmac:
-        """The signing key of a day, fed with all of the string to sign but the hash at its end."""
+        """Give the signing key of a day, fed with all of the string to sign but the hash at its end."""
         secret_key, date = credentials.secret_key, stamp[:8]
         known_secret, known_date, key = self._key
         if known_secret != secret_key or known_date != date:
@@ -243,14 +236,19 @@ class Signing:
         self._key = key
 
     def signature(self, payload_hash: str) -> str:
-        """The signature for what ``payload_hash`` gives for the body."""
+        """Give the signature for what ``payload_hash`` gives for the body."""
         canonical = self._canonical.copy()
         canonical.update(payload_hash.encode())
         return self._key.hexdigest(canonical.hexdigest().encode())
 
 
+def _start(method: str, path: str, query: str) -> str:
+    """Give the canonical request up to its headers."""
+    return f"{method}\n{canonical_path(path)}\n{canonical_query(query)}\n"
+
+
 def _check_unicode(*texts: str) -> None:
     try:
         "".join(texts).encode()
-    except UnicodeEncodeError:  # whose message would show what was to be signed
+    except UnicodeEncodeError:  # its message would show the text
         raise ConfigurationError("a request with unpaired surrogates cannot be signed") from None

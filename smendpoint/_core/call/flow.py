@@ -1,7 +1,7 @@
 """One call, from the first attempt to the answer, as a generator that does no I/O.
 
 `call_flow` yields what it needs done, a `Send`, a `Sleep` or a `NeedCredentials`, and is sent the outcome. Two drivers
-answer it, one with blocking calls and one with ``await``. What follows a failed attempt is decided in `retry`.
+answer it, one with blocking calls and one with ``await``. `retry` decides what follows a failed attempt.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
         """Where the flow finds credentials without waiting."""
 
         def current(self) -> Credentials | None:
-            """Credentials that are valid now; `None` where they must be loaded first."""
+            """Give credentials that are valid now; `None` where they must be loaded first."""
 
         def refresh_due(self) -> bool:
-            """Whether the caller should have others loaded in the background."""
+            """Say whether the caller should have others loaded in the background."""
 
 
 class Send:
@@ -89,14 +89,14 @@ class NeedCredentials:
 
 
 class CallDefaults:
-    """What all calls of one endpoint share.
+    """The settings and the state that all calls of one endpoint share.
 
     Args:
-        endpoint_name: named by every error.
+        endpoint_name: for errors.
         policy: when to try again; `None` where the transport does its own retrying.
-        quota: what retries take from.
+        quota: limits the retries of all calls together.
         timeout: of each call that has none of its own; only `total` matters here.
-        credentials: `None` where the transport signs by itself.
+        credentials: their source; `None` where the transport signs by itself.
         clock: time and chance.
         origin: says where calls go and as whom, and where both come from; for errors.
     """
@@ -129,7 +129,7 @@ class CallState:
 
     Args:
         defaults: those of its endpoint.
-        watcher: is notified of what happens; `None` where there are neither hooks nor a log.
+        watcher: reports the call; `None` where there are neither hooks nor a log.
         started: when the call began, on the clock's `monotonic`.
         accept: the media type that was asked for; `None` for any.
         timeout: the call's own; `None` for that of the defaults.
@@ -187,7 +187,7 @@ def call_flow(call: CallState) -> Generator[Any, Any, Any]:
     policy, clock = defaults.policy, defaults.clock
     max_attempts = 1 if policy is None else policy.max_attempts
     earlier: list[rules.Decision] = []
-    skew: float | None = None  # from a refusal: this call signs with it, and its success makes it the endpoint's
+    skew: float | None = None  # of this call, after a correction; if the call succeeds, the endpoint keeps it
     headers: Mapping[str, str]
     started = None
     if watcher is not None:
@@ -210,7 +210,7 @@ def call_flow(call: CallState) -> Generator[Any, Any, Any]:
             call.attempts += step.extra
             failure, headers = error, {}
         except errors.SmendpointError as error:
-            # No attempt came of it: the endpoint is closed, certificates cannot be read, a client has no credentials.
+            # There was no attempt: the endpoint is closed, certificates cannot be read, or a client has no credentials.
             error.endpoint_name = defaults.endpoint_name
             raise
         else:
@@ -286,7 +286,7 @@ def _decide(
 
 
 def no_endpoint(message: str) -> bool:
-    """Whether the service says that there is no such endpoint: "Endpoint x of account 1 not found."."""
+    """Say whether the service says that there is no such endpoint: "Endpoint x of account 1 not found."."""
     said = message.lower()
     return "endpoint" in said and "not found" in said
 
@@ -302,7 +302,7 @@ def _load(call: CallState, rejected: Credentials | None = None) -> Generator[Any
 def deadline_exceeded(
     timeout: Timeout, *, request_sent: bool = True, answered: bool = False
 ) -> errors.DeadlineExceededError:
-    """The error for a call that took more than `timeout.total`.
+    """Make the error for a call that took more than `timeout.total`.
 
     Args:
         timeout: of the call.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from smendpoint.errors import SmendpointError
 
-# The packages whose frames are emptied: ours, and those under a given client, which hold what they sign with.
+# The packages whose frames are emptied: ours, and those of a given client, which hold its credentials.
 _OWNERS = frozenset({"aiobotocore", "boto3", "botocore", "smendpoint"})
 # The frame of a generator or coroutine may go on after the exception, and emptying it would end it: our functions of
 # these kinds keep nothing secret in their variables.

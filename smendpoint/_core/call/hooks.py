@@ -1,4 +1,4 @@
-"""Hooks: what an endpoint reports of its calls, for metrics and traces."""
+"""Hooks: an endpoint reports its calls to them, for metrics and traces."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class CallInfo:
 class CallHooks:
     """Subclass it, override what you need, and pass an instance as ``hooks=``.
 
-    Hooks run inside the call, in its thread or task, so they must be quick and must not block. What a hook raises is
-    logged under ``smendpoint.hooks`` and changes nothing for the call.
+    Hooks run inside the call, in its thread or task, so they must be quick and must not block. An exception of a hook
+    is logged under ``smendpoint.hooks`` and changes nothing for the call.
     """
 
     def call_started(self, call: CallInfo) -> None:
@@ -64,7 +64,7 @@ class CallHooks:
         """Request number ``call.attempts`` is about to be sent."""
 
     def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
-        """An attempt failed. `delay` is the wait in seconds before the next one, `None` where there will be none.
+        """Make an attempt failed. `delay` is the wait in seconds before the next one; `None` if there is none.
 
         A cold start is a `ModelNotReadyError` with a `delay`: the call goes on waiting, perhaps for minutes.
         """
@@ -80,13 +80,13 @@ class CallHooks:
 
 
 def cold_start_reason(error: ServiceError) -> str:
-    """Why a model is not ready, in words that show nothing of the call."""
+    """Say why a model is not ready, without showing any of the call's data."""
     reason = "its inference component is scaled to zero" if error.status == 400 else "it is still being loaded"
     return f"the model is not ready, {reason} ({error.code or error.status})"
 
 
 def log_cold_start(endpoint_name: str, error: ServiceError, *, elapsed: float, delay: float, budget: float) -> None:
-    """Log that a call waits, and why: it may be for minutes. Unless logging is imported, nothing can listen."""
+    """Log that a call waits, perhaps for minutes, and why. Unless logging is imported, nothing can listen."""
     logging: Any = sys.modules.get("logging")
     if logging is not None:
         logging.getLogger("smendpoint.call").info(
@@ -99,7 +99,7 @@ def log_cold_start(endpoint_name: str, error: ServiceError, *, elapsed: float, d
         )
 
 
-# From this similarity on, a name counts as a misspelt hook, as "on_call_start" does. Two hooks' names are less similar.
+# From this similarity on, a name counts as a misspelt hook, as "on_call_start" does. The hooks' names are less alike.
 _ALMOST = 0.78
 
 
@@ -115,10 +115,10 @@ def checked_hooks(hooks: Any) -> Any:
         raise ConfigurationError(f"hooks must be an instance, not the class {hooks.__name__}: write {hooks.__name__}()")
     known = [name for name in vars(CallHooks) if not name.startswith("_")]
     kind = type(hooks)
-    # What CallHooks itself has is a hook that was not overridden.
+    # A method of CallHooks itself is a hook that was not overridden.
     own = {name for base in kind.__mro__ if base not in (CallHooks, object) for name in vars(base)}
     if "__getattr__" in own or isinstance(kind.__getattribute__, type(checked_hooks)):
-        return hooks  # it answers to names as it likes, as a mock does
+        return hooks  # it has any attribute, as a mock has
     own.update(getattr(hooks, "__dict__", ()))
     for name in sorted(name for name in own.difference(known) if not name.startswith("_")):
         from difflib import get_close_matches

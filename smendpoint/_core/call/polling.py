@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from smendpoint._core.call.timing import Clock
 
-# Seconds between two looks: growing, so that a quick answer is had soon and a slow one costs few requests.
+# Seconds between two looks. They grow: a quick answer is found soon, and a slow one takes few requests.
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 15.0
 GROWTH = 1.5
@@ -35,7 +35,7 @@ class Get(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was found: the model's answer, or what the service says of its failure."""
+    """The object that was found: the model's answer, or the service's words about its failure."""
 
     ok: bool
     body: bytes
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def split_location(location: str) -> tuple[str, str]:
-    """Bucket and key of ``s3://bucket/key``.
+    """Give bucket and key of ``s3://bucket/key``.
 
     Raises:
         ConfigurationError: it is not such a location.
@@ -62,14 +62,14 @@ def look(output: str, failure: str | None) -> Steps:
     """Look once for the answer, then for the failure. Returns `None` where neither is there.
 
     Raises:
-        AccessDeniedError: something was not to be read, which may only mean that it is not there yet.
+        AccessDeniedError: an object must not be read, which may only mean that it is not there yet.
     """
     denied: errors.AccessDeniedError | None = None
     for location in filter(None, (output, failure)):
         try:
             body = yield Get(location)
         except errors.AccessDeniedError as error:
-            if error.code != "AccessDenied":  # such as an expired token, which time does not cure
+            if error.code != "AccessDenied":  # such as an expired token: waiting does not help
                 raise
             denied = error
         else:

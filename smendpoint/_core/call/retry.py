@@ -1,8 +1,8 @@
 """Whether, and when, a failed request is sent again.
 
-One question decides: *may the model have run already?* What cannot have reached the model is sent again; what may have
-reached it follows the rules of the AWS SDKs' standard retry mode; what is known to be running, or to have failed for
-good, is not repeated: inference costs money and time.
+One question decides: *may the model have run already?* A request that cannot have reached the model is sent again; one
+that may have reached it follows the rules of the AWS SDKs' standard retry mode; one that is known to be running, or to
+have failed for good, is not repeated: inference costs money and time.
 
 The numbers are those of the AWS SDKs' standard mode as revised in 2026 (botocore, ``retries/standard.py``).
 """
@@ -58,7 +58,7 @@ class RetryPolicy(Frozen):
     ====================================================  ==================================================
 
     Delays grow exponentially with full jitter; a quota that all calls of an endpoint share stops retries when most
-    of them fail. What the server asks for in ``x-amz-retry-after`` or ``Retry-After`` is honoured.
+    of them fail. A wait that the server asks for, in ``x-amz-retry-after`` or ``Retry-After``, is honoured.
 
     Args:
         max_attempts: requests in all for one call, the first included; 1 switches retries off. Credential refresh,
@@ -100,7 +100,7 @@ class RetryPolicy(Frozen):
         return f"RetryPolicy({', '.join([f'{name}={getattr(self, name)!r}' for name in sorted(self._fields)])})"
 
     def backoff(self, kind: str, retry: int, random: float) -> float:
-        """The delay before retry number `retry` (from 1), in seconds, for a `random` number in [0, 1]."""
+        """Give the delay before retry number `retry` (from 1), in seconds, for a `random` number in [0, 1]."""
         base = TRANSIENT_BASE_SECONDS if kind == "transient" else THROTTLING_BASE_SECONDS
         # The exponent is capped so that a long cold start cannot overflow a float.
         return random * min(base * 2.0 ** min(retry - 1, 30), self.max_backoff)
@@ -120,7 +120,7 @@ class RetryQuota:
 
     @property
     def available(self) -> int:
-        """What is left, out of `QUOTA_CAPACITY`."""
+        """The part of `QUOTA_CAPACITY` that is left."""
         return self._available
 
     def acquire(self, cost: int) -> bool:
@@ -132,13 +132,13 @@ class RetryQuota:
             return True
 
     def release(self, amount: int) -> None:
-        """Give back what a call that succeeded had taken."""
+        """Give back the amount that a successful call had taken."""
         if self._available < QUOTA_CAPACITY:
             with self._lock:
                 self._available = min(self._available + amount, QUOTA_CAPACITY)
 
 
-# What an error of the service means for retrying, by its class, else by its code, else by its status; anything else is
+# The meaning of a service error for retrying: by its class, else by its code, else by its status; anything else is
 # final. A test holds docs/reference/errors.md, and the table of `RetryPolicy`, against this.
 VERDICTS: Mapping[type[errors.ServiceError] | str | int, Kind] = {
     errors.ModelNotReadyError: "cold_start",
@@ -156,7 +156,7 @@ VERDICTS: Mapping[type[errors.ServiceError] | str | int, Kind] = {
 }
 
 
-# What a retry takes from the quota. Waiting for a cold start takes nothing.
+# The cost of a retry. Waiting for a cold start costs nothing.
 COSTS: Mapping[Kind, int] = {"transient": TRANSIENT_COST, "throttling": THROTTLING_COST}
 
 
@@ -174,7 +174,7 @@ def classify(error: errors.EndpointError, *, retry_read_timeout: bool = False) -
 
 
 class Decision:
-    """What a call does after a failed attempt.
+    """The next step of a call after a failed attempt.
 
     Attributes:
         action: ``"wait"``, ``"refresh"`` (load other credentials) or ``"correct"`` (sign with the service's time), and
@@ -208,7 +208,7 @@ def decide(
     left: float | None,
     random: float,
 ) -> Decision:
-    """Decide what a call does after a failed attempt.
+    """Decide how a call goes on after a failed attempt.
 
     Args:
         failure: of the attempt.
@@ -263,12 +263,12 @@ def _wait(
 
 
 def refund(earlier: Sequence[Decision]) -> int:
-    """What a success gives back to the quota: what its last retry had cost, or a little where there was none."""
+    """Give the amount that a success gives back to the quota: the cost of its last retry, or a little without one."""
     return next((decision.cost for decision in reversed(earlier) if decision.cost), NO_RETRY_INCREMENT)
 
 
 def honour_retry_after(delay: float, error: errors.EndpointError, headers: Mapping[str, str]) -> float | None:
-    """Stretch `delay` to what the server asked for; `None` where it asked for more than a call should wait."""
+    """Stretch `delay` to the wait that the server asked for; `None` where a call should not wait that long."""
     asked = error.retry_after if isinstance(error, errors.ServiceError) else None
     if asked is None or asked <= delay:
         return delay

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_number(name: str, value: Any, *, least: float, above: bool = False) -> float:
-    """`value` as a float, or a `ConfigurationError` that names it: not a number, not finite, or too small."""
+    """Give `value` as a float, or a `ConfigurationError` that names it: not a number, not finite, or too small."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ConfigurationError(f"{name} must be a finite number, not {value!r}")
     if value < least or (above and value == least):
@@ -54,7 +54,7 @@ class Timeout(Frozen):
 
     @classmethod
     def of(cls, value: float | Timeout) -> Timeout:
-        """`value` itself, or for a number a `Timeout` with that many seconds for connecting and for silence each."""
+        """Give a `Timeout` itself, or for a number one with that many seconds each for connecting and for silence."""
         if isinstance(value, Timeout):
             return value
         seconds = check_number("timeout", value, least=0.0, above=True)
@@ -65,13 +65,13 @@ class Clock(Protocol):
     """Where an endpoint takes time, waiting and chance from. Tests pass their own and wait for nothing."""
 
     def time(self) -> float:
-        """Seconds since the epoch: signatures carry this."""
+        """Give the seconds since the epoch: signatures carry this."""
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment: durations and deadlines are measured with this."""
+        """Give the seconds since some fixed moment: durations and deadlines are measured with this."""
 
     def random(self) -> float:
-        """A number in [0, 1): the jitter of a retry's delay."""
+        """Give a number in [0, 1): the jitter of a retry's delay."""
 
     def sleep(self, seconds: float, wake: Event | None = None) -> None:
         """Block for `seconds`, less where `wake` is set meanwhile: `Endpoint` waits with this."""

@@ -6,7 +6,7 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 
 
 def whole_number(value: object) -> int | None:
-    """An ``int``, or the digits of one; ``None`` for everything else."""
+    """Make an ``int``, or the digits of one; ``None`` for everything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     # Eighteen digits are more than any status or wait needs, and far below what Python refuses to convert.
@@ -16,7 +16,7 @@ def whole_number(value: object) -> int | None:
 
 
 def http_date(value: str) -> float | None:
-    """The epoch seconds of an HTTP date (RFC 9110 section 5.6.7, all three forms)."""
+    """Give the epoch seconds of an HTTP date (RFC 9110 section 5.6.7, all three forms)."""
     words = value.replace("-", " ").replace(",", " ").split()
     if len(words) == 6 and words[5].upper() == "GMT":
         # Sun, 06 Nov 1994 08:49:37 GMT, and the obsolete Sunday, 06-Nov-94 08:49:37 GMT
@@ -31,12 +31,12 @@ def http_date(value: str) -> float | None:
 
 
 def epoch(fields: list[str]) -> float | None:
-    """The seconds since the epoch of year, month, day, hour, minute and second, in UTC."""
+    """Give the seconds since the epoch of year, month, day, hour, minute and second, in UTC."""
     numbers = [number for number in map(whole_number, fields) if number is not None]
     if len(numbers) != len(fields) or len(numbers) != 6:
         return None
     if len(fields[0]) == 2:
-        # Two digits name the century that RFC 6265 takes: the service began well after 1970.
+        # The century of a year of two digits is that of RFC 6265: the service began well after 1970.
         numbers[0] += 2000 if numbers[0] < 70 else 1900
     from datetime import datetime, timezone  # only errors and stateful sessions have dates
 

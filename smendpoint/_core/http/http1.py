@@ -42,7 +42,7 @@ _chunk_sizes: dict[bytes, int] = {}
 _MAX_REMEMBERED_SIZES = 4096
 _USUAL_CHUNK_LINE = 8
 
-# Bytes of an error's body that are read. More of what a container says of its failure helps nobody.
+# Bytes of an error's body that are read: enough for any message.
 MAX_ERROR_BODY = 1_048_576
 
 _HEAD_END = b"\r\n\r\n"
@@ -97,17 +97,17 @@ class ResponseReader:
         self.complete = False
         self.reusable = False
         self.undelivered: list[bytes] = []
-        # Reads what comes next, from a position of the data, and gives the position after it. A function of this class,
-        # not a method of this object: that would tie the object to itself.
+        # The function that reads the next part, from a position of the data, and gives the position after it. A bound
+        # method would refer back to this object, which only the garbage collector could free then.
         self._read: Callable[[ResponseReader, bytes, int, list[bytes]], int] = ResponseReader._read_head
-        self._buffer = bytearray()  # the beginning of a head or a line whose end has not come
+        self._buffer = bytearray()  # the beginning of a head or line that is not whole yet
         self._connect = connect
         self._failure: str | None = None
         self._informational = 0
         self._keep_alive = False
         self._max_body = max_body
-        self._remaining = 0  # bytes of the body, of the chunk or of its end that are still to come
-        self._body_left: int | None = None  # how much more the body may have, where that is not known from its length
+        self._remaining = 0  # bytes of the body, the chunk or its line end that have not come yet
+        self._body_left: int | None = None  # how much more the body may have, where its length is unknown
         self._trailers_left = MAX_HEAD
 
     @property
@@ -187,7 +187,7 @@ class ResponseReader:
             buffer.clear()
             self._finish_head(head)
             return position + end + 4 - known
-        # Refuse what can never become a head now: its sender may be waiting for us.
+        # Refuse bytes that can never become a head now: their sender may be waiting for us.
         check_beginning(buffer, known)
         if len(buffer) >= limit:
             raise malformed(f"the head of the response is longer than {limit} bytes")
@@ -197,7 +197,7 @@ class ResponseReader:
         try:
             self._parse_head(head)
         except ProtocolError:
-            check_beginning(head, 0)  # raise what a cut head would have raised, whatever the cuts
+            check_beginning(head, 0)  # raise the error that a cut head would have raised
             raise
 
     def _parse_head(self, head: bytes) -> None:
@@ -335,7 +335,7 @@ class ResponseReader:
             position = self._read_whole_chunks(data, position, body)
             if position == len(data):
                 return position
-            # As for a head: refuse what can never become a chunk-size line before its end comes.
+            # As with a head: refuse a line that can never become a chunk size before its end comes.
             if data[position] not in HEX_DIGITS:
                 raise malformed("the size of a chunk is not a hexadecimal number")
         line, position = self._read_line(data, position, _MAX_CHUNK_LINE)

@@ -12,19 +12,19 @@ from smendpoint.errors import ConfigurationError, ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# RFC 9110 5.6.2: what a field name or a method may consist of.
+# RFC 9110 5.6.2: the characters of a field name or a method.
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # RFC 9110 5.5: no control character but the tab has a place in a field. CR and LF are counted as line ends apart.
 CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
 HEX_DIGITS = b"0123456789ABCDEFabcdef"
-CHUNKED, UNTIL_CLOSE = -1, -2  # for the length of a body that its head does not say
+CHUNKED, UNTIL_CLOSE = -1, -2  # body lengths that a head does not give
 _PREFIX = b"HTTP/1."
 _VISIBLE = bytes(range(0x21, 0x7F))
 
 # Eighteen digits are less than 2**63 and more than any body; int() of unlimited digits would take quadratic time.
 _MAX_LENGTH_DIGITS = 18
 _MAX_CHUNK_SIZE_DIGITS = 16
-# How many checked tokens are kept: a peer must not be able to make the memory grow for ever.
+# How many checked tokens are kept: a peer must not be able to fill the memory.
 _MAX_REMEMBERED_TOKENS = 512
 
 # A service repeats a few status lines: status and whether the peer speaks HTTP/1.0, by line.
@@ -176,7 +176,7 @@ def _without_extensions(line: bytes) -> bytes:
     import re  # chunk extensions are never met in practice
 
     # 7.1.1: they are ignored, but only if they are such. White space right after the size is bad but readable by the
-    # grammar; parsers differ in it, and so it is refused here. (`re` keeps compiled patterns.)
+    # grammar; parsers differ about it, so it is refused here. (`re` keeps compiled patterns.)
     match = re.fullmatch(
         rb"""([0-9A-Fa-f]+) (?![ \t])
         (?:[ \t]* ; [ \t]* [-!#$%&'*+.^_`|~0-9A-Za-z]+                         # name
@@ -196,13 +196,13 @@ def check_trailer(line: bytes) -> None:
     if line.translate(None, CONTROLS) != line:
         raise malformed("a trailer has a control character, or a bare CR")
     for name in parse_fields([line.decode("latin-1")]):
-        # RFC 9110 6.5.1: what frames a message cannot come after it. Its sender frames the message in another way.
+        # RFC 9110 6.5.1: a field that frames a message cannot come after it. Its sender frames the message differently.
         if name == "content-length" or name == "transfer-encoding":
             raise malformed("a trailer has a field that frames the message")
 
 
 def check_beginning(start: bytes | bytearray, known: int) -> None:
-    """Refuse what can never become a head, however it goes on; of its first `known` bytes this has been done."""
+    """Refuse bytes that can never become a head, however they go on. The first `known` bytes were checked before."""
     if not _PREFIX.startswith(start[:7]):
         raise malformed(_foreign(start))
     if start.count(b"\n", known) != start.count(b"\r\n", known - 1 if known else 0):
@@ -216,7 +216,7 @@ def _foreign(start: bytes | bytearray) -> str:
 
 
 def too_large(limit: int) -> ProtocolError:
-    """The error for an answer of more than `limit` bytes."""
+    """Make the error for an answer of more than `limit` bytes."""
     return ProtocolError(
         f"the answer has more than {limit:,} bytes: raise max_response_bytes, ask for less, or stream the answer",
         response_started=True,

@@ -11,19 +11,14 @@ if TYPE_CHECKING:
 
 # Successes that hold less than the whole (RFC 9110 15.3.7, RFC 3229 10.4.1). Each must be asked for.
 PARTIAL_STATUSES = {206: "a part of the answer", 226: "a difference to another answer"}
-# What may stand before a page's first tag: a byte order mark, and white space.
+# A page may have these before its first tag: a byte order mark, and white space.
 _BEFORE_A_TAG = b"\xef\xbb\xbf \t\r\n"
 _PAGES = ("text/html", "application/xhtml+xml")
 _SENDER = "look for a proxy, a gateway or a cache between here and the service"
 
 
 def not_asked_for(status: int, headers: Mapping[str, str]) -> ProtocolError | None:
-    """Make the error for a success that is not whole and plain; `None` where there is nothing to refuse.
-
-    Args:
-        status: of any answer. One that is not a success is an error anyway.
-        headers: lower-case names.
-    """
+    """Make the error for a success that is not whole and plain; `None` for every other answer."""
     if not 200 <= status < 300:
         return None
     if status in PARTIAL_STATUSES:

@@ -8,10 +8,10 @@ A test asks for a fixture::
         with Emulator() as emulator, twin.endpoint(emulator.url) as endpoint:
             assert endpoint.invoke("Hello") == ...
 
-and runs four times: ``sync-direct``, ``sync-client``, ``async-direct``, ``async-client``. `direct_twin` and `client_twin`
-are the same for one lane, and `caller` is the direct lane on each kind of event loop. The asynchronous ones run on an
-event loop of their own, which runs only inside a method. When the fixture closes, it checks that nothing is left on the
-loop: no task, and no exception that nobody saw.
+and runs four times: ``sync-direct``, ``sync-client``, ``async-direct``, ``async-client``. `direct_twin` and
+`client_twin` are the same for one lane, and `caller` is the direct lane on each kind of event loop. The asynchronous
+ones run on an event loop of their own, which runs only inside a method. When the fixture closes, it checks that nothing
+is left on the loop: no task, and no exception that nobody saw.
 """
 
 from __future__ import annotations

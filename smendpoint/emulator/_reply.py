@@ -98,7 +98,7 @@ def exception_frame(name: str, detail: dict[str, str] | bytes) -> bytes:
     return encode(headers, detail if isinstance(detail, bytes) else json.dumps(detail).encode())
 
 
-def error_reply(status: int, code: str, message: str | None, **detail: object) -> Reply:
+def error_reply(status: int, code: str, message: str, **detail: object) -> Reply:
     """Make a service error as SageMaker sends it; without a code, its header is left out."""
     error_type = [("x-amzn-ErrorType", code)] if code else []
     return json_reply(status, {"Message": message, **detail}, *error_type)

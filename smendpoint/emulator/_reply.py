@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -131,9 +131,9 @@ async def pieces_of(parts: ByteStream, size: int | None) -> ByteStream:
                 yield part[start : start + size]
 
 
-async def play(reply: Reply, *, extra: Sequence[tuple[str, str]] = ()) -> ByteStream:
+async def play(reply: Reply) -> ByteStream:
     """Play a reply the proper way: Content-Length for a plain body, chunks for a streamed one."""
-    head = reply.head(reply.framing(), *extra)
+    head = reply.head(reply.framing())
     if reply.parts is None:
         yield head if reply.head_only else head + reply.body
         return

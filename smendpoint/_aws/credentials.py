@@ -177,7 +177,6 @@ class CredentialProvider:
         else:
             self._last = _Outcome(self._now(), unchanged=credentials == rejected)
             self._stale = False
-            self._claimed = -_NEVER
             return credentials
         now = self._now()
         self._last = _Outcome(now, failure)

@@ -103,7 +103,7 @@ def test_the_total_time_holds_for_a_slow_reader_too(run: Run, emulator: Emulator
             emulator.inject("stall_mid_stream", times=1)
             stream = called.stream(b"Hello")
             first = await stream.__anext__()
-            await until(lambda: emulator.open_connections == 0)  # nobody reads, and yet it is over
+            await until(lambda: emulator.open_connections == 0)  # it ends without a read
             with pytest.raises(errors.DeadlineExceededError) as caught:
                 await stream.__anext__()
             assert caught.value.received == (first,)
@@ -369,7 +369,7 @@ def test_an_opening_that_other_code_cancels_leaves_the_stream_closed(run: Run) -
 
 
 @pytest.mark.parametrize("outcome", ["bytes", "end", "error"])
-def test_what_is_read_in_the_moment_of_closing_is_not_given(run: Run, outcome: str) -> None:
+def test_bytes_that_are_read_in_the_moment_of_closing_are_not_delivered(run: Run, outcome: str) -> None:
     async def main() -> None:
         async def read() -> bytes:
             await stream.aclose()

@@ -50,7 +50,7 @@ class Diary(CallHooks):
 
 
 class Stalled:
-    """An endpoint whose streams give two chunks, and then nothing more until they are let go."""
+    """An endpoint whose streams give two chunks, and then nothing more until they are closed."""
 
     def __init__(self, **options: Any) -> None:
         self.gone = threading.Event()
@@ -133,7 +133,7 @@ def test_a_stream_can_be_closed_while_another_thread_waits_for_its_next_chunk() 
         assert stalled.is_released()
 
 
-def test_a_stream_that_two_threads_read_at_once_says_so() -> None:
+def test_a_second_thread_that_reads_one_stream_is_refused() -> None:
     with Stalled() as stalled, stalled.stream() as stream:
         next(stream)
         next(stream)
@@ -188,7 +188,7 @@ def test_a_stream_that_is_closed_just_as_its_answer_begins_frees_the_connection(
 
 
 class Source:
-    """Reads what it is told to, and closes the stream meanwhile as another thread would."""
+    """Gives or raises `outcome`, and closes the stream before, as another thread would."""
 
     def __init__(self, stream: Any, outcome: Any) -> None:
         self.stream = stream
@@ -206,7 +206,7 @@ class Source:
 
 
 @pytest.mark.parametrize("outcome", [b"", encode_part(b"late"), errors.TransportError("lost"), OSError("foreign")])
-def test_what_arrives_after_a_stream_was_closed_changes_nothing(outcome: Any) -> None:
+def test_bytes_that_arrive_after_a_stream_was_closed_change_nothing(outcome: Any) -> None:
     with Stalled() as stalled:
         with stalled.stream() as stream:
             source, stream._source = stream._source, Source(stream, outcome)
@@ -262,7 +262,7 @@ def test_an_interrupt_before_the_answer_begins_is_an_end(monkeypatch: pytest.Mon
             next(stream)
 
 
-def test_a_stream_that_another_thread_closes_just_before_it_opens_says_so() -> None:
+def test_a_stream_that_another_thread_closes_just_before_it_opens_is_closed() -> None:
     class ClosedBefore(Stream[str]):
         __slots__ = ()
 

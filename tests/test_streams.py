@@ -310,7 +310,7 @@ def test_a_completion_is_of_the_type_of_the_output(twin: Twin) -> None:  # noqa:
             assert stream.iterator.completion == made
 
 
-def test_the_completion_of_a_broken_stream_is_what_came(twin: Twin) -> None:  # noqa: F811
+def test_the_completion_of_a_broken_stream_has_the_chunks_so_far(twin: Twin) -> None:  # noqa: F811
     with Emulator(lambda asked: CHAT[:3]) as emulator:
         stream = twin.endpoint(emulator.url, content_handler=ChatHandler()).stream("Hello")
         assert stream.iterator.completion == ChatCompletion("")
@@ -321,7 +321,7 @@ def test_the_completion_of_a_broken_stream_is_what_came(twin: Twin) -> None:  # 
 
 
 class Words:
-    """A decoder of somebody else's."""
+    """A decoder of another package."""
 
     def __init__(self) -> None:
         self.complete: Any = None
@@ -334,7 +334,7 @@ class Words:
         return []
 
 
-def test_a_decoder_that_does_not_say_what_its_chunks_make_has_no_completion() -> None:
+def test_a_decoder_without_complete_has_no_completion() -> None:
     decoder: Any = Words()
     pipeline: Any = _pipeline.Pipeline(decoder, [])
     with pytest.raises(errors.HandlerError, match=r"Words does not say .* complete\(chunks, finish_reason\)"):

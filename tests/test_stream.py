@@ -9,44 +9,14 @@ from typing import Any
 import pytest
 from feeding import encode_part
 from inside import pool_of
-from servers import (
-    PATIENCE,
-    Peer,
-    Server,
-    bare_environment,  # noqa: F401
-    make_endpoint,
-)
+from servers import PATIENCE, STREAM_HEAD, Peer, Server, bare_environment, make_endpoint, stream_chunk  # noqa: F401
+from test_streams import Diary, lines
 
-from smendpoint import CallHooks, Stream, errors
+from smendpoint import Stream, errors
 from smendpoint.emulator import Emulator
-from smendpoint.errors import (
-    ConfigurationError,
-    SmendpointError,
-    StreamError,
-)
+from smendpoint.errors import ConfigurationError, SmendpointError, StreamError
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def lines(*texts: str) -> list[str]:
-    return [f'{{"generated_text": "{text}"}}\n' for text in texts]
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-class Diary(CallHooks):
-    def __init__(self) -> None:
-        self.entries: list[Any] = []
-
-    def first_byte(self, call: Any) -> None:
-        self.entries.append("first_byte")
-
-    def call_finished(self, call: Any, error: BaseException | None) -> None:
-        self.entries.append(error)
 
 
 class Stalled:
@@ -59,7 +29,7 @@ class Stalled:
 
     def _serve(self, peer: Peer) -> None:
         peer.request()
-        peer.send(HEAD + b"".join(chunk(encode_part(line.encode())) for line in lines("one", "two")))
+        peer.send(STREAM_HEAD + b"".join(stream_chunk(line.encode()) for line in lines("one", "two")))
         peer.gone()
         self.gone.set()
 

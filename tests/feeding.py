@@ -63,7 +63,7 @@ def drive(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], StreamE
 
 
 def outcome(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], type[StreamError] | None, str]:
-    """What `drive` gives, in a form that can be compared; neighbouring strings are joined, as cuts divide them."""
+    """The result of `drive` in a form that can be compared; neighbouring strings are joined, as cuts divide them."""
     items, error = drive(decoder, pieces)
     joined: list[Any] = []
     for item in items:

@@ -38,6 +38,7 @@ class HasPageContent(Protocol):
     @property
     def page_content(self) -> str:
         """The text."""
+        ...
 
 
 class SupportsInvoke(Protocol[Input_contra, Result_co]):
@@ -45,6 +46,7 @@ class SupportsInvoke(Protocol[Input_contra, Result_co]):
 
     def invoke(self, input: Input_contra, /, *args: Any, **kwargs: Any) -> Result_co:
         """Answer one input."""
+        ...
 
 
 class SupportsStream(Protocol[Input_contra, Result_co]):
@@ -52,6 +54,7 @@ class SupportsStream(Protocol[Input_contra, Result_co]):
 
     def stream(self, input: Input_contra, /, *args: Any, **kwargs: Any) -> Result_co:
         """Answer one input bit by bit."""
+        ...
 
 
 # Type checkers compare the endpoint's input with the prompt at the constructor, not at each question.

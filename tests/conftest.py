@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import os
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from async_loops import KINDS, run, run_skipping  # noqa: F401
@@ -39,3 +42,17 @@ def caller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def without_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the import of NumPy fail, as if it was not installed."""
+    real = builtins.__import__
+
+    def fail(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] == "numpy":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, "numpy")
+    monkeypatch.setattr(builtins, "__import__", fail)

@@ -35,17 +35,6 @@ def echoing(url: str, **options: Any) -> AsyncEndpoint[Any, Any, Any]:
     return make_endpoint(url, content_handler=BytesHandler(), **options)
 
 
-def test_making_one_needs_no_loop_and_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(*_: Any, **__: Any) -> None:
-        raise AssertionError("this is to wait for the first call")
-
-    monkeypatch.setattr(async_direct, "resolve", forbidden)
-    monkeypatch.setattr(socket, "socket", forbidden)
-    made = AsyncEndpoint("my-llm")
-    assert "my-llm" in repr(made)
-    assert made.endpoint_name == "my-llm"
-
-
 def test_every_call_gets_its_own_answer(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         async with echoing(emulator.url, max_connections=8) as called:
@@ -73,49 +62,6 @@ def test_calls_and_streams_run_side_by_side(run: Run, emulator: Emulator) -> Non
             assert await asyncio.gather(*map(streamed, prompts), *map(called.invoke, prompts)) == prompts * 2
 
     run(main())
-
-
-def test_map_runs_no_more_calls_than_there_may_be_connections(run: Run, emulator: Emulator) -> None:
-    read = 0
-
-    def inputs() -> Iterator[bytes]:
-        nonlocal read
-        for _ in range(100):
-            read += 1
-            yield b"x"
-
-    async def main() -> None:
-        async with echoing(emulator.url, max_connections=2) as called:
-            outputs: Any = called.map(inputs(), max_concurrency=50, endpoint_kwargs={"InferenceId": "x"}, stop=None)
-            await outputs.__anext__()
-            assert read <= 2 + 1
-            await outputs.aclose()
-            with pytest.raises(errors.ConfigurationError):
-                called.map([b"x"], max_concurrency=0)
-
-    run(main())
-    assert emulator.requests[0].headers["x-amzn-sagemaker-inference-id"] == "x"
-
-
-def test_an_error_of_one_input_takes_its_place_where_that_is_asked_for(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        async with echoing(emulator.url) as called:
-            emulator.inject("status_400_ValidationError", times=1)
-            outputs = [output async for output in called.map([b"x"] * 3, max_concurrency=1, return_exceptions=True)]
-            assert isinstance(outputs[0], errors.ValidationError)
-            assert outputs[1:] == [b"x", b"x"]
-
-    run(main())
-
-
-def test_an_error_of_the_look_up_names_the_endpoint(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_: Any) -> None:
-        raise errors.ConfigurationError("there is no region")
-
-    monkeypatch.setattr(async_direct, "resolve", fails)
-    with pytest.raises(errors.ConfigurationError) as caught:
-        run(AsyncEndpoint("my-llm").invoke("Hello"))
-    assert caught.value.endpoint_name == "my-llm"
 
 
 def test_who_watches_hears_how_calls_end(run: Run, emulator: Emulator) -> None:
@@ -151,49 +97,5 @@ def test_the_total_time_holds_over_everything(run: Run, emulator: Emulator) -> N
             assert {type(outcome) for outcome in outcomes} <= {errors.DeadlineExceededError, bytes}
             assert isinstance(outcomes[0], errors.DeadlineExceededError)
             assert await called.invoke(b"Hello") == b"Hello"
-
-    run(main())
-
-
-def test_it_pickles_without_its_connections(run: Run, emulator: Emulator) -> None:
-    called = echoing(emulator.url)
-    run(called.invoke(b"Hello"))
-    copied = pickle.loads(pickle.dumps(called))
-    assert pools_of(copied) == {}
-
-
-def test_a_context_manager_closes(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        async with echoing(emulator.url) as called:
-            await called.invoke(b"Hello")
-        with pytest.raises(errors.ConfigurationError, match="closed"):
-            await called.invoke(b"Hello")
-
-    run(main())
-
-
-def test_sessions_and_asynchronous_inference_are_at_hand(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        async with echoing(emulator.url) as called:
-            async with called.session() as session:
-                assert await session.invoke(b"Hello") == b"Hello"
-            handle = await called.submit(b"Hello")
-            assert handle.output_location
-
-    run(main())
-
-
-def test_closing_closes_where_answers_of_asynchronous_inference_are_kept_too(run: Run) -> None:
-    class Storage:
-        closed = False
-
-        async def close(self) -> None:
-            self.closed = True
-
-    async def main() -> None:
-        storage = Storage()
-        async with echoing("http://127.0.0.1:1") as called:
-            called._caller._storage = storage
-        assert storage.closed
 
     run(main())

@@ -125,12 +125,6 @@ def test_what_an_endpoint_is_can_be_read() -> None:
     assert isinstance(Endpoint("my-llm").content_handler, TextGenerationHandler)
 
 
-@pytest.mark.parametrize("limit", [None, 0, "3"])
-def test_a_concurrency_must_be_a_number(limit: Any) -> None:
-    with pytest.raises(ConfigurationError, match="max_concurrency"):
-        Endpoint("my-llm").map([], max_concurrency=limit)
-
-
 @pytest.mark.parametrize(("options", "concurrency"), [({}, 8), ({"max_connections": 3}, 3)])
 def test_no_more_calls_run_at_once_than_there_may_be_connections(options: Any, concurrency: int) -> None:
     assert Endpoint("my-llm", **options)._check_map([], 8, None, {})[0] == concurrency

@@ -1,4 +1,4 @@
-"""`endpoint.py`: the blocking endpoint from outside: made without a trace, checked before a byte leaves, portable."""
+"""Endpoints from outside: made without a trace, checked before a byte leaves, called, copied."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -14,11 +15,12 @@ import pytest
 from clocks import FakeClock
 from inside import transport_of
 from servers import bare_environment, make_endpoint  # noqa: F401
+from twins import Twin, direct_twin  # noqa: F401
 
-from smendpoint import Endpoint, RetryPolicy, Timeout
+from smendpoint import AsyncEndpoint, Endpoint, RetryPolicy, Timeout
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
-from smendpoint.errors import ConfigurationError, SmendpointError
+from smendpoint.errors import ConfigurationError, ServiceError, SmendpointError
 from smendpoint.handlers import BytesHandler, TextGenerationHandler
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -30,23 +32,24 @@ SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 # made without a trace
 
 
-def test_making_one_reads_no_file_opens_no_socket_and_starts_no_thread() -> None:
-    """Whatever it is made with; in an interpreter of its own, where everything has been imported that will be."""
+def test_an_endpoint_is_made_without_files_sockets_threads_and_event_loops() -> None:
+    """With any options. It runs in an interpreter of its own, after the imports."""
     program = """
         import sys, threading
         sys.dont_write_bytecode = True
-        from smendpoint import Endpoint, RetryPolicy, Timeout
+        from smendpoint import AsyncEndpoint, Endpoint, RetryPolicy, Timeout
         from smendpoint.handlers import ChatHandler
         seen = []
         ChatHandler()
         sys.addaudithook(lambda event, args: seen.append((event, args)) if event.startswith(WATCHED) else None)
-        Endpoint("my-llm")
-        Endpoint("my-llm", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
-        Endpoint("my-llm", credentials_profile_name="nowhere", endpoint_url="https://nowhere.invalid")
-        Endpoint("my-llm", role_arn="arn:aws:iam::123456789012:role/r", external_id="x", region_name="us-east-1")
-        Endpoint("my-llm", content_handler=ChatHandler(), timeout=Timeout(total=1.0), retry=RetryPolicy())
-        stream = Endpoint("my-llm", endpoint_kwargs={"TargetVariant": "blue"}).stream("Hello")
-        results = Endpoint("my-llm").map(["Hello"], max_concurrency=3)
+        for kind in (Endpoint, AsyncEndpoint):
+            kind("my-llm")
+            kind("my-llm", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+            kind("my-llm", credentials_profile_name="nowhere", endpoint_url="https://nowhere.invalid")
+            kind("my-llm", role_arn="arn:aws:iam::123456789012:role/r", external_id="x", region_name="us-east-1")
+            kind("my-llm", content_handler=ChatHandler(), timeout=Timeout(total=1.0), retry=RetryPolicy())
+            stream = kind("my-llm", endpoint_kwargs={"TargetVariant": "blue"}).stream("Hello")
+            results = kind("my-llm").map(["Hello"], max_concurrency=3)
         seen = [entry for entry in seen if not loading(entry)]
         assert seen == [], seen
         assert threading.active_count() == 1
@@ -64,12 +67,16 @@ def test_making_one_reads_no_file_opens_no_socket_and_starts_no_thread() -> None
     subprocess.run([sys.executable, "-c", textwrap.dedent(helpers) + textwrap.dedent(program)], check=True)
 
 
-def test_an_environment_that_is_wrong_is_found_out_at_the_first_call_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_that_is_wrong_is_noticed_at_the_first_call(
+    direct_twin: Twin,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
-    endpoint = Endpoint("my-llm", aws_access_key_id=KEY, aws_secret_access_key=SECRET)
+    kind = AsyncEndpoint if direct_twin.asynchronous else Endpoint
+    endpoint: Any = kind("my-llm", aws_access_key_id=KEY, aws_secret_access_key=SECRET)
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="region") as caught:
-            endpoint.invoke("Hello")
+            direct_twin.run(endpoint.invoke("Hello"))
         assert caught.value.endpoint_name == "my-llm"
         assert caught.value.attempts == 0
 
@@ -159,12 +166,77 @@ def test_a_stop_sequence_that_is_no_text_is_refused_before_a_byte_leaves(stop: A
 # calls
 
 
-def test_every_way_to_call_gives_the_output() -> None:
-    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
+def test_every_way_to_call_gives_the_output(direct_twin: Twin) -> None:  # noqa: F811
+    with Emulator() as emulator:
+        endpoint = direct_twin.endpoint(emulator.url)
         whole = endpoint.invoke("Hello")
-        assert endpoint("Hello") == endpoint.send("Hello").output == whole
-        assert "".join(endpoint.stream("Hello")) == whole
+        assert direct_twin.run(endpoint.endpoint("Hello")) == endpoint.send("Hello").output == whole
+        assert "".join(endpoint.collect("Hello")) == whole
         assert list(endpoint.map(["Hello"], max_concurrency=1)) == [whole]
+
+
+def echo(request: ModelRequest) -> bytes:
+    return b"answer to " + request.body
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_map_gives_an_output_for_each_input(direct_twin: Twin, ordered: bool) -> None:  # noqa: F811
+    inputs = [b"%d" % number for number in range(40)]
+    with Emulator(echo) as emulator:
+        endpoint = direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), max_connections=3)
+        outputs = list(endpoint.map(inputs, max_concurrency=8, ordered=ordered))
+        expected = [b"answer to " + value for value in inputs]
+        assert outputs == expected if ordered else sorted(outputs) == sorted(expected)
+        assert emulator.total_connections <= 3
+
+
+def test_a_map_reads_no_more_inputs_ahead_than_there_may_be_connections(direct_twin: Twin) -> None:  # noqa: F811
+    read: list[bytes] = []
+
+    def inputs() -> Iterator[bytes]:
+        for _ in range(100):
+            read.append(b"x")
+            yield b"x"
+
+    with Emulator(echo) as emulator:
+        endpoint = direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), max_connections=2)
+        outputs: Any = endpoint.map(inputs(), max_concurrency=50)
+        next(outputs)
+        assert len(read) <= 2 + 1
+        outputs.close()
+
+
+def test_a_map_takes_the_arguments_of_a_call(direct_twin: Twin) -> None:  # noqa: F811
+    with Emulator() as emulator:
+        endpoint = direct_twin.endpoint(emulator.url)
+        options = {"stop": ["model"], "endpoint_kwargs": {"CustomAttributes": "a=1"}, "temperature": 0.5}
+        assert list(endpoint.map(["Hello"], max_concurrency=1, **options)) == ["The stand-in "]
+        (request,) = emulator.requests
+        assert request.headers["x-amzn-sagemaker-custom-attributes"] == "a=1"
+        assert b'"temperature":0.5' in request.body.replace(b" ", b"")
+
+
+def test_the_error_of_a_call_can_take_the_place_of_its_output(direct_twin: Twin) -> None:  # noqa: F811
+    def model(request: ModelRequest) -> bytes:
+        if request.body == b"bad":
+            raise ValueError("no")
+        return request.body
+
+    with Emulator(model) as emulator:
+        endpoint = direct_twin.endpoint(emulator.url, content_handler=BytesHandler())
+        good, bad = endpoint.map([b"good", b"bad"], max_concurrency=2, return_exceptions=True)
+        assert good == b"good"
+        assert isinstance(bad, ServiceError)
+        assert (bad.status, bad.endpoint_name) == (424, "my-llm")
+        with pytest.raises(ServiceError):
+            list(endpoint.map([b"bad"], max_concurrency=2))
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.5, "3", None])
+@pytest.mark.parametrize("kind", [Endpoint, AsyncEndpoint])
+def test_a_concurrency_that_is_not_a_number_of_calls_is_refused_at_once(kind: Any, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="max_concurrency"):
+        kind("my-llm").map([], max_concurrency=value)
 
 
 def test_every_member_arrives_where_it_belongs() -> None:
@@ -206,15 +278,13 @@ def test_every_member_arrives_where_it_belongs() -> None:
     assert "transfer-encoding" not in request.headers
 
 
-def test_what_came_with_an_answer_is_there() -> None:
-    clock = FakeClock()
-
+def test_a_response_has_what_came_with_the_answer(direct_twin: Twin) -> None:  # noqa: F811
     def model(_: ModelRequest) -> ModelReply:
         return ModelReply(b'[{"generated_text": "fine"}]', custom_attributes="trace=1")
 
-    with Emulator(model) as emulator, make_endpoint(emulator.url, clock=clock) as endpoint:
+    with Emulator(model) as emulator:
         emulator.inject("throttle_then_ok_1")
-        response = endpoint.send("Hello")
+        response = direct_twin.endpoint(emulator.url, clock=FakeClock()).send("Hello")
     assert (response.output, response.attempts, response.elapsed) == ("fine", 2, 1.0)
     assert (response.content_type, response.custom_attributes) == ("application/json", "trace=1")
     assert response.body == b'[{"generated_text": "fine"}]'
@@ -233,20 +303,22 @@ def test_all_attempts_of_a_call_carry_one_invocation_id() -> None:
         assert attempts == ["attempt=1; max=3", "attempt=2; max=3", "attempt=3; max=3", "attempt=1; max=3"]
 
 
-def test_with_closes() -> None:
+def test_with_closes(direct_twin: Twin) -> None:  # noqa: F811
     with Emulator() as emulator:
-        with make_endpoint(emulator.url) as endpoint:
-            endpoint.invoke("Hello")
-            assert emulator.open_connections == 1
+        made = direct_twin.endpoint(emulator.url)
+        direct_twin.run(made.endpoint.__aenter__() if direct_twin.asynchronous else made.endpoint.__enter__())
+        made.invoke("Hello")
+        assert emulator.open_connections == 1
+        leave = made.endpoint.__aexit__ if direct_twin.asynchronous else made.endpoint.__exit__
+        direct_twin.run(leave(None, None, None))
+        direct_twin.settle()
         emulator.disconnected()
-        endpoint.close()
         with pytest.raises(ConfigurationError, match=r"the endpoint is closed: make a new one \[endpoint 'my-llm'\]"):
-            endpoint.invoke("Hello")
+            made.invoke("Hello")
 
 
-def test_an_endpoint_that_was_never_used_can_be_closed() -> None:
-    with make_endpoint("http://127.0.0.1:1"):
-        pass
+def test_an_endpoint_that_was_never_used_can_be_closed(direct_twin: Twin) -> None:  # noqa: F811
+    direct_twin.endpoint("http://127.0.0.1:1").close()
 
 
 # portable
@@ -268,9 +340,11 @@ def test_secrets_are_not_shown() -> None:
     assert "a-session-token" not in shown
 
 
-def test_settings_travel() -> None:
-    endpoint = make_endpoint(
-        "http://127.0.0.1:1",
+@pytest.mark.parametrize("kind", [Endpoint, AsyncEndpoint])
+def test_settings_travel_and_connections_do_not(kind: Any) -> None:
+    endpoint = kind(
+        "my-llm",
+        region_name="us-east-1",
         content_handler=TextGenerationHandler(details=True),
         timeout=Timeout(1.0, 2.0, 3.0),
         retry=RetryPolicy(max_attempts=7),
@@ -279,7 +353,7 @@ def test_settings_travel() -> None:
         endpoint_kwargs={"TargetVariant": "blue"},
     )
     for travelled in (pickle.loads(pickle.dumps(endpoint)), copy.copy(endpoint), copy.deepcopy(endpoint)):
-        assert type(travelled) is Endpoint
+        assert type(travelled) is kind
         assert travelled.endpoint_name == "my-llm"
         assert (travelled._caller.timeout, travelled._caller._policy) == (
             endpoint._caller.timeout,

@@ -18,7 +18,6 @@ from smendpoint._calls.fanout import _Job, _Workers, fan_out
 from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._transport.threads import spawn
 from smendpoint.emulator import Emulator, ModelRequest
-from smendpoint.errors import ConfigurationError, ServiceError
 from smendpoint.handlers import BytesHandler
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -302,53 +301,6 @@ def test_leaving_when_nothing_runs_leaves_nothing_behind() -> None:
 
 
 # through an endpoint
-
-
-def echo(request: ModelRequest) -> bytes:
-    return b"answer to " + request.body
-
-
-@pytest.mark.parametrize("ordered", [True, False])
-def test_an_endpoint_maps_inputs_to_outputs(ordered: bool) -> None:
-    inputs = [b"%d" % number for number in range(40)]
-    with (
-        Emulator(echo) as emulator,
-        make_endpoint(emulator.url, content_handler=BytesHandler(), max_connections=3) as endpoint,
-    ):
-        outputs = list(endpoint.map(inputs, max_concurrency=8, ordered=ordered))
-        expected = [b"answer to " + value for value in inputs]
-        assert outputs == expected if ordered else sorted(outputs) == sorted(expected)
-        assert emulator.total_connections <= 3
-
-
-def test_a_map_takes_what_a_call_takes() -> None:
-    with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
-        options = {"stop": ["model"], "endpoint_kwargs": {"CustomAttributes": "a=1"}, "temperature": 0.5}
-        assert list(endpoint.map(["Hello"], max_concurrency=1, **options)) == ["The stand-in "]
-        (request,) = emulator.requests
-        assert request.headers["x-amzn-sagemaker-custom-attributes"] == "a=1"
-        assert b'"temperature":0.5' in request.body.replace(b" ", b"")
-
-
-def test_a_failed_call_can_stand_among_the_outputs() -> None:
-    def model(request: ModelRequest) -> bytes:
-        if request.body == b"bad":
-            raise ValueError("no")
-        return request.body
-
-    with Emulator(model) as emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:
-        good, bad = endpoint.map([b"good", b"bad"], max_concurrency=2, return_exceptions=True)
-        assert good == b"good"
-        assert isinstance(bad, ServiceError)
-        assert (bad.status, bad.endpoint_name) == (424, "my-llm")
-        with pytest.raises(ServiceError):
-            list(endpoint.map([b"bad"], max_concurrency=2))
-
-
-@pytest.mark.parametrize("value", [0, -1, True, 1.5, "3", None])
-def test_a_concurrency_that_is_no_number_of_calls_is_refused_at_once(value: Any) -> None:
-    with make_endpoint("http://127.0.0.1:1") as endpoint, pytest.raises(ConfigurationError, match="max_concurrency"):
-        endpoint.map([], max_concurrency=value)
 
 
 def test_leaving_a_map_early_ends_the_calls_that_are_under_way() -> None:

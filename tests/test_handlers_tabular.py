@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import csv
 import io
 import json
 import struct
-import sys
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smendpoint._core.aws.response import ResponseBody
-from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.errors import HandlerError
 from smendpoint.handlers import NumPyHandler, TabularHandler, TabularRowsHandler
 from smendpoint.handlers._npy import read_npy, write_npy
 
@@ -30,6 +28,9 @@ def saved(array: Any) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
+
+
+HALF = saved(np.array([0.5]))
 
 
 def sent(request: Any, table: Any) -> str:
@@ -128,40 +129,6 @@ def test_what_a_format_cannot_hold_is_an_error_that_says_where(request_: Any, ta
     assert "SECRET" not in str(raised.value)
 
 
-@pytest.mark.parametrize("handler", [TabularHandler(), TabularRowsHandler("json", "json"), NumPyHandler()])
-def test_tables_have_no_place_for_parameters(handler: Any) -> None:
-    with pytest.raises(HandlerError, match=f"{type(handler).__name__} has no place for model parameters: a, b"):
-        handler.transform_input([[1]], {"b": 1, "a": 2})
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"request": "xml"}, "request must be one of csv, json, instances, jsonlines, libsvm, npy, not 'xml'"),
-        ({"response": "libsvm"}, "response must be one of csv, json, jsonlines, npy, not 'libsvm'"),
-        ({"dtype": bool}, "dtype must be float, int or str"),
-    ],
-)
-def test_options_must_be_known(options: Any, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
-        TabularHandler(**options)
-
-
-@pytest.mark.parametrize(
-    ("request_", "response", "content_type", "accepts"),
-    [
-        ("csv", "csv", "text/csv", "text/csv"),
-        ("json", "jsonlines", "application/json", "application/jsonlines"),
-        ("jsonlines", "json", "application/jsonlines", "application/json"),
-        ("libsvm", "csv", "text/libsvm", "text/csv"),
-        ("npy", "npy", "application/x-npy", "application/x-npy"),
-    ],
-)
-def test_the_formats_set_the_media_types(request_: Any, response: Any, content_type: str, accepts: str) -> None:
-    handler = TabularHandler(request_, response)
-    assert (handler.content_type, handler.accepts) == (content_type, accepts)
-
-
 @pytest.mark.parametrize(
     ("response", "body", "options", "predictions"),
     [
@@ -177,6 +144,15 @@ def test_the_formats_set_the_media_types(request_: Any, response: Any, content_t
         ("json", b"[[1.5],[2]]", {}, [1.5, 2.0]),
         ("json", b"[1.0,2]", {"dtype": int}, [1, 2]),
         ("json", b'{"predictions":[0.5]}', {}, [0.5]),
+        ("json", b'{"scores":[1,2]}', {}, [1.0, 2.0]),
+        ("json", b'{"model":"m","projections":[{"any":1}]}', {}, [1.0]),
+        ("json", b'{"outputs":[{"any":1}]}', {}, [1.0]),
+        # the field of a prediction that has several: its score, its cluster or the chosen one
+        ("json", b'[{"other":1}]', {}, [1.0]),
+        ("json", b'[{"other":1,"score":2}]', {}, [2.0]),
+        ("json", b'[{"distance_to_cluster":1,"closest_cluster":2}]', {}, [2.0]),
+        ("json", b'[{"closest_cluster":1,"score":2,"other":3}]', {}, [2.0]),
+        ("json", b'[{"closest_cluster":1,"score":2,"other":3}]', {"key": "other"}, [3.0]),
         ("json", b'{"predictions":[{"score":0.5,"predicted_label":1}]}', {}, [0.5]),
         ("json", b'{"predictions":[{"score":0.5,"predicted_label":1}]}', {"key": "predicted_label", "dtype": int}, [1]),
         ("json", b'{"predictions":[{"predicted_value":0.5}]}', {}, [0.5]),
@@ -242,6 +218,31 @@ def test_rows_are_read(response: Any, body: bytes, options: Any, rows: Any) -> N
         ("json", b"[{}]", {}, "no 'score' in a prediction that has no fields"),
         ("json", b'[{"a":1}]', {"key": "b"}, "no 'b' in a prediction that has 'a'"),
         ("json", b'{"predictions":1}', {}, "structure {'predictions': number}"),
+        ("json", b'{"scores":1}', {}, 'expects a list, or "predictions", "scores", "projections" or'),
+        ("json", b"{}", {}, 'expects a list, or "predictions", "scores", "projections" or'),
+        ("json", b'{"outputs":{"a":[1],"b":[2]}}', {}, 'expects a list, or "predictions", "scores", "projections" or'),
+        ("json", b'{"outputs":{}}', {}, 'expects a list, or "predictions", "scores", "projections" or'),
+        ("json", b'{"outputs":{"a":1}}', {}, 'expects a list, or "predictions", "scores", "projections" or'),
+        ("json", b'{"outputs":{"a":[1]}}', {"key": "b"}, "finds no 'b' in \"outputs\", which has 'a'"),
+        (
+            "json",
+            b'{"predictions":[{"distance_to_cluster":1}]}',
+            {},
+            "no 'score' in a prediction in \"predictions\" that has 'distance_to_cluster', and no 'closest_cluster'",
+        ),
+        (
+            "json",
+            b'{"predictions":[{"score":1,"label":0},{"label":0}]}',
+            {},
+            "no 'score' in a prediction in \"predictions\" that has 'label', and no 'closest_cluster'",
+        ),
+        ("json", b'{"predictions":[{"score":1},2]}', {}, 'in "predictions", such as numbers and objects'),
+        ("json", b'{"predictions":[{"score":1},{"score":[2]}]}', {}, "'score', such as lists and numbers"),
+        ("json", b'{"outputs":{"y":[[1],null]}}', {}, "in \"outputs\", 'y', such as lists and null"),
+        ("json", b'[[1],true,"a"]', {}, "several kinds, such as lists and texts and true or false"),
+        # a wrong value is named before a row of several values
+        ("json", b'[[1,2],["a"]]', {}, "the type float, and finds one that is not: text"),
+        ("json", b"[[1,2],[3]]", {}, "2 for one: TabularRowsHandler reads it"),
         ("json", b'{"generated_text":"a"}', {}, "TextGenerationHandler reads this"),
         ("jsonlines", b"{SECRET", {}, "expects JSON"),
         ("csv", b"\xff", {}, "not CSV in UTF-8: invalid start byte at byte 0"),
@@ -319,21 +320,12 @@ def test_what_is_no_array_is_an_error(body: bytes, said: str) -> None:
         NumPyHandler().transform_output(ResponseBody(body))
 
 
-def test_without_numpy_the_error_names_the_extra_and_lists_still_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without_numpy(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.partition(".")[0] == "numpy":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    body = ResponseBody(saved(np.array([0.5])))
-    monkeypatch.delitem(sys.modules, "numpy")
-    monkeypatch.setattr(builtins, "__import__", without_numpy)
-    with pytest.raises(HandlerError, match=r"smendpoint\[numpy\]"):
-        NumPyHandler().transform_input([1], {})
-    with pytest.raises(HandlerError, match=r"smendpoint\[numpy\]"):
-        NumPyHandler().transform_output(body)
+@pytest.mark.usefixtures("without_numpy")
+def test_without_numpy_the_error_names_the_extra_and_lists_still_work() -> None:
+    body = ResponseBody(HALF)
+    for call in (lambda: NumPyHandler().transform_input([1], {}), lambda: NumPyHandler().transform_output(body)):
+        with pytest.raises(HandlerError, match=r"smendpoint\[numpy\]"):
+            call()
     handler = TabularHandler("npy", "npy")
     assert handler.transform_input([[0.5]], {}).endswith(struct.pack("<d", 0.5))
     assert handler.transform_output(body) == [0.5]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from smendpoint._aws.credentials import EXPIRED
 from smendpoint.errors import ConfigurationError, CredentialsError
 
 if TYPE_CHECKING:
     from smendpoint._aws.identity import Identity
-
-E = TypeVar("E", bound=Exception)
 
 __all__ = ["configuration_error", "credentials_error", "left_behind", "no_credentials", "no_region"]
 
@@ -45,53 +43,53 @@ def configuration_error(error: Exception) -> ConfigurationError:
     """Make our error from the one that botocore raised while it read its configuration."""
     from botocore.exceptions import BotoCoreError, ConfigParseError
 
+    cause: Exception | None = None
     if isinstance(error, ConfigParseError):
         # Its details quote the line, which in a credentials file may be a secret: neither chained nor repeated.
-        return ConfigurationError(
+        message = (
             "an AWS config or credentials file is not well formed (AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say "
             "which files those are)"
         )
-    if isinstance(error, BotoCoreError):
-        return _caused(ConfigurationError(f"botocore refuses this AWS configuration: {error}"), error)
-    if isinstance(error, ValueError):
+    elif isinstance(error, BotoCoreError):
+        message, cause = f"botocore refuses this AWS configuration: {error}", error
+    elif isinstance(error, ValueError):
         # Such as "Invalid endpoint: <URL>"; the URL may hold a password.
-        return ConfigurationError(
+        message = (
             "botocore refuses this AWS configuration: a value of the environment, or of the profile, is malformed (the "
             "endpoint URL, or a number)"
         )
-    return ConfigurationError(f"botocore failed to read the AWS configuration ({type(error).__name__})")
+    else:
+        message = f"botocore failed to read the AWS configuration ({type(error).__name__})"
+    failure = ConfigurationError(message)
+    failure.__cause__ = cause
+    return failure
 
 
 def credentials_error(what: str, error: Exception) -> CredentialsError:
     """Make our error from the one that botocore raised while it fetched credentials; ``what`` begins the message."""
     from botocore.exceptions import BotoCoreError, ClientError, ConfigParseError, NoCredentialsError, SSOTokenLoadError
 
+    kind, cause = type(error), None
     if isinstance(error, NoCredentialsError):
-        return CredentialsError(f"{what}: {no_credentials()}")
-    if isinstance(error, SSOTokenLoadError):
-        return _caused(CredentialsError(f"{what}: {error}; run `aws sso login`"), error)
-    if type(error) is RuntimeError:  # botocore's, for credentials that have expired
-        return CredentialsError(f"{what}: {EXPIRED}")
-    if isinstance(error, (BotoCoreError, ClientError, OSError)) and not isinstance(error, ConfigParseError):
-        return _caused(CredentialsError(f"{what}: {error}"), error)
-    if type(error) is ValueError and str(error).startswith("Unsupported host"):
-        # botocore's; it shows the host alone.
-        return CredentialsError(
-            f"{what}: AWS_CONTAINER_CREDENTIALS_FULL_URI is refused by botocore: {error}. Over https any host is taken"
-        )
-    if type(error) is ValueError and str(error).startswith("Auth token value"):
-        return CredentialsError(
-            f"{what}: the container's authorization token holds a line end, which no header can carry "
+        reason = f": {no_credentials()}"
+    elif isinstance(error, SSOTokenLoadError):
+        reason, cause = f": {error}; run `aws sso login`", error
+    elif kind is RuntimeError:  # botocore's, for credentials that have expired
+        reason = f": {EXPIRED}"
+    elif isinstance(error, (BotoCoreError, ClientError, OSError)) and not isinstance(error, ConfigParseError):
+        reason, cause = f": {error}", error
+    elif kind is ValueError and str(error).startswith("Unsupported host"):  # botocore's; it shows the host alone
+        reason = f": AWS_CONTAINER_CREDENTIALS_FULL_URI is refused by botocore: {error}. Over https any host is taken"
+    elif kind is ValueError and str(error).startswith("Auth token value"):
+        reason = (
+            ": the container's authorization token holds a line end, which no header can carry "
             "(AWS_CONTAINER_AUTHORIZATION_TOKEN or the file of AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE)"
         )
     # Others, such as a JSONDecodeError, may hold a source's answer: neither chained nor repeated.
-    if isinstance(error, (TypeError, ValueError)):
-        return CredentialsError(
-            f"{what}: what their source answers, or a setting that leads to it, is malformed ({type(error).__name__})"
-        )
-    return CredentialsError(f"{what} ({type(error).__name__})")
-
-
-def _caused(made: E, cause: Exception) -> E:
-    made.__cause__ = cause
-    return made
+    elif isinstance(error, (TypeError, ValueError)):
+        reason = f": what their source answers, or a setting that leads to it, is malformed ({kind.__name__})"
+    else:
+        reason = f" ({kind.__name__})"
+    failure = CredentialsError(what + reason)
+    failure.__cause__ = cause
+    return failure

@@ -9,6 +9,7 @@ follows it.
 * `aws`: the operations of the SageMaker runtime, signatures, errors, the event stream.
 * `decode`: lines, JSON, server-sent events and text from bytes as they arrive; stop sequences.
 * `call`: one call as a generator, with its retries, timeouts and hooks.
+* `frozen`: the base of values that never change.
 
 Cold starts: a new process, such as an AWS Lambda function's, pays for every import before its first answer. So what is
 loaded for a call (here, and in the rooms above) keeps these rules; tests/test_imports.py holds them, and

@@ -9,8 +9,6 @@ from smendpoint.errors import HandlerError
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["EMBEDDING_TYPES", "convert", "read_predictions", "read_vectors"]
-
 
 class EmbeddingType(NamedTuple):
     """One type of a vector's numbers: NumPy's name for it and, of integers, the least and the greatest."""

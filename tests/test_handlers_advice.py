@@ -1,4 +1,4 @@
-"""What an error says of other handlers holds: whoever is said to read an answer is let read it."""
+"""The advice of errors holds: each handler that is said to read an answer is tried with it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ADVICE = re.compile(rf"({NAME})(?: or ({NAME}))? (?:reads (?:this|it)|gives it a
 
 
 def failure(handler: Any, body: bytes, *, streamed: bool) -> HandlerError | None:
-    """What the handler says of an answer that it does not read."""
+    """Give the error of a handler that does not read an answer."""
     try:
         if streamed:
             decoder = handler.stream_decoder()
@@ -81,7 +81,7 @@ def failure(handler: Any, body: bytes, *, streamed: bool) -> HandlerError | None
 
 
 def check_advice(value: Any) -> set[str]:
-    """Ask every handler about the answer, and let those read it that are named; give their names."""
+    """Give the answer to every handler, check that the handlers that are named read it, and give their names."""
     body = json.dumps(value).encode()
     named: set[str] = set()
     for handler in READERS:
@@ -97,13 +97,13 @@ def check_advice(value: Any) -> set[str]:
 
 
 def made(name: str, like: Any) -> Any:
-    """The handler that is named; a `TabularHandler` means one with its own options."""
+    """Make the handler that is named; a `TabularRowsHandler` has the options of the handler that names it."""
     if name == "TabularRowsHandler":
         return TabularRowsHandler(like.request, like.response, dtype=like.dtype, key=like.key)
     return eval(name if "(" in name else f"{name}()", dict(vars(smendpoint.handlers)))
 
 
-def test_whoever_is_said_to_read_an_answer_reads_it() -> None:
+def test_each_handler_that_is_said_to_read_an_answer_reads_it() -> None:
     named = {name for value in ANSWERS for name in check_advice(value)}
     assert named == {
         "ChatHandler",
@@ -125,7 +125,7 @@ def test_whoever_is_said_to_read_an_answer_reads_it() -> None:
 
 
 @given(st.data())
-def test_whoever_is_said_to_read_a_mutated_answer_reads_it(data: st.DataObject) -> None:
+def test_each_handler_that_is_said_to_read_a_mutated_answer_reads_it(data: st.DataObject) -> None:
     changes = list(mutated(data.draw(st.sampled_from(ANSWERS))))
     changes += mutated(data.draw(st.sampled_from(changes))[2])
     check_advice(data.draw(st.sampled_from(changes))[2])

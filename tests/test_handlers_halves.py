@@ -1,4 +1,4 @@
-"""Half characters: halves of one character find each other, and one that stays alone never reaches the caller."""
+"""Half characters: the halves of one character are joined, and a half that stays alone never reaches the caller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from feeding import ways
 from hypothesis import given
 from hypothesis import strategies as st
-from twins import Twin, twin  # noqa: F401
+from twins import Twin
 
 from smendpoint import errors
 from smendpoint._core.aws.response import ResponseBody
@@ -37,7 +37,7 @@ def arguments(text: str) -> dict[str, Any]:
 
 
 STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-# A name, how a piece of text is sent, the item after the last piece, where the text is in a chunk.
+# A handler, an item with a piece of text, the item after the last piece, and the text of a chunk.
 PLACES: dict[str, tuple[Any, Any, Any, Any]] = {
     "chat": (ChatHandler, lambda text: delta(content=text), STOP, lambda chunk: chunk.text),
     "chat, in parts": (
@@ -75,7 +75,7 @@ PLACES: dict[str, tuple[Any, Any, Any, Any]] = {
         str,
     ),
 }
-# The pieces of a text, what comes of it, and what comes of it where halves are replaced: the same if it is `None`.
+# The pieces of a text, the text that the caller gets (`None`: an error), and the text if halves are replaced.
 TEXTS: dict[str, tuple[list[str], str | None, str]] = {
     "whole": (["a", FACE, "b"], f"a{FACE}b", f"a{FACE}b"),
     "in two": (["a", HIGH, LOW, "b"], f"a{FACE}b", f"a{FACE}b"),
@@ -97,7 +97,7 @@ def framed(items: list[Any], framing: str, end: bytes = b"") -> bytes:
 
 
 def text_of(handler: Any, pieces: list[bytes], read: Any) -> str:
-    """The text of all chunks, none of which has half a character; with ``!`` where it ended in an error."""
+    """Give the text of all chunks, none of which has half a character; it ends with ``!`` after an error."""
     decoder = handler.stream_decoder()
     chunks: list[Any] = []
     said = ""
@@ -123,7 +123,7 @@ def text_of(handler: Any, pieces: list[bytes], read: Any) -> str:
 @pytest.mark.parametrize("framing", ["events", "lines"])
 @pytest.mark.parametrize("what", TEXTS)
 @pytest.mark.parametrize("place", PLACES)
-def test_halves_find_each_other_and_none_stays_alone(place: str, what: str, framing: str) -> None:
+def test_halves_become_one_character_and_none_stays_alone(place: str, what: str, framing: str) -> None:
     make, send, end, read = PLACES[place]
     pieces, expected, replaced = TEXTS[what]
     items = [*(send(piece) for piece in pieces), end]
@@ -255,13 +255,13 @@ def test_any_text_in_any_pieces_comes_as_one_piece_would(text: str, data: st.Dat
         lambda **options: JumpStartTextHandler("bloomz", **options),
     ],
 )
-def test_what_becomes_of_halves_must_be_one_of_two_words(make: Any) -> None:
+def test_errors_must_be_strict_or_replace(make: Any) -> None:
     with pytest.raises(errors.ConfigurationError, match="errors must be 'strict' or 'replace', not 'ignore'"):
         make(errors="ignore")
     assert make(errors="replace").errors == "replace"
 
 
-def test_both_twins_in_both_lanes_give_whole_characters(twin: Twin) -> None:  # noqa: F811
+def test_both_twins_in_both_lanes_give_whole_characters(twin: Twin) -> None:
     bodies = {
         "whole": framed([delta(content=HIGH), delta(content=LOW), STOP], "events"),
         "half": framed([delta(content="a"), delta(content=HIGH), delta(content="b"), STOP], "events"),

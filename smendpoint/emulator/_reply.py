@@ -88,7 +88,6 @@ class Reply:
 
 
 def part_frame(payload: bytes) -> bytes:
-    """Encode a piece of a model's output."""
     headers = {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}
     return encode(headers, payload)
 
@@ -106,7 +105,6 @@ def error_reply(status: int, code: str, message: str | None, **detail: object) -
 
 
 def json_reply(status: int, value: object, *headers: tuple[str, str]) -> Reply:
-    """Make an answer of one JSON value."""
     return Reply(status, [*headers, ("Content-Type", "application/json")], json.dumps(value).encode())
 
 

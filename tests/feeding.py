@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from smendpoint.decoders import encode
-from smendpoint.errors import StreamError
+from smendpoint.errors import SmendpointError
 
 FUZZ = int(os.environ.get("SMENDPOINT_FUZZ", "20000"))
 """How many mutated inputs a fuzz test tries."""
@@ -24,6 +25,12 @@ def encode_part(payload: bytes) -> bytes:
     """Make the frame in which SageMaker sends a piece of a model's output: a ``PayloadPart`` event."""
     headers = {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}
     return encode(headers, payload)
+
+
+def framed(items: list[Any], framing: str) -> bytes:
+    """Make a stream of items as JSON: ``"events"`` or ``"lines"``."""
+    start, end = ("data: ", "\n\n") if framing == "events" else ("", "\n")
+    return "".join(f"{start}{json.dumps(item)}{end}" for item in items).encode()
 
 
 def cut(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
@@ -50,19 +57,19 @@ def ways(data: bytes, *, seed: int = 0, randomly: int = 5) -> Iterator[list[byte
         yield list(cut(data, (numbers.randrange(1, 9) for _ in data)))
 
 
-def drive(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], StreamError | None]:
+def drive(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], SmendpointError | None]:
     """Feeds the pieces and finishes; gives all items and the failure that ended them."""
     items: list[Any] = []
     try:
         for piece in pieces:
             items += decoder.feed(piece)
         items += decoder.finish() or []
-    except StreamError as error:
+    except SmendpointError as error:
         return items, error
     return items, None
 
 
-def outcome(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], type[StreamError] | None, str]:
+def outcome(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], type[SmendpointError] | None, str]:
     """What `drive` gives, in a form that can be compared; neighbouring strings are joined, as cuts divide them."""
     items, error = drive(decoder, pieces)
     joined: list[Any] = []
@@ -74,7 +81,7 @@ def outcome(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], type[
     return joined, None if error is None else type(error), "" if error is None else str(error)
 
 
-def same_in_every_cut(make: Callable[[], Decoder], data: bytes) -> tuple[list[Any], type[StreamError] | None, str]:
+def same_in_every_cut(make: Callable[[], Decoder], data: bytes) -> tuple[list[Any], type[SmendpointError] | None, str]:
     """Asserts that the cuts change nothing; gives the outcome."""
     expected = outcome(make(), [data])
     for pieces in ways(data):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from feeding import encode_part, ways
+from feeding import encode_part, framed, ways
 from twins import Twin
 
 from smendpoint import Endpoint, errors
@@ -158,11 +158,6 @@ def again(handler: Any, **options: Any) -> Any:
     """A handler of the same kind, with these options."""
     family = [handler.family] if isinstance(handler, JumpStartTextHandler) else []
     return type(handler)(*family, **options)
-
-
-def framed(items: list[Any], framing: str) -> bytes:
-    start, end = ("data: ", "\n\n") if framing == "events" else ("", "\n")
-    return "".join(f"{start}{json.dumps(item)}{end}" for item in items).encode()
 
 
 def outcome(handler: Any, pieces: list[bytes], stop: list[str] | None = None) -> tuple[str, str]:

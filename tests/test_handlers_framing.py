@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from feeding import ways
+from feeding import framed, ways
 
 from smendpoint.errors import HandlerError
 from smendpoint.handlers import (
@@ -71,11 +71,6 @@ def read(handler: Any, pieces: list[bytes]) -> tuple[str, Any]:
     decoder = handler.stream_decoder()
     chunks = [chunk for piece in pieces for chunk in decoder.feed(piece)] + decoder.finish()
     return "".join(map(str, chunks)), decoder
-
-
-def framed(items: list[Any], framing: str) -> bytes:
-    start, end = ("data: ", "\n\n") if framing == "events" else ("", "\n")
-    return "".join(f"{start}{json.dumps(item)}{end}" for item in items).encode()
 
 
 @pytest.mark.parametrize("framing", ["events", "lines"])

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from feeding import ways
+from feeding import outcome, ways
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,18 +163,8 @@ def test_every_form_of_events_gives_the_same_values() -> None:
 def test_an_open_event_is_not_taken_for_a_whole_one() -> None:
     for start in (b"data: 1\n\ndata: [2,\n", b"data: 1\n\ndata", b"data: 1\n\nevent: x\n", b"data: 1\n\nda\r"):
         for end in (b"data: 3]\n\n", b": 2\n\n", b"data: 2\n\n"):
-            outcomes: list[Any] = []
-            for pieces in ([start + end], [start, end]):
-                decoder = JSONHandler().stream_decoder()
-                values: list[Any] = []
-                try:
-                    for piece in pieces:
-                        values += decoder.feed(piece)
-                    values += decoder.finish()
-                except StreamDecodeError as error:
-                    values.append(str(error))
-                outcomes.append(values)
-            assert outcomes[0] == outcomes[1]
+            whole, cut = (outcome(JSONHandler().stream_decoder(), pieces) for pieces in ([start + end], [start, end]))
+            assert whole == cut
 
 
 def test_bytes_go_through_unchanged() -> None:

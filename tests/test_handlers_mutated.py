@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from feeding import drive
 from handler_samples import (
     ABSENT,
     CHAT_STREAMS,
@@ -228,16 +229,9 @@ def changed_streams(body: bytes) -> Iterator[tuple[tuple[Any, ...], Any, bytes]]
 
 
 def outcome(handler: Any, body: bytes, size: int) -> tuple[str, Any, SmendpointError | None]:
-    """The text, the completion of a chat, and the failure of a stream that comes in pieces of this size."""
+    """Give the text, the completion of a chat, and the failure of a stream that comes in pieces of this size."""
     decoder = handler.stream_decoder()
-    chunks: list[Any] = []
-    failure = None
-    try:
-        for at in range(0, len(body), size):
-            chunks += decoder.feed(body[at : at + size])
-        chunks += decoder.finish()
-    except SmendpointError as error:
-        failure = error
+    chunks, failure = drive(decoder, (body[at : at + size] for at in range(0, len(body), size)))
     made = getattr(decoder, "completion", None)
     return "".join(map(str, chunks)), made and made._replace(raw=None), failure
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from feeding import FUZZ, ways
+from feeding import FUZZ, drive, ways
 from handler_samples import (
     AUTO_STREAMS,
     AUTO_WHOLE,
@@ -93,16 +93,10 @@ def read_stream(handler: Any, pieces: list[bytes]) -> tuple[str, Any]:
 
 
 def stream_error(handler: Any, pieces: list[bytes]) -> tuple[str, Exception]:
-    """What came before the failure, and the failure."""
-    decoder = handler.stream_decoder()
-    received: list[Any] = []
-    try:
-        for piece in pieces:
-            received += decoder.feed(piece)
-        received += decoder.finish()
-    except SmendpointError as error:
-        return "".join(map(str, received)), error
-    pytest.fail("the stream ended as if all were well")
+    """Give the text before the failure, and the failure."""
+    received, error = drive(handler.stream_decoder(), pieces)
+    assert error is not None
+    return "".join(map(str, received)), error
 
 
 @pytest.mark.parametrize("sample", WHOLE, ids=name_of)
@@ -324,14 +318,6 @@ def test_fuzzed_streams_raise_only_our_errors_and_do_not_depend_on_the_cut(how: 
             outcomes: list[tuple[str, str]] = []
             size = numbers.randrange(1, 30)
             for pieces in ([wrapped], [wrapped[at : at + size] for at in range(0, len(wrapped), size)]):
-                decoder = handler.stream_decoder()
-                received: list[Any] = []
-                failure = ""
-                try:
-                    for piece in pieces:
-                        received += decoder.feed(piece)
-                    received += decoder.finish()
-                except SmendpointError as error:
-                    failure = str(error)
-                outcomes.append(("".join(map(str, received)), failure))
+                received, error = drive(handler.stream_decoder(), pieces)
+                outcomes.append(("".join(map(str, received)), str(error)))
             assert outcomes[0] == outcomes[1]

@@ -122,6 +122,23 @@ COHERE_TYPES = (
     b'"ubinary":[[255]]},"texts":["a"],"response_type":"embeddings_by_type"}'
 )
 
+# A handler of each kind that reads JSON of known shapes.
+READERS: list[Any] = [
+    AutoHandler(),
+    ChatHandler(),
+    ClassificationHandler(),
+    EmbeddingsHandler(),
+    EmbeddingsHandler(pooling="mean"),
+    JumpStartChatHandler(),
+    JumpStartTextHandler("flan-t5"),
+    OpenAICompletionsHandler(),
+    RerankHandler(),
+    SimilaritySearchHandler(),
+    SparseEmbeddingsHandler(),
+    TabularHandler("json", "json"),
+    TabularRowsHandler("json", "json"),
+    TextGenerationHandler(),
+]
 OTHER_WHOLE = [
     Whole("tei", EmbeddingsHandler(), b"[[0.5,1],[0.25,-2]]", [[0.5, 1.0], [0.25, -2.0]]),
     Whole("lmi one", EmbeddingsHandler("lmi"), b"[0.5,1.5]", [[0.5, 1.5]]),

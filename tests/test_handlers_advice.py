@@ -13,6 +13,7 @@ from handler_samples import (
     CHAT_STREAMS,
     ERRORS,
     OTHER_WHOLE,
+    READERS,
     TEXT_STREAMS,
     TEXT_WHOLE,
     mutated,
@@ -25,33 +26,14 @@ import smendpoint.handlers
 from smendpoint._core.aws.response import ResponseBody
 from smendpoint.errors import HandlerError, SmendpointError
 from smendpoint.handlers import (
-    AutoHandler,
     ChatHandler,
     ClassificationHandler,
     EmbeddingsHandler,
     JSONHandler,
-    OpenAICompletionsHandler,
-    RerankHandler,
-    SimilaritySearchHandler,
-    SparseEmbeddingsHandler,
     TabularHandler,
     TabularRowsHandler,
-    TextGenerationHandler,
 )
 
-READERS: list[Any] = [
-    AutoHandler(),
-    ChatHandler(),
-    ClassificationHandler(),
-    EmbeddingsHandler(),
-    OpenAICompletionsHandler(),
-    RerankHandler(),
-    SimilaritySearchHandler(),
-    SparseEmbeddingsHandler(),
-    TabularHandler("json", "json"),
-    TabularRowsHandler("json", "jsonlines"),
-    TextGenerationHandler(),
-]
 BODIES = {
     sample.body
     for samples in (TEXT_WHOLE, AUTO_WHOLE, OTHER_WHOLE, TEXT_STREAMS, CHAT_STREAMS, AUTO_STREAMS, ERRORS)
@@ -84,7 +66,7 @@ def check_advice(value: Any) -> set[str]:
     """Give the answer to every handler, check that the handlers that are named read it, and give their names."""
     body = json.dumps(value).encode()
     named: set[str] = set()
-    for handler in READERS:
+    for handler in (*READERS, TabularRowsHandler("json", "jsonlines")):
         for streamed in (False, True) if hasattr(handler, "stream_decoder") else (False,):
             error = failure(handler, body, streamed=streamed)
             found = None if error is None else ADVICE.search(str(error))

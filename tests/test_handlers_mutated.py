@@ -16,6 +16,7 @@ from handler_samples import (
     LLAMA_CHAT,
     OTHER_WHOLE,
     PIPELINE_CHAT,
+    READERS,
     TEXT_STREAMS,
     TEXT_WHOLE,
     Streamed,
@@ -30,18 +31,8 @@ from smendpoint.handlers import (
     AutoHandler,
     ChatCompletion,
     ChatHandler,
-    ClassificationHandler,
-    EmbeddingsHandler,
     JSONHandler,
     JumpStartChatHandler,
-    JumpStartTextHandler,
-    OpenAICompletionsHandler,
-    RerankHandler,
-    SimilaritySearchHandler,
-    SparseEmbeddingsHandler,
-    TabularHandler,
-    TabularRowsHandler,
-    TextGenerationHandler,
 )
 
 CHAT_FULL = json.dumps(
@@ -102,21 +93,6 @@ SAMPLES = {
     for sample in WHOLE
     if not isinstance(sample.handler, JSONHandler)  # which gives whatever it is
 }
-HANDLERS: list[Any] = [
-    AutoHandler(),
-    ChatHandler(),
-    ClassificationHandler(),
-    EmbeddingsHandler(),
-    EmbeddingsHandler(pooling="mean"),
-    JumpStartTextHandler("flan-t5"),
-    OpenAICompletionsHandler(),
-    RerankHandler(),
-    SimilaritySearchHandler(),
-    SparseEmbeddingsHandler(),
-    TabularHandler("json", "json"),
-    TabularRowsHandler("json", "json"),
-    TextGenerationHandler(),
-]
 
 
 def read(handler: Any, value: Any) -> Any:
@@ -181,7 +157,7 @@ def complaint(handler: Any, own: bool, original: Any, place: tuple[Any, ...], ot
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_changed_answer_is_an_answer_or_an_error_that_names_the_field(name: str) -> None:
     own, answer = SAMPLES[name]
-    for handler in (own, *HANDLERS):
+    for handler in (own, *READERS):
         is_own = type(handler) in (type(own), AutoHandler)
         try:
             original = read(handler, answer)
@@ -268,7 +244,7 @@ def stream_complaint(own: bool, before: Any, place: tuple[Any, ...], other: Any,
 @pytest.mark.parametrize("name", STREAMED)
 def test_a_changed_stream_is_an_answer_or_an_error_that_names_the_field_however_it_is_cut(name: str) -> None:
     sample = STREAMED[name]
-    for handler in (sample.handler, *(handler for handler in HANDLERS if hasattr(handler, "stream_decoder"))):
+    for handler in (sample.handler, *(handler for handler in READERS if hasattr(handler, "stream_decoder"))):
         is_own = type(handler) is type(sample.handler)
         before = outcome(handler, sample.body, len(sample.body))
         for place, other, body in changed_streams(sample.body):

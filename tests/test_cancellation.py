@@ -4,7 +4,6 @@ The canceller wraps every coroutine that an operation runs, those in tasks of it
 At the n-th it cancels the operation: as the await begins, or as its result is there. Then comes n + 1, until the
 operation ends before it is cancelled.
 """
-# ruff: noqa: F401, F811 (fixtures are imported)
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 import servers
-from async_loops import PATIENCE, Run, make_endpoint, run, settled, until
+from async_loops import PATIENCE, Run, make_endpoint, settled, until
 from clocks import FakeClock
 from inside import pools_of, transport_of
 from servers import Peer, Server, server_context

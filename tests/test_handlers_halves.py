@@ -1,4 +1,4 @@
-"""Half characters: the halves of one character are joined, and a half that stays alone never reaches the caller."""
+"""Half characters: two halves become a character, and a half that stays alone never reaches the caller."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from feeding import drive, framed, ways
+from feeding import drive, framed, read, ways
 from hypothesis import given
 from hypothesis import strategies as st
 from twins import Twin
@@ -37,7 +37,7 @@ def arguments(text: str) -> dict[str, Any]:
 
 
 STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-# A handler, an item with a piece of text, the item after the last piece, and the text of a chunk.
+# The handler, the item for a piece of text, the item after the last piece, and the text of a chunk.
 PLACES: dict[str, tuple[Any, Any, Any, Any]] = {
     "chat": (ChatHandler, lambda text: delta(content=text), STOP, lambda chunk: chunk.text),
     "chat, in parts": (
@@ -75,7 +75,7 @@ PLACES: dict[str, tuple[Any, Any, Any, Any]] = {
         str,
     ),
 }
-# The pieces of a text, the text that the caller gets (`None`: an error), and the text if halves are replaced.
+# The pieces of a text, the text that they make (`None` for an error), and the text where halves are replaced.
 TEXTS: dict[str, tuple[list[str], str | None, str]] = {
     "whole": (["a", FACE, "b"], f"a{FACE}b", f"a{FACE}b"),
     "in two": (["a", HIGH, LOW, "b"], f"a{FACE}b", f"a{FACE}b"),
@@ -92,7 +92,7 @@ TEXTS: dict[str, tuple[list[str], str | None, str]] = {
 
 
 def text_of(handler: Any, pieces: list[bytes], read: Any) -> str:
-    """Give the text of all chunks, none of which has half a character; it ends with ``!`` after an error."""
+    """The text of all chunks, none of which has half a character; with ``!`` where it ended in an error."""
     decoder = handler.stream_decoder()
     chunks: list[Any] = []
     said = ""
@@ -118,12 +118,12 @@ def text_of(handler: Any, pieces: list[bytes], read: Any) -> str:
 @pytest.mark.parametrize("framing", ["events", "lines"])
 @pytest.mark.parametrize("what", TEXTS)
 @pytest.mark.parametrize("place", PLACES)
-def test_halves_become_one_character_and_none_stays_alone(place: str, what: str, framing: str) -> None:
+def test_two_halves_become_a_character_and_none_stays_alone(place: str, what: str, framing: str) -> None:
     make, send, end, read = PLACES[place]
     pieces, expected, replaced = TEXTS[what]
     items = [*(send(piece) for piece in pieces), end]
     for end_mark in (b"", b"data: [DONE]\n\n") if framing == "events" else (b"",):
-        body = framed(items, framing) + end_mark
+        body = framed(items, framing, end_mark)
         for cut in ([body], [body[place : place + 1] for place in range(len(body))]):
             assert text_of(make(errors="replace"), cut, read) == replaced
             text = text_of(make(), cut, read)
@@ -205,12 +205,11 @@ def test_streamed_json_has_no_half_characters(framing: str) -> None:
     ):
         body = framed([{"n": 1}, {"v": value}], framing)
         for pieces in ways(body, randomly=1):
-            decoder = JSONHandler(errors="replace").stream_decoder()
-            values = [item for piece in pieces for item in decoder.feed(piece)] + decoder.finish()
-            assert values == [{"n": 1}, {"v": replaced or value}]
+            mended = read(JSONHandler(errors="replace").stream_decoder(), pieces)
+            assert mended == [{"n": 1}, {"v": replaced or value}]
             values, error = drive(JSONHandler().stream_decoder(), pieces)
-            assert (error is None) == (replaced is None)
-            assert values == ([{"n": 1}, {"v": value}] if error is None else [{"n": 1}])
+            assert (values, error) == (mended, None) if replaced is None else values == [{"n": 1}]
+            assert replaced is None or type(error) is errors.StreamDecodeError
 
 
 @given(st.text(st.characters(codec=None, categories=["L", "So", "Cs"]), max_size=12), st.data())
@@ -242,7 +241,7 @@ def test_any_text_in_any_pieces_comes_as_one_piece_would(text: str, data: st.Dat
         lambda **options: JumpStartTextHandler("bloomz", **options),
     ],
 )
-def test_errors_must_be_strict_or_replace(make: Any) -> None:
+def test_the_option_for_half_characters_takes_two_words(make: Any) -> None:
     with pytest.raises(errors.ConfigurationError, match="errors must be 'strict' or 'replace', not 'ignore'"):
         make(errors="ignore")
     assert make(errors="replace").errors == "replace"

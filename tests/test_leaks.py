@@ -1,5 +1,4 @@
 """Nothing is left behind: no socket at the server, no task, no warning, whoever leaves a stream, and however."""
-# ruff: noqa: F401, F811 (fixtures are imported)
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 import servers
-from async_loops import KINDS, PATIENCE, Run, make_endpoint, run, settled, turns, until
+from async_loops import KINDS, PATIENCE, Run, make_endpoint, settled, turns, until
 from clocks import FakeClock
 from inside import pools_of
 from servers import server_context

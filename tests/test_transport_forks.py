@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from inside import pool_of
-from servers import bare_environment, make_endpoint, server_context, trust  # noqa: F401
+from servers import make_endpoint, server_context, trust
 
 from smendpoint import AsyncEndpoint, CallHooks, Endpoint
 from smendpoint._calls import base as _call

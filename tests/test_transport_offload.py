@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import PATIENCE, Peer, Server, bare_environment, fast, response  # noqa: F401
+from servers import PATIENCE, fast
 from twins import ACCESS_KEY, SECRET_KEY, Twin
 
 from smendpoint import RetryPolicy, errors

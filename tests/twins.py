@@ -1,16 +1,17 @@
 """One test body for both twins and both lanes: endpoints whose every method returns, whether it waits or is awaited.
 
-A test imports the fixture and asks for it::
+A test asks for a fixture::
 
-    from twins import Twin, twin  # noqa: F401
+    from twins import Twin
 
-    def test_something(twin: Twin) -> None:  # noqa: F811
+    def test_something(twin: Twin) -> None:
         with Emulator() as emulator, twin.endpoint(emulator.url) as endpoint:
             assert endpoint.invoke("Hello") == ...
 
-and runs four times: ``sync-direct``, ``sync-client``, ``async-direct``, ``async-client``. `direct_twin` is the same for
-the direct lane alone. The asynchronous ones run on an event loop of their own, which goes on only inside a method;
-that nothing is left on it at the end, no task and no exception that nobody saw, is checked when the fixture closes.
+and runs four times: ``sync-direct``, ``sync-client``, ``async-direct``, ``async-client``. `direct_twin` and
+`client_twin` are the same for one lane, and `caller` is the direct lane on each kind of event loop. The asynchronous
+ones run on an event loop of their own, which runs only inside a method. When the fixture closes, it checks that nothing
+is left on the loop: no task, and no exception that nobody saw.
 """
 
 from __future__ import annotations

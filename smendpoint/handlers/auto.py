@@ -1,4 +1,4 @@
-"""Text or messages in, text out, whichever container is behind the endpoint."""
+"""Text or messages in, text out, for any container of text or chat models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PromptFormat: TypeAlias = Literal["inputs", "prompt", "messages", "text_inputs",
 
 
 class AutoHandler(TextModelHandler[ChatInput]):
-    """Text or messages in, text out, whatever shape the answer has.
+    """Text or messages in, text out, for an answer of any known shape.
 
     Reads what TGI, the Hugging Face toolkit, LMI, vLLM, SGLang, Triton and JumpStart's models answer to a prompt or to
     messages: whole, as JSON, or streamed, as server-sent events, JSON lines or plain text. A request cannot be
@@ -32,7 +32,7 @@ class AutoHandler(TextModelHandler[ChatInput]):
             ``"text_inputs"`` as ``{"text_inputs", **parameters}`` (JumpStart's models of 2022), ``"text_input"`` as
             ``{"text_input", **parameters}`` (Triton's generate extension).
         stop_parameter: the parameter that carries stop sequences; ``None`` does not tell the model. JumpStart's models
-            of 2022 know none, and refuse what they do not know.
+            of 2022 know none, and refuse unknown parameters.
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
         errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
     """

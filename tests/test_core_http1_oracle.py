@@ -32,7 +32,7 @@ def ours(pieces: list[bytes]) -> tuple[Answer | None, bytes, bool | str]:
 
 
 def theirs(data: bytes) -> Answer | None:
-    """What h11 makes of it; None: refused."""
+    """The answer as h11 reads it; None: refused."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
     connection.send(h11.Request(method="POST", target="/", headers=[("Host", "h"), ("Content-Length", "0")]))
     connection.send(h11.EndOfMessage())

@@ -39,7 +39,7 @@ def links(error: BaseException) -> Iterator[BaseException]:
 
 
 def texts(value: Any, depth: int = 0) -> Iterator[str]:
-    """What a recorder of variables would write down."""
+    """Give the texts that a recorder of variables would write down."""
     with contextlib.suppress(Exception):
         yield repr(value)
     if depth < 6:
@@ -77,7 +77,7 @@ def signatures(emulator: Emulator) -> list[str]:
 
 
 class Watching(CallHooks):
-    """Looks at each failure when it is told."""
+    """Looks at each failure that it is called with."""
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator

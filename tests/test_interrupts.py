@@ -174,7 +174,7 @@ def test_an_interrupt_at_any_step_of_loading_credentials_leaves_nobody_waiting()
     for number in itertools.count(1):
         provider = CredentialProvider(lambda anew: (key, None), now=lambda: 0.0)
         interrupted = Interrupter(number).during(provider.load)
-        assert provider._fetching is None
+        assert not provider._lock.locked()
         assert provider.load() == key
         if not interrupted:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +35,7 @@ from smendpoint.handlers import (
     JSONHandler,
     JumpStartChatHandler,
 )
+from smendpoint.handlers._answers import ENDS
 
 CHAT_FULL = json.dumps(
     {
@@ -186,7 +188,8 @@ STREAMS = [
 STREAMED = {sample.name: sample for sample in STREAMS}
 
 # A stream whose end is not marked was cut: its error names the missing mark.
-MARKS = {"choices", "details", "finish_reason", "generated_text", "stop_reason", "body", "index", "delta", "token"}
+MARKS = {"choices", "finish_reason", "stop_reason", "body", "index", "delta", "token"}
+MARKS |= {word for end in ENDS.values() for word in re.findall(r"\w+", end.mark)}
 
 
 # Where these are missing, an item brings no news; and of a text that repeats its pieces, the pieces are given.

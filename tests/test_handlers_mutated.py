@@ -193,7 +193,7 @@ MARKS |= {word for end in ENDS.values() for word in re.findall(r"\w+", end.mark)
 
 
 # Where these are missing, an item brings no news; and of a text that repeats its pieces, the pieces are given.
-NO_NEWS = {"choices", "delta", "function", "message", "outputs", "special", "token"}
+NO_NEWS = {"choices", "delta", "function", "message", "special", "token"}
 
 
 def changed_streams(body: bytes) -> Iterator[tuple[tuple[Any, ...], Any, bytes]]:
@@ -204,7 +204,8 @@ def changed_streams(body: bytes) -> Iterator[tuple[tuple[Any, ...], Any, bytes]]
         if line[len(start) :][:1] in (b"{", b"[") and not line.endswith(b"[DONE]"):
             for place, other, changed in mutated(json.loads(line[len(start) :])):
                 item = start + json.dumps(changed).encode()
-                yield place, other, b"\n".join([*lines[:number], item, *lines[number + 1 :]])
+                if changed != {}:  # which brings no news in any format
+                    yield place, other, b"\n".join([*lines[:number], item, *lines[number + 1 :]])
 
 
 def outcome(handler: Any, body: bytes, size: int) -> tuple[str, Any, SmendpointError | None]:

@@ -115,13 +115,6 @@ def test_the_size_of_the_pool_may_come_from_a_botocore_config(
 
 
 @pytest.fixture
-def emulator() -> Any:
-    with Emulator() as running:
-        yield running
-        running.disconnected()
-
-
-@pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> HeldCredentials:
     """Credentials of all endpoints, whose calls go to the emulator."""
     made = HeldCredentials(lifetime=100.0)

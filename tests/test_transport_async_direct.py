@@ -13,7 +13,7 @@ import pytest
 import servers
 from async_loops import PATIENCE, Run, make_endpoint, settled, turns, until
 from clocks import FakeClock
-from inside import pools_of, source_of, transport_of
+from inside import forget, idle_connections, pools_of, source_of, transport_of
 from servers import Server, server_context
 from targets import KEYS, HeldCredentials, make_target
 
@@ -376,11 +376,9 @@ def test_a_loop_that_was_not_ended_properly_is_forgotten_once_it_is_closed(run: 
     client = make_endpoint(emulator.url)
     loop = run.new_loop()
     loop.run_until_complete(client.invoke("Hello"))
-    [pool] = pools_of(client).values()
-    for connection in pool._idle:
+    for connection in idle_connections(client):
         connection.abort()
-    for _ in range(3):
-        loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(turns())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     assert loop in pools_of(client)
@@ -424,7 +422,7 @@ def test_after_a_fork_nothing_of_the_parent_is_used(run: Run, emulator: Emulator
         async with make_endpoint(emulator.url) as client:
             await client.invoke("Hello")
             pools = pools_of(client)
-            client._caller.forget()
+            forget(client)
             assert pools_of(client) is not pools
             assert transport_of(client)._address is None
             transport_of(client)._pools = pools

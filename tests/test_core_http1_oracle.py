@@ -18,7 +18,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 def ours(pieces: list[bytes]) -> tuple[Answer | None, bytes, bool | str]:
-    """The answer (None: refused), the bytes of the body before a refusal, and `reusable` or the reason for the refusal."""
+    """The answer (None: refused), the body before a refusal, and `reusable` or the reason for the refusal."""
     reader = ResponseReader()
     body = bytearray()
     try:

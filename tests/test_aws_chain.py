@@ -122,10 +122,12 @@ def test_a_defaults_mode_says_how_long_connecting_may_take() -> None:
     assert target.limits.connect_timeout == client.meta.config.connect_timeout == 3.1
 
 
-def test_the_callers_config_is_left_as_it_was() -> None:
+def test_the_config_is_read_with_later_changes_and_left_as_it_was() -> None:
     retries = {"max_attempts": 2}
     config = Config(retries=retries)
-    assert resolve(Identity(region_name="eu-west-1", config=config, **KEYS)).limits.max_attempts == 3
+    config.read_timeout = 5
+    limits = resolve(Identity(region_name="eu-west-1", config=config, **KEYS)).limits
+    assert (limits.max_attempts, limits.read_timeout) == (3, 5.0)
     assert config.retries == {"max_attempts": 2}
 
 

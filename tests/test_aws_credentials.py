@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -332,11 +333,10 @@ def background(call: Callable[[], object]) -> tuple[threading.Thread, list[objec
 
 
 class Gate:
-    """The lock of a fetch; it tells that a caller is about to wait for it."""
+    """The lock of a provider; it tells that a caller is about to wait for it."""
 
     def __init__(self, lock: Any) -> None:
         self.lock = lock
-        self.release = lock.release
         self.reached = threading.Event()
 
     def __enter__(self) -> None:
@@ -349,14 +349,14 @@ class Gate:
 
 def follow(provider: CredentialProvider, call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
     """Make a call in a thread, and wait until it waits for the fetch that is under way."""
-    fetching: Any = provider._fetching
-    gate = fetching.pending = Gate(fetching.pending)
+    gate: Any = Gate(provider._lock)
+    provider._lock = gate
     followed = background(call)
     assert gate.reached.wait(10)
     return followed
 
 
-def test_current_is_answered_while_a_fetch_is_under_way() -> None:
+def test_good_credentials_are_given_at_once_while_a_fetch_is_under_way() -> None:
     source = Slow()
     provider = source.provider()
     source.answer.release()
@@ -366,9 +366,27 @@ def test_current_is_answered_while_a_fetch_is_under_way() -> None:
     thread, results = background(provider.load)
     assert source.asked.acquire(timeout=10)
     assert provider.current() == key(1)
+    other, found = background(lambda: provider.load(rejected=key(9)))
+    other.join(10)
+    assert found == [key(1)]
     source.answer.release()
     thread.join(10)
     assert results == [key(2)]
+
+
+def test_a_caller_that_waited_for_a_failing_fetch_shares_its_failure_at_any_later_time() -> None:
+    source = Slow()
+    source.error = CredentialsError("down")
+    clock = itertools.count(step=10)
+    provider = CredentialProvider(source.fetch, now=lambda: float(next(clock)))
+    leader, led = background(provider.load)
+    assert source.asked.acquire(timeout=10)
+    follower, followed = follow(provider, provider.load)
+    source.answer.release(2)
+    leader.join(10)
+    follower.join(10)
+    assert [str(error) for error in led + followed] == ["down", "down"]
+    assert source.calls == [False]
 
 
 def test_when_the_fetching_caller_is_interrupted_a_waiting_one_takes_over() -> None:
@@ -406,7 +424,6 @@ def test_a_forked_child_neither_waits_for_the_parents_fetch_nor_trusts_its_sourc
     provider = source.provider()
     thread, _ = background(provider.load)
     assert source.asked.acquire(timeout=10)
-    provider._lock.acquire()
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -415,7 +432,6 @@ def test_a_forked_child_neither_waits_for_the_parents_fetch_nor_trusts_its_sourc
             status = 0 if provider.load() == key(1) and source.calls == [True] else 2
         finally:
             os._exit(status)
-    provider._lock.release()
     source.answer.release()
     thread.join(10)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

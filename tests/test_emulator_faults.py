@@ -60,19 +60,6 @@ def flip(data: bytes, index: int) -> bytes:
     return bytes(changed)
 
 
-def error(status: str, code: str, message: str, extra: bytes = b"") -> bytes:
-    body = json.dumps({"Message": message}).encode()
-    error_type = f"x-amzn-ErrorType: {code}\r\n" if code else ""
-    return (
-        f"HTTP/1.1 {status}\r\n".encode()
-        + b"x-amzn-RequestId: %b\r\nDate: %b\r\n" % (ID, DATE)
-        + f"{error_type}Content-Type: application/json\r\n".encode()
-        + extra
-        + f"Content-Length: {len(body)}\r\n\r\n".encode()
-        + body
-    )
-
-
 def other(status: str, headers: bytes, body: bytes = b"", extra: bytes = b"") -> bytes:
     return (
         f"HTTP/1.1 {status}\r\n".encode()
@@ -83,6 +70,12 @@ def other(status: str, headers: bytes, body: bytes = b"", extra: bytes = b"") ->
         + b"\r\n"
         + body
     )
+
+
+def error(status: str, code: str, message: str, extra: bytes = b"") -> bytes:
+    error_type = f"x-amzn-ErrorType: {code}\r\n".encode() if code else b""
+    headers = error_type + b"Content-Type: application/json\r\n" + extra
+    return other(status, headers, json.dumps({"Message": message}).encode())
 
 
 MESSAGE, PART = raw_header(b":message-type", b"event"), raw_header(b":event-type", b"PayloadPart")

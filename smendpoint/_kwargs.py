@@ -7,22 +7,6 @@ from typing import TypedDict
 __all__ = ["AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"]
 
 
-class InvokeEndpointKwargs(TypedDict, total=False):
-    """The request members of ``InvokeEndpoint``, for `endpoint_kwargs` of `invoke`, `send` and sessions."""
-
-    ContentType: str
-    Accept: str
-    CustomAttributes: str
-    TargetModel: str
-    TargetVariant: str
-    TargetContainerHostname: str
-    InferenceId: str
-    EnableExplanations: str
-    InferenceComponentName: str
-    SessionId: str
-    PrefixAwareId: str
-
-
 class StreamKwargs(TypedDict, total=False):
     """The request members of ``InvokeEndpointWithResponseStream``, for `endpoint_kwargs` of `stream`."""
 
@@ -35,6 +19,13 @@ class StreamKwargs(TypedDict, total=False):
     InferenceComponentName: str
     SessionId: str
     PrefixAwareId: str
+
+
+class InvokeEndpointKwargs(StreamKwargs, total=False):
+    """The request members of ``InvokeEndpoint``, for `endpoint_kwargs` of `invoke`, `send` and sessions."""
+
+    TargetModel: str
+    EnableExplanations: str
 
 
 class AsyncKwargs(TypedDict, total=False):

@@ -1,6 +1,6 @@
 """Push decoders for what models stream, each usable by itself.
 
-A push decoder never reads: it is given bytes as they arrive, cut anywhere, and gives back what they complete. So the
+A push decoder never waits: it takes bytes as they arrive, cut anywhere, and gives the items that they complete. So the
 same decoder serves sockets, files, threads and event loops::
 
     decoder = SSEDecoder()
@@ -21,12 +21,12 @@ decoder                    reads                               gives
 `AutoDecoder`              events, JSON or text, as they come  `ServerSentEvent`, a JSON value or ``str``
 =========================  ==================================  ============================================
 
-All of them keep three promises. However the bytes are cut, the result is the same. Whatever the bytes are, the only
-exception is a `smendpoint.errors.StreamError`. And nothing that was decoded is lost: items that came before a failure
-in the same `feed` are given first, and the next call raises the failure (`error` tells of it without another call).
+All of them keep three promises. The cuts do not change the result. The only exception, for any bytes, is a
+`smendpoint.errors.StreamError`. And nothing that was decoded is lost: `feed` gives the items before a failure, and the
+next call raises the failure (`error` has it without another call).
 
-`StopMatcher` ends a text at stop sequences, across any cuts. `encode` makes event-stream frames, and `interpret` says
-what one means in the answer of ``InvokeEndpointWithResponseStream``.
+`StopMatcher` ends a text at stop sequences, across any cuts. `encode` makes event-stream frames, and `interpret` reads
+a frame as the answer of ``InvokeEndpointWithResponseStream``.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import TypeVar
 
     from smendpoint._container_errors import ContainerError
@@ -112,9 +112,7 @@ class SmendpointError(Exception):
         spent = "; not tried again: so many of its calls have failed that its retry quota is spent"
         return f"{self.message} [endpoint {self.endpoint_name!r}{tried}{spent if self.quota_spent else ''}]"
 
-    def __reduce__(
-        self,
-    ) -> tuple[Callable[..., SmendpointError], tuple[type[SmendpointError], tuple[Any, ...], dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # BaseException's own way calls the class with `args`, which fails for keyword-only arguments.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 

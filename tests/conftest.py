@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import os
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from async_loops import KINDS, run, run_skipping  # noqa: F401
 from hypothesis import HealthCheck, settings
 from servers import bare_environment, tls, trusted  # noqa: F401
 from twins import Twin, client_twin, direct_twin, twin  # noqa: F401
+
+from smendpoint.emulator import Emulator
 
 # One fast profile for every machine; `SMENDPOINT_EXAMPLES` buys more.
 settings.register_profile(
@@ -29,6 +34,14 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """An emulator, which no connection is open to at the end."""
+    with Emulator() as running:
+        yield running
+        running.disconnected()
+
+
 @pytest.fixture(params=["blocking", *sorted(KINDS)])
 def caller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
     """The blocking twin, and the other one on each kind of event loop."""
@@ -39,3 +52,17 @@ def caller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def without_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the import of NumPy fail, as if it was not installed."""
+    real = builtins.__import__
+
+    def fail(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] == "numpy":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, "numpy")
+    monkeypatch.setattr(builtins, "__import__", fail)

@@ -1,14 +1,15 @@
-"""Feeds push decoders the same bytes in many cuts, and says what came out."""
+"""Feeds push decoders the same bytes in many cuts, and gives their items."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from smendpoint.decoders import encode
-from smendpoint.errors import StreamError
+from smendpoint.errors import SmendpointError, StreamError
 
 FUZZ = int(os.environ.get("SMENDPOINT_FUZZ", "20000"))
 """How many mutated inputs a fuzz test tries."""
@@ -26,8 +27,14 @@ def encode_part(payload: bytes) -> bytes:
     return encode(headers, payload)
 
 
+def framed(items: Iterable[Any], framing: str, end: bytes = b"") -> bytes:
+    """Give JSON items as server-sent events (``"events"``) or as lines, and the end of the stream."""
+    before, after = ("data: ", "\n\n") if framing == "events" else ("", "\n")
+    return "".join(f"{before}{json.dumps(item)}{after}" for item in items).encode() + end
+
+
 def cut(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
-    """Cuts off pieces of these sizes; the last piece is what is left."""
+    """Cut off pieces of these sizes; the last piece is the rest."""
     position = 0
     for size in sizes:
         if position >= len(data):
@@ -38,7 +45,7 @@ def cut(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
 
 
 def ways(data: bytes, *, seed: int = 0, randomly: int = 5) -> Iterator[list[bytes]]:
-    """The same bytes whole, byte by byte, with empty pieces between, in two at every place, and cut at random."""
+    """Give the same bytes whole, byte by byte, with empty pieces between, in two at every place, and cut at random."""
     yield [data]
     yield [data[place : place + 1] for place in range(len(data))]
     yield [piece for place in range(len(data)) for piece in (b"", data[place : place + 1])]
@@ -50,20 +57,27 @@ def ways(data: bytes, *, seed: int = 0, randomly: int = 5) -> Iterator[list[byte
         yield list(cut(data, (numbers.randrange(1, 9) for _ in data)))
 
 
-def drive(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], StreamError | None]:
-    """Feeds the pieces and finishes; gives all items and the failure that ended them."""
+def read(decoder: Any, pieces: Iterable[bytes]) -> list[Any]:
+    """Feed the pieces and finish; give all items."""
+    return [item for piece in pieces for item in decoder.feed(piece)] + (decoder.finish() or [])
+
+
+def drive(
+    decoder: Decoder, pieces: Iterable[bytes], failures: type[SmendpointError] = StreamError
+) -> tuple[list[Any], Any]:
+    """Feed the pieces and finish; give all items, and the failure that ended them or ``None``."""
     items: list[Any] = []
     try:
         for piece in pieces:
             items += decoder.feed(piece)
         items += decoder.finish() or []
-    except StreamError as error:
+    except failures as error:
         return items, error
     return items, None
 
 
 def outcome(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], type[StreamError] | None, str]:
-    """What `drive` gives, in a form that can be compared; neighbouring strings are joined, as cuts divide them."""
+    """Give the result of `drive` in a form that can be compared; cuts divide texts, so neighbours are joined."""
     items, error = drive(decoder, pieces)
     joined: list[Any] = []
     for item in items:
@@ -75,7 +89,7 @@ def outcome(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], type[
 
 
 def same_in_every_cut(make: Callable[[], Decoder], data: bytes) -> tuple[list[Any], type[StreamError] | None, str]:
-    """Asserts that the cuts change nothing; gives the outcome."""
+    """Assert that the cuts change nothing; give the outcome."""
     expected = outcome(make(), [data])
     for pieces in ways(data):
         assert outcome(make(), pieces) == expected

@@ -1,4 +1,4 @@
-"""What the containers send, as their sources and users show it, and what the handlers make of it."""
+"""The answers of the containers, as their sources and users show them, with the outputs of the handlers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from smendpoint.handlers.ranking import Classification, Neighbour, RerankResult
 
 
 class Whole(NamedTuple):
-    """A whole answer and what a handler makes of it."""
+    """A whole answer and a handler's output for it."""
 
     name: str
     handler: Any
@@ -50,9 +50,9 @@ class Failed(NamedTuple):
 
     name: str
     body: bytes
-    code: int | str | None
-    error_type: str | None
-    message: str
+    message: str = "the model reported an error without a message"
+    code: int | str | None = None
+    error_type: str | None = None
 
 
 TGI_WHOLE = (
@@ -411,48 +411,40 @@ ERRORS = [
     Failed(
         "tgi",
         b'{"error":"Request failed during generation","error_type":"generation"}',
-        None,
-        "generation",
         "Request failed during generation (generation)",
+        error_type="generation",
     ),
-    Failed("tgi validation", b'{"error":"Input","error_type":"validation"}', None, "validation", "Input (validation)"),
-    Failed("tgi chat", b'{"error":{"message":"bad","http_status_code":422}}', 422, None, "bad (422)"),
-    Failed("lmi", b'{"error":"bad","code":424}', 424, None, "bad (424)"),
+    Failed(
+        "tgi validation", b'{"error":"Input","error_type":"validation"}', "Input (validation)", error_type="validation"
+    ),
+    Failed("tgi chat", b'{"error":{"message":"bad","http_status_code":422}}', "bad (422)", code=422),
+    Failed("lmi", b'{"error":"bad","code":424}', "bad (424)", code=424),
     Failed(
         "lmi handler",
         b'{"code":424,"message":"invoke handler failure","error":"bad"}',
-        424,
-        None,
         "invoke handler failure: bad (424)",
+        code=424,
     ),
     Failed(
         "lmi text",
         b'{"generated_text":null,"error":"bad","code":400,"details":{"finish_reason":"error"}}',
-        400,
-        None,
         "bad (400)",
+        code=400,
     ),
     Failed(
         "lmi token",
         b'{"token":{"id":-1,"text":"","log_prob":-1,"special_token":true},"generated_text":"",'
         b'"details":{"finish_reason":"error","generated_tokens":null,"inputs":null}}',
-        None,
-        None,
-        "the model reported an error without a message",
     ),
     Failed(
         "lmi token with its message",
         b'{"token":{"id":-1,"text":"","log_prob":-1,"special_token":true,"error_msg":"out of memory"},'
         b'"generated_text":"","details":{"finish_reason":"error"}}',
-        None,
-        None,
         "out of memory",
     ),
     Failed(
         "lmi token with its message, no details",
         b'{"token":{"id":-1,"text":"","log_prob":-1,"special_token":true,"error_msg":"out of memory"}}',
-        None,
-        None,
         "out of memory",
     ),
     Failed(
@@ -460,8 +452,6 @@ ERRORS = [
         b'{"generated_text":"so far","details":{"finish_reason":"error","generated_tokens":2,"inputs":"Hi","tokens":['
         b'{"id":3,"text":"so far","log_prob":-0.1},'
         b'{"id":-1,"text":"","log_prob":-1,"special_token":true,"error_msg":"out of memory"}]}}',
-        None,
-        None,
         "out of memory",
     ),
     Failed(
@@ -469,101 +459,100 @@ ERRORS = [
         b'{"body":{"generation":null,"prompt_token_count":0,"generation_token_count":0,"stop_reason":"error"},'
         b'"metering":{"outputTokenCount":1},"content_type":"application/json",'
         b'"error":{"error":{"error_code":400,"error_msg":"input too long"}}}',
-        400,
-        None,
         "input too long (400)",
+        code=400,
     ),
     Failed(
         "lmi 3p, one level less",
         b'{"error":{"error_code":"E1","error_msg":"input too long"}}',
-        "E1",
-        None,
         "input too long (E1)",
+        code="E1",
     ),
     Failed(
         "lmi 3p, no message",
         b'{"body":{"generation":"","prompt_token_count":4,"generation_token_count":0,"stop_reason":"error"},'
         b'"metering":{},"content_type":"application/json"}',
-        None,
-        None,
-        "the model reported an error without a message",
     ),
     Failed(
         "lmi chat",
         b'{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":""},'
         b'"logprobs":null,"finish_reason":"error"}]}',
-        None,
-        None,
-        "the model reported an error without a message",
     ),
     Failed(
         "lmi chat, no object",
         b'{"choices":[{"index":0,"message":{"role":"assistant","content":""},"finish_reason":"error"}]}',
-        None,
-        None,
-        "the model reported an error without a message",
     ),
-    Failed(
-        "lmi chat chunk, no object",
-        b'{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}',
-        None,
-        None,
-        "the model reported an error without a message",
-    ),
+    Failed("lmi chat chunk, no object", b'{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}'),
     Failed(
         "lmi chat chunk",
         b'{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":""},"logprobs":null,'
         b'"finish_reason":"error"}]}',
-        None,
-        None,
-        "the model reported an error without a message",
     ),
     Failed(
         "lmi embeddings",
         b'{"code":400,"type":"TranslateException","message":"bad"}',
-        400,
-        "TranslateException",
         "bad (400, TranslateException)",
+        code=400,
+        error_type="TranslateException",
     ),
     Failed(
         "vllm",
         b'{"error":{"message":"bad","type":"BadRequestError","param":null,"code":400}}',
-        400,
-        "BadRequestError",
         "bad (400, BadRequestError)",
+        code=400,
+        error_type="BadRequestError",
     ),
     Failed(
         "vllm flat",
         b'{"object":"error","message":"bad","type":"BadRequestError","param":null,"code":400}',
-        400,
-        "BadRequestError",
         "bad (400, BadRequestError)",
+        code=400,
+        error_type="BadRequestError",
     ),
-    Failed("tei", b'{"error":"batch size","error_type":"Validation"}', None, "Validation", "batch size (Validation)"),
+    Failed(
+        "tei", b'{"error":"batch size","error_type":"Validation"}', "batch size (Validation)", error_type="Validation"
+    ),
     Failed(
         "hf toolkit",
         b'{"code":400,"type":"InternalServerException","message":"bad"}',
-        400,
-        "InternalServerException",
         "bad (400, InternalServerException)",
+        code=400,
+        error_type="InternalServerException",
     ),
 ]
 
 
+READERS: list[Any] = [
+    AutoHandler(),
+    ChatHandler(),
+    ClassificationHandler(),
+    EmbeddingsHandler(),
+    EmbeddingsHandler(pooling="mean"),
+    JumpStartTextHandler("flan-t5"),
+    OpenAICompletionsHandler(),
+    RerankHandler(),
+    SimilaritySearchHandler(),
+    SparseEmbeddingsHandler(),
+    TabularHandler("json", "json"),
+    TabularRowsHandler("json", "json"),
+    TextGenerationHandler(),
+]
+"""Handlers that read JSON of known shapes, one for each shape."""
+
 ABSENT = object()
 OTHERS: tuple[Any, ...] = (ABSENT, None, True, 7, 10**400, "None", "text", [], {}, [None], ["text"], [[1]], {"a": 1})
-"""What a field is put to: absent, null, and what is of another type."""
+"""The values that a field is changed to: absent, null, and values of other types."""
 
 
 def kind_of(value: Any) -> type:
-    """JSON's type of a value; a number beyond floats is a type of its own."""
+    """Give JSON's type of a value; a number beyond floats is a type of its own."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return complex if abs(value) > 1e308 else float
     return type(value)
 
 
 def mutated(value: Any) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
-    """A parsed answer with each field absent, null or of another type: the place, what was put there, the answer.
+    """Give a parsed answer with each field absent, null or of another type: the place, the new value, the answer.
 
     The items of its lists are changed too, but not left out: there may be any number of them.
     """
@@ -589,7 +578,7 @@ def mutated(value: Any) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
 
 
 def places(value: Any) -> Iterator[tuple[Any, ...]]:
-    """Every field and every item of a parsed answer."""
+    """Give the place of every field and every item of a parsed answer."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in items:
         yield (name,)
@@ -598,7 +587,7 @@ def places(value: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def parsed(body: bytes) -> list[Any]:
-    """The answer, or the items of a stream, that are JSON objects or lists."""
+    """Give the answer, or the items of a stream, that are JSON objects or lists."""
     try:
         return [json.loads(body)]
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the installed botocore knows of the service: older ones lack members that only clients are affected by."""
+"""The members that the installed botocore knows: older ones lack some, which affects only clients."""
 
 from __future__ import annotations
 

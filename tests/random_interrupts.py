@@ -8,7 +8,6 @@ import signal
 from typing import Any
 
 import pytest
-from servers import bare_environment  # noqa: F401
 from test_interrupts import OPERATIONS, endpoint, no_collector, nothing_is_held  # noqa: F401
 
 from smendpoint import Endpoint

@@ -143,14 +143,21 @@ class Peer:
 Script = Callable[[Peer], object]
 
 
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+def stream_chunk(payload: bytes) -> bytes:
+    """Make the HTTP chunk of one frame."""
+    frame = encode_part(payload)
+    return b"%x\r\n%b\r\n" % (len(frame), frame)
+
+
 def endless(peer: Peer) -> None:
     """Send one part of a stream, and nothing more."""
     peer.request()
-    frame = encode_part(b"one")
-    peer.send(
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"%x\r\n%b\r\n" % (len(frame), frame)
-    )
+    peer.send(STREAM_HEAD + stream_chunk(b"one"))
     peer.gone()
 
 

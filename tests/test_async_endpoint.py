@@ -20,7 +20,7 @@ from smendpoint.handlers import BytesHandler
 
 
 def echo(request: ModelRequest) -> bytes:
-    """A model that says what it heard."""
+    """A model that repeats the request."""
     return request.body
 
 
@@ -64,7 +64,7 @@ def test_calls_and_streams_run_side_by_side(run: Run, emulator: Emulator) -> Non
     run(main())
 
 
-def test_who_watches_hears_how_calls_end(run: Run, emulator: Emulator) -> None:
+def test_hooks_get_the_end_of_each_call(run: Run, emulator: Emulator) -> None:
     ends: list[BaseException | None] = []
 
     class Hooks(CallHooks):

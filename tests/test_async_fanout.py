@@ -1,4 +1,4 @@
-"""`AsyncEndpoint.map`: order, bounds, errors, and that leaving early leaves nothing behind."""
+"""`AsyncEndpoint.map`: order, bounds, errors, and leaving early."""
 # ruff: noqa: F401, F811 (fixtures are imported)
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def test_an_output_does_not_wait_for_the_next_input(run: Run) -> None:
 
 
 def test_asynchronous_inputs_are_all_read_in_one_task(run: Run) -> None:
-    """What they open at their begin, such as a task group, must be left by the task that entered it."""
+    """A task group that the inputs enter must be left by the task that entered it."""
 
     async def main() -> None:
         tasks = set()
@@ -142,7 +142,7 @@ async def fails_at_three(value: int) -> int:
 
 @KINDS
 @ORDERED
-def test_an_error_ends_the_iteration_and_what_is_running(run: Run, given: Any, ordered: bool) -> None:
+def test_an_error_ends_the_iteration_and_the_other_tasks(run: Run, given: Any, ordered: bool) -> None:
     async def main() -> None:
         outputs = []
         with contextlib.suppress(KeyError):
@@ -156,7 +156,7 @@ def test_an_error_ends_the_iteration_and_what_is_running(run: Run, given: Any, o
 
 
 @ORDERED
-def test_an_error_takes_the_place_of_its_output_where_that_is_asked_for(run: Run, ordered: bool) -> None:
+def test_with_return_exceptions_an_error_takes_the_place_of_its_output(run: Run, ordered: bool) -> None:
     async def main() -> None:
         outputs = [
             output async for output in mapped(fails_at_three, range(6), 2, ordered=ordered, return_exceptions=True)
@@ -167,7 +167,7 @@ def test_an_error_takes_the_place_of_its_output_where_that_is_asked_for(run: Run
     run(main())
 
 
-def test_what_is_no_exception_ends_the_iteration_in_any_case(run: Run) -> None:
+def test_an_error_that_is_not_an_exception_ends_the_iteration_in_any_case(run: Run) -> None:
     class Stop(BaseException):
         pass
 
@@ -185,7 +185,7 @@ def test_what_is_no_exception_ends_the_iteration_in_any_case(run: Run) -> None:
 
 
 @KINDS
-def test_errors_that_nobody_is_given_are_not_reported(run: Run, given: Any) -> None:
+def test_errors_that_are_not_delivered_are_not_reported(run: Run, given: Any) -> None:
     """Several fail at once: the first ends the iteration, the others are neither raised nor logged."""
 
     async def main() -> None:
@@ -200,7 +200,7 @@ def test_errors_that_nobody_is_given_are_not_reported(run: Run, given: Any) -> N
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_an_error_of_the_inputs_ends_the_iteration_and_what_is_running(run: Run, asynchronous: bool) -> None:
+def test_an_error_of_the_inputs_ends_the_iteration_and_the_tasks(run: Run, asynchronous: bool) -> None:
     def inputs() -> Iterator[int]:
         yield 1
         raise KeyError("inputs")
@@ -219,7 +219,7 @@ def test_an_error_of_the_inputs_ends_the_iteration_and_what_is_running(run: Run,
 
 @KINDS
 @pytest.mark.parametrize("how", ["break", "aclose", "cancel", "collect"])
-def test_leaving_early_stops_what_is_running(run: Run, given: Any, how: str) -> None:
+def test_leaving_early_stops_the_tasks(run: Run, given: Any, how: str) -> None:
     async def main() -> None:
         started: list[int] = []
         stopped: list[int] = []
@@ -260,7 +260,7 @@ def test_leaving_early_stops_what_is_running(run: Run, given: Any, how: str) -> 
     run(main())
 
 
-def test_a_second_cancellation_does_not_wait_for_what_is_being_stopped(run: Run) -> None:
+def test_a_second_cancellation_does_not_wait_for_tasks_that_are_being_stopped(run: Run) -> None:
     async def main() -> None:
         free = asyncio.Event()
 

@@ -14,19 +14,12 @@ import pytest
 from async_loops import PATIENCE, Run, make_endpoint, run, run_skipping, settled, skip, turns, until
 from clocks import FakeClock
 from feeding import encode_part
-from servers import Peer, Server, response
+from servers import STREAM_HEAD, Peer, Server, response, stream_chunk
+from test_streams import Diary
 
-from smendpoint import AsyncEndpoint, CallHooks, RetryPolicy, Timeout, errors
+from smendpoint import AsyncEndpoint, RetryPolicy, Timeout, errors
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import BytesHandler, TextGenerationHandler
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def part(text: bytes) -> bytes:
-    """A frame in a chunk of its own."""
-    frame = encode_part(text)
-    return b"%x\r\n%s\r\n" % (len(frame), frame)
 
 
 @pytest.fixture
@@ -41,24 +34,14 @@ def endpoint(url: str, **options: Any) -> AsyncEndpoint[Any, Any, Any]:
     return make_endpoint(url, content_handler=BytesHandler(), **options)
 
 
-class Heard(CallHooks):
-    """Keeps how calls ended."""
-
-    def __init__(self) -> None:
-        self.ends: list[BaseException | None] = []
-
-    def call_finished(self, call: Any, error: BaseException | None) -> None:
-        self.ends.append(error)
-
-
 def test_chunks_are_given_the_moment_they_arrive(run: Run) -> None:
     proceed = threading.Semaphore(0)
 
     def script(peer: Peer) -> None:
         peer.request()
-        peer.send(HEAD)
+        peer.send(STREAM_HEAD)
         for _ in range(3):
-            peer.send(part(b"chunk"))
+            peer.send(stream_chunk(b"chunk"))
             assert proceed.acquire(timeout=PATIENCE)
         peer.send(b"0\r\n\r\n")
 
@@ -79,9 +62,9 @@ def test_a_reader_that_takes_its_time_is_not_silence(run_skipping: Run) -> None:
 
     def script(peer: Peer) -> None:
         peer.request()
-        peer.send(HEAD + part(b"one"))
+        peer.send(STREAM_HEAD + stream_chunk(b"one"))
         assert proceed.wait(PATIENCE)
-        peer.send(part(b"two") + b"0\r\n\r\n")
+        peer.send(stream_chunk(b"two") + b"0\r\n\r\n")
 
     async def main(server: Server) -> None:
         async with endpoint(server.url) as called:
@@ -103,7 +86,7 @@ def test_the_total_time_holds_for_a_slow_reader_too(run: Run, emulator: Emulator
             emulator.inject("stall_mid_stream", times=1)
             stream = called.stream(b"Hello")
             first = await stream.__anext__()
-            await until(lambda: emulator.open_connections == 0)  # nobody reads, and yet it is over
+            await until(lambda: emulator.open_connections == 0)  # it ends without a read
             with pytest.raises(errors.DeadlineExceededError) as caught:
                 await stream.__anext__()
             assert caught.value.received == (first,)
@@ -118,9 +101,9 @@ def test_a_total_time_that_is_all_but_over_is_not_over(run: Run) -> None:
         peer.request()
         peer.send(response())
         peer.request()
-        peer.send(HEAD + part(b"one"))
+        peer.send(STREAM_HEAD + stream_chunk(b"one"))
         assert proceed.wait(PATIENCE)
-        peer.send(part(b"two") + b"0\r\n\r\n")
+        peer.send(stream_chunk(b"two") + b"0\r\n\r\n")
 
     async def main(server: Server) -> None:
         async with endpoint(server.url, clock=FakeClock()) as called:
@@ -187,10 +170,10 @@ async def _leave(how: str, stream: Any) -> None:
 def test_however_a_stream_is_left_its_connection_is_free_at_once(
     run: Run, emulator: Emulator, how: str, read: bool
 ) -> None:
-    heard = Heard()
+    hooks = Diary()
 
     async def main() -> None:
-        async with endpoint(emulator.url, max_connections=1, hooks=heard) as called:
+        async with endpoint(emulator.url, max_connections=1, hooks=hooks) as called:
             emulator.inject("stall_mid_stream" if not read or how != "generator" else "drip", times=3)
             for _ in range(3):
                 held = [called.stream(b"Hello")]
@@ -200,11 +183,12 @@ def test_however_a_stream_is_left_its_connection_is_free_at_once(
                 await _leave(how, held.pop())
                 await until(lambda: emulator.open_connections == 0)
             assert await called.invoke(b"Hello")
-        assert len(heard.ends) == 4
+        ends = [entry for entry in hooks.entries if entry != "first_byte"]
+        assert len(ends) == 4
         if how == "cancel":
-            assert isinstance(heard.ends[0], asyncio.CancelledError)
+            assert isinstance(ends[0], asyncio.CancelledError)
         else:
-            assert heard.ends[0] is None
+            assert ends[0] is None
 
     run(main())
 
@@ -237,10 +221,10 @@ def test_a_stream_that_failed_in_its_constructor_can_be_collected() -> None:
 
 
 def test_closing_from_another_task_ends_the_task_that_reads(run: Run, emulator: Emulator) -> None:
-    heard = Heard()
+    hooks = Diary()
 
     async def main() -> None:
-        async with endpoint(emulator.url, hooks=heard) as called:
+        async with endpoint(emulator.url, hooks=hooks) as called:
             emulator.inject("stall_mid_stream", times=1)
             stream = called.stream(b"Hello")
             task = asyncio.ensure_future(_all(stream))
@@ -252,7 +236,7 @@ def test_closing_from_another_task_ends_the_task_that_reads(run: Run, emulator: 
             await until(lambda: emulator.open_connections == 0)
 
     run(main())
-    assert heard.ends == [None]
+    assert hooks.entries == ["first_byte", None]
 
 
 def test_closing_from_another_task_stops_the_opening(run: Run, emulator: Emulator) -> None:
@@ -369,7 +353,7 @@ def test_an_opening_that_other_code_cancels_leaves_the_stream_closed(run: Run) -
 
 
 @pytest.mark.parametrize("outcome", ["bytes", "end", "error"])
-def test_what_is_read_in_the_moment_of_closing_is_not_given(run: Run, outcome: str) -> None:
+def test_bytes_that_are_read_in_the_moment_of_closing_are_not_delivered(run: Run, outcome: str) -> None:
     async def main() -> None:
         async def read() -> bytes:
             await stream.aclose()

@@ -1,4 +1,4 @@
-"""`_calls.base`: what an endpoint checks, what it makes of an input and an answer, and what hooks hear."""
+"""`_calls.base`: arguments, requests, outputs, limits and hooks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("bare_environment")
 
 
 class Handler:
-    """A content handler as LangChain's are: no more than it must be."""
+    """A content handler with no more than LangChain's have."""
 
     content_type: Any = "text/plain"
     accepts: Any = "text/plain"
@@ -93,7 +93,7 @@ def test_an_argument_that_does_not_fit_is_refused_at_once(options: dict[str, Any
         Endpoint("my-llm", **options)
 
 
-def test_a_handler_that_lacks_something_is_told_what() -> None:
+def test_the_error_for_an_incomplete_handler_names_the_missing_attributes() -> None:
     class Half:
         content_type = "text/plain"
         transform_input = print
@@ -107,7 +107,7 @@ def test_a_handler_that_lacks_something_is_told_what() -> None:
 @pytest.mark.parametrize(
     "name", ["region_name", "credentials_profile_name", "endpoint_url", "aws_access_key_id", "allow_plain_http"]
 )
-def test_a_client_and_who_it_should_be_do_not_go_together(name: str) -> None:
+def test_a_client_excludes_the_options_that_say_who_calls_and_where(name: str) -> None:
     from unittest.mock import MagicMock
 
     value: Any = "http://127.0.0.1" if name == "endpoint_url" else "us-east-1"
@@ -116,7 +116,7 @@ def test_a_client_and_who_it_should_be_do_not_go_together(name: str) -> None:
         Endpoint("my-llm", client=MagicMock(), **{name: value}, **extra)
 
 
-def test_what_an_endpoint_is_can_be_read() -> None:
+def test_an_endpoint_shows_its_name_and_handler() -> None:
     handler = Handler()
     endpoint = Endpoint("my-llm", content_handler=handler)
     assert endpoint.endpoint_name == "my-llm"
@@ -139,7 +139,7 @@ def test_stop_is_one_string_or_several(stop: Any, sequences: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize("stop", ["", [""], [1], b"END", [b"END"], [None], 7])
-def test_a_stop_sequence_that_is_no_text_is_refused(stop: Any) -> None:
+def test_a_stop_sequence_that_is_not_a_text_is_refused(stop: Any) -> None:
     with pytest.raises(ConfigurationError, match="stop"):
         stop_sequences(stop)
 
@@ -161,12 +161,12 @@ def test_a_calls_parameters_win_over_the_endpoints() -> None:
     endpoint = Endpoint("my-llm", content_handler=handler, model_kwargs={"a": 1, "b": 2})
     request(endpoint, b=3, c=4)
     assert handler.kwargs == {"a": 1, "b": 3, "c": 4}
-    handler.kwargs.clear()  # the handler may do with it what it likes
+    handler.kwargs.clear()  # the handler may change its own copy
     request(endpoint)
     assert handler.kwargs == {"a": 1, "b": 2}
 
 
-def test_the_model_is_told_where_to_stop_if_its_format_has_a_place_for_it() -> None:
+def test_the_model_gets_stop_sequences_if_its_format_has_a_place_for_them() -> None:
     handler: Any = Handler()
     request(Endpoint("my-llm", content_handler=handler), stop=("END",))
     assert handler.kwargs == {}
@@ -252,7 +252,7 @@ def test_a_body_that_cannot_be_read_or_encoded_is_an_error_of_the_handler() -> N
 
 
 @pytest.mark.parametrize("body", [None, 7, {"a": 1}])
-def test_a_handler_that_gives_no_bytes_is_told_so(body: Any) -> None:
+def test_a_body_that_is_not_bytes_is_an_error_of_the_handler(body: Any) -> None:
     handler: Any = Handler()
     handler.transform_input = lambda prompt, model_kwargs: body
     with pytest.raises(HandlerError, match=f"must give bytes, a str or a file, not {type(body).__name__}") as caught:
@@ -264,7 +264,7 @@ def fails(*_: Any, **__: Any) -> Any:
     raise LookupError("secret prompt")
 
 
-def test_what_a_handler_raises_for_an_input_is_wrapped_and_its_cause_kept() -> None:
+def test_an_exception_of_a_handler_for_an_input_is_the_cause_of_ours() -> None:
     handler: Any = Handler()
     handler.transform_input = fails
     with pytest.raises(HandlerError, match="Handler could not transform the input: LookupError; see the") as caught:
@@ -276,7 +276,7 @@ def test_what_a_handler_raises_for_an_input_is_wrapped_and_its_cause_kept() -> N
     assert ours.value.endpoint_name == "my-llm"
 
 
-def test_a_handler_whose_content_types_cannot_be_read_is_told_so() -> None:
+def test_content_types_that_cannot_be_read_are_an_error_of_the_handler() -> None:
     class Unreadable(Handler):
         content_type = property(lambda self: fails() if hasattr(self, "made") else "text/plain")
 
@@ -289,7 +289,7 @@ def test_a_handler_whose_content_types_cannot_be_read_is_told_so() -> None:
 
 @pytest.mark.parametrize("name", ["content_type", "accepts"])
 @pytest.mark.parametrize("value", [["a/b"], 7, "a\r\nb"])
-def test_a_content_type_that_is_no_header_is_refused(name: str, value: Any) -> None:
+def test_a_content_type_that_a_header_cannot_carry_is_refused(name: str, value: Any) -> None:
     handler: Any = Handler()
     setattr(handler, name, value)
     with pytest.raises(ConfigurationError) as caught:
@@ -318,7 +318,7 @@ def answered(body: bytes, handler: Any, **options: Any) -> Any:
         return endpoint.invoke("Hello", **options)
 
 
-def test_what_a_handler_raises_for_an_output_is_wrapped_and_its_cause_kept() -> None:
+def test_an_exception_of_a_handler_for_an_output_is_the_cause_of_ours() -> None:
     handler: Any = Handler()
     handler.transform_output = fails
     with pytest.raises(HandlerError, match="could not transform the output: LookupError") as caught:
@@ -370,7 +370,7 @@ def test_a_handler_without_a_stream_decoder_gets_a_streams_lines() -> None:
             assert list(endpoint.stream("x")) == ["one", "two", "three"]
 
 
-# settings that are found out later
+# limits
 
 
 def settled(**options: Any) -> Any:
@@ -418,7 +418,7 @@ def test_several_first_calls_at_a_time_share_one_quota() -> None:
 
 
 def test_in_a_forked_child_every_endpoint_starts_afresh() -> None:
-    """As in the child, but in this process."""
+    """It calls the hook of a child, in this process."""
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         endpoint.invoke("Hello")
         assert endpoint._caller._defaults is not None
@@ -428,10 +428,10 @@ def test_in_a_forked_child_every_endpoint_starts_afresh() -> None:
         assert emulator.total_connections == 2
 
 
-# who watches
+# hooks
 
 
-def test_hooks_hear_of_a_call_from_start_to_end() -> None:
+def test_hooks_are_called_from_the_start_of_a_call_to_its_end() -> None:
     heard: list[Any] = []
 
     class Hooks(CallHooks):
@@ -450,7 +450,7 @@ def test_hooks_hear_of_a_call_from_start_to_end() -> None:
     assert heard == [("InvokeEndpoint", "my-llm", 0), (errors.ThrottlingError, 1.0), (2, 200, None)]
 
 
-def test_hooks_hear_what_a_call_failed_with() -> None:
+def test_hooks_get_the_error_of_a_call() -> None:
     heard: list[BaseException | None] = []
 
     class Hooks(CallHooks):
@@ -481,7 +481,7 @@ def test_a_call_is_logged_where_someone_listens(caplog: pytest.LogCaptureFixture
     assert "secret" not in "".join(messages)
 
 
-def test_who_has_not_imported_logging_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_logging_imported_nothing_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint: Any = make_endpoint("http://127.0.0.1:1")
     with monkeypatch.context() as without:
         without.delitem(sys.modules, "logging")

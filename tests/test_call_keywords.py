@@ -1,4 +1,4 @@
-"""A call's keywords: what is for the model reaches the model, what is for the call counts, and the rest is refused."""
+"""A call's keywords: parameters reach the model, options of the call have an effect, and the rest is refused."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from smendpoint.langchain import SagemakerEndpoint
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
 VALUE = "a value that is nobody's business"
-SHORT = 0.2  # seconds: what waits that long in a test waits for ever
-OWN = {"timeout", "endpoint_kwargs"}  # that a call has too
+SHORT = 0.2  # seconds: a limit that a test reaches
+OWN = {"timeout", "endpoint_kwargs"}  # options that a call has, too
 OPTIONS = sorted(set(inspect.signature(Endpoint).parameters) - OWN)
 OF_QA = sorted(set(inspect.signature(StuffDocumentsQA).parameters) - {"endpoint"})
 
-# Every way to make a call, and how many requests a call is.
+# Every way to make a call, with its number of requests.
 Call = Callable[[TwinEndpoint, dict[str, Any]], Any]
 WAYS: dict[str, Call] = {
     "invoke": lambda made, given: made.invoke("x", **given),
@@ -147,7 +147,7 @@ def test_submit_sends_them_too(direct_twin: Twin) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_parameters_cannot_hold_is_refused(way: str, twin: Twin) -> None:  # noqa: F811
+def test_parameters_that_do_not_fit_are_refused(way: str, twin: Twin) -> None:  # noqa: F811
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"parameters": 5}, "parameters must be a mapping with names as keys, not int"),
         ({"parameters": {5: 6}}, "parameters must be a mapping with names as keys"),
@@ -162,9 +162,9 @@ def test_what_parameters_cannot_hold_is_refused(way: str, twin: Twin) -> None:  
 
 
 @pytest.mark.parametrize("method", ["answer", "stream"])
-def test_a_question_refuses_the_options_of_who_answers_it(method: str) -> None:
+def test_a_question_refuses_the_options_of_its_endpoint(method: str) -> None:
     class Other:
-        """No endpoint of ours: what it is given is its own affair."""
+        """An endpoint that is not ours: it may take any keyword."""
 
         def invoke(self, prompt: str, /, **given: Any) -> Any:
             return given
@@ -231,7 +231,7 @@ def test_a_timeout_is_that_of_one_call(way: str, twin: Twin) -> None:  # noqa: F
         seen = heard(endpoint)
         for given in ({}, {"timeout": whole}, {"timeout": None}, {"timeout": 30}, {}):
             WAYS[way](endpoint, given)
-        number = Timeout(30, 30, own.total)  # says nothing about the total
+        number = Timeout(30, 30, own.total)  # a number leaves the total as it is
         assert seen == [(own, True), (whole, False), (own, True), (number, True), (own, True)]
         assert sent(emulator) == [{}] * 5
 

@@ -4,7 +4,6 @@ The canceller wraps every coroutine that an operation runs, those in tasks of it
 At the n-th it cancels the operation: as the await begins, or as its result is there. Then comes n + 1, until the
 operation ends before it is cancelled.
 """
-# ruff: noqa: F401, F811 (fixtures are imported)
 
 from __future__ import annotations
 
@@ -20,9 +19,9 @@ from typing import Any
 
 import pytest
 import servers
-from async_loops import PATIENCE, Run, make_endpoint, run, settled, until
+from async_loops import PATIENCE, Run, make_endpoint, settled, until
 from clocks import FakeClock
-from inside import pools_of, transport_of
+from inside import in_use, transport_of
 from servers import Peer, Server, server_context
 
 from smendpoint import AsyncEndpoint, RetryPolicy, errors
@@ -221,11 +220,9 @@ async def check(ground: Ground, operation: Operation, number: int, *, late: bool
             with pytest.raises(asyncio.CancelledError, match=MESSAGE):
                 await task
         emulator.clear_faults()
-        for pool in pools_of(called).values():
-            assert (pool._places, len(pool._busy), len(pool._waiting)) == (0, 0, 0)
+        assert in_use(called) == 0
         assert await called.invoke(b"Hello")
-        for pool in pools_of(called).values():
-            assert (pool._places, len(pool._busy), len(pool._waiting)) == (0, 0, 0)
+        assert in_use(called) == 0
     return canceller.done
 
 

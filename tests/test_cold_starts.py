@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from clocks import FakeClock
-from servers import bare_environment  # noqa: F401
-from twins import Twin, client_twin, direct_twin, twin  # noqa: F401
+from twins import Twin, TwinEndpoint
 
 from smendpoint import CallHooks, CallInfo, RetryPolicy, Timeout, errors
 from smendpoint._core.aws.response import RawResponse, error_from_client, service_error
@@ -41,12 +41,40 @@ class Heard(CallHooks):
         self.failed.append((call.attempts, type(error).__name__, delay))
 
 
-def echo(request: Any) -> Any:
-    return request.body
+class Watched:
+    """What is seen of the waits of an endpoint.
+
+    Attributes:
+        clock: which the endpoint waits by.
+        hooks: of the endpoint.
+    """
+
+    def __init__(self, log: pytest.LogCaptureFixture) -> None:
+        log.set_level(logging.INFO, "smendpoint")
+        self.clock = FakeClock()
+        self.hooks = Heard()
+        self._log = log
+
+    def endpoint(self, twin: Twin, emulator: Emulator, **options: Any) -> TwinEndpoint:
+        """Make an endpoint that is watched."""
+        return twin.endpoint(
+            emulator.url, content_handler=BytesHandler(), clock=self.clock, hooks=self.hooks, **options
+        )
+
+    def said(self) -> list[str]:
+        """What was logged for information."""
+        return [record.getMessage() for record in self._log.records if record.levelno == logging.INFO]
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+@pytest.fixture
+def watched(caplog: pytest.LogCaptureFixture) -> Watched:
+    return Watched(caplog)
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator(lambda request: request.body, piece_size=None) as running:
+        yield running
 
 
 @pytest.mark.parametrize(
@@ -85,24 +113,20 @@ def test_a_component_that_is_scaled_to_zero_is_a_model_that_is_not_ready(
 def test_a_cold_start_is_waited_for_and_each_wait_is_heard(
     fault: str,
     operation: str,
-    direct_twin: Twin,  # noqa: F811
+    direct_twin: Twin,
+    emulator: Emulator,
+    watched: Watched,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, "smendpoint")
-    clock, heard = FakeClock(), Heard()
-    with (
-        Emulator(echo, piece_size=None) as emulator,
-        direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), clock=clock, hooks=heard) as endpoint,
-    ):
+    with watched.endpoint(direct_twin, emulator) as endpoint:
         emulator.inject(f"{fault}_4")
         assert endpoint.call(operation, PROMPT) in (PROMPT, [PROMPT])
-    assert clock.slept == [1.0, 2.0, 4.0, 8.0]
-    assert heard.failed == [(number + 1, "ModelNotReadyError", 2.0**number) for number in range(4)]
-    waited = [0.0, 1.0, 3.0, 7.0]
-    assert said(caplog) == [
+    assert watched.clock.slept == [1.0, 2.0, 4.0, 8.0]
+    assert watched.hooks.failed == [(number + 1, "ModelNotReadyError", 2.0**number) for number in range(4)]
+    assert watched.said() == [
         f"endpoint my-llm: {FAULTS[fault]}; {passed} s have passed, next attempt in {passed + 1} s, "
         "giving up 300 s after the call's start"
-        for passed in waited
+        for passed in (0.0, 1.0, 3.0, 7.0)
     ]
     assert {record.name for record in caplog.records} == {"smendpoint.call"}
     assert PROMPT.decode() not in caplog.text
@@ -110,81 +134,58 @@ def test_a_cold_start_is_waited_for_and_each_wait_is_heard(
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_it_is_waited_for_within_its_budget_and_no_longer(
-    fault: str,
-    direct_twin: Twin,  # noqa: F811
-    caplog: pytest.LogCaptureFixture,
+    fault: str, direct_twin: Twin, emulator: Emulator, watched: Watched
 ) -> None:
-    caplog.set_level(logging.INFO, "smendpoint")
-    clock, heard = FakeClock(), Heard()
-    options: dict[str, Any] = {"clock": clock, "hooks": heard}
-    options["retry"] = RetryPolicy(max_attempts=1, cold_start_timeout=10.0)
-    with (
-        Emulator(echo) as emulator,
-        direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), **options) as made,
-    ):
+    retry = RetryPolicy(max_attempts=1, cold_start_timeout=10.0)
+    with watched.endpoint(direct_twin, emulator, retry=retry) as endpoint:
         emulator.inject(f"{fault}_9999")
         with pytest.raises(errors.ModelNotReadyError) as caught:
-            made.invoke(PROMPT)
+            endpoint.invoke(PROMPT)
     assert caught.value.attempts == 4
-    assert clock.slept == [1.0, 2.0, 4.0]
-    assert [delay for _, _, delay in heard.failed] == [1.0, 2.0, 4.0, None]
-    assert len(said(caplog)) == 3
-    assert all("giving up 10 s after" in line for line in said(caplog))
+    assert watched.clock.slept == [1.0, 2.0, 4.0]
+    assert [delay for _, _, delay in watched.hooks.failed] == [1.0, 2.0, 4.0, None]
+    assert len(watched.said()) == 3
+    assert all("giving up 10 s after" in line for line in watched.said())
 
 
 def test_a_wait_that_the_deadline_leaves_no_time_for_is_not_announced(
-    direct_twin: Twin,  # noqa: F811
-    caplog: pytest.LogCaptureFixture,
+    direct_twin: Twin, emulator: Emulator, watched: Watched
 ) -> None:
-    caplog.set_level(logging.INFO, "smendpoint")
-    clock, heard = FakeClock(), Heard()
-    with (
-        Emulator(echo) as emulator,
-        direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), clock=clock, hooks=heard) as endpoint,
-    ):
+    with watched.endpoint(direct_twin, emulator) as endpoint:
         emulator.inject("no_capacity_then_ok_9")
         with pytest.raises(errors.DeadlineExceededError):
             endpoint.invoke(PROMPT, timeout=Timeout(total=2.5))
-    assert clock.slept == [1.0]
-    assert [delay for _, _, delay in heard.failed] == [1.0, None]
-    assert len(said(caplog)) == 1
+    assert watched.clock.slept == [1.0]
+    assert [delay for _, _, delay in watched.hooks.failed] == [1.0, None]
+    assert len(watched.said()) == 1
 
 
 @pytest.mark.parametrize("operation", ["invoke", "stream"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_given_clients_cold_start_is_the_same_error(
-    fault: str,
-    operation: str,
-    client_twin: Twin,  # noqa: F811
+    fault: str, operation: str, client_twin: Twin, emulator: Emulator, watched: Watched
 ) -> None:
-    heard = Heard()
-    with (
-        Emulator(echo) as emulator,
-        client_twin.endpoint(emulator.url, content_handler=BytesHandler(), hooks=heard) as endpoint,
-    ):
+    with watched.endpoint(client_twin, emulator) as endpoint:
         emulator.inject(f"{fault}_1")
         with pytest.raises(errors.ModelNotReadyError) as caught:
             endpoint.call(operation, PROMPT)
         assert caught.value.status in (400, 429)
         assert caught.value.attempts == 1
         assert endpoint.call(operation, PROMPT)
+    assert watched.clock.slept == []
 
 
-def test_other_failures_that_are_tried_again_are_no_cold_start(
-    direct_twin: Twin,  # noqa: F811
-    caplog: pytest.LogCaptureFixture,
+def test_other_failures_that_are_tried_again_are_not_announced(
+    direct_twin: Twin, emulator: Emulator, watched: Watched
 ) -> None:
-    caplog.set_level(logging.INFO, "smendpoint")
-    with (
-        Emulator(echo) as emulator,
-        direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), clock=FakeClock()) as endpoint,
-    ):
+    with watched.endpoint(direct_twin, emulator) as endpoint:
         emulator.inject("throttle_then_ok_2")
         endpoint.invoke(PROMPT)
-    assert said(caplog) == []
+    assert len(watched.clock.slept) == 2
+    assert watched.said() == []
 
 
-def test_where_logging_was_not_imported_there_is_nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_does_not_import_logging(monkeypatch: pytest.MonkeyPatch) -> None:
     from smendpoint._core.call.hooks import log_cold_start
 
     monkeypatch.delitem(sys.modules, "logging")
@@ -195,23 +196,26 @@ def test_where_logging_was_not_imported_there_is_nobody_to_tell(monkeypatch: pyt
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_command_says_on_standard_error_that_and_why_it_waits(
-    fault: str, stream: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fault: str,
+    stream: list[str],
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from smendpoint._transport.deadline import SystemClock
 
     monkeypatch.setattr(SystemClock, "random", lambda self: 0.0)  # no delay is the shortest
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "thing")
-    with Emulator(echo) as emulator:
-        arguments = ["invoke", "my-llm", "Hello", "--handler", "plain", "--region", "us-west-2"]
-        arguments += ["--endpoint-url", emulator.url, *stream]
-        emulator.inject(f"{fault}_2")
-        assert main(arguments) == 0
-        shown = capsys.readouterr()
-        assert shown.out == "Hello\n"
-        assert shown.err == f"smendpoint: {FAULTS[fault]}: 0 s have passed, next attempt in 0 s\n" * 2
+    arguments = ["invoke", "my-llm", "Hello", "--handler", "plain", "--region", "us-west-2"]
+    arguments += ["--endpoint-url", emulator.url, *stream]
+    emulator.inject(f"{fault}_2")
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "Hello\n"
+    assert shown.err == f"smendpoint: {FAULTS[fault]}: 0 s have passed, next attempt in 0 s\n" * 2
 
-        emulator.inject(f"{fault}_1")
-        monkeypatch.setattr(sys, "stderr", None)
-        assert main(arguments) == 0
-        assert capsys.readouterr().out == "Hello\n"
+    emulator.inject(f"{fault}_1")
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "Hello\n"

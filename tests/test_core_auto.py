@@ -150,7 +150,9 @@ def test_each_item_is_given_as_soon_as_it_is_whole() -> None:
         (b"data: a\n\ndata: \xff\n", [event("a")], "line 3 of the server-sent events is not UTF-8"),
     ],
 )
-def test_what_does_not_go_on_as_it_began_is_refused_in_every_cut(data: bytes, items: list[Any], reason: str) -> None:
+def test_a_stream_that_does_not_go_on_as_it_began_is_refused_in_every_cut(
+    data: bytes, items: list[Any], reason: str
+) -> None:
     assert same_in_every_cut(AutoDecoder, data) == (items, StreamDecodeError, reason)
 
 

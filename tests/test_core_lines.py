@@ -1,4 +1,4 @@
-"""Lines, JSON lines and text: cut anywhere, limited in size, and exact about what is wrong."""
+"""Lines, JSON lines and text: cut anywhere, limited in size, with exact errors."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_blank_lines_crlf_and_a_last_line_without_end_are_read_in_every_cut() ->
     assert same_in_every_cut(JSONLinesDecoder, data) == (expected, None, "")
 
 
-def test_a_line_separator_inside_a_string_is_no_line_end() -> None:
+def test_a_line_separator_inside_a_string_does_not_end_the_line() -> None:
     data = '{"text": "one\u2028two\u2029three\u0085"}\n'.encode()
     assert same_in_every_cut(JSONLinesDecoder, data) == ([{"text": "one\u2028two\u2029three\u0085"}], None, "")
 
@@ -122,7 +122,7 @@ JSON = st.recursive(
 
 
 @given(st.lists(JSON, max_size=5), st.sampled_from(["\n", "\r\n", "\n\n", " \n"]))
-def test_whatever_python_writes_as_json_lines_is_read(values: list[Any], end: str) -> None:
+def test_all_json_lines_that_python_writes_are_read(values: list[Any], end: str) -> None:
     data = "".join(json.dumps(value, ensure_ascii=False) + end for value in values)
     encoded = data.encode("utf-8", "surrogatepass")
     for pieces in ways(encoded, randomly=1):
@@ -157,7 +157,7 @@ def test_a_thread_that_comes_while_the_parser_is_made_parses_as_well(monkeypatch
 
 
 @pytest.mark.parametrize("text", ["", " ", "{", "1 2", "[" * 100_000])
-def test_what_is_not_one_json_value_is_a_value_error(text: str) -> None:
+def test_a_text_that_is_not_one_json_value_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"^(Expecting|Extra data|nested)"):
         parse_json(text)
 
@@ -186,7 +186,7 @@ def test_a_text_that_ends_inside_a_character_is_refused_with_its_position(end: b
     )
 
 
-def test_what_is_not_utf8_is_refused_with_its_position_after_the_text_before_it() -> None:
+def test_bytes_that_are_not_utf8_are_refused_with_their_position_after_the_text_before_them() -> None:
     assert same_in_every_cut(TextDecoder, b"four\x80five") == (
         ["four"],
         StreamDecodeError,
@@ -195,7 +195,7 @@ def test_what_is_not_utf8_is_refused_with_its_position_after_the_text_before_it(
 
 
 def strict(data: bytes) -> tuple[str, bool]:
-    """What Python makes of it: the text up to the first error, and whether there was none."""
+    """Give the text that Python decodes up to the first error, and whether there was none."""
     try:
         return data.decode(), True
     except UnicodeDecodeError as error:

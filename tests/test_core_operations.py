@@ -124,7 +124,7 @@ def test_the_bodys_limit_is_the_models(operation: Operation) -> None:
     assert ours == model_members(operation.name, "input")["Body"]["max"]
 
 
-# What botocore sends ------------------------------------------------------------------------------------------------
+# The requests of botocore --------------------------------------------------------------------------------------
 
 printable = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=40)
 identifier = st.from_regex(r"[a-zA-Z0-9](-{0,3}[a-zA-Z0-9]){0,20}", fullmatch=True)
@@ -151,7 +151,7 @@ NOT_MEMBERS = {
 
 
 class NoBody:
-    """What botocore reads as the response's body."""
+    """The response's body for botocore."""
 
     def stream(self, *_args: object, **_keywords: object) -> list[bytes]:
         return [b""]
@@ -203,26 +203,11 @@ def test_every_request_equals_what_botocores_client_sends(operation: Operation, 
     equal()
 
 
-# What does not fit --------------------------------------------------------------------------------------------------
+# Values that do not fit --------------------------------------------------------------------------------------
 
-BAD_NAMES = [
-    "",
-    ".",
-    "..",
-    "a/b",
-    "../other",
-    "a%2Fb",
-    "a?b",
-    "a#b",
-    "-a",
-    "a-",
-    "a_b",
-    "a b",
-    " a",
-    "a\n",
-    "a\r\nX: y",
-]
-BAD_NAMES += ["a\x00", "é", "\u0661", "\uff11", "a" * 64, "arn:aws:sagemaker:us-east-1:1:endpoint/a", "https://e.com/a"]
+BAD_NAMES = ["", ".", "..", "a/b", "../other", "a%2Fb", "a?b", "a#b", "-a", "a-", "a_b", "a b", " a", "a\n"]
+BAD_NAMES += ["a\r\nX: y", "a\x00", "é", "\u0661", "\uff11", "a" * 64]
+BAD_NAMES += ["arn:aws:sagemaker:us-east-1:1:endpoint/a", "https://e.com/a"]
 BAD_REGIONS = ["", "x@evil.com:443/#", "us-east-1.evil.com", "us east", "us-east-1\n", "-us", "us-", "123", "\u0661"]
 BAD_REGIONS += ["a" * 64, "us-east-1\r\nHost: evil", "us_east_1"]
 
@@ -392,41 +377,8 @@ def test_an_unknown_member_is_refused_and_the_known_ones_are_listed(name: Any, m
 
 # Hostile values -----------------------------------------------------------------------------------------------------
 
-HOSTILE = [
-    "..",
-    "/",
-    "\\",
-    "%2e",
-    "%00",
-    "\x00",
-    "\r\n",
-    "\n",
-    "@",
-    ":",
-    "#",
-    "?",
-    ";",
-    " ",
-    "evil.com",
-    "-",
-    "a",
-    "B",
-    "0",
-    "é",
-]
-HOSTILE += [
-    "\u0661",
-    "\uff0e",
-    "\u2028",
-    "\ud800",
-    "localhost",
-    "us-east-1",
-    "s3://",
-    "https://",
-    "NEW_SESSION",
-    "_",
-    ".",
-]
+HOSTILE = [*"/\\\x00\n@:#?; -aB0é\u0661\uff0e\u2028\ud800_.", "..", "%2e", "%00", "\r\n", "evil.com", "localhost"]
+HOSTILE += ["us-east-1", "s3://", "https://", "NEW_SESSION"]
 
 
 def test_no_hostile_name_region_or_value_changes_the_host_the_path_or_the_header_lines() -> None:

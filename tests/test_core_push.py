@@ -1,4 +1,4 @@
-"""The rule of all push decoders: nothing that was decoded before a failure is lost."""
+"""The rule of all push decoders: an item that was decoded before a failure is not lost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_items_before_a_failure_come_first_and_finish_raises(make: Callable[[], 
 
 
 @pytest.mark.parametrize(("make", "data"), CASES)
-def test_error_tells_of_the_failure_without_another_call(make: Callable[[], Any], data: bytes) -> None:
+def test_error_has_the_failure_without_another_call(make: Callable[[], Any], data: bytes) -> None:
     decoder = make()
     assert decoder.error is None
     decoder.feed(data)

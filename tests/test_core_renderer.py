@@ -110,7 +110,7 @@ def test_calls_with_members_of_their_own_do_not_pile_up(monkeypatch: pytest.Monk
 
 
 def test_each_second_and_each_credentials_are_signed_for_themselves() -> None:
-    """What is kept of one signing never ends up in another."""
+    """The kept part of one signing never ends up in another."""
     request, ours = make_request(), make_renderer()
     attempts = [
         Send(1, 3, who, moment, None, None)

@@ -1,4 +1,4 @@
-"""Responses: whatever a service sends becomes an answer or a ServiceError, the same in both lanes."""
+"""Responses: each becomes an answer or a ServiceError, the same in both lanes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ JSON_TYPE = {"content-type": "application/json"}
 
 
 def answer(status: int, body: bytes | str | object = b"", **headers: str) -> RawResponse:
-    """A response; header names with ``_`` for ``-``, a body that is no text or bytes as JSON."""
+    """A response; header names with ``_`` for ``-``, a body that is neither text nor bytes as JSON."""
     if isinstance(body, str):
         body = body.encode()
     elif not isinstance(body, bytes):
@@ -63,16 +63,6 @@ def test_a_body_is_bytes_and_a_file_at_once() -> None:
     assert len(body) == 8
 
 
-@given(st.binary(max_size=40), st.lists(st.none() | st.integers(-2, 50), max_size=8))
-def test_reading_is_like_reading_a_file(data: bytes, amounts: list[int | None]) -> None:
-    body, file = ResponseBody(data), io.BytesIO(data)
-    for amount in amounts:
-        assert body.read(amount) == file.read(amount)
-    assert body.read() == file.read()
-    assert body.read() == b""
-    assert bytes(body) == data
-
-
 STEPS = st.one_of(
     st.tuples(st.sampled_from(["read", "readline", "readlines"]), st.none() | st.integers(-2, 12)),
     st.tuples(st.just("seek"), st.integers(0, 12)),
@@ -84,7 +74,8 @@ STEPS = st.one_of(
 def test_every_way_to_read_is_that_of_a_file(data: bytes, steps: list[tuple[Any, ...]]) -> None:
     body, file = ResponseBody(data), io.BytesIO(data)
     for name, *arguments in steps:
-        assert getattr(body, name)(*arguments) == getattr(file, name)(*arguments)
+        read, expected = getattr(body, name)(*arguments), getattr(file, name)(*arguments)
+        assert (type(read), read) == (type(expected), expected)
     for whence in (1, 2, 0):
         assert body.seek(0, whence) == file.seek(0, whence)
     assert body.seek(-50, 1) == 0
@@ -140,11 +131,6 @@ def test_reading_leaves_the_bytes_as_they_are() -> None:
         body.close()
         assert json.loads(body) == {"a": 1}
         assert (bytes(body), body[0], body[1:3], b"a" in body, len(body)) == (b'{"a": 1}', 123, b'"a', True, 8)
-
-
-def test_what_is_read_is_plain_bytes() -> None:
-    assert type(ResponseBody(b"ab").read(1)) is bytes
-    assert type(ResponseBody(b"ab").read()) is bytes
 
 
 def test_a_body_survives_pickling_with_its_position() -> None:
@@ -295,12 +281,6 @@ def test_a_body_without_a_usable_content_type_says_so() -> None:
         assert service_error(answer(500, "x", content_type=kind)).message.endswith("1 bytes (no content type).")
 
 
-def test_a_throttled_call_without_a_message_is_a_throttling_error() -> None:
-    error = service_error(answer(400, '{"message":null}', x_amzn_errortype="ThrottlingException"))
-    assert type(error) is errors.ThrottlingError
-    assert error.message == "The service gave no message."
-
-
 def test_a_body_that_is_too_large_is_explained() -> None:
     assert service_error(answer(413, "<html>")).message.startswith(
         "The request body is larger than the service accepts"
@@ -355,7 +335,7 @@ def test_a_model_error_carries_what_the_container_said() -> None:
     ("given", "status"),
     [(500, 500), ("500", 500), (0, 0), (None, None), (True, None), (4.5, None), ([], None), ("x", None)],
 )
-def test_an_original_status_that_is_no_number_is_none(given: object, status: int | None) -> None:
+def test_an_original_status_that_is_not_a_number_is_none(given: object, status: int | None) -> None:
     error = service_error(answer(424, {"OriginalStatusCode": given, "OriginalMessage": 5, "LogStreamArn": {}}))
     assert isinstance(error, errors.ModelError)
     assert (error.original_status_code, error.original_message, error.log_stream_arn) == (status, None, None)
@@ -410,19 +390,12 @@ def test_the_wait_is_read_in_every_form(headers: dict[str, str], seconds: float 
     assert service_error(RawResponse(503, headers, b""), now=NOW).retry_after == seconds
 
 
-def test_the_servers_date_is_read_from_its_header() -> None:
-    assert server_date({"date": "Sun, 06 Nov 1994 08:49:37 GMT"}) == NOW
-    assert server_date({}) is None
-
-
-def test_without_a_clock_a_date_is_measured_from_the_responses_own() -> None:
+def test_a_date_to_retry_after_is_measured_on_the_services_clock_whatever_ours_says() -> None:
     headers = {"retry-after": "Sun, 06 Nov 1994 08:50:37 GMT"}
     assert retry_after(headers) is None
-    assert retry_after({**headers, "date": "Sun, 06 Nov 1994 08:49:37 GMT"}) == 60.0
-
-
-def test_a_date_to_retry_after_is_measured_on_the_services_clock_even_where_ours_is_off() -> None:
-    headers = {"retry-after": "Sun, 06 Nov 1994 08:50:37 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    headers["date"] = "Sun, 06 Nov 1994 08:49:37 GMT"
+    assert server_date(headers) == NOW
+    assert retry_after(headers) == 60.0
     assert retry_after(headers, now=NOW - 3600.0) == 60.0
     assert retry_after(headers, now=NOW + 3600.0) == 60.0
 
@@ -446,9 +419,6 @@ def test_a_date_to_retry_after_is_measured_on_the_services_clock_even_where_ours
 )
 def test_a_new_session_is_read_with_its_end(value: str, session: tuple[str, float | None] | None) -> None:
     assert session_id({"x-amzn-sagemaker-new-session-id": value}) == session
-
-
-def test_a_response_without_a_session_has_none() -> None:
     assert session_id({}) is None
 
 
@@ -542,7 +512,7 @@ def test_both_lanes_make_the_same_error_of_a_modelled_answer(answers: Answers) -
     same()
 
 
-# A list, or bytes that are not UTF-8, never get this far: botocore's parser itself fails on them.
+# A list, or bytes that are not UTF-8, do not get this far: botocore's parser fails on them.
 @pytest.mark.parametrize("status", [400, 413, 424, 429, 500, 502, 503, 530])
 @pytest.mark.parametrize("body", ["", "<html>no</html>", '{"cut', '{"message": null}'])
 def test_both_lanes_make_the_same_class_of_any_body(answers: Answers, status: int, body: str) -> None:
@@ -575,28 +545,10 @@ def test_a_client_error_that_a_stub_made_up_is_still_a_service_error(response: d
 
 def test_any_response_becomes_a_service_error() -> None:
     chooser = random.Random(424)
-    seeds = [
-        json.dumps(MODEL_ERROR).encode(),
-        b'{"__type":"a#B:c","message":null}',
-        b"<html></html>",
-        b"[]",
-        b"\xef\xbb\xbf{}",
-    ]
-    pieces = [
-        b"{",
-        b"}",
-        b'"',
-        b"\\u",
-        b"\\ud800",
-        b"\x00",
-        b"\xff",
-        b":",
-        b"null",
-        b"1e999",
-        b"NaN",
-        b"[",
-        b"\xef\xbb\xbf",
-    ]
+    seeds = [b'{"__type":"a#B:c","message":null}', b"<html></html>", b"[]", b"\xef\xbb\xbf{}"]
+    seeds.append(json.dumps(MODEL_ERROR).encode())
+    pieces = [b"{", b"}", b'"', b"\\u", b"\\ud800", b"\x00", b"\xff", b":", b"null", b"1e999", b"NaN", b"["]
+    pieces.append(b"\xef\xbb\xbf")
     names = ["x-amzn-errortype", "x-amz-retry-after", "retry-after", "date", "content-type", "x-amzn-requestid"]
     values = ["", "#", ":", "ModelError", "a#b:c", "9" * 30, "-1", "\x00", "\xff", "Sun, 06 Nov 1994 08:49:37 GMT"]
     for _ in range(FUZZ):

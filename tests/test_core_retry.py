@@ -134,6 +134,7 @@ STREAMED = errors.TransportError("cut", response_started=True)
     [
         # Failures that are retried, and when.
         (errors.ConnectError("refused"), [], {}, wait(0.05, 14)),
+        (errors.TransportError("reset"), [], {}, wait(0.05, 14)),
         (refused(503), [], {}, wait(0.05, 14)),
         (refused(503), [wait(0.05, 14)], {}, wait(0.1, 14)),
         (refused(503), [wait(0.05, 14)] * 2, {}, FINAL),
@@ -159,8 +160,9 @@ STREAMED = errors.TransportError("cut", response_started=True)
         (SKEWED, [correct(9.0)], {"headers": AHEAD}, FINAL),
         (SKEWED, [], {"headers": AHEAD, "signed": False}, FINAL),
         (SKEWED, [], {"headers": AHEAD, "skew": 3500.0}, FINAL),
+        (SKEWED, [], {"headers": {"date": formatdate(NOW + 10, usegmt=True)}}, FINAL),
         (SKEWED, [], {}, FINAL),
-        # What the service asks for.
+        # A wait that the service asks for.
         (service_error(RawResponse(503, {"retry-after": "30"}, b"")), [], {}, wait(30.0, 14)),
         (service_error(RawResponse(503, {"retry-after": "61"}, b"")), [], {}, Decision("final", cost=14)),
         # The deadline.
@@ -168,14 +170,20 @@ STREAMED = errors.TransportError("cut", response_started=True)
         (refused(429), [], {"left": 1.0}, Decision("late", cost=5)),
         (EXPIRED, [], {"left": 0.0}, Decision("late")),
         (refused(404), [], {"left": 0.0}, FINAL),
-        # What is never sent again, and what is where that is asked for.
+        # Failures that are not sent again, unless the policy asks for it.
         (refused(424, "ModelError"), [], {}, FINAL),
+        (refused(400, "ValidationError"), [], {}, FINAL),
+        (refused(404), [], {}, FINAL),
+        (refused(530, "InternalDependencyException"), [], {}, FINAL),
+        (errors.DeadlineExceededError("late"), [], {}, FINAL),
+        (errors.ProtocolError("odd", response_started=True), [], {}, FINAL),
+        (errors.TLSError("untrusted"), [], {}, FINAL),
         (STREAMED, [], {"retry_read_timeout": True}, FINAL),
         (READ_TIMEOUT, [], {}, FINAL),
         (READ_TIMEOUT, [], {"retry_read_timeout": True}, wait(0.05, 14)),
     ],
 )
-def test_what_follows_an_attempt_is_decided_by_its_failure_and_what_was_decided_before(
+def test_the_failure_of_an_attempt_and_the_earlier_decisions_decide_how_a_call_goes_on(
     failure: errors.EndpointError, earlier: list[Decision], options: dict[str, Any], expected: Decision
 ) -> None:
     names = {"max_attempts", "cold_start_timeout", "retry_read_timeout"}
@@ -189,7 +197,7 @@ def test_what_follows_an_attempt_is_decided_by_its_failure_and_what_was_decided_
 
 
 needs_page = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
-# How the page begins to say what is done, and the verdict that this is.
+# The beginnings of the page's words, and their verdicts.
 SAID = {
     "until `RetryPolicy.cold_start_timeout`": "cold_start",
     "yes, first delay up to 1 s": "throttling",
@@ -208,7 +216,7 @@ def table(section: str) -> list[list[str]]:
 
 
 def spelt(key: type | str | int) -> str:
-    """A key of the verdicts as the page has it."""
+    """A key of the verdicts as the page spells it."""
     return str(key) if isinstance(key, int) else f"`{key if isinstance(key, str) else key.__name__}`"
 
 

@@ -68,7 +68,7 @@ def test_the_outputs_together_are_the_text_up_to_the_first_stop_sequence(
 
 
 @given(st.lists(st.text("ab", min_size=1, max_size=6), min_size=1, max_size=4), SMALL)
-def test_what_cannot_be_part_of_a_stop_sequence_is_handed_on_at_once(stop: list[str], text: str) -> None:
+def test_text_that_cannot_be_part_of_a_stop_sequence_is_given_at_once(stop: list[str], text: str) -> None:
     matcher = StopMatcher(stop)
     out = ""
     for end in range(1, len(text) + 1):
@@ -94,7 +94,7 @@ def test_a_hit_is_known_as_soon_as_no_earlier_one_can_follow(stop: list[str], te
             break
 
 
-def test_nothing_is_handed_on_after_a_hit() -> None:
+def test_nothing_is_given_after_a_hit() -> None:
     matcher = StopMatcher(["."])
     assert matcher.feed("one. two") == "one"
     assert matcher.hit
@@ -102,7 +102,7 @@ def test_nothing_is_handed_on_after_a_hit() -> None:
     assert matcher.finish() == ""
 
 
-def test_finish_gives_what_was_held_back_once() -> None:
+def test_finish_gives_the_text_that_was_held_back_once() -> None:
     matcher = StopMatcher(["</s>"])
     assert matcher.feed("one</s") == "one"
     assert matcher.finish() == "</s"
@@ -119,6 +119,6 @@ def test_hostile_stop_sequences_take_linear_time(piece: int) -> None:
 
 
 @pytest.mark.parametrize("stop", ["STOP", b"STOP", [""], [b"x"], ["x", None]])
-def test_stop_sequences_that_are_none_are_refused(stop: list[str]) -> None:
+def test_other_values_than_stop_sequences_are_refused(stop: list[str]) -> None:
     with pytest.raises(ConfigurationError):
         StopMatcher(stop)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 from feeding import encode_part
 from servers import Peer, Server
-from twins import Twin, TwinEndpoint, client_twin, direct_twin, twin  # noqa: F401
+from twins import Twin, TwinEndpoint
 
 from smendpoint import RetryPolicy, errors
 from smendpoint.handlers import TextGenerationHandler
@@ -103,7 +103,7 @@ def outcome_of(endpoint: TwinEndpoint) -> Outcome:
 
 
 def outcomes(
-    twin: Twin,  # noqa: F811
+    twin: Twin,
     server: Server,
     cutter: Cutter,
     answers: Callable[[int], bytes],
@@ -136,9 +136,7 @@ def check(found: dict[int, Outcome], successes: dict[int, int]) -> None:
 
 
 def test_chunked_without_the_last_chunk_one_cut_of_all_is_a_success(
-    direct_twin: Twin,  # noqa: F811
-    server: Server,
-    cutter: Cutter,
+    direct_twin: Twin, server: Server, cutter: Cutter
 ) -> None:
     found = outcomes(direct_twin, server, cutter, lambda cut: WHOLE[:cut], range(len(WHOLE) + 1))
     check(found, {len(WHOLE): 3})
@@ -147,9 +145,7 @@ def test_chunked_without_the_last_chunk_one_cut_of_all_is_a_success(
 
 
 def test_chunked_with_a_proper_end_one_cut_of_all_is_a_success(
-    direct_twin: Twin,  # noqa: F811
-    server: Server,
-    cutter: Cutter,
+    direct_twin: Twin, server: Server, cutter: Cutter
 ) -> None:
     found = outcomes(direct_twin, server, cutter, lambda cut: chunked(STREAM[:cut]), range(len(STREAM) + 1))
     check(found, {len(STREAM): 3})
@@ -157,39 +153,24 @@ def test_chunked_with_a_proper_end_one_cut_of_all_is_a_success(
 
 
 def test_a_handler_that_asks_for_no_end_takes_whole_frames_for_an_answer_and_never_a_cut_one(
-    twin: Twin,  # noqa: F811
-    server: Server,
-    cutter: Cutter,
+    twin: Twin, server: Server, cutter: Cutter
 ) -> None:
     cuts = sorted({*range(0, len(STREAM), 11), *BOUNDARIES})
     found = outcomes(twin, server, cutter, lambda cut: chunked(STREAM[:cut]), cuts, require_end=False)
     check(found, {end: count for count, end in enumerate(BOUNDARIES)})
 
 
-def test_with_a_length_one_cut_of_all_is_a_success(
-    direct_twin: Twin,  # noqa: F811
-    server: Server,
-    cutter: Cutter,
+@pytest.mark.parametrize("answer", [with_length(STREAM), until_close(STREAM)], ids=["with-length", "until-close"])
+def test_without_chunks_one_cut_of_all_is_a_success(
+    direct_twin: Twin, server: Server, cutter: Cutter, answer: bytes
 ) -> None:
-    answer = with_length(STREAM)
-    found = outcomes(direct_twin, server, cutter, lambda cut: answer[:cut], range(len(answer) + 1))
-    check(found, {len(answer): 3})
-
-
-def test_without_framing_a_closed_connection_is_the_end_and_one_cut_of_all_is_a_success(
-    direct_twin: Twin,  # noqa: F811
-    server: Server,
-    cutter: Cutter,
-) -> None:
-    answer = until_close(STREAM)
+    """Without a length, the end of the connection is the proper end of any answer."""
     found = outcomes(direct_twin, server, cutter, lambda cut: answer[:cut], range(len(answer) + 1))
     check(found, {len(answer): 3})
 
 
 def test_a_document_over_three_events_is_a_success_only_whole_whatever_http_says(
-    direct_twin: Twin,  # noqa: F811
-    server: Server,
-    cutter: Cutter,
+    direct_twin: Twin, server: Server, cutter: Cutter
 ) -> None:
     """Its decoder knows the end: an event that lacks its blank line is given, half a JSON document is not."""
     third = len(EVENTS[2]) // 3
@@ -202,10 +183,7 @@ def test_a_document_over_three_events_is_a_success_only_whole_whatever_http_says
 
 @pytest.mark.parametrize("answers", [WHOLE, with_length(STREAM)], ids=["chunked", "with-length"])
 def test_through_a_client_no_cut_is_a_success_but_in_the_end_itself(
-    client_twin: Twin,  # noqa: F811
-    server: Server,
-    cutter: Cutter,
-    answers: bytes,
+    client_twin: Twin, server: Server, cutter: Cutter, answers: bytes
 ) -> None:
     cuts = sorted({*range(0, len(answers), 13), *range(len(answers) - 12, len(answers) + 1)})
     found = outcomes(client_twin, server, cutter, lambda cut: answers[:cut], cuts)
@@ -216,9 +194,7 @@ def test_through_a_client_no_cut_is_a_success_but_in_the_end_itself(
 
 
 def test_through_a_client_a_cut_frame_is_never_a_success_though_http_ends_properly(
-    client_twin: Twin,  # noqa: F811
-    server: Server,
-    cutter: Cutter,
+    client_twin: Twin, server: Server, cutter: Cutter
 ) -> None:
     cuts = sorted({*range(0, len(STREAM), 11), *BOUNDARIES})
     found = outcomes(client_twin, server, cutter, lambda cut: chunked(STREAM[:cut]), cuts)

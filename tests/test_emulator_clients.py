@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -17,8 +16,9 @@ from aws_standins import explicit_keys
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 from members import require_member
+from signing import bearer, presign
 
-from smendpoint._core.aws.sigv4 import Credentials, Signer
+from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.emulator import Emulator, ModelRequest
 
 KEYS = Credentials("AKID", "secret", "token")
@@ -136,25 +136,13 @@ def test_aiobotocore_gets_answers_and_streams(emulator: Emulator) -> None:
     emulator.disconnected()
 
 
-def bearer(now: float) -> str:
-    query = Signer(region="us-west-2").presign(
-        method="POST",
-        url_host="sagemaker.amazonaws.com",
-        path="/",
-        query=[("Action", "CallWithBearerToken")],
-        credentials=KEYS,
-        timestamp=now,
-        expires=3600,
-    )
-    return "sagemaker-api-key-" + base64.b64encode(f"sagemaker.amazonaws.com/?{query}&Version=1".encode()).decode()
-
-
 def test_the_openai_sdk_talks_to_the_openai_path() -> None:
     now = 1_700_000_000.0
     messages: Any = [{"role": "user", "content": PROMPT}]
     with Emulator({"chat": "vllm"}, region="us-west-2", credentials=KEYS, clock=lambda: now) as emulator:
         base_url = f"{emulator.url}/endpoints/chat/openai/v1"
-        with openai.OpenAI(base_url=base_url, api_key=bearer(now), max_retries=0) as client:
+        token = bearer(presign(KEYS, now, region="us-west-2"))
+        with openai.OpenAI(base_url=base_url, api_key=token, max_retries=0) as client:
             answer = client.chat.completions.create(model="", messages=messages)
             assert answer.choices[0].message.content == "The cat slept for 2 hours."
             with client.chat.completions.create(model="", messages=messages, stream=True) as chunks:

@@ -114,8 +114,8 @@ def test_a_million_mutated_requests_leave_an_emulator_that_answers(caplog: pytes
                 answer = client.exchange(request(path="/endpoints/plain/invocations"))
                 assert b"".join(answer) == plain(b"[]")
             emulator.disconnected()
-            assert emulator._loop is not None
-            tasks.append(len(asyncio.all_tasks(emulator._loop)))
+            assert emulator._thread is not None
+            tasks.append(len(asyncio.all_tasks(emulator._thread.loop)))
             gc.collect()
             blocks.append(sys.getallocatedblocks())
         assert tasks == [0, 0, 0]

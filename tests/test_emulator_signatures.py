@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from signing import bearer, presign
 from signing import sign as sign_request
 
-from smendpoint._core.aws.canonical import EMPTY_PAYLOAD_HASH, payload_hash
+from smendpoint._core.aws.canonical import payload_hash
 from smendpoint._core.aws.sigv4 import Credentials, Signer
 from smendpoint.emulator import ReceivedRequest
 from smendpoint.emulator._auth import Authorization, check_bearer, check_signature, parse_authorization
@@ -153,23 +152,8 @@ def test_any_authorization_header_is_taken_apart_or_is_none(value: str) -> None:
     assert parsed is None or parsed.signature
 
 
-def presigned(keys: Credentials = KEYS) -> str:
-    return Signer(region="us-east-1").presign(
-        method="POST",
-        url_host="sagemaker.amazonaws.com",
-        path="/",
-        query=[("Action", "CallWithBearerToken")],
-        payload_hash=EMPTY_PAYLOAD_HASH,
-        credentials=keys,
-        timestamp=WHEN,
-        expires=60,
-    )
-
-
 def bearer_accepted(query: str, keys: Credentials = KEYS) -> bool:
-    url = f"sagemaker.amazonaws.com/?{query}&Version=1"
-    token = "sagemaker-api-key-" + base64.b64encode(url.encode()).decode()
-    headers = {"authorization": f"Bearer {token}"}
+    headers = {"authorization": f"Bearer {bearer(query)}"}
     request = ReceivedRequest("OpenAI", "my-endpoint", "POST", "/endpoints/my-endpoint/openai/v1", headers, b"", 1)
     reply = check_bearer(request, keys, "us-east-1", WHEN)
     assert reply is None or reply.status == 403
@@ -182,7 +166,7 @@ def test_any_query_string_can_be_checked(query: str) -> None:
 
 
 def test_a_presigned_query_is_accepted_with_temporary_credentials() -> None:
-    assert bearer_accepted(presigned(TEMPORARY), TEMPORARY)
+    assert bearer_accepted(presign(TEMPORARY, WHEN), TEMPORARY)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +185,7 @@ def test_a_presigned_query_is_accepted_with_temporary_credentials() -> None:
     ],
 )
 def test_a_presigned_query_that_was_changed_is_refused(old: str, new: str) -> None:
-    query = presigned()
+    query = presign(KEYS, WHEN, expires=60)
     assert bearer_accepted(query)
     assert old in query
     assert not bearer_accepted(query.replace(old, new))

@@ -93,7 +93,7 @@ def test_a_name_that_no_endpoint_has_is_refused(name: Any) -> None:
 
 
 @pytest.mark.parametrize("region", ["", "x@evil.com:443/#", "us east 1", "us-east-1\r\n", "us_east_1", "ü", 7])
-def test_a_region_that_is_none_is_refused(region: Any) -> None:
+def test_a_region_that_is_not_a_name_is_refused(region: Any) -> None:
     with pytest.raises(ConfigurationError):
         Endpoint("my-llm", region_name=region)
 
@@ -149,13 +149,13 @@ def test_a_member_that_a_stream_cannot_have_is_refused_before_a_byte_leaves(memb
 
 
 @pytest.mark.parametrize("kwargs", [["TargetVariant"], "TargetVariant", 7, {1: "x"}])
-def test_members_that_are_no_mapping_are_refused(kwargs: Any) -> None:
+def test_members_that_are_not_a_mapping_are_refused(kwargs: Any) -> None:
     with make_endpoint("http://127.0.0.1:1") as endpoint, pytest.raises(ConfigurationError, match="endpoint_kwargs"):
         endpoint.invoke("Hello", endpoint_kwargs=kwargs)
 
 
 @pytest.mark.parametrize("stop", ["", [""], [1], b"x"])
-def test_a_stop_sequence_that_is_no_text_is_refused_before_a_byte_leaves(stop: Any) -> None:
+def test_a_stop_sequence_that_is_not_a_text_is_refused_before_a_byte_leaves(stop: Any) -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         for use in (endpoint.invoke, endpoint.send, endpoint.stream):
             with pytest.raises(ConfigurationError, match="stop"):

@@ -1,4 +1,4 @@
-"""`_calls.fanout`: several calls at a time, over inputs read as places get free; nothing is left running behind."""
+"""`_calls.fanout`: several calls at a time, over inputs that are read as slots get free; nothing is left running."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("bare_environment")
 
 MANY = 10_000_000
 READ = int(os.environ.get("SMENDPOINT_MAP_INPUTS", "2000"))
-"""How many of many inputs are really worked on."""
+"""The number of inputs of the test that reads many."""
 
 
 def run(work: Callable[[Any, Cancellation], Any], inputs: Any, limit: int = 3, **options: Any) -> Iterator[Any]:
@@ -33,7 +33,7 @@ def run(work: Callable[[Any, Cancellation], Any], inputs: Any, limit: int = 3, *
 
 
 def stops(scope: Cancellation) -> bool:
-    """Whether the work is stopped, waiting for that."""
+    """Wait for the work to be stopped, and return true."""
     stopped = threading.Event()
     with suppress(Cancelled):  # it was, before this could wait
         scope.enter(stopped.set)
@@ -53,7 +53,7 @@ def gone() -> bool:
 
 
 class Turns:
-    """Work that ends when it is told to."""
+    """Work that a test ends."""
 
     def __init__(self) -> None:
         self.begun: dict[Any, threading.Event] = {}
@@ -97,7 +97,7 @@ def test_outputs_come_as_they_are_ready_where_order_does_not_matter() -> None:
     assert list(results) == [20]
 
 
-def test_no_input_is_no_output() -> None:
+def test_without_inputs_there_are_no_outputs() -> None:
     assert list(run(lambda value, scope: value, [])) == []
     assert gone()
 
@@ -149,7 +149,7 @@ def test_of_ten_million_inputs_only_a_windowful_is_ever_held(ordered: bool) -> N
         if number == READ:
             break
     results.close()  # type: ignore[attr-defined]  # it is a generator
-    # Inputs and outputs in the window, and what passes from hand to hand at either end of it.
+    # Inputs and outputs in the window, and one that is passed on at each end of it.
     assert most <= 2 * limit + 2
     assert gone()
 
@@ -186,7 +186,7 @@ def test_an_error_can_take_the_place_of_its_output(ordered: bool) -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
-def test_what_is_no_ordinary_error_is_never_an_output_and_never_lost(error: BaseException) -> None:
+def test_an_error_that_is_not_an_exception_is_raised_and_never_an_output(error: BaseException) -> None:
     def work(value: int, scope: Cancellation) -> int:
         raise error
 
@@ -194,7 +194,7 @@ def test_what_is_no_ordinary_error_is_never_an_output_and_never_lost(error: Base
         list(run(work, [1], return_exceptions=True))
 
 
-def test_inputs_that_fail_end_the_iteration_and_what_runs() -> None:
+def test_inputs_that_fail_end_the_iteration_and_the_calls() -> None:
     stopped = threading.Event()
 
     def work(value: int, scope: Cancellation) -> int:
@@ -212,7 +212,7 @@ def test_inputs_that_fail_end_the_iteration_and_what_runs() -> None:
     assert gone()
 
 
-def test_leaving_early_stops_what_runs_and_waits_for_it() -> None:
+def test_leaving_early_stops_the_calls_and_waits_for_them() -> None:
     def work(value: int, scope: Cancellation) -> int:
         if value:
             assert stops(scope)
@@ -225,7 +225,7 @@ def test_leaving_early_stops_what_runs_and_waits_for_it() -> None:
     assert gone()
 
 
-def test_leaving_early_does_not_wait_for_what_cannot_be_stopped() -> None:
+def test_leaving_early_does_not_wait_for_calls_that_cannot_be_stopped() -> None:
     turns = Turns()
     results = run(turns, [1, 2], stoppable=False)
     turns.end(1)
@@ -252,8 +252,8 @@ def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thr
     assert gone()
 
 
-def test_workers_that_nobody_holds_any_more_end_their_threads() -> None:
-    """As where an interrupt broke off `stop`."""
+def test_workers_that_are_garbage_collected_end_their_threads() -> None:
+    """The state after an interrupt in `stop`."""
     turns = Turns()
     workers = _Workers(turns, 1, stoppable=True)
     workers.submit(_Job(1))
@@ -279,7 +279,7 @@ def test_a_program_may_end_in_the_middle_of_a_map() -> None:
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
-def test_nobody_waits_for_threads_that_have_gone_with_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_ended_with_the_interpreter_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = Turns()
     workers = _Workers(turns, 1, stoppable=True)
     workers.submit(_Job(1))
@@ -315,19 +315,19 @@ def test_leaving_a_map_early_ends_the_calls_that_are_under_way() -> None:
         emulator.wait_for(lambda it: len(it.requests) == 3)
         results.close()
         assert gone()
-        # That of the call that was over may be left, if no other one had taken it.
+        # The connection of the first call may be idle, if no other call had taken it.
         emulator.wait_for(lambda it: it.open_connections <= 1)
         assert pool_of(endpoint).busy == 0
         assert endpoint.invoke(b"go") == b"go"
         assert len(emulator.requests) == 4
 
 
-def test_leaving_a_map_early_does_not_wait_for_a_place_that_the_caller_itself_holds() -> None:
+def test_leaving_a_map_early_does_not_wait_for_a_slot_that_the_caller_holds() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=2) as endpoint:
         results: Any = endpoint.map(["Hello"] * 10, max_concurrency=2)
         next(results)
         streams = []
-        for _ in range(2):  # takes every place, so that the calls of the map have to wait
+        for _ in range(2):  # takes every slot, so that the calls of the map wait
             streams.append(endpoint.stream("Hello"))
             next(streams[-1])
         results.close()

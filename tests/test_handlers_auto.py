@@ -60,7 +60,7 @@ def test_an_empty_text_is_empty() -> None:
     assert AutoHandler().transform_output(ResponseBody(b'[{"generated_text":""}]')) == ""
 
 
-def test_what_is_no_text_is_an_error_that_names_who_reads_it() -> None:
+def test_an_answer_without_text_is_an_error_that_names_the_handler_that_reads_it() -> None:
     with pytest.raises(HandlerError, match=r"EmbeddingsHandler or TabularHandler.response=.json.. reads this"):
         AutoHandler().transform_output(ResponseBody(b"[[0.5]]"))
 

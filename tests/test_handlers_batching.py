@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import json
 import pickle
-import sys
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,106 +65,116 @@ class Async(Fake):
             self.closed = True
 
 
-def got(value: Any) -> Any:
-    """What a method of either twin gives."""
-    if isinstance(value, Awaitable):
+class Kit:
+    """One of the twins, on endpoints that answer with each text's length."""
 
-        async def wait() -> Any:
-            return await value
+    def __init__(self, embeddings: Any, endpoint: Any) -> None:
+        self.embeddings = embeddings
+        self.endpoint = endpoint
 
-        return asyncio.run(wait())
-    return value
+    def answering(self, answer: Callable[[Sequence[str]], Any], handler: Any = None) -> Any:
+        """Make an endpoint that answers so."""
+        endpoint = self.endpoint(handler)
+        endpoint.answer = lambda texts, parameters: answer(texts)
+        return endpoint
+
+    def embed(self, endpoint: Any, texts: Any, **options: Any) -> Any:
+        """Give the vectors of the texts."""
+        return self.run(self.embeddings(endpoint, **options).embed_documents(texts))
+
+    @staticmethod
+    def run(value: Any) -> Any:
+        """Give the result of a method of either twin."""
+        if isinstance(value, Awaitable):
+
+            async def wait() -> Any:
+                return await value
+
+            return asyncio.run(wait())
+        return value
 
 
-TWINS = pytest.mark.parametrize(
-    ("embeddings", "endpoint_class"), [(Embeddings, Sync), (AsyncEmbeddings, Async)], ids=["sync", "async"]
-)
+@pytest.fixture(scope="module", params=[(Embeddings, Sync), (AsyncEmbeddings, Async)], ids=["sync", "async"])
+def kit(request: pytest.FixtureRequest) -> Kit:
+    return Kit(*request.param)
 
 
-@TWINS
+LISTS_AND_ARRAYS = pytest.mark.parametrize("as_array", [False, True], ids=["lists", "an array"])
+
+
 @given(
     texts=st.lists(st.text(max_size=20), max_size=12), batch_size=st.integers(1, 5), max_batch_bytes=st.integers(1, 60)
 )
 def test_every_text_gets_its_vector_in_batches_that_fit(
-    embeddings: Any, endpoint_class: Any, texts: list[str], batch_size: int, max_batch_bytes: int
+    kit: Kit, texts: list[str], batch_size: int, max_batch_bytes: int
 ) -> None:
-    endpoint = endpoint_class()
-    embedder = embeddings(endpoint, batch_size=batch_size, max_batch_bytes=max_batch_bytes)
-    assert got(embedder.embed_documents(texts)) == [[float(len(text))] for text in texts]
+    endpoint = kit.endpoint()
+    vectors = kit.embed(endpoint, texts, batch_size=batch_size, max_batch_bytes=max_batch_bytes)
+    assert vectors == [[float(len(text))] for text in texts]
     assert [text for call in endpoint.calls for text in call] == texts
     for call in endpoint.calls:
         assert len(call) <= batch_size
         assert len(call) == 1 or len(encode_json(call)) <= max_batch_bytes + 1
 
 
-@TWINS
-def test_no_texts_make_no_call(embeddings: Any, endpoint_class: Any) -> None:
-    endpoint = endpoint_class()
-    assert got(embeddings(endpoint).embed_documents([])) == []
+def test_an_empty_list_of_texts_makes_no_call(kit: Kit) -> None:
+    endpoint = kit.endpoint()
+    assert kit.embed(endpoint, []) == []
+    array = kit.embed(endpoint, [], as_array=True)
+    assert (array.dtype, array.shape) == (np.float32, (0, 0))
     assert endpoint.calls == []
 
 
-@TWINS
-def test_documents_and_queries_have_their_own_parameters(embeddings: Any, endpoint_class: Any) -> None:
-    endpoint = endpoint_class()
-    embedder = embeddings(
-        endpoint, batch_size=1, max_concurrency=7, document_kwargs={"input_type": "d"}, query_kwargs={"input_type": "q"}
-    )
-    got(embedder.embed_documents(["a"]))
-    got(embedder.embed_documents(["a", "b"]))
-    assert got(embedder.embed_query("abc")) == [3.0]
+def test_documents_and_queries_have_their_own_parameters(kit: Kit) -> None:
+    endpoint = kit.endpoint()
+    options = {"document_kwargs": {"input_type": "d"}, "query_kwargs": {"input_type": "q"}}
+    embedder = kit.embeddings(endpoint, batch_size=1, max_concurrency=7, **options)
+    kit.run(embedder.embed_documents(["a"]))
+    kit.run(embedder.embed_documents(["a", "b"]))
+    assert kit.run(embedder.embed_query("abc")) == [3.0]
     mapped = {"max_concurrency": 7, "input_type": "d"}
     assert endpoint.parameters == [{"input_type": "d"}, mapped, mapped, {"input_type": "q"}]
     assert endpoint.closed
 
 
-@TWINS
-def test_the_formats_own_limit_counts(embeddings: Any, endpoint_class: Any) -> None:
-    endpoint = endpoint_class(EmbeddingsHandler("jumpstart-text"))
-    got(embeddings(endpoint).embed_documents(["a", "b"]))
+def test_the_formats_own_limit_counts(kit: Kit) -> None:
+    endpoint = kit.endpoint(EmbeddingsHandler("jumpstart-text"))
+    kit.embed(endpoint, ["a", "b"])
     assert endpoint.calls == [["a"], ["b"]]
 
 
-@TWINS
-def test_another_number_of_vectors_than_texts_is_an_error(embeddings: Any, endpoint_class: Any) -> None:
-    endpoint = endpoint_class()
-    endpoint.answer = lambda texts, parameters: [[1.0]]
+@LISTS_AND_ARRAYS
+def test_another_number_of_vectors_than_texts_is_an_error(kit: Kit, as_array: bool) -> None:
+    endpoint = kit.answering(lambda texts: [[1.0]])
     with pytest.raises(HandlerError, match="1 vectors for 2 texts"):
-        got(embeddings(endpoint).embed_documents(["a", "b"]))
+        kit.embed(endpoint, ["a", "b"], as_array=as_array)
     with pytest.raises(HandlerError, match="1 vectors for 2 texts"):
-        got(embeddings(endpoint, batch_size=2).embed_documents(["a", "b", "c"]))
+        kit.embed(endpoint, ["a", "b", "c"], batch_size=2, as_array=as_array)
     assert endpoint.closed
-    endpoint.answer = lambda texts, parameters: []
     with pytest.raises(HandlerError, match="0 vectors for 1 texts"):
-        got(embeddings(endpoint).embed_query("a"))
+        kit.run(kit.embeddings(kit.answering(lambda texts: []), as_array=as_array).embed_query("a"))
 
 
-@TWINS
-def test_vectors_that_differ_between_batches_are_an_error(embeddings: Any, endpoint_class: Any) -> None:
-    endpoint = endpoint_class()
-    endpoint.answer = lambda texts, parameters: [[1.0] * len(texts[0])]
+@LISTS_AND_ARRAYS
+def test_vectors_that_differ_between_batches_are_an_error(kit: Kit, as_array: bool) -> None:
+    endpoint = kit.answering(lambda texts: [[1.0] * len(texts[0])])
     with pytest.raises(HandlerError, match="between batches: 1 and 2 numbers"):
-        got(embeddings(endpoint, batch_size=1).embed_documents(["a", "bb"]))
+        kit.embed(endpoint, ["a", "bb"], batch_size=1, as_array=as_array)
 
 
-@TWINS
 @pytest.mark.parametrize("name", ["batch_size", "max_batch_bytes", "max_concurrency"])
-def test_limits_are_at_least_one(embeddings: Any, endpoint_class: Any, name: str) -> None:
+def test_limits_are_at_least_one(kit: Kit, name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} must be at least 1, not 0"):
-        embeddings(endpoint_class(), **{name: 0})
+        kit.embeddings(kit.endpoint(), **{name: 0})
 
 
-@TWINS
-def test_documents_are_a_list(embeddings: Any, endpoint_class: Any) -> None:
+def test_documents_are_a_list(kit: Kit) -> None:
     with pytest.raises(HandlerError, match="for a single one there is embed_query"):
-        got(embeddings(endpoint_class()).embed_documents("a"))
+        kit.embed(kit.endpoint(), "a")
 
 
-@TWINS
-def test_any_iterator_of_answers_will_do(embeddings: Any, endpoint_class: Any) -> None:
+def test_an_iterator_of_answers_that_cannot_be_closed_is_read(kit: Kit) -> None:
     class Plain:
-        """An iterator that cannot be closed."""
-
         def __init__(self, answers: list[Vectors]) -> None:
             self.answers = iter(answers)
 
@@ -183,41 +191,30 @@ def test_any_iterator_of_answers_will_do(embeddings: Any, endpoint_class: Any) -
                 return answer
             raise StopAsyncIteration
 
-    endpoint = endpoint_class()
+    endpoint = kit.endpoint()
     endpoint.map = lambda inputs, **kwargs: Plain([[[1.0]], [[2.0]]])
-    assert got(embeddings(endpoint, batch_size=1).embed_documents(["a", "b"])) == [[1.0], [2.0]]
+    assert kit.embed(endpoint, ["a", "b"], batch_size=1) == [[1.0], [2.0]]
 
 
 @pytest.mark.parametrize(("answers", "said"), [(1, "0 vectors for 1 texts"), (3, "1 vectors for 0 texts")])
-@TWINS
-def test_another_number_of_answers_than_batches_is_an_error(
-    embeddings: Any, endpoint_class: Any, answers: int, said: str
-) -> None:
-    endpoint = endpoint_class()
+def test_another_number_of_answers_than_batches_is_an_error(kit: Kit, answers: int, said: str) -> None:
+    endpoint = kit.endpoint()
     whole = endpoint.map
     endpoint.map = lambda inputs, **kwargs: whole([["a"]] * answers, **kwargs)
     with pytest.raises(HandlerError, match=said):
-        got(embeddings(endpoint, batch_size=1).embed_documents(["a", "b"]))
+        kit.embed(endpoint, ["a", "b"], batch_size=1)
 
 
-@TWINS
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=12), batch_size=st.integers(1, 5))
-def test_arrays_hold_what_lists_do(embeddings: Any, endpoint_class: Any, texts: list[str], batch_size: int) -> None:
-    lists = got(embeddings(endpoint_class(), batch_size=batch_size).embed_documents(texts))
-    array = got(embeddings(endpoint_class(), batch_size=batch_size, as_array=True).embed_documents(texts))
+def test_arrays_hold_what_lists_do(kit: Kit, texts: list[str], batch_size: int) -> None:
+    lists = kit.embed(kit.endpoint(), texts, batch_size=batch_size)
+    array = kit.embed(kit.endpoint(), texts, batch_size=batch_size, as_array=True)
     assert (array.dtype, array.shape) == (np.float32, (len(texts), 1))
     assert array.tolist() == lists
-    vector = got(embeddings(endpoint_class(), as_array=True).embed_query(texts[0]))
+    vector = kit.run(kit.embeddings(kit.endpoint(), as_array=True).embed_query(texts[0]))
     assert (vector.dtype, vector.tolist()) == (np.float32, lists[0])
 
 
-@TWINS
-def test_no_texts_are_an_empty_array(embeddings: Any, endpoint_class: Any) -> None:
-    array = got(embeddings(endpoint_class(), as_array=True).embed_documents([]))
-    assert (array.dtype, array.shape) == (np.float32, (0, 0))
-
-
-@TWINS
 @pytest.mark.parametrize(
     ("type_", "dtype", "number"),
     [
@@ -229,45 +226,24 @@ def test_no_texts_are_an_empty_array(embeddings: Any, endpoint_class: Any) -> No
         ("ubinary", np.uint8, 255),
     ],
 )
-def test_an_array_has_the_type_of_the_handlers_numbers(
-    embeddings: Any, endpoint_class: Any, type_: Any, dtype: Any, number: float
-) -> None:
-    endpoint = endpoint_class(EmbeddingsHandler("cohere", embedding_type=type_))
-    endpoint.answer = lambda texts, parameters: [[number]] * len(texts)
-    array = got(embeddings(endpoint, batch_size=1, as_array=True).embed_documents(["a", "b"]))
+def test_an_array_has_the_type_of_the_handlers_numbers(kit: Kit, type_: Any, dtype: Any, number: float) -> None:
+    endpoint = kit.answering(lambda texts: [[number]] * len(texts), EmbeddingsHandler("cohere", embedding_type=type_))
+    array = kit.embed(endpoint, ["a", "b"], batch_size=1, as_array=True)
     assert (array.dtype, array.tolist()) == (dtype, [[number], [number]])
 
 
-@TWINS
-def test_infinite_numbers_stay_and_those_that_would_become_so_are_an_error(
-    embeddings: Any, endpoint_class: Any
-) -> None:
-    endpoint = endpoint_class()
-    endpoint.answer = lambda texts, parameters: [[float("inf"), float("-inf"), 3e38]]
-    (row,) = got(embeddings(endpoint, as_array=True).embed_documents(["a"]))
+def test_infinite_numbers_stay_and_a_number_that_would_become_infinite_is_an_error(kit: Kit) -> None:
+    endpoint = kit.answering(lambda texts: [[float("inf"), float("-inf"), 3e38]])
+    (row,) = kit.embed(endpoint, ["a"], as_array=True)
     assert row.tolist() == [float("inf"), float("-inf"), float(np.float32(3e38))]
-    endpoint.answer = lambda texts, parameters: [[1e39]]
     with pytest.raises(HandlerError, match="a number that is too large for float32"):
-        got(embeddings(endpoint, as_array=True).embed_documents(["a"]))
+        kit.embed(kit.answering(lambda texts: [[1e39]]), ["a"], as_array=True)
 
 
-@TWINS
 @pytest.mark.parametrize("answer", [[[1.0], [1.0, 2.0]], [[1.0], ["a"]], [[10**400], [1]], [[None], [{}]]])
-def test_what_makes_no_array_is_our_error(embeddings: Any, endpoint_class: Any, answer: Any) -> None:
-    endpoint = endpoint_class()
-    endpoint.answer = lambda texts, parameters: answer
+def test_vectors_that_make_no_array_are_our_error(kit: Kit, answer: Any) -> None:
     with pytest.raises(HandlerError, match="differ in length, or hold something that is not a number"):
-        got(embeddings(endpoint, as_array=True).embed_documents(["a", "b"]))
-
-
-@TWINS
-def test_arrays_check_what_lists_check(embeddings: Any, endpoint_class: Any) -> None:
-    endpoint = endpoint_class()
-    endpoint.answer = lambda texts, parameters: [[1.0] * len(texts[0])]
-    with pytest.raises(HandlerError, match="between batches: 1 and 2 numbers"):
-        got(embeddings(endpoint, batch_size=1, as_array=True).embed_documents(["a", "bb"]))
-    with pytest.raises(HandlerError, match="1 vectors for 2 texts"):
-        got(embeddings(endpoint, as_array=True).embed_documents(["a", "b"]))
+        kit.embed(kit.answering(lambda texts: answer), ["a", "b"], as_array=True)
 
 
 def test_an_embedder_of_arrays_pickles() -> None:
@@ -276,7 +252,7 @@ def test_an_embedder_of_arrays_pickles() -> None:
 
 
 def test_many_texts_take_little_more_memory_than_their_array() -> None:
-    # What is measured: all that Python and NumPy hold at the peak, each batch's JSON, its text and its lists included.
+    # The peak counts all memory of Python and NumPy, with each batch's JSON, its text and its lists.
     count, size = 3000, 128
     body = json.dumps([[number / 7 for number in range(size)]] * 32).encode()
     part = json.dumps([[number / 7 for number in range(size)]] * (count % 32)).encode()
@@ -298,19 +274,8 @@ def test_many_texts_take_little_more_memory_than_their_array() -> None:
     assert peak < 2.5 * array.nbytes
 
 
-@TWINS
-def test_without_numpy_the_error_names_the_extra_before_any_call(
-    embeddings: Any, endpoint_class: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = builtins.__import__
-
-    def without_numpy(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.partition(".")[0] == "numpy":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.delitem(sys.modules, "numpy")
-    monkeypatch.setattr(builtins, "__import__", without_numpy)
+@pytest.mark.usefixtures("without_numpy")
+def test_without_numpy_the_error_names_the_extra_before_any_call(kit: Kit) -> None:
     with pytest.raises(HandlerError, match=r"as_array=True\) needs NumPy: pip install 'smendpoint\[numpy\]'"):
-        embeddings(endpoint_class(), as_array=True)
-    assert got(embeddings(endpoint_class()).embed_documents(["a"])) == [[1.0]]
+        kit.embeddings(kit.endpoint(), as_array=True)
+    assert kit.embed(kit.endpoint(), ["a"]) == [[1.0]]

@@ -125,7 +125,7 @@ def test_an_images_bytes_travel_inside_the_message() -> None:
         ([{"role": "user", "content": [{"type": "text"}, "SECRET"]}], "Part 1 of message 0 has no type"),
     ],
 )
-def test_what_is_no_message_is_an_error_that_says_which(messages: Any, said: str) -> None:
+def test_an_input_that_is_not_a_message_is_an_error_that_says_which(messages: Any, said: str) -> None:
     with pytest.raises(HandlerError, match=said) as raised:
         ChatHandler().transform_input(messages, {})
     assert "SECRET" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""Embeddings: requests of every format, vectors checked, token vectors pooled by choice."""
+"""Vectors in every answer of embeddings: their order, their numbers, and the pooling of tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smendpoint._core.aws.response import ResponseBody
-from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.errors import HandlerError
 from smendpoint.handlers import EmbeddingsHandler
 
 VECTORS = st.integers(1, 5).flatmap(
@@ -27,42 +27,9 @@ def read(answer: Any, **options: Any) -> list[list[float]]:
 
 
 @pytest.mark.parametrize(
-    ("format_", "body"),
-    [
-        ("tei", {"inputs": ["a", "b"], "truncate": True}),
-        ("lmi", {"inputs": ["a", "b"], "truncate": True}),
-        ("huggingface", {"inputs": ["a", "b"], "parameters": {"truncate": True}}),
-        ("openai", {"input": ["a", "b"], "truncate": True}),
-        ("cohere", {"texts": ["a", "b"], "truncate": True}),
-        ("blazingtext", {"instances": ["a", "b"], "truncate": True}),
-        ("jumpstart", {"text_inputs": ["a", "b"], "truncate": True}),
-    ],
-)
-def test_texts_become_the_formats_request(format_: Any, body: Any) -> None:
-    handler = EmbeddingsHandler(format_)
-    assert json.loads(handler.transform_input(["a", "b"], {"truncate": True})) == body
-    assert (handler.content_type, handler.max_batch_size) == ("application/json", None)
-
-
-def test_cohere_is_asked_for_the_type_of_its_numbers() -> None:
-    handler = EmbeddingsHandler("cohere", embedding_type="int8")
-    assert json.loads(handler.transform_input(["a"], {"input_type": "x"})) == {
-        "texts": ["a"],
-        "embedding_types": ["int8"],
-        "input_type": "x",
-    }
-    assert json.loads(handler.transform_input(["a"], {"embedding_types": ["int8", "float"]})) == {
-        "texts": ["a"],
-        "embedding_types": ["int8", "float"],
-    }
-    body = EmbeddingsHandler("openai", embedding_type="int8").transform_input(["a"], {})
-    assert json.loads(body) == {"input": ["a"]}
-
-
-@pytest.mark.parametrize(
     ("type_", "least", "most"), [("int8", -128, 127), ("uint8", 0, 255), ("binary", -128, 127), ("ubinary", 0, 255)]
 )
-def test_integers_of_a_chosen_type_stay_what_they_are(type_: Any, least: int, most: int) -> None:
+def test_integers_of_a_chosen_type_stay_integers_within_its_limits(type_: Any, least: int, most: int) -> None:
     for answer in ({"embeddings": {type_: [[least, most]]}}, {"data": [{"embedding": [least, most]}]}):
         (vector,) = read(answer, embedding_type=type_)
         assert vector == [least, most]
@@ -81,59 +48,6 @@ def test_embeddings_of_a_type_that_was_not_chosen_say_which_to_choose() -> None:
         read(answer)
     with pytest.raises(HandlerError, match=said + ", not 'uint8': choose embedding_type='int8'"):
         read(answer, embedding_type="uint8")
-
-
-def test_what_is_pooled_is_not_read_from_base64() -> None:
-    with pytest.raises(HandlerError, match="EmbeddingsHandler expects a list of vectors"):
-        read({"data": [{"index": 0, "object": "pooling", "data": "AAAAPwAAgL8="}]})
-
-
-def test_hugging_face_gets_no_empty_parameters() -> None:
-    assert json.loads(EmbeddingsHandler("huggingface").transform_input(("a",), {})) == {"inputs": ["a"]}
-
-
-def test_a_jumpstart_text_is_sent_as_it_is() -> None:
-    handler = EmbeddingsHandler("jumpstart-text")
-    assert handler.transform_input(["☃"], {}) == "☃".encode()
-    assert (handler.content_type, handler.max_batch_size) == ("application/x-text", 1)
-    with pytest.raises(HandlerError, match="one text in a call, not 2"):
-        handler.transform_input(["a", "b"], {})
-
-
-def test_similarity_models_take_a_list() -> None:
-    handler = EmbeddingsHandler("jumpstart-similarity", content_type="application/json")
-    assert json.loads(handler.transform_input(["a", "b"], {})) == ["a", "b"]
-    assert handler.content_type == "application/json"
-
-
-@pytest.mark.parametrize("format_", ["jumpstart-text", "jumpstart-similarity"])
-def test_some_formats_have_no_place_for_parameters(format_: Any) -> None:
-    with pytest.raises(HandlerError, match="no place for model parameters: truncate"):
-        EmbeddingsHandler(format_).transform_input(["a"], {"truncate": True})
-
-
-@pytest.mark.parametrize(
-    ("texts", "said"),
-    [
-        ("SECRET", "put a single one into a list"),
-        (b"SECRET", "put a single one into a list"),
-        (1, "a list of texts, not int"),
-        (["a", 1], "Text 1 must be a str, not int"),
-    ],
-)
-def test_the_input_is_a_list_of_texts(texts: Any, said: str) -> None:
-    with pytest.raises(HandlerError, match=said) as raised:
-        EmbeddingsHandler().transform_input(texts, {})
-    assert "SECRET" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [({"format": "tie"}, "format must be one of 'tei'"), ({"pooling": "max"}, "'cls', 'mean', None")],
-)
-def test_options_must_be_known(options: Any, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
-        EmbeddingsHandler(**options)
 
 
 @given(VECTORS)
@@ -204,7 +118,7 @@ def test_vectors_that_are_pooled_already_stay() -> None:
         ({"data": [{"embedding": "AAAA"}]}, "not the base64 of 32-bit floats"),
     ],
 )
-def test_what_is_no_set_of_vectors_is_an_error(answer: Any, said: str) -> None:
+def test_vectors_that_do_not_fit_each_other_are_an_error(answer: Any, said: str) -> None:
     with pytest.raises(HandlerError, match=said):
         read(answer, pooling="mean")
 
@@ -212,14 +126,6 @@ def test_what_is_no_set_of_vectors_is_an_error(answer: Any, said: str) -> None:
 def test_the_first_tokens_vector_must_be_one() -> None:
     with pytest.raises(HandlerError, match="empty, or holds something that is not a number"):
         read([[[1.0], [2.0]], ["x"]], pooling="cls")
-
-
-@pytest.mark.parametrize(
-    "answer", [{"embeddings": {"base64": [[1]]}}, {"data": [1]}, {"embedding": "text"}, [[[[[1.0]]]]], "x", {}]
-)
-def test_unknown_shapes_are_drawn(answer: Any) -> None:
-    with pytest.raises(HandlerError, match="EmbeddingsHandler expects a list of vectors"):
-        read(answer, pooling="mean")
 
 
 def test_the_dimension_is_checked() -> None:

@@ -1,4 +1,4 @@
-"""`_ends.py`: a stream whose format has an end is a success only with that end; the docs have the same table."""
+"""A stream whose format has an end is a success only with that end; the docs have the same table."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from feeding import encode_part, ways
-from twins import Twin, twin  # noqa: F401
+from feeding import encode_part, framed, ways
+from twins import Twin
 
 from smendpoint import Endpoint, errors
 from smendpoint._calls.pipeline import Pipeline
@@ -36,10 +36,10 @@ class Sample(NamedTuple):
     """A stream of one format.
 
     Attributes:
-        handlers: what reads it.
-        items: its items up to the end; they give `text`.
+        handlers: the handlers that read it.
+        items: its items up to the end.
         ends: items that are an end each, and give no text.
-        text: what the items give.
+        text: the text of the items.
     """
 
     handlers: list[Any]
@@ -65,7 +65,7 @@ def third_party(text: str, reason: str | None) -> dict[str, Any]:
 
 
 def other(choice: dict[str, Any]) -> dict[str, Any]:
-    """The same of a second answer, which is not given."""
+    """Give the same choice of a second answer, which the handlers do not give."""
     return {"choices": [{**choice["choices"][0], "index": 1}]}
 
 
@@ -154,19 +154,14 @@ WHOLE: dict[str, tuple[Any, Any]] = {
 }
 
 
-def again(handler: Any, **options: Any) -> Any:
-    """A handler of the same kind, with these options."""
+def with_options(handler: Any, **options: Any) -> Any:
+    """Give a handler of the same kind, with these options."""
     family = [handler.family] if isinstance(handler, JumpStartTextHandler) else []
     return type(handler)(*family, **options)
 
 
-def framed(items: list[Any], framing: str) -> bytes:
-    start, end = ("data: ", "\n\n") if framing == "events" else ("", "\n")
-    return "".join(f"{start}{json.dumps(item)}{end}" for item in items).encode()
-
-
 def outcome(handler: Any, pieces: list[bytes], stop: list[str] | None = None) -> tuple[str, str]:
-    """The text that is handed on, and the name of the error; what the error carries is the same text."""
+    """Give the text of the chunks, and the name of the error, which carries the same text."""
     pipeline: Pipeline[Any] = Pipeline(handler.stream_decoder(), stop or [])
     chunks: list[Any] = []
     for piece in pieces:
@@ -199,7 +194,7 @@ def test_no_beginning_of_a_stream_is_a_success(name: str, handler: Any, framing:
     body, end = framed(sample.items, framing), framed(sample.ends[:1], framing)
     for place in range(len(body + end) - (2 if framing == "events" else 1)):
         if place in range(1, 5) and framing == "events" and isinstance(handler, AutoHandler):
-            continue  # that much may be plain text
+            continue  # these bytes may be plain text
         text, error = outcome(handler, [(body + end)[:place]])
         assert sample.text.startswith(text)
         assert error == "StreamTruncatedError"
@@ -207,9 +202,9 @@ def test_no_beginning_of_a_stream_is_a_success(name: str, handler: Any, framing:
 
 @pytest.mark.parametrize("framing", ["events", "lines"])
 @pytest.mark.parametrize(("name", "handler"), CASES)
-def test_a_handler_that_asks_for_no_end_takes_what_came(name: str, handler: Any, framing: str) -> None:
+def test_a_handler_that_asks_for_no_end_takes_the_chunks_that_came(name: str, handler: Any, framing: str) -> None:
     sample = SAMPLES[name]
-    lenient = again(handler, require_end=False)
+    lenient = with_options(handler, require_end=False)
     assert outcome(lenient, [framed(sample.items, framing)]) == (sample.text, "")
     assert outcome(lenient, []) == ("", "")
     assert outcome(lenient, [framed(sample.items, framing), b"data: {" if framing == "events" else b"{"]) == (
@@ -221,7 +216,7 @@ def test_a_handler_that_asks_for_no_end_takes_what_came(name: str, handler: Any,
 @pytest.mark.parametrize("body", [b"", b"\n", b":\n\n", b": ping\n\n: ping\n\n", b"event: ping\n\n", b"\r\n \n"])
 @pytest.mark.parametrize("handler", {type(handler): handler for _, handler in CASES}.values())
 def test_a_stream_of_nothing_is_truncated(handler: Any, body: bytes) -> None:
-    if body.strip(b"\r\n ") or not isinstance(handler, AutoHandler) or not body:  # blank lines are a text, too
+    if body.strip(b"\r\n ") or not isinstance(handler, AutoHandler) or not body:  # blank lines are a text too
         assert outcome(handler, [body]) == ("", "StreamTruncatedError")
 
 
@@ -233,7 +228,7 @@ def test_a_format_without_an_end_may_end_anywhere(handler: Any, body: bytes) -> 
 
 
 @pytest.mark.parametrize(("handler", "value"), WHOLE.values(), ids=list(WHOLE))
-def test_a_whole_answer_is_its_own_end_but_no_part_of_one_is(handler: Any, value: Any) -> None:
+def test_a_whole_answer_is_its_own_end_and_a_part_of_one_is_not(handler: Any, value: Any) -> None:
     body = json.dumps(value).encode()
     for pieces in ways(body, randomly=2):
         assert outcome(handler, pieces) == ("a b", "")
@@ -241,7 +236,7 @@ def test_a_whole_answer_is_its_own_end_but_no_part_of_one_is(handler: Any, value
         assert outcome(handler, [body[:place]]) == ("", "StreamTruncatedError")
 
 
-def test_a_last_item_without_its_line_end_is_handed_on_before_the_error() -> None:
+def test_a_last_item_without_its_line_end_is_given_before_the_error() -> None:
     for framing in ("events", "lines"):
         body = framed([token("a"), token("b")], framing).rstrip(b"\n")
         assert outcome(TextGenerationHandler(), [body]) == ("ab", "StreamTruncatedError")
@@ -264,7 +259,7 @@ def test_an_error_in_the_stream_stays_that_error() -> None:
         assert outcome(TextGenerationHandler(), [body.rstrip(b"\n")]) == ("a", "HandlerError")
 
 
-def test_what_is_broken_in_the_middle_is_no_truncation() -> None:
+def test_an_item_that_is_broken_in_the_middle_is_not_a_truncation() -> None:
     body = framed([token("a")], "events") + b"data: {nonsense}\n\n"
     assert outcome(TextGenerationHandler(), [body]) == ("a", "StreamDecodeError")
     assert outcome(TextGenerationHandler(), [body + framed([token("b", details={})], "events")]) == (
@@ -273,7 +268,7 @@ def test_what_is_broken_in_the_middle_is_no_truncation() -> None:
     )
 
 
-def test_what_is_cut_after_the_end_is_still_an_error() -> None:
+def test_an_item_that_is_cut_after_the_end_is_still_an_error() -> None:
     body = framed([chat("a"), chat(None, "stop")], "events") + b'data: {"choices":[],"usa'
     assert outcome(ChatHandler(), [body]) == ("a", "StreamDecodeError")
 
@@ -283,12 +278,12 @@ def test_a_stop_sequence_is_an_end() -> None:
     for pieces in ways(body, randomly=2):
         assert outcome(ChatHandler(), pieces, [", "]) == ("a b", "")
         assert outcome(ChatHandler(), pieces, ["andy"]) == ("a b, and", "StreamTruncatedError")
-        # The longer one may have begun before the shorter one; only a proper end tells.
+        # The longer one may have begun before the shorter one; only a proper end decides.
         assert outcome(ChatHandler(), pieces, ["and", "b, andy"]) == ("a b, ", "StreamTruncatedError")
         assert outcome(ChatHandler(), [*pieces, DONE], ["and", "b, andy"]) == ("a b, ", "")
 
 
-def test_the_error_names_the_mark_and_the_way_out() -> None:
+def test_the_error_names_the_mark_and_the_option() -> None:
     decoder = TextGenerationHandler().stream_decoder()
     decoder.feed(framed([token("a")], "events"))
     with pytest.raises(
@@ -306,7 +301,7 @@ def test_a_decoder_that_has_finished_may_be_finished_again() -> None:
     assert decoder.finish() == decoder.finish() == []
 
 
-def test_the_page_says_of_each_format_what_its_end_is() -> None:
+def test_the_page_names_the_end_of_each_format() -> None:
     section = PAGE.read_text(encoding="utf-8").partition("## The end of a stream")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (.+?) \((`.+`)\) \| .+? \| (.+?) \|$", section, re.MULTILINE)
     named = {key: end for _, keys, end in rows for key in re.findall(r"`(\w+)`", keys)}
@@ -321,7 +316,7 @@ def test_the_page_says_of_each_format_what_its_end_is() -> None:
 
 
 @pytest.mark.parametrize("ending", [b"", b'data:{"token":{"text":"!"},"details":{}}\n\n'], ids=["cut", "whole"])
-def test_both_twins_in_both_lanes_say_that_a_stream_was_cut(twin: Twin, ending: bytes) -> None:  # noqa: F811
+def test_both_twins_in_both_lanes_say_that_a_stream_was_cut(twin: Twin, ending: bytes) -> None:
     body = framed([token("a"), token(" b")], "events") + ending
     with Emulator(lambda asked: body, piece_size=40) as emulator:
         strict = twin.endpoint(emulator.url)

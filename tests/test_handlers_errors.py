@@ -100,7 +100,7 @@ def test_a_model_error_without_a_message_has_no_container_error() -> None:
         None,
     ],
 )
-def test_an_answer_that_merely_looks_like_an_error_is_none(value: Any) -> None:
+def test_an_answer_that_merely_looks_like_an_error_is_not_one(value: Any) -> None:
     assert container_error(value) is None
 
 

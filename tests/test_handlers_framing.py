@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from feeding import ways
+from feeding import framed, ways
+from feeding import read as read_all
 
 from smendpoint.errors import HandlerError
 from smendpoint.handlers import (
@@ -27,7 +28,7 @@ NO_NEWS: dict[str, Any] = {
     "choices are null beside token counts": {**HEAD, "choices": None, "usage": USAGE},
     "no choices beside token counts": {"usage": USAGE},
     "no choices": {**HEAD, "choices": []},
-    "choices are null beside what nobody knows": {"choices": None, "prompt_filter_results": [1]},
+    "choices are null beside an unknown field": {"choices": None, "prompt_filter_results": [1]},
     "delta is null": {"choices": [{"index": 0, "delta": None, "finish_reason": None}]},
     "delta is absent": {"choices": [{"index": 0, "finish_reason": None}]},
     "delta is empty": {"choices": [{"index": 0, "delta": {}}]},
@@ -69,13 +70,7 @@ CASES = [(name, handler) for name, (handlers, _, _) in FORMATS.items() for handl
 
 def read(handler: Any, pieces: list[bytes]) -> tuple[str, Any]:
     decoder = handler.stream_decoder()
-    chunks = [chunk for piece in pieces for chunk in decoder.feed(piece)] + decoder.finish()
-    return "".join(map(str, chunks)), decoder
-
-
-def framed(items: list[Any], framing: str) -> bytes:
-    start, end = ("data: ", "\n\n") if framing == "events" else ("", "\n")
-    return "".join(f"{start}{json.dumps(item)}{end}" for item in items).encode()
+    return "".join(map(str, read_all(decoder, pieces))), decoder
 
 
 @pytest.mark.parametrize("framing", ["events", "lines"])
@@ -95,7 +90,7 @@ def test_a_chunk_without_news_changes_nothing_wherever_it_comes(name: str, handl
 
 
 @pytest.mark.parametrize("idle", NO_NEWS.values(), ids=list(NO_NEWS))
-def test_a_chat_chunk_without_news_is_no_chunk(idle: Any) -> None:
+def test_a_chat_chunk_without_news_gives_no_chunk(idle: Any) -> None:
     decoder = ChatHandler(require_end=False).stream_decoder()
     assert decoder.feed(framed([idle], "events")) + decoder.finish() == []
 
@@ -126,7 +121,7 @@ def test_the_reason_none_of_old_sglang_is_none() -> None:
         (ChatHandler(), {"usage": USAGE, "data": []}),
     ],
 )
-def test_a_field_of_another_type_is_named_and_not_passed_over(handler: Any, item: Any) -> None:
+def test_a_field_of_another_type_is_named_and_not_skipped(handler: Any, item: Any) -> None:
     field = next(name for name in ("data", "delta", "text", "token", "message", "choices") if name in json.dumps(item))
     with pytest.raises(HandlerError, match=f"'{field}'"):
         handler.stream_decoder().feed(framed([item], "events"))
@@ -160,15 +155,15 @@ def test_joined_items_are_handed_on_when_they_are_whole() -> None:
     assert decoder.finish() == []
 
 
-def test_an_array_of_answers_is_one_answer_and_json_stays_as_it_is() -> None:
+def test_an_array_of_answers_is_one_answer_and_json_stays_an_array() -> None:
     body = b'[{"generated_text": "a"}, {"generated_text": "b"}]'
     assert read(TextGenerationHandler(), [body])[0] == "a"
     assert JSONHandler().stream_decoder().feed(body) == []
     decoder = JSONHandler().stream_decoder()
-    assert decoder.feed(b'[{"outputs": ["a"]},') + decoder.feed(b"2]") + decoder.finish() == [[{"outputs": ["a"]}, 2]]
+    assert read_all(decoder, [b'[{"outputs": ["a"]},', b"2]"]) == [[{"outputs": ["a"]}, 2]]
 
 
-def test_what_stands_before_a_broken_joined_item_is_not_lost() -> None:
+def test_items_before_a_broken_joined_item_are_not_lost() -> None:
     decoder = TextGenerationHandler().stream_decoder()
     assert decoder.feed(b'{"outputs": ["a"]}\n{"outputs": ["b"]} {"outputs": [') == ["a", "b"]
     chunks: list[Any] = []

@@ -1,4 +1,4 @@
-"""JSON, text and bytes as they are; what JSON cannot hold; structures drawn without values."""
+"""JSON, text and unchanged bytes; values that JSON cannot hold; structures drawn without values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from feeding import ways
+from feeding import drive, read, ways
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,10 +22,6 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def read(decoder: Any, pieces: list[bytes]) -> list[Any]:
-    return [item for piece in pieces for item in decoder.feed(piece)] + list(decoder.finish())
-
-
 @given(JSON_VALUES)
 def test_json_goes_out_and_comes_back_the_same(value: Any) -> None:
     handler = JSONHandler()
@@ -36,9 +32,8 @@ def test_json_goes_out_and_comes_back_the_same(value: Any) -> None:
 def test_streamed_json_comes_back_the_same(values: list[Any], events: bool) -> None:
     values = [{"value": value} for value in values]  # an object begins JSON lines
     start, end = ("data:", "\n\n") if events else ("", "\n")
-    decoder = JSONHandler().stream_decoder()
-    received = decoder.feed("".join(f"{start}{json.dumps(value)}{end}" for value in values).encode())
-    assert received + decoder.finish() == values
+    stream = "".join(f"{start}{json.dumps(value)}{end}" for value in values).encode()
+    assert read(JSONHandler().stream_decoder(), [stream]) == values
 
 
 def test_json_takes_parameters_into_a_dict_whose_own_keys_win() -> None:
@@ -77,7 +72,7 @@ def test_media_types_can_be_chosen() -> None:
         ([b"SECRET"], r"the input\[0\] is of type bytes"),
     ],
 )
-def test_what_json_cannot_hold_is_named_by_its_place(value: Any, said: str) -> None:
+def test_a_value_that_json_cannot_hold_is_named_by_its_place(value: Any, said: str) -> None:
     with pytest.raises(HandlerError, match=said) as raised:
         JSONHandler().transform_input(value, {})
     assert "SECRET" not in str(raised.value)
@@ -105,7 +100,7 @@ def test_an_input_that_holds_itself_is_an_error() -> None:
         (b"1" * 5000, "of 5000 bytes is not"),
     ],
 )
-def test_what_is_not_json_is_an_error_that_does_not_show_it(body: bytes, said: str) -> None:
+def test_an_answer_that_is_not_json_is_an_error_that_does_not_show_it(body: bytes, said: str) -> None:
     with pytest.raises(HandlerError, match=said) as raised:
         JSONHandler().transform_output(ResponseBody(body))
     assert "SECRET" not in str(raised.value)
@@ -155,26 +150,17 @@ def test_every_form_of_events_gives_the_same_values() -> None:
     )
     for pieces in ways(stream):
         decoder = JSONHandler().stream_decoder()
-        values = [value for piece in pieces for value in decoder.feed(piece)]
-        assert values + decoder.finish() == [1, 2, [3, 4], 5, 6]
+        assert read(decoder, pieces) == [1, 2, [3, 4], 5, 6]
         assert decoder.feed(b"data: 7\n\n") == []
 
 
 def test_an_open_event_is_not_taken_for_a_whole_one() -> None:
     for start in (b"data: 1\n\ndata: [2,\n", b"data: 1\n\ndata", b"data: 1\n\nevent: x\n", b"data: 1\n\nda\r"):
         for end in (b"data: 3]\n\n", b": 2\n\n", b"data: 2\n\n"):
-            outcomes: list[Any] = []
-            for pieces in ([start + end], [start, end]):
-                decoder = JSONHandler().stream_decoder()
-                values: list[Any] = []
-                try:
-                    for piece in pieces:
-                        values += decoder.feed(piece)
-                    values += decoder.finish()
-                except StreamDecodeError as error:
-                    values.append(str(error))
-                outcomes.append(values)
-            assert outcomes[0] == outcomes[1]
+            (values, error), (other_values, other_error) = (
+                drive(JSONHandler().stream_decoder(), pieces) for pieces in ([start + end], [start, end])
+            )
+            assert (values, str(error)) == (other_values, str(other_error))
 
 
 def test_bytes_go_through_unchanged() -> None:
@@ -198,9 +184,7 @@ def test_text_goes_out_and_comes_back_in_utf_8() -> None:
 
 def test_streamed_text_is_never_half_a_character() -> None:
     for pieces in ways("a☃𝄞".encode()):
-        decoder = TextHandler().stream_decoder()
-        chunks = [chunk for piece in pieces for chunk in decoder.feed(piece)]
-        assert "".join(chunks + decoder.finish()) == "a☃𝄞"
+        assert "".join(read(TextHandler().stream_decoder(), pieces)) == "a☃𝄞"
 
 
 def test_an_answer_that_is_not_utf_8_is_an_error_that_says_where() -> None:

@@ -1,4 +1,4 @@
-"""Half characters: halves of one character find each other, and one that stays alone never reaches the caller."""
+"""Half characters: two halves become a character, and a half that stays alone never reaches the caller."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from feeding import ways
+from feeding import drive, framed, read, ways
 from hypothesis import given
 from hypothesis import strategies as st
-from twins import Twin, twin  # noqa: F401
+from twins import Twin
 
 from smendpoint import errors
 from smendpoint._core.aws.response import ResponseBody
@@ -37,7 +37,7 @@ def arguments(text: str) -> dict[str, Any]:
 
 
 STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-# A name, how a piece of text is sent, the item after the last piece, where the text is in a chunk.
+# The handler, the item for a piece of text, the item after the last piece, and the text of a chunk.
 PLACES: dict[str, tuple[Any, Any, Any, Any]] = {
     "chat": (ChatHandler, lambda text: delta(content=text), STOP, lambda chunk: chunk.text),
     "chat, in parts": (
@@ -75,7 +75,7 @@ PLACES: dict[str, tuple[Any, Any, Any, Any]] = {
         str,
     ),
 }
-# The pieces of a text, what comes of it, and what comes of it where halves are replaced: the same if it is `None`.
+# The pieces of a text, the text that they make (`None` for an error), and the text where halves are replaced.
 TEXTS: dict[str, tuple[list[str], str | None, str]] = {
     "whole": (["a", FACE, "b"], f"a{FACE}b", f"a{FACE}b"),
     "in two": (["a", HIGH, LOW, "b"], f"a{FACE}b", f"a{FACE}b"),
@@ -89,11 +89,6 @@ TEXTS: dict[str, tuple[list[str], str | None, str]] = {
     "the wrong way round": ([LOW, HIGH], None, LOST + LOST),
     "other letters": (["ä", "中文", "☃"], "ä中文☃", "ä中文☃"),
 }
-
-
-def framed(items: list[Any], framing: str, end: bytes = b"") -> bytes:
-    start, stop = ("data: ", "\n\n") if framing == "events" else ("", "\n")
-    return "".join(f"{start}{json.dumps(item)}{stop}" for item in items).encode() + end
 
 
 def text_of(handler: Any, pieces: list[bytes], read: Any) -> str:
@@ -123,7 +118,7 @@ def text_of(handler: Any, pieces: list[bytes], read: Any) -> str:
 @pytest.mark.parametrize("framing", ["events", "lines"])
 @pytest.mark.parametrize("what", TEXTS)
 @pytest.mark.parametrize("place", PLACES)
-def test_halves_find_each_other_and_none_stays_alone(place: str, what: str, framing: str) -> None:
+def test_two_halves_become_a_character_and_none_stays_alone(place: str, what: str, framing: str) -> None:
     make, send, end, read = PLACES[place]
     pieces, expected, replaced = TEXTS[what]
     items = [*(send(piece) for piece in pieces), end]
@@ -210,20 +205,11 @@ def test_streamed_json_has_no_half_characters(framing: str) -> None:
     ):
         body = framed([{"n": 1}, {"v": value}], framing)
         for pieces in ways(body, randomly=1):
-            decoder = JSONHandler(errors="replace").stream_decoder()
-            values = [item for piece in pieces for item in decoder.feed(piece)] + decoder.finish()
-            assert values == [{"n": 1}, {"v": replaced or value}]
-            decoder = JSONHandler().stream_decoder()
-            values = []
-            try:
-                for piece in pieces:
-                    values += decoder.feed(piece)
-                values += decoder.finish()
-            except errors.StreamDecodeError:
-                assert values == [{"n": 1}]
-                assert replaced is not None
-            else:
-                assert replaced is None
+            mended = read(JSONHandler(errors="replace").stream_decoder(), pieces)
+            assert mended == [{"n": 1}, {"v": replaced or value}]
+            values, error = drive(JSONHandler().stream_decoder(), pieces)
+            assert (values, error) == (mended, None) if replaced is None else values == [{"n": 1}]
+            assert replaced is None or type(error) is errors.StreamDecodeError
 
 
 @given(st.text(st.characters(codec=None, categories=["L", "So", "Cs"]), max_size=12), st.data())
@@ -255,13 +241,13 @@ def test_any_text_in_any_pieces_comes_as_one_piece_would(text: str, data: st.Dat
         lambda **options: JumpStartTextHandler("bloomz", **options),
     ],
 )
-def test_what_becomes_of_halves_must_be_one_of_two_words(make: Any) -> None:
+def test_the_option_for_half_characters_takes_two_words(make: Any) -> None:
     with pytest.raises(errors.ConfigurationError, match="errors must be 'strict' or 'replace', not 'ignore'"):
         make(errors="ignore")
     assert make(errors="replace").errors == "replace"
 
 
-def test_both_twins_in_both_lanes_give_whole_characters(twin: Twin) -> None:  # noqa: F811
+def test_both_twins_in_both_lanes_give_whole_characters(twin: Twin) -> None:
     bodies = {
         "whole": framed([delta(content=HIGH), delta(content=LOW), STOP], "events"),
         "half": framed([delta(content="a"), delta(content=HIGH), delta(content="b"), STOP], "events"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from feeding import drive
 from handler_samples import (
     ABSENT,
     CHAT_STREAMS,
@@ -15,6 +17,7 @@ from handler_samples import (
     LLAMA_CHAT,
     OTHER_WHOLE,
     PIPELINE_CHAT,
+    READERS,
     TEXT_STREAMS,
     TEXT_WHOLE,
     Streamed,
@@ -29,19 +32,10 @@ from smendpoint.handlers import (
     AutoHandler,
     ChatCompletion,
     ChatHandler,
-    ClassificationHandler,
-    EmbeddingsHandler,
     JSONHandler,
     JumpStartChatHandler,
-    JumpStartTextHandler,
-    OpenAICompletionsHandler,
-    RerankHandler,
-    SimilaritySearchHandler,
-    SparseEmbeddingsHandler,
-    TabularHandler,
-    TabularRowsHandler,
-    TextGenerationHandler,
 )
+from smendpoint.handlers._answers import ENDS
 
 CHAT_FULL = json.dumps(
     {
@@ -71,7 +65,7 @@ TGI_TOOL = (
     b'{"id":"0","function":{"name":"add","arguments":{"a":1}}}},"finish_reason":"stop"}]}'
 )
 
-# What is said beside an answer. Where it is not what it should be, the answer is given without it.
+# The details beside an answer. Where one is of another type, the answer is given without it.
 BESIDE = {
     "finish_reason",
     "usage",
@@ -79,10 +73,10 @@ BESIDE = {
     "completion_tokens",
     "total_tokens",
 }
-# What an answer may do without: then it is empty.
+# The fields that an answer may lack: then they are empty.
 OPTIONAL = {"arguments", "content", "document", "id", "reasoning_content", "text", "tool_calls"}
 
-# The name is the model's own, so no error can know that it was there.
+# The name is the model's own, so no error can know it.
 UNNAMED = {("outputs", "y")}
 # The answer of SageMaker's k-nearest neighbours, which is linear learner's without its scores.
 ALSO_DOCUMENTED = [{"predictions": [{"predicted_label": 1}]}, {"predictions": [{"predicted_label": 0}]}]
@@ -99,33 +93,18 @@ WHOLE = [
 SAMPLES = {
     sample.name: (sample.handler, json.loads(sample.body))
     for sample in WHOLE
-    if not isinstance(sample.handler, JSONHandler)  # which gives whatever it is
+    if not isinstance(sample.handler, JSONHandler)  # which gives any JSON
 }
-HANDLERS: list[Any] = [
-    AutoHandler(),
-    ChatHandler(),
-    ClassificationHandler(),
-    EmbeddingsHandler(),
-    EmbeddingsHandler(pooling="mean"),
-    JumpStartTextHandler("flan-t5"),
-    OpenAICompletionsHandler(),
-    RerankHandler(),
-    SimilaritySearchHandler(),
-    SparseEmbeddingsHandler(),
-    TabularHandler("json", "json"),
-    TabularRowsHandler("json", "json"),
-    TextGenerationHandler(),
-]
 
 
 def read(handler: Any, value: Any) -> Any:
-    """What the handler makes of an answer; of a chat's, without the answer itself."""
+    """Give the handler's output for an answer; a chat's without the answer itself."""
     output = handler.transform_output(ResponseBody(json.dumps(value).encode()))
     return output._replace(raw=None) if isinstance(output, ChatCompletion) else output
 
 
 def leaves(output: Any) -> list[Any]:
-    """Everything in an output, however deep, its containers included."""
+    """Give everything in an output, at any depth, its containers included."""
     inner: list[Any] = []
     if dataclasses.is_dataclass(output) and not isinstance(output, type):
         inner = [getattr(output, field.name) for field in dataclasses.fields(output)]
@@ -137,20 +116,20 @@ def leaves(output: Any) -> list[Any]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two leaves are the same value: a number stays one, and so does a text."""
+    """Say whether two leaves are the same value, and of the same type in JSON."""
     return kind_of(one) is kind_of(other) and one == other
 
 
 def core(output: Any) -> Any:
-    """An output without what is said beside it."""
+    """Give an output without the details beside it."""
     return output._replace(finish_reason=None, usage=None) if isinstance(output, ChatCompletion) else output
 
 
 def complaint(handler: Any, own: bool, original: Any, place: tuple[Any, ...], other: Any, changed: Any) -> str | None:
-    """What is wrong with what the handler makes of a changed answer; ``None`` where nothing is.
+    """Say why the handler's output for a changed answer is wrong; ``None`` where it is right.
 
-    ``original`` is what it made of the answer before, ``None`` where it did not read that; ``own`` says whether the
-    answer is one of those that the handler is made for.
+    ``original`` is its output for the answer before, ``None`` where it did not read that; ``own`` says whether the
+    handler is made for this answer.
     """
     fields = [name for name in place if isinstance(name, str)]
     try:
@@ -159,19 +138,19 @@ def complaint(handler: Any, own: bool, original: Any, place: tuple[Any, ...], ot
         named = not own or not fields or fields[-1] in str(error) or place in UNNAMED
         return None if named else f"the error does not name the field: {error}"
     except ModelOutputError as error:
-        return f"an error of the model's was made of it: {error}"
+        return f"it became an error of the model: {error}"
     if original is None or same(output, original) or not fields:
-        return None  # without a name, an item of a list is what it is
+        return None  # an item of a list has no name
     if fields[-1] in BESIDE and core(output) == core(original):
         return None
     if fields[-1] in OPTIONAL and (other is ABSENT or other is None or other == []):
         return None
     if any(same(leaf, new) for leaf in leaves(output) for new in leaves(other)):
-        return None  # it is what the answer says now
+        return None  # the changed answer says so
     if fields[-1] == "id" and any(leaf == str(other) for leaf in leaves(output)):
         return None  # some containers number their tool calls
     if "arguments" in fields and (fields[-1] != "arguments" or isinstance(other, dict)):
-        return None  # TGI's are an object, which is given as it is, as text
+        return None  # TGI's are an object, which is given as text
     if other is ABSENT and changed in ALSO_DOCUMENTED:
         return None
     return f"{original!r} became {output!r}"
@@ -180,7 +159,7 @@ def complaint(handler: Any, own: bool, original: Any, place: tuple[Any, ...], ot
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_changed_answer_is_an_answer_or_an_error_that_names_the_field(name: str) -> None:
     own, answer = SAMPLES[name]
-    for handler in (own, *HANDLERS):
+    for handler in (own, *READERS):
         is_own = type(handler) in (type(own), AutoHandler)
         try:
             original = read(handler, answer)
@@ -208,46 +187,42 @@ STREAMS = [
 ]
 STREAMED = {sample.name: sample for sample in STREAMS}
 
-# A stream whose end is not marked is cut: its error says which mark has not come.
-MARKS = {"choices", "details", "finish_reason", "generated_text", "stop_reason", "body", "index", "delta", "token"}
+# A stream whose end is not marked was cut: its error names the missing mark.
+MARKS = {"choices", "finish_reason", "stop_reason", "body", "index", "delta", "token"}
+MARKS |= {word for end in ENDS.values() for word in re.findall(r"\w+", end.mark)}
 
 
 # Where these are missing, an item brings no news; and of a text that repeats its pieces, the pieces are given.
-NO_NEWS = {"choices", "delta", "function", "message", "outputs", "special", "token"}
+NO_NEWS = {"choices", "delta", "function", "message", "special", "token"}
 
 
 def changed_streams(body: bytes) -> Iterator[tuple[tuple[Any, ...], Any, bytes]]:
-    """A stream with each field of each item absent, null or of another type."""
+    """Give a stream with each field of each item absent, null or of another type."""
     lines = body.split(b"\n")
     for number, line in enumerate(lines):
         start = b"data: " if line.startswith(b"data: ") else b"data:" if line.startswith(b"data:") else b""
         if line[len(start) :][:1] in (b"{", b"[") and not line.endswith(b"[DONE]"):
             for place, other, changed in mutated(json.loads(line[len(start) :])):
                 item = start + json.dumps(changed).encode()
-                yield place, other, b"\n".join([*lines[:number], item, *lines[number + 1 :]])
+                if changed != {}:  # which brings no news in any format
+                    yield place, other, b"\n".join([*lines[:number], item, *lines[number + 1 :]])
 
 
 def outcome(handler: Any, body: bytes, size: int) -> tuple[str, Any, SmendpointError | None]:
-    """The text, the completion of a chat, and the failure of a stream that comes in pieces of this size."""
+    """Give the text, the completion of a chat, and the failure of a stream that comes in pieces of this size."""
     decoder = handler.stream_decoder()
-    chunks: list[Any] = []
-    failure = None
-    try:
-        for at in range(0, len(body), size):
-            chunks += decoder.feed(body[at : at + size])
-        chunks += decoder.finish()
-    except SmendpointError as error:
-        failure = error
+    pieces = (body[at : at + size] for at in range(0, len(body), size))
+    chunks, failure = drive(decoder, pieces, SmendpointError)
     made = getattr(decoder, "completion", None)
     return "".join(map(str, chunks)), made and made._replace(raw=None), failure
 
 
 def stream_complaint(own: bool, before: Any, place: tuple[Any, ...], other: Any, after: Any) -> str | None:
-    """What is wrong with what a handler makes of a changed stream; ``None`` where nothing is."""
+    """Say why a handler's outcome of a changed stream is wrong; ``None`` where it is right."""
     fields = [name for name in place if isinstance(name, str)]
     text, made, failure = after
     if fields[-1:] == ["index"] and other == 10**400:
-        return None  # it is a whole number: of another answer, or of another call
+        return None  # a whole number: the index of another answer or another call
     missing = fields and fields[-1] in OPTIONAL | BESIDE | NO_NEWS and other in (ABSENT, None, [], {})
     if isinstance(failure, HandlerError):
         return (
@@ -265,7 +240,7 @@ def stream_complaint(own: bool, before: Any, place: tuple[Any, ...], other: Any,
         return None
     said = [leaf for leaf in leaves(other) if not (isinstance(leaf, str) and not leaf)]
     if any(same(leaf, new) or (isinstance(new, str) and new in text) for leaf in leaves(made) for new in said):
-        return None  # it is what the stream says now
+        return None  # the changed stream says so
     if fields[-1] == "id" and any(leaf == str(other) for leaf in leaves(made)):
         return None  # some containers number their tool calls
     return f"{before[:2]} became {after[:2]}"
@@ -274,7 +249,7 @@ def stream_complaint(own: bool, before: Any, place: tuple[Any, ...], other: Any,
 @pytest.mark.parametrize("name", STREAMED)
 def test_a_changed_stream_is_an_answer_or_an_error_that_names_the_field_however_it_is_cut(name: str) -> None:
     sample = STREAMED[name]
-    for handler in (sample.handler, *(handler for handler in HANDLERS if hasattr(handler, "stream_decoder"))):
+    for handler in (sample.handler, *(handler for handler in READERS if hasattr(handler, "stream_decoder"))):
         is_own = type(handler) is type(sample.handler)
         before = outcome(handler, sample.body, len(sample.body))
         for place, other, body in changed_streams(sample.body):

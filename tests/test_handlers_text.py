@@ -1,4 +1,4 @@
-"""Text generation: requests of every family, details, what a stream says beside its text."""
+"""Text generation: requests of every family, details, the members of a stream beside its text."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_pieces_without_tokens_are_pieces() -> None:
     assert decoder.finish_reason == "stop"
 
 
-def test_a_token_without_its_empty_text_is_no_piece() -> None:
+def test_a_token_without_its_empty_text_gives_no_piece() -> None:
     decoder = TextGenerationHandler().stream_decoder()
     chunks = decoder.feed(b'{"token":{"id":[1],"text":"a"}}\n{"token":{"id":[2]}}\n{"token":{"text":" b"}}\n')
     assert chunks == ["a", " b"]
@@ -300,20 +300,3 @@ def test_a_completion_without_text_has_none() -> None:
     decoder = OpenAICompletionsHandler().stream_decoder()
     assert decoder.feed(b'data: {"choices":[{"text":null,"finish_reason":"stop"}]}\n\n') == []
     assert decoder.finish_reason == "stop"
-
-
-@pytest.mark.parametrize("line", [b"", b"id:1\n", b"data:\n", b":\n\n", b"event:x\n\n"], ids=repr)
-def test_events_of_one_piece_are_read_like_events_of_many(line: bytes) -> None:
-    event = b'data:{"token":{"id":1,"text":"a","special":false},"generated_text":null}\n\n'
-    decoder = TextGenerationHandler().stream_decoder()
-    assert decoder.feed(event) == ["a"]
-    assert decoder.feed(event + line + event + event) == ["a", "a", "a"]
-    assert decoder.feed(event) == ["a"]
-
-
-def test_events_of_one_piece_end_at_done() -> None:
-    event = b'data: {"choices":[{"index":0,"text":"a","finish_reason":null}]}\n\n'
-    decoder = OpenAICompletionsHandler().stream_decoder()
-    assert decoder.feed(event) == ["a"]
-    assert decoder.feed(event + b"data: [DONE]\n\n" + event) == ["a"]
-    assert decoder.finish() == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from feeding import encode_part
 from servers import Peer, Server
-from twins import Twin, client_twin, twin  # noqa: F401
+from twins import Twin
 
 from smendpoint import (
     BytesHandler,
@@ -64,7 +64,7 @@ def body_of(operation: str) -> bytes:
     return WHOLE if operation == "invoke" else FRAMES
 
 
-def calls(twin: Twin, url: str, handler: Any = None) -> Any:  # noqa: F811
+def calls(twin: Twin, url: str, handler: Any = None) -> Any:
     return twin.endpoint(url, content_handler=handler, retry=RetryPolicy(max_attempts=1, cold_start_timeout=0.0))
 
 
@@ -75,10 +75,7 @@ def calls(twin: Twin, url: str, handler: Any = None) -> Any:  # noqa: F811
 @pytest.mark.parametrize("name", HANDLERS)
 @pytest.mark.parametrize("unasked", ["206", "226", "gzip", "page"])
 def test_a_success_that_was_not_asked_for_is_an_error_of_every_handler(
-    twin: Twin,  # noqa: F811
-    operation: str,
-    name: str,
-    unasked: str,
+    twin: Twin, operation: str, name: str, unasked: str
 ) -> None:
     handler, value = HANDLERS[name]
     body = body_of(operation)
@@ -106,7 +103,7 @@ def test_a_success_that_was_not_asked_for_is_an_error_of_every_handler(
 
 
 @pytest.mark.parametrize("coding", ["identity, gzip", "br", "GZIP", "identity\r\nContent-Encoding: deflate"])
-def test_each_content_coding_but_identity_is_refused(twin: Twin, coding: str) -> None:  # noqa: F811
+def test_each_content_coding_but_identity_is_refused(twin: Twin, coding: str) -> None:
     with saying(answer(WHOLE, f"Content-Encoding: {coding}")) as url:
         with pytest.raises(errors.ProtocolError, match="is coded"):
             calls(twin, url, BytesHandler()).invoke(b"Hello")
@@ -114,24 +111,24 @@ def test_each_content_coding_but_identity_is_refused(twin: Twin, coding: str) ->
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("coding", ["identity", "Identity", "", "identity, identity"])
-def test_the_identity_coding_is_fine(twin: Twin, coding: str, operation: str) -> None:  # noqa: F811
+def test_the_identity_coding_is_fine(twin: Twin, coding: str, operation: str) -> None:
     with saying(answer(body_of(operation), f"Content-Encoding: {coding}")) as url:
         assert "".join(calls(twin, url).call(operation, "Hello")) == "fine"
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_transfer_coding_that_was_not_asked_for_is_refused(twin: Twin, operation: str) -> None:  # noqa: F811
+def test_a_transfer_coding_that_was_not_asked_for_is_refused(twin: Twin, operation: str) -> None:
     reply = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
     with saying(reply) as url, pytest.raises(errors.ProtocolError, match="Transfer-Encoding other than chunked"):
         calls(twin, url, BytesHandler()).call(operation, b"Hello")
 
 
-def test_json_that_its_container_calls_html_is_an_answer(twin: Twin) -> None:  # noqa: F811
+def test_json_that_its_container_calls_html_is_an_answer(twin: Twin) -> None:
     with saying(answer(WHOLE, "Content-Type: text/html; charset=utf-8")) as url:
         assert calls(twin, url).invoke("Hello") == "fine"
 
 
-def test_a_page_that_a_model_wrote_is_an_answer(twin: Twin) -> None:  # noqa: F811
+def test_a_page_that_a_model_wrote_is_an_answer(twin: Twin) -> None:
     page = b"<!DOCTYPE html><html></html>"
     with saying(answer(page, "Content-Type: text/plain")) as url:
         assert calls(twin, url, TextHandler()).invoke("Hello") == page.decode()
@@ -142,13 +139,13 @@ def test_a_page_that_a_model_wrote_is_an_answer(twin: Twin) -> None:  # noqa: F8
             endpoint.invoke("Hello", endpoint_kwargs={"Accept": "text/plain"})
 
 
-def test_a_stream_whose_model_is_said_to_send_html_is_a_stream(twin: Twin) -> None:  # noqa: F811
+def test_a_stream_whose_model_is_said_to_send_html_is_a_stream(twin: Twin) -> None:
     headers = ("Content-Type: application/vnd.amazon.eventstream", "X-Amzn-SageMaker-Content-Type: text/html")
     with saying(answer(FRAMES, *headers)) as url:
         assert calls(twin, url).collect("Hello") == ["fine"]
 
 
-def test_a_stream_that_is_a_page_says_so_each_time_and_is_not_asked_for_again(twin: Twin) -> None:  # noqa: F811
+def test_a_stream_that_is_a_page_says_so_each_time_and_is_not_asked_for_again(twin: Twin) -> None:
     asked: list[int] = []
 
     def serve(peer: Peer) -> None:
@@ -164,12 +161,12 @@ def test_a_stream_that_is_a_page_says_so_each_time_and_is_not_asked_for_again(tw
         assert asked == [1]
 
 
-def test_a_stream_of_a_type_with_html_in_its_name_is_read(twin: Twin) -> None:  # noqa: F811
+def test_a_stream_of_a_type_with_html_in_its_name_is_read(twin: Twin) -> None:
     with saying(answer(FRAMES, "Content-Type: application/x-nohtml")) as url:
         assert calls(twin, url).collect("Hello") == ["fine"]
 
 
-def test_an_error_in_a_coding_or_as_a_page_is_still_that_error(twin: Twin) -> None:  # noqa: F811
+def test_an_error_in_a_coding_or_as_a_page_is_still_that_error(twin: Twin) -> None:
     reply = answer(gzip.compress(b"no"), "Content-Encoding: gzip", "Content-Type: text/html", status="503 Busy")
     with saying(reply) as url, pytest.raises(errors.ServiceUnavailableError):
         calls(twin, url).invoke("Hello")
@@ -217,7 +214,7 @@ BODIES = {
 
 @pytest.mark.parametrize("typed", [True, False])
 @pytest.mark.parametrize("body", BODIES)
-def test_an_error_is_the_same_in_each_lane_whatever_its_body(twin: Twin, body: str, typed: bool) -> None:  # noqa: F811
+def test_an_error_is_the_same_in_each_lane_whatever_its_body(twin: Twin, body: str, typed: bool) -> None:
     headers = {"content-type": "application/json", "x-amzn-requestid": "r-1"}
     if typed:
         headers["x-amzn-errortype"] = "ModelError"
@@ -249,19 +246,19 @@ def test_an_error_is_the_same_in_each_lane_whatever_its_body(twin: Twin, body: s
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("status", ["101 Switching Protocols", "000 OK", "099 Low"])
-def test_a_status_that_ends_no_exchange_is_no_answer(twin: Twin, status: str, operation: str) -> None:  # noqa: F811
+def test_a_status_that_ends_no_exchange_is_no_answer(twin: Twin, status: str, operation: str) -> None:
     with saying(answer(body_of(operation), status=status)) as url, pytest.raises(errors.ProtocolError):
         calls(twin, url).call(operation, "Hello")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_the_status_300_is_an_error_in_each_lane(twin: Twin, operation: str) -> None:  # noqa: F811
+def test_the_status_300_is_an_error_in_each_lane(twin: Twin, operation: str) -> None:
     with saying(answer(body_of(operation), status="300 Choices")) as url, pytest.raises(errors.ServiceError) as caught:
         calls(twin, url).call(operation, "Hello")
     assert caught.value.status == 300
 
 
-def test_a_header_that_is_not_utf_8_escapes_from_no_client(client_twin: Twin) -> None:  # noqa: F811
+def test_a_header_that_is_not_utf_8_escapes_from_no_client(client_twin: Twin) -> None:
     with saying(answer(WHOLE, "X-Amzn-RequestId: \xff\xe9")) as url:
         try:
             assert calls(client_twin, url).send("Hello").request_id == "\xff\xe9"
@@ -282,7 +279,7 @@ def head_then(body: bytes, end: Callable[[Peer], object]) -> Callable[[Peer], ob
     return serve
 
 
-def test_a_stream_that_was_reset_is_cut_though_nothing_says_how_long_it_is(twin: Twin) -> None:  # noqa: F811
+def test_a_stream_that_was_reset_is_cut_though_nothing_says_how_long_it_is(twin: Twin) -> None:
     read = threading.Event()
 
     def reset(peer: Peer) -> None:
@@ -298,12 +295,12 @@ def test_a_stream_that_was_reset_is_cut_though_nothing_says_how_long_it_is(twin:
         assert caught.value.received == ("fine",)
 
 
-def test_an_answer_that_was_reset_is_none_though_nothing_says_how_long_it_is(twin: Twin) -> None:  # noqa: F811
+def test_an_answer_that_was_reset_is_none_though_nothing_says_how_long_it_is(twin: Twin) -> None:
     with Server(head_then(WHOLE, Peer.reset)) as server, pytest.raises(errors.TransportError):
         calls(twin, server.url).invoke("Hello")
 
 
-def test_an_answer_that_ends_with_its_connection_is_whole(twin: Twin) -> None:  # noqa: F811
+def test_an_answer_that_ends_with_its_connection_is_whole(twin: Twin) -> None:
     with Server(head_then(WHOLE, lambda peer: peer.sock.close())) as server:
         assert calls(twin, server.url).invoke("Hello") == "fine"
     with Server(head_then(FRAMES, lambda peer: peer.sock.close())) as server:

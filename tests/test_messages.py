@@ -1,4 +1,4 @@
-"""What an error says: which part of the way is to blame, which setting leads there, and only what is known."""
+"""The messages of errors: which part of the way failed, which setting leads there, and only facts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPERATIONS = ("invoke", "stream")
 
 
 def make(twin: Twin, name: str = "my-llm", **options: Any) -> Any:  # noqa: F811
-    """An endpoint that takes what it was not given from the environment."""
+    """An endpoint that takes missing options from the environment."""
     endpoint: Any = (AsyncEndpoint if twin.asynchronous else Endpoint)(name, retry=ONCE, timeout=PATIENCE, **options)
     return endpoint
 
@@ -265,7 +265,7 @@ def test_a_model_is_said_to_run_only_where_it_was_asked() -> None:
         ("reset_before_headers", "the model may still be running", True),
     ],
 )
-def test_a_call_whose_time_is_over_between_attempts_says_what_became_of_the_last(
+def test_a_total_that_ends_between_attempts_names_the_end_of_the_last(
     direct_twin: Twin,  # noqa: F811
     fault: str,
     said: str,
@@ -299,7 +299,7 @@ def test_a_service_that_takes_only_a_part_of_a_request_has_no_model_at_work(dire
 # the quota
 
 
-def test_a_call_that_was_not_tried_again_for_want_of_quota_says_so(direct_twin: Twin) -> None:  # noqa: F811
+def test_a_call_that_was_not_retried_because_the_quota_was_spent_says_so(direct_twin: Twin) -> None:  # noqa: F811
     with Emulator() as emulator:
         emulator.inject("status_500_InternalFailure")
         endpoint = direct_twin.endpoint(emulator.url, clock=FakeClock())
@@ -337,7 +337,7 @@ def answering(body: bytes, content_type: str) -> Any:
         (TextGenerationHandler(), b"hello", "text/plain", ""),
     ],
 )
-def test_an_accept_that_was_ignored_is_named_with_what_came(
+def test_an_accept_that_was_ignored_is_named_beside_the_type_that_came(
     twin: Twin,  # noqa: F811
     handler: Any,
     body: bytes,
@@ -366,7 +366,7 @@ def test_an_answer_of_the_type_that_was_asked_for_is_only_wrong(twin: Twin, cont
             assert "ignored" not in str(caught.value)
 
 
-def test_a_stream_of_another_type_than_asked_for_says_so_once(twin: Twin) -> None:  # noqa: F811
+def test_an_error_of_a_stream_names_its_unexpected_type_once(twin: Twin) -> None:  # noqa: F811
     with answering(b"0.1 0.9\n", "text/csv") as emulator:
         stream = twin.endpoint(emulator.url, content_handler=ChatHandler()).stream("Hello")
         for _ in range(2):

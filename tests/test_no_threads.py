@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from inside import transport_of
-from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
-from twins import Twin, direct_twin, renewing_session  # noqa: F401
+from servers import PATIENCE, make_endpoint
+from twins import Twin, renewing_session
 
 import smendpoint
 from smendpoint._transport import threads
@@ -47,7 +47,7 @@ def none_start(patch: pytest.MonkeyPatch) -> None:
             patch.setattr(threading, name, no_more)
 
 
-def test_calls_streams_and_maps_do_without(direct_twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_calls_streams_and_maps_do_without(direct_twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     with Emulator(echo) as emulator, monkeypatch.context() as patch:
         url = emulator.url.replace("127.0.0.1", "localhost")  # a name that must be looked up
         endpoint = direct_twin.endpoint(url, content_handler=BytesHandler(), renewing=True)
@@ -92,10 +92,7 @@ def test_a_map_without_threads_gives_each_output_before_it_goes_on(monkeypatch: 
     assert [(value, len(done)) for value in results] == [(number, number + 1) for number in range(5)]
 
 
-def test_renewing_ahead_is_left_to_the_call_that_needs_it(
-    direct_twin: Twin,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_renewing_ahead_is_left_to_the_call_that_needs_it(direct_twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     with Emulator(echo) as emulator:
         endpoint = direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), renewing=True)
         endpoint.invoke(b"Hello")
@@ -109,8 +106,8 @@ def test_renewing_ahead_is_left_to_the_call_that_needs_it(
                 def refuse(*_: object) -> Any:
                     raise RuntimeError("can't start new thread")
 
-                assert direct_twin._loop is not None
-                patch.setattr(direct_twin._loop, "run_in_executor", refuse)
+                assert direct_twin.loop is not None
+                patch.setattr(direct_twin.loop, "run_in_executor", refuse)
             assert endpoint.invoke(b"Hello") == b"Hello"
         endpoint.close()
 

@@ -33,7 +33,7 @@ KEYS = {"aws_access_key_id": "AKIDOTHER", "aws_secret_access_key": "other"}
 ROLE = {"role_arn": "arn:aws:iam::123456789012:role/r"}
 
 
-# who asks, and where
+# identity: who calls, and where
 
 
 def session_of_another() -> Any:
@@ -61,7 +61,7 @@ IDENTITIES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 class Roles:
-    """A client of STS that gives out what it was asked, as an access key."""
+    """A client of STS whose access key repeats the request."""
 
     def assume_role(self, **request: Any) -> Any:
         keys = {"AccessKeyId": "/".join(request.values()), "SecretAccessKey": "s", "SessionToken": "t"}
@@ -71,7 +71,7 @@ class Roles:
 
 
 def resolved(options: dict[str, Any]) -> Any:
-    """All that resolving finds out, or the error."""
+    """The result of resolving, or the error."""
     try:
         target = resolve(Identity(**options), now=lambda: 1_700_000_000.0)
         found = target._asdict()
@@ -86,7 +86,7 @@ def vars_of(credentials: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", IDENTITY_OPTIONS)
-def test_who_asks_and_where_arrives_in_both_twins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_of_identity_arrives_in_both_twins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     value, beside = IDENTITIES[name]
     seen: list[Identity] = []
 
@@ -104,7 +104,7 @@ def test_who_asks_and_where_arrives_in_both_twins(name: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", IDENTITY_OPTIONS)
-def test_who_asks_and_where_is_honoured_in_every_way_of_resolving(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_of_identity_is_honoured_in_each_way_of_resolving(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Chain, "sts_client", lambda chain, session: Roles())
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(variable, "AKIDENVIRONMENT")
@@ -112,11 +112,11 @@ def test_who_asks_and_where_is_honoured_in_every_way_of_resolving(name: str, mon
     value, beside = IDENTITIES[name]
     options = {**beside, name: value}
     short = resolved(options)
-    monkeypatch.setenv("AWS_NOT_KNOWN_YET", "1")  # botocore may read it one day: it must be asked
+    monkeypatch.setenv("AWS_NOT_KNOWN_YET", "1")  # botocore may read it in a later version: it must be asked
     assert resolved(options) == short != resolved(beside)
 
 
-# what a call is like
+# calls
 
 Evidence = Callable[[Callable[..., TwinEndpoint], Emulator, dict[str, Any]], Any]
 
@@ -178,7 +178,7 @@ class Hooks(CallHooks):
 
 
 class S3:
-    """A client of either kind: what it gives can be awaited."""
+    """A client of either kind: its answers can be awaited."""
 
     def put_object(self, *, Bucket: str, **object: Any) -> Any:
         STORED.append(Bucket)
@@ -198,7 +198,7 @@ class Awaited:
         return self._done().__await__()
 
 
-# A value of each option, and what shows that it is honoured: something that is otherwise without it.
+# A value of each option, and the evidence that it is honoured: it differs without the option.
 CALLS: dict[str, tuple[Any, Evidence]] = {
     "content_handler": (BytesHandler(), body),
     "model_kwargs": ({"top_k": 3}, body),
@@ -216,7 +216,7 @@ CALLS: dict[str, tuple[Any, Evidence]] = {
 
 
 class Model:
-    """Answers two requests of a map at the same time, where both of them come."""
+    """Answers two requests of a map at the same time, if both of them come."""
 
     def __init__(self) -> None:
         self.both = threading.Barrier(2)
@@ -246,7 +246,7 @@ def looked_at(twin: Twin, name: str, *, given: bool) -> Any:
 
 
 @pytest.mark.parametrize("name", sorted(set(ENDPOINT_OPTIONS) - set(IDENTITY_OPTIONS) - {"client"}))
-def test_what_a_call_is_like_is_honoured_by_both_twins(direct_twin: Twin, name: str) -> None:  # noqa: F811
+def test_an_option_of_calls_is_honoured_by_both_twins(direct_twin: Twin, name: str) -> None:  # noqa: F811
     assert looked_at(direct_twin, name, given=True) != looked_at(direct_twin, name, given=False)
 
 
@@ -256,7 +256,7 @@ def test_with_a_client_it_is_honoured_too(client_twin: Twin, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ENDPOINT_OPTIONS)
-def test_with_a_client_what_it_would_ignore_is_refused(client_twin: Twin, name: str) -> None:  # noqa: F811
+def test_with_a_client_options_that_it_would_ignore_are_refused(client_twin: Twin, name: str) -> None:  # noqa: F811
     made = client_twin.endpoint("http://127.0.0.1:9")
     value, beside = IDENTITIES.get(name, (CALLS.get(name, (None,))[0], {}))
     options = {"client": made.client, **beside, name: made.client if name == "client" else value}
@@ -274,7 +274,7 @@ def test_calls_go_through_the_client(client_twin: Twin) -> None:  # noqa: F811
         )
 
 
-# what is written about them
+# documentation
 
 
 def test_the_lists_of_options_agree() -> None:

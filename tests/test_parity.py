@@ -32,7 +32,7 @@ PAIRS = [
     ("StatefulSession", "AsyncStatefulSession"),
     ("InferenceHandle", "AsyncInferenceHandle"),
 ]
-# What asyncio spells in another way.
+# The names that asyncio spells in another way.
 SPELLINGS = {
     "close": "aclose",
     "__enter__": "__aenter__",
@@ -40,7 +40,7 @@ SPELLINGS = {
     "__iter__": "__aiter__",
     "__next__": "__anext__",
 }
-# What asyncio can take beside, and what each twin says about its own kind.
+# The arguments that asyncio takes more of, and the words of each twin for its own kind.
 WIDER = {("map", "inputs")}
 OWN_KIND = re.compile(r"\bAsync(?=[A-Z])(?!Kwargs)|\basync ")
 
@@ -131,7 +131,7 @@ def copy_of(error: Any) -> Any:
 
 
 class Script:
-    """A transport that does no more than to write down its steps and to give what a script says.
+    """A transport that records its steps and gives the outcomes of a script.
 
     Attributes:
         steps: what was asked for.
@@ -201,7 +201,7 @@ class AsyncScript(Script):
 
 
 class Recorder(CallHooks):
-    """Writes down what it hears."""
+    """Records its hooks."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[Any, ...]] = []
@@ -264,7 +264,7 @@ def streams(draw: st.DrawFn) -> list[Any]:
 
 
 class Outcome:
-    """What a call came to, in a form that compares."""
+    """The outcome of a call, in a form that compares."""
 
     def __init__(self, script: Script, recorder: Recorder, result: Any, error: BaseException | None) -> None:
         self.steps = script.steps
@@ -380,7 +380,7 @@ def test_the_twins_say_the_same_about_the_same_fault(operation: str) -> None:
     "inputs", ["Hello", b"Hello", {"inputs": "Hello"}, None, 5], ids=lambda value: type(value).__name__
 )
 @pytest.mark.parametrize("make", [Endpoint, AsyncEndpoint])
-def test_one_input_is_no_inputs_for_a_map_and_is_refused_at_once(make: Any, inputs: Any) -> None:
+def test_a_map_refuses_one_input_at_once(make: Any, inputs: Any) -> None:
     with pytest.raises(errors.ConfigurationError, match=f"not one {type(inputs).__name__} .*my-llm"):
         make("my-llm").map(inputs, max_concurrency=2)
 

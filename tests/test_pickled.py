@@ -1,4 +1,4 @@
-"""Endpoints that travel: unpickled they call as whom they were made, or not at all."""
+"""Pickled endpoints: where they are unpickled they call with the identity that they were made with, or not at all."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def with_password() -> Config:
     return Config(proxies={"https": "http://me:proxy-secret@proxy.invalid:1"}, read_timeout=PATIENCE)
 
 
-# How an endpoint says itself who it is; made when they are needed.
+# The options of an endpoint that has an identity of its own, made when they are needed.
 EXPLICIT: dict[str, Callable[[], dict[str, Any]]] = {
     "keys": lambda: dict(KEYS),
     "temporary keys": lambda: dict(TOKEN),
@@ -72,7 +72,7 @@ EXPLICIT: dict[str, Callable[[], dict[str, Any]]] = {
     "proxy password": lambda: {"config": with_password()},
     "proxy password and keys": lambda: {"config": with_password(), **KEYS},
 }
-# How it leaves that to the place where it is, and whom that makes it there.
+# The options of one that takes the identity of its place, and the access key that it then has.
 ELSEWHERE: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "nothing": (dict, "AKIDELSEWHERE"),
     "config": (lambda: {"config": Config(read_timeout=PATIENCE)}, "AKIDELSEWHERE"),
@@ -103,7 +103,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A place with credentials of its own, which are not those that an endpoint was made with."""
+    """A place with other credentials than the endpoint was made with."""
     clear_environment(monkeypatch, tmp_path)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDELSEWHERE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "elsewhere")
@@ -128,13 +128,13 @@ def close(twin: Twin, endpoint: Any) -> None:
 
 
 def caller(emulator: Emulator, number: int = -1) -> str:
-    """Whose key a request was signed with."""
+    """The access key that a request was signed with."""
     return emulator.requests[number].headers["authorization"].partition("Credential=")[2].partition("/")[0]
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("made_with", EXPLICIT)
-def test_an_endpoint_whose_identity_did_not_travel_calls_as_nobody_else(
+def test_an_endpoint_whose_identity_was_not_pickled_does_not_call(
     made_with: str,
     way: str,
     direct_twin: Twin,  # noqa: F811
@@ -155,7 +155,7 @@ def test_an_endpoint_whose_identity_did_not_travel_calls_as_nobody_else(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("made_with", ELSEWHERE)
-def test_an_endpoint_that_left_its_identity_to_its_place_calls_with_what_its_new_place_has(
+def test_an_endpoint_without_an_identity_of_its_own_takes_that_of_its_new_place(
     made_with: str,
     way: str,
     direct_twin: Twin,  # noqa: F811
@@ -176,7 +176,7 @@ def test_an_endpoint_that_left_its_identity_to_its_place_calls_with_what_its_new
 
 @pytest.mark.parametrize("made_with", ["keys", "temporary keys", "session", "boto3 session", "session and keys"])
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
-def test_a_copy_is_whom_its_original_is(
+def test_a_copy_has_the_identity_of_its_original(
     copied: Callable[[Any], Any],
     made_with: str,
     direct_twin: Twin,  # noqa: F811
@@ -190,7 +190,7 @@ def test_a_copy_is_whom_its_original_is(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.parametrize("made_with", ["keys", "session"])
-def test_a_forked_child_is_whom_its_parent_is(made_with: str, emulator: Emulator) -> None:
+def test_a_forked_child_has_the_identity_of_its_parent(made_with: str, emulator: Emulator) -> None:
     with Endpoint(NAME, region_name=REGION, endpoint_url=emulator.url, **EXPLICIT[made_with]()) as endpoint:
         endpoint.invoke("Hello")
         pid = os.fork()
@@ -206,7 +206,7 @@ def test_a_forked_child_is_whom_its_parent_is(made_with: str, emulator: Emulator
 
 
 def holders(twin: Twin, endpoint: Any) -> dict[str, tuple[Any, Callable[[Any], Any]]]:
-    """Everything that holds an endpoint, and how it is used."""
+    """All objects that hold an endpoint, with a call of each."""
     handle: Any = AsyncInferenceHandle if twin.asynchronous else InferenceHandle
     embeddings: Any = AsyncEmbeddings if twin.asynchronous else Embeddings
     answered: Any = StuffDocumentsQA(endpoint)
@@ -222,7 +222,7 @@ def holders(twin: Twin, endpoint: Any) -> dict[str, tuple[Any, Callable[[Any], A
 
 @pytest.mark.parametrize("made_with", ["keys", "session and role"])
 @pytest.mark.parametrize("name", ["method", "partial", "session", "handle", "embeddings", "answers"])
-def test_what_holds_an_endpoint_calls_as_nobody_else_either(
+def test_objects_with_an_unpickled_endpoint_do_not_call_either(
     name: str,
     made_with: str,
     direct_twin: Twin,  # noqa: F811
@@ -240,7 +240,7 @@ def test_what_holds_an_endpoint_calls_as_nobody_else_either(
 @pytest.mark.parametrize("called", ["invoke", "ainvoke"])
 @pytest.mark.parametrize("used", [None, "invoke", "ainvoke"])
 @pytest.mark.parametrize("made_with", ["nothing", "temporary keys", "session", "keys and role"])
-def test_an_unpickled_model_of_langchains_is_whom_its_endpoint_is(
+def test_an_unpickled_model_of_langchain_has_the_identity_of_its_endpoint(
     made_with: str, used: str | None, called: str, emulator: Emulator
 ) -> None:
     def use(model: Any, method: str) -> None:

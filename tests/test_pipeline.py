@@ -1,4 +1,4 @@
-"""`_calls.pipeline`: frames, decoder and stop sequences in a row; what was complete before a failure is given first."""
+"""The pipeline of a stream: frames, decoder and stop sequences in a row; chunks before a failure are given first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Word(NamedTuple):
 
 
 class Words:
-    """A decoder that gives a chunk for each word; what follows the last space waits."""
+    """A decoder that gives a chunk for each word; the text after the last space waits."""
 
     def __init__(self, make: Any = str, finish: Any = None) -> None:
         self.rest = ""
@@ -99,7 +99,7 @@ def test_a_bad_frame_that_comes_alone_is_the_failure() -> None:
     assert isinstance(pipeline.failure, ModelStreamError)
 
 
-def test_a_failure_that_the_decoder_keeps_back_is_told_at_once() -> None:
+def test_a_failure_that_the_decoder_keeps_is_known_at_once() -> None:
     decoder: Any = Words()
     decoder.error = StreamDecodeError("line 2 is no JSON")
     pipeline = pipe(decoder)
@@ -115,10 +115,10 @@ class Raising(Words):
     def feed(self, data: bytes) -> Any:
         raise self.raises
 
-    finish = feed  # type: ignore[assignment]  # it takes no data, and does not care
+    finish = feed  # type: ignore[assignment]  # without its argument
 
 
-def test_what_a_decoder_raises_is_wrapped_and_its_cause_kept() -> None:
+def test_an_exception_of_a_decoder_is_wrapped_and_kept_as_the_cause() -> None:
     cause = ValueError("secret prompt")
     pipeline = pipe(Raising(cause))
     assert pipeline.feed(encode_part(b"x")) == []
@@ -140,7 +140,7 @@ def test_our_own_errors_are_not_wrapped() -> None:
 @pytest.mark.parametrize(
     ("given", "kind"), [("text", "str"), (b"bytes", "bytes"), (None, "TypeError"), (7, "TypeError")]
 )
-def test_a_decoder_that_gives_no_list_is_told_so(given: Any, kind: str) -> None:
+def test_a_decoder_that_does_not_give_a_list_is_an_error(given: Any, kind: str) -> None:
     class Wrong(Words):
         def feed(self, data: bytes) -> Any:
             return given
@@ -158,14 +158,14 @@ def test_a_decoder_may_give_any_iterable() -> None:
 
 
 @pytest.mark.parametrize("error", [ReadTimeoutError("silent"), DeadlineExceededError("late")])
-def test_running_out_of_time_is_told_as_that(error: SmendpointError) -> None:
+def test_a_timeout_stays_that_error(error: SmendpointError) -> None:
     pipeline = pipe()
     assert pipeline.cut(error) == []
     assert pipeline.failure is error
     assert pipeline.done
 
 
-def test_a_lost_connection_is_told_as_a_cut_stream() -> None:
+def test_a_lost_connection_is_a_cut_stream() -> None:
     pipeline = pipe()
     error = TransportError("the connection was lost")
     pipeline.cut(error)
@@ -192,14 +192,14 @@ def test_text_ends_before_a_stop_sequence() -> None:
     assert pipeline.failure is None
 
 
-def test_what_may_begin_a_stop_sequence_is_held_back_until_it_does_not() -> None:
+def test_text_that_may_begin_a_stop_sequence_is_held_back_until_it_cannot() -> None:
     pipeline = pipe(None, "e t")
     assert pipeline.feed(encode_part(b"one ")) == ["on"]
     assert pipeline.feed(encode_part(b"four ")) == ["e four "]
     assert pipeline.finish_reason is None
 
 
-def test_what_was_held_back_comes_at_the_end() -> None:
+def test_text_that_was_held_back_comes_at_the_end() -> None:
     pipeline = pipe(None, "e t")
     assert pipeline.feed(encode_part(b"one ")) == ["on"]
     assert pipeline.end() == ["e "]
@@ -211,7 +211,7 @@ def test_nothing_comes_at_the_end_where_nothing_was_held_back() -> None:
     assert pipeline.end() == []
 
 
-def test_what_was_held_back_comes_before_a_cut() -> None:
+def test_text_that_was_held_back_comes_before_a_cut() -> None:
     pipeline = pipe(None, "e t")
     pipeline.feed(encode_part(b"one "))
     assert pipeline.cut(TransportError("lost")) == ["e "]
@@ -225,12 +225,12 @@ def test_a_failure_after_a_stop_sequence_is_no_longer_part_of_the_answer() -> No
     assert pipeline.done
 
 
-def test_chunks_that_are_all_held_back_are_not_handed_on() -> None:
+def test_chunks_that_are_all_held_back_are_not_given() -> None:
     pipeline = pipe(None, "one two")
     assert pipeline.feed(encode_part(b"one ")) == []
 
 
-def test_typed_chunks_are_cut_too_and_keep_what_else_they_say() -> None:
+def test_typed_chunks_are_cut_too_and_keep_their_other_fields() -> None:
     pipeline = pipe(Words(lambda text: Word(text, 1)), "e t")
     assert pipeline.feed(encode_part(b"zero one ")) == [Word("zero ", 1), Word("on", 1)]
     assert pipeline.feed(encode_part(b"two ")) == [Word("", 1)]

@@ -13,18 +13,15 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = [
     *(ROOT / "smendpoint" / name for name in ("__init__.py", "errors.py", "prompts.py", "qa.py")),
     *sorted((ROOT / "benchmarks").glob("*.py")),
-    *(path for room in ("http", "aws", "call") for path in sorted((ROOT / "smendpoint" / "_core" / room).glob("*.py"))),
+    *sorted((ROOT / "smendpoint" / "_core").rglob("*.py")),
     *sorted((ROOT / "smendpoint" / "_aws").glob("*.py")),
     *sorted((ROOT / "smendpoint" / "_transport").rglob("*.py")),
     *sorted((ROOT / "smendpoint" / "langchain").glob("*.py")),
     *sorted((ROOT / "smendpoint" / "emulator").rglob("*.py")),
     *sorted((ROOT / "smendpoint" / "cli").glob("*.py")),
     ROOT / "smendpoint" / "pytest_plugin.py",
-    *(ROOT / "smendpoint" / "handlers" / f"{name}.py" for name in ("batching", "embeddings", "ranking", "tabular")),
-    *(
-        ROOT / "smendpoint" / "handlers" / f"_{name}.py"
-        for name in ("halves", "npy", "numbers", "scores", "shapes", "tables")
-    ),
+    *sorted((ROOT / "smendpoint" / "handlers").glob("*.py")),
+    *(ROOT / "smendpoint" / name for name in ("decoders.py", "_container_errors.py", "_calls/pipeline.py")),
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)

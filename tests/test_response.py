@@ -1,4 +1,4 @@
-"""`_response.py`: what came with an output, read from headers and, where asked for, from the body."""
+"""`_calls.response`: the facts that came with an output, read from headers and, on request, from the body."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def test_headers_are_read() -> None:
     assert made.closed_session_id == "session-0"
 
 
-def test_what_was_not_said_is_none() -> None:
+def test_facts_that_were_not_sent_are_none() -> None:
     made = response(headers={})
     assert made.content_type is made.request_id is made.invoked_production_variant is made.custom_attributes is None
     assert made.new_session_id is made.new_session_expires is made.closed_session_id is None
     assert made.finish_reason is made.usage is made.details is None
 
 
-def test_the_type_of_a_stream_is_that_of_what_the_model_sent() -> None:
+def test_the_type_of_a_stream_is_that_of_the_model() -> None:
     headers = {"content-type": "application/vnd.amazon.eventstream", "x-amzn-sagemaker-content-type": "text/plain"}
     assert response(headers=headers).content_type == "text/plain"
 
 
-def test_what_the_model_said_about_its_answer_is_read_when_it_is_asked_for() -> None:
+def test_details_of_an_answer_are_read_when_they_are_asked_for() -> None:
     made = response(TextGenerationHandler())
     assert made.finish_reason == "length"
     assert made.usage == Usage(completion_tokens=3)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from clocks import FakeClock
-from twins import Twin, client_twin, direct_twin  # noqa: F401
+from twins import Twin
 
 from smendpoint import CallHooks, CallInfo, RetryPolicy, Timeout, errors
 from smendpoint.emulator import Emulator
@@ -64,11 +64,7 @@ def limits(fault: str) -> Timeout:
 @pytest.mark.parametrize("operation", CALLS)
 @pytest.mark.parametrize("fault", ONCE)
 def test_what_may_run_or_has_run_is_sent_once(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
-    fault: str,
-    operation: str,
+    direct_twin: Twin, emulator: Emulator, clock: FakeClock, fault: str, operation: str
 ) -> None:
     emulator.inject(fault)
     endpoint = direct_twin.endpoint(emulator.url, timeout=limits(fault), clock=clock)
@@ -81,11 +77,7 @@ def test_what_may_run_or_has_run_is_sent_once(
 @pytest.mark.parametrize("operation", CALLS)
 @pytest.mark.parametrize("fault", THRICE)
 def test_what_cannot_have_run_is_sent_three_times(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
-    fault: str,
-    operation: str,
+    direct_twin: Twin, emulator: Emulator, clock: FakeClock, fault: str, operation: str
 ) -> None:
     emulator.inject(fault)
     endpoint = direct_twin.endpoint(emulator.url, clock=clock)
@@ -100,10 +92,7 @@ def test_what_cannot_have_run_is_sent_three_times(
 
 @pytest.mark.parametrize("operation", CALLS)
 def test_a_retry_that_succeeds_gives_the_answer(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
-    operation: str,
+    direct_twin: Twin, emulator: Emulator, clock: FakeClock, operation: str
 ) -> None:
     emulator.inject("throttle_then_ok_2")
     assert direct_twin.endpoint(emulator.url, clock=clock).call(operation, "Hello")
@@ -112,10 +101,7 @@ def test_a_retry_that_succeeds_gives_the_answer(
 
 @pytest.mark.parametrize("operation", CALLS)
 def test_six_times_not_ready_and_then_the_answer_under_default_settings(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
-    operation: str,
+    direct_twin: Twin, emulator: Emulator, clock: FakeClock, operation: str
 ) -> None:
     emulator.inject("not_ready_then_ok_6")
     assert direct_twin.endpoint(emulator.url, clock=clock).call(operation, "Hello")
@@ -124,9 +110,7 @@ def test_six_times_not_ready_and_then_the_answer_under_default_settings(
 
 
 def test_a_model_that_is_never_ready_is_given_up_within_the_budget(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
+    direct_twin: Twin, emulator: Emulator, clock: FakeClock
 ) -> None:
     emulator.inject("status_429_ModelNotReadyException")
     endpoint = direct_twin.endpoint(emulator.url, clock=clock, retry=RetryPolicy(cold_start_timeout=60.0))
@@ -139,11 +123,7 @@ def test_a_model_that_is_never_ready_is_given_up_within_the_budget(
 @pytest.mark.parametrize("fault", ["expired_then_ok", "skewed_date"])
 @pytest.mark.parametrize("operation", CALLS)
 def test_a_token_and_a_clock_are_put_right_once(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
-    fault: str,
-    operation: str,
+    direct_twin: Twin, emulator: Emulator, clock: FakeClock, fault: str, operation: str
 ) -> None:
     emulator.inject(fault)
     endpoint = direct_twin.endpoint(emulator.url, clock=clock, renewing=True)
@@ -156,10 +136,7 @@ def test_a_token_and_a_clock_are_put_right_once(
 
 @pytest.mark.parametrize("operation", CALLS)
 def test_the_services_clock_is_kept_only_by_a_retry_that_succeeds(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
-    operation: str,
+    direct_twin: Twin, emulator: Emulator, clock: FakeClock, operation: str
 ) -> None:
     emulator.inject("skewed_date", times=1)
     emulator.inject("status_403_AccessDeniedException", times=1)
@@ -171,10 +148,7 @@ def test_the_services_clock_is_kept_only_by_a_retry_that_succeeds(
     assert ours == again != theirs
 
 
-def test_credentials_that_cannot_be_renewed_are_not_tried_twice(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-) -> None:
+def test_credentials_that_cannot_be_renewed_are_not_tried_twice(direct_twin: Twin, emulator: Emulator) -> None:
     emulator.inject("expired_then_ok")
     with pytest.raises(errors.AccessDeniedError):
         direct_twin.endpoint(emulator.url).invoke("Hello")
@@ -183,10 +157,7 @@ def test_credentials_that_cannot_be_renewed_are_not_tried_twice(
 
 @pytest.mark.parametrize("fault", ["status_403_ExpiredTokenException", "status_403_RequestTimeTooSkewed"])
 def test_what_cannot_be_put_right_is_not_tried_for_ever(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
-    fault: str,
+    direct_twin: Twin, emulator: Emulator, clock: FakeClock, fault: str
 ) -> None:
     emulator.inject(fault)
     with pytest.raises(errors.AccessDeniedError) as caught:
@@ -195,9 +166,7 @@ def test_what_cannot_be_put_right_is_not_tried_for_ever(
 
 
 def test_a_hundred_calls_into_a_dead_server_stay_within_the_quota(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
+    direct_twin: Twin, emulator: Emulator, clock: FakeClock
 ) -> None:
     emulator.inject("reset_before_headers")
     endpoint = direct_twin.endpoint(emulator.url, clock=clock)
@@ -217,9 +186,7 @@ class Attempts(CallHooks):
 
 
 def test_a_hundred_calls_to_where_nothing_listens_stay_within_the_quota(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
+    direct_twin: Twin, emulator: Emulator, clock: FakeClock
 ) -> None:
     emulator.inject("refuse")
     attempts = Attempts()
@@ -230,11 +197,7 @@ def test_a_hundred_calls_to_where_nothing_listens_stay_within_the_quota(
     assert attempts.count == 100 + QUOTA // TRANSIENT_COST
 
 
-def test_success_fills_the_quota_again(
-    direct_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
-) -> None:
+def test_success_fills_the_quota_again(direct_twin: Twin, emulator: Emulator, clock: FakeClock) -> None:
     endpoint = direct_twin.endpoint(emulator.url, clock=clock)
     for _ in range(2 * QUOTA // TRANSIENT_COST):
         emulator.inject("status_500_InternalFailure", times=1)
@@ -245,11 +208,7 @@ def test_success_fills_the_quota_again(
 @pytest.mark.parametrize("operation", CALLS)
 @pytest.mark.parametrize("fault", [*ONCE, *THRICE, "status_429_ModelNotReadyException"])
 def test_through_a_client_each_failure_is_the_one_of_the_direct_lane_and_is_sent_once(
-    client_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
-    fault: str,
-    operation: str,
+    client_twin: Twin, emulator: Emulator, clock: FakeClock, fault: str, operation: str
 ) -> None:
     emulator.inject(fault)
     endpoint = client_twin.endpoint(emulator.url, timeout=limits(fault), clock=clock)
@@ -265,12 +224,7 @@ def test_through_a_client_each_failure_is_the_one_of_the_direct_lane_and_is_sent
 @pytest.mark.parametrize("fault", ["status_503_ServiceUnavailable", "reset_before_headers"])
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_client_retries_as_it_was_told_and_nothing_is_added(
-    client_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-    clock: FakeClock,
-    fault: str,
-    operation: str,
-    retries: int,
+    client_twin: Twin, emulator: Emulator, clock: FakeClock, fault: str, operation: str, retries: int
 ) -> None:
     emulator.inject(fault)
     endpoint = client_twin.endpoint(emulator.url, client_retries=retries, clock=clock)
@@ -282,10 +236,7 @@ def test_a_client_retries_as_it_was_told_and_nothing_is_added(
         assert caught.value.attempts == 1 + retries
 
 
-def test_a_client_that_retried_in_secret_is_counted_in_the_answer(
-    client_twin: Twin,  # noqa: F811
-    emulator: Emulator,
-) -> None:
+def test_a_client_that_retried_in_secret_is_counted_in_the_answer(client_twin: Twin, emulator: Emulator) -> None:
     emulator.inject("status_503_ServiceUnavailable", times=1)
     assert client_twin.endpoint(emulator.url, client_retries=1).send("Hello").attempts == 2
     assert len(emulator.requests) == 2

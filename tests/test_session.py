@@ -20,7 +20,7 @@ LIFE = 1200  # seconds, of the emulator's sessions
 
 
 class Remembering:
-    """A model that answers with how often it was asked in this session, and writes down what opened and closed it."""
+    """A model that counts the requests of each session, and records the bodies that open and close it."""
 
     def __init__(self) -> None:
         self.control: list[tuple[bytes, str, str]] = []
@@ -69,7 +69,7 @@ class TwinSession:
         assert not self.leave(error)
 
     def leave(self, error: BaseException | None) -> Any:
-        """What `with` does at its end."""
+        """Leave as `with` does."""
         leave = self.session.__aexit__ if self.twin.asynchronous else self.session.__exit__
         return self.twin.run(leave(None if error is None else type(error), error, None))
 
@@ -120,7 +120,7 @@ def test_two_sessions_of_one_endpoint_know_nothing_of_each_other(twin: Twin) -> 
         assert [one.invoke("a"), two.invoke("a"), one.invoke("a")] == ["1: a", "1: a", "2: a"]
 
 
-def test_aws_s_containers_are_told_in_their_own_words(twin: Twin) -> None:  # noqa: F811
+def test_by_default_the_bodies_are_those_of_the_containers_of_aws(twin: Twin) -> None:  # noqa: F811
     model = Remembering()
     with Emulator(model) as emulator, endpoint_at(twin, emulator.url) as endpoint:
         with TwinSession(endpoint):
@@ -198,7 +198,7 @@ def test_a_failure_to_close_is_an_error_where_there_was_no_other(twin: Twin) -> 
         assert session.session.closed
 
 
-def test_a_model_that_does_not_close_is_told_of(twin: Twin) -> None:  # noqa: F811
+def test_a_model_that_does_not_close_the_session_is_an_error(twin: Twin) -> None:  # noqa: F811
     with (
         Emulator(Remembering()) as emulator,
         endpoint_at(twin, emulator.url) as endpoint,
@@ -208,7 +208,7 @@ def test_a_model_that_does_not_close_is_told_of(twin: Twin) -> None:  # noqa: F8
         pass
 
 
-def test_an_endpoint_without_state_is_told_of(direct_twin: Twin) -> None:  # noqa: F811
+def test_an_endpoint_without_state_is_an_error(direct_twin: Twin) -> None:  # noqa: F811
     def stateless(peer: Peer) -> None:
         peer.serve(response())
 
@@ -241,7 +241,7 @@ def test_a_session_can_be_opened_and_closed_by_hand_and_closing_twice_does_nothi
         assert len(emulator.requests) == 3
 
 
-def test_closing_what_was_never_opened_does_nothing(twin: Twin) -> None:  # noqa: F811
+def test_closing_a_session_that_was_never_opened_does_nothing(twin: Twin) -> None:  # noqa: F811
     with Emulator(Remembering()) as emulator, endpoint_at(twin, emulator.url) as endpoint:
         TwinSession(endpoint).close()
         assert emulator.requests == []
@@ -355,7 +355,7 @@ def test_a_session_may_have_no_end(direct_twin: Twin) -> None:  # noqa: F811
         ({"endpoint_kwargs": 5}, "endpoint_kwargs must be a mapping"),
     ],
 )
-def test_what_does_not_fit_is_refused_when_the_session_is_made(
+def test_arguments_that_do_not_fit_are_refused_when_the_session_is_made(
     direct_twin: Twin,  # noqa: F811
     options: dict[str, Any],
     message: str,

@@ -9,48 +9,18 @@ from typing import Any
 import pytest
 from feeding import encode_part
 from inside import pool_of
-from servers import (
-    PATIENCE,
-    Peer,
-    Server,
-    bare_environment,  # noqa: F401
-    make_endpoint,
-)
+from servers import PATIENCE, STREAM_HEAD, Peer, Server, bare_environment, make_endpoint, stream_chunk  # noqa: F401
+from test_streams import Diary, lines
 
-from smendpoint import CallHooks, Stream, errors
+from smendpoint import Stream, errors
 from smendpoint.emulator import Emulator
-from smendpoint.errors import (
-    ConfigurationError,
-    SmendpointError,
-    StreamError,
-)
+from smendpoint.errors import ConfigurationError, SmendpointError, StreamError
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def lines(*texts: str) -> list[str]:
-    return [f'{{"generated_text": "{text}"}}\n' for text in texts]
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-class Diary(CallHooks):
-    def __init__(self) -> None:
-        self.entries: list[Any] = []
-
-    def first_byte(self, call: Any) -> None:
-        self.entries.append("first_byte")
-
-    def call_finished(self, call: Any, error: BaseException | None) -> None:
-        self.entries.append(error)
-
 
 class Stalled:
-    """An endpoint whose streams give two chunks, and then nothing more until they are let go."""
+    """An endpoint whose streams give two chunks, and then nothing more until they are closed."""
 
     def __init__(self, **options: Any) -> None:
         self.gone = threading.Event()
@@ -59,7 +29,7 @@ class Stalled:
 
     def _serve(self, peer: Peer) -> None:
         peer.request()
-        peer.send(HEAD + b"".join(chunk(encode_part(line.encode())) for line in lines("one", "two")))
+        peer.send(STREAM_HEAD + b"".join(stream_chunk(line.encode()) for line in lines("one", "two")))
         peer.gone()
         self.gone.set()
 
@@ -133,7 +103,7 @@ def test_a_stream_can_be_closed_while_another_thread_waits_for_its_next_chunk() 
         assert stalled.is_released()
 
 
-def test_a_stream_that_two_threads_read_at_once_says_so() -> None:
+def test_a_second_thread_that_reads_one_stream_is_refused() -> None:
     with Stalled() as stalled, stalled.stream() as stream:
         next(stream)
         next(stream)
@@ -188,7 +158,7 @@ def test_a_stream_that_is_closed_just_as_its_answer_begins_frees_the_connection(
 
 
 class Source:
-    """Reads what it is told to, and closes the stream meanwhile as another thread would."""
+    """Gives or raises `outcome`, and closes the stream before, as another thread would."""
 
     def __init__(self, stream: Any, outcome: Any) -> None:
         self.stream = stream
@@ -206,7 +176,7 @@ class Source:
 
 
 @pytest.mark.parametrize("outcome", [b"", encode_part(b"late"), errors.TransportError("lost"), OSError("foreign")])
-def test_what_arrives_after_a_stream_was_closed_changes_nothing(outcome: Any) -> None:
+def test_bytes_that_arrive_after_a_stream_was_closed_change_nothing(outcome: Any) -> None:
     with Stalled() as stalled:
         with stalled.stream() as stream:
             source, stream._source = stream._source, Source(stream, outcome)
@@ -262,7 +232,7 @@ def test_an_interrupt_before_the_answer_begins_is_an_end(monkeypatch: pytest.Mon
             next(stream)
 
 
-def test_a_stream_that_another_thread_closes_just_before_it_opens_says_so() -> None:
+def test_a_stream_that_another_thread_closes_just_before_it_opens_is_closed() -> None:
     class ClosedBefore(Stream[str]):
         __slots__ = ()
 

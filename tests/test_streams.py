@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
-from feeding import encode_part
-from servers import PATIENCE, Peer, Server, fast
+from servers import PATIENCE, STREAM_HEAD, Peer, Server, fast, stream_chunk
 from twins import Twin, TwinEndpoint, direct_twin, twin  # noqa: F401
 
 from smendpoint import AsyncStream, CallHooks, RetryPolicy, Stream, Timeout, errors
@@ -50,14 +49,6 @@ CHAT = [
     USAGE,
 ]
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def chunk(text: bytes) -> bytes:
-    """Make an HTTP chunk of one frame."""
-    frame = encode_part(text)
-    return b"%x\r\n%s\r\n" % (len(frame), frame)
-
 
 def lines(*texts: str) -> list[str]:
     return [f'{{"generated_text": "{text}"}}\n' for text in texts]
@@ -81,7 +72,7 @@ def stalled(twin: Twin, **options: Any) -> Iterator[TwinEndpoint]:  # noqa: F811
 
     def serve(peer: Peer) -> None:
         peer.request()
-        peer.send(HEAD + b"".join(chunk(line.encode()) for line in lines("one", "two")))
+        peer.send(STREAM_HEAD + b"".join(stream_chunk(line.encode()) for line in lines("one", "two")))
         peer.gone()
         gone.set()
 
@@ -214,7 +205,7 @@ def test_an_error_after_a_stop_sequence_is_not_part_of_the_answer(direct_twin: T
 def test_chunks_before_broken_http_are_delivered(direct_twin: Twin) -> None:  # noqa: F811
     def serve(peer: Peer) -> None:
         peer.request()
-        peer.send(HEAD + chunk(b"one") + b"xyz\r\n")
+        peer.send(STREAM_HEAD + stream_chunk(b"one") + b"xyz\r\n")
         peer.gone()
 
     with Server(serve) as server, direct_twin.endpoint(server.url, content_handler=BytesHandler()) as endpoint:
@@ -238,9 +229,9 @@ def test_a_decoder_that_fails_ends_the_stream_and_frees_its_connection(direct_tw
 
     def serve(peer: Peer) -> None:
         peer.request()
-        peer.send(HEAD + chunk(b"one"))
+        peer.send(STREAM_HEAD + stream_chunk(b"one"))
         assert first.wait(PATIENCE)
-        peer.send(chunk(b"two"))
+        peer.send(stream_chunk(b"two"))
         peer.gone()
 
     first = threading.Event()
@@ -310,7 +301,7 @@ def test_a_completion_is_of_the_type_of_the_output(twin: Twin) -> None:  # noqa:
             assert stream.iterator.completion == made
 
 
-def test_the_completion_of_a_broken_stream_is_what_came(twin: Twin) -> None:  # noqa: F811
+def test_the_completion_of_a_broken_stream_has_the_chunks_so_far(twin: Twin) -> None:  # noqa: F811
     with Emulator(lambda asked: CHAT[:3]) as emulator:
         stream = twin.endpoint(emulator.url, content_handler=ChatHandler()).stream("Hello")
         assert stream.iterator.completion == ChatCompletion("")
@@ -321,7 +312,7 @@ def test_the_completion_of_a_broken_stream_is_what_came(twin: Twin) -> None:  # 
 
 
 class Words:
-    """A decoder of somebody else's."""
+    """A decoder of another package."""
 
     def __init__(self) -> None:
         self.complete: Any = None
@@ -334,7 +325,7 @@ class Words:
         return []
 
 
-def test_a_decoder_that_does_not_say_what_its_chunks_make_has_no_completion() -> None:
+def test_a_decoder_without_complete_has_no_completion() -> None:
     decoder: Any = Words()
     pipeline: Any = _pipeline.Pipeline(decoder, [])
     with pytest.raises(errors.HandlerError, match=r"Words does not say .* complete\(chunks, finish_reason\)"):

@@ -29,7 +29,7 @@ NOWHERE = f"s3://{BUCKET}/nowhere.out"
 
 
 def shout(asked: ModelRequest) -> ModelReply:
-    """A model that answers in capitals, and fails where it is told to."""
+    """A model that answers in capitals, and fails on request."""
     if asked.body == b"fail":
         return ModelReply(FAILURE_TEXT, status=500)
     return ModelReply(asked.body.upper())
@@ -48,7 +48,7 @@ class WorkClock(FakeClock):
 
 
 class Bench:
-    """Everything that is needed: an emulator that keeps its answers in S3, and endpoints that find them there."""
+    """An emulator that stores its answers in S3, and endpoints that find them there."""
 
     def __init__(self, twin: Twin, store: ObjectStore, emulator: Emulator) -> None:  # noqa: F811
         self.twin = twin
@@ -130,7 +130,7 @@ def direct_bench(
     yield from bench_for(direct_twin, store, monkeypatch, tmp_path)
 
 
-# -- the way of an answer
+# -- requests and outputs
 
 
 def test_a_small_input_is_sent_along_and_its_output_is_waited_for(bench: Bench) -> None:
@@ -141,7 +141,7 @@ def test_a_small_input_is_sent_along_and_its_output_is_waited_for(bench: Bench) 
         assert bench.emulator.requests[-1].body == b"hello"
 
 
-def test_a_handle_says_where_to_look_and_whom_to_ask(bench: Bench) -> None:
+def test_a_handle_has_the_locations_and_ids_of_its_request(bench: Bench) -> None:
     with bench.endpoint() as endpoint:
         handle = bench.submit(endpoint, "hello", inference_id="order-7", filename="answer")
         assert handle.inference_id == "order-7"
@@ -295,7 +295,7 @@ def test_after_the_deadline_the_wait_can_go_on(direct_bench: Bench) -> None:
 # -- failures
 
 
-def test_the_model_s_failure_is_an_error_with_what_the_service_tells(bench: Bench) -> None:
+def test_the_failure_of_the_model_is_an_error_with_the_report_of_the_service(bench: Bench) -> None:
     with bench.endpoint() as endpoint:
         handle = bench.submit(endpoint, "fail", filename=f"failed-{bench.twin.id}")
         with pytest.raises(errors.ModelError, match=r"asynchronous inference failed.*-error.out") as caught:
@@ -346,7 +346,7 @@ def test_a_bucket_that_does_not_exist_is_an_error_at_once(bench: Bench) -> None:
         assert bench.emulator.requests == []
 
 
-def test_a_location_that_is_none_of_s3_is_refused_when_it_is_looked_at(direct_bench: Bench) -> None:
+def test_a_location_outside_s3_is_refused_when_it_is_read(direct_bench: Bench) -> None:
     with direct_bench.endpoint() as endpoint:
         handle = direct_bench.handle(endpoint, "https://bucket/key")
         with pytest.raises(errors.ConfigurationError, match="s3://bucket/key"):
@@ -423,7 +423,7 @@ def test_an_answer_without_a_location_is_an_error(direct_twin: Twin) -> None:  #
         direct_twin.run(endpoint.endpoint.submit("hello"))
 
 
-# -- handles that travel
+# -- pickled handles
 
 
 def test_a_pickled_handle_finds_its_output_elsewhere(direct_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,7 +462,7 @@ def test_a_given_s3_client_is_used_and_stays_open(bench: Bench) -> None:
             assert bench.result(bench.handle(endpoint, FINE)) == "fine"
 
 
-def test_with_a_client_and_no_s3_client_only_what_needs_s3_is_refused(twin: Twin, store: ObjectStore) -> None:  # noqa: F811
+def test_with_a_client_and_without_an_s3_client_only_the_use_of_s3_is_refused(twin: Twin, store: ObjectStore) -> None:  # noqa: F811
     require_member("InvokeEndpointAsync", "Body")
     if twin.lane == "direct":
         pytest.skip("the direct lane makes its own client")
@@ -479,12 +479,12 @@ def test_one_s3_client_serves_all_handles_of_an_endpoint(direct_bench: Bench, mo
     with direct_bench.endpoint() as endpoint:
         handles = [direct_bench.handle(endpoint, FINE) for _ in range(3)]
         assert [direct_bench.result(handle) for handle in handles] == ["fine"] * 3
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")  # which a second client would go to
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")  # a second client would call it
         assert direct_bench.result(direct_bench.handle(endpoint, FINE)) == "fine"
 
 
 @pytest.mark.parametrize("needed_before", [True, False])
-def test_after_closing_there_is_no_s3_client_any_more(direct_bench: Bench, needed_before: bool) -> None:
+def test_after_closing_s3_is_not_used(direct_bench: Bench, needed_before: bool) -> None:
     direct_bench.store.put(FINE, b"fine")
     endpoint = direct_bench.endpoint()
     if needed_before:
@@ -517,7 +517,7 @@ def test_an_s3_that_cannot_be_reached_is_an_error_and_the_next_try_makes_a_new_s
     assert config.retries == {"total_max_attempts": 1, "mode": "standard"}
 
 
-def test_where_nobody_knows_the_region_s3_is_not_asked_either(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_region_s3_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clear_environment(monkeypatch, tmp_path)
     with Endpoint("my-llm") as endpoint, pytest.raises(errors.ConfigurationError, match="no AWS region") as caught:
         InferenceHandle(endpoint, FINE).result(0)
@@ -541,7 +541,7 @@ def test_threads_share_one_s3_client(direct_bench: Bench) -> None:
     assert found == ["fine"] * 4
 
 
-def test_tasks_share_one_s3_client_and_one_that_is_cancelled_is_nothing_to_the_others(direct_bench: Bench) -> None:
+def test_tasks_share_one_s3_client_and_cancelling_one_does_not_affect_the_rest(direct_bench: Bench) -> None:
     if not direct_bench.twin.asynchronous:
         pytest.skip("threads cannot be cancelled")
     direct_bench.store.put(FINE, b"fine")

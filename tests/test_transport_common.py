@@ -7,7 +7,6 @@ import socket
 import ssl
 
 import pytest
-from servers import bare_environment  # noqa: F401
 from targets import make_address
 
 from smendpoint import Timeout

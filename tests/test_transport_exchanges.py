@@ -55,10 +55,7 @@ def test_a_large_body_and_a_large_answer_arrive_whole(caller: Twin, tls: Secure)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("end", [Peer.gone, Peer.reset], ids=["stays open", "is reset"])
 def test_an_early_answer_is_heard_and_the_connection_with_half_a_request_on_it_is_not_used_again(
-    caller: Twin,
-    tls: Secure,
-    end: Callable[[Peer], object],
-    operation: str,
+    caller: Twin, tls: Secure, end: Callable[[Peer], object], operation: str
 ) -> None:
     """If it were, the next request would be taken for the rest of the body."""
 

@@ -50,19 +50,15 @@ class _State:
         self.renew_from = renew_from
 
 
-class _Fetching:
-    """One fetch. Other callers wait for its end by acquiring `pending`; then it has credentials or an error."""
+class _Outcome:
+    """The outcome of a fetch, beside the credentials themselves."""
 
-    __slots__ = ("credentials", "ended", "error", "forced", "pending", "unchanged")
+    __slots__ = ("ended", "error", "unchanged")
 
-    def __init__(self, forced: bool) -> None:
-        self.forced = forced
-        self.pending = allocate_lock()
-        self.pending.acquire()
-        self.credentials: Credentials | None = None
-        self.error: SmendpointError | None = None
-        self.ended = -_NEVER
-        self.unchanged = False  # the source was read anew and has the same credentials still
+    def __init__(self, ended: float, error: SmendpointError | None = None, *, unchanged: bool = False) -> None:
+        self.ended = ended
+        self.error = error
+        self.unchanged = unchanged  # the source, read anew, still has the credentials that the service rejected
 
 
 class CredentialProvider:
@@ -75,7 +71,7 @@ class CredentialProvider:
         origin: where they come from, in the words of a setting; empty where `fetch` has an attribute of that name.
     """
 
-    __slots__ = ("_claimed", "_fetch", "_fetching", "_last", "_lock", "_now", "_origin", "_pid", "_stale", "_state")
+    __slots__ = ("_claimed", "_fetch", "_last", "_lock", "_now", "_origin", "_pid", "_stale", "_state")
 
     def __init__(
         self, fetch: Fetch, *, now: Callable[[], float], initial: Credentials | None = None, origin: str = ""
@@ -84,10 +80,9 @@ class CredentialProvider:
         self._origin = origin
         self._now = now
         self._state = _State(initial, 0.0 if initial is None else _NEVER, _NEVER)
-        self._lock = allocate_lock()
+        self._lock = allocate_lock()  # held by the caller that asks the source
         self._pid = os.getpid()
-        self._fetching: _Fetching | None = None
-        self._last = _Fetching(False)  # the fetch that ended last; this one never began
+        self._last = _Outcome(-_NEVER)
         self._stale = False
         self._claimed = -_NEVER
 
@@ -120,7 +115,7 @@ class CredentialProvider:
         now = self._now()
         if (
             not state.renew_from <= now < state.usable_until
-            or self._fetching is not None
+            or self._lock.locked()
             or 0 <= now - self._claimed < _CLAIM_SECONDS
         ):
             return False
@@ -145,84 +140,54 @@ class CredentialProvider:
             CredentialsError: the source has none, or failed.
         """
         if os.getpid() != self._pid:
-            self._start_afresh()
-        while True:
-            ours = _Fetching(rejected is not None or self._stale)
-            try:
-                with self._lock:
-                    at_hand = self._at_hand(rejected)
-                    if at_hand is not None:
-                        return at_hand
-                    fetching = self._fetching
-                    if fetching is None:
-                        fetching = self._fetching = ours
-                if fetching is ours:
-                    self._run(fetching)
-            finally:  # after an interrupt too: the others must not wait for ever
-                if self._fetching is ours:
-                    self._fetching = None
-                ours.pending.release()
-            with fetching.pending:
-                pass
-            if fetching.error is not None:
-                kept = self.current() if rejected is None else None
-                if kept is not None:
-                    return kept
-                raise copy_error(fetching.error)
-            if fetching.credentials is None:
-                continue  # the caller that fetched was interrupted, by Ctrl-C for instance
-            if rejected is not None and not fetching.forced and fetching.credentials == rejected:
-                continue  # that fetch had begun before the service rejected them
-            return fetching.credentials
+            # A forked child: threads that do not exist here may have held the lock, and the source must be read anew.
+            self._lock, self._stale, self._pid = allocate_lock(), True, os.getpid()
+        before = self._last
+        at_hand = self._at_hand(rejected, before)
+        if at_hand is None:
+            with self._lock:
+                at_hand = self._at_hand(rejected, before) or self._renew(rejected)
+        return at_hand
 
-    def _at_hand(self, rejected: Credentials | None) -> Credentials | None:
-        """Return the credentials that need no fetch, if any. The caller holds the lock."""
+    def _at_hand(self, rejected: Credentials | None, before: _Outcome) -> Credentials | None:
+        """Return the credentials that need no fetch, if any; raise the error of a fetch that counts for this caller.
+
+        A fetch counts if it ended less than a second ago, or since the caller saw the outcome `before`.
+        """
         now, last, current = self._now(), self._last, self.current()
-        remembered = 0 <= now - last.ended < _MEMORY_SECONDS
-        failure = last.error if remembered else None
+        counts = last is not before or 0 <= now - last.ended < _MEMORY_SECONDS
         if current is not None:
             if rejected is None:
-                if now < self._state.renew_from or failure is not None:
+                if now < self._state.renew_from or (counts and last.error is not None):
                     return current
-            elif current != rejected or (remembered and last.unchanged):
+            elif current != rejected or (counts and last.unchanged):
                 return current
-        if failure is not None:
-            raise copy_error(failure)
+        if counts and last.error is not None:
+            raise copy_error(last.error)
         return None
 
-    def _run(self, fetching: _Fetching) -> None:
-        state: _State | None = None
+    def _renew(self, rejected: Credentials | None) -> Credentials:
+        """Ask the source. The caller holds the lock."""
+        state = self._state
         try:
-            credentials, expires = self._fetch(fetching.forced)
-            state = _judge(credentials, expires, self._now())
-            fetching.credentials = credentials
+            credentials, expires = self._fetch(rejected is not None or self._stale)
+            self._state = _judge(credentials, expires, self._now())
         except SmendpointError as error:
-            fetching.error = error
-        finally:
-            with self._lock:
-                self._store(fetching, state)
-
-    def _store(self, fetching: _Fetching, state: _State | None) -> None:
-        now, previous = self._now(), self._state
-        if state is not None:
-            fetching.unchanged = fetching.forced and state.credentials == previous.credentials
-            self._state = state
+            failure = copy_error(error)
+        else:
+            self._last = _Outcome(self._now(), unchanged=credentials == rejected)
             self._stale = False
-            self._claimed = -_NEVER
-        elif fetching.error is not None and now < previous.usable_until < _NEVER:
+            return credentials
+        now = self._now()
+        self._last = _Outcome(now, failure)
+        if now < state.usable_until < _NEVER:
             # Still valid: try again after a quarter of what is left.
-            later = now + (previous.usable_until - now) * _ADVISORY_SHARE
-            self._state = _State(previous.credentials, previous.usable_until, later)
-        fetching.ended = now
-        self._last = fetching
-        self._fetching = None
-
-    def _start_afresh(self) -> None:
-        """Reset in a forked child: threads that do not exist here may have held the lock, or have been fetching."""
-        self._lock = allocate_lock()
-        self._fetching = None
-        self._stale = True
-        self._pid = os.getpid()
+            later = now + (state.usable_until - now) * _ADVISORY_SHARE
+            self._state = _State(state.credentials, state.usable_until, later)
+        kept = self.current() if rejected is None else None
+        if kept is None:
+            raise copy_error(failure)
+        return kept
 
 
 def _judge(credentials: Credentials, expires: float | None, now: float) -> _State:

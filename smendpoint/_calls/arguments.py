@@ -11,7 +11,6 @@ from smendpoint import errors
 from smendpoint._core.aws.operations import RECOMMENDED_MAX_BODY
 from smendpoint._core.aws.response import SERVICE_MAX_BODY
 from smendpoint._core.call.hiding import Hidden
-from smendpoint._core.call.retry import RetryPolicy
 from smendpoint._options import IDENTITY_OPTIONS
 from smendpoint.handlers import TextGenerationHandler
 
@@ -109,17 +108,6 @@ def checked_limit(name: str, value: Any) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise errors.ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
     return value
-
-
-def checked_policy(policy: Any) -> RetryPolicy:
-    """Check a `RetryPolicy`.
-
-    Raises:
-        ConfigurationError: it is something else.
-    """
-    if not isinstance(policy, RetryPolicy):
-        raise errors.ConfigurationError(f"retry must be a RetryPolicy, not {type(policy).__name__}")
-    return policy
 
 
 def check_beside_client(identity: Identity, settings: Mapping[str, Any]) -> None:

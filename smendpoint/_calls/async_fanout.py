@@ -116,15 +116,10 @@ async def fan_out(
     ordered: bool,
     return_exceptions: bool,
 ) -> AsyncGenerator[B | Exception, None]:
-    """Give the result of ``work(value)`` for each input, at most `limit` at a time.
+    """Give the result of ``work(value)`` for each input, at most `limit` at a time. Arguments as for `fanout.fan_out`.
 
-    Args:
-        work: runs in tasks of their own.
-        inputs: read one by one, as slots get free; asynchronous ones in a task of their own, so that an output never
-            waits for the next input.
-        limit: the most inputs and outputs that are held at any time.
-        ordered: whether outputs come in the order of their inputs.
-        return_exceptions: whether an error takes the place of its output.
+    Each call runs in a task of its own. Asynchronous inputs are read in one more, so that an output never waits for the
+    next input.
     """
     tasks = _Tasks(work, inputs, limit, ordered=ordered)
     try:

@@ -15,7 +15,6 @@ from smendpoint._calls.arguments import (
     checked_handler,
     checked_limit,
     checked_mapping,
-    checked_policy,
     model_parameters,
 )
 from smendpoint._core.aws.operations import (
@@ -88,7 +87,9 @@ class CallerBase(Typed[In, Out, Chunk]):
             check_beside_client(identity, settings)
         timeout, policy = settings["timeout"], settings["retry"]
         self.timeout = Timeout() if timeout is None else Timeout.of(timeout)
-        self._policy = RetryPolicy() if policy is None else checked_policy(policy)
+        self._policy = RetryPolicy() if policy is None else policy
+        if not isinstance(self._policy, RetryPolicy):
+            raise errors.ConfigurationError(f"retry must be a RetryPolicy, not {type(policy).__name__}")
         self._log: Any = None
         # Of the last request of each operation without members of its own: the content types, the members, the head.
         self._heads: dict[Operation, tuple[tuple[Any, Any], dict[str, object], RequestHead]] = {}

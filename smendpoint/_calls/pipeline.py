@@ -165,7 +165,7 @@ class Pipeline(Generic[Chunk]):
             self._stopped = self.done = True
         elif self.done:
             text = stop.finish()
-            # After a failure nobody knows whether a longer stop sequence would have begun before this one.
+            # After a failure it is not known whether a longer stop sequence would have begun before this one.
             self._stopped = stop.hit and self.failure is None
             if text:
                 kept.append(text if self._typed is None else self._typed(text))

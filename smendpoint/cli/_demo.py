@@ -23,7 +23,6 @@ Therefore, Peter stayed with her at the hospital for 3 days without leaving.
 
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "demo",
         help="ask a question about a document, on an emulator on this machine",
@@ -53,7 +52,6 @@ def _nothing_around() -> Generator[None]:
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Show the demonstration."""
     with _nothing_around():
         _show()
     return 0

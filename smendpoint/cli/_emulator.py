@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "emulator",
         help="run an emulator of the SageMaker runtime on this machine",
@@ -126,12 +125,10 @@ def interruptions() -> Generator[threading.Event]:
 
 
 def wait(done: threading.Event) -> None:
-    """Wait until ``done`` is set."""
     done.wait()
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the emulator."""
     from smendpoint.emulator import Emulator
 
     if arguments.list:

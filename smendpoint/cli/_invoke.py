@@ -23,7 +23,6 @@ HANDLERS = {
 
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the command to the parser."""
     handlers = "; ".join(f"{name}: {about}" for name, (_, about) in HANDLERS.items())
     parser = commands.add_parser(
         "invoke",
@@ -119,7 +118,6 @@ class _Waiting(CallHooks):
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the call."""
     from smendpoint.endpoint import Endpoint
 
     handler, parameters, out = _handler(arguments), _parameters(arguments.param), Output()

@@ -19,7 +19,7 @@ from smendpoint.emulator.faults import FAULTS, Fault
 from smendpoint.emulator.models import Model, ModelReply, ModelRequest, forward
 from smendpoint.emulator.server import Emulator
 
-# The room: `server` runs a loop in a thread, `_listener` accepts, `_connection` reads a request (`_http`), finds its
+# The room: `server` runs a loop (`_thread`), `_listener` accepts, `_connection` reads a request (`_http`), finds its
 # operation (`_route`) and its fault (`_state`), and has `_service` answer it: signature (`_auth`), session, model. The
 # reply (`_reply`) becomes steps, which a fault may change; the connection plays them. Models run in the loop or in its
 # executor (`_running`). The room may import the public `decoders` and `errors`, and botocore in `_auth`, which judges

@@ -47,9 +47,13 @@ class AsyncInference:
     ) -> None:
         self._state = state
         self._output = output.rstrip("/")
-        self._store = store or (lambda location, data, ok: objects.__setitem__(location, data))
+        self._objects = objects
+        self._store = store or self._keep
         self._load = load or objects.__getitem__
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _keep(self, location: str, data: bytes, ok: bool) -> None:
+        self._objects[location] = data
 
     def accept(self, model: Model, request: ReceivedRequest) -> Reply:
         """Answer a request with 202 and the locations, and let the model work on it."""

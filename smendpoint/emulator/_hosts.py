@@ -7,6 +7,7 @@ So a name that somebody can register in the public DNS is refused, unless it is 
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -53,12 +54,7 @@ class Hosts:
         name = found[1].lower().removesuffix(".")
         if name.startswith("[") or name in self._names or name.endswith(self._ends):
             return True
-        return "." not in name or _is_address(name)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.IPv4Address(name)
-    except ValueError:
-        return False
-    return True
+        with contextlib.suppress(ValueError):
+            ipaddress.IPv4Address(name)
+            return True
+        return "." not in name

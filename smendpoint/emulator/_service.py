@@ -57,7 +57,6 @@ class Sessions:
         return ends
 
     def end(self, session: str) -> None:
-        """Close one."""
         self._open.pop(session, None)
 
     def belongs(self, session: str, endpoint_name: str) -> bool:
@@ -66,7 +65,6 @@ class Sessions:
         return name == endpoint_name and self._clock() < ends
 
     def clear(self) -> None:
-        """Close all of them."""
         self._open.clear()
 
 

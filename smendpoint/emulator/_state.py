@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from smendpoint.emulator._fault import NO_FAULT
 from smendpoint.emulator._route import Kind, ReceivedRequest
@@ -14,11 +14,11 @@ from smendpoint.emulator.faults import Fault, find_fault
 from smendpoint.errors import ConfigurationError
 
 
+@dataclass
 class _Injection:
-    def __init__(self, fault: Fault, times: int | None, endpoint_name: str | None) -> None:
-        self.fault = fault
-        self.times = times
-        self.endpoint_name = endpoint_name
+    fault: Fault
+    times: int | None
+    endpoint_name: str | None
 
     def wants(self, kind: Kind, endpoint_name: str) -> bool:
         return kind in self.fault.operations and self.endpoint_name in (None, endpoint_name)
@@ -116,14 +116,8 @@ class State:
             return any(injection.fault.refuses for injection in self._injections)
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
         with self.changed:
-            while not predicate():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self.changed.wait(left)
-        return True
+            return self.changed.wait_for(predicate, timeout)
 
 
 def _size(request: ReceivedRequest) -> int:

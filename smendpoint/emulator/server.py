@@ -1,15 +1,13 @@
-"""The emulator itself: a loop in a thread of its own, and the handle that tests and programs hold."""
+"""The emulator itself: the handle that tests and programs hold."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smendpoint.emulator._async_inference import AsyncInference, AsyncLoad, AsyncStore
 from smendpoint.emulator._auth import Credentials
@@ -21,6 +19,7 @@ from smendpoint.emulator._reply import PIECE_SIZE
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._service import Limits, Service
 from smendpoint.emulator._state import State
+from smendpoint.emulator._thread import LoopThread
 from smendpoint.emulator.models import Model
 from smendpoint.errors import ConfigurationError
 
@@ -130,9 +129,7 @@ class Emulator(Endpoints):
             piece_size=piece_size,
             clock=clock,
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._thread: LoopThread | None = None
         self._listener = Listener(self._service, host=host, port=port, ssl_context=ssl_context)
 
     # -- life
@@ -146,24 +143,11 @@ class Emulator(Endpoints):
         """
         if self._thread is not None:
             raise ConfigurationError("this emulator is running already")
-        self._loop = asyncio.new_event_loop()
-        self._pool = ThreadPoolExecutor(self._max_workers, thread_name_prefix="smendpoint-model")
-        self._loop.set_default_executor(self._pool)
+        self._thread = LoopThread(self._max_workers)
         try:
-            thread = self._started(self._loop)
-        except RuntimeError as error:
-            self._pool.shutdown()
-            self._loop.close()
-            self._loop = self._pool = None
-            raise ConfigurationError(
-                f"the emulator needs a thread of its own, and none can be started here ({error}): start it earlier, in "
-                "the main interpreter, or raise the system's limit"
-            ) from error
-        self._thread = thread
-        try:
-            self._call(self._listener.open())
+            self._thread.call(self._listener.open())
             if self._state.refuses():
-                self._call(self._listener.refuse())
+                self._thread.call(self._listener.refuse())
         except BaseException:
             self.stop()
             raise
@@ -171,15 +155,11 @@ class Emulator(Endpoints):
 
     def stop(self) -> None:
         """Close every connection and end the thread; do nothing when it is not running."""
-        if self._thread is None or self._loop is None or self._pool is None:
+        if self._thread is None:
             return
-        self._call(self._shut())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        # The loop outlives the pool: a model that ends late still reports to it.
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._loop.close()
-        self._loop = self._thread = self._pool = None
+        self._thread.call(self._shut())
+        self._thread.end()
+        self._thread = None
 
     def reset(self) -> None:
         """Return to the state in which it was made, at the same address: for the next test.
@@ -187,10 +167,10 @@ class Emulator(Endpoints):
         Connections close, asynchronous calls are cancelled, requests, objects, sessions and faults are forgotten,
         counters begin at zero, and the models are those that it was made with.
         """
-        if self._loop is None:
+        if self._thread is None:
             self._forget()
         else:
-            self._call(self._start_over())
+            self._thread.call(self._start_over())
 
     def __enter__(self) -> Self:
         return self.start()
@@ -199,27 +179,6 @@ class Emulator(Endpoints):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    def _started(self, loop: asyncio.AbstractEventLoop) -> threading.Thread:
-        """Start the loop's thread: a daemon thread, except where there are none."""
-        name = "smendpoint-emulator"
-        try:
-            thread = threading.Thread(target=self._run, args=(loop,), name=name, daemon=True)
-            thread.start()
-        except RuntimeError:  # isolated subinterpreters have no daemon threads
-            thread = threading.Thread(target=self._run, args=(loop,), name=name, daemon=False)
-            thread.start()
-        return thread
-
-    @staticmethod
-    def _run(loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_forever()
-
-    def _call(self, coroutine: Any) -> Any:
-        assert self._loop is not None
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        return future.result()
 
     async def _start_over(self) -> None:
         await self._listener.drop_connections()
@@ -289,14 +248,14 @@ class Emulator(Endpoints):
         Raises:
             ConfigurationError: There is no such fault, or it cannot be limited like that.
         """
-        if self._state.inject(fault, times, endpoint_name).refuses and self._loop is not None:
-            self._call(self._listener.refuse())
+        if self._state.inject(fault, times, endpoint_name).refuses and self._thread is not None:
+            self._thread.call(self._listener.refuse())
 
     def clear_faults(self) -> None:
         """Stop playing faults."""
         self._state.clear()
-        if self._loop is not None:
-            self._call(self._listener.accept())
+        if self._thread is not None:
+            self._thread.call(self._listener.accept())
 
     # -- its requests and connections
 

@@ -154,7 +154,7 @@ def first_object(value: JSONValue) -> dict[str, JSONValue] | None:
 
 
 def answer_text(value: JSONValue) -> tuple[str, str] | None:
-    """Give the kind of an answer and its (first) text; ``None`` where it is no known kind."""
+    """Give the kind of an answer and its (first) text; ``None`` where the kind is not known."""
     answer = first_object(value)
     if answer is None:
         return None

@@ -47,7 +47,7 @@ class _OpenCall:
         self.name = ""
 
     def add(self, call_id: str, name: str, arguments: str) -> ToolCallDelta:
-        """Add a piece, give what is new in it: some servers repeat the id and the name in every piece."""
+        """Add a piece, give its new fields: some servers repeat the id and the name in every piece."""
         call_id = "" if self.id else call_id
         name = "" if self.name else name
         self.id = self.id or call_id

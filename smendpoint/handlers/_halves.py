@@ -12,8 +12,6 @@ from smendpoint.errors import HandlerError, StreamDecodeError
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["Halves", "mend_json"]
-
 _REPLACEMENT = "\ufffd"
 _HALF = re.compile("[\ud800-\udfff]")
 _SAID = "half of a character (a surrogate without its other half)"

@@ -17,8 +17,6 @@ from smendpoint.handlers._tables import as_cell, as_list, as_rows, columns_of, e
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["MAGIC", "exact_array", "import_numpy", "read_npy", "write_npy"]
-
 MAGIC = b"\x93NUMPY"
 
 # NumPy's kinds and sizes as `struct` names them.

@@ -13,16 +13,6 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = [
-    "Classification",
-    "Neighbour",
-    "RerankResult",
-    "read_classes",
-    "read_neighbours",
-    "read_ranking",
-    "read_sparse",
-]
-
 Output = TypeVar("Output")
 
 

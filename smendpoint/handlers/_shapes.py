@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["advice", "raise_for_error", "read_answer", "unknown_shape"]
-
 Output = TypeVar("Output")
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from smendpoint._container_errors import JSONValue
 
-__all__ = ["as_cell", "as_list", "as_rows", "columns_of", "even_rows"]
-
 Row: TypeAlias = "Sequence[Any] | Mapping[Any, Any]"
 Cell: TypeAlias = "str | int | float | Decimal | date | time | None"
 

@@ -156,7 +156,7 @@ class MappedDecoder(LayeredDecoder, Generic[Item, Chunk]):
     Args:
         source: gives the items, such as ``smendpoint.decoders.JSONLinesDecoder()``.
         transform: gives the chunk for one item, or ``None`` for an item that has none.
-        keep_none: hand on ``None`` too, because it is a chunk like any other.
+        keep_none: give ``None`` too: it is a chunk like any other.
     """
 
     __slots__ = ("_keep_none", "_source", "_transform")

@@ -99,7 +99,7 @@ class BytesHandler:
         return bytes(output)
 
     def stream_decoder(self) -> StreamDecoder[bytes]:
-        """Give a decoder that hands on each piece."""
+        """Give a decoder that gives each piece unchanged."""
         return _PieceDecoder()
 
 

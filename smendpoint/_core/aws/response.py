@@ -45,35 +45,7 @@ CLOCK_SKEW_CODES = frozenset(
 )
 """Codes that a wrong clock may cause; the response's ``Date`` tells whether it did."""
 
-_THROTTLING_CODES = (
-    "BandwidthLimitExceeded",
-    "LimitExceededException",
-    "PriorRequestNotComplete",
-    "RequestLimitExceeded",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "SlowDown",
-    "ThrottledException",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-)
-_ACCESS_CODES = (
-    "AccessDenied",
-    "AccessDeniedException",
-    "IncompleteSignature",
-    "IncompleteSignatureException",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidToken",
-    "MissingAuthenticationToken",
-    "MissingAuthenticationTokenException",
-    "NotAuthorized",
-    "OptInRequired",
-    "UnrecognizedClientException",
-)
-
-ERROR_CLASSES: Mapping[str, type[ServiceError]] = {
+ERROR_CLASSES: Mapping[str | int, type[ServiceError]] = {
     # The errors of the service model.
     "ValidationError": ValidationError,
     "ModelError": ModelError,
@@ -86,14 +58,30 @@ ERROR_CLASSES: Mapping[str, type[ServiceError]] = {
     "InternalServerError": InternalFailureError,
     "InternalServerException": InternalFailureError,
     "ServiceUnavailableException": ServiceUnavailableError,
-    **dict.fromkeys(_THROTTLING_CODES, ThrottlingError),
-    **dict.fromkeys(_ACCESS_CODES, AccessDeniedError),
-    **dict.fromkeys(EXPIRED_TOKEN_CODES, AccessDeniedError),
-    **dict.fromkeys(CLOCK_SKEW_CODES, AccessDeniedError),
-}
-"""The class for each code; a code that is not here is mapped by its status."""
-
-_STATUS_CLASSES: Mapping[int, type[ServiceError]] = {
+    "BandwidthLimitExceeded": ThrottlingError,
+    "LimitExceededException": ThrottlingError,
+    "PriorRequestNotComplete": ThrottlingError,
+    "RequestLimitExceeded": ThrottlingError,
+    "RequestThrottled": ThrottlingError,
+    "RequestThrottledException": ThrottlingError,
+    "SlowDown": ThrottlingError,
+    "ThrottledException": ThrottlingError,
+    "Throttling": ThrottlingError,
+    "ThrottlingException": ThrottlingError,
+    "TooManyRequestsException": ThrottlingError,
+    "AccessDenied": AccessDeniedError,
+    "AccessDeniedException": AccessDeniedError,
+    "IncompleteSignature": AccessDeniedError,
+    "IncompleteSignatureException": AccessDeniedError,
+    "InvalidAccessKeyId": AccessDeniedError,
+    "InvalidClientTokenId": AccessDeniedError,
+    "InvalidToken": AccessDeniedError,
+    "MissingAuthenticationToken": AccessDeniedError,
+    "MissingAuthenticationTokenException": AccessDeniedError,
+    "NotAuthorized": AccessDeniedError,
+    "OptInRequired": AccessDeniedError,
+    "UnrecognizedClientException": AccessDeniedError,
+    **dict.fromkeys(EXPIRED_TOKEN_CODES | CLOCK_SKEW_CODES, AccessDeniedError),
     400: ValidationError,
     401: AccessDeniedError,
     403: AccessDeniedError,
@@ -103,6 +91,7 @@ _STATUS_CLASSES: Mapping[int, type[ServiceError]] = {
     503: ServiceUnavailableError,
     530: InternalDependencyError,
 }
+"""The class of an error, by its code, else by its status."""
 
 # The service's words (lower case) for an inference component that is scaled to zero. It sends them as a 400
 # ValidationError, and the request makes the component scale out.
@@ -248,7 +237,7 @@ def _error(
     now: float | None,
 ) -> ServiceError:
     """Make the error of the class for its code, else for its status. A sentence of ours stands for no message."""
-    kind = ERROR_CLASSES.get(code) or _STATUS_CLASSES.get(status, ServiceError)
+    kind = ERROR_CLASSES.get(code) or ERROR_CLASSES.get(status, ServiceError)
     if kind is ValidationError and _NO_CAPACITY in message.lower():
         kind = ModelNotReadyError
     if status == 413:

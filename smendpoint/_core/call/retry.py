@@ -223,43 +223,29 @@ def decide(
         random: a number in [0, 1], for the delay.
     """
     kind = classify(failure, retry_read_timeout=policy.retry_read_timeout)
+    decision = Decision("final")
     if kind == "expired":
-        once = signed and all(decision.action != "refresh" for decision in earlier)
-        decision = Decision("refresh", 0.0) if once else Decision("final")
+        if signed and all(other.action != "refresh" for other in earlier):
+            decision = Decision("refresh", 0.0)
     elif kind == "skew":
-        once = signed and all(decision.action != "correct" for decision in earlier)
         date = server_date(headers)
-        if once and date is not None and abs(date - now - skew) >= SKEW_SECONDS:
+        # Where the clocks agree, something else is wrong with the signature.
+        first = signed and all(other.action != "correct" for other in earlier)
+        if first and date is not None and abs(date - now - skew) >= SKEW_SECONDS:
             decision = Decision("correct", 0.0, skew=date - now)
-        else:
-            decision = Decision("final")  # the clock is not what is wrong with the signature
-    elif kind == "final":
-        decision = Decision("final")
-    else:
-        decision = _wait(kind, failure, policy, earlier, headers, elapsed, random)
+    elif kind != "final":
+        # A cold start is waited for within its own budget, anything else within the attempts of the policy.
+        cost = COSTS.get(kind, 0)
+        retry = 1 + sum(other.action == "wait" and bool(other.cost) == bool(cost) for other in earlier)
+        if not cost or retry < policy.max_attempts:
+            seconds = honour_retry_after(policy.backoff(kind, retry, random), failure, headers)
+            if seconds is None or (not cost and elapsed + seconds > policy.cold_start_timeout):
+                decision = Decision("final", cost=cost)
+            else:
+                decision = Decision("wait", seconds, cost)
     if decision.seconds is not None and left is not None and decision.seconds >= left:
         return Decision("late", cost=decision.cost)
     return decision
-
-
-def _wait(
-    kind: Kind,
-    failure: errors.EndpointError,
-    policy: RetryPolicy,
-    earlier: Sequence[Decision],
-    headers: Mapping[str, str],
-    elapsed: float,
-    random: float,
-) -> Decision:
-    """Wait for a cold start within its own budget, otherwise within the attempts of the policy."""
-    cost = COSTS.get(kind, 0)
-    retry = 1 + sum(decision.action == "wait" and bool(decision.cost) == bool(cost) for decision in earlier)
-    if cost and retry >= policy.max_attempts:
-        return Decision("final")
-    seconds = honour_retry_after(policy.backoff(kind, retry, random), failure, headers)
-    if seconds is None or (not cost and elapsed + seconds > policy.cold_start_timeout):
-        return Decision("final", cost=cost)
-    return Decision("wait", seconds, cost)
 
 
 def refund(earlier: Sequence[Decision]) -> int:

@@ -9,8 +9,6 @@ from .lines import MAX_ITEM, JSONLinesDecoder, TextDecoder, parse_joined, parse_
 from .push import PushDecoder
 from .sse import BOM, SSEDecoder
 
-__all__ = ["SSE_STARTS", "AutoDecoder", "StreamKind"]
-
 StreamKind = Literal["sse", "jsonlines", "json", "text"]
 
 SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -19,7 +17,7 @@ SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 # A text may begin with white space, and so may a JSON document, but none begins with this much of it.
 _MAX_WHITESPACE = 4096
 
-# A line that goes on without an end is parsed again with every piece until it has this many bytes, and then each time
+# A line without an end is parsed again with every piece until it has this many bytes, and then each time
 # that it has twice as many: every time would take quadratic time.
 _OFTEN = 4096
 
@@ -264,7 +262,7 @@ def _kind_of_line(line: bytes) -> StreamKind:
     try:
         parse_json(text)
     except ValueError as error:
-        # The next line may bring what is missing at the very end of this one. An error before the end stays one.
+        # Text that is missing at the very end may follow on the next line. An error before the end stays one.
         if getattr(error, "pos", -1) >= len(text.rstrip(" \t\r")):
             return "json"
     return "jsonlines"

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from json import JSONDecoder
 
-__all__ = ["MAX_ITEM", "JSONLinesDecoder", "LineDecoder", "TextDecoder", "parse_joined", "parse_json"]
-
 MAX_ITEM = 16 * 1024 * 1024
 """The most bytes of one line, event or document, unless told otherwise. The service's model allows a body of 6 MiB, and
 a line is a small part of one; the limit is there so that a stream without line ends fails early, not out of memory."""

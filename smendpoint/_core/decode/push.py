@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from ...errors import StreamError
 
-__all__ = ["LayeredDecoder", "PushDecoder"]
-
 Item = TypeVar("Item")
 
 

@@ -13,8 +13,6 @@ from ...errors import StreamDecodeError
 from .lines import MAX_ITEM
 from .push import PushDecoder
 
-__all__ = ["BOM", "SSEDecoder", "ServerSentEvent"]
-
 BOM = b"\xef\xbb\xbf"
 
 

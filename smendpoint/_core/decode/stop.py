@@ -10,8 +10,6 @@ from ...errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["StopMatcher"]
-
 
 class _Pattern:
     """One stop sequence, and how much of it the end of the text matches (Knuth, Morris and Pratt's automaton)."""
@@ -32,7 +30,7 @@ class _Pattern:
             borders.append(length)
 
     def scan(self, chunk: str) -> int:
-        """Read a chunk up to the end of the first match; say where in it that is, -1 if there is none."""
+        """Read a chunk up to the end of the first match; give its place in the chunk, -1 if there is none."""
         text, borders, state = self.text, self.borders, self.state
         first, size = text[0], len(text)
         position, end = 0, len(chunk)
@@ -60,7 +58,7 @@ class StopMatcher:
 
     The stop sequence that *begins* first counts, as in ``text[:min(found positions)]`` over the whole text. Only an end
     of the text that may be the start of a stop sequence is held back; the rest is handed on at once. Matching is
-    literal. The time is linear in the text for each stop sequence, whatever they look like.
+    literal. The time is linear in the text for each stop sequence, also for a hostile one.
 
     Args:
         stop: the stop sequences; an empty list hands everything on.

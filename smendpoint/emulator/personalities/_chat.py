@@ -63,6 +63,8 @@ def _say(body: Body, said: str, prompt: str) -> Generation:
 class OpenAIAnswer:
     """The common part of both kinds of completions.
 
+    Each kind adds `whole`, the answer in one piece, and `chunks`, the answer as streamed chunks without the end mark.
+
     Attributes:
         generations: the texts, one for each prompt.
     """
@@ -81,7 +83,7 @@ class OpenAIAnswer:
     def _chunk(self, **choice: Any) -> dict[str, Any]:
         return {**self._head, "choices": [{"index": 0, **choice}]}
 
-    def _last_chunk(self) -> Iterator[dict[str, Any]]:
+    def _usage_chunk(self) -> Iterator[dict[str, Any]]:
         if self._with_usage:
             yield self._whole([])
 
@@ -103,7 +105,6 @@ class Chat(OpenAIAnswer):
         super().__init__(body, "chat.completion", "chatcmpl-1", [self._said])
 
     def whole(self) -> dict[str, Any]:
-        """The answer in one piece."""
         message: dict[str, Any] = {"role": "assistant", "content": None if self._call else self._said.text}
         if self._reasoning:
             message["reasoning_content"] = self._reasoning
@@ -112,12 +113,11 @@ class Chat(OpenAIAnswer):
         return self._whole([{"index": 0, "message": message, "finish_reason": self._finish}])
 
     def chunks(self) -> Iterator[dict[str, Any]]:
-        """The answer as streamed chunks; the end mark is not among them."""
         self._head["object"] = "chat.completion.chunk"
         for delta in self._deltas():
             yield self._chunk(delta=delta, finish_reason=None)
         yield self._chunk(delta={}, finish_reason=self._finish)
-        yield from self._last_chunk()
+        yield from self._usage_chunk()
 
     def _deltas(self) -> Iterator[dict[str, Any]]:
         yield {"role": "assistant", "content": ""}
@@ -142,7 +142,6 @@ class Completion(OpenAIAnswer):
         super().__init__(body, "text_completion", "cmpl-1", done)
 
     def whole(self) -> dict[str, Any]:
-        """The answer in one piece."""
         return self._whole(
             [
                 {"index": index, "text": one.text, "logprobs": None, "finish_reason": _finish_reason(one.reason)}
@@ -151,12 +150,11 @@ class Completion(OpenAIAnswer):
         )
 
     def chunks(self) -> Iterator[dict[str, Any]]:
-        """The answer as streamed chunks; the end mark is not among them."""
         (done,) = self.generations
         for token in done.tokens:
             yield self._chunk(text=token, finish_reason=None)
         yield self._chunk(text="", finish_reason=_finish_reason(done.reason))
-        yield from self._last_chunk()
+        yield from self._usage_chunk()
 
 
 def _tool_call(body: Body, question: str) -> dict[str, Any] | None:

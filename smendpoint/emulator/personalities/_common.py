@@ -29,7 +29,6 @@ class Refused(Exception):
 
 
 def openai_refusal(refused: Refused) -> dict[str, Any]:
-    """Make OpenAI's error document."""
     return {"error": {"message": str(refused), "type": "BadRequestError", "param": None, "code": refused.status}}
 
 
@@ -91,7 +90,6 @@ class Personality:
 
 
 def read_json(body: bytes) -> Any:
-    """Read JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -182,7 +180,6 @@ def dump(value: object) -> str:
 
 
 def json_reply(value: object, *, status: int = 200) -> ModelReply:
-    """Make an answer of one JSON value."""
     return ModelReply(dump(value), status=status, content_type="application/json")
 
 
@@ -217,7 +214,6 @@ class Generation(NamedTuple):
 
     @property
     def text(self) -> str:
-        """All tokens joined."""
         return "".join(self.tokens)
 
 

@@ -95,7 +95,8 @@ def _tgi_events(done: Generation, *, special_end: bool = True) -> Iterator[dict[
     if done.reason == "eos_token" and special_end:
         texts.append(("</s>", True))
     for index, (text, special) in enumerate(texts, 1):
-        event = {"index": index, "token": _tgi_token(index, text, special), "generated_text": None, "details": None}
+        token = _tgi_token(index, text, special)
+        event: dict[str, Any] = {"index": index, "token": token, "generated_text": None, "details": None}
         if index == len(texts):
             event["generated_text"] = done.text
             event["details"] = {

@@ -1,4 +1,4 @@
-"""The bases of the ready-made handlers' stream decoders: JSON items out of whatever framing a container uses.
+"""The bases of the ready-made handlers' stream decoders: JSON items out of any framing.
 
 `AutoDecoder` recognises the framing: server-sent events, JSON lines, a single JSON document, or plain text. Rules:
 

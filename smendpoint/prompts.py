@@ -285,15 +285,16 @@ def quoted(names: Iterable[object], none: str = "none") -> str:
 
 
 def _text(name: str, value: object) -> str:
-    if isinstance(value, str):
-        return str.__str__(value)  # a subclass may format itself otherwise
-    # `str()` of these is never meant: "None", "b'...'", "<function ...>".
-    if value is None or isinstance(value, (bytes, bytearray, memoryview)) or callable(value):
-        raise PromptError(f"the value of {name!r} must be text, not {type(value).__name__}")
-    try:
-        return str(value)
-    except Exception as error:
-        raise PromptError(f"the value of {name!r}, {type(value).__name__}, cannot be made text") from error
+    text = value
+    if not isinstance(text, str):
+        # `str()` of these is never meant: "None", "b'...'", "<function ...>".
+        if value is None or isinstance(value, (bytes, bytearray, memoryview)) or callable(value):
+            raise PromptError(f"the value of {name!r} must be text, not {type(value).__name__}")
+        try:
+            text = str(value)
+        except Exception as error:
+            raise PromptError(f"the value of {name!r}, {type(value).__name__}, cannot be made text") from error
+    return str.__str__(text)  # a subclass may format itself otherwise
 
 
 def _names_of_fields(template: Any) -> tuple[str, ...]:

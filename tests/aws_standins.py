@@ -42,6 +42,18 @@ def clear_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.setattr("botocore.session.create_loader", lambda path=None: create_loader(path) if path else LOADER)
 
 
+def write_aws_file(home: Path, name: str, text: str) -> None:
+    """Write a file of the AWS tools, such as ``config``, into the home folder."""
+    (home / ".aws").mkdir(exist_ok=True)
+    (home / ".aws" / name).write_text(text)
+
+
+def known_regions() -> list[str]:
+    """Return every region that botocore knows."""
+    partitions = LOADER.load_data("partitions")["partitions"]
+    return sorted({region for partition in partitions for region in partition["regions"]})
+
+
 class Request(NamedTuple):
     """A request that a stand-in received."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from typing import Any
 
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT
@@ -27,6 +28,27 @@ def idle_connections(endpoint: Any) -> list[Any]:
     transport = transport_of(endpoint)
     pools = transport._pools.values() if hasattr(transport, "_pools") else [transport._pool]
     return [connection for pool in pools for connection in pool._idle]
+
+
+def in_use(endpoint: Any) -> int:
+    """How many places in the pools of an endpoint of either twin are taken by calls, or waited for."""
+    transport = transport_of(endpoint)
+    if hasattr(transport, "_pools"):
+        return sum(pool._places + len(pool._busy) + len(pool._waiting) for pool in transport._pools.values())
+    pool = transport._pool
+    assert {connection.place.ref for connection in pool._idle} <= pool._taken
+    return int(pool.busy) + len(pool._waiting)
+
+
+def forget(endpoint: Any) -> None:
+    """Have an endpoint of either twin start afresh, as in a forked child."""
+    endpoint._caller.forget()
+
+
+def has_arrived(connection: Any, seconds: float) -> bool:
+    """Whether something arrives at a connection in that time and is not read, or the connection is closed."""
+    sock = socket_of(connection)
+    return sock.fileno() < 0 or bool(select.select([sock], [], [], seconds)[0])
 
 
 def socket_of(connection: Any) -> Any:

@@ -13,7 +13,7 @@ import boto3
 import botocore.exceptions
 import botocore.session
 import pytest
-from aws_standins import LOADER, botocore_says, clear_environment, explicit_keys
+from aws_standins import botocore_says, clear_environment, explicit_keys, known_regions, write_aws_file
 from botocore.config import Config
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
@@ -31,15 +31,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clear_environment(monkeypatch, tmp_path)
 
 
-def write_config(home: Path, text: str) -> None:
-    (home / ".aws").mkdir(exist_ok=True)
-    (home / ".aws" / "config").write_text(text)
-
-
-def regions() -> list[str]:
-    partitions = LOADER.load_data("partitions")["partitions"]
-    known = sorted({region for partition in partitions for region in partition["regions"]})
-    return [*known, "moon-base-1", "us-east-99", "fips-us-east-1", "us-gov-west-1-fips", "a"]
+REGIONS = [*known_regions(), "moon-base-1", "us-east-99", "fips-us-east-1", "us-gov-west-1-fips", "a"]
 
 
 # One example for each partition, and then some.
@@ -53,7 +45,7 @@ def regions() -> list[str]:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-@given(st.sampled_from(regions()), st.sampled_from([None, True, False]), st.sampled_from([None, True, False]))
+@given(st.sampled_from(REGIONS), st.sampled_from([None, True, False]), st.sampled_from([None, True, False]))
 def test_every_region_with_fips_and_dual_stack_is_where_botocore_says(
     region: str, fips: bool | None, dual: bool | None
 ) -> None:
@@ -97,7 +89,9 @@ def test_every_region_with_fips_and_dual_stack_is_where_botocore_says(
 def test_every_config_means_what_it_means_to_botocores_client(
     tmp_path: Path, options: dict[str, Any], as_default: bool, region: str | None, url: str | None
 ) -> None:
-    write_config(tmp_path, "[default]\nregion = us-west-2\nendpoint_url = https://file.example\nmax_attempts = 9\n")
+    write_aws_file(
+        tmp_path, "config", "[default]\nregion = us-west-2\nendpoint_url = https://file.example\nmax_attempts = 9\n"
+    )
     config = Config(**options)
     session = botocore.session.Session()
     arguments: dict[str, Any] = {"region_name": region, "endpoint_url": url, **KEYS}
@@ -128,10 +122,12 @@ def test_a_defaults_mode_says_how_long_connecting_may_take() -> None:
     assert target.limits.connect_timeout == client.meta.config.connect_timeout == 3.1
 
 
-def test_the_callers_config_is_left_as_it_was() -> None:
+def test_the_config_is_read_with_later_changes_and_left_as_it_was() -> None:
     retries = {"max_attempts": 2}
     config = Config(retries=retries)
-    assert resolve(Identity(region_name="eu-west-1", config=config, **KEYS)).limits.max_attempts == 3
+    config.read_timeout = 5
+    limits = resolve(Identity(region_name="eu-west-1", config=config, **KEYS)).limits
+    assert (limits.max_attempts, limits.read_timeout) == (3, 5.0)
     assert config.retries == {"max_attempts": 2}
 
 
@@ -176,7 +172,7 @@ def test_a_config_that_cannot_be_honoured_is_refused() -> None:
 
 
 def test_a_boto3_session_gives_its_region_profile_and_keys(tmp_path: Path) -> None:
-    write_config(tmp_path, "[profile p]\nendpoint_url = https://file.example\n")
+    write_aws_file(tmp_path, "config", "[profile p]\nendpoint_url = https://file.example\n")
     session = boto3.Session(profile_name="p", region_name="eu-west-3", **KEYS)
     target = resolve(Identity(session=session))
     assert (str(target.url), target.region) == ("https://file.example", "eu-west-3")
@@ -211,7 +207,7 @@ def test_a_region_that_is_not_a_host_label_is_refused_from_every_source(
 ) -> None:
     with pytest.raises(ConfigurationError):
         resolve(Identity(config=Config(region_name=region), **KEYS))
-    write_config(tmp_path, f"[default]\nregion = {region}\n")
+    write_aws_file(tmp_path, "config", f"[default]\nregion = {region}\n")
     with pytest.raises(ConfigurationError):
         resolve(Identity(**KEYS))
     monkeypatch.setenv("AWS_DEFAULT_REGION", region)
@@ -232,7 +228,7 @@ def test_a_region_that_is_not_a_host_label_is_refused_from_every_source(
     ],
 )
 def test_an_unsafe_endpoint_of_the_config_file_is_refused_and_not_repeated(tmp_path: Path, url: str, why: str) -> None:
-    write_config(tmp_path, f"[default]\nendpoint_url = {url}\n")
+    write_aws_file(tmp_path, "config", f"[default]\nendpoint_url = {url}\n")
     with pytest.raises(ConfigurationError, match=why) as caught:
         resolve(Identity(region_name="eu-west-1", **KEYS))
     assert "hunter2" not in str(caught.value)
@@ -241,7 +237,7 @@ def test_an_unsafe_endpoint_of_the_config_file_is_refused_and_not_repeated(tmp_p
 
 
 def test_unsafe_endpoints_may_be_allowed_explicitly(tmp_path: Path) -> None:
-    write_config(tmp_path, "[default]\nendpoint_url = http://169.254.7.7:81/base/\n")
+    write_aws_file(tmp_path, "config", "[default]\nendpoint_url = http://169.254.7.7:81/base/\n")
     target = resolve(Identity(region_name="eu-west-1", allow_plain_http=True, allow_link_local=True, **KEYS))
     assert str(target.url) == "http://169.254.7.7:81/base"
     assert (target.url.host, target.url.port, target.url.host_header, target.url.base_path) == (
@@ -275,8 +271,7 @@ def test_a_missing_profile_is_named() -> None:
 
 
 def test_a_malformed_credentials_file_is_an_error_that_holds_none_of_it(tmp_path: Path) -> None:
-    write_config(tmp_path, "")
-    (tmp_path / ".aws" / "credentials").write_text("[default]\naws_secret_access_key hunter2\n")
+    write_aws_file(tmp_path, "credentials", "[default]\naws_secret_access_key hunter2\n")
     with pytest.raises(ConfigurationError, match="not well formed") as caught:
         resolve(Identity(region_name="eu-west-1"))
     assert caught.value.__cause__ is None
@@ -296,7 +291,7 @@ def test_any_other_error_of_botocore_becomes_ours(monkeypatch: pytest.MonkeyPatc
 
 
 def test_another_signature_in_the_config_file_is_refused(tmp_path: Path) -> None:
-    write_config(tmp_path, "[default]\nruntime.sagemaker =\n  signature_version = v2\n")
+    write_aws_file(tmp_path, "config", "[default]\nruntime.sagemaker =\n  signature_version = v2\n")
     with pytest.raises(ConfigurationError, match=r"signature_version|botocore refuses"):
         resolve(Identity(region_name="eu-west-1", **KEYS))
 
@@ -309,7 +304,9 @@ def test_an_unsigned_client_is_refused() -> None:
 
 
 def test_resolving_opens_no_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    write_config(tmp_path, "[default]\nrole_arn = arn:aws:iam::123456789012:role/r\ncredential_source = EcsContainer\n")
+    write_aws_file(
+        tmp_path, "config", "[default]\nrole_arn = arn:aws:iam::123456789012:role/r\ncredential_source = EcsContainer\n"
+    )
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/")
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
 

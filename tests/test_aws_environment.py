@@ -14,7 +14,7 @@ from unittest import mock
 import botocore
 import botocore.exceptions
 import pytest
-from aws_standins import LOADER, botocore_says, clear_environment, explicit_keys
+from aws_standins import LOADER, botocore_says, clear_environment, explicit_keys, known_regions
 from botocore.endpoint_provider import EndpointProvider
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
@@ -41,11 +41,6 @@ def zero() -> float:
 def set_keys_and_region(monkeypatch: pytest.MonkeyPatch, **more: str) -> None:
     for name, value in {**KEYS, "AWS_DEFAULT_REGION": "eu-west-1", **more}.items():
         monkeypatch.setenv(name, value)
-
-
-def known_regions() -> list[str]:
-    partitions = LOADER.load_data("partitions")["partitions"]
-    return sorted({region for partition in partitions for region in partition["regions"]})
 
 
 def host_or_nothing(region: str) -> str | None:

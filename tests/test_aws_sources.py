@@ -23,6 +23,7 @@ from aws_standins import (
     stamp,
     sts_answer,
     sts_error,
+    write_aws_file,
 )
 from botocore.config import Config
 from botocore.credentials import Credentials as BotocoreCredentials
@@ -42,15 +43,10 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
 
 
-def write(home: Path, name: str, text: str) -> None:
-    (home / ".aws").mkdir(exist_ok=True)
-    (home / ".aws" / name).write_text(text)
-
-
 def write_process(home: Path, program: str) -> None:
     """Write a config file whose credentials come from a process that runs the program."""
     (home / "give.py").write_text(program)
-    write(home, "config", f"[default]\ncredential_process = {sys.executable} -S {home / 'give.py'}\n")
+    write_aws_file(home, "config", f"[default]\ncredential_process = {sys.executable} -S {home / 'give.py'}\n")
 
 
 class Clock:
@@ -93,14 +89,14 @@ def role_key(number: int) -> Credentials:
 
 
 def test_keys_of_the_credentials_file_never_expire_and_are_read_again_when_rejected(tmp_path: Path) -> None:
-    write(tmp_path, "credentials", "[default]\naws_access_key_id = AKIDOLD\naws_secret_access_key = s\n")
+    write_aws_file(tmp_path, "credentials", "[default]\naws_access_key_id = AKIDOLD\naws_secret_access_key = s\n")
     clock = Clock()
     provider = resolve(Identity(), now=clock).credentials
     assert provider.current() is None
     first = provider.load()
     assert first == Credentials("AKIDOLD", "s")
     assert provider.load(rejected=first) == first
-    write(tmp_path, "credentials", "[default]\naws_access_key_id = AKIDNEW\naws_secret_access_key = s\n")
+    write_aws_file(tmp_path, "credentials", "[default]\naws_access_key_id = AKIDNEW\naws_secret_access_key = s\n")
     assert provider.current() == first
     clock.ahead = 1.0
     assert provider.load(rejected=first) == Credentials("AKIDNEW", "s")
@@ -109,7 +105,7 @@ def test_keys_of_the_credentials_file_never_expire_and_are_read_again_when_rejec
 def test_a_profile_is_asked_even_with_keys_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "env")
-    write(tmp_path, "credentials", "[work]\naws_access_key_id = AKIDWORK\naws_secret_access_key = s\n")
+    write_aws_file(tmp_path, "credentials", "[work]\naws_access_key_id = AKIDWORK\naws_secret_access_key = s\n")
     assert resolve(Identity(credentials_profile_name="work")).credentials.load().access_key == "AKIDWORK"
 
 
@@ -165,7 +161,7 @@ def test_sso_gives_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr("botocore.credentials.SSOProvider._SSO_TOKEN_CACHE_DIR", str(cache))
     token = {"accessToken": "bearer", "expiresAt": stamp(time.time() + HOUR), "startUrl": start, "region": "eu-west-1"}
     (cache / f"{hashlib.sha1(start.encode()).hexdigest()}.json").write_text(json.dumps(token))
-    write(
+    write_aws_file(
         tmp_path,
         "config",
         f"[default]\nsso_start_url = {start}\nsso_region = eu-west-1\nsso_account_id = 123456789012\n"
@@ -181,7 +177,7 @@ def test_sso_gives_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 def test_a_missing_sso_login_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("botocore.credentials.SSOProvider._SSO_TOKEN_CACHE_DIR", str(tmp_path))
-    write(
+    write_aws_file(
         tmp_path,
         "config",
         "[default]\nsso_start_url = https://s.example\nsso_region = eu-west-1\nsso_account_id = 1\nsso_role_name = r\n",
@@ -284,7 +280,7 @@ def test_the_reason_why_a_containers_credential_address_is_refused_is_told(monke
 
 
 def test_a_login_that_was_never_made_is_asked_for(tmp_path: Path) -> None:
-    write(
+    write_aws_file(
         tmp_path,
         "config",
         "[default]\nsso_session = s\nsso_account_id = 123456789012\nsso_role_name = r\n"
@@ -311,7 +307,7 @@ def test_an_instance_gives_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_role_of_the_config_file_is_assumed(sts: STS, tmp_path: Path) -> None:
-    write(
+    write_aws_file(
         tmp_path,
         "config",
         f"[default]\nrole_arn = {ROLE}\nsource_profile = base\n"
@@ -470,7 +466,7 @@ def test_a_role_renews_itself_for_ever(sts: STS) -> None:
 
 
 def test_a_role_is_assumed_with_the_credentials_of_the_profile(sts: STS, tmp_path: Path) -> None:
-    write(tmp_path, "credentials", "[base]\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = s\n")
+    write_aws_file(tmp_path, "credentials", "[base]\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = s\n")
     identity = Identity(role_arn=ROLE, credentials_profile_name="base")
     assert resolve(identity).credentials.load() == role_key(1)
     assert sts.received[0].access_key == "AKIDPROFILE"
@@ -526,7 +522,7 @@ def test_sts_is_called_by_the_rules_of_the_config(sts: STS) -> None:
 
 
 def test_the_secrets_of_every_source_stay_out_of_reprs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    write(tmp_path, "credentials", "[default]\naws_access_key_id = AKIDOLD\naws_secret_access_key = hunter2\n")
+    write_aws_file(tmp_path, "credentials", "[default]\naws_access_key_id = AKIDOLD\naws_secret_access_key = hunter2\n")
     monkeypatch.setenv("https_proxy", "http://user:hunter2@proxy.example:1")
     target = resolve(Identity())
     credentials = target.credentials.load()

@@ -21,7 +21,7 @@ import pytest
 import servers
 from async_loops import PATIENCE, Run, make_endpoint, settled, until
 from clocks import FakeClock
-from inside import pools_of, transport_of
+from inside import in_use, transport_of
 from servers import Peer, Server, server_context
 
 from smendpoint import AsyncEndpoint, RetryPolicy, errors
@@ -220,11 +220,9 @@ async def check(ground: Ground, operation: Operation, number: int, *, late: bool
             with pytest.raises(asyncio.CancelledError, match=MESSAGE):
                 await task
         emulator.clear_faults()
-        for pool in pools_of(called).values():
-            assert (pool._places, len(pool._busy), len(pool._waiting)) == (0, 0, 0)
+        assert in_use(called) == 0
         assert await called.invoke(b"Hello")
-        for pool in pools_of(called).values():
-            assert (pool._places, len(pool._busy), len(pool._waiting)) == (0, 0, 0)
+        assert in_use(called) == 0
     return canceller.done
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from feeding import encode_part, ways
-from twins import Twin, twin  # noqa: F401
+from twins import Twin
 
 from smendpoint import errors, handlers
 from smendpoint._calls.pipeline import Pipeline
@@ -142,7 +142,7 @@ def emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
 
 @needs_cases
 @pytest.mark.parametrize("name", ANSWERS, ids=lambda name: name_of(ANSWERS[name]))
-def test_a_case_is_right_on_both_twins_in_both_lanes(emulator: Emulator, twin: Twin, name: str) -> None:  # noqa: F811
+def test_a_case_is_right_on_both_twins_in_both_lanes(emulator: Emulator, twin: Twin, name: str) -> None:
     case = ANSWERS[name]
     endpoint = twin.endpoint(emulator.url, name, content_handler=handler_of(case))
     outcome = Outcome()

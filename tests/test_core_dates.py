@@ -44,7 +44,7 @@ def test_a_date_is_read_in_the_three_forms_of_http(date: str) -> None:
         ("", None),
     ],
 )
-def test_a_date_that_never_was_is_none(date: str, seconds: float | None) -> None:
+def test_a_date_that_does_not_exist_is_none(date: str, seconds: float | None) -> None:
     assert http_date(date) == seconds
 
 

@@ -1,4 +1,4 @@
-"""The event-stream codec: framing, meaning, and what it does with anything else."""
+"""The event-stream codec: framing, meaning, and the refusal of anything else."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_frame_over_the_limits_is_not_made(headers: dict[str, HeaderValue], pa
 
 
 def test_a_frame_of_16_mib_in_pieces_of_512_bytes_takes_linear_time() -> None:
-    # Copying what has come with each piece would move 256 GiB here: the suite would not end.
+    # A decoder that copied the earlier pieces with each piece would move 256 GiB here: the suite would not end.
     data = encode_part(bytes(16 * 1024 * 1024))
     items, error = drive(PartsDecoder(), cut(data, iter(lambda: 512, 0)))
     assert [len(item) for item in items] == [16 * 1024 * 1024]
@@ -173,7 +173,7 @@ MESSAGES = st.tuples(st.dictionaries(st.text(min_size=1, max_size=60), VALUES, m
 
 
 @given(st.lists(MESSAGES, max_size=4), st.randoms(use_true_random=False))
-def test_what_is_encoded_reads_the_same_here_and_in_botocore(
+def test_encoded_messages_read_the_same_here_and_in_botocore(
     messages: list[tuple[dict[str, HeaderValue], bytes]], numbers: random.Random
 ) -> None:
     stream = b"".join(encode(headers, payload) for headers, payload in messages)

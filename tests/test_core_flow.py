@@ -1,4 +1,4 @@
-"""One call as a generator: what it asks for, step by step, and how it ends."""
+"""One call as a generator: its steps, and its end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ AT_HAND = Source(OLD)
 
 
 class Script:
-    """Runs a flow against outcomes that are written down beforehand, and writes down what it asked for."""
+    """Runs a flow against given outcomes, and records its steps."""
 
     def __init__(
         self,

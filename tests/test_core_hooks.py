@@ -1,4 +1,4 @@
-"""Hooks hear what happens, and cannot change it."""
+"""Hooks are called with each event of a call, and cannot change the call."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_elapsed_is_brought_up_to_date_before_each_hook() -> None:
     assert watcher.info.elapsed == 3.0
 
 
-# what is taken for hooks
+# objects that are taken for hooks
 
 
 class Metrics(CallHooks):
@@ -91,7 +91,7 @@ class Dynamic(CallHooks):
 @pytest.mark.parametrize(
     "hooks", [None, Metrics(), Some(), MagicMock(), Dynamic()], ids=lambda hooks: type(hooks).__name__
 )
-def test_what_has_a_hook_is_taken(hooks: Any) -> None:
+def test_any_object_with_a_hook_is_taken(hooks: Any) -> None:
     assert checked_hooks(hooks) is hooks
 
 
@@ -110,7 +110,7 @@ def test_hooks_that_an_object_does_not_have_are_not_missed(caplog: pytest.LogCap
     assert caplog.records == []
 
 
-def test_a_class_is_no_instance() -> None:
+def test_a_class_is_refused_as_hooks() -> None:
     with pytest.raises(errors.ConfigurationError, match=r"an instance, not the class Metrics: write Metrics\(\)"):
         checked_hooks(Metrics)
 
@@ -134,6 +134,6 @@ def test_a_misspelt_hook_is_refused(wrong: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize("hooks", [object(), print, "call_started", CallHooks(), type("Mine", (CallHooks,), {})()])
-def test_what_has_no_hook_is_refused(hooks: Any) -> None:
+def test_an_object_without_a_hook_is_refused(hooks: Any) -> None:
     with pytest.raises(errors.ConfigurationError, match="has none of the hooks call_started, "):
         checked_hooks(hooks)

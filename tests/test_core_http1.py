@@ -1,4 +1,4 @@
-"""`_core/http/http1.py`: what RFC 9112 allows is read, whatever the pieces; everything else is a ProtocolError."""
+"""`_core/http/http1.py`: a response that RFC 9112 allows is read at every cut; everything else is a ProtocolError."""
 
 from __future__ import annotations
 
@@ -382,7 +382,7 @@ class TestRefused:
         )
     ],
 )
-def test_what_can_never_become_a_response_is_refused_without_waiting_for_the_connection_to_close(data: bytes) -> None:
+def test_bytes_that_can_never_become_a_response_are_refused_before_the_connection_closes(data: bytes) -> None:
     for pieces in ([data], bytewise(data)):
         with pytest.raises(ProtocolError):
             read_all(pieces)

@@ -18,7 +18,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 def ours(pieces: list[bytes]) -> tuple[Answer | None, bytes, bool | str]:
-    """The answer (None: refused), the bytes of the body that came before a refusal, and `reusable` or why it is."""
+    """The answer (None: refused), the body before a refusal, and `reusable` or the reason for the refusal."""
     reader = ResponseReader()
     body = bytearray()
     try:
@@ -135,7 +135,7 @@ def responses(draw: st.DrawFn) -> bytes:
 
 
 @given(responses())
-def test_what_h11_refuses_is_never_an_answer_and_what_both_accept_reads_the_same(data: bytes) -> None:
+def test_every_answer_is_one_for_h11_too_and_reads_the_same(data: bytes) -> None:
     event(check_against_h11(data))
 
 
@@ -209,7 +209,7 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
                 del result[start:end]
             case 3:  # a piece comes twice
                 result[start:start] = result[start:end]
-            case _:  # something is slipped in or takes another's place
+            case _:  # something is inserted, or replaces a piece
                 result[start : rng.choice((start, end))] = rng.choice(TOKENS)
     return bytes(result)
 

@@ -1,4 +1,4 @@
-"""`_core/http/syntax.py`: a request's head is sent as what it is, or not at all."""
+"""`_core/http/syntax.py`: a request's head is sent as it was meant, or not at all."""
 
 from __future__ import annotations
 

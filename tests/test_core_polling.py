@@ -54,7 +54,7 @@ def test_a_location_is_a_bucket_and_a_key(location: str) -> None:
 @pytest.mark.parametrize(
     "location", ["", "bucket/key", "s3://", "s3://bucket", "s3://bucket/", "s3:///key", "https://b/k"]
 )
-def test_anything_else_is_no_location(location: str) -> None:
+def test_anything_else_is_refused_as_a_location(location: str) -> None:
     with pytest.raises(errors.ConfigurationError, match="s3://bucket/key"):
         split_location(location)
 
@@ -114,7 +114,7 @@ def test_with_no_time_at_all_there_is_one_look() -> None:
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "1", True])
-def test_a_time_that_is_none_is_refused(timeout: Any) -> None:
+def test_a_timeout_that_is_not_a_duration_is_refused(timeout: Any) -> None:
     clock = FakeClock()
     with pytest.raises(errors.ConfigurationError, match="timeout"):
         run(wait(OUTPUT, None, timeout, clock), clock, None)
@@ -145,7 +145,7 @@ def test_a_failure_counts_though_the_output_may_not_be_read() -> None:
     assert run(look(OUTPUT, FAILURE), FakeClock(), {OUTPUT: denied(), FAILURE: b"why"}) == Outcome(False, b"why")
 
 
-def test_a_single_look_tells_of_denied_access() -> None:
+def test_a_single_look_raises_denied_access() -> None:
     with pytest.raises(errors.AccessDeniedError):
         run(look(OUTPUT, FAILURE), FakeClock(), {FAILURE: denied()})
 

@@ -1,4 +1,4 @@
-"""`_core/http/proxy.py`: what a proxy is told is what botocore tells it, and passwords are never shown."""
+"""`_core/http/proxy.py`: a proxy gets the headers that botocore sends it, and passwords are never shown."""
 
 from __future__ import annotations
 

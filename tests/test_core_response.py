@@ -1,4 +1,4 @@
-"""Responses: whatever a service sends becomes an answer or a ServiceError, the same in both lanes."""
+"""Responses: each becomes an answer or a ServiceError, the same in both lanes."""
 
 from __future__ import annotations
 
@@ -335,7 +335,7 @@ def test_a_model_error_carries_what_the_container_said() -> None:
     ("given", "status"),
     [(500, 500), ("500", 500), (0, 0), (None, None), (True, None), (4.5, None), ([], None), ("x", None)],
 )
-def test_an_original_status_that_is_no_number_is_none(given: object, status: int | None) -> None:
+def test_an_original_status_that_is_not_a_number_is_none(given: object, status: int | None) -> None:
     error = service_error(answer(424, {"OriginalStatusCode": given, "OriginalMessage": 5, "LogStreamArn": {}}))
     assert isinstance(error, errors.ModelError)
     assert (error.original_status_code, error.original_message, error.log_stream_arn) == (status, None, None)
@@ -512,7 +512,7 @@ def test_both_lanes_make_the_same_error_of_a_modelled_answer(answers: Answers) -
     same()
 
 
-# A list, or bytes that are not UTF-8, never get this far: botocore's parser itself fails on them.
+# A list, or bytes that are not UTF-8, do not get this far: botocore's parser fails on them.
 @pytest.mark.parametrize("status", [400, 413, 424, 429, 500, 502, 503, 530])
 @pytest.mark.parametrize("body", ["", "<html>no</html>", '{"cut', '{"message": null}'])
 def test_both_lanes_make_the_same_class_of_any_body(answers: Answers, status: int, body: str) -> None:

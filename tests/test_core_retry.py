@@ -183,7 +183,7 @@ STREAMED = errors.TransportError("cut", response_started=True)
         (READ_TIMEOUT, [], {"retry_read_timeout": True}, wait(0.05, 14)),
     ],
 )
-def test_what_follows_an_attempt_is_decided_by_its_failure_and_what_was_decided_before(
+def test_the_failure_of_an_attempt_and_the_earlier_decisions_decide_how_a_call_goes_on(
     failure: errors.EndpointError, earlier: list[Decision], options: dict[str, Any], expected: Decision
 ) -> None:
     names = {"max_attempts", "cold_start_timeout", "retry_read_timeout"}

@@ -31,7 +31,7 @@ STAMP = "20150830T123600Z"
 PATH = "/endpoints/my-endpoint/invocations"
 
 TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# Signed apart by both signers, taken by botocore as an order, or still signed by an older botocore.
+# Headers that both signers treat apart, that botocore acts on, or that an older botocore still signs.
 RESERVED = {
     *UNSIGNED_HEADERS.difference(SIGNED_HEADERS_BLACKLIST),
     "host",
@@ -93,7 +93,7 @@ def stamp_of(clock: float) -> str:
 
 
 def signed_by_botocore(auth: SigV4Auth, request: AWSRequest, stamp: str) -> AWSRequest:
-    # The steps of add_auth, with our clock instead of the machine's.
+    # These are the steps of add_auth, with our clock instead of the machine's.
     request.context["timestamp"] = stamp
     auth._modify_request_before_signing(request)
     text = auth.string_to_sign(request, auth.canonical_request(request))
@@ -391,7 +391,7 @@ def test_credentials_never_show_their_secret_or_token() -> None:
     assert shown == "Credentials(access_key='AKIDEXAMPLE', temporary=True)"
 
 
-def test_an_empty_token_is_no_token() -> None:
+def test_an_empty_token_is_the_same_as_none() -> None:
     assert Credentials("a", "b", "").token is None
 
 

@@ -1,4 +1,4 @@
-"""Canonical forms: what is encoded, what is resolved, what is sorted."""
+"""Canonical forms: encoded, resolved and sorted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time limits: what they accept, and how a number stands for them."""
+"""Time limits: the values that they accept, and a number in their place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_number_is_for_connecting_and_for_silence() -> None:
 
 @pytest.mark.parametrize("field", ["connect", "read", "total"])
 @pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), "1", True])
-def test_a_limit_that_is_no_time_is_refused_by_name(field: str, value: Any) -> None:
+def test_a_limit_that_is_not_a_duration_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"timeout.{field}"):
         Timeout(**{field: value})
 

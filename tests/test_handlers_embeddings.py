@@ -1,4 +1,4 @@
-"""Embeddings: requests of every format, vectors checked, token vectors pooled by choice."""
+"""Vectors in every answer of embeddings: their order, their numbers, and the pooling of tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(answer: Any, **options: Any) -> list[list[float]]:
 @pytest.mark.parametrize(
     ("type_", "least", "most"), [("int8", -128, 127), ("uint8", 0, 255), ("binary", -128, 127), ("ubinary", 0, 255)]
 )
-def test_integers_of_a_chosen_type_stay_what_they_are(type_: Any, least: int, most: int) -> None:
+def test_integers_of_a_chosen_type_stay_integers_within_its_limits(type_: Any, least: int, most: int) -> None:
     for answer in ({"embeddings": {type_: [[least, most]]}}, {"data": [{"embedding": [least, most]}]}):
         (vector,) = read(answer, embedding_type=type_)
         assert vector == [least, most]
@@ -118,7 +118,7 @@ def test_vectors_that_are_pooled_already_stay() -> None:
         ({"data": [{"embedding": "AAAA"}]}, "not the base64 of 32-bit floats"),
     ],
 )
-def test_what_is_no_set_of_vectors_is_an_error(answer: Any, said: str) -> None:
+def test_vectors_that_do_not_fit_each_other_are_an_error(answer: Any, said: str) -> None:
     with pytest.raises(HandlerError, match=said):
         read(answer, pooling="mean")
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from feeding import encode_part, framed, ways
-from twins import Twin, twin  # noqa: F401
+from twins import Twin
 
 from smendpoint import Endpoint, errors
 from smendpoint._calls.pipeline import Pipeline
@@ -316,7 +316,7 @@ def test_the_page_names_the_end_of_each_format() -> None:
 
 
 @pytest.mark.parametrize("ending", [b"", b'data:{"token":{"text":"!"},"details":{}}\n\n'], ids=["cut", "whole"])
-def test_both_twins_in_both_lanes_say_that_a_stream_was_cut(twin: Twin, ending: bytes) -> None:  # noqa: F811
+def test_both_twins_in_both_lanes_say_that_a_stream_was_cut(twin: Twin, ending: bytes) -> None:
     body = framed([token("a"), token(" b")], "events") + ending
     with Emulator(lambda asked: body, piece_size=40) as emulator:
         strict = twin.endpoint(emulator.url)

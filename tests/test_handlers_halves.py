@@ -9,7 +9,7 @@ import pytest
 from feeding import drive, framed, read, ways
 from hypothesis import given
 from hypothesis import strategies as st
-from twins import Twin, twin  # noqa: F401
+from twins import Twin
 
 from smendpoint import errors
 from smendpoint._core.aws.response import ResponseBody
@@ -247,7 +247,7 @@ def test_the_option_for_half_characters_takes_two_words(make: Any) -> None:
     assert make(errors="replace").errors == "replace"
 
 
-def test_both_twins_in_both_lanes_give_whole_characters(twin: Twin) -> None:  # noqa: F811
+def test_both_twins_in_both_lanes_give_whole_characters(twin: Twin) -> None:
     bodies = {
         "whole": framed([delta(content=HIGH), delta(content=LOW), STOP], "events"),
         "half": framed([delta(content="a"), delta(content=HIGH), delta(content="b"), STOP], "events"),

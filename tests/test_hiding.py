@@ -1,4 +1,4 @@
-"""Tools that record the local variables of a traceback get no secret of ours.
+"""Tools that record the local variables of a traceback find no secret of ours.
 
 Every frame of ours that an exception went through is looked at, those of its causes too, as such tools do: with `repr`,
 and into the usual containers.
@@ -140,7 +140,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_is_refused_before_it_is_sent_is_in_no_variable(twin: Twin, way: str) -> None:  # noqa: F811
+def test_a_call_that_is_refused_before_it_is_sent_leaves_no_secret_in_a_variable(twin: Twin, way: str) -> None:  # noqa: F811
     endpoint = make(twin, "http://127.0.0.1:9")
     with pytest.raises(errors.SmendpointError) as caught:
         twin.run(WAYS[way](endpoint.endpoint))
@@ -204,7 +204,7 @@ def test_an_interrupted_call_leaves_nothing_either() -> None:
 # the mechanism
 
 
-def test_what_is_hidden_is_not_shown_and_hidden_once() -> None:
+def test_a_hidden_value_is_not_shown_and_is_wrapped_once() -> None:
     assert repr(hidden("secret")) == "<hidden>"
     assert hidden(None) is None
     once = hidden({"a": 1})

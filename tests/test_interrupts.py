@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 import servers
-from inside import idle_connections, pool_of, transport_of
+from inside import idle_connections, in_use, pool_of, transport_of
 from servers import PATIENCE, fast, make_endpoint, server_context
 
 from smendpoint import Endpoint
@@ -140,17 +140,15 @@ def endpoint(
 
 
 def nothing_is_held(endpoint: Endpoint[Any, Any, Any]) -> None:
-    pool = pool_of(endpoint)
     # The threads of a map end by themselves.
     while threads := [thread for thread in threading.enumerate() if thread.name == "smendpoint-map"]:
         for thread in threads:
             with suppress(RuntimeError):  # it is about to start
                 thread.join(PATIENCE)
                 assert not thread.is_alive()
-    while pool.busy:  # by a thread that has no name yet
+    while pool_of(endpoint).busy:  # by a thread that has no name yet
         pass
-    assert {connection.place.ref for connection in pool._idle} == pool._taken
-    assert not pool._waiting
+    assert in_use(endpoint) == 0
 
 
 @pytest.mark.parametrize("name", list(OPERATIONS))

@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 import servers
 from async_loops import KINDS, PATIENCE, Run, make_endpoint, settled, turns, until
 from clocks import FakeClock
-from inside import pools_of
+from inside import idle_connections, in_use
 from servers import server_context
 
 from smendpoint import errors
@@ -29,12 +29,6 @@ ROOT = Path(__file__).resolve().parent.parent
 STREAMS = int(os.environ.get("SMENDPOINT_STREAMS", "300"))
 FAULTS = (None, None, "slice_29", "stall_mid_stream", "stall_before_headers", "status_503", "reset_mid_stream")
 WAYS = ("read", "break", "aclose", "with", "generator", "cancel", "drop", "drop in a thread", "throw", "time out")
-
-
-@pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
 
 
 class Left(Exception):
@@ -149,9 +143,8 @@ def test_streams_cancelled_or_abandoned_at_random_leave_nothing(
             gc.collect()
             await settled()
             await turns()
-            [pool] = pools_of(called).values()
-            assert (pool._places, len(pool._busy), len(pool._waiting)) == (0, 0, 0)
-            await until(lambda: emulator.open_connections == len(pool._idle))
+            assert in_use(called) == 0
+            await until(lambda: emulator.open_connections == len(idle_connections(called)))
             assert await called.invoke(b"Hello")
             assert b"".join([chunk async for chunk in called.stream(b"Hello")])
             print(f"\n{run.kind}, limit {limit}: {outcomes}, {emulator.total_connections} connections")

@@ -106,8 +106,8 @@ def test_renewing_ahead_is_left_to_the_call_that_needs_it(direct_twin: Twin, mon
                 def refuse(*_: object) -> Any:
                     raise RuntimeError("can't start new thread")
 
-                assert direct_twin._loop is not None
-                patch.setattr(direct_twin._loop, "run_in_executor", refuse)
+                assert direct_twin.loop is not None
+                patch.setattr(direct_twin.loop, "run_in_executor", refuse)
             assert endpoint.invoke(b"Hello") == b"Hello"
         endpoint.close()
 

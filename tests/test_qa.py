@@ -7,7 +7,7 @@ import json
 import pickle
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -134,37 +134,33 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
         yield emulator
 
 
-def check(emulator: Emulator, answer: str, chunks: list[str]) -> None:
+def blocking(url: str) -> tuple[str, list[str]]:
+    with Endpoint("my-llm", endpoint_url=url, region_name="us-east-1") as endpoint:
+        qa = StuffDocumentsQA(endpoint)
+        answer = qa.answer(QUESTION, STAY, temperature=0.5)
+        with qa.stream(QUESTION, STAY, temperature=0.5) as stream:
+            return answer, list(stream)
+
+
+async def awaited(url: str) -> tuple[str, list[str]]:
+    async with AsyncEndpoint("my-llm", endpoint_url=url, region_name="us-east-1") as endpoint:
+        qa = StuffDocumentsQA(endpoint)
+        answer = await qa.answer(QUESTION, STAY, temperature=0.5)
+        async with qa.stream(QUESTION, STAY, temperature=0.5) as stream:
+            return answer, [chunk async for chunk in stream]
+
+
+@pytest.mark.parametrize("ask", [blocking, lambda url: asyncio.run(awaited(url))], ids=["sync", "async"])
+def test_a_real_endpoint_answers_and_streams(emulator: Emulator, ask: Callable[[str], tuple[str, list[str]]]) -> None:
+    answer, chunks = ask(emulator.url)
     assert "3 days" in answer
     assert "3 days" in "".join(chunks)
-    assert [request.operation for request in emulator.requests] == [
-        "InvokeEndpoint",
-        "InvokeEndpointWithResponseStream",
-    ]
+    operations = [request.operation for request in emulator.requests]
+    assert operations == ["InvokeEndpoint", "InvokeEndpointWithResponseStream"]
     prompt = DEFAULT_PROMPT.format(context=f"{STAY[0]}\n\n{STAY[1].page_content}", question=QUESTION)
     for request in emulator.requests:
         body = json.loads(request.body)
         assert (body["inputs"], body["parameters"]) == (prompt, {"temperature": 0.5})
-
-
-def test_a_real_endpoint_answers_and_streams(emulator: Emulator) -> None:
-    with Endpoint("my-llm", endpoint_url=emulator.url, region_name="us-east-1") as endpoint:
-        qa = StuffDocumentsQA(endpoint)
-        answer = qa.answer(QUESTION, STAY, temperature=0.5)
-        with qa.stream(QUESTION, STAY, temperature=0.5) as stream:
-            chunks = list(stream)
-    check(emulator, answer, chunks)
-
-
-def test_a_real_async_endpoint_answers_and_streams(emulator: Emulator) -> None:
-    async def ask() -> tuple[str, list[str]]:
-        async with AsyncEndpoint("my-llm", endpoint_url=emulator.url, region_name="us-east-1") as endpoint:
-            qa = StuffDocumentsQA(endpoint)
-            answer = await qa.answer(QUESTION, STAY, temperature=0.5)
-            async with qa.stream(QUESTION, STAY, temperature=0.5) as stream:
-                return answer, [chunk async for chunk in stream]
-
-    check(emulator, *asyncio.run(ask()))
 
 
 # The prompt

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import servers
-from servers import Peer, Server, bare_environment, server_context  # noqa: F401
-from twins import Twin, direct_twin, twin  # noqa: F401
+from servers import Peer, Server, server_context
+from twins import Twin
 
 from smendpoint import errors
 from smendpoint._core.http.http1 import MAX_ERROR_BODY, ResponseReader
@@ -78,7 +78,7 @@ def serving(framing: str, size: int, head: bytes = OK) -> Callable[[Peer], None]
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("how", ["send", "text"])
 def test_a_large_answer_costs_little_more_than_twice_its_size(
-    direct_twin: Twin,  # noqa: F811
+    direct_twin: Twin,
     how: str,
     framing: str,
     tls: bool,
@@ -102,7 +102,7 @@ def test_a_large_answer_costs_little_more_than_twice_its_size(
 
 
 @pytest.mark.parametrize("framing", list(FRAMINGS))
-def test_an_answer_of_just_the_size_that_is_allowed_is_an_answer(twin: Twin, framing: str) -> None:  # noqa: F811
+def test_an_answer_of_just_the_size_that_is_allowed_is_an_answer(twin: Twin, framing: str) -> None:
     with Server(serving(framing, 100_000)) as server:
         endpoint = twin.endpoint(server.url, content_handler=BytesHandler(), max_response_bytes=100_000)
         assert len(endpoint.invoke(b"Hello")) == 100_000
@@ -110,7 +110,7 @@ def test_an_answer_of_just_the_size_that_is_allowed_is_an_answer(twin: Twin, fra
 
 
 @pytest.mark.parametrize("framing", list(FRAMINGS))
-def test_an_answer_of_one_byte_more_is_an_error_that_names_the_option(twin: Twin, framing: str) -> None:  # noqa: F811
+def test_an_answer_of_one_byte_more_is_an_error_that_names_the_option(twin: Twin, framing: str) -> None:
     with Server(serving(framing, 100_001)) as server:
         endpoint = twin.endpoint(server.url, content_handler=BytesHandler(), max_response_bytes=100_000)
         with pytest.raises(errors.ProtocolError, match="more than 100,000 bytes: raise max_response_bytes") as caught:
@@ -119,7 +119,7 @@ def test_an_answer_of_one_byte_more_is_an_error_that_names_the_option(twin: Twin
         endpoint.close()
 
 
-def test_an_answer_without_an_end_is_not_read_for_ever(twin: Twin) -> None:  # noqa: F811
+def test_an_answer_without_an_end_is_not_read_for_ever(twin: Twin) -> None:
     def endless() -> Iterator[bytes]:
         yield OK + b"Transfer-Encoding: chunked\r\n\r\n"
         while True:
@@ -132,14 +132,14 @@ def test_an_answer_without_an_end_is_not_read_for_ever(twin: Twin) -> None:  # n
         endpoint.close()
 
 
-def test_without_a_limit_there_is_none(direct_twin: Twin) -> None:  # noqa: F811
+def test_without_a_limit_there_is_none(direct_twin: Twin) -> None:
     with Server(serving("chunked", 200_000)) as server:
         endpoint = direct_twin.endpoint(server.url, content_handler=BytesHandler(), max_response_bytes=None)
         assert len(endpoint.invoke(b"Hello")) == 200_000
         endpoint.close()
 
 
-def test_a_stream_may_have_any_size(direct_twin: Twin) -> None:  # noqa: F811
+def test_a_stream_may_have_any_size(direct_twin: Twin) -> None:
     from feeding import encode_part
 
     event = encode_part(BLOCK)
@@ -159,7 +159,7 @@ def test_a_stream_may_have_any_size(direct_twin: Twin) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("operation", ["invoke", "stream"])
 @pytest.mark.parametrize("framing", list(FRAMINGS))
-def test_of_an_endless_error_the_beginning_is_read(direct_twin: Twin, framing: str, operation: str) -> None:  # noqa: F811
+def test_of_an_endless_error_the_beginning_is_read(direct_twin: Twin, framing: str, operation: str) -> None:
     head = b"HTTP/1.1 400 Bad Request\r\nX-Amzn-ErrorType: ValidationError\r\nContent-Type: text/plain\r\n"
     with Server(serving(framing, 3 * MAX_ERROR_BODY, head)) as server:
         endpoint = direct_twin.endpoint(server.url, content_handler=BytesHandler())

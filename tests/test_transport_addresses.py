@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from async_loops import Run, turns, until
+from inside import socket_of
 from servers import PATIENCE, Peer, Proxy, Server, closed_port, deaf_port, fast, response
 from targets import make_address
 from twins import Twin, bytes_endpoint
@@ -52,8 +53,8 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
             return infos
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
-        if twin is not None and twin._loop is not None:
-            monkeypatch.setattr(twin._loop, "getaddrinfo", look_up_async)
+        if twin is not None and twin.loop is not None:
+            monkeypatch.setattr(twin.loop, "getaddrinfo", look_up_async)
 
     return give
 
@@ -180,7 +181,7 @@ def test_the_sockets_of_addresses_that_lost_are_closed(
         resolve(None, *local(closed, deaf, closed, server.port))
         connection = dial(NAME, patience())
         assert [sock.fileno() >= 0 for sock in begun] == [False, False, False, True]
-        assert connection._socket is begun[3]
+        assert socket_of(connection) is begun[3]
         connection.close()
 
 
@@ -203,7 +204,7 @@ def test_of_two_that_stand_at_once_one_is_used_and_the_other_closed(
         resolve(None, *local(server.port, server.port))
         connection = dial(NAME, patience())
         assert looked == [1, 2]
-        assert [sock for sock in begun if sock.fileno() >= 0] == [connection._socket]
+        assert [sock for sock in begun if sock.fileno() >= 0] == [socket_of(connection)]
         connection.close()
 
 

@@ -26,10 +26,10 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LARGE = bytes(range(256)) * 1024
 
 
-def patience(total: float | None = None) -> Deadline:
+def patience(total: float | None = None, read: float = PATIENCE) -> Deadline:
     """Limits by the clock of the running loop."""
     clock = asyncio.get_running_loop().time
-    return Deadline(Timeout(PATIENCE, PATIENCE, total), None if total is None else clock() + total, clock)
+    return Deadline(Timeout(PATIENCE, read, total), None if total is None else clock() + total, clock)
 
 
 class Line:
@@ -70,9 +70,9 @@ class Line:
             self.connection.get_buffer(-1)[: len(part)] = part
             self.connection.buffer_updated(len(part))
 
-    async def asked(self, body: bytes = b"{}", *, whole: bool = True, total: float | None = None) -> asyncio.Task[Any]:
+    async def asked(self, body: bytes = b"{}", *, whole: bool = True, **limits: Any) -> asyncio.Task[Any]:
         """Ask, as far as to where that waits for an answer."""
-        task = asyncio.ensure_future(self.connection.ask(HEAD % len(body), body, patience(total), whole=whole))
+        task = asyncio.ensure_future(self.connection.ask(HEAD % len(body), body, patience(**limits), whole=whole))
         await turns()
         return task
 
@@ -228,18 +228,19 @@ def test_a_connection_that_is_lost_ends_a_blocked_write(run: Run) -> None:
     run(main())
 
 
-def test_room_to_write_does_not_wake_the_waiter_for_an_answer(run: Run) -> None:
+def test_room_to_write_does_not_break_the_silence_before_an_answer(run_skipping: Run) -> None:
     async def main() -> None:
         line = Line()
         task = await line.asked()
-        line.connection.pause_writing()
-        line.connection.resume_writing()
-        await turns()
-        assert not task.done()
-        line.arrives(response(b"fine"))
-        await task
+        for _ in range(2):
+            skip(0.6 * PATIENCE)
+            line.connection.pause_writing()
+            line.connection.resume_writing()
+            await turns()
+        with pytest.raises(errors.ReadTimeoutError):
+            await task
 
-    run(main())
+    run_skipping(main())
 
 
 # time
@@ -324,7 +325,7 @@ def test_a_call_without_any_time_left_does_not_wait(run_skipping: Run) -> None:
         deadline = patience(total=1.0)
         skip(1.0)
         with pytest.raises(errors.DeadlineExceededError):
-            await Line().connection.ask(HEAD % 2, b"{}", deadline, whole=True)
+            Line().connection.ask(HEAD % 2, b"{}", deadline, whole=True).send(None)
 
     run_skipping(main())
 
@@ -356,19 +357,31 @@ def test_the_timer_of_an_earlier_wait_ends_neither_an_idle_connection_nor_the_ne
             skip(moments[0] * PATIENCE)
             await turns()
             assert not line.connection.closed
+        task = await line.asked()
+        for _ in range(2):
+            assert not task.done()
+            skip(0.6 * PATIENCE)
+            await turns()
+        with pytest.raises(errors.ReadTimeoutError):
+            await task
 
     run_skipping(main())
 
 
-def test_a_shorter_wait_brings_the_timer_forward(run_skipping: Run) -> None:
+@pytest.mark.parametrize(
+    ("limit", "error"), [("read", errors.ReadTimeoutError), ("total", errors.DeadlineExceededError)]
+)
+def test_a_shorter_wait_brings_the_timer_forward(
+    run_skipping: Run, limit: str, error: type[errors.TransportError]
+) -> None:
     async def main() -> None:
         line = Line()
         task = await line.asked()
         line.arrives(response(b"fine"))
         await task
-        task = await line.asked(total=PATIENCE / 2)
+        task = await line.asked(**{limit: PATIENCE / 2})
         skip(PATIENCE / 2)
-        with pytest.raises(errors.DeadlineExceededError):
+        with pytest.raises(error):
             await task
 
     run_skipping(main())

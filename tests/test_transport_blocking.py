@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from inside import socket_of
 from servers import PATIENCE, Peer, Server, closed_port, fast, make_endpoint, response
 from targets import make_address
 
@@ -170,7 +171,7 @@ def test_an_interrupt_while_connecting_leaves_no_socket_open(
     monkeypatch.setattr(Connection, "begin", interrupt)
     with pytest.raises(KeyboardInterrupt):
         dial(make_address("127.0.0.1", 9, tls=False), deadline)
-    assert begun[0]._socket.fileno() == -1
+    assert socket_of(begun[0]).fileno() == -1
 
 
 POLLS = pytest.mark.parametrize("poll", [select.poll, readiness.SelectPoll], ids=["poll", "select"])

@@ -18,7 +18,7 @@ from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from clocks import FakeClock
 from feeding import encode_part
-from inside import send, transport_of
+from inside import send, source_of, transport_of
 from members import require_member
 from servers import PATIENCE, Peer, Server, endless, fast
 
@@ -121,8 +121,9 @@ def test_a_stream_can_be_closed_while_another_thread_reads() -> None:
         stream = through(client, content_handler=BytesHandler()).stream(b"Hello")
         assert next(stream) == b"one"
         reading = threading.Event()
-        read = stream._source._read
-        stream._source._read = lambda: (reading.set(), read())[1]
+        source = source_of(stream)
+        read = source._read
+        source._read = lambda: (reading.set(), read())[1]
         closer = threading.Thread(target=lambda: (reading.wait(PATIENCE), stream.close()))
         closer.start()
         with pytest.raises(StreamError, match="closed before its end"):
@@ -151,7 +152,7 @@ def test_a_stream_is_closed_gently_in_another_process(client: Any, monkeypatch: 
     next(stream)
     ours = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: ours + 1)
-    sock = socket_under(stream._source._held)
+    sock = socket_under(source_of(stream)._held)
     closed: list[Any] = []
     monkeypatch.setattr(module.socket.socket, "shutdown", lambda *_: closed.append(sock))
     stream.close()
@@ -161,8 +162,8 @@ def test_a_stream_is_closed_gently_in_another_process(client: Any, monkeypatch: 
 def test_the_socket_under_an_answer_is_found_where_urllib3_keeps_it(client: Any) -> None:
     """Our time limits, and closing from another thread, stand on this: it fails when urllib3 moves it."""
     with through(client).stream("Hello") as stream:
-        assert socket_under(stream._source._held).fileno() > 0
-        assert callable(getattr(stream._source._held, "read1", None) or stream._source._held.stream)
+        assert socket_under(source_of(stream)._held).fileno() > 0
+        assert callable(getattr(source_of(stream)._held, "read1", None) or source_of(stream)._held.stream)
     body = client.invoke_endpoint(EndpointName="e", Body=b'{"inputs": "x"}')["Body"]
     assert socket_under(raw_stream(body)).fileno() > 0
     body.close()
@@ -242,7 +243,7 @@ def test_a_body_of_nothing_is_empty() -> None:
 def test_a_socket_that_is_closed_already_can_be_closed(client: Any) -> None:
     stream = through(client).stream("Hello")
     next(stream)
-    socket_under(stream._source._held).close()
+    socket_under(source_of(stream)._held).close()
     stream.close()
 
 

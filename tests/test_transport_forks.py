@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from inside import pool_of
+from inside import forget, idle_connections, socket_of, source_of
 from servers import make_endpoint, server_context, trust
 
 from smendpoint import AsyncEndpoint, CallHooks, Endpoint
@@ -89,13 +89,12 @@ def test_endpoints_that_could_not_be_made_leave_no_connection_to_a_child(make: A
         failures.append(caught)  # as a notebook keeps the last error, and the endpoint in its traceback
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         endpoint.invoke("Hello")
-        pool = pool_of(endpoint)
 
         def child() -> None:
-            assert not pool._idle
+            assert idle_connections(endpoint) == []
 
         assert in_child(child) == 0
-        assert len(pool._idle) == 1
+        assert len(idle_connections(endpoint)) == 1
 
 
 def test_an_endpoint_that_cannot_start_afresh_does_not_keep_the_others_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +174,7 @@ def test_after_a_fork_a_call_that_was_under_way_looks_everything_up_anew() -> No
 
     class Forking(CallHooks):
         def attempt_started(self, call: Any) -> None:
-            endpoint._caller.forget()
+            forget(endpoint)
 
     with Emulator() as emulator, make_endpoint(emulator.url, hooks=Forking()) as endpoint:
         assert endpoint.invoke("Hello") == endpoint.invoke("Hello")
@@ -188,7 +187,7 @@ def test_in_another_process_a_stream_is_not_read_and_closing_it_closes_this_side
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         emulator.inject("stall_mid_stream")
         stream = endpoint.stream("Hello")
-        source = stream.__enter__()._source
+        source = source_of(stream.__enter__())
         connection = source._held
         ours = os.getpid()
         monkeypatch.setattr(os, "getpid", lambda: ours + 1)
@@ -199,7 +198,7 @@ def test_in_another_process_a_stream_is_not_read_and_closing_it_closes_this_side
         assert emulator.open_connections == 1
         source.close()
         source.close()
-        assert connection._socket.fileno() == -1
+        assert socket_of(connection).fileno() == -1
 
 
 def test_many_threads_get_their_own_answers() -> None:

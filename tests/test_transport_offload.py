@@ -80,8 +80,8 @@ def test_a_look_up_that_hangs_ends_with_the_time_of_the_call(
 ) -> None:
     with Slow([]) as slow, monkeypatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", slow)
-        if caller._loop is not None:  # that of uvloop looks up in C
-            loop = caller._loop
+        if caller.loop is not None:  # that of uvloop looks up in C
+            loop = caller.loop
             patch.setattr(loop, "getaddrinfo", lambda *_, **__: loop.run_in_executor(None, slow))
         endpoint = caller.endpoint("http://localhost", timeout=fast(**limits), retry=ONCE)
         for _ in range(3):

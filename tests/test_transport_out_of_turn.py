@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from async_loops import Run, turns
-from inside import idle_connections
+from inside import has_arrived, idle_connections, socket_of
 from servers import PATIENCE, Peer, Server, fast, response, server_context
 from targets import make_address
 from twins import Twin, bytes_endpoint
@@ -80,7 +80,7 @@ def check_that_nobody_takes_it(twin: Twin, script: Speaks, moment: str, tls: Any
         else:
             (idle,) = idle_connections(endpoint.endpoint)
             script.now.set()
-            assert idle._arrives(PATIENCE * 1000)
+            assert has_arrived(idle, PATIENCE)
             if moment == MOMENTS[2]:
                 twin.settle()
         for text in (b"two", b"three"):
@@ -200,10 +200,10 @@ def test_session_tickets_cost_no_blocking_connection(trusted: str) -> None:
     with Server(Peer.echo, tls=server_context()) as server:
         connection = blocking_dial(make_address("127.0.0.1", server.port, tls=True, ca_bundle=trusted), patience())
         assert connection._tls is not None
-        connection._socket.send(connection._tls.to_send())  # now the server knows that the handshake is done
-        assert connection._arrives(PATIENCE * 1000)
+        socket_of(connection).send(connection._tls.to_send())  # now the server knows that the handshake is done
+        assert has_arrived(connection, PATIENCE)
         assert not connection.is_stale()
-        assert not connection._arrives(0)
+        assert not has_arrived(connection, 0)
         reader = ResponseReader()
         pieces = connection.send(HEAD, b"hi", patience(), reader)
         while not reader.complete:
@@ -220,10 +220,10 @@ def test_session_tickets_cost_no_connection_of_asyncio(run: Run, trusted: str) -
             assert connection._tls is not None
             connection._transport.write(connection._tls.to_send())
             await turns(1)  # uvloop writes at the end of its turn
-            assert connection._arrives(PATIENCE * 1000)
+            assert has_arrived(connection, PATIENCE)
             if not busy:
                 await turns()
-                assert not connection._arrives(0)
+                assert not has_arrived(connection, 0)
             assert not connection.is_stale()
             reader = await connection.ask(HEAD, b"hi", patience(), whole=True)
             assert (reader.complete, connection.received()) == (True, b"hi")

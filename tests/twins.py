@@ -46,6 +46,7 @@ class Twin:
         id: such as ``"async-client"``.
         asynchronous: whether this is `AsyncEndpoint`.
         lane: ``"direct"`` for the library's own connections, ``"client"`` for a botocore or aiobotocore client's.
+        loop: which the asynchronous twin runs on.
         problems: what went wrong on the event loop without anybody to tell.
     """
 
@@ -56,10 +57,10 @@ class Twin:
         self.lane: Lane = "client" if lane == "client" else "direct"
         self.problems: list[dict[str, Any]] = []
         self._endpoints: list[TwinEndpoint] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         if self.asynchronous:
-            self._loop = asyncio.new_event_loop()
-            self._loop.set_exception_handler(lambda _, context: self.problems.append(context))
+            self.loop = asyncio.new_event_loop()
+            self.loop.set_exception_handler(lambda _, context: self.problems.append(context))
 
     def endpoint(
         self,
@@ -127,16 +128,16 @@ class Twin:
 
     def run(self, awaitable: Any) -> Any:
         """What an awaitable or an async context manager gives; of the synchronous twin, the value itself."""
-        if self._loop is None:
+        if self.loop is None:
             return awaitable
         entering = getattr(awaitable, "__aenter__", None)
-        return self._loop.run_until_complete(_wait_for(awaitable if entering is None else entering()))
+        return self.loop.run_until_complete(_wait_for(awaitable if entering is None else entering()))
 
     def settle(self) -> None:
         """Let callbacks run that are due."""
-        if self._loop is not None:
+        if self.loop is not None:
             for _ in range(3):
-                self._loop.run_until_complete(asyncio.sleep(0))
+                self.loop.run_until_complete(asyncio.sleep(0))
 
     def close_endpoints(self) -> None:
         """Close every endpoint, with its client."""
@@ -146,13 +147,13 @@ class Twin:
     def close(self) -> None:
         """Close every endpoint and the event loop; what was left on that is an error."""
         self.close_endpoints()
-        if self._loop is None:
+        if self.loop is None:
             return
         self.settle()
-        left = asyncio.all_tasks(self._loop)
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
+        left = asyncio.all_tasks(self.loop)
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
         assert left == set()
         assert self.problems == []
 

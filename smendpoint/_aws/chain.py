@@ -138,11 +138,15 @@ class Chain:
         if not region:
             raise ConfigurationError(no_region())
         self._region = validate_region(region)
+        config = self._config
+        if config is not None and config.retries:
+            # Making a client rewrites this mapping, which is the caller's.
+            config = config.merge(type(config)(retries=dict(config.retries)))
         return session.create_client(
             "sagemaker-runtime",
             region_name=self._region,
             endpoint_url=identity.endpoint_url,
-            config=self._config,
+            config=config,
             aws_access_key_id="unused",
             aws_secret_access_key="unused",
         )

@@ -60,19 +60,18 @@ class Settings(NamedTuple):
 
 
 def merge_config(config: Any, session: Any) -> Any:
-    """Give the default ``Config`` of a given session with the given one over it; ``None`` where there is neither."""
+    """Return the default ``Config`` of a given session with the given one over it; ``None`` where there is neither."""
     default = None if session is None else session.get_default_client_config()
-    merged = config if default is None else default if config is None else default.merge(config)
-    if merged is None or not merged.retries:
-        return merged
-    # Making a client rewrites this mapping, which is the caller's.
-    return merged.merge(type(merged)(retries=dict(merged.retries)))
+    return config if default is None else default if config is None else default.merge(config)
 
 
 def options_given(config: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Give those of the named options that were set in the constructor of a ``Config``, for another ``Config``."""
+    """Return those of the named options that were set in the constructor of a ``Config``, for another ``Config``."""
     provided = getattr(config, "_user_provided_options", {})
-    return {name: provided[name] for name in names if name in provided}
+    given = {name: provided[name] for name in names if name in provided}
+    if given.get("retries"):
+        given["retries"] = dict(given["retries"])  # making a client rewrites this mapping, which is the caller's
+    return given
 
 
 def read_config(config: Any) -> Settings:
@@ -100,7 +99,7 @@ def read_config(config: Any) -> Settings:
 
 
 def _given(config: Any) -> dict[str, Any]:
-    """The options that the user set, whether in the constructor or afterwards, by attribute."""
+    """Return the options that the user set, whether in the constructor or afterwards, by attribute."""
     provided = getattr(config, "_user_provided_options", {})
     given: dict[str, Any] = {}
     for name, default in config.OPTION_DEFAULTS.items():

@@ -13,7 +13,6 @@ from smendpoint._core.call.timing import check_number
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from typing import TypeAlias
 
     from smendpoint._core.call.timing import Clock
 
@@ -41,10 +40,6 @@ class Outcome(NamedTuple):
     body: bytes
 
 
-if TYPE_CHECKING:
-    Steps: TypeAlias = Generator[Get | Sleep, bytes | None, "Outcome | None"]
-
-
 def split_location(location: str) -> tuple[str, str]:
     """Give bucket and key of ``s3://bucket/key``.
 
@@ -58,7 +53,7 @@ def split_location(location: str) -> tuple[str, str]:
     return bucket, key
 
 
-def look(output: str, failure: str | None) -> Steps:
+def look(output: str, failure: str | None) -> Generator[Get | Sleep, bytes | None, Outcome | None]:
     """Look once for the answer, then for the failure. Returns `None` where neither is there.
 
     Raises:

@@ -115,7 +115,7 @@ class RequestRenderer:
         path = self._base_path + head.path
         signed = (self._host, *head.headers)
         lines = render_head("POST", self._prefix + path, (*signed, *self._extra))
-        known = lines[:-2].decode(), self._signer.request(method="POST", path=path, headers=signed)
+        known = lines[:-2].decode(), self._signer.signable(method="POST", path=path, headers=signed)
         if len(self._known) >= MAX_KNOWN:
             self._known = {}
         self._known[head] = known

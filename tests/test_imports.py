@@ -200,6 +200,11 @@ def test_importing_the_synchronous_twin_compiles_no_annotation() -> None:
     loaded_by("import typing; del typing.ForwardRef.__init__; from smendpoint import Endpoint")
 
 
+def test_a_handler_of_numbers_loads_neither_dataclasses_nor_numpy() -> None:
+    names = "EmbeddingsHandler, Embeddings, TabularHandler"
+    assert not loaded_by(f"from smendpoint.handlers import {names}") & {"dataclasses", "inspect", "numpy"}
+
+
 def test_the_asynchronous_twin_is_loaded_on_first_use() -> None:
     assert "smendpoint.async_endpoint" not in loaded_by("from smendpoint import Endpoint")
 

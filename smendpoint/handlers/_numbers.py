@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from smendpoint.errors import HandlerError
 
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
-
-class EmbeddingType(NamedTuple):
-    """One type of a vector's numbers: NumPy's name for it and, of integers, the least and the greatest."""
-
-    dtype: str
-    limits: tuple[int, int] | None
-
-
-# Binary embeddings have eight dimensions in each number.
-EMBEDDING_TYPES = {
-    "float": EmbeddingType("float32", None),
-    "int8": EmbeddingType("int8", (-128, 127)),
-    "uint8": EmbeddingType("uint8", (0, 255)),
-    "binary": EmbeddingType("int8", (-128, 127)),
-    "ubinary": EmbeddingType("uint8", (0, 255)),
+# NumPy's name for each type of a vector's numbers, and the least and the greatest of integers. Binary embeddings have
+# eight dimensions in each number.
+EMBEDDING_TYPES: dict[str, tuple[str, tuple[int, int] | None]] = {
+    "float": ("float32", None),
+    "int8": ("int8", (-128, 127)),
+    "uint8": ("uint8", (0, 255)),
+    "binary": ("int8", (-128, 127)),
+    "ubinary": ("uint8", (0, 255)),
 }
 
 
@@ -56,7 +49,7 @@ def read_vectors(
         vectors = [_pool(matrix, pooling, depth, where) for matrix in vectors]
     elif depth > 4:
         return None
-    limits = EMBEDDING_TYPES[embedding_type].limits
+    _, limits = EMBEDDING_TYPES[embedding_type]
     read = [_vector(vector, where, limits) for vector in vectors]
     lengths = sorted({len(vector) for vector in read})
     if len(lengths) > 1:

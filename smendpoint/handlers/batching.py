@@ -44,13 +44,7 @@ if TYPE_CHECKING:
             """Give the vectors of a list of texts."""
             ...
 
-        def map(
-            self,
-            inputs: Iterable[Sequence[str]],
-            *,
-            max_concurrency: int,
-            **model_kwargs: Any,
-        ) -> Answers_co:
+        def map(self, inputs: Iterable[Sequence[str]], *, max_concurrency: int, **model_kwargs: Any) -> Answers_co:
             """Give the vectors of many lists of texts, in order."""
             ...
 
@@ -96,14 +90,14 @@ class _Batching:
             import_numpy(_AS_ARRAY)
         handler = getattr(endpoint, "content_handler", None)
         limit: int | None = getattr(handler, "max_batch_size", None)
-        embedding_type = EMBEDDING_TYPES.get(str(getattr(handler, "embedding_type", None)), EMBEDDING_TYPES["float"])
+        dtype, _ = EMBEDDING_TYPES.get(str(getattr(handler, "embedding_type", None)), EMBEDDING_TYPES["float"])
         self._endpoint = endpoint
         self._batch_size = batch_size if limit is None else min(batch_size, limit)
         self._max_batch_bytes = max_batch_bytes
         self._max_concurrency = max_concurrency
         self._document_kwargs = dict(document_kwargs or {})
         self._query_kwargs = dict(query_kwargs or {})
-        self._dtype = embedding_type.dtype if as_array else None
+        self._dtype = dtype if as_array else None
 
     def _split(self, texts: Sequence[str]) -> list[list[str]]:
         """Split the texts into batches. A text that is larger than `max_batch_bytes` is a batch of its own."""

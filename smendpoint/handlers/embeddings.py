@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._json import encode_json, encode_request, encode_text, refuse_parameters
 from smendpoint.handlers._numbers import read_vectors
-from smendpoint.handlers._scores import read_sparse
 from smendpoint.handlers._shapes import read_answer
 from smendpoint.prompts import is_collection
 
@@ -157,6 +156,8 @@ class SparseEmbeddingsHandler:
             HandlerError: the answer has another shape.
             ModelOutputError: the container reports an error in a successful answer.
         """
+        from smendpoint.handlers._scores import read_sparse  # with dataclasses, which the other handler does not need
+
         expected = 'a list for each text of objects with "index" and "value"'
         return read_answer(output, read_sparse, "SparseEmbeddingsHandler", expected)
 

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 from servers import bare_environment, tls, trusted  # noqa: F401
 from twins import Twin, client_twin, direct_twin, twin  # noqa: F401
 
+from smendpoint.emulator import Emulator
+
 # One fast profile for every machine; `SMENDPOINT_EXAMPLES` buys more.
 settings.register_profile(
     "smendpoint",
@@ -30,6 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # are interrupted at any moment, some count what is imported.
     if getattr(config.option, "numprocesses", None) is None:
         os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """An emulator, which no connection is open to at the end."""
+    with Emulator() as running:
+        yield running
+        running.disconnected()
 
 
 @pytest.fixture(params=["blocking", *sorted(KINDS)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +35,7 @@ from smendpoint.handlers import (
     JSONHandler,
     JumpStartChatHandler,
 )
+from smendpoint.handlers._answers import ENDS
 
 CHAT_FULL = json.dumps(
     {
@@ -186,11 +188,12 @@ STREAMS = [
 STREAMED = {sample.name: sample for sample in STREAMS}
 
 # A stream whose end is not marked was cut: its error names the missing mark.
-MARKS = {"choices", "details", "finish_reason", "generated_text", "stop_reason", "body", "index", "delta", "token"}
+MARKS = {"choices", "finish_reason", "stop_reason", "body", "index", "delta", "token"}
+MARKS |= {word for end in ENDS.values() for word in re.findall(r"\w+", end.mark)}
 
 
 # Where these are missing, an item brings no news; and of a text that repeats its pieces, the pieces are given.
-NO_NEWS = {"choices", "delta", "function", "message", "outputs", "special", "token"}
+NO_NEWS = {"choices", "delta", "function", "message", "special", "token"}
 
 
 def changed_streams(body: bytes) -> Iterator[tuple[tuple[Any, ...], Any, bytes]]:
@@ -201,7 +204,8 @@ def changed_streams(body: bytes) -> Iterator[tuple[tuple[Any, ...], Any, bytes]]
         if line[len(start) :][:1] in (b"{", b"[") and not line.endswith(b"[DONE]"):
             for place, other, changed in mutated(json.loads(line[len(start) :])):
                 item = start + json.dumps(changed).encode()
-                yield place, other, b"\n".join([*lines[:number], item, *lines[number + 1 :]])
+                if changed != {}:  # which brings no news in any format
+                    yield place, other, b"\n".join([*lines[:number], item, *lines[number + 1 :]])
 
 
 def outcome(handler: Any, body: bytes, size: int) -> tuple[str, Any, SmendpointError | None]:

@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,6 @@ ROOT = Path(__file__).resolve().parent.parent
 STREAMS = int(os.environ.get("SMENDPOINT_STREAMS", "300"))
 FAULTS = (None, None, "slice_29", "stall_mid_stream", "stall_before_headers", "status_503", "reset_mid_stream")
 WAYS = ("read", "break", "aclose", "with", "generator", "cancel", "drop", "drop in a thread", "throw", "time out")
-
-
-@pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
 
 
 class Left(Exception):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ssl
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import servers
 from async_loops import PATIENCE, Run, make_endpoint, settled, turns, until
 from clocks import FakeClock
 from inside import forget, idle_connections, pools_of, source_of, transport_of
@@ -29,13 +27,6 @@ from smendpoint._transport.deadline import Deadline
 from smendpoint.emulator import Emulator
 
 OTHER_KEYS = Credentials("AKIDOTHER", "secret")
-
-
-@pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
-        yield running
-        running.disconnected()
 
 
 @pytest.fixture
@@ -175,19 +166,26 @@ def test_an_old_look_up_that_ends_does_not_end_the_one_under_way(run: Run) -> No
     run(main())
 
 
-def test_the_certificates_are_read_with_the_look_up(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    servers.trust(monkeypatch, tmp_path)
+def test_the_certificates_are_read_once_and_off_the_loop(
+    run: Run, trusted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    read = ssl.create_default_context
+
+    def watched(**options: Any) -> ssl.SSLContext:
+        threads.append(threading.get_ident())
+        return read(**options)
 
     async def main(server: Server) -> None:
         async with make_endpoint(server.url) as client:
-            await transport_of(client).resolve()
-            assert transport_of(client)._address._context is not None
             for _ in range(2):
                 assert await client.invoke("Hello") == "fine"
-            assert server.connections == 1
 
     with Server(lambda peer: peer.serve(), tls=server_context()) as server:
+        monkeypatch.setattr(ssl, "create_default_context", watched)
         run(main(server))
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
 
 
 # credentials
@@ -417,16 +415,16 @@ def test_two_loops_in_two_threads_share_one_look_up(run: Run, emulator: Emulator
     assert failures == []
 
 
-def test_after_a_fork_nothing_of_the_parent_is_used(run: Run, emulator: Emulator) -> None:
+def test_after_a_fork_the_connections_of_the_parent_are_not_used(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         async with make_endpoint(emulator.url) as client:
             await client.invoke("Hello")
-            pools = pools_of(client)
+            (pool,) = pools_of(client).values()
             forget(client)
-            assert pools_of(client) is not pools
-            assert transport_of(client)._address is None
-            transport_of(client)._pools = pools
+            assert idle_connections(client) == []
             await client.invoke("Hello")
+            assert emulator.total_connections == 2
+            await pool.close()
 
     run(main())
 

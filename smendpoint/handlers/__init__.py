@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from smendpoint._container_errors import ContainerError, parse_container_error
     from smendpoint.handlers._chat_answers import ChatChunk, ChatCompletion, ToolCall, ToolCallDelta
     from smendpoint.handlers._chatstream import ChatStreamDecoder
-    from smendpoint.handlers.auto import AutoHandler
     from smendpoint.handlers.base import (
         ContentHandler,
         MappedDecoder,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
         line_decoder,
     )
     from smendpoint.handlers.batching import AsyncEmbeddings, Embeddings
-    from smendpoint.handlers.chat import ChatHandler, JumpStartChatHandler, image_part
+    from smendpoint.handlers.chat import AutoHandler, ChatHandler, JumpStartChatHandler, image_part
     from smendpoint.handlers.embeddings import EmbeddingsHandler, SparseEmbeddingsHandler
     from smendpoint.handlers.generic import BytesHandler, JSONHandler, TextHandler
     from smendpoint.handlers.ranking import (
@@ -97,9 +96,8 @@ _HOMES = {
     "_container_errors": ("ContainerError", "parse_container_error"),
     "_chatstream": ("ChatStreamDecoder",),
     "_chat_answers": ("ChatChunk", "ChatCompletion", "ToolCall", "ToolCallDelta"),
-    "auto": ("AutoHandler",),
     "batching": ("AsyncEmbeddings", "Embeddings"),
-    "chat": ("ChatHandler", "JumpStartChatHandler", "image_part"),
+    "chat": ("AutoHandler", "ChatHandler", "JumpStartChatHandler", "image_part"),
     "embeddings": ("EmbeddingsHandler", "SparseEmbeddingsHandler"),
     "generic": ("BytesHandler", "JSONHandler", "TextHandler"),
     "ranking": (

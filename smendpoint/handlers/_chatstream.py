@@ -17,9 +17,9 @@ from smendpoint.handlers._chat_answers import (
     read_completion,
     reasoning_text,
 )
-from smendpoint.handlers._decoding import DetailedDecoder
 from smendpoint.handlers._halves import Halves
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.handlers._streams import DetailedDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

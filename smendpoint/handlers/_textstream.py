@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint.errors import HandlerError, StreamDecodeError
 from smendpoint.handlers._answers import answer_details, answer_text, content_text, first_object, generation_details
-from smendpoint.handlers._decoding import DetailedDecoder
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
+from smendpoint.handlers._streams import DetailedDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

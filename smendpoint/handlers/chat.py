@@ -1,18 +1,24 @@
-"""Messages in, a typed answer out: OpenAI's chat format, and JumpStart's Llama 2 chat."""
+"""The handlers that take messages: chats with typed answers, and the texts of any container of text or chat models."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.handlers._answers import TEXT_FORMATS, answer_text, shapes_of
 from smendpoint.handlers._chat_answers import ChatCompletion, ChatInput, check_messages, read_completion
 from smendpoint.handlers._shapes import read_answer
-from smendpoint.handlers.text import STREAM_WITH_USAGE, ModelHandler
+from smendpoint.handlers.text import STREAM_WITH_USAGE, ModelHandler, TextModelHandler
 
 if TYPE_CHECKING:
+    from smendpoint._container_errors import JSONValue
     from smendpoint._core.aws.response import ResponseBody
     from smendpoint.handlers._chatstream import ChatStreamDecoder
+    from smendpoint.handlers._json import ErrorsOption
 
-__all__ = ["ChatHandler", "JumpStartChatHandler", "image_part"]
+__all__ = ["AutoHandler", "ChatHandler", "JumpStartChatHandler", "PromptFormat", "image_part"]
+
+PromptFormat: TypeAlias = Literal["inputs", "prompt", "messages", "text_inputs", "text_input"]
 
 
 class _ChatHandler(ModelHandler[ChatInput]):
@@ -78,6 +84,69 @@ class JumpStartChatHandler(_ChatHandler):
 
     def _request(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> dict[str, Any]:
         return {"inputs": [check_messages(prompt)], "parameters": model_kwargs}
+
+
+class AutoHandler(TextModelHandler[ChatInput]):
+    """Text or messages in, text out, for an answer of any known shape.
+
+    Reads what TGI, the Hugging Face toolkit, LMI, vLLM, SGLang, Triton and JumpStart's models answer to a prompt or to
+    messages: whole, as JSON, or streamed, as server-sent events, JSON lines or plain text. A request cannot be
+    recognised, it must be chosen: messages are sent as ``{"messages": [...]}``, and ``prompt_format`` says how a
+    ``str`` is sent. Only text is given: for tool calls, reasoning and the like take `ChatHandler`.
+
+    Args:
+        prompt_format: how a ``str`` is sent: ``"inputs"`` as ``{"inputs", "parameters"}`` (TGI, Hugging Face, LMI),
+            ``"prompt"`` as ``{"prompt", **parameters}`` (OpenAI completions), ``"messages"`` as a message of the user,
+            ``"text_inputs"`` as ``{"text_inputs", **parameters}`` (JumpStart's models of 2022), ``"text_input"`` as
+            ``{"text_input", **parameters}`` (Triton's generate extension).
+        stop_parameter: the parameter that carries stop sequences; ``None`` does not tell the model. JumpStart's models
+            of 2022 know none, and refuse unknown parameters.
+        require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
+        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
+    """
+
+    __slots__ = ("prompt_format", "stop_parameter")
+
+    _kinds = frozenset(TEXT_FORMATS)
+    _expected = f"the answer of a text or chat model: {shapes_of(_kinds)}"
+    _plain_text = True
+
+    def __init__(
+        self,
+        *,
+        prompt_format: PromptFormat = "inputs",
+        stop_parameter: str | None = "stop",
+        require_end: bool = True,
+        errors: ErrorsOption = "strict",
+    ) -> None:
+        super().__init__(require_end=require_end, errors=errors)
+        formats = get_args(PromptFormat)
+        if prompt_format not in formats:
+            raise ConfigurationError(f"prompt_format must be one of {', '.join(formats)}, not {prompt_format!r}")
+        self.prompt_format = prompt_format
+        self.stop_parameter = stop_parameter
+
+    def _find_text(self, value: JSONValue) -> str | None:
+        found = answer_text(value)
+        if found is None and isinstance(value, str):
+            return value
+        if found is not None and found[1]:
+            return found[1]
+        chat = read_completion(value)
+        if chat is not None and chat.tool_calls:
+            raise HandlerError(
+                'AutoHandler gives text, and this answer has no "content" but only tool calls. ChatHandler reads it.'
+            )
+        if chat is not None:
+            return chat.text
+        return None if found is None else found[1]
+
+    def _request(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(prompt, str) or self.prompt_format == "messages":
+            return {"messages": check_messages(prompt), **model_kwargs}
+        if self.prompt_format == "inputs":
+            return {"inputs": prompt, "parameters": model_kwargs}
+        return {self.prompt_format: prompt, **model_kwargs}
 
 
 def image_part(image: bytes | str, *, media_type: str = "image/png", detail: str | None = None) -> dict[str, Any]:

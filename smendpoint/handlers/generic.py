@@ -69,7 +69,7 @@ class JSONHandler:
 
     def stream_decoder(self) -> StreamDecoder[Any]:
         """Give a decoder that recognises server-sent events and JSON lines."""
-        from smendpoint.handlers._decoding import JSONItemDecoder
+        from smendpoint.handlers._streams import JSONItemDecoder
 
         return JSONItemDecoder("JSONHandler", self.errors)
 

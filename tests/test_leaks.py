@@ -75,6 +75,7 @@ async def use(called: Any, dice: random.Random) -> None:
                     raise Left
         elif way == "time out":
             waiting = asyncio.ensure_future(held[0].__anext__())
+            waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # this may be cancelled
             await turns(dice.randrange(20))
             waiting.cancel()  # as a limit of time does
             await asyncio.wait({waiting})

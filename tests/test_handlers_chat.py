@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smendpoint._core.aws.response import ResponseBody
-from smendpoint.errors import HandlerError
+from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers import (
+    AutoHandler,
     ChatChunk,
     ChatCompletion,
     ChatHandler,
@@ -447,3 +448,40 @@ def test_any_text_and_arguments_come_back_unchanged(texts: list[str], arguments:
     assert [chunk.text for chunk in chunks if chunk.text] == [text for text in texts if text]
     assert decoder.completion.text == "".join(texts)
     assert decoder.completion.tool_calls == ((ToolCall("", "a", "".join(arguments)),) if arguments else ())
+
+
+# AutoHandler: the text of any model
+
+
+def test_any_text_model_gets_messages_as_messages() -> None:
+    assert json.loads(AutoHandler().transform_input(MESSAGES, {"n": 1})) == {"messages": MESSAGES, "n": 1}
+
+
+def test_the_format_of_a_prompt_must_be_known() -> None:
+    with pytest.raises(ConfigurationError, match="inputs, prompt, messages, text_inputs, text_input, not 'input'"):
+        AutoHandler(prompt_format="input")  # type: ignore[arg-type]  # what a caller without a type checker may write
+
+
+def test_an_answer_of_tool_calls_alone_has_no_text() -> None:
+    message = {"content": None, "tool_calls": [{"id": "1", "function": {"name": "a", "arguments": "{}"}}]}
+    body = json.dumps({"choices": [{"message": message}]}).encode()
+    with pytest.raises(HandlerError, match=r"only tool calls\. ChatHandler reads it"):
+        AutoHandler().transform_output(ResponseBody(body))
+    decoder = AutoHandler().stream_decoder()
+    with pytest.raises(HandlerError, match=r"has tool calls\. ChatHandler reads it"):
+        decoder.feed(b'data: {"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}\n\n')
+
+
+@pytest.mark.parametrize("message", [{"content": ""}, {"content": None}, {"content": None, "reasoning": "Hm"}])
+def test_an_answer_without_content_gives_an_empty_text(message: Any) -> None:
+    body = json.dumps({"choices": [{"message": message}]}).encode()
+    assert AutoHandler().transform_output(ResponseBody(body)) == ""
+
+
+def test_an_empty_text_is_empty() -> None:
+    assert AutoHandler().transform_output(ResponseBody(b'[{"generated_text":""}]')) == ""
+
+
+def test_an_answer_without_text_is_an_error_that_names_the_handler_that_reads_it() -> None:
+    with pytest.raises(HandlerError, match=r"EmbeddingsHandler or TabularHandler.response=.json.. reads this"):
+        AutoHandler().transform_output(ResponseBody(b"[[0.5]]"))

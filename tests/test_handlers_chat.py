@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smendpoint._core.aws.response import ResponseBody
-from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.errors import HandlerError
 from smendpoint.handlers import (
     AutoHandler,
     ChatChunk,
@@ -455,11 +455,6 @@ def test_any_text_and_arguments_come_back_unchanged(texts: list[str], arguments:
 
 def test_any_text_model_gets_messages_as_messages() -> None:
     assert json.loads(AutoHandler().transform_input(MESSAGES, {"n": 1})) == {"messages": MESSAGES, "n": 1}
-
-
-def test_the_format_of_a_prompt_must_be_known() -> None:
-    with pytest.raises(ConfigurationError, match="inputs, prompt, messages, text_inputs, text_input, not 'input'"):
-        AutoHandler(prompt_format="input")  # type: ignore[arg-type]  # what a caller without a type checker may write
 
 
 def test_an_answer_of_tool_calls_alone_has_no_text() -> None:

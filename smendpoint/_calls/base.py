@@ -162,7 +162,7 @@ class CallerBase(Typed[In, Out, Chunk]):
                 self._heads[operation] = known
         _, members, head = known
         most = None if streaming else self.max_response_bytes
-        return CallRequest(operation, self.name, members, head, body, new_invocation_id(), streaming, timeout, most)
+        return CallRequest(operation, self.name, members, head, body, new_invocation_id(), timeout, most)
 
     def body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """Have the content handler make a body of an input."""

@@ -15,6 +15,7 @@ MODULES = [
     *sorted((ROOT / "benchmarks").glob("*.py")),
     *sorted((ROOT / "smendpoint" / "_core").rglob("*.py")),
     *sorted((ROOT / "smendpoint" / "_aws").glob("*.py")),
+    *sorted((ROOT / "smendpoint" / "_transport").rglob("*.py")),
     *sorted((ROOT / "smendpoint" / "langchain").glob("*.py")),
     *sorted((ROOT / "smendpoint" / "emulator").rglob("*.py")),
     *sorted((ROOT / "smendpoint" / "cli").glob("*.py")),

@@ -151,7 +151,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         known = self._heads.get(operation)
         if known is None or known[0] != types or endpoint_kwargs:
             own = checked_mapping("endpoint_kwargs", endpoint_kwargs)
-            members = {"ContentType": types[0], "Accept": types[1], **self._members, **own}
+            members: dict[str, object] = {"ContentType": types[0], "Accept": types[1], **self._members, **own}
             members = {name: value for name, value in members.items() if value is not None}
             try:
                 known = types, members, request_head(operation, self.name, members)
@@ -162,7 +162,7 @@ class CallerBase(Typed[In, Out, Chunk]):
                 self._heads[operation] = known
         _, members, head = known
         most = None if streaming else self.max_response_bytes
-        return CallRequest(operation, self.name, members, head, body, new_invocation_id(), streaming, timeout, most)
+        return CallRequest(operation, self.name, members, head, body, new_invocation_id(), timeout, most)
 
     def body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """Have the content handler make a body of an input."""

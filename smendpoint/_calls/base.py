@@ -151,7 +151,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         known = self._heads.get(operation)
         if known is None or known[0] != types or endpoint_kwargs:
             own = checked_mapping("endpoint_kwargs", endpoint_kwargs)
-            members = {"ContentType": types[0], "Accept": types[1], **self._members, **own}
+            members: dict[str, object] = {"ContentType": types[0], "Accept": types[1], **self._members, **own}
             members = {name: value for name, value in members.items() if value is not None}
             try:
                 known = types, members, request_head(operation, self.name, members)

@@ -159,20 +159,16 @@ def test_the_profile_and_settings_of_a_given_session_hold_for_s3(
     assert made.signed_with(client)[0] == "PROFILE"
 
 
-def test_the_settings_of_a_given_session_hold_where_there_is_no_config_beside_it(made: Made) -> None:
+@pytest.mark.parametrize(("config", "seconds"), [(Config(read_timeout=13), 13), (None, 7.0)])
+def test_the_settings_of_a_given_session_hold_where_there_is_no_config_beside_it(
+    made: Made, config: Config | None, seconds: float
+) -> None:
     session = botocore.session.Session()
-    session.set_default_client_config(Config(read_timeout=13))
+    session.set_default_client_config(config)
     session.set_credentials("SESSION", "s")
     client = made.client(Identity(session=session, region_name="us-west-2"))
-    assert client.meta.config.read_timeout == 13
+    assert client.meta.config.read_timeout == seconds
     assert made.signed_with(client)[0] == "SESSION"
-
-
-def test_a_given_session_without_settings_changes_nothing(made: Made) -> None:
-    session = botocore.session.Session()
-    session.set_credentials("SESSION", "s")
-    client = made.client(Identity(session=session, region_name="us-west-2"))
-    assert client.meta.config.read_timeout == 7.0
 
 
 def test_an_address_of_s3_that_is_malformed_is_our_error(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

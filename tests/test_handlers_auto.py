@@ -9,7 +9,7 @@ import pytest
 from handler_samples import CHAT_WHOLE
 
 from smendpoint._core.aws.response import ResponseBody
-from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.errors import HandlerError
 from smendpoint.handlers import AutoHandler, OutputDetails, Usage
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -33,11 +33,6 @@ def test_a_prompt_is_sent_in_the_chosen_format(prompt_format: Any, request_: Any
 
 def test_messages_are_sent_as_messages() -> None:
     assert json.loads(AutoHandler().transform_input(MESSAGES, {"n": 1})) == {"messages": MESSAGES, "n": 1}
-
-
-def test_a_format_must_be_known() -> None:
-    with pytest.raises(ConfigurationError, match="inputs, prompt, messages, text_inputs, text_input, not 'input'"):
-        AutoHandler(prompt_format="input")  # type: ignore[arg-type]  # what a caller without a type checker may write
 
 
 def test_an_answer_of_tool_calls_alone_is_an_error() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smendpoint._core.aws.response import ResponseBody
-from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.errors import HandlerError
 from smendpoint.handlers import (
     JumpStartTextHandler,
     OpenAICompletionsHandler,
@@ -84,20 +84,6 @@ def test_any_pieces_come_back_unchanged(texts: list[str], end: str) -> None:
     stream = "".join(f"{start}{json.dumps(item)}{end}" for item in items).encode()
     decoder = TextGenerationHandler().stream_decoder()
     assert decoder.feed(stream) + decoder.finish() == [text for text in texts if text]
-
-
-@pytest.mark.parametrize("prompt", [[{"role": "user"}], b"bytes", None])
-@pytest.mark.parametrize(
-    "handler", [TextGenerationHandler(), OpenAICompletionsHandler(), JumpStartTextHandler("gpt-j")]
-)
-def test_a_prompt_is_a_str(handler: Any, prompt: Any) -> None:
-    with pytest.raises(HandlerError, match=r"sends a str, and this input is of type .*ChatHandler"):
-        handler.transform_input(prompt, {})
-
-
-def test_a_family_must_be_known() -> None:
-    with pytest.raises(ConfigurationError, match="llama-2, llama-3, flan-t5, gpt-j, bloomz, not 'llama'"):
-        JumpStartTextHandler("llama")  # type: ignore[arg-type]  # what a caller without a type checker may write
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,8 @@ def configuration_error(error: Exception) -> ConfigurationError:
     else:
         message = f"botocore failed to read the AWS configuration ({type(error).__name__})"
     failure = ConfigurationError(message)
-    failure.__cause__ = cause
+    if cause is not None:
+        failure.__cause__ = cause
     return failure
 
 
@@ -91,5 +92,6 @@ def credentials_error(what: str, error: Exception) -> CredentialsError:
     else:
         reason = f" ({kind.__name__})"
     failure = CredentialsError(what + reason)
-    failure.__cause__ = cause
+    if cause is not None:
+        failure.__cause__ = cause
     return failure

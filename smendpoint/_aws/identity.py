@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from smendpoint._aws.url import EndpointURL
     from smendpoint._options import IdentityOptions
 
-__all__ = ["Identity"]
+__all__ = ["KEYS", "Identity"]
 
 _FLAGS = ("allow_plain_http", "allow_link_local")
 _OBJECTS = ("session", "config")
-_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-_SECRETS = (*_KEYS[1:], "external_id")
+KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_SECRETS = (*KEYS[1:], "external_id")
 
 
 class Identity(IdentityFields):
@@ -48,7 +48,7 @@ class Identity(IdentityFields):
             if name not in IDENTITY_OPTIONS:
                 raise TypeError(f"unexpected keyword argument {name!r}")
             vars(self)[name] = bool(value) if name in _FLAGS else value if name in _OBJECTS else _text(name, value)
-        keys = [getattr(self, name) is not None for name in _KEYS]
+        keys = [getattr(self, name) is not None for name in KEYS]
         if keys[0] != keys[1]:
             raise ConfigurationError("aws_access_key_id and aws_secret_access_key go together: give both or neither")
         if keys[2] and not keys[0]:
@@ -84,7 +84,7 @@ class Identity(IdentityFields):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in IDENTITY_OPTIONS}
-        left = [name for name in ("session", *_KEYS) if state[name] is not None]
+        left = [name for name in ("session", *KEYS) if state[name] is not None]
         for name in left:
             state[name] = None
         state["config"], stripped = _without_proxy_passwords(self.config)
@@ -120,7 +120,7 @@ class Identity(IdentityFields):
     @property
     def keys(self) -> dict[str, str | None]:
         """The explicit keys, each as botocore names it; `None` where it was not given."""
-        return {name: getattr(self, name) for name in _KEYS}
+        return {name: getattr(self, name) for name in KEYS}
 
     @property
     def credentials(self) -> Credentials | None:

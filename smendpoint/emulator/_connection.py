@@ -254,11 +254,12 @@ class Connection(asyncio.Protocol):
 
     async def _answer_early(self, reply: Reply, reset: bool = False) -> bool:
         reader = self._reader
+        reader.keep_alive = False
         self._stamp(reply)
         self._reading_slowly = not reset
         if reset:
             await self._until(lambda: reader.received > 0 or reader.complete)
-        await self._play(play(reply, extra=[("Connection", "close")]))
+        await self._play(play(reply))
         if reset:
             return await self._act(Action.RESET)
         if not reader.expects_continue:

@@ -81,4 +81,4 @@ def configurable(
     function: Callable[Concatenate[First, Options], Result],
 ) -> Callable[Options, Callable[[First], Result]]:
     """Turn ``function(first, *options)`` into a function of the options, which gives a function of ``first``."""
-    return lambda *options, **named: lambda first: function(first, *options, **named)
+    return lambda *args, **kwargs: lambda first: function(first, *args, **kwargs)

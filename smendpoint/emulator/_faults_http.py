@@ -18,7 +18,7 @@ CLOCK_SKEW = 3600.0
 DRIP_SECONDS = 0.001
 HUGE_HEADER = 200_000  # three times the 65,536 bytes that this package's clients take
 DEEP = 200_000  # many times the depth that any JSON parser reads
-SPARE_FRAME = part_frame(b"...")
+FILLER_FRAME = part_frame(b"...")  # in place of one that a short stream does not have
 
 HTML = ("Content-Type", "text/html")
 JSON = ("Content-Type", "application/json")
@@ -62,9 +62,9 @@ async def _mid(reply: Reply, action: Action, *, half_piece: bool = False) -> Ste
     """Play the head and the first piece, perhaps half of the second, and then ``action``."""
     yield reply.head(reply.framing())
     async with aclosing(reply.pieces()) as pieces:
-        yield _wrap(reply, await anext(pieces, SPARE_FRAME))
+        yield _wrap(reply, await anext(pieces, FILLER_FRAME))
         if half_piece:
-            piece = await anext(pieces, SPARE_FRAME)
+            piece = await anext(pieces, FILLER_FRAME)
             yield _wrap(reply, piece[: len(piece) // 2])
     yield action
 
@@ -85,8 +85,8 @@ async def _content_length(reply: Reply, say: Callable[[int], str], after: Action
 async def _chunk_size_bad(reply: Reply) -> Steps:
     yield reply.head(("Transfer-Encoding", "chunked"))
     async with aclosing(reply.pieces()) as pieces:
-        yield chunk(await anext(pieces, SPARE_FRAME) or b"{")
-        yield b"xyz\r\n" + await anext(pieces, SPARE_FRAME) + b"\r\n"
+        yield chunk(await anext(pieces, FILLER_FRAME) or b"{")
+        yield b"xyz\r\n" + await anext(pieces, FILLER_FRAME) + b"\r\n"
     yield Action.STALL
 
 

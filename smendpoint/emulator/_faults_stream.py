@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from smendpoint.decoders import encode
 from smendpoint.emulator._fault import FRAMES, MODEL, STREAM, Fault, configurable
+from smendpoint.emulator._faults_http import FILLER_FRAME
 from smendpoint.emulator._http import chunk
 from smendpoint.emulator._reply import (
     PIECE_SIZE,
@@ -17,7 +18,6 @@ from smendpoint.emulator._reply import (
     Steps,
     exception_frame,
     model_reply,
-    part_frame,
     pieces_of,
 )
 from smendpoint.emulator._running import parts_of
@@ -54,10 +54,9 @@ def _flipped(frame: bytes, index: int) -> bytes:
 async def _second(reply: Reply, change: Callable[[bytes], bytes], last: bool) -> Steps:
     """Play the response with its second frame changed, as the ``last`` one or with all others after it."""
     yield reply.head(reply.framing())
-    spare = part_frame(b"...")
     async with aclosing(reply.pieces()) as frames:
-        yield chunk(await anext(frames, spare))
-        yield chunk(change(await anext(frames, spare)))
+        yield chunk(await anext(frames, FILLER_FRAME))
+        yield chunk(change(await anext(frames, FILLER_FRAME)))
         while not last and (frame := await anext(frames, b"")):
             yield chunk(frame)
     yield chunk(b"")

@@ -103,7 +103,7 @@ class RequestReader:
             yield from self._read_chunks()
         else:
             self._expect(self.content_length)
-            yield from self._take(self.content_length)
+            yield from self._read_body(self.content_length)
         self.complete = True
 
     def _read_head(self) -> Generator[None]:
@@ -150,7 +150,7 @@ class RequestReader:
             size, extension = chunk_size((yield from self._read_line()))
             self._count_beside(extension)
             self._expect(self.received + size)
-            yield from self._take(size)
+            yield from self._read_body(size)
             while size and len(self._buffer) < 2:
                 yield
             if size and not self._buffer.startswith(b"\r\n"):
@@ -170,7 +170,7 @@ class RequestReader:
         del self._buffer[: end + 2]
         return line
 
-    def _take(self, count: int) -> Generator[None]:
+    def _read_body(self, count: int) -> Generator[None]:
         """Read ``count`` bytes of the body."""
         while True:
             piece = self._buffer[:count]

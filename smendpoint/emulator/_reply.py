@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -98,7 +98,7 @@ def exception_frame(name: str, detail: dict[str, str] | bytes) -> bytes:
     return encode(headers, detail if isinstance(detail, bytes) else json.dumps(detail).encode())
 
 
-def error_reply(status: int, code: str, message: str | None, **detail: object) -> Reply:
+def error_reply(status: int, code: str, message: str, **detail: object) -> Reply:
     """Make a service error as SageMaker sends it; without a code, its header is left out."""
     error_type = [("x-amzn-ErrorType", code)] if code else []
     return json_reply(status, {"Message": message, **detail}, *error_type)
@@ -131,9 +131,9 @@ async def pieces_of(parts: ByteStream, size: int | None) -> ByteStream:
                 yield part[start : start + size]
 
 
-async def play(reply: Reply, *, extra: Sequence[tuple[str, str]] = ()) -> ByteStream:
+async def play(reply: Reply) -> ByteStream:
     """Play a reply the proper way: Content-Length for a plain body, chunks for a streamed one."""
-    head = reply.head(reply.framing(), *extra)
+    head = reply.head(reply.framing())
     if reply.parts is None:
         yield head if reply.head_only else head + reply.body
         return

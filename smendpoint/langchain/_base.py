@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
 
+from smendpoint._aws.identity import KEYS
 from smendpoint._calls.endpoint import remade
 from smendpoint._options import ENDPOINT_OPTIONS
 from smendpoint._transport.threads import off_loop
@@ -24,10 +25,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 # LangChain ignores these arguments where a client is given.
-_NOT_WITH_A_CLIENT = (
-    *("region_name", "credentials_profile_name", "endpoint_url", "config"),
-    *("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
-)
+_NOT_WITH_A_CLIENT = ("region_name", "credentials_profile_name", "endpoint_url", "config", *KEYS)
 
 
 class _Harmless(TypedDict, total=False):

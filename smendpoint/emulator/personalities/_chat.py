@@ -83,7 +83,7 @@ class OpenAIAnswer:
     def _chunk(self, **choice: Any) -> dict[str, Any]:
         return {**self._head, "choices": [{"index": 0, **choice}]}
 
-    def _last_chunk(self) -> Iterator[dict[str, Any]]:
+    def _usage_chunk(self) -> Iterator[dict[str, Any]]:
         if self._with_usage:
             yield self._whole([])
 
@@ -117,7 +117,7 @@ class Chat(OpenAIAnswer):
         for delta in self._deltas():
             yield self._chunk(delta=delta, finish_reason=None)
         yield self._chunk(delta={}, finish_reason=self._finish)
-        yield from self._last_chunk()
+        yield from self._usage_chunk()
 
     def _deltas(self) -> Iterator[dict[str, Any]]:
         yield {"role": "assistant", "content": ""}
@@ -154,7 +154,7 @@ class Completion(OpenAIAnswer):
         for token in done.tokens:
             yield self._chunk(text=token, finish_reason=None)
         yield self._chunk(text="", finish_reason=_finish_reason(done.reason))
-        yield from self._last_chunk()
+        yield from self._usage_chunk()
 
 
 def _tool_call(body: Body, question: str) -> dict[str, Any] | None:

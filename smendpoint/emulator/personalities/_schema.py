@@ -248,9 +248,9 @@ class _Search:
         names = dict.fromkeys(chain.from_iterable(one.get("required", ()) for one in rules))
         least = max(one.get("minProperties", 0) for one in rules)
         known = chain.from_iterable(one.get("properties", ()) for one in rules)
-        spare = chain(known, (f"member{number}" for number in range(TRIES)))
+        optional = chain(known, (f"member{number}" for number in range(TRIES)))
         made: dict[str, Any] = {}
-        for name in chain(names, spare):
+        for name in chain(names, optional):
             if name not in names and len(made) >= least:
                 break
             if name in made:
@@ -321,11 +321,11 @@ def _types(rules: dict[str, Any]) -> list[Any]:
 
 def _kinds(rules: list[dict[str, Any]]) -> list[str]:
     """Give the types that all these schemas allow; where they name none, the one that their keywords describe."""
-    named = [_types(one) for one in rules if "type" in one]
-    if not named:
+    declared = [_types(one) for one in rules if "type" in one]
+    if not declared:
         about = (kind for kind, words in _ABOUT.items() if any(word in one for one in rules for word in words))
         return [next(about, "string")]
-    wider = [[*kinds, "integer"] if "number" in kinds else kinds for kinds in named]
+    wider = [[*kinds, "integer"] if "number" in kinds else kinds for kinds in declared]
     return [kind for kind in dict.fromkeys(chain.from_iterable(wider)) if all(kind in kinds for kinds in wider)]
 
 

@@ -104,10 +104,9 @@ def openai_embeddings(body: Body) -> dict[str, Any]:
 
 
 def _sparse(text: str) -> list[dict[str, Any]]:
-    """Give each word its number of times as a weight, at an index that is always the same."""
-    words = sorted(stems(text)) or [text]
-    counts = {int.from_bytes(hashlib.sha256(word.encode()).digest()[:2], "big"): words.count(word) for word in words}
-    return [{"index": index, "value": float(count)} for index, count in sorted(counts.items())]
+    """Give each word the weight 1, at an index that is always the same."""
+    indices = {int.from_bytes(hashlib.sha256(word.encode()).digest()[:2], "big") for word in stems(text) or [text]}
+    return [{"index": index, "value": 1.0} for index in sorted(indices)]
 
 
 def _rerank(body: Body) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from handler_samples import (
     parsed,
 )
 
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError, ModelOutputError, SmendpointError
 from smendpoint.handlers import (
     AutoHandler,

@@ -24,11 +24,11 @@ from smendpoint._core.aws.operations import (
     validate_endpoint_name,
 )
 from smendpoint._core.aws.renderer import CallRequest
-from smendpoint._core.aws.response import ResponseBody
 from smendpoint._core.call.flow import CallDefaults, CallState
 from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.call.retry import RetryPolicy, RetryQuota
 from smendpoint._core.call.timing import Timeout
+from smendpoint._core.http.body import ResponseBody
 from smendpoint._options import ENDPOINT_OPTIONS
 from smendpoint._transport.deadline import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, In, Out, Typed
@@ -151,7 +151,7 @@ class CallerBase(Typed[In, Out, Chunk]):
         known = self._heads.get(operation)
         if known is None or known[0] != types or endpoint_kwargs:
             own = checked_mapping("endpoint_kwargs", endpoint_kwargs)
-            members = {"ContentType": types[0], "Accept": types[1], **self._members, **own}
+            members: dict[str, object] = {"ContentType": types[0], "Accept": types[1], **self._members, **own}
             members = {name: value for name, value in members.items() if value is not None}
             try:
                 known = types, members, request_head(operation, self.name, members)

@@ -15,12 +15,18 @@ MODULES = [
     *sorted((ROOT / "benchmarks").glob("*.py")),
     *sorted((ROOT / "smendpoint" / "_core").rglob("*.py")),
     *sorted((ROOT / "smendpoint" / "_aws").glob("*.py")),
+    *sorted((ROOT / "smendpoint" / "_transport").rglob("*.py")),
     *sorted((ROOT / "smendpoint" / "langchain").glob("*.py")),
     *sorted((ROOT / "smendpoint" / "emulator").rglob("*.py")),
     *sorted((ROOT / "smendpoint" / "cli").glob("*.py")),
     ROOT / "smendpoint" / "pytest_plugin.py",
     *sorted((ROOT / "smendpoint" / "handlers").glob("*.py")),
     *(ROOT / "smendpoint" / name for name in ("decoders.py", "_container_errors.py", "_calls/pipeline.py")),
+    *sorted(
+        path
+        for name in ("aws_*", "langchain*", "qa", "prompts", "core_frozen")
+        for path in (ROOT / "tests").glob(f"test_{name}.py")
+    ),
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)

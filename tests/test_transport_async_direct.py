@@ -22,8 +22,9 @@ from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._core.call.flow import NeedCredentials
 from smendpoint._transport import address as addressing
 from smendpoint._transport.aio import transport as async_direct
-from smendpoint._transport.aio.transport import AsyncDirectTransport, AsyncSource, outcome
+from smendpoint._transport.aio.transport import AsyncDirectTransport, AsyncSource
 from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.timeouts import share
 from smendpoint.emulator import Emulator
 
 OTHER_KEYS = Credentials("AKIDOTHER", "secret")
@@ -43,6 +44,22 @@ def endpoint(**options: Any) -> AsyncEndpoint[Any, Any, Any]:
 
 
 # looking up
+
+
+def test_certificates_are_read_off_the_event_loop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[int] = []
+    read = addressing.Address.context
+    monkeypatch.setattr(
+        addressing.Address, "context", lambda address: readers.append(threading.get_ident()) or read(address)
+    )
+
+    async def main() -> None:
+        async with make_endpoint("https://runtime.example") as client:
+            await transport_of(client).resolve()
+
+    run(main())
+    assert readers
+    assert threading.get_ident() not in readers
 
 
 def test_a_hundred_first_calls_look_up_once_and_off_the_loop(
@@ -102,7 +119,7 @@ def test_what_is_no_error_of_ours_is_not_hidden(run: Run) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.set_exception(KeyError("a mistake"))
         with pytest.raises(KeyError):
-            outcome(future)
+            await share(future)
 
     run(main())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 import ssl
@@ -66,16 +65,6 @@ def test_certificates_and_names_are_always_checked_and_only_http_1_is_offered() 
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert ADDRESS.context() is context
-
-
-def test_certificates_are_read_once_off_the_event_loop() -> None:
-    async def main() -> list[ssl.SSLContext]:
-        address = make_address("runtime.example", 443, tls=True)
-        loop = asyncio.get_running_loop()
-        return [await address.context_off(loop), await address.context_off(loop), address.context()]
-
-    first, second, third = asyncio.run(main())
-    assert first is second is third
 
 
 @pytest.mark.parametrize("setting", ["ca_bundle", "client_cert"])

@@ -605,6 +605,19 @@ def test_a_place_that_comes_too_late_goes_to_the_next(run_skipping: Run, moment:
     run_skipping(main())
 
 
+def test_a_place_that_comes_just_before_the_time_is_over_is_taken(run_skipping: Run) -> None:
+    async def main() -> None:
+        pool = Queue(1)
+        connection = await pool.open()
+        queued = asyncio.ensure_future(pool.open(total=PATIENCE))
+        await turns()
+        pool.give_back(connection, reusable=True)
+        skip(PATIENCE)  # the timer rings before the call goes on
+        assert await queued is connection
+
+    run_skipping(main())
+
+
 def test_closing_aborts_everything_and_wakes_the_waiters(run: Run) -> None:
     async def main() -> None:
         pool = Queue(2)

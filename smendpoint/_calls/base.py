@@ -24,11 +24,11 @@ from smendpoint._core.aws.operations import (
     validate_endpoint_name,
 )
 from smendpoint._core.aws.renderer import CallRequest
-from smendpoint._core.aws.response import ResponseBody
 from smendpoint._core.call.flow import CallDefaults, CallState
 from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.call.retry import RetryPolicy, RetryQuota
 from smendpoint._core.call.timing import Timeout
+from smendpoint._core.http.body import ResponseBody
 from smendpoint._transport.deadline import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, In, Out, Typed
 

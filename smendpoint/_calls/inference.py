@@ -8,9 +8,10 @@ from smendpoint import errors
 from smendpoint._calls.arguments import checked_mapping, model_parameters, stop_sequences
 from smendpoint._calls.base import new_invocation_id
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
-from smendpoint._core.aws.response import ResponseBody, request_id
+from smendpoint._core.aws.response import request_id
 from smendpoint._core.call.hiding import finish_error
 from smendpoint._core.call.polling import Get, look, split_location, wait
+from smendpoint._core.http.body import ResponseBody
 from smendpoint._transport.drivers import drive, drive_async
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ def sign(
 
     They are ``X-Amz-Date``, ``X-Amz-Security-Token`` with temporary credentials, and ``Authorization``.
     """
-    signing = signer.request(method=method, path=path, query=query, headers=headers).at(credentials, timestamp)
+    signing = signer.signable(method=method, path=path, query=query, headers=headers).at(credentials, timestamp)
     lines = f"{signing.headers}{signing.signature(payload_hash)}".split("\r\n")
     return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
 

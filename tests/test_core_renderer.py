@@ -27,7 +27,7 @@ def make_renderer(base_path: str = "", prefix: str = "") -> RequestRenderer:
 
 def make_request(body: bytes = b"{}", **members: object) -> CallRequest:
     head = request_head(INVOKE_ENDPOINT, "my-llm", members)
-    return CallRequest(INVOKE_ENDPOINT, "my-llm", members, head, body, "an-id", False)
+    return CallRequest(INVOKE_ENDPOINT, "my-llm", members, head, body, "an-id")
 
 
 def send(attempt: int = 1, credentials: Credentials | None = WHO) -> Send:

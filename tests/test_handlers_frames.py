@@ -372,6 +372,12 @@ def test_json_has_numbers_and_arrays_of_numpy_wherever_they_stand(value: Any, ex
 @pytest.mark.parametrize(
     ("value", "said"),
     [
+        ({"a": [1, {2, 3}]}, r"the input\['a'\]\[0\]\['a'\]\[1\] is of type set"),
+        ({"a": float("nan")}, r"the input\['a'\]\[0\]\['a'\] is not a finite number"),
+        ([float("-inf")], r"the input\['a'\]\[0\]\[0\] is not a finite number"),
+        ({"a": {(1, 2): 3}}, r"the input\['a'\]\[0\]\['a'\] has a key of type tuple"),
+        (({"a": 1}, None, "x", object()), r"the input\['a'\]\[0\]\[3\] is of type object"),
+        ([b"SECRET"], r"the input\['a'\]\[0\]\[0\] is of type bytes"),
         (datetime.date(2020, 1, 2), "is of type date"),
         (pd.Timestamp(0), "is of type Timestamp"),
         (Decimal(1), "is of type Decimal"),
@@ -392,6 +398,7 @@ def test_a_value_that_json_does_not_hold_is_named_by_place_and_type(value: Any, 
     with pytest.raises(HandlerError, match=said) as raised:
         JSONHandler().transform_input({"a": [value]}, {})
     assert "SECRET" not in str(raised.value)
+    assert raised.value.__cause__ is None
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame({"inputs": ["a"], "b": ["c"]}), pl.DataFrame({"inputs": ["a"]})])

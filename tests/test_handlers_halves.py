@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twins import Twin
 
 from smendpoint import errors
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import (
     AutoHandler,
@@ -227,24 +227,6 @@ def test_any_text_in_any_pieces_comes_as_one_piece_would(text: str, data: st.Dat
     decoder = ChatHandler(errors="replace").stream_decoder()
     chunks = decoder.feed(framed([*items, STOP], "events"))
     assert "".join(chunk.text for chunk in chunks) == replaced
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        AutoHandler,
-        ChatHandler,
-        JSONHandler,
-        JumpStartChatHandler,
-        OpenAICompletionsHandler,
-        TextGenerationHandler,
-        lambda **options: JumpStartTextHandler("bloomz", **options),
-    ],
-)
-def test_the_option_for_half_characters_takes_two_words(make: Any) -> None:
-    with pytest.raises(errors.ConfigurationError, match="errors must be 'strict' or 'replace', not 'ignore'"):
-        make(errors="ignore")
-    assert make(errors="replace").errors == "replace"
 
 
 def test_both_twins_in_both_lanes_give_whole_characters(twin: Twin) -> None:

@@ -1,23 +1,33 @@
-"""Requests of the handlers for embeddings, scores and tables, and the inputs and options that they refuse."""
+"""Requests of the handlers for embeddings, scores and tables, and the inputs and options that each handler refuses."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers import (
+    AutoHandler,
+    BytesHandler,
+    ChatHandler,
     ClassificationHandler,
     EmbeddingsHandler,
+    JSONHandler,
+    JumpStartChatHandler,
+    JumpStartTextHandler,
     NumPyHandler,
+    OpenAICompletionsHandler,
     RerankHandler,
     RerankInput,
     SimilaritySearchHandler,
     SparseEmbeddingsHandler,
     TabularHandler,
     TabularRowsHandler,
+    TextGenerationHandler,
+    TextHandler,
 )
 
 TEXTS = ["a", "b"]
@@ -83,8 +93,9 @@ def test_an_input_becomes_the_request_of_the_format(handler: Any, value: Any, pa
 
 
 @pytest.mark.parametrize("value", [b"\x89PNG", bytearray(b"\x89PNG"), memoryview(b"\x89PNG")])
-def test_bytes_are_sent_unchanged_under_their_own_media_type(value: Any) -> None:
-    handler = ClassificationHandler(content_type="image/png")
+@pytest.mark.parametrize("make", [ClassificationHandler, JSONHandler])
+def test_bytes_are_sent_unchanged_under_their_own_media_type(make: Any, value: Any) -> None:
+    handler = make(content_type="image/png")
     assert (handler.transform_input(value, {}), handler.content_type) == (b"\x89PNG", "image/png")
 
 
@@ -126,10 +137,25 @@ NO_PLACE = "has no place for model parameters: a, b"
         (ClassificationHandler("openai"), ("a", "b"), {}, "'openai' has no place for a pair of texts"),
         (ClassificationHandler(), b"SECRET", {}, 'choose content_type="image/png"'),
         (SimilaritySearchHandler(), ["q"], {}, "a mapping with 'queries'"),
+        (JSONHandler(), b"SECRET", {}, 'under their own media type: choose content_type="image/png"'),
+        (JSONHandler(), [1], {"b": 3}, "parameters (b)"),
+        (TextHandler(), 1, {}, "TextHandler sends bytes or str, and this input is of type int"),
+        (BytesHandler(), 1, {}, "BytesHandler sends bytes or str, and this input is of type int"),
+        (
+            TextGenerationHandler(),
+            [{"role": "SECRET"}],
+            {},
+            "sends a str, and this input is of type list. Messages go to",
+        ),
+        (OpenAICompletionsHandler(), b"SECRET", {}, "sends a str, and this input is of type bytes. Messages go to"),
+        (JumpStartTextHandler("gpt-j"), None, {}, "sends a str, and this input is of type NoneType. Messages go to"),
         (SimilaritySearchHandler(), {"corpus": []}, {}, "a mapping with 'queries'"),
         (EmbeddingsHandler("jumpstart-text"), ["a"], {"b": 1, "a": 2}, f"The format 'jumpstart-text' {NO_PLACE}"),
         (EmbeddingsHandler("jumpstart-similarity"), ["a"], {"b": 1, "a": 2}, NO_PLACE),
         (ClassificationHandler(content_type="image/png"), b"x", {"b": 1, "a": 2}, f"ClassificationHandler {NO_PLACE}"),
+        (JSONHandler(content_type="audio/wav"), b"x", {"b": 1, "a": 2}, f"JSONHandler {NO_PLACE}"),
+        (TextHandler(), "x", {"b": 1, "a": 2}, f"TextHandler {NO_PLACE}"),
+        (BytesHandler(), b"x", {"b": 1, "a": 2}, f"BytesHandler {NO_PLACE}"),
         (TabularHandler(), [[1]], {"b": 1, "a": 2}, f"TabularHandler {NO_PLACE}"),
         (TabularRowsHandler("json", "json"), [[1]], {"b": 1, "a": 2}, f"TabularRowsHandler {NO_PLACE}"),
         (NumPyHandler(), [[1]], {"b": 1, "a": 2}, f"NumPyHandler {NO_PLACE}"),
@@ -144,6 +170,17 @@ def test_an_input_or_a_parameter_without_a_place_is_refused(
     assert "SECRET" not in str(raised.value)
 
 
+WITH_ERRORS: list[Any] = [
+    AutoHandler,
+    ChatHandler,
+    JSONHandler,
+    JumpStartChatHandler,
+    OpenAICompletionsHandler,
+    TextGenerationHandler,
+    partial(JumpStartTextHandler, "bloomz"),
+]
+
+
 @pytest.mark.parametrize(
     ("handler", "options", "said"),
     [
@@ -155,8 +192,11 @@ def test_an_input_or_a_parameter_without_a_place_is_refused(
         (TabularHandler, {"request": "x"}, "one of csv, json, instances, jsonlines, libsvm, npy, not 'x'"),
         (TabularHandler, {"response": "libsvm"}, "response must be one of csv, json, jsonlines, npy, not 'libsvm'"),
         (TabularRowsHandler, {"dtype": bool}, "dtype must be float, int or str, not <class 'bool'>"),
+        (AutoHandler, {"prompt_format": "x"}, "one of inputs, prompt, messages, text_inputs, text_input, not 'x'"),
+        (JumpStartTextHandler, {"family": "x"}, "one of llama-2, llama-3, flan-t5, gpt-j, bloomz, not 'x'"),
+        *((make, {"errors": "x"}, "errors must be 'strict' or 'replace', not 'x'") for make in WITH_ERRORS),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_value_of_an_option_is_refused_with_the_known_ones(handler: Any, options: Any, said: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         handler(**options)

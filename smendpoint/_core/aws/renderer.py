@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smendpoint._core.aws.canonical import payload_hash
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT_STREAM
 from smendpoint._core.aws.sigv4 import Signer
 from smendpoint._core.http.syntax import render_head
 
@@ -58,7 +59,6 @@ class CallRequest:
         head: RequestHead,
         body: bytes,
         invocation_id: str,
-        streaming: bool,
         timeout: Timeout | None = None,
         max_answer: int | None = None,
     ) -> None:
@@ -68,7 +68,7 @@ class CallRequest:
         self.head = head
         self.body = body
         self.invocation_id = invocation_id
-        self.streaming = streaming
+        self.streaming = operation is INVOKE_ENDPOINT_STREAM
         self.timeout = timeout
         self.max_answer = max_answer
         self.body_hash: str | None = None
@@ -115,7 +115,7 @@ class RequestRenderer:
         path = self._base_path + head.path
         signed = (self._host, *head.headers)
         lines = render_head("POST", self._prefix + path, (*signed, *self._extra))
-        known = lines[:-2].decode(), self._signer.request(method="POST", path=path, headers=signed)
+        known = lines[:-2].decode(), self._signer.signable(method="POST", path=path, headers=signed)
         if len(self._known) >= MAX_KNOWN:
             self._known = {}
         self._known[head] = known

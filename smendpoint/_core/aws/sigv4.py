@@ -97,7 +97,7 @@ class Signer:
         # The secret and the date that the signing key is for, and that key.
         self._key = ("", "", Hmac(b""))
 
-    def request(
+    def signable(
         self, *, method: str, path: str, query: str = "", headers: Iterable[tuple[str, str]]
     ) -> SignableRequest:
         """Do once what is the same for every request with this path and these headers.
@@ -186,7 +186,7 @@ class Signer:
 
 
 class SignableRequest:
-    """A request whose path and headers are ready to be signed many times. Made by ``Signer.request``."""
+    """A request whose path and headers are ready to be signed many times. Made by ``Signer.signable``."""
 
     __slots__ = ("_signed", "_signer", "_signing", "_start")
 

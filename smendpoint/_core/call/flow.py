@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
         def refresh_due(self) -> bool:
             """Say whether the caller should have others loaded in the background."""
+            ...
 
 
 class Send:
@@ -246,8 +247,10 @@ def _decide(
     if watcher is not None and isinstance(failure, errors.ServiceError):
         watcher.info.status, watcher.info.request_id = failure.status, failure.request_id
     call.add_context(failure)
-    if defaults.origin is not None and isinstance(failure, errors.ValidationError) and no_endpoint(failure.message):
-        failure.message = f"{failure.message} | Hint: {defaults.origin()}"
+    if defaults.origin is not None and isinstance(failure, errors.ValidationError):
+        said = failure.message.lower()  # "Endpoint x of account 1 not found."
+        if "endpoint" in said and "not found" in said:
+            failure.message = f"{failure.message} | Hint: {defaults.origin()}"
     if policy is None:
         raise failure
     decision = rules.decide(
@@ -275,20 +278,8 @@ def _decide(
     if decision.seconds is None:
         raise failure
     if isinstance(failure, errors.ModelNotReadyError):
-        log_cold_start(
-            defaults.endpoint_name,
-            failure,
-            elapsed=call.elapsed,
-            delay=decision.seconds,
-            budget=policy.cold_start_timeout,
-        )
+        log_cold_start(defaults.endpoint_name, failure, call.elapsed, decision.seconds, policy.cold_start_timeout)
     return decision
-
-
-def no_endpoint(message: str) -> bool:
-    """Say whether the service says that there is no such endpoint: "Endpoint x of account 1 not found."."""
-    said = message.lower()
-    return "endpoint" in said and "not found" in said
 
 
 def _load(call: CallState, rejected: Credentials | None = None) -> Generator[Any, Any, Credentials]:

@@ -85,7 +85,7 @@ def cold_start_reason(error: ServiceError) -> str:
     return f"the model is not ready, {reason} ({error.code or error.status})"
 
 
-def log_cold_start(endpoint_name: str, error: ServiceError, *, elapsed: float, delay: float, budget: float) -> None:
+def log_cold_start(endpoint_name: str, error: ServiceError, elapsed: float, delay: float, budget: float) -> None:
     """Log that a call waits, perhaps for minutes, and why. Unless logging is imported, nothing can listen."""
     logging: Any = sys.modules.get("logging")
     if logging is not None:

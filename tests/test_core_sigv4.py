@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from signing import sign as sign_request
 from vectors import VECTORS, require_vectors
 
-from smendpoint._core.aws.canonical import EMPTY_PAYLOAD_HASH, UNSIGNED_HEADERS, payload_hash
-from smendpoint._core.aws.sigv4 import Credentials, Signer
+from smendpoint._core.aws.sigv4 import EMPTY_PAYLOAD_HASH, UNSIGNED_HEADERS, Credentials, Signer, payload_hash
 from smendpoint.errors import ConfigurationError, CredentialsError
 
 Headers = list[tuple[str, str]]

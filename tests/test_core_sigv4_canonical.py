@@ -7,7 +7,7 @@ import hmac
 
 import pytest
 
-from smendpoint._core.aws.canonical import (
+from smendpoint._core.aws.sigv4 import (
     EMPTY_PAYLOAD_HASH,
     Hmac,
     canonical_headers,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers import AsyncEmbeddings, Embeddings, EmbeddingsHandler
 from smendpoint.handlers._json import encode_json

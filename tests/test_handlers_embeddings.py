@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError
 from smendpoint.handlers import EmbeddingsHandler
 

@@ -22,8 +22,9 @@ from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._core.call.flow import NeedCredentials
 from smendpoint._transport import address as addressing
 from smendpoint._transport.aio import transport as async_direct
-from smendpoint._transport.aio.transport import AsyncDirectTransport, AsyncSource, outcome
+from smendpoint._transport.aio.transport import AsyncDirectTransport, AsyncSource
 from smendpoint._transport.deadline import Deadline
+from smendpoint._transport.timeouts import share
 from smendpoint.emulator import Emulator
 
 OTHER_KEYS = Credentials("AKIDOTHER", "secret")
@@ -43,6 +44,22 @@ def endpoint(**options: Any) -> AsyncEndpoint[Any, Any, Any]:
 
 
 # looking up
+
+
+def test_certificates_are_read_off_the_event_loop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[int] = []
+    read = addressing.Address.context
+    monkeypatch.setattr(
+        addressing.Address, "context", lambda address: readers.append(threading.get_ident()) or read(address)
+    )
+
+    async def main() -> None:
+        async with make_endpoint("https://runtime.example") as client:
+            await transport_of(client).resolve()
+
+    run(main())
+    assert readers
+    assert threading.get_ident() not in readers
 
 
 def test_a_hundred_first_calls_look_up_once_and_off_the_loop(
@@ -97,17 +114,17 @@ def test_calls_that_share_a_failed_look_up_get_an_error_each_and_the_next_looks_
     run(main())
 
 
-def test_what_is_no_error_of_ours_is_not_hidden(run: Run) -> None:
+def test_an_error_that_is_not_ours_is_not_hidden(run: Run) -> None:
     async def main() -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.set_exception(KeyError("a mistake"))
         with pytest.raises(KeyError):
-            outcome(future)
+            await share(future)
 
     run(main())
 
 
-def test_what_was_cancelled_has_no_error_to_look_at() -> None:
+def test_a_cancelled_future_has_no_error_to_retrieve() -> None:
     loop = asyncio.new_event_loop()
     future = loop.create_future()
     future.cancel()
@@ -265,7 +282,7 @@ def test_renewing_ahead_starts_no_load_where_one_is_under_way(run: Run, source: 
     assert len(source.threads) == 1
 
 
-def test_a_failed_load_that_nobody_waits_for_any_more_is_not_reported(run: Run, source: HeldCredentials) -> None:
+def test_a_failed_load_whose_waiters_are_gone_is_not_reported(run: Run, source: HeldCredentials) -> None:
     source.fails = True
 
     async def main() -> None:
@@ -324,7 +341,7 @@ def test_a_load_that_began_before_credentials_were_rejected_does_not_answer_for_
         assert await early == KEYS
         assert [await one for one in late] == [OTHER_KEYS, OTHER_KEYS]
         assert provider.loads == [None, KEYS]
-        # The source may have nothing newer: then that is the answer for all who asked.
+        # The source may have nothing newer: then all callers get that.
         provider.answers = [KEYS]
         late = [asyncio.ensure_future(transport._load(NeedCredentials(None, KEYS), patience)) for _ in range(2)]
         provider.proceed.release()
@@ -385,7 +402,7 @@ def test_a_loop_that_was_not_ended_properly_is_forgotten_once_it_is_closed(run: 
     gc.collect()
 
 
-def test_an_endpoint_that_nobody_has_any_more_closes_its_connections(run: Run, emulator: Emulator) -> None:
+def test_an_endpoint_that_is_collected_closes_its_connections(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         client = make_endpoint(emulator.url)
         await client.invoke("Hello")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 import ssl
@@ -68,16 +67,6 @@ def test_certificates_and_names_are_always_checked_and_only_http_1_is_offered() 
     assert ADDRESS.context() is context
 
 
-def test_certificates_are_read_once_off_the_event_loop() -> None:
-    async def main() -> list[ssl.SSLContext]:
-        address = make_address("runtime.example", 443, tls=True)
-        loop = asyncio.get_running_loop()
-        return [await address.context_off(loop), await address.context_off(loop), address.context()]
-
-    first, second, third = asyncio.run(main())
-    assert first is second is third
-
-
 @pytest.mark.parametrize("setting", ["ca_bundle", "client_cert"])
 def test_a_file_that_is_not_there_is_a_configuration_error(setting: str) -> None:
     address = make_address("h", 443, tls=True, **{setting: "/nowhere/x.pem"})
@@ -128,7 +117,7 @@ def test_when_the_total_is_over_nothing_waits_any_more() -> None:
     assert waits.no_connection(ADDRESS).request_sent is False
 
 
-def test_what_is_left_until_a_moment_that_has_passed_is_a_timeout() -> None:
+def test_a_moment_that_has_passed_is_a_timeout() -> None:
     now = Now()
     waits = patience(None, now)
     assert waits.left(101.5) == 1.5

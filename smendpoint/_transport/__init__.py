@@ -5,6 +5,7 @@ flow takes the outcome or the error. Each twin has two transports: one with conn
 and one that goes through a client that the caller gave (`clients`). Both give the answer, or a source of its bytes.
 
 It may import `_core`, `_aws` and `errors`. Nothing here is imported until a call needs it: this file imports nothing.
+The Protocols below document the methods that the transports and their sources have in common.
 """
 
 from __future__ import annotations
@@ -21,32 +22,30 @@ if TYPE_CHECKING:
     from smendpoint._core.call.timing import Timeout
     from smendpoint._transport.deadline import Cancellation
 
-    class Source(Protocol):
+    class _AnySource(Protocol):
+        status: int
+        headers: Mapping[str, str]
+
+        def close(self) -> None:
+            """Let the connection go. Bytes that have not been read are lost. Closing twice does nothing."""
+            ...
+
+    class Source(_AnySource, Protocol):
         """The body of a streamed answer. One thread reads; any thread may close."""
 
-        status: int
-        headers: Mapping[str, str]
-
         def read(self) -> bytes:
-            """Wait for the next bytes; empty when the answer has properly ended, or the source was closed."""
+            """Wait for the next bytes; empty when the answer has properly ended, or the source was closed.
+
+            Raises:
+                EndpointError: the answer did not end properly, or nothing came in time.
+            """
             ...
 
-        def close(self) -> None:
-            """Let the connection go. Bytes that have not been read are lost. Closing twice does nothing."""
-            ...
-
-    class AsyncSource(Protocol):
+    class AsyncSource(_AnySource, Protocol):
         """The body of a streamed answer, for asyncio."""
 
-        status: int
-        headers: Mapping[str, str]
-
         async def read(self) -> bytes:
-            """Wait for the next bytes; empty when the answer has properly ended, or the source was closed."""
-            ...
-
-        def close(self) -> None:
-            """Let the connection go. Bytes that have not been read are lost. Closing twice does nothing."""
+            """See `Source.read`."""
             ...
 
         def abandon(self) -> None:
@@ -63,7 +62,7 @@ if TYPE_CHECKING:
             ...
 
         def forget(self) -> None:
-            """After a fork, in the child: start afresh, without the parent's connections and locks."""
+            """After a fork, in the child: start afresh, without the parent's connections, locks and event loops."""
             ...
 
     class Transport(_AnyTransport, Protocol):
@@ -73,11 +72,21 @@ if TYPE_CHECKING:
         """Whether stopping a `Cancellation` ends a call that is under way."""
 
         def resolve(self) -> Target | None:
-            """Find out where calls go, once; `None` where a client knows. The first call needs it."""
+            """Find out where calls go, once; `None` where a client knows. The first call needs it.
+
+            This reads files, and may import botocore.
+
+            Raises:
+                ConfigurationError: there is no region, or a setting cannot be honoured.
+                CredentialsError: credentials are malformed.
+            """
             ...
 
         def refresh_ahead(self) -> None:
-            """Renew credentials that run out soon; no call waits for it."""
+            """Renew credentials that run out soon, in the background; no call waits for it.
+
+            If no thread can be started, the call that finds them at their end renews them.
+            """
             ...
 
         def perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
@@ -88,27 +97,24 @@ if TYPE_CHECKING:
             ...
 
         def close(self) -> None:
-            """Close idle connections; those in use are closed as their calls end."""
+            """Close idle connections; those in use are closed as their calls end. A given client stays open."""
             ...
 
     class AsyncTransport(_AnyTransport, Protocol):
         """Performs the steps of calls under asyncio, on whatever event loop is running."""
 
         async def resolve(self) -> Target | None:
-            """Find out where calls go, once; `None` where a client knows. The first call needs it."""
+            """See `Transport.resolve`. All first calls share one look-up, in a thread."""
             ...
 
         async def refresh_ahead(self) -> None:
-            """Renew credentials that run out soon; no call waits for it."""
+            """See `Transport.refresh_ahead`."""
             ...
 
         def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Awaitable[Any]:
-            """Do what one step of a call's flow asks for; gives its outcome.
-
-            A `Send` gives a `RawResponse`, or an `AsyncSource` where the request asks for a stream and gets one.
-            """
+            """See `Transport.perform`; a stream is an `AsyncSource`."""
             ...
 
         async def close(self) -> None:
-            """Close every connection, those in use too: the calls that use them fail."""
+            """Close every connection, those in use too: the calls that use them fail. A given client stays open."""
             ...

@@ -13,13 +13,12 @@ from smendpoint._core.aws.renderer import RequestRenderer
 
 if TYPE_CHECKING:
     import ssl
-    from asyncio import AbstractEventLoop
     from collections.abc import Sequence
 
     from smendpoint._aws import CredentialProvider, Identity, Target
     from smendpoint._core.call.timing import Clock
 
-# How long one address has before the next is tried beside it: RFC 8305 section 5, "Connection Attempt Delay".
+# One address has this long before the next is tried beside it: RFC 8305 section 5, "Connection Attempt Delay".
 STAGGER_SECONDS = 0.25
 # The reasons that OpenSSL gives for a peer that answers its first message in plain text.
 NO_TLS_REASONS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
@@ -27,14 +26,14 @@ NOT_TLS = "The server does not speak TLS on this port: the URL must begin with h
 
 
 class Address:
-    """Where an endpoint's connections go, with what is kept from one to the next.
+    """The peer of an endpoint's connections, and all that one connection leaves to the next.
 
     Args:
-        target: where calls go, and with what.
+        target: where calls go, with which settings.
 
     Attributes:
-        renderer: renders the heads of the requests that go there.
-        stood: the socket address that was last connected to.
+        renderer: renders the heads of the requests to the peer.
+        stood: the socket address of the last connection.
 
     Raises:
         ConfigurationError: the proxy is of a kind that is not supported.
@@ -73,33 +72,25 @@ class Address:
 
     @property
     def peer(self) -> str:
-        """What a socket is connected to, for messages."""
+        """The other end of a socket, for messages."""
         proxy = self.target.proxy
         return self.service if proxy is None else f"the proxy {proxy.shown}"
 
     @property
     def advice(self) -> str:
-        """What to check where there is no connection."""
+        """Says what to check if there is no connection."""
         if self.target.proxy is None:
             return "Check the region, endpoint_url and the network's way to it (VPC endpoint, proxy, security group)"
         return "Check that it runs and is the right one, or except the service with NO_PROXY"
 
     @property
     def dialled(self) -> tuple[str, int]:
-        """Host and port that a socket is connected to: the proxy's, where there is one."""
+        """Host and port of the other end of a socket: the proxy, if there is one."""
         end = self.target.proxy or self.target.url
         return end.host, end.port
 
-    async def context_off(self, loop: AbstractEventLoop) -> ssl.SSLContext:
-        """`context`, with the certificates read in a thread: that takes some 20 ms."""
-        if self._context is not None:
-            return self._context
-        from smendpoint._transport.threads import off_loop
-
-        return await off_loop(loop, self.context)
-
     def context(self) -> ssl.SSLContext:
-        """The TLS settings, read once: certificate and host name are always checked."""
+        """The TLS settings, read once, in some 20 ms: certificate and host name are always checked."""
         if self._context is None:
             import ssl  # not for a proxy, an emulator or a test on loopback: it costs milliseconds
 
@@ -121,12 +112,12 @@ class Address:
 
 
 class DirectLane:
-    """The half that both transports with connections of their own share: where calls go, found out once.
+    """The base of both transports with connections of their own: where calls go, found out once.
 
     Args:
         identity: the settings that say where calls go and as whom; resolved at the first call.
-        max_connections: how many may be open at once (asyncio: on one loop); `None` for no limit.
-        clock: where time comes from.
+        max_connections: see `Transport`.
+        clock: gives the time.
     """
 
     def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
@@ -137,7 +128,6 @@ class DirectLane:
         self._resolving = allocate_lock()
 
     def forget(self) -> None:
-        """After a fork, in the child: start afresh, without the parent's connections and locks."""
         self._address = None
         self._resolving = allocate_lock()
 
@@ -149,13 +139,8 @@ class DirectLane:
 
     @property
     def credentials(self) -> CredentialProvider:
-        """Where calls find credentials; `resolve` came first."""
-        assert self._address is not None
+        assert self._address is not None  # `resolve` came first
         return self._address.target.credentials
-
-    def refresh_due(self) -> bool:
-        """Whether credentials run out soon, and this caller should call `refresh_ahead`."""
-        return self.credentials.refresh_due()
 
 
 def connect_failed(address: Address, error: OSError) -> errors.TransportError:
@@ -179,19 +164,19 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
 
 
 def is_literal(host: str) -> bool:
-    """Whether a host is an address already and needs no look-up."""
+    """Whether a host is an address already, and needs no look-up."""
     return ":" in host or host.rpartition(".")[2].isdecimal()
 
 
 def to_try(address: Address, found: Sequence[Any]) -> list[Any]:
     """Put the addresses of a host in the order in which they are tried.
 
-    The address that stood last comes first; then the resolver's order, families in turn (RFC 8305 section 4), so that a
-    family which does not work here costs one stagger and no more.
+    The address of the last connection comes first. Then comes the resolver's order, families in turn (RFC 8305 section
+    4), so that a family which does not work here costs one stagger.
 
     Args:
-        address: where to.
-        found: what ``getaddrinfo`` says.
+        address: the peer.
+        found: the addresses that ``getaddrinfo`` gave.
 
     Raises:
         ConfigurationError: the connection must not leave this machine, and would.
@@ -214,7 +199,7 @@ def to_try(address: Address, found: Sequence[Any]) -> list[Any]:
 
 
 def stagger(seconds: float, count: int) -> float:
-    """How long one of `count` addresses has before the next is tried too; even the last gets half of the `seconds`."""
+    """How long one of `count` addresses has before the next is tried too: the last still has half of the `seconds`."""
     return min(STAGGER_SECONDS, seconds / (2 * count))
 
 

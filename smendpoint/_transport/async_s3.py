@@ -11,7 +11,7 @@ from smendpoint._core.call.polling import split_location
 from smendpoint._transport.clients.adapter import raise_for, translate
 from smendpoint._transport.s3 import raise_unless_absent
 from smendpoint._transport.threads import off_loop
-from smendpoint._transport.timeouts import mark_retrieved
+from smendpoint._transport.timeouts import mark_retrieved, share
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -38,7 +38,7 @@ class AsyncStorage:
 
     Args:
         given: the client to use; its maker closes it.
-        make: makes one where none is given, when it is first needed: a context manager that gives the client.
+        make: makes one if none is given, when it is first needed: a context manager that gives the client.
         closed: whether it is too late to make one.
     """
 
@@ -59,26 +59,17 @@ class AsyncStorage:
             for other in [other for other in self._held if other.is_closed()]:
                 del self._held[other]
             held = self._held[loop] = _Held(self._hold(loop))
-        # The first caller opens it for all; cancelling one does not affect the rest.
-        await asyncio.wait({held.opening})
-        try:
-            return held.opening.result()
-        except errors.SmendpointError as error:
-            raise errors.copy_error(error) from error.__cause__
+        return await share(held.opening)  # the first caller opens it for all
 
     async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Any, None]:
         try:
             async with await self._make() as client:
                 yield client
         finally:
-            self._held.pop(loop, None)  # after a failure, too: the next one tries again
+            self._held.pop(loop, None)  # after a failure too: the next caller tries again
 
     async def get(self, location: str) -> bytes | None:
-        """The object at ``s3://bucket/key``; `None` where there is none (yet).
-
-        Raises:
-            SmendpointError: S3 or the way to it failed.
-        """
+        """See `BlockingStorage.get`."""
         bucket, key = split_location(location)
         client = await self._client()
         try:
@@ -91,11 +82,7 @@ class AsyncStorage:
         return body
 
     async def put(self, location: str, body: bytes, content_type: str) -> None:
-        """Store an object at ``s3://bucket/key``.
-
-        Raises:
-            SmendpointError: S3 or the way to it failed.
-        """
+        """See `BlockingStorage.put`."""
         bucket, key = split_location(location)
         client = await self._client()
         try:
@@ -104,7 +91,7 @@ class AsyncStorage:
             raise_for(error, translate(error))
 
     async def close(self) -> None:
-        """Close the clients that were made here, on whatever loop they are."""
+        """Close the clients that were made here, on all event loops."""
         self._closed = True
         here = asyncio.get_running_loop()
         for loop, held in list(self._held.items()):

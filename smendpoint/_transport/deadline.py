@@ -52,7 +52,7 @@ SYSTEM_CLOCK = SystemClock()
 
 
 class Cancelled(BaseException):
-    """A blocking call was stopped from another thread. Users never see it: the thread that stopped it does not ask."""
+    """A blocking call was stopped from another thread. No user sees it: nothing waits for the result any more."""
 
 
 class Cancellation:
@@ -70,7 +70,7 @@ class Cancellation:
         self._abort: Callable[[], object] | None = None
 
     def enter(self, abort: Callable[[], object]) -> None:
-        """From here on the call may wait, and `abort` ends the wait without blocking.
+        """Let `stop` call `abort`, which ends the wait that follows and does not block.
 
         Raises:
             Cancelled: the call was stopped before.
@@ -80,24 +80,24 @@ class Cancellation:
             self._abort = abort
 
     def leave(self) -> None:
-        """From here on `stop` does not call what `enter` was given."""
+        """Keep `stop` from calling the function that `enter` was given."""
         with self._lock:
             self._abort = None
 
     def check(self) -> None:
-        """Raise `Cancelled` where the call was stopped."""
+        """Raise `Cancelled` if the call was stopped."""
         if self.stopped:
             raise Cancelled
 
     def stop(self) -> None:
-        """Stop the call: whatever it waits for ends now."""
+        """Stop the call: its wait ends now."""
         with self._lock:
             self.stopped = True
             if self._abort is not None:
                 self._abort()
 
     def sleep(self, clock: Clock, seconds: float) -> None:
-        """Sleep as the clock does, until the call is stopped at the latest."""
+        """Sleep by the clock, or until the call is stopped."""
         from threading import Event  # only retries sleep
 
         wake = Event()
@@ -114,8 +114,8 @@ class Deadline:
     Args:
         timeout: the limits that the caller set.
         at: when the whole call must be over; `None` for no limit.
-        monotonic: the clock that `at` is read from.
-        cancellation: what may stop the call from another thread.
+        monotonic: the clock of `at`.
+        cancellation: may stop the call from another thread.
     """
 
     __slots__ = ("_monotonic", "at", "cancellation", "timeout")
@@ -143,7 +143,7 @@ class Deadline:
             self.cancellation.leave()
 
     def within(self, seconds: float, *, request_sent: bool = True) -> float:
-        """The smaller of `seconds` and what is left in all.
+        """The smaller of `seconds` and the rest of the total.
 
         Raises:
             DeadlineExceededError: nothing is left.
@@ -156,7 +156,7 @@ class Deadline:
         return min(seconds, left)
 
     def queueing(self) -> float | None:
-        """The seconds that may go into waiting for a free connection; `None` for no limit.
+        """How many seconds the call may wait for a free connection; `None` for no limit.
 
         Raises:
             Cancelled: the call was stopped.
@@ -171,11 +171,11 @@ class Deadline:
         return self._monotonic() + self.within(self.timeout.connect, request_sent=False)
 
     def remaining(self) -> float:
-        """What is left in all, in seconds; infinite without a limit."""
+        """The rest of the total in seconds; infinite without a limit."""
         return float("inf") if self.at is None else self.at - self._monotonic()
 
     def left(self, moment: float) -> float:
-        """The seconds until `moment`; raises `TimeoutError` where it has passed."""
+        """The seconds until `moment`; raises `TimeoutError` if it has passed."""
         seconds = moment - self._monotonic()
         if seconds <= 0.0:
             raise TimeoutError
@@ -183,11 +183,11 @@ class Deadline:
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left in all."""
+        """Whether nothing is left of the total."""
         return self.at is not None and self._monotonic() >= self.at
 
     def silence(self, *, response_started: bool, sending: bool = False) -> errors.TransportError:
-        """The error for a wait in vain: for bytes to arrive, or, while `sending`, for the peer to read the request."""
+        """The error for a wait in vain: for bytes, or, while `sending`, for the peer to read the request."""
         if self.over:
             return deadline_exceeded(self.timeout)
         seconds = f"{self.timeout.read:g} s"

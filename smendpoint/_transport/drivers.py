@@ -19,10 +19,10 @@ T = TypeVar("T")
 def drive(
     flow: Generator[Any, Any, T], perform: Callable[[Any, Unpack[Arguments]], Any], *arguments: Unpack[Arguments]
 ) -> T:
-    """Run `flow` to its end: each step it yields is performed, the outcome or our error goes back into it.
+    """Run `flow` to its end: perform each step that it yields, and send the outcome or our error back into it.
 
     Args:
-        flow: what to run.
+        flow: the flow of a call.
         perform: performs a step, and gives its outcome or raises.
         *arguments: for `perform`, beside the step.
     """

@@ -96,7 +96,7 @@ def _counted(size: int, chunk: bytes, limit: int | None) -> int:
 
 
 class SharedSource(Generic[HeldT]):
-    """The body of a streamed answer, as it arrives. One thread reads; any thread may close.
+    """The base of both blocking sources: one thread reads, and any thread may close.
 
     Args:
         held: what the bytes come over; `None` if there are none.
@@ -115,11 +115,6 @@ class SharedSource(Generic[HeldT]):
         self.headers = headers
 
     def read(self) -> bytes:
-        """Wait for the next bytes; empty when the answer has properly ended, or the source was closed.
-
-        Raises:
-            TransportError: the answer did not end properly, or nothing came in time.
-        """
         if self._pid != os.getpid():
             raise errors.TransportError(
                 "this stream was opened before a fork and belongs to the parent process", response_started=True
@@ -151,7 +146,6 @@ class SharedSource(Generic[HeldT]):
                     self._release(held, whole=not closed)
 
     def close(self) -> None:
-        """Let the connection go. Bytes that have not been read are lost."""
         unread = None
         try:
             if self._pid != os.getpid():

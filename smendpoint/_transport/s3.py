@@ -19,9 +19,8 @@ def check_s3_client(client: Any, *, asynchronous: bool) -> None:
     Raises:
         ConfigurationError: it is something else.
     """
-    if meta(client, "service_model", "service_name") not in (None, "s3") or not callable(
-        getattr(client, "get_object", None)
-    ):
+    service = meta(client, "service_model", "service_name")
+    if service not in (None, "s3") or not callable(getattr(client, "get_object", None)):
         raise errors.ConfigurationError(
             f"s3_client= must be a client for 's3', not {type(client).__name__}: with boto3, boto3.client('s3')"
         )
@@ -41,7 +40,7 @@ class BlockingStorage:
 
     Args:
         given: the client to use; its maker closes it.
-        make: makes one where none is given, when it is first needed.
+        make: makes one if none is given, when it is first needed.
         closed: whether it is too late to make one.
     """
 
@@ -63,7 +62,7 @@ class BlockingStorage:
             return self._made
 
     def get(self, location: str) -> bytes | None:
-        """The object at ``s3://bucket/key``; `None` where there is none (yet).
+        """Get the object at ``s3://bucket/key``; `None` if there is none (yet).
 
         Raises:
             SmendpointError: S3 or the way to it failed.

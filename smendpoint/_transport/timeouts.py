@@ -1,9 +1,11 @@
-"""Await with a time limit, without losing a cancellation."""
+"""Await with a time limit, or together with others, without losing a cancellation."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from smendpoint.errors import SmendpointError, copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -12,18 +14,18 @@ T = TypeVar("T")
 
 
 class TimedOut(Exception):
-    """What was awaited has been cancelled: its time was over."""
+    """The time was over before the result was there."""
 
 
 async def wait_for(awaitable: Awaitable[T], seconds: float | None, dispose: Callable[[T], object]) -> T:
-    """Await something for at most so long.
+    """Await something for at most so long, and cancel it then.
 
     It runs in a task of its own, which has ended when this returns or raises. A cancellation from outside passes
-    unchanged, even at the moment when the time is over: `asyncio.wait_for` before Python 3.12 may swallow it, and what
-    cancels the current task, as `asyncio.timeout` does, cannot tell the two apart before 3.11.
+    unchanged, even at the moment when the time is over: `asyncio.wait_for` before Python 3.12 may swallow it, and a
+    timeout that cancels the current task, as `asyncio.timeout` does, cannot tell the two apart before 3.11.
 
     Args:
-        awaitable: what to await.
+        awaitable: runs in the task.
         seconds: how long it may take; `None` for no limit.
         dispose: called with the result if this was cancelled meanwhile.
 
@@ -50,8 +52,25 @@ async def wait_for(awaitable: Awaitable[T], seconds: float | None, dispose: Call
     return task.result()
 
 
+async def share(future: asyncio.Future[T], seconds: float | None = None) -> T:
+    """Wait for a future that others wait for too.
+
+    Cancelling one waiter does not affect the rest. Each of them gets an error of its own.
+
+    Raises:
+        TimedOut: the future was not done in so many seconds. It goes on.
+    """
+    await asyncio.wait({future}, timeout=seconds)
+    if not future.done():
+        raise TimedOut
+    error = future.exception()
+    if isinstance(error, SmendpointError):
+        raise copy_error(error)
+    return future.result()
+
+
 def drop(ended: asyncio.Future[T], dispose: Callable[[T], Any]) -> None:
-    """Dispose of a result whose waiter is gone."""
+    """Dispose of the result of a task whose waiter is gone."""
     if not ended.cancelled() and ended.exception() is None:
         dispose(ended.result())
 

@@ -1,7 +1,7 @@
-"""One TLS connection, without any I/O: bytes of the network in, bytes of the application out, and the other way round.
+"""One TLS connection, without any I/O: it turns bytes of the network into the application's, and the reverse.
 
 `ssl.SSLSocket` asks the system for the head of each TLS record and for its rest, one record at a time. Here one read
-brings whatever has arrived, as many records as that may be.
+brings all records that have arrived.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from smendpoint.errors import copy_error
 
 __all__ = ["TLSChannel"]
 
-# The most that one TLS record holds (RFC 8446 5.1): a read of this size leaves nothing of it behind.
+# A TLS record holds at most this (RFC 8446 5.1): a read of this size leaves nothing of it behind.
 _RECORD_BYTES = 16_384
-# Of a record: its type, its version, and its length in two bytes.
+# The head of a record: its type, its version, and its length in two bytes.
 _HEAD_BYTES = 5
 
 
@@ -26,8 +26,8 @@ class TLSChannel:
         host: the name that the peer's certificate must be for.
 
     Attributes:
-        over: whether the peer will say no more.
-        failure: why, where it did not say so properly.
+        over: whether the peer will send no more.
+        failure: the reason, unless the peer closed TLS properly.
     """
 
     __slots__ = ("_begun", "_incoming", "_outgoing", "_tls", "failure", "over")
@@ -35,18 +35,18 @@ class TLSChannel:
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        # As bytes, where that will do: for text, Python loads the tables of international names.
+        # An ASCII name goes as bytes: for text, Python loads the tables of international names.
         name = host.encode("ascii") if host.isascii() else host
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self.failure: ssl.SSLError | None = None
-        self._begun = b""  # of a record whose end has not come
+        self._begun = b""  # the start of a record whose end has not arrived
         self.over = False
 
     def handshake(self) -> bool:
-        """Go on with the handshake as far as what has arrived allows; whether it is done.
+        """Continue the handshake as far as the bytes that have arrived allow; whether it is done.
 
         Raises:
-            OSError: the peer's certificate is wrong, it does not speak TLS, or it speaks before it was asked.
+            OSError: the peer's certificate is wrong, it does not speak TLS, or it sends data before a request.
         """
         try:
             self._tls.do_handshake()
@@ -58,39 +58,39 @@ class TLSChannel:
 
     @property
     def at_rest(self) -> bool:
-        """Whether all that has arrived was a whole number of records, and more may come."""
+        """Whether only whole records have arrived, and more may come."""
         return not self._begun and not self.over
 
     def arrived(self, data: bytes) -> None:
-        """Take what the network gave; nothing means that the connection was closed."""
+        """Add bytes from the network; none if the connection was closed."""
         if data:
             self._incoming.write(data)
         else:
             self._incoming.write_eof()
 
     def to_send(self) -> bytes:
-        """What TLS itself has to say: parts of the handshake, an alert. Often nothing."""
+        """The bytes that TLS itself has to send: a part of the handshake, an alert, often none."""
         return self._outgoing.read()
 
     def encrypt(self, data: bytes | memoryview) -> bytes:
-        """What to send for `data`; what `to_send` would have given comes before it."""
+        """The bytes to send for `data`, after those that `to_send` would have given."""
         left = memoryview(data)
         while left:
             left = left[self._tls.write(left) :]
         return self._outgoing.read()
 
     def decrypt(self, data: bytes) -> bytes | None:
-        """What `data` from the network says; `None` where more is needed to tell.
+        """Decrypt bytes from the network; `None` if no record is whole yet.
 
         Args:
-            data: the next bytes; none where the connection was closed.
+            data: the next bytes; none if the connection was closed.
 
         Returns:
-            The bytes in all records that are whole now; none where the peer has properly said that no more will come.
+            The bytes in all records that are whole now; empty if the peer has properly closed TLS.
 
         Raises:
-            ssl.SSLError: what came is not the peer's, or the connection was cut. Where something came before that,
-                it is given first; then ``over`` is set, and `end` raises.
+            ssl.SSLError: the bytes are not the peer's, or the connection was cut. Bytes before that are given first;
+                then ``over`` is set, and `end` raises.
         """
         self.arrived(data)
         chunks: list[bytes] = []
@@ -118,7 +118,7 @@ class TLSChannel:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def end(self) -> bytes:
-        """How it ended: nothing where the peer said so, else an error.
+        """Empty bytes if the peer has properly closed TLS, else an error.
 
         Raises:
             ssl.SSLError: see `decrypt`.
@@ -129,7 +129,7 @@ class TLSChannel:
 
 
 def _last_record(data: bytes) -> bytes:
-    """What follows the records that are whole in `data`, which begins with a record (RFC 8446 5.1)."""
+    """The bytes after the whole records in `data`, which begins with a record (RFC 8446 5.1)."""
     start = 0
     while len(data) - start >= _HEAD_BYTES:
         end = start + _HEAD_BYTES + int.from_bytes(data[start + 3 : start + _HEAD_BYTES], "big")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
         def refresh_due(self) -> bool:
             """Say whether the caller should have others loaded in the background."""
+            ...
 
 
 class Send:

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from smendpoint._transport.preface import Preface
     from smendpoint._transport.tls import TLSChannel
 
-# What a stream may have waiting for a slow reader before its socket is no longer read.
+# A socket is no longer read while more than this waits for a slow reader of its stream.
 HIGH_WATER_BYTES = 65_536
 
 
 class AsyncConnection(asyncio.BufferedProtocol):
     """A connected socket, with at most one exchange under way.
 
-    Bytes arrive in `data_received`, which feeds the reader of the exchange under way and wakes the waiter. One timer
+    Bytes arrive in `_feed`, which gives them to the reader of the exchange under way and wakes the waiter. One timer
     serves all waits. It is not reset per wait; when it fires, it re-checks the deadline.
 
-    The event loop reads into a buffer that is there already. For an `asyncio.Protocol`, asyncio makes room for 256 KiB
-    each time, which takes several times as long as to read a short answer. TLS is ours too, as in the blocking twin:
-    what an event loop's TLS still holds of a record, it does not say.
+    The event loop reads into a buffer that exists already. For an `asyncio.Protocol`, asyncio allocates 256 KiB each
+    time, which takes several times as long as reading a short answer. TLS is our own, as in the blocking twin: an event
+    loop's TLS does not say whether it still holds a part of a record.
 
     Args:
-        loop: that it is on.
-        buffer: what the loop reads into, before it is copied from there at once: shared by the loop's connections.
+        loop: the event loop that it is on.
+        buffer: the loop reads into it, and the bytes are copied at once: all connections of the loop share it.
 
     Attributes:
         closed: whether the connection can carry nothing more.
@@ -58,7 +58,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._reading = True
         self._writable = True
-        self._sending = False  # whether the waiter waits for room to write
+        self._sending = False  # whether the waiter waits until it can write
         self._failure: errors.EndpointError | None = None
         self._expires = 0.0  # when the wait under way has been silent for too long
         self._timer: asyncio.TimerHandle | None = None
@@ -67,7 +67,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self.cut_short = False
         self.idle_since = 0.0
 
-    # what the event loop calls
+    # called by the event loop
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -79,31 +79,31 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         data = bytes(self._buffer[:nbytes])
         if self._tls is None:
-            self.data_received(data)  # as `_receive` would, without one more call for each answer
+            self._feed(data)  # as `_receive` does, without one more call for each answer
         else:
             self._receive(data)
 
     def _receive(self, data: bytes) -> None:
-        """Take what the network gave; nothing means that it will give no more."""
+        """Handle bytes from the network; none at its end."""
         tls = self._tls
         if tls is None:
-            self.data_received(data)
+            self._feed(data)
             return
         plain = None
-        with suppress(OSError):  # `failure` has it
+        with suppress(OSError):  # it is in `failure`
             plain = tls.decrypt(data)
         if (reply := tls.to_send()) and not self.closed:
             self._transport.write(reply)
         if plain:
-            self.data_received(plain)
+            self._feed(plain)
         if tls.over and not self.closed:
             self._end(tls.failure)
 
-    def data_received(self, data: bytes) -> None:
+    def _feed(self, data: bytes) -> None:
         reader = self._reader
         if reader is None or self.closed:
             if self._preface is None:
-                # Bytes without a request: this connection cannot be trusted with the next one.
+                # Bytes that no request asked for: this connection cannot be trusted with the next request.
                 self.abort()
             else:
                 self._read_preface(self._preface, data)
@@ -143,7 +143,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if self._preface is not None:
             self._read_preface(self._preface, b"", error)
         elif error is None and self._tls is not None:
-            self._receive(b"")  # anyone on the network can end the TCP connection: TLS knows whether the peer did
+            self._receive(b"")  # anyone on the network can end the TCP connection; TLS knows whether the peer did
         else:
             self._end(error)
 
@@ -156,7 +156,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._wake()
 
     def _end(self, error: Exception | None) -> None:
-        """No more bytes will come: the regular end of some answers, the failure of all others."""
+        """Handle the end of the bytes: the regular end of some answers, the failure of all others."""
         reader = self._reader
         self.closed = True
         if reader is None or reader.complete or self._failure is not None:
@@ -174,7 +174,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self.abort(ours)
 
     def _read_pending(self) -> None:
-        """Read what has arrived without waiting for the event loop to do so."""
+        """Read the bytes that have arrived, before the event loop does."""
         sock = self._transport.get_extra_info("socket")
         if sock is None:
             return
@@ -183,7 +183,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             while not self.closed and (data := sock.recv(RECV_BYTES)):
                 self._receive(data)
 
-    # what dialling calls
+    # called by dialling
 
     async def make_ready(self, address: Address) -> None:
         """Open the proxy's tunnel and do the TLS handshake. Raises `OSError`, or ours."""
@@ -219,7 +219,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         else:
             prefaced.set_exception(error)
 
-    # what an exchange calls
+    # called by an exchange
 
     async def ask(
         self, head: bytes, body: bytes, deadline: Deadline, *, whole: bool, max_body: int | None = None
@@ -252,7 +252,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     async def _write_watchfully(self, body: bytes, deadline: Deadline, reader: ResponseReader) -> None:
         view = memoryview(body)
         while view:
-            # Whatever has been answered meanwhile is heard before the next write, which may find the connection reset.
+            # Read an early answer before the next write, which may find the connection reset.
             await asyncio.sleep(0)
             while not (self._writable or self.closed or reader.head_complete):
                 self._sending = True
@@ -279,7 +279,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         assert reader is not None
         assert deadline is not None
         if not reader.complete:
-            deadline.within(0.0)  # the time in all is over for a slow reader too
+            deadline.within(0.0)  # the total ends a slow reader's stream too
         while not self._chunks:
             if reader.complete:
                 return b""
@@ -293,12 +293,12 @@ class AsyncConnection(asyncio.BufferedProtocol):
         return data
 
     def received(self) -> bytes:
-        """All of the body that has arrived."""
+        """Hand on all of the body that has arrived."""
         chunks, self._chunks = self._chunks, []
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _wait(self, deadline: Deadline) -> asyncio.Future[None]:
-        """Make a future of the next arrival that matters. Raises where nothing can arrive any more."""
+        """Make a future of the next arrival that matters. Raises if nothing can arrive any more."""
         if self._failure is not None:
             raise errors.copy_error(self._failure)
         loop, timer = self._loop, self._timer
@@ -312,13 +312,13 @@ class AsyncConnection(asyncio.BufferedProtocol):
         return waiter
 
     def _set_timer(self, deadline: Deadline, when: float) -> None:
-        """Have `_on_timer` called at `when` or at the deadline, or earlier: the price of not setting it anew."""
+        """Have `_on_timer` called at `when` or at the deadline, or earlier: an earlier timer stays as it is."""
         if deadline.at is not None:
             when = min(when, self._loop.time() + max(deadline.remaining(), 0.0))
         if self._timer is None or self._timer.when() > when:
             if self._timer is not None:
                 self._timer.cancel()
-            # Never at once: what is due in less than half a millisecond gets a handle without a time from uvloop.
+            # Never at once: uvloop gives a handle without a time for less than half a millisecond.
             self._timer = self._loop.call_at(max(when, self._loop.time() + 0.001), self._on_timer)
 
     def _on_timer(self) -> None:
@@ -332,7 +332,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         elif waits:
             self._set_timer(deadline, self._expires)
         elif deadline.at is not None:
-            # No read is under way: only the total limit runs.
+            # No read is under way: only the total runs.
             self._set_timer(deadline, float("inf"))
 
     def _wake(self) -> None:
@@ -340,13 +340,13 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # what the pool calls
+    # called by the pool
 
     def is_stale(self) -> bool:
-        """Whether the peer has closed the idle connection, or said something out of turn.
+        """Whether the peer has closed the idle connection, or sent something out of turn.
 
-        What it said may still be in the socket, where the loop has been busy. Only TLS itself may have said something,
-        such as a session ticket, and all of it.
+        If the loop has been busy, the bytes may still be in the socket. Only TLS itself may have sent something, such
+        as a session ticket, and only whole records.
         """
         if self.closed:
             return True
@@ -360,7 +360,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         return not self._tls.at_rest
 
     def rest(self) -> None:
-        """The exchange is over: nothing is expected any more."""
+        """End the exchange: the connection expects nothing any more."""
         self._reader = None
         self._deadline = None
 
@@ -379,16 +379,16 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
 
 def _arrival_watch(transport: Any) -> Callable[[float], object]:
-    """What says whether something has arrived that the event loop has not handed over yet."""
+    """Make a function that says whether bytes have arrived that the event loop has not handed over yet."""
     if hasattr(transport, "_read_fut"):
-        # Windows: the system reads for the loop in advance, where nothing shows in the socket.
+        # Windows: the system reads for the loop in advance, so the socket shows nothing.
         return lambda _: _has_read(transport._read_fut)
     sock = transport.get_extra_info("socket")
     return _cannot_tell if sock is None else reading_watch(sock)
 
 
 def _has_read(reading: Any) -> bool:
-    # Not a public part of asyncio: only a plain True counts as "nothing has arrived".
+    # This is not a public part of asyncio: only a plain True counts as "nothing has arrived".
     return getattr(getattr(reading, "_ov", None), "pending", False) is not True
 
 

@@ -1,4 +1,4 @@
-"""Dialling for asyncio: connections through the proxy, and with TLS, where the address says so."""
+"""Dialling for asyncio: to the first of a host's addresses that answers, with proxy and TLS as the address says."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 async def dial(
     loop: asyncio.AbstractEventLoop, address: Address, deadline: Deadline, buffer: memoryview | None = None
 ) -> AsyncConnection:
-    """Connect, through the proxy and with TLS where the address says so.
+    """Connect, with proxy and TLS as the address says.
 
     Args:
         loop: the running event loop.
-        address: where to.
+        address: the peer.
         deadline: how long it may take.
-        buffer: what the loop's connections share, see `AsyncConnection`; without it, the connection has its own.
+        buffer: shared by the loop's connections, see `AsyncConnection`; without it, the connection has its own.
 
     Raises:
         ConfigurationError: the connection must not leave this machine, and would.
         ConnectError: there is no connection.
         TLSError: the peer's certificate is wrong, or it does not speak TLS.
-        DeadlineExceededError: the call's time was over first.
+        DeadlineExceededError: the call's total was over first.
     """
     seconds = deadline.within(deadline.timeout.connect, request_sent=False)
     try:
@@ -53,8 +53,6 @@ async def _dial(
     loop: asyncio.AbstractEventLoop, address: Address, buffer: memoryview | None, seconds: float
 ) -> AsyncConnection:
     host, port = address.dialled
-    if address.target.url.tls:
-        await address.context_off(loop)
     found: Sequence[Any] = [(socket.AF_UNSPEC, 0, 0, "", (host, port))]
     if not is_literal(host):
         try:
@@ -91,7 +89,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, info: Any, buffer: memoryvie
 
 
 def _numeric_host(where: Any) -> str:
-    """A socket address as text, which says through which interface a link-local one is reached."""
+    """A socket's host as text, with the interface through which a link-local address is reached."""
     host: str = where[0]
     return f"{host}%{where[3]}" if len(where) == 4 and where[3] else host
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class LoopPool:
     """The connections on one event loop: the last one used first, never more than allowed.
 
-    When the loop ends as `asyncio.run` ends it, the pool closes by itself: its `_guard`, a suspended asynchronous
-    generator, is then closed by ``loop.shutdown_asyncgens()``.
+    When the loop ends as `asyncio.run` ends it, the pool closes by itself: ``loop.shutdown_asyncgens()`` closes its
+    `_guard`, a suspended asynchronous generator.
 
     Args:
         loop: the running event loop.
@@ -32,9 +32,9 @@ class LoopPool:
         forget: called when the pool has closed.
 
     Attributes:
-        buffer: what the loop reads into, for all connections.
+        buffer: the loop reads into it, for all connections.
         loading: the load of credentials under way on this loop, shared by all waiters.
-        loading_instead_of: the rejected ones that this is about.
+        loading_instead_of: the rejected credentials that this load replaces.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class LoopPool:
             await self.close()
 
     async def acquire(self, deadline: Deadline, *, fresh: bool) -> AsyncConnection | None:
-        """A live idle connection, or `None` with leave to open one; either way a place is taken until given back.
+        """Wait for a place, to be given back later; with it comes a live idle connection, or `None`: open one.
 
         Args:
             deadline: how long to wait for a place.
-            fresh: whether only a new connection will do.
+            fresh: whether it must be a new connection.
 
         Raises:
             ConfigurationError: the endpoint is closed.
@@ -88,14 +88,14 @@ class LoopPool:
         else:
             self._places += 1
         if fresh:
-            # What is idle counts too: the oldest makes room.
+            # Idle connections count too: close the oldest.
             if self.limit is not None and self._idle and self._places + len(self._idle) > self.limit:
                 self._idle.pop(0).abort()
             return None
         return self._pick()
 
     def acquire_nowait(self) -> AsyncConnection | None:
-        """`acquire` where no waiting is needed: a live idle connection and a place, or `None` and none."""
+        """A live idle connection with its place; `None`, and no place, if there is none at once."""
         if self._closed or (self.limit is not None and self._places >= self.limit):
             return None
         connection = self._pick()
@@ -115,34 +115,35 @@ class LoopPool:
         return None
 
     async def _queue(self, deadline: Deadline) -> None:
-        """Wait for someone else's place."""
+        """Wait for the place of another call."""
         seconds = deadline.queueing()
         place: asyncio.Future[bool] = self.loop.create_future()
-        timer = None if seconds is None else self.loop.call_later(seconds, _settle, place, False)
+        timer = None if seconds is None else self.loop.call_later(seconds, self._refuse, place)
         self._waiting.append(place)
         try:
-            granted = await place
+            await asyncio.wait({place})
         except BaseException:
-            if place.done() and not place.cancelled() and place.result():
+            if place.done() and place.result():
                 self._pass_on()  # it was granted at the moment of cancellation
-            else:
-                self._leave(place)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+            with suppress(ValueError):  # it is done
+                self._waiting.remove(place)
         if self._closed:
             raise ConfigurationError("the endpoint was closed while this call waited for a connection")
-        if not granted:
-            self._leave(place)
+        if not place.result():
             raise deadline_exceeded(deadline.timeout, request_sent=False)
 
-    def _leave(self, place: asyncio.Future[bool]) -> None:
-        with suppress(ValueError):  # `_pass_on` may have removed it
+    def _refuse(self, place: asyncio.Future[bool]) -> None:
+        """End a wait whose time is over: a place that comes free now goes to the next waiter."""
+        if not place.done():
             self._waiting.remove(place)
+            place.set_result(False)
 
     def adopt(self, connection: AsyncConnection) -> None:
-        """A new connection stands in the place that was taken.
+        """Keep a new connection for the place that its call has.
 
         Raises:
             EndpointError: the endpoint was closed meanwhile.
@@ -152,7 +153,7 @@ class LoopPool:
             raise _closed()
 
     def give_back(self, connection: AsyncConnection | None, *, reusable: bool) -> None:
-        """Give back a place; with a reusable connection, keep that for the next call."""
+        """Give back a place, and keep its connection for the next call if it is reusable."""
         if connection is not None:
             self._busy.discard(connection)
             connection.rest()
@@ -168,12 +169,10 @@ class LoopPool:
 
     def _pass_on(self) -> None:
         """Give a free place to the waiter that has waited longest."""
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(True)
-                return
-        self._places -= 1
+        if self._waiting:
+            self._waiting.popleft().set_result(True)
+        else:
+            self._places -= 1
 
     def shut(self) -> None:
         """Close every connection, those in use too: the calls that use them fail."""
@@ -185,9 +184,8 @@ class LoopPool:
         self._idle.clear()
         for connection in connections:
             connection.abort(_closed())
-        waiting, self._waiting = self._waiting, deque()
-        for place in waiting:
-            _settle(place, False)
+        while self._waiting:
+            self._waiting.popleft().set_result(True)
 
     async def close(self) -> None:
         """Close every connection, and let the event loop finish with them."""
@@ -195,16 +193,11 @@ class LoopPool:
         if self._guarded is not None:
             guarded, self._guarded = self._guarded, None
             await guarded.aclose()
-        # The transports say goodbye in callbacks; those of uvloop need a second round.
+        # The loop's transports end in callbacks; those of uvloop need a second round.
         for _ in range(2):
             await asyncio.sleep(0)
 
 
-def _settle(place: asyncio.Future[bool], granted: bool) -> None:
-    if not place.done():
-        place.set_result(granted)
-
-
 def _closed() -> EndpointError:
-    # No TransportError: that could be tried again.
+    # Not a TransportError, which could be retried.
     return EndpointError("the endpoint was closed while this call was under way")

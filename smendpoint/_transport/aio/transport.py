@@ -1,10 +1,10 @@
-"""The direct lane for asyncio: our own signing and HTTP over pooled connections."""
+"""The direct lane for asyncio: signing and HTTP of our own over pooled connections."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse
@@ -15,7 +15,7 @@ from smendpoint._transport.aio.pool import LoopPool
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import connection_lost, died_unheard, out_of_turn, read_body_async
 from smendpoint._transport.threads import off_loop
-from smendpoint._transport.timeouts import mark_retrieved
+from smendpoint._transport.timeouts import TimedOut, mark_retrieved, share
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -27,14 +27,12 @@ if TYPE_CHECKING:
     from smendpoint._core.http.http1 import ResponseReader
     from smendpoint._transport.aio.connection import AsyncConnection
 
-T = TypeVar("T")
-
-# Hashing a body of this size takes about a millisecond: from here on it is done in a thread.
+# Hashing a body of this size takes about a millisecond; a larger body is hashed in a thread.
 HASH_OFF_LOOP_BYTES = 1_048_576
 
 
 class AsyncDirectTransport(DirectLane):
-    """Performs the steps of calls over connections of its own, on whatever event loop is running. See `DirectLane`."""
+    """An `AsyncTransport` over connections of its own."""
 
     def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
         super().__init__(identity, max_connections, clock)
@@ -43,18 +41,11 @@ class AsyncDirectTransport(DirectLane):
         self._closed = False
 
     def forget(self) -> None:
-        """See `DirectLane.forget`; event loops are the parent's, too."""
         super().forget()
         self._looking_up = None
         self._pools = {}
 
     async def resolve(self) -> Target:
-        """Find out where calls go, once for all first calls. Files are read, and botocore imported, in a thread.
-
-        Raises:
-            ConfigurationError: there is no region, or a setting cannot be honoured.
-            CredentialsError: credentials are malformed.
-        """
         address = self._address
         if address is None:
             loop = asyncio.get_running_loop()
@@ -62,8 +53,7 @@ class AsyncDirectTransport(DirectLane):
             if looking_up is None or looking_up.get_loop() is not loop:
                 looking_up = self._looking_up = off_loop(loop, self._look_up)
                 looking_up.add_done_callback(self._looked_up)
-            await asyncio.wait({looking_up})
-            outcome(looking_up)
+            await share(looking_up)
             address = self._address
             assert address is not None
         return address.target
@@ -96,7 +86,6 @@ class AsyncDirectTransport(DirectLane):
         return pool
 
     def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Awaitable[Any]:
-        """Do what one step of a call's flow asks for."""
         if type(step) is Send:
             return self._send(step, request, Deadline(timeout, step.deadline, self._clock.monotonic))
         if type(step) is NeedCredentials:
@@ -104,17 +93,17 @@ class AsyncDirectTransport(DirectLane):
         return self._clock.sleep_async(step.seconds)
 
     async def _load(self, step: NeedCredentials, deadline: Deadline) -> Credentials:
-        """Load credentials in a thread, once for all waiters; they share a failure too."""
+        """Load credentials in a thread, once for all waiters."""
         pool = await self._pool()
         rejected = step.rejected
         while True:
             loading = pool.loading or self._start_loading(pool, rejected)
             instead_of = pool.loading_instead_of
-            await asyncio.wait({loading}, timeout=deadline.queueing())
-            if not loading.done():
-                raise deadline_exceeded(deadline.timeout, request_sent=False)
-            credentials = outcome(loading)
-            # What was under way already may have begun before the service said no.
+            try:
+                credentials = await share(loading, deadline.queueing())
+            except TimedOut:
+                raise deadline_exceeded(deadline.timeout, request_sent=False) from None
+            # A load that was under way already may have begun before the service rejected the credentials.
             if rejected is None or credentials != rejected or instead_of == rejected:
                 return credentials
 
@@ -137,10 +126,9 @@ class AsyncDirectTransport(DirectLane):
         return loading
 
     async def refresh_ahead(self) -> None:
-        """Renew credentials that run out soon, without anyone waiting for it."""
         pool = await self._pool()
         if pool.loading is None:
-            with suppress(RuntimeError):  # no thread can be started: the call that finds them at their end renews them
+            with suppress(RuntimeError):  # no thread can be started
                 self._start_loading(pool, None, ahead=True)
 
     async def _send(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse | AsyncSource:
@@ -152,7 +140,7 @@ class AsyncDirectTransport(DirectLane):
         whole = not request.streaming and step.started is None
         stale = False
         while True:
-            # Where one idle connection turned out dead, the others may be dead too: make a new one.
+            # If one idle connection turned out dead, the others may be dead too: open a new one.
             connection = None if stale else pool.acquire_nowait()
             if connection is None:
                 connection = await pool.acquire(deadline, fresh=stale)
@@ -189,27 +177,18 @@ class AsyncDirectTransport(DirectLane):
         return await read_body_async(source)
 
     async def close(self) -> None:
-        """Close every connection on this loop; those of loops that have ended are closed already."""
         self._closed = True
         loop = asyncio.get_running_loop()
         for other, pool in list(self._pools.items()):
             if other is loop:
                 await pool.close()
             else:
-                with suppress(RuntimeError):  # it has ended
+                with suppress(RuntimeError):  # the loop has ended, and its connections are closed already
                     other.call_soon_threadsafe(pool.shut)
 
 
-def outcome(shared: asyncio.Future[T]) -> T:
-    """The result of a future that several may have waited for; each gets an error of its own."""
-    error = shared.exception()
-    if isinstance(error, errors.SmendpointError):
-        raise errors.copy_error(error)
-    return shared.result()
-
-
 class AsyncSource:
-    """The body of a streamed answer, as it arrives."""
+    """The body of a streamed answer over a connection of the pool."""
 
     __slots__ = ("_connection", "_pool", "_reader", "headers", "status")
 
@@ -221,11 +200,6 @@ class AsyncSource:
         self.headers: Mapping[str, str] = reader.headers
 
     async def read(self) -> bytes:
-        """The next bytes as soon as there are any; empty when the answer has properly ended.
-
-        Raises:
-            EndpointError: it did not end properly, or nothing came in time.
-        """
         connection = self._connection
         if connection is None:
             return b""
@@ -236,7 +210,6 @@ class AsyncSource:
         return data
 
     def close(self) -> None:
-        """Let the connection go. Bytes that have not been read are lost."""
         try:
             here = asyncio.get_running_loop() is self._pool.loop
         except RuntimeError:
@@ -248,7 +221,6 @@ class AsyncSource:
             self._pool.give_back(connection, reusable=False)
 
     def abandon(self) -> None:
-        """`close` at the loop's next turn: the garbage collector may call at any moment, in any thread."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(RuntimeError):  # the loop has ended, and with it the connection

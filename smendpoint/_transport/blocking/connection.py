@@ -1,4 +1,4 @@
-"""One connection with a socket that is waited for: one exchange at a time, reading a stream."""
+"""One blocking connection: a socket, and the exchange that is under way on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from smendpoint._transport.deadline import Deadline
     from smendpoint._transport.tls import TLSChannel
 
-# TLS's own replies are small: where even they cannot be sent, the peer does not read.
+# Replies of TLS itself are small: if even they cannot be sent, the peer does not read.
 REPLY_SECONDS = 10.0
 
 
@@ -33,13 +33,13 @@ class Socket(socket.socket):
     __slots__ = ()
 
     def __del__(self) -> None:
-        socket.SocketType.close(self)  # not Python's own, which needs what an interrupt may have kept from being made
+        socket.SocketType.close(self)  # not Python's own: an interrupt may have left out attributes that it needs
 
 
 class Place:
-    """A place in the pool: its holder may have one connection open, until the place is freed or nobody holds it.
+    """A place in the pool: its holder may have one connection open, until the place is freed or garbage-collected.
 
-    So no interrupt loses a place: it goes with the work that was interrupted.
+    So no interrupt loses a place: the place goes with the work that was interrupted.
     """
 
     __slots__ = ("__weakref__", "ref")
@@ -52,8 +52,8 @@ class Connection:
 
     Attributes:
         idle_since: when the last exchange ended.
-        cut_short: whether a request was not sent as a whole; no other one can follow it.
-        place: what the pool allows it by; nobody else holds it. Set after dialling.
+        cut_short: whether a request was not sent to its end, so that no other can follow it.
+        place: its place in the pool, which nothing else holds. Set after dialling.
     """
 
     __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since", "place")
@@ -71,17 +71,17 @@ class Connection:
         self.cut_short = False
 
     def begin(self, where: Any) -> socket.socket:
-        """Begin to make the TCP connection; raises `OSError` where that fails at once.
+        """Begin to make the TCP connection; raises `OSError` if that fails at once.
 
         Returns:
-            What becomes writable when it is made or has failed: `check_connected` says which.
+            The socket. It becomes writable when the connection is made or has failed: `check_connected` says which.
         """
         with suppress(BlockingIOError):
             self._socket.connect(where)
         return self._socket
 
     def check_connected(self) -> None:
-        """Raise `OSError` where the connection could not be made."""
+        """Raise `OSError` if the connection could not be made."""
         number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             raise OSError(number, strerror(number))
@@ -107,9 +107,9 @@ class Connection:
         self._tls = preface.tls
 
     def is_stale(self) -> bool:
-        """Whether the peer has closed the idle connection, or said something out of turn.
+        """Whether the peer has closed the idle connection, or sent something out of turn.
 
-        Only TLS itself may have said something, such as a session ticket, and all of it.
+        Only TLS itself may have sent something, such as a session ticket, and only whole records.
         """
         waits = bool(self._arrives(0))
         if self._tls is None:
@@ -122,9 +122,9 @@ class Connection:
         return not self._tls.at_rest
 
     def send(self, head: bytes, body: bytes, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
-        """Send a request; gives what of the answer's body arrived meanwhile.
+        """Send a request; gives the chunks of the answer's body that arrived meanwhile.
 
-        Returns early where the service answers before it has read the whole request, such as with 413.
+        Returns early if the service answers before it has read the whole request, such as with 413.
 
         Raises:
             TransportError: the connection was lost, or nothing moved for the read timeout.
@@ -144,7 +144,7 @@ class Connection:
         return [] if sent == len(data) else self._send_watchfully([data[sent:]], deadline, reader)
 
     def _portions(self, head: bytes, body: bytes) -> Iterator[bytes | memoryview]:
-        """A large request as it goes over the network, part by part: it is neither copied nor encrypted as a whole."""
+        """Give a large request part by part as it goes over the network: nothing copies or encrypts it as a whole."""
         view = memoryview(body)
         parts: list[bytes | memoryview] = [head]
         parts += [view[start : start + RECV_BYTES] for start in range(0, len(body), RECV_BYTES)]
@@ -175,7 +175,7 @@ class Connection:
         return chunks
 
     def _read_early(self, reader: ResponseReader) -> list[bytes]:
-        """Read what the peer sends before it has the whole request."""
+        """Read the bytes that the peer sends before it has the whole request."""
         try:
             received = self._receive_now()
         except OSError as error:
@@ -183,7 +183,7 @@ class Connection:
         return [] if received is None else feed(reader, received)
 
     def _read_rest(self, error: OSError, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
-        """Read what the peer sent before it stopped reading; raises where that is not an answer."""
+        """Read the answer that the peer sent before it stopped reading; raises if there is none."""
         chunks: list[bytes] = []
         try:
             while not reader.complete:
@@ -198,7 +198,7 @@ class Connection:
         """Wait for the next bytes and give the body chunks in them.
 
         Raises:
-            TransportError: the connection was lost, nothing came in time, or what came is not HTTP.
+            TransportError: the connection was lost, nothing came in time, or the bytes are not HTTP.
         """
         received = None
         try:
@@ -206,7 +206,7 @@ class Connection:
                 received = self._tls.end()
             while received is None:
                 if self._tls is not None and (reply := self._tls.to_send()):
-                    # Something that the peer wants to hear from TLS itself, before it goes on.
+                    # TLS itself must reply before the peer goes on.
                     self._send_all(reply, REPLY_SECONDS)
                 if not self._arrives(min(deadline.within(deadline.timeout.read), LONGEST_WAIT) * 1000):
                     raise deadline.silence(response_started=reader.started)
@@ -216,9 +216,9 @@ class Connection:
         return feed(reader, received)
 
     def _receive_now(self) -> bytes | None:
-        """What has arrived, none where the peer has closed; `None` where that says nothing yet. Raises `OSError`.
+        """The bytes that have arrived, empty if the peer has closed; `None` if there are none yet. Raises `OSError`.
 
-        What TLS has to reply is not sent here: half a record of the request may be on its way.
+        A reply of TLS is not sent here: half a record of the request may be on its way.
         """
         try:
             data = self._socket.recv(RECV_BYTES)
@@ -238,21 +238,21 @@ class Connection:
         return data
 
     def abort(self) -> None:
-        """Wake the thread that waits on this connection; it sees the connection closed."""
+        """Wake the thread that waits on this connection, which sees it closed."""
         if self._pid != getpid():
-            return  # it is the parent process that uses it
+            return  # the parent process uses it
         with suppress(OSError):  # it may be closed already
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket. In a forked child this does not disturb the parent's connection."""
         self._socket.close()
-        # Python swallows what is raised in a finalizer, an interrupt too: from here on there is none to come into.
+        # Python swallows an interrupt in a finalizer, so the closed socket gets a class without one.
         self._socket.__class__ = socket.socket
 
 
 def feed(reader: ResponseReader, data: bytes) -> list[bytes]:
-    """Give `data` to the reader; empty where the peer has closed."""
+    """Give `data` to the reader, empty if the peer has closed; the body chunks in it."""
     if data:
         return reader.feed(data)
     if not reader.started:

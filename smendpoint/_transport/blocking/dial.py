@@ -1,4 +1,4 @@
-"""Dialling, blocking: to the first of a host's addresses that answers, through the proxy and with TLS where asked."""
+"""Dialling, blocking: to the first of a host's addresses that answers, with proxy and TLS as the address says."""
 
 from __future__ import annotations
 
@@ -19,16 +19,9 @@ if TYPE_CHECKING:
 
 
 def dial(address: Address, deadline: Deadline) -> Connection:
-    """Connect, through the proxy and with TLS where the address says so.
-
-    Raises:
-        ConfigurationError: the connection must not leave this machine, and would.
-        ConnectError: there is no connection.
-        TLSError: the peer's certificate is wrong, or it does not speak TLS.
-        DeadlineExceededError: the call's time was over first.
-    """
+    """Connect, with proxy and TLS as the address says. For the errors see `aio.dial`."""
     if address.target.url.tls:
-        address.context()  # certificates that cannot be read are reported before anything is connected
+        address.context()  # report certificates that cannot be read before connecting
     give_up_at = deadline.connect_by()
     try:
         connection = _connect(address, deadline, give_up_at)
@@ -49,7 +42,7 @@ def _look_up(host: str, port: int, left: Callable[[], float]) -> Any:
     """Ask the system for the addresses of a host; raises `OSError`."""
 
     def look_up() -> Any:
-        # What needs no encoding is given as bytes: for text, Python loads the tables of international names.
+        # An ASCII name goes as bytes: for text, Python loads the tables of international names.
         name = host.encode("ascii") if host.isascii() else host
         return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
@@ -113,7 +106,7 @@ class _Race:
         self.lost: list[Connection] = []
 
     def start(self, info: Any) -> None:
-        """Begin to connect to what ``getaddrinfo`` says; raises `OSError`."""
+        """Begin to connect to an address that ``getaddrinfo`` gave; raises `OSError`."""
         family, kind, protocol, _, where = info
         connection = Connection(Socket(family, kind, protocol))
         try:
@@ -123,7 +116,7 @@ class _Race:
             raise
 
     def abort(self) -> None:
-        """Wake the thread that waits for them."""
+        """Wake the thread that waits for the connections."""
         for connection, _ in list(self.running.values()):
             connection.abort()
 

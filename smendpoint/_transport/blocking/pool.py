@@ -37,7 +37,7 @@ class Pool:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        # Reentrant: the garbage collector may close a stream at any moment, and so give back its connection.
+        # Reentrant: the garbage collector may close a stream, and so give back its connection, at any moment.
         self._lock = RLock()
         # Not a `threading.Condition`: an interrupt inside one may leave its lock taken for ever.
         self._waiting: deque[LockType] = deque()
@@ -45,7 +45,7 @@ class Pool:
         self._taken: set[ref[Place]] = set()  # by connections: idle, in use, and being opened
 
     def forget(self) -> None:
-        """After a fork, in the child: the connections are the parent's, and so is a thread that held the lock."""
+        """After a fork, in the child: connections, and a thread that held the lock, are the parent's."""
         idle = self._idle
         self._start_afresh()
         for connection in idle:
@@ -60,8 +60,8 @@ class Pool:
         """A live idle connection, or a place for a new one.
 
         Args:
-            wait: says how many seconds more to wait, `None` for as long as it takes; raises when over.
-            fresh: whether only a new connection will do.
+            wait: gives how many seconds more to wait, `None` for no limit; raises when that is over.
+            fresh: whether it must be a new connection.
 
         Raises:
             ConfigurationError: the pool is closed.
@@ -78,10 +78,10 @@ class Pool:
                 self._waiting.append(waiter)
             try:
                 left = wait()
-                # A place whose holder was garbage-collected comes free without a wake-up: so look again.
+                # A place whose holder was garbage-collected comes free without a wake-up, so look again.
                 waiter.acquire(timeout=LOOK_AGAIN_SECONDS if left is None else min(left, LOOK_AGAIN_SECONDS))
             except BaseException:
-                self._wake()  # this waiter may just have been woken: pass that on
+                self._wake()  # this waiter may just have been woken: wake the next
                 raise
             finally:
                 with suppress(ValueError):  # `_wake` has removed it
@@ -96,12 +96,12 @@ class Pool:
                 return None
             self.drop(self._idle.pop(0))
         place = Place()
-        place.ref = ref(place, self._taken.discard)  # not a function of Python's: it could be interrupted itself
+        place.ref = ref(place, self._taken.discard)  # not a Python function, which an interrupt could end
         self._taken.add(place.ref)
         return place
 
     def _live(self) -> Connection | None:
-        """The idle connection that was used last, unless that is too long ago, or its peer has closed it."""
+        """The idle connection that was used last, unless that is too long ago or its peer has closed it."""
         oldest = self._monotonic() - IDLE_SECONDS
         while self._idle:
             connection = self._idle.pop()
@@ -119,15 +119,15 @@ class Pool:
             self._waiting.popleft().release()
 
     def abort(self) -> None:
-        """Wake all waiters, so that each asks its `wait` again."""
+        """Wake all waiters, so that each calls its `wait` again."""
         for _ in range(len(self._waiting)):
             self._wake()
 
     def give_back(self, connection: Connection) -> None:
-        """Keep a connection that can be used again for the next call."""
+        """Keep a connection for the next call."""
         expired: list[Connection] = []
         with self._lock:
-            # One that is not known was taken before a fork.
+            # A connection without a place here was opened before a fork.
             if self.closed or connection.place.ref not in self._taken:
                 expired.append(connection)
             else:

@@ -1,4 +1,4 @@
-"""The direct lane, blocking: our own signing and HTTP over pooled sockets."""
+"""The direct lane, blocking: signing and HTTP of our own over pooled sockets."""
 
 from __future__ import annotations
 
@@ -34,21 +34,19 @@ if TYPE_CHECKING:
 
 
 class DirectTransport(DirectLane):
-    """Performs the steps of blocking calls over connections of its own. See `DirectLane`."""
+    """A `Transport` over connections of its own."""
 
-    stoppable = True  # a `Cancellation` ends a call that is under way
+    stoppable = True
 
     def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
         super().__init__(identity, max_connections, clock)
         self._pool = Pool(max_connections, clock.monotonic)
 
     def forget(self) -> None:
-        """See `DirectLane.forget`."""
         super().forget()
         self._pool.forget()
 
     def perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
-        """Do what one step of a call's flow asks for."""
         if cancellation is not None:
             cancellation.check()
         if type(step) is Send:
@@ -67,7 +65,7 @@ class DirectTransport(DirectLane):
         if deadline.at is None:
             return provider.load(rejected=rejected)
         try:
-            # A process, a service or a file system that credentials come from takes no time limit of ours.
+            # No time limit of ours holds for a process, a service or a file system that gives credentials.
             return run_in_helper(
                 (provider, rejected),
                 lambda: provider.load(rejected=rejected),
@@ -77,12 +75,6 @@ class DirectTransport(DirectLane):
             raise deadline_exceeded(deadline.timeout, request_sent=False) from None
 
     def resolve(self) -> Target:
-        """Find out where calls go, once. Reads files, and may import botocore.
-
-        Raises:
-            ConfigurationError: there is no region, or a setting cannot be honoured.
-            CredentialsError: credentials are malformed.
-        """
         with self._resolving:
             if self._address is None:
                 self._address = self._find_address()
@@ -90,11 +82,6 @@ class DirectTransport(DirectLane):
             return self._address.target
 
     def refresh_ahead(self) -> None:
-        """Renew credentials that run out soon, in a thread of its own: no call waits for it.
-
-        Where no thread can be started, they are renewed by the call that finds them at their end.
-        """
-
         spawn("smendpoint-credentials", _renew, self.credentials)
 
     def _exchange(self, step: Send, request: CallRequest, deadline: Deadline) -> RawResponse:
@@ -133,7 +120,7 @@ class DirectTransport(DirectLane):
             held: Connection | Place | None = None
             reused = False
             try:
-                # Where one idle connection turned out dead, the others may be dead too: make a new one.
+                # If one idle connection turned out dead, the others may be dead too: open a new one.
                 held = self._acquire(deadline, fresh=stale)
                 if isinstance(held, Place):
                     connection = dial(address, deadline)
@@ -189,7 +176,6 @@ class DirectTransport(DirectLane):
                 self._pool.drop(held)
 
     def close(self) -> None:
-        """Close every idle connection; those in use are closed as their calls end."""
         self._pool.close()
 
 

@@ -1,4 +1,4 @@
-"""What both transports over a given client share: its arguments, its answers and its exceptions, in our terms."""
+"""The half that both transports over a given client share: its arguments, answers and exceptions in our terms."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from smendpoint._transport.address import NO_TLS_REASONS, NOT_TLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import FrameType
 
     from smendpoint._core.aws.operations import Operation
     from smendpoint._core.aws.renderer import CallRequest
@@ -23,21 +24,22 @@ METHODS = {
     "InvokeEndpointWithResponseStream": "invoke_endpoint_with_response_stream",
     "InvokeEndpointAsync": "invoke_endpoint_async",
 }
+_LIBRARIES = ("aiobotocore", "aiohttp", "boto3", "botocore", "urllib3")
 
 
 class ClientLane:
-    """The half that both transports over a given client share.
+    """The base of both transports over a given client.
 
     Args:
-        client: for ``sagemaker-runtime``.
-        clock: where time comes from.
+        client: a client for ``sagemaker-runtime``. It signs, retries and renews its credentials itself.
+        clock: gives the time.
 
     Raises:
         ConfigurationError: it is not such a client.
     """
 
     asynchronous: bool
-    credentials = None  # the client signs
+    credentials = None
 
     def __init__(self, client: Any, clock: Clock) -> None:
         check_client(client, asynchronous=self.asynchronous)
@@ -56,7 +58,7 @@ class ClientLane:
         return f"it was looked for {where}in the account of the client's credentials"
 
     def forget(self) -> None:
-        """After a fork: a client looks after its own connections."""
+        """A client looks after its own connections."""
 
 
 def begin(source: Source | AsyncSource, step: Any) -> None:
@@ -75,7 +77,7 @@ def begin(source: Source | AsyncSource, step: Any) -> None:
 
 
 def answer_of_failure(error: Exception, step: Any) -> RawResponse:
-    """Give the answer that the client could not parse; for any other failure raise our error, or the client's own."""
+    """Give the answer that the client could not parse; raise our error, or the client's own, for any other failure."""
     step.extra = retried(getattr(error, "response", None))
     unread = unparsed(error)
     if unread is not None:
@@ -157,10 +159,10 @@ def call_arguments(request: CallRequest) -> dict[str, Any]:
 
 
 def answer_head(operation: Operation, response: Any) -> tuple[int, dict[str, str]]:
-    """The status and the headers that a client's answer came with; made from its members where a mock has none.
+    """The status and the headers of a client's answer; a mock's without headers gets them from its members.
 
     Raises:
-        ConfigurationError: it is a mock's that is not made like an answer.
+        ConfigurationError: a mock gave something that is not made like an answer.
     """
     metadata = (response.get("ResponseMetadata") or {}) if isinstance(response, dict) else None
     status = metadata.get("HTTPStatusCode", 200) if isinstance(metadata, dict) else None
@@ -185,9 +187,9 @@ def _lower(headers: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def unparsed(error: Exception) -> RawResponse | None:
-    """The whole answer over which a client itself failed; `None` where that is not what happened.
+    """The whole answer that a client could not parse; `None` for any other failure.
 
-    botocore's parser expects an error's body to be an object of a known form. Over everything else it fails in as many
+    botocore's parser expects an error's body to be an object of a known form. Any other body makes it fail, in as many
     ways as Python has. The answer is still in the frames of that failure.
     """
     from botocore.awsrequest import AWSResponse
@@ -197,16 +199,14 @@ def unparsed(error: Exception) -> RawResponse | None:
     if isinstance(error, (BotoCoreError, ClientError)) and not isinstance(error, ResponseParserError):
         return None
     found: Any = None
-    trace = error.__traceback__
-    while trace is not None:
-        library = str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0]
+    for module, frame in _frames(error):
+        library = module.partition(".")[0]
         if library in ("botocore", "aiobotocore"):
-            for value in trace.tb_frame.f_locals.values():
-                first = value[0] if type(value) is tuple and value else value  # with what was parsed of it
+            for value in frame.f_locals.values():
+                first = value[0] if type(value) is tuple and value else value  # beside the part that was parsed
                 found = first if isinstance(first, AWSResponse) else found
         elif library != "json":
-            found = None  # the code of someone else, such as a hook: what it raises is its own
-        trace = trace.tb_next
+            found = None  # other code, such as a hook: its exceptions are its own
     body = getattr(found, "_content", None)
     if not isinstance(body, bytes):
         return None
@@ -214,14 +214,14 @@ def unparsed(error: Exception) -> RawResponse | None:
 
 
 def retried(response: Any) -> int:
-    """How often the client itself tried again before this answer."""
+    """How often the client itself sent the request again before this answer."""
     metadata = response.get("ResponseMetadata") if isinstance(response, dict) else None
     count = (metadata or {}).get("RetryAttempts", 0)
     return count if isinstance(count, int) else 0
 
 
 def longest_call(client: Any, timeout: Timeout) -> float:
-    """How long a client's call may take at most, in seconds, if its own limits hold for each of its attempts."""
+    """How many seconds a client's call may take at most, if its own limits hold for each of its attempts."""
     config = meta(client, "config")
     retries = getattr(config, "retries", None) or {}
     attempts = retries.get("total_max_attempts") or 5  # the most that any retry mode makes by itself
@@ -247,7 +247,7 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
         return errors.CredentialsError(f"the client found no credentials: {error}")
     settings = (known.ParamValidationError, known.NoRegionError, known.ProfileNotFound, known.EndpointProviderError)
     if isinstance(error, settings):
-        # Its message may hold a parameter's value: the kind of the error must do.
+        # The message may hold a parameter's value, so ours names only the kind of error.
         return errors.ConfigurationError(f"the client refused the call: {type(error).__name__}")
     if isinstance(error, known.SSLError):
         plain = f". {NOT_TLS}" if any(reason in str(error) for reason in NO_TLS_REASONS) else ""
@@ -278,7 +278,7 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
     if isinstance(error, known.IncompleteReadError):
         return errors.ProtocolError("the answer is shorter than it said", response_started=True)
     if isinstance(error, known.BotoCoreError):
-        # HTTPClientError stands for whatever happened in the library under the client.
+        # HTTPClientError stands for any failure in the library under the client.
         return connection_broke(list(_chain(error))[-1], response_started=response_started)
     if isinstance(error, OSError) or library in ("urllib3", "http", "aiohttp", "ssl"):
         return connection_broke(error, response_started=response_started)
@@ -291,7 +291,7 @@ def connection_broke(error: BaseException, *, response_started: bool = True) -> 
 
 
 def _proxy_variable(said: str) -> str:
-    """Which variable names the proxy that a client's error shows; empty where it comes from somewhere else."""
+    """Name the variable that gave the proxy in a client's error; empty if none did."""
     import os
 
     for name, value in os.environ.items():
@@ -302,46 +302,47 @@ def _proxy_variable(said: str) -> str:
 
 
 def _is_closed(error: Exception) -> bool:
-    """Whether a client failed because it has no HTTP session: aiobotocore's, once it is closed."""
+    """Whether a client failed because it has no HTTP session, as aiobotocore's have none once they are closed."""
     last = list(_chain(error))[-1]
-    trace = last.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    inside = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
-    closed = isinstance(last, AttributeError) and inside == "aiobotocore.httpsession"
+    closed = isinstance(last, AttributeError) and _modules(last)[-1:] == ["aiobotocore.httpsession"]
     return closed or (isinstance(last, RuntimeError) and str(last) == "Session is closed")
 
 
 def failed_by_itself(error: Exception, *, response_started: bool = False) -> errors.SmendpointError | None:
-    """Our error for an exception that a client's libraries raised; `None` where other code took part.
+    """Our error for an exception that a client's libraries raised; `None` if other code took part.
 
-    A hook, a mock or a wrapper of the caller's own raises what it likes: that goes on as it is.
+    An exception of a hook, a mock or a wrapper of the caller's goes on as it is.
     """
     import sys
 
-    names = []
-    trace = error.__traceback__
-    while trace is not None:
-        names.append(str(trace.tb_frame.f_globals.get("__name__")))
-        trace = trace.tb_next
+    names = _modules(error)
     while names and names[0].partition(".")[0] == "smendpoint":
         del names[0]
     known = {*_LIBRARIES, *sys.stdlib_module_names} - {"unittest"}
     if not names or any(name.partition(".")[0] not in known for name in names):
         return None
     if any(name.partition(".")[2] in ("credentials", "tokens") for name in names):
-        # Not its text: a credential process's output may stand in it.
+        # Without its text, which may hold the output of a credential process.
         return errors.CredentialsError(f"the client's credentials could not be read: {type(error).__name__}")
     return errors.TransportError(
         f"the client failed by itself: {type(error).__name__}", response_started=response_started
     )
 
 
-_LIBRARIES = ("aiobotocore", "aiohttp", "boto3", "botocore", "urllib3")
+def _frames(error: BaseException) -> Iterator[tuple[str, FrameType]]:
+    """Give the frames that an exception went through, outermost first, each with the name of its module."""
+    trace = error.__traceback__
+    while trace is not None:
+        yield str(trace.tb_frame.f_globals.get("__name__")), trace.tb_frame
+        trace = trace.tb_next
+
+
+def _modules(error: BaseException) -> list[str]:
+    return [module for module, _ in _frames(error)]
 
 
 def _broken(error: Exception) -> errors.EndpointError | None:
-    """Our error where the answer was no proper HTTP, which only the exceptions under the clients' own tell."""
+    """Our error for an answer that was not valid HTTP, which only the exceptions under the client's own tell."""
     for link in _chain(error):
         library = type(link).__module__.partition(".")[0]
         if library == "aiohttp" and type(link).__name__ == "TooManyRedirects":  # one is too many
@@ -349,7 +350,7 @@ def _broken(error: Exception) -> errors.EndpointError | None:
             return service_error(RawResponse(answers[-1].status if answers else 0, {}, b"{}"))
         if isinstance(link, (OSError, TimeoutError)):
             return None
-        # urllib3 has subclasses of its own for what http.client raises.
+        # urllib3 subclasses the exceptions of http.client.
         of_http_client = any(base.__module__ == "http.client" for base in type(link).__mro__)
         # Older aiohttp has nothing under its ClientPayloadError.
         of_aiohttp = library == "aiohttp" and (
@@ -364,7 +365,7 @@ def _broken(error: Exception) -> errors.EndpointError | None:
 
 
 def _was_connected(error: Exception) -> bool:
-    """Whether a connection stood: aiobotocore says that it could not connect for one that was reset later, too."""
+    """Whether there was a connection: aiobotocore says that it could not connect, even if one was reset later."""
     return any(
         type(link).__module__.partition(".")[0] == "aiohttp"
         and "Connector" not in "".join(base.__name__ for base in type(link).__mro__)
@@ -373,7 +374,7 @@ def _was_connected(error: Exception) -> bool:
 
 
 def _chain(error: Exception) -> Iterator[BaseException]:
-    """An exception and those under it."""
+    """Give an exception and those under it."""
     link: BaseException | None = error
     seen: set[int] = set()
     while link is not None and id(link) not in seen:
@@ -385,13 +386,12 @@ def _chain(error: Exception) -> Iterator[BaseException]:
 
 
 def harmless_cause(error: Exception, ours: errors.SmendpointError) -> Exception | None:
-    """The exception to chain to ours; `None` where its text may hold something that was sent or that came.
+    """The exception to chain to ours; `None` if its text may hold a part of the request or the answer.
 
-    HTTP libraries show the bytes that they could not read, which may be an answer's; botocore the values that it
-    refuses.
+    HTTP libraries show the bytes that they could not read, botocore the values that it refuses.
     """
     hidden = isinstance(ours, (errors.ProtocolError, errors.ConfigurationError))
-    # JSON's and Unicode's ValueErrors hold all that could not be read.
+    # The ValueErrors of JSON and Unicode hold the whole text that could not be read.
     told = not isinstance(error, ValueError) and type(error).__name__ != "HTTPClientError"
     return error if told and not hidden else None
 

@@ -32,31 +32,23 @@ if TYPE_CHECKING:
 
 
 class AsyncClientTransport(ClientLane):
-    """Performs calls through a client, with the client's own hooks, credentials and retries.
+    """An `AsyncTransport` through an aiobotocore client, with the client's own hooks, credentials and retries.
 
-    The client's timeouts hold too, but over some answers aiohttp waits past them, so this has its own timers.
-
-    Args:
-        client: an aiobotocore client for ``sagemaker-runtime``.
-        clock: where time comes from.
-
-    Raises:
-        ConfigurationError: it is no such client.
+    The client's timeouts hold too, but for some answers aiohttp waits past them, so this has its own timers.
     """
 
     asynchronous = True
 
     async def resolve(self) -> None:
-        """Nothing to look up: the client knows where calls go."""
+        pass
 
     async def refresh_ahead(self) -> None:
-        """Renew nothing: the client signs."""
+        pass
 
     async def close(self) -> None:
-        """The client is its maker's to close."""
+        pass
 
     async def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Any:
-        """Make the one attempt that a call through a client has."""
         deadline = Deadline(timeout, step.deadline, self._clock.monotonic)
         longest = longest_call(self._client, timeout)
         seconds = deadline.within(longest, request_sent=False)
@@ -76,9 +68,9 @@ class AsyncClientTransport(ClientLane):
 
 
 def raw_response(body: Any) -> Any:
-    """The aiohttp response under aiobotocore's ``StreamingBody`` or ``AioEventStream``.
+    """Find the aiohttp response under aiobotocore's ``StreamingBody`` or ``AioEventStream``.
 
-    aiobotocore's own iterator over an event stream ends without a word where the stream was cut, so it is not used.
+    aiobotocore's own iterator over an event stream ends silently when the stream was cut, so it is not used.
 
     Raises:
         ConfigurationError: this aiobotocore keeps it elsewhere.
@@ -96,14 +88,14 @@ def raw_response(body: Any) -> Any:
 
 
 def _discard(response: Any) -> None:
-    """Close an answer whose waiter is gone."""
+    """Close an answer whose waiter was cancelled."""
     raw = raw_response(response.get("Body"))
     if raw is not None:
         raw.close()
 
 
 def _unread(content: Any) -> bytes:
-    """Take what had arrived when the answer failed: aiohttp's reader raises before it gives that."""
+    """Take the bytes that had arrived when the answer failed: aiohttp's reader raises before it gives them."""
     waiting = getattr(content, "_buffer", None)
     if not waiting:
         return b""
@@ -113,9 +105,9 @@ def _unread(content: Any) -> bytes:
 
 
 def loss_under(raw: Any) -> OSError | None:
-    """What ended the connection of an answer that its end was to end; `None` where that was the peer's closing it.
+    """The error that ended the connection under an answer without a length; `None` if the peer closed it.
 
-    aiohttp takes a connection that was reset for one that was closed. Its protocol knows better.
+    aiohttp treats a connection that was reset as closed, but its protocol keeps the error.
     """
     exception = getattr(getattr(raw, "_protocol", None), "exception", None)
     error = exception() if callable(exception) else None
@@ -123,12 +115,12 @@ def loss_under(raw: Any) -> OSError | None:
 
 
 def _silence(deadline: Deadline, *, response_started: bool, by_total: bool) -> errors.TransportError:
-    """The error for a wait in vain. What timed it was the loop's clock, which need not agree with the call's."""
+    """The error for a wait in vain. The loop's clock timed it, which need not agree with the call's."""
     return deadline_exceeded(deadline.timeout) if by_total else deadline.silence(response_started=response_started)
 
 
 class AsyncClientSource:
-    """The body of a client's answer, as it arrives."""
+    """The body of a client's answer."""
 
     __slots__ = ("_deadline", "_late", "_loop", "_raw", "headers", "status")
 
@@ -141,11 +133,6 @@ class AsyncClientSource:
         self.headers = headers
 
     async def read(self) -> bytes:
-        """The next bytes as soon as there are any; empty when the answer has properly ended.
-
-        Raises:
-            TransportError: it did not end properly, or nothing came in time.
-        """
         raw, deadline = self._raw, self._deadline
         if raw is None:
             return b""
@@ -162,7 +149,7 @@ class AsyncClientSource:
                 # The next read has the same failure. aiohttp keeps it: its traceback would lead back to the stream.
                 error.__traceback__ = None
                 return arrived
-            # Whatever it is, it is about the connection: aiohttp has a bare RuntimeError for one that it had closed.
+            # Any exception is about the connection: aiohttp raises a bare RuntimeError for one that it had closed.
             raise_for(error, translate(error, response_started=True) or connection_broke(error))
         finally:
             timer.cancel()
@@ -181,13 +168,11 @@ class AsyncClientSource:
         self.close()
 
     def close(self) -> None:
-        """Let the connection go. Bytes that have not been read are lost."""
         raw, self._raw = self._raw, None
         if raw is not None:
             raw.close()
 
     def abandon(self) -> None:
-        """`close` at the loop's next turn: the garbage collector may call at any moment, in any thread."""
         raw, self._raw = self._raw, None
         if raw is not None:
             with suppress(RuntimeError):  # the loop has ended, and with it the connection

@@ -30,30 +30,21 @@ if TYPE_CHECKING:
 
 
 class ClientTransport(ClientLane):
-    """Performs calls through a client, with the client's own hooks, credentials, retries and timeouts.
-
-    Args:
-        client: for ``sagemaker-runtime``.
-        clock: where time comes from.
-
-    Raises:
-        ConfigurationError: it is no such client.
-    """
+    """A `Transport` through a client, with the client's own hooks, credentials, retries and timeouts."""
 
     asynchronous = False
     stoppable = False  # a client's call cannot be ended from outside
 
     def resolve(self) -> None:
-        """Nothing to look up: the client knows where calls go."""
+        pass
 
     def refresh_ahead(self) -> None:
-        """Renew nothing: the client signs."""
+        pass
 
     def close(self) -> None:
-        """The client is its maker's to close."""
+        pass
 
     def perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
-        """Make the one attempt that a call through a client has."""
         if cancellation is not None:
             cancellation.check()
         deadline = Deadline(timeout, step.deadline, self._clock.monotonic)
@@ -64,15 +55,15 @@ class ClientTransport(ClientLane):
         step.extra = retried(response)
         status, headers = answer_head(request.operation, response)
         source = ClientSource(raw_stream(response.get("Body")), status, headers, deadline)
-        # http.client takes 103 for the answer. The final one is still to come: never reuse this connection.
+        # http.client takes 103 for the answer. The final answer is still to come, so never reuse this connection.
         begin(source, step)
         return source if request.streaming and status < 300 else read_body(source, request.max_answer)
 
 
 def raw_stream(body: Any) -> Any:
-    """The bytes under botocore's ``StreamingBody`` or ``EventStream``.
+    """Find the bytes under botocore's ``StreamingBody`` or ``EventStream``.
 
-    botocore's own iterator over an event stream ends without a word where the stream was cut, so it is not used.
+    botocore's own iterator over an event stream ends silently when the stream was cut, so it is not used.
 
     Raises:
         ConfigurationError: this botocore keeps them elsewhere.
@@ -91,7 +82,7 @@ def raw_stream(body: Any) -> Any:
 
 
 def socket_under(raw: Any) -> Any:
-    """The socket that a response of urllib3 is read from; `None` for a mock, and where the answer has ended."""
+    """The socket under a response of urllib3; `None` for a mock, and once the answer has ended."""
     try:
         sock = raw._fp.fp.raw._sock
     except AttributeError:
@@ -100,7 +91,7 @@ def socket_under(raw: Any) -> Any:
 
 
 def reader_of(raw: Any) -> Callable[[], bytes]:
-    """A function that gives the next bytes of `raw` as soon as there are any."""
+    """Make a function that gives the next bytes of `raw` as soon as there are any."""
     read = getattr(raw, "read1", None)
     if read is None and callable(getattr(raw, "stream", None)):
         chunks = raw.stream(RECV_BYTES)  # urllib3 before 2.2 has no read1, and its read waits for all bytes asked for
@@ -126,9 +117,9 @@ class ClientSource(SharedSource[Any]):
             if not (length.isascii() and length.isdigit()):
                 # http.client then reads until the connection is closed, which may be never.
                 self.close()
-                raise errors.ProtocolError("the Content-Length of the answer is no number", response_started=True)
+                raise errors.ProtocolError("the Content-Length of the answer is not a number", response_started=True)
             self._expected = int(length)
-        # http.client takes a head that was cut for a whole one. Then nothing says how long the body is, and none comes.
+        # http.client takes a head that was cut for a whole one: then there is neither a length nor a body.
         from_network = type(raw).__module__.partition(".")[0] == "urllib3"
         self._doubtful = from_network and not length and not chunked and status != 204
 
@@ -144,7 +135,7 @@ class ClientSource(SharedSource[Any]):
             if isinstance(ours, errors.ReadTimeoutError):
                 ours = self._deadline.silence(response_started=True)
             raise_for(error, ours)
-        if not isinstance(data, bytes):  # a mock's, which would go on for ever
+        if not isinstance(data, bytes):  # a mock's, which would never end
             raise errors.ConfigurationError(
                 f"the client's answer gives {type(data).__name__} where its bytes should be: have a mocked Body give "
                 "bytes, such as io.BytesIO does"
@@ -167,8 +158,6 @@ class ClientSource(SharedSource[Any]):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def _release(self, held: Any, *, whole: bool) -> None:
-        for name in ("release_conn", "close") if whole else ("close",):
-            method = getattr(held, name, None)
-            if method is not None:
-                method()
-                return
+        let_go = (getattr(held, "release_conn", None) if whole else None) or getattr(held, "close", None)
+        if let_go is not None:
+            let_go()

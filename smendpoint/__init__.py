@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from smendpoint._calls.response import Response
     from smendpoint._calls.session import AsyncStatefulSession, StatefulSession
     from smendpoint._calls.stream import Stream
-    from smendpoint._core.aws.response import ResponseBody
     from smendpoint._core.call.hooks import CallHooks, CallInfo
     from smendpoint._core.call.retry import RetryPolicy
     from smendpoint._core.call.timing import Clock, Timeout
+    from smendpoint._core.http.body import ResponseBody
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
     from smendpoint.async_endpoint import AsyncEndpoint
     from smendpoint.endpoint import Endpoint
@@ -164,7 +164,7 @@ __all__ = [
 # Where the names live that are neither exceptions nor handlers; a test holds this against the imports above.
 _HOMES = {
     "_core.call.hooks": ("CallHooks", "CallInfo"),
-    "_core.aws.response": ("ResponseBody",),
+    "_core.http.body": ("ResponseBody",),
     "_core.call.retry": ("RetryPolicy",),
     "_core.call.timing": ("Clock", "Timeout"),
     "_calls.inference": ("AsyncInferenceHandle", "InferenceHandle"),

@@ -142,7 +142,7 @@ class EndpointArguments(Typed[In, Out, Chunk]):
             max_connections: how many connections may be open at once; `None` for no limit.
             max_response_bytes: the most bytes that a whole answer may have; `None` for no limit. By default
                 104,857,600, four times what the service hands on. Streams are not limited.
-            hooks: hears what happens to each call; see `CallHooks`.
+            hooks: notified of the steps of each call; see `CallHooks`.
             clock: where time, waiting and chance come from; for tests.
 
         Raises:

@@ -153,7 +153,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     ) -> AsyncIterator[Out | Exception]:
         """Call the model for each input, several at a time, and give the outputs.
 
-        Inputs are read as places get free: at most `max_concurrency` inputs or outputs are held at any time. Leaving
+        Inputs are read as slots get free: at most `max_concurrency` inputs or outputs are held at any time. Leaving
         the iterator early stops the calls that are under way.
 
         Arguments and errors as for `Endpoint.map`; `inputs` may be an asynchronous iterable, too.

@@ -84,8 +84,9 @@ class PromptTemplate(Frozen):
         Raises:
             PromptError: a name is missing or unknown, or a value is not usable.
         """
-        # The constructor has refused any field that reads an attribute or has a format specification.
-        return self._template.format_map({**dict(self._partial), **_texts(self.input_variables, values)})
+        # The constructor has refused any field that reads an attribute or has a format specification. A subclass of
+        # `str` may fill in otherwise, so its own method is not called.
+        return str.format_map(self._template, {**dict(self._partial), **_texts(self.input_variables, values)})
 
     def partial(self: _Template, /, **values: object) -> _Template:
         """Fill in some fields now, the others later.

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 try:
     import uvloop
-except ImportError:  # there is none for Windows
+except ImportError:  # not available for Windows
     KINDS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
 else:
     KINDS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -56,7 +56,7 @@ def make_endpoint(url: str, **options: Any) -> AsyncEndpoint[Any, Any, Any]:
 
 
 def others() -> set[asyncio.Task[Any]]:
-    """The tasks of the running loop, without the one that asks."""
+    """Give the tasks of the running loop, without the current one."""
     return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]  # there is one
 
 
@@ -86,7 +86,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Run:
-    """Runs a coroutine as `asyncio.run` does, and then looks at what it left.
+    """Runs a coroutine as `asyncio.run` does, and then checks that nothing is left.
 
     Attributes:
         kind: of the event loop.
@@ -98,7 +98,7 @@ class Run:
         self.complaints: list[dict[str, Any]] = []
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
-        """A loop that writes down what it would log."""
+        """Make a loop that records errors instead of logging them."""
         loop = SkippingLoop() if self.kind == "skipping" else KINDS[self.kind]()
         loop.set_exception_handler(lambda _, context: self.complaints.append(context))
         return loop
@@ -110,7 +110,7 @@ class Run:
         loop.close()
 
     def __call__(self, main: Coroutine[Any, Any, T]) -> T:
-        gc.freeze()  # what was there before need not be searched
+        gc.freeze()  # older objects need not be searched
         loop = self.new_loop()
         try:
             result = loop.run_until_complete(main)
@@ -119,7 +119,7 @@ class Run:
             for task in asyncio.all_tasks(loop):
                 task.cancel()
             self.end(loop)
-            gc.collect()  # what asyncio notices only then is to be noticed in this test
+            gc.collect()  # so that asyncio reports in this test
             gc.unfreeze()
         assert self.complaints == [], self.complaints
         return result

@@ -1,4 +1,4 @@
-"""A clock for tests: nothing waits, and what was waited for is written down."""
+"""A clock for tests: it does not wait, and records each wait."""
 
 from __future__ import annotations
 

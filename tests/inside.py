@@ -1,4 +1,4 @@
-"""What tests see of an endpoint from the inside: one place to mend when the inside moves."""
+"""The private parts of an endpoint that tests need: one place to change when they move."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 
 
 def transport_of(endpoint: Any) -> Any:
-    """What an endpoint of either twin sends with."""
+    """The transport of an endpoint of either twin."""
     return endpoint._caller.transport
 
 

@@ -1,4 +1,4 @@
-"""Servers on loopback that do what an emulator cannot: scripts on a bare socket, TLS, proxies, a port that is deaf."""
+"""Servers on loopback beside the emulator: scripts on a bare socket, TLS, proxies, a port that never answers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def make_endpoint(url: str, **options: Any) -> Endpoint[Any, Any, Any]:
 
 
 def fast(read: float = PATIENCE, connect: float = PATIENCE, total: float | None = None) -> Timeout:
-    """Limits; what a test does not mean to reach is out of reach."""
+    """Make limits; those that a test does not name are out of reach."""
     return Timeout(connect=connect, read=read, total=total)
 
 
@@ -77,7 +77,7 @@ class Peer:
         return head, self.body(head)
 
     def body(self, head: bytes) -> bytes:
-        """Read what follows a request's head."""
+        """Read a request's body."""
         length = 0
         for line in head.split(b"\r\n")[1:]:
             name, _, value = line.partition(b":")
@@ -128,7 +128,7 @@ class Peer:
         return True
 
     def delivered(self) -> None:
-        """Wait until the client's system has all that was sent: a reset discards what it does not have."""
+        """Wait until the client's system has all bytes that were sent: a reset discards the others."""
         waiting = array.array("i", [1])
         while sys.platform == "linux" and waiting[0]:
             fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, waiting)
@@ -229,7 +229,7 @@ class Server:
 
 @contextlib.contextmanager
 def deaf_port() -> Iterator[int]:
-    """A port on which nobody answers: what would be accepted is full already."""
+    """A port that never answers: its queue of connections is full."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -316,7 +316,7 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
 
 @functools.cache
 def authority() -> trustme.CA:
-    """Who signs the certificates of these tests."""
+    """The authority that signs the certificates of these tests."""
     return trustme.CA()
 
 
@@ -351,12 +351,12 @@ def trusted(bare_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.fixture(params=["plain", "tls"])
 def tls(request: pytest.FixtureRequest, trusted: str) -> ssl.SSLContext | None:
-    """What a server needs for TLS, or nothing; this process trusts it."""
+    """The settings of a TLS server that this process trusts, or `None` for a plain one."""
     return server_context() if request.param == "tls" else None
 
 
 def client_certificate(folder: Path) -> str:
-    """A file with a certificate and its key that prove who the client is."""
+    """A file with a certificate of the client and its key."""
     path = folder / "client.pem"
     leaf = _certificate("client@example.com")
     path.write_bytes(leaf.private_key_and_cert_chain_pem.bytes())

@@ -34,7 +34,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 REGIONS = [*known_regions(), "moon-base-1", "us-east-99", "fips-us-east-1", "us-gov-west-1-fips", "a"]
 
 
-# One example for each partition, and then some.
+# One example for each partition, then random ones.
 @example("us-east-1", True, True)
 @example("us-gov-west-1", True, False)
 @example("cn-north-1", False, True)

@@ -1,4 +1,4 @@
-"""smendpoint._aws.credentials: at hand without waiting, fetched by one for all."""
+"""smendpoint._aws.credentials: credentials are at hand without waiting, and one caller fetches them for all."""
 
 from __future__ import annotations
 
@@ -146,10 +146,10 @@ def test_a_failed_renewal_ahead_of_time_is_not_an_error_and_is_tried_again_later
     source.now += HOUR - 800
     source.error = CredentialsError("down")
     assert provider.load() == key(1)
-    assert provider.load() == key(1)  # a crowd does not ask again at once
+    assert provider.load() == key(1)  # other callers do not ask again at once
     assert len(source.calls) == 2
     assert not provider.refresh_due()
-    source.now += 200  # a quarter of the 740 seconds that were left, and a bit
+    source.now += 200  # more than a quarter of the 740 seconds that were left
     assert provider.refresh_due()
     source.error = None
     assert provider.load() == key(3)
@@ -279,7 +279,7 @@ def test_a_hundred_callers_of_a_failing_source_share_its_failure() -> None:
 
 
 class Slow(Source):
-    """A source that answers when it is told to."""
+    """A source that answers once `answer` is released."""
 
     def __init__(self) -> None:
         super().__init__()

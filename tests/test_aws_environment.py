@@ -168,7 +168,7 @@ def proxy_url(proxy: Proxy | None) -> str | None:
 @example([("AWS_DEFAULT_REGION", "fips-us-east-1")], None, None, {"endpoint_url": "http://localhost:8080"})
 @example([("AWS_SECURITY_TOKEN", "older"), ("AWS_SESSION_TOKEN", "token")], None, None, {})
 @example([], CONFIG_FILES[10], CREDENTIALS_FILES[6], {"credentials_profile_name": "other"})
-# Each example asks botocore twice and more, so there are fewer of them, and shrinking one would take minutes.
+# Each example asks botocore at least twice, so there are fewer of them, and none is shrunk, which would take minutes.
 @settings(
     max_examples=EXAMPLES * 2 // 5,
     deadline=None,

@@ -39,7 +39,7 @@ def test_no_config_says_nothing() -> None:
 def test_options_of_the_constructor_are_read() -> None:
     config = Config(
         connect_timeout=3,
-        read_timeout=60,  # botocore's own default, but chosen
+        read_timeout=60,  # botocore's own default, but set
         max_pool_connections=7,
         client_cert=("cert.pem", "key.pem"),
         proxies={"https": "proxy.example"},

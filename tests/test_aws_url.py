@@ -265,7 +265,7 @@ PIECES = [*".:/@?#[]%\\-_ \t\r\n\x000123456789abcdefxXhttps", "://", "169.254.",
 
 
 def address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a resolver reads from the host without asking anyone."""
+    """Return the address that a resolver reads from the host without a query."""
     try:
         return ipaddress.ip_address(socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)[0][4][0])
     except (OSError, ValueError):

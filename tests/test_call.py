@@ -20,7 +20,7 @@ from smendpoint._calls import base as _call
 from smendpoint._calls.arguments import stop_sequences
 from smendpoint._calls.base import new_invocation_id
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.emulator import Emulator
 from smendpoint.errors import ConfigurationError, HandlerError, ModelOutputError, SmendpointError
 from smendpoint.handlers import BytesHandler, TextGenerationHandler

@@ -56,7 +56,7 @@ class Heard(logging.Handler):
 
 @contextlib.contextmanager
 def listening(only: str) -> Iterator[list[str]]:
-    """Log everything; keep what comes from loggers whose name begins with `only`."""
+    """Log everything; keep the lines of loggers whose name begins with `only`."""
     heard = Heard(only)
     loggers = [logging.getLogger(), logging.getLogger("smendpoint")]
     before = [logger.level for logger in loggers]
@@ -72,7 +72,7 @@ def listening(only: str) -> Iterator[list[str]]:
 
 
 def shown(error: BaseException) -> list[str]:
-    """Everything that an exception shows of itself, and what its pickle carries beside what was received."""
+    """Everything that an exception shows of itself, and its pickle without the chunks that were received."""
     texts = [repr(error), str(error), *traceback.format_exception(error)]
     if isinstance(error, errors.SmendpointError):
         bare = copy.copy(error)
@@ -189,7 +189,7 @@ REFUSED: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("id", IDS)
 @pytest.mark.parametrize("refused", REFUSED)
-def test_what_is_refused_before_it_is_sent_is_not_shown(id: str, refused: str) -> None:
+def test_a_value_that_is_refused_before_it_is_sent_is_not_shown(id: str, refused: str) -> None:
     with Emulator(model) as emulator, contextlib.closing(Twin(id)) as twin, listening("smendpoint") as logged:
         endpoint = make(twin, emulator.url)
         with pytest.raises(errors.SmendpointError) as caught:

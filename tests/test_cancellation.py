@@ -199,7 +199,7 @@ def emulator() -> Iterator[Emulator]:
 
 
 async def check(ground: Ground, operation: Operation, number: int, *, late: bool) -> bool:
-    """Cancel one operation once, and look at what that left; gives whether it ended by itself."""
+    """Cancel one operation once, and check that nothing is left; gives whether it ended by itself."""
     emulator = ground.emulator
     loop = asyncio.get_running_loop()
     canceller = Canceller(number, late=late)

@@ -16,7 +16,7 @@ from twins import Twin
 
 from smendpoint import errors, handlers
 from smendpoint._calls.pipeline import Pipeline
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""Cold starts: what is one, in both lanes; how long it is waited for; and that the wait is heard."""
+"""Cold starts in both lanes: which failures are one, how long calls wait, and where the wait is announced."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Heard(CallHooks):
 
 
 class Watched:
-    """What is seen of the waits of an endpoint.
+    """The clock, the hooks and the log of an endpoint.
 
     Attributes:
-        clock: which the endpoint waits by.
+        clock: of the endpoint.
         hooks: of the endpoint.
     """
 
@@ -62,7 +62,7 @@ class Watched:
         )
 
     def said(self) -> list[str]:
-        """What was logged for information."""
+        """Give the messages that were logged for information."""
         return [record.getMessage() for record in self._log.records if record.levelno == logging.INFO]
 
 

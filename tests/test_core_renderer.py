@@ -6,10 +6,9 @@ import pytest
 from signing import sign
 
 from smendpoint._core.aws import renderer
-from smendpoint._core.aws.canonical import payload_hash
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT, request_head
 from smendpoint._core.aws.renderer import CallRequest, RequestRenderer
-from smendpoint._core.aws.sigv4 import Credentials, Signer
+from smendpoint._core.aws.sigv4 import Credentials, Signer, payload_hash
 from smendpoint._core.call.flow import Send
 
 WHO = Credentials("AKIDEXAMPLE", "secret", "token")

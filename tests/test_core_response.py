@@ -28,7 +28,6 @@ from smendpoint._core.aws.response import (
     ERROR_CLASSES,
     EXPIRED_TOKEN_CODES,
     RawResponse,
-    ResponseBody,
     error_code,
     error_from_client,
     request_id,
@@ -37,6 +36,7 @@ from smendpoint._core.aws.response import (
     service_error,
     session_id,
 )
+from smendpoint._core.http.body import ResponseBody
 
 FUZZ = int(os.environ.get("SMENDPOINT_FUZZ", "2000"))
 JSON_TYPE = {"content-type": "application/json"}

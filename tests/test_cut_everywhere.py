@@ -124,7 +124,7 @@ def outcomes(
 
 
 def check(found: dict[int, Outcome], successes: dict[int, int]) -> None:
-    """These cuts, and no others, are successes with so many chunks; what came is always the beginning."""
+    """These cuts, and no others, are successes with so many chunks; the chunks are always the beginning."""
     assert {cut: len(outcome.chunks) for cut, outcome in found.items() if not outcome.error} == successes
     for outcome in found.values():
         assert outcome.chunks == TEXTS[: len(outcome.chunks)]

@@ -17,9 +17,8 @@ from emulator_client import NOW, PATHS, RawClient, call, chunks, container, plai
 from feeding import encode_part
 from signing import bearer, presign, sign
 
-from smendpoint._core.aws.canonical import payload_hash
 from smendpoint._core.aws.eventstream import encode
-from smendpoint._core.aws.sigv4 import Credentials, Signer
+from smendpoint._core.aws.sigv4 import Credentials, Signer, payload_hash
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest, forward
 from smendpoint.errors import ConfigurationError
 

@@ -78,6 +78,7 @@ def test_a_reader_knows_whether_anything_has_come() -> None:
     "data",
     [
         b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",  # the beginning of a TLS handshake
         b"GET /\r\n\r\n",
         b"GET / HTTP/2.0\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from signing import bearer, presign
 from signing import sign as sign_request
 
-from smendpoint._core.aws.canonical import payload_hash
-from smendpoint._core.aws.sigv4 import Credentials, Signer
+from smendpoint._core.aws.sigv4 import Credentials, Signer, payload_hash
 from smendpoint.emulator import ReceivedRequest
 from smendpoint.emulator._auth import Authorization, check_bearer, check_signature, parse_authorization
 

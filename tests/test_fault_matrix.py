@@ -116,7 +116,7 @@ MODELS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_garbage_collection() -> Iterator[None]:
-    """What was there before is left alone."""
+    """Leave the objects alone that exist already."""
     gc.collect()
     gc.freeze()
     yield
@@ -202,7 +202,7 @@ def test_the_reference_names_only_our_errors() -> None:
     assert {name for case in CASES for name in case.outcomes} - {"answer"} <= set(errors.__all__)
 
 
-def test_what_is_harmless_is_answered_in_the_direct_lane_and_nothing_else_is() -> None:
+def test_exactly_the_harmless_faults_are_answered_in_the_direct_lane() -> None:
     for case in CASES:
         if case.twin.endswith("direct"):
             assert ("answer" in case.outcomes) == find_fault(case.fault).harmless, case

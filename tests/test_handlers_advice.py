@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import smendpoint.handlers
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError, SmendpointError
 from smendpoint.handlers import (
     ChatHandler,

@@ -14,8 +14,8 @@ import pytest
 from feeding import read, ways
 
 import smendpoint.handlers
-from smendpoint._core.aws.response import ResponseBody
 from smendpoint._core.decode.lines import JSONLinesDecoder
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import StreamDecodeError
 from smendpoint.handlers import MappedDecoder, line_decoder
 

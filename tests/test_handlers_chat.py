@@ -14,9 +14,10 @@ from handler_samples import CHAT_WHOLE, LLAMA_CHAT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError
 from smendpoint.handlers import (
+    AutoHandler,
     ChatChunk,
     ChatCompletion,
     ChatHandler,
@@ -42,13 +43,13 @@ def tool_delta(**call: Any) -> dict[str, Any]:
 
 
 def call_piece(call_id: Any, name: Any, arguments: Any, index: int | None = None) -> dict[str, Any]:
-    """A piece of a tool call; `None` is sent as null, an index of `None` not at all."""
+    """Give a piece of a tool call; `None` is sent as null, an index of `None` is not sent."""
     piece = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
     return piece if index is None else {"index": index, **piece}
 
 
 def read(*events: bytes) -> tuple[list[ChatChunk], Any]:
-    """The chunks of a stream, which gets an end where it is one of events, and its decoder."""
+    """Give the chunks of a stream, which gets an end where it is one of events, and its decoder."""
     decoder = ChatHandler().stream_decoder()
     end = [] if b"".join(events).startswith(b"{") else [b"data: [DONE]\n\n"]
     chunks = [chunk for piece in (*events, *end) for chunk in decoder.feed(piece)]
@@ -258,106 +259,84 @@ def test_streamed_tool_calls_are_put_together() -> None:
         assert decoder.completion.finish_reason == "tool_calls"
 
 
-def test_streamed_tool_calls_without_an_index_begin_with_an_id_or_a_name() -> None:
-    _, decoder = read(
-        event(tool_delta(id="c1", function={"name": "a", "arguments": "{"})),
-        event(tool_delta(function={"arguments": "}"})),
-        event(tool_delta(id="c1", function={"arguments": " "})),
-        event(tool_delta(id="c2", function={"name": "b"})),
-        event(tool_delta(function={"name": "c"})),
-    )
-    assert decoder.completion.tool_calls == (ToolCall("c1", "a", "{} "), ToolCall("c2", "b", ""), ToolCall("", "c", ""))
-
-
-def test_streamed_tool_calls_stand_in_the_order_of_their_indexes() -> None:
-    _, decoder = read(
-        event(tool_delta(index=1, id="c2", function={"name": "b", "arguments": ""})),
-        event(tool_delta(index=0, id="c1", function={"name": "a", "arguments": "{}"})),
-        event(tool_delta(index=1, function={"arguments": "{}"})),
-    )
-    assert decoder.completion.tool_calls == (ToolCall("c1", "a", "{}"), ToolCall("c2", "b", "{}"))
-
-
-PIECES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
+# The pieces of a stream, each with the id, the name, the arguments and perhaps the index; and the calls that they make.
+PIECES: dict[str, tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]] = {
     "all numbered 0, told apart by id": (
-        [call_piece("c1", "add", '{"a":1}', 0), call_piece("c2", "mul", '{"b":2}', 0)],
+        [("c1", "add", '{"a":1}', 0), ("c2", "mul", '{"b":2}', 0)],
         [("c1", "add", '{"a":1}'), ("c2", "mul", '{"b":2}')],
     ),
     "all numbered 0, in pieces without an id": (
-        [
-            call_piece("c1", "add", "", 0),
-            call_piece(None, None, "{}", 0),
-            call_piece("c2", "mul", None, 0),
-            call_piece("", "", "{", 0),
-            call_piece(None, None, "}", 0),
-        ],
+        [("c1", "add", "", 0), (None, None, "{}", 0), ("c2", "mul", None, 0), ("", "", "{", 0), (None, None, "}", 0)],
         [("c1", "add", "{}"), ("c2", "mul", "{}")],
     ),
     "all numbered 0, their pieces in turn": (
-        [
-            call_piece("c1", "add", "{", 0),
-            call_piece("c2", "add", "[", 0),
-            call_piece("c1", None, "}", 0),
-            call_piece("c2", None, "]", 0),
-        ],
+        [("c1", "add", "{", 0), ("c2", "add", "[", 0), ("c1", None, "}", 0), ("c2", None, "]", 0)],
         [("c1", "add", "{}"), ("c2", "add", "[]")],
     ),
     "all numbered 0, told apart by name": (
-        [call_piece(None, "add", "{}", 0), call_piece("", "mul", "[]", 0)],
+        [(None, "add", "{}", 0), ("", "mul", "[]", 0)],
         [("", "add", "{}"), ("", "mul", "[]")],
     ),
     "an id in one, only a name in the next": (
-        [call_piece("c1", "add", "{}", 0), call_piece(None, "mul", "[]", 0)],
+        [("c1", "add", "{}", 0), (None, "mul", "[]", 0)],
         [("c1", "add", "{}"), ("", "mul", "[]")],
     ),
     "ids that are numbers": (
-        [call_piece(0, "add", "{}", 0), call_piece(1, "add", "[]", 0)],
+        [(0, "add", "{}", 0), (1, "add", "[]", 0)],
         [("0", "add", "{}"), ("1", "add", "[]")],
     ),
     "the same id and name in every piece": (
-        [call_piece("c1", "add", "{", 0), call_piece("c1", "add", "", 0), call_piece("c1", "add", "}", 0)],
+        [("c1", "add", "{", 0), ("c1", "add", "", 0), ("c1", "add", "}", 0)],
         [("c1", "add", "{}")],
     ),
     "an id that comes late": (
-        [call_piece(None, "add", "{", 0), call_piece("c1", "add", "}", 0), call_piece("c2", "add", "[]", 0)],
+        [(None, "add", "{", 0), ("c1", "add", "}", 0), ("c2", "add", "[]", 0)],
         [("c1", "add", "{}"), ("c2", "add", "[]")],
     ),
     "the same id under two numbers": (
-        [call_piece("c1", "add", "{}", 0), call_piece("c1", "add", "[]", 1)],
+        [("c1", "add", "{}", 0), ("c1", "add", "[]", 1)],
         [("c1", "add", "{}"), ("c1", "add", "[]")],
     ),
     "numbers that are right after some that are not": (
         [
-            call_piece("c1", "add", "{", 0),
-            call_piece("c2", "mul", "[", 0),
-            call_piece("c3", "sub", "1", 1),
-            call_piece(None, None, "]", 0),
-            call_piece(None, None, "2", 1),
-            call_piece("c1", None, "}", 0),
+            ("c1", "add", "{", 0),
+            ("c2", "mul", "[", 0),
+            ("c3", "sub", "1", 1),
+            (None, None, "]", 0),
+            (None, None, "2", 1),
+            ("c1", None, "}", 0),
         ],
         [("c1", "add", "{}"), ("c2", "mul", "[]"), ("c3", "sub", "12")],
     ),
     "no numbers, their pieces in turn": (
-        [call_piece("c1", "add", "{"), call_piece("c2", "mul", "["), call_piece("c1", None, "}")],
+        [("c1", "add", "{"), ("c2", "mul", "["), ("c1", None, "}")],
         [("c1", "add", "{}"), ("c2", "mul", "[")],
     ),
     "no numbers and no ids, the same function twice": (
-        [call_piece(None, "add", "{}"), call_piece(None, "add", "[]")],
+        [(None, "add", "{}"), (None, "add", "[]")],
         [("", "add", "{}"), ("", "add", "[]")],
     ),
     "a number in the later pieces alone": (
-        [call_piece("c1", "add", "{"), call_piece(None, None, "}", 0)],
+        [("c1", "add", "{"), (None, None, "}", 0)],
         [("c1", "add", "{}")],
     ),
+    "no numbers, begun by an id or a name": (
+        [("c1", "a", "{"), (None, None, "}"), ("c1", None, " "), ("c2", "b", None), (None, "c", None)],
+        [("c1", "a", "{} "), ("c2", "b", ""), ("", "c", "")],
+    ),
+    "the second number first": (
+        [("c2", "b", "", 1), ("c1", "a", "{}", 0), (None, None, "{}", 1)],
+        [("c1", "a", "{}"), ("c2", "b", "{}")],
+    ),
     "no number in the later pieces": (
-        [call_piece("c1", "add", "{", 0), call_piece("c2", "mul", "[", 1), call_piece(None, None, "]")],
+        [("c1", "add", "{", 0), ("c2", "mul", "[", 1), (None, None, "]")],
         [("c1", "add", "{"), ("c2", "mul", "[]")],
     ),
 }
 
 
 def grouped(chunks: list[ChatChunk]) -> list[ToolCall]:
-    """The calls that a consumer makes who sees nothing but the deltas."""
+    """Give the calls that a consumer makes of the deltas alone."""
     calls: dict[int, ToolCall] = {}
     for delta in (delta for chunk in chunks for delta in chunk.tool_calls):
         known = calls.get(delta.call_index, ToolCall("", "", ""))
@@ -369,7 +348,7 @@ def grouped(chunks: list[ChatChunk]) -> list[ToolCall]:
 @pytest.mark.parametrize("name", PIECES)
 @pytest.mark.parametrize("together", [False, True], ids=["one-by-one", "in-one-chunk"])
 def test_two_streamed_calls_never_become_one_and_one_never_becomes_two(name: str, together: bool) -> None:
-    pieces, calls = PIECES[name]
+    pieces, calls = [call_piece(*piece) for piece in PIECES[name][0]], PIECES[name][1]
     chunks, decoder = read(*([event({"tool_calls": pieces})] if together else (event(tool_delta(**p)) for p in pieces)))
     assert decoder.completion.tool_calls == tuple(ToolCall(*call) for call in calls)
     assert grouped(chunks) == list(decoder.completion.tool_calls)
@@ -469,3 +448,35 @@ def test_any_text_and_arguments_come_back_unchanged(texts: list[str], arguments:
     assert [chunk.text for chunk in chunks if chunk.text] == [text for text in texts if text]
     assert decoder.completion.text == "".join(texts)
     assert decoder.completion.tool_calls == ((ToolCall("", "a", "".join(arguments)),) if arguments else ())
+
+
+# AutoHandler: the text of any model
+
+
+def test_any_text_model_gets_messages_as_messages() -> None:
+    assert json.loads(AutoHandler().transform_input(MESSAGES, {"n": 1})) == {"messages": MESSAGES, "n": 1}
+
+
+def test_an_answer_of_tool_calls_alone_has_no_text() -> None:
+    message = {"content": None, "tool_calls": [{"id": "1", "function": {"name": "a", "arguments": "{}"}}]}
+    body = json.dumps({"choices": [{"message": message}]}).encode()
+    with pytest.raises(HandlerError, match=r"only tool calls\. ChatHandler reads it"):
+        AutoHandler().transform_output(ResponseBody(body))
+    decoder = AutoHandler().stream_decoder()
+    with pytest.raises(HandlerError, match=r"has tool calls\. ChatHandler reads it"):
+        decoder.feed(b'data: {"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}\n\n')
+
+
+@pytest.mark.parametrize("message", [{"content": ""}, {"content": None}, {"content": None, "reasoning": "Hm"}])
+def test_an_answer_without_content_gives_an_empty_text(message: Any) -> None:
+    body = json.dumps({"choices": [{"message": message}]}).encode()
+    assert AutoHandler().transform_output(ResponseBody(body)) == ""
+
+
+def test_an_empty_text_is_empty() -> None:
+    assert AutoHandler().transform_output(ResponseBody(b'[{"generated_text":""}]')) == ""
+
+
+def test_an_answer_without_text_is_an_error_that_names_the_handler_that_reads_it() -> None:
+    with pytest.raises(HandlerError, match=r"EmbeddingsHandler or TabularHandler.response=.json.. reads this"):
+        AutoHandler().transform_output(ResponseBody(b"[[0.5]]"))

@@ -10,7 +10,7 @@ from feeding import drive, read, ways
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError, StreamDecodeError
 from smendpoint.handlers import BytesHandler, JSONHandler, TextHandler
 from smendpoint.handlers._json import describe

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twins import Twin
 
 from smendpoint import errors
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.emulator import Emulator
 from smendpoint.handlers import (
     AutoHandler,

@@ -26,7 +26,7 @@ from handler_samples import (
     mutated,
 )
 
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError, ModelOutputError, SmendpointError, StreamTruncatedError
 from smendpoint.handlers import (
     AutoHandler,

@@ -24,9 +24,11 @@ from handler_samples import (
     Failed,
     Streamed,
     Whole,
+    mutated,
+    parsed,
 )
 
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError, ModelOutputError, SmendpointError
 from smendpoint.handlers import (
     AutoHandler,
@@ -205,49 +207,23 @@ def mutations(seeds: list[bytes], count: int) -> list[bytes]:
     return made
 
 
-def restructured(seeds: list[bytes], count: int) -> list[bytes]:
-    """Valid JSON whose parts were swapped for others, which byte mutations seldom reach."""
+def restructured(bodies: list[bytes], count: int) -> list[bytes]:
+    """Give valid JSON with up to three changed fields, which changes of bytes seldom reach."""
     numbers = random.Random(11)
-    values: list[Any] = [
-        None,
-        True,
-        1,
-        -1,
-        0.5,
-        10**400,
-        "text",
-        "",
-        [],
-        {},
-        [1, "a"],
-        [[1], [2]],
-        {"index": 0},
-        [None],
-    ]
-
-    def change(value: Any) -> Any:
-        if numbers.random() < 0.15:
-            return numbers.choice(values)
-        if isinstance(value, dict):
-            return {key: change(item) for key, item in value.items() if numbers.random() > 0.05}
-        if isinstance(value, list):
-            return [change(item) for item in value]
-        return value
-
-    parsed = []
-    for seed in seeds:
-        try:
-            parsed.append(json.loads(seed))
-        except ValueError:
-            continue
-    return [json.dumps(change(numbers.choice(parsed))).encode() for _ in range(count)]
+    values = [value for body in bodies for value in parsed(body) if value]
+    made: list[bytes] = []
+    for _ in range(count):
+        value = numbers.choice(values)
+        for _ in range(numbers.randrange(1, 4)):
+            value = numbers.choice([value, *(changed for _, _, changed in mutated(value))])
+        made.append(json.dumps(value).encode())
+    return made
 
 
 BODIES = [*(sample.body for sample in (*WHOLE, *STREAMS, *ERRORS)), CHAT_WHOLE, CHAT_CHUNK, COMPLETION_CHUNK, TOKEN]
-ITEMS = [line.removeprefix(b"data:").strip() for body in BODIES for line in body.split(b"\n") if line]
 FUZZED: dict[str, Callable[[], list[bytes]]] = {
     "mutated": lambda: mutations(BODIES, FUZZ // 20),
-    "restructured": lambda: restructured(ITEMS, FUZZ // 10),
+    "restructured": lambda: restructured(BODIES, FUZZ // 10),
 }
 
 

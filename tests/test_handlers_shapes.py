@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError
 from smendpoint.handlers import (
     Classification,

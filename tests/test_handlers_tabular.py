@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError
 from smendpoint.handlers import NumPyHandler, TabularHandler, TabularRowsHandler
 from smendpoint.handlers._npy import read_npy, write_npy

@@ -10,9 +10,10 @@ from handler_samples import CHAT_WHOLE, COMPLETION_WHOLE, LLAMA_CHAT, LMI_3P, LM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError
 from smendpoint.handlers import (
+    AutoHandler,
     JumpStartTextHandler,
     OpenAICompletionsHandler,
     OutputDetails,
@@ -22,7 +23,9 @@ from smendpoint.handlers import (
 
 INPUTS = {"inputs": "Hi", "parameters": {"top_p": 0.9}}
 TEXT_INPUTS = {"text_inputs": "Hi", "top_p": 0.9}
+TEXT_INPUT = {"text_input": "Hi", "top_p": 0.9}
 PROMPT = {"prompt": "Hi", "top_p": 0.9}
+MESSAGES = {"messages": [{"role": "user", "content": "Hi"}], "top_p": 0.9}
 STREAM = {"stream": True}
 USAGE = {"stream_options": {"include_usage": True}}
 DETAILED = {"inputs": "Hi", "parameters": {"details": True, "top_p": 0.9}}
@@ -40,9 +43,14 @@ DETAILED = {"inputs": "Hi", "parameters": {"details": True, "top_p": 0.9}}
         (JumpStartTextHandler("flan-t5"), TEXT_INPUTS, TEXT_INPUTS, None),
         (JumpStartTextHandler("gpt-j"), TEXT_INPUTS, TEXT_INPUTS, None),
         (JumpStartTextHandler("bloomz"), TEXT_INPUTS, TEXT_INPUTS, None),
+        (AutoHandler(), INPUTS, INPUTS | STREAM, "stop"),
+        (AutoHandler(prompt_format="prompt"), PROMPT, PROMPT | STREAM, "stop"),
+        (AutoHandler(prompt_format="messages"), MESSAGES, MESSAGES | STREAM, "stop"),
+        (AutoHandler(prompt_format="text_inputs"), TEXT_INPUTS, TEXT_INPUTS | STREAM, "stop"),
+        (AutoHandler(prompt_format="text_input", stop_parameter=None), TEXT_INPUT, TEXT_INPUT | STREAM, None),
     ],
 )
-def test_a_prompt_becomes_the_familys_request(
+def test_a_prompt_becomes_the_request_of_the_family_or_format(
     handler: Any, request_: Any, stream_request: Any, stop: str | None
 ) -> None:
     assert json.loads(handler.transform_input("Hi", {"top_p": 0.9})) == request_
@@ -181,6 +189,7 @@ def test_the_default_handler_is_named_for_what_it_reads(body: bytes) -> None:
             OutputDetails(None, Usage(), {"logprobs": {"tokens": ["a"]}}),
         ),
         (OpenAICompletionsHandler(), b'{"choices":[]}', OutputDetails()),
+        (AutoHandler(), CHAT_WHOLE, OutputDetails("stop", Usage(5, 1, 6))),
     ],
 )
 def test_a_whole_answers_details_are_read(handler: Any, body: bytes, details: OutputDetails) -> None:

@@ -104,7 +104,7 @@ OPERATIONS = {"invoke": "invocations", "stream": "invocations-response-stream"}
 
 
 class Case(NamedTuple):
-    """What is given for one call."""
+    """The values for one call."""
 
     name: str
     operation: str
@@ -113,7 +113,7 @@ class Case(NamedTuple):
 
 
 class Seen:
-    """What left the library: addresses and heads."""
+    """Addresses and heads that left the library."""
 
     def __init__(self) -> None:
         self.addresses: list[tuple[str, int]] = []
@@ -194,7 +194,7 @@ def loop(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Abstra
 
 
 class NoConnection(AsyncConnection):
-    """What could not be connected, and says so only when it is given a head: the asynchronous twin dials first."""
+    """A connection that failed, and raises when it is given a head: the asynchronous twin dials first."""
 
     refusal: errors.ConnectError
 
@@ -308,7 +308,7 @@ def test_no_value_leads_to_another_host_path_or_header(seen: Seen, loop: asyncio
 @pytest.mark.parametrize(
     "region", ["x@evil.com:443/#", "us-east-1.evil.com", "us-east-1/", "us-east-1\r\n", "", "us\u2010east\u20101", "1"]
 )
-def test_a_region_that_is_no_host_label_is_refused(seen: Seen, loop: asyncio.AbstractEventLoop, region: str) -> None:
+def test_a_region_that_is_not_a_host_label_is_refused(seen: Seen, loop: asyncio.AbstractEventLoop, region: str) -> None:
     for asynchronous in (False, True):
         error = call(Case("my-llm", "invoke", asynchronous, {"region_name": region}), loop)
         assert isinstance(error, errors.ConfigurationError)
@@ -319,7 +319,7 @@ def test_a_region_that_is_no_host_label_is_refused(seen: Seen, loop: asyncio.Abs
 @pytest.mark.parametrize(
     "value", ["x@evil.com:443/#", "https://user@evil.com", "http://evil.com", "http://169.254.169.254", "a\r\nb"]
 )
-def test_what_the_environment_says_is_checked_as_well(
+def test_settings_of_the_environment_are_checked_as_well(
     seen: Seen, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

@@ -64,7 +64,7 @@ def several(endpoint: Endpoint[Any, Any, Any]) -> None:
 OPERATIONS = {"call": call, "cold": cold, "stream": stream, "left": left, "map": several}
 
 
-# Python itself swallows what is raised in a finalizer. Where a generator is dropped, it looks for no signals, although
+# Python swallows exceptions in a finalizer. Where a generator is dropped, it looks for no signals, although
 # the profiler is told of a call.
 SWALLOWED = ("__del__", "<genexpr>")
 
@@ -169,7 +169,7 @@ def test_an_interrupt_at_any_step_arrives_and_leaves_nothing_behind(
     assert number > 100
 
 
-def test_an_interrupt_at_any_step_of_loading_credentials_leaves_nobody_waiting() -> None:
+def test_an_interrupt_at_any_step_of_loading_credentials_leaves_no_waiter() -> None:
     key = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
     for number in itertools.count(1):
         provider = CredentialProvider(lambda anew: (key, None), now=lambda: 0.0)
@@ -183,7 +183,7 @@ def test_an_interrupt_at_any_step_of_loading_credentials_leaves_nobody_waiting()
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
 def test_interrupts_at_random_moments_arrive_and_leave_nothing_behind() -> None:
-    """In a process of its own: what measures coverage has locks too, and an interrupt may leave them taken for ever."""
+    """In a process of its own: coverage has locks too, and an interrupt may leave them taken for ever."""
     program = [
         sys.executable,
         "-m",

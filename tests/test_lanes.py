@@ -1,4 +1,4 @@
-"""Both lanes make the same of an answer: what was not asked for is no answer, and no client's own failure gets out."""
+"""Both lanes treat an answer alike: one that was not asked for is an error, and no client's own failure gets out."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def calls(twin: Twin, url: str, handler: Any = None) -> Any:
     return twin.endpoint(url, content_handler=handler, retry=RetryPolicy(max_attempts=1, cold_start_timeout=0.0))
 
 
-# what was not asked for
+# answers that were not asked for
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -172,12 +172,12 @@ def test_an_error_in_a_coding_or_as_a_page_is_still_that_error(twin: Twin) -> No
         calls(twin, url).invoke("Hello")
 
 
-def test_what_is_no_success_is_not_looked_at() -> None:
+def test_an_answer_that_is_not_a_success_is_not_checked() -> None:
     assert not_asked_for(404, {"content-encoding": "gzip"}) is None
     assert not_asked_for(207, {}) is None
 
 
-def test_a_media_type_that_could_not_be_shown_is_none() -> None:
+def test_a_media_type_that_cannot_be_shown_is_left_out() -> None:
     assert media_type("Text/CSV; header=absent") == "text/csv"
     assert media_type("a\x00b") == media_type("x" * 101) == media_type("t\xe9xt/csv") == ""
 
@@ -246,7 +246,7 @@ def test_an_error_is_the_same_in_each_lane_whatever_its_body(twin: Twin, body: s
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("status", ["101 Switching Protocols", "000 OK", "099 Low"])
-def test_a_status_that_ends_no_exchange_is_no_answer(twin: Twin, status: str, operation: str) -> None:
+def test_a_status_that_ends_no_exchange_is_a_protocol_error(twin: Twin, status: str, operation: str) -> None:
     with saying(answer(body_of(operation), status=status)) as url, pytest.raises(errors.ProtocolError):
         calls(twin, url).call(operation, "Hello")
 
@@ -295,7 +295,7 @@ def test_a_stream_that_was_reset_is_cut_though_nothing_says_how_long_it_is(twin:
         assert caught.value.received == ("fine",)
 
 
-def test_an_answer_that_was_reset_is_none_though_nothing_says_how_long_it_is(twin: Twin) -> None:
+def test_an_answer_without_a_length_that_was_reset_is_an_error(twin: Twin) -> None:
     with Server(head_then(WHOLE, Peer.reset)) as server, pytest.raises(errors.TransportError):
         calls(twin, server.url).invoke("Hello")
 

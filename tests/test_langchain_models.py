@@ -53,7 +53,7 @@ class Vectors(EmbeddingsContentHandler):
 
 
 def model(request: ModelRequest) -> Any:
-    """Says what it was sent, in a few pieces; its vectors are the lengths of the texts."""
+    """Answer with the prompt, in two chunks; the vectors are the lengths of the texts."""
     sent = json.loads(request.body)
     if "texts" in sent:
         return json.dumps({"vectors": [[float(len(text)), float("\n" in text)] for text in sent["texts"]]}).encode()
@@ -265,7 +265,7 @@ def test_every_argument_of_an_endpoint_is_taken_also_as_none(kind: Any) -> None:
 
 
 class SecretStr:
-    """As much of pydantic's as is used."""
+    """The part of pydantic's class that is used."""
 
     def __init__(self, value: str) -> None:
         self._value = value

@@ -1,4 +1,4 @@
-"""Nothing is left behind: no socket at the server, no task, no warning, whoever leaves a stream, and however."""
+"""Nothing is left behind: no socket at the server, no task, no warning, however a stream is left."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WAYS = ("read", "break", "aclose", "with", "generator", "cancel", "drop", "drop 
 
 
 class Left(Exception):
-    """What is thrown in the middle of a stream."""
+    """An exception in the middle of a stream."""
 
 
 async def relay(stream: Any) -> AsyncIterator[bytes]:
@@ -75,7 +75,7 @@ async def use(called: Any, dice: random.Random) -> None:
                     raise Left
         elif way == "time out":
             waiting = asyncio.ensure_future(held[0].__anext__())
-            waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # this may be cancelled
+            waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # retrieved in any case
             await turns(dice.randrange(20))
             waiting.cancel()  # as a limit of time does
             await asyncio.wait({waiting})
@@ -178,7 +178,7 @@ def test_streams_through_a_client_leave_nothing_either(kind: str, emulator: Emul
             await storm(called, emulator, STREAMS // 3, 25)
             gc.collect()
             await settled()
-            # What aiohttp keeps are idle connections; ten at once still go through.
+            # aiohttp keeps idle connections; ten calls at once still go through.
             assert all(await asyncio.gather(*(called.invoke(b"Hello") for _ in range(10))))
             assert emulator.open_connections <= 10
             print(f"\n{kind}: {emulator.total_connections} connections")
@@ -191,7 +191,7 @@ def test_streams_through_a_client_leave_nothing_either(kind: str, emulator: Emul
 def test_a_stream_through_a_client_that_is_dropped_before_its_failure_is_freed_at_once(
     kind: str, emulator: Emulator
 ) -> None:
-    """aiohttp keeps what ended the connection: with the traceback of a read, that led back to the stream."""
+    """aiohttp keeps the error that ended the connection: the traceback of a read in it led back to the stream."""
 
     def streams() -> int:
         return sum(type(thing).__name__ == "AsyncStream" for thing in gc.get_objects())
@@ -215,7 +215,7 @@ def test_a_stream_through_a_client_that_is_dropped_before_its_failure_is_freed_a
         gc.enable()
 
 
-def test_what_calls_hold_does_not_grow(run: Run, emulator: Emulator) -> None:
+def test_the_memory_that_calls_hold_does_not_grow(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         async with make_endpoint(emulator.url, content_handler=BytesHandler(), max_connections=4) as called:
 
@@ -263,7 +263,7 @@ endpoint = AsyncEndpoint(
 kept = []
 
 async def main():
-    asyncio.get_running_loop().slow_callback_duration = 60.0  # other programs on this machine are no matter of ours
+    asyncio.get_running_loop().slow_callback_duration = 60.0  # other programs may slow this one down
     assert await endpoint.invoke(b"Hello")
     if how == "stream":
         stream = endpoint.stream(b"Hello")

@@ -112,7 +112,7 @@ def test_renewing_ahead_is_left_to_the_call_that_needs_it(direct_twin: Twin, mon
         endpoint.close()
 
 
-def test_what_is_done_here_and_now_fails_as_in_a_thread() -> None:
+def test_work_that_is_done_at_once_fails_as_in_a_thread() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         await loop.shutdown_default_executor()

@@ -184,31 +184,26 @@ def test_only_the_latest_chunks_are_kept_for_errors(monkeypatch: pytest.MonkeyPa
 # stop sequences
 
 
-def test_text_ends_before_a_stop_sequence() -> None:
-    pipeline = pipe(None, "END", "tw")
-    assert pipeline.feed(encode_part(b"one two three ")) == ["one "]
-    assert pipeline.done
-    assert pipeline.finish_reason == "stop"
-    assert pipeline.failure is None
-
-
-def test_text_that_may_begin_a_stop_sequence_is_held_back_until_it_cannot() -> None:
-    pipeline = pipe(None, "e t")
-    assert pipeline.feed(encode_part(b"one ")) == ["on"]
-    assert pipeline.feed(encode_part(b"four ")) == ["e four "]
-    assert pipeline.finish_reason is None
-
-
-def test_text_that_was_held_back_comes_at_the_end() -> None:
-    pipeline = pipe(None, "e t")
-    assert pipeline.feed(encode_part(b"one ")) == ["on"]
-    assert pipeline.end() == ["e "]
-
-
-def test_nothing_comes_at_the_end_where_nothing_was_held_back() -> None:
-    pipeline = pipe(None, "x")
-    assert pipeline.feed(encode_part(b"one ")) == ["one "]
-    assert pipeline.end() == []
+@pytest.mark.parametrize(
+    ("stop", "pieces", "fed", "end", "reason"),
+    [
+        (["END", "tw"], [b"one two three "], [["one "]], None, "stop"),
+        (["e t"], [b"one ", b"four "], [["on"], ["e four "]], [], None),
+        (["e t"], [b"one "], [["on"]], ["e "], None),
+        (["one two"], [b"one "], [[]], ["one "], None),
+        (["x"], [b"one "], [["one "]], [], None),
+    ],
+    ids=["the first of two", "held back in vain", "held back at the end", "all held back", "nothing held"],
+)
+def test_text_ends_before_a_stop_sequence_and_waits_only_where_one_may_have_begun(
+    stop: list[str], pieces: list[bytes], fed: list[Any], end: Any, reason: str | None
+) -> None:
+    pipeline = pipe(None, *stop)
+    assert [pipeline.feed(encode_part(piece)) for piece in pieces] == fed
+    assert pipeline.done is (end is None)
+    if end is not None:
+        assert pipeline.end() == end
+    assert (pipeline.finish_reason, pipeline.failure) == (reason, None)
 
 
 def test_text_that_was_held_back_comes_before_a_cut() -> None:
@@ -218,16 +213,11 @@ def test_text_that_was_held_back_comes_before_a_cut() -> None:
     assert list(pipeline.received) == ["on", "e "]
 
 
-def test_a_failure_after_a_stop_sequence_is_no_longer_part_of_the_answer() -> None:
+def test_a_failure_after_a_stop_sequence_is_not_part_of_the_answer() -> None:
     pipeline = pipe(None, "tw")
     assert pipeline.feed(encode_part(b"one two ") + exception()) == ["one "]
     assert pipeline.failure is None
     assert pipeline.done
-
-
-def test_chunks_that_are_all_held_back_are_not_given() -> None:
-    pipeline = pipe(None, "one two")
-    assert pipeline.feed(encode_part(b"one ")) == []
 
 
 def test_typed_chunks_are_cut_too_and_keep_their_other_fields() -> None:

@@ -192,12 +192,15 @@ def test_a_subclass_of_str_goes_in_as_the_text_that_it_is() -> None:
         def __str__(self) -> str:
             return "LOUD"
 
+        def format_map(self, mapping: Any) -> str:
+            return "LOUD"
+
     class Speaker:
         def __str__(self) -> str:
             return Loud("quiet")
 
     assert PromptTemplate("{a}").format(a=Loud("quiet")) == "quiet"
-    assert PromptTemplate("{a}").format(a=Speaker()) == "quiet"
+    assert PromptTemplate(Loud("{a}")).format(a=Speaker()) == "quiet"
 
 
 @given(templates(), st.data())

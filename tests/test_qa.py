@@ -25,7 +25,7 @@ SHORT = "{context}|{question}"
 
 
 class Echo:
-    """An endpoint that answers with what it was asked."""
+    """An endpoint that answers with its arguments."""
 
     def invoke(self, prompt: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         return prompt, kwargs

@@ -17,7 +17,7 @@ CALLS = ("invoke", "stream")
 QUOTA = 500  # of the AWS SDKs' standard mode
 TRANSIENT_COST = 14  # of a retry
 
-# What is sent once, by default: the model is running, has run, or will never run.
+# Sent once, by default: the model is running, has run, or will never run.
 ONCE: dict[str, Errors] = {
     "stall_before_headers": errors.ReadTimeoutError,
     "garbage_status_line": errors.ProtocolError,
@@ -31,7 +31,7 @@ ONCE: dict[str, Errors] = {
     "status_424_ModelError": errors.ModelError,
     "status_530_InternalDependencyException": errors.InternalDependencyError,
 }
-# What is sent three times in all: it cannot have reached the model, or every SDK does so.
+# Sent three times in all: it cannot have reached the model, or every SDK does so.
 THRICE: dict[str, type[errors.EndpointError]] = {
     "reset_before_headers": errors.TransportError,
     "fin_before_headers": errors.TransportError,
@@ -63,7 +63,7 @@ def limits(fault: str) -> Timeout:
 
 @pytest.mark.parametrize("operation", CALLS)
 @pytest.mark.parametrize("fault", ONCE)
-def test_what_may_run_or_has_run_is_sent_once(
+def test_a_request_that_may_run_or_has_run_is_sent_once(
     direct_twin: Twin, emulator: Emulator, clock: FakeClock, fault: str, operation: str
 ) -> None:
     emulator.inject(fault)
@@ -76,7 +76,7 @@ def test_what_may_run_or_has_run_is_sent_once(
 
 @pytest.mark.parametrize("operation", CALLS)
 @pytest.mark.parametrize("fault", THRICE)
-def test_what_cannot_have_run_is_sent_three_times(
+def test_a_request_that_cannot_have_run_is_sent_three_times(
     direct_twin: Twin, emulator: Emulator, clock: FakeClock, fault: str, operation: str
 ) -> None:
     emulator.inject(fault)
@@ -156,7 +156,7 @@ def test_credentials_that_cannot_be_renewed_are_not_tried_twice(direct_twin: Twi
 
 
 @pytest.mark.parametrize("fault", ["status_403_ExpiredTokenException", "status_403_RequestTimeTooSkewed"])
-def test_what_cannot_be_put_right_is_not_tried_for_ever(
+def test_a_failure_that_cannot_be_put_right_is_not_tried_for_ever(
     direct_twin: Twin, emulator: Emulator, clock: FakeClock, fault: str
 ) -> None:
     emulator.inject(fault)
@@ -177,7 +177,7 @@ def test_a_hundred_calls_into_a_dead_server_stay_within_the_quota(
 
 
 class Attempts(CallHooks):
-    """Counts what a server that takes no connection cannot."""
+    """Counts attempts where no server can."""
 
     count = 0
 

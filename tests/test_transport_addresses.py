@@ -38,7 +38,7 @@ Resolve = Callable[..., None]
 
 @pytest.fixture
 def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
-    """Have names stand for these addresses, whoever asks."""
+    """Have names stand for these addresses, for both twins."""
 
     def give(twin: Twin | None, *found: Any) -> None:
         infos = [(*INET, where) for where in found]
@@ -105,7 +105,7 @@ def test_the_address_that_stood_is_tried_first_the_next_time(
         assert begun == [closed, server.port, server.port]
 
 
-def test_addresses_that_all_refuse_are_no_connection(caller: Twin, resolve: Resolve) -> None:
+def test_addresses_that_all_refuse_are_a_connect_error(caller: Twin, resolve: Resolve) -> None:
     with closed_port() as one, closed_port() as two:
         resolve(caller, *local(one, two))
         with bytes_endpoint(caller, "http://two.localhost:80") as endpoint:
@@ -141,7 +141,7 @@ def test_dead_addresses_are_given_up_in_time_whether_others_refuse_or_not(
             assert not caught.value.request_sent
 
 
-def test_a_name_without_addresses_is_no_connection(caller: Twin, resolve: Resolve) -> None:
+def test_a_name_without_addresses_is_a_connect_error(caller: Twin, resolve: Resolve) -> None:
     resolve(caller)
     with bytes_endpoint(caller, "http://two.localhost") as endpoint:
         with pytest.raises(errors.ConnectError, match="the name has no address"):
@@ -264,7 +264,7 @@ def test_a_call_that_is_stopped_wakes_from_addresses_that_do_not_answer(
         assert waits.wait(PATIENCE)
         scope.stop()
         thread.join(PATIENCE)
-    assert isinstance(outcome[0], (Cancelled, errors.ConnectError))  # whoever stopped it does not ask
+    assert isinstance(outcome[0], (Cancelled, errors.ConnectError))  # the thread that stopped it does not ask
     assert all(sock.fileno() < 0 for sock in begun)
 
 
@@ -348,7 +348,7 @@ def test_families_take_turns_in_the_order_of_the_resolver(found: list[str], trie
     assert order(infos(*found)) == tried
 
 
-def test_what_stood_last_comes_first_where_the_resolver_still_names_it() -> None:
+def test_the_address_that_stood_last_comes_first_if_the_resolver_still_names_it() -> None:
     found = infos("a::1", "1.0.0.1", "a::2")
     assert order(found, ("a::2", 443)) == ["a::2", "a::1", "1.0.0.1"]
     assert order(found, ("a::9", 443)) == ["a::1", "1.0.0.1", "a::2"]

@@ -1,4 +1,4 @@
-"""The client lane for asyncio: calls through a real aiobotocore client, and a watch over what aiohttp waits for."""
+"""The client lane for asyncio: calls through a real aiobotocore client, and limits for the waits of aiohttp."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_cancellation_passes_unchanged_and_frees_the_connection(run: Run, emulat
     run(main())
 
 
-def test_a_stream_that_another_task_closes_ends_for_who_reads_it(run: Run, emulator: Emulator) -> None:
+def test_a_stream_that_another_task_closes_ends_for_its_reader(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         async with endpoint(emulator, content_handler=BytesHandler()) as called:
             emulator.inject("stall_mid_stream", times=1)

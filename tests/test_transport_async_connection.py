@@ -1,4 +1,4 @@
-"""`aio/connection.py`: what both twins do is in `test_transport_exchanges.py`; here is what only asyncio has.
+"""`aio/connection.py`: what only asyncio has; `test_transport_exchanges.py` has the behaviour of both twins.
 
 Most tests have a stand-in for the event loop's transport, and a loop whose time they move on.
 """
@@ -32,11 +32,17 @@ def patience(total: float | None = None, read: float = PATIENCE) -> Deadline:
     return Deadline(Timeout(PATIENCE, read, total), None if total is None else clock() + total, clock)
 
 
+async def later(seconds: float) -> None:
+    """Move the time of the running loop on, and let its timers ring."""
+    skip(seconds)
+    await turns()
+
+
 class Line:
-    """A stand-in for the loop's transport, which writes down what it is asked for.
+    """A stand-in for the loop's transport, which records the calls of its methods.
 
     Attributes:
-        done: what was written, and the names of the other methods that were called.
+        done: the bytes that were written, and the names of the other methods that were called.
         full: whether each write fills it.
     """
 
@@ -64,7 +70,7 @@ class Line:
         self.done.append("abort")
 
     def arrives(self, data: bytes) -> None:
-        """Give the connection what the network brought, as the loop does."""
+        """Give the connection bytes from the network, as the loop does."""
         for start in range(0, len(data), 65_536):
             part = data[start : start + 65_536]
             self.connection.get_buffer(-1)[: len(part)] = part
@@ -84,10 +90,10 @@ class Line:
         return self.connection
 
 
-# what arrives
+# bytes that arrive
 
 
-def test_what_has_arrived_stays_when_the_next_bytes_are_read_into_the_same_buffer(run: Run) -> None:
+def test_bytes_that_have_arrived_stay_when_the_next_are_read_into_the_same_buffer(run: Run) -> None:
     async def main() -> None:
         line = Line()
         connection = await line.streaming(b"3\r\none\r\n")
@@ -97,7 +103,7 @@ def test_what_has_arrived_stays_when_the_next_bytes_are_read_into_the_same_buffe
     run(main())
 
 
-def test_what_arrived_is_given_before_the_failure_though_nobody_was_reading_then(run: Run) -> None:
+def test_bytes_that_arrived_are_given_before_the_failure_although_no_task_was_reading(run: Run) -> None:
     async def main() -> None:
         line = Line()
         connection = await line.streaming()
@@ -162,7 +168,7 @@ def test_a_reader_that_does_not_read_stops_the_socket_and_one_that_reads_on_star
     run(main())
 
 
-def test_what_is_waiting_in_a_stopped_stream_is_given_though_the_connection_is_lost(run: Run) -> None:
+def test_bytes_of_a_stopped_stream_are_given_although_the_connection_is_lost(run: Run) -> None:
     async def main() -> None:
         line = Line()
         connection = await line.streaming(b"20000\r\n" + bytes(100_000))
@@ -233,10 +239,12 @@ def test_room_to_write_does_not_break_the_silence_before_an_answer(run_skipping:
         line = Line()
         task = await line.asked()
         for _ in range(2):
-            skip(0.6 * PATIENCE)
+            assert not task.done()
+            await later(0.6 * PATIENCE)
             line.connection.pause_writing()
             line.connection.resume_writing()
             await turns()
+        assert task.done()
         with pytest.raises(errors.ReadTimeoutError):
             await task
 
@@ -252,7 +260,8 @@ def test_silence_before_the_answer_and_in_it_ends_with_a_read_timeout(run_skippi
         line = Line()
         task = await line.asked()
         line.arrives(came)
-        skip(PATIENCE)
+        await later(PATIENCE)
+        assert task.done()
         with pytest.raises(errors.ReadTimeoutError, match="nothing arrived for 20 s") as caught:
             await task
         assert caught.value.response_started is bool(came)
@@ -266,7 +275,8 @@ def test_silence_while_the_writer_is_stopped_is_a_read_timeout(run_skipping: Run
         line = Line()
         line.full = True
         task = await line.asked(LARGE)
-        skip(PATIENCE)
+        await later(PATIENCE)
+        assert task.done()
         with pytest.raises(errors.ReadTimeoutError, match="took nothing more of the request for 20 s"):
             await task
 
@@ -286,12 +296,11 @@ def test_every_byte_starts_the_silence_anew(run_skipping: Run) -> None:
     run_skipping(main())
 
 
-def test_silence_is_not_counted_while_nobody_waits(run_skipping: Run) -> None:
+def test_silence_is_not_counted_while_no_task_waits(run_skipping: Run) -> None:
     async def main() -> None:
         line = Line()
         connection = await line.streaming()
-        skip(2 * PATIENCE)
-        await turns()
+        await later(2 * PATIENCE)
         line.arrives(b"2\r\nho\r\n")
         assert await connection.more() == b"ho"
 
@@ -311,8 +320,7 @@ def test_the_total_time_goes_on_whether_anybody_reads_or_not(
             await turns()
         for moment in moments:
             assert not connection.closed
-            skip(moment * PATIENCE)
-            await turns()
+            await later(moment * PATIENCE)
         assert connection.closed
         with pytest.raises(errors.DeadlineExceededError):
             await (task if reading else connection.more())  # although there is something to give
@@ -334,8 +342,7 @@ def test_an_answer_that_is_complete_is_given_even_after_the_total_time(run_skipp
     async def main() -> None:
         line = Line()
         connection = await line.streaming(b"2\r\nhi\r\n0\r\n\r\n", total=PATIENCE)
-        skip(PATIENCE)
-        await turns()
+        await later(PATIENCE)
         assert await connection.more() == b"hi"
         assert await connection.more() == b""
 
@@ -348,20 +355,18 @@ def test_the_timer_of_an_earlier_wait_ends_neither_an_idle_connection_nor_the_ne
         for moments in ((1.1,), (0.6, 0.6), (0.6, 0.3)):
             task = await line.asked()
             if len(moments) > 1:
-                skip(moments[1] * PATIENCE)
-                await turns()
+                await later(moments[1] * PATIENCE)
                 assert not task.done()
             line.arrives(response(b"fine"))
             await task
             line.connection.rest()
-            skip(moments[0] * PATIENCE)
-            await turns()
+            await later(moments[0] * PATIENCE)
             assert not line.connection.closed
         task = await line.asked()
         for _ in range(2):
             assert not task.done()
-            skip(0.6 * PATIENCE)
-            await turns()
+            await later(0.6 * PATIENCE)
+        assert task.done()
         with pytest.raises(errors.ReadTimeoutError):
             await task
 
@@ -380,7 +385,8 @@ def test_a_shorter_wait_brings_the_timer_forward(
         line.arrives(response(b"fine"))
         await task
         task = await line.asked(**{limit: PATIENCE / 2})
-        skip(PATIENCE / 2)
+        await later(PATIENCE / 2)
+        assert task.done()
         with pytest.raises(error):
             await task
 

@@ -114,7 +114,7 @@ def test_calls_that_share_a_failed_look_up_get_an_error_each_and_the_next_looks_
     run(main())
 
 
-def test_what_is_no_error_of_ours_is_not_hidden(run: Run) -> None:
+def test_an_error_that_is_not_ours_is_not_hidden(run: Run) -> None:
     async def main() -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.set_exception(KeyError("a mistake"))
@@ -124,7 +124,7 @@ def test_what_is_no_error_of_ours_is_not_hidden(run: Run) -> None:
     run(main())
 
 
-def test_what_was_cancelled_has_no_error_to_look_at() -> None:
+def test_a_cancelled_future_has_no_error_to_retrieve() -> None:
     loop = asyncio.new_event_loop()
     future = loop.create_future()
     future.cancel()
@@ -282,7 +282,7 @@ def test_renewing_ahead_starts_no_load_where_one_is_under_way(run: Run, source: 
     assert len(source.threads) == 1
 
 
-def test_a_failed_load_that_nobody_waits_for_any_more_is_not_reported(run: Run, source: HeldCredentials) -> None:
+def test_a_failed_load_whose_waiters_are_gone_is_not_reported(run: Run, source: HeldCredentials) -> None:
     source.fails = True
 
     async def main() -> None:
@@ -341,7 +341,7 @@ def test_a_load_that_began_before_credentials_were_rejected_does_not_answer_for_
         assert await early == KEYS
         assert [await one for one in late] == [OTHER_KEYS, OTHER_KEYS]
         assert provider.loads == [None, KEYS]
-        # The source may have nothing newer: then that is the answer for all who asked.
+        # The source may have nothing newer: then all callers get that.
         provider.answers = [KEYS]
         late = [asyncio.ensure_future(transport._load(NeedCredentials(None, KEYS), patience)) for _ in range(2)]
         provider.proceed.release()
@@ -402,7 +402,7 @@ def test_a_loop_that_was_not_ended_properly_is_forgotten_once_it_is_closed(run: 
     gc.collect()
 
 
-def test_an_endpoint_that_nobody_has_any_more_closes_its_connections(run: Run, emulator: Emulator) -> None:
+def test_an_endpoint_that_is_collected_closes_its_connections(run: Run, emulator: Emulator) -> None:
     async def main() -> None:
         client = make_endpoint(emulator.url)
         await client.invoke("Hello")

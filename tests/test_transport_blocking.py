@@ -1,4 +1,4 @@
-"""`blocking/connection.py`: what both twins do is in `test_transport_exchanges.py`; here is what only sockets have."""
+"""`blocking/connection.py`: what only sockets have; `test_transport_exchanges.py` has the behaviour of both twins."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def deadline() -> Deadline:
 
 
 class Wire:
-    """A socket that does what it is told, call by call.
+    """A stand-in for a socket, which follows a script call by call.
 
     Attributes:
         receives: what `recv` gives or raises.
@@ -74,7 +74,7 @@ SMALL, LARGE = b"body", b"x" * 100_000
 
 
 def sent(wire: Wire, deadline: Deadline, body: bytes) -> bytes:
-    """Send a request; give what arrived meanwhile."""
+    """Send a request; give the bytes of the body that arrived meanwhile."""
     return b"".join(wire.connection.send(b"HEAD", body, deadline, wire.reader))
 
 
@@ -126,7 +126,7 @@ def test_an_answer_that_breaks_off_after_a_broken_pipe_says_so(wire: Wire, deadl
     assert caught.value.response_started
 
 
-def test_a_small_request_that_nobody_takes_is_a_read_timeout(wire: Wire, deadline: Deadline) -> None:
+def test_a_small_request_that_the_peer_does_not_read_is_a_read_timeout(wire: Wire, deadline: Deadline) -> None:
     wire.sends, wire.ready = [BlockingIOError()], [(False, False)]
     with pytest.raises(ReadTimeoutError):
         sent(wire, deadline, SMALL)

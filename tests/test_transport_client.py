@@ -212,7 +212,7 @@ def test_a_body_that_is_only_readable_is_read() -> None:
     assert read.read() == b""
 
 
-def test_a_body_that_is_shorter_than_it_said_is_no_answer() -> None:
+def test_a_body_that_is_shorter_than_announced_is_a_protocol_error() -> None:
     read = source(io.BytesIO(b"four"), headers={"content-length": "5"})
     assert read.read() == b"four"
     with pytest.raises(ProtocolError, match="shorter than it said"):
@@ -221,7 +221,7 @@ def test_a_body_that_is_shorter_than_it_said_is_no_answer() -> None:
     assert list(iter(chunked.read, b"")) == [b"four"]
 
 
-def test_an_answer_that_ended_in_its_head_is_no_answer() -> None:
+def test_an_answer_that_ends_in_its_head_is_a_protocol_error() -> None:
     def serve(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n")
@@ -347,7 +347,7 @@ def test_every_member_reaches_the_service_by_its_own_name(emulator: Emulator, cl
     assert request.headers["x-amzn-sagemaker-inference-component"] == "part"
 
 
-def test_what_came_beside_an_answer_is_there(client: Any) -> None:
+def test_the_headers_of_an_answer_are_its_attributes(client: Any) -> None:
     def model(request: ModelRequest) -> ModelReply:
         return ModelReply(ANSWER, content_type="application/x-special", custom_attributes="trace=1")
 

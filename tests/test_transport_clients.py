@@ -1,4 +1,4 @@
-"""Calls through a botocore client and an aiobotocore client: what both twins make of theirs."""
+"""Calls through a botocore client and an aiobotocore client: the behaviour of both twins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WHOLE = "The stand-in model read: Hello"
 
 
 class Heard(CallHooks):
-    """Writes down what hooks are told."""
+    """Records the calls of its hooks."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []

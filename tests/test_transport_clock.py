@@ -1,4 +1,6 @@
-"""`_transport/deadline.py`: the real clock, and the shape that one for tests must have."""
+"""`_transport/deadline.py`: the real clock, and the methods of one for tests.
+
+These tests read the real clock, because their claim is that `SYSTEM_CLOCK` is the system's. No other test does."""
 
 from __future__ import annotations
 

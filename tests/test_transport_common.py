@@ -117,7 +117,7 @@ def test_when_the_total_is_over_nothing_waits_any_more() -> None:
     assert waits.no_connection(ADDRESS).request_sent is False
 
 
-def test_what_is_left_until_a_moment_that_has_passed_is_a_timeout() -> None:
+def test_a_moment_that_has_passed_is_a_timeout() -> None:
     now = Now()
     waits = patience(None, now)
     assert waits.left(101.5) == 1.5

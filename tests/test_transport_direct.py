@@ -205,38 +205,41 @@ def test_closing_an_endpoint_leaves_blocking_calls_that_are_under_way_alone(emul
 # stopping
 
 
-def start(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
-    raised: list[BaseException] = []
+class Call:
+    """A blocking call in a thread of its own.
 
-    def run() -> None:
+    Args:
+        endpoint: which is called.
+        cancellation: what can stop it.
+    """
+
+    def __init__(self, endpoint: Any, cancellation: Cancellation | None = None) -> None:
+        self._endpoint = endpoint
+        self._cancellation = cancellation or Cancellation()
+        self._raised: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
         try:
-            work()
+            send(self._endpoint, self._cancellation)
         except BaseException as error:
-            raised.append(error)
+            self._raised = error
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, raised
-
-
-def call(endpoint: Any, scope: Cancellation) -> Callable[[], object]:
-    return lambda: send(endpoint, scope)
-
-
-def stopped(thread: threading.Thread, raised: list[BaseException], scope: Cancellation) -> None:
-    scope.stop()
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
-    assert len(raised) == 1
+    def stop(self) -> BaseException | None:
+        """Stop it; give what it raised."""
+        self._cancellation.stop()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        return self._raised
 
 
 def test_a_call_that_waits_for_its_answer_can_be_stopped() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         emulator.inject("stall_before_headers")
-        scope = Cancellation()
-        thread, raised = start(call(endpoint, scope))
+        call = Call(endpoint)
         emulator.wait_for(lambda it: len(it.requests) == 1)
-        stopped(thread, raised, scope)
+        assert call.stop()
         emulator.disconnected()
         assert len(emulator.requests) == 1  # the retry that it would have been worth was not made
 
@@ -245,10 +248,9 @@ def test_a_call_on_a_connection_that_was_used_before_can_be_stopped() -> None:
     with Emulator() as emulator, make_endpoint(emulator.url) as endpoint:
         endpoint.invoke("Hello")
         emulator.inject("stall_mid_stream")
-        scope = Cancellation()
-        thread, raised = start(call(endpoint, scope))
+        call = Call(endpoint)
         emulator.wait_for(lambda it: len(it.requests) == 2)
-        stopped(thread, raised, scope)
+        assert call.stop()
         emulator.disconnected()
 
 
@@ -264,11 +266,9 @@ def test_a_call_that_waits_between_attempts_can_be_stopped() -> None:
     asleep = threading.Event()
     with Emulator() as emulator, make_endpoint(emulator.url, retry=retry, clock=Slow()) as endpoint:
         emulator.inject("status_503")
-        scope = Cancellation()
-        thread, raised = start(call(endpoint, scope))
+        call = Call(endpoint)
         assert asleep.wait(PATIENCE)
-        stopped(thread, raised, scope)
-        assert isinstance(raised[0], Cancelled)
+        assert isinstance(call.stop(), Cancelled)
         assert len(emulator.requests) == 1
 
 
@@ -277,11 +277,9 @@ def test_a_call_that_waits_for_a_place_can_be_stopped(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Deadline, "queueing", lambda deadline: (queueing(deadline), queues.set())[0])
     with Emulator() as emulator, make_endpoint(emulator.url, max_connections=1) as endpoint:
         with endpoint.stream("Hello"):
-            scope = Cancellation()
-            thread, raised = start(call(endpoint, scope))
+            call = Call(endpoint)
             assert queues.wait(PATIENCE)
-            stopped(thread, raised, scope)
-            assert isinstance(raised[0], Cancelled)
+            assert isinstance(call.stop(), Cancelled)
         assert endpoint.invoke("Hello")
 
 
@@ -301,10 +299,10 @@ class Connecting(Cancellation):
 
 def test_a_call_that_is_connecting_can_be_stopped() -> None:
     with deaf_port() as port, make_endpoint(f"http://127.0.0.1:{port}") as endpoint:
-        scope = Connecting()
-        thread, raised = start(call(endpoint, scope))
-        assert scope.connects.wait(PATIENCE)
-        stopped(thread, raised, scope)
+        connecting = Connecting()
+        call = Call(endpoint, connecting)
+        assert connecting.connects.wait(PATIENCE)
+        assert call.stop()
 
 
 def test_a_call_in_a_tls_handshake_can_be_stopped() -> None:
@@ -316,10 +314,9 @@ def test_a_call_in_a_tls_handshake_can_be_stopped() -> None:
         peer.gone()
 
     with Server(deaf) as server, make_endpoint(server.url.replace("http:", "https:")) as endpoint:
-        scope = Cancellation()
-        thread, raised = start(call(endpoint, scope))
+        call = Call(endpoint)
         assert shaking.wait(PATIENCE)
-        stopped(thread, raised, scope)
+        assert call.stop()
 
 
 @pytest.mark.parametrize("when", ["before", "while connecting in vain"])

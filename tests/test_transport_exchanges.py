@@ -147,7 +147,7 @@ def closes(peer: Peer) -> None:
         ((SOME_OF_FIVE,), closes, errors.ProtocolError),
     ],
 )
-def test_what_arrived_is_given_before_the_failure(
+def test_bytes_that_arrived_are_given_before_the_failure(
     caller: Twin, parts: tuple[bytes, ...], end: Callable[[Peer], object], kind: type[errors.TransportError]
 ) -> None:
     script = Says(*parts, end=end)
@@ -177,7 +177,7 @@ def test_what_arrived_is_given_before_the_failure(
         (b"", Peer.reset, errors.TransportError),
     ],
 )
-def test_what_is_no_answer_is_an_error_that_says_whether_one_had_begun(
+def test_bytes_that_are_not_an_answer_are_an_error_that_says_whether_one_had_begun(
     caller: Twin, said: bytes, end: Callable[[Peer], object], kind: type[errors.TransportError], operation: str
 ) -> None:
     with Server(Says(said, end=end)) as server, bytes_endpoint(caller, server.url) as endpoint:

@@ -74,7 +74,7 @@ def test_a_client_for_the_runtime_is_taken_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), "client", 7])
-def test_what_is_no_client_is_refused(value: object) -> None:
+def test_a_value_that_is_not_a_client_is_refused(value: object) -> None:
     with pytest.raises(errors.ConfigurationError, match=r"boto3\.client\('sagemaker-runtime'\)"):
         check_client(value, asynchronous=False)
 
@@ -166,7 +166,7 @@ def test_headers_of_a_mock_are_made_from_its_members() -> None:
     "response",
     [MagicMock(), None, [], {"ResponseMetadata": MagicMock()}, {"ResponseMetadata": {"HTTPStatusCode": "200"}}],
 )
-def test_what_is_not_made_like_a_clients_answer_is_refused(response: Any) -> None:
+def test_a_value_that_is_not_a_clients_answer_is_refused(response: Any) -> None:
     with pytest.raises(errors.ConfigurationError, match="have a mocked client return"):
         answer_head(INVOKE_ENDPOINT, response)
 
@@ -256,7 +256,7 @@ def test_a_clients_exception_becomes_ours(error: Exception, kind: type[errors.Sm
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), LookupError(), Foreign()])
-def test_what_is_no_clients_exception_is_not_ours_to_translate(error: Exception) -> None:
+def test_an_exception_that_is_not_a_clients_is_not_translated(error: Exception) -> None:
     assert translate(error) is None
 
 
@@ -276,7 +276,7 @@ def test_ours_knows_whether_an_answer_had_begun(error: Exception, started: bool)
     assert ours.response_started is started
 
 
-def test_a_connection_that_was_lost_after_it_stood_is_no_failure_to_connect() -> None:
+def test_a_connection_that_was_lost_after_it_stood_is_not_a_connect_error() -> None:
     lost = foreign("aiohttp.client_exceptions", "ClientOSError", (OSError,))
     refused = foreign("aiohttp.client_exceptions", "ClientConnectorError", (OSError,))
     error = exceptions.EndpointConnectionError(endpoint_url=URL, error=lost)
@@ -344,7 +344,7 @@ def within(module: str, work: Callable[[], None], http_response: Any = None) -> 
 
 
 def raised(work: Callable[[], None]) -> Exception:
-    """What it raises, with a traceback that begins there."""
+    """Give the exception that work raises, with a traceback that begins there."""
     try:
         work()
     except Exception as error:
@@ -388,7 +388,7 @@ def test_where_a_hook_failed_or_nothing_was_read_there_is_no_such_answer(error: 
     assert unparsed(error) is None
 
 
-def test_what_a_client_does_to_itself_is_our_error_and_what_others_do_is_theirs() -> None:
+def test_a_failure_inside_a_client_is_our_error_and_one_of_its_hooks_is_not() -> None:
     for frames in (within("botocore.client", PARSER), within("smendpoint.x", within("botocore.client", PARSER))):
         own = failed_by_itself(raised(frames), response_started=True)
         assert isinstance(own, errors.TransportError)

@@ -1,4 +1,4 @@
-"""What takes no time limit, a look-up or a source of credentials, is waited for no longer than a call may take."""
+"""Look-ups and sources of credentials, which take no time limit, are waited for no longer than a call may take."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_name_is_looked_up_and_its_endpoint_called(monkeypatch: pytest.MonkeyP
     assert not threads._under_way
 
 
-def test_an_address_is_looked_up_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_needs_no_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> bool:
         raise AssertionError("a thread was started")
 
@@ -144,7 +144,7 @@ def test_credentials_that_come_in_time_serve_a_call_with_a_total_time(caller: Tw
 # one helper
 
 
-def test_those_who_ask_for_the_same_share_one_helper_and_what_it_finds() -> None:
+def test_callers_that_ask_for_the_same_share_one_helper_and_its_result() -> None:
     found: list[Any] = []
     with Slow("it") as slow:
         askers = [threading.Thread(target=lambda: found.append(run_in_helper("key", slow, for_ever))) for _ in range(5)]
@@ -160,7 +160,7 @@ def test_those_who_ask_for_the_same_share_one_helper_and_what_it_finds() -> None
     assert found == ["it"] * 5
 
 
-def test_what_comes_too_late_is_dropped() -> None:
+def test_a_result_that_comes_too_late_is_dropped() -> None:
     with Slow("late") as slow, pytest.raises(TimeoutError):
         run_in_helper("key", slow, a_moment)
     assert run_in_helper("key", lambda: "new", for_ever) == "new"

@@ -1,4 +1,4 @@
-"""What a peer says out of turn is never the answer to the next call, whatever it is and whenever it comes."""
+"""Bytes that a peer sends out of turn are never the answer to the next call, whenever they come."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from smendpoint._transport.tls import TLSChannel
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
-# What a peer may say that belongs to no request that is under way.
+# Bytes of a peer that belong to no request under way.
 POISONS = {
     "second answer": response(b"poison"),
     "idle 408": b"HTTP/1.1 408 Request Time-out\r\nContent-Length: 6\r\nConnection: close\r\n\r\npoison",
@@ -34,7 +34,7 @@ POISONS = {
     "an empty line": b"\r\n",
     "the end": b"",
 }
-# What only TLS can bring, as it is on the network.
+# Bytes on the network that only TLS can bring.
 RAW_POISONS = {
     "half a record": b"\x17\x03\x03\x00\x50" + bytes(9),
     "the head of a record": b"\x17\x03\x03",
@@ -90,14 +90,14 @@ def check_that_nobody_takes_it(twin: Twin, script: Speaks, moment: str, tls: Any
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
-def test_what_was_said_out_of_turn_answers_no_call(caller: Twin, poison: bytes, moment: str, tls: Any) -> None:
+def test_bytes_out_of_turn_answer_no_call(caller: Twin, poison: bytes, moment: str, tls: Any) -> None:
     check_that_nobody_takes_it(caller, Speaks(poison, moment), moment, tls)
 
 
 @pytest.mark.parametrize("moment", MOMENTS[1:])
 @pytest.mark.parametrize("poison", RAW_POISONS.values(), ids=RAW_POISONS)
 @pytest.mark.parametrize("tls", ["tls"], indirect=True)
-def test_what_tls_has_not_read_yet_makes_a_connection_useless(
+def test_bytes_that_tls_has_not_read_make_an_idle_connection_useless(
     caller: Twin, poison: bytes, moment: str, tls: Any
 ) -> None:
     check_that_nobody_takes_it(caller, Speaks(poison, moment, raw=True), moment, tls)
@@ -117,7 +117,7 @@ def test_a_408_to_a_whole_request_is_about_the_time_before_it(caller: Twin, tls:
     with Server(balancer, Peer.echo, tls=tls) as server, bytes_endpoint(caller, server.url) as endpoint:
         assert endpoint.invoke(b"one") == b"one"
         if operation == "stream":
-            with pytest.raises(errors.StreamError):  # an echo is no event stream, but it is what was asked for
+            with pytest.raises(errors.StreamError):  # an echo is not an event stream, but it is the answer
                 endpoint.collect(b"two")
         else:
             assert endpoint.send(b"two").attempts == 1
@@ -171,9 +171,7 @@ def test_an_early_answer_on_a_new_connection_is_taken_and_the_connection_is_not(
 
 
 @pytest.mark.parametrize("poison", ["garbage", "half a status line", "the end"])
-def test_what_comes_between_a_request_and_its_answer_is_an_error_or_nothing(
-    caller: Twin, tls: Any, poison: str
-) -> None:
+def test_bytes_between_a_request_and_its_answer_are_an_error(caller: Twin, tls: Any, poison: str) -> None:
     def confused(peer: Peer) -> None:
         echo_once(peer)
         peer.request()
@@ -189,7 +187,7 @@ def test_what_comes_between_a_request_and_its_answer_is_an_error_or_nothing(
         assert endpoint.invoke(b"three") == b"three"
 
 
-# what is not out of turn
+# bytes that are in turn
 
 
 def patience() -> Deadline:
@@ -253,7 +251,7 @@ class Reading:
 
 
 class Transport:
-    """What a loop shows of a connection."""
+    """A loop's view of a connection."""
 
     def get_extra_info(self, name: str) -> None:
         return None

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("bare_environment")
 
 
 class Line:
-    """What a pool of either twin sees of a connection."""
+    """A stand-in for a connection, for the pools of both twins."""
 
     def __init__(self) -> None:
         self.idle_since = 0.0
@@ -312,14 +312,14 @@ def test_a_stream_that_is_collected_while_the_pool_is_at_work_gives_its_place_ba
     assert taken(pool)
 
 
-def test_a_place_that_nobody_holds_any_more_is_free() -> None:
+def test_a_place_whose_holder_was_collected_is_free() -> None:
     pool = blocking(1)
     for _ in range(3):
         taken(pool)  # and forgotten
     assert pool.busy == 0
 
 
-def test_a_connection_that_nobody_holds_any_more_leaves_its_place() -> None:
+def test_a_connection_that_was_collected_leaves_its_place() -> None:
     line = Line()
     pool = with_idle(line, limit=1)
     assert pool.acquire(for_ever, fresh=False) is line
@@ -362,7 +362,7 @@ def test_a_waiter_that_was_woken_and_gives_up_wakes_the_next() -> None:
     assert not pool._waiting
 
 
-def test_an_endpoint_that_nobody_closed_is_forgotten_with_its_connections() -> None:
+def test_an_endpoint_that_is_collected_closes_its_connections_without_a_warning() -> None:
     with Emulator() as emulator:
         endpoint = make_endpoint(emulator.url)
         endpoint.invoke("Hello")
@@ -441,7 +441,7 @@ class Queue(LoopPool):
         return connection
 
     def deadline(self, total: float | None = None) -> Deadline:
-        """What a call with this total time may wait."""
+        """Make the limits of a call with this total time."""
         at = None if total is None else self.clock.passed + total
         return Deadline(fast(total=total), at, self.clock.monotonic)
 

@@ -1,4 +1,4 @@
-"""`_transport/preface.py`: how a tunnel is asked for, and what a proxy's answer means."""
+"""`_transport/preface.py`: the request for a tunnel, and the meaning of a proxy's answer."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class TestTunnel:
             tunnel_stands(reader, b"", PROXY)
 
     @pytest.mark.parametrize("answer", [b"SSH-2.0", b"HTTP/1.1 2\r\n\r\n", b"HTTP/1.1 101 Switching\r\n\r\n"])
-    def test_what_is_not_http_is_a_connect_error(self, answer: bytes) -> None:
+    def test_an_answer_that_is_not_http_is_a_connect_error(self, answer: bytes) -> None:
         with pytest.raises(ConnectError, match="not a valid HTTP response") as caught:
             tunnel_stands(ResponseReader(connect=True), answer, PROXY)
         assert isinstance(caught.value.__cause__, ProtocolError)

@@ -1,4 +1,4 @@
-"""Objects in Amazon S3: which clients are taken, whose life is whose, and what becomes of their exceptions."""
+"""Objects in Amazon S3: which clients are taken, who closes them, and our errors for their exceptions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_mock_is_taken_by_either(asynchronous: bool) -> None:
 
 @pytest.mark.parametrize("twin", [Endpoint, AsyncEndpoint])
 @pytest.mark.parametrize("given", [lambda: "s3", lambda: boto_client("sts"), object])
-def test_what_is_no_s3_client_is_refused_when_the_endpoint_is_made(twin: Any, given: Callable[[], Any]) -> None:
+def test_a_value_that_is_not_an_s3_client_is_refused_at_once(twin: Any, given: Callable[[], Any]) -> None:
     with pytest.raises(errors.ConfigurationError, match=r"must be a client for 's3'"):
         twin("my-llm", s3_client=given())
 
@@ -64,7 +64,7 @@ def test_a_client_of_the_other_kind_is_refused_when_the_endpoint_is_made() -> No
 
 
 class Broken:
-    """A client whose every call fails, as a mock may, with an exception that is no client's."""
+    """A client whose every call fails, as a mock may, with an exception that is not a client's."""
 
     def get_object(self, **arguments: Any) -> Any:
         raise LookupError("mine")
@@ -72,7 +72,7 @@ class Broken:
     put_object = get_object
 
 
-def test_an_exception_that_is_no_client_s_comes_through() -> None:
+def test_an_exception_that_is_not_a_clients_comes_through() -> None:
     blocking = BlockingStorage(Broken(), lambda: None)
     with pytest.raises(LookupError, match="mine"):
         blocking.get(PLACE)
@@ -124,7 +124,7 @@ class Client:
         return self
 
 
-def test_a_client_is_closed_with_its_event_loop_where_nobody_closes_the_endpoint() -> None:
+def test_a_client_is_closed_with_its_event_loop_if_the_endpoint_is_not_closed() -> None:
     client = Client()
     storage = AsyncStorage(None, client.make)
     for count in (1, 2):
@@ -237,7 +237,7 @@ def test_a_loop_that_ends_while_a_client_is_being_opened_leaves_nothing_behind()
 
     async def make() -> Any:
         started.set()
-        await asyncio.sleep(3600)
+        await asyncio.get_running_loop().create_future()
 
     storage = AsyncStorage(None, make)
 

@@ -1,4 +1,4 @@
-"""`_transport/threads.py`: threads that start, and what is done where none can."""
+"""`_transport/threads.py`: threads that start, and the work where none can."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_where_there_are_no_daemon_threads_a_bare_one_does_the_work(monkeypatch:
     assert done.is_set()
 
 
-def test_what_hatches_is_a_thread_of_its_own_or_does_the_work_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spawned_work_runs_in_a_thread_or_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     where: list[int] = []
     thread = Spawned()
     thread.run_in_thread("worker", lambda: where.append(threading.get_ident()), ())

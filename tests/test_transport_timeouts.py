@@ -1,4 +1,4 @@
-"""The time limit: what it lets pass, and that no cancellation gets lost in it."""
+"""`_transport/timeouts.py`: a limit of time, which loses no result and no cancellation."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Slow:
             self.ended = True
 
 
-def test_what_takes_too_long_is_cancelled_and_has_ended(run: Run) -> None:
+def test_a_task_that_takes_too_long_is_cancelled_and_has_ended(run: Run) -> None:
     async def main() -> None:
         slow = Slow()
         with pytest.raises(TimedOut):

@@ -136,7 +136,7 @@ def test_a_service_that_speaks_no_tls_is_a_tls_error(caller: Twin, answer: bytes
 
 
 @pytest.mark.usefixtures("trusted")
-def test_a_handshake_that_is_cut_is_no_connection_and_tried_again(caller: Twin) -> None:
+def test_a_handshake_that_is_cut_is_a_connect_error_and_tried_again(caller: Twin) -> None:
     context = server_context()
 
     def cut(peer: Peer) -> None:
@@ -153,7 +153,7 @@ def test_a_handshake_that_is_cut_is_no_connection_and_tried_again(caller: Twin) 
         endpoint.invoke(b"Hello")
 
 
-def test_a_handshake_that_never_ends_is_no_connection_in_time(caller: Twin) -> None:
+def test_a_handshake_that_never_ends_counts_against_the_connect_time(caller: Twin) -> None:
     with Server(Peer.gone) as server:
         with bytes_endpoint(caller, over_tls(server), timeout=fast(connect=0.05)) as endpoint:
             with pytest.raises(ConnectError, match=r"within 0\.05 s"):

@@ -57,7 +57,7 @@ class Server:
         return self.outgoing.read()
 
     def hears(self, data: bytes) -> bytes:
-        """What the client said."""
+        """Read the bytes that the client sent."""
         self.incoming.write(data)
         heard = b""
         with contextlib.suppress(ssl.SSLWantReadError):
@@ -72,7 +72,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 
 def read_all(client: TLSChannel, pieces: list[bytes]) -> bytes:
-    """What the pieces say, until they are all there or the other side has ended."""
+    """Decrypt the pieces, until they are all read or the other side has ended."""
     said = b""
     for piece in pieces:
         said += client.decrypt(piece) or b""
@@ -98,7 +98,7 @@ def test_how_the_bytes_are_cut_makes_no_difference(server: Server, size: int) ->
     assert not server.client.over
 
 
-def test_what_is_sent_arrives_as_it_was(server: Server) -> None:
+def test_bytes_that_are_sent_arrive_unchanged(server: Server) -> None:
     body = bytes(range(256)) * 400
     assert server.hears(server.client.encrypt(b"head") + server.client.encrypt(memoryview(body))) == b"head" + body
 
@@ -113,7 +113,7 @@ def test_a_goodbye_is_the_end(server: Server, together: bool) -> None:
     assert server.client.end() == b""
 
 
-def test_a_cut_is_no_end(server: Server) -> None:
+def test_a_cut_is_not_an_end(server: Server) -> None:
     with pytest.raises(ssl.SSLEOFError):
         server.client.decrypt(b"")
     assert server.client.over
@@ -121,14 +121,14 @@ def test_a_cut_is_no_end(server: Server) -> None:
         server.client.end()
 
 
-def test_a_cut_in_a_record_is_no_end(server: Server) -> None:
+def test_a_cut_in_a_record_is_not_an_end(server: Server) -> None:
     data = server.says(b"one", b"two")
     assert server.client.decrypt(data[:-1]) == b"one"
     with pytest.raises(ssl.SSLEOFError):
         server.client.decrypt(b"")
 
 
-def test_what_came_before_a_spoilt_record_is_given_before_the_error(server: Server) -> None:
+def test_bytes_before_a_spoilt_record_are_given_before_the_error(server: Server) -> None:
     good, spoilt = server.says(b"good"), bytearray(server.says(b"spoilt"))
     spoilt[-1] ^= 1
     assert server.client.decrypt(good + spoilt) == b"good"
@@ -175,7 +175,7 @@ def test_an_answer_that_comes_with_the_handshake_is_refused() -> None:
         Server(ssl.TLSVersion.TLSv1_2, hasty=b"HTTP/1.1 200 OK\r\n\r\n")
 
 
-def test_a_certificate_that_is_not_trusted_is_told_to_the_peer() -> None:
+def test_the_peer_is_told_that_its_certificate_is_not_trusted() -> None:
     context = server_context()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_side=True)

@@ -67,7 +67,7 @@ def test_no_proxy_is_a_way_around(caller: Twin, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("userinfo", "cure"), [("", "it asks for credentials"), ("us%40er:wrong@", "it does not accept")]
 )
-def test_a_proxy_that_wants_another_password_is_no_connection(
+def test_a_proxy_that_wants_another_password_is_a_connect_error(
     caller: Twin, monkeypatch: pytest.MonkeyPatch, userinfo: str, cure: str
 ) -> None:
     with Proxy(SECRET) as proxy:
@@ -87,7 +87,7 @@ def test_a_407_to_a_plain_request_is_an_answer(caller: Twin, monkeypatch: pytest
         assert (caught.value.status, server.connections) == (407, 0)
 
 
-def test_a_proxy_that_refuses_connections_is_no_connection(caller: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_refuses_connections_is_a_connect_error(caller: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     with closed_port() as port:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
         said = rf"no connection to the proxy http://127.0.0.1:{port} \(from https_proxy\): Connection refused.*NO_PROXY"
@@ -105,7 +105,7 @@ def test_a_proxy_that_refuses_connections_is_no_connection(caller: Twin, monkeyp
         (b"garbage\r\n\r\n", "did not open a tunnel"),
     ],
 )
-def test_a_proxy_that_opens_no_tunnel_is_no_connection(
+def test_a_proxy_that_opens_no_tunnel_is_a_connect_error(
     caller: Twin, monkeypatch: pytest.MonkeyPatch, answer: bytes, message: str
 ) -> None:
     with Proxy(connect_answer=answer) as proxy:
@@ -131,7 +131,7 @@ def test_a_proxy_may_answer_bit_by_bit(caller: Twin, monkeypatch: pytest.MonkeyP
             assert endpoint.invoke(b"Hello") == b"Hello"
 
 
-def test_a_proxy_that_is_silent_is_no_connection_in_time(caller: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_is_silent_counts_against_the_connect_time(caller: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     with Server(Peer.gone) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
         endpoint = bytes_endpoint(caller, ELSEWHERE, timeout=fast(connect=0.05))
@@ -139,7 +139,7 @@ def test_a_proxy_that_is_silent_is_no_connection_in_time(caller: Twin, monkeypat
             endpoint.invoke(b"Hello")
 
 
-def test_a_tunnel_that_is_cut_in_the_handshake_is_no_connection(caller: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tunnel_that_is_cut_in_a_handshake_is_a_connect_error(caller: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(peer: Peer) -> None:
         peer.head()
         peer.send(b"HTTP/1.1 200 OK\r\n\r\n")

@@ -127,7 +127,7 @@ class Twin:
         return self.run(_aio_session().create_client("sagemaker-runtime", config=AioConfig(**settings), **keys))
 
     def run(self, awaitable: Any) -> Any:
-        """What an awaitable or an async context manager gives; of the synchronous twin, the value itself."""
+        """Await an awaitable or enter an async context manager; give the synchronous twin's value as it is."""
         if self.loop is None:
             return awaitable
         entering = getattr(awaitable, "__aenter__", None)
@@ -145,7 +145,7 @@ class Twin:
             endpoint.close()
 
     def close(self) -> None:
-        """Close every endpoint and the event loop; what was left on that is an error."""
+        """Close every endpoint and the event loop, on which nothing may be left."""
         self.close_endpoints()
         if self.loop is None:
             return
@@ -196,7 +196,7 @@ class TwinEndpoint:
             return list(stream)
 
     def call(self, operation: str, value: Any, /, **arguments: Any) -> Any:
-        """`invoke` or `collect`: what the operation, ``"invoke"`` or ``"stream"``, gives in all."""
+        """Call `invoke` for the operation ``"invoke"``, `collect` for ``"stream"``."""
         return (self.invoke if operation == "invoke" else self.collect)(value, **arguments)
 
     def map(self, inputs: Iterable[Any], **arguments: Any) -> Iterator[Any]:
@@ -243,7 +243,7 @@ class TwinIterator(Iterator[Any]):
 
 
 class TwinStream(TwinIterator):
-    """A `Stream` or `AsyncStream`; what it knows beside its chunks is in ``iterator``."""
+    """A `Stream` or `AsyncStream`; ``iterator`` is the stream itself, with its attributes."""
 
     def __enter__(self) -> TwinStream:
         if self.twin.asynchronous:

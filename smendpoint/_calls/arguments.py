@@ -1,37 +1,34 @@
-"""Check the arguments of constructors and calls."""
+"""Check the arguments of constructors and calls. An argument that does not fit is a `ConfigurationError`."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.aws.operations import RECOMMENDED_MAX_BODY
 from smendpoint._core.aws.response import SERVICE_MAX_BODY
 from smendpoint._core.call.hiding import Hidden
-from smendpoint._options import IDENTITY_OPTIONS
+from smendpoint._options import ENDPOINT_OPTIONS, IDENTITY_OPTIONS
 from smendpoint.handlers import TextGenerationHandler
 
 if TYPE_CHECKING:
     from smendpoint._aws import Identity
 
 
-def model_parameters(given: Mapping[str, Any], reserved: Collection[str], endpoint_name: str) -> dict[str, Any]:
-    """Give the model's parameters: those in ``parameters``, whatever their names are, and a call's other keywords.
+# Keywords of a call that are not parameters of the model: these are allowed in ``parameters`` only.
+RESERVED = frozenset({*ENDPOINT_OPTIONS, "endpoint_name", "parameters"})
 
-    Args:
-        given: the keywords that a call does not know.
-        reserved: the names that are allowed in ``parameters`` only; ``parameters`` is one of them.
-        endpoint_name: of the endpoint that is called.
 
-    Raises:
-        ConfigurationError: a keyword is an option of the constructor, or is given twice.
-    """
+def model_parameters(given: dict[str, Any], endpoint_name: str) -> dict[str, Any]:
+    """Give the model's parameters: those in ``parameters``, whatever their names are, and a call's other keywords."""
+    if RESERVED.isdisjoint(given):
+        return given
     free = checked_mapping("parameters", given.get("parameters"))
     keywords = {name: value for name, value in given.items() if name != "parameters"}
-    misplaced = [name for name in keywords if name in reserved]
+    misplaced = [name for name in keywords if name in RESERVED]
     if misplaced:
         raise errors.ConfigurationError(
             f"{', '.join(misplaced)} cannot be given to a call, but where the endpoint is made: "
@@ -48,11 +45,7 @@ def model_parameters(given: Mapping[str, Any], reserved: Collection[str], endpoi
 
 
 def stop_sequences(stop: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Make a tuple of `stop`.
-
-    Raises:
-        ConfigurationError: it is neither a string nor several, or one of them is empty.
-    """
+    """Make a tuple of `stop`: of one string or several, each of them not empty."""
     if stop is None:
         return ()
     try:
@@ -66,11 +59,7 @@ def stop_sequences(stop: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def checked_handler(handler: Any) -> Any:
-    """Check a content handler; `None` stands for the default one.
-
-    Raises:
-        ConfigurationError: it lacks an attribute, or is a class.
-    """
+    """Check a content handler; `None` stands for the default one."""
     if handler is None:
         return TextGenerationHandler()
     missing = [
@@ -85,11 +74,7 @@ def checked_handler(handler: Any) -> Any:
 
 
 def checked_mapping(name: str, value: Any) -> dict[str, Any]:
-    """Copy a mapping with names as keys; `None` stands for an empty one.
-
-    Raises:
-        ConfigurationError: it is something else.
-    """
+    """Copy a mapping with names as keys; `None` stands for an empty one."""
     if value is None:
         return {}
     if type(value) is Hidden:
@@ -100,22 +85,14 @@ def checked_mapping(name: str, value: Any) -> dict[str, Any]:
 
 
 def checked_limit(name: str, value: Any) -> int | None:
-    """Check a whole number of at least 1, or `None`.
-
-    Raises:
-        ConfigurationError: it is something else.
-    """
+    """Check a whole number of at least 1, or `None`."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise errors.ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
     return value
 
 
 def check_beside_client(identity: Identity, settings: Mapping[str, Any]) -> None:
-    """Refuse the options that an endpoint with ``client=`` would ignore.
-
-    Raises:
-        ConfigurationError: one of them was given.
-    """
+    """Refuse the options that an endpoint with ``client=`` would ignore."""
     given = [name for name in IDENTITY_OPTIONS if getattr(identity, name) not in (None, False)]
     if given:
         raise errors.ConfigurationError(f"client= already knows who asks and where: leave out {', '.join(given)}")

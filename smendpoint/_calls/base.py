@@ -24,12 +24,11 @@ from smendpoint._core.aws.operations import (
     validate_endpoint_name,
 )
 from smendpoint._core.aws.renderer import CallRequest
-from smendpoint._core.aws.response import ResponseBody
 from smendpoint._core.call.flow import CallDefaults, CallState
 from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
 from smendpoint._core.call.retry import RetryPolicy, RetryQuota
 from smendpoint._core.call.timing import Timeout
-from smendpoint._options import ENDPOINT_OPTIONS
+from smendpoint._core.http.body import ResponseBody
 from smendpoint._transport.deadline import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, In, Out, Typed
 
@@ -166,7 +165,7 @@ class CallerBase(Typed[In, Out, Chunk]):
 
     def body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """Have the content handler make a body of an input."""
-        handler, parameters = self.handler, {**self._model_kwargs, **self.parameters(model_kwargs)}
+        handler, parameters = self.handler, {**self._model_kwargs, **model_parameters(model_kwargs, self.name)}
         if stop:
             name = getattr(handler, "stop_parameter", None)
             if name is not None:
@@ -180,14 +179,6 @@ class CallerBase(Typed[In, Out, Chunk]):
         except Exception as error:
             raise self._handler_failed("transform the input", error) from error
         return body if type(body) is bytes else self._as_bytes(body)
-
-    def parameters(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Give the parameters for the model that are among a call's keywords.
-
-        Raises:
-            ConfigurationError: a keyword is an option of the constructor.
-        """
-        return given if RESERVED.isdisjoint(given) else model_parameters(given, RESERVED, self.name)
 
     def call_timeout(self, timeout: float | Timeout) -> Timeout:
         """Make the `Timeout` of one call. A number says nothing about the total: the endpoint's applies."""
@@ -309,9 +300,6 @@ class CallerBase(Typed[In, Out, Chunk]):
 
 
 DEBUG = 10  # `logging.DEBUG`, without importing `logging`
-
-# Keywords of a call that are not parameters of the model.
-RESERVED = frozenset({*ENDPOINT_OPTIONS, "endpoint_name", "parameters"})
 
 
 def new_invocation_id() -> str:

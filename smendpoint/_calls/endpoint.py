@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._aws import Identity
-from smendpoint._calls.arguments import checked_limit, stop_sequences
+from smendpoint._calls.arguments import checked_limit, model_parameters, stop_sequences
 from smendpoint._core.call.hiding import forget_locals, hidden
 from smendpoint._options import IDENTITY_OPTIONS, EndpointArguments
 from smendpoint._typing import Chunk, In, Out
@@ -65,7 +65,7 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         caller = self._caller
         stop = stop_sequences(model_kwargs.pop("stop", None))
         endpoint_kwargs = hidden(model_kwargs.pop("endpoint_kwargs", None))
-        caller.parameters(model_kwargs)
+        model_parameters(model_kwargs, caller.name)
         limits = None if timeout is None else caller.call_timeout(timeout)
         ways = ("__iter__", "__getitem__", "__aiter__") if caller.asynchronous else ("__iter__", "__getitem__")
         # One text would become a call for each character, one mapping a call for each key, and a frame of pandas or

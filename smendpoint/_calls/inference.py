@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from smendpoint import errors
-from smendpoint._calls.arguments import checked_mapping, stop_sequences
+from smendpoint._calls.arguments import checked_mapping, model_parameters, stop_sequences
 from smendpoint._calls.base import new_invocation_id
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
-from smendpoint._core.aws.response import ResponseBody, request_id
+from smendpoint._core.aws.response import request_id
 from smendpoint._core.call.hiding import finish_error
 from smendpoint._core.call.polling import Get, look, split_location, wait
+from smendpoint._core.http.body import ResponseBody
 from smendpoint._transport.drivers import drive, drive_async
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def make_submission(
     }
     if (value is None) == (members.get("InputLocation") is None):
         raise errors.ConfigurationError("submit() needs either an input or input_location=, one of them")
-    caller.parameters(model_kwargs)
+    model_parameters(model_kwargs, caller.name)
     if value is None and (model_kwargs or upload_to is not None):
         extra = "upload_to" if upload_to is not None else ", ".join(model_kwargs)
         raise errors.ConfigurationError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from smendpoint._core.aws.response import ResponseBody, request_id, session_id
+from smendpoint._core.aws.response import request_id, session_id
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError, SmendpointError
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from smendpoint._core.decode.push import LayeredDecoder
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from smendpoint._core.aws.response import ResponseBody
+    from smendpoint._core.http.body import ResponseBody
 
 __all__ = [
     "ContentHandler",
@@ -216,7 +216,7 @@ def line_decoder(handler: ContentHandler[Any, Chunk]) -> StreamDecoder[Chunk]:
 
     Lines end at LF or CRLF and nowhere else; blank lines are skipped; a last line need not have a line end.
     """
-    from smendpoint._core.aws.response import ResponseBody
+    from smendpoint._core.http.body import ResponseBody
 
     def transform(line: bytes) -> Chunk:
         return handler.transform_output(ResponseBody(line))

@@ -12,7 +12,7 @@ from smendpoint.handlers.text import STREAM_WITH_USAGE, ModelHandler, TextModelH
 
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
-    from smendpoint._core.aws.response import ResponseBody
+    from smendpoint._core.http.body import ResponseBody
     from smendpoint.handlers._chatstream import ChatStreamDecoder
     from smendpoint.handlers._json import ErrorsOption
 

@@ -13,7 +13,7 @@ from smendpoint.prompts import is_collection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from smendpoint._core.aws.response import ResponseBody
+    from smendpoint._core.http.body import ResponseBody
 
 __all__ = ["EmbeddingFormat", "EmbeddingType", "EmbeddingsHandler", "Pooling", "SparseEmbeddingsHandler"]
 

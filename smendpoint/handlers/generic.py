@@ -10,7 +10,7 @@ from smendpoint.handlers._json import check_errors, decode_json, encode_json, is
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from smendpoint._core.aws.response import ResponseBody
+    from smendpoint._core.http.body import ResponseBody
     from smendpoint.handlers._json import ErrorsOption
     from smendpoint.handlers.base import StreamDecoder
 

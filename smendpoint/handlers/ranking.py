@@ -19,7 +19,7 @@ from smendpoint.handlers._shapes import read_answer
 from smendpoint.prompts import is_collection
 
 if TYPE_CHECKING:
-    from smendpoint._core.aws.response import ResponseBody
+    from smendpoint._core.http.body import ResponseBody
 
 __all__ = [
     "Classification",

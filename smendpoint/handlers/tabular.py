@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from smendpoint._container_errors import JSONValue
-    from smendpoint._core.aws.response import ResponseBody
+    from smendpoint._core.http.body import ResponseBody
 
     T = TypeVar("T", default=float)
 else:

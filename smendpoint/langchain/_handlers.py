@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from smendpoint._core.aws.response import ResponseBody
+    from smendpoint._core.http.body import ResponseBody
     from smendpoint.handlers.base import RequestBody
 
 __all__ = ["ContentHandlerBase", "EmbeddingsContentHandler", "LLMContentHandler"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint._core.aws.canonical import payload_hash
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT_STREAM
-from smendpoint._core.aws.sigv4 import Signer
+from smendpoint._core.aws.sigv4 import Signer, payload_hash
 from smendpoint._core.http.syntax import render_head
 
 if TYPE_CHECKING:

@@ -163,8 +163,10 @@ COSTS: Mapping[Kind, int] = {"transient": TRANSIENT_COST, "throttling": THROTTLI
 def classify(error: errors.EndpointError, *, retry_read_timeout: bool = False) -> Kind:
     """Say what `error` means for retrying."""
     if isinstance(error, errors.ServiceError):
-        keys = (type(error), error.code, error.status)
-        return next((VERDICTS[key] for key in keys if key in VERDICTS), "final")
+        for key in (type(error), error.code, error.status):
+            if key in VERDICTS:
+                return VERDICTS[key]
+        return "final"
     if not isinstance(error, errors.TransportError) or error.response_started:
         return "final"
     if isinstance(error, errors.ReadTimeoutError):

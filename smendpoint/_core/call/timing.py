@@ -66,15 +66,20 @@ class Clock(Protocol):
 
     def time(self) -> float:
         """Give the seconds since the epoch: signatures carry this."""
+        ...
 
     def monotonic(self) -> float:
         """Give the seconds since some fixed moment: durations and deadlines are measured with this."""
+        ...
 
     def random(self) -> float:
         """Give a number in [0, 1): the jitter of a retry's delay."""
+        ...
 
     def sleep(self, seconds: float, wake: Event | None = None) -> None:
         """Block for `seconds`, less where `wake` is set meanwhile: `Endpoint` waits with this."""
+        ...
 
     async def sleep_async(self, seconds: float) -> None:
         """Suspend for `seconds`: `AsyncEndpoint` waits with this."""
+        ...

@@ -163,14 +163,14 @@ class SharedSource(Generic[HeldT]):
             if unread is not None:
                 self._release(unread, whole=False)
 
-    def _next(self, held: HeldT) -> bytes:
-        """Wait for the next bytes; empty when the answer has properly ended."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # each source has its own
 
-    def _abort(self, held: HeldT) -> None:
-        """Wake the thread that waits for bytes."""
-        raise NotImplementedError
+        def _next(self, held: HeldT) -> bytes:
+            """Wait for the next bytes; empty when the answer has properly ended."""
+            raise NotImplementedError
 
-    def _release(self, held: HeldT, *, whole: bool) -> None:
-        """Give the connection back after a `whole` answer; else close it."""
-        raise NotImplementedError
+        def _abort(self, held: HeldT) -> None:
+            """Wake the thread that waits for bytes."""
+
+        def _release(self, held: HeldT, *, whole: bool) -> None:
+            """Give the connection back after a `whole` answer; else close it."""

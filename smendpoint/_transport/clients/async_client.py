@@ -30,13 +30,13 @@ class AsyncClientTransport(ClientLane):
     asynchronous = True
 
     async def resolve(self) -> None:
-        pass
+        """The client knows where calls go."""
 
     async def refresh_ahead(self) -> None:
-        pass
+        """The client renews its credentials."""
 
     async def close(self) -> None:
-        pass
+        """The client stays open: it is its maker's to close."""
 
     async def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Any:
         deadline = Deadline(timeout, step.deadline, self._clock.monotonic)

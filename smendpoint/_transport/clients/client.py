@@ -27,13 +27,13 @@ class ClientTransport(ClientLane):
     stoppable = False  # a client's call cannot be ended from outside
 
     def resolve(self) -> None:
-        pass
+        """The client knows where calls go."""
 
     def refresh_ahead(self) -> None:
-        pass
+        """The client renews its credentials."""
 
     def close(self) -> None:
-        pass
+        """The client stays open: it is its maker's to close."""
 
     def perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
         if cancellation is not None:

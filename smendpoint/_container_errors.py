@@ -16,6 +16,11 @@ __all__ = ["ContainerError", "JSONValue", "container_error", "parse_container_er
 JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
 
 
+# An answer with none of these is not an error, unless its object or its choice says so. The `stop_reason` of a choice
+# does not: vLLM gives the stop sequence that it found, which may be any text.
+_ERROR_FIELDS = frozenset({"error", "code", "details", "body", "token"})
+
+
 class ContainerError(NamedTuple):
     """A container's own error.
 
@@ -40,6 +45,11 @@ def container_error(value: JSONValue) -> ContainerError | None:
         value = value[0]
     if not isinstance(value, dict):
         return None
+    choices = value.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    failed = isinstance(choice, dict) and choice.get("finish_reason") == "error"
+    if not failed and _ERROR_FIELDS.isdisjoint(value) and value.get("object") != "error":
+        return None  # as nearly all answers and chunks
     error = value.get("error")
     if isinstance(error, str) and error:
         prefix = value.get("message")
@@ -56,23 +66,19 @@ def container_error(value: JSONValue) -> ContainerError | None:
     code, kind, message = value.get("code"), value.get("type"), value.get("message")
     if isinstance(code, int) and code >= 400 and isinstance(message, str) and (kind is None or isinstance(kind, str)):
         return ContainerError(code, kind, message)
-    return _ended_in_error(value)
+    return _ended_in_error(value) or (ContainerError(_code(value), None, "") if failed else None)
 
 
 def _ended_in_error(value: Mapping[str, JSONValue]) -> ContainerError | None:
-    """Give the error with which a text ended: LMI reports it in its last token, its details, its body or its choice."""
-    choices, details, body, token = map(value.get, ("choices", "details", "body", "token"))
-    if choices is details is body is token is None:
-        return None
+    """Give the error with which a text ended: LMI reports it in its last token, its details or its body."""
+    details, body, token = map(value.get, ("details", "body", "token"))
     tokens = details.get("tokens") if isinstance(details, dict) else None
     for last in (token, tokens[-1] if isinstance(tokens, list) and tokens else None):
         said = _text(last, "error_msg") if isinstance(last, dict) else None
         if said:
             return ContainerError(_code(value), None, said)
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    # A choice of vLLM's has a `stop_reason` too: the stop sequence that was found, which may be any text.
-    for told, name in ((details, "finish_reason"), (choice, "finish_reason"), (body, "stop_reason")):
-        if isinstance(told, dict) and told.get(name) == "error":
+    for said_in, name in ((details, "finish_reason"), (body, "stop_reason")):
+        if isinstance(said_in, dict) and said_in.get(name) == "error":
             return ContainerError(_code(value), None, "")
     return None
 

@@ -36,7 +36,7 @@ def in_use(endpoint: Any) -> int:
     if hasattr(transport, "_pools"):
         return sum(pool._places + len(pool._busy) + len(pool._waiting) for pool in transport._pools.values())
     pool = transport._pool
-    assert {connection.place.ref for connection in pool._idle} <= pool._taken
+    assert {connection.place.ref for connection in pool._idle} <= pool._places
     return int(pool.busy) + len(pool._waiting)
 
 

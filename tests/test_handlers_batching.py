@@ -196,11 +196,18 @@ def test_an_iterator_of_answers_that_cannot_be_closed_is_read(kit: Kit) -> None:
     assert kit.embed(endpoint, ["a", "b"], batch_size=1) == [[1.0], [2.0]]
 
 
-@pytest.mark.parametrize(("answers", "said"), [(1, "0 vectors for 1 texts"), (3, "1 vectors for 0 texts")])
-def test_another_number_of_answers_than_batches_is_an_error(kit: Kit, answers: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("answered", "said"),
+    [
+        ([["a"]], "0 vectors for 1 texts"),
+        ([["a"], ["b"], ["c"]], "1 vectors for 0 texts"),
+        ([["a"], ["b"], []], "0 vectors for 0 texts"),
+    ],
+)
+def test_another_number_of_answers_than_batches_is_an_error(kit: Kit, answered: list[list[str]], said: str) -> None:
     endpoint = kit.endpoint()
     whole = endpoint.map
-    endpoint.map = lambda inputs, **kwargs: whole([["a"]] * answers, **kwargs)
+    endpoint.map = lambda inputs, **kwargs: whole(answered, **kwargs)
     with pytest.raises(HandlerError, match=said):
         kit.embed(endpoint, ["a", "b"], batch_size=1)
 

@@ -113,7 +113,7 @@ def test_vectors_that_are_pooled_already_stay() -> None:
         ({"data": [{"index": 0, "embedding": [1]}, {"index": 2, "embedding": [1]}]}, "not numbered .* from 0 to 1"),
         ({"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [1]}]}, "not numbered .* from 0 to 1"),
         ({"data": [{"index": 0, "embedding": [1]}, {"embedding": [1]}]}, "not numbered .* from 0 to 1"),
-        ({"data": [{"embedding": "no base64!"}]}, "not the base64 of 32-bit floats"),
+        ({"data": [{"embedding": "AA!AAAA=="}]}, "not the base64 of 32-bit floats"),
         ({"data": [{"embedding": "☃"}]}, "not the base64 of 32-bit floats"),
         ({"data": [{"embedding": "AAAA"}]}, "not the base64 of 32-bit floats"),
     ],

@@ -40,6 +40,7 @@ ROWS = [[1, 2.5], [3, 4]]
 # A handler, an input, model parameters, and the request as JSON.
 REQUESTS: list[tuple[Any, Any, dict[str, Any], Any]] = [
     (EmbeddingsHandler("tei"), TEXTS, TRUNCATE, {"inputs": TEXTS, **TRUNCATE}),
+    (EmbeddingsHandler("tei"), TEXTS, {"inputs": ["c"]}, {"inputs": ["c"]}),  # a parameter wins
     (EmbeddingsHandler("lmi"), TEXTS, TRUNCATE, {"inputs": TEXTS, **TRUNCATE}),
     (EmbeddingsHandler("huggingface"), TEXTS, TRUNCATE, {"inputs": TEXTS, "parameters": TRUNCATE}),
     (EmbeddingsHandler("huggingface"), ("a",), {}, {"inputs": ["a"]}),

@@ -10,7 +10,7 @@ from handler_samples import CHAT_WHOLE, COMPLETION_WHOLE, LLAMA_CHAT, LMI_3P, LM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.aws.response import ResponseBody
+from smendpoint._core.http.body import ResponseBody
 from smendpoint.errors import HandlerError
 from smendpoint.handlers import (
     AutoHandler,

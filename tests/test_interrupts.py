@@ -41,7 +41,7 @@ def call(endpoint: Endpoint[Any, Any, Any]) -> None:
 
 
 def cold(endpoint: Endpoint[Any, Any, Any]) -> None:
-    transport_of(endpoint)._address.stood = None  # so that the address that refuses is tried first
+    transport_of(endpoint)._address.last_used = None  # so that the address that refuses is tried first
     for connection in idle_connections(endpoint):
         connection.abort()  # as if the service had closed it
     assert endpoint.invoke(b"Hello")

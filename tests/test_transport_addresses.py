@@ -331,7 +331,7 @@ def infos(*hosts: str) -> list[Any]:
 
 def order(found: list[Any], stood: Any = None) -> list[str]:
     address = make_address("x", 443, tls=True)
-    address.stood = stood
+    address.last_used = stood
     return [info[4][0] for info in to_try(address, found)]
 
 

@@ -156,7 +156,7 @@ def test_an_address_of_a_family_that_this_machine_lacks_is_passed_over(
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: infos)
         address = make_address("twice.example", 80, tls=False)
         dial(address, deadline).close()
-        assert address.stood == ("127.0.0.1", server.port)
+        assert address.last_used == ("127.0.0.1", server.port)
 
 
 def test_an_interrupt_while_connecting_leaves_no_socket_open(

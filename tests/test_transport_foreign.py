@@ -28,15 +28,12 @@ from smendpoint._transport.clients.adapter import (
     call_arguments,
     check_client,
     check_final,
-    failed_by_itself,
-    harmless_cause,
     library_of,
     longest_call,
     retried,
-    translate,
-    unparsed,
 )
 from smendpoint._transport.clients.client import ClientTransport
+from smendpoint._transport.clients.failures import failed_by_itself, harmless_cause, translate, unparsed
 from smendpoint._transport.deadline import SYSTEM_CLOCK
 
 URL = "https://runtime.example"

@@ -33,17 +33,17 @@ class Address:
 
     Attributes:
         renderer: renders the heads of the requests to the peer.
-        stood: the socket address of the last connection.
+        last_used: the socket address of the last connection.
 
     Raises:
         ConfigurationError: the proxy is of a kind that is not supported.
     """
 
-    __slots__ = ("_context", "renderer", "stood", "target")
+    __slots__ = ("_context", "last_used", "renderer", "target")
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.stood: object = None
+        self.last_used: object = None
         self._context: ssl.SSLContext | None = None
         url, proxy = target.url, target.proxy
         if proxy is not None and proxy.tls:
@@ -194,7 +194,7 @@ def to_try(address: Address, found: Sequence[Any]) -> list[Any]:
     same = [info for info in found if info[0] == family]
     others = [info for info in found if info[0] != family]
     ordered = [info for info in chain.from_iterable(zip_longest(same, others)) if info is not None]
-    ordered.sort(key=lambda info: info[4] != address.stood)  # which is stable
+    ordered.sort(key=lambda info: info[4] != address.last_used)  # which is stable
     return ordered
 
 

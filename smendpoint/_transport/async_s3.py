@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint import errors
 from smendpoint._core.call.polling import split_location
-from smendpoint._transport.clients.adapter import raise_for, translate
+from smendpoint._transport.clients.failures import raise_for, translate
 from smendpoint._transport.s3 import raise_unless_absent
 from smendpoint._transport.threads import off_loop
 from smendpoint._transport.timeouts import mark_retrieved, share

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.call.polling import split_location
-from smendpoint._transport.clients.adapter import check_library, meta, raise_for, translate
+from smendpoint._transport.clients.adapter import check_library, meta
+from smendpoint._transport.clients.failures import raise_for, translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -148,13 +148,13 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
     def _read_items(self, items: Sequence[Any], chunks: list[Chunk]) -> None:
         kind = self._source.kind
         for item in items:
-            if kind == "sse":
-                self._events = self._source._events
-                self._read_event(item.data, chunks)
+            if kind == "jsonlines" or kind == "json":
+                self._read(item, chunks)
             elif kind == "text":
                 self._read_text(item, chunks)
             else:
-                self._read(item, chunks)
+                self._events = self._source._events
+                self._read_event(item.data, chunks)
 
     def _read_event(self, text: str, chunks: list[Chunk]) -> None:
         if self._done:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
-from smendpoint._core.http.body import ResponseBody as ResponseBody  # handlers import it from here
 from smendpoint._core.http.dates import epoch, http_date, whole_number
 from smendpoint.errors import (
     AccessDeniedError,

@@ -36,7 +36,9 @@ class _JoinedLinesDecoder(JSONLinesDecoder):
         if self._failure is not None:
             self._check()
         lines = self._split(data)
-        values = self._parse(lines) if self._begun else JSONLinesDecoder._parse(self, lines)
+        values: list[Any] = []
+        if lines:
+            values = self._parse(lines) if self._begun else JSONLinesDecoder._parse(self, lines)
         if self._tail and self._failure is None:
             self._read_ahead(values)
         return values or self._deliver(values)

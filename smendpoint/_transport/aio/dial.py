@@ -64,7 +64,7 @@ async def _dial(
     if len(addresses) == 1:
         connection = await _connect(loop, addresses[0], buffer)
     else:
-        connection, address.stood = await _race(loop, addresses, buffer, stagger(seconds, len(addresses)))
+        connection, address.last_used = await _race(loop, addresses, buffer, stagger(seconds, len(addresses)))
     try:
         await connection.make_ready(address)
     except BaseException:

@@ -162,8 +162,8 @@ class Connection:
                     readable, writable = ready(self._socket, deadline.within(deadline.timeout.read))
                     if not readable and not writable:
                         raise deadline.silence(response_started=reader.started, sending=True)
-                    if readable:
-                        chunks += self._read_early(reader)
+                    if readable and (received := self._receive_now()) is not None:
+                        chunks += feed(reader, received)
                         if reader.head_complete:
                             # The service has answered: it does not need the rest of the body.
                             return chunks
@@ -173,14 +173,6 @@ class Connection:
             return chunks + self._read_rest(error, deadline, reader)
         self.cut_short = False
         return chunks
-
-    def _read_early(self, reader: ResponseReader) -> list[bytes]:
-        """Read the bytes that the peer sends before it has the whole request."""
-        try:
-            received = self._receive_now()
-        except OSError as error:
-            raise connection_lost(error, response_started=reader.started) from error
-        return [] if received is None else feed(reader, received)
 
     def _read_rest(self, error: OSError, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
         """Read the answer that the peer sent before it stopped reading; raises if there is none."""

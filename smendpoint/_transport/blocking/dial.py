@@ -86,7 +86,7 @@ def _connect(address: Address, deadline: Deadline, give_up_at: float) -> Connect
                     failure = copy_error(error)
                     race.lost.append(race.running.pop(sock)[0])
                 else:
-                    won, address.stood = connection, where
+                    won, address.last_used = connection, where
         deadline.enter(won.abort)
     except BaseException:
         deadline.leave()

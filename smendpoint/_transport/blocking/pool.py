@@ -42,7 +42,7 @@ class Pool:
         # Not a `threading.Condition`: an interrupt inside one may leave its lock taken for ever.
         self._waiting: deque[LockType] = deque()
         self._idle: list[Connection] = []
-        self._taken: set[ref[Place]] = set()  # by connections: idle, in use, and being opened
+        self._places: set[ref[Place]] = set()  # of connections: idle, in use, and being opened
 
     def forget(self) -> None:
         """After a fork, in the child: connections, and a thread that held the lock, are the parent's."""
@@ -54,7 +54,7 @@ class Pool:
     @property
     def busy(self) -> int:
         """How many connections are in use, or being opened."""
-        return len(self._taken) - len(self._idle)
+        return len(self._places) - len(self._idle)
 
     def acquire(self, wait: Callable[[], float | None], *, fresh: bool) -> Connection | Place:
         """A live idle connection, or a place for a new one.
@@ -91,13 +91,13 @@ class Pool:
         connection = None if fresh else self._live()
         if connection is not None:
             return connection
-        if self.limit is not None and len(self._taken) >= self.limit:
+        if self.limit is not None and len(self._places) >= self.limit:
             if not self._idle:
                 return None
             self.drop(self._idle.pop(0))
         place = Place()
-        place.ref = ref(place, self._taken.discard)  # not a Python function, which an interrupt could end
-        self._taken.add(place.ref)
+        place.ref = ref(place, self._places.discard)  # not a Python function, which an interrupt could end
+        self._places.add(place.ref)
         return place
 
     def _live(self) -> Connection | None:
@@ -128,7 +128,7 @@ class Pool:
         expired: list[Connection] = []
         with self._lock:
             # A connection without a place here was opened before a fork.
-            if self.closed or connection.place.ref not in self._taken:
+            if self.closed or connection.place.ref not in self._places:
                 expired.append(connection)
             else:
                 now = self._monotonic()
@@ -150,7 +150,7 @@ class Pool:
 
     def free(self, place: Place) -> None:
         """Give back a place. Doing so twice does nothing."""
-        self._taken.discard(place.ref)
+        self._places.discard(place.ref)
         self._wake()
 
     def close(self) -> None:

@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.call.flow import deadline_exceeded
-from smendpoint._transport.clients.adapter import (
-    ClientLane,
-    answer_head,
-    answer_of_failure,
-    begin,
-    call_arguments,
-    connection_broke,
-    longest_call,
-    raise_for,
-    retried,
-    translate,
-)
+from smendpoint._transport.clients.adapter import ClientLane, answer_head, begin, call_arguments, longest_call, retried
+from smendpoint._transport.clients.failures import answer_of_failure, connection_broke, raise_for, translate
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import read_body_async
 from smendpoint._transport.timeouts import TimedOut, wait_for

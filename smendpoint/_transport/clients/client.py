@@ -7,17 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._transport.clients.adapter import (
-    ClientLane,
-    answer_head,
-    answer_of_failure,
-    begin,
-    call_arguments,
-    failed_by_itself,
-    raise_for,
-    retried,
-    translate,
-)
+from smendpoint._transport.clients.adapter import ClientLane, answer_head, begin, call_arguments, retried
+from smendpoint._transport.clients.failures import answer_of_failure, failed_by_itself, raise_for, translate
 from smendpoint._transport.deadline import Deadline
 from smendpoint._transport.exchange import RECV_BYTES, SharedSource, read_body
 

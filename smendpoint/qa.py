@@ -167,7 +167,10 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         _check_budget(max_prompt_tokens, count_tokens)
         self._endpoint: Endpoint_co = endpoint
         self._prompt = _as_prompt(prompt)
-        self._document_prompt = _as_document_prompt(document_prompt)
+        template = document_prompt if isinstance(document_prompt, PromptTemplate) else PromptTemplate(document_prompt)
+        if not template.input_variables:
+            raise PromptError("document_prompt has no field: every document would read the same")
+        self._document_prompt = template
         self._document_separator = document_separator
         self._document_variable_name = document_variable_name
         self._question_variable_name = question_variable_name
@@ -391,13 +394,6 @@ def _as_prompt(prompt: Any) -> PromptTemplate | ChatPromptTemplate:
     if is_collection(prompt):
         return ChatPromptTemplate(prompt)
     raise PromptError(f"prompt must be a template or (role, template) pairs, not {type(prompt).__name__}")
-
-
-def _as_document_prompt(prompt: Any) -> PromptTemplate:
-    template = prompt if isinstance(prompt, PromptTemplate) else PromptTemplate(prompt)
-    if not template.input_variables:
-        raise PromptError("document_prompt has no field: every document would read the same")
-    return template
 
 
 def _listed(documents: Any) -> list[Any]:

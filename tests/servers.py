@@ -52,6 +52,28 @@ def fast(read: float = PATIENCE, connect: float = PATIENCE, total: float | None 
     return Timeout(connect=connect, read=read, total=total)
 
 
+class InThread:
+    """Work in a thread of its own."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+        self._outcome: Any = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._outcome = self._work()
+        except BaseException as error:
+            self._outcome = error
+
+    def outcome(self) -> Any:
+        """Wait for its end; give its result, or the exception that it raised."""
+        self._thread.join(PATIENCE / 2)  # before a server gives up, which would end it too
+        assert not self._thread.is_alive()
+        return self._outcome
+
+
 @pytest.fixture
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing in the environment has a say in where calls go."""

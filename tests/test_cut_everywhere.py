@@ -1,6 +1,6 @@
 """A stream of three events, cut at every byte: only the whole one, properly ended, is a success.
 
-What "properly ended" means depends on how HTTP frames the answer, and there is one case for each way. SageMaker sends
+The proper end of an answer depends on how HTTP frames it, and there is one case for each way. SageMaker sends
 chunks; a cut that leaves whole frames and a proper end cannot be told from a shorter answer, for the protocol has no
 event for the end. The model's own format has one, and the handler's decoder asks for it.
 """

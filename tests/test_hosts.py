@@ -1,4 +1,4 @@
-"""Whatever is given as a region, a name, a URL or a header's value: no other host, no other path, no other header.
+"""No value of a region, a name, a URL or a header leads to another host, another path or another header.
 
 Nothing here leaves the machine: where a name would be looked up, or a connection made, the test writes down the address
 and fails the attempt; and it writes down every head that is rendered for sending.

@@ -411,10 +411,18 @@ def test_a_client_that_is_closed_is_named() -> None:
 
 # keys
 
+WITH_WHITE_SPACE = ("secret\n", " secret", "sec ret", "secret\t")
 
-@pytest.mark.parametrize("secret", ["secret\n", " secret", "sec ret", "secret\t"])
-def test_a_secret_with_white_space_gets_a_hint(direct_twin: Twin, secret: str) -> None:  # noqa: F811
+
+@pytest.mark.parametrize(
+    ("secret", "hint"),
+    [
+        *((secret, "white space, which none has: was it copied with a line end?") for secret in WITH_WHITE_SPACE),
+        ("sec\udcffret", "a byte that is not UTF-8: was it copied whole?"),
+    ],
+)
+def test_a_secret_that_cannot_be_one_gets_a_hint(direct_twin: Twin, secret: str, hint: str) -> None:  # noqa: F811
     endpoint = make(direct_twin, region_name="us-west-2", aws_access_key_id="AKID", aws_secret_access_key=secret)
     with failing(direct_twin, endpoint, errors.CredentialsError) as caught:
         direct_twin.run(endpoint.invoke("Hello"))
-    assert "the secret key holds white space, which none has: was it copied with a line end?" in str(caught.value)
+    assert f"the secret key holds {hint}" in str(caught.value)

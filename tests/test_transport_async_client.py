@@ -12,7 +12,6 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from async_loops import PATIENCE, Run, make_endpoint, skip, until
 from clocks import FakeClock
-from inside import transport_of
 
 from smendpoint import AsyncEndpoint, Timeout, errors
 from smendpoint._transport.clients.async_client import AsyncClientSource, _discard, raw_response
@@ -42,17 +41,6 @@ async def client_of(url: str, **config: Any) -> AsyncIterator[Any]:
 async def endpoint(emulator: Emulator, config: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Any]:
     async with client_of(emulator.url, **(config or {})) as client:
         yield make_endpoint("", client=client, **options)
-
-
-def test_nothing_is_looked_up_renewed_or_forgotten_for_a_client(run: Run, emulator: Emulator) -> None:
-    async def main() -> None:
-        async with endpoint(emulator) as called:
-            assert await transport_of(called).resolve() is None
-            assert transport_of(called).credentials is None
-            transport_of(called).forget()
-            assert transport_of(called).max_connections == 10
-
-    run(main())
 
 
 def test_the_total_time_holds_for_the_answer_and_for_the_stream(emulator: Emulator) -> None:

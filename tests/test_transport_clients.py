@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from clocks import FakeClock
+from inside import forget, transport_of
 from servers import PATIENCE, Peer, Server, endless, fast, server_context
 from twins import Twin
 
@@ -83,6 +84,17 @@ def test_a_certificate_that_is_not_trusted_is_a_tls_error(client_twin: Twin) -> 
     with Server(Peer.gone, tls=server_context()) as server, client_twin.endpoint(server.url) as endpoint:
         with pytest.raises(errors.TLSError, match="no TLS connection"):
             endpoint.invoke("Hello")
+
+
+def test_a_client_needs_no_look_up_and_no_credentials_and_stays_after_a_fork(client_twin: Twin) -> None:
+    with Emulator() as emulator, client_twin.endpoint(emulator.url) as endpoint:
+        transport = transport_of(endpoint.endpoint)
+        assert client_twin.run(transport.resolve()) is None
+        client_twin.run(transport.refresh_ahead())
+        assert transport.credentials is None
+        assert transport.max_connections == 10  # of the client
+        forget(endpoint.endpoint)
+        assert endpoint.invoke("Hello") == WHOLE
 
 
 # time

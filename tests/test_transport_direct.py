@@ -14,7 +14,7 @@ from botocore.config import Config
 from clocks import FakeClock
 from feeding import encode_part
 from inside import pool_of, send, transport_of
-from servers import PATIENCE, Peer, Server, closed_port, deaf_port, make_endpoint, response
+from servers import PATIENCE, InThread, Peer, Server, closed_port, deaf_port, make_endpoint, response
 from targets import HeldCredentials, make_target
 from twins import Twin, bytes_endpoint
 
@@ -205,7 +205,7 @@ def test_closing_an_endpoint_leaves_blocking_calls_that_are_under_way_alone(emul
 # stopping
 
 
-class Call:
+class Call(InThread):
     """A blocking call in a thread of its own.
 
     Args:
@@ -214,24 +214,13 @@ class Call:
     """
 
     def __init__(self, endpoint: Any, cancellation: Cancellation | None = None) -> None:
-        self._endpoint = endpoint
         self._cancellation = cancellation or Cancellation()
-        self._raised: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+        super().__init__(lambda: send(endpoint, self._cancellation))
 
-    def _run(self) -> None:
-        try:
-            send(self._endpoint, self._cancellation)
-        except BaseException as error:
-            self._raised = error
-
-    def stop(self) -> BaseException | None:
+    def stop(self) -> Any:
         """Stop it; give what it raised."""
         self._cancellation.stop()
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
-        return self._raised
+        return self.outcome()
 
 
 def test_a_call_that_waits_for_its_answer_can_be_stopped() -> None:
@@ -239,7 +228,7 @@ def test_a_call_that_waits_for_its_answer_can_be_stopped() -> None:
         emulator.inject("stall_before_headers")
         call = Call(endpoint)
         emulator.wait_for(lambda it: len(it.requests) == 1)
-        assert call.stop()
+        assert isinstance(call.stop(), (Cancelled, errors.TransportError))
         emulator.disconnected()
         assert len(emulator.requests) == 1  # the retry that it would have been worth was not made
 
@@ -250,7 +239,7 @@ def test_a_call_on_a_connection_that_was_used_before_can_be_stopped() -> None:
         emulator.inject("stall_mid_stream")
         call = Call(endpoint)
         emulator.wait_for(lambda it: len(it.requests) == 2)
-        assert call.stop()
+        assert isinstance(call.stop(), (Cancelled, errors.TransportError))
         emulator.disconnected()
 
 
@@ -302,7 +291,7 @@ def test_a_call_that_is_connecting_can_be_stopped() -> None:
         connecting = Connecting()
         call = Call(endpoint, connecting)
         assert connecting.connects.wait(PATIENCE)
-        assert call.stop()
+        assert isinstance(call.stop(), (Cancelled, errors.TransportError))
 
 
 def test_a_call_in_a_tls_handshake_can_be_stopped() -> None:
@@ -316,7 +305,7 @@ def test_a_call_in_a_tls_handshake_can_be_stopped() -> None:
     with Server(deaf) as server, make_endpoint(server.url.replace("http:", "https:")) as endpoint:
         call = Call(endpoint)
         assert shaking.wait(PATIENCE)
-        assert call.stop()
+        assert isinstance(call.stop(), (Cancelled, errors.TransportError))
 
 
 @pytest.mark.parametrize("when", ["before", "while connecting in vain"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from async_loops import Run, settled, skip, turns
 from clocks import FakeClock
-from servers import PATIENCE, fast, make_endpoint
+from servers import PATIENCE, InThread, fast, make_endpoint
 from twins import Twin
 
 from smendpoint import errors
@@ -220,40 +220,25 @@ def taken(pool: Any) -> Place:
     return place
 
 
-class Waiter:
+class Waiter(InThread):
     """A thread that waits for a place.
 
-    Attributes:
-        waiting: set when it begins to.
+    Args:
+        pool: of the place.
         left: how long it waits; raised if it is an exception.
-        outcome: what it got, or what was raised.
     """
 
     def __init__(self, pool: Any, left: Any = PATIENCE) -> None:
-        self.pool = pool
         self.left = left
-        self.waiting = threading.Event()
-        self.outcome: Any = None
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        assert self.waiting.wait(PATIENCE)
+        self._waiting = threading.Event()
+        super().__init__(lambda: pool.acquire(self._wait, fresh=True))
+        assert self._waiting.wait(PATIENCE)
 
     def _wait(self) -> float:
-        self.waiting.set()
+        self._waiting.set()
         if isinstance(self.left, Exception):
             raise self.left
         return float(self.left)
-
-    def _run(self) -> None:
-        try:
-            self.outcome = self.pool.acquire(self._wait, fresh=True)
-        except Exception as error:
-            self.outcome = error
-
-    def ended(self) -> Any:
-        """Wait for the outcome."""
-        self._thread.join(PATIENCE)
-        return self.outcome
 
 
 def test_closing_wakes_the_waiters_which_get_no_place() -> None:
@@ -261,7 +246,7 @@ def test_closing_wakes_the_waiters_which_get_no_place() -> None:
     held = taken(pool)
     waiter = Waiter(pool)
     pool.close()
-    assert isinstance(waiter.ended(), errors.ConfigurationError)
+    assert isinstance(waiter.outcome(), errors.ConfigurationError)
     assert held
 
 
@@ -271,7 +256,7 @@ def test_a_waiter_can_be_woken_to_think_again() -> None:
     waiter = Waiter(pool)
     waiter.left = TimeoutError()
     pool.abort()
-    assert waiter.ended() is waiter.left
+    assert waiter.outcome() is waiter.left
     assert held
 
 
@@ -280,7 +265,7 @@ def test_a_waiter_that_would_wait_for_ages_waits_until_there_is_a_place() -> Non
     held = taken(pool)
     waiter = Waiter(pool, 1e300)
     pool.free(held)
-    assert isinstance(waiter.ended(), Place)
+    assert isinstance(waiter.outcome(), Place)
 
 
 def test_after_a_fork_nothing_is_idle_and_nothing_is_busy() -> None:

@@ -13,7 +13,7 @@ import pytest
 from botocore.config import Config
 from clocks import FakeClock
 from inside import idle_connections, source_of
-from servers import PATIENCE, Peer, Server, client_certificate, fast, make_endpoint, response, server_context
+from servers import PATIENCE, InThread, Peer, Server, client_certificate, fast, make_endpoint, response, server_context
 from targets import make_address
 from twins import Twin, bytes_endpoint
 
@@ -215,7 +215,8 @@ def test_a_stream_closed_by_another_thread_never_reads_ciphertext() -> None:
         peer.send(HEAD.replace(b"\r\n\r\n", b"\r\nContent-Length: 1000000\r\n\r\n"))
         peer.gone()
 
-    with Server(serve, tls=server_context()) as server, make_endpoint(server.url) as endpoint:
+    timeout = fast(read=1e9)
+    with Server(serve, tls=server_context()) as server, make_endpoint(server.url, timeout=timeout) as endpoint:
         with endpoint.stream("Hello") as stream:
             connection: Any = source_of(stream)._held
             reading = threading.Event()
@@ -226,11 +227,10 @@ def test_a_stream_closed_by_another_thread_never_reads_ciphertext() -> None:
                 return arrives(milliseconds)
 
             connection._arrives = watched
-            closer = threading.Thread(target=lambda: (reading.wait(PATIENCE), stream.close()))
-            closer.start()
-            with pytest.raises(StreamError, match="closed before its end"):
-                next(stream)
-            closer.join(PATIENCE)
+            reader = InThread(lambda: next(stream))
+            assert reading.wait(PATIENCE)
+            stream.close()
+            assert "closed before its end" in str(reader.outcome())
 
 
 @pytest.mark.usefixtures("trusted")

@@ -153,14 +153,14 @@ class TabularHandler(_Table[T]):
         items, where = self._items(output)
         if self.response == "csv" and len(items) == 1 and not _tables.is_bracketed(output):
             items = cast("list[JSONValue]", items[0])  # the only line
-        rows = self._rows(items, where)
-        for row in rows:
-            if len(row) != 1:
-                raise HandlerError(
-                    f"TabularHandler expects one value for each row, and this answer has {len(row)} for "
-                    f"one{where}: TabularRowsHandler reads it."
-                )
-        return [value for (value,) in rows]
+        several = next((item for item in items if isinstance(item, list) and len(item) != 1), None)
+        if several is not None:
+            self._rows(items, where)  # a value that does not fit is reported first
+            raise HandlerError(
+                f"TabularHandler expects one value for each row, and this answer has {len(several)} for "
+                f"one{where}: TabularRowsHandler reads it."
+            )
+        return [self._value(item[0] if isinstance(item, list) else item, where) for item in items]
 
 
 class TabularRowsHandler(_Table[T]):

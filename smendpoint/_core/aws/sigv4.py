@@ -60,7 +60,7 @@ class Credentials(Frozen):
 
     Raises:
         CredentialsError: a value is missing, the access key or token cannot stand in a header, or the secret has white
-            space in it.
+            space or a byte that is not UTF-8 in it.
     """
 
     __slots__ = _fields = ("access_key", "secret_key", "token")
@@ -73,6 +73,9 @@ class Credentials(Frozen):
         _check_printable("access key", access_key)
         if any(map(str.isspace, _check_text("secret key", secret_key))):
             raise CredentialsError("the secret key holds white space, which none has: was it copied with a line end?")
+        if any("\ud800" <= character <= "\udfff" for character in secret_key):
+            # Python reads bytes of the environment that are not UTF-8 so. No signature can be made with one.
+            raise CredentialsError("the secret key holds a byte that is not UTF-8: was it copied whole?")
         if token == "":
             token = None  # an empty variable of the environment stands for no token
         if token is not None:

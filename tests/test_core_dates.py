@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smendpoint._core.http.dates import epoch, http_date, whole_number
+from smendpoint._core.aws.response import epoch, http_date, whole_number
 
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
 

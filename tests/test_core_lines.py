@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vectors import require_vectors
 
-from smendpoint._core.decode import lines as module
-from smendpoint._core.decode.lines import JSONLinesDecoder, LineDecoder, TextDecoder, parse_json
+from smendpoint._core import json as module
+from smendpoint._core.decode.lines import JSONLinesDecoder, LineDecoder, TextDecoder
+from smendpoint._core.json import parse_json
 from smendpoint.errors import StreamDecodeError
 
 # --- lines

@@ -30,7 +30,7 @@ from smendpoint._core.call.retry import RetryPolicy, RetryQuota
 from smendpoint._core.call.timing import Timeout
 from smendpoint._core.http.body import ResponseBody
 from smendpoint._transport.deadline import SYSTEM_CLOCK
-from smendpoint._typing import Chunk, In, Out, Typed
+from smendpoint._typing import Chunk, Erased, In, Out
 
 if TYPE_CHECKING:
     from smendpoint._aws import Identity, Target
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from smendpoint.handlers.base import ContentHandler, StreamDecoder
 
 
-class CallerBase(Typed[In, Out, Chunk]):
+class CallerBase(Erased[In, Out, Chunk]):
     """Makes calls to one endpoint: the half of `Caller` and `AsyncCaller` that does not wait.
 
     It owns the endpoint's name, the content handler, the transport, and the limits of every call. Endpoints, streams,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock  # for a quick cold start: see `_core`
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from smendpoint._core.http.http1 import ResponseReader
     from smendpoint._transport import AsyncSource, Source
 
-HeldT = TypeVar("HeldT")
 
 RECV_BYTES = 65_536
 # A body up to this size goes out in one write together with its head; a larger one is watched for an early answer.
@@ -95,7 +94,7 @@ def _counted(size: int, chunk: bytes, limit: int | None) -> int:
     return size
 
 
-class SharedSource(Generic[HeldT]):
+class SharedSource:
     """The base of both blocking sources: one thread reads, and any thread may close.
 
     Args:
@@ -106,7 +105,7 @@ class SharedSource(Generic[HeldT]):
 
     __slots__ = ("_held", "_lock", "_pid", "_reading", "headers", "status")
 
-    def __init__(self, held: HeldT | None, status: int, headers: Mapping[str, str]) -> None:
+    def __init__(self, held: Any, status: int, headers: Mapping[str, str]) -> None:
         self._held = held  # until the end, or `close`
         self._pid = os.getpid()
         self._lock = allocate_lock()
@@ -165,12 +164,12 @@ class SharedSource(Generic[HeldT]):
 
     if TYPE_CHECKING:  # each source has its own
 
-        def _next(self, held: HeldT) -> bytes:
+        def _next(self, held: Any) -> bytes:
             """Wait for the next bytes; empty when the answer has properly ended."""
             raise NotImplementedError
 
-        def _abort(self, held: HeldT) -> None:
+        def _abort(self, held: Any) -> None:
             """Wake the thread that waits for bytes."""
 
-        def _release(self, held: HeldT, *, whole: bool) -> None:
+        def _release(self, held: Any, *, whole: bool) -> None:
             """Give the connection back after a `whole` answer; else close it."""

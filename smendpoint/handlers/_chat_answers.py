@@ -38,7 +38,7 @@ class ToolCall(NamedTuple):
         Raises:
             HandlerError: the model did not write JSON.
         """
-        from smendpoint._core.decode.lines import parse_json
+        from smendpoint._core.json import parse_json
 
         if not self.arguments.strip():
             return {}

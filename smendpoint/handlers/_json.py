@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
-from smendpoint._core.decode.lines import parse_json
+from smendpoint._core.json import parse_json
 from smendpoint.errors import ConfigurationError, HandlerError
 
 if TYPE_CHECKING:

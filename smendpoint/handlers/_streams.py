@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from smendpoint._core.decode.auto import SSE_STARTS, AutoDecoder
-from smendpoint._core.decode.lines import parse_json
 from smendpoint._core.decode.push import LayeredDecoder
+from smendpoint._core.json import parse_json
 from smendpoint.errors import HandlerError, SmendpointError, StreamDecodeError, StreamError, StreamTruncatedError
 from smendpoint.handlers._answers import ENDS, reason_of, usage_of
 from smendpoint.handlers._halves import Halves, mend_json

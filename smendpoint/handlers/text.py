@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
+from smendpoint._typing import Erased
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._answers import answer_details, answer_text, kinds_of, shapes_of
 from smendpoint.handlers._json import check_errors, decode_json, encode_json
@@ -35,7 +36,7 @@ STREAM_WITH_USAGE: Mapping[str, Any] = {"stream": True, "stream_options": {"incl
 """The fields that ask a container with OpenAI's interface for a stream, and for the token counts at its end."""
 
 
-class ModelHandler(Generic[Prompt]):
+class ModelHandler(Erased[Prompt]):
     """The base of the handlers of generating models: JSON in both directions, and the options of their streams."""
 
     __slots__ = ("errors", "require_end")

@@ -168,6 +168,10 @@ def derive_key(secret_key: str, date: str, region: str, service: str) -> Hmac:
     return key
 
 
+_INNER_PAD = int.from_bytes(b"\x36" * 64, "big")
+_OUTER_PAD = int.from_bytes(b"\x5c" * 64, "big")
+
+
 class Hmac:
     """HMAC-SHA256 (RFC 2104) whose key has been hashed once.
 
@@ -179,9 +183,9 @@ class Hmac:
     def __init__(self, key: bytes) -> None:
         if len(key) > 64:  # SHA-256's block size
             key = sha256(key).digest()
-        block = key.ljust(64, b"\0")
-        self._inner = sha256(bytes([byte ^ 0x36 for byte in block]))
-        self._outer = sha256(bytes([byte ^ 0x5C for byte in block]))
+        block = int.from_bytes(key.ljust(64, b"\0"), "big")
+        self._inner = sha256((block ^ _INNER_PAD).to_bytes(64, "big"))
+        self._outer = sha256((block ^ _OUTER_PAD).to_bytes(64, "big"))
 
     def after(self, start: bytes) -> Hmac:
         """Make an `Hmac` for messages that begin with `start`; its `hexdigest` takes the rest of the message."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ...errors import StreamDecodeError, StreamError
-from .lines import MAX_ITEM, JSONLinesDecoder, TextDecoder, parse_joined, parse_json
+from ..json import parse_joined, parse_json
+from .lines import MAX_ITEM, JSONLinesDecoder, TextDecoder
 from .push import PushDecoder
 from .sse import BOM, SSEDecoder
 

@@ -184,7 +184,7 @@ def _renew(provider: CredentialProvider) -> None:
         provider.load()
 
 
-class BlockingSource(SharedSource[Connection]):
+class BlockingSource(SharedSource):
     """The body of a streamed answer over a connection of the pool."""
 
     __slots__ = ("_chunks", "_deadline", "_reader", "_transport")

@@ -91,7 +91,7 @@ def reader_of(raw: Any) -> Callable[[], bytes]:
     return lambda: read(RECV_BYTES)
 
 
-class ClientSource(SharedSource[Any]):
+class ClientSource(SharedSource):
     """The body of a client's answer."""
 
     __slots__ = ("_deadline", "_doubtful", "_expected", "_read")

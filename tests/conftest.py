@@ -34,6 +34,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_auto_num_workers() -> int:
+    # More than there are processors: a worker often waits for a socket or for a program that it started.
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
     """An emulator, which no connection is open to at the end."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint._calls.arguments import stop_sequences, warn_of_size
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM, RECOMMENDED_MAX_BODY
 from smendpoint._core.call.hiding import forget_locals, hidden
-from smendpoint._typing import Chunk, Erased, In, Out
+from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smendpoint._kwargs import InvokeEndpointKwargs, StreamKwargs
 
 
-class MethodsBase(Erased[In, Out, Chunk]):
+class MethodsBase(Typed[In, Out, Chunk]):
     """The half of `Methods` and `AsyncMethods` that does not wait."""
 
     _caller: CallerBase[In, Out, Chunk]

@@ -168,10 +168,6 @@ def derive_key(secret_key: str, date: str, region: str, service: str) -> Hmac:
     return key
 
 
-_INNER_PAD = int.from_bytes(b"\x36" * 64, "big")
-_OUTER_PAD = int.from_bytes(b"\x5c" * 64, "big")
-
-
 class Hmac:
     """HMAC-SHA256 (RFC 2104) whose key has been hashed once.
 
@@ -184,8 +180,9 @@ class Hmac:
         if len(key) > 64:  # SHA-256's block size
             key = sha256(key).digest()
         block = int.from_bytes(key.ljust(64, b"\0"), "big")
-        self._inner = sha256((block ^ _INNER_PAD).to_bytes(64, "big"))
-        self._outer = sha256((block ^ _OUTER_PAD).to_bytes(64, "big"))
+        inner, outer = (int.from_bytes(byte * 64, "big") for byte in (b"\x36", b"\x5c"))
+        self._inner = sha256((block ^ inner).to_bytes(64, "big"))
+        self._outer = sha256((block ^ outer).to_bytes(64, "big"))
 
     def after(self, start: bytes) -> Hmac:
         """Make an `Hmac` for messages that begin with `start`; its `hexdigest` takes the rest of the message."""

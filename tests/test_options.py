@@ -18,7 +18,7 @@ from clocks import FakeClock
 from servers import bare_environment  # noqa: F401
 from twins import NAME, PATIENCE, REGION, Twin, TwinEndpoint, client_twin, direct_twin  # noqa: F401
 
-from smendpoint import AsyncEndpoint, CallHooks, Endpoint, RetryPolicy, errors
+from smendpoint import AsyncEndpoint, CallHooks, Endpoint, RetryPolicy, Timeout, errors
 from smendpoint._aws import Identity, resolve
 from smendpoint._aws.chain import Chain
 from smendpoint._options import ENDPOINT_OPTIONS, IDENTITY_OPTIONS, EndpointArguments, IdentityFields
@@ -206,7 +206,8 @@ CALLS: dict[str, tuple[Any, Evidence]] = {
     "inference_component_name": ("part", headers),
     "client": (None, headers),  # the client lane's own
     "s3_client": (S3(), stored),
-    "timeout": (0.2, failure("stall_mid_stream", "stream")),
+    # Of the total, the error is our own; of a read, it may be a client's, which names no number.
+    "timeout": (Timeout(read=1.0, total=0.2), failure("stall_mid_stream", "stream")),
     "retry": (RetryPolicy(max_attempts=1), failure("throttle_then_ok_1")),
     "max_connections": (1, together),
     "max_response_bytes": (5, failure("")),

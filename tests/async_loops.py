@@ -60,13 +60,11 @@ def others() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]  # there is one
 
 
-async def settled(turns: int = 50) -> None:
-    """Wait until no other task is left."""
-    for _ in range(turns):
-        if not others():
-            break
-        await asyncio.sleep(0)
-    assert not others()
+async def settled() -> None:
+    """Wait until no other task is left; a task that never ends fails the test."""
+    while left := others():
+        _, pending = await asyncio.wait(left, timeout=PATIENCE)
+        assert not pending
 
 
 async def turns(number: int = 5) -> None:

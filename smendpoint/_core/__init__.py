@@ -10,6 +10,7 @@ follows it.
 * `decode`: lines, JSON, server-sent events and text from bytes as they arrive; stop sequences.
 * `call`: one call as a generator, with its retries, timeouts and hooks.
 * `frozen`: the base of values that never change.
+* `json`: one JSON value, or several, of a text.
 
 Cold starts: a new process, such as an AWS Lambda function's, pays for every import before its first answer. So what is
 loaded for a call (here, and in the rooms above) keeps these rules; tests/test_imports.py holds them, and
@@ -17,7 +18,7 @@ loaded for a call (here, and in the rooms above) keeps these rules; tests/test_i
 
 * A package's ``__init__`` imports none of its modules, unless all of them are needed.
 * What not every call needs is imported where it is needed: ``re``, ``datetime``, for the decoders ``json``, and our own
-  modules for errors, streams, pages and dates.
+  modules for errors, streams and pages.
 * ``_thread`` stands for ``threading``, and nothing imports ``dataclasses``, ``enum``, ``hmac`` or ``urllib``.
 * ``logging`` is taken from ``sys.modules``: where nothing has imported it, nothing can listen.
 * A module with a ``NamedTuple`` is without ``from __future__ import annotations``: each annotation that is text would

@@ -2,7 +2,7 @@
 
 `push` has the rule of them all: deliver first, then fail. `lines` reads lines, JSON lines and plain text, `sse`
 server-sent events; `auto` recognises which of these a stream is, or a JSON document. `stop` ends a text at stop
-sequences. They import `errors` and one another, nothing else of `_core`.
+sequences. They import `errors`, `json` and one another, nothing else of `_core`.
 
 The bytes of a stream's answer pass through `aws.eventstream` first, then through the handler's decoder, which stands on
 `auto` and `sse`, and last, as text, through `stop`.

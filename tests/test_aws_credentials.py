@@ -335,6 +335,19 @@ def follow(provider: CredentialProvider, call: Callable[[], object]) -> tuple[th
     return followed
 
 
+def lead_and_follow(
+    source: Slow, provider: CredentialProvider, *, rejected: Credentials | None = None
+) -> tuple[list[object], list[object]]:
+    """Have one caller fetch and another wait for it, whose credentials may have been rejected; give what both get."""
+    leader, led = background(provider.load)
+    assert source.asked.acquire(timeout=10)
+    follower, followed = follow(provider, lambda: provider.load(rejected=rejected))
+    source.answer.release(2)
+    leader.join(10)
+    follower.join(10)
+    return led, followed
+
+
 def test_good_credentials_are_given_at_once_while_a_fetch_is_under_way() -> None:
     source = Slow()
     provider = source.provider()
@@ -358,12 +371,7 @@ def test_a_caller_that_waited_for_a_failing_fetch_shares_its_failure_at_any_late
     source.error = CredentialsError("down")
     clock = itertools.count(step=10)
     provider = CredentialProvider(source.fetch, now=lambda: float(next(clock)))
-    leader, led = background(provider.load)
-    assert source.asked.acquire(timeout=10)
-    follower, followed = follow(provider, provider.load)
-    source.answer.release(2)
-    leader.join(10)
-    follower.join(10)
+    led, followed = lead_and_follow(source, provider)
     assert [str(error) for error in led + followed] == ["down", "down"]
     assert source.calls == [False]
 
@@ -372,12 +380,7 @@ def test_when_the_fetching_caller_is_interrupted_a_waiting_one_takes_over() -> N
     source = Slow()
     source.interrupt = True
     provider = source.provider()
-    leader, led = background(provider.load)
-    assert source.asked.acquire(timeout=10)
-    follower, followed = follow(provider, provider.load)
-    source.answer.release(2)
-    leader.join(10)
-    follower.join(10)
+    led, followed = lead_and_follow(source, provider)
     assert isinstance(led[0], KeyboardInterrupt)
     assert followed == [key(2)]
 
@@ -386,12 +389,7 @@ def test_a_fetch_that_began_before_the_rejection_does_not_count_if_it_brings_the
     source = Slow()
     source.repeat = True
     provider = source.provider()
-    leader, _ = background(provider.load)
-    assert source.asked.acquire(timeout=10)
-    follower, followed = follow(provider, lambda: provider.load(rejected=key(1)))
-    source.answer.release(2)
-    leader.join(10)
-    follower.join(10)
+    _, followed = lead_and_follow(source, provider, rejected=key(1))
     assert followed == [key(1)]
     assert source.calls == [False, True]
 

@@ -107,6 +107,8 @@ class Address:
             context.set_alpn_protocols(["http/1.1"])
             # Before TLS 1.3 a peer can begin another handshake in the middle of a request: writing would have to wait.
             context.options |= ssl.OP_NO_RENEGOTIATION
+            # Some builds of Python take a connection that is cut for one that has properly ended.
+            context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
             self._context = context
         return self._context
 
@@ -153,7 +155,10 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
             "Set AWS_CA_BUNDLE if your network re-signs TLS"
         )
     # A connection that was cut during the handshake says nothing about trust.
-    if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+    ended = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+    # Older versions of Python have no class of its own for a cut.
+    ended = ended or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"
+    if isinstance(error, ssl.SSLError) and not ended:
         reason = str(getattr(error, "reason", None) or error)
         plain = f". {NOT_TLS}" if reason in NO_TLS_REASONS else ""
         return errors.TLSError(f"no TLS connection to {address.service}: {reason}{plain}")

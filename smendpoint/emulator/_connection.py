@@ -97,7 +97,10 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport.abort()  # has no effect; without it Python 3.10's TLS transport warns that it was not closed
+        # This has no effect; without it Python 3.10's TLS transport warns that it was not closed. That of 3.11.2 has
+        # nothing left to abort.
+        with contextlib.suppress(AttributeError):
+            self._transport.abort()
         self._connections.discard(self)
         self._keep_time(False)
         # A connection counts as closed once its task has ended.
@@ -108,11 +111,12 @@ class Connection(asyncio.Protocol):
 
     def reset(self) -> None:
         """Close the connection so that the peer gets a TCP reset."""
-        raw = self._transport.get_extra_info("socket")
         # Under TLS there is no socket if the connection was just lost and asyncio has not called `connection_lost` yet.
         with contextlib.suppress(OSError, AttributeError):
+            raw = self._transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
+        with contextlib.suppress(AttributeError):  # as in `connection_lost`
+            self._transport.abort()
 
     async def _serve(self) -> None:
         try:

@@ -89,7 +89,6 @@ class CallerBase(Erased[In, Out, Chunk]):
             check_beside_client(identity, settings)
         timeout, policy = settings["timeout"], settings["retry"]
         self.timeout = Timeout() if timeout is None else Timeout.of(timeout)
-        self.limiter: Any = None if settings["concurrency"] is None else self.make_limiter(settings["concurrency"])
         self._policy = RetryPolicy() if policy is None else policy
         if not isinstance(self._policy, RetryPolicy):
             raise errors.ConfigurationError(f"retry must be a RetryPolicy, not {type(policy).__name__}")
@@ -97,13 +96,23 @@ class CallerBase(Erased[In, Out, Chunk]):
         # Of the last request of each operation without members of its own: the content types, the members, the head.
         self._heads: dict[Operation, tuple[tuple[Any, Any], dict[str, object], RequestHead]] = {}
         self.transport = self._make_transport(max_connections)
+        self.limiter: Any = None if settings["concurrency"] is None else self.make_limiter(settings["concurrency"])
         _callers.add(self)
 
     if TYPE_CHECKING:
 
         def _make_transport(self, max_connections: int | None) -> Any: ...
-        def make_limiter(self, concurrency: AdaptiveConcurrency | int) -> Any:
-            """Make what limits the calls in flight: of this endpoint, or of one `map`."""
+        def _new_limiter(self, concurrency: AdaptiveConcurrency | int) -> Any: ...
+
+    def make_limiter(self, concurrency: AdaptiveConcurrency | int) -> Any:
+        """Make what limits the calls in flight: those of this endpoint, or of one `map`."""
+        from smendpoint._core.call.limit import AdaptiveConcurrency
+
+        if not isinstance(concurrency, AdaptiveConcurrency):
+            checked_limit("concurrency", concurrency)
+        limiter = self._new_limiter(concurrency)
+        limiter.at_most(self.transport.max_connections)
+        return limiter
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = "client" if self.client is not None else "s3_client" if self.s3_client is not None else None
@@ -131,6 +140,8 @@ class CallerBase(Erased[In, Out, Chunk]):
             clock=self.clock,
             origin=getattr(target or self.transport, "origin", None),
         )
+        if self.limiter is not None:
+            self.limiter.at_most(self.transport.max_connections)
         # Concurrent first calls share the defaults of one of them: its quota, and its knowledge of the service's clock.
         return vars(self).setdefault("_defaults", defaults)  # type: ignore[no-any-return]  # it was put in just above
 

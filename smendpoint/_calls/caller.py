@@ -14,7 +14,8 @@ from smendpoint._typing import Chunk, In, Out
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from smendpoint._calls.limiter import AsyncLimiter, Limiter
+    from smendpoint._calls.async_limiter import AsyncLimiter
+    from smendpoint._calls.limiter import Limiter
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.flow import CallDefaults, CallState
@@ -41,7 +42,7 @@ class Caller(CallerBase[In, Out, Chunk]):
 
         return ClientTransport(self.client, self.clock)
 
-    def make_limiter(self, concurrency: AdaptiveConcurrency | int) -> Limiter:
+    def _new_limiter(self, concurrency: AdaptiveConcurrency | int) -> Limiter:
         from smendpoint._calls.limiter import Limiter
 
         return Limiter(concurrency, self.clock)
@@ -125,8 +126,8 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
 
         return AsyncClientTransport(self.client, self.clock)
 
-    def make_limiter(self, concurrency: AdaptiveConcurrency | int) -> AsyncLimiter:
-        from smendpoint._calls.limiter import AsyncLimiter
+    def _new_limiter(self, concurrency: AdaptiveConcurrency | int) -> AsyncLimiter:
+        from smendpoint._calls.async_limiter import AsyncLimiter
 
         return AsyncLimiter(concurrency, self.clock)
 

@@ -1,4 +1,4 @@
-"""`Limiter` and `AsyncLimiter`: let in as many calls as the endpoint bears, in the order in which they came.
+"""`Limiter`: lets in as many calls as the endpoint bears, in the order in which they came.
 
 The rule in `_core/call/limit` decides how many that are. Each attempt of a call takes a slot and gives it back with
 its outcome; a call that was refused for load queues again without one, and goes before those that came after it.
@@ -6,17 +6,15 @@ its outcome; a call that was refused for load queues again without one, and goes
 
 from __future__ import annotations
 
-import asyncio
 import math
 from _thread import RLock
 from bisect import insort
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.limit import AdaptiveConcurrency, Limit
 from smendpoint._core.call.slots import Slot
-from smendpoint._transport.deadline import SYSTEM_CLOCK, Wake
+from smendpoint._transport.deadline import Wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,13 +48,25 @@ class LimiterBase:
         # Reentrant: the garbage collector may end a stream, and so release its slot, at any moment.
         self._lock = RLock()
         self._handling = False
-        self._rule = Limit(self._config, self.clock.random, plateau=self._adaptive)
+        self._rule = self._new_rule()
         self._events: deque[tuple[Slot | None, Outcome | None]] = deque()
         self._held: set[Slot] = set()
         self._new: deque[Slot] = deque()  # wait for their first attempt
         self._again: list[Slot] = []  # wait for a further one; the oldest call first
         self._refused_since: float | None = None
         self._at = math.inf  # when something may change though no call ends
+
+    def at_most(self, connections: int | None) -> None:
+        """Let no more calls in than there may be connections: more would hold a slot, and wait for a connection."""
+        config = self._config
+        if connections is not None and connections < config.maximum:
+            initial, minimum = min(config.initial, connections), min(config.minimum, connections)
+            self._config = AdaptiveConcurrency(initial, minimum, connections, refused=config.refused)
+            with self._lock:
+                self._rule = self._new_rule()
+
+    def _new_rule(self) -> Limit:
+        return Limit(self._config, self.clock.random, plateau=self._adaptive)
 
     @property
     def limit(self) -> int:
@@ -224,95 +234,3 @@ class Limiter(LimiterBase):
             if wake is not None:
                 wake()
                 return
-
-
-class AsyncLimiter(LimiterBase):
-    """For asyncio: each event loop that has waiters keeps the time for them."""
-
-    def forget(self) -> None:
-        super().forget()
-        self._timers: dict[asyncio.AbstractEventLoop, _Timer] = {}
-
-    async def wait(self, slot: Slot, deadline: float | None) -> bool:
-        """Wait until a slot that was asked for is held; false if `deadline` passes before."""
-        loop = asyncio.get_running_loop()
-        woken: asyncio.Future[None] = loop.create_future()
-        timer = self._timers.get(loop)
-        if timer is None:
-            timer = self._timers[loop] = _Timer(self, loop)
-        timer.waiters += 1
-        last = None if deadline is None else loop.call_later(deadline - self.clock.monotonic(), _set, woken)
-        slot.wake = lambda: timer.in_loop(_set, woken)
-        try:
-            timer.start(self._at)
-            if not slot.held:
-                await woken
-            return slot.held
-        finally:
-            slot.wake = None
-            if last is not None:
-                last.cancel()
-            timer.waiters -= 1
-            if not timer.waiters:
-                timer.stop()
-                self._timers.pop(loop, None)
-
-    def _keep_time(self) -> None:
-        for timer in [*self._timers.values()]:
-            timer.in_loop(timer.start, self._at)
-
-
-class _Timer:
-    """Looks at a limiter at the next moment at which something may change, on one event loop."""
-
-    __slots__ = ("_handle", "_limiter", "_loop", "at", "waiters")
-
-    def __init__(self, limiter: AsyncLimiter, loop: asyncio.AbstractEventLoop) -> None:
-        self._limiter = limiter
-        self._loop = loop
-        self._handle: Any = None
-        self.at = math.inf
-        self.waiters = 0
-
-    def in_loop(self, deed: Callable[..., object], *arguments: Any) -> None:
-        """Do something in the loop's thread: now, or at its next turn."""
-        if asyncio._get_running_loop() is self._loop:
-            deed(*arguments)
-        else:
-            with suppress(RuntimeError):  # the loop has ended, and with it the waiters
-                self._loop.call_soon_threadsafe(deed, *arguments)
-
-    def start(self, at: float) -> None:
-        """Look at the limiter at the moment `at`, if that is sooner than it would."""
-        if at >= self.at or not self.waiters:
-            return
-        self.stop()
-        self.at = at
-        clock = self._limiter.clock
-        seconds = max(0.0, at - clock.monotonic())
-        if clock is SYSTEM_CLOCK:
-            self._handle = self._loop.call_later(seconds, self._look)
-        else:
-            self._handle = self._loop.create_task(clock.sleep_async(seconds))
-            self._handle.add_done_callback(self._slept)
-
-    def stop(self) -> None:
-        """Look no more."""
-        handle, self._handle = self._handle, None
-        self.at = math.inf
-        if handle is not None:
-            handle.cancel()
-
-    def _slept(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            self._look()
-
-    def _look(self) -> None:
-        self._handle = None
-        self.at = math.inf
-        self._limiter.handle(None, None)
-
-
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -1,7 +1,7 @@
 """A simulation of clients that share an endpoint: events in a queue, a clock that jumps, chance from a seed.
 
-A `Scenario` is data: a model of an endpoint, how long calls take, and how many clients there are. `simulate` runs it with
-a real `Limit` for each client and measures what the endpoint got done, as a share of what it could have done.
+A `Scenario` is data: a model of an endpoint, how long calls take, and how many clients there are. `simulate` runs it
+with a real `Limit` for each client, and measures what the endpoint got done, as a share of what it could have done.
 """
 
 from __future__ import annotations
@@ -117,10 +117,10 @@ class Server:
         now = self.world.now
         if now < self.ready:
             self.answer(call, "cold")
-        elif self.world.chance.random() < self.world.stray:
-            self.answer(call, "refused")
-        elif not self.hangs[0] <= now < self.hangs[1] and not self.take(call):
-            self.answer(call, "refused")
+        elif not self.hangs[0] <= now < self.hangs[1]:
+            stray = self.world.chance.random() < self.world.stray
+            if stray or not self.take(call):
+                self.answer(call, "refused")
 
     def take(self, call: Call) -> bool:
         """Begin or queue the call; `False` refuses it."""

@@ -20,13 +20,23 @@ MODULES = [
             *("call", "call_keywords", "stream*", "async_stream", "session", "submit", "fanout", "async_fanout"),
             *("openai", "endpoint", "async_endpoint", "options", "parity", "messages", "pickled", "response"),
             *("transport_*", "leaks", "cancellation", "lanes", "no_threads", "cold_starts", "hosts", "interrupts"),
-            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary"),
+            *("core_limit*", "fault_matrix", "retry_matrix", "cut_everywhere", "canary"),
         )
         for path in (ROOT / "tests").glob(f"test_{name}.py")
     ),
     *(
         ROOT / "tests" / f"{name}.py"
-        for name in ("async_loops", "clocks", "conftest", "inside", "random_interrupts", "servers", "targets", "twins")
+        for name in (
+            "async_loops",
+            "clocks",
+            "conftest",
+            "inside",
+            "load_simulation",
+            "random_interrupts",
+            "servers",
+            "targets",
+            "twins",
+        )
     ),
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -87,6 +87,8 @@ class Caller(CallerBase[In, Out, Chunk]):
         self.closed = True
         if self._storage is not None:
             self._storage.close()
+        if self.share is not None:
+            self.transport = self.share.leave(self)
         self.transport.close()
 
 
@@ -167,4 +169,6 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
         self.closed = True
         if self._storage is not None:
             await self._storage.close()
+        if self.share is not None:
+            self.transport = self.share.leave(self)
         await self.transport.close()

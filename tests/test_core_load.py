@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twins import IDS, Twin
 
-from smendpoint import errors
+from smendpoint import RetryPolicy, errors
 from smendpoint._calls.pipeline import Pipeline
 from smendpoint._core.aws.eventstream import encode
 from smendpoint._core.aws.response import RawResponse, error_from_client, service_error
-from smendpoint._core.call.load import CONTAINER_STATUSES, MAX_REFUSAL_BYTES, SIGNS, outcome_of, refused_answer
+from smendpoint._core.call.load import (
+    CONTAINER_STATUSES,
+    MAX_REFUSAL_BYTES,
+    SERVICE_ERRORS,
+    SIGNS,
+    outcome_of,
+    refused_answer,
+)
+from smendpoint.emulator import FAULTS, Emulator
 from smendpoint.handlers import AutoHandler, ChatHandler, OpenAICompletionsHandler, TextGenerationHandler
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "errors.md"
 
 MMS_FULL = {
     "code": 503,
@@ -473,6 +486,22 @@ def test_any_error_inside_a_success_has_an_outcome(value: Any) -> None:
         assert outcome_of(error) in OUTCOMES
 
 
+# The emulator plays the refusals.
+
+
+@pytest.mark.parametrize("twin", IDS)
+@pytest.mark.parametrize("fault", ["throttle_400_then_ok_1", *FAULTS["overload_<container>"].examples])
+def test_a_refusal_over_the_wire_is_known_in_every_lane(fault: str, twin: str) -> None:
+    with Emulator() as emulator, contextlib.closing(Twin(twin)) as made:
+        endpoint = made.endpoint(emulator.url, retry=RetryPolicy(max_attempts=1))
+        for operation in ("invoke", "stream"):
+            emulator.inject(fault, times=None if fault.endswith("_1") else 1)
+            with pytest.raises(errors.EndpointError) as caught:
+                endpoint.invoke("Hello") if operation == "invoke" else list(endpoint.stream("Hello"))
+            assert outcome_of(caught.value) == "refused"
+        endpoint.close()
+
+
 # TensorFlow Serving's container sends its server's answer as 200, whatever its status was.
 
 
@@ -526,6 +555,43 @@ def test_the_callers_own_marks_count_in_a_success_too() -> None:
 
 def test_the_statuses_of_containers_are_those_that_the_rows_show() -> None:
     assert CONTAINER_STATUSES.keys() <= {row.status for row in CONTAINERS}
+
+
+# The page of the reference has the same tables.
+
+
+def page_rows(header: str) -> list[list[str]]:
+    """Give the cells of the table under a header, in which code is without its backticks."""
+    lines = PAGE.read_text(encoding="utf-8").partition(f"\n{header}\n")[2].splitlines()[1:]
+    rows = lines[: lines.index("")]
+    return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in rows]
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
+def test_the_reference_lists_the_signs_of_the_containers() -> None:
+    expected = [
+        [sign.container, sign.kind, sign.words.removeprefix("*") and sign.words, str(sign.status or ""), sign.outcome]
+        for sign in SIGNS
+    ]
+    assert page_rows("| container | type or code | message | status | outcome |") == expected
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
+def test_the_reference_lists_the_statuses_of_the_containers() -> None:
+    rows = page_rows("| the container's status | outcome |")
+    listed = {int(status): outcome for statuses, outcome in rows[:-1] for status in statuses.split(", ")}
+    assert listed == CONTAINER_STATUSES
+    assert rows[-1] == ["any other", "failed"]
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
+def test_the_reference_lists_the_errors_of_the_service() -> None:
+    rows = dict(page_rows("| error | outcome |"))
+    named = {key.__name__: outcome for key, outcome in SERVICE_ERRORS.items() if isinstance(key, type)}
+    assert named.items() <= rows.items()
+    assert rows["ServiceError` with status 502 or 504"] == SERVICE_ERRORS[502] == SERVICE_ERRORS[504]
+    assert {key for key in SERVICE_ERRORS if isinstance(key, int)} == {502, 504}
+    assert {row[0] for row in page_rows("| outcome | it means | the model | the limit |")} == OUTCOMES
 
 
 # The wait that a container asks for is in its answer's body: the service drops its headers.

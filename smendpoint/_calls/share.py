@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         identity: Identity
         clock: Clock
         transport: Any
+        limiter: Any
         share: Any
 
         @property
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 
 
 class Share:
-    """The transport and the defaults that several callers use. It lives as long as one of these callers.
+    """The transport, the defaults and the limiter that several callers use. It lives as long as one of these callers.
 
     Args:
-        first: the caller whose transport is shared.
+        first: the caller whose transport and limiter are shared.
 
     Attributes:
         closed: whether the last of its users has left.
@@ -47,6 +48,7 @@ class Share:
     def __init__(self, first: Sharer) -> None:
         self._users: WeakSet[Any] = WeakSet()  # not closed, and not garbage-collected
         self.transport = first.transport
+        self.limiter = first.limiter
         self.closed = False
 
     def add(self, caller: Sharer) -> None:
@@ -54,6 +56,7 @@ class Share:
         self._users.add(caller)
         caller.share = self
         caller.transport = self.transport
+        caller.limiter = self.limiter
 
     def leave(self, caller: Sharer) -> Any:
         """Give a transport that can be closed without harm to the other users; with the last of them, the shared one.

@@ -339,7 +339,7 @@ def test_the_limit_of_the_calls_in_flight_is_one_for_all(
 ) -> None:
     endpoint = make(direct_twin, emulator.url, concurrency=AdaptiveConcurrency(initial=7))
     first, second = unpickled(endpoint)
-    emulator.inject("throttle_then_ok_1")
+    emulator.inject("throttle_then_ok_4")
     direct_twin.run(first.invoke("Hello"))
     assert first.concurrency_limit == second.concurrency_limit < 7
     assert endpoint.concurrency_limit == 7

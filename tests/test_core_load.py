@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twins import IDS, Twin
 
-from smendpoint import errors
+from smendpoint import RetryPolicy, errors
 from smendpoint._calls.pipeline import Pipeline
 from smendpoint._core.aws.eventstream import encode
 from smendpoint._core.aws.response import RawResponse, error_from_client, service_error
@@ -23,6 +25,7 @@ from smendpoint._core.call.load import (
     outcome_of,
     refused_answer,
 )
+from smendpoint.emulator import FAULTS, Emulator
 from smendpoint.handlers import AutoHandler, ChatHandler, OpenAICompletionsHandler, TextGenerationHandler
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "errors.md"
@@ -481,6 +484,22 @@ def test_any_error_inside_a_success_has_an_outcome(value: Any) -> None:
         AutoHandler().transform_output(json.dumps(value).encode())
     except errors.SmendpointError as error:
         assert outcome_of(error) in OUTCOMES
+
+
+# The emulator plays the refusals.
+
+
+@pytest.mark.parametrize("twin", IDS)
+@pytest.mark.parametrize("fault", ["throttle_400_then_ok_1", *FAULTS["overload_<container>"].examples])
+def test_a_refusal_over_the_wire_is_known_in_every_lane(fault: str, twin: str) -> None:
+    with Emulator() as emulator, contextlib.closing(Twin(twin)) as made:
+        endpoint = made.endpoint(emulator.url, retry=RetryPolicy(max_attempts=1))
+        for operation in ("invoke", "stream"):
+            emulator.inject(fault, times=None if fault.endswith("_1") else 1)
+            with pytest.raises(errors.EndpointError) as caught:
+                endpoint.invoke("Hello") if operation == "invoke" else list(endpoint.stream("Hello"))
+            assert outcome_of(caught.value) == "refused"
+        endpoint.close()
 
 
 # TensorFlow Serving's container sends its server's answer as 200, whatever its status was.

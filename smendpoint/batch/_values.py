@@ -1,10 +1,10 @@
 """Values as JSON: outputs for the ledger, and inputs for their digests.
 
 The JSON is that of RFC 8259, so that every reader takes it. A value that it has no form for is written so that nothing
-is lost: NaN and the infinities as the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` (as in Protocol Buffers' JSON), bytes
-as ``{"base64": "..."}``, dates and times in ISO 8601, ``Decimal`` and ``UUID`` as text, NumPy's arrays and numbers as
-lists and numbers, a dataclass as an object of its fields, a `ChatCompletion` as an object without ``usage``, which the
-line has, and without ``raw``. A tuple is an array.
+is lost: NaN and the infinities as the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` (as in Protocol Buffers'
+JSON), bytes as ``{"base64": "..."}``, dates and times in ISO 8601, ``Decimal`` and ``UUID`` as text, NumPy's arrays and
+numbers as lists and numbers, a dataclass as an object of its fields, a `ChatCompletion` as an object without ``usage``,
+which the line has, and without ``raw``. A tuple is an array.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ class Window:
         stop_on_fatal: whether an error that every further call will meet ends the fan-out in any case.
 
     Attributes:
+        cap: as it was given.
         running: the jobs that are under way, the one without a slot included.
         without_slot: the job that waits for a slot; `None` where none does.
         exhausted: whether no further input is to be read.
@@ -56,7 +57,7 @@ class Window:
         enumerated: bool = False,
         stop_on_fatal: bool = True,
     ) -> None:
-        self._cap = cap
+        self.cap = cap
         self._ordered = ordered
         self._enumerated = enumerated
         self._return_exceptions = return_exceptions
@@ -83,7 +84,7 @@ class Window:
     @property
     def full(self) -> bool:
         """Whether as many jobs are under way as may be."""
-        return self._cap is not None and len(self.running) >= self._cap
+        return self.cap is not None and len(self.running) >= self.cap
 
     @property
     def may_read(self) -> bool:

@@ -87,7 +87,7 @@ def join(caller: Sharer) -> None:
 
 
 def _key(caller: Sharer) -> Hashable | None:
-    """What a configuration consists of; `None` where it holds something that cannot be compared.
+    """Give the content of a configuration; `None` where it holds something that cannot be compared.
 
     The content handler, parameters and hooks are each endpoint's own: they do not reach what is shared. A clock has
     state, so it is compared as an object. So is an identity with secrets, which only copies have: pickled bytes do not

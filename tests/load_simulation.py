@@ -372,7 +372,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is simulated, and what must come out.
+    """One case, and the results that it must have.
 
     Attributes:
         server: makes the model of the endpoint.
@@ -411,7 +411,7 @@ class Scenario:
 
 @dataclass
 class Result:
-    """What came out of one run."""
+    """The results of one run."""
 
     goodput: float  # share of the ideal
     fairness: float
@@ -549,3 +549,20 @@ SHORT = [
     Scenario("200 calls of 2 s", lambda: Workers(16), heavy_tail(2), 2, 0.01, 600, 0, jobs=200, goodput=0.5),
 ]
 COMPARED = [*REFUSING, *CHANGING, *QUEUEING, *THROTTLED, *SHARED]  # with the figures of the decision record
+
+# Endpoints that are not ready, and that hang. Their figures are not compared: the study has none.
+FAULTY = [
+    Scenario("a cold start of 60 s", lambda: Workers(8, ready=60), exponential(0.2), 0.2, 0.005, 120, 0),
+    Scenario("a cold start of 60 s, 4 clients", lambda: Workers(8, ready=60), exponential(0.2), 0.2, 0.005, 120, 0, 4),
+    Scenario(
+        "hangs for 20 s", lambda: Workers(16, hangs=(20, 40)), exponential(0.1), 0.1, 0.004, 120, 45, patience=10
+    ),
+    Scenario(
+        "a queue that is longer than the patience",
+        lambda: Workers(8, FIFO),
+        exponential(1),
+        *(1, 0.01, 240, 60),
+        patience=6,
+        goodput=0.6,
+    ),
+]

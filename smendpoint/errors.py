@@ -6,6 +6,7 @@ Catch the widest class that you can handle::
     |-- ConfigurationError (also a ValueError)   an argument, a setting or a request member does not fit
     |-- CredentialsError                         no usable AWS credentials
     |-- HandlerError                             a content handler failed, or cannot read this answer
+    |-- LedgerError                              the ledger of a batch cannot be opened or written
     |-- PromptError (also a ValueError)          a template or a stuffed prompt does not fit
     `-- EndpointError                            the call itself failed
         |-- TransportError                       the connection was lost
@@ -57,6 +58,7 @@ __all__ = [
     "InternalDependencyError",
     "InternalFailureError",
     "InternalStreamFailureError",
+    "LedgerError",
     "ModelError",
     "ModelNotReadyError",
     "ModelOutputError",
@@ -110,6 +112,8 @@ class SmendpointError(Exception):
         plural = "" if self.attempts == 1 else "s"
         tried = f", {self.attempts} attempt{plural}" if self.attempts else ""
         spent = "; not tried again: so many of its calls have failed that its retry quota is spent"
+        if isinstance(self, (ThrottlingError, ServiceUnavailableError)):
+            spent += ". Ask for less at once: concurrency=AdaptiveConcurrency() finds out how many calls it takes"
         return f"{self.message} [endpoint {self.endpoint_name!r}{tried}{spent if self.quota_spent else ''}]"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -145,6 +149,10 @@ class HandlerError(SmendpointError):
 
 class PromptError(SmendpointError, ValueError):
     """A prompt template, or the prompt made from it, does not fit."""
+
+
+class LedgerError(SmendpointError):
+    """The ledger of a batch cannot be opened or written: another process has it, it is damaged, or the disk is full."""
 
 
 class EndpointError(SmendpointError):
@@ -207,7 +215,8 @@ class ServiceError(EndpointError):
         code: AWS's name of the error, such as ``"ValidationError"``; empty where none was given.
         message: the service's message; a sentence of ours where it gave none.
         request_id: AWS's id of the request, to quote to AWS support; ``None`` where none was given.
-        retry_after: the wait that the service asked for, in seconds; ``None`` where it asked for none.
+        retry_after: the wait that was asked for, in seconds; ``None`` where none was. The service asks in a header, and
+            a container, in a `ModelError`, by ``retry_after`` in its answer.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
-from test_interrupts import Interrupter
+from test_interrupts import Interrupter, no_collector  # noqa: F401
 from twins import Twin, TwinEndpoint, bytes_endpoint, direct_twin, twin  # noqa: F401
 
 from smendpoint import (
@@ -387,6 +387,7 @@ def test_a_fork_begins_with_free_slots(emulator: Emulator) -> None:
         assert endpoint.invoke(b"z") == b"z"
 
 
+@pytest.mark.usefixtures("no_collector")
 def test_an_interrupt_at_any_step_loses_no_slot_and_no_waiter() -> None:
     for number in itertools.count(1):
         limiter = Limiter(2, FakeClock())

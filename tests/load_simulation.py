@@ -554,9 +554,7 @@ COMPARED = [*REFUSING, *CHANGING, *QUEUEING, *THROTTLED, *SHARED]  # with the fi
 FAULTY = [
     Scenario("a cold start of 60 s", lambda: Workers(8, ready=60), exponential(0.2), 0.2, 0.005, 120, 0),
     Scenario("a cold start of 60 s, 4 clients", lambda: Workers(8, ready=60), exponential(0.2), 0.2, 0.005, 120, 0, 4),
-    Scenario(
-        "hangs for 20 s", lambda: Workers(16, hangs=(20, 40)), exponential(0.1), 0.1, 0.004, 120, 45, patience=10
-    ),
+    Scenario("hangs for 20 s", lambda: Workers(16, hangs=(20, 40)), exponential(0.1), 0.1, 0.004, 120, 45, patience=10),
     Scenario(
         "a queue that is longer than the patience",
         lambda: Workers(8, FIFO),

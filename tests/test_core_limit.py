@@ -642,6 +642,12 @@ class TestComparisonOfRounds:
         test.judge(32.0, measured(32, 1.0), slow_start=True)
         assert test.judge(64.0, measured(64, 2.0), slow_start=True) == (32.0, True)
 
+    def test_it_goes_back_by_half_at_most(self) -> None:
+        test = plateau.Plateau()
+        test.judge(16.0, measured(100, 1.0), slow_start=False)
+        back = 100.0 * plateau.GO_BACK_SHARE
+        assert test.judge(100.0, measured(100, 100.0), slow_start=False) == (back, True)
+
     def test_it_looks_down_after_some_rounds_and_comes_back_where_calls_get_no_faster(self) -> None:
         test, looks = plateau.Plateau(), []
         for number in range(300):

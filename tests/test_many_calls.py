@@ -42,7 +42,7 @@ def check(emulator: Emulator, count: int, limit: int) -> None:
     assert isinstance(capacity, int)
     assert load.served + load.running == count  # the slot of a stream comes free after its last byte
     assert load.peak <= capacity
-    assert load.refused <= count // 2
+    assert load.refused <= MAXIMUM + count // 2  # a first guess that is far too high costs that many
     assert capacity / 2 <= limit <= 2 * capacity
     assert emulator.total_connections <= MAXIMUM
 
@@ -59,7 +59,9 @@ def test_a_map_over_an_endpoint_of_unknown_capacity_gives_every_row_its_answer(
 ) -> None:
     emulator.capacity = capacity
     inputs = rows(60 + 8 * capacity)
-    with direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), concurrency=limited(first_guess)) as endpoint:
+    with direct_twin.endpoint(
+        emulator.url, content_handler=BytesHandler(), concurrency=limited(first_guess)
+    ) as endpoint:
         outputs = list(endpoint.map(inputs, max_concurrency=MAXIMUM, ordered=ordered))
         check(emulator, len(inputs), endpoint.endpoint.concurrency_limit)
     wanted = [answer(row) for row in inputs]
@@ -87,7 +89,7 @@ def test_calls_of_64_threads_or_800_tasks_over_the_capacity_all_get_their_answer
         endpoint = made.endpoint
 
         async def gathered() -> list[bytes]:
-            return await asyncio.gather(*[endpoint.invoke(row) for row in inputs])
+            return list(await asyncio.gather(*[endpoint.invoke(row) for row in inputs]))
 
         if direct_twin.asynchronous:
             outputs = direct_twin.run(gathered())

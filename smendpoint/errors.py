@@ -6,7 +6,9 @@ Catch the widest class that you can handle::
     |-- ConfigurationError (also a ValueError)   an argument, a setting or a request member does not fit
     |-- CredentialsError                         no usable AWS credentials
     |-- HandlerError                             a content handler failed, or cannot read this answer
+    |-- LedgerError                              the ledger of a batch cannot be opened or written
     |-- PromptError (also a ValueError)          a template or a stuffed prompt does not fit
+    |-- TooManyErrorsError                       more rows of a batch failed than may
     `-- EndpointError                            the call itself failed
         |-- TransportError                       the connection was lost
         |   |-- ConnectError                     no connection: nothing was sent
@@ -57,6 +59,7 @@ __all__ = [
     "InternalDependencyError",
     "InternalFailureError",
     "InternalStreamFailureError",
+    "LedgerError",
     "ModelError",
     "ModelNotReadyError",
     "ModelOutputError",
@@ -72,6 +75,7 @@ __all__ = [
     "StreamTruncatedError",
     "TLSError",
     "ThrottlingError",
+    "TooManyErrorsError",
     "TransportError",
     "ValidationError",
 ]
@@ -145,6 +149,14 @@ class HandlerError(SmendpointError):
 
 class PromptError(SmendpointError, ValueError):
     """A prompt template, or the prompt made from it, does not fit."""
+
+
+class LedgerError(SmendpointError):
+    """The ledger of a batch cannot be opened or written: another process has it, it is damaged, or the disk is full."""
+
+
+class TooManyErrorsError(SmendpointError):
+    """More rows of a batch failed than ``max_errors`` allows. What was answered is in the ledger."""
 
 
 class EndpointError(SmendpointError):

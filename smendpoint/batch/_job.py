@@ -7,8 +7,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from smendpoint import errors
-from smendpoint._calls.arguments import checked_limit, model_parameters
+from smendpoint._calls.arguments import checked_limit, model_parameters, stop_sequences
 from smendpoint._calls.endpoint import remade
+from smendpoint._core.call.hiding import hidden
+from smendpoint._core.call.limit import AdaptiveConcurrency
 from smendpoint.batch._counts import Counts, MaxErrors, Progress, Summary
 from smendpoint.batch._ledger import Ledger
 from smendpoint.batch._requests import group, rows_of_a_request, split
@@ -48,7 +50,8 @@ class Job:
 
     Attributes:
         endpoint: which is asked; for OpenAI's batch format it is another one, with a handler for that.
-        cap: the most calls at a time.
+        cap: the most calls at a time; `None` where only the limiter says that.
+        limiter: lets calls in: the endpoint's own, or one for this run.
 
     Raises:
         ConfigurationError: an argument does not fit.
@@ -56,19 +59,19 @@ class Job:
     """
 
     def __init__(self, endpoint: Any, options: dict[str, Any]) -> None:
-        source, output = options["source"], options["output"]
-        self.cap, (self._stop, self._limits, self._members, parameters) = endpoint._check_map(
-            (), options["max_concurrency"], options["timeout"], options["model_kwargs"]
-        )
-        self._parameters = model_parameters(parameters, endpoint.endpoint_name)
+        source, output, caller = options["source"], options["output"], endpoint._caller
+        parameters: dict[str, Any] = options["model_kwargs"]
+        self._stop = stop_sequences(parameters.pop("stop", None))
+        self._members = hidden(parameters.pop("endpoint_kwargs", None))
+        self._parameters = model_parameters(parameters, caller.name)
+        self._limits = None if options["timeout"] is None else caller.call_timeout(options["timeout"])
+        self.cap = checked_limit("max_concurrency", options["max_concurrency"])
         self._max_errors = MaxErrors(options["max_errors"])
         size = rows_of_a_request(endpoint.content_handler, checked_limit("batch_rows", options["batch_rows"]))
         self._ordered: bool = options["ordered"]
         self._output = os.fspath(output)
         if isinstance(source, (str, os.PathLike)) and _same_file(os.fspath(source), self._output):
-            raise errors.ConfigurationError(
-                f"{self._output} is the input already: give another output"
-            )
+            raise errors.ConfigurationError(f"{self._output} is the input already: give another output")
         names = {name: options[name] for name in ("format", "input_field", "id_field", "param_field")}
         rows = read_rows(source, **names, openai_body=True)
         first = next(rows, None)
@@ -81,15 +84,16 @@ class Job:
             self._size = None
             if not isinstance(endpoint.content_handler, JSONHandler):
                 self.endpoint = remade(type(endpoint), endpoint, content_handler=JSONHandler())
+                caller = self.endpoint._caller
         self._rows = chain((first,), rows)
-        self._clock = endpoint._caller.clock.monotonic
+        self.limiter = caller.limiter or caller.make_limiter(self.cap or AdaptiveConcurrency())
+        self._refused_before: int = self.limiter.refusals
+        self._clock = caller.clock.monotonic
         self._started = self._next = self._clock()
         self._progress = options["progress"]
         self._counts = Counts(None if self._progress is None else total_of(source, options["format"]))
         self._failure: Exception | None = None
         self._stopped = False
-        self.limiter = None
-        self._refusals = 0
         self._ledger = Ledger(output, retry_failed=options["retry_failed"])
 
     def __enter__(self) -> Self:
@@ -207,14 +211,14 @@ class Job:
                 self._progress(self._snapshot(Progress))
 
     def _snapshot(self, kind: type[P]) -> P:
-        limiter = self.limiter
+        limit: int = self.limiter.limit
         return self._counts.snapshot(
             kind,
             skipped=self._ledger.skipped,
             failed_before=self._ledger.failed_before,
             elapsed=self._clock() - self._started,
-            concurrency=self.cap if limiter is None else limiter.limit,
-            refusals=0 if limiter is None else limiter.refusals - self._refusals,
+            concurrency=limit if self.cap is None else min(limit, self.cap),
+            refusals=self.limiter.refusals - self._refused_before,
         )
 
 

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from smendpoint.batch._sources import Source, SourceFormat
 
 
+def _never(_error: BaseException) -> bool:
+    """Say that an error ends the run: those of a row are outcomes, and not raised."""
+    return False
+
+
 def run(
     endpoint: Endpoint[Any, Any, Any],
     source: Source,
@@ -93,22 +98,17 @@ def run(
         caller = asked._caller
         now = caller.clock.monotonic
 
-        def work(rows: list[Row], cancellation: Cancellation) -> Outcome:
+        def work(rows: list[Row], cancellation: Cancellation, started: Callable[[], None]) -> Outcome:
             began = now()
             try:
                 request, stop = asked._request(INVOKE_ENDPOINT, *job.arguments(rows))
-                response = asked._response(*caller.send(request, cancellation), stop)
+                response = asked._response(*caller.send(request, cancellation, job.limiter.slot(started)), stop)
             except errors.SmendpointError as error:
                 return job.failed(rows, error, now() - began)
             return job.answered(rows, response)
 
-        outcomes = fan_out(
-            work,
-            job.requests(),
-            job.cap,
-            stoppable=caller.transport.stoppable,
-            ordered=False,
-            return_exceptions=False,
+        outcomes: Any = fan_out(
+            work, job.requests(), job.cap, stoppable=caller.transport.stoppable, ordered=False, passes=_never
         )
         try:
             with closing(outcomes):
@@ -151,16 +151,16 @@ async def arun(
         caller = asked._caller
         now = caller.clock.monotonic
 
-        async def work(rows: list[Row]) -> Outcome:
+        async def work(rows: list[Row], started: Callable[[], None]) -> Outcome:
             began = now()
             try:
                 request, stop = asked._request(INVOKE_ENDPOINT, *job.arguments(rows))
-                response = asked._response(*await caller.send(request), stop)
+                response = asked._response(*await caller.send(request, job.limiter.slot(started)), stop)
             except errors.SmendpointError as error:
                 return job.failed(rows, error, now() - began)
             return job.answered(rows, response)
 
-        outcomes = async_fan_out(work, job.requests(), job.cap, ordered=False, return_exceptions=False)
+        outcomes = async_fan_out(work, job.requests(), job.cap, ordered=False, passes=_never)
         try:
             async with aclosing(outcomes):
                 async for outcome in outcomes:

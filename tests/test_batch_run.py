@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from servers import bare_environment  # noqa: F401
-from twins import NAME, Twin, TwinEndpoint
+from twins import Twin, TwinEndpoint
 
 from smendpoint import (
-    AccessDeniedError,
     BytesHandler,
     ConfigurationError,
     EmbeddingsHandler,
     JSONHandler,
-    LedgerError,
     NumPyHandler,
     RetryPolicy,
     TabularHandler,
-    TooManyErrorsError,
-    ValidationError,
     batch,
 )
-from smendpoint.batch import Progress, Summary
+from smendpoint.batch import Summary
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -101,12 +94,6 @@ def ledger(tmp_path: Path) -> Path:
 def as_jsonl(folder: Path) -> Path:
     path = folder / "rows.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
-    return path
-
-
-def as_csv(folder: Path) -> Path:
-    path = folder / "rows.csv"
-    path.write_text("body\n" + "".join('"{""n"": %d}"\n' % row["n"] for row in ROWS))
     return path
 
 
@@ -198,9 +185,7 @@ def test_an_input_that_the_handler_cannot_send_is_the_failure_of_its_row(
     assert emulator.total_requests == 1
 
 
-def test_the_tokens_that_the_model_counts_are_in_the_line_and_in_the_summary(
-    direct_twin: Twin, ledger: Path
-) -> None:
+def test_the_tokens_that_the_model_counts_are_in_the_line_and_in_the_summary(direct_twin: Twin, ledger: Path) -> None:
     with Emulator("vllm") as emulator:
         from smendpoint import ChatHandler
 
@@ -225,16 +210,10 @@ def test_usage_that_cannot_be_read_is_left_out(direct_twin: Twin, emulator: Emul
 # -- OpenAI's batch format
 
 
-def openai_rows(*numbers: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "custom_id": f"row-{number}",
-            "method": "POST",
-            "url": "/v1/chat/completions",
-            "body": {"model": "any", "messages": [{"role": "user", "content": f"It rained {number} days. Question: How many days did it rain?"}]},
-        }
-        for number in numbers
-    ]
+def openai_row(number: int) -> dict[str, Any]:
+    content = f"It rained {number} days. Question: How many days did it rain?"
+    body = {"model": "any", "messages": [{"role": "user", "content": content}]}
+    return {"custom_id": f"row-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
 
 
 @pytest.mark.parametrize("handler", [JSONHandler(), BytesHandler()], ids=["its own", "another"])
@@ -243,8 +222,8 @@ def test_openai_s_batch_format_is_recognised_and_answered_in_its_own(
 ) -> None:
     with Emulator("vllm") as emulator:
         endpoint = direct_twin.endpoint(emulator.url, content_handler=handler)
-        assert run(endpoint, openai_rows(1, 2), ledger).done == 2
-        assert run(endpoint, openai_rows(1, 2), ledger).skipped == 2
+        assert run(endpoint, [openai_row(1), openai_row(2)], ledger).done == 2
+        assert run(endpoint, [openai_row(1), openai_row(2)], ledger).skipped == 2
         endpoint.close()
         emulator.disconnected()
     found = {line["custom_id"]: line for line in lines(ledger)}
@@ -259,7 +238,7 @@ def test_openai_s_batch_format_has_one_row_in_a_request(
     endpoint: TwinEndpoint, ledger: Path, emulator: Emulator
 ) -> None:
     with pytest.raises(ConfigurationError, match="leave out batch_rows"):
-        run(endpoint, openai_rows(1), ledger, batch_rows=2)
+        run(endpoint, [openai_row(1)], ledger, batch_rows=2)
     assert emulator.total_requests == 0
 
 

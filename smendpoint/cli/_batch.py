@@ -13,9 +13,12 @@ from smendpoint.cli._options import HANDLERS, add_options, content_types, make_e
 from smendpoint.cli._terminal import complain, discard
 from smendpoint.errors import (
     ConfigurationError,
+    CredentialsError,
+    EndpointError,
     LedgerError,
     ModelNotReadyError,
     SmendpointError,
+    TooManyErrorsError,
 )
 
 if TYPE_CHECKING:
@@ -144,24 +147,23 @@ def _terminations() -> Generator[list[int]]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    with _terminations() as terminations:
-        try:
-            status, message = _run(arguments)
-        except KeyboardInterrupt:
-            what, status = ("terminated", TERMINATED) if terminations else ("interrupted", INTERRUPTED)
-            message = f"{what}: {arguments.output} has what was answered, and the same command goes on with the rest"
-        except ConfigurationError:
-            raise
-        except LedgerError as error:
-            status, message = NOT_WRITTEN if isinstance(error.__cause__, OSError) else 2, str(error)
-        except SmendpointError as error:
-            status, message = STOPPED, f"{type(error).__name__}: {error}"
-        except OSError:  # of the progress: nobody reads standard error any more
-            discard(sys.stderr)
-            return NOT_WRITTEN
+    try:
+        with _terminations() as terminations:
+            try:
+                status, message = _run(arguments)
+            except KeyboardInterrupt:
+                what, status = ("terminated", TERMINATED) if terminations else ("interrupted", INTERRUPTED)
+                message = f"{what}: {arguments.output} has what was answered; the same command goes on with the rest"
+            except LedgerError as error:
+                status, message = NOT_WRITTEN if isinstance(error.__cause__, OSError) else 2, str(error)
+            except (EndpointError, CredentialsError, TooManyErrorsError) as error:
+                status, message = STOPPED, f"{type(error).__name__}: {error}"
         if message:
             complain(message)
-        return status
+    except OSError:  # nobody reads standard error any more; the ledger is whole
+        discard(sys.stderr)
+        status = NOT_WRITTEN
+    return status
 
 
 def _run(arguments: argparse.Namespace) -> tuple[int, str]:

@@ -114,6 +114,8 @@ class SmendpointError(Exception):
         plural = "" if self.attempts == 1 else "s"
         tried = f", {self.attempts} attempt{plural}" if self.attempts else ""
         spent = "; not tried again: so many of its calls have failed that its retry quota is spent"
+        if isinstance(self, (ThrottlingError, ServiceUnavailableError)):
+            spent += ". Ask for less at once: concurrency=AdaptiveConcurrency() finds out how many calls it takes"
         return f"{self.message} [endpoint {self.endpoint_name!r}{tried}{spent if self.quota_spent else ''}]"
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from smendpoint import ModelNotReadyError, ThrottlingError
 from smendpoint._core.call.hooks import CallInfo
 from smendpoint.batch import Progress
 from smendpoint.cli import main
+from smendpoint.cli._batch import _Waiting
 from smendpoint.cli._progress import LINE_SECONDS, Bar, Lines, describe, display, duration
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 

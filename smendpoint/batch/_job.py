@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from smendpoint import errors
 from smendpoint._calls.arguments import checked_limit, model_parameters, stop_sequences
 from smendpoint._calls.endpoint import remade
+from smendpoint._core.call.fatal import is_fatal
 from smendpoint._core.call.hiding import hidden
 from smendpoint._core.call.limit import AdaptiveConcurrency
 from smendpoint.batch._counts import Counts, MaxErrors, Progress, Summary
@@ -73,7 +74,7 @@ class Job:
         if isinstance(source, (str, os.PathLike)) and _same_file(os.fspath(source), self._output):
             raise errors.ConfigurationError(f"{self._output} is the input already: give another output")
         names = {name: options[name] for name in ("format", "input_field", "id_field", "param_field")}
-        rows = read_rows(source, **names, openai_body=True)
+        rows = read_rows(source, **names)
         first = next(rows, None)
         if first is None:
             raise errors.ConfigurationError("the source has no rows")
@@ -220,12 +221,6 @@ class Job:
             concurrency=limit if self.cap is None else min(limit, self.cap),
             refusals=self.limiter.refusals - self._refused_before,
         )
-
-
-def is_fatal(error):
-    return isinstance(error, (errors.AccessDeniedError, errors.CredentialsError, errors.TLSError)) or (
-        isinstance(error, errors.ValidationError) and "not found" in error.message
-    )
 
 
 def _usage(response: Response[Any]) -> Usage | None:

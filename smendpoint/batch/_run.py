@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint import errors
 from smendpoint._calls.async_fanout import fan_out as async_fan_out
 from smendpoint._calls.fanout import fan_out
+from smendpoint._calls.window import Window
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 from smendpoint.async_endpoint import AsyncEndpoint
 from smendpoint.batch._job import Job, Outcome
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from smendpoint.batch._counts import Progress, Summary
     from smendpoint.batch._rows import Row
     from smendpoint.batch._sources import Source, SourceFormat
-
-
-def _never(_error: BaseException) -> bool:
-    """Say that an error ends the run: those of a row are outcomes, and not raised."""
-    return False
 
 
 def run(
@@ -73,7 +69,8 @@ def run(
         ordered: whether the ledger is sorted at the end, in the order of the source.
         max_errors: the most rows that may fail, or ``"P%"``: the largest share of the rows asked, which counts from
             100 rows on. With more, no further row is asked, and the run ends with an error. `None` for any number.
-        max_concurrency: how many calls may be under way at once; `None` finds out.
+        max_concurrency: how many calls may be under way at once, at most as many as the endpoint may have connections
+            (``max_connections``, 10 unless set); `None` finds out how many.
         progress: called with a `Progress` ten times a second at most, in the caller's thread, and at the end.
         timeout: of each call; as for `Endpoint.invoke`.
         **model_kwargs: parameters for the model, and `stop` and `endpoint_kwargs`, as for `Endpoint.map`. A row's own
@@ -97,6 +94,8 @@ def run(
         asked = job.endpoint
         caller = asked._caller
         now = caller.clock.monotonic
+        caller._defaults or caller._find_defaults()
+        job.limiter.at_most(caller.transport.max_connections)
 
         def work(rows: list[Row], cancellation: Cancellation, started: Callable[[], None]) -> Outcome:
             began = now()
@@ -107,9 +106,8 @@ def run(
                 return job.failed(rows, error, now() - began)
             return job.answered(rows, response)
 
-        outcomes: Any = fan_out(
-            work, job.requests(), job.cap, stoppable=caller.transport.stoppable, ordered=False, passes=_never
-        )
+        window = Window(job.cap, ordered=False)
+        outcomes: Any = fan_out(work, job.requests(), window, stoppable=caller.transport.stoppable)
         try:
             with closing(outcomes):
                 for outcome in outcomes:
@@ -150,6 +148,8 @@ async def arun(
         asked = job.endpoint
         caller = asked._caller
         now = caller.clock.monotonic
+        caller._defaults or await caller._find_defaults()
+        job.limiter.at_most(caller.transport.max_connections)
 
         async def work(rows: list[Row], started: Callable[[], None]) -> Outcome:
             began = now()
@@ -160,7 +160,7 @@ async def arun(
                 return job.failed(rows, error, now() - began)
             return job.answered(rows, response)
 
-        outcomes = async_fan_out(work, job.requests(), job.cap, ordered=False, passes=_never)
+        outcomes = async_fan_out(work, job.requests(), Window(job.cap, ordered=False))
         try:
             async with aclosing(outcomes):
                 async for outcome in outcomes:

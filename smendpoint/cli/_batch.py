@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.hooks import CallHooks, CallInfo, cold_start_reason
+from smendpoint._core.call.limit import AdaptiveConcurrency
 from smendpoint.cli._options import HANDLERS, add_options, content_types, make_endpoint, parameters
 from smendpoint.cli._terminal import complain, discard
 from smendpoint.errors import (
@@ -173,7 +174,11 @@ def _run(arguments: argparse.Namespace) -> tuple[int, str]:
 
     handler, model = _handler(arguments), parameters(arguments.param)
     hooks = None if arguments.quiet else _Waiting()
-    with make_endpoint(arguments, handler, hooks) as endpoint, display(quiet=arguments.quiet) as show:
+    connections = max(AdaptiveConcurrency().maximum, arguments.max_concurrency or 0)
+    with (
+        make_endpoint(arguments, handler, hooks, connections) as endpoint,
+        display(quiet=arguments.quiet) as show,
+    ):
         summary = batch.run(
             endpoint,
             arguments.input,

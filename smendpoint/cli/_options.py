@@ -60,7 +60,7 @@ def content_types(arguments: argparse.Namespace) -> dict[str, str]:
     return given
 
 
-def make_endpoint(arguments: argparse.Namespace, handler: Any, hooks: Any) -> Any:
+def make_endpoint(arguments: argparse.Namespace, handler: Any, hooks: Any, max_connections: int | None = None) -> Any:
     """Make the endpoint that the options name."""
     from smendpoint.endpoint import Endpoint
 
@@ -72,5 +72,6 @@ def make_endpoint(arguments: argparse.Namespace, handler: Any, hooks: Any) -> An
         endpoint_url=arguments.endpoint_url,
         inference_component_name=arguments.component,
         timeout=arguments.timeout,
+        max_connections=max_connections,
         hooks=hooks,
     )

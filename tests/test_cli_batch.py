@@ -282,6 +282,17 @@ def test_an_interrupt_keeps_what_was_answered_and_says_how_to_go_on(
     assert emulator.total_requests == 11
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_heard_wherever_the_command_is(
+    number: signal.Signals, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("smendpoint.cli._batch._run", lambda _: signal.raise_signal(number))
+    assert main(["batch", "my-llm", "-", "-o", "out.jsonl"]) == status
+    assert "out.jsonl has what was answered" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_second_process_on_one_ledger_is_refused(
     emulator: Emulator, rows: list[str], model: Model, capsys: pytest.CaptureFixture[str]
 ) -> None:

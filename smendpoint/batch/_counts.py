@@ -105,7 +105,7 @@ class Progress(Frozen):
 
 
 class Summary(Progress):
-    """What a batch came to: the attributes of `Progress`, at its end."""
+    """The result of a batch: the attributes of `Progress`, at its end."""
 
     __slots__ = ()
 

@@ -35,7 +35,7 @@ PROGRESS_SECONDS = 0.1
 
 
 class Outcome(NamedTuple):
-    """What became of the rows of one request."""
+    """The outcome of one request: how many of its rows have an output and how many an error, and its tokens."""
 
     done: int
     failed: int

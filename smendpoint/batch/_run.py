@@ -77,7 +77,7 @@ def run(
             parameters win.
 
     Returns:
-        What the run came to. A row that failed is in its counts and in the ledger.
+        The counts of the run. A row that failed is in them, and in the ledger.
 
     Raises:
         ConfigurationError: an argument or a row does not fit, or the input of a row is not the one that the ledger has

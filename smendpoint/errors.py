@@ -158,7 +158,7 @@ class LedgerError(SmendpointError):
 
 
 class TooManyErrorsError(SmendpointError):
-    """More rows of a batch failed than ``max_errors`` allows. What was answered is in the ledger."""
+    """More rows of a batch failed than ``max_errors`` allows. The ledger has the answers and the errors."""
 
 
 class EndpointError(SmendpointError):
@@ -221,7 +221,8 @@ class ServiceError(EndpointError):
         code: AWS's name of the error, such as ``"ValidationError"``; empty where none was given.
         message: the service's message; a sentence of ours where it gave none.
         request_id: AWS's id of the request, to quote to AWS support; ``None`` where none was given.
-        retry_after: the wait that the service asked for, in seconds; ``None`` where it asked for none.
+        retry_after: the wait that was asked for, in seconds; ``None`` where none was. The service asks in a header, and
+            a container, in a `ModelError`, by ``retry_after`` in its answer.
     """
 
     def __init__(

@@ -210,7 +210,7 @@ def test_credentials_that_are_refused_end_the_run_at_once(direct_twin: Twin, led
 
 
 class Stopped(Exception):
-    """What a `progress` raises to end a run."""
+    """An error that a `progress` raises to end a run."""
 
 
 def test_a_run_that_is_broken_off_has_kept_what_was_answered_and_nothing_of_what_was_under_way(

@@ -94,8 +94,6 @@ def run(
         asked = job.endpoint
         caller = asked._caller
         now = caller.clock.monotonic
-        caller._defaults or caller._find_defaults()
-        job.limiter.at_most(caller.transport.max_connections)
 
         def work(rows: list[Row], cancellation: Cancellation, started: Callable[[], None]) -> Outcome:
             began = now()
@@ -148,8 +146,6 @@ async def arun(
         asked = job.endpoint
         caller = asked._caller
         now = caller.clock.monotonic
-        caller._defaults or await caller._find_defaults()
-        job.limiter.at_most(caller.transport.max_connections)
 
         async def work(rows: list[Row], started: Callable[[], None]) -> Outcome:
             began = now()

@@ -214,7 +214,8 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         """Close the endpoint's connections. A client that was given stays open: its maker closes it.
 
         Calls that are under way in other tasks end at once, with an `EndpointError`. (`Endpoint.close` lets them end by
-        themselves.)
+        themselves.) Where unpickled or copied endpoints share connections, these close, and calls end, with the last of
+        them.
         """
         await self._caller.close()
 

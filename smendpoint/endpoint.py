@@ -244,7 +244,8 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         """Close the endpoint's connections. A client that was given stays open: its maker closes it.
 
         Calls that are under way in other threads end by themselves, and their connections with them. (In asyncio, where
-        they could not go on without their loop, `AsyncEndpoint.aclose` ends them.)
+        they could not go on without their loop, `AsyncEndpoint.aclose` ends them.) Connections that unpickled or copied
+        endpoints share close with the last of these.
         """
         self._caller.close()
 

@@ -108,6 +108,8 @@ class Caller(CallerBase[In, Out, Chunk]):
         self.closed = True
         if self._storage is not None:
             self._storage.close()
+        if self.share is not None:
+            self.transport = self.share.leave(self)
         self.transport.close()
 
 
@@ -202,4 +204,6 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
         self.closed = True
         if self._storage is not None:
             await self._storage.close()
+        if self.share is not None:
+            self.transport = self.share.leave(self)
         await self.transport.close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint import errors
 from smendpoint._aws import Identity
 from smendpoint._calls.arguments import checked_limit, model_parameters, stop_sequences
+from smendpoint._calls.base import rebuilt
 from smendpoint._core.call.hiding import forget_locals, hidden
 from smendpoint._options import IDENTITY_OPTIONS, EndpointArguments
 from smendpoint._typing import Chunk, In, Out
@@ -98,17 +99,21 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         return window, (stop, limits, endpoint_kwargs, model_kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        _, arguments = self._caller.__reduce__()
+        _, (_, *arguments) = self._caller.__reduce__()
         return _rebuild, (type(self), *arguments)
 
 
-def _rebuild(cls: Any, name: str, identity: Identity, settings: dict[str, Any]) -> Any:
+def _rebuild(cls: Any, name: str, identity: Identity, settings: dict[str, Any], *, share: bool = True) -> Any:
     endpoint = cls.__new__(cls)
-    endpoint._caller = cls._caller_class(name, identity, settings)
+    endpoint._caller = rebuilt(cls._caller_class, name, identity, settings, share=share)
     return endpoint
 
 
 def remade(cls: Any, endpoint: EndpointBase[Any, Any, Any], **changes: Any) -> Any:
-    """Make an endpoint of the class `cls` with the arguments of another one, but for `changes`."""
+    """Make an endpoint of the class `cls` with the arguments of another one, but for `changes`.
+
+    It shares connections with others of its configuration if that one does.
+    """
     caller = endpoint._caller
-    return _rebuild(cls, caller.name, caller.identity, {**caller.settings, **changes})
+    settings = {**caller.settings, **changes}
+    return _rebuild(cls, caller.name, caller.identity, settings, share=caller.share is not None)

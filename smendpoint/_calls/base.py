@@ -130,8 +130,8 @@ class CallerBase(Erased[In, Out, Chunk]):
         shared = ("timeout", "retry", "max_connections", "concurrency")
         return self._members, *[self.settings[name] for name in shared]
 
-    def _make_defaults(self, target: Target | None) -> CallDefaults:
-        """Decide what all calls share: the arguments win, then botocore's configuration."""
+    def _make_defaults(self, target: Target | None, slot: Slot | None = None) -> CallDefaults:
+        """Decide what all calls share: the arguments win, then botocore's configuration. The first call has `slot`."""
         timeout, policy = self.timeout, self._policy
         if target is not None:
             if self.settings["timeout"] is None:
@@ -147,8 +147,9 @@ class CallerBase(Erased[In, Out, Chunk]):
             clock=self.clock,
             origin=getattr(target or self.transport, "origin", None),
         )
-        if self.limiter is not None:
-            self.limiter.at_most(self.transport.max_connections)
+        limiter: Any = self.limiter if slot is None else slot.limiter
+        if limiter is not None:  # how many connections botocore's configuration allows is known only now
+            limiter.at_most(self.transport.max_connections)
         # Concurrent first calls share the defaults of one of them: its quota, and its knowledge of the service's clock.
         self._defaults = found = vars(self.share or self).setdefault("_defaults", defaults)
         return found  # type: ignore[no-any-return]  # it was put in just above

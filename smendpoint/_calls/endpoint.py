@@ -66,11 +66,11 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         timeout: float | Timeout | None,
         model_kwargs: dict[str, Any],
         **outputs: bool,
-    ) -> tuple[Window, tuple[Any, ...]]:
+    ) -> tuple[Window, Any, tuple[Any, ...]]:
         """Check the arguments of `map`. `outputs` says which outputs it gives, and how.
 
         Returns:
-            The state of the new fan-out, and the arguments of each call beside its input.
+            The state of the new fan-out, the limiter of its calls, and the arguments of each call beside its input.
 
         Raises:
             ConfigurationError: `inputs` is one input, or another argument does not fit.
@@ -90,13 +90,13 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
                 endpoint_name=caller.name,
             )
         concurrency = checked_limit("max_concurrency", max_concurrency)
-        if concurrency is None:
-            raise errors.ConfigurationError("max_concurrency must be a whole number of at least 1, not None")
-        most = caller.transport.max_connections  # more calls would wait for a connection
         from smendpoint._calls.window import Window
+        from smendpoint._core.call.limit import AdaptiveConcurrency
 
-        window = Window(min(concurrency, most or concurrency), **outputs)
-        return window, (stop, limits, endpoint_kwargs, model_kwargs)
+        limiter = caller.limiter or caller.make_limiter(concurrency or AdaptiveConcurrency())
+        most = caller.transport.max_connections  # more calls would wait for a connection
+        window = Window(concurrency and min(concurrency, most or concurrency), **outputs)
+        return window, limiter, (stop, limits, endpoint_kwargs, model_kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         _, (_, *arguments) = self._caller.__reduce__()

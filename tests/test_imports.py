@@ -46,8 +46,9 @@ FOREIGN = {
     "botocore": ("smendpoint._aws", "smendpoint._transport", "smendpoint.emulator._auth"),
     "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
     "numpy": ("smendpoint.handlers",),
-    "pyarrow": ("smendpoint.batch._sources",),
+    "pyarrow": ("smendpoint.batch._sources", "smendpoint.batch._total"),
     "pytest": ("smendpoint.pytest_plugin",),
+    "rich": ("smendpoint.cli._progress",),
 }
 
 # What waits: only these may open a socket or run a loop.

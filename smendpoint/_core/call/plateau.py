@@ -63,9 +63,9 @@ class Plateau:
     """Compare rounds, and say which limit to go on with.
 
     An earlier round is the *anchor*. While the limit grows, the test asks whether the latency grew in proportion since
-    the anchor: then the limit goes back to the anchor's, but by half at most: an old anchor may be far below
-    the capacity. Now and then it *looks down*: a round at a lower limit shows
-    whether calls get faster in proportion, in which case everything above was queue.
+    the anchor: then the limit goes back to the anchor's, but by half at most, since an old anchor may be far below the
+    capacity. Now and then it *looks down*: a round at a lower limit shows whether calls get faster in proportion, in
+    which case everything above was queue.
     """
 
     __slots__ = ("_anchor", "_interval", "_looked_from", "_rounds", "_variance")

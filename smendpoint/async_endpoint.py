@@ -13,13 +13,14 @@ from smendpoint._core.call.timing import Timeout
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
     from typing import Literal
 
     from typing_extensions import Self, Unpack
 
     from smendpoint._calls.inference import AsyncInferenceHandle
     from smendpoint._calls.session import AsyncStatefulSession
+    from smendpoint._core.call.slots import Slot
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs
     from smendpoint._options import EndpointOptions
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
@@ -204,11 +205,11 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         )
         from smendpoint._calls.async_fanout import fan_out
 
-        async def work(value: In, started: Callable[[], None]) -> Out:
+        async def work(value: In, slot: Slot) -> Out:
             request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
-            return self._output(*await self._caller.send(request, limiter.slot(started)), stop)
+            return self._output(*await self._caller.send(request, slot), stop)
 
-        return fan_out(work, inputs, window)
+        return fan_out(work, inputs, limiter, window)
 
     async def aclose(self) -> None:
         """Close the endpoint's connections. A client that was given stays open: its maker closes it.

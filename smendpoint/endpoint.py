@@ -14,13 +14,14 @@ from smendpoint._transport.deadline import Cancellation
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Literal
 
     from typing_extensions import Self, Unpack
 
     from smendpoint._calls.inference import InferenceHandle
     from smendpoint._calls.session import StatefulSession
+    from smendpoint._core.call.slots import Slot
     from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs
     from smendpoint._options import EndpointOptions
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
@@ -237,11 +238,11 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         )
         from smendpoint._calls.fanout import fan_out
 
-        def work(value: In, cancellation: Cancellation, started: Callable[[], None]) -> Out:
+        def work(value: In, cancellation: Cancellation, slot: Slot) -> Out:
             request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
-            return self._output(*self._caller.send(request, cancellation, limiter.slot(started)), stop)
+            return self._output(*self._caller.send(request, cancellation, slot), stop)
 
-        return fan_out(work, inputs, window, stoppable=self._caller.transport.stoppable)
+        return fan_out(work, inputs, limiter, window, stoppable=self._caller.transport.stoppable)
 
     def close(self) -> None:
         """Close the endpoint's connections. A client that was given stays open: its maker closes it.

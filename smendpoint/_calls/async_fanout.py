@@ -12,7 +12,20 @@ from smendpoint._calls.window import Job, Window
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 
+    from smendpoint._calls.async_limiter import AsyncLimiter
+    from smendpoint._core.call.slots import Slot
+
 A = TypeVar("A")
+
+
+class _Job(Job):
+    """A job, with its input."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any, slot: Slot) -> None:
+        super().__init__(slot)
+        self.value = value
 
 
 class _Tasks:
@@ -20,18 +33,23 @@ class _Tasks:
 
     def __init__(
         self,
-        work: Callable[[Any, Callable[[], None]], Coroutine[Any, Any, Any]],
+        work: Callable[[Any, Slot], Coroutine[Any, Any, Any]],
         inputs: Iterable[Any] | AsyncIterable[Any],
+        limiter: AsyncLimiter,
         window: Window,
     ) -> None:
         self._work = work
+        self._limiter = limiter
+        self._loop = asyncio.get_running_loop()
+        self._timer = limiter.join(self._loop)
+        self._stopped = False
         self._window = window
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._changed = self._readable = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._readable = asyncio.Event()  # which the task that reads asynchronous inputs waits for
         self._source: Iterator[Any] = iter(())
         self._reading: asyncio.Task[None] | None = None
         if isinstance(inputs, AsyncIterable):
-            self._readable = asyncio.Event()  # which the task that reads waits for
             self._reading = asyncio.create_task(self._read(inputs))
             self._reading.add_done_callback(self._all_read)
         else:
@@ -67,14 +85,22 @@ class _Tasks:
                 window.exhausted = True
 
     def _start(self, value: Any) -> None:
-        job = Job()
+        job = _Job(value, self._limiter.slot())
+        job.slot.on_grant = partial(self._timer.in_loop, self._launch, job)
         self._window.begin(job)
-        task = asyncio.create_task(self._work(value, partial(self._started, job)))
+        if self._window.without_slot is job:
+            self._timer.start(self._limiter.at)
+
+    def _launch(self, job: _Job) -> None:
+        """Run a job, which has got its slot."""
+        self._window.started(job)
+        if self._stopped:
+            job.slot.end(None)
+            return
+        task = self._loop.create_task(self._work(job.value, job.slot))
+        job.value = job.slot.on_grant = None
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, job))
-
-    def _started(self, job: Job) -> None:
-        self._window.started(job)
         self._wake()
 
     def _ended(self, job: Job, task: asyncio.Task[Any]) -> None:
@@ -82,20 +108,20 @@ class _Tasks:
         job.error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if job.error is None:
             job.output = task.result()
+        job.slot.end(job.error)  # where the work has not, or has not begun
         self._window.ended(job)
         self._wake()
 
     def _wake(self) -> None:
-        window = self._window
-        if window.may_read:
+        self._changed.set()
+        if self._reading is not None and self._window.may_read:
             self._readable.set()
-        if window.ready or window.over:
-            self._changed.set()
 
     def give(self) -> Any:
         """Give the output that is ready. Raises the error of a call that ends the fan-out."""
         output = self._window.take()
-        self._wake()
+        if self._reading is not None:
+            self._wake()
         return output
 
     async def wait(self) -> None:
@@ -105,6 +131,10 @@ class _Tasks:
 
     async def stop(self) -> None:
         """Cancel what is still running, and wait for its end."""
+        self._stopped = True
+        self._limiter.leave(self._timer)
+        if self._window.without_slot is not None:
+            self._window.without_slot.slot.end(None)
         left = {*self._tasks}
         if self._reading is not None:
             left.add(self._reading)
@@ -115,16 +145,17 @@ class _Tasks:
 
 
 async def fan_out(
-    work: Callable[[A, Callable[[], None]], Coroutine[Any, Any, Any]],
+    work: Callable[[A, Slot], Coroutine[Any, Any, Any]],
     inputs: Iterable[A] | AsyncIterable[A],
+    limiter: AsyncLimiter,
     window: Window,
 ) -> AsyncGenerator[Any, None]:
-    """Give ``await work(value, started)`` for each input. Arguments as for `fanout.fan_out`.
+    """Give ``await work(value, slot)`` for each input. Arguments as for `fanout.fan_out`.
 
-    Each call runs in a task of its own, in which the work calls ``started()``. Asynchronous inputs are read in one more
-    task, so that an output never waits for the next input.
+    Each call runs in a task of its own. Asynchronous inputs are read in one more task, so that an output never waits
+    for the next input.
     """
-    tasks = _Tasks(work, inputs, window)
+    tasks = _Tasks(work, inputs, limiter, window)
     try:
         while True:
             tasks.fill()

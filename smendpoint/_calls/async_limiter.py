@@ -21,17 +21,14 @@ class AsyncLimiter(LimiterBase):
 
     def forget(self) -> None:
         super().forget()
-        self._timers: dict[asyncio.AbstractEventLoop, _Timer] = {}
+        self._timers: dict[asyncio.AbstractEventLoop, Timer] = {}
 
     async def wait(self, slot: Slot, deadline: float | None) -> bool:
         """Wait until a slot that was asked for is held; false if `deadline` passes before."""
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
-        timer = self._timers.get(loop)
-        if timer is None:
-            timer = self._timers[loop] = _Timer(self, loop)
-        timer.waiters += 1
         last = None if deadline is None else loop.call_later(deadline - self.clock.monotonic(), _set, woken)
+        timer = self.join(loop)
         slot.wake = lambda: timer.in_loop(_set, woken)
         try:
             timer.start(self.at)
@@ -42,35 +39,47 @@ class AsyncLimiter(LimiterBase):
             slot.wake = None
             if last is not None:
                 last.cancel()
-            timer.waiters -= 1
-            if not timer.waiters:
-                timer.stop()
-                self._timers.pop(loop, None)
+            self.leave(timer)
+
+    def join(self, loop: asyncio.AbstractEventLoop) -> Timer:
+        """Give the timer of an event loop that has a waiter more."""
+        timer = self._timers.get(loop)
+        if timer is None:
+            timer = self._timers[loop] = Timer(self, loop)
+        timer.waiters += 1
+        return timer
+
+    def leave(self, timer: Timer) -> None:
+        """Stop the timer of an event loop after its last waiter."""
+        timer.waiters -= 1
+        if not timer.waiters:
+            timer.stop()
+            self._timers.pop(timer.loop, None)
 
     def _keep_time(self) -> None:
         for timer in [*self._timers.values()]:
             timer.in_loop(timer.start, self.at)
 
 
-class _Timer:
+class Timer:
     """Looks at a limiter at the next moment at which something may change, on one event loop."""
 
-    __slots__ = ("_handle", "_limiter", "_loop", "at", "waiters")
+    __slots__ = ("_handle", "_limiter", "at", "loop", "waiters")
 
     def __init__(self, limiter: AsyncLimiter, loop: asyncio.AbstractEventLoop) -> None:
         self._limiter = limiter
-        self._loop = loop
+        self.loop = loop
         self._handle: Any = None
         self.at = math.inf
         self.waiters = 0
 
     def in_loop(self, deed: Callable[..., object], *arguments: Any) -> None:
         """Do something in the loop's thread: now, or at its next turn."""
-        if asyncio._get_running_loop() is self._loop:
+        if asyncio._get_running_loop() is self.loop:
             deed(*arguments)
         else:
             with suppress(RuntimeError):  # the loop has ended, and with it the waiters
-                self._loop.call_soon_threadsafe(deed, *arguments)
+                self.loop.call_soon_threadsafe(deed, *arguments)
 
     def start(self, at: float) -> None:
         """Look at the limiter at the moment `at`, if that is sooner than it would."""
@@ -81,9 +90,9 @@ class _Timer:
         clock = self._limiter.clock
         seconds = max(0.0, at - clock.monotonic())
         if clock is SYSTEM_CLOCK:
-            self._handle = self._loop.call_later(seconds, self._look)
+            self._handle = self.loop.call_later(seconds, self._look)
         else:
-            self._handle = self._loop.create_task(clock.sleep_async(seconds))
+            self._handle = self.loop.create_task(clock.sleep_async(seconds))
             self._handle.add_done_callback(self._slept)
 
     def stop(self) -> None:

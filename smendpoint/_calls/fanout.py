@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock  # not an `Event`: an interrupt inside one may leave its lock taken for ever
+from collections import deque
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import ref
 
 from smendpoint._calls.window import Job, Window
-from smendpoint._transport.deadline import Cancellation, Cancelled
+from smendpoint._transport.deadline import Cancellation, Cancelled, Wake
 from smendpoint._transport.threads import spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from smendpoint._calls.limiter import Limiter
+    from smendpoint._core.call.slots import Slot
     from smendpoint._transport.threads import Spawned
 
-    Work: TypeAlias = Callable[[Any, Cancellation, Callable[[], None]], Any]
+    Work: TypeAlias = Callable[[Any, Cancellation, Slot], Any]
 
 A = TypeVar("A")
 
@@ -25,95 +28,84 @@ A = TypeVar("A")
 class _Job(Job):
     """A job, with its input."""
 
-    __slots__ = ("_lock", "_value", "_watched", "cancellation", "over", "started")
+    __slots__ = ("_input", "cancellation")
 
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self._value = value
-        self._lock = allocate_lock()
-        self._watched = False
+    def __init__(self, value: Any, slot: Slot) -> None:
+        super().__init__(slot)
+        self._input = [value]
         self.cancellation = Cancellation()
-        self.started = False
-        self.over = False
 
-    def run(self, work: Work, changed: SimpleQueue[_Job]) -> None:
-        """Do the work, and put the job into the queue when it is over; never raises."""
+    def run(self, work: Work) -> bool:
+        """Do the work, and never raise. After an interrupt two threads may get the job: false in the later one."""
+        try:
+            value = self._input.pop()
+        except IndexError:
+            return False
         try:
             self.cancellation.check()
-            self.output = work(self._value, self.cancellation, lambda: self.mark(changed, started=True))
+            self.output = work(value, self.cancellation, self.slot)
         except Cancelled:
             pass  # the thread that cancelled it does not wait for the outcome
         except BaseException as error:  # such as a handler's SystemExit: it belongs to the caller's thread
             self.error = error
-        self._value = None
-        self.over = True
-        changed.put(self)
-
-    def mark(self, changed: SimpleQueue[_Job], *, started: bool = False, watched: bool = False) -> None:
-        """Note that the job has started, or that its start is waited for. Both together put it into the queue, once."""
-        with self._lock:
-            told = self.started and self._watched
-            self.started |= started
-            self._watched |= watched
-            tell = self.started and self._watched and not told
-        if tell:
-            changed.put(self)
+        self.slot.end(self.error)  # where the work has not
+        return True
 
 
 class _Workers:
     """Threads that run jobs: started one by one as jobs pile up, never more than jobs are under way."""
 
-    def __init__(self, work: Work, window: Window, *, stoppable: bool) -> None:
+    def __init__(self, work: Work, limiter: Limiter, window: Window, *, stoppable: bool) -> None:
         self._work = work
+        self._limiter = limiter
         self._window = window
         self._stoppable = stoppable
         self._threads: list[Spawned] = []
         self._todo: SimpleQueue[Any] = SimpleQueue()
-        self._changed: SimpleQueue[_Job] = SimpleQueue()
+        self._over: deque[_Job] = deque()  # jobs that are over, of which the window does not know yet
+        self._wake = Wake()  # set after something was added to these, and when a job has got its slot
         # The weak reference ends the threads by itself where an interrupt broke off `stop`: it is not a job.
         self._forgotten = ref(self, self._todo.put)
 
     def submit(self, value: Any) -> None:
-        """Have a job run in a thread; where none can be started, run it here."""
-        job = _Job(value)
-        self._window.begin(job)
-        if len(self._threads) < len(self._window.running):
-            thread = spawn("smendpoint-map", _serve, self._work, self._todo, self._changed, self._forgotten)
+        """Have a job run in a thread as soon as it has a slot; where no thread can be started, run it here."""
+        job = _Job(value, self._limiter.slot())
+        if len(self._threads) <= len(self._window.running):
+            thread = spawn("smendpoint-map", _serve, self._work, self._todo, self._over, self._wake, self._forgotten)
             if thread is not None:
                 self._threads.append(thread)
         if self._threads:
-            self._todo.put(job)
-        else:
-            job.run(self._work, self._changed)
+            job.slot.wake = self._wake.set
+            job.slot.on_grant = partial(self._todo.put, job)
+        self._window.begin(job)
+        if not self._threads:
+            job.run(self._work)
+            self._over.append(job)
+            self._wake.set()
 
     def look(self) -> None:
-        """Tell the window which jobs have ended, and whether the one that was without a slot has started."""
-        changed = self._changed
-        while not changed.empty():
-            self._note(changed.get())
-        waiting = self._waiting()
-        if waiting is not None and waiting.started:
+        """Tell the window which jobs are over, and whether the one that was without a slot has got it."""
+        while self._over:
+            self._window.ended(self._over.popleft())
+        waiting = self._window.without_slot
+        if waiting is not None and waiting.slot.since is not None:
             self._window.started(waiting)
 
     def wait(self) -> None:
-        """Wait until a job has ended, or has started where that lets the next input be read."""
-        waiting = self._waiting()
-        if waiting is not None and not self._window.full:  # each wake-up costs as much as the rest of the fan-out
-            waiting.mark(self._changed, watched=True)
-        self._note(self._changed.get())
-
-    def _waiting(self) -> _Job | None:
-        waiting: Any = self._window.without_slot
-        return waiting  # type: ignore[no-any-return]  # jobs of this module
-
-    def _note(self, job: _Job) -> None:
-        if job.over and job in self._window.running:  # not one whose start was told when it was over already
-            self._window.ended(job)
+        """Wait until a job is over, or has got its slot."""
+        waiting = self._window.without_slot
+        if waiting is None:
+            self._wake.wait()
+        else:
+            self._limiter.watch(waiting.slot, self._wake, self._over.__len__)
+        self._wake.clear()
 
     def stop(self) -> None:
         """End every call and every thread. A call that cannot be stopped ends by itself."""
         if sys.is_finalizing():
             return  # the interpreter has ended the threads without releasing the locks that `join` waits for
+        if self._window.without_slot is not None:
+            self._window.without_slot.slot.end(None)
         self._todo.put(None)
         running: set[Any] = self._window.running
         for job in running:
@@ -121,35 +113,38 @@ class _Workers:
         if self._stoppable or not running:
             for thread in self._threads:
                 thread.join()
+            for job in running:
+                job.slot.end(None)  # of one that no thread has got
 
 
-def _serve(work: Work, todo: SimpleQueue[Any], changed: SimpleQueue[_Job], forgotten: object) -> None:
+def _serve(work: Work, todo: SimpleQueue[Any], over: deque[_Job], wake: Wake, forgotten: object) -> None:
     """Run jobs, in each thread. It holds no reference to the workers but `forgotten`, the weak one that ends it."""
     while isinstance(job := todo.get(), _Job):
-        job.run(work, changed)
+        if job.run(work):
+            over.append(job)
+            wake.set()
         del job  # while this thread waits, nothing holds the output that the caller has got
     todo.put(None)  # for the next thread
 
 
 def fan_out(
-    work: Callable[[A, Cancellation, Callable[[], None]], Any],
+    work: Callable[[A, Cancellation, Slot], Any],
     inputs: Iterable[A],
+    limiter: Limiter,
     window: Window,
     *,
     stoppable: bool,
 ) -> Iterator[Any]:
-    """Give ``work(value, cancellation, started)`` for each input.
-
-    The work calls ``started()``, in any thread, once its call has got its slot. While one call waits for a slot, no
-    further input is read.
+    """Give ``work(value, cancellation, slot)`` for each input. While one call waits for its slot, no input is read.
 
     Args:
         work: runs in threads, or in the caller's own where none can be started; ends early when cancelled.
         inputs: read one by one, in the caller's thread.
+        limiter: gives the slots.
         window: a new one; it says how many calls may be under way, and which outputs are given.
         stoppable: whether a cancellation ends its work.
     """
-    workers = _Workers(work, window, stoppable=stoppable)
+    workers = _Workers(work, limiter, window, stoppable=stoppable)
     source = iter(inputs)
     try:
         while True:

@@ -76,10 +76,10 @@ class LimiterBase:
         """How many calls may be in flight at this moment."""
         return int(self._rule.limit)
 
-    def slot(self, on_start: Callable[[], object] | None = None) -> Slot:
+    def slot(self) -> Slot:
         """Make the slot of a new call, which does not have it yet."""
         self._orders = order = self._orders + 1
-        return Slot(self, order, on_start)
+        return Slot(self, order)
 
     def delay(self) -> float:
         """Give the seconds after which a call that was refused may try again, where no other call ends before."""
@@ -93,15 +93,23 @@ class LimiterBase:
 
     def acquire(self, slot: Slot) -> bool:
         """Queue for a slot; whether it is held at once."""
-        if self._calm and not self._held:
+        if self._calm and not self._held and not slot.queued:
             with self._lock:
                 if not self._held:
                     slot.since = self.clock.monotonic()
                     self._held.add(slot)
                     slot.held = True
+                    if slot.on_grant is not None:
+                        self._call_on_grant(slot)
                     return True
         self.handle(slot, None)
         return slot.held
+
+    @staticmethod
+    def _call_on_grant(slot: Slot) -> None:
+        assert slot.on_grant is not None
+        slot.on_grant()
+        slot.on_grant = None
 
     def release(self, slot: Slot, outcome: Outcome) -> None:
         """Take a slot back, or take it out of the queue."""
@@ -205,6 +213,8 @@ class LimiterBase:
             slot.held = True
             if slot.wake is not None:
                 slot.wake()
+            if slot.on_grant is not None:
+                self._call_on_grant(slot)
             self._leave_queue(slot)
         at = math.inf
         if self._new or self._again:
@@ -235,8 +245,7 @@ class Limiter(LimiterBase):
         Raises:
             Cancelled: the call was stopped.
         """
-        wake: Any = Wake()  # in place of an `Event`
-        clock = self.clock
+        wake: Any = Wake()
         slot.wake = wake.set
         if cancellation is not None:
             cancellation.enter(wake.set)
@@ -244,29 +253,44 @@ class Limiter(LimiterBase):
             while not slot.held:
                 if cancellation is not None:
                     cancellation.check()
-                now = clock.monotonic()
-                until = math.inf if deadline is None else deadline
-                if until <= now:
+                if deadline is not None and self.clock.monotonic() >= deadline:
                     return False
-                if self._keeper is None:
-                    self._keeper = slot
-                if self._keeper is slot:
-                    until = min(until, self.at)
-                if until == math.inf:
-                    wake.wait()
-                elif until > now:
-                    clock.sleep(until - now, wake)
-                wake.clear()
-                self.handle(None, None)
+                self._sleep(slot, wake, math.inf if deadline is None else deadline)
             return True
         finally:
             slot.wake = None
-            if self._keeper is slot:
-                self._keeper = None
+            self._leave(slot)
             if cancellation is not None:
                 cancellation.leave()
-            if self._keeper is None:
-                self._keep_time()
+
+    def watch(self, slot: Slot, wake: Any, enough: Callable[[], object]) -> None:
+        """Wait until a slot that was asked for has been given, or `enough` is true, and `wake` was set after that."""
+        try:
+            while slot.since is None and not enough():
+                self._sleep(slot, wake, math.inf)
+        finally:
+            self._leave(slot)
+
+    def _sleep(self, slot: Slot, wake: Any, until: float) -> None:
+        """Sleep until a moment, or until `wake` is set, and keep the time for all waiters if no other one does."""
+        if self._keeper is None:
+            self._keeper = slot
+        if self._keeper is slot:
+            until = min(until, self.at)
+        if until == math.inf:
+            wake.wait()
+        else:
+            seconds = until - self.clock.monotonic()
+            if seconds > 0:
+                self.clock.sleep(seconds, wake)
+        wake.clear()
+        self.handle(None, None)
+
+    def _leave(self, slot: Slot) -> None:
+        if self._keeper is slot:
+            self._keeper = None
+        if self._keeper is None:
+            self._keep_time()
 
     def _keep_time(self) -> None:
         """Have a waiter look at the time: the one that keeps it, or else the one that will wait for the longest."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.fatal import is_fatal
+
+if TYPE_CHECKING:
+    from smendpoint._core.call.slots import Slot
 
 HELD_PER_CALL = 50
 """An answer that takes 40 times the mean, as the slowest of a language model's do, does not stop the other calls."""
@@ -15,14 +18,16 @@ class Job:
     """One input on its way to its output.
 
     Attributes:
+        slot: of its call.
         index: the number of inputs before this one.
         output: what the work gave.
         error: what the work raised.
     """
 
-    __slots__ = ("error", "index", "output")
+    __slots__ = ("error", "index", "output", "slot")
 
-    def __init__(self) -> None:
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
         self.index = 0
         self.output: Any = None
         self.error: BaseException | None = None
@@ -100,12 +105,12 @@ class Window:
         return self._held < HELD_PER_CALL * max(self._most, 1)
 
     def begin(self, job: Job) -> None:
-        """Add the job of an input that was just read. It waits for a slot."""
+        """Add the job of an input that was just read, and queue for its slot."""
         job.index = self._read
         self._read += 1
         self._just_read = True
-        self.without_slot = job
         self.running.add(job)
+        self.without_slot = None if job.slot.take() else job
         self._most = max(self._most, len(self.running))
         if self._ordered:
             self._line.append(job)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
 
+    from smendpoint._core.call.slots import Slot
     from smendpoint._core.call.timing import Timeout
     from smendpoint._transport.deadline import Cancellation
     from smendpoint.batch._counts import Progress, Summary
@@ -95,17 +96,17 @@ def run(
         caller = asked._caller
         now = caller.clock.monotonic
 
-        def work(rows: list[Row], cancellation: Cancellation, started: Callable[[], None]) -> Outcome:
+        def work(rows: list[Row], cancellation: Cancellation, slot: Slot) -> Outcome:
             began = now()
             try:
                 request, stop = asked._request(INVOKE_ENDPOINT, *job.arguments(rows))
-                response = asked._response(*caller.send(request, cancellation, job.limiter.slot(started)), stop)
+                response = asked._response(*caller.send(request, cancellation, slot), stop)
             except errors.SmendpointError as error:
                 return job.failed(rows, error, now() - began)
             return job.answered(rows, response)
 
         window = Window(job.cap, ordered=False)
-        outcomes: Any = fan_out(work, job.requests(), window, stoppable=caller.transport.stoppable)
+        outcomes: Any = fan_out(work, job.requests(), job.limiter, window, stoppable=caller.transport.stoppable)
         try:
             with closing(outcomes):
                 for outcome in outcomes:
@@ -147,16 +148,16 @@ async def arun(
         caller = asked._caller
         now = caller.clock.monotonic
 
-        async def work(rows: list[Row], started: Callable[[], None]) -> Outcome:
+        async def work(rows: list[Row], slot: Slot) -> Outcome:
             began = now()
             try:
                 request, stop = asked._request(INVOKE_ENDPOINT, *job.arguments(rows))
-                response = asked._response(*await caller.send(request, job.limiter.slot(started)), stop)
+                response = asked._response(*await caller.send(request, slot), stop)
             except errors.SmendpointError as error:
                 return job.failed(rows, error, now() - began)
             return job.answered(rows, response)
 
-        outcomes = async_fan_out(work, job.requests(), Window(job.cap, ordered=False))
+        outcomes = async_fan_out(work, job.requests(), job.limiter, Window(job.cap, ordered=False))
         try:
             async with aclosing(outcomes):
                 async for outcome in outcomes:

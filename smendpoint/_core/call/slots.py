@@ -60,27 +60,27 @@ class Slot:
     Args:
         limiter: gives it.
         order: lower for a call that began earlier.
-        on_start: called when the call has the slot for the first time, in the thread or task of the call.
 
     Attributes:
         held: whether the call has it, and so may send.
         queued: whether the call waits for it.
         ready_at: before this moment, the call gets it only when a call that succeeded has given one back.
         since: when the call got it the last time; `None` before the first time.
+        on_grant: called in any thread when the call gets the slot; it must not block.
         wake: wakes the waiter; `None` where nothing waits.
     """
 
-    __slots__ = ("_on_start", "_refusal", "_took", "held", "limiter", "order", "queued", "ready_at", "since", "wake")
+    __slots__ = ("_refusal", "_took", "held", "limiter", "on_grant", "order", "queued", "ready_at", "since", "wake")
 
-    def __init__(self, limiter: Limiter, order: int, on_start: Callable[[], object] | None) -> None:
+    def __init__(self, limiter: Limiter, order: int) -> None:
         self.limiter = limiter
         self.order = order
         self.held = False
         self.queued = False
         self.ready_at = -math.inf
         self.since: float | None = None
+        self.on_grant: Callable[[], object] | None = None
         self.wake: Callable[[], object] | None = None
-        self._on_start = on_start
         self._refusal: errors.SmendpointError | None = None  # the last one
         self._took: float | None = None
 
@@ -89,11 +89,7 @@ class Slot:
 
     def take(self) -> bool:
         """Queue for the slot of the next attempt; whether the call has it at once."""
-        if not self.limiter.acquire(self):
-            return False
-        if self._on_start is not None:
-            self._start()
-        return True
+        return self.held or self.limiter.acquire(self)
 
     def wait(self, call: CallState) -> Generator[Any, Any, None]:
         """Wait for the slot of the next attempt of `call`.
@@ -106,13 +102,6 @@ class Slot:
         if late or (refusal is not None and call.deadline is not None and self._now >= call.deadline):
             refused = refusal is not None
             raise call.add_context(deadline_exceeded(call.timeout, request_sent=refused, answered=refused)) from refusal
-        if self._on_start is not None:
-            self._start()
-
-    def _start(self) -> None:
-        on_start, self._on_start = self._on_start, None
-        if on_start is not None:
-            on_start()
 
     def accepted(self, call: CallState, answer: Any) -> bool:
         """Look at a successful answer, and give the slot back if it is whole; whether the call has succeeded.
@@ -176,7 +165,9 @@ class Slot:
         self._took = self._now - self.since
 
     def end(self, error: BaseException | None) -> None:
-        """Give the slot back at the end of a stream, or wherever else its call ends."""
+        """Give the slot back at the end of a stream, or wherever else its call ends. Doing so twice does nothing."""
+        if not self.held and not self.queued:
+            return
         if error is not None:
             self.limiter.release(self, outcome_of(error, self.limiter.markers))
         else:

@@ -33,6 +33,7 @@ LAYERS = (
     ("_calls",),
     ("endpoint", "async_endpoint"),
     ("emulator", "langchain", "openai"),
+    ("integrations",),
     ("cli", "pytest_plugin"),
     ("__main__",),
 )
@@ -45,7 +46,9 @@ FOREIGN = {
     "aiobotocore": ("smendpoint._aws", "smendpoint._transport"),
     "botocore": ("smendpoint._aws", "smendpoint._transport", "smendpoint.emulator._auth"),
     "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
-    "numpy": ("smendpoint.handlers",),
+    "numpy": ("smendpoint.handlers", "smendpoint.integrations"),
+    "polars": ("smendpoint.integrations",),
+    "pyarrow": ("smendpoint.integrations",),
     "pytest": ("smendpoint.pytest_plugin",),
 }
 

@@ -20,10 +20,11 @@ MODULES = [
             *("call", "call_keywords", "stream*", "async_stream", "session", "submit", "fanout", "async_fanout"),
             *("openai", "endpoint", "async_endpoint", "options", "parity", "messages", "pickled", "response"),
             *("transport_*", "leaks", "cancellation", "lanes", "no_threads", "cold_starts", "hosts", "interrupts"),
-            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary"),
+            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*"),
         )
         for path in (ROOT / "tests").glob(f"test_{name}.py")
     ),
+    *sorted((ROOT / "tests" / "engines").glob("*.py")),
     *(
         ROOT / "tests" / f"{name}.py"
         for name in ("async_loops", "clocks", "conftest", "inside", "random_interrupts", "servers", "targets", "twins")

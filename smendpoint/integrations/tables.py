@@ -1,0 +1,226 @@
+"""`TableMapper`: a batch of rows in, the same batch with the model's outputs out. It runs in the workers of engines."""
+
+from __future__ import annotations
+
+import copy
+import json
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from smendpoint._calls.arguments import checked_limit
+from smendpoint._calls.endpoint import EndpointBase, remade
+from smendpoint.async_endpoint import AsyncEndpoint
+from smendpoint.endpoint import Endpoint
+from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.integrations import _columns
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from smendpoint._core.http.body import ResponseBody
+    from smendpoint.handlers.base import ContentHandler, RequestBody
+
+__all__ = ["TableMapper"]
+
+Batch = TypeVar("Batch")
+
+DEFAULT_CONCURRENCY = 8
+
+
+class TableMapper:
+    """Call the model for each row of a batch, several rows at a time, and give the batch back with the outputs.
+
+    A batch is a ``DataFrame`` of pandas or polars, a ``Table`` or ``RecordBatch`` of Arrow, or a mapping of column names
+    to lists or arrays. The result has the same type, the same rows in the same order, and the new columns at its end. A
+    row whose input is null is not sent: its output is null.
+
+    A mapper can be pickled, as its endpoint can: connections and secrets stay behind, and each process makes its own.
+    Threads can share it.
+
+    Args:
+        endpoint: the model. The mapper makes endpoints like it, and closes those.
+        input_column: the column that holds the inputs.
+        output_column: the new column for the outputs.
+        error_column: the new column for the errors as texts, such as ``"ThrottlingError: ..."``; null where there is none.
+            Without it, the first error is raised.
+        max_concurrency: how many calls of one batch may be in flight.
+        params_column: the column that holds parameters for the model of one row: mappings, or texts of JSON objects.
+            They win over all others. A parameter that is null is left out.
+        **model_kwargs: parameters for the model in every row; ``stop``, ``timeout`` and ``endpoint_kwargs`` may be
+            among them, as for ``Endpoint.map``.
+
+    Raises:
+        ConfigurationError: an argument does not fit.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint[Any, Any, Any] | AsyncEndpoint[Any, Any, Any],
+        *,
+        input_column: str,
+        output_column: str = "output",
+        error_column: str | None = None,
+        max_concurrency: int | None = None,
+        params_column: str | None = None,
+        **model_kwargs: Any,
+    ) -> None:
+        if not isinstance(endpoint, EndpointBase):
+            raise ConfigurationError(f"endpoint must be an Endpoint, not {type(endpoint).__name__}")
+        if endpoint._caller.client is not None:
+            raise ConfigurationError(
+                "an endpoint made with client= cannot go to other processes: give region_name and the like instead"
+            )
+        self.input_column = input_column
+        self.output_column = output_column
+        self.error_column = error_column
+        self.params_column = params_column
+        self._check_columns()
+        self._model_kwargs = model_kwargs
+        limit = checked_limit("max_concurrency", max_concurrency) or DEFAULT_CONCURRENCY
+        self._arguments: dict[str, Any] = {"max_concurrency": limit, "return_exceptions": True, **model_kwargs}
+        changes: dict[str, Any] = {"s3_client": None}
+        if params_column is not None:
+            changes["content_handler"] = _RowHandler(endpoint.content_handler)
+        # Made here, so that the endpoints of an unpickled mapper are unpickled ones, which share their connections.
+        self._endpoint: Endpoint[Any, Any, Any] = remade(Endpoint, endpoint, **changes)
+        self._awaited: AsyncEndpoint[Any, Any, Any] = remade(AsyncEndpoint, endpoint, **changes)
+
+    def _check_columns(self) -> None:
+        if self.output_column == self.error_column:
+            raise ConfigurationError(f"outputs and errors need a column each, not both {self.output_column!r}")
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Give the batch with the outputs of its rows.
+
+        Raises:
+            ConfigurationError: the batch is not a table, lacks a column, or has one of the new columns already.
+            SmendpointError: a call failed, and there is no column for errors.
+        """
+        rows = _Rows(self, batch)
+        answers: Any = self._endpoint.map(rows.asked, **self._arguments)
+        with closing(answers):
+            for number, answer in enumerate(answers):
+                rows.settle(number, answer)
+        return rows.table()
+
+    async def acall(self, batch: Batch) -> Batch:
+        """Give the batch with the outputs of its rows, for asyncio. Errors as for a plain call."""
+        rows = _Rows(self, batch)
+        number = 0
+        answers: Any = self._awaited.map(rows.asked, **self._arguments)
+        async with aclosing(answers):
+            async for answer in answers:
+                rows.settle(number, answer)
+                number += 1
+        return rows.table()
+
+    def with_errors_in(self, error_column: str | None) -> Self:
+        """Give a mapper like this one with another column for errors; ``None`` raises them."""
+        changed = copy.copy(self)
+        changed.error_column = error_column
+        changed._check_columns()
+        return changed
+
+    def decides(self) -> tuple[object, ...]:
+        """Give what the outputs depend on beside the inputs, for an engine that keeps them."""
+        caller = self._endpoint._caller
+        what = caller.name, caller.handler, caller._model_kwargs, caller._members, self._model_kwargs
+        return (*what, self.input_column, self.params_column, self.output_column, self.error_column)
+
+    @property
+    def endpoint_name(self) -> str:
+        """The name of the endpoint that is called."""
+        return self._endpoint.endpoint_name
+
+    def close(self) -> None:
+        """Close the mapper's connections. Those of asyncio close with their event loop, or with `aclose`."""
+        self._endpoint.close()
+
+    async def aclose(self) -> None:
+        """Close the mapper's connections, those of asyncio included."""
+        self._endpoint.close()
+        await self._awaited.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        columns = f"input_column={self.input_column!r}, output_column={self.output_column!r}"
+        return f"TableMapper({self.endpoint_name!r}, {columns})"
+
+
+class _Rows(Generic[Batch]):
+    """The rows of one batch, on their way to their outputs.
+
+    Attributes:
+        asked: the inputs to send.
+    """
+
+    def __init__(self, mapper: TableMapper, batch: Batch) -> None:
+        self._mapper = mapper
+        self._batch = batch
+        columns = _columns.names(batch)
+        needed = [name for name in (mapper.input_column, mapper.params_column) if name is not None]
+        for name in needed:
+            if columns.count(name) != 1:
+                raise ConfigurationError(f"the batch has {columns.count(name)} columns {name!r}, beside {columns}")
+        self._added = [name for name in (mapper.output_column, mapper.error_column) if name is not None]
+        for name in self._added:
+            if name in columns:
+                raise ConfigurationError(
+                    f"the batch has a column {name!r} already: choose another name for the new one"
+                )
+        inputs, *parameters = [_columns.cells(batch, name) for name in needed]
+        rows: list[Any] = list(zip(inputs, *parameters, strict=True)) if parameters else inputs
+        self._cells: dict[str, list[Any]] = {name: [None] * len(inputs) for name in self._added}
+        self._places = [place for place, value in enumerate(inputs) if value is not None]
+        self.asked = [rows[place] for place in self._places]
+
+    def settle(self, number: int, answer: Any) -> None:
+        """Take the output or the error of the input with this number in `asked`."""
+        mapper, place = self._mapper, self._places[number]
+        if not isinstance(answer, Exception):
+            self._cells[mapper.output_column][place] = answer
+        elif mapper.error_column is None:
+            raise answer
+        else:
+            self._cells[mapper.error_column][place] = f"{type(answer).__name__}: {answer}"
+
+    def table(self) -> Batch:
+        """Give the batch with the new columns."""
+        return _columns.with_columns(self._batch, self._cells, self._mapper.error_column)
+
+
+class _RowHandler:
+    """A content handler for pairs of an input and the parameters of its row."""
+
+    def __init__(self, handler: ContentHandler[Any, Any]) -> None:
+        self._handler = handler
+        self.content_type = handler.content_type
+        self.accepts = handler.accepts
+        self.stop_parameter = getattr(handler, "stop_parameter", None)
+
+    def transform_input(self, prompt: tuple[Any, Any], model_kwargs: dict[str, Any]) -> RequestBody:
+        value, given = prompt
+        return self._handler.transform_input(value, {**model_kwargs, **_parameters(given)})
+
+    def transform_output(self, output: ResponseBody) -> Any:
+        return self._handler.transform_output(output)
+
+
+def _parameters(given: Any) -> dict[str, Any]:
+    """Give a row's parameters of its cell: a mapping, the pairs of an Arrow map, a JSON text, or null.
+
+    Raises:
+        HandlerError: it is something else.
+    """
+    try:
+        if isinstance(given, str):
+            given = json.loads(given)
+        parameters = dict(given or {})
+    except (TypeError, ValueError):
+        raise HandlerError("a row's parameters are a mapping, or the text of a JSON object") from None
+    return {name: value for name, value in parameters.items() if value is not None}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from smendpoint._calls.session import AsyncStatefulSession, StatefulSession
     from smendpoint._calls.stream import Stream
     from smendpoint._core.call.hooks import CallHooks, CallInfo
+    from smendpoint._core.call.limit import AdaptiveConcurrency
     from smendpoint._core.call.retry import RetryPolicy
     from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._core.http.body import ResponseBody
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessDeniedError",
+    "AdaptiveConcurrency",
     "AsyncEmbeddings",
     "AsyncEndpoint",
     "AsyncInferenceHandle",
@@ -164,6 +166,7 @@ __all__ = [
 # Where the names live that are neither exceptions nor handlers; a test holds this against the imports above.
 _HOMES = {
     "_core.call.hooks": ("CallHooks", "CallInfo"),
+    "_core.call.limit": ("AdaptiveConcurrency",),
     "_core.http.body": ("ResponseBody",),
     "_core.call.retry": ("RetryPolicy",),
     "_core.call.timing": ("Clock", "Timeout"),

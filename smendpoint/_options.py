@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from smendpoint._core.call.hooks import CallHooks
+    from smendpoint._core.call.limit import AdaptiveConcurrency
     from smendpoint._core.call.retry import RetryPolicy
     from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._kwargs import InvokeEndpointKwargs
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         s3_client: Any
         timeout: float | Timeout | None
         retry: RetryPolicy | None
+        concurrency: AdaptiveConcurrency | int | None
         max_connections: int | None
         max_response_bytes: int | None
         hooks: CallHooks | None
@@ -107,6 +109,7 @@ class EndpointArguments(Typed[In, Out, Chunk]):
         s3_client: Any = None,
         timeout: float | Timeout | None = None,
         retry: RetryPolicy | None = None,
+        concurrency: AdaptiveConcurrency | int | None = None,
         max_connections: int | None = None,
         max_response_bytes: int | None = MAX_RESPONSE_BYTES,
         hooks: CallHooks | None = None,
@@ -139,6 +142,10 @@ class EndpointArguments(Typed[In, Out, Chunk]):
                 endpoint.
             timeout: seconds for connecting and for silence, or a `Timeout`.
             retry: when to try again; see `RetryPolicy`.
+            concurrency: how many calls may be in flight at once, whoever makes them: `AdaptiveConcurrency` finds out
+                how many the endpoint bears, a number is the most, `None` does not limit single calls. A stream counts
+                until it ends. A call that the endpoint refuses because of load waits for its turn, and costs no
+                attempt.
             max_connections: how many connections may be open at once; `None` for no limit.
             max_response_bytes: the most bytes that a whole answer may have; `None` for no limit. By default
                 104,857,600, four times what the service hands on. Streams are not limited.

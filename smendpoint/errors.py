@@ -360,6 +360,7 @@ class ModelOutputError(StreamError):
     Attributes:
         code: the container's status or error code as it gave it; ``None`` where it gave none.
         error_type: the container's name for the error, such as ``"validation"``; ``None`` where it gave none.
+        original_message: the container's own message, without what ``message`` adds; empty where it gave none.
     """
 
     def __init__(
@@ -368,6 +369,7 @@ class ModelOutputError(StreamError):
         *,
         code: int | str | None = None,
         error_type: str | None = None,
+        original_message: str = "",
         received: Sequence[Any] = (),
         endpoint_name: str | None = None,
         attempts: int = 0,
@@ -375,3 +377,11 @@ class ModelOutputError(StreamError):
         super().__init__(message, received=received, endpoint_name=endpoint_name, attempts=attempts)
         self.code = code
         self.error_type = error_type
+        self.original_message = original_message
+
+    @property
+    def container_error(self) -> ContainerError:
+        """The container's own error: ``code``, ``type`` and ``message``."""
+        from smendpoint._container_errors import ContainerError
+
+        return ContainerError(self.code, self.error_type, self.original_message)

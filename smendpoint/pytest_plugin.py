@@ -61,7 +61,7 @@ def sagemaker_emulator(_sagemaker_emulator: Emulator, monkeypatch: pytest.Monkey
 
     It has the same address in all tests of a session (with pytest-xdist, of a worker), so endpoints that are made when
     a module is imported, and first called within a test, lead there in every test. All else is new in each test:
-    models, faults, requests, objects, sessions, connections.
+    models, load, faults, requests, objects, sessions, connections.
 
     Amazon S3 is left alone, for it may be mocked otherwise. Where answers of asynchronous inference are waited for, set
     ``AWS_ENDPOINT_URL_S3`` to ``sagemaker_emulator.url + "/s3"``, the emulator's stand-in for it.

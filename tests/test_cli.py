@@ -414,6 +414,23 @@ def test_the_emulator_plays_models_and_faults_until_it_is_interrupted(
     assert answers == [{"generated_text": SAID}, 404]
 
 
+@pytest.mark.parametrize(("queue", "queued"), [([], 0), (["--queue", "1"], 1), (["--queue"], 2)])
+def test_the_emulator_has_the_capacity_and_the_queue_that_the_command_line_gives(
+    queue: list[str], queued: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[tuple[Any, ...]] = []
+
+    class Noted(Emulator):
+        def start(self) -> Noted:
+            made.append((self.capacity, self.latency, self.queue))
+            return super().start()
+
+    monkeypatch.setattr("smendpoint.emulator.Emulator", Noted)
+    monkeypatch.setattr(_emulator, "wait", lambda done: None)
+    assert main(["emulator", "--port", "0", "--capacity", "8", "--latency", "0.05", *queue]) == 0
+    assert made == [(8, 0.05, (0, 1, None)[queued])]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -424,6 +441,8 @@ def test_the_emulator_plays_models_and_faults_until_it_is_interrupted(
         ["--model", "a=http://x:y"],
         ["--model", "a=http://["],
         ["--fault", "nothing"],
+        ["--capacity", "-1"],
+        ["--latency", "nan"],
         ["--port", "65536"],
         ["--port", "-1"],
     ],

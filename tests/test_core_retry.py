@@ -99,7 +99,8 @@ def test_a_value_out_of_range_is_refused_by_name(argument: Any) -> None:
 
 def test_a_policy_shows_its_values() -> None:
     assert repr(RetryPolicy(max_attempts=5, retry_read_timeout=True)) == (
-        "RetryPolicy(cold_start_timeout=300.0, max_attempts=5, max_backoff=20.0, retry_read_timeout=True)"
+        "RetryPolicy(cold_start_timeout=300.0, max_attempts=5, max_backoff=20.0, retry_read_timeout=True, "
+        "throttle_timeout=300.0)"
     )
 
 

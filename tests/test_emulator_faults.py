@@ -117,6 +117,22 @@ def container(body: bytes) -> bytes:
     return other("424 Failed Dependency", b"Content-Type: application/json\r\n", body)
 
 
+TGI_FULL = '{"error":"Model is overloaded","error_type":"overloaded"}'
+TRITON_FULL = '{"error":"[request id: <id_unknown>] Exceeds maximum queue size"}'
+TENSORFLOW_FULL = '{"error":"The batch scheduling queue to which this task was submitted is full"}'
+
+
+def refusal(side: str, status: int, said: str) -> bytes:
+    """A container's refusal, as the service hands it on."""
+    message = f'Received {side} error ({status}) from primary with message "{said}". See the logs.'
+    body = json.dumps({"Message": message, "OriginalStatusCode": status, "OriginalMessage": said})
+    return other(
+        "424 Failed Dependency",
+        b"x-amzn-ErrorType: ModelError\r\nContent-Type: application/json\r\n",
+        body.encode(),
+    )
+
+
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n"
 UNTIL_CLOSE = b"Connection: close\r\n\r\n"
 
@@ -195,6 +211,16 @@ WIRE: list[tuple[str, str, bytes, str]] = [
         "throttle_then_ok_1",
         "invoke",
         error("429 Too Many Requests", "ThrottlingException", "Rate exceeded"),
+        "open",
+    ),
+    (
+        "throttle_400_then_ok_1",
+        "invoke",
+        other(
+            "400 Bad Request",
+            b"x-amzn-ErrorType: ThrottlingException\r\nContent-Type: application/json\r\n",
+            b'{"message":null}',
+        ),
         "open",
     ),
     (
@@ -283,6 +309,10 @@ WIRE: list[tuple[str, str, bytes, str]] = [
         ),
         "open",
     ),
+    ("overload_tgi", "invoke", refusal("client", 429, TGI_FULL), "open"),
+    ("overload_tei", "invoke stream", refusal("client", 429, TGI_FULL), "open"),
+    ("overload_triton", "invoke", refusal("client", 400, TRITON_FULL), "open"),
+    ("overload_tensorflow", "invoke", plain(TENSORFLOW_FULL.encode()), "open"),
     ("utf8_invalid", "invoke", plain(BODY[:7] + b"\xff\xfe" + BODY[7:]), "open"),
 ]
 

@@ -57,6 +57,7 @@ WAITING = {"asyncio", "socket", "ssl", "selectors", "http.client", "urllib.reque
 MAY_WAIT = (
     "smendpoint._transport",
     "smendpoint._calls.async_fanout",
+    "smendpoint._calls.async_limiter",
     "smendpoint._calls.async_stream",
     "smendpoint._aws",
     "smendpoint.async_endpoint",

@@ -26,7 +26,7 @@ from smendpoint import (
     errors,
 )
 from smendpoint._aws import Identity, resolve
-from smendpoint._core.call.flow import deadline_exceeded
+from smendpoint._core.call.timing import deadline_exceeded
 from smendpoint._transport.clients.client import ClientTransport
 from smendpoint._transport.deadline import SYSTEM_CLOCK
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest

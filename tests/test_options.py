@@ -209,6 +209,7 @@ CALLS: dict[str, tuple[Any, Evidence]] = {
     # Of the total, the error is our own; of a read, it may be a client's, which names no number.
     "timeout": (Timeout(read=1.0, total=0.2), failure("stall_mid_stream", "stream")),
     "retry": (RetryPolicy(max_attempts=1), failure("throttle_then_ok_1")),
+    "concurrency": (1, together),
     "max_connections": (1, together),
     "max_response_bytes": (5, failure("")),
     "hooks": (Hooks(), heard),

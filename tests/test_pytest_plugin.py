@@ -120,6 +120,9 @@ def test_the_handler_answers(sagemaker_emulator, number):
     (request,) = sagemaker_emulator.requests
     assert request.connection == 1
     sagemaker_emulator.inject("status_503", times=1)
+    sagemaker_emulator.idle()
+    assert (sagemaker_emulator.capacity, sagemaker_emulator.load["my-llm"].served) == (None, 1)
+    sagemaker_emulator.capacity = 1
     sagemaker_emulator.objects["s3://b/k"] = b""
     sagemaker_emulator.models["my-llm"] = lambda request: b'[{"generated_text": "mine"}]'
     assert application.handler({"prompt": "Hi"}, None) == "mine"

@@ -11,11 +11,12 @@ from smendpoint._transport.timeouts import TimedOut, wait_for
 from smendpoint._typing import Made, Piece
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Self
 
     from smendpoint._calls.base import CallerBase
     from smendpoint._calls.caller import AsyncCaller
-    from smendpoint._calls.pipeline import Pipeline
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._transport import AsyncSource
 
@@ -31,8 +32,8 @@ class AsyncStream(StreamBase[Piece, Made]):
     _caller: AsyncCaller[Any, Any, Any]
     _source: AsyncSource | None
 
-    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
-        super().__init__(caller, request, pipeline)
+    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, stop: Sequence[str]) -> None:
+        super().__init__(caller, request, stop)
         self._opening: asyncio.Future[AsyncSource] | None = None
         self._reading = False
 
@@ -102,8 +103,7 @@ class AsyncStream(StreamBase[Piece, Made]):
             raise self._closed_error()
 
     async def _send(self) -> AsyncSource:
-        call = await self._caller.start(self._request)
-        self._call = call
+        call = self._call = self._call or await self._caller.start(self._request)
         source: AsyncSource = await self._caller.run(self._request, call)
         return source
 
@@ -121,7 +121,9 @@ class AsyncStream(StreamBase[Piece, Made]):
             chunks = await self._read()
         finally:
             self._reading = False
-        if not self._over:  # else another task closed it
+        if self._over:
+            return  # another task closed it
+        if self._pipeline.failure is None or chunks or not self._refused():
             self._deliver(chunks)
 
     async def _read(self) -> list[Piece]:

@@ -18,6 +18,7 @@ from smendpoint._calls.arguments import (
     model_parameters,
 )
 from smendpoint._core.aws.operations import (
+    INVOKE_ENDPOINT_ASYNC,
     INVOKE_ENDPOINT_STREAM,
     RequestHead,
     request_head,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from smendpoint._core.aws.operations import Operation
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.hooks import CallHooks
+    from smendpoint._core.call.limit import AdaptiveConcurrency
+    from smendpoint._core.call.slots import Slot
     from smendpoint._core.call.timing import Clock
     from smendpoint._transport import AsyncTransport, Transport
     from smendpoint.handlers.base import ContentHandler, StreamDecoder
@@ -93,11 +96,23 @@ class CallerBase(Erased[In, Out, Chunk]):
         # Of the last request of each operation without members of its own: the content types, the members, the head.
         self._heads: dict[Operation, tuple[tuple[Any, Any], dict[str, object], RequestHead]] = {}
         self.transport = self._make_transport(max_connections)
+        self.limiter: Any = None if settings["concurrency"] is None else self.make_limiter(settings["concurrency"])
         _callers.add(self)
 
     if TYPE_CHECKING:
 
         def _make_transport(self, max_connections: int | None) -> Any: ...
+        def _new_limiter(self, concurrency: AdaptiveConcurrency | int) -> Any: ...
+
+    def make_limiter(self, concurrency: AdaptiveConcurrency | int) -> Any:
+        """Make what limits the calls in flight: those of this endpoint, or of one `map`."""
+        from smendpoint._core.call.limit import AdaptiveConcurrency
+
+        if not isinstance(concurrency, AdaptiveConcurrency):
+            checked_limit("concurrency", concurrency)
+        limiter = self._new_limiter(concurrency)
+        limiter.at_most(self.transport.max_connections)
+        return limiter
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = "client" if self.client is not None else "s3_client" if self.s3_client is not None else None
@@ -125,6 +140,8 @@ class CallerBase(Erased[In, Out, Chunk]):
             clock=self.clock,
             origin=getattr(target or self.transport, "origin", None),
         )
+        if self.limiter is not None:
+            self.limiter.at_most(self.transport.max_connections)
         # Concurrent first calls share the defaults of one of them: its quota, and its knowledge of the service's clock.
         return vars(self).setdefault("_defaults", defaults)  # type: ignore[no-any-return]  # it was put in just above
 
@@ -132,6 +149,8 @@ class CallerBase(Erased[In, Out, Chunk]):
         """Start afresh in the child of a fork: connections and locks are the parent's."""
         vars(self).pop("_defaults", None)
         vars(self).pop("_storage", None)
+        if self.limiter is not None:
+            self.limiter.forget()
         self.transport.forget()
 
     def request(
@@ -212,16 +231,20 @@ class CallerBase(Erased[In, Out, Chunk]):
             f"{given} must give bytes, a str or a file, not {type(body).__name__}", endpoint_name=self.name
         )
 
-    def new_call(self, request: CallRequest, defaults: CallDefaults, started: float) -> CallState:
-        """Make the state of a new call."""
+    def new_call(
+        self, request: CallRequest, defaults: CallDefaults, started: float, slot: Slot | None = None
+    ) -> CallState:
+        """Make the state of a new call, with a slot of the endpoint's own limit where it is given none."""
         watcher = None
+        if slot is None and self.limiter is not None and request.operation is not INVOKE_ENDPOINT_ASYNC:
+            slot = self.limiter.slot()  # asynchronous inference has a queue of its own
         log = self._log or self._find_log()
         if log is not None and not log.isEnabledFor(DEBUG):
             log = None
         if log is not None or self._hooks is not None:
             info = CallInfo(self.name, request.operation.name, request.invocation_id)
-            watcher = Watcher(info, self._hooks, log, self.clock.monotonic)
-        return CallState(defaults, watcher, started, request.members.get("Accept"), request.timeout)
+            watcher = Watcher(info, self._hooks, log, self.clock.monotonic, slot and slot.limiter)
+        return CallState(defaults, watcher, started, request.members.get("Accept"), request.timeout, slot)
 
     def _find_log(self) -> Any:
         logging: Any = sys.modules.get("logging")  # if it is not imported, nothing can listen

@@ -6,15 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._calls.base import CallerBase
-from smendpoint._core.call.flow import call_flow
+from smendpoint._core.call.flow import NeedSlot, call_flow
 from smendpoint._core.call.hiding import finish_error
 from smendpoint._transport.drivers import drive, drive_async
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from smendpoint._calls.async_limiter import AsyncLimiter
+    from smendpoint._calls.limiter import Limiter
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.flow import CallDefaults, CallState
+    from smendpoint._core.call.limit import AdaptiveConcurrency
+    from smendpoint._core.call.slots import Slot
+    from smendpoint._core.call.timing import Timeout
     from smendpoint._transport import AsyncTransport, Transport
     from smendpoint._transport.async_s3 import AsyncStorage
     from smendpoint._transport.deadline import Cancellation
@@ -35,13 +42,18 @@ class Caller(CallerBase[In, Out, Chunk]):
 
         return ClientTransport(self.client, self.clock)
 
-    def start(self, request: CallRequest) -> CallState:
+    def _new_limiter(self, concurrency: AdaptiveConcurrency | int) -> Limiter:
+        from smendpoint._calls.limiter import Limiter
+
+        return Limiter(concurrency, self.clock)
+
+    def start(self, request: CallRequest, slot: Slot | None = None) -> CallState:
         """Begin a call: its time starts here. The first call also looks up where calls go."""
         started = self.clock.monotonic()
         defaults = self._defaults or self._find_defaults()
         if defaults.credentials is not None and defaults.credentials.refresh_due():
             self.transport.refresh_ahead()
-        return self.new_call(request, defaults, started)
+        return self.new_call(request, defaults, started, slot)
 
     def _find_defaults(self) -> CallDefaults:
         try:
@@ -52,15 +64,24 @@ class Caller(CallerBase[In, Out, Chunk]):
 
     def run(self, request: CallRequest, call: CallState, cancellation: Cancellation | None = None) -> Any:
         """Drive a call to its answer."""
+        perform = self.transport.perform if call.slot is None else self._perform
         try:
-            return drive(call_flow(call), self.transport.perform, request, call.timeout, cancellation)
+            return drive(call_flow(call), perform, request, call.timeout, cancellation)
         except BaseException as error:
             call.finish(error)
             raise
 
-    def send(self, request: CallRequest, cancellation: Cancellation | None = None) -> tuple[CallState, RawResponse]:
+    def _perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
+        """Perform a step of a call that needs a slot."""
+        if type(step) is NeedSlot:
+            return step.slot.limiter.wait(step.slot, step.deadline, cancellation)
+        return self.transport.perform(step, request, timeout, cancellation)
+
+    def send(
+        self, request: CallRequest, cancellation: Cancellation | None = None, slot: Slot | None = None
+    ) -> tuple[CallState, RawResponse]:
         """Start and run a call whose answer is whole."""
-        call = self.start(request)
+        call = self.start(request, slot)
         return call, self.run(request, call, cancellation)
 
     @property
@@ -105,6 +126,11 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
 
         return AsyncClientTransport(self.client, self.clock)
 
+    def _new_limiter(self, concurrency: AdaptiveConcurrency | int) -> AsyncLimiter:
+        from smendpoint._calls.async_limiter import AsyncLimiter
+
+        return AsyncLimiter(concurrency, self.clock)
+
     async def start(self, request: CallRequest) -> CallState:
         """Begin a call: its time starts here. The first call also looks up where calls go."""
         started = self.clock.monotonic()
@@ -123,22 +149,31 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
 
     async def run(self, request: CallRequest, call: CallState) -> Any:
         """Drive a call to its answer."""
+        perform = self.transport.perform if call.slot is None else self._perform
         try:
-            return await drive_async(call_flow(call), self.transport.perform, request, call.timeout)
+            return await drive_async(call_flow(call), perform, request, call.timeout)
         except BaseException as error:
             call.finish(error)
             raise
 
-    async def send(self, request: CallRequest) -> tuple[CallState, RawResponse]:
+    def _perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Awaitable[Any]:
+        """Perform a step of a call that needs a slot."""
+        if type(step) is NeedSlot:
+            wait: Awaitable[bool] = step.slot.limiter.wait(step.slot, step.deadline)
+            return wait
+        return self.transport.perform(step, request, timeout)
+
+    async def send(self, request: CallRequest, slot: Slot | None = None) -> tuple[CallState, RawResponse]:
         """Start and run a call whose answer is whole."""
         # Both are written out: on this, the shortest path, two more coroutines would cost more than they do.
         transport, started = self.transport, self.clock.monotonic()
         defaults = self._defaults or await self._find_defaults()
         if defaults.credentials is not None and defaults.credentials.refresh_due():
             await transport.refresh_ahead()
-        call = self.new_call(request, defaults, started)
+        call = self.new_call(request, defaults, started, slot)
+        perform = transport.perform if call.slot is None else self._perform
         try:
-            return call, await drive_async(call_flow(call), transport.perform, request, call.timeout)
+            return call, await drive_async(call_flow(call), perform, request, call.timeout)
         except BaseException as error:
             call.finish(error)
             raise

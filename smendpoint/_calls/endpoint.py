@@ -46,6 +46,12 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         """The handler that makes requests from inputs and outputs from responses."""
         return self._caller.handler
 
+    @property
+    def concurrency_limit(self) -> int | None:
+        """How many calls may be in flight at this moment; `None` where ``concurrency`` does not limit them."""
+        limiter = self._caller.limiter
+        return None if limiter is None else limiter.limit
+
     def __repr__(self) -> str:
         caller = vars(self).get("_caller")  # one that could not be made has none
         name, handler = (None, None) if caller is None else (caller.name, caller.handler)

@@ -151,7 +151,7 @@ class Methods(MethodsBase[In, Out, Chunk]):
         request, stop = self._request(INVOKE_ENDPOINT_STREAM, input, stop, timeout, endpoint_kwargs, model_kwargs)
         from smendpoint._calls.stream import Stream
 
-        return Stream(self._caller, request, self._caller.pipeline(stop))
+        return Stream(self._caller, request, stop)
 
 
 class AsyncMethods(MethodsBase[In, Out, Chunk]):
@@ -212,4 +212,4 @@ class AsyncMethods(MethodsBase[In, Out, Chunk]):
         request, stop = self._request(INVOKE_ENDPOINT_STREAM, input, stop, timeout, endpoint_kwargs, model_kwargs)
         from smendpoint._calls.async_stream import AsyncStream
 
-        return AsyncStream(self._caller, request, self._caller.pipeline(stop))
+        return AsyncStream(self._caller, request, stop)

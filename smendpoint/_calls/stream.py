@@ -11,7 +11,7 @@ from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._typing import Made, Piece, TypedStream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -39,14 +39,16 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         "_ready",
         "_request",
         "_source",
+        "_stop",
         "_took",
         "headers",
     )
 
-    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
+    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, stop: Sequence[str]) -> None:
         self._caller = caller
         self._request = request
-        self._pipeline = pipeline
+        self._pipeline: Pipeline[Piece] = caller.pipeline(stop)
+        self._stop = stop
         self._ready: deque[Piece] = deque()
         self._call: CallState | None = None
         self._source = None
@@ -138,11 +140,32 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         if chunks:
             if self._first_chunk is None:
                 self._first_chunk = self.elapsed
+                if self._call is not None and self._call.slot is not None:
+                    self._call.slot.started()
             self._ready.extend(chunks)
         if self._pipeline.done:
             assert self._source is not None
             self._source.close()
             self._finish(self._failure())
+
+    def _refused(self) -> bool:
+        """Whether the stream began with the container's refusal, and its call has queued again, to be sent again."""
+        failure, call = self._pipeline.failure, self._call
+        if call is None or call.slot is None or self._first_chunk is not None:
+            return False
+        if not isinstance(failure, errors.EndpointError):
+            return False
+        call.add_context(failure)
+        try:
+            if not call.slot.refused(call, failure, self.headers):
+                return False
+        except errors.EndpointError:
+            return False  # it has been refused for too long: the stream ends with it
+        assert self._source is not None
+        self._source.close()
+        self._source = None
+        self._pipeline = self._caller.pipeline(self._stop)
+        return True
 
     def _finish(self, error: BaseException | None) -> None:
         """End a stream that had begun, and notify hooks."""
@@ -225,8 +248,8 @@ class Stream(StreamBase[Piece, Made]):
     _caller: Caller[Any, Any, Any]
     _source: Source | None
 
-    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, pipeline: Pipeline[Piece]) -> None:
-        super().__init__(caller, request, pipeline)
+    def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, stop: Sequence[str]) -> None:
+        super().__init__(caller, request, stop)
         self._cancellation = Cancellation()  # by a thread that closes while another one waits for the answer to begin
         self._answer: _Answer | None = None
 
@@ -268,7 +291,7 @@ class Stream(StreamBase[Piece, Made]):
         if self._source is not None or self._over:
             return
         try:
-            call = self._call = self._caller.start(self._request)
+            call = self._call = self._call or self._caller.start(self._request)
             source = self._caller.run(self._request, call, self._cancellation)
             self._answer = _Answer(call, source)
             self._answer.__class__ = _OpenAnswer
@@ -283,6 +306,12 @@ class Stream(StreamBase[Piece, Made]):
             source.close()
             self._finish(None)
             raise self._closed_error()
+
+    def _refused(self) -> bool:
+        refused = super()._refused()
+        if refused and self._answer is not None:
+            self._answer.__class__ = _Answer
+        return refused
 
     def _finish(self, error: BaseException | None) -> None:
         assert self._answer is not None
@@ -308,7 +337,8 @@ class Stream(StreamBase[Piece, Made]):
             if self._over:
                 return
             chunks = pipeline.feed(data) if data else pipeline.end()
-        self._deliver(chunks)
+        if pipeline.failure is None or chunks or not self._refused():
+            self._deliver(chunks)
 
     def close(self) -> None:
         """Close the connection, whatever is still to come. Closing twice does nothing. Any thread may close."""

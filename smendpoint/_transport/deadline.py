@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time as _time
-from _thread import allocate_lock  # for a quick cold start: see `_core`
+from _thread import TIMEOUT_MAX, allocate_lock  # for a quick cold start: see `_core`
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from smendpoint import errors
-from smendpoint._core.call.flow import deadline_exceeded
+from smendpoint._core.call.timing import deadline_exceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
+    from typing import Any
 
     from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._transport.address import Address
@@ -53,6 +55,36 @@ SYSTEM_CLOCK = SystemClock()
 
 class Cancelled(BaseException):
     """A blocking call was stopped from another thread. No user sees it: nothing waits for the result any more."""
+
+
+class Wake:
+    """A `threading.Event` for one waiter. Inside a real one, an interrupt may leave its lock taken for ever."""
+
+    __slots__ = ("_cleared",)
+
+    def __init__(self) -> None:
+        self._cleared = allocate_lock()  # taken unless it is set
+        self._cleared.acquire()
+
+    def is_set(self) -> bool:
+        """Whether `set` was called, and `clear` not since."""
+        return not self._cleared.locked()
+
+    def set(self) -> None:
+        """Wake the waiter."""
+        with suppress(RuntimeError):  # it was set
+            self._cleared.release()
+
+    def clear(self) -> None:
+        """Let the next `wait` wait."""
+        self._cleared.acquire(blocking=False)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, at most `timeout` seconds; whether it is."""
+        if not self._cleared.acquire(timeout=-1 if timeout is None else min(timeout, TIMEOUT_MAX)):
+            return False
+        self.set()
+        return True
 
 
 class Cancellation:
@@ -98,9 +130,7 @@ class Cancellation:
 
     def sleep(self, clock: Clock, seconds: float) -> None:
         """Sleep by the clock, or until the call is stopped."""
-        from threading import Event  # only retries sleep
-
-        wake = Event()
+        wake: Any = Wake()  # in place of an `Event`
         self.enter(wake.set)
         try:
             clock.sleep(seconds, wake)

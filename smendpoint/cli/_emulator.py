@@ -38,6 +38,28 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         "--fault", action="append", default=[], metavar="FAULT", help="a fault to play (see --list); may be repeated"
     )
     parser.add_argument(
+        "--capacity",
+        type=int,
+        metavar="N",
+        help="how many requests an endpoint works on at once; others are refused with 429 (default: any number)",
+    )
+    parser.add_argument(
+        "--latency",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long a request takes beside the model's own time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--queue",
+        type=int,
+        nargs="?",
+        default=0,
+        metavar="N",
+        help="how many requests wait for an endpoint that is at its capacity before one is refused; without a number"
+        " any number (default: %(default)s)",
+    )
+    parser.add_argument(
         "--allow-host",
         action="append",
         default=[],
@@ -135,7 +157,13 @@ def run(arguments: argparse.Namespace) -> int:
         _list()
         return 0
     emulator = Emulator(
-        _models(arguments.model), host=arguments.host, port=arguments.port, allowed_hosts=arguments.allow_host
+        _models(arguments.model),
+        host=arguments.host,
+        port=arguments.port,
+        allowed_hosts=arguments.allow_host,
+        capacity=arguments.capacity,
+        latency=arguments.latency,
+        queue=arguments.queue,
     )
     for fault in arguments.fault:
         emulator.inject(fault)

@@ -14,22 +14,24 @@ Every client works against it: ours, boto3, aiobotocore, the AWS CLI, LangChain:
 from __future__ import annotations
 
 from smendpoint.emulator._auth import Credentials
+from smendpoint.emulator._load import EndpointLoad
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator.faults import FAULTS, Fault
 from smendpoint.emulator.models import Model, ModelReply, ModelRequest, forward
 from smendpoint.emulator.server import Emulator
 
 # The room: `server` runs a loop (`_thread`), `_listener` accepts, `_connection` reads a request (`_http`), finds its
-# operation (`_route`) and its fault (`_state`), and has `_service` answer it: signature (`_auth`), session, model. The
-# reply (`_reply`) becomes steps, which a fault may change; the connection plays them. Models run in the loop or in its
-# executor (`_running`). The room may import the public `decoders` and `errors`, and botocore in `_auth`, which judges
-# signatures: the emulator tests the client, so both have code of their own for the same thing. Only `_endpoints`, which
-# makes endpoints for users, imports the package.
+# operation (`_route`) and its fault (`_state`), and has `_service` answer it: signature (`_auth`), slot (`_load`),
+# session, model. The reply (`_reply`) becomes steps, which a fault may change; the connection plays them. Models run in
+# the loop or in its executor (`_running`). The room may import the public `decoders` and `errors`, and botocore in
+# `_auth`, which judges signatures: the emulator tests the client, so both have code of their own for the same thing.
+# Only `_endpoints`, which makes endpoints for users, imports the package.
 
 __all__ = [
     "FAULTS",
     "Credentials",
     "Emulator",
+    "EndpointLoad",
     "Fault",
     "Model",
     "ModelReply",

@@ -319,6 +319,11 @@ FAULTS = (
         "throttle_then_ok", "429 ThrottlingException n times", _error(429, "ThrottlingException", "Rate exceeded")
     ),
     _n_times(
+        "throttle_400_then_ok",
+        "400 ThrottlingException whose message is null, as real-time endpoints send it, n times",
+        _always(400, b'{"message":null}', ("x-amzn-ErrorType", "ThrottlingException"), JSON),
+    ),
+    _n_times(
         "not_ready_then_ok",
         "429 ModelNotReadyException n times",
         _error(429, "ModelNotReadyException", "The model is still being loaded."),

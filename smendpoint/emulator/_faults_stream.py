@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import Any
 
 from smendpoint.decoders import encode
 from smendpoint.emulator._fault import FRAMES, MODEL, STREAM, Fault, configurable
@@ -16,10 +18,12 @@ from smendpoint.emulator._reply import (
     ByteStream,
     Reply,
     Steps,
+    error_reply,
     exception_frame,
     model_reply,
     pieces_of,
 )
+from smendpoint.emulator._route import Kind
 from smendpoint.emulator._running import parts_of
 
 OVERSIZED_LINE = 17 * 1024 * 1024  # just over the 16 MiB at which decoders give up
@@ -133,6 +137,45 @@ def _inband(content_type: str, plain: str, *stream: str) -> Callable[[bool, bool
         return model_reply(content_type, pieces_of(parts_of(stream), PIECE_SIZE), framed=framed)
 
     return answer
+
+
+_TGI = '{"error":"Model is overloaded","error_type":"overloaded"}'
+_SGLANG = '"object":"error","message":"The request queue is full.","type":"%s","param":null,"code":503'
+_TENSORFLOW = '{"error":"The batch scheduling queue to which this task was submitted is full"}'
+# How each container refuses a call: its status, its answer, and what it streams where it has said 200 by then.
+_OVERLOADS = {
+    "tgi": (429, _TGI, f"data:{_TGI}\n\n"),
+    "tei": (429, _TGI, ""),
+    "djl": (
+        503,
+        '{"code":503,"type":"WlmCapacityException","message":"Worker queue capacity exceeded for model: lmi (READY)"}',
+        "",
+    ),
+    "mms": (
+        503,
+        '{"code":503,"type":"ServiceUnavailableException","message":"No worker is available to serve request for model:'
+        ' model. Consider increasing job queue size."}',
+        "",
+    ),
+    "sglang": (503, f"{{{_SGLANG % 503}}}", f'data: {{"error": {{{_SGLANG % "SERVICE_UNAVAILABLE"}}}}}\n\n'),
+    "triton": (400, '{"error":"[request id: <id_unknown>] Exceeds maximum queue size"}', ""),
+    "tensorflow": (200, _TENSORFLOW, _TENSORFLOW),
+}
+_OVERLOADED: frozenset[Kind] = frozenset({"invoke", "stream"})  # OpenAI's path hands on the container's own status
+
+
+def _overload(match: re.Match[str]) -> dict[str, Any]:
+    status, said, event = _OVERLOADS[match[1]]
+    side = "client" if status < 500 else "server"
+
+    def answer(streaming: bool, framed: bool) -> Reply:
+        if event if streaming else status == 200:
+            kind = "text/event-stream" if event.startswith("data") else "application/json"
+            return _inband(kind, said, event)(streaming, framed)
+        message = f'Received {side} error ({status}) from primary with message "{said}". See the logs.'
+        return error_reply(424, "ModelError", message, OriginalStatusCode=status, OriginalMessage=said)
+
+    return {"answer": answer}
 
 
 FAULTS = (
@@ -275,5 +318,13 @@ FAULTS = (
             'data: {"error":{"message":"Request failed","type":"InternalServerError","param":null,"code":500}}\n\n',
             "data: [DONE]\n\n",
         ),
+    ),
+    Fault(
+        "overload_<container>",
+        "the refusal of a container with too many calls: 424, or where it has said 200 by then, in the answer",
+        _OVERLOADED,
+        examples=tuple(f"overload_{container}" for container in _OVERLOADS),
+        pattern=f"overload_({'|'.join(_OVERLOADS)})",
+        fill=_overload,
     ),
 )

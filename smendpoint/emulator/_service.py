@@ -7,12 +7,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, MutableMapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from smendpoint.emulator._async_inference import AsyncInference
 from smendpoint.emulator._auth import Credentials, check_bearer, check_clock, check_signature, load_botocore
 from smendpoint.emulator._hosts import Hosts
+from smendpoint.emulator._load import Slots
 from smendpoint.emulator._model_mapping import Models
 from smendpoint.emulator._objects import STORE_IS_FULL, serve_object, total_size
 from smendpoint.emulator._openai import failure, own_answer
@@ -99,6 +101,7 @@ class Service:
     models: Models
     objects: MutableMapping[str, bytes]
     async_inference: AsyncInference
+    slots: Slots
     region: str
     credentials: Credentials | None
     piece_size: int | None
@@ -110,9 +113,19 @@ class Service:
             load_botocore()
 
     async def answer(
-        self, request: ReceivedRequest, route: Route, disconnected: threading.Event, skew: float = 0.0
+        self,
+        request: ReceivedRequest,
+        route: Route,
+        disconnected: threading.Event,
+        held: ExitStack,
+        skew: float = 0.0,
     ) -> Reply:
-        """Give the reply to a whole request; ``skew`` is how far the clock is off just now, in seconds."""
+        """Give the reply to a whole request.
+
+        Args:
+            held: gets what the request holds until its reply has been sent.
+            skew: how far the clock is off just now, in seconds.
+        """
         if route.kind == "unknown":
             return error_reply(404, "UnknownOperationException", f"Unable to route {request.method} {request.target}")
         if route.kind == "s3":
@@ -129,7 +142,11 @@ class Service:
                 return error_reply(400, "ValidationError", STORE_IS_FULL)
             return self.async_inference.accept(model, request)
         own = own_answer(model, request, route) if route.kind == "openai" else None
-        return own or await self._invoke(model, request, route, disconnected)
+        if own is not None:
+            return own
+        if not await self.slots.take(route.endpoint_name, held):
+            return error_reply(429, "ThrottlingException", "Rate exceeded")
+        return await self._invoke(model, request, route, disconnected)
 
     def _authenticate(self, request: ReceivedRequest, now: float, skewed: bool) -> Reply | None:
         if self.credentials is None:  # nothing is checked but the clock, if a fault has set it wrong

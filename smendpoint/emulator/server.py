@@ -14,6 +14,7 @@ from smendpoint.emulator._auth import Credentials
 from smendpoint.emulator._endpoints import Endpoints
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._listener import Listener
+from smendpoint.emulator._load import Count, EndpointLoad, Seconds, Slots
 from smendpoint.emulator._model_mapping import Models
 from smendpoint.emulator._reply import PIECE_SIZE
 from smendpoint.emulator._route import ReceivedRequest
@@ -59,6 +60,13 @@ class Emulator(Endpoints):
         ssl_context: a server-side context makes it https.
         piece_size: streamed answers are cut into pieces of at most so many bytes; ``None`` sends the model's own parts.
         max_workers: how many models run at once in threads.
+        capacity: how many requests an endpoint works on at once: so many slots it has. A stream holds its slot until
+            its end. Further requests are refused with 429 ``ThrottlingException``; ``None`` for any number. A mapping
+            from endpoint names to numbers limits these endpoints alone. Asynchronous inference takes no slot: the
+            service has a queue for it.
+        latency: how long a request holds its slot before the model runs, in seconds. A mapping holds for its names.
+        queue: how many requests wait for a slot of an endpoint, in their order, before one is refused; ``None`` for
+            any number. A mapping holds for its names.
         max_body: a request body over so many bytes is answered with 413.
         request_timeout: how long a request may take from its first byte to its last, in seconds; after that it is
             answered with 408. ``None`` for any time.
@@ -90,6 +98,9 @@ class Emulator(Endpoints):
         ssl_context: ssl.SSLContext | None = None,
         piece_size: int | None = PIECE_SIZE,
         max_workers: int = 32,
+        capacity: Count = None,
+        latency: Seconds = 0.0,
+        queue: Count = 0,
         max_body: int = MAX_BODY,
         request_timeout: float | None = REQUEST_TIMEOUT,
         keep_requests: int | None = KEEP_REQUESTS,
@@ -113,6 +124,7 @@ class Emulator(Endpoints):
         self._scheme = "http" if ssl_context is None else "https"
         self._max_workers = max_workers
         self._state = State(keep_requests, keep_bytes)
+        self._slots = Slots(self._state.changed, capacity, latency, queue)
         self.objects: dict[str, bytes] = {}
         self._models = Models(models)
         self._made_with = dict(self._models)
@@ -124,6 +136,7 @@ class Emulator(Endpoints):
             self._models,
             self.objects,
             AsyncInference(self._state, self.objects, output=async_output, store=async_store, load=async_load),
+            self._slots,
             region=region,
             credentials=credentials,
             piece_size=piece_size,
@@ -165,7 +178,7 @@ class Emulator(Endpoints):
         """Return to the state in which it was made, at the same address: for the next test.
 
         Connections close, asynchronous calls are cancelled, requests, objects, sessions and faults are forgotten,
-        counters begin at zero, and the models are those that it was made with.
+        counters begin at zero, and models, capacity, latency and queue are those that it was made with.
         """
         if self._thread is None:
             self._forget()
@@ -188,6 +201,7 @@ class Emulator(Endpoints):
 
     def _forget(self) -> None:
         self._state.forget()
+        self._slots.forget()
         self._service.sessions.clear()
         self.objects.clear()
         self.models = self._made_with
@@ -232,6 +246,55 @@ class Emulator(Endpoints):
     @models.setter
     def models(self, models: Mapping[str, Model | str]) -> None:
         self._models.replace(models)
+
+    # -- load
+
+    @property
+    def capacity(self) -> Count:
+        """How many requests an endpoint works on at once; can be changed while it runs.
+
+        More capacity lets requests in that wait in the queue. With less, those that run keep their slots.
+        """
+        return self._slots.capacity
+
+    @capacity.setter
+    def capacity(self, capacity: Count) -> None:
+        self._set_load(capacity, self.latency, self.queue)
+
+    @property
+    def latency(self) -> Seconds:
+        """How long a request holds its slot beside the model's time; can be changed, for slots taken from now on."""
+        return self._slots.latency
+
+    @latency.setter
+    def latency(self, latency: Seconds) -> None:
+        self._set_load(self.capacity, latency, self.queue)
+
+    @property
+    def queue(self) -> Count:
+        """How many requests wait for a slot of an endpoint; can be changed, for requests that come from now on."""
+        return self._slots.queue
+
+    @queue.setter
+    def queue(self, queue: Count) -> None:
+        self._set_load(self.capacity, self.latency, queue)
+
+    def _set_load(self, capacity: Count, latency: Seconds, queue: Count) -> None:
+        async def in_the_loop() -> None:
+            self._slots.set(capacity, latency, queue)
+
+        if self._thread is None:
+            self._slots.set(capacity, latency, queue)
+        else:
+            self._thread.call(in_the_loop())
+
+    @property
+    def load(self) -> Mapping[str, EndpointLoad]:
+        """The load on each endpoint, as a new dictionary: endpoint name to `EndpointLoad`.
+
+        A name that was never called has a load of zeros.
+        """
+        return self._slots.snapshot()
 
     # -- faults
 

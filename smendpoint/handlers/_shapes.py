@@ -42,7 +42,8 @@ def raise_for_error(value: JSONValue) -> None:
     if error is not None:
         said = error.message or "the model reported an error without a message"
         label = ", ".join(str(part) for part in (error.code, error.type) if part is not None)
-        raise ModelOutputError(f"{said} ({label})" if label else said, code=error.code, error_type=error.type)
+        text = f"{said} ({label})" if label else said
+        raise ModelOutputError(text, code=error.code, error_type=error.type, original_message=error.message)
 
 
 def unknown_shape(value: JSONValue, reader: str, expected: str) -> HandlerError:

@@ -59,8 +59,10 @@ ERROR_CLASSES: Mapping[str | int, type[ServiceError]] = {
     "InternalServerException": InternalFailureError,
     "ServiceUnavailableException": ServiceUnavailableError,
     "BandwidthLimitExceeded": ThrottlingError,
+    "EC2ThrottledException": ThrottlingError,
     "LimitExceededException": ThrottlingError,
     "PriorRequestNotComplete": ThrottlingError,
+    "ProvisionedThroughputExceededException": ThrottlingError,
     "RequestLimitExceeded": ThrottlingError,
     "RequestThrottled": ThrottlingError,
     "RequestThrottledException": ThrottlingError,
@@ -69,6 +71,7 @@ ERROR_CLASSES: Mapping[str | int, type[ServiceError]] = {
     "Throttling": ThrottlingError,
     "ThrottlingException": ThrottlingError,
     "TooManyRequestsException": ThrottlingError,
+    "TransactionInProgressException": ThrottlingError,
     "AccessDenied": AccessDeniedError,
     "AccessDeniedException": AccessDeniedError,
     "IncompleteSignature": AccessDeniedError,
@@ -126,6 +129,7 @@ _HTTP_TO_TLS = (
 
 _CODE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _MAX_CODE = 128
+_MAX_ASKED_SECONDS = 86_400.0  # a container that asks for a longer wait than a day means something else
 
 
 class RawResponse:
@@ -260,8 +264,17 @@ def _error(
         original_status_code=whole_number(members.get("OriginalStatusCode")),
         original_message=original,
         log_stream_arn=_text(members.get("LogStreamArn")),
-        retry_after=wait,
+        retry_after=_asked_in_body(original) if wait is None else wait,
     )
+
+
+def _asked_in_body(text: str | None) -> float | None:
+    """Give the seconds that a container asks to wait, in ``retry_after``: the service drops the container's headers."""
+    members = json_object(text.encode()) if text and '"retry_after"' in text else {}
+    for asked in (members.get("retry_after"), _mapping(members.get("error")).get("retry_after")):
+        if isinstance(asked, (int, float)) and not isinstance(asked, bool) and 0 <= asked <= _MAX_ASKED_SECONDS:
+            return float(asked)
+    return None
 
 
 def error_from_client(response: Mapping[str, object], *, now: float | None = None) -> ServiceError:

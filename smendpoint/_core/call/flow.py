@@ -13,6 +13,7 @@ from smendpoint._core.aws.response import RawResponse, service_error
 from smendpoint._core.call import retry as rules
 from smendpoint._core.call.hiding import forget_locals
 from smendpoint._core.call.hooks import log_cold_start
+from smendpoint._core.call.timing import deadline_exceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -29,6 +30,29 @@ if TYPE_CHECKING:
 
         def refresh_due(self) -> bool:
             """Say whether the caller should have others loaded in the background."""
+            ...
+
+    class Slot(Protocol):
+        """A call's place among those in flight, that of `slots` as a flow sees it."""
+
+        def take(self, call: CallState) -> Generator[Any, Any, None]:
+            """Take it for the next attempt."""
+            ...
+
+        def accepted(self, call: CallState, answer: Any) -> bool:
+            """Give it back where a successful answer is whole; whether the call has succeeded."""
+            ...
+
+        def refused(self, call: CallState, failure: errors.EndpointError, headers: Mapping[str, str]) -> bool:
+            """Give it back after a failure; whether that was a refusal, and the call has queued again."""
+            ...
+
+        def started(self) -> None:
+            """Note that a stream has given its first chunk."""
+            ...
+
+        def end(self, error: BaseException | None) -> None:
+            """Give it back, wherever the call ends."""
             ...
 
 
@@ -89,6 +113,16 @@ class NeedCredentials:
         self.rejected = rejected
 
 
+class NeedSlot:
+    """Wait until a slot that was asked for is held; the outcome is false where the deadline passed before."""
+
+    __slots__ = ("deadline", "slot")
+
+    def __init__(self, slot: Any, deadline: float | None) -> None:
+        self.slot = slot
+        self.deadline = deadline
+
+
 class CallDefaults:
     """The settings and the state that all calls of one endpoint share.
 
@@ -134,9 +168,10 @@ class CallState:
         started: when the call began, on the clock's `monotonic`.
         accept: the media type that was asked for; `None` for any.
         timeout: the call's own; `None` for that of the defaults.
+        slot: its place among the calls in flight; `None` where their number is not limited.
     """
 
-    __slots__ = ("accept", "attempts", "deadline", "defaults", "started", "timeout", "watcher")
+    __slots__ = ("accept", "attempts", "deadline", "defaults", "refusals", "slot", "started", "timeout", "watcher")
 
     def __init__(
         self,
@@ -145,11 +180,14 @@ class CallState:
         started: float,
         accept: object = None,
         timeout: Timeout | None = None,
+        slot: Slot | None = None,
     ) -> None:
         self.defaults = defaults
         self.accept = accept
         self.watcher = watcher
         self.attempts = 0
+        self.refusals = 0  # of the attempts: they were too much load, and are not limited in number
+        self.slot = slot
         self.started = started
         self.timeout = defaults.timeout if timeout is None else timeout
         total = self.timeout.total
@@ -168,6 +206,8 @@ class CallState:
 
     def finish(self, error: BaseException | None) -> None:
         """End the call. No frame that `error` went through keeps a secret."""
+        if self.slot is not None:
+            self.slot.end(error)
         if error is not None:
             forget_locals(error)
         if self.watcher is not None:
@@ -193,8 +233,11 @@ def call_flow(call: CallState) -> Generator[Any, Any, Any]:
     started = None
     if watcher is not None:
         started = watcher.first_byte
-        watcher.notify("call_started")
+        if not call.attempts:
+            watcher.notify("call_started")
     while True:
+        if call.slot is not None:
+            yield from call.slot.take(call)
         credentials = None
         if defaults.credentials is not None:
             credentials = defaults.credentials.current()
@@ -204,7 +247,9 @@ def call_flow(call: CallState) -> Generator[Any, Any, Any]:
         if watcher is not None:
             watcher.start_attempt(call.attempts)
         used = defaults.skew if skew is None else skew
-        step = Send(call.attempts, max_attempts, credentials, clock.time() + used, call.deadline, started)
+        step = Send(
+            call.attempts - call.refusals, max_attempts, credentials, clock.time() + used, call.deadline, started
+        )
         try:
             answer = yield step
         except errors.EndpointError as error:
@@ -217,21 +262,49 @@ def call_flow(call: CallState) -> Generator[Any, Any, Any]:
         else:
             call.attempts += step.extra
             if 200 <= answer.status < 300:
+                if call.slot is not None and not call.slot.accepted(call, answer):
+                    continue
                 defaults.quota.release(rules.refund(earlier) if earlier else rules.NO_RETRY_INCREMENT)
                 if skew is not None:
                     defaults.skew = skew
                 return answer
             assert isinstance(answer, RawResponse)  # a transport reads the body of an answer that is not a success
             failure, headers = service_error(answer, now=clock.time()), answer.headers
-        decision = _decide(call, failure, earlier, headers, credentials is not None, used)
-        earlier.append(decision)
-        if decision.action == "refresh":
-            if (yield from _load(call, credentials)) == credentials:
-                raise failure  # the source has no others
-        elif decision.action == "correct":
-            skew = decision.skew
-        elif decision.seconds:
-            yield Sleep(decision.seconds)
+        _note(call, failure)
+        if call.slot is None or not call.slot.refused(call, failure, headers):
+            decision = _decide(call, failure, earlier, headers, credentials is not None, used)
+            earlier.append(decision)
+            skew = yield from _follow(call, decision, failure, credentials, skew)
+
+
+def _follow(
+    call: CallState,
+    decision: rules.Decision,
+    failure: errors.EndpointError,
+    credentials: Credentials | None,
+    skew: float | None,
+) -> Generator[Any, Any, float | None]:
+    """Do what comes before the next attempt. Returns how far ahead of ours it takes the service's clock to be."""
+    if decision.action == "refresh":
+        if (yield from _load(call, credentials)) == credentials:
+            raise failure  # the source has no others
+    elif decision.action == "correct":
+        return decision.skew
+    elif decision.seconds:
+        yield Sleep(decision.seconds)
+    return skew
+
+
+def _note(call: CallState, failure: errors.EndpointError) -> None:
+    """Note an attempt's failure, and complete its message."""
+    if call.watcher is not None and isinstance(failure, errors.ServiceError):
+        call.watcher.info.status, call.watcher.info.request_id = failure.status, failure.request_id
+    call.add_context(failure)
+    origin = call.defaults.origin
+    if origin is not None and isinstance(failure, errors.ValidationError):
+        said = failure.message.lower()  # "Endpoint x of account 1 not found."
+        if "endpoint" in said and "not found" in said:
+            failure.message = f"{failure.message} | Hint: {origin()}"
 
 
 def _decide(
@@ -242,15 +315,8 @@ def _decide(
     signed: bool,
     skew: float,
 ) -> rules.Decision:
-    """Decide how the call goes on after `failure`, and report it. Raises where it does not go on."""
+    """Decide how the call goes on after `failure`, and report that. Raises where it does not go on."""
     defaults, watcher, policy, clock = call.defaults, call.watcher, call.defaults.policy, call.defaults.clock
-    if watcher is not None and isinstance(failure, errors.ServiceError):
-        watcher.info.status, watcher.info.request_id = failure.status, failure.request_id
-    call.add_context(failure)
-    if defaults.origin is not None and isinstance(failure, errors.ValidationError):
-        said = failure.message.lower()  # "Endpoint x of account 1 not found."
-        if "endpoint" in said and "not found" in said:
-            failure.message = f"{failure.message} | Hint: {defaults.origin()}"
     if policy is None:
         raise failure
     decision = rules.decide(
@@ -288,22 +354,3 @@ def _load(call: CallState, rejected: Credentials | None = None) -> Generator[Any
     except errors.SmendpointError as error:
         raise call.add_context(error) from error.__cause__
     return credentials
-
-
-def deadline_exceeded(
-    timeout: Timeout, *, request_sent: bool = True, answered: bool = False
-) -> errors.DeadlineExceededError:
-    """Make the error for a call that took more than `timeout.total`.
-
-    Args:
-        timeout: of the call.
-        request_sent: whether any byte of the last attempt may have reached the service.
-        answered: whether the service had refused that attempt: then no model is at work on it.
-    """
-    state = "nothing was sent" if not request_sent else "the model may still be running"
-    state = "the service had refused it until then" if answered else state
-    return errors.DeadlineExceededError(
-        f"the call took more than its total of {timeout.total:g} s; {state}. "
-        "Raise Timeout.total, or ask for less in one call",
-        request_sent=request_sent,
-    )

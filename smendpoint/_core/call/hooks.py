@@ -25,11 +25,14 @@ class CallInfo:
         status: the HTTP status of the current attempt's answer; ``None`` as long as there is none.
         request_id: AWS's id of that answer; ``None`` as long as there is none.
         elapsed: seconds since the call started, brought up to date before each hook.
+        concurrency_limit: how many calls may be in flight now, brought up to date before each hook; ``None`` where
+            their number is not limited.
         context: yours: a place to keep a span or a timer between the hooks of one call.
     """
 
     __slots__ = (
         "attempts",
+        "concurrency_limit",
         "context",
         "elapsed",
         "endpoint_name",
@@ -47,6 +50,7 @@ class CallInfo:
         self.status: int | None = None
         self.request_id: str | None = None
         self.elapsed = 0.0
+        self.concurrency_limit: int | None = None
         self.context: Any = None
 
 
@@ -137,14 +141,15 @@ def checked_hooks(hooks: Any) -> Any:
 class Watcher:
     """Reports what happens to one call to its hooks and to logging."""
 
-    __slots__ = ("_clock", "_hooks", "_log", "_started", "info")
+    __slots__ = ("_clock", "_hooks", "_limiter", "_log", "_started", "info")
 
-    def __init__(self, info: CallInfo, hooks: CallHooks | None, log: Any, monotonic: Any) -> None:
+    def __init__(self, info: CallInfo, hooks: CallHooks | None, log: Any, monotonic: Any, limiter: Any = None) -> None:
         self.info = info
         self._hooks = hooks
         self._log = log
         self._clock = monotonic
         self._started = monotonic()
+        self._limiter = limiter
 
     def start_attempt(self, number: int) -> None:
         """Report that attempt `number` begins."""
@@ -162,6 +167,8 @@ class Watcher:
         """Call the hook named `hook`, and write a debug record."""
         info = self.info
         info.elapsed = self._clock() - self._started
+        if self._limiter is not None:
+            info.concurrency_limit = self._limiter.limit
         if self._log is not None:
             self._log.debug(
                 "%s: %s of endpoint %s, invocation %s, attempt %d, status %s, request id %s, %.3f s%s",

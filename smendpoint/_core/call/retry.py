@@ -67,17 +67,27 @@ class RetryPolicy(Frozen):
         cold_start_timeout: how long, in seconds from the call's start, a `ModelNotReadyError` is answered with another
             attempt; 0 switches that off. Each wait is logged under ``smendpoint.call`` at ``INFO``.
         retry_read_timeout: whether a read timeout is tried again. The model may then run twice.
+        throttle_timeout: where the number of calls in flight is limited (``concurrency=``, and in `Endpoint.map`), a
+            call that is refused because of load waits for its turn, without costing an attempt. It fails when no call
+            of the endpoint has succeeded for so many seconds; `None` for any time.
 
     Raises:
         ConfigurationError: a value is out of range.
     """
 
-    __slots__ = _fields = ("max_attempts", "max_backoff", "cold_start_timeout", "retry_read_timeout")
+    __slots__ = _fields = (
+        "max_attempts",
+        "max_backoff",
+        "cold_start_timeout",
+        "retry_read_timeout",
+        "throttle_timeout",
+    )
 
     max_attempts: int
     max_backoff: float
     cold_start_timeout: float
     retry_read_timeout: bool
+    throttle_timeout: float | None
 
     def __init__(
         self,
@@ -86,6 +96,7 @@ class RetryPolicy(Frozen):
         max_backoff: float = 20.0,
         cold_start_timeout: float = 300.0,
         retry_read_timeout: bool = False,
+        throttle_timeout: float | None = 300.0,
     ) -> None:
         if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
             raise errors.ConfigurationError(f"max_attempts must be a whole number of at least 1, not {max_attempts!r}")
@@ -94,6 +105,7 @@ class RetryPolicy(Frozen):
             check_number("max_backoff", max_backoff, least=0.0),
             check_number("cold_start_timeout", cold_start_timeout, least=0.0),
             bool(retry_read_timeout),
+            None if throttle_timeout is None else check_number("throttle_timeout", throttle_timeout, least=0.0),
         )
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Protocol
 
 from smendpoint._core.frozen import Frozen
-from smendpoint.errors import ConfigurationError
+from smendpoint.errors import ConfigurationError, DeadlineExceededError
 
 if TYPE_CHECKING:
     from threading import Event
@@ -59,6 +59,23 @@ class Timeout(Frozen):
             return value
         seconds = check_number("timeout", value, least=0.0, above=True)
         return cls(connect=seconds, read=seconds)
+
+
+def deadline_exceeded(timeout: Timeout, *, request_sent: bool = True, answered: bool = False) -> DeadlineExceededError:
+    """Make the error for a call that took more than `timeout.total`.
+
+    Args:
+        timeout: of the call.
+        request_sent: whether any byte of the last attempt may have reached the service.
+        answered: whether the service had refused that attempt: then no model is at work on it.
+    """
+    state = "nothing was sent" if not request_sent else "the model may still be running"
+    state = "the service had refused it until then" if answered else state
+    return DeadlineExceededError(
+        f"the call took more than its total of {timeout.total:g} s; {state}. "
+        "Raise Timeout.total, or ask for less in one call",
+        request_sent=request_sent,
+    )
 
 
 class Clock(Protocol):

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
-from smendpoint._core.call.flow import deadline_exceeded
+from smendpoint._core.call.timing import deadline_exceeded
 from smendpoint._transport.address import connect_failed, is_literal, stagger, to_try
 from smendpoint._transport.aio.connection import AsyncConnection
 from smendpoint._transport.exchange import RECV_BYTES

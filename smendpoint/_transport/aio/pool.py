@@ -7,7 +7,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from smendpoint._core.call.flow import deadline_exceeded
+from smendpoint._core.call.timing import deadline_exceeded
 from smendpoint._transport.exchange import IDLE_SECONDS, RECV_BYTES
 from smendpoint.errors import ConfigurationError, EndpointError
 

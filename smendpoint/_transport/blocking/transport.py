@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse
-from smendpoint._core.call.flow import NeedCredentials, Send, deadline_exceeded
+from smendpoint._core.call.flow import NeedCredentials, Send
+from smendpoint._core.call.timing import deadline_exceeded
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.address import DirectLane
 from smendpoint._transport.blocking.connection import Connection, Place

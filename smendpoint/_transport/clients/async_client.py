@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.call.flow import deadline_exceeded
+from smendpoint._core.call.timing import deadline_exceeded
 from smendpoint._transport.clients.adapter import ClientLane, answer_head, begin, call_arguments, longest_call, retried
 from smendpoint._transport.clients.failures import answer_of_failure, connection_broke, raise_for, translate
 from smendpoint._transport.deadline import Deadline

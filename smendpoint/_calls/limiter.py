@@ -1,0 +1,236 @@
+"""`Limiter`: lets in as many calls as the endpoint bears, in the order in which they came.
+
+The rule in `_core/call/limit` decides how many that are. Each attempt of a call takes a slot and gives it back with
+its outcome; a call that was refused for load queues again without one, and goes before those that came after it.
+"""
+
+from __future__ import annotations
+
+import math
+from _thread import RLock
+from bisect import insort
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from smendpoint._core.call.limit import AdaptiveConcurrency, Limit
+from smendpoint._core.call.slots import Slot
+from smendpoint._transport.deadline import Wake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smendpoint._core.call.load import Outcome
+    from smendpoint._core.call.timing import Clock
+    from smendpoint._transport.deadline import Cancellation
+
+
+class LimiterBase:
+    """The half of `Limiter` and `AsyncLimiter` that does not wait.
+
+    Args:
+        concurrency: how many calls at first, at least and at most; or a number of calls, which only refusals lower.
+        clock: time and chance.
+    """
+
+    def __init__(self, concurrency: AdaptiveConcurrency | int, clock: Clock) -> None:
+        self._adaptive = not isinstance(concurrency, int)
+        if isinstance(concurrency, int):
+            concurrency = AdaptiveConcurrency(concurrency, 1, concurrency)
+        self._config = concurrency
+        self.markers = concurrency.refused
+        self.clock = clock
+        self.refusals = 0
+        self._orders = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Start afresh, as after a fork in the child: calls and locks are the parent's."""
+        # Reentrant: the garbage collector may end a stream, and so release its slot, at any moment.
+        self._lock = RLock()
+        self._handling = False
+        self._rule = self._new_rule()
+        self._events: deque[tuple[Slot | None, Outcome | None]] = deque()
+        self._held: set[Slot] = set()
+        self._new: deque[Slot] = deque()  # wait for their first attempt
+        self._again: list[Slot] = []  # wait for a further one; the oldest call first
+        self._refused_since: float | None = None
+        self._at = math.inf  # when something may change though no call ends
+
+    def at_most(self, connections: int | None) -> None:
+        """Let no more calls in than there may be connections: more would hold a slot, and wait for a connection."""
+        config = self._config
+        if connections is not None and connections < config.maximum:
+            initial, minimum = min(config.initial, connections), min(config.minimum, connections)
+            self._config = AdaptiveConcurrency(initial, minimum, connections, refused=config.refused)
+            with self._lock:
+                self._rule = self._new_rule()
+
+    def _new_rule(self) -> Limit:
+        return Limit(self._config, self.clock.random, plateau=self._adaptive)
+
+    @property
+    def limit(self) -> int:
+        """How many calls may be in flight at this moment."""
+        return int(self._rule.limit)
+
+    def slot(self, on_start: Callable[[], object] | None = None) -> Slot:
+        """Make the slot of a new call, which does not have it yet."""
+        self._orders = order = self._orders + 1
+        return Slot(self, order, on_start)
+
+    def delay(self) -> float:
+        """Give the seconds after which a call that was refused may try again, where no other call ends before."""
+        return self._rule.refusal_delay()
+
+    @property
+    def refused_for(self) -> float:
+        """For how many seconds calls have been refused, and none has succeeded."""
+        since = self._refused_since
+        return 0.0 if since is None else self.clock.monotonic() - since
+
+    def handle(self, slot: Slot | None, outcome: Outcome | None) -> None:
+        """Handle an event: a slot is asked for (no outcome) or given back; without a slot, time has passed.
+
+        Where an interrupt, or a release by the garbage collector, comes in the middle, the event is handled by the
+        next call: it stays in the queue until then, and handling it twice does nothing.
+        """
+        events = self._events
+        events.append((slot, outcome))
+        while events:
+            with self._lock:
+                if self._handling:
+                    return  # further down this thread's stack, where the events are looked at again
+                self._handling = True
+                try:
+                    self._rule.running = len(self._held)
+                    now = self.clock.monotonic()
+                    freed = False
+                    while events:
+                        freed |= self._note(*events[0], now)
+                        events.popleft()
+                    self._admit(now, freed)
+                finally:
+                    self._handling = False
+
+    def _note(self, slot: Slot | None, outcome: Outcome | None, now: float) -> bool:
+        """Note an event; whether it is a success, with which an endpoint has shown a free place."""
+        if slot is None:
+            return False
+        if outcome is None:
+            if not slot.queued and not slot.held:
+                self._queue(slot)
+            return False
+        if slot not in self._held:
+            if slot.queued:
+                slot.queued = False
+                (self._new if slot.since is None else self._again).remove(slot)
+            return False
+        assert slot.since is not None
+        self._held.discard(slot)
+        slot.held = False
+        if outcome == "ok":
+            self._refused_since = None
+        elif outcome == "refused":
+            self.refusals += 1
+            if self._refused_since is None:
+                self._refused_since = now
+        self._rule.finished(outcome, slot.since, now, slot.latency())
+        return outcome == "ok"
+
+    def _queue(self, slot: Slot) -> None:
+        if not (self._held or self._new or self._again):
+            self._refused_since = None  # that was an earlier time, in which nobody has called since
+        if slot.since is None:
+            self._new.append(slot)
+        else:
+            insort(self._again, slot)
+        slot.queued = True
+
+    def _admit(self, now: float, freed: bool) -> None:
+        """Give slots to waiters, and find out when to look again."""
+        rule = self._rule
+        while True:
+            again = next((slot for slot in self._again if freed or slot.ready_at <= now), None)
+            if (again is None and not self._new) or not rule.try_start(now):
+                break
+            freed = False
+            if again is None:
+                slot = self._new.popleft()
+            else:
+                slot = again
+                self._again.remove(slot)
+            slot.queued = False
+            self._held.add(slot)
+            slot.since = now
+            slot.held = True
+            if slot.wake is not None:
+                slot.wake()
+        at = math.inf
+        if self._new or self._again:
+            at = min((slot.ready_at for slot in self._again if slot.ready_at > now), default=math.inf)
+            wake = rule.wake(now)
+            if wake is not None:
+                at = min(at, wake)
+        sooner, self._at = at < self._at, at
+        if sooner:
+            self._keep_time()
+
+    if TYPE_CHECKING:
+
+        def _keep_time(self) -> None:
+            """See that `handle` is called at `_at`, which is sooner than it was; the lock is held."""
+
+
+class Limiter(LimiterBase):
+    """Blocking: one of the waiters keeps the time for all."""
+
+    def forget(self) -> None:
+        super().forget()
+        self._keeper: Slot | None = None
+
+    def wait(self, slot: Slot, deadline: float | None, cancellation: Cancellation | None) -> bool:
+        """Wait until a slot that was asked for is held; false if `deadline` passes before.
+
+        Raises:
+            Cancelled: the call was stopped.
+        """
+        wake: Any = Wake()  # in place of an `Event`
+        clock = self.clock
+        slot.wake = wake.set
+        if cancellation is not None:
+            cancellation.enter(wake.set)
+        try:
+            while not slot.held:
+                if cancellation is not None:
+                    cancellation.check()
+                now = clock.monotonic()
+                until = math.inf if deadline is None else deadline
+                if until <= now:
+                    return False
+                if self._keeper is None:
+                    self._keeper = slot
+                if self._keeper is slot:
+                    until = min(until, self._at)
+                if until == math.inf:
+                    wake.wait()
+                elif until > now:
+                    clock.sleep(until - now, wake)
+                wake.clear()
+                self.handle(None, None)
+            return True
+        finally:
+            slot.wake = None
+            if self._keeper is slot:
+                self._keeper = None
+            if cancellation is not None:
+                cancellation.leave()
+            if self._keeper is None:
+                self._keep_time()
+
+    def _keep_time(self) -> None:
+        """Have a waiter look at the time: the one that keeps it, or else the one that will wait for the longest."""
+        for slot in (self._keeper, *reversed(self._new), *reversed(self._again)):
+            wake = None if slot is None else slot.wake
+            if wake is not None:
+                wake()
+                return

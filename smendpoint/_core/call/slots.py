@@ -1,0 +1,177 @@
+"""A call's place among those in flight: each attempt takes it, and gives it back with its outcome.
+
+An attempt that was refused because of load costs no attempt of the retry policy and nothing of its quota: the call
+queues again, without the slot.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol
+
+from smendpoint import errors
+from smendpoint._core.aws.response import RawResponse
+from smendpoint._core.call.flow import NeedSlot
+from smendpoint._core.call.hiding import forget_locals
+from smendpoint._core.call.load import outcome_of, refused_answer
+from smendpoint._core.call.retry import RetryPolicy, honour_retry_after
+from smendpoint._core.call.timing import deadline_exceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from smendpoint._core.call.flow import CallState
+    from smendpoint._core.call.load import Outcome
+    from smendpoint._core.call.timing import Clock
+
+    class Limiter(Protocol):
+        """Lets calls in; the limiters of `_calls` as a slot sees them."""
+
+        clock: Clock
+        markers: tuple[str | int, ...]
+        """The user's own signs of a refusal."""
+
+        @property
+        def limit(self) -> int:
+            """How many calls may be in flight at this moment."""
+            ...
+
+        @property
+        def refused_for(self) -> float:
+            """For how many seconds calls have been refused, and none has succeeded."""
+            ...
+
+        def delay(self) -> float:
+            """Give the seconds after which a refused call may try again, where no call that succeeds ends before."""
+            ...
+
+        def handle(self, slot: Slot, outcome: Outcome | None) -> None:
+            """Queue for a slot, where there is no outcome; else take it back, or take it out of the queue."""
+            ...
+
+
+class Slot:
+    """One call's place among those in flight.
+
+    Args:
+        limiter: gives it.
+        order: lower for a call that began earlier.
+        on_start: called when the call has the slot for the first time, in the thread or task of the call.
+
+    Attributes:
+        held: whether the call has it, and so may send.
+        queued: whether the call waits for it.
+        ready_at: before this moment, the call gets it only when a call that succeeded has given one back.
+        since: when the call got it the last time; `None` before the first time.
+        wake: wakes the waiter; `None` where nothing waits.
+    """
+
+    __slots__ = ("_on_start", "_refusal", "_took", "held", "limiter", "order", "queued", "ready_at", "since", "wake")
+
+    def __init__(self, limiter: Limiter, order: int, on_start: Callable[[], object] | None) -> None:
+        self.limiter = limiter
+        self.order = order
+        self.held = False
+        self.queued = False
+        self.ready_at = -math.inf
+        self.since: float | None = None
+        self.wake: Callable[[], object] | None = None
+        self._on_start = on_start
+        self._refusal: errors.SmendpointError | None = None  # the last one
+        self._took: float | None = None
+
+    def __lt__(self, other: Slot) -> bool:
+        return self.order < other.order
+
+    def take(self, call: CallState) -> Generator[Any, Any, None]:
+        """Take the slot for the next attempt of `call`.
+
+        Raises:
+            DeadlineExceededError: the call's total was over before.
+        """
+        self.limiter.handle(self, None)
+        if not self.held and not (yield NeedSlot(self, call.deadline)):
+            refused = self._refusal is not None
+            raise call.add_context(
+                deadline_exceeded(call.timeout, request_sent=refused, answered=refused)
+            ) from self._refusal
+        if self._on_start is not None:
+            on_start, self._on_start = self._on_start, None
+            on_start()
+
+    def accepted(self, call: CallState, answer: Any) -> bool:
+        """Look at a successful answer, and give the slot back if it is whole; whether the call has succeeded.
+
+        A container may say in an answer with status 200 that it refused the call: then it has not.
+        """
+        if not isinstance(answer, RawResponse):
+            return True
+        if not refused_answer(answer.body, self.limiter.markers):
+            self._release("ok")
+        else:
+            failure = errors.ModelOutputError("the container says, with status 200, that it refused the call")
+            call.add_context(failure)
+            if self.queue_again(call, failure, answer.headers) is not None:
+                return False
+        call.slot = None
+        return True
+
+    def refused(self, call: CallState, failure: errors.EndpointError, headers: Mapping[str, str]) -> bool:
+        """Give the slot back after an attempt that failed; whether that was for load, and the call has queued again.
+
+        Raises:
+            EndpointError: it is the failure, after which the call does not go on.
+        """
+        outcome = outcome_of(failure, self.limiter.markers)
+        if outcome != "refused":
+            self._release(outcome)
+            return False
+        if self.queue_again(call, failure, headers) is None:
+            raise failure
+        return True
+
+    def queue_again(self, call: CallState, failure: errors.EndpointError, headers: Mapping[str, str]) -> float | None:
+        """Give the slot back after an attempt that was refused for load, and report that.
+
+        Returns:
+            The seconds that the call will wait, if no other call ends before; `None` where it should not go on.
+        """
+        policy = call.defaults.policy or RetryPolicy()
+        delay = honour_retry_after(self.limiter.delay(), failure, headers)
+        self._release("refused")
+        longest = policy.throttle_timeout
+        if longest is not None and self.limiter.refused_for >= longest:
+            failure.message = (
+                f"{failure.message} | Nothing of this endpoint has succeeded for {longest:g} s, which is "
+                "RetryPolicy.throttle_timeout"
+            )
+            delay = None
+        if call.watcher is not None:
+            forget_locals(failure)
+            call.watcher.notify("attempt_failed", failure, delay)
+        if delay is not None:
+            call.refusals += 1
+            self._refusal = failure
+            self.ready_at = self.limiter.clock.monotonic() + delay
+        return delay
+
+    def started(self) -> None:
+        """Note that a stream has given its first chunk: the limit learns from that moment, not from its end."""
+        if self._took is None and self.since is not None:
+            self._took = self.limiter.clock.monotonic() - self.since
+
+    def end(self, error: BaseException | None) -> None:
+        """Give the slot back at the end of a stream, or wherever else its call ends."""
+        if error is not None:
+            self._release(outcome_of(error, self.limiter.markers))
+        else:
+            # The end of a stream that nobody read says nothing.
+            self._release("failed" if self._took is None else "ok")
+
+    def _release(self, outcome: Outcome) -> None:
+        self.limiter.handle(self, outcome)
+
+    def latency(self) -> float | None:
+        """Give the latency to learn from, in seconds, where it is not the time that the slot was held."""
+        took, self._took = self._took, None
+        return took

@@ -30,9 +30,11 @@ def with_columns(frame: Any, mapper: TableMapper, *, output_type: Any = None, ma
         types[mapper.error_column] = text
     inputs = [name for name in (mapper.input_column, mapper.params_column) if name is not None]
 
+    method: Any = daft.method(return_dtype=daft.DataType.struct(types))
+
     @daft.cls(max_concurrency=max_concurrency)
     class Model:
-        @daft.method(return_dtype=daft.DataType.struct(types))
+        @method  # type: ignore[untyped-decorator]  # its types are not known here
         async def row(self, *cells: Any) -> dict[str, Any]:
             batch = await mapper.acall({name: [cell] for name, cell in zip(inputs, cells, strict=True)})
             return {name: batch[name][0] for name in types}

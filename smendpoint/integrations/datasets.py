@@ -34,7 +34,6 @@ def map_dataset(dataset: Any, mapper: TableMapper, *, output_type: Any = "string
             features[mapper.error_column] = datasets.Value("string")
     if isinstance(dataset, datasets.Dataset):
         # Of what decides the outputs alone: the library's own would change with a time-out, too.
-        options.setdefault(
-            "new_fingerprint", datasets.fingerprint.Hasher.hash((dataset._fingerprint, mapper.decides(), features))
-        )
+        decides = (dataset._fingerprint, mapper.decides(), features)
+        options.setdefault("new_fingerprint", datasets.fingerprint.Hasher.hash(decides))
     return dataset.map(mapper, batched=True, features=features, **options)

@@ -30,8 +30,8 @@ DEFAULT_CONCURRENCY = 8
 class TableMapper:
     """Call the model for each row of a batch, several rows at a time, and give the batch back with the outputs.
 
-    A batch is a ``DataFrame`` of pandas or polars, a ``Table`` or ``RecordBatch`` of Arrow, or a mapping of column names
-    to lists or arrays. The result has the same type, the same rows in the same order, and the new columns at its end. A
+    A batch is a ``DataFrame`` of pandas or polars, a ``Table`` or ``RecordBatch`` of Arrow, or a mapping of names to
+    lists or arrays. The result has the same type, the same rows in the same order, and the new columns at its end. A
     row whose input is null is not sent: its output is null.
 
     A mapper can be pickled, as its endpoint can: connections and secrets stay behind, and each process makes its own.
@@ -41,8 +41,8 @@ class TableMapper:
         endpoint: the model. The mapper makes endpoints like it, and closes those.
         input_column: the column that holds the inputs.
         output_column: the new column for the outputs.
-        error_column: the new column for the errors as texts, such as ``"ThrottlingError: ..."``; null where there is none.
-            Without it, the first error is raised.
+        error_column: the new column for the errors as texts, such as ``"ThrottlingError: ..."``; null where there is
+            none. Without it, the first error is raised.
         max_concurrency: how many calls of one batch may be in flight.
         params_column: the column that holds parameters for the model of one row: mappings, or texts of JSON objects.
             They win over all others. A parameter that is null is left out.

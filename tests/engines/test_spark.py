@@ -1,0 +1,63 @@
+"""Spark: partitions on several worker processes, errors as texts, and tasks that Spark runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import ROWS, answers, endpoint, texts
+
+from smendpoint import EmbeddingsHandler, Endpoint
+from smendpoint.emulator import Emulator
+from smendpoint.integrations.spark import map_in_pandas
+from smendpoint.integrations.tables import TableMapper
+
+sql = pytest.importorskip("pyspark.sql", reason="Spark is not installed")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Any]:
+    # Two threads, so two Python processes; each task may run three times.
+    settings = {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.memory": "1g",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    session = sql.SparkSession.builder.master("local[2,3]").config(map=settings).getOrCreate()
+    yield session
+    session.stop()
+
+
+def frame_of(engine: Any, partitions: int = 4) -> Any:
+    return engine.createDataFrame([(text,) for text in texts()], "text string").repartition(partitions)
+
+
+def test_every_row_is_answered_and_none_twice(engine: Any, service: Emulator) -> None:
+    with TableMapper(endpoint(service), input_column="text") as mapper:
+        answered = map_in_pandas(frame_of(engine), mapper).collect()
+    assert sorted(row["output"] for row in answered) == sorted(answers())
+    assert {row["error"] for row in answered} == {None}
+    assert service.load["my-llm"].served == ROWS
+
+
+def test_errors_are_texts_in_their_column_by_default(engine: Any, service: Emulator) -> None:
+    service.inject("status_400_ValidationError", times=1)
+    frame = engine.createDataFrame([("a",), ("b",), (None,)], "text string").coalesce(1)
+    with TableMapper(endpoint(service), input_column="text", max_concurrency=1) as mapper:
+        answered = map_in_pandas(frame, mapper).collect()
+    assert [row["output"] for row in answered] == [None, "B", None]
+    assert answered[0]["error"].startswith("EndpointValidationError")
+    assert [row["error"] for row in answered[1:]] == [None, None]
+
+
+def test_outputs_may_be_nested(engine: Any) -> None:
+    with Emulator("feature_extraction", region="us-west-2") as emulator:
+        model: Any = Endpoint("my-llm", endpoint_url=emulator.url, content_handler=EmbeddingsHandler(pooling="mean"))
+        frame = engine.createDataFrame([(["a", "b"],)], "text array<string>")
+        with TableMapper(model, input_column="text") as mapper:
+            (row,) = map_in_pandas(frame, mapper, output_type="array<array<double>>").collect()
+    assert len(row["output"]) == 2
+    assert all(isinstance(number, float) for number in row["output"][0])

@@ -13,7 +13,7 @@ from smendpoint._core.call.timing import Timeout
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
     from typing import Literal
 
     from typing_extensions import Self, Unpack
@@ -153,19 +153,27 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     ) -> AsyncIterator[Out | Exception]:
         """Call the model for each input, several at a time, and give the outputs.
 
-        Inputs are read as slots get free: at most `max_concurrency` inputs or outputs are held at any time. Leaving
-        the iterator early stops the calls that are under way.
+        An input is read when its call can be sent. A slow answer does not hold back the calls after it: their outputs
+        wait for it, up to 50 for each call that was under way at once. Leaving the iterator early stops the calls that
+        are under way.
 
         Arguments and errors as for `Endpoint.map`; `inputs` may be an asynchronous iterable, too.
         """
         concurrency, arguments = self._check_map(inputs, max_concurrency, timeout, model_kwargs)
         from smendpoint._calls.async_fanout import fan_out
 
-        async def work(value: In) -> Out:
+        async def work(value: In, started: Callable[[], None]) -> Out:
+            started()
             request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
             return self._output(*await self._caller.send(request), stop)
 
-        return fan_out(work, inputs, concurrency, ordered=ordered, return_exceptions=return_exceptions)
+        return fan_out(
+            work,
+            inputs,
+            concurrency,
+            ordered=ordered,
+            passes=lambda error: return_exceptions and isinstance(error, Exception),
+        )
 
     async def aclose(self) -> None:
         """Close the endpoint's connections. A client that was given stays open: its maker closes it.

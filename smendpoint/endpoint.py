@@ -14,7 +14,7 @@ from smendpoint._transport.deadline import Cancellation
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Literal
 
     from typing_extensions import Self, Unpack
@@ -170,8 +170,9 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     ) -> Iterator[Out | Exception]:
         """Call the model for each input, several at a time, and give the outputs.
 
-        Inputs are read as slots get free: at most `max_concurrency` inputs or outputs are held at any time. Leaving
-        the iterator early stops the calls that are under way.
+        An input is read when its call can be sent. A slow answer does not hold back the calls after it: their outputs
+        wait for it, up to 50 for each call that was under way at once. Leaving the iterator early stops the calls that
+        are under way.
 
         Args:
             inputs: any iterable, endless ones included.
@@ -187,7 +188,8 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         concurrency, arguments = self._check_map(inputs, max_concurrency, timeout, model_kwargs)
         from smendpoint._calls.fanout import fan_out
 
-        def work(value: In, cancellation: Cancellation) -> Out:
+        def work(value: In, cancellation: Cancellation, started: Callable[[], None]) -> Out:
+            started()
             request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
             return self._output(*self._caller.send(request, cancellation), stop)
 
@@ -197,7 +199,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             concurrency,
             stoppable=self._caller.transport.stoppable,
             ordered=ordered,
-            return_exceptions=return_exceptions,
+            passes=lambda error: return_exceptions and isinstance(error, Exception),
         )
 
     def close(self) -> None:

@@ -8,13 +8,14 @@ import contextlib
 import gc
 import itertools
 import tracemalloc
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 from async_loops import PATIENCE, Run, others, run, settled, turns
 
 from smendpoint._calls.async_fanout import fan_out
+from smendpoint._calls.window import HELD_PER_CALL
 
 
 async def double(value: int) -> int:
@@ -28,8 +29,24 @@ async def counting(values: Iterable[int]) -> AsyncIterator[int]:
         yield value
 
 
-def mapped(work: Any, inputs: Any, limit: int, *, ordered: bool = True, return_exceptions: bool = False) -> Any:
-    return fan_out(work, inputs, limit, ordered=ordered, return_exceptions=return_exceptions)
+def mapped(
+    work: Any, inputs: Any, cap: int | None, *, ordered: bool = True, return_exceptions: bool = False, **options: Any
+) -> Any:
+    """Fan out work that needs no slot."""
+
+    async def working(value: Any, started: Callable[[], None]) -> Any:
+        started()
+        started()  # which does nothing
+        return await work(value)
+
+    return with_slots(working, inputs, cap, ordered=ordered, return_exceptions=return_exceptions, **options)
+
+
+def with_slots(work: Any, inputs: Any, cap: int | None, *, return_exceptions: bool = False, **options: Any) -> Any:
+    settings: dict[str, Any] = {"ordered": True, **options}
+    return fan_out(
+        work, inputs, cap, passes=lambda error: return_exceptions and isinstance(error, Exception), **settings
+    )
 
 
 KINDS = pytest.mark.parametrize("given", [iter, counting], ids=["iterable", "asynchronous"])
@@ -133,6 +150,152 @@ def test_asynchronous_inputs_are_all_read_in_one_task(run: Run) -> None:
     run(main())
 
 
+@KINDS
+@ORDERED
+def test_an_input_is_read_when_the_one_before_has_its_slot(run: Run, given: Any, ordered: bool) -> None:
+    """Exactly one job waits for a slot, however many inputs there are."""
+    read, begun, most = 0, 0, 0
+
+    def inputs() -> Iterator[int]:
+        nonlocal read, most
+        for value in range(100):
+            read += 1
+            most = max(most, read - begun)
+            yield value
+
+    async def main() -> None:
+        slots = asyncio.Semaphore(3)
+
+        async def work(value: int, started: Callable[[], None]) -> int:
+            nonlocal begun
+            async with slots:
+                begun += 1
+                started()
+                await turns(value % 5)
+                return value
+
+        outputs = [output async for output in with_slots(work, given(inputs()), None, ordered=ordered)]
+        assert sorted(outputs) == list(range(100))
+        assert most == 1
+
+    run(main())
+
+
+@KINDS
+def test_a_job_that_ends_without_a_slot_makes_room_for_the_next(run: Run, given: Any) -> None:
+    async def main() -> None:
+        async def work(value: int, started: Callable[[], None]) -> int:
+            raise LookupError(value)
+
+        found = [error async for error in with_slots(work, given(range(5)), None, return_exceptions=True)]
+        assert [error.args for error in found] == [(value,) for value in range(5)]
+
+    run(main())
+
+
+@KINDS
+def test_a_slow_answer_holds_back_the_other_calls_only_where_the_window_is_full(run: Run, given: Any) -> None:
+    window = 2 * HELD_PER_CALL
+    read = 0
+
+    def inputs() -> Iterator[int]:
+        nonlocal read
+        for value in range(2 * window):
+            read += 1
+            yield value
+
+    async def main() -> None:
+        head = asyncio.Event()
+
+        async def work(value: int) -> int:
+            if value == 0:
+                await head.wait()
+            if value == window:
+                asyncio.get_running_loop().call_later(0, head.set)
+            return value
+
+        outputs = mapped(work, given(inputs()), 2)
+        assert await outputs.__anext__() == 0
+        assert window < read <= window + 2
+        assert [output async for output in outputs] == list(range(1, 2 * window))
+
+    run(main())
+
+
+@KINDS
+@ORDERED
+def test_outputs_can_be_joined_to_their_inputs(run: Run, given: Any, ordered: bool) -> None:
+    async def main() -> None:
+        outputs = mapped(fails_at_three, given(range(5)), 2, ordered=ordered, return_exceptions=True, enumerated=True)
+        pairs = {index: output async for index, output in outputs}
+        assert type(pairs.pop(3)) is KeyError
+        assert pairs == {0: 0, 1: 1, 2: 2, 4: 4}
+
+    run(main())
+
+
+@KINDS
+def test_an_error_that_will_end_the_iteration_stops_the_reading_at_once(run: Run, given: Any) -> None:
+    read: list[int] = []
+
+    def inputs() -> Iterator[int]:
+        for value in range(100):
+            read.append(value)
+            yield value
+
+    async def main() -> None:
+        failed = asyncio.Event()
+
+        async def work(value: int) -> int:
+            if value == 1:
+                failed.set()
+                raise LookupError
+            await failed.wait()
+            await turns(20)
+            return value
+
+        outputs = mapped(work, given(inputs()), 3)
+        assert await outputs.__anext__() == 0
+        with pytest.raises(LookupError):
+            await outputs.__anext__()
+        assert len(read) <= 3
+        assert not others()
+
+    run(main())
+
+
+def test_an_input_that_comes_after_such_an_error_is_not_sent(run: Run) -> None:
+    async def main() -> None:
+        sent: list[int] = []
+        failed = asyncio.Event()
+        waiting = asyncio.Event()
+
+        async def inputs() -> AsyncIterator[int]:
+            yield 0
+            yield 1
+            waiting.set()
+            await failed.wait()
+            await turns()
+            yield 2
+
+        async def work(value: int) -> int:
+            sent.append(value)
+            await waiting.wait()
+            if value == 0:
+                await turns(20)
+                return value
+            failed.set()
+            raise LookupError
+
+        outputs = mapped(work, inputs(), 3)
+        assert await outputs.__anext__() == 0
+        with pytest.raises(LookupError):
+            await outputs.__anext__()
+        assert sent == [0, 1]
+
+    run(main())
+
+
 async def fails_at_three(value: int) -> int:
     await turns(value)
     if value == 3:
@@ -231,6 +394,7 @@ def test_leaving_early_stops_the_tasks(run: Run, given: Any, how: str) -> None:
                     await asyncio.get_running_loop().create_future()
                 finally:
                     stopped.append(value)
+            await turns(10)  # until the others have started
             return value
 
         async def iterate() -> None:

@@ -14,7 +14,8 @@ import pytest
 from inside import pool_of
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
-from smendpoint._calls.fanout import _Job, _Workers, fan_out
+from smendpoint._calls.fanout import _Workers, fan_out
+from smendpoint._calls.window import HELD_PER_CALL, Window
 from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._transport.threads import spawn
 from smendpoint.emulator import Emulator, ModelRequest
@@ -22,14 +23,40 @@ from smendpoint.handlers import BytesHandler
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
+Work = Callable[[Any, Cancellation, Callable[[], None]], Any]
 MANY = 10_000_000
 READ = int(os.environ.get("SMENDPOINT_MAP_INPUTS", "2000"))
 """The number of inputs of the test that reads many."""
 
 
-def run(work: Callable[[Any, Cancellation], Any], inputs: Any, limit: int = 3, **options: Any) -> Iterator[Any]:
-    settings: dict[str, Any] = {"stoppable": True, "ordered": True, "return_exceptions": False, **options}
-    return fan_out(work, inputs, limit, **settings)
+def run(
+    work: Callable[[Any, Cancellation], Any],
+    inputs: Any,
+    cap: int | None = 3,
+    *,
+    return_exceptions: bool = False,
+    **options: Any,
+) -> Iterator[Any]:
+    """Fan out work that needs no slot."""
+    return with_slots(at_once(work), inputs, cap, return_exceptions=return_exceptions, **options)
+
+
+def at_once(work: Callable[[Any, Cancellation], Any]) -> Work:
+    def working(value: Any, scope: Cancellation, started: Callable[[], None]) -> Any:
+        started()
+        started()  # which does nothing
+        return work(value, scope)
+
+    return working
+
+
+def with_slots(
+    work: Work, inputs: Any, cap: int | None = 3, *, return_exceptions: bool = False, **options: Any
+) -> Iterator[Any]:
+    settings: dict[str, Any] = {"stoppable": True, "ordered": True, **options}
+    return fan_out(
+        work, inputs, cap, passes=lambda error: return_exceptions and isinstance(error, Exception), **settings
+    )
 
 
 def stops(scope: Cancellation) -> bool:
@@ -144,7 +171,7 @@ def test_of_ten_million_inputs_only_a_windowful_is_ever_held(ordered: bool) -> N
     results = run(lambda value, scope: Held(), inputs(), limit, ordered=ordered)
     for number, output in enumerate(results, 1):
         assert isinstance(output, Held)
-        assert read - number < limit
+        assert read - number <= limit
         del output
         if number == READ:
             break
@@ -163,6 +190,131 @@ def test_no_more_threads_than_inputs_are_started() -> None:
     reader.join(PATIENCE)
     assert len(threads()) == 1
     assert list(results) == []
+    assert gone()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_input_is_read_when_the_one_before_has_its_slot(ordered: bool) -> None:
+    """Exactly one job waits for a slot, however many inputs there are."""
+    slots = threading.Semaphore(3)
+    lock = threading.Lock()
+    read, begun, most = 0, 0, 0
+
+    def inputs() -> Iterator[int]:
+        nonlocal read, most
+        for value in range(200):
+            with lock:
+                read += 1
+                most = max(most, read - begun)
+            yield value
+
+    def work(value: int, scope: Cancellation, started: Callable[[], None]) -> int:
+        nonlocal begun
+        with slots:
+            with lock:
+                begun += 1
+            started()
+            return value
+
+    outputs = list(with_slots(work, inputs(), None, ordered=ordered))
+    assert sorted(outputs) == list(range(200))
+    assert most == 1
+    assert gone()
+
+
+def test_a_job_may_start_in_any_thread() -> None:
+    def work(value: int, scope: Cancellation, started: Callable[[], None]) -> int:
+        if value == 1:  # until then, no second one is read
+            free.set()
+        else:
+            starter = threading.Thread(target=started)
+            starter.start()
+            starter.join(PATIENCE)
+            assert free.wait(PATIENCE)
+        return value
+
+    free = threading.Event()
+    assert list(with_slots(work, range(2), None)) == [0, 1]
+
+
+def test_a_job_that_ends_without_a_slot_makes_room_for_the_next() -> None:
+    def work(value: int, scope: Cancellation, started: Callable[[], None]) -> int:
+        raise LookupError(value)
+
+    found = list(with_slots(work, range(5), None, return_exceptions=True))
+    assert [error.args for error in found] == [(value,) for value in range(5)]
+
+
+def test_a_slow_answer_holds_back_the_other_calls_only_where_the_window_is_full() -> None:
+    turns = Turns()
+    read = 0
+    window = 2 * HELD_PER_CALL
+
+    def inputs() -> Iterator[int]:
+        nonlocal read
+        for value in range(2 * window):
+            read += 1
+            yield value
+
+    turns.end(*range(1, 2 * window))
+    results = run(turns, inputs(), 2)
+    reader = threading.Thread(target=lambda: (turns.wait_for(window), turns.end(0)))
+    reader.start()
+    assert next(results) == 0
+    reader.join(PATIENCE)
+    assert read <= window + 1
+    assert list(results) == [value * 10 for value in range(1, 2 * window)]
+
+
+def test_finished_outputs_are_given_before_more_inputs_are_read() -> None:
+    """At most one input is read for each output that is ready."""
+    read = 0
+    ends = threading.Barrier(5)
+
+    def inputs() -> Iterator[int]:
+        nonlocal read
+        for value in range(100):
+            read += 1
+            yield value
+
+    def work(value: int, scope: Cancellation) -> int:
+        if value < 5:
+            ends.wait(PATIENCE)
+        return value
+
+    results = run(work, inputs(), 5, ordered=False)
+    for number, _ in enumerate(results, 1):
+        assert read <= number + 5
+    assert read == 100
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_outputs_can_be_joined_to_their_inputs(ordered: bool) -> None:
+    pairs = run(divide, [1, 0, 5], 2, ordered=ordered, return_exceptions=True, enumerated=True)
+    first, (index, error), last = sorted(pairs, key=lambda pair: pair[0])
+    assert (first, index, type(error), last) == ((0, 10.0), 1, ZeroDivisionError, (2, 2.0))
+
+
+def test_an_error_that_will_end_the_iteration_stops_the_reading_at_once() -> None:
+    turns = Turns()
+    read: list[int] = []
+
+    def inputs() -> Iterator[int]:
+        for value in range(100):
+            read.append(value)
+            yield value
+
+    def work(value: int, scope: Cancellation) -> Any:
+        if value == 1:
+            turns.end(0)
+            raise LookupError
+        return turns(value, scope)
+
+    results = run(work, inputs(), 2)
+    assert next(results) == 0
+    with pytest.raises(LookupError):
+        next(results)
+    assert len(read) <= 3  # the third one if the output was ready before the error
     assert gone()
 
 
@@ -228,9 +380,10 @@ def test_leaving_early_stops_the_calls_and_waits_for_them() -> None:
 def test_leaving_early_does_not_wait_for_calls_that_cannot_be_stopped() -> None:
     turns = Turns()
     results = run(turns, [1, 2], stoppable=False)
-    turns.end(1)
+    reader = threading.Thread(target=lambda: (turns.wait_for(2), turns.end(1)))
+    reader.start()
     assert next(results) == 10
-    turns.wait_for(2)
+    reader.join(PATIENCE)
     running = threads()
     results.close()  # type: ignore[attr-defined]  # it is a generator
     turns.end(2)
@@ -255,8 +408,9 @@ def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thr
 def test_workers_that_are_garbage_collected_end_their_threads() -> None:
     """The state after an interrupt in `stop`."""
     turns = Turns()
-    workers = _Workers(turns, 1, stoppable=True)
-    workers.submit(_Job(1))
+    window = Window(1, ordered=True, enumerated=False, passes=bool)
+    workers = _Workers(at_once(turns), window, stoppable=True)
+    workers.submit(1)
     turns.wait_for(1)
     (thread,) = threads()
     del workers
@@ -267,10 +421,12 @@ def test_workers_that_are_garbage_collected_end_their_threads() -> None:
 
 def test_a_program_may_end_in_the_middle_of_a_map() -> None:
     program = (
-        "import operator\n"
         "from smendpoint._calls.fanout import fan_out\n"
-        "settings = {'stoppable': True, 'ordered': True, 'return_exceptions': False}\n"
-        "results = fan_out(operator.is_not, range(1000), 3, **settings)\n"
+        "settings = {'stoppable': True, 'ordered': True, 'passes': bool}\n"
+        "def work(value, scope, started):\n"
+        "    started()\n"
+        "    return True\n"
+        "results = fan_out(work, range(1000), 3, **settings)\n"
         "print(next(results))\n"
     )
     done = subprocess.run(
@@ -281,8 +437,9 @@ def test_a_program_may_end_in_the_middle_of_a_map() -> None:
 
 def test_threads_that_ended_with_the_interpreter_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = Turns()
-    workers = _Workers(turns, 1, stoppable=True)
-    workers.submit(_Job(1))
+    window = Window(1, ordered=True, enumerated=False, passes=bool)
+    workers = _Workers(at_once(turns), window, stoppable=True)
+    workers.submit(1)
     turns.wait_for(1)
     with monkeypatch.context() as patch:
         patch.setattr(sys, "is_finalizing", lambda: True)

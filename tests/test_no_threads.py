@@ -84,11 +84,12 @@ def test_a_map_without_threads_gives_each_output_before_it_goes_on(monkeypatch: 
 
     done: list[int] = []
 
-    def work(value: int, scope: Any) -> int:
+    def work(value: int, scope: Any, started: Callable[[], None]) -> int:
+        started()
         done.append(value)
         return value
 
-    results = fan_out(work, range(5), 3, stoppable=True, ordered=True, return_exceptions=False)
+    results = fan_out(work, range(5), 3, stoppable=True, ordered=True, passes=bool)
     assert [(value, len(done)) for value in results] == [(number, number + 1) for number in range(5)]
 
 

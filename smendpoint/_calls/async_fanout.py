@@ -3,103 +3,109 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from smendpoint._calls.window import Job, Window
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 
 A = TypeVar("A")
-B = TypeVar("B")
 
 
-class _Tasks(Generic[A, B]):
-    """The tasks of one fan-out, at most `limit` of them, and the inputs that become tasks.
-
-    Attributes:
-        waiting: the tasks whose outputs are still to be given, in the order of the inputs or of their completion.
-    """
+class _Tasks:
+    """The tasks of one fan-out, and the inputs that become tasks."""
 
     def __init__(
         self,
-        work: Callable[[A], Coroutine[Any, Any, B]],
-        inputs: Iterable[A] | AsyncIterable[A],
-        limit: int,
-        *,
-        ordered: bool,
+        work: Callable[[Any, Callable[[], None]], Coroutine[Any, Any, Any]],
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        window: Window,
     ) -> None:
         self._work = work
-        self._limit = limit
-        self._ordered = ordered
-        self._running: set[asyncio.Task[B]] = set()
-        self.waiting: deque[asyncio.Task[B]] = deque()
-        self._changed = asyncio.Event()
-        self._slot_free = asyncio.Event()
-        self._exhausted = False
-        self._source: Iterator[A] = iter(())
+        self._window = window
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._changed = self._readable = asyncio.Event()
+        self._source: Iterator[Any] = iter(())
         self._reading: asyncio.Task[None] | None = None
         if isinstance(inputs, AsyncIterable):
+            self._readable = asyncio.Event()  # which the task that reads waits for
             self._reading = asyncio.create_task(self._read(inputs))
-            self._reading.add_done_callback(self._notify)
+            self._reading.add_done_callback(self._all_read)
         else:
             self._source = iter(inputs)
 
-    @property
-    def over(self) -> bool:
-        """Whether every input has been read, and its output given."""
-        return self._exhausted and not self._running
-
-    async def _read(self, values: AsyncIterable[A]) -> None:
+    async def _read(self, values: AsyncIterable[Any]) -> None:
         async for value in values:
+            if self._window.exhausted:  # a call has ended the fan-out meanwhile
+                return
             self._start(value)
-            while len(self._running) >= self._limit:
-                self._slot_free.clear()
-                await self._slot_free.wait()
+            del value
+            while not self._window.may_read:
+                self._readable.clear()
+                await self._readable.wait()
+
+    def _all_read(self, reading: asyncio.Task[None]) -> None:
+        if not reading.cancelled():
+            reading.exception()  # asyncio would report an error that is never given
+        self._changed.set()
 
     def fill(self) -> None:
-        """Start a task in each free slot, as far as there are inputs. Raises what the inputs raise."""
+        """Start tasks as far as there are slots and inputs. Raises what the inputs raise."""
+        window = self._window
         if self._reading is not None:
-            if self._reading.done() and not self._exhausted:
+            if self._reading.done() and not window.exhausted:
                 self._reading.result()
-                self._exhausted = True
+                window.exhausted = True
             return
-        while not self._exhausted and len(self._running) < self._limit:
+        while window.may_read:
             try:
                 self._start(next(self._source))
             except StopIteration:
-                self._exhausted = True
+                window.exhausted = True
 
-    def _start(self, value: A) -> None:
-        task = asyncio.create_task(self._work(value))
-        self._running.add(task)
-        if self._ordered:
-            self.waiting.append(task)
-        task.add_done_callback(self._finished)
+    def _start(self, value: Any) -> None:
+        job = Job()
+        self._window.begin(job)
+        task = asyncio.create_task(self._work(value, partial(self._started, job)))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, job))
 
-    def _finished(self, task: asyncio.Task[B]) -> None:
-        if not self._ordered:
-            self.waiting.append(task)
-        self._notify(task)
+    def _started(self, job: Job) -> None:
+        self._window.started(job)
+        self._wake()
 
-    def _notify(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled():
-            task.exception()  # asyncio would report an error that is never given
-        self._changed.set()
+    def _ended(self, job: Job, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        job.error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if job.error is None:
+            job.output = task.result()
+        self._window.ended(job)
+        self._wake()
+
+    def _wake(self) -> None:
+        window = self._window
+        if window.may_read:
+            self._readable.set()
+        if window.ready or window.over:
+            self._changed.set()
+
+    def give(self) -> Any:
+        """Give the output that is ready. Raises the error of a call that ends the fan-out."""
+        output = self._window.take()
+        self._wake()
+        return output
 
     async def wait(self) -> None:
-        """Wait until a task has ended, or all inputs have been read."""
+        """Wait until an output is ready, or an input is to be read, or all inputs have been read."""
         self._changed.clear()
         await self._changed.wait()
 
-    def free(self, task: asyncio.Task[B]) -> None:
-        """Free the slot of a task whose output has been given."""
-        self._running.discard(task)
-        self._slot_free.set()
-
     async def stop(self) -> None:
         """Cancel what is still running, and wait for its end."""
-        left: set[asyncio.Task[Any]] = {*self._running}
+        left = {*self._tasks}
         if self._reading is not None:
             left.add(self._reading)
         for task in left:
@@ -109,33 +115,27 @@ class _Tasks(Generic[A, B]):
 
 
 async def fan_out(
-    work: Callable[[A], Coroutine[Any, Any, B]],
+    work: Callable[[A, Callable[[], None]], Coroutine[Any, Any, Any]],
     inputs: Iterable[A] | AsyncIterable[A],
-    limit: int,
+    cap: int | None,
     *,
     ordered: bool,
-    return_exceptions: bool,
-) -> AsyncGenerator[B | Exception, None]:
-    """Give the result of ``work(value)`` for each input, at most `limit` at a time. Arguments as for `fanout.fan_out`.
+    passes: Callable[[BaseException], bool],
+    enumerated: bool = False,
+) -> AsyncGenerator[Any, None]:
+    """Give ``await work(value, started)`` for each input. Arguments as for `fanout.fan_out`.
 
-    Each call runs in a task of its own. Asynchronous inputs are read in one more, so that an output never waits for the
-    next input.
+    Each call runs in a task of its own, in which the work calls ``started()``. Asynchronous inputs are read in one more
+    task, so that an output never waits for the next input.
     """
-    tasks = _Tasks(work, inputs, limit, ordered=ordered)
+    window = Window(cap, ordered=ordered, enumerated=enumerated, passes=passes)
+    tasks = _Tasks(work, inputs, window)
     try:
         while True:
             tasks.fill()
-            if tasks.waiting and tasks.waiting[0].done():
-                task = tasks.waiting.popleft()
-                error = task.exception()
-                if error is None:
-                    yield task.result()
-                elif return_exceptions and isinstance(error, Exception):
-                    yield error
-                else:
-                    raise error
-                tasks.free(task)
-            elif tasks.over:
+            if window.ready:
+                yield tasks.give()
+            elif window.over:
                 return
             else:
                 await tasks.wait()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock
-from collections import deque
+from _thread import allocate_lock  # not an `Event`: an interrupt inside one may leave its lock taken for ever
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import ref
 
+from smendpoint._calls.window import Job, Window
 from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._transport.threads import spawn
 
@@ -17,133 +17,162 @@ if TYPE_CHECKING:
 
     from smendpoint._transport.threads import Spawned
 
+    Work: TypeAlias = Callable[[Any, Cancellation, Callable[[], None]], Any]
+
 A = TypeVar("A")
-B = TypeVar("B")
 
 
-class _Job:
-    """One input on its way to its output."""
+class _Job(Job):
+    """A job, with its input."""
 
-    __slots__ = ("cancellation", "done", "error", "output", "value")
+    __slots__ = ("_lock", "_value", "_watched", "cancellation", "over", "started")
 
     def __init__(self, value: Any) -> None:
-        self.value = value
+        super().__init__()
+        self._value = value
+        self._lock = allocate_lock()
+        self._watched = False
         self.cancellation = Cancellation()
-        self.done = allocate_lock()  # not an `Event`: an interrupt inside one may leave its lock taken for ever
-        self.done.acquire()
-        self.output: Any = None
-        self.error: BaseException | None = None
+        self.started = False
+        self.over = False
 
-    def run(self, work: Callable[[Any, Cancellation], Any], finished: SimpleQueue[_Job]) -> None:
-        """Do the work; never raises."""
+    def run(self, work: Work, changed: SimpleQueue[_Job]) -> None:
+        """Do the work, and put the job into the queue when it is over; never raises."""
         try:
-            self.output = work(self.value, self.cancellation)
+            self.output = work(self._value, self.cancellation, lambda: self.mark(changed, started=True))
         except Cancelled:
             pass  # the thread that cancelled it does not wait for the outcome
         except BaseException as error:  # such as a handler's SystemExit: it belongs to the caller's thread
             self.error = error
-        self.value = None
-        self.done.release()
-        finished.put(self)
+        self._value = None
+        self.over = True
+        changed.put(self)
+
+    def mark(self, changed: SimpleQueue[_Job], *, started: bool = False, watched: bool = False) -> None:
+        """Note that the job has started, or that its start is waited for. Both together put it into the queue, once."""
+        with self._lock:
+            told = self.started and self._watched
+            self.started |= started
+            self._watched |= watched
+            tell = self.started and self._watched and not told
+        if tell:
+            changed.put(self)
 
 
 class _Workers:
-    """Threads that run jobs: started one by one as jobs pile up, never more than the limit."""
+    """Threads that run jobs: started one by one as jobs pile up, never more than jobs are under way."""
 
-    def __init__(self, work: Callable[[Any, Cancellation], Any], limit: int, *, stoppable: bool) -> None:
+    def __init__(self, work: Work, window: Window, *, stoppable: bool) -> None:
         self._work = work
-        self._limit = limit
+        self._window = window
         self._stoppable = stoppable
         self._threads: list[Spawned] = []
         self._todo: SimpleQueue[Any] = SimpleQueue()
-        self.finished: SimpleQueue[_Job] = SimpleQueue()
-        self.running: set[_Job] = set()
+        self._changed: SimpleQueue[_Job] = SimpleQueue()
         # The weak reference ends the threads by itself where an interrupt broke off `stop`: it is not a job.
         self._forgotten = ref(self, self._todo.put)
 
-    def submit(self, job: _Job) -> bool:
-        """Have a job run in a thread, and return true; where none can be started, run it here."""
-        self.running.add(job)
-        if len(self._threads) < min(self._limit, len(self.running)):
-            thread = spawn("smendpoint-map", _serve, self._work, self._todo, self.finished, self._forgotten)
+    def submit(self, value: Any) -> None:
+        """Have a job run in a thread; where none can be started, run it here."""
+        job = _Job(value)
+        self._window.begin(job)
+        if len(self._threads) < len(self._window.running):
+            thread = spawn("smendpoint-map", _serve, self._work, self._todo, self._changed, self._forgotten)
             if thread is not None:
                 self._threads.append(thread)
-        if not self._threads:
-            job.run(self._work, self.finished)
-            return False
-        self._todo.put(job)
-        return True
+        if self._threads:
+            self._todo.put(job)
+        else:
+            job.run(self._work, self._changed)
+
+    def look(self) -> None:
+        """Tell the window which jobs have ended, and whether the one that was without a slot has started."""
+        changed = self._changed
+        while not changed.empty():
+            self._note(changed.get())
+        waiting = self._waiting()
+        if waiting is not None and waiting.started:
+            self._window.started(waiting)
+
+    def wait(self) -> None:
+        """Wait until a job has ended, or has started where that lets the next input be read."""
+        waiting = self._waiting()
+        if waiting is not None and not self._window.full:  # each wake-up costs as much as the rest of the fan-out
+            waiting.mark(self._changed, watched=True)
+        self._note(self._changed.get())
+
+    def _waiting(self) -> _Job | None:
+        waiting: Any = self._window.without_slot
+        return waiting  # type: ignore[no-any-return]  # jobs of this module
+
+    def _note(self, job: _Job) -> None:
+        if job.over and job in self._window.running:  # not one whose start was told when it was over already
+            self._window.ended(job)
 
     def stop(self) -> None:
         """End every call and every thread. A call that cannot be stopped ends by itself."""
         if sys.is_finalizing():
             return  # the interpreter has ended the threads without releasing the locks that `join` waits for
         self._todo.put(None)
-        for job in self.running:
+        running: set[Any] = self._window.running
+        for job in running:
             job.cancellation.stop()
-        if self._stoppable or not self.running:
+        if self._stoppable or not running:
             for thread in self._threads:
                 thread.join()
 
 
-def _serve(
-    work: Callable[[Any, Cancellation], Any], todo: SimpleQueue[Any], finished: SimpleQueue[_Job], forgotten: object
-) -> None:
+def _serve(work: Work, todo: SimpleQueue[Any], changed: SimpleQueue[_Job], forgotten: object) -> None:
     """Run jobs, in each thread. It holds no reference to the workers but `forgotten`, the weak one that ends it."""
     while isinstance(job := todo.get(), _Job):
-        job.run(work, finished)
+        job.run(work, changed)
+        del job  # while this thread waits, nothing holds the output that the caller has got
     todo.put(None)  # for the next thread
 
 
 def fan_out(
-    work: Callable[[A, Cancellation], B],
+    work: Callable[[A, Cancellation, Callable[[], None]], Any],
     inputs: Iterable[A],
-    limit: int,
+    cap: int | None,
     *,
     stoppable: bool,
     ordered: bool,
-    return_exceptions: bool,
-) -> Iterator[B | Exception]:
-    """Give ``work(value, cancellation)`` for each input, at most `limit` at a time.
+    passes: Callable[[BaseException], bool],
+    enumerated: bool = False,
+) -> Iterator[Any]:
+    """Give ``work(value, cancellation, started)`` for each input.
+
+    The work calls ``started()``, in any thread, once its call has got its slot. While one call waits for a slot, no
+    further input is read.
 
     Args:
         work: runs in threads, or in the caller's own where none can be started; ends early when cancelled.
         inputs: read one by one, in the caller's thread.
-        limit: the most inputs and outputs that are held at any time.
+        cap: the most calls that are under way at once, the one that waits for a slot included; `None` for no limit.
         stoppable: whether a cancellation ends its work.
         ordered: whether outputs come in the order of their inputs.
-        return_exceptions: whether an error takes the place of its output.
+        passes: whether an error takes the place of its output; any other one ends the iteration.
+        enumerated: whether an output comes as a pair with the index of its input.
     """
-    workers = _Workers(work, limit, stoppable=stoppable)
-    waiting: deque[_Job] = deque()
+    window = Window(cap, ordered=ordered, enumerated=enumerated, passes=passes)
+    workers = _Workers(work, window, stoppable=stoppable)
     source = iter(inputs)
-    exhausted = False
     try:
         while True:
-            while not exhausted and len(workers.running) < limit:
+            workers.look()
+            if window.may_read:
                 try:
-                    job = _Job(next(source))
+                    value = next(source)
                 except StopIteration:
-                    exhausted = True
+                    window.exhausted = True
                 else:
-                    if ordered:
-                        waiting.append(job)
-                    if not workers.submit(job):
-                        break
-            if not workers.running:
+                    workers.submit(value)
+                    del value
+            elif window.ready:
+                yield window.take()
+            elif window.over:
                 return
-            if ordered:
-                job = waiting.popleft()
-                job.done.acquire()
-                workers.finished.get()  # keeps the queue as short as the window
             else:
-                job = workers.finished.get()
-            workers.running.discard(job)
-            if job.error is None:
-                yield job.output
-            elif return_exceptions and isinstance(job.error, Exception):
-                yield job.error
-            else:
-                raise job.error
+                workers.wait()
     finally:
         workers.stop()

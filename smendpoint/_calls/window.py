@@ -1,0 +1,132 @@
+"""`Window`: the state of a `map`: what is under way, what is finished, and when the next input is read."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HELD_PER_CALL = 50
+"""An answer that takes 40 times the mean, as the slowest of a language model's do, does not stop the other calls."""
+
+
+class Job:
+    """One input on its way to its output.
+
+    Attributes:
+        index: the number of inputs before this one.
+        output: what the work gave.
+        error: what the work raised.
+    """
+
+    __slots__ = ("error", "index", "output")
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.output: Any = None
+        self.error: BaseException | None = None
+
+
+class Window:
+    """The jobs of one fan-out. It does not wait, and belongs to one thread.
+
+    Exactly one job at a time may be without a slot. Its input was read before a slot was free; the next one is read
+    when this one has started, so that no more inputs are read than are sent.
+
+    Args:
+        cap: the most jobs that are under way at once; `None` leaves that to the slots.
+        ordered: whether outputs are given in the order of their inputs, or as they are ready.
+        enumerated: whether an output is given as a pair with the index of its input.
+        passes: whether an error takes the place of its output; any other one ends the fan-out.
+
+    Attributes:
+        running: the jobs that are under way, the one without a slot included.
+        without_slot: the job that waits for a slot; `None` where none does.
+        exhausted: whether no further input is to be read.
+    """
+
+    def __init__(
+        self, cap: int | None, *, ordered: bool, enumerated: bool, passes: Callable[[BaseException], bool]
+    ) -> None:
+        self._cap = cap
+        self._ordered = ordered
+        self._enumerated = enumerated
+        self._passes = passes
+        self._line: deque[Job] = deque()  # whose outputs are given next, in this order
+        self._read = 0
+        self._most = 0
+        self._held = 0
+        self._just_read = False
+        self.running: set[Job] = set()
+        self.without_slot: Job | None = None
+        self.exhausted = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next output can be given."""
+        return bool(self._line) and self._line[0] not in self.running
+
+    @property
+    def over(self) -> bool:
+        """Whether every input has been read, and its output given."""
+        return self.exhausted and not self.running and not self._line
+
+    @property
+    def full(self) -> bool:
+        """Whether as many jobs are under way as may be."""
+        return self._cap is not None and len(self.running) >= self._cap
+
+    @property
+    def may_read(self) -> bool:
+        """Whether the next input is to be read now.
+
+        An output that can be given waits for one input at most, and finished ones pile up no further than an ordered
+        fan-out needs for a slow answer.
+        """
+        if self.exhausted or self.full or self.without_slot is not None:
+            return False
+        if self.ready:
+            return not self._just_read and self._held < self._most
+        return self._held < HELD_PER_CALL * max(self._most, 1)
+
+    def begin(self, job: Job) -> None:
+        """Add the job of an input that was just read. It waits for a slot."""
+        job.index = self._read
+        self._read += 1
+        self._just_read = True
+        self.without_slot = job
+        self.running.add(job)
+        self._most = max(self._most, len(self.running))
+        if self._ordered:
+            self._line.append(job)
+
+    def started(self, job: Job) -> None:
+        """Note that a job has its slot."""
+        if job is self.without_slot:
+            self.without_slot = None
+
+    def ended(self, job: Job) -> None:
+        """Note that a job is over. After an error that ends the fan-out, no further input is read."""
+        self.started(job)
+        self.running.remove(job)
+        self._held += 1
+        if not self._ordered:
+            self._line.append(job)
+        if job.error is not None and not self._passes(job.error):
+            self.exhausted = True
+
+    def take(self) -> Any:
+        """Give the output that is ready. Raises the error of a job that ends the fan-out."""
+        job = self._line.popleft()
+        self._held -= 1
+        self._just_read = False
+        error, job.error = job.error, None  # its traceback holds the job
+        if error is not None and not self._passes(error):
+            try:
+                raise error
+            finally:
+                del error
+        result = job.output if error is None else error
+        return (job.index, result) if self._enumerated else result

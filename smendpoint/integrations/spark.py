@@ -27,12 +27,13 @@ def map_in_pandas(
     """
     sql: Any = import_module("pyspark.sql.types")
     mapper = mapper.with_errors_in(mapper.error_column or error_column)
-    output = sql.StructType().add(mapper.output_column, output_type)
     if isinstance(output_type, str):
-        output = sql.StructType.fromDDL(f"`{mapper.output_column}` {output_type}")
-    errors = [] if mapper.error_column is None else [sql.StructField(mapper.error_column, sql.StringType())]
+        output_type = sql.StructType.fromDDL(f"output {output_type}")["output"].dataType
+    schema = sql.StructType([*frame.schema.fields]).add(mapper.output_column, output_type)
+    if mapper.error_column is not None:
+        schema.add(mapper.error_column, sql.StringType())
 
     def run(batches: Iterator[Any]) -> Iterator[Any]:
         return map(mapper, batches)
 
-    return frame.mapInPandas(run, sql.StructType([*frame.schema.fields, *output.fields, *errors]))
+    return frame.mapInPandas(run, schema)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from smendpoint._calls.arguments import checked_limit
 from smendpoint._calls.endpoint import EndpointBase, remade
+from smendpoint._core.call.limit import AdaptiveConcurrency
 from smendpoint.async_endpoint import AsyncEndpoint
 from smendpoint.endpoint import Endpoint
 from smendpoint.errors import ConfigurationError, HandlerError
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["TableMapper"]
 
 Batch = TypeVar("Batch")
-
-DEFAULT_CONCURRENCY = 8
 
 
 class TableMapper:
@@ -43,7 +42,8 @@ class TableMapper:
         output_column: the new column for the outputs.
         error_column: the new column for the errors as texts, such as ``"ThrottlingError: ..."``; null where there is
             none. Without it, the first error is raised.
-        max_concurrency: how many calls of one batch may be in flight.
+        max_concurrency: how many calls may be in flight in each process, whatever the number of its batches; by default
+            the endpoint's ``concurrency``, or else what `AdaptiveConcurrency` finds out.
         params_column: the column that holds parameters for the model of one row: mappings, or texts of JSON objects.
             They win over all others. A parameter that is null is left out.
         **model_kwargs: parameters for the model in every row; ``stop``, ``timeout`` and ``endpoint_kwargs`` may be
@@ -76,9 +76,9 @@ class TableMapper:
         self.params_column = params_column
         self._check_columns()
         self._model_kwargs = model_kwargs
-        limit = checked_limit("max_concurrency", max_concurrency) or DEFAULT_CONCURRENCY
-        self._arguments: dict[str, Any] = {"max_concurrency": limit, "return_exceptions": True, **model_kwargs}
-        changes: dict[str, Any] = {"s3_client": None}
+        self._arguments: dict[str, Any] = {"max_concurrency": 32, "return_exceptions": True, **model_kwargs}
+        limit = checked_limit("max_concurrency", max_concurrency) or endpoint._caller.settings["concurrency"]
+        changes: dict[str, Any] = {"s3_client": None, "concurrency": limit or AdaptiveConcurrency()}
         if params_column is not None:
             changes["content_handler"] = _RowHandler(endpoint.content_handler)
         # Made here, so that the endpoints of an unpickled mapper are unpickled ones, which share their connections.

@@ -25,7 +25,7 @@ def test_every_row_is_answered_and_none_twice(service: Emulator) -> None:
 
 
 def test_outputs_may_be_null_or_of_another_type(service: Emulator) -> None:
-    service.models = lambda request: b"[1, 2]"
+    service.models["my-llm"] = lambda request: b"[1, 2]"
     with TableMapper(endpoint(service), input_column="text") as mapper:
         frame = with_columns(daft.from_pydict({"text": ["a", None]}), mapper, output_type=list_of_integers())
         assert frame.to_pydict()["output"] == [[1, 2], None]

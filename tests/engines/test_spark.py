@@ -49,7 +49,7 @@ def test_errors_are_texts_in_their_column_by_default(engine: Any, service: Emula
     with TableMapper(endpoint(service), input_column="text", max_concurrency=1) as mapper:
         answered = map_in_pandas(frame, mapper).collect()
     assert [row["output"] for row in answered] == [None, "B", None]
-    assert answered[0]["error"].startswith("EndpointValidationError")
+    assert answered[0]["error"].startswith("ValidationError: 400")
     assert [row["error"] for row in answered[1:]] == [None, None]
 
 

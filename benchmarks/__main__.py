@@ -22,6 +22,7 @@ BENCHMARKS = {
     "import": "processes:imports",
     "cold": "processes:cold",
     "size": "processes:size",
+    "capacity": "capacity:capacity",
 }
 
 

@@ -6,6 +6,7 @@ Catch the widest class that you can handle::
     |-- ConfigurationError (also a ValueError)   an argument, a setting or a request member does not fit
     |-- CredentialsError                         no usable AWS credentials
     |-- HandlerError                             a content handler failed, or cannot read this answer
+    |-- LedgerError                              the ledger of a batch cannot be opened or written
     |-- PromptError (also a ValueError)          a template or a stuffed prompt does not fit
     `-- EndpointError                            the call itself failed
         |-- TransportError                       the connection was lost
@@ -57,6 +58,7 @@ __all__ = [
     "InternalDependencyError",
     "InternalFailureError",
     "InternalStreamFailureError",
+    "LedgerError",
     "ModelError",
     "ModelNotReadyError",
     "ModelOutputError",
@@ -145,6 +147,10 @@ class HandlerError(SmendpointError):
 
 class PromptError(SmendpointError, ValueError):
     """A prompt template, or the prompt made from it, does not fit."""
+
+
+class LedgerError(SmendpointError):
+    """The ledger of a batch cannot be opened or written: another process has it, it is damaged, or the disk is full."""
 
 
 class EndpointError(SmendpointError):

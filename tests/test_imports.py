@@ -32,7 +32,7 @@ LAYERS = (
     ("_transport",),
     ("_calls",),
     ("endpoint", "async_endpoint"),
-    ("emulator", "langchain", "openai"),
+    ("batch", "emulator", "langchain", "openai"),
     ("integrations",),
     ("cli", "pytest_plugin"),
     ("__main__",),
@@ -48,7 +48,7 @@ FOREIGN = {
     "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
     "numpy": ("smendpoint.handlers", "smendpoint.integrations"),
     "polars": ("smendpoint.integrations",),
-    "pyarrow": ("smendpoint.integrations",),
+    "pyarrow": ("smendpoint.batch._sources", "smendpoint.integrations"),
     "pytest": ("smendpoint.pytest_plugin",),
 }
 

@@ -16,7 +16,7 @@ MODULES = [
     *sorted(
         path
         for name in (
-            *("aws_*", "langchain*", "qa", "prompts", "core_frozen", "core_load"),
+            *("aws_*", "batch*", "langchain*", "qa", "prompts", "core_frozen", "core_load"),
             *("call", "call_keywords", "stream*", "async_stream", "session", "submit", "fanout", "async_fanout"),
             *("openai", "endpoint", "async_endpoint", "options", "parity", "messages", "pickled", "response"),
             *("transport_*", "leaks", "cancellation", "lanes", "no_threads", "cold_starts", "hosts", "interrupts"),

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from feeding import FUZZ
 from servers import authority, server_context
+from targets import make_address
 
 from smendpoint._transport.tls import TLSChannel
+
+
+@functools.cache
+def trusting() -> ssl.SSLContext:
+    """The settings that the package gives its connections, and trust in the servers of these tests."""
+    context = make_address("127.0.0.1", 443, tls=True).context()
+    authority().configure_trust(context)
+    return context
 
 
 class Server:
@@ -26,9 +36,7 @@ class Server:
         context.maximum_version = version
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
-        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        authority().configure_trust(trusting)
-        self.client = TLSChannel(trusting, "127.0.0.1")
+        self.client = TLSChannel(trusting(), "127.0.0.1")
         done = False
         while not done:
             done = self.client.handshake()
@@ -113,18 +121,26 @@ def test_a_goodbye_is_the_end(server: Server, together: bool) -> None:
     assert server.client.end() == b""
 
 
+@contextlib.contextmanager
+def is_cut() -> Iterator[None]:
+    """Expect the error of a connection that was cut, for which older versions of Python have no class of its own."""
+    with pytest.raises(ssl.SSLError) as caught:
+        yield
+    assert isinstance(caught.value, ssl.SSLEOFError) or caught.value.reason == "UNEXPECTED_EOF_WHILE_READING"
+
+
 def test_a_cut_is_not_an_end(server: Server) -> None:
-    with pytest.raises(ssl.SSLEOFError):
+    with is_cut():
         server.client.decrypt(b"")
     assert server.client.over
-    with pytest.raises(ssl.SSLEOFError):
+    with is_cut():
         server.client.end()
 
 
 def test_a_cut_in_a_record_is_not_an_end(server: Server) -> None:
     data = server.says(b"one", b"two")
     assert server.client.decrypt(data[:-1]) == b"one"
-    with pytest.raises(ssl.SSLEOFError):
+    with is_cut():
         server.client.decrypt(b"")
 
 

@@ -1,0 +1,167 @@
+"""Rows: what a batch asks, each with its id, its input and its own parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from smendpoint._core.json import parse_json
+from smendpoint.batch._openai import is_request, read_request
+from smendpoint.batch._sources import read_items
+from smendpoint.batch._values import digest_of
+from smendpoint.errors import ConfigurationError, HandlerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from smendpoint.batch._sources import Item, Source
+
+    Names = str | Sequence[str] | None
+
+
+class Row(NamedTuple):
+    """One row of a batch.
+
+    Attributes:
+        id: names it in the ledger.
+        input: what the endpoint's handler takes.
+        digest: of the input and the parameters: see `digest_of`.
+        parameters: the row's own model parameters; empty where it has none.
+        number: its place in the source, from 0.
+        openai: whether it came in OpenAI's batch format, and its line is to be in it.
+    """
+
+    id: str
+    input: Any
+    digest: str
+    parameters: dict[str, Any]
+    number: int
+    openai: bool = False
+
+
+class _Fields(NamedTuple):
+    """The fields that make a row."""
+
+    input: str | list[str] | None
+    id: str | None
+    parameters: list[str]
+
+    def columns(self) -> list[str] | None:
+        """Give the fields that are read; ``None`` for all."""
+        if self.input is None:
+            return None
+        inputs = [self.input] if isinstance(self.input, str) else self.input
+        return list(dict.fromkeys([*inputs, *([] if self.id is None else [self.id]), *self.parameters]))
+
+
+_NO_FIELDS = _Fields(None, None, [])
+
+
+def read_rows(
+    source: Source,
+    *,
+    format: str | None = None,
+    input_field: Names = None,
+    id_field: str | None = None,
+    param_field: Names = None,
+    openai_body: bool = False,
+) -> Iterator[Row]:
+    """Read the rows of a source, one by one, as they are asked for.
+
+    Args:
+        source: the name of a file, ``"-"`` for standard input, or any iterable of inputs or of mappings.
+        format: how the file is written: ``"jsonl"``, ``"csv"`` (with a header), ``"text"`` (one input in each line) or
+            ``"parquet"``; ``None`` tells by the file's name, and takes JSON Lines from standard input.
+        input_field: the field that is the input. Several names make a list of their values, in this order; in CSV each
+            that is a number becomes one. ``None`` takes the whole value, without the fields of the id and of the
+            parameters; of CSV and Parquet the value itself, where only one column remains.
+        id_field: the field with the row's id, a text or an integer; ``None`` for the row's number, from 0.
+        param_field: the field, or the fields, with model parameters: the members of a mapping, or else the parameter of
+            the field's own name. Null, and nothing in CSV, is not a parameter. In CSV a value is read as JSON, and as
+            text where it is not.
+        openai_body: with OpenAI's batch format, take the whole ``body`` for the input, as `JSONHandler` wants it.
+
+    Raises:
+        ConfigurationError: an argument does not fit, at once; or a row cannot be read, when its turn comes: the message
+            names the file and the line.
+    """
+    named = [param_field] if isinstance(param_field, str) else list(param_field or ())
+    inputs = input_field if input_field is None or isinstance(input_field, str) else list(input_field)
+    fields = _Fields(inputs, id_field, named)
+    items, kind = read_items(source, format, fields.columns())
+    if kind == "text" and fields != _NO_FIELDS:
+        raise ConfigurationError("a plain line has no fields: input_field, id_field and param_field go with others")
+    return _rows(items, kind, fields, openai_body)
+
+
+def _rows(items: Iterator[Item], kind: str | None, fields: _Fields, openai_body: bool) -> Iterator[Row]:
+    openai: bool | None = None if fields == _NO_FIELDS else False
+    for number, item in enumerate(items):
+        if openai is None:  # the first row decides for all
+            openai = is_request(item.value)
+        try:
+            if openai:
+                id, value, parameters = read_request(item.value, whole=openai_body)
+            else:
+                found, value, parameters = _pick(item.value, kind, fields)
+                id = str(number) if found is None else found
+            digest = digest_of(value, parameters)
+        except HandlerError as error:
+            raise ConfigurationError(f"{item.where}: {error}") from None
+        yield Row(id, value, digest, parameters, number, openai)
+
+
+def _pick(value: Any, kind: str | None, fields: _Fields) -> tuple[str | None, Any, dict[str, Any]]:
+    """Give the id, the input and the parameters of one value.
+
+    Raises:
+        HandlerError: they are not there, or not of a type that they can have.
+    """
+    table, texts = kind in ("csv", "parquet"), kind == "csv"
+    if not table and fields == _NO_FIELDS:
+        return None, value, {}
+    if not isinstance(value, Mapping):
+        raise HandlerError(f"fields were named, and this is not an object but of type {type(value).__name__}")
+    id = None if fields.id is None else _id(_member(value, fields.id), fields.id)
+    parameters: dict[str, Any] = {}
+    for name in fields.parameters:
+        found = value.get(name)
+        if texts:
+            found = _parsed(found) if found else None
+        if isinstance(found, Mapping):
+            parameters.update(found)
+        elif found is not None:
+            parameters[name] = found
+    if isinstance(fields.input, str):
+        return id, _member(value, fields.input), parameters
+    if fields.input is not None:
+        members = [_member(value, name) for name in fields.input]
+        return id, [_number(member) for member in members] if texts else members, parameters
+    rest = {name: member for name, member in value.items() if name != fields.id and name not in fields.parameters}
+    return id, next(iter(rest.values())) if table and len(rest) == 1 else rest, parameters
+
+
+def _member(value: Mapping[str, Any], name: str) -> Any:
+    try:
+        return value[name]
+    except KeyError:
+        raise HandlerError(f"there is no field {name!r}") from None
+
+
+def _id(value: Any, name: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        raise HandlerError(f"the id in the field {name!r} must be a text or an integer")
+    return str(value)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError:
+        return text
+
+
+def _number(text: str) -> Any:
+    """Give the number that a cell is; the text where it is none."""
+    found = _parsed(text)
+    return found if isinstance(found, (int, float)) and not isinstance(found, bool) else text

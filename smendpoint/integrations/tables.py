@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -11,9 +12,11 @@ from smendpoint._calls.arguments import checked_limit
 from smendpoint._calls.endpoint import EndpointBase, remade
 from smendpoint._core.call.limit import AdaptiveConcurrency
 from smendpoint.async_endpoint import AsyncEndpoint
+from smendpoint.batch._values import digest_of, encode_output
 from smendpoint.endpoint import Endpoint
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.integrations import _columns
+from smendpoint.integrations._answers import answers_in
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -46,6 +49,9 @@ class TableMapper:
             the endpoint's ``concurrency``, or else what `AdaptiveConcurrency` finds out.
         params_column: the column that holds parameters for the model of one row: mappings, or texts of JSON objects.
             They win over all others. A parameter that is null is left out.
+        ledger: a folder for the answers, which all processes reach. A row whose input and parameters have an answer
+            there gets that one without a call: a task that the engine runs again does not pay again. Each process
+            writes a file of its own, in a folder with the endpoint's name. Outputs are then what JSON makes of them.
         **model_kwargs: parameters for the model in every row; ``stop``, ``timeout`` and ``endpoint_kwargs`` may be
             among them, as for ``Endpoint.map``.
 
@@ -62,6 +68,7 @@ class TableMapper:
         error_column: str | None = None,
         max_concurrency: int | None = None,
         params_column: str | None = None,
+        ledger: str | os.PathLike[str] | None = None,
         **model_kwargs: Any,
     ) -> None:
         if not isinstance(endpoint, EndpointBase):
@@ -75,6 +82,8 @@ class TableMapper:
         self.error_column = error_column
         self.params_column = params_column
         self._check_columns()
+        # A worker may have another current directory.
+        self.ledger = None if ledger is None else os.path.join(os.path.abspath(ledger), endpoint.endpoint_name)
         self._model_kwargs = model_kwargs
         self._arguments: dict[str, Any] = {"max_concurrency": 32, "return_exceptions": True, **model_kwargs}
         limit = checked_limit("max_concurrency", max_concurrency) or endpoint._caller.settings["concurrency"]
@@ -123,9 +132,15 @@ class TableMapper:
 
     def decides(self) -> tuple[object, ...]:
         """Give what the outputs depend on beside the inputs, for an engine that keeps them."""
+        columns = self.input_column, self.params_column, self.output_column, self.error_column
+        return (self.endpoint_name, self._endpoint.content_handler, self.parameters(), *columns)
+
+    def parameters(self) -> dict[str, Any]:
+        """Give what every request says beside its input: the endpoint's parameters and members, and the mapper's."""
         caller = self._endpoint._caller
-        what = caller.name, caller.handler, caller._model_kwargs, caller._members, self._model_kwargs
-        return (*what, self.input_column, self.params_column, self.output_column, self.error_column)
+        own = {name: value for name, value in self._model_kwargs.items() if name != "timeout"}
+        members = {"endpoint_kwargs": caller._members} if caller._members else {}
+        return {**caller._model_kwargs, **members, **own}
 
     @property
     def endpoint_name(self) -> str:
@@ -167,27 +182,74 @@ class _Rows(Generic[Batch]):
         for name in needed:
             if columns.count(name) != 1:
                 raise ConfigurationError(f"the batch has {columns.count(name)} columns {name!r}, beside {columns}")
-        self._added = [name for name in (mapper.output_column, mapper.error_column) if name is not None]
-        for name in self._added:
+        added = [name for name in (mapper.output_column, mapper.error_column) if name is not None]
+        for name in added:
             if name in columns:
                 raise ConfigurationError(
                     f"the batch has a column {name!r} already: choose another name for the new one"
                 )
         inputs, *parameters = [_columns.cells(batch, name) for name in needed]
-        rows: list[Any] = list(zip(inputs, *parameters, strict=True)) if parameters else inputs
-        self._cells: dict[str, list[Any]] = {name: [None] * len(inputs) for name in self._added}
-        self._places = [place for place, value in enumerate(inputs) if value is not None]
-        self.asked = [rows[place] for place in self._places]
+        self._cells: dict[str, list[Any]] = {name: [None] * len(inputs) for name in added}
+        self._answers = None if mapper.ledger is None else answers_in(mapper.ledger)
+        self._digests: list[str] = []
+        self._places: list[list[int]] = []
+        self.asked: list[Any] = []
+        if self._answers is not None:
+            self._answers.refresh()
+        self._plan(inputs, *parameters)
+
+    def _plan(self, inputs: list[Any], parameters: list[Any] | None = None) -> None:
+        """Decide which rows are asked: not those of nulls and of errors, and with a ledger each digest once."""
+        shared = self._mapper.parameters()
+        planned: dict[str, list[int]] = {}
+        for place, value in enumerate(inputs):
+            if value is None:
+                continue
+            try:
+                own = {} if parameters is None else _parameters(parameters[place])
+                digest = "" if self._answers is None else digest_of(value, {**shared, **own})
+            except HandlerError as error:
+                self._put([place], error)
+                continue
+            if digest in planned:
+                planned[digest].append(place)
+                continue
+            places = [place]
+            if self._answers is not None:
+                known = self._answers.find(digest)
+                if known is not None:
+                    self._put(places, known["output"])
+                    continue
+                planned[digest] = places
+            self._digests.append(digest)
+            self._places.append(places)
+            self.asked.append(value if parameters is None else (value, own))
 
     def settle(self, number: int, answer: Any) -> None:
-        """Take the output or the error of the input with this number in `asked`."""
-        mapper, place = self._mapper, self._places[number]
+        """Take the output or the error of the input with this number in `asked`.
+
+        Raises:
+            SmendpointError: the error, where there is no column for it.
+            LedgerError: the answer cannot be written.
+        """
+        if self._answers is not None and not isinstance(answer, Exception):
+            try:
+                self._answers.add(self._digests[number], answer)
+                answer = json.loads(encode_output(answer))  # what a later run finds
+            except HandlerError as error:
+                answer = error
+        self._put(self._places[number], answer)
+
+    def _put(self, places: list[int], answer: Any) -> None:
+        mapper = self._mapper
         if not isinstance(answer, Exception):
-            self._cells[mapper.output_column][place] = answer
+            name = mapper.output_column
         elif mapper.error_column is None:
             raise answer
         else:
-            self._cells[mapper.error_column][place] = f"{type(answer).__name__}: {answer}"
+            name, answer = mapper.error_column, f"{type(answer).__name__}: {answer}"
+        for place in places:
+            self._cells[name][place] = answer
 
     def table(self) -> Batch:
         """Give the batch with the new columns."""
@@ -203,9 +265,9 @@ class _RowHandler:
         self.accepts = handler.accepts
         self.stop_parameter = getattr(handler, "stop_parameter", None)
 
-    def transform_input(self, prompt: tuple[Any, Any], model_kwargs: dict[str, Any]) -> RequestBody:
-        value, given = prompt
-        return self._handler.transform_input(value, {**model_kwargs, **_parameters(given)})
+    def transform_input(self, prompt: tuple[Any, dict[str, Any]], model_kwargs: dict[str, Any]) -> RequestBody:
+        value, own = prompt
+        return self._handler.transform_input(value, {**model_kwargs, **own})
 
     def transform_output(self, output: ResponseBody) -> Any:
         return self._handler.transform_output(output)

@@ -1,7 +1,4 @@
-"""What the tests of engines share: a service with eight slots, an environment without telemetry, a frame of rows.
-
-An engine that is not installed skips its tests, unless ``SMENDPOINT_ENGINES`` names it: then it is an error.
-"""
+"""Shared by the tests of engines: a service with eight slots, an environment without telemetry, rows."""
 
 from __future__ import annotations
 

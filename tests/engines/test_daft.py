@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import ROWS, answers, endpoint, texts
 
+from smendpoint import AdaptiveConcurrency, AsyncEndpoint, JSONHandler
 from smendpoint.emulator import Emulator
 from smendpoint.integrations.daft import with_columns
 from smendpoint.integrations.tables import TableMapper
@@ -33,3 +34,16 @@ def test_outputs_may_be_null_or_of_another_type(service: Emulator) -> None:
 
 def list_of_integers() -> object:
     return daft.DataType.list(daft.DataType.int64())
+
+
+def test_an_asynchronous_function_that_calls_an_adaptive_endpoint_loses_no_row(service: Emulator) -> None:
+    model: AsyncEndpoint[object, object, object] = AsyncEndpoint(
+        "my-llm", endpoint_url=service.url, content_handler=JSONHandler(), concurrency=AdaptiveConcurrency()
+    )
+
+    @daft.func
+    async def ask(text: str) -> str:
+        return str(await model.invoke(text))
+
+    frame = daft.from_pydict({"text": texts()}).with_column("output", ask(daft.col("text")))
+    assert frame.to_pydict()["output"] == answers()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROWS, answers, endpoint, texts
 
-from smendpoint import Timeout
+from smendpoint import AdaptiveConcurrency, AsyncEndpoint, JSONHandler, Timeout
 from smendpoint.emulator import Emulator
 from smendpoint.integrations.datasets import map_dataset
 from smendpoint.integrations.tables import TableMapper
@@ -44,3 +44,15 @@ def test_an_iterable_dataset_is_mapped_as_it_is_read(service: Emulator) -> None:
         assert next(rows) == {"text": "row 0", "output": "ROW 0"}
         assert service.load["my-llm"].served == 5
         assert [row["output"] for row in rows] == answers(10)[1:]
+
+
+def test_an_asynchronous_function_that_calls_an_adaptive_endpoint_loses_no_row(service: Emulator) -> None:
+    model: AsyncEndpoint[object, object, object] = AsyncEndpoint(
+        "my-llm", endpoint_url=service.url, content_handler=JSONHandler(), concurrency=AdaptiveConcurrency()
+    )
+
+    async def ask(row: dict[str, str]) -> dict[str, object]:
+        return {"output": await model.invoke(row["text"])}
+
+    answered = datasets.Dataset.from_dict({"text": texts()}).map(ask)
+    assert list(answered["output"]) == answers()

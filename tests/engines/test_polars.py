@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import pytest
 from conftest import ROWS, answers, endpoint, texts
 
-from smendpoint import EmbeddingsHandler
+from smendpoint import AdaptiveConcurrency, EmbeddingsHandler
 from smendpoint.emulator import Emulator
 from smendpoint.integrations.polars import map_batches
 from smendpoint.integrations.tables import TableMapper
@@ -48,3 +49,18 @@ def test_outputs_may_be_nested_or_null() -> None:
             nulls = lazy.filter(pl.col("texts").is_null()).collect()
     assert [None if cell is None else len(cell) for cell in found] == [1, None]
     assert nulls.schema["output"] == kind
+
+
+def test_threads_of_the_streaming_engine_that_call_an_adaptive_endpoint_lose_no_row(service: Emulator) -> None:
+    with (
+        endpoint(service, concurrency=AdaptiveConcurrency()) as model,
+        ThreadPoolExecutor(32) as pool,
+    ):
+
+        def ask(frame: Any) -> Any:
+            return frame.with_columns(output=pl.Series(list(pool.map(model.invoke, frame["text"]))))
+
+        lazy = pl.LazyFrame({"text": texts()}).map_batches(
+            ask, schema={"text": pl.String, "output": pl.String}, streamable=True
+        )
+        assert lazy.collect(engine="streaming")["output"].to_list() == answers()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROWS, answers, endpoint, texts
+from conftest import CAPACITY, ROWS, answers, endpoint, model, texts
 
 from smendpoint import EmbeddingsHandler, Endpoint
 from smendpoint.emulator import Emulator
+from smendpoint.emulator.models import ModelReply, ModelRequest
 from smendpoint.integrations.spark import map_in_pandas
 from smendpoint.integrations.tables import TableMapper
 
@@ -61,3 +64,50 @@ def test_outputs_may_be_nested(engine: Any) -> None:
             (row,) = map_in_pandas(frame, mapper, output_type="array<array<double>>").collect()
     assert len(row["output"]) == 2
     assert all(isinstance(number, float) for number in row["output"][0])
+
+
+def test_a_task_that_failed_in_the_middle_pays_again_only_what_was_in_flight(
+    engine: Any, service: Emulator, tmp_path: Path
+) -> None:
+    paid: list[str] = []
+    failed: list[str] = []
+
+    def fails_once(request: ModelRequest) -> str | ModelReply:
+        text = json.loads(request.body)
+        if text.endswith("50") and text not in failed:
+            failed.append(text)
+            return ModelReply(b"once", status=400)
+        paid.append(text)
+        return model(request)
+
+    service.models["my-llm"] = fails_once
+    with TableMapper(endpoint(service), input_column="text", ledger=tmp_path / "answers") as mapper:
+        answered = map_in_pandas(frame_of(engine), mapper, error_column=None).collect()
+    assert sorted(row["output"] for row in answered) == sorted(answers())
+    assert len(failed) == 4
+    assert set(paid) == set(texts())
+    assert len(paid) <= ROWS + len(failed) * CAPACITY
+
+
+def test_a_task_that_failed_after_its_calls_pays_nothing_again(engine: Any, service: Emulator, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def fails_once(batches: Iterator[Any]) -> Iterator[Any]:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        assert context is not None
+        for batch in batches:
+            mark = marks / str(context.partitionId())
+            if not mark.exists():
+                mark.touch()
+                raise RuntimeError("once for each partition")
+            yield batch
+
+    with TableMapper(endpoint(service), input_column="text", ledger=tmp_path / "answers") as mapper:
+        answered = map_in_pandas(frame_of(engine), mapper)
+        found = answered.mapInPandas(fails_once, answered.schema).collect()
+    assert sorted(row["output"] for row in found) == sorted(answers())
+    assert len(list(marks.iterdir())) == 4
+    assert service.load["my-llm"].served == ROWS

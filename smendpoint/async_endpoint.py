@@ -127,6 +127,8 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         max_concurrency: int,
         ordered: bool = True,
         return_exceptions: Literal[False] = False,
+        enumerated: Literal[False] = False,
+        stop_on_fatal: bool = True,
         timeout: float | Timeout | None = None,
         **model_kwargs: Any,
     ) -> AsyncIterator[Out]: ...
@@ -138,9 +140,37 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         max_concurrency: int,
         ordered: bool = True,
         return_exceptions: bool,
+        enumerated: Literal[False] = False,
+        stop_on_fatal: bool = True,
         timeout: float | Timeout | None = None,
         **model_kwargs: Any,
     ) -> AsyncIterator[Out | Exception]: ...
+    @overload
+    def map(
+        self,
+        inputs: Iterable[In] | AsyncIterable[In],
+        *,
+        max_concurrency: int,
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
+        enumerated: Literal[True],
+        stop_on_fatal: bool = True,
+        timeout: float | Timeout | None = None,
+        **model_kwargs: Any,
+    ) -> AsyncIterator[tuple[int, Out]]: ...
+    @overload
+    def map(
+        self,
+        inputs: Iterable[In] | AsyncIterable[In],
+        *,
+        max_concurrency: int,
+        ordered: bool = True,
+        return_exceptions: bool,
+        enumerated: Literal[True],
+        stop_on_fatal: bool = True,
+        timeout: float | Timeout | None = None,
+        **model_kwargs: Any,
+    ) -> AsyncIterator[tuple[int, Out | Exception]]: ...
     def map(
         self,
         inputs: Iterable[In] | AsyncIterable[In],
@@ -148,9 +178,11 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         max_concurrency: int,
         ordered: bool = True,
         return_exceptions: bool = False,
+        enumerated: bool = False,
+        stop_on_fatal: bool = True,
         timeout: float | Timeout | None = None,
         **model_kwargs: Any,
-    ) -> AsyncIterator[Out | Exception]:
+    ) -> AsyncIterator[Any]:
         """Call the model for each input, several at a time, and give the outputs.
 
         An input is read when its call can be sent. A slow answer does not hold back the calls after it: their outputs
@@ -159,7 +191,16 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
 
         Arguments and errors as for `Endpoint.map`; `inputs` may be an asynchronous iterable, too.
         """
-        concurrency, arguments = self._check_map(inputs, max_concurrency, timeout, model_kwargs)
+        window, arguments = self._check_map(
+            inputs,
+            max_concurrency,
+            timeout,
+            model_kwargs,
+            ordered=ordered,
+            return_exceptions=return_exceptions,
+            enumerated=enumerated,
+            stop_on_fatal=stop_on_fatal,
+        )
         from smendpoint._calls.async_fanout import fan_out
 
         async def work(value: In, started: Callable[[], None]) -> Out:
@@ -167,13 +208,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
             return self._output(*await self._caller.send(request), stop)
 
-        return fan_out(
-            work,
-            inputs,
-            concurrency,
-            ordered=ordered,
-            passes=lambda error: return_exceptions and isinstance(error, Exception),
-        )
+        return fan_out(work, inputs, window)
 
     async def aclose(self) -> None:
         """Close the endpoint's connections. A client that was given stays open: its maker closes it.

@@ -144,6 +144,8 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         max_concurrency: int,
         ordered: bool = True,
         return_exceptions: Literal[False] = False,
+        enumerated: Literal[False] = False,
+        stop_on_fatal: bool = True,
         timeout: float | Timeout | None = None,
         **model_kwargs: Any,
     ) -> Iterator[Out]: ...
@@ -155,9 +157,37 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         max_concurrency: int,
         ordered: bool = True,
         return_exceptions: bool,
+        enumerated: Literal[False] = False,
+        stop_on_fatal: bool = True,
         timeout: float | Timeout | None = None,
         **model_kwargs: Any,
     ) -> Iterator[Out | Exception]: ...
+    @overload
+    def map(
+        self,
+        inputs: Iterable[In],
+        *,
+        max_concurrency: int,
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
+        enumerated: Literal[True],
+        stop_on_fatal: bool = True,
+        timeout: float | Timeout | None = None,
+        **model_kwargs: Any,
+    ) -> Iterator[tuple[int, Out]]: ...
+    @overload
+    def map(
+        self,
+        inputs: Iterable[In],
+        *,
+        max_concurrency: int,
+        ordered: bool = True,
+        return_exceptions: bool,
+        enumerated: Literal[True],
+        stop_on_fatal: bool = True,
+        timeout: float | Timeout | None = None,
+        **model_kwargs: Any,
+    ) -> Iterator[tuple[int, Out | Exception]]: ...
     def map(
         self,
         inputs: Iterable[In],
@@ -165,9 +195,11 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         max_concurrency: int,
         ordered: bool = True,
         return_exceptions: bool = False,
+        enumerated: bool = False,
+        stop_on_fatal: bool = True,
         timeout: float | Timeout | None = None,
         **model_kwargs: Any,
-    ) -> Iterator[Out | Exception]:
+    ) -> Iterator[Any]:
         """Call the model for each input, several at a time, and give the outputs.
 
         An input is read when its call can be sent. A slow answer does not hold back the calls after it: their outputs
@@ -179,13 +211,26 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             max_concurrency: how many calls may be under way at once; no more than there may be connections.
             ordered: whether outputs come in the order of their inputs, or as they are ready.
             return_exceptions: whether a call's error takes the place of its output, or ends the iteration.
+            enumerated: whether each output, or error in its place, comes as a pair with the index of its input, from 0.
+            stop_on_fatal: whether an error that every further call will meet too ends the iteration, even with
+                `return_exceptions`: the service does not know the endpoint or denies access, there are no usable
+                credentials, TLS is refused, or the endpoint is closed.
             timeout: of each of the calls; as for `invoke`.
             **model_kwargs: parameters for the model; `stop` and `endpoint_kwargs` may be among them, as for `invoke`.
 
         Raises:
             ConfigurationError: `inputs` is one input, or another argument does not fit. Nothing was sent.
         """
-        concurrency, arguments = self._check_map(inputs, max_concurrency, timeout, model_kwargs)
+        window, arguments = self._check_map(
+            inputs,
+            max_concurrency,
+            timeout,
+            model_kwargs,
+            ordered=ordered,
+            return_exceptions=return_exceptions,
+            enumerated=enumerated,
+            stop_on_fatal=stop_on_fatal,
+        )
         from smendpoint._calls.fanout import fan_out
 
         def work(value: In, cancellation: Cancellation, started: Callable[[], None]) -> Out:
@@ -193,14 +238,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
             return self._output(*self._caller.send(request, cancellation), stop)
 
-        return fan_out(
-            work,
-            inputs,
-            concurrency,
-            stoppable=self._caller.transport.stoppable,
-            ordered=ordered,
-            passes=lambda error: return_exceptions and isinstance(error, Exception),
-        )
+        return fan_out(work, inputs, window, stoppable=self._caller.transport.stoppable)
 
     def close(self) -> None:
         """Close the endpoint's connections. A client that was given stays open: its maker closes it.

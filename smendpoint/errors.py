@@ -112,6 +112,8 @@ class SmendpointError(Exception):
         plural = "" if self.attempts == 1 else "s"
         tried = f", {self.attempts} attempt{plural}" if self.attempts else ""
         spent = "; not tried again: so many of its calls have failed that its retry quota is spent"
+        if isinstance(self, (ThrottlingError, ServiceUnavailableError)):
+            spent += ". Ask for less at once: concurrency=AdaptiveConcurrency() finds out how many calls it takes"
         return f"{self.message} [endpoint {self.endpoint_name!r}{tried}{spent if self.quota_spent else ''}]"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -213,7 +215,8 @@ class ServiceError(EndpointError):
         code: AWS's name of the error, such as ``"ValidationError"``; empty where none was given.
         message: the service's message; a sentence of ours where it gave none.
         request_id: AWS's id of the request, to quote to AWS support; ``None`` where none was given.
-        retry_after: the wait that the service asked for, in seconds; ``None`` where it asked for none.
+        retry_after: the wait that was asked for, in seconds; ``None`` where none was. The service asks in a header, and
+            a container, in a `ModelError`, by ``retry_after`` in its answer.
     """
 
     def __init__(

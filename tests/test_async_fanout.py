@@ -15,7 +15,7 @@ import pytest
 from async_loops import PATIENCE, Run, others, run, settled, turns
 
 from smendpoint._calls.async_fanout import fan_out
-from smendpoint._calls.window import HELD_PER_CALL
+from smendpoint._calls.window import HELD_PER_CALL, Window
 
 
 async def double(value: int) -> int:
@@ -29,9 +29,7 @@ async def counting(values: Iterable[int]) -> AsyncIterator[int]:
         yield value
 
 
-def mapped(
-    work: Any, inputs: Any, cap: int | None, *, ordered: bool = True, return_exceptions: bool = False, **options: Any
-) -> Any:
+def mapped(work: Any, inputs: Any, cap: int | None, **options: Any) -> Any:
     """Fan out work that needs no slot."""
 
     async def working(value: Any, started: Callable[[], None]) -> Any:
@@ -39,14 +37,11 @@ def mapped(
         started()  # which does nothing
         return await work(value)
 
-    return with_slots(working, inputs, cap, ordered=ordered, return_exceptions=return_exceptions, **options)
+    return with_slots(working, inputs, cap, **options)
 
 
-def with_slots(work: Any, inputs: Any, cap: int | None, *, return_exceptions: bool = False, **options: Any) -> Any:
-    settings: dict[str, Any] = {"ordered": True, **options}
-    return fan_out(
-        work, inputs, cap, passes=lambda error: return_exceptions and isinstance(error, Exception), **settings
-    )
+def with_slots(work: Any, inputs: Any, cap: int | None, **options: Any) -> Any:
+    return fan_out(work, inputs, Window(cap, **options))
 
 
 KINDS = pytest.mark.parametrize("given", [iter, counting], ids=["iterable", "asynchronous"])

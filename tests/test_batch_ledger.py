@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smendpoint.batch._index import Entry, Index
 from smendpoint.batch._ledger import Ledger
 from smendpoint.batch._lines import read_line
 from smendpoint.batch._rows import Row, read_rows
 from smendpoint.batch._values import digest_of
-from smendpoint.errors import ConfigurationError, LedgerError, ModelError, ReadTimeoutError
+from smendpoint.errors import ConfigurationError, HandlerError, LedgerError, ModelError, ReadTimeoutError
 from smendpoint.handlers import Usage
 
 DIGEST = digest_of("one")
@@ -206,3 +209,107 @@ def test_sorting_gives_the_order_of_the_input_and_one_line_for_each_row(path: Pa
     assert path.stat().st_mode & 0o777 == 0o640
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert ask(path, inputs) == []
+
+
+REQUESTS = [
+    {"custom_id": f"a-{number}", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [number]}}
+    for number in range(3)
+]
+
+
+def test_a_line_in_openai_s_format_has_what_that_has_and_is_gone_on_from(path: Path) -> None:
+    first, second, third = source = list(read_rows(REQUESTS))
+    with Ledger(path) as ledger:
+        assert list(ledger.pending(source)) == source
+        ledger.succeeded(first, {"choices": []}, usage=Usage(1, 2, 3), elapsed=0.25, attempts=2, request_id="4c-1")
+        ledger.failed(second, ModelError(424, "ModelError", "out of memory", "4c-2", attempts=3), elapsed=0.5)
+        ledger.failed(third, ReadTimeoutError("silence", attempts=1))
+    found = lines(path)
+    ours = [{name: line.pop(name, None) for name in ("digest", "elapsed", "attempts")} for line in found]
+    names = [line.pop("id") for line in found]
+    assert len(set(names)) == 3
+    assert all(re.fullmatch("batch_req_[0-9a-f]{24}", name) for name in names)
+    failure = {"message": "out of memory", "type": "ModelError", "param": None, "code": "ModelError"}
+    assert found == [
+        {
+            "custom_id": "a-0",
+            "response": {"status_code": 200, "request_id": "4c-1", "body": {"choices": []}},
+            "error": None,
+        },
+        {
+            "custom_id": "a-1",
+            "response": {"status_code": 424, "request_id": "4c-2", "body": {"error": failure}},
+            "error": None,
+        },
+        {"custom_id": "a-2", "response": None, "error": {"code": "ReadTimeoutError", "message": "silence"}},
+    ]
+    assert [(line["elapsed"], line["attempts"]) for line in ours] == [(0.25, 2), (0.5, 3), (None, 1)]
+    with Ledger(path) as ledger:
+        assert list(ledger.pending(source)) == []
+        assert (ledger.skipped, ledger.failed_before) == (1, 2)
+    assert ask(path, source, retry_failed=True) == ["a-1", "a-2"]
+    with pytest.raises(ConfigurationError, match=r"input of the id 'a-0' .* has changed"):
+        ask(path, list(read_rows([{**REQUESTS[0], "body": {"messages": []}}])))
+
+
+def test_a_foreign_line_of_openai_s_format_says_by_its_status_whether_it_succeeded() -> None:
+    line: dict[str, Any] = {"id": "batch_req_1", "custom_id": "a", "digest": DIGEST, "error": None}
+    for response, expected in (({"status_code": 200}, True), ({"status_code": 500}, False), (None, None)):
+        read = read_line(json.dumps({**line, "response": response}).encode())
+        assert (None if read is None else read.succeeded) == expected
+    read = read_line(json.dumps({**line, "response": {"status_code": 200}, "error": {"code": "x"}}).encode())
+    assert read is not None
+    assert not read.succeeded
+
+
+def test_an_output_without_a_form_in_json_is_an_error_and_writes_nothing(path: Path) -> None:
+    with Ledger(path) as ledger:
+        for row in ledger.pending(rows("one")):
+            with pytest.raises(HandlerError, match="JSON has no form for a value of type object"):
+                ledger.succeeded(row, object())
+    assert path.read_bytes() == b""
+
+
+def test_half_of_a_surrogate_pair_is_escaped(path: Path) -> None:
+    source = list(read_rows([{"key": "\ud83d", "text": "\ud83d"}], id_field="key"))
+    assert ask(path, source) == ["\ud83d"]
+    assert r'{"id":"\ud83d",' in path.read_text(encoding="utf-8")
+    assert ask(path, source) == []
+
+
+def test_the_last_line_of_an_id_is_read_back(path: Path) -> None:
+    source = rows("one", "two", "three")
+    ask(path, source[:2], fails=("1",))
+    ask(path, source[:2], retry_failed=True)
+    with Ledger(path) as ledger:
+        assert [row.id for row in ledger.pending(source)] == ["2"]
+        found = [ledger.line(id) for id in ("0", "1", "2", "3")]
+        assert found == [{**line, "elapsed": 0.25} for line in lines(path) if "output" in line] + [None, None]
+
+
+def test_an_index_finds_what_it_was_told_however_much_that_is() -> None:
+    index, count = Index(), 20_000
+    for number in range(count):
+        index.put(f"id-{number}", Entry(DIGEST, number=number))
+    for number in range(0, count, 2):
+        index.put(f"id-{number}", Entry(DIGEST, number % 4 == 0, number * 10, count - number))
+    assert index.get("id-1") == Entry(DIGEST, None, None, 1)
+    assert index.get("id-2") == Entry(DIGEST, False, 20, count - 2)
+    assert index.get("id-4") == Entry(DIGEST, True, 40, count - 4)
+    assert index.get(f"id-{count}") is None
+    assert list(index.starts()) == [number * 10 for number in range(0, count, 2)][::-1]
+    index.close()
+
+
+def test_the_memory_of_an_index_does_not_grow_with_its_entries() -> None:
+    index = Index()
+    tracemalloc.start()
+    try:
+        for number in range(40_000):
+            assert index.get(f"id-{number}") is None
+            index.put(f"id-{number}", Entry(DIGEST, True, number, number))
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        index.close()
+    assert grown < 8_000_000

@@ -216,39 +216,33 @@ REQUEST = {
 
 
 def test_openai_s_batch_format_is_recognised(tmp_path: Path) -> None:
-    other = {"custom_id": "a-2", "url": "/v1/completions", "body": {"prompt": "Hi", "seed": 1}}
-    several = {"custom_id": "a-3", "method": "POST", "url": "/v1/embeddings", "body": {"input": ["a", "b"]}}
-    single = {"custom_id": "a-4", "method": "POST", "url": "/v1/embeddings", "body": {"input": "a"}}
-    requests = [REQUEST, other, several, single]
-    path = write(tmp_path / "batch.jsonl", "\n".join(map(json.dumps, requests)))
-    for source in (path, requests):
-        assert brief(read_rows(source)) == [
-            ("a-1", [{"role": "user", "content": "Hi"}], {"max_tokens": 5}),
-            ("a-2", "Hi", {"seed": 1}),
-            ("a-3", ["a", "b"], {}),
-            ("a-4", ["a"], {}),
+    other = {"custom_id": "a-2", "url": "/v1/embeddings", "body": {"input": "Hi", "dimensions": 8}}
+    path = write(tmp_path / "batch.jsonl", "\n".join(map(json.dumps, [REQUEST, other])))
+    for source in (path, [REQUEST, other]):
+        rows = list(read_rows(source))
+        assert brief(rows) == [
+            ("a-1", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}, {}),
+            ("a-2", {"input": "Hi", "dimensions": 8}, {}),
         ]
-    rows = list(read_rows(path, openai_body=True))
-    assert rows[0].input == {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
-    assert rows[3].input == {"input": "a"}
-    assert all(row.openai for row in rows)
+        assert all(row.openai for row in rows)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"custom_id": 7}, '"custom_id" must be a text'),
+        ({"custom_id": ""}, '"custom_id" must be a text'),
         ({"method": "GET"}, '"method" must be "POST"'),
-        ({"url": "/v1/moderations"}, '"url" must end with one of /chat/completions, /completions, /embeddings'),
-        ({"url": 7}, '"url" must end with'),
-        ({"body": [1]}, "\"body\" must be an object with 'messages'"),
-        ({"body": {"prompt": "Hi"}}, "\"body\" must be an object with 'messages'"),
+        ({"body": [1]}, '"body" must be an object'),
     ],
 )
 def test_a_bad_request_of_openai_s_format_is_an_error_with_its_place(change: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=f"row 1: {message}"):
         list(read_rows([REQUEST, {**REQUEST, **change}]))
-    with pytest.raises(ConfigurationError, match="row 1: the first row is a request of OpenAI's batch format"):
+
+
+def test_a_row_that_is_not_a_request_among_requests_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="row 1: the rows before are in OpenAI's batch format"):
         list(read_rows([REQUEST, "Hi"]))
 
 

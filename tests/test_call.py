@@ -127,7 +127,7 @@ def test_an_endpoint_shows_its_name_and_handler() -> None:
 
 @pytest.mark.parametrize(("options", "concurrency"), [({}, 8), ({"max_connections": 3}, 3)])
 def test_no_more_calls_run_at_once_than_there_may_be_connections(options: Any, concurrency: int) -> None:
-    assert Endpoint("my-llm", **options)._check_map([], 8, None, {})[0] == concurrency
+    assert Endpoint("my-llm", **options)._check_map([], 8, None, {})[0].cap == concurrency
 
 
 @pytest.mark.parametrize(

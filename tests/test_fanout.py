@@ -29,16 +29,9 @@ READ = int(os.environ.get("SMENDPOINT_MAP_INPUTS", "2000"))
 """The number of inputs of the test that reads many."""
 
 
-def run(
-    work: Callable[[Any, Cancellation], Any],
-    inputs: Any,
-    cap: int | None = 3,
-    *,
-    return_exceptions: bool = False,
-    **options: Any,
-) -> Iterator[Any]:
+def run(work: Callable[[Any, Cancellation], Any], inputs: Any, cap: int | None = 3, **options: Any) -> Iterator[Any]:
     """Fan out work that needs no slot."""
-    return with_slots(at_once(work), inputs, cap, return_exceptions=return_exceptions, **options)
+    return with_slots(at_once(work), inputs, cap, **options)
 
 
 def at_once(work: Callable[[Any, Cancellation], Any]) -> Work:
@@ -51,12 +44,9 @@ def at_once(work: Callable[[Any, Cancellation], Any]) -> Work:
 
 
 def with_slots(
-    work: Work, inputs: Any, cap: int | None = 3, *, return_exceptions: bool = False, **options: Any
+    work: Work, inputs: Any, cap: int | None = 3, *, stoppable: bool = True, **options: Any
 ) -> Iterator[Any]:
-    settings: dict[str, Any] = {"stoppable": True, "ordered": True, **options}
-    return fan_out(
-        work, inputs, cap, passes=lambda error: return_exceptions and isinstance(error, Exception), **settings
-    )
+    return fan_out(work, inputs, Window(cap, **options), stoppable=stoppable)
 
 
 def stops(scope: Cancellation) -> bool:
@@ -408,8 +398,7 @@ def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thr
 def test_workers_that_are_garbage_collected_end_their_threads() -> None:
     """The state after an interrupt in `stop`."""
     turns = Turns()
-    window = Window(1, ordered=True, enumerated=False, passes=bool)
-    workers = _Workers(at_once(turns), window, stoppable=True)
+    workers = _Workers(at_once(turns), Window(1), stoppable=True)
     workers.submit(1)
     turns.wait_for(1)
     (thread,) = threads()
@@ -422,11 +411,11 @@ def test_workers_that_are_garbage_collected_end_their_threads() -> None:
 def test_a_program_may_end_in_the_middle_of_a_map() -> None:
     program = (
         "from smendpoint._calls.fanout import fan_out\n"
-        "settings = {'stoppable': True, 'ordered': True, 'passes': bool}\n"
+        "from smendpoint._calls.window import Window\n"
         "def work(value, scope, started):\n"
         "    started()\n"
         "    return True\n"
-        "results = fan_out(work, range(1000), 3, **settings)\n"
+        "results = fan_out(work, range(1000), Window(3), stoppable=True)\n"
         "print(next(results))\n"
     )
     done = subprocess.run(
@@ -437,8 +426,7 @@ def test_a_program_may_end_in_the_middle_of_a_map() -> None:
 
 def test_threads_that_ended_with_the_interpreter_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = Turns()
-    window = Window(1, ordered=True, enumerated=False, passes=bool)
-    workers = _Workers(at_once(turns), window, stoppable=True)
+    workers = _Workers(at_once(turns), Window(1), stoppable=True)
     workers.submit(1)
     turns.wait_for(1)
     with monkeypatch.context() as patch:

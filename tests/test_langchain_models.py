@@ -14,7 +14,14 @@ from servers import PATIENCE, bare_environment  # noqa: F401
 
 from smendpoint import AsyncEndpoint, Endpoint, Timeout
 from smendpoint.emulator import Emulator, ModelRequest
-from smendpoint.errors import ConfigurationError, HandlerError, PromptError, SmendpointError, ValidationError
+from smendpoint.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    HandlerError,
+    PromptError,
+    SmendpointError,
+    ValidationError,
+)
 from smendpoint.langchain import (
     Document,
     EmbeddingsContentHandler,
@@ -145,6 +152,9 @@ def test_an_error_may_take_the_place_of_an_answer(llm: SagemakerEndpoint, emulat
         refuse()
         with pytest.raises(ValidationError):
             batch(["p", "q"], {"max_concurrency": 1})
+        emulator.inject("status_403_AccessDeniedException")
+        refused = batch(["p", "q"], {"max_concurrency": 1}, return_exceptions=True)
+        assert [type(error) for error in refused] == [AccessDeniedError] * 2
 
 
 def test_a_stream_that_is_left_early_lets_its_connection_go(options: dict[str, Any], emulator: Emulator) -> None:

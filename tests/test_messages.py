@@ -313,6 +313,30 @@ def test_a_call_that_was_not_retried_because_the_quota_was_spent_says_so(direct_
         assert caught.value.message == "This is a fault."
 
 
+@pytest.mark.parametrize(
+    ("fault", "helps"),
+    [
+        ("status_429_ThrottlingException", True),
+        ("status_503_ServiceUnavailable", True),
+        ("status_500_InternalFailure", False),
+    ],
+)
+def test_a_spent_quota_of_calls_that_are_too_many_says_what_helps(
+    direct_twin: Twin,  # noqa: F811
+    fault: str,
+    helps: bool,
+) -> None:
+    with Emulator() as emulator:
+        emulator.inject(fault)
+        endpoint = direct_twin.endpoint(emulator.url, clock=FakeClock())
+        said: set[tuple[bool, bool]] = set()
+        for _ in range(60):
+            with pytest.raises(errors.ServiceError) as caught:
+                endpoint.invoke("Hello")
+            said.add((caught.value.quota_spent, "concurrency=AdaptiveConcurrency()" in str(caught.value)))
+        assert said == {(False, False), (True, helps)}
+
+
 # a container that ignores Accept
 
 

@@ -81,6 +81,7 @@ def test_a_map_goes_on_with_the_threads_that_it_has(monkeypatch: pytest.MonkeyPa
 def test_a_map_without_threads_gives_each_output_before_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     none_start(monkeypatch)
     from smendpoint._calls.fanout import fan_out
+    from smendpoint._calls.window import Window
 
     done: list[int] = []
 
@@ -89,7 +90,7 @@ def test_a_map_without_threads_gives_each_output_before_it_goes_on(monkeypatch: 
         done.append(value)
         return value
 
-    results = fan_out(work, range(5), 3, stoppable=True, ordered=True, passes=bool)
+    results = fan_out(work, range(5), Window(3), stoppable=True)
     assert [(value, len(done)) for value in results] == [(number, number + 1) for number in range(5)]
 
 

@@ -117,18 +117,13 @@ class _Tasks:
 async def fan_out(
     work: Callable[[A, Callable[[], None]], Coroutine[Any, Any, Any]],
     inputs: Iterable[A] | AsyncIterable[A],
-    cap: int | None,
-    *,
-    ordered: bool,
-    passes: Callable[[BaseException], bool],
-    enumerated: bool = False,
+    window: Window,
 ) -> AsyncGenerator[Any, None]:
     """Give ``await work(value, started)`` for each input. Arguments as for `fanout.fan_out`.
 
     Each call runs in a task of its own, in which the work calls ``started()``. Asynchronous inputs are read in one more
     task, so that an output never waits for the next input.
     """
-    window = Window(cap, ordered=ordered, enumerated=enumerated, passes=passes)
     tasks = _Tasks(work, inputs, window)
     try:
         while True:

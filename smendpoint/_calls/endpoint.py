@@ -14,6 +14,7 @@ from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
     from smendpoint._calls.base import CallerBase
+    from smendpoint._calls.window import Window
     from smendpoint._core.call.timing import Timeout
     from smendpoint.handlers.base import ContentHandler
 
@@ -58,12 +59,17 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         return f"{type(self).__name__}({name!r}, content_handler={type(handler).__name__})"
 
     def _check_map(
-        self, inputs: Any, max_concurrency: Any, timeout: float | Timeout | None, model_kwargs: dict[str, Any]
-    ) -> tuple[int, tuple[Any, ...]]:
-        """Check the arguments of `map`.
+        self,
+        inputs: Any,
+        max_concurrency: Any,
+        timeout: float | Timeout | None,
+        model_kwargs: dict[str, Any],
+        **outputs: bool,
+    ) -> tuple[Window, tuple[Any, ...]]:
+        """Check the arguments of `map`. `outputs` says which outputs it gives, and how.
 
         Returns:
-            The calls that may run at once, and the arguments of each call beside its input.
+            The state of the new fan-out, and the arguments of each call beside its input.
 
         Raises:
             ConfigurationError: `inputs` is one input, or another argument does not fit.
@@ -86,7 +92,10 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         if concurrency is None:
             raise errors.ConfigurationError("max_concurrency must be a whole number of at least 1, not None")
         most = caller.transport.max_connections  # more calls would wait for a connection
-        return min(concurrency, most or concurrency), (stop, limits, endpoint_kwargs, model_kwargs)
+        from smendpoint._calls.window import Window
+
+        window = Window(min(concurrency, most or concurrency), **outputs)
+        return window, (stop, limits, endpoint_kwargs, model_kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         _, arguments = self._caller.__reduce__()

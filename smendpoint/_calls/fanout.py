@@ -133,12 +133,9 @@ def _serve(work: Work, todo: SimpleQueue[Any], changed: SimpleQueue[_Job], forgo
 def fan_out(
     work: Callable[[A, Cancellation, Callable[[], None]], Any],
     inputs: Iterable[A],
-    cap: int | None,
+    window: Window,
     *,
     stoppable: bool,
-    ordered: bool,
-    passes: Callable[[BaseException], bool],
-    enumerated: bool = False,
 ) -> Iterator[Any]:
     """Give ``work(value, cancellation, started)`` for each input.
 
@@ -148,13 +145,9 @@ def fan_out(
     Args:
         work: runs in threads, or in the caller's own where none can be started; ends early when cancelled.
         inputs: read one by one, in the caller's thread.
-        cap: the most calls that are under way at once, the one that waits for a slot included; `None` for no limit.
+        window: a new one; it says how many calls may be under way, and which outputs are given.
         stoppable: whether a cancellation ends its work.
-        ordered: whether outputs come in the order of their inputs.
-        passes: whether an error takes the place of its output; any other one ends the iteration.
-        enumerated: whether an output comes as a pair with the index of its input.
     """
-    window = Window(cap, ordered=ordered, enumerated=enumerated, passes=passes)
     workers = _Workers(work, window, stoppable=stoppable)
     source = iter(inputs)
     try:

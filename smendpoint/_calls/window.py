@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from smendpoint._core.call.fatal import is_fatal
 
 HELD_PER_CALL = 50
 """An answer that takes 40 times the mean, as the slowest of a language model's do, does not stop the other calls."""
@@ -38,22 +37,31 @@ class Window:
     Args:
         cap: the most jobs that are under way at once; `None` leaves that to the slots.
         ordered: whether outputs are given in the order of their inputs, or as they are ready.
+        return_exceptions: whether an error takes the place of its output, or ends the fan-out.
         enumerated: whether an output is given as a pair with the index of its input.
-        passes: whether an error takes the place of its output; any other one ends the fan-out.
+        stop_on_fatal: whether an error that every further call will meet ends the fan-out in any case.
 
     Attributes:
+        cap: as it was given.
         running: the jobs that are under way, the one without a slot included.
         without_slot: the job that waits for a slot; `None` where none does.
         exhausted: whether no further input is to be read.
     """
 
     def __init__(
-        self, cap: int | None, *, ordered: bool, enumerated: bool, passes: Callable[[BaseException], bool]
+        self,
+        cap: int | None,
+        *,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        enumerated: bool = False,
+        stop_on_fatal: bool = True,
     ) -> None:
-        self._cap = cap
+        self.cap = cap
         self._ordered = ordered
         self._enumerated = enumerated
-        self._passes = passes
+        self._return_exceptions = return_exceptions
+        self._stop_on_fatal = stop_on_fatal
         self._line: deque[Job] = deque()  # whose outputs are given next, in this order
         self._read = 0
         self._most = 0
@@ -76,7 +84,7 @@ class Window:
     @property
     def full(self) -> bool:
         """Whether as many jobs are under way as may be."""
-        return self._cap is not None and len(self.running) >= self._cap
+        return self.cap is not None and len(self.running) >= self.cap
 
     @property
     def may_read(self) -> bool:
@@ -130,3 +138,8 @@ class Window:
                 del error
         result = job.output if error is None else error
         return (job.index, result) if self._enumerated else result
+
+    def _passes(self, error: BaseException) -> bool:
+        if not self._return_exceptions or not isinstance(error, Exception):
+            return False
+        return not (self._stop_on_fatal and is_fatal(error))

@@ -71,13 +71,6 @@ class Index:
         self._cursor.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", rows)
         self._buffer.clear()
 
-    def count(self) -> tuple[int, int]:
-        """Give how many ids succeeded, and how many failed."""
-        self._flush()
-        query = "SELECT count(*) FILTER (WHERE succeeded), count(*) FILTER (WHERE NOT succeeded) FROM entries"
-        succeeded, failed = self._execute(query).fetchone()
-        return succeeded, failed
-
     def starts(self) -> Iterator[int]:
         """Give where each id's last line begins: in the order of the input, then those that are not in it."""
         self._flush()

@@ -177,7 +177,6 @@ class Ledger:
         elapsed: float | None = None,
         attempts: int = 1,
         request_id: str | None = None,
-        body: Any = None,
     ) -> None:
         """Write the line of an answer; the arguments are those of `success_line`.
 
@@ -185,9 +184,7 @@ class Ledger:
             HandlerError: JSON has no form for the output; nothing was written.
             LedgerError: the line cannot be written.
         """
-        line = success_line(
-            row, output, usage=usage, elapsed=elapsed, attempts=attempts, request_id=request_id, body=body
-        )
+        line = success_line(row, output, usage=usage, elapsed=elapsed, attempts=attempts, request_id=request_id)
         self._append(row, line, succeeded=True)
 
     def failed(self, row: Row, error: BaseException, *, elapsed: float | None = None) -> None:

@@ -36,25 +36,23 @@ def success_line(
     elapsed: float | None = None,
     attempts: int = 1,
     request_id: str | None = None,
-    body: Any = None,
 ) -> bytes:
     """Write the line of an answer.
 
     Args:
         row: the row that was asked.
-        output: the answer.
+        output: the answer; in OpenAI's format the body of its response.
         usage: the token counts, where the model gave them.
         elapsed: seconds that the call took.
         attempts: how many requests it took; only OpenAI's format has it.
         request_id: AWS's id of the request; only OpenAI's format has it.
-        body: the parsed body of the answer, which OpenAI's format has instead of the output; ``None`` for the output.
 
     Raises:
         HandlerError: JSON has no form for the output.
     """
     if row.openai:
         response = {"status_code": 200, "request_id": request_id}
-        head, said = encode_output(response)[:-1], encode_output(output if body is None else body)
+        head, said = encode_output(response)[:-1], encode_output(output)
         answer = f'"response":{head},"body":{said}}},"error":null,"attempts":{attempts}'
     else:
         answer = f'"output":{encode_output(output)}'

@@ -13,8 +13,6 @@ from typing import Any
 
 from smendpoint.errors import HandlerError
 
-# Which member of the body is the input, by the path that the request is for; everything else is a parameter.
-_INPUTS = {"/chat/completions": "messages", "/completions": "prompt", "/embeddings": "input"}
 # The endpoint is the model, and an answer comes whole.
 _LEFT_OUT = frozenset({"model", "stream", "stream_options"})
 
@@ -24,35 +22,24 @@ def is_request(value: Any) -> bool:
     return isinstance(value, dict) and {"custom_id", "url", "body"} <= value.keys()
 
 
-def read_request(value: Any, *, whole: bool) -> tuple[str, Any, dict[str, Any]]:
-    """Give the id, the input and the parameters of a request.
-
-    Args:
-        value: the parsed line.
-        whole: take the whole body for the input, without parameters.
+def read_request(value: Any) -> tuple[str, dict[str, Any]]:
+    """Give the id and the input of a request: its body, as the container of an endpoint takes it.
 
     Raises:
-        HandlerError: it is not such a request, or not for something that an endpoint does.
+        HandlerError: it is not such a request.
     """
     if not is_request(value):
         raise HandlerError(
-            'the first row is a request of OpenAI\'s batch format ("custom_id", "url", "body"), this is not'
+            'the rows before are in OpenAI\'s batch format ("custom_id", "url", "body"), this one is not'
         )
-    id, url, body = value["custom_id"], value["url"], value["body"]
+    id, body = value["custom_id"], value["body"]
     if not isinstance(id, str) or not id:
         raise HandlerError('"custom_id" must be a text')
     if value.get("method", "POST") != "POST":
         raise HandlerError('"method" must be "POST"')
-    name = next((name for path, name in _INPUTS.items() if isinstance(url, str) and url.endswith(path)), None)
-    if name is None:
-        raise HandlerError(f'"url" must end with one of {", ".join(_INPUTS)}')
-    if not isinstance(body, dict) or name not in body:
-        raise HandlerError(f'"body" must be an object with {name!r}')
-    sent = {key: member for key, member in body.items() if key not in _LEFT_OUT}
-    if whole:
-        return id, sent, {}
-    found = sent.pop(name)
-    return id, [found] if name == "input" and isinstance(found, str) else found, sent
+    if not isinstance(body, dict):
+        raise HandlerError('"body" must be an object')
+    return id, {name: member for name, member in body.items() if name not in _LEFT_OUT}
 
 
 def request_name(id: str) -> str:

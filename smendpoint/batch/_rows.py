@@ -64,9 +64,11 @@ def read_rows(
     input_field: Names = None,
     id_field: str | None = None,
     param_field: Names = None,
-    openai_body: bool = False,
 ) -> Iterator[Row]:
     """Read the rows of a source, one by one, as they are asked for.
+
+    Where no field is named and the first row is a request of OpenAI's batch format, all must be; the input is the
+    request's body, for `JSONHandler`.
 
     Args:
         source: the name of a file, ``"-"`` for standard input, or any iterable of inputs or of mappings.
@@ -79,7 +81,6 @@ def read_rows(
         param_field: the field, or the fields, with model parameters: the members of a mapping, or else the parameter of
             the field's own name. Null, and nothing in CSV, is not a parameter. In CSV a value is read as JSON, and as
             text where it is not.
-        openai_body: with OpenAI's batch format, take the whole ``body`` for the input, as `JSONHandler` wants it.
 
     Raises:
         ConfigurationError: an argument does not fit, at once; or a row cannot be read, when its turn comes: the message
@@ -91,17 +92,18 @@ def read_rows(
     items, kind = read_items(source, format, fields.columns())
     if kind == "text" and fields != _NO_FIELDS:
         raise ConfigurationError("a plain line has no fields: input_field, id_field and param_field go with others")
-    return _rows(items, kind, fields, openai_body)
+    return _rows(items, kind, fields)
 
 
-def _rows(items: Iterator[Item], kind: str | None, fields: _Fields, openai_body: bool) -> Iterator[Row]:
+def _rows(items: Iterator[Item], kind: str | None, fields: _Fields) -> Iterator[Row]:
     openai: bool | None = None if fields == _NO_FIELDS else False
     for number, item in enumerate(items):
         if openai is None:  # the first row decides for all
             openai = is_request(item.value)
         try:
             if openai:
-                id, value, parameters = read_request(item.value, whole=openai_body)
+                id, value = read_request(item.value)
+                parameters: dict[str, Any] = {}
             else:
                 found, value, parameters = _pick(item.value, kind, fields)
                 id = str(number) if found is None else found

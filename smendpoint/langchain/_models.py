@@ -161,7 +161,7 @@ class SagemakerEndpoint(Model[str, str]):
         """
         prompts, limit = _batch(inputs, config)
         if not self._streaming:
-            options: dict[str, Any] = {"return_exceptions": return_exceptions, **_model_kwargs(kwargs)}
+            options = _batch_options(return_exceptions, kwargs)
             return list(self._endpoint.map(prompts, max_concurrency=limit, **options))
         answers: list[Any] = []
         for prompt in prompts:
@@ -195,7 +195,7 @@ class SagemakerEndpoint(Model[str, str]):
             return await in_thread(lambda: self.batch(inputs, config, return_exceptions=return_exceptions, **kwargs))
         prompts, limit = _batch(inputs, config)
         if not self._streaming:
-            options: dict[str, Any] = {"return_exceptions": return_exceptions, **_model_kwargs(kwargs)}
+            options = _batch_options(return_exceptions, kwargs)
             return [answer async for answer in endpoint.map(prompts, max_concurrency=limit, **options)]
         answers: list[Any] = []
         for prompt in prompts:
@@ -250,6 +250,11 @@ def _listed(prompts: Any) -> list[Any]:
     if not is_collection(prompts):
         raise PromptError(f"prompts must be a list of texts, not one {type(prompts).__name__}")
     return list(prompts)
+
+
+def _batch_options(return_exceptions: bool, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords of `map`. LangChain's batch has an error for each prompt, whatever the error is."""
+    return {"return_exceptions": return_exceptions, "stop_on_fatal": False, **_model_kwargs(kwargs)}
 
 
 def _batch(inputs: Any, config: Any) -> tuple[list[str], int]:

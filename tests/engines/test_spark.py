@@ -21,7 +21,7 @@ sql = pytest.importorskip("pyspark.sql", reason="Spark is not installed")
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Any]:
-    # Two threads, so two Python processes; each task may run three times.
+    # Two threads, so two Python processes; each task may run eight times.
     settings = {
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
@@ -29,7 +29,7 @@ def engine() -> Iterator[Any]:
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }
-    session = sql.SparkSession.builder.master("local[2,3]").config(map=settings).getOrCreate()
+    session = sql.SparkSession.builder.master("local[2,8]").config(map=settings).getOrCreate()
     yield session
     session.stop()
 

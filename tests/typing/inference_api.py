@@ -46,6 +46,10 @@ def timeouts() -> None:
     assert_type(endpoint.send("x", timeout=Timeout(total=5)), Response[str])
     assert_type(endpoint.stream("x", timeout=None), Stream[str])
     assert_type(endpoint.map(["x"], max_concurrency=1, timeout=5), Iterator[str])
+    assert_type(endpoint.map(["x"], max_concurrency=1, return_exceptions=True), Iterator[str | Exception])
+    assert_type(endpoint.map(["x"], max_concurrency=1, enumerated=True), Iterator[tuple[int, str]])
+    both = endpoint.map(["x"], max_concurrency=1, enumerated=True, return_exceptions=True, stop_on_fatal=False)
+    assert_type(both, Iterator[tuple[int, str | Exception]])
     endpoint.session().invoke("x", timeout=Timeout(1, 2, 3))
     endpoint.invoke("x", timeout="5")  # type: ignore[arg-type]  # pyright: ignore  # wrong on purpose
 
@@ -76,6 +80,10 @@ async def twins() -> None:
     endpoint = AsyncEndpoint("my-llm")
     assert_type(await endpoint.invoke("x", timeout=Timeout(read=5)), str)
     assert_type(endpoint.map(["x"], max_concurrency=1, timeout=5), AsyncIterator[str])
+    assert_type(endpoint.map(["x"], max_concurrency=1, return_exceptions=True), AsyncIterator[str | Exception])
+    assert_type(endpoint.map(["x"], max_concurrency=1, enumerated=True), AsyncIterator[tuple[int, str]])
+    both = endpoint.map(["x"], max_concurrency=1, enumerated=True, return_exceptions=True, stop_on_fatal=False)
+    assert_type(both, AsyncIterator[tuple[int, str | Exception]])
     handle = await endpoint.submit("x")
     assert_type(handle, AsyncInferenceHandle[str])
     assert_type(await handle.result(), str)

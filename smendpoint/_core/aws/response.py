@@ -277,6 +277,14 @@ def _asked_in_body(text: str | None) -> float | None:
     return None
 
 
+def no_such_endpoint(error: ServiceError) -> bool:
+    """Whether the service does not know the endpoint: "Endpoint x of account 1 not found."."""
+    if not isinstance(error, ValidationError):
+        return False
+    said = error.message.lower()
+    return "endpoint" in said and "not found" in said
+
+
 def error_from_client(response: Mapping[str, object], *, now: float | None = None) -> ServiceError:
     """Make the same error from the ``response`` of a botocore ``ClientError``, whatever is missing there."""
     error, metadata = _mapping(response.get("Error")), _mapping(response.get("ResponseMetadata"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from smendpoint import errors
-from smendpoint._core.aws.response import RawResponse, service_error
+from smendpoint._core.aws.response import RawResponse, no_such_endpoint, service_error
 from smendpoint._core.call import retry as rules
 from smendpoint._core.call.hiding import forget_locals
 from smendpoint._core.call.hooks import log_cold_start
@@ -301,10 +301,8 @@ def _note(call: CallState, failure: errors.EndpointError) -> None:
         call.watcher.info.status, call.watcher.info.request_id = failure.status, failure.request_id
     call.add_context(failure)
     origin = call.defaults.origin
-    if origin is not None and isinstance(failure, errors.ValidationError):
-        said = failure.message.lower()  # "Endpoint x of account 1 not found."
-        if "endpoint" in said and "not found" in said:
-            failure.message = f"{failure.message} | Hint: {origin()}"
+    if origin is not None and isinstance(failure, errors.ServiceError) and no_such_endpoint(failure):
+        failure.message = f"{failure.message} | Hint: {origin()}"
 
 
 def _decide(

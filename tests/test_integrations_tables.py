@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from smendpoint import AsyncEndpoint, Endpoint, JSONHandler, ModelError
+from smendpoint import AccessDeniedError, AsyncEndpoint, Endpoint, JSONHandler, ModelError
 from smendpoint.emulator import Emulator
 from smendpoint.emulator.models import ModelReply, ModelRequest
 from smendpoint.errors import ConfigurationError
@@ -194,6 +194,15 @@ def test_a_stop_sequence_goes_to_the_model_under_the_handlers_own_name_for_it(
 def test_without_a_column_for_errors_the_first_one_is_raised(make: Callable[..., TableMapper], awaited: bool) -> None:
     with pytest.raises(ModelError, match="no such thing"):
         run(make(), {"text": ["a", "bad", "c"]}, awaited=awaited)
+
+
+def test_an_error_that_every_row_would_meet_is_raised_also_with_a_column_for_errors(
+    make: Callable[..., TableMapper], served: Emulator, awaited: bool
+) -> None:
+    served.inject("status_400_AccessDeniedException")
+    with pytest.raises(AccessDeniedError):
+        run(make(error_column="why", max_concurrency=1), {"text": ["a"] * 9}, awaited=awaited)
+    assert served.total_requests < 9  # some were on their way
 
 
 REFUSED: dict[str, tuple[dict[str, Any], Any, str]] = {

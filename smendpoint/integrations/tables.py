@@ -52,8 +52,8 @@ class TableMapper:
         ledger: a folder for the answers, which all processes reach. A row whose input and parameters have an answer
             there gets that one without a call: a task that the engine runs again does not pay again. Each process
             writes a file of its own, in a folder with the endpoint's name. Outputs are then what JSON makes of them.
-        **model_kwargs: parameters for the model in every row; ``stop``, ``timeout`` and ``endpoint_kwargs`` may be
-            among them, as for ``Endpoint.map``.
+        **model_kwargs: parameters for the model in every row; ``stop``, ``timeout``, ``stop_on_fatal`` and
+            ``endpoint_kwargs`` may be among them, as for ``Endpoint.map``.
 
     Raises:
         ConfigurationError: an argument does not fit.
@@ -85,7 +85,13 @@ class TableMapper:
         # A worker may have another current directory.
         self.ledger = None if ledger is None else os.path.join(os.path.abspath(ledger), endpoint.endpoint_name)
         self._model_kwargs = model_kwargs
-        self._arguments: dict[str, Any] = {"max_concurrency": 32, "return_exceptions": True, **model_kwargs}
+        self._arguments: dict[str, Any] = {
+            "max_concurrency": 32,
+            "enumerated": True,
+            "ordered": False,  # an answer is in the ledger as soon as it is there
+            "return_exceptions": True,
+            **model_kwargs,
+        }
         limit = checked_limit("max_concurrency", max_concurrency) or endpoint._caller.settings["concurrency"]
         changes: dict[str, Any] = {"s3_client": None, "concurrency": limit or AdaptiveConcurrency()}
         if params_column is not None:
@@ -103,24 +109,22 @@ class TableMapper:
 
         Raises:
             ConfigurationError: the batch is not a table, lacks a column, or has one of the new columns already.
-            SmendpointError: a call failed, and there is no column for errors.
+            SmendpointError: a call failed, and there is no column for errors, or each further one would fail too.
         """
         rows = _Rows(self, batch)
         answers: Any = self._endpoint.map(rows.asked, **self._arguments)
         with closing(answers):
-            for number, answer in enumerate(answers):
+            for number, answer in answers:
                 rows.settle(number, answer)
         return rows.table()
 
     async def acall(self, batch: Batch) -> Batch:
         """Give the batch with the outputs of its rows, for asyncio. Errors as for a plain call."""
         rows = _Rows(self, batch)
-        number = 0
         answers: Any = self._awaited.map(rows.asked, **self._arguments)
         async with aclosing(answers):
-            async for answer in answers:
+            async for number, answer in answers:
                 rows.settle(number, answer)
-                number += 1
         return rows.table()
 
     def with_errors_in(self, error_column: str | None) -> Self:
@@ -138,7 +142,7 @@ class TableMapper:
     def parameters(self) -> dict[str, Any]:
         """Give what every request says beside its input: the endpoint's parameters and members, and the mapper's."""
         caller = self._endpoint._caller
-        own = {name: value for name, value in self._model_kwargs.items() if name != "timeout"}
+        own = {name: value for name, value in self._model_kwargs.items() if name not in ("stop_on_fatal", "timeout")}
         members = {"endpoint_kwargs": caller._members} if caller._members else {}
         return {**caller._model_kwargs, **members, **own}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ os.environ |= {
     "SPARK_LOCAL_IP": "127.0.0.1",
 }
 
+NO_JAVA = shutil.which("java") is None and "JAVA_HOME" not in os.environ
 CAPACITY = 8
 ROWS = 400
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import NO_JAVA
 
 from smendpoint.emulator import Emulator
 
@@ -21,6 +22,8 @@ def test_the_program_of_a_page_answers_every_row(program: Path, tmp_path: Path) 
     engine = program.stem.removesuffix("_rows")
     if importlib.util.find_spec(MODULES.get(engine, engine)) is None:
         pytest.skip(f"{engine} is not installed")
+    if engine == "spark" and NO_JAVA:
+        pytest.skip("Spark needs a Java runtime")
     with Emulator(region="us-west-2", capacity=2) as emulator:
         environment = {**os.environ, "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": emulator.url}
         done = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CAPACITY, ROWS, answers, endpoint, model, texts
+from conftest import CAPACITY, NO_JAVA, ROWS, answers, endpoint, model, texts
 
 from smendpoint import EmbeddingsHandler, Endpoint
 from smendpoint.emulator import Emulator
@@ -17,6 +17,7 @@ from smendpoint.integrations.spark import map_in_pandas
 from smendpoint.integrations.tables import TableMapper
 
 sql = pytest.importorskip("pyspark.sql", reason="Spark is not installed")
+pytestmark = pytest.mark.skipif(NO_JAVA, reason="Spark needs a Java runtime")
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         self,
         inputs: Iterable[In] | AsyncIterable[In],
         *,
-        max_concurrency: int,
+        max_concurrency: int | None = None,
         ordered: bool = True,
         return_exceptions: Literal[False] = False,
         enumerated: Literal[False] = False,
@@ -137,7 +137,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         self,
         inputs: Iterable[In] | AsyncIterable[In],
         *,
-        max_concurrency: int,
+        max_concurrency: int | None = None,
         ordered: bool = True,
         return_exceptions: bool,
         enumerated: Literal[False] = False,
@@ -150,7 +150,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         self,
         inputs: Iterable[In] | AsyncIterable[In],
         *,
-        max_concurrency: int,
+        max_concurrency: int | None = None,
         ordered: bool = True,
         return_exceptions: Literal[False] = False,
         enumerated: Literal[True],
@@ -163,7 +163,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         self,
         inputs: Iterable[In] | AsyncIterable[In],
         *,
-        max_concurrency: int,
+        max_concurrency: int | None = None,
         ordered: bool = True,
         return_exceptions: bool,
         enumerated: Literal[True],
@@ -175,7 +175,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         self,
         inputs: Iterable[In] | AsyncIterable[In],
         *,
-        max_concurrency: int,
+        max_concurrency: int | None = None,
         ordered: bool = True,
         return_exceptions: bool = False,
         enumerated: bool = False,
@@ -185,13 +185,14 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     ) -> AsyncIterator[Any]:
         """Call the model for each input, several at a time, and give the outputs.
 
-        An input is read when its call can be sent. A slow answer does not hold back the calls after it: their outputs
+        A call that the endpoint refuses for load is sent again, and costs no attempt of the retry policy. An input is
+        read when its call can be sent. A slow answer does not hold back the calls after it: their outputs
         wait for it, up to 50 for each call that was under way at once. Leaving the iterator early stops the calls that
         are under way.
 
         Arguments and errors as for `Endpoint.map`; `inputs` may be an asynchronous iterable, too.
         """
-        window, arguments = self._check_map(
+        window, limiter, arguments = self._check_map(
             inputs,
             max_concurrency,
             timeout,
@@ -204,9 +205,8 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         from smendpoint._calls.async_fanout import fan_out
 
         async def work(value: In, started: Callable[[], None]) -> Out:
-            started()
             request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
-            return self._output(*await self._caller.send(request), stop)
+            return self._output(*await self._caller.send(request, limiter.slot(started)), stop)
 
         return fan_out(work, inputs, window)
 
@@ -214,7 +214,8 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         """Close the endpoint's connections. A client that was given stays open: its maker closes it.
 
         Calls that are under way in other tasks end at once, with an `EndpointError`. (`Endpoint.close` lets them end by
-        themselves.)
+        themselves.) Where unpickled or copied endpoints share connections, these close, and calls end, with the last of
+        them.
         """
         await self._caller.close()
 

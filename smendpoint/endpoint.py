@@ -141,7 +141,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         self,
         inputs: Iterable[In],
         *,
-        max_concurrency: int,
+        max_concurrency: int | None = None,
         ordered: bool = True,
         return_exceptions: Literal[False] = False,
         enumerated: Literal[False] = False,
@@ -154,7 +154,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         self,
         inputs: Iterable[In],
         *,
-        max_concurrency: int,
+        max_concurrency: int | None = None,
         ordered: bool = True,
         return_exceptions: bool,
         enumerated: Literal[False] = False,
@@ -167,7 +167,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         self,
         inputs: Iterable[In],
         *,
-        max_concurrency: int,
+        max_concurrency: int | None = None,
         ordered: bool = True,
         return_exceptions: Literal[False] = False,
         enumerated: Literal[True],
@@ -180,7 +180,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         self,
         inputs: Iterable[In],
         *,
-        max_concurrency: int,
+        max_concurrency: int | None = None,
         ordered: bool = True,
         return_exceptions: bool,
         enumerated: Literal[True],
@@ -192,7 +192,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         self,
         inputs: Iterable[In],
         *,
-        max_concurrency: int,
+        max_concurrency: int | None = None,
         ordered: bool = True,
         return_exceptions: bool = False,
         enumerated: bool = False,
@@ -202,13 +202,17 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     ) -> Iterator[Any]:
         """Call the model for each input, several at a time, and give the outputs.
 
-        An input is read when its call can be sent. A slow answer does not hold back the calls after it: their outputs
+        A call that the endpoint refuses for load is sent again, and costs no attempt of the retry policy. An input is
+        read when its call can be sent. A slow answer does not hold back the calls after it: their outputs
         wait for it, up to 50 for each call that was under way at once. Leaving the iterator early stops the calls that
         are under way.
 
         Args:
             inputs: any iterable, endless ones included.
-            max_concurrency: how many calls may be under way at once; no more than there may be connections.
+            max_concurrency: the most calls of this map that are under way at once; no more than there may be
+                connections. With `None`, the endpoint's ``concurrency`` decides; without one, an `AdaptiveConcurrency`
+                of this map finds out how many calls the endpoint bears. A number is not exceeded, but lowered while
+                the endpoint refuses calls for load.
             ordered: whether outputs come in the order of their inputs, or as they are ready.
             return_exceptions: whether a call's error takes the place of its output, or ends the iteration.
             enumerated: whether each output, or error in its place, comes as a pair with the index of its input, from 0.
@@ -221,7 +225,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         Raises:
             ConfigurationError: `inputs` is one input, or another argument does not fit. Nothing was sent.
         """
-        window, arguments = self._check_map(
+        window, limiter, arguments = self._check_map(
             inputs,
             max_concurrency,
             timeout,
@@ -234,9 +238,8 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         from smendpoint._calls.fanout import fan_out
 
         def work(value: In, cancellation: Cancellation, started: Callable[[], None]) -> Out:
-            started()
             request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
-            return self._output(*self._caller.send(request, cancellation), stop)
+            return self._output(*self._caller.send(request, cancellation, limiter.slot(started)), stop)
 
         return fan_out(work, inputs, window, stoppable=self._caller.transport.stoppable)
 
@@ -244,7 +247,8 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         """Close the endpoint's connections. A client that was given stays open: its maker closes it.
 
         Calls that are under way in other threads end by themselves, and their connections with them. (In asyncio, where
-        they could not go on without their loop, `AsyncEndpoint.aclose` ends them.)
+        they could not go on without their loop, `AsyncEndpoint.aclose` ends them.) Connections that unpickled or copied
+        endpoints share close with the last of these.
         """
         self._caller.close()
 

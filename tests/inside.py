@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 from typing import Any
 
+from smendpoint._calls import share as _share
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 
 
@@ -65,3 +66,13 @@ def send(endpoint: Any, cancellation: Any) -> Any:
     """Have a blocking endpoint make a call that another thread can stop."""
     request, _ = endpoint._request(INVOKE_ENDPOINT, "Hello", (), None, None, {})
     return endpoint._caller.send(request, cancellation)
+
+
+def share_lock() -> Any:
+    """The lock of what unpickled endpoints share."""
+    return _share._lock
+
+
+def start_shares_afresh() -> None:
+    """Do what a forked child does for what unpickled endpoints share."""
+    _share._after_fork_in_child()

@@ -42,7 +42,7 @@ class Sync(Fake):
         return self.answer(input, model_kwargs)
 
     def map(
-        self, inputs: Iterable[Sequence[str]], /, *, max_concurrency: int, **model_kwargs: Any
+        self, inputs: Iterable[Sequence[str]], /, *, max_concurrency: int | None, **model_kwargs: Any
     ) -> Iterator[Vectors]:
         try:
             for texts in inputs:
@@ -56,7 +56,7 @@ class Async(Fake):
         return self.answer(input, model_kwargs)
 
     async def map(
-        self, inputs: Iterable[Sequence[str]], /, *, max_concurrency: int, **model_kwargs: Any
+        self, inputs: Iterable[Sequence[str]], /, *, max_concurrency: int | None, **model_kwargs: Any
     ) -> AsyncIterator[Vectors]:
         try:
             for texts in inputs:
@@ -160,6 +160,12 @@ def test_vectors_that_differ_between_batches_are_an_error(kit: Kit, as_array: bo
     endpoint = kit.answering(lambda texts: [[1.0] * len(texts[0])])
     with pytest.raises(HandlerError, match="between batches: 1 and 2 numbers"):
         kit.embed(endpoint, ["a", "bb"], batch_size=1, as_array=as_array)
+
+
+def test_the_number_of_requests_in_flight_is_found_out_unless_it_is_given(kit: Kit) -> None:
+    endpoint = kit.endpoint()
+    kit.embed(endpoint, ["a", "b"], batch_size=1)
+    assert [given["max_concurrency"] for given in endpoint.parameters] == [None, None]
 
 
 @pytest.mark.parametrize("name", ["batch_size", "max_batch_bytes", "max_concurrency"])

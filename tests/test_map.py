@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.config import Config
 from servers import bare_environment, server_context  # noqa: F401
 from twins import Twin, direct_twin, twin  # noqa: F401
 
-from smendpoint import AsyncEndpoint, Endpoint, errors
+from smendpoint import AdaptiveConcurrency, AsyncEndpoint, CallHooks, CallInfo, Endpoint, RetryPolicy, errors
 from smendpoint._core.call.fatal import FATAL_CLASSES, FATAL_CODES, is_fatal
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.handlers import BytesHandler
@@ -36,6 +37,67 @@ def test_an_output_and_an_error_come_with_the_index_of_their_input(twin: Twin, o
     assert [index for index, _ in (pairs if ordered else sorted(pairs, key=lambda pair: pair[0]))] == [*range(12)]
     for index, value in enumerate(inputs):
         assert isinstance(found[index], errors.ModelError) if value == b"bad" else found[index] == value
+
+
+CALLS = 120
+OVER = pytest.mark.parametrize("most", [None, 32], ids=["found out", "too many"])
+
+
+@ORDERED
+@OVER
+def test_more_calls_than_the_endpoint_bears_lose_no_output(twin: Twin, ordered: bool, most: int | None) -> None:
+    inputs = [b"%d" % number for number in range(CALLS)]
+    with Emulator(echo, capacity=4, latency=0.01) as emulator:
+        options = {} if twin.lane == "client" else {"retry": RetryPolicy(max_attempts=1)}
+        with twin.endpoint(emulator.url, content_handler=BytesHandler(), **options) as endpoint:
+            outputs = list(endpoint.map(inputs, max_concurrency=most, ordered=ordered))
+        assert outputs == inputs if ordered else sorted(outputs) == sorted(inputs)
+        emulator.wait_for(lambda it: it.load["my-llm"].served == CALLS)
+        assert emulator.load["my-llm"].peak == 4
+        assert emulator.load["my-llm"].refused
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "most", "peak"),
+    [(2, None, 2), (2, 5, 2), (5, 2, 2), (AdaptiveConcurrency(2, 1, 2), None, 2), (None, 3, 3)],
+)
+def test_a_map_keeps_to_its_own_limit_and_the_endpoint_s(
+    direct_twin: Twin, concurrency: Any, most: int | None, peak: int
+) -> None:
+    with Emulator(echo, capacity=50, latency=0.005) as emulator:
+        endpoint = direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), concurrency=concurrency)
+        assert len(list(endpoint.map([b"x"] * 30, max_concurrency=most))) == 30
+        assert emulator.load["my-llm"].peak == peak
+
+
+def test_no_more_inputs_are_read_than_may_be_sent(direct_twin: Twin) -> None:
+    """One of them waits for a slot."""
+    inputs = Inputs()
+    with Emulator(echo) as emulator:
+        endpoint = direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), concurrency=1)
+        for number, _ in enumerate(endpoint.map(inputs), 1):
+            assert inputs.read <= number + 2
+
+
+def test_a_map_has_no_more_calls_in_flight_than_the_configuration_allows_connections(direct_twin: Twin) -> None:
+    """That is known only once the first call has read it."""
+    with Emulator(echo, latency=0.005) as emulator:
+        config = Config(max_pool_connections=2)
+        seen = Limits()
+        endpoint = direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), config=config, hooks=seen)
+        assert len(list(endpoint.map([b"x"] * 30))) == 30
+    assert max(seen.limits) == 2
+
+
+class Limits(CallHooks):
+    """Notes the limit at the end of each call."""
+
+    def __init__(self) -> None:
+        self.limits: list[int] = []
+
+    def call_finished(self, info: CallInfo, error: BaseException | None) -> None:
+        assert info.concurrency_limit is not None
+        self.limits.append(info.concurrency_limit)
 
 
 class Inputs(Iterator[bytes]):

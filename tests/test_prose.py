@@ -18,9 +18,9 @@ MODULES = [
         for name in (
             *("aws_*", "batch*", "langchain*", "qa", "prompts", "core_frozen", "core_load"),
             *("call", "call_keywords", "stream*", "async_stream", "session", "submit", "fanout", "async_fanout", "map"),
-            *("openai", "endpoint", "async_endpoint", "options", "parity", "messages", "pickled", "response"),
+            *("openai", "endpoint", "async_endpoint", "options", "parity", "messages", "pickled", "response", "shared"),
             *("transport_*", "leaks", "cancellation", "lanes", "no_threads", "cold_starts", "hosts", "interrupts"),
-            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*"),
+            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*", "limiter"),
         )
         for path in (ROOT / "tests").glob(f"test_{name}.py")
     ),

@@ -93,6 +93,11 @@ class Identity(IdentityFields):
         state["left_behind"] = self.left_behind + tuple(name for name in left if name not in self.left_behind)
         return state
 
+    @property
+    def travels(self) -> bool:
+        """Whether a pickle of it leaves nothing behind, so that equal pickles are the same identity."""
+        return bool(self.__getstate__()["left_behind"] == self.left_behind)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
 

@@ -34,7 +34,7 @@ class AsyncLimiter(LimiterBase):
         last = None if deadline is None else loop.call_later(deadline - self.clock.monotonic(), _set, woken)
         slot.wake = lambda: timer.in_loop(_set, woken)
         try:
-            timer.start(self._at)
+            timer.start(self.at)
             if not slot.held:
                 await woken
             return slot.held
@@ -49,7 +49,7 @@ class AsyncLimiter(LimiterBase):
 
     def _keep_time(self) -> None:
         for timer in [*self._timers.values()]:
-            timer.in_loop(timer.start, self._at)
+            timer.in_loop(timer.start, self.at)
 
 
 class _Timer:
@@ -101,6 +101,7 @@ class _Timer:
         self._handle = None
         self.at = math.inf
         self._limiter.handle(None, None)
+        self.start(self._limiter.at)
 
 
 def _set(future: asyncio.Future[None]) -> None:

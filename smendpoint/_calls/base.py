@@ -64,6 +64,7 @@ class CallerBase(Erased[In, Out, Chunk]):
     asynchronous = False
     transport: Transport | AsyncTransport
     closed = False
+    share: Any = None  # with endpoints of the same configuration: see `share`
     _defaults: CallDefaults | None = None  # made by the first call
     _storage: Any = None  # reads and writes the objects of asynchronous inference; the first of them makes it
 
@@ -121,10 +122,16 @@ class CallerBase(Erased[In, Out, Chunk]):
                 f"an endpoint made with {given}= cannot be pickled, because a client cannot: "
                 "make it in the process that uses it, or give region_name and the like instead"
             )
-        return type(self), (self.name, self.identity, self.settings)
+        return rebuilt, (type(self), self.name, self.identity, self.settings)
 
-    def _make_defaults(self, target: Target | None) -> CallDefaults:
-        """Decide what all calls share: the arguments win, then botocore's configuration."""
+    @property
+    def limits(self) -> tuple[object, ...]:
+        """The options that hold for all calls together, beside those that say who calls and where."""
+        shared = ("timeout", "retry", "max_connections", "concurrency")
+        return self._members, *[self.settings[name] for name in shared]
+
+    def _make_defaults(self, target: Target | None, slot: Slot | None = None) -> CallDefaults:
+        """Decide what all calls share: the arguments win, then botocore's configuration. The first call has `slot`."""
         timeout, policy = self.timeout, self._policy
         if target is not None:
             if self.settings["timeout"] is None:
@@ -140,15 +147,19 @@ class CallerBase(Erased[In, Out, Chunk]):
             clock=self.clock,
             origin=getattr(target or self.transport, "origin", None),
         )
-        if self.limiter is not None:
-            self.limiter.at_most(self.transport.max_connections)
+        limiter: Any = self.limiter if slot is None else slot.limiter
+        if limiter is not None:  # how many connections botocore's configuration allows is known only now
+            limiter.at_most(self.transport.max_connections)
         # Concurrent first calls share the defaults of one of them: its quota, and its knowledge of the service's clock.
-        return vars(self).setdefault("_defaults", defaults)  # type: ignore[no-any-return]  # it was put in just above
+        self._defaults = found = vars(self.share or self).setdefault("_defaults", defaults)
+        return found  # type: ignore[no-any-return]  # it was put in just above
 
     def forget(self) -> None:
         """Start afresh in the child of a fork: connections and locks are the parent's."""
         vars(self).pop("_defaults", None)
         vars(self).pop("_storage", None)
+        if self.share is not None:
+            self.share.forget()
         if self.limiter is not None:
             self.limiter.forget()
         self.transport.forget()
@@ -320,6 +331,16 @@ class CallerBase(Erased[In, Out, Chunk]):
         from smendpoint._calls.pipeline import Pipeline
 
         return Pipeline(decoder, stop)
+
+
+def rebuilt(cls: Any, name: str, identity: Identity, settings: dict[str, Any], *, share: bool = True) -> Any:
+    """Make a caller that was pickled or copied."""
+    caller = cls(name, identity, settings)
+    if share:
+        from smendpoint._calls.share import join
+
+        join(caller)
+    return caller
 
 
 DEBUG = 10  # `logging.DEBUG`, without importing `logging`

@@ -50,14 +50,14 @@ class Caller(CallerBase[In, Out, Chunk]):
     def start(self, request: CallRequest, slot: Slot | None = None) -> CallState:
         """Begin a call: its time starts here. The first call also looks up where calls go."""
         started = self.clock.monotonic()
-        defaults = self._defaults or self._find_defaults()
+        defaults = self._defaults or self._find_defaults(slot)
         if defaults.credentials is not None and defaults.credentials.refresh_due():
             self.transport.refresh_ahead()
         return self.new_call(request, defaults, started, slot)
 
-    def _find_defaults(self) -> CallDefaults:
+    def _find_defaults(self, slot: Slot | None) -> CallDefaults:
         try:
-            return self._make_defaults(self.transport.resolve())
+            return self._make_defaults(self.transport.resolve(), slot)
         except errors.SmendpointError as error:
             finish_error(error, self.name)
             raise
@@ -108,6 +108,8 @@ class Caller(CallerBase[In, Out, Chunk]):
         self.closed = True
         if self._storage is not None:
             self._storage.close()
+        if self.share is not None:
+            self.transport = self.share.leave(self)
         self.transport.close()
 
 
@@ -139,10 +141,10 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
             await self.transport.refresh_ahead()
         return self.new_call(request, defaults, started)
 
-    async def _find_defaults(self) -> CallDefaults:
+    async def _find_defaults(self, slot: Slot | None = None) -> CallDefaults:
         try:
             target = await self.transport.resolve()
-            return self._defaults or self._make_defaults(target)  # others may have asked meanwhile
+            return self._defaults or self._make_defaults(target, slot)  # others may have asked meanwhile
         except errors.SmendpointError as error:
             finish_error(error, self.name)
             raise
@@ -167,7 +169,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
         """Start and run a call whose answer is whole."""
         # Both are written out: on this, the shortest path, two more coroutines would cost more than they do.
         transport, started = self.transport, self.clock.monotonic()
-        defaults = self._defaults or await self._find_defaults()
+        defaults = self._defaults or await self._find_defaults(slot)
         if defaults.credentials is not None and defaults.credentials.refresh_due():
             await transport.refresh_ahead()
         call = self.new_call(request, defaults, started, slot)
@@ -202,4 +204,6 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
         self.closed = True
         if self._storage is not None:
             await self._storage.close()
+        if self.share is not None:
+            self.transport = self.share.leave(self)
         await self.transport.close()

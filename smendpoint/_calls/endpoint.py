@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint import errors
 from smendpoint._aws import Identity
 from smendpoint._calls.arguments import checked_limit, model_parameters, stop_sequences
+from smendpoint._calls.base import rebuilt
 from smendpoint._core.call.hiding import forget_locals, hidden
 from smendpoint._options import IDENTITY_OPTIONS, EndpointArguments
 from smendpoint._typing import Chunk, In, Out
@@ -65,11 +66,11 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         timeout: float | Timeout | None,
         model_kwargs: dict[str, Any],
         **outputs: bool,
-    ) -> tuple[Window, tuple[Any, ...]]:
+    ) -> tuple[Window, Any, tuple[Any, ...]]:
         """Check the arguments of `map`. `outputs` says which outputs it gives, and how.
 
         Returns:
-            The state of the new fan-out, and the arguments of each call beside its input.
+            The state of the new fan-out, the limiter of its calls, and the arguments of each call beside its input.
 
         Raises:
             ConfigurationError: `inputs` is one input, or another argument does not fit.
@@ -89,26 +90,30 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
                 endpoint_name=caller.name,
             )
         concurrency = checked_limit("max_concurrency", max_concurrency)
-        if concurrency is None:
-            raise errors.ConfigurationError("max_concurrency must be a whole number of at least 1, not None")
-        most = caller.transport.max_connections  # more calls would wait for a connection
         from smendpoint._calls.window import Window
+        from smendpoint._core.call.limit import AdaptiveConcurrency
 
-        window = Window(min(concurrency, most or concurrency), **outputs)
-        return window, (stop, limits, endpoint_kwargs, model_kwargs)
+        limiter = caller.limiter or caller.make_limiter(concurrency or AdaptiveConcurrency())
+        most = caller.transport.max_connections  # more calls would wait for a connection
+        window = Window(concurrency and min(concurrency, most or concurrency), **outputs)
+        return window, limiter, (stop, limits, endpoint_kwargs, model_kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        _, arguments = self._caller.__reduce__()
+        _, (_, *arguments) = self._caller.__reduce__()
         return _rebuild, (type(self), *arguments)
 
 
-def _rebuild(cls: Any, name: str, identity: Identity, settings: dict[str, Any]) -> Any:
+def _rebuild(cls: Any, name: str, identity: Identity, settings: dict[str, Any], *, share: bool = True) -> Any:
     endpoint = cls.__new__(cls)
-    endpoint._caller = cls._caller_class(name, identity, settings)
+    endpoint._caller = rebuilt(cls._caller_class, name, identity, settings, share=share)
     return endpoint
 
 
 def remade(cls: Any, endpoint: EndpointBase[Any, Any, Any], **changes: Any) -> Any:
-    """Make an endpoint of the class `cls` with the arguments of another one, but for `changes`."""
+    """Make an endpoint of the class `cls` with the arguments of another one, but for `changes`.
+
+    It shares connections with others of its configuration if that one does.
+    """
     caller = endpoint._caller
-    return _rebuild(cls, caller.name, caller.identity, {**caller.settings, **changes})
+    settings = {**caller.settings, **changes}
+    return _rebuild(cls, caller.name, caller.identity, settings, share=caller.share is not None)

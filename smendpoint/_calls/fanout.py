@@ -39,6 +39,7 @@ class _Job(Job):
     def run(self, work: Work, changed: SimpleQueue[_Job]) -> None:
         """Do the work, and put the job into the queue when it is over; never raises."""
         try:
+            self.cancellation.check()
             self.output = work(self._value, self.cancellation, lambda: self.mark(changed, started=True))
         except Cancelled:
             pass  # the thread that cancelled it does not wait for the outcome

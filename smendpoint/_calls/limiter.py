@@ -10,6 +10,7 @@ import math
 from _thread import RLock
 from bisect import insort
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.limit import AdaptiveConcurrency, Limit
@@ -54,7 +55,7 @@ class LimiterBase:
         self._new: deque[Slot] = deque()  # wait for their first attempt
         self._again: list[Slot] = []  # wait for a further one; the oldest call first
         self._refused_since: float | None = None
-        self._at = math.inf  # when something may change though no call ends
+        self.at = math.inf  # when something may change though no call ends
 
     def at_most(self, connections: int | None) -> None:
         """Let no more calls in than there may be connections: more would hold a slot, and wait for a connection."""
@@ -112,6 +113,8 @@ class LimiterBase:
                 finally:
                     self._handling = False
 
+    # Each step below can be interrupted after any statement, and be done again.
+
     def _note(self, slot: Slot | None, outcome: Outcome | None, now: float) -> bool:
         """Note an event; whether it is a success, with which an endpoint has shown a free place."""
         if slot is None:
@@ -120,65 +123,74 @@ class LimiterBase:
             if not slot.queued and not slot.held:
                 self._queue(slot)
             return False
-        if slot not in self._held:
-            if slot.queued:
-                slot.queued = False
-                (self._new if slot.since is None else self._again).remove(slot)
-            return False
-        assert slot.since is not None
-        self._held.discard(slot)
+        if slot.queued:
+            self._leave_queue(slot)
         slot.held = False
+        if slot not in self._held:
+            return False
+        self._held.discard(slot)
         if outcome == "ok":
             self._refused_since = None
         elif outcome == "refused":
             self.refusals += 1
             if self._refused_since is None:
                 self._refused_since = now
+        assert slot.since is not None
         self._rule.finished(outcome, slot.since, now, slot.latency())
         return outcome == "ok"
 
     def _queue(self, slot: Slot) -> None:
-        if not (self._held or self._new or self._again):
-            self._refused_since = None  # that was an earlier time, in which nobody has called since
-        if slot.since is None:
-            self._new.append(slot)
+        if slot.since is not None:
+            if slot not in self._again:
+                insort(self._again, slot)
         else:
-            insort(self._again, slot)
+            if not (self._held or self._new or self._again):
+                self._refused_since = None  # for a while no call was made
+            if not self._new or self._new[-1] is not slot:
+                self._new.append(slot)
         slot.queued = True
+
+    def _leave_queue(self, slot: Slot) -> None:
+        if self._new and self._new[0] is slot:
+            self._new.popleft()
+        else:
+            for queue in (self._new, self._again):
+                with suppress(ValueError):
+                    queue.remove(slot)
+        slot.queued = False
 
     def _admit(self, now: float, freed: bool) -> None:
         """Give slots to waiters, and find out when to look again."""
-        rule = self._rule
         while True:
-            again = next((slot for slot in self._again if freed or slot.ready_at <= now), None)
-            if (again is None and not self._new) or not rule.try_start(now):
+            slot = next((slot for slot in self._again if freed or slot.ready_at <= now), None)
+            if slot is None and self._new:
+                slot = self._new[0]
+            if slot is None:
                 break
+            if slot not in self._held:
+                if not self._rule.try_start(now):
+                    break
+                slot.since = now
+                self._held.add(slot)
             freed = False
-            if again is None:
-                slot = self._new.popleft()
-            else:
-                slot = again
-                self._again.remove(slot)
-            slot.queued = False
-            self._held.add(slot)
-            slot.since = now
             slot.held = True
             if slot.wake is not None:
                 slot.wake()
+            self._leave_queue(slot)
         at = math.inf
         if self._new or self._again:
             at = min((slot.ready_at for slot in self._again if slot.ready_at > now), default=math.inf)
-            wake = rule.wake(now)
+            wake = self._rule.wake(now)
             if wake is not None:
                 at = min(at, wake)
-        sooner, self._at = at < self._at, at
+        sooner, self.at = at < self.at, at
         if sooner:
             self._keep_time()
 
     if TYPE_CHECKING:
 
         def _keep_time(self) -> None:
-            """See that `handle` is called at `_at`, which is sooner than it was; the lock is held."""
+            """See that `handle` is called at `at`, which is sooner than it was; the lock is held."""
 
 
 class Limiter(LimiterBase):
@@ -210,7 +222,7 @@ class Limiter(LimiterBase):
                 if self._keeper is None:
                     self._keeper = slot
                 if self._keeper is slot:
-                    until = min(until, self._at)
+                    until = min(until, self.at)
                 if until == math.inf:
                     wake.wait()
                 elif until > now:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Sequence
 
+    from typing_extensions import Self
+
     from smendpoint._aws import CredentialProvider, Identity, Target
     from smendpoint._core.call.timing import Clock
 
@@ -132,6 +134,12 @@ class DirectLane:
     def forget(self) -> None:
         self._address = None
         self._resolving = allocate_lock()
+
+    def detached(self) -> Self:
+        """Make a transport with the same peer and with no connection: for an endpoint that leaves others here."""
+        made = type(self)(self._identity, self._limit, self._clock)
+        made._address = self._address
+        return made
 
     def _find_address(self) -> Address:
         """Read the settings, which may import botocore."""

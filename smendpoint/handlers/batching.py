@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
         batch_size: int
         max_batch_bytes: int
-        max_concurrency: int
+        max_concurrency: int | None
         document_kwargs: Mapping[str, Any] | None
         query_kwargs: Mapping[str, Any] | None
 
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
             """Give the vectors of a list of texts."""
             ...
 
-        def map(self, inputs: Iterable[Sequence[str]], *, max_concurrency: int, **model_kwargs: Any) -> Answers_co:
+        def map(
+            self, inputs: Iterable[Sequence[str]], *, max_concurrency: int | None, **model_kwargs: Any
+        ) -> Answers_co:
             """Give the vectors of many lists of texts, in order."""
             ...
 
@@ -74,7 +76,7 @@ class _Batching:
         *,
         batch_size: int = _BATCH_SIZE,
         max_batch_bytes: int = _BATCH_BYTES,
-        max_concurrency: int = 4,
+        max_concurrency: int | None = None,
         document_kwargs: Mapping[str, Any] | None = None,
         query_kwargs: Mapping[str, Any] | None = None,
         as_array: bool = False,
@@ -84,7 +86,7 @@ class _Batching:
             ("max_batch_bytes", max_batch_bytes),
             ("max_concurrency", max_concurrency),
         ):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {value}")
         if as_array:
             import_numpy(_AS_ARRAY)
@@ -172,7 +174,8 @@ class Embeddings(_Batching, Generic[Matrix, Row]):
         endpoint: its content handler is an `EmbeddingsHandler`, or gives the same.
         batch_size: the most texts in one request. The default is what text-embeddings-inference takes by default.
         max_batch_bytes: the most bytes of texts in one request, as JSON. A text that is larger goes alone.
-        max_concurrency: the most requests in flight.
+        max_concurrency: the most requests in flight. With `None`, the endpoint's ``concurrency`` decides; without one,
+            each call of `embed_documents` finds out how many requests the endpoint bears, as `Endpoint.map` does.
         document_kwargs: keywords of the calls for documents: model parameters such as
             ``{"input_type": "search_document"}`` for Cohere, and other arguments of both ``invoke`` and ``map``, such
             as ``timeout``.

@@ -86,7 +86,6 @@ class TableMapper:
         self.ledger = None if ledger is None else os.path.join(os.path.abspath(ledger), endpoint.endpoint_name)
         self._model_kwargs = model_kwargs
         self._arguments: dict[str, Any] = {
-            "max_concurrency": 32,
             "enumerated": True,
             "ordered": False,  # an answer is in the ledger as soon as it is there
             "return_exceptions": True,

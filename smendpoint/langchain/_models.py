@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Generation", "LLMResult", "SagemakerEndpoint"]
 
-_CONCURRENCY = 4
-"""How many prompts of a batch are under way at once where ``max_concurrency`` does not say: as in `Embeddings`."""
-
 
 class Generation(NamedTuple):
     """One answer of :meth:`SagemakerEndpoint.generate`.
@@ -151,8 +148,9 @@ class SagemakerEndpoint(Model[str, str]):
 
         Args:
             inputs: the prompts, as for :meth:`invoke`.
-            config: nothing but ``max_concurrency`` may be set: how many prompts are under way at once, 4 by default.
-                With ``streaming`` they go one after the other. Where each prompt has a config, the first one counts.
+            config: nothing but ``max_concurrency`` may be set: the most prompts that are under way at once. Without it,
+                the batch finds out how many the endpoint bears. With ``streaming`` they go one after the other. Where
+                each prompt has a config, the first one counts.
             return_exceptions: whether a call's error takes the place of its answer, or is raised.
             **kwargs: ``stop``, and parameters for the model.
 
@@ -257,13 +255,13 @@ def _batch_options(return_exceptions: bool, kwargs: dict[str, Any]) -> dict[str,
     return {"return_exceptions": return_exceptions, "stop_on_fatal": False, **_model_kwargs(kwargs)}
 
 
-def _batch(inputs: Any, config: Any) -> tuple[list[str], int]:
-    """Return the prompts of a batch, and how many may be under way at once."""
+def _batch(inputs: Any, config: Any) -> tuple[list[str], int | None]:
+    """Return the prompts of a batch, and how many may be under way at once; `None` where that is to be found out."""
     configs = [config or {}] if config is None or isinstance(config, Mapping) else list(config)
     for one in configs:
         _no_config({name: value for name, value in (one or {}).items() if name != "max_concurrency"})
     limit: int | None = (configs[0] or {}).get("max_concurrency") if configs else None
-    return [_prompt(value) for value in _listed(inputs)], _CONCURRENCY if limit is None else limit
+    return [_prompt(value) for value in _listed(inputs)], limit
 
 
 def _joined(parts: list[Any]) -> str:

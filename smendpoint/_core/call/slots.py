@@ -90,11 +90,11 @@ class Slot:
             DeadlineExceededError: the call's total was over before.
         """
         self.limiter.handle(self, None)
-        if not self.held and not (yield NeedSlot(self, call.deadline)):
-            refused = self._refusal is not None
-            raise call.add_context(
-                deadline_exceeded(call.timeout, request_sent=refused, answered=refused)
-            ) from self._refusal
+        late = not self.held and not (yield NeedSlot(self, call.deadline))
+        refusal = self._refusal
+        if late or (refusal is not None and call.deadline is not None and self._now >= call.deadline):
+            refused = refusal is not None
+            raise call.add_context(deadline_exceeded(call.timeout, request_sent=refused, answered=refused)) from refusal
         if self._on_start is not None:
             on_start, self._on_start = self._on_start, None
             on_start()
@@ -152,13 +152,13 @@ class Slot:
         if delay is not None:
             call.refusals += 1
             self._refusal = failure
-            self.ready_at = self.limiter.clock.monotonic() + delay
+            self.ready_at = self._now + delay
         return delay
 
     def started(self) -> None:
         """Note that a stream has given its first chunk: the limit learns from that moment, not from its end."""
-        if self._took is None and self.since is not None:
-            self._took = self.limiter.clock.monotonic() - self.since
+        assert self.since is not None
+        self._took = self._now - self.since
 
     def end(self, error: BaseException | None) -> None:
         """Give the slot back at the end of a stream, or wherever else its call ends."""
@@ -167,6 +167,10 @@ class Slot:
         else:
             # The end of a stream that nobody read says nothing.
             self._release("failed" if self._took is None else "ok")
+
+    @property
+    def _now(self) -> float:
+        return self.limiter.clock.monotonic()
 
     def _release(self, outcome: Outcome) -> None:
         self.limiter.handle(self, outcome)

@@ -78,8 +78,9 @@ class AsyncDirectTransport(DirectLane):
         if pool is None:
             if self._closed:
                 raise errors.ConfigurationError("the endpoint is closed: make a new one")
-            for other in [other for other in self._pools if other.is_closed()]:
-                del self._pools[other]
+            for other in list(self._pools):  # other threads have loops of their own
+                if other.is_closed():
+                    self._pools.pop(other, None)
             pool = self._pools[loop] = LoopPool(
                 loop, self.max_connections, self._clock.monotonic, lambda loop: self._pools.pop(loop, None)
             )

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         StreamTruncatedError,
         ThrottlingError,
         TLSError,
+        TooManyErrorsError,
         TransportError,
         ValidationError,
     )
@@ -160,6 +161,7 @@ __all__ = [
     "TextHandler",
     "ThrottlingError",
     "Timeout",
+    "TooManyErrorsError",
     "TransportError",
     "ValidationError",
     "__version__",

@@ -8,6 +8,7 @@ Catch the widest class that you can handle::
     |-- HandlerError                             a content handler failed, or cannot read this answer
     |-- LedgerError                              the ledger of a batch cannot be opened or written
     |-- PromptError (also a ValueError)          a template or a stuffed prompt does not fit
+    |-- TooManyErrorsError                       more rows of a batch failed than may
     `-- EndpointError                            the call itself failed
         |-- TransportError                       the connection was lost
         |   |-- ConnectError                     no connection: nothing was sent
@@ -74,6 +75,7 @@ __all__ = [
     "StreamTruncatedError",
     "TLSError",
     "ThrottlingError",
+    "TooManyErrorsError",
     "TransportError",
     "ValidationError",
 ]
@@ -153,6 +155,10 @@ class PromptError(SmendpointError, ValueError):
 
 class LedgerError(SmendpointError):
     """The ledger of a batch cannot be opened or written: another process has it, it is damaged, or the disk is full."""
+
+
+class TooManyErrorsError(SmendpointError):
+    """More rows of a batch failed than ``max_errors`` allows. The ledger has the answers and the errors."""
 
 
 class EndpointError(SmendpointError):

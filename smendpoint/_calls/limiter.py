@@ -55,6 +55,8 @@ class LimiterBase:
         self._new: deque[Slot] = deque()  # wait for their first attempt
         self._again: list[Slot] = []  # wait for a further one; the oldest call first
         self._refused_since: float | None = None
+        # Whether the latest outcome was a success: then a sole call, of which the rule learns nothing, passes it by.
+        self._calm = False
         self.at = math.inf  # when something may change though no call ends
 
     def at_most(self, connections: int | None) -> None:
@@ -88,6 +90,28 @@ class LimiterBase:
         """For how many seconds calls have been refused, and none has succeeded."""
         since = self._refused_since
         return 0.0 if since is None else self.clock.monotonic() - since
+
+    def acquire(self, slot: Slot) -> bool:
+        """Queue for a slot; whether it is held at once."""
+        if self._calm and not self._held:
+            with self._lock:
+                if not self._held:
+                    slot.since = self.clock.monotonic()
+                    self._held.add(slot)
+                    slot.held = True
+                    return True
+        self.handle(slot, None)
+        return slot.held
+
+    def release(self, slot: Slot, outcome: Outcome) -> None:
+        """Take a slot back, or take it out of the queue."""
+        if self._calm and outcome == "ok":
+            with self._lock:
+                if len(self._held) == 1 and not (self._new or self._again or self._events):
+                    self._held.discard(slot)
+                    slot.held = False
+                    return
+        self.handle(slot, outcome)
 
     def handle(self, slot: Slot | None, outcome: Outcome | None) -> None:
         """Handle an event: a slot is asked for (no outcome) or given back; without a slot, time has passed.
@@ -125,10 +149,15 @@ class LimiterBase:
             return False
         if slot.queued:
             self._leave_queue(slot)
+        return self._give_back(slot, outcome, now)
+
+    def _give_back(self, slot: Slot, outcome: Outcome, now: float) -> bool:
+        """Take a slot back that is held; whether its call is a success."""
         slot.held = False
         if slot not in self._held:
             return False
         self._held.discard(slot)
+        self._calm = outcome == "ok"
         if outcome == "ok":
             self._refused_since = None
         elif outcome == "refused":

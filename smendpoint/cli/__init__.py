@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from smendpoint._version import __version__
-from smendpoint.cli import _demo, _emulator, _invoke
-from smendpoint.cli._terminal import complain
+from smendpoint.cli import _batch, _demo, _emulator, _invoke
+from smendpoint.cli._terminal import complain, discard
 from smendpoint.errors import ConfigurationError, SmendpointError
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ __all__ = ["main"]
 
 # The room: a module for each command. Its `add_command` declares its options; its `run` gives the exit status, and
 # imports what only this command needs. `_terminal` writes. The room may import everything.
-COMMANDS = (_demo, _invoke, _emulator)
+COMMANDS = (_demo, _invoke, _batch, _emulator)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,9 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # the reader has closed the pipe: no message
             print(f"smendpoint: cannot write the output: {error.strerror}", file=sys.stderr)
-        # Python flushes at exit, and would fail again: let it write to the null device.
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, output.fileno())
-        os.close(null)
+        discard(output)
         return 1
     return status

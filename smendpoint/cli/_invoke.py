@@ -9,17 +9,9 @@ import sys
 from typing import Any
 
 from smendpoint._core.call.hooks import CallHooks, CallInfo, cold_start_reason
+from smendpoint.cli._options import HANDLERS, add_options, content_types, make_endpoint, parameters
 from smendpoint.cli._terminal import Output, complain
 from smendpoint.errors import ConfigurationError, ModelNotReadyError, SmendpointError
-
-HANDLERS = {
-    "text": ("TextGenerationHandler", "a prompt for TGI, Hugging Face, LMI, JumpStart Llama"),
-    "completions": ("OpenAICompletionsHandler", "a prompt for OpenAI text completions"),
-    "chat": ("ChatHandler", "a message of the user for OpenAI chat completions"),
-    "json": ("JSONHandler", "a JSON value in and out"),
-    "plain": ("TextHandler", "plain text in and out"),
-    "bytes": ("BytesHandler", "the input as it is, the output as it is"),
-}
 
 
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
@@ -33,45 +25,8 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("input", metavar="INPUT", nargs="?", help="the input; '-' or none: standard input")
     parser.add_argument("--handler", choices=HANDLERS, default="text", help=f"{handlers} (default: %(default)s)")
     parser.add_argument("--stream", action="store_true", help="write the output while it arrives")
-    parser.add_argument(
-        "--param",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter for the model; the value is JSON, or else text; may be repeated",
-    )
-    parser.add_argument("--stop", action="append", metavar="TEXT", help="end the output here; may be repeated")
-    parser.add_argument("--region", help="the AWS region")
-    parser.add_argument("--profile", help="the profile of the AWS config files")
-    parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
-    parser.add_argument("--component", help="the inference component")
-    parser.add_argument("--timeout", type=float, help="the longest silence, in seconds (default: 70)")
-    parser.add_argument("--content-type", help="of the input, for the handlers json, plain and bytes")
-    parser.add_argument("--accept", help="of the output, for the handlers json, plain and bytes")
+    add_options(parser)
     parser.set_defaults(run=run)
-
-
-def _parameters(items: list[str]) -> dict[str, Any]:
-    parameters: dict[str, Any] = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        if not equals or not name:
-            raise ConfigurationError(f"--param takes NAME=VALUE, not {item!r}")
-        try:
-            parameters[name] = json.loads(value)
-        except ValueError:
-            parameters[name] = value
-    return parameters
-
-
-def _handler(arguments: argparse.Namespace) -> Any:
-    from smendpoint import handlers
-
-    types = {"content_type": arguments.content_type, "accepts": arguments.accept}
-    given = {name: value for name, value in types.items() if value is not None}
-    if given and arguments.handler not in ("json", "plain", "bytes"):
-        raise ConfigurationError(f"the handler {arguments.handler!r} has its own content types")
-    return getattr(handlers, HANDLERS[arguments.handler][0])(**given)
 
 
 def _read_input() -> bytes:
@@ -118,28 +73,20 @@ class _Waiting(CallHooks):
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from smendpoint.endpoint import Endpoint
+    from smendpoint import handlers
 
-    handler, parameters, out = _handler(arguments), _parameters(arguments.param), Output()
-    with Endpoint(
-        arguments.endpoint,
-        content_handler=handler,
-        region_name=arguments.region,
-        credentials_profile_name=arguments.profile,
-        endpoint_url=arguments.endpoint_url,
-        inference_component_name=arguments.component,
-        timeout=arguments.timeout,
-        hooks=_Waiting(),
-    ) as endpoint:
+    handler = getattr(handlers, HANDLERS[arguments.handler][0])(**content_types(arguments))
+    model, out = parameters(arguments.param), Output()
+    with make_endpoint(arguments, handler, _Waiting()) as endpoint:
         if arguments.stream:
-            with endpoint.stream(_input(arguments), stop=arguments.stop, parameters=parameters) as chunks:
+            with endpoint.stream(_input(arguments), stop=arguments.stop, parameters=model) as chunks:
                 try:
                     for chunk in chunks:
                         _write(chunk, out)
                 finally:
                     out.close()
         else:
-            _write(endpoint.invoke(_input(arguments), stop=arguments.stop, parameters=parameters), out)
+            _write(endpoint.invoke(_input(arguments), stop=arguments.stop, parameters=model), out)
             out.close()
     if arguments.handler not in ("json", "bytes"):
         print()

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import textwrap
+from typing import TextIO
 
 # A terminal obeys these and does not show them: the controls C0 (all but tab and line end, before which a
 # carriage return is harmless) and C1, delete, and the marks that change the direction in which text is shown.
@@ -27,6 +28,13 @@ def complain(message: str) -> None:
     """Write a message to standard error, if there is one; on a terminal, escape what it would obey."""
     if sys.stderr is not None:
         print(f"smendpoint: {visible(message) if sys.stderr.isatty() else message}", file=sys.stderr, flush=True)
+
+
+def discard(stream: TextIO) -> None:
+    """Let all that is written to a stream go nowhere: Python flushes at exit, and would fail again."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 class Output:

@@ -19,6 +19,8 @@ One more method, ``stream_decoder``, makes it stream. A handler, or its decoder,
 * ``transform_stream_input(prompt, model_kwargs)``: the request body of a stream, where it differs;
 * ``stream_accepts``: the ``Accept`` of a stream, where it differs;
 * ``read_details(output)``: the `OutputDetails` of a whole answer;
+* ``takes_many``: whether an input is a list, and its output a list of as many: `smendpoint.batch` makes it of rows;
+* ``max_batch_size``: the most in such a list, ``None`` for any number;
 * ``finish_reason``, ``usage`` and ``details`` on the decoder: the same for a stream, as far as it has come;
 * ``complete(chunks, finish_reason)`` on the decoder: the output that a stream's chunks make, for ``Stream.completion``
   (chunks that are texts or bytes are joined without it).

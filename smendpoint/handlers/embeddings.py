@@ -73,6 +73,7 @@ class EmbeddingsHandler:
 
     accepts = "application/json"
     stop_parameter: str | None = None
+    takes_many = True
 
     def __init__(
         self,
@@ -144,6 +145,7 @@ class SparseEmbeddingsHandler:
     content_type = "application/json"
     accepts = "application/json"
     stop_parameter: str | None = None
+    takes_many = True
 
     def transform_input(self, prompt: Sequence[str], model_kwargs: dict[str, Any]) -> bytes:
         """Give the request for some texts."""

@@ -66,6 +66,7 @@ class _Table(Generic[T]):
     __slots__ = ("accepts", "content_type", "dtype", "key", "request", "response")
 
     stop_parameter: str | None = None
+    takes_many = True
 
     def __init__(
         self,
@@ -191,6 +192,7 @@ class NumPyHandler:
     content_type = "application/x-npy"
     accepts = "application/x-npy"
     stop_parameter: str | None = None
+    takes_many = True
 
     def transform_input(self, prompt: numpy.typing.ArrayLike, model_kwargs: dict[str, Any]) -> bytes:
         """Give the array's bytes. The format has no place for model parameters.

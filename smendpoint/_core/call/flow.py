@@ -35,8 +35,12 @@ if TYPE_CHECKING:
     class Slot(Protocol):
         """A call's place among those in flight, that of `slots` as a flow sees it."""
 
-        def take(self, call: CallState) -> Generator[Any, Any, None]:
-            """Take it for the next attempt."""
+        def take(self) -> bool:
+            """Queue for it, for the next attempt; whether the call has it at once."""
+            ...
+
+        def wait(self, call: CallState) -> Generator[Any, Any, None]:
+            """Wait until the call has it."""
             ...
 
         def accepted(self, call: CallState, answer: Any) -> bool:
@@ -236,8 +240,8 @@ def call_flow(call: CallState) -> Generator[Any, Any, Any]:
         if not call.attempts:
             watcher.notify("call_started")
     while True:
-        if call.slot is not None:
-            yield from call.slot.take(call)
+        if call.slot is not None and not call.slot.take():
+            yield from call.slot.wait(call)
         credentials = None
         if defaults.credentials is not None:
             credentials = defaults.credentials.current()

@@ -45,8 +45,12 @@ if TYPE_CHECKING:
             """Give the seconds after which a refused call may try again, where no call that succeeds ends before."""
             ...
 
-        def handle(self, slot: Slot, outcome: Outcome | None) -> None:
-            """Queue for a slot, where there is no outcome; else take it back, or take it out of the queue."""
+        def acquire(self, slot: Slot) -> bool:
+            """Queue for a slot; whether it is held at once."""
+            ...
+
+        def release(self, slot: Slot, outcome: Outcome) -> None:
+            """Take a slot back, or take it out of the queue."""
             ...
 
 
@@ -83,20 +87,31 @@ class Slot:
     def __lt__(self, other: Slot) -> bool:
         return self.order < other.order
 
-    def take(self, call: CallState) -> Generator[Any, Any, None]:
-        """Take the slot for the next attempt of `call`.
+    def take(self) -> bool:
+        """Queue for the slot of the next attempt; whether the call has it at once."""
+        if not self.limiter.acquire(self):
+            return False
+        if self._on_start is not None:
+            self._start()
+        return True
+
+    def wait(self, call: CallState) -> Generator[Any, Any, None]:
+        """Wait for the slot of the next attempt of `call`.
 
         Raises:
             DeadlineExceededError: the call's total was over before.
         """
-        self.limiter.handle(self, None)
-        late = not self.held and not (yield NeedSlot(self, call.deadline))
+        late = not (yield NeedSlot(self, call.deadline))
         refusal = self._refusal
         if late or (refusal is not None and call.deadline is not None and self._now >= call.deadline):
             refused = refusal is not None
             raise call.add_context(deadline_exceeded(call.timeout, request_sent=refused, answered=refused)) from refusal
         if self._on_start is not None:
-            on_start, self._on_start = self._on_start, None
+            self._start()
+
+    def _start(self) -> None:
+        on_start, self._on_start = self._on_start, None
+        if on_start is not None:
             on_start()
 
     def accepted(self, call: CallState, answer: Any) -> bool:
@@ -107,7 +122,7 @@ class Slot:
         if not isinstance(answer, RawResponse):
             return True
         if not refused_answer(answer.body, self.limiter.markers):
-            self._release("ok")
+            self.limiter.release(self, "ok")
         else:
             failure = errors.ModelOutputError("the container says, with status 200, that it refused the call")
             call.add_context(failure)
@@ -124,7 +139,7 @@ class Slot:
         """
         outcome = outcome_of(failure, self.limiter.markers)
         if outcome != "refused":
-            self._release(outcome)
+            self.limiter.release(self, outcome)
             return False
         if self.queue_again(call, failure, headers) is None:
             raise failure
@@ -138,7 +153,7 @@ class Slot:
         """
         policy = call.defaults.policy or RetryPolicy()
         delay = honour_retry_after(self.limiter.delay(), failure, headers)
-        self._release("refused")
+        self.limiter.release(self, "refused")
         longest = policy.throttle_timeout
         if longest is not None and self.limiter.refused_for >= longest:
             failure.message = (
@@ -163,17 +178,14 @@ class Slot:
     def end(self, error: BaseException | None) -> None:
         """Give the slot back at the end of a stream, or wherever else its call ends."""
         if error is not None:
-            self._release(outcome_of(error, self.limiter.markers))
+            self.limiter.release(self, outcome_of(error, self.limiter.markers))
         else:
             # The end of a stream that nobody read says nothing.
-            self._release("failed" if self._took is None else "ok")
+            self.limiter.release(self, "failed" if self._took is None else "ok")
 
     @property
     def _now(self) -> float:
         return self.limiter.clock.monotonic()
-
-    def _release(self, outcome: Outcome) -> None:
-        self.limiter.handle(self, outcome)
 
     def latency(self) -> float | None:
         """Give the latency to learn from, in seconds, where it is not the time that the slot was held."""

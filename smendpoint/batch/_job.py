@@ -1,0 +1,238 @@
+"""`Job`: what `run` and `arun` share. It reads rows, has lines written, and counts; it does not call the endpoint."""
+
+from __future__ import annotations
+
+import os
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from smendpoint import errors
+from smendpoint._calls.arguments import checked_limit, model_parameters, stop_sequences
+from smendpoint._calls.endpoint import remade
+from smendpoint._core.call.fatal import is_fatal
+from smendpoint._core.call.hiding import hidden
+from smendpoint._core.call.limit import AdaptiveConcurrency
+from smendpoint.batch._counts import Counts, MaxErrors, Progress, Summary
+from smendpoint.batch._ledger import Ledger
+from smendpoint.batch._requests import group, rows_of_a_request, split
+from smendpoint.batch._rows import read_rows
+from smendpoint.batch._total import total_of
+from smendpoint.handlers import JSONHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Self
+
+    from smendpoint._calls.response import Response
+    from smendpoint.batch._rows import Row
+    from smendpoint.handlers.base import Usage
+
+P = TypeVar("P", Progress, Summary)
+
+PROGRESS_SECONDS = 0.1
+"""Seconds between two reports of progress."""
+
+
+class Outcome(NamedTuple):
+    """The outcome of one request: how many of its rows have an output and how many an error, and its tokens."""
+
+    done: int
+    failed: int
+    usage: Usage | None = None
+
+
+class Job:
+    """One run over a source, as a context: it holds the ledger.
+
+    Args:
+        endpoint: which is asked.
+        options: the other arguments of `run`.
+
+    Attributes:
+        endpoint: which is asked; for OpenAI's batch format it is another one, with a handler for that.
+        cap: the most calls at a time; `None` where only the limiter says that.
+        limiter: lets calls in: the endpoint's own, or one for this run.
+
+    Raises:
+        ConfigurationError: an argument does not fit.
+        LedgerError: the ledger cannot be opened, or another process has it.
+    """
+
+    def __init__(self, endpoint: Any, options: dict[str, Any]) -> None:
+        source, output, caller = options["source"], options["output"], endpoint._caller
+        parameters: dict[str, Any] = options["model_kwargs"]
+        self._stop = stop_sequences(parameters.pop("stop", None))
+        self._members = hidden(parameters.pop("endpoint_kwargs", None))
+        self._parameters = model_parameters(parameters, caller.name)
+        self._limits = None if options["timeout"] is None else caller.call_timeout(options["timeout"])
+        self.cap = checked_limit("max_concurrency", options["max_concurrency"])
+        self._max_errors = MaxErrors(options["max_errors"])
+        size = rows_of_a_request(endpoint.content_handler, checked_limit("batch_rows", options["batch_rows"]))
+        self._ordered: bool = options["ordered"]
+        self._output = os.fspath(output)
+        if isinstance(source, (str, os.PathLike)) and _same_file(os.fspath(source), self._output):
+            raise errors.ConfigurationError(f"{self._output} is the input already: give another output")
+        names = {name: options[name] for name in ("format", "input_field", "id_field", "param_field")}
+        rows = read_rows(source, **names)
+        first = next(rows, None)
+        if first is None:
+            raise errors.ConfigurationError("the source has no rows")
+        self.endpoint, self._size, self._openai = endpoint, size, first.openai
+        if first.openai:
+            if options["batch_rows"] is not None:
+                raise errors.ConfigurationError("OpenAI's batch format has one row in a request: leave out batch_rows")
+            self._size = None
+            if not isinstance(endpoint.content_handler, JSONHandler):
+                self.endpoint = remade(type(endpoint), endpoint, content_handler=JSONHandler())
+                caller = self.endpoint._caller
+        self._rows = chain((first,), rows)
+        self.limiter = caller.limiter or caller.make_limiter(self.cap or AdaptiveConcurrency())
+        self._refused_before: int = self.limiter.refusals
+        self._clock = caller.clock.monotonic
+        self._started = self._next = self._clock()
+        self._progress = options["progress"]
+        self._counts = Counts(None if self._progress is None else total_of(source, options["format"]))
+        self._failure: Exception | None = None
+        self._stopped = False
+        self._ledger = Ledger(output, retry_failed=options["retry_failed"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self._ledger.close()
+        finally:
+            # An error of the ledger says so itself; another one of ours is of the endpoint.
+            if isinstance(error, (errors.EndpointError, errors.CredentialsError)):
+                error.message = f"{error.message} | {self._kept}: the same again goes on with the rest"
+
+    @property
+    def _kept(self) -> str:
+        counts = self._counts
+        return f"{counts.done:,} rows were answered and {counts.failed:,} failed, which {self._output} keeps"
+
+    def requests(self) -> Iterator[list[Row]]:
+        """Give the rows of each request. When the source fails, or too many rows have failed, there are no more."""
+        return group(self._wanted(), self._size)
+
+    def _wanted(self) -> Iterator[Row]:
+        try:
+            for row in self._ledger.pending(self._counted()):
+                if self._stopped:
+                    return
+                yield row
+        except Exception as error:  # the calls under way are paid for: they end first
+            self._failure = error
+
+    def _counted(self) -> Iterator[Row]:
+        for row in self._rows:
+            self._counts.rows += 1
+            self._report()
+            yield row
+
+    def arguments(self, rows: list[Row]) -> tuple[Any, ...]:
+        """Give the arguments of the call for some rows."""
+        value = rows[0].input if self._size is None else [row.input for row in rows]
+        own = rows[0].parameters
+        parameters = {**self._parameters, **own} if own else self._parameters
+        return value, self._stop, self._limits, self._members, {"parameters": parameters}
+
+    def answered(self, rows: list[Row], response: Response[Any]) -> Outcome:
+        """Write the lines of an answer. Any thread may do that."""
+        try:
+            outputs = [response.output] if self._size is None else split(response.output, len(rows))
+        except errors.HandlerError as error:
+            return self._none(rows, error, response)
+        usage = _usage(response)
+        failed = 0
+        for row, output in zip(rows, outputs, strict=True):
+            try:
+                self._ledger.succeeded(
+                    row,
+                    output,
+                    usage=usage if len(rows) == 1 else None,
+                    elapsed=response.elapsed,
+                    attempts=response.attempts,
+                    request_id=response.request_id,
+                )
+            except errors.HandlerError as error:
+                failed += self._none([row], error, response).failed
+        return Outcome(len(rows) - failed, failed, usage)
+
+    def _none(self, rows: list[Row], error: errors.HandlerError, response: Response[Any]) -> Outcome:
+        """Write the failures of rows whose answer is there and cannot be used."""
+        error.endpoint_name, error.attempts = self.endpoint.endpoint_name, response.attempts
+        return self.failed(rows, error, response.elapsed)
+
+    def failed(self, rows: list[Row], error: errors.SmendpointError, elapsed: float) -> Outcome:
+        """Write the lines of a failure; raise one that every row would meet. Any thread may do that."""
+        if is_fatal(error):
+            raise error
+        for row in rows:
+            self._ledger.failed(row, error, elapsed=elapsed)
+        return Outcome(0, len(rows))
+
+    def count(self, outcome: Outcome) -> None:
+        """Count the outcome of a request, and see whether the run goes on."""
+        counts = self._counts
+        counts.done += outcome.done
+        counts.failed += outcome.failed
+        counts.add_usage(outcome.usage)
+        self._stopped = self._stopped or self._max_errors.exceeded(counts.done, counts.failed)
+        self._report()
+
+    def finish(self) -> Summary:
+        """End the run.
+
+        Raises:
+            Exception: what the source raised.
+            TooManyErrorsError: the run was stopped because too many rows had failed.
+        """
+        if self._ordered and self._failure is None and not self._stopped:
+            self._ledger.sort()
+        if self._progress is not None:
+            self._progress(self._snapshot(Progress))
+        if self._failure is not None:
+            raise self._failure
+        summary = self._snapshot(Summary)
+        if self._stopped:
+            raise errors.TooManyErrorsError(
+                f"more rows failed than max_errors={self._max_errors.given!r} allows; {self._kept}. The same again goes"
+                " on with the rest"
+            )
+        return summary
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            now = self._clock()
+            if now >= self._next:
+                self._next = now + PROGRESS_SECONDS
+                self._progress(self._snapshot(Progress))
+
+    def _snapshot(self, kind: type[P]) -> P:
+        limit: int = self.limiter.limit
+        return self._counts.snapshot(
+            kind,
+            skipped=self._ledger.skipped,
+            failed_before=self._ledger.failed_before,
+            elapsed=self._clock() - self._started,
+            concurrency=limit if self.cap is None else min(limit, self.cap),
+            refusals=self.limiter.refusals - self._refused_before,
+        )
+
+
+def _usage(response: Response[Any]) -> Usage | None:
+    """Give the token counts of an answer, as far as they can be read."""
+    try:
+        return response.usage
+    except errors.SmendpointError:
+        return None
+
+
+def _same_file(source: str, output: str) -> bool:
+    try:
+        return os.path.samefile(source, output)
+    except OSError:  # one of them is not there
+        return False

@@ -1,0 +1,167 @@
+"""`run` and `arun`: ask an endpoint for each row of a source, and keep the answers in a ledger.
+
+The thread or task that asks for a row also writes its line, as soon as it is answered: what is not written yet is what
+is under way. The caller's thread or task reads the rows, and counts.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any
+
+from smendpoint import errors
+from smendpoint._calls.async_fanout import fan_out as async_fan_out
+from smendpoint._calls.fanout import fan_out
+from smendpoint._calls.window import Window
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT
+from smendpoint.async_endpoint import AsyncEndpoint
+from smendpoint.batch._job import Job, Outcome
+from smendpoint.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from os import PathLike
+
+    from smendpoint._core.call.timing import Timeout
+    from smendpoint._transport.deadline import Cancellation
+    from smendpoint.batch._counts import Progress, Summary
+    from smendpoint.batch._rows import Row
+    from smendpoint.batch._sources import Source, SourceFormat
+
+
+def run(
+    endpoint: Endpoint[Any, Any, Any],
+    source: Source,
+    output: str | PathLike[str],
+    *,
+    format: SourceFormat | None = None,
+    input_field: str | Sequence[str] | None = None,
+    id_field: str | None = None,
+    param_field: str | Sequence[str] | None = None,
+    batch_rows: int | None = None,
+    retry_failed: bool = False,
+    ordered: bool = False,
+    max_errors: int | str | None = None,
+    max_concurrency: int | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    timeout: float | Timeout | None = None,
+    **model_kwargs: Any,
+) -> Summary:
+    """Ask an endpoint for each row of a source, and write each answer to a ledger as it comes.
+
+    The ledger is the output: JSON Lines, a line for each row. The same call again goes on: rows that succeeded are not
+    asked again. Memory does not grow with the number of rows.
+
+    Args:
+        endpoint: which is asked. Rows in OpenAI's batch format go through a `JSONHandler`, others through the
+            endpoint's own handler.
+        source: the rows: the name of a file, ``"-"`` for standard input, or any iterable of inputs or of mappings.
+        output: the ledger; it is made, or gone on with. ``"-"`` or a pipe takes lines, but keeps nothing to go on from.
+        format: how the file is written: ``"jsonl"``, ``"csv"``, ``"text"`` (one input in each line) or ``"parquet"``;
+            by default, its name tells.
+        input_field: the field of a row that is its input; several names make a list of their values. By default, all
+            fields that have no other part.
+        id_field: the field with the row's id; by default, the row's number, from 0.
+        param_field: the field, or the fields, with parameters for the model.
+        batch_rows: how many rows go into one request, for a handler that takes a list of inputs and gives a list of
+            outputs. By default one row, in a list where the handler takes nothing else (vectors, predictions).
+        retry_failed: whether rows that failed in an earlier run are asked again.
+        ordered: whether the ledger is sorted at the end, in the order of the source.
+        max_errors: the most rows that may fail, or ``"P%"``: the largest share of the rows asked, which counts from
+            100 rows on. With more, no further row is asked, and the run ends with an error. `None` for any number.
+        max_concurrency: how many calls may be under way at once, at most as many as the endpoint may have connections
+            (``max_connections``, 10 unless set); `None` finds out how many.
+        progress: called with a `Progress` ten times a second at most, in the caller's thread, and at the end.
+        timeout: of each call; as for `Endpoint.invoke`.
+        **model_kwargs: parameters for the model, and `stop` and `endpoint_kwargs`, as for `Endpoint.map`. A row's own
+            parameters win.
+
+    Returns:
+        The counts of the run. A row that failed is in them, and in the ledger.
+
+    Raises:
+        ConfigurationError: an argument or a row does not fit, or the input of a row is not the one that the ledger has
+            an answer for.
+        LedgerError: the ledger cannot be opened or written, or another process has it.
+        TooManyErrorsError: more rows failed than `max_errors` allows.
+        EndpointError: every further row would fail like this, such as with an endpoint that is not there.
+        CredentialsError: there are no usable credentials.
+    """
+    options = locals()
+    if not isinstance(endpoint, Endpoint):
+        raise errors.ConfigurationError(f"run takes an Endpoint, not {type(endpoint).__name__}: see arun")
+    with Job(options.pop("endpoint"), options) as job:
+        asked = job.endpoint
+        caller = asked._caller
+        now = caller.clock.monotonic
+
+        def work(rows: list[Row], cancellation: Cancellation, started: Callable[[], None]) -> Outcome:
+            began = now()
+            try:
+                request, stop = asked._request(INVOKE_ENDPOINT, *job.arguments(rows))
+                response = asked._response(*caller.send(request, cancellation, job.limiter.slot(started)), stop)
+            except errors.SmendpointError as error:
+                return job.failed(rows, error, now() - began)
+            return job.answered(rows, response)
+
+        window = Window(job.cap, ordered=False)
+        outcomes: Any = fan_out(work, job.requests(), window, stoppable=caller.transport.stoppable)
+        try:
+            with closing(outcomes):
+                for outcome in outcomes:
+                    job.count(outcome)
+        finally:
+            if asked is not endpoint:
+                asked.close()
+        return job.finish()
+
+
+async def arun(
+    endpoint: AsyncEndpoint[Any, Any, Any],
+    source: Source,
+    output: str | PathLike[str],
+    *,
+    format: SourceFormat | None = None,
+    input_field: str | Sequence[str] | None = None,
+    id_field: str | None = None,
+    param_field: str | Sequence[str] | None = None,
+    batch_rows: int | None = None,
+    retry_failed: bool = False,
+    ordered: bool = False,
+    max_errors: int | str | None = None,
+    max_concurrency: int | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    timeout: float | Timeout | None = None,
+    **model_kwargs: Any,
+) -> Summary:
+    """Do as `run` does, with an `AsyncEndpoint`: the same arguments, the same ledger, the same errors.
+
+    Rows are read and lines are written in the event loop. That is quick for files; a source that waits, such as a pipe
+    from a slow program, makes the loop wait: `run` has threads for that.
+    """
+    options = locals()
+    if not isinstance(endpoint, AsyncEndpoint):
+        raise errors.ConfigurationError(f"arun takes an AsyncEndpoint, not {type(endpoint).__name__}: see run")
+    with Job(options.pop("endpoint"), options) as job:
+        asked = job.endpoint
+        caller = asked._caller
+        now = caller.clock.monotonic
+
+        async def work(rows: list[Row], started: Callable[[], None]) -> Outcome:
+            began = now()
+            try:
+                request, stop = asked._request(INVOKE_ENDPOINT, *job.arguments(rows))
+                response = asked._response(*await caller.send(request, job.limiter.slot(started)), stop)
+            except errors.SmendpointError as error:
+                return job.failed(rows, error, now() - began)
+            return job.answered(rows, response)
+
+        outcomes = async_fan_out(work, job.requests(), Window(job.cap, ordered=False))
+        try:
+            async with aclosing(outcomes):
+                async for outcome in outcomes:
+                    job.count(outcome)
+        finally:
+            if asked is not endpoint:
+                await asked.aclose()
+        return job.finish()

@@ -1,0 +1,207 @@
+"""``smendpoint batch``: an endpoint's answers to all rows of a file, in a ledger that a second run goes on with."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from smendpoint._core.call.hooks import CallHooks, CallInfo, cold_start_reason
+from smendpoint._core.call.limit import AdaptiveConcurrency
+from smendpoint.cli._options import HANDLERS, add_options, content_types, make_endpoint, parameters
+from smendpoint.cli._terminal import complain, discard
+from smendpoint.errors import (
+    ConfigurationError,
+    CredentialsError,
+    EndpointError,
+    LedgerError,
+    ModelNotReadyError,
+    SmendpointError,
+    TooManyErrorsError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+MANY = {
+    "embeddings": ("EmbeddingsHandler", "a text in, its vector out; takes --batch-rows"),
+    "tabular": ("TabularHandler", "a row of a table in, a prediction out; takes --batch-rows"),
+}
+
+# The exit status beside 0 and 2. A shell gives 130 and 143 for a program that SIGINT or SIGTERM has ended.
+SOME_FAILED, STOPPED, NOT_WRITTEN, INTERRUPTED, TERMINATED = 1, 3, 4, 130, 143
+
+EPILOG = """\
+The output is a ledger: JSON Lines, one line for a row, with its id and its output or error. The same command again
+goes on: rows that succeeded are not asked again, and rows that failed only with --retry-failed.
+
+exit status:
+  0    every row has its output
+  1    the run came to its end, and some rows failed
+  2    the command line, a setting or the input does not fit
+  3    the run stopped early: too many errors (--max-errors), or a failure that all rows would meet
+  4    the output or the progress cannot be written: the disk is full, or its reader has gone
+  130  interrupted (Ctrl-C); 143 terminated (SIGTERM)
+After 3, 4, 130 and 143 the same command goes on.
+
+examples:
+  smendpoint batch my-llm prompts.txt -o answers.jsonl
+  smendpoint batch my-chat rows.csv -o answers.jsonl --handler chat --input-field question --id-field id
+  smendpoint batch my-llm rows.jsonl -o answers.jsonl --retry-failed --max-errors 5%
+  smendpoint batch my-embeddings texts.jsonl -o vectors.jsonl --handler embeddings --batch-rows 32
+  smendpoint batch my-llm openai-batch.jsonl -o openai-results.jsonl
+  zcat prompts.gz | smendpoint batch my-llm - -o answers.jsonl --format text --quiet
+"""
+
+
+def add_command(commands: argparse._SubParsersAction[Any]) -> None:
+    handlers = "; ".join(f"{name}: {about}" for name, (_, about) in {**HANDLERS, **MANY}.items())
+    parser = commands.add_parser(
+        "batch",
+        help="call an endpoint for each row of a file",
+        description="Calls a SageMaker endpoint for each row of a file, as many at a time as it can take, and writes"
+        " each answer as it comes.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
+    parser.add_argument("input", metavar="INPUT", help="the file with the rows; '-': standard input")
+    parser.add_argument("-o", "--output", required=True, metavar="OUTPUT", help="the ledger: made, or gone on with")
+    parser.add_argument(
+        "--format", choices=("jsonl", "csv", "text", "parquet"), help="of the input (default: by its name)"
+    )
+    parser.add_argument(
+        "--input-field",
+        action="append",
+        metavar="NAME",
+        help="the field of a row that is its input; repeated, a list of several (default: all other fields)",
+    )
+    parser.add_argument("--id-field", metavar="NAME", help="the field of a row that is its id (default: its number)")
+    parser.add_argument(
+        "--param-field",
+        action="append",
+        metavar="NAME",
+        help="the field of a row that has parameters for the model; may be repeated",
+    )
+    parser.add_argument("--handler", choices=[*HANDLERS, *MANY], help=f"{handlers} (default: text)")
+    parser.add_argument(
+        "--handler-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument for the handler, such as format=openai for embeddings; may be repeated",
+    )
+    parser.add_argument("--batch-rows", type=int, metavar="N", help="rows in one request, where the model takes many")
+    parser.add_argument("--retry-failed", action="store_true", help="ask again for the rows that failed")
+    parser.add_argument("--ordered", action="store_true", help="sort the output at the end, in the input's order")
+    parser.add_argument("--max-errors", metavar="N|P%", help="stop when more rows than these have failed")
+    parser.add_argument("--max-concurrency", type=int, metavar="N", help="the most calls at once (default: found out)")
+    parser.add_argument("--quiet", action="store_true", help="show no progress and no summary")
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+class _Waiting(CallHooks):
+    """Reports once that calls wait for the model, until one of them succeeds."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
+        if isinstance(error, ModelNotReadyError) and delay is not None and not self._said:
+            self._said = True
+            complain(f"{cold_start_reason(error)}; the rows wait for it")
+
+    def call_finished(self, call: CallInfo, error: BaseException | None) -> None:
+        if error is None:
+            self._said = False
+
+
+def _handler(arguments: argparse.Namespace) -> Any:
+    from smendpoint import handlers
+
+    arguments.handler = arguments.handler or "text"
+    options = {**content_types(arguments), **parameters(arguments.handler_option, "--handler-option")}
+    kind = getattr(handlers, {**HANDLERS, **MANY}[arguments.handler][0])
+    try:
+        return kind(**options)
+    except TypeError:
+        raise ConfigurationError(f"{kind.__name__} has no arguments like {', '.join(options)}") from None
+
+
+@contextmanager
+def _terminations() -> Generator[list[int]]:
+    """Take SIGTERM for an interrupt, and note it in the list that is given."""
+    seen: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        with _terminations() as terminations:
+            try:
+                status, message = _run(arguments)
+            except KeyboardInterrupt:
+                what, status = ("terminated", TERMINATED) if terminations else ("interrupted", INTERRUPTED)
+                message = f"{what}: {arguments.output} has what was answered; the same command goes on with the rest"
+            except LedgerError as error:
+                status, message = NOT_WRITTEN if isinstance(error.__cause__, OSError) else 2, str(error)
+            except (EndpointError, CredentialsError, TooManyErrorsError) as error:
+                status, message = STOPPED, f"{type(error).__name__}: {error}"
+        if message:
+            complain(message)
+    except OSError:  # nobody reads standard error any more; the ledger is whole
+        discard(sys.stderr)
+        status = NOT_WRITTEN
+    return status
+
+
+def _run(arguments: argparse.Namespace) -> tuple[int, str]:
+    """Run the batch; give the exit status, and what is to be said."""
+    from smendpoint import batch
+    from smendpoint.cli._progress import describe, display
+
+    handler, model = _handler(arguments), parameters(arguments.param)
+    hooks = None if arguments.quiet else _Waiting()
+    connections = max(AdaptiveConcurrency().maximum, arguments.max_concurrency or 0)
+    with (
+        make_endpoint(arguments, handler, hooks, connections) as endpoint,
+        display(quiet=arguments.quiet) as show,
+    ):
+        summary = batch.run(
+            endpoint,
+            arguments.input,
+            arguments.output,
+            format=arguments.format,
+            input_field=_names(arguments.input_field),
+            id_field=arguments.id_field,
+            param_field=_names(arguments.param_field),
+            batch_rows=arguments.batch_rows,
+            retry_failed=arguments.retry_failed,
+            ordered=arguments.ordered,
+            max_errors=arguments.max_errors,
+            max_concurrency=arguments.max_concurrency,
+            progress=show,
+            stop=arguments.stop,
+            parameters=model,
+        )
+    message = "" if arguments.quiet else describe(summary)
+    if message and summary.failed_before:
+        message += ". --retry-failed asks again for those that failed before"
+    return 0 if summary.succeeded else SOME_FAILED, message
+
+
+def _names(names: list[str] | None) -> str | list[str] | None:
+    """Give one name, or several as a list."""
+    return names[0] if names and len(names) == 1 else names

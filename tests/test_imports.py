@@ -46,14 +46,9 @@ FOREIGN = {
     "aiobotocore": ("smendpoint._aws", "smendpoint._transport"),
     "botocore": ("smendpoint._aws", "smendpoint._transport", "smendpoint.emulator._auth"),
     "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
-<<<<<<< HEAD
     "numpy": ("smendpoint.handlers", "smendpoint.integrations"),
     "polars": ("smendpoint.integrations",),
-    "pyarrow": ("smendpoint.batch._sources", "smendpoint.integrations"),
-=======
-    "numpy": ("smendpoint.handlers",),
-    "pyarrow": ("smendpoint.batch._sources", "smendpoint.batch._total"),
->>>>>>> main
+    "pyarrow": ("smendpoint.batch._sources", "smendpoint.batch._total", "smendpoint.integrations"),
     "pytest": ("smendpoint.pytest_plugin",),
     "rich": ("smendpoint.cli._progress",),
 }

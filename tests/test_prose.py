@@ -18,9 +18,20 @@ MODULES = [
         for name in (
             *("aws_*", "batch*", "langchain*", "qa", "prompts", "core_frozen", "core_load"),
             *("call", "call_keywords", "stream*", "async_stream", "session", "submit", "fanout", "async_fanout", "map"),
-            *("openai", "endpoint", "async_endpoint", "options", "parity", "messages", "pickled", "response", "shared"),
+            *(
+                "openai",
+                "endpoint",
+                "async_endpoint",
+                "options",
+                "parity",
+                "messages",
+                "pickled",
+                "response",
+                "shared",
+                "many_calls",
+            ),
             *("transport_*", "leaks", "cancellation", "lanes", "no_threads", "cold_starts", "hosts", "interrupts"),
-            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*", "limiter"),
+            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*", "limiter", "many_calls"),
         )
         for path in (ROOT / "tests").glob(f"test_{name}.py")
     ),

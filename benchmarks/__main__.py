@@ -23,6 +23,7 @@ BENCHMARKS = {
     "cold": "processes:cold",
     "size": "processes:size",
     "capacity": "capacity:capacity",
+    "batch": "batches:batch",
 }
 
 
@@ -35,12 +36,15 @@ def main() -> int:
     parser.add_argument(
         "--events", type=int, default=1_000_000, help="length of the stream of `flat` (default 1,000,000)"
     )
+    parser.add_argument(
+        "--rows", type=int, default=100_000, help="rows of the batch whose memory is measured (default 100,000)"
+    )
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(BENCHMARKS)}")
     rows: list[Row] = []
-    with stub(arguments.scale, arguments.rounds, arguments.events) as context:
+    with stub(arguments.scale, arguments.rounds, arguments.events, arguments.rows) as context:
         for name in arguments.names or BENCHMARKS:
             print(f"{name} ...", file=sys.stderr, flush=True)
             # Each benchmark runs in its own process, so that the memory of one does not affect the next.

@@ -15,17 +15,23 @@ from typing import Any, NamedTuple, TypeAlias
 
 from benchmarks.calls import flood, rate
 from benchmarks.harness import Context, Row
+from smendpoint import AdaptiveConcurrency, AsyncEndpoint, Endpoint, SmendpointError
 from smendpoint.emulator import Emulator, EndpointLoad, ModelRequest
 
 CALLS = 800
 CAPACITY = 8
 LATENCY = 0.05
-IDEAL = CAPACITY / LATENCY  # calls per second
+IDEAL_CALLS = 192  # that measure the ideal, just before each side's calls: the machine's speed changes
+GUESSES = (1, 4, 64)  # of the capacity, from which a limit is found
+FIXED = (8, 16, 64)
 PATIENCE = 60.0  # seconds for a process to start
 NAME = "answer"
 
 Work: TypeAlias = "Callable[[Sequence[str]], list[Any]]"
-"""Call the endpoint with each input, and give the outputs in the order of their inputs, or an error for an output."""
+"""Call the endpoint with each input, and give the outputs; where one was lost, the error."""
+
+Maker: TypeAlias = "Callable[..., contextlib.AbstractContextManager[Work]]"
+"""Make a client of the endpoint at a URL, with further arguments."""
 
 
 # -- the endpoint: an emulator in a process of its own
@@ -39,32 +45,34 @@ def echo(request: ModelRequest) -> bytes:
 echo.inline = True  # type: ignore[attr-defined]  # quick enough for the emulator's loop
 
 
-def serve(pipe: Connection, options: dict[str, Any]) -> None:
-    """Run an emulator; give the load on the endpoint and begin anew for each message, until ``None`` comes."""
-    with Emulator(echo, keep_requests=0, **options) as emulator:
+def serve(pipe: Connection) -> None:
+    """Run an emulator. For each message give the load on the endpoint, and begin anew with the settings in it."""
+    with Emulator(echo, keep_requests=0, capacity=CAPACITY, latency=LATENCY) as emulator:
         pipe.send(emulator.url)
-        while pipe.recv() is not None:
+        while (settings := pipe.recv()) is not None:
             emulator.idle()
             load = emulator.load[NAME]
             emulator.reset()
+            for name, value in settings.items():
+                setattr(emulator, name, value)
             pipe.send(load)
 
 
 @contextlib.contextmanager
-def server(**options: Any) -> Generator[tuple[str, Callable[[], EndpointLoad]]]:
-    """Give the URL of an emulator, and a function that gives the load since it was called last."""
+def server() -> Generator[tuple[str, Callable[..., EndpointLoad]]]:
+    """Give the URL of an emulator, and a function that gives its load and lets it begin anew, with other settings."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
 
-    def load() -> EndpointLoad:
-        ours.send("load")
-        answer: EndpointLoad = ours.recv()
-        return answer
+    def anew(**settings: object) -> EndpointLoad:
+        ours.send(settings)
+        load: EndpointLoad = ours.recv()
+        return load
 
-    process = context.Process(target=serve, args=(theirs, options))
+    process = context.Process(target=serve, args=(theirs,))
     process.start()
     try:
-        yield ours.recv(), load
+        yield ours.recv(), anew
     finally:
         ours.send(None)
         process.join()
@@ -74,25 +82,52 @@ def server(**options: Any) -> Generator[tuple[str, Callable[[], EndpointLoad]]]:
 
 
 @contextlib.contextmanager
-def blocking(url: str, most: int, ordered: bool) -> Generator[Work]:
-    """`Endpoint.map`."""
-    from smendpoint import Endpoint
-
-    with Endpoint(NAME, endpoint_url=url) as endpoint:
+def blocking(url: str, ordered: bool, most: int | None = None, guess: int | None = None) -> Generator[Work]:
+    """`Endpoint.map`, with at most so many calls in flight, or with a limit that is found out."""
+    with Endpoint(NAME, endpoint_url=url, concurrency=limit(guess)) as endpoint:
         yield lambda inputs: list(endpoint.map(inputs, max_concurrency=most, ordered=ordered, return_exceptions=True))
 
 
 @contextlib.contextmanager
-def asynchronous(url: str, most: int, ordered: bool) -> Generator[Work]:
-    """`AsyncEndpoint.map`."""
-    from smendpoint import AsyncEndpoint
+def asynchronous(url: str, ordered: bool, most: int | None = None, guess: int | None = None) -> Generator[Work]:
+    """`AsyncEndpoint.map`, likewise."""
 
     async def work(inputs: Sequence[str]) -> list[Any]:
-        async with AsyncEndpoint(NAME, endpoint_url=url) as endpoint:
+        async with AsyncEndpoint(NAME, endpoint_url=url, concurrency=limit(guess)) as endpoint:
             outputs = endpoint.map(inputs, max_concurrency=most, ordered=ordered, return_exceptions=True)
             return [output async for output in outputs]
 
     yield lambda inputs: asyncio.run(work(inputs))
+
+
+@contextlib.contextmanager
+def many_threads(url: str, guess: int) -> Generator[Work]:
+    """`Endpoint.invoke` in 64 threads, with a limit that is found out."""
+
+    def call(prompt: str) -> Any:
+        try:
+            return endpoint.invoke(prompt)
+        except SmendpointError as error:
+            return error
+
+    with Endpoint(NAME, endpoint_url=url, concurrency=limit(guess)) as endpoint, ThreadPoolExecutor(64) as pool:
+        yield lambda inputs: list(pool.map(call, inputs))
+
+
+@contextlib.contextmanager
+def many_tasks(url: str, guess: int) -> Generator[Work]:
+    """`AsyncEndpoint.invoke` in a task for each input, with a limit that is found out."""
+
+    async def work(inputs: Sequence[str]) -> list[Any]:
+        async with AsyncEndpoint(NAME, endpoint_url=url, concurrency=limit(guess)) as endpoint:
+            return await asyncio.gather(*map(endpoint.invoke, inputs), return_exceptions=True)
+
+    yield lambda inputs: asyncio.run(work(inputs))
+
+
+def limit(guess: int | None) -> AdaptiveConcurrency | None:
+    """Begin to find a limit with a first guess."""
+    return None if guess is None else AdaptiveConcurrency(initial=guess)
 
 
 def members(prompt: str) -> dict[str, Any]:
@@ -154,31 +189,45 @@ def aiobotocore_tasks(url: str, mode: str, tasks: int) -> Generator[Work]:
 
 
 class Side(NamedTuple):
-    """One way to make many calls. ``ordered`` is whether outputs come in the order of their inputs."""
+    """One way to make many calls.
+
+    Attributes:
+        ours: whether it is smendpoint's.
+        found: whether the limit is found out, which has a target.
+    """
 
     label: str
-    make: Callable[..., contextlib.AbstractContextManager[Work]]
+    make: Maker
     arguments: dict[str, Any]
     ours: bool = False
-    ordered: bool = True
+    found: bool = False
 
 
 def sides() -> list[Side]:
     """List all of them."""
-    found = []
-    for name, make in (("map", blocking), ("async map", asynchronous)):
+    listed: list[Side] = []
+    makers: tuple[tuple[str, Maker], ...] = (("map", blocking), ("async map", asynchronous))
+    for name, make in makers:
         for ordered in (True, False):
             label = f"{name}, {'ordered' if ordered else 'as completed'}"
-            for most in (8, 16, 64):
-                limits = {"most": most, "ordered": ordered}
-                found.append(Side(f"{label}, max_concurrency={most}", make, limits, True, ordered))
+            for guess in GUESSES:
+                arguments = {"ordered": ordered, "guess": guess}
+                listed.append(Side(f"{label}, limit found from {guess}", make, arguments, ours=True, found=True))
+            for most in FIXED:
+                arguments = {"ordered": ordered, "most": most}
+                listed.append(Side(f"{label}, max_concurrency={most}", make, arguments, ours=True))
+    makers = (("64 threads over invoke", many_threads), ("all tasks over invoke", many_tasks))
+    for name, make in makers:
+        for guess in GUESSES:
+            listed.append(Side(f"{name}, limit found from {guess}", make, {"guess": guess}, ours=True, found=True))
     for mode in ("standard", "adaptive"):
-        for most in (8, 16, 64):
-            found.append(Side(f"boto3 {mode}, {most} threads", boto3_threads, {"mode": mode, "threads": most}))
-    for most in (8, 16, 64):
-        arguments = {"mode": "standard", "tasks": most}
-        found.append(Side(f"aiobotocore standard, {most} tasks", aiobotocore_tasks, arguments))
-    return found
+        for threads in FIXED:
+            settings = {"mode": mode, "threads": threads}
+            listed.append(Side(f"boto3 {mode}, {threads} threads", boto3_threads, settings))
+    for tasks in FIXED:
+        settings = {"mode": "standard", "tasks": tasks}
+        listed.append(Side(f"aiobotocore standard, {tasks} tasks", aiobotocore_tasks, settings))
+    return listed
 
 
 # -- turns: each side makes all calls once, in one process or divided among several
@@ -213,46 +262,52 @@ def turn(side: Side, url: str, inputs: Sequence[str]) -> Turn:
     assert len(outputs) == len(inputs)
     assert set(succeeded) <= set(inputs)
     assert len(set(succeeded)) == len(succeeded)
-    if side.ordered:
+    if side.arguments.get("ordered", True):
         assert all(output == value for output, value in zip(outputs, inputs, strict=True) if isinstance(output, str))
     return Turn(started, ended, len(succeeded))
 
 
 def capacity(context: Context) -> list[Row]:
     """Goodput as a share of the ideal, outputs that were lost, and refusals; in one process, and in four."""
-    calls = context.times(CALLS)
-    rows = [unlimited(context)]
+    calls, lost = context.times(CALLS), 0
+    ideals, rows = [], []
     spawn = multiprocessing.get_context("spawn")
-    with server(capacity=CAPACITY, latency=LATENCY) as (url, load):
+    with server() as (url, anew):
         for processes in (1, 4):
             inputs = [[str(number) for number in range(calls)[first::processes]] for first in range(processes)]
             with ProcessPoolExecutor(processes, spawn, prepare, (spawn.Barrier(processes),)) as pool:
                 for side in sides():
+                    anew(queue=None)
+                    ideals.append(asyncio.run(ideal(url)))
+                    anew()
                     turns = list(pool.map(turn, [side] * processes, [url] * processes, inputs))
-                    rows.append(row(side, processes, calls, turns, load().refused))
-    return rows
+                    rows.append(row(side, calls, turns, anew().refused, ideals[-1]))
+                    if side.found:
+                        lost += calls - sum(one.succeeded for one in turns)
+    figures = (
+        rate(ideals),
+        f"without a network {CAPACITY / LATENCY:.0f}/s",
+        [one * LATENCY / CAPACITY for one in ideals],
+    )
+    return [
+        Row("the ideal: calls per second with all slots taken", *figures),
+        *rows,
+        Row("outputs lost where the limit is found", str(lost), "", [lost], "", ("<=", 0)),
+    ]
 
 
-def row(side: Side, processes: int, calls: int, turns: list[Turn], refused: int) -> Row:
+async def ideal(url: str) -> float:
+    """Measure the calls per second that the emulator answers while many more wait in its queue."""
+    async with AsyncEndpoint(NAME, endpoint_url=url) as endpoint:
+        return 1 / (await flood(lambda: endpoint.invoke("Hello"), IDEAL_CALLS)).wall
+
+
+def row(side: Side, calls: int, turns: list[Turn], refused: int, ideal: float) -> Row:
     """Give the row of one side."""
     seconds = max(one.ended for one in turns) - min(one.started for one in turns)
     succeeded = sum(one.succeeded for one in turns)
-    share = succeeded / seconds / IDEAL
     note = f"{seconds:.1f} s, {calls - succeeded} lost, {refused} refused"
-    label = f"goodput, {side.label}{'' if processes == 1 else f', {processes} processes'}"
-    return Row(label, note if side.ours else "", "" if side.ours else note, [100 * share], "%")
-
-
-def unlimited(context: Context) -> Row:
-    """Calls per second of an emulator without a limit: how far it is from limiting what is measured."""
-    from smendpoint import AsyncEndpoint
-
-    async def calls(url: str) -> float:
-        async with AsyncEndpoint(NAME, endpoint_url=url) as endpoint:
-            cost = await flood(lambda: endpoint.invoke("Hello"), context.times(3_200))
-        return 1 / cost.wall
-
-    with server() as (url, _):
-        found = [asyncio.run(calls(url))]
-    label = "calls per second of the emulator without a limit"
-    return Row(label, rate(found), f"ideal with it {IDEAL:.0f}/s", [found[0] / IDEAL])
+    label = f"goodput, {side.label}{'' if len(turns) == 1 else f', {len(turns)} processes'}"
+    share = 100 * succeeded / seconds / ideal
+    target = (">=", 85.0) if side.found else None
+    return Row(label, note if side.ours else "", "" if side.ours else note, [share], "%", target)

@@ -46,6 +46,7 @@ class Context(NamedTuple):
     scale: float
     rounds: int
     events: int
+    rows: int
 
     def times(self, count: int) -> int:
         """A count fitted to the scale that was asked for."""
@@ -57,7 +58,7 @@ class Context(NamedTuple):
 
 
 @contextlib.contextmanager
-def stub(scale: float = 1.0, rounds: int = 7, events: int = 1_000_000) -> Iterator[Context]:
+def stub(scale: float, rounds: int, events: int, rows: int) -> Iterator[Context]:
     """Run the stub, and lead every AWS client of this process and its children to its credentials and certificates."""
     import trustme
 
@@ -88,7 +89,7 @@ def stub(scale: float = 1.0, rounds: int = 7, events: int = 1_000_000) -> Iterat
         assert process.stdout is not None
         try:
             urls = json.loads(process.stdout.readline())
-            yield Context(urls["plain"], urls["tls"], certificates, scale, rounds, events)
+            yield Context(urls["plain"], urls["tls"], certificates, scale, rounds, events, rows)
         finally:
             process.stdin.close()
             process.wait(10)

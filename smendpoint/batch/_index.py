@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Entries that are kept before they are written together, in the order of their ids: writing each one costs more.
-_BUFFERED = 8_192
+_BUFFERED = 4_096
 # Of the database, in KiB; the rest is in a file that the operating system deletes with the process.
-_CACHE_KIB = 8_192
-# A bit for each id that was put, by its hash, so that most new ids are known as new without a query: 4 MiB.
-_FILTER_BITS = 1 << 25
+_CACHE_KIB = 2_048
+# A bit for each id that was put, by its hash, so that most new ids are known as new without a query: 1 MiB.
+_FILTER_BITS = 1 << 23
 
 
 class Entry(NamedTuple):

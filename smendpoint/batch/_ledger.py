@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from smendpoint.batch._index import Entry, Index
 from smendpoint.batch._lines import failure_line, is_torn, parse_line, read_line, success_line
@@ -117,7 +117,7 @@ class Ledger:
 
     def _load(self) -> None:
         start = 0
-        with open(self._descriptor, "rb", closefd=False) as file:
+        with self._reader() as file:
             file.seek(0)  # the lock of Windows is set elsewhere
             for number, line in enumerate(file, 1):
                 read = read_line(line)
@@ -134,6 +134,10 @@ class Ledger:
                     os.ftruncate(self._descriptor, start)
                     self.repaired = len(line)
                 start += len(line)
+
+    def _reader(self) -> IO[bytes]:
+        """Read by the descriptor that has the lock: Windows lets no other one read the locked byte."""
+        return open(self._descriptor, "rb", closefd=False)
 
     def pending(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Give the rows that are to be asked, in their order.
@@ -239,7 +243,7 @@ class Ledger:
             entry = self._index.get(id)
             if entry is None or entry.start is None:
                 return None
-            with open(self.path, "rb") as file:
+            with self._reader() as file:
                 file.seek(entry.start)
                 return parse_line(file.readline())
 
@@ -250,7 +254,7 @@ class Ledger:
         is the old one or the new one.
 
         Raises:
-            LedgerError: it is not a file, or there is no room for another; the ledger is as it was, and open.
+            LedgerError: it is not a file, or there is no room for another; the ledger is as it was.
         """
         with self._lock:
             if not self.is_file:
@@ -272,7 +276,7 @@ class Ledger:
             self._release()
 
     def _write_sorted(self, copy: str) -> None:
-        with open(self.path, "rb") as source, open(copy, "wb") as target:
+        with self._reader() as source, open(copy, "wb") as target:
             shutil.copymode(self.path, copy)
             for start in self._index.starts():
                 source.seek(start)

@@ -13,7 +13,7 @@ from smendpoint._core.json import parse_json
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 SourceFormat: TypeAlias = Literal["jsonl", "csv", "text", "parquet"]
 """How a file's rows are written: JSON Lines, CSV with a header, one input in each line, or Parquet."""
@@ -90,7 +90,7 @@ def read_items(source: Source, format: str | None, columns: list[str] | None) ->
 
 
 @contextmanager
-def _open(path: str) -> Iterator[IO[bytes]]:
+def _open(path: str) -> Generator[IO[bytes]]:
     if path != "-":
         with open(path, "rb") as file:
             yield file

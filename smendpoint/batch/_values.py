@@ -42,8 +42,9 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, (decimal.Decimal, uuid.UUID)):
         return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    kind: Any = type(value)
+    if dataclasses.is_dataclass(kind):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
     dtype: Any = getattr(value, "dtype", None)
     # Truth values, integers, floats, texts and objects. A long double would stay one.
     if getattr(dtype, "kind", None) in (*"biufUO",) and getattr(dtype, "char", "") != "g" and hasattr(value, "tolist"):

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import random
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from smendpoint import ModelNotReadyError, ThrottlingError
 from smendpoint._core.call.hooks import CallInfo
 from smendpoint.batch import Progress
 from smendpoint.cli import main
-from smendpoint.cli._batch import _Waiting
+from smendpoint.cli._batch import EPILOG, _Waiting
 from smendpoint.cli._progress import LINE_SECONDS, Bar, Lines, describe, display, duration
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 
@@ -182,6 +184,20 @@ def test_batch_sorts_the_output_and_asks_again_for_what_failed(
     assert "--retry-failed asks again for those that failed before" in capsys.readouterr().err
     assert main(["batch", "my-llm", *rows, "--retry-failed", "--ordered"]) == 0
     assert list(outputs().items()) == list(ANSWERED.items())
+
+
+PAGES = Path(__file__).resolve().parent.parent / "docs"
+SHELL = re.compile(r"^ *(?:[a-z]+ [\w.]+ \| )?smendpoint (batch .+)$", re.MULTILINE)
+
+
+@pytest.mark.skipif(not PAGES.exists(), reason="the documentation is not here")
+def test_the_commands_that_texts_show_are_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("smendpoint.cli._batch._run", lambda arguments: (asked.append(arguments.output) or 0, ""))
+    texts = [EPILOG, *(page.read_text(encoding="utf-8") for page in PAGES.rglob("*.md"))]
+    shown = [shlex.split(line) for text in texts for line in SHELL.findall(text)]
+    assert {main(command) for command in shown} == {0}
+    assert len(asked) == len(shown) > 10
 
 
 # -- its exit status

@@ -51,6 +51,7 @@ NO_LIMITS = {
     "_transport.tls._HEAD_BYTES": "a part of the format",
     "emulator._connection._SLOW_READ_SECONDS": "a fault",
     "emulator._reply.PIECE_SIZE": "how a text is cut",
+    "cli._progress.BAR_WIDTH": "how much a terminal shows",
     "handlers._json._MAX_KEYS": "how much a message shows",
     "handlers._json._MAX_KEY_LENGTH": "how much a message shows",
     "handlers._json._MAX_DEPTH": "how much a message shows",

@@ -16,17 +16,39 @@ MODULES = [
     *sorted(
         path
         for name in (
-            *("aws_*", "batch*", "langchain*", "qa", "prompts", "core_frozen", "core_load"),
+            *("aws_*", "batch*", "langchain*", "qa", "prompts", "core_frozen", "core_limit*", "core_load"),
             *("call", "call_keywords", "stream*", "async_stream", "session", "submit", "fanout", "async_fanout", "map"),
-            *("openai", "endpoint", "async_endpoint", "options", "parity", "messages", "pickled", "response", "shared"),
+            *(
+                "openai",
+                "endpoint",
+                "async_endpoint",
+                "options",
+                "parity",
+                "messages",
+                "pickled",
+                "response",
+                "shared",
+                "many_calls",
+            ),
             *("transport_*", "leaks", "cancellation", "lanes", "no_threads", "cold_starts", "hosts", "interrupts"),
-            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "limiter"),
+            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*", "limiter", "many_calls"),
         )
         for path in (ROOT / "tests").glob(f"test_{name}.py")
     ),
+    *sorted((ROOT / "tests" / "engines").glob("*.py")),
     *(
         ROOT / "tests" / f"{name}.py"
-        for name in ("async_loops", "clocks", "conftest", "inside", "random_interrupts", "servers", "targets", "twins")
+        for name in (
+            "async_loops",
+            "clocks",
+            "conftest",
+            "inside",
+            "load_simulation",
+            "random_interrupts",
+            "servers",
+            "targets",
+            "twins",
+        )
     ),
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -26,7 +26,7 @@ from clocks import FakeClock
 from inside import forget, share_lock, start_shares_afresh, transport_of
 from twins import NAME, PATIENCE, REGION, Twin, direct_twin  # noqa: F401
 
-from smendpoint import AsyncEndpoint, BytesHandler, CallHooks, CallInfo, Endpoint, RetryPolicy
+from smendpoint import AdaptiveConcurrency, AsyncEndpoint, BytesHandler, CallHooks, CallInfo, Endpoint, RetryPolicy
 from smendpoint._calls.endpoint import remade
 from smendpoint.emulator import Credentials, Emulator
 from smendpoint.errors import ConfigurationError, CredentialsError, EndpointError
@@ -333,6 +333,19 @@ def test_what_one_endpoint_learns_of_the_clock_of_the_service_the_others_know(
         close(direct_twin, first, second)
 
 
+def test_the_limit_of_the_calls_in_flight_is_one_for_all(
+    direct_twin: Twin,  # noqa: F811
+    emulator: Emulator,
+) -> None:
+    endpoint = make(direct_twin, emulator.url, concurrency=AdaptiveConcurrency(initial=7))
+    first, second = unpickled(endpoint)
+    emulator.inject("throttle_then_ok_2")
+    direct_twin.run(first.invoke("Hello"))
+    assert first.concurrency_limit == second.concurrency_limit < 7
+    assert endpoint.concurrency_limit == 7
+    close(direct_twin, first, second)
+
+
 # closing
 
 
@@ -493,6 +506,7 @@ def test_what_starts_afresh_after_a_fork_is_still_shared(
     for one in copies:
         forget(one)
     start_shares_afresh()
+    gc.collect()  # which closes the pool of the parent, on the same event loop
     assert connections(direct_twin, emulator, *copies, *unpickled(endpoint)) == 1
 
 

@@ -624,7 +624,7 @@ def test_closing_aborts_everything_and_wakes_the_waiters(run: Run) -> None:
         with pytest.raises(errors.ConfigurationError, match="is closed"):
             await pool.open()
         pool.give_back(busy, reusable=True)
-        assert pool.forgotten == [pool.loop]
+        assert pool.forgotten == [pool]
         await settled()
 
     run(main())

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 LINE_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
+BAR_WIDTH = 20
+
 
 def duration(seconds: float) -> str:
     """Write a time as people say it, such as ``1:05:09``."""
@@ -76,9 +78,12 @@ class Bar(Quiet):
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Display
+        from rich.table import Column
 
-        said = TextColumn("{task.description}", markup=False)
-        self._display = Display(BarColumn(20), said, console=Console(stderr=True))
+        # The bar keeps its width, and the text takes as many lines as it needs.
+        bar = BarColumn(BAR_WIDTH, table_column=Column(min_width=BAR_WIDTH))
+        text = TextColumn("{task.description}", markup=False, table_column=Column(ratio=1))
+        self._display = Display(bar, text, console=Console(stderr=True), expand=True, transient=True)
         self._task = self._display.add_task("", total=None)
 
     def __call__(self, progress: Progress) -> None:

@@ -17,9 +17,8 @@ from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Literal, TypeAlias
 
-    Outcome: TypeAlias = Literal["ok", "refused", "cold", "slow", "unsure", "failed"]
+    from smendpoint._core.call.load import Outcome
 
 __all__ = ["AdaptiveConcurrency", "Limit"]
 
@@ -178,7 +177,7 @@ class Limit:
         self._round = Round(-math.inf)
         # Growth by silence: the moment of the next, how long it waits after a refusal, and the number of calls that
         # was running at the latest refusal.
-        self._grows_at: float | None = None
+        self._grows_at = -math.inf
         self._probe_wait = PROBE_SECONDS
         self._refused_since_growth = False
         self._ceiling = 0
@@ -193,8 +192,6 @@ class Limit:
 
     def try_start(self, now: float) -> bool:
         """Say whether one more call may start. If so, it is counted as running."""
-        if self._grows_at is None:
-            self._grows_at = now + SILENCE_SECONDS
         if now < self._paused_until:
             return False
         if self._full():
@@ -202,6 +199,8 @@ class Limit:
             if not self._silence_counts() or now < self._grows_at:
                 return False
             self._grow_by_silence(now)
+        if self.running == 0:
+            self._await_silence(now)
         self.running += 1
         return True
 
@@ -209,9 +208,7 @@ class Limit:
         """Give the moment from which `try_start` is `True` although nothing finished; `None` where there is none."""
         if not self._full():
             return self._paused_until if now < self._paused_until else None
-        if self._grows_at is not None and self._silence_counts():
-            return max(self._grows_at, self._paused_until)
-        return None
+        return max(self._grows_at, self._paused_until, now) if self._silence_counts() else None
 
     def finished(self, outcome: Outcome, started: float, now: float, took: float | None = None) -> None:
         """Count the end of a call that `try_start` let start.
@@ -277,13 +274,17 @@ class Limit:
         if not self._slow_start:
             self._step = 2 * step
         self._refused_since_growth = False
-        self._grows_at = now + max(SILENCE_SECONDS, SILENCE_ROUND_TRIPS * self._refusal_round_trip)
+        self._await_silence(now)
         self._begin_round(now)
+
+    def _await_silence(self, now: float) -> None:
+        silence = max(SILENCE_SECONDS, SILENCE_ROUND_TRIPS * self._refusal_round_trip)
+        self._grows_at = max(self._grows_at, now + silence)
 
     def _succeed(self, started: float, now: float, took: float) -> None:
         if self._cold:
             self._cold, self._pause, self._paused_until = False, 0.0, now
-            self._grows_at = now + SILENCE_SECONDS
+            self._await_silence(now)
         round_trip = now - started
         if self._round_trip < math.inf:
             round_trip = self._round_trip + _SUCCESS_WEIGHT * (round_trip - self._round_trip)
@@ -324,8 +325,7 @@ class Limit:
         self._refusal_round_trip = max(_REFUSAL_DECAY * self._refusal_round_trip, round_trip)
         if self.running == 0:  # calls come too fast, or others take all of the capacity
             self._lengthen_pause(now, round_trip, PAUSE_MAX_SECONDS)
-        wait = self._probe_wait * self._jitter(0.25)
-        self._grows_at = now + wait if self._grows_at is None else max(self._grows_at, now + wait)
+        self._grows_at = max(self._grows_at, now + self._probe_wait * self._jitter(0.25))
         if self._credit >= 1:
             self._credit -= 1
             return

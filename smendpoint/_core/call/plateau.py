@@ -21,6 +21,8 @@ LOOK_DOWN_ROUNDS = 8
 LOOK_DOWN_MAX_ROUNDS = 64
 # The share of the limit at which a look down measures.
 LOOK_DOWN_SHARE = 0.6
+# The smallest share of the limit to go back to at once.
+GO_BACK_SHARE = 0.5
 # Limits closer than this, as a logarithm, are not compared: the noise is larger than the difference.
 _LEAST_DISTANCE = 0.2
 # The smallest number of samples with a variance worth having, and the weight of a new variance.
@@ -61,8 +63,9 @@ class Plateau:
     """Compare rounds, and say which limit to go on with.
 
     An earlier round is the *anchor*. While the limit grows, the test asks whether the latency grew in proportion since
-    the anchor: then the limit goes back to the anchor's. Now and then it *looks down*: a round at a lower limit shows
-    whether calls get faster in proportion, in which case everything above was queue.
+    the anchor: then the limit goes back to the anchor's, but by half at most, since an old anchor may be far below the
+    capacity. Now and then it *looks down*: a round at a lower limit shows whether calls get faster in proportion, in
+    which case everything above was queue.
     """
 
     __slots__ = ("_anchor", "_interval", "_looked_from", "_rounds", "_variance")
@@ -107,10 +110,10 @@ class Plateau:
         elif distance > _LEAST_DISTANCE and abs(surplus) > STANDARD_ERRORS * error:
             if surplus > 0:
                 if slow_start:
-                    self._rounds = self._interval  # the anchor is half as large: look below it at once
-                limit, _ = self._anchor
+                    self._rounds = self._interval  # the limit had doubled: look below it at once
+                back = max(self._anchor[0], GO_BACK_SHARE * limit)
                 self._anchor = None
-                return limit, True
+                return back, True
             self._anchor = (limit, measured)
         if not slow_start and self._rounds >= self._interval and limit >= 2 and measured.samples >= LEAST_SAMPLES:
             return self._look_down(limit, measured), False

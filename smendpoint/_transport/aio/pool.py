@@ -29,7 +29,7 @@ class LoopPool:
         loop: the running event loop.
         limit: how many connections may be open at once; `None` for no limit.
         monotonic: the clock that idle time is measured with.
-        forget: called when the pool has closed.
+        forget: called with the pool when it has closed.
 
     Attributes:
         buffer: the loop reads into it, for all connections.
@@ -42,7 +42,7 @@ class LoopPool:
         loop: asyncio.AbstractEventLoop,
         limit: int | None,
         monotonic: Callable[[], float],
-        forget: Callable[[asyncio.AbstractEventLoop], object],
+        forget: Callable[[LoopPool], object],
     ) -> None:
         self.loop = loop
         self.limit = limit
@@ -179,7 +179,7 @@ class LoopPool:
         if self._closed:
             return
         self._closed = True
-        self._forget(self.loop)
+        self._forget(self)
         connections = [*self._idle, *self._busy]
         self._idle.clear()
         for connection in connections:

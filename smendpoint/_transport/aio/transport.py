@@ -81,11 +81,13 @@ class AsyncDirectTransport(DirectLane):
             for other in list(self._pools):  # other threads have loops of their own
                 if other.is_closed():
                     self._pools.pop(other, None)
-            pool = self._pools[loop] = LoopPool(
-                loop, self.max_connections, self._clock.monotonic, lambda loop: self._pools.pop(loop, None)
-            )
+            pool = self._pools[loop] = LoopPool(loop, self.max_connections, self._clock.monotonic, self._forget_pool)
             await pool.guard()
         return pool
+
+    def _forget_pool(self, pool: LoopPool) -> None:
+        if self._pools.get(pool.loop) is pool:  # else a fork has put another one there
+            del self._pools[pool.loop]
 
     def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Awaitable[Any]:
         if type(step) is Send:

@@ -33,6 +33,7 @@ LAYERS = (
     ("_calls",),
     ("endpoint", "async_endpoint"),
     ("batch", "emulator", "langchain", "openai"),
+    ("integrations",),
     ("cli", "pytest_plugin"),
     ("__main__",),
 )
@@ -45,8 +46,9 @@ FOREIGN = {
     "aiobotocore": ("smendpoint._aws", "smendpoint._transport"),
     "botocore": ("smendpoint._aws", "smendpoint._transport", "smendpoint.emulator._auth"),
     "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
-    "numpy": ("smendpoint.handlers",),
-    "pyarrow": ("smendpoint.batch._sources", "smendpoint.batch._total"),
+    "numpy": ("smendpoint.handlers", "smendpoint.integrations"),
+    "polars": ("smendpoint.integrations",),
+    "pyarrow": ("smendpoint.batch._sources", "smendpoint.batch._total", "smendpoint.integrations"),
     "pytest": ("smendpoint.pytest_plugin",),
     "rich": ("smendpoint.cli._progress",),
 }

@@ -31,10 +31,11 @@ MODULES = [
                 "many_calls",
             ),
             *("transport_*", "leaks", "cancellation", "lanes", "no_threads", "cold_starts", "hosts", "interrupts"),
-            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "limiter", "many_calls"),
+            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*", "limiter", "many_calls"),
         )
         for path in (ROOT / "tests").glob(f"test_{name}.py")
     ),
+    *sorted((ROOT / "tests" / "engines").glob("*.py")),
     *(
         ROOT / "tests" / f"{name}.py"
         for name in (

@@ -1,0 +1,92 @@
+"""The columns of a batch, whichever library it is from: read as lists, and given back with more columns.
+
+Nothing here imports a library that has not made the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from smendpoint.errors import ConfigurationError
+from smendpoint.handlers._json import is_missing
+from smendpoint.handlers._tables import as_list
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Batch = TypeVar("Batch")
+
+
+def names(batch: Any) -> list[str]:
+    """Give the names of the columns.
+
+    Raises:
+        ConfigurationError: the batch is not a table.
+    """
+    if isinstance(batch, Mapping):
+        return list(batch)
+    for place in ("column_names", "columns"):  # Arrow's `columns` are the columns themselves
+        if hasattr(batch, place):
+            return list(getattr(batch, place))
+    raise ConfigurationError(
+        "a batch is a DataFrame of pandas or polars, an Arrow table or a dict of columns, "
+        f"not of type {type(batch).__name__}"
+    )
+
+
+def cells(batch: Any, name: str) -> list[Any]:
+    """Give the cells of a column: ``None`` for a missing one, lists for arrays."""
+    column = as_list(batch[name], nan_is_missing=True)
+    return [None if missing(cell) else as_list(cell, nan_is_missing=False) for cell in column]
+
+
+def missing(cell: object) -> bool:
+    """Say whether a cell is null, as each of the libraries writes it."""
+    return is_missing(cell) or (isinstance(cell, float) and cell != cell)
+
+
+def with_columns(batch: Batch, added: Mapping[str, Sequence[Any]], texts: str | None) -> Batch:
+    """Give a batch of the same type with more columns; the given one stays as it is.
+
+    Args:
+        batch: the batch.
+        added: the new columns.
+        texts: the one of them that holds texts, also where all of them are null.
+    """
+    table: Any = batch
+    if isinstance(batch, Mapping):
+        arrays = any(hasattr(column, "__array_interface__") for column in batch.values())
+        table = {**batch, **({name: _array(column) for name, column in added.items()} if arrays else added)}
+    elif hasattr(batch, "append_column"):
+        import pyarrow as pa
+
+        for name, column in added.items():
+            table = table.append_column(name, pa.array(map(_plain, column), pa.string() if name == texts else None))
+    elif hasattr(batch, "with_columns"):
+        import polars as pl
+
+        table = table.with_columns(
+            pl.Series(name, map(_plain, column), pl.String if name == texts else None, strict=False)
+            for name, column in added.items()
+        )
+    else:
+        table = table.copy(deep=False)
+        for name, column in added.items():
+            table[name] = column
+    return table  # type: ignore[no-any-return]  # of the type of the batch, as said above
+
+
+def _array(values: Sequence[Any]) -> Any:
+    """Give an array with one cell for each value: NumPy would take lists of equal length for a second dimension."""
+    import numpy as np
+
+    array = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        array[place] = value
+    return array
+
+
+def _plain(value: Any) -> Any:
+    """Give an array of NumPy as lists: Arrow and polars take arrays of one dimension alone."""
+    return value.tolist() if hasattr(value, "__array_interface__") else value

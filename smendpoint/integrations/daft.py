@@ -1,0 +1,43 @@
+"""A model on the rows of a Daft DataFrame."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smendpoint.integrations.tables import TableMapper
+
+__all__ = ["with_columns"]
+
+_BOTH = "__smendpoint__"
+
+
+def with_columns(frame: Any, mapper: TableMapper, *, output_type: Any = None, max_concurrency: int = 256) -> Any:
+    """Give the ``daft.DataFrame`` with the outputs of its rows. It runs when the frame is collected.
+
+    Args:
+        frame: the frame.
+        mapper: says which columns, and calls the model.
+        output_type: the Daft type of the column of outputs; by default ``DataType.string()``.
+        max_concurrency: for how many rows Daft waits at once. The mapper decides how many of them are sent.
+    """
+    # Not by a statement, in which type checkers would see this module itself.
+    daft: Any = import_module("daft")
+    text = daft.DataType.string()
+    types = {mapper.output_column: text if output_type is None else output_type}
+    if mapper.error_column is not None:
+        types[mapper.error_column] = text
+    inputs = [name for name in (mapper.input_column, mapper.params_column) if name is not None]
+
+    method: Any = daft.method(return_dtype=daft.DataType.struct(types))
+
+    @daft.cls(max_concurrency=max_concurrency)
+    class Model:
+        @method  # type: ignore[untyped-decorator]  # its types are not known here
+        async def row(self, *cells: Any) -> dict[str, Any]:
+            batch = await mapper.acall({name: [cell] for name, cell in zip(inputs, cells, strict=True)})
+            return {name: batch[name][0] for name in types}
+
+    both = frame.with_column(_BOTH, Model().row(*[daft.col(name) for name in inputs]))
+    return both.with_columns({name: daft.col(_BOTH)[name] for name in types}).exclude(_BOTH)

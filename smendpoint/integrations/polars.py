@@ -1,0 +1,40 @@
+"""A model on the rows of a lazy frame of polars."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smendpoint.integrations.tables import TableMapper
+
+__all__ = ["map_batches"]
+
+
+def map_batches(frame: Any, mapper: TableMapper, *, output_type: Any = None) -> Any:
+    """Give the ``polars.LazyFrame`` with the outputs of its rows. It runs when the frame is collected.
+
+    The streaming engine, ``collect(engine="streaming")``, calls the mapper in several threads at once.
+
+    Args:
+        frame: the lazy frame.
+        mapper: says which columns, and calls the model.
+        output_type: the polars type of the column of outputs; by default ``polars.String``.
+    """
+    # Not by a statement, in which type checkers would see this module itself.
+    pl: Any = import_module("polars")
+    types = {mapper.output_column: pl.String if output_type is None else output_type}
+    if mapper.error_column is not None:
+        types[mapper.error_column] = pl.String
+
+    def run(batch: Any) -> Any:
+        return mapper(batch).cast(types)
+
+    # A filter of the new columns, or a choice among them, must not move in front of the calls.
+    return frame.map_batches(
+        run,
+        predicate_pushdown=False,
+        projection_pushdown=False,
+        schema={**frame.collect_schema(), **types},
+        streamable=True,
+    )

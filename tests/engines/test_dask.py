@@ -1,0 +1,56 @@
+"""Dask: partitions on several worker processes, a bag over capacity, tasks that each carry an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import ROWS, answers, endpoint, texts
+
+from smendpoint import AdaptiveConcurrency
+from smendpoint.emulator import Emulator
+from smendpoint.integrations.dask import map_partitions
+from smendpoint.integrations.tables import TableMapper
+
+dd = pytest.importorskip("dask.dataframe", reason="Dask is not installed")
+distributed = pytest.importorskip("dask.distributed", reason="Dask is not installed")
+
+WORKERS = 2
+THREADS = 2
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Any]:
+    with distributed.LocalCluster(n_workers=WORKERS, threads_per_worker=THREADS, dashboard_address=None) as cluster:
+        with distributed.Client(cluster) as client:
+            yield client
+
+
+def test_every_row_is_answered_and_none_twice(engine: Any, service: Emulator) -> None:
+    frame = dd.from_pandas(pd.DataFrame({"text": texts()}), npartitions=16)
+    with TableMapper(endpoint(service), input_column="text", error_column="error") as mapper:
+        lazy = map_partitions(frame, mapper, output_type="string")
+        answered = lazy.compute()
+    assert list(answered["output"]) == answers()
+    assert answered["error"].isna().all()
+    assert list(answered.dtypes) == list(lazy.dtypes)
+    assert service.load["my-llm"].served == ROWS
+
+
+def test_a_bag_whose_threads_call_an_adaptive_endpoint_loses_no_row(service: Emulator) -> None:
+    import dask.bag
+
+    with endpoint(service, concurrency=AdaptiveConcurrency()) as model:
+        bag = dask.bag.from_sequence(texts(), npartitions=40).map(model.invoke)
+        assert bag.compute(scheduler="threads", num_workers=32) == answers()
+
+
+def test_tasks_that_each_carry_an_endpoint_share_the_connections_of_their_worker(
+    engine: Any, service: Emulator
+) -> None:
+    model = endpoint(service, concurrency=AdaptiveConcurrency())
+    tasks = [engine.submit(type(model).invoke, model, text, pure=False) for text in texts(200)]
+    assert engine.gather(tasks) == answers(200)
+    assert service.total_connections <= WORKERS * THREADS

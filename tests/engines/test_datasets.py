@@ -1,0 +1,58 @@
+"""Hugging Face datasets: several processes, the cache and its fingerprint, iterable datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import ROWS, answers, endpoint, texts
+
+from smendpoint import AdaptiveConcurrency, AsyncEndpoint, JSONHandler, Timeout
+from smendpoint.emulator import Emulator
+from smendpoint.integrations.datasets import map_dataset
+from smendpoint.integrations.tables import TableMapper
+
+datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+
+
+def test_every_row_is_answered_and_none_twice(service: Emulator) -> None:
+    dataset = datasets.Dataset.from_dict({"text": texts()})
+    with TableMapper(endpoint(service), input_column="text", error_column="error") as mapper:
+        answered = map_dataset(dataset, mapper, batch_size=50, num_proc=2)
+    assert list(answered["output"]) == answers()
+    assert set(answered["error"]) == {None}
+    assert service.load["my-llm"].served == ROWS
+
+
+def test_the_same_rows_and_parameters_are_in_the_cache_and_others_are_not(service: Emulator, tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": texts(4)}).save_to_disk(tmp_path / "rows")
+
+    def mapped(limit: float, **parameters: object) -> int:
+        dataset = datasets.load_from_disk(tmp_path / "rows")
+        model = endpoint(service, timeout=Timeout(read=limit), model_kwargs=None)
+        with TableMapper(model, input_column="text", **parameters) as mapper:  # type: ignore[arg-type]
+            map_dataset(dataset, mapper)
+        return service.load["my-llm"].served
+
+    assert [mapped(20), mapped(30), mapped(30, output_column="answer")] == [4, 4, 8]
+
+
+def test_an_iterable_dataset_is_mapped_as_it_is_read(service: Emulator) -> None:
+    dataset = datasets.Dataset.from_dict({"text": texts(10)}).to_iterable_dataset()
+    with TableMapper(endpoint(service), input_column="text") as mapper:
+        rows = iter(map_dataset(dataset, mapper, batch_size=5))
+        assert next(rows) == {"text": "row 0", "output": "ROW 0"}
+        assert service.load["my-llm"].served == 5
+        assert [row["output"] for row in rows] == answers(10)[1:]
+
+
+def test_an_asynchronous_function_that_calls_an_adaptive_endpoint_loses_no_row(service: Emulator) -> None:
+    model: AsyncEndpoint[object, object, object] = AsyncEndpoint(
+        "my-llm", endpoint_url=service.url, content_handler=JSONHandler(), concurrency=AdaptiveConcurrency()
+    )
+
+    async def ask(row: dict[str, str]) -> dict[str, object]:
+        return {"output": await model.invoke(row["text"])}
+
+    answered = datasets.Dataset.from_dict({"text": texts()}).map(ask)
+    assert list(answered["output"]) == answers()

@@ -15,7 +15,10 @@ import pytest
 from async_loops import PATIENCE, Run, others, run, settled, turns
 
 from smendpoint._calls.async_fanout import fan_out
+from smendpoint._calls.async_limiter import AsyncLimiter
 from smendpoint._calls.window import HELD_PER_CALL, Window
+from smendpoint._core.call.slots import Slot
+from smendpoint._transport.deadline import SYSTEM_CLOCK
 
 
 async def double(value: int) -> int:
@@ -29,19 +32,9 @@ async def counting(values: Iterable[int]) -> AsyncIterator[int]:
         yield value
 
 
-def mapped(work: Any, inputs: Any, cap: int | None, **options: Any) -> Any:
-    """Fan out work that needs no slot."""
-
-    async def working(value: Any, started: Callable[[], None]) -> Any:
-        started()
-        started()  # which does nothing
-        return await work(value)
-
-    return with_slots(working, inputs, cap, **options)
-
-
-def with_slots(work: Any, inputs: Any, cap: int | None, **options: Any) -> Any:
-    return fan_out(work, inputs, Window(cap, **options))
+def mapped(work: Any, inputs: Any, cap: int | None, *, slots: int = 1000, **options: Any) -> Any:
+    """Fan out work that leaves its slot alone."""
+    return fan_out(lambda value, slot: work(value), inputs, AsyncLimiter(slots, SYSTEM_CLOCK), Window(cap, **options))
 
 
 KINDS = pytest.mark.parametrize("given", [iter, counting], ids=["iterable", "asynchronous"])
@@ -147,43 +140,73 @@ def test_asynchronous_inputs_are_all_read_in_one_task(run: Run) -> None:
 
 @KINDS
 @ORDERED
-def test_an_input_is_read_when_the_one_before_has_its_slot(run: Run, given: Any, ordered: bool) -> None:
-    """Exactly one job waits for a slot, however many inputs there are."""
-    read, begun, most = 0, 0, 0
+def test_one_input_more_is_read_than_there_are_slots(run: Run, given: Any, ordered: bool) -> None:
+    read, over, most = 0, 0, 0
 
     def inputs() -> Iterator[int]:
         nonlocal read, most
         for value in range(100):
             read += 1
-            most = max(most, read - begun)
+            most = max(most, read - over)
             yield value
 
     async def main() -> None:
-        slots = asyncio.Semaphore(3)
+        async def work(value: int) -> int:
+            nonlocal over
+            await turns(value % 5)
+            over += 1
+            return value
 
-        async def work(value: int, started: Callable[[], None]) -> int:
-            nonlocal begun
-            async with slots:
-                begun += 1
-                started()
-                await turns(value % 5)
-                return value
-
-        outputs = [output async for output in with_slots(work, given(inputs()), None, ordered=ordered)]
+        outputs = [output async for output in mapped(work, given(inputs()), None, slots=3, ordered=ordered)]
         assert sorted(outputs) == list(range(100))
-        assert most == 1
+        assert most <= 4
 
     run(main())
 
 
 @KINDS
-def test_a_job_that_ends_without_a_slot_makes_room_for_the_next(run: Run, given: Any) -> None:
+def test_a_job_that_fails_before_its_call_gives_its_slot_back(run: Run, given: Any) -> None:
     async def main() -> None:
-        async def work(value: int, started: Callable[[], None]) -> int:
+        async def work(value: int) -> int:
             raise LookupError(value)
 
-        found = [error async for error in with_slots(work, given(range(5)), None, return_exceptions=True)]
+        found = [error async for error in mapped(work, given(range(5)), None, slots=1, return_exceptions=True)]
         assert [error.args for error in found] == [(value,) for value in range(5)]
+
+    run(main())
+
+
+@KINDS
+def test_a_map_that_is_left_while_a_job_waits_for_its_slot_gives_all_slots_back(run: Run, given: Any) -> None:
+    async def main() -> None:
+        limiter = AsyncLimiter(1, SYSTEM_CLOCK)
+
+        async def work(value: int, slot: Slot) -> int:
+            return value
+
+        results = fan_out(work, given(range(3)), limiter, Window(None))
+        assert await results.__anext__() == 0
+        await results.aclose()
+        assert limiter.slot().take()
+
+    run(main())
+
+
+def test_a_job_starts_when_another_thread_gives_its_slot_back(run: Run) -> None:
+    async def main() -> None:
+        limiter = AsyncLimiter(1, SYSTEM_CLOCK)
+        other = limiter.slot()
+        assert other.take()
+
+        async def work(value: int, slot: Slot) -> int:
+            return value
+
+        results = fan_out(work, range(2), limiter, Window(None))
+        first = asyncio.ensure_future(results.__anext__())
+        await turns(3)
+        await asyncio.get_running_loop().run_in_executor(None, other.end, None)
+        assert await first == 0
+        await results.aclose()
 
     run(main())
 

@@ -15,38 +15,41 @@ from inside import pool_of
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
 from smendpoint._calls.fanout import _Workers, fan_out
+from smendpoint._calls.limiter import Limiter
 from smendpoint._calls.window import HELD_PER_CALL, Window
-from smendpoint._transport.deadline import Cancellation, Cancelled
+from smendpoint._core.call.slots import Slot
+from smendpoint._transport.deadline import SYSTEM_CLOCK, Cancellation, Cancelled
 from smendpoint._transport.threads import spawn
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.handlers import BytesHandler
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
-Work = Callable[[Any, Cancellation, Callable[[], None]], Any]
+Work = Callable[[Any, Cancellation, Slot], Any]
 MANY = 10_000_000
 READ = int(os.environ.get("SMENDPOINT_MAP_INPUTS", "2000"))
 """The number of inputs of the test that reads many."""
 
 
-def run(work: Callable[[Any, Cancellation], Any], inputs: Any, cap: int | None = 3, **options: Any) -> Iterator[Any]:
-    """Fan out work that needs no slot."""
-    return with_slots(at_once(work), inputs, cap, **options)
-
-
-def at_once(work: Callable[[Any, Cancellation], Any]) -> Work:
-    def working(value: Any, scope: Cancellation, started: Callable[[], None]) -> Any:
-        started()
-        started()  # which does nothing
-        return work(value, scope)
-
-    return working
-
-
-def with_slots(
-    work: Work, inputs: Any, cap: int | None = 3, *, stoppable: bool = True, **options: Any
+def run(
+    work: Callable[[Any, Cancellation], Any],
+    inputs: Any,
+    cap: int | None = 3,
+    *,
+    slots: Limiter | None = None,
+    stoppable: bool = True,
+    **options: Any,
 ) -> Iterator[Any]:
-    return fan_out(work, inputs, Window(cap, **options), stoppable=stoppable)
+    """Fan out work that leaves its slot alone; by default there are enough of them."""
+    return fan_out(slotless(work), inputs, slots or enough(), Window(cap, **options), stoppable=stoppable)
+
+
+def slotless(work: Callable[[Any, Cancellation], Any]) -> Work:
+    return lambda value, scope, slot: work(value, scope)
+
+
+def enough() -> Limiter:
+    return Limiter(1000, SYSTEM_CLOCK)
 
 
 def stops(scope: Cancellation) -> bool:
@@ -184,54 +187,57 @@ def test_no_more_threads_than_inputs_are_started() -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_an_input_is_read_when_the_one_before_has_its_slot(ordered: bool) -> None:
-    """Exactly one job waits for a slot, however many inputs there are."""
-    slots = threading.Semaphore(3)
+def test_one_input_more_is_read_than_there_are_slots(ordered: bool) -> None:
+    """It is at hand when a slot gets free, and no other one is read before."""
     lock = threading.Lock()
-    read, begun, most = 0, 0, 0
+    read, over, most = 0, 0, 0
 
     def inputs() -> Iterator[int]:
         nonlocal read, most
         for value in range(200):
             with lock:
                 read += 1
-                most = max(most, read - begun)
+                most = max(most, read - over)
             yield value
 
-    def work(value: int, scope: Cancellation, started: Callable[[], None]) -> int:
-        nonlocal begun
-        with slots:
-            with lock:
-                begun += 1
-            started()
-            return value
+    def work(value: int, scope: Cancellation) -> int:
+        nonlocal over
+        with lock:
+            over += 1
+        return value
 
-    outputs = list(with_slots(work, inputs(), None, ordered=ordered))
+    outputs = list(run(work, inputs(), None, slots=Limiter(3, SYSTEM_CLOCK), ordered=ordered))
     assert sorted(outputs) == list(range(200))
-    assert most == 1
+    assert most <= 4
     assert gone()
 
 
-def test_a_job_may_start_in_any_thread() -> None:
-    def work(value: int, scope: Cancellation, started: Callable[[], None]) -> int:
-        if value == 1:  # until then, no second one is read
-            free.set()
-        else:
-            starter = threading.Thread(target=started)
-            starter.start()
-            starter.join(PATIENCE)
-            assert free.wait(PATIENCE)
-        return value
-
-    free = threading.Event()
-    assert list(with_slots(work, range(2), None)) == [0, 1]
+def test_a_job_starts_when_another_thread_gives_its_slot_back() -> None:
+    limiter = Limiter(1, SYSTEM_CLOCK)
+    other = limiter.slot()
+    assert other.take()
+    results = run(lambda value, scope: value, range(3), None, slots=limiter)
+    giver = threading.Thread(target=other.end, args=(None,))
+    giver.start()
+    assert list(results) == [0, 1, 2]
+    giver.join(PATIENCE)
+    assert gone()
 
 
-def test_a_job_that_ends_without_a_slot_makes_room_for_the_next() -> None:
-    def work(value: int, scope: Cancellation, started: Callable[[], None]) -> int:
+def test_a_map_that_is_left_while_a_job_waits_for_its_slot_gives_all_slots_back() -> None:
+    limiter = Limiter(1, SYSTEM_CLOCK)
+    results = run(lambda value, scope: value, range(3), None, slots=limiter)
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined]  # it is a generator
+    assert limiter.slot().take()
+    assert gone()
+
+
+def test_a_job_that_fails_before_its_call_gives_its_slot_back() -> None:
+    def work(value: int, scope: Cancellation) -> int:
         raise LookupError(value)
 
-    found = list(with_slots(work, range(5), None, return_exceptions=True))
+    found = list(run(work, range(5), None, slots=Limiter(1, SYSTEM_CLOCK), return_exceptions=True))
     assert [error.args for error in found] == [(value,) for value in range(5)]
 
 
@@ -337,15 +343,17 @@ def test_an_error_that_is_not_an_exception_is_raised_and_never_an_output(error: 
 
 
 def test_inputs_that_fail_end_the_iteration_and_the_calls() -> None:
-    stopped = threading.Event()
+    begun, stopped = threading.Event(), threading.Event()
 
     def work(value: int, scope: Cancellation) -> int:
+        begun.set()
         assert stops(scope)
         stopped.set()
         return value
 
     def inputs() -> Iterator[int]:
         yield 1
+        assert begun.wait(PATIENCE)
         raise LookupError("no more to read")
 
     with pytest.raises(LookupError):
@@ -398,7 +406,7 @@ def test_an_interrupt_while_a_thread_starts_reaches_the_caller_and_leaves_no_thr
 def test_workers_that_are_garbage_collected_end_their_threads() -> None:
     """The state after an interrupt in `stop`."""
     turns = Turns()
-    workers = _Workers(at_once(turns), Window(1), stoppable=True)
+    workers = _Workers(slotless(turns), enough(), Window(1), stoppable=True)
     workers.submit(1)
     turns.wait_for(1)
     (thread,) = threads()
@@ -411,11 +419,12 @@ def test_workers_that_are_garbage_collected_end_their_threads() -> None:
 def test_a_program_may_end_in_the_middle_of_a_map() -> None:
     program = (
         "from smendpoint._calls.fanout import fan_out\n"
+        "from smendpoint._calls.limiter import Limiter\n"
         "from smendpoint._calls.window import Window\n"
-        "def work(value, scope, started):\n"
-        "    started()\n"
+        "from smendpoint._transport.deadline import SYSTEM_CLOCK\n"
+        "def work(value, scope, slot):\n"
         "    return True\n"
-        "results = fan_out(work, range(1000), Window(3), stoppable=True)\n"
+        "results = fan_out(work, range(1000), Limiter(9, SYSTEM_CLOCK), Window(3), stoppable=True)\n"
         "print(next(results))\n"
     )
     done = subprocess.run(
@@ -426,7 +435,7 @@ def test_a_program_may_end_in_the_middle_of_a_map() -> None:
 
 def test_threads_that_ended_with_the_interpreter_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = Turns()
-    workers = _Workers(at_once(turns), Window(1), stoppable=True)
+    workers = _Workers(slotless(turns), enough(), Window(1), stoppable=True)
     workers.submit(1)
     turns.wait_for(1)
     with monkeypatch.context() as patch:

@@ -396,12 +396,14 @@ def test_an_interrupt_at_any_step_loses_no_slot_and_no_waiter() -> None:
 
         def deed() -> None:
             for slot in mine:  # noqa: B023
-                limiter.handle(slot, None)  # noqa: B023
+                slot.take()
             for slot in mine:  # noqa: B023
-                limiter.handle(slot, "ok")  # noqa: B023
+                slot.end(None)
 
         # As another thread would, while this one is inside.
-        limiter._events.extend((slot, None) for slot in others)
+        for slot in others:
+            slot.asked = True
+            limiter._events.append((slot, None))
         interrupted = Interrupter(number).during(deed)
         for slot in mine:  # as each call does at its end
             slot.end(None)
@@ -412,7 +414,7 @@ def test_an_interrupt_at_any_step_loses_no_slot_and_no_waiter() -> None:
             slot.end(None)
         more = [limiter.slot() for _ in range(3)]
         for slot in more:
-            limiter.handle(slot, None)
+            slot.take()
         assert [slot.held for slot in more] == [True, True, False]
         if not interrupted:
             break
@@ -429,10 +431,10 @@ def test_a_stream_that_the_garbage_collector_ends_inside_the_limiter_gives_its_s
     limiter = Limiter(3, Clock())
     held, refused, waiting = (limiter.slot() for _ in range(3))
     for slot in (held, refused):
-        limiter.handle(slot, None)
+        slot.take()
     limiter.handle(refused, "refused")
     assert not held.held
     more = [limiter.slot() for _ in range(4)]
     for slot in more:
-        limiter.handle(slot, None)
+        slot.take()
     assert sum(slot.held for slot in more) == limiter.limit

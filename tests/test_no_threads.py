@@ -81,16 +81,17 @@ def test_a_map_goes_on_with_the_threads_that_it_has(monkeypatch: pytest.MonkeyPa
 def test_a_map_without_threads_gives_each_output_before_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     none_start(monkeypatch)
     from smendpoint._calls.fanout import fan_out
+    from smendpoint._calls.limiter import Limiter
     from smendpoint._calls.window import Window
+    from smendpoint._transport.deadline import SYSTEM_CLOCK
 
     done: list[int] = []
 
-    def work(value: int, scope: Any, started: Callable[[], None]) -> int:
-        started()
+    def work(value: int, scope: Any, slot: Any) -> int:
         done.append(value)
         return value
 
-    results = fan_out(work, range(5), Window(3), stoppable=True)
+    results = fan_out(work, range(5), Limiter(9, SYSTEM_CLOCK), Window(3), stoppable=True)
     assert [(value, len(done)) for value in results] == [(number, number + 1) for number in range(5)]
 
 

@@ -97,8 +97,8 @@ class LimiterBase:
             with self._lock:
                 if not self._held:
                     slot.since = self.clock.monotonic()
-                    self._held.add(slot)
                     slot.held = True
+                    self._held.add(slot)
                     if slot.on_grant is not None:
                         self._call_on_grant(slot)
                     return True

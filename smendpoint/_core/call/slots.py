@@ -62,6 +62,7 @@ class Slot:
         order: lower for a call that began earlier.
 
     Attributes:
+        asked: whether the call has asked for it, and has not given it back.
         held: whether the call has it, and so may send.
         queued: whether the call waits for it.
         ready_at: before this moment, the call gets it only when a call that succeeded has given one back.
@@ -70,11 +71,24 @@ class Slot:
         wake: wakes the waiter; `None` where nothing waits.
     """
 
-    __slots__ = ("_refusal", "_took", "held", "limiter", "on_grant", "order", "queued", "ready_at", "since", "wake")
+    __slots__ = (
+        "_refusal",
+        "_took",
+        "asked",
+        "held",
+        "limiter",
+        "on_grant",
+        "order",
+        "queued",
+        "ready_at",
+        "since",
+        "wake",
+    )
 
     def __init__(self, limiter: Limiter, order: int) -> None:
         self.limiter = limiter
         self.order = order
+        self.asked = False
         self.held = False
         self.queued = False
         self.ready_at = -math.inf
@@ -89,6 +103,7 @@ class Slot:
 
     def take(self) -> bool:
         """Queue for the slot of the next attempt; whether the call has it at once."""
+        self.asked = True
         return self.held or self.limiter.acquire(self)
 
     def wait(self, call: CallState) -> Generator[Any, Any, None]:
@@ -111,7 +126,7 @@ class Slot:
         if not isinstance(answer, RawResponse):
             return True
         if not refused_answer(answer.body, self.limiter.markers):
-            self.limiter.release(self, "ok")
+            self._release("ok")
         else:
             failure = errors.ModelOutputError("the container says, with status 200, that it refused the call")
             call.add_context(failure)
@@ -128,7 +143,7 @@ class Slot:
         """
         outcome = outcome_of(failure, self.limiter.markers)
         if outcome != "refused":
-            self.limiter.release(self, outcome)
+            self._release(outcome)
             return False
         if self.queue_again(call, failure, headers) is None:
             raise failure
@@ -142,7 +157,7 @@ class Slot:
         """
         policy = call.defaults.policy or RetryPolicy()
         delay = honour_retry_after(self.limiter.delay(), failure, headers)
-        self.limiter.release(self, "refused")
+        self._release("refused")
         longest = policy.throttle_timeout
         if longest is not None and self.limiter.refused_for >= longest:
             failure.message = (
@@ -166,13 +181,17 @@ class Slot:
 
     def end(self, error: BaseException | None) -> None:
         """Give the slot back at the end of a stream, or wherever else its call ends. Doing so twice does nothing."""
-        if not self.held and not self.queued:
+        if not self.asked:
             return
         if error is not None:
-            self.limiter.release(self, outcome_of(error, self.limiter.markers))
+            self._release(outcome_of(error, self.limiter.markers))
         else:
             # The end of a stream that nobody read says nothing.
-            self.limiter.release(self, "failed" if self._took is None else "ok")
+            self._release("failed" if self._took is None else "ok")
+
+    def _release(self, outcome: Outcome) -> None:
+        self.limiter.release(self, outcome)
+        self.asked = False
 
     @property
     def _now(self) -> float:

@@ -22,7 +22,9 @@ from smendpoint import (
     ConfigurationError,
     JSONHandler,
     LedgerError,
+    ModelNotReadyError,
     RetryPolicy,
+    ThrottlingError,
     TooManyErrorsError,
     ValidationError,
     batch,
@@ -204,6 +206,23 @@ def test_credentials_that_are_refused_end_the_run_at_once(direct_twin: Twin, led
                 run(endpoint, ROWS, ledger)
     assert model.asked == []
     assert ledger.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [("status_429_ThrottlingException", ThrottlingError), ("status_429_ModelNotReadyException", ModelNotReadyError)],
+)
+def test_an_endpoint_that_is_given_up_ends_the_run(
+    direct_twin: Twin, emulator: Emulator, ledger: Path, fault: str, kind: type[Exception]
+) -> None:
+    emulator.inject(fault)
+    policy = RetryPolicy(throttle_timeout=0.01, cold_start_timeout=0.0)
+    with direct_twin.endpoint(emulator.url, content_handler=JSONHandler(), retry=policy) as endpoint:
+        with pytest.raises(kind, match="the same again goes on with the rest"):
+            run(endpoint, ROWS, ledger)
+        assert ledger.read_text() == ""
+        emulator.clear_faults()
+        assert run(endpoint, ROWS, ledger).done == 20
 
 
 # -- interrupts

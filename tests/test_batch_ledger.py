@@ -117,6 +117,15 @@ def test_a_ledger_that_is_cut_at_any_byte_goes_on_right(path: Path) -> None:
         assert path.read_bytes() == whole[: ends[kept - 1] if kept else 0]
 
 
+def test_a_line_that_is_cut_off_is_a_warning(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ask(path, rows("one"))
+    path.write_bytes(path.read_bytes() + b'{"id":"1","dig')
+    Ledger(path).close()
+    assert caplog.messages == [f"{path}: cut off a line that was not whole, 14 bytes"]
+    Ledger(path).close()
+    assert len(caplog.messages) == 1
+
+
 @pytest.mark.parametrize("damage", [b"hello\n", b"\n", b"[1]\n", b'{"id":"0"}\n', b'{"id":"0","dig\n', b"\xff\n"])
 def test_a_line_in_the_middle_that_is_not_one_is_an_error_that_says_where(path: Path, damage: bytes) -> None:
     ask(path, rows("one", "two"))

@@ -207,6 +207,12 @@ def test_usage_that_cannot_be_read_is_left_out(direct_twin: Twin, emulator: Emul
     assert outputs(ledger) == doubled(ROWS[:1])
 
 
+def test_a_client_of_aws_serves_as_well(client_twin: Twin, emulator: Emulator, ledger: Path) -> None:
+    with client_twin.endpoint(emulator.url, content_handler=JSONHandler()) as endpoint:
+        assert run(endpoint, ROWS, ledger).done == 20
+    assert outputs(ledger) == doubled(ROWS)
+
+
 # -- OpenAI's batch format
 
 

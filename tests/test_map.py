@@ -48,7 +48,7 @@ OVER = pytest.mark.parametrize("most", [None, 32], ids=["found out", "too many"]
 def test_more_calls_than_the_endpoint_bears_lose_no_output(twin: Twin, ordered: bool, most: int | None) -> None:
     inputs = [b"%d" % number for number in range(CALLS)]
     with Emulator(echo, capacity=4, latency=0.01) as emulator:
-        options = {} if twin.lane == "client" else {"retry": RetryPolicy(max_attempts=1)}
+        options: dict[str, Any] = {} if twin.lane == "client" else {"retry": RetryPolicy(max_attempts=1)}
         with twin.endpoint(emulator.url, content_handler=BytesHandler(), **options) as endpoint:
             outputs = list(endpoint.map(inputs, max_concurrency=most, ordered=ordered))
         assert outputs == inputs if ordered else sorted(outputs) == sorted(inputs)
@@ -95,9 +95,9 @@ class Limits(CallHooks):
     def __init__(self) -> None:
         self.limits: list[int] = []
 
-    def call_finished(self, info: CallInfo, error: BaseException | None) -> None:
-        assert info.concurrency_limit is not None
-        self.limits.append(info.concurrency_limit)
+    def call_finished(self, call: CallInfo, error: BaseException | None) -> None:
+        assert call.concurrency_limit is not None
+        self.limits.append(call.concurrency_limit)
 
 
 class Inputs(Iterator[bytes]):
@@ -143,15 +143,12 @@ def test_a_map_ends_at_once_where_tls_is_refused(twin: Twin) -> None:
             refused(endpoint, errors.TLSError)
 
 
-@pytest.mark.parametrize("kind", ["sync-direct", "async-direct"])
-def test_a_map_without_credentials_ends_at_once(kind: str) -> None:
-    made = Twin(kind)
+def test_a_map_without_credentials_ends_at_once(twin: Twin) -> None:
+    keys: Any = {"aws_access_key_id": None, "aws_secret_access_key": None}
     with Emulator(echo) as emulator:
-        keys: Any = {"aws_access_key_id": None, "aws_secret_access_key": None}
-        with made.endpoint(emulator.url, content_handler=BytesHandler(), **keys) as endpoint:
+        with twin.endpoint(emulator.url, content_handler=BytesHandler(), **keys) as endpoint:
             refused(endpoint, errors.CredentialsError)
         assert emulator.total_connections == 0
-    made.close()
 
 
 def test_a_map_of_an_endpoint_that_is_closed_meanwhile_ends_at_once(direct_twin: Twin) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         @property
         def limits(self) -> tuple[object, ...]:
             """The options that hold for all calls together."""
+            ...
 
 
 class Share:

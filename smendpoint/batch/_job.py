@@ -12,6 +12,7 @@ from smendpoint._calls.endpoint import remade
 from smendpoint._core.call.fatal import is_fatal
 from smendpoint._core.call.hiding import hidden
 from smendpoint._core.call.limit import AdaptiveConcurrency
+from smendpoint._core.call.load import outcome_of
 from smendpoint.batch._counts import Counts, MaxErrors, Progress, Summary
 from smendpoint.batch._ledger import Ledger
 from smendpoint.batch._requests import group, rows_of_a_request, split
@@ -167,8 +168,12 @@ class Job:
         return self.failed(rows, error, response.elapsed)
 
     def failed(self, rows: list[Row], error: errors.SmendpointError, elapsed: float) -> Outcome:
-        """Write the lines of a failure; raise one that every row would meet. Any thread may do that."""
-        if is_fatal(error):
+        """Write the lines of a failure; raise one that every row would meet. Any thread may do that.
+
+        Of an endpoint that refuses or has no model, a call is given up only after minutes in which no other succeeded.
+        """
+        given_up = isinstance(error, errors.ModelNotReadyError) or outcome_of(error, self.limiter.markers) == "refused"
+        if given_up or is_fatal(error):
             raise error
         for row in rows:
             self._ledger.failed(row, error, elapsed=elapsed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
@@ -29,6 +30,7 @@ SYNC_SECONDS = 10.0
 
 # Windows would translate line ends, and has no other name for what a child process must not inherit.
 _FLAGS = os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_log = logging.getLogger("smendpoint.batch")
 _GO_ON = "run the same command again to go on"
 
 
@@ -133,6 +135,7 @@ class Ledger:
                 else:
                     os.ftruncate(self._descriptor, start)
                     self.repaired = len(line)
+                    _log.warning("%s: cut off a line that was not whole, %d bytes", self.path, len(line))
                 start += len(line)
 
     def _reader(self) -> IO[bytes]:

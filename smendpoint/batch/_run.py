@@ -84,7 +84,8 @@ def run(
             an answer for.
         LedgerError: the ledger cannot be opened or written, or another process has it.
         TooManyErrorsError: more rows failed than `max_errors` allows.
-        EndpointError: every further row would fail like this, such as with an endpoint that is not there.
+        EndpointError: every further row would fail like this: there is no such endpoint, access is denied, or nothing
+            has succeeded for ``RetryPolicy.throttle_timeout`` or ``cold_start_timeout``.
         CredentialsError: there are no usable credentials.
     """
     options = locals()

@@ -165,7 +165,7 @@ class Workers(Server):
         self.capacity = capacity if isinstance(capacity, Schedule) else Schedule(capacity)
         self.queue, self.release, self.replicas = queue, release, replicas
         self.taken = [0] * replicas
-        self.at_work: set[Call] = set()
+        self.at_work: dict[Call, None] = {}  # in order, so that a seed gives the same again
         self.waiting: list[deque[Call]] = [deque() for _ in range(replicas)]
 
     def ideal(self, begin: float, end: float, mean: float, round_trip: float) -> float:
@@ -186,12 +186,12 @@ class Workers(Server):
 
     def begin(self, call: Call, replica: int) -> None:
         self.taken[replica] += 1
-        self.at_work.add(call)
+        self.at_work[call] = None
         call.begun = self.world.now
         self.world.at(self.world.now + call.work, self.end, call, replica)
 
     def end(self, call: Call, replica: int) -> None:
-        self.at_work.discard(call)
+        del self.at_work[call]
         self.finish(call)
         if self.release:
             self.world.at(self.world.now + self.release, self.free_worker, replica)
@@ -461,7 +461,7 @@ FIFO = math.inf
 # The scenarios of containers that refuse.
 REFUSING = [
     Scenario("1 worker, 50 ms", lambda: Workers(1), constant(0.05), 0.05, 0.002, 20, 1),
-    Scenario("2 workers, 1 s", lambda: Workers(2), exponential(1), 1, 0.01, 120, 3),
+    Scenario("2 workers, 1 s", lambda: Workers(2), exponential(1), 1, 0.01, 120, 3, refusals=1),
     Scenario("8 workers, 5 ms", lambda: Workers(8), constant(0.005), 0.005, 0.0005, 6, 1),
     Scenario("8 workers, 50 ms", lambda: Workers(8), exponential(0.05), 0.05, 0.002, 20, 1),
     Scenario("8 workers, 1 s, heavy tail", lambda: Workers(8), heavy_tail(1), 1, 0.01, 90, 2),
@@ -552,8 +552,15 @@ COMPARED = [*REFUSING, *CHANGING, *QUEUEING, *THROTTLED, *SHARED]  # with the fi
 
 # Endpoints that are not ready, and that hang. Their figures are not compared: the study has none.
 FAULTY = [
-    Scenario("a cold start of 60 s", lambda: Workers(8, ready=60), exponential(0.2), 0.2, 0.005, 120, 0),
-    Scenario("a cold start of 60 s, 4 clients", lambda: Workers(8, ready=60), exponential(0.2), 0.2, 0.005, 120, 0, 4),
+    Scenario("a cold start of 60 s", lambda: Workers(8, ready=60), exponential(0.2), 0.2, 0.005, 120, 0, goodput=0.8),
+    Scenario(
+        "a cold start of 60 s, 4 clients",
+        lambda: Workers(8, ready=60),
+        exponential(0.2),
+        *(0.2, 0.005, 120, 0, 4),
+        goodput=0.8,
+        fairness=4,
+    ),
     Scenario("hangs for 20 s", lambda: Workers(16, hangs=(20, 40)), exponential(0.1), 0.1, 0.004, 120, 45, patience=10),
     Scenario(
         "a queue that is longer than the patience",

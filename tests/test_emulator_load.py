@@ -214,16 +214,17 @@ def test_the_model_does_not_run_for_a_client_that_left_before() -> None:
 def test_a_client_that_leaves_just_when_it_gets_a_slot_gives_it_back() -> None:
     async def scenario() -> dict[str, EndpointLoad]:
         slots = Slots(threading.Condition(), 1, 0, None)
-        with contextlib.ExitStack() as second, contextlib.ExitStack() as third:
-            with contextlib.ExitStack() as first:
-                await slots.take(NAME, first)
-                waiting = [asyncio.create_task(slots.take(NAME, held)) for held in (second, third)]
-                await asyncio.sleep(0)
-            waiting[0].cancel()
-            left, stayed = await asyncio.gather(*waiting, return_exceptions=True)
-            assert isinstance(left, asyncio.CancelledError)
-            assert stayed is True
-            return slots.snapshot()
+        ends: list[list[Callable[[], object]]] = [[], [], []]
+        await slots.take(NAME, ends[0])
+        waiting = [asyncio.create_task(slots.take(NAME, at_end)) for at_end in ends[1:]]
+        await asyncio.sleep(0)
+        for deed in ends[0]:
+            deed()
+        waiting[0].cancel()
+        left, stayed = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(left, asyncio.CancelledError)
+        assert stayed is True
+        return slots.snapshot()
 
     assert asyncio.run(scenario()) == {NAME: EndpointLoad(running=1, served=2, peak=1)}
 

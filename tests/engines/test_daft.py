@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from conftest import ROWS, answers, endpoint, texts
 
@@ -23,6 +25,14 @@ def test_every_row_is_answered_and_none_twice(service: Emulator) -> None:
     assert set(found["error"]) == {None}
     assert service.load["my-llm"].served == ROWS
     mapper.close()
+
+
+def test_with_a_ledger_a_query_that_runs_again_asks_nothing_again(service: Emulator, tmp_path: Path) -> None:
+    with TableMapper(endpoint(service), input_column="text", ledger=tmp_path / "answers") as mapper:
+        for _ in range(2):
+            frame = with_columns(daft.from_pydict({"text": texts()}), mapper)
+            assert frame.to_pydict()["output"] == answers()
+    assert service.load["my-llm"].served == ROWS
 
 
 def test_outputs_may_be_null_or_of_another_type(service: Emulator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -36,6 +37,16 @@ def test_every_row_is_answered_and_none_twice(engine: Any, service: Emulator) ->
     assert list(answered["output"]) == answers()
     assert answered["error"].isna().all()
     assert list(answered.dtypes) == list(lazy.dtypes)
+    assert service.load["my-llm"].served == ROWS
+
+
+def test_with_a_ledger_a_frame_that_is_computed_again_asks_nothing_again(
+    engine: Any, service: Emulator, tmp_path: Path
+) -> None:
+    frame = dd.from_pandas(pd.DataFrame({"text": texts()}), npartitions=16)
+    with TableMapper(endpoint(service), input_column="text", ledger=tmp_path / "answers") as mapper:
+        for _ in range(2):
+            assert list(map_partitions(frame, mapper).compute()["output"]) == answers()
     assert service.load["my-llm"].served == ROWS
 
 

@@ -37,6 +37,17 @@ def test_the_same_rows_and_parameters_are_in_the_cache_and_others_are_not(servic
     assert [mapped(20), mapped(30), mapped(30, output_column="answer")] == [4, 4, 8]
 
 
+def test_with_a_ledger_a_dataset_that_is_mapped_again_without_the_cache_asks_nothing_again(
+    service: Emulator, tmp_path: Path
+) -> None:
+    dataset = datasets.Dataset.from_dict({"text": texts()})
+    with TableMapper(endpoint(service), input_column="text", ledger=tmp_path / "answers") as mapper:
+        for _ in range(2):
+            answered = map_dataset(dataset, mapper, batch_size=50, num_proc=2, load_from_cache_file=False)
+            assert list(answered["output"]) == answers()
+    assert service.load["my-llm"].served == ROWS
+
+
 def test_an_iterable_dataset_is_mapped_as_it_is_read(service: Emulator) -> None:
     dataset = datasets.Dataset.from_dict({"text": texts(10)}).to_iterable_dataset()
     with TableMapper(endpoint(service), input_column="text") as mapper:

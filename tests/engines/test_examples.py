@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import NO_JAVA
+from conftest import NO_JAVA, RAY_WAS_SLOW
 
 from smendpoint.emulator import Emulator
 
@@ -26,8 +26,11 @@ def test_the_program_of_a_page_answers_every_row(program: Path, tmp_path: Path) 
         pytest.skip("Spark needs a Java runtime")
     with Emulator(region="us-west-2", capacity=2) as emulator:
         environment = {**os.environ, "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": emulator.url}
-        done = subprocess.run(
-            [sys.executable, program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-        )
+        for _ in range(3):
+            done = subprocess.run(
+                [sys.executable, program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+            )
+            if RAY_WAS_SLOW not in done.stderr:
+                break
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Peter stayed for 3 days.") == 3, done.stdout

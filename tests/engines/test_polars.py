@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -49,6 +50,14 @@ def test_outputs_may_be_nested_or_null() -> None:
             nulls = lazy.filter(pl.col("texts").is_null()).collect()
     assert [None if cell is None else len(cell) for cell in found] == [1, None]
     assert nulls.schema["output"] == kind
+
+
+def test_with_a_ledger_a_query_that_runs_again_asks_nothing_again(service: Emulator, tmp_path: Path) -> None:
+    with TableMapper(endpoint(service), input_column="text", ledger=tmp_path / "answers") as mapper:
+        lazy = map_batches(pl.LazyFrame({"text": texts()}), mapper)
+        for _ in range(2):
+            assert lazy.collect(engine="streaming")["output"].to_list() == answers()
+    assert service.load["my-llm"].served == ROWS
 
 
 def test_threads_of_the_streaming_engine_that_call_an_adaptive_endpoint_lose_no_row(service: Emulator) -> None:

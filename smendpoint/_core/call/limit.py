@@ -17,6 +17,7 @@ from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from smendpoint._core.call.load import Outcome
 
@@ -108,11 +109,11 @@ class AdaptiveConcurrency(Frozen):
         return f"AdaptiveConcurrency({', '.join([f'{name}={getattr(self, name)!r}' for name in self._fields])})"
 
 
-def _markers(refused: Iterable[str | int] | str | int) -> tuple[str | int, ...]:
+def _markers(refused: Any) -> tuple[str | int, ...]:
     try:
         markers = (refused,) if isinstance(refused, (str, int)) else tuple(refused)
     except TypeError:
-        markers = (refused,)  # type: ignore[assignment]  # not what it should be: refused below
+        markers = (refused,)  # neither one marker nor several: an error below
     for marker in markers:
         text = isinstance(marker, str) and bool(marker.strip())
         status = isinstance(marker, int) and not isinstance(marker, bool) and 400 <= marker <= 599

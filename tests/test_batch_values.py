@@ -55,7 +55,7 @@ def test_a_json_value_is_written_as_it_is_in_one_line(value: Any) -> None:
         ),
         ([Decimal("1.10"), uuid.UUID(int=1)], ["1.10", "00000000-0000-0000-0000-000000000001"]),
     ],
-    ids=str,
+    ids=["NaN", "infinities", "bytes", "other bytes", "tuple", "label", "label with NaN", "times", "numbers as texts"],
 )
 def test_a_value_that_json_does_not_have_is_written_without_a_loss(value: Any, expected: Any) -> None:
     assert json.loads(encode_output(value), parse_constant=refuse) == expected

@@ -458,21 +458,27 @@ def test_leaving_when_nothing_runs_leaves_nothing_behind() -> None:
 
 
 def test_leaving_a_map_early_ends_the_calls_that_are_under_way() -> None:
+    under_way = threading.Semaphore(0)
+
     def model(request: ModelRequest) -> bytes:
         if request.body == b"hang":
+            under_way.release()
             assert request.disconnected.wait(PATIENCE)
+        elif request.body == b"go":  # not before, since an output that is ready is given before further inputs are read
+            assert under_way.acquire(timeout=PATIENCE)
+            assert under_way.acquire(timeout=PATIENCE)
         return request.body
 
     with Emulator(model) as emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:
         results: Any = endpoint.map([b"go", b"hang", b"hang"], max_concurrency=3)
         assert next(results) == b"go"
-        emulator.wait_for(lambda it: len(it.requests) == 3)
+        assert len(emulator.requests) == 3
         results.close()
         assert gone()
         # The connection of the first call may be idle, if no other call had taken it.
         emulator.wait_for(lambda it: it.open_connections <= 1)
         assert pool_of(endpoint).busy == 0
-        assert endpoint.invoke(b"go") == b"go"
+        assert endpoint.invoke(b"again") == b"again"
         assert len(emulator.requests) == 4
 
 

@@ -568,6 +568,6 @@ FAULTY = [
         exponential(1),
         *(1, 0.01, 240, 60),
         patience=6,
-        goodput=0.6,
+        goodput=0.5,
     ),
 ]

@@ -182,12 +182,19 @@ class TestSlowStart:
 
 
 class TestSilence:
-    def test_a_call_that_was_not_refused_for_a_quarter_of_a_second_was_accepted(self) -> None:
+    def test_a_call_that_was_not_refused_for_some_time_was_accepted(self) -> None:
         limit = make_limit(initial=1)
         assert fill(limit, 0.0) == 1
-        assert limit.wake(0.0) == rule.SILENCE_SECONDS
-        assert not limit.try_start(rule.SILENCE_SECONDS - 1e-6)
-        assert fill(limit, rule.SILENCE_SECONDS) == 1
+        assert limit.wake(0.0) == rule.START_SILENCE_SECONDS
+        assert not limit.try_start(rule.START_SILENCE_SECONDS - 1e-6)
+        assert fill(limit, rule.START_SILENCE_SECONDS) == 1
+
+    def test_after_slow_start_that_time_is_longer(self) -> None:
+        limit = make_limit(initial=8)
+        now = refuse_down(limit, 0.0, 4)
+        now += 100
+        assert fill(limit, now)
+        assert limit.wake(now) == now + rule.SILENCE_SECONDS
 
     def test_silence_is_longer_where_refusals_take_long(self) -> None:
         limit = make_limit(initial=1)
@@ -200,7 +207,7 @@ class TestSilence:
         limit = make_limit(initial=4)
         for now in (0.0, 3600.0):
             assert fill(limit, now) == 4
-            assert limit.wake(now) == now + rule.SILENCE_SECONDS
+            assert limit.wake(now) == now + rule.START_SILENCE_SECONDS
             for _ in range(4):
                 limit.finished("failed", now, now)
 
@@ -467,7 +474,7 @@ class TestColdStarts:
         limit.finished("ok", 2.0, 60.0)
         assert limit.limit == 8
         assert fill(limit, 60.0) == 8
-        assert limit.wake(60.0) == 60.0 + rule.SILENCE_SECONDS
+        assert limit.wake(60.0) == 60.0 + rule.START_SILENCE_SECONDS
 
     def test_answers_from_before_it_are_not_samples(self) -> None:
         limit = make_limit(initial=8)

@@ -27,8 +27,10 @@ __all__ = ["AdaptiveConcurrency", "Limit"]
 FIRST_STEP = 0.25
 # Where the latency showed a queue, steps begin at this share of the limit: nothing is refused there.
 STEP_SHARE = 0.125
-# A call that was not refused for so many seconds, or for so many round trips of a refusal, was accepted.
+# A call that was not refused for so many seconds, or for so many round trips of a refusal, was accepted. In slow start
+# the shorter time counts: a refusal that comes later costs a round trip, and a slow beginning costs every short job.
 SILENCE_SECONDS = 0.25
+START_SILENCE_SECONDS = 0.02
 SILENCE_ROUND_TRIPS = 4
 # Silence alone raises the limit to so many calls: an endpoint that has refused nothing may be queueing.
 SILENCE_MAX = 64
@@ -279,7 +281,8 @@ class Limit:
         self._begin_round(now)
 
     def _await_silence(self, now: float) -> None:
-        silence = max(SILENCE_SECONDS, SILENCE_ROUND_TRIPS * self._refusal_round_trip)
+        silence = START_SILENCE_SECONDS if self._slow_start else SILENCE_SECONDS
+        silence = max(silence, SILENCE_ROUND_TRIPS * self._refusal_round_trip)
         self._grows_at = max(self._grows_at, now + silence)
 
     def _succeed(self, started: float, now: float, took: float) -> None:

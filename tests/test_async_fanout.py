@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
@@ -187,6 +188,29 @@ def test_a_map_that_is_left_while_a_job_waits_for_its_slot_gives_all_slots_back(
         results = fan_out(work, given(range(3)), limiter, Window(None))
         assert await results.__anext__() == 0
         await results.aclose()
+        assert limiter.slot().take()
+
+    run(main())
+
+
+def test_a_slot_that_another_thread_gives_to_a_map_that_is_left_is_given_back(run: Run) -> None:
+    async def main() -> None:
+        limiter = AsyncLimiter(1, SYSTEM_CLOCK)
+        other = limiter.slot()
+        assert other.take()
+
+        async def work(value: int, slot: Slot) -> int:
+            return value
+
+        results = fan_out(work, range(2), limiter, Window(None))
+        first = asyncio.ensure_future(results.__anext__())
+        await turns(3)
+        first.cancel()
+        giver = threading.Thread(target=other.end, args=(None,))
+        giver.start()
+        giver.join(PATIENCE)  # the loop learns of it after the cancellation
+        await asyncio.wait({first})
+        await turns(3)
         assert limiter.slot().take()
 
     run(main())

@@ -224,6 +224,28 @@ def test_a_job_starts_when_another_thread_gives_its_slot_back() -> None:
     assert gone()
 
 
+def test_a_job_that_two_threads_get_is_done_once() -> None:
+    """The state after an interrupt in the limiter, which grants a slot again."""
+    limiter = Limiter(1, SYSTEM_CLOCK)
+    other = limiter.slot()
+    assert other.take()
+    done: list[int] = []
+    window = Window(None)
+    workers = _Workers(slotless(lambda value, scope: done.append(value)), limiter, window, stoppable=True)
+    workers.submit(1)
+    assert window.without_slot is not None
+    granted = window.without_slot.slot.on_grant
+    assert granted is not None
+    granted()
+    other.end(None)
+    while window.running:
+        workers.wait()
+        workers.look()
+    workers.stop()
+    assert done == [1]
+    assert gone()
+
+
 def test_a_map_that_is_left_while_a_job_waits_for_its_slot_gives_all_slots_back() -> None:
     limiter = Limiter(1, SYSTEM_CLOCK)
     results = run(lambda value, scope: value, range(3), None, slots=limiter)

@@ -101,12 +101,11 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def refuse_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each host has two addresses, and nobody listens at the first."""
+def refuse_at_first(monkeypatch: pytest.MonkeyPatch, nobody: socket.socket) -> None:
+    """Each host has two addresses, and nobody listens at the first, that of an open socket."""
     find = socket.getaddrinfo
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        refuses = nobody.getsockname()[1]
+    nobody.bind(("127.0.0.1", 0))
+    refuses = nobody.getsockname()[1]
 
     def two(host: Any, port: int, **rest: Any) -> Any:
         return find(host, refuses, **rest) + find(host, port, **rest)
@@ -119,9 +118,12 @@ def endpoint(
     request: pytest.FixtureRequest, no_collector: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Endpoint[Any, Any, Any]]:
     servers.trust(monkeypatch, tmp_path)
-    refuse_at_first(monkeypatch)
     context = server_context() if request.param == "tls" else None
-    with Emulator(lambda request: [request.body, b" ", request.body], ssl_context=context) as emulator:
+    with (
+        socket.socket() as nobody,
+        Emulator(lambda request: [request.body, b" ", request.body], ssl_context=context) as emulator,
+    ):
+        refuse_at_first(monkeypatch, nobody)
         made = make_endpoint(
             emulator.url,
             content_handler=BytesHandler(),

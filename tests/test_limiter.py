@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from inside import forget
 from test_interrupts import Interrupter, no_collector  # noqa: F401
-from twins import Twin, TwinEndpoint, bytes_endpoint, direct_twin, twin  # noqa: F401
+from twins import PATIENCE, Twin, TwinEndpoint, bytes_endpoint, direct_twin, twin  # noqa: F401
 
 from smendpoint import (
     AdaptiveConcurrency,
@@ -27,7 +28,9 @@ from smendpoint import (
     Timeout,
     errors,
 )
+from smendpoint._calls.async_limiter import AsyncLimiter
 from smendpoint._calls.limiter import Limiter
+from smendpoint._transport.deadline import SYSTEM_CLOCK
 from smendpoint.emulator import Emulator
 
 KEYS: dict[str, Any] = {
@@ -145,13 +148,23 @@ def test_without_a_limit_hooks_see_none(direct_twin: Twin, emulator: Emulator) -
 
 
 def test_a_stream_whose_first_event_is_a_refusal_is_sent_again(twin: Twin) -> None:  # noqa: F811
+    seen: list[str] = []
+
+    class Hooks(CallHooks):
+        def call_started(self, call: Any) -> None:
+            seen.append("started")
+
+        def call_finished(self, call: Any, error: Any) -> None:
+            seen.append("finished")
+
     with Emulator("tgi") as emulator:
-        endpoint = twin.endpoint(emulator.url, concurrency=1, clock=FakeClock())
+        endpoint = twin.endpoint(emulator.url, concurrency=1, clock=FakeClock(), hooks=Hooks())
         whole = endpoint.collect("Hello")
         emulator.inject("overload_tgi", times=4)
         with endpoint.stream("Hello") as stream:
             assert list(stream) == whole
         assert stream.iterator.attempts == 5
+        assert seen == ["started", "finished"] * 2
         assert stream.iterator.finish_reason is not None
         assert endpoint.collect("Hello") == whole  # the slot is free again
 
@@ -191,6 +204,22 @@ def test_an_answer_that_goes_on_saying_so_is_given_as_it_is(direct_twin: Twin) -
         assert endpoint.invoke(b"x") == said
         assert clock.passed >= 300
         assert endpoint.invoke(b"x") == said
+
+
+def test_a_stream_whose_decoder_fails_at_once_is_not_sent_again(direct_twin: Twin) -> None:  # noqa: F811
+    class Broken(BytesHandler):
+        def stream_decoder(self) -> Any:
+            return self
+
+        def feed(self, data: bytes) -> Any:
+            raise ValueError
+
+    with Emulator(echo) as emulator:
+        endpoint = limited(direct_twin, emulator, content_handler=Broken())
+        with pytest.raises(errors.HandlerError):
+            endpoint.collect(b"x")
+        assert emulator.total_requests == 1
+        assert endpoint.invoke(b"x") == b"x"
 
 
 def test_a_stream_that_fails_gives_its_slot_back(direct_twin: Twin) -> None:  # noqa: F811
@@ -371,6 +400,48 @@ def test_a_stream_can_be_closed_while_it_waits_for_its_slot(direct_twin: Twin) -
         assert emulator.total_requests == 2
 
 
+def test_an_endpoint_that_starts_afresh_has_free_slots(direct_twin: Twin, emulator: Emulator) -> None:  # noqa: F811
+    endpoint = limited(direct_twin, emulator, clock=None)
+    endpoint.stream(b"x").__enter__()
+    forget(endpoint.endpoint)  # as in the child of a fork
+    assert endpoint.invoke(b"y") == b"y"
+
+
+def test_a_slot_that_is_granted_before_its_task_waits_is_not_waited_for() -> None:
+    async def main() -> None:
+        limiter = AsyncLimiter(1, SYSTEM_CLOCK)
+        slot = limiter.slot()
+        assert slot.take()
+        assert await limiter.wait(slot, None)
+
+    asyncio.run(main())
+
+
+def test_the_time_is_kept_as_long_as_a_task_waits() -> None:
+    async def main() -> None:
+        sleeping, ended = asyncio.Event(), asyncio.Event()
+
+        class Clock(FakeClock):
+            async def sleep_async(self, seconds: float) -> None:
+                sleeping.set()
+                try:
+                    await asyncio.sleep(PATIENCE)
+                finally:
+                    ended.set()
+
+        limiter = AsyncLimiter(AdaptiveConcurrency(1), Clock())
+        first, second = limiter.slot(), limiter.slot()
+        assert first.take()
+        assert not second.take()
+        waiting = asyncio.ensure_future(limiter.wait(second, None))
+        await sleeping.wait()
+        first.end(None)
+        assert await waiting
+        await ended.wait()
+
+    asyncio.run(main())
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_begins_with_free_slots(emulator: Emulator) -> None:
@@ -390,13 +461,15 @@ def test_a_fork_begins_with_free_slots(emulator: Emulator) -> None:
 @pytest.mark.usefixtures("no_collector")
 def test_an_interrupt_at_any_step_loses_no_slot_and_no_waiter() -> None:
     for number in itertools.count(1):
-        limiter = Limiter(2, FakeClock())
+        limiter = Limiter(3, FakeClock())
         slots = [limiter.slot() for _ in range(5)]
         others, mine = slots[3:], slots[:3]
 
         def deed() -> None:
             for slot in mine:  # noqa: B023
                 slot.take()
+            limiter.release(mine[0], "refused")  # noqa: B023
+            mine[0].take()  # noqa: B023
             for slot in mine:  # noqa: B023
                 slot.end(None)
 
@@ -409,16 +482,28 @@ def test_an_interrupt_at_any_step_loses_no_slot_and_no_waiter() -> None:
             slot.end(None)
         limiter.handle(None, None)  # as the other thread does
         assert [slot.held for slot in others] == [True, True]
-        assert not limiter.slot().held
         for slot in others:
             slot.end(None)
-        more = [limiter.slot() for _ in range(3)]
+        more = [limiter.slot() for _ in range(4)]
         for slot in more:
             slot.take()
-        assert [slot.held for slot in more] == [True, True, False]
+        assert [slot.held for slot in more] == [True, True, True, False]
         if not interrupted:
             break
     assert number > 20
+
+
+def test_asking_twice_for_a_slot_queues_once() -> None:
+    limiter = Limiter(1, FakeClock())
+    first, second, third = (limiter.slot() for _ in range(3))
+    assert first.take()
+    assert not second.take()
+    assert not third.take()
+    assert not second.take()
+    first.end(None)
+    assert second.held
+    second.end(None)
+    assert third.held
 
 
 def test_a_stream_that_the_garbage_collector_ends_inside_the_limiter_gives_its_slot_back() -> None:

@@ -15,7 +15,7 @@ from clocks import FakeClock
 
 from smendpoint import Clock
 from smendpoint._transport import deadline
-from smendpoint._transport.deadline import SYSTEM_CLOCK
+from smendpoint._transport.deadline import SYSTEM_CLOCK, Wake
 
 
 def test_time_and_chance_are_the_operating_systems() -> None:
@@ -50,3 +50,17 @@ def test_there_is_one_wherever_it_travels() -> None:
 def test_a_clock_for_tests_is_a_clock() -> None:
     clocks: list[Clock] = [SYSTEM_CLOCK, FakeClock()]
     assert all(callable(each.sleep) for each in clocks)
+
+
+def test_a_wake_is_an_event_for_one_waiter() -> None:
+    wake = Wake()
+    assert not wake.is_set()
+    assert not wake.wait(0.0)
+    wake.set()
+    wake.set()
+    assert wake.is_set()
+    assert wake.wait()
+    assert wake.wait(0.0)
+    wake.clear()
+    wake.clear()
+    assert not wake.is_set()

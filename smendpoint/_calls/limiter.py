@@ -93,7 +93,9 @@ class LimiterBase:
 
     def acquire(self, slot: Slot) -> bool:
         """Queue for a slot; whether it is held at once."""
-        if self._calm and not self._held and not slot.queued:
+        if slot.queued:
+            return False
+        if self._calm:
             with self._lock:
                 if not self._held:
                     slot.since = self.clock.monotonic()
@@ -152,8 +154,7 @@ class LimiterBase:
         if slot is None:
             return False
         if outcome is None:
-            if not slot.queued and not slot.held:
-                self._queue(slot)
+            self._queue(slot)
             return False
         if slot.queued:
             self._leave_queue(slot)

@@ -101,11 +101,9 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def refuse_at_first(monkeypatch: pytest.MonkeyPatch, nobody: socket.socket) -> None:
-    """Each host has two addresses, and nobody listens at the first, that of an open socket."""
+def refuse_at_first(monkeypatch: pytest.MonkeyPatch, refuses: int) -> None:
+    """Each host has two addresses, and nobody listens at the first, which has the port `refuses`."""
     find = socket.getaddrinfo
-    nobody.bind(("127.0.0.1", 0))
-    refuses = nobody.getsockname()[1]
 
     def two(host: Any, port: int, **rest: Any) -> Any:
         return find(host, refuses, **rest) + find(host, port, **rest)
@@ -120,10 +118,10 @@ def endpoint(
     servers.trust(monkeypatch, tmp_path)
     context = server_context() if request.param == "tls" else None
     with (
-        socket.socket() as nobody,
+        servers.closed_port() as refuses,
         Emulator(lambda request: [request.body, b" ", request.body], ssl_context=context) as emulator,
     ):
-        refuse_at_first(monkeypatch, nobody)
+        refuse_at_first(monkeypatch, refuses)
         made = make_endpoint(
             emulator.url,
             content_handler=BytesHandler(),

@@ -193,18 +193,24 @@ def test_a_map_that_is_left_while_a_job_waits_for_its_slot_gives_all_slots_back(
     run(main())
 
 
+async def waiting_for_a_slot() -> tuple[AsyncLimiter, Slot, Any, asyncio.Future[int]]:
+    """A map whose first job waits for the only slot: the limiter, the slot's holder, the map and its first output."""
+    limiter = AsyncLimiter(1, SYSTEM_CLOCK)
+    other = limiter.slot()
+    assert other.take()
+
+    async def work(value: int, slot: Slot) -> int:
+        return value
+
+    results = fan_out(work, range(2), limiter, Window(None))
+    first = asyncio.ensure_future(results.__anext__())
+    await turns(3)
+    return limiter, other, results, first
+
+
 def test_a_slot_that_another_thread_gives_to_a_map_that_is_left_is_given_back(run: Run) -> None:
     async def main() -> None:
-        limiter = AsyncLimiter(1, SYSTEM_CLOCK)
-        other = limiter.slot()
-        assert other.take()
-
-        async def work(value: int, slot: Slot) -> int:
-            return value
-
-        results = fan_out(work, range(2), limiter, Window(None))
-        first = asyncio.ensure_future(results.__anext__())
-        await turns(3)
+        limiter, other, _results, first = await waiting_for_a_slot()
         first.cancel()
         giver = threading.Thread(target=other.end, args=(None,))
         giver.start()
@@ -218,16 +224,7 @@ def test_a_slot_that_another_thread_gives_to_a_map_that_is_left_is_given_back(ru
 
 def test_a_job_starts_when_another_thread_gives_its_slot_back(run: Run) -> None:
     async def main() -> None:
-        limiter = AsyncLimiter(1, SYSTEM_CLOCK)
-        other = limiter.slot()
-        assert other.take()
-
-        async def work(value: int, slot: Slot) -> int:
-            return value
-
-        results = fan_out(work, range(2), limiter, Window(None))
-        first = asyncio.ensure_future(results.__anext__())
-        await turns(3)
+        _limiter, other, results, first = await waiting_for_a_slot()
         await asyncio.get_running_loop().run_in_executor(None, other.end, None)
         assert await first == 0
         await results.aclose()

@@ -1,4 +1,5 @@
 """How a batch ends: at once, early, by an error or an interrupt; and what it says while it runs."""
+# ruff: noqa: F401, F811 (fixtures are imported)
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import bare_environment  # noqa: F401
-from test_batch_run import ROWS, Model, doubled, lines, outputs, run
+from servers import bare_environment
+from test_batch_run import ROWS, Model, doubled, emulator, endpoint, lines, model, outputs, run
 from twins import NAME, Twin, TwinEndpoint
 
 from smendpoint import (
@@ -34,22 +35,6 @@ from smendpoint.batch._ledger import Ledger
 from smendpoint.emulator import Credentials, Emulator, ModelRequest
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
-
-
-@pytest.fixture
-def model() -> Model:
-    return Model()
-
-
-@pytest.fixture
-def emulator(model: Model) -> Iterator[Emulator]:
-    with Emulator(model) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def endpoint(direct_twin: Twin, emulator: Emulator) -> TwinEndpoint:
-    return direct_twin.endpoint(emulator.url, content_handler=JSONHandler(), retry=RetryPolicy(max_attempts=1))
 
 
 @pytest.fixture

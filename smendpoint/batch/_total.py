@@ -20,7 +20,7 @@ def total_of(source: Source, format: str | None) -> int | None:
     _, kind = read_items(source, format, None)
     if kind is None:
         return len(source) if isinstance(source, Sized) else None
-    path = os.fspath(source)  # type: ignore[arg-type]
+    path = os.fspath(source)  # type: ignore[arg-type]  # only a file has a kind
     if not os.path.isfile(path):
         return None
     if kind == "parquet":

@@ -56,12 +56,16 @@ def test_an_endpoint_at_its_capacity_refuses_as_the_service_does() -> None:
         assert status(emulator, request(path="/endpoints/other/invocations")) == 200
 
 
-def test_a_slot_is_free_as_soon_as_the_answer_is_sent() -> None:
+@pytest.mark.parametrize("path", ["invocations", "invocations-response-stream", "openai/v1/completions"])
+def test_a_client_that_has_the_whole_answer_finds_the_slot_free_and_the_call_counted(path: str) -> None:
+    asked = request(body=b'{"stream": true}', path=f"/endpoints/{NAME}/{path}")
     with Emulator(echo, capacity=1) as emulator, clients(emulator, 3) as several:
-        for number in range(30):
-            assert b" 200 " in several[number % 3].exchange(request())[0]
-        emulator.idle()
-        assert emulator.load == {NAME: EndpointLoad(served=30, peak=1)}
+        for number in range(60):
+            client = several[number % 3]
+            assert b" 200 " in client.exchange(asked)[0]
+            if path != "invocations":
+                client.read_until(b"\r\n0\r\n\r\n")
+            assert emulator.load == {NAME: EndpointLoad(served=number + 1, peak=1)}
 
 
 def test_a_refused_call_is_a_throttling_error(twin: Twin) -> None:

@@ -156,6 +156,11 @@ class Connection(asyncio.Protocol):
         self._state.count(active=+1)
         disconnected = threading.Event()
         at_end: list[Callable[[], object]] = [disconnected.set]
+
+        def end() -> None:
+            while at_end:
+                at_end.pop()()
+
         try:
             if not self._limits.hosts.allow(reader.host):
                 return await self._answer_early(_misdirected(reader.host))
@@ -178,14 +183,14 @@ class Connection(asyncio.Protocol):
             if fault.change is not None:
                 await _change(reply, fault.change)
             self._stamp(reply, fault.skew)
+            reply.ended = end
             try:
                 whole = await self._play(fault.play(reply))
             except ModelFailed:
                 # The head is sent: only an early end can tell the client.
                 whole = await self._act(Action.FIN)
         finally:
-            for deed in at_end:
-                deed()
+            end()
             self._state.count(active=-1)
         if whole and fault.after is not None:
             if fault.on_reuse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -47,6 +47,8 @@ class Reply:
         parts: the payload of a streamed response, part by part; ``None`` for a plain one, which has ``body``.
         framed: whether parts go out as event-stream frames (else as they are).
         head_only: whether ``body`` is only announced, as for HEAD.
+        ended: is called before the last byte is given: the model has ended its work by then, and a client that has the
+            whole answer finds that so.
     """
 
     status: int
@@ -55,6 +57,7 @@ class Reply:
     parts: ByteStream | None = None
     framed: bool = True
     head_only: bool = False
+    ended: Callable[[], object] = bool
 
     async def pieces(self) -> ByteStream:
         """Give the body in pieces before HTTP framing: a stream's frames or bare parts, a plain body in two halves.
@@ -65,6 +68,7 @@ class Reply:
         if self.parts is None:
             half = len(self.body) // 2
             yield self.body[:half]
+            self.ended()
             yield self.body[half:]
             return
         async with aclosing(self.parts) as parts:
@@ -74,7 +78,9 @@ class Reply:
             except ModelFailed as failure:
                 if not self.framed:
                     raise
+                self.ended()
                 yield exception_frame("ModelStreamError", {"Message": str(failure), "ErrorCode": "StreamBroken"})
+        self.ended()
 
     def head(self, *extra: tuple[str, str]) -> bytes:
         """Render the head; the headers that frame the body are among ``extra``."""
@@ -135,6 +141,7 @@ async def play(reply: Reply) -> ByteStream:
     """Play a reply the proper way: Content-Length for a plain body, chunks for a streamed one."""
     head = reply.head(reply.framing())
     if reply.parts is None:
+        reply.ended()
         yield head if reply.head_only else head + reply.body
         return
     yield head

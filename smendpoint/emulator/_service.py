@@ -122,7 +122,7 @@ class Service:
         """Give the reply to a whole request.
 
         Args:
-            at_end: gets what is to be called when the reply has been sent, or the client has gone.
+            at_end: gets what is to be called once the reply's last byte is due, or the client has gone.
             skew: how far the clock is off just now, in seconds.
         """
         if route.kind == "unknown":

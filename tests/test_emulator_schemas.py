@@ -223,7 +223,11 @@ def test_an_answer_to_any_schema_fits_it_or_is_refused(schema: Any) -> None:
         made = instance(schema, SAID)
     except Refused:
         return
-    assert Draft202012Validator(schema).is_valid(json.loads(json.dumps(made)))
+    try:
+        fits = Draft202012Validator(schema).is_valid(json.loads(json.dumps(made)))
+    except RecursionError:  # the schema refers to itself for the same value, which the specification leaves undefined
+        return
+    assert fits
 
 
 def plain(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:

@@ -138,7 +138,7 @@ class Job:
         value = rows[0].input if self._size is None else [row.input for row in rows]
         own = rows[0].parameters
         parameters = {**self._parameters, **own} if own else self._parameters
-        return value, self._stop, self._limits, self._members, {"parameters": parameters}
+        return value, self._stop, self._limits, self._members, {"parameters": parameters} if parameters else {}
 
     def answered(self, rows: list[Row], response: Response[Any]) -> Outcome:
         """Write the lines of an answer. Any thread may do that."""

@@ -240,7 +240,7 @@ def answer_details(value: JSONValue) -> OutputDetails:
     from smendpoint.handlers.base import OutputDetails  # beside the Protocols, which a call does not need
 
     answer = first_object(value)
-    if answer is None:
+    if answer is None or answer.keys() <= TEXT_FIELDS:  # nothing beside the text
         return OutputDetails()
     choices = answer.get("choices")
     if isinstance(choices, list):

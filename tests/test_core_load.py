@@ -23,7 +23,7 @@ from smendpoint._core.call.load import (
     SERVICE_ERRORS,
     SIGNS,
     outcome_of,
-    refused_answer,
+    refusal_in,
 )
 from smendpoint.emulator import FAULTS, Emulator
 from smendpoint.handlers import AutoHandler, ChatHandler, OpenAICompletionsHandler, TextGenerationHandler
@@ -475,7 +475,8 @@ def test_any_answer_has_an_outcome(body: bytes, status: int) -> None:
     found = model_error(document(Answered("", status, text, "")))
     assert outcome_of(found) in OUTCOMES
     assert found.retry_after is None or 0.0 <= found.retry_after <= 86_400.0
-    assert refused_answer(body) in (True, False)
+    given = refusal_in(body)
+    assert given is None or given == refusal_in(body.decode())
 
 
 @given(JSON)
@@ -519,8 +520,16 @@ def test_a_refusal_over_the_wire_is_known_in_every_lane(fault: str, twin: str) -
     ids=json.dumps,
 )
 def test_a_success_that_is_a_refusal_is_known(body: Any) -> None:
-    assert refused_answer(json.dumps(body).encode())
-    assert refused_answer(b"\n" + json.dumps(body, indent=1).encode() + b"\n")
+    assert refusal_in(json.dumps(body).encode())
+    assert refusal_in(b"\n" + json.dumps(body, indent=1).encode() + b"\n")
+
+
+def test_a_chunk_that_is_a_refusal_is_known_whatever_the_handler_makes_of_it() -> None:
+    text = json.dumps(TGI_FULL)
+    for chunk in (TGI_FULL, text, text.encode(), f"data: {text}\n\n", f"data:{text}\r\n\r\n".encode()):
+        assert refusal_in(chunk) == (None, "overloaded", "Model is overloaded")
+    for chunk in ([TGI_FULL], None, 7, {**TGI_FULL, "token": {}}, f"event: {text}", f"{text}{text}", "\ud800 error"):
+        assert refusal_in(chunk) is None
 
 
 @pytest.mark.parametrize(
@@ -544,13 +553,13 @@ def test_a_success_that_is_a_refusal_is_known(body: Any) -> None:
     ids=range(14),
 )
 def test_any_other_success_is_not_a_refusal(body: bytes) -> None:
-    assert not refused_answer(body)
+    assert not refusal_in(body)
 
 
 def test_the_callers_own_marks_count_in_a_success_too() -> None:
-    assert refused_answer(b'{"error": "all workers are busy"}', ["workers are busy"])
-    assert refused_answer(b'{"error": {"code": 529, "message": ""}}', [529])
-    assert not refused_answer(b'{"answer": "all workers are busy"}', ["workers are busy"])
+    assert refusal_in(b'{"error": "all workers are busy"}', ["workers are busy"])
+    assert refusal_in(b'{"error": {"code": 529, "message": ""}}', [529])
+    assert not refusal_in(b'{"answer": "all workers are busy"}', ["workers are busy"])
 
 
 def test_the_statuses_of_containers_are_those_that_the_rows_show() -> None:

@@ -24,6 +24,7 @@ from smendpoint import (
     BytesHandler,
     CallHooks,
     Endpoint,
+    JSONHandler,
     RetryPolicy,
     Timeout,
     errors,
@@ -169,6 +170,27 @@ def test_a_stream_whose_first_event_is_a_refusal_is_sent_again(twin: Twin) -> No
         assert endpoint.collect("Hello") == whole  # the slot is free again
 
 
+def test_a_handler_that_hands_errors_on_does_not_hand_on_a_refusal_that_begins_a_stream(twin: Twin) -> None:  # noqa: F811
+    with Emulator("tgi") as emulator:
+        endpoint = twin.endpoint(emulator.url, concurrency=1, clock=FakeClock(), content_handler=JSONHandler())
+        whole = endpoint.collect({"inputs": "Hello"})
+        emulator.inject("overload_tgi", times=4)
+        with endpoint.stream({"inputs": "Hello"}) as stream:
+            assert list(stream) == whole
+        assert stream.iterator.attempts == 5
+
+
+def test_a_refusal_that_begins_a_stream_for_too_long_is_handed_on(direct_twin: Twin) -> None:  # noqa: F811
+    with Emulator("tgi") as emulator:
+        clock = FakeClock()
+        endpoint = direct_twin.endpoint(emulator.url, concurrency=1, clock=clock, content_handler=JSONHandler())
+        emulator.inject("overload_tgi")
+        assert endpoint.collect({"inputs": "Hello"}) == [{"error": "Model is overloaded", "error_type": "overloaded"}]
+        assert clock.passed >= 300
+        emulator.clear_faults()
+        assert "generated_text" in str(endpoint.collect({"inputs": "Hello"}))
+
+
 def test_a_stream_that_is_refused_for_too_long_raises_the_refusal(direct_twin: Twin) -> None:  # noqa: F811
     with Emulator("tgi") as emulator:
         clock = FakeClock()
@@ -190,10 +212,20 @@ def test_without_a_limit_a_refusal_in_a_stream_is_an_error(direct_twin: Twin) ->
 
 
 def test_an_answer_with_status_200_that_says_it_was_refused_is_sent_again(twin: Twin) -> None:  # noqa: F811
-    answers = [b'{"error": "The batch scheduling queue to which this task was submitted is full"}'] * 3 + [b"[1]"]
+    said = "The batch scheduling queue to which this task was submitted is full"
+    answers = [f'{{"error": "{said}"}}'.encode()] * 3 + [b"[1]"]
+    seen: list[Any] = []
+
+    class Hooks(CallHooks):
+        def attempt_failed(self, call: Any, error: Any, retry_delay: Any) -> None:
+            seen.append(error)
+
     with Emulator(lambda request: answers.pop(0)) as emulator:
-        response = limited(twin, emulator).send(b"x")
+        response = limited(twin, emulator, hooks=Hooks()).send(b"x")
         assert (response.body, response.attempts) == (b"[1]", 4)
+    assert {(type(error), error.code, error.original_message, said in str(error)) for error in seen} == {
+        (errors.ModelOutputError, None, said, True)
+    }
 
 
 def test_an_answer_that_goes_on_saying_so_is_given_as_it_is(direct_twin: Twin) -> None:  # noqa: F811

@@ -123,7 +123,7 @@ class AsyncStream(StreamBase[Piece, Made]):
             self._reading = False
         if self._over:
             return  # another task closed it
-        if self._pipeline.failure is None or chunks or not self._refused():
+        if not self._refused(chunks):
             self._deliver(chunks)
 
     async def _read(self) -> list[Piece]:

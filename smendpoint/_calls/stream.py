@@ -148,19 +148,23 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
             self._source.close()
             self._finish(self._failure())
 
-    def _refused(self) -> bool:
+    def _refused(self, chunks: list[Piece]) -> bool:
         """Whether the stream began with the container's refusal, and its call has queued again, to be sent again."""
         failure, call = self._pipeline.failure, self._call
         if call is None or call.slot is None or self._first_chunk is not None:
             return False
-        if not isinstance(failure, errors.EndpointError):
-            return False
-        call.add_context(failure)
-        try:
-            if not call.slot.refused(call, failure, self.headers):
+        if chunks:  # of a handler that hands errors on as it does everything else
+            if not call.slot.refused_inside(call, chunks[0], self.headers):
                 return False
-        except errors.EndpointError:
-            return False  # it has been refused for too long: the stream ends with it
+        elif not isinstance(failure, errors.EndpointError):
+            return False
+        else:
+            call.add_context(failure)
+            try:
+                if not call.slot.refused(call, failure, self.headers):
+                    return False
+            except errors.EndpointError:
+                return False  # it has been refused for too long: the stream ends with it
         assert self._source is not None
         self._source.close()
         self._source = None
@@ -307,8 +311,8 @@ class Stream(StreamBase[Piece, Made]):
             self._finish(None)
             raise self._closed_error()
 
-    def _refused(self) -> bool:
-        refused = super()._refused()
+    def _refused(self, chunks: list[Piece]) -> bool:
+        refused = super()._refused(chunks)
         if refused and self._answer is not None:
             self._answer.__class__ = _Answer
         return refused
@@ -337,7 +341,7 @@ class Stream(StreamBase[Piece, Made]):
             if self._over:
                 return
             chunks = pipeline.feed(data) if data else pipeline.end()
-        if pipeline.failure is None or chunks or not self._refused():
+        if not self._refused(chunks):
             self._deliver(chunks)
 
     def close(self) -> None:

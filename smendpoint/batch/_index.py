@@ -60,11 +60,12 @@ class Index:
     def put(self, id: str, entry: Entry) -> None:
         """Set the entry of an id."""
         key = id.encode("utf-8", "surrogatepass")
+        if key not in self._buffer:
+            bit = hash(key) % _FILTER_BITS
+            self._filter[bit >> 3] |= 1 << (bit & 7)
+            if len(self._buffer) >= _BUFFERED:
+                self._flush()
         self._buffer[key] = entry
-        bit = hash(key) % _FILTER_BITS
-        self._filter[bit >> 3] |= 1 << (bit & 7)
-        if len(self._buffer) >= _BUFFERED:
-            self._flush()
 
     def _flush(self) -> None:
         rows = ((key, *entry) for key, entry in sorted(self._buffer.items()))

@@ -19,6 +19,8 @@ from smendpoint.batch._requests import group, rows_of_a_request, split
 from smendpoint.batch._rows import read_rows
 from smendpoint.batch._total import total_of
 from smendpoint.handlers import JSONHandler
+from smendpoint.handlers._answers import may_have_usage
+from smendpoint.handlers.text import ModelHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,6 +232,10 @@ class Job:
 
 def _usage(response: Response[Any]) -> Usage | None:
     """Give the token counts of an answer, as far as they can be read."""
+    # An answer is parsed a second time for them. A handler of one's own may have other names for the counts.
+    read = getattr(type(response._handler), "read_details", None)
+    if read is ModelHandler.read_details and not may_have_usage(response._body):
+        return None
     try:
         return response.usage
     except errors.SmendpointError:

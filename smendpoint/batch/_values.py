@@ -111,5 +111,8 @@ def digest_of(value: Any, parameters: Mapping[str, Any] | None = None) -> str:
     Raises:
         HandlerError: JSON has no form for the input or a parameter; the message names the type.
     """
-    row = {"input": value, "parameters": parameters} if parameters else {"input": value}
-    return f"sha256:{hashlib.sha256(_text(row, _encode_sorted).encode('utf-8', 'surrogatepass')).hexdigest()}"
+    # Member by member: the encoder of a single text is many times quicker than that of an object.
+    row = f'{{"input":{_text(value, _encode_sorted)}'
+    if parameters:
+        row += f',"parameters":{_text(parameters, _encode_sorted)}'
+    return f"sha256:{hashlib.sha256(f'{row}}}'.encode('utf-8', 'surrogatepass')).hexdigest()}"

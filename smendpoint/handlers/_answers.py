@@ -273,6 +273,11 @@ def generation_details(details: Mapping[str, JSONValue]) -> OutputDetails:
     return OutputDetails(reason_of(reason), usage, extra or None)
 
 
+def may_have_usage(answer: bytes) -> bool:
+    """Say whether an answer may have token counts, without parsing it: the name of each count has one of these."""
+    return b"token" in answer or b"input_length" in answer
+
+
 def usage_of(value: JSONValue) -> Usage | None:
     """Read OpenAI's ``usage``; ``None`` where there is none."""
     from smendpoint.handlers.base import Usage

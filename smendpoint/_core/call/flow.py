@@ -51,6 +51,10 @@ if TYPE_CHECKING:
             """Give it back after a failure; whether that was a refusal, and the call has queued again."""
             ...
 
+        def refused_inside(self, call: CallState, output: object, headers: Mapping[str, str]) -> bool:
+            """Give it back if a success is a refusal; whether that is so, and the call has queued again."""
+            ...
+
         def started(self) -> None:
             """Note that a stream has given its first chunk."""
             ...

@@ -17,7 +17,7 @@ error.
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from smendpoint import errors
 from smendpoint._container_errors import ContainerError, container_error, parse_container_error
@@ -123,22 +123,30 @@ def outcome_of(error: BaseException, refused: Sequence[str | int] = ()) -> Outco
     return _of_connection(error, refused) if isinstance(error, errors.TransportError) else "failed"
 
 
-def refused_answer(body: bytes, refused: Sequence[str | int] = ()) -> bool:
-    """Say whether a success is a refusal: TensorFlow Serving's container sends the errors of its server as 200.
+def refusal_in(output: object, refused: Sequence[str | int] = ()) -> ContainerError | None:
+    """Give the refusal that a success is: TensorFlow Serving's container sends the errors of its server as 200.
 
-    It is one if the body is a single JSON object that has an error and nothing else, and the error is a refusal.
-    `refused` is as in `outcome_of`.
+    It is one if it is a single JSON object that has an error and nothing else, and the error is a refusal: `None` for
+    anything else. A stream may begin with one: TGI and SGLang have sent the head by then.
+
+    Args:
+        output: the body of a whole answer; or the first chunk of a stream, whatever the handler makes: a parsed value,
+            or a text or bytes with or without the ``data:`` of a server-sent event.
+        refused: as in `outcome_of`.
     """
-    if len(body) > MAX_REFUSAL_BYTES or (b'"error' not in body and b'"code"' not in body):
-        return False
-    from json import loads
+    value: Any = output
+    if isinstance(output, (bytes, str)):
+        body = output.encode(errors="replace") if isinstance(output, str) else output
+        if len(body) > MAX_REFUSAL_BYTES or (b'"error' not in body and b'"code"' not in body):
+            return None
+        from json import loads
 
-    try:
-        value = loads(body)
-    except (ValueError, RecursionError):
-        return False
+        try:
+            value = loads(body.removeprefix(b"data:"))
+        except (ValueError, RecursionError):
+            return None
     found = container_error(value) if isinstance(value, dict) and value.keys() <= _ERROR_MEMBERS else None
-    return found is not None and _of_answer(found, refused) == "refused"
+    return found if found is not None and _of_answer(found, refused) == "refused" else None
 
 
 def _classify(status: int | str | None, found: ContainerError, text: str, refused: Sequence[str | int]) -> Outcome:

@@ -13,7 +13,7 @@ from smendpoint import errors
 from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedSlot
 from smendpoint._core.call.hiding import forget_locals
-from smendpoint._core.call.load import outcome_of, refused_answer
+from smendpoint._core.call.load import outcome_of, refusal_in
 from smendpoint._core.call.retry import RetryPolicy, honour_retry_after
 from smendpoint._core.call.timing import deadline_exceeded
 
@@ -125,15 +125,31 @@ class Slot:
         """
         if not isinstance(answer, RawResponse):
             return True
-        if not refused_answer(answer.body, self.limiter.markers):
+        if self.refused_inside(call, answer.body, answer.headers):
+            return False
+        if self.asked:
             self._release("ok")
-        else:
-            failure = errors.ModelOutputError("the container says, with status 200, that it refused the call")
-            call.add_context(failure)
-            if self.queue_again(call, failure, answer.headers) is not None:
-                return False
         call.slot = None
         return True
+
+    def refused_inside(self, call: CallState, output: object, headers: Mapping[str, str]) -> bool:
+        """Give the slot back if a success is a refusal; whether the call has queued again.
+
+        Args:
+            output: the whole body, or the first chunk of a stream.
+        """
+        found = refusal_in(output, self.limiter.markers)
+        if found is None:
+            return False
+        said = found.message or found.type or found.code
+        failure = errors.ModelOutputError(
+            f"the container says, with status 200, that it refused the call: {said}",
+            code=found.code,
+            error_type=found.type,
+            original_message=found.message,
+        )
+        call.add_context(failure)
+        return self.queue_again(call, failure, headers) is not None
 
     def refused(self, call: CallState, failure: errors.EndpointError, headers: Mapping[str, str]) -> bool:
         """Give the slot back after an attempt that failed; whether that was for load, and the call has queued again.

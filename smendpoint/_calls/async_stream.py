@@ -123,7 +123,7 @@ class AsyncStream(StreamBase[Piece, Made]):
             self._reading = False
         if self._over:
             return  # another task closed it
-        if not self._refused(chunks):
+        if self._first_chunk is not None or not self._refused(chunks):
             self._deliver(chunks)
 
     async def _read(self) -> list[Piece]:

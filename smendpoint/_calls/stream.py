@@ -149,9 +149,13 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
             self._finish(self._failure())
 
     def _refused(self, chunks: list[Piece]) -> bool:
-        """Whether the stream began with the container's refusal, and its call has queued again, to be sent again."""
+        """Whether the stream begins with the container's refusal, and its call has queued again, to be sent again.
+
+        Args:
+            chunks: the first ones, or none if the stream has ended, or was cut, before.
+        """
         failure, call = self._pipeline.failure, self._call
-        if call is None or call.slot is None or self._first_chunk is not None:
+        if call is None or call.slot is None:
             return False
         if chunks:  # of a handler that hands errors on as it does everything else
             if not call.slot.refused_inside(call, chunks[0], self.headers):
@@ -341,7 +345,7 @@ class Stream(StreamBase[Piece, Made]):
             if self._over:
                 return
             chunks = pipeline.feed(data) if data else pipeline.end()
-        if not self._refused(chunks):
+        if self._first_chunk is not None or not self._refused(chunks):
             self._deliver(chunks)
 
     def close(self) -> None:

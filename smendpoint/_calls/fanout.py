@@ -75,10 +75,11 @@ class _Workers:
             if thread is not None:
                 self._threads.append(thread)
         if self._threads:
-            job.slot.wake = self._wake.set
             job.slot.on_grant = partial(self._todo.put, job)
         self._window.begin(job)
-        if not self._threads:
+        if self._threads:
+            job.slot.wake = self._wake.set  # `wait` looks whether it came before this
+        else:
             job.run(self._work)
             self._over.append(job)
             self._wake.set()

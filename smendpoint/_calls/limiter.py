@@ -199,12 +199,12 @@ class LimiterBase:
 
     def _admit(self, now: float, freed: bool) -> None:
         """Give slots to waiters, and find out when to look again."""
-        while True:
-            slot = next((slot for slot in self._again if freed or slot.ready_at <= now), None)
-            if slot is None and self._new:
-                slot = self._new[0]
+        while self._new or self._again:
+            slot = next((slot for slot in self._again if freed or slot.ready_at <= now), None) if self._again else None
             if slot is None:
-                break
+                if not self._new:
+                    break
+                slot = self._new[0]
             if slot not in self._held:
                 if not self._rule.try_start(now):
                     break

@@ -82,7 +82,7 @@ class LimiterBase:
         return Slot(self, order)
 
     def delay(self) -> float:
-        """Give the seconds after which a call that was refused may try again, where no other call ends before."""
+        """Give the seconds after which a call that was refused may try again, if no other call succeeds before."""
         return self._rule.refusal_delay()
 
     @property
@@ -200,7 +200,7 @@ class LimiterBase:
     def _admit(self, now: float, freed: bool) -> None:
         """Give slots to waiters, and find out when to look again."""
         while True:
-            slot = next((slot for slot in self._again if freed or slot.ready_at <= now), None)
+            slot = next((slot for slot in self._again if slot.ready_at <= now or (freed and slot.early)), None)
             if slot is None and self._new:
                 slot = self._new[0]
             if slot is None:
@@ -218,8 +218,9 @@ class LimiterBase:
                 self._call_on_grant(slot)
             self._leave_queue(slot)
         at = math.inf
-        if self._new or self._again:
+        if self._again:
             at = min((slot.ready_at for slot in self._again if slot.ready_at > now), default=math.inf)
+        if slot is not None:  # the rule alone holds it back
             wake = self._rule.wake(now)
             if wake is not None:
                 at = min(at, wake)
@@ -248,9 +249,9 @@ class Limiter(LimiterBase):
         """
         wake: Any = Wake()
         slot.wake = wake.set
-        if cancellation is not None:
-            cancellation.enter(wake.set)
         try:
+            if cancellation is not None:
+                cancellation.enter(wake.set)
             while not slot.held:
                 if cancellation is not None:
                     cancellation.check()
@@ -267,10 +268,18 @@ class Limiter(LimiterBase):
     def watch(self, slot: Slot, wake: Any, enough: Callable[[], object]) -> None:
         """Wait until a slot that was asked for has been given, or `enough` is true, and `wake` was set after that."""
         try:
+            self._wake_with(slot, wake.set)
             while slot.since is None and not enough():
                 self._sleep(slot, wake, math.inf)
         finally:
+            self._wake_with(slot, None)
             self._leave(slot)
+
+    def _wake_with(self, slot: Slot, wake: Callable[[], object] | None) -> None:
+        """Set what wakes the thread that watches a slot, until a thread that has got it may wait for a further one."""
+        with self._lock:
+            if slot.since is None:
+                slot.wake = wake
 
     def _sleep(self, slot: Slot, wake: Any, until: float) -> None:
         """Sleep until a moment, or until `wake` is set, and keep the time for all waiters if no other one does."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import errno
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -139,8 +141,6 @@ def test_a_named_pipe_takes_lines_and_has_nothing_to_go_on_from(tmp_path: Path) 
         for row in ledger.pending(rows(3)):
             ledger.succeeded(row, "x")
         assert ledger.line("0") is None
-        with pytest.raises(LedgerError, match="cannot be sorted: it is not a file"):
-            ledger.sort()
     reader.join()
     assert [json.loads(line)["id"] for line in read[0].splitlines()] == ["0", "1", "2"]
 
@@ -148,8 +148,41 @@ def test_a_named_pipe_takes_lines_and_has_nothing_to_go_on_from(tmp_path: Path) 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is full")
 def test_a_device_that_is_full_is_an_error() -> None:
     with Ledger("/dev/full") as ledger:
-        with pytest.raises(LedgerError, match="No space left on device; a pipe keeps nothing"):
+        with pytest.raises(LedgerError, match="No space left on device; a pipe keeps nothing: write to a file"):
             ledger.succeeded(rows(1)[0], "x")
+
+
+@posix
+def test_a_pipe_that_only_has_a_number_takes_lines() -> None:
+    if not os.path.exists("/dev/fd"):
+        pytest.skip("needs the folder of open files")
+    read, write = os.pipe()
+    with Ledger(f"/dev/fd/{write}") as ledger:  # as for `-o >(gzip)` and `-o /dev/stdout`
+        os.close(write)
+        ledger.succeeded(rows(1)[0], "x")
+    with open(read, "rb") as pipe:
+        assert json.loads(pipe.read())["id"] == "0"
+
+
+def test_a_temporary_folder_that_is_full_is_an_error_and_the_lines_are_whole(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        database = real(*arguments, **options)
+        database.execute("PRAGMA max_page_count = 4")
+        return database
+
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    monkeypatch.setattr("smendpoint.batch._index._BUFFERED", 1)
+    with Ledger(path) as ledger:
+        pending = ledger.pending(rows(1_000))
+        with pytest.raises(
+            LedgerError, match=r"its index in the temporary folder: .* full; the lines before"
+        ) as caught:
+            collections.deque((ledger.succeeded(row, "x") for row in pending), maxlen=0)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert 0 < len(ids(path)) < 1_000
 
 
 class Disk:
@@ -317,6 +350,21 @@ def test_a_failure_to_sort_leaves_the_ledger_as_it_was(
                     ledger.sort()
         assert path.read_bytes() == before
         assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_an_interrupt_while_sorting_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with Ledger(path) as ledger:
+        for row in ledger.pending(rows(3)):
+            ledger.succeeded(row, "x")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                ledger.sort()
+    assert ids(path) == ["0", "1", "2"]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_sorting_works_where_an_open_file_cannot_be_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

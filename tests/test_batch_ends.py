@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
@@ -118,6 +119,19 @@ def test_each_twin_names_the_function_of_the_other(direct_twin: Twin, endpoint: 
     with pytest.raises(ConfigurationError, match=f"see {'run' if other.asynchronous else 'arun'}"):
         other.run(wrong(endpoint.endpoint, ROWS, ledger))
     other.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_an_output_that_is_not_a_file_cannot_be_ordered(
+    endpoint: TwinEndpoint, tmp_path: Path, emulator: Emulator
+) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(ConfigurationError, match=r"only a file can be ordered, and .*pipe is not one"):
+        run(endpoint, ROWS, path, ordered=True)
+    os.close(reader)
+    assert emulator.total_requests == 0
 
 
 # -- errors of the source
@@ -311,6 +325,15 @@ def test_the_rows_of_a_file_are_known_beforehand(
         with direct_twin.endpoint(emulator.url, content_handler=handler) as endpoint:
             run(endpoint, path, tmp_path / "ledger", progress=reports.append)
     assert reports[0].total == reports[-1].done == total
+
+
+def test_the_end_of_the_rows_corrects_a_total_that_was_too_high(
+    endpoint: TwinEndpoint, tmp_path: Path, reports: list[Progress]
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('n,text\n1,"two\nlines"\n')
+    summary = run(endpoint, path, tmp_path / "ledger", progress=reports.append)
+    assert [report.total for report in (reports[0], reports[-1], summary)] == [2, 1, 1]
 
 
 def test_the_rows_of_a_parquet_file_are_known_beforehand(

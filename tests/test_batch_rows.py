@@ -105,6 +105,30 @@ def test_parquet_is_read_in_batches_and_only_the_columns_that_are_used(tmp_path:
         next(read_rows(path))
 
 
+def test_a_table_lacks_no_parameter_that_was_named_and_a_null_is_not_one(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"n": [1, 2], "with": [{"a": 1, "b": None}, {"a": None, "b": 2}]}), path)
+    assert brief(read_rows(path, param_field="with")) == [("0", 1, {"a": 1}), ("1", 2, {"b": 2})]
+    with pytest.raises(ConfigurationError, match="row 0: there is no field 'kwargs'"):
+        next(read_rows(path, param_field="kwargs"))
+
+
+@pytest.mark.parametrize("column", ["text", "day"])
+def test_a_value_of_parquet_that_python_does_not_have_is_an_error_with_its_file(tmp_path: Path, column: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "rows.parquet"
+    buffers = pyarrow.array([b"\xff"]).buffers()
+    values = {"text": pyarrow.Array.from_buffers(pyarrow.string(), 1, buffers), "day": [10**8]}
+    parquet.write_table(
+        pyarrow.table({column: pyarrow.array(values[column], None if column == "text" else pyarrow.date32())}), path
+    )
+    with pytest.raises(ConfigurationError, match=r"cannot read .*rows\.parquet as Parquet after row 0"):
+        next(read_rows(path))
+
+
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'smendpoint\[arrow\]'"):
@@ -177,6 +201,7 @@ def test_a_source_that_does_not_fit_is_an_error_at_once(source: Any, options: An
         ("a.csv", b'a\n"x"y\n', {}, "line 2: this is not CSV"),
         ("a.csv", b"a\nb\n\xff\n", {}, "line 3: byte 1 is not UTF-8"),
         ("a.csv", b"a\nb\n", {"input_field": "c"}, "line 2: there is no field 'c'"),
+        ("a.csv", b"a\nb\n", {"param_field": "c"}, "line 2: there is no field 'c'"),
     ],
 )
 def test_a_bad_line_is_an_error_with_file_and_line(

@@ -150,6 +150,15 @@ def test_batch_reads_the_input_as_its_options_say(
     assert captured.out + captured.err == ""
 
 
+def test_quiet_does_not_count_the_rows_beforehand(
+    emulator: Emulator, rows: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("smendpoint.batch._job.total_of", lambda *arguments: asked.append(arguments))
+    assert main(["batch", "my-llm", *rows, "--quiet"]) == 0
+    assert asked == []
+
+
 def test_batch_puts_several_texts_into_one_request(emulator: Emulator, rows: list[str]) -> None:
     arguments = [*rows[:3], "--handler", "embeddings", "--batch-rows", "4", "--handler-option", "format=tei"]
     assert main(["batch", "tei", *arguments]) == 0
@@ -216,7 +225,11 @@ def test_an_endpoint_that_is_not_there_ends_with_3(
     emulator: Emulator, rows: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["batch", "nothing", *rows]) == 3
-    assert "goes on with the rest" in capsys.readouterr().err
+    assert "0 rows were answered and 0 failed, which out.jsonl keeps: the same again goes on" in capsys.readouterr().err
+    assert main(["batch", "nothing", *rows, "-o", "-"]) == 3
+    said = capsys.readouterr().err
+    assert "0 rows were answered and 0 failed [" in said
+    assert "goes on" not in said
 
 
 @pytest.mark.parametrize(
@@ -300,13 +313,26 @@ def test_an_interrupt_keeps_what_was_answered_and_says_how_to_go_on(
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_is_heard_wherever_the_command_is(
-    number: signal.Signals, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    status: int,
+    rows: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("smendpoint.cli._batch._run", lambda _: signal.raise_signal(number))
-    assert main(["batch", "my-llm", "-", "-o", "out.jsonl"]) == status
+    Path("out.jsonl").touch()
+    assert main(["batch", "my-llm", *rows]) == status
     assert "out.jsonl has what was answered" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_nothing_is_promised_of_an_output_that_is_not_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("smendpoint.cli._batch._run", lambda _: signal.raise_signal(signal.SIGINT))
+    assert main(["batch", "my-llm", "rows.txt", "-o", "-"]) == 130
+    assert capsys.readouterr().err == "smendpoint: interrupted\n"
 
 
 def test_a_second_process_on_one_ledger_is_refused(

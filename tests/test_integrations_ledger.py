@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -137,6 +138,35 @@ def test_a_line_that_is_not_whole_is_read_once_it_is(ask: Callable[..., Any], se
     other.write_text("not a line\n" + json.dumps(line) + "\n")
     assert ask(["a"]) == ["from elsewhere"]
     assert served.total_requests == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not delete an open file")
+def test_answers_that_were_deleted_while_the_process_runs_are_asked_and_written_again(
+    ask: Callable[..., Any], served: Emulator, tmp_path: Path
+) -> None:
+    ask(["a"])
+    for asked in (2, 3):
+        shutil.rmtree(tmp_path / "answers")
+        assert ask(["a"]) == ask(["a"]) == ["a"]
+        assert served.total_requests == asked
+    (ledger,) = (tmp_path / "answers" / "m").iterdir()
+    ledger.rename(ledger.with_name("moved.jsonl"))
+    assert ask(["a"]) == ["a"]
+    assert served.total_requests == 3
+    shutil.rmtree(tmp_path / "answers")
+    assert ask(["a"]) == ["a"]
+    assert served.total_requests == 4
+
+
+def test_members_of_the_endpoint_and_of_the_mapper_both_belong_to_the_question(
+    served: Emulator, tmp_path: Path
+) -> None:
+    for variant in ("blue", "green"):
+        endpoint = served.endpoint("m", content_handler=JSONHandler(), endpoint_kwargs={"TargetVariant": variant})
+        own = {"EnableExplanations": "`true`"}
+        with TableMapper(endpoint, input_column="text", ledger=tmp_path, endpoint_kwargs=own) as mapper:
+            mapper({"text": ["a"]})
+    assert served.total_requests == 2
 
 
 def test_a_value_without_a_form_in_json_is_the_error_of_its_row(ask: Callable[..., Any], served: Emulator) -> None:

@@ -139,7 +139,10 @@ def test_the_column_of_errors_holds_texts_where_there_is_no_error(kind: str, mak
     assert str(answered["why"].dtype if kind == "polars" else answered["why"].type).lower() == "string"
 
 
-@pytest.mark.parametrize("null", [None, float("nan"), pd.NA, pd.NaT, np.float64("nan")])
+NULLS = [None, float("nan"), pd.NA, pd.NaT, np.float64("nan"), np.float32("nan"), np.datetime64("NaT")]
+
+
+@pytest.mark.parametrize("null", NULLS)
 def test_a_null_is_not_sent(null: Any, make: Callable[..., TableMapper], served: Emulator) -> None:
     answered = make()({"text": [null]})
     assert answered["output"] == [None]
@@ -260,6 +263,21 @@ def test_a_mapper_can_be_pickled_and_calls_where_it_arrives(monkeypatch: pytest.
         assert run(travelled, batch, awaited=awaited)["output"] == ["Peter stayed for 3 days."]
         assert json.loads(emulator.requests[0].body)["parameters"] == {"temperature": 0.5}
         travelled.close()
+
+
+def test_the_mappers_that_arrive_one_after_the_other_share_their_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDELSEWHERE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "elsewhere")
+    with Emulator() as emulator:
+        endpoint = Endpoint("m", region_name="us-east-1", endpoint_url=emulator.url)
+        data = pickle.dumps(TableMapper(endpoint, input_column="text"))
+        for _ in range(3):
+            pickle.loads(data)({"text": [PROMPT]})
+        assert emulator.total_connections == 1
+        pickle.loads(data).close()
+        emulator.disconnected()
 
 
 def test_a_mapper_is_shown_without_its_parameters(make: Callable[..., TableMapper]) -> None:

@@ -77,7 +77,7 @@ class _Workers:
             if thread is not None:
                 self._threads.append(thread)
         if self._threads:
-            job.slot.on_grant = partial(_start, job, self._todo, self._wake)
+            job.slot.on_grant = partial(self._todo.put, job)
         self._window.begin(job)
         if not self._threads:
             job.run(self._work)
@@ -116,12 +116,6 @@ class _Workers:
                 thread.join()
             for job in running:
                 job.slot.end(None)  # of one that no thread has got
-
-
-def _start(job: _Job, todo: SimpleQueue[Any], wake: Wake) -> None:
-    """Have a thread run a job, which has got its slot. It holds no reference to the workers, as `_serve` does not."""
-    todo.put(job)
-    wake.set()
 
 
 def _serve(work: Work, todo: SimpleQueue[Any], over: deque[_Job], wake: Wake, forgotten: object) -> None:

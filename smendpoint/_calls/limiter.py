@@ -199,12 +199,15 @@ class LimiterBase:
 
     def _admit(self, now: float, freed: bool) -> None:
         """Give slots to waiters, and find out when to look again."""
-        while True:
-            slot = next((slot for slot in self._again if slot.ready_at <= now or (freed and slot.early)), None)
-            if slot is None and self._new:
-                slot = self._new[0]
+        slot: Slot | None = None
+        while self._new or self._again:
+            slot = None
+            if self._again:
+                slot = next((slot for slot in self._again if slot.ready_at <= now or (freed and slot.early)), None)
             if slot is None:
-                break
+                if not self._new:
+                    break
+                slot = self._new[0]
             if slot not in self._held:
                 if not self._rule.try_start(now):
                     break
@@ -218,10 +221,9 @@ class LimiterBase:
                 self._call_on_grant(slot)
             self._leave_queue(slot)
         at = math.inf
-        if self._again:
+        if self._new or self._again:
             at = min((slot.ready_at for slot in self._again if slot.ready_at > now), default=math.inf)
-        if slot is not None:  # the rule alone holds it back
-            wake = self._rule.wake(now)
+            wake = None if slot is None else self._rule.wake(now)  # without one, only time holds calls back
             if wake is not None:
                 at = min(at, wake)
         sooner, self.at = at < self.at, at

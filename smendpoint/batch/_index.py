@@ -33,7 +33,11 @@ class Entry(NamedTuple):
 
 
 class Index:
-    """Maps ids to entries; its memory does not grow with their number. It is not safe for threads by itself."""
+    """Maps ids to entries; its memory does not grow with their number. It is not safe for threads by itself.
+
+    Raises:
+        OSError: each method may: the temporary folder has no room.
+    """
 
     def __init__(self) -> None:
         # The empty name makes a temporary database on disk, which no other connection sees.
@@ -49,7 +53,7 @@ class Index:
 
     def get(self, id: str) -> Entry | None:
         """Give the entry of an id."""
-        key = id.encode("utf-8", "surrogatepass")
+        key = id.encode("utf-16", "surrogatepass")  # the same for a character and for its two halves, as in JSON
         found = self._buffer.get(key)
         bit = hash(key) % _FILTER_BITS
         if found is None and self._filter[bit >> 3] & (1 << (bit & 7)):
@@ -59,7 +63,7 @@ class Index:
 
     def put(self, id: str, entry: Entry) -> None:
         """Set the entry of an id."""
-        key = id.encode("utf-8", "surrogatepass")
+        key = id.encode("utf-16", "surrogatepass")
         if key not in self._buffer:
             bit = hash(key) % _FILTER_BITS
             self._filter[bit >> 3] |= 1 << (bit & 7)
@@ -69,7 +73,10 @@ class Index:
 
     def _flush(self) -> None:
         rows = ((key, *entry) for key, entry in sorted(self._buffer.items()))
-        self._cursor.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", rows)
+        try:
+            self._cursor.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            raise OSError(None, f"its index in the temporary folder: {error}") from error
         self._buffer.clear()
 
     def starts(self) -> Iterator[int]:

@@ -99,6 +99,9 @@ class Job:
         self._failure: Exception | None = None
         self._stopped = False
         self._ledger = Ledger(output, retry_failed=options["retry_failed"])
+        if self._ordered and not self._ledger.is_file:
+            self._ledger.close()
+            raise errors.ConfigurationError(f"only a file can be ordered, and {self._output} is not one")
 
     def __enter__(self) -> Self:
         return self
@@ -109,12 +112,13 @@ class Job:
         finally:
             # An error of the ledger says so itself; another one of ours is of the endpoint.
             if isinstance(error, (errors.EndpointError, errors.CredentialsError)):
-                error.message = f"{error.message} | {self._kept}: the same again goes on with the rest"
+                error.message = f"{error.message} | {self._kept}"
 
     @property
     def _kept(self) -> str:
-        counts = self._counts
-        return f"{counts.done:,} rows were answered and {counts.failed:,} failed, which {self._output} keeps"
+        said = f"{self._counts.done:,} rows were answered and {self._counts.failed:,} failed"
+        kept = f", which {self._output} keeps: the same again goes on with the rest"
+        return said + kept if self._ledger.is_file else said
 
     def requests(self) -> Iterator[list[Row]]:
         """Give the rows of each request. When the source fails, or too many rows have failed, there are no more."""
@@ -197,8 +201,11 @@ class Job:
             Exception: what the source raised.
             TooManyErrorsError: the run was stopped because too many rows had failed.
         """
-        if self._ordered and self._failure is None and not self._stopped:
-            self._ledger.sort()
+        if self._failure is None and not self._stopped:
+            if self._counts.total is not None:  # a line of CSV may be less than a row
+                self._counts.total = self._counts.rows
+            if self._ordered:
+                self._ledger.sort()
         if self._progress is not None:
             self._progress(self._snapshot(Progress))
         if self._failure is not None:
@@ -206,8 +213,7 @@ class Job:
         summary = self._snapshot(Summary)
         if self._stopped:
             raise errors.TooManyErrorsError(
-                f"more rows failed than max_errors={self._max_errors.given!r} allows; {self._kept}. The same again goes"
-                " on with the rest"
+                f"more rows failed than max_errors={self._max_errors.given!r} allows; {self._kept}"
             )
         return summary
 

@@ -31,7 +31,6 @@ SYNC_SECONDS = 10.0
 # Windows would translate line ends, and has no other name for what a child process must not inherit.
 _FLAGS = os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _log = logging.getLogger("smendpoint.batch")
-_GO_ON = "run the same command again to go on"
 
 
 class Ledger:
@@ -60,8 +59,9 @@ class Ledger:
     def __init__(
         self, path: str | os.PathLike[str], *, retry_failed: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        # A link stays one when the file that it leads to is replaced.
-        self.path = "-" if path == "-" else os.path.realpath(path)
+        # A link stays one when the file that it leads to is replaced. A pipe may have no other name than /dev/fd/63.
+        special = path == "-" or (os.path.exists(path) and not os.path.isfile(path))
+        self.path = os.fspath(path) if special else os.path.realpath(path)
         self.repaired = self.skipped = self.failed_before = 0
         self._retry_failed = retry_failed
         self._clock = clock
@@ -147,10 +147,14 @@ class Ledger:
 
         Raises:
             ConfigurationError: an id comes twice, or its input is not the one that the ledger has an answer for.
+            LedgerError: the temporary folder has no room for the index.
         """
         for row in rows:
             with self._lock:
-                wanted = self._wants(row)
+                try:
+                    wanted = self._wants(row)
+                except OSError as error:
+                    raise self._failure(error) from error
             if wanted:
                 yield row
 
@@ -217,8 +221,12 @@ class Ledger:
     def _failure(self, error: OSError) -> LedgerError:
         if isinstance(error, BrokenPipeError):
             return LedgerError(f"nobody reads the output {self.path} any more: write to a file, to go on later")
-        kept = "the lines before are whole" if self.is_file else "a pipe keeps nothing"
-        return LedgerError(f"cannot write to the ledger {self.path}: {error.strerror}; {kept}: {_GO_ON}")
+        kept = (
+            "the lines before are whole: run the same command again to go on"
+            if self.is_file
+            else "a pipe keeps nothing: write to a file, to go on later"
+        )
+        return LedgerError(f"cannot write to the ledger {self.path}: {error.strerror}; {kept}")
 
     def _write(self, line: bytes, start: int) -> None:
         """Write a whole line or nothing."""
@@ -253,26 +261,25 @@ class Ledger:
     def sort(self) -> None:
         """Put the lines into the order of this run's input, leave only the last one of each id, and close the ledger.
 
-        Lines of ids that are not in the input follow at the end. The file is replaced as a whole: at any moment there
-        is the old one or the new one.
+        It must be a file. Lines of ids that are not in the input follow at the end. The file is replaced as a whole: at
+        any moment there is the old one or the new one.
 
         Raises:
-            LedgerError: it is not a file, or there is no room for another; the ledger is as it was.
+            LedgerError: there is no room for another file; the ledger is as it was.
         """
         with self._lock:
-            if not self.is_file:
-                raise LedgerError(f"the lines of {self.path} cannot be sorted: it is not a file")
             copy = f"{self.path}.sorting"
             try:
                 self._write_sorted(copy)
-                if (
-                    sys.platform == "win32"
-                ):  # it does not replace an open file; another process that opens it is told so
+                # Windows does not replace an open file. A process that opens it in between makes sorting fail.
+                if sys.platform == "win32":
                     self._release()
                 os.replace(copy, self.path)
-            except OSError as error:
+            except BaseException as error:
                 with suppress(FileNotFoundError):
                     os.unlink(copy)
+                if not isinstance(error, OSError):  # Ctrl-C
+                    raise
                 raise LedgerError(
                     f"cannot sort the ledger {self.path}: {error.strerror}; it is whole, in the order of the answers"
                 ) from error

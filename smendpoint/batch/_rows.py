@@ -79,8 +79,8 @@ def read_rows(
             parameters; of CSV and Parquet the value itself, where only one column remains.
         id_field: the field with the row's id, a text or an integer; ``None`` for the row's number, from 0.
         param_field: the field, or the fields, with model parameters: the members of a mapping, or else the parameter of
-            the field's own name. Null, and nothing in CSV, is not a parameter. In CSV a value is read as JSON, and as
-            text where it is not.
+            the field's own name. A parameter that is null, or nothing in CSV, is left out. In CSV a value is read as
+            JSON, and as text where it is not.
 
     Raises:
         ConfigurationError: an argument does not fit, at once; or a row cannot be read, when its turn comes: the message
@@ -127,11 +127,11 @@ def _pick(value: Any, kind: str | None, fields: _Fields) -> tuple[str | None, An
     id = None if fields.id is None else _id(_member(value, fields.id), fields.id)
     parameters: dict[str, Any] = {}
     for name in fields.parameters:
-        found = value.get(name)
+        found = _member(value, name) if table else value.get(name)  # a table has all columns in each row
         if texts:
             found = _parsed(found) if found else None
         if isinstance(found, Mapping):
-            parameters.update(found)
+            parameters.update((member, own) for member, own in found.items() if own is not None)
         elif found is not None:
             parameters[name] = found
     if isinstance(fields.input, str):

@@ -188,5 +188,5 @@ def _read_parquet(path: str, columns: list[str] | None) -> Iterator[Item]:
                 for value in batch.to_pylist():
                     yield Item(value, f"{path}, row {number}")
                     number += 1
-    except (OSError, ArrowException) as error:
+    except (OSError, ArrowException, UnicodeDecodeError, OverflowError) as error:  # of the file, or of a value
         raise ConfigurationError(f"cannot read {path} as Parquet after row {number}: {error}") from error

@@ -1,6 +1,6 @@
-"""The command ``smendpoint``: a demonstration, an emulator, and a call from the shell.
+"""The command ``smendpoint``: a demonstration, an emulator, a call from the shell, and calls for all rows of a file.
 
-Exit status: 0 all is well, 1 the call failed, 2 the command line is wrong, 130 interrupted.
+Exit status: 0 all is well, 1 the call failed, 2 the command line is wrong, 130 interrupted. `batch` has more.
 """
 
 from __future__ import annotations

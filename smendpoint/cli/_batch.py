@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ goes on: rows that succeeded are not asked again, and rows that failed only with
 exit status:
   0    every row has its output
   1    the run came to its end, and some rows failed
-  2    the command line, a setting or the input does not fit
+  2    the command line, a setting or the input does not fit, or another process has the output
   3    the run stopped early: too many errors (--max-errors), or a failure that all rows would meet
   4    the output or the progress cannot be written: the disk is full, or its reader has gone
   130  interrupted (Ctrl-C); 143 terminated (SIGTERM)
@@ -153,8 +154,9 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 status, message = _run(arguments)
             except KeyboardInterrupt:
-                what, status = ("terminated", TERMINATED) if terminations else ("interrupted", INTERRUPTED)
-                message = f"{what}: {arguments.output} has what was answered; the same command goes on with the rest"
+                message, status = ("terminated", TERMINATED) if terminations else ("interrupted", INTERRUPTED)
+                if os.path.isfile(arguments.output):
+                    message += f": {arguments.output} has what was answered; the same command goes on with the rest"
             except LedgerError as error:
                 status, message = NOT_WRITTEN if isinstance(error.__cause__, OSError) else 2, str(error)
             except (EndpointError, CredentialsError, TooManyErrorsError) as error:
@@ -192,7 +194,7 @@ def _run(arguments: argparse.Namespace) -> tuple[int, str]:
             ordered=arguments.ordered,
             max_errors=arguments.max_errors,
             max_concurrency=arguments.max_concurrency,
-            progress=show,
+            progress=None if arguments.quiet else show,
             stop=arguments.stop,
             parameters=model,
         )

@@ -30,13 +30,27 @@ class Answers:
         self._own: Ledger | None = None
 
     def refresh(self) -> None:
-        """Read what processes have added since the last time, this one included."""
+        """Read what processes have added since the last time, this one included; forget all if a ledger was deleted."""
         with self._lock:
-            if not os.path.isdir(self._folder):
-                return
-            for entry in os.scandir(self._folder):
-                if entry.name.endswith(".jsonl") and entry.stat().st_size > self._read.get(entry.path, 0):
-                    self._read_on(entry.path)
+            sizes = self._sizes()
+            if not self._read.keys() <= sizes.keys() or (self._own is not None and not os.path.exists(self._own.path)):
+                self._forget()
+            for path, size in sizes.items():
+                if size > self._read.get(path, 0):
+                    self._read_on(path)
+
+    def _sizes(self) -> dict[str, int]:
+        if not os.path.isdir(self._folder):
+            return {}
+        return {entry.path: entry.stat().st_size for entry in os.scandir(self._folder) if entry.name.endswith(".jsonl")}
+
+    def _forget(self) -> None:
+        self._index.close()
+        if self._own is not None:
+            self._own.close()
+        self._index, self._own = Index(), None
+        self._ledgers.clear()
+        self._read.clear()
 
     def _read_on(self, path: str) -> None:
         if path not in self._read:
@@ -76,7 +90,7 @@ class Answers:
                 os.makedirs(self._folder, exist_ok=True)
                 name = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
                 self._own = Ledger(os.path.join(self._folder, name))
-        self._own.succeeded(Row(digest, None, digest, {}, 0), output)
+            self._own.succeeded(Row(digest, None, digest, {}, 0), output)
 
 
 # By process, too: the child of a fork writes to a ledger of its own.

@@ -37,13 +37,14 @@ def names(batch: Any) -> list[str]:
 
 def cells(batch: Any, name: str) -> list[Any]:
     """Give the cells of a column: ``None`` for a missing one, lists for arrays."""
-    column = as_list(batch[name], nan_is_missing=True)
-    return [None if missing(cell) else as_list(cell, nan_is_missing=False) for cell in column]
+    return [_cell(cell) for cell in as_list(batch[name], nan_is_missing=True)]
 
 
-def missing(cell: object) -> bool:
-    """Say whether a cell is null, as each of the libraries writes it."""
-    return is_missing(cell) or (isinstance(cell, float) and cell != cell)
+def _cell(cell: Any) -> Any:
+    """Give a cell: ``None`` where it is null, as each of the libraries writes it."""
+    scalar = isinstance(cell, float) or getattr(cell, "shape", None) == ()  # Python's own, or one of NumPy's
+    null = is_missing(cell) or (scalar and cell != cell)
+    return None if null else as_list(cell, nan_is_missing=False)
 
 
 def with_columns(batch: Batch, added: Mapping[str, Sequence[Any]], texts: str | None) -> Batch:

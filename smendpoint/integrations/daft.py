@@ -21,14 +21,17 @@ def with_columns(frame: Any, mapper: TableMapper, *, output_type: Any = None, ma
         mapper: says which columns, and calls the model.
         output_type: the Daft type of the column of outputs; by default ``DataType.string()``.
         max_concurrency: for how many rows Daft waits at once. The mapper decides how many of them are sent.
+
+    Raises:
+        ConfigurationError: the frame lacks a column, or has one of the new columns already.
     """
     # Not by a statement, in which type checkers would see this module itself.
     daft: Any = import_module("daft")
+    mapper.check(frame.column_names)  # Daft would replace a column
     text = daft.DataType.string()
     types = {mapper.output_column: text if output_type is None else output_type}
     if mapper.error_column is not None:
         types[mapper.error_column] = text
-    inputs = [name for name in (mapper.input_column, mapper.params_column) if name is not None]
 
     method: Any = daft.method(return_dtype=daft.DataType.struct(types))
 
@@ -36,8 +39,8 @@ def with_columns(frame: Any, mapper: TableMapper, *, output_type: Any = None, ma
     class Model:
         @method  # type: ignore[untyped-decorator]  # its types are not known here
         async def row(self, *cells: Any) -> dict[str, Any]:
-            batch = await mapper.acall({name: [cell] for name, cell in zip(inputs, cells, strict=True)})
+            batch = await mapper.acall({name: [cell] for name, cell in zip(mapper.needed, cells, strict=True)})
             return {name: batch[name][0] for name in types}
 
-    both = frame.with_column(_BOTH, Model().row(*[daft.col(name) for name in inputs]))
+    both = frame.with_column(_BOTH, Model().row(*[daft.col(name) for name in mapper.needed]))
     return both.with_columns({name: daft.col(_BOTH)[name] for name in types}).exclude(_BOTH)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from contextlib import aclosing, closing
@@ -128,10 +127,35 @@ class TableMapper:
 
     def with_errors_in(self, error_column: str | None) -> Self:
         """Give a mapper like this one with another column for errors; ``None`` raises them."""
-        changed = copy.copy(self)
-        changed.error_column = error_column
+        changed = object.__new__(type(self))
+        vars(changed).update(vars(self), error_column=error_column)
         changed._check_columns()
         return changed
+
+    @property
+    def needed(self) -> list[str]:
+        """The columns that a batch must have."""
+        return [name for name in (self.input_column, self.params_column) if name is not None]
+
+    @property
+    def added(self) -> list[str]:
+        """The new columns."""
+        return [name for name in (self.output_column, self.error_column) if name is not None]
+
+    def check(self, columns: list[str]) -> None:
+        """Check the columns of a batch or a frame.
+
+        Raises:
+            ConfigurationError: one that is needed is not there, or a new one is there already.
+        """
+        for name in self.needed:
+            if columns.count(name) != 1:
+                raise ConfigurationError(f"the batch has {columns.count(name)} columns {name!r}, beside {columns}")
+        for name in self.added:
+            if name in columns:
+                raise ConfigurationError(
+                    f"the batch has a column {name!r} already: choose another name for the new one"
+                )
 
     def decides(self) -> tuple[object, ...]:
         """Give what the outputs depend on beside the inputs, for an engine that keeps them."""
@@ -142,8 +166,8 @@ class TableMapper:
         """Give what every request says beside its input: the endpoint's parameters and members, and the mapper's."""
         caller = self._endpoint._caller
         own = {name: value for name, value in self._model_kwargs.items() if name not in ("stop_on_fatal", "timeout")}
-        members = {"endpoint_kwargs": caller._members} if caller._members else {}
-        return {**caller._model_kwargs, **members, **own}
+        members = {**caller._members, **(own.pop("endpoint_kwargs", None) or {})}
+        return {**caller._model_kwargs, **own, **({"endpoint_kwargs": members} if members else {})}
 
     @property
     def endpoint_name(self) -> str:
@@ -159,6 +183,10 @@ class TableMapper:
         self._endpoint.close()
         await self._awaited.aclose()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        _arrived[:] = [self]
+
     def __enter__(self) -> Self:
         return self
 
@@ -168,6 +196,11 @@ class TableMapper:
     def __repr__(self) -> str:
         columns = f"input_column={self.input_column!r}, output_column={self.output_column!r}"
         return f"TableMapper({self.endpoint_name!r}, {columns})"
+
+
+# The mapper that this process unpickled last. Engines unpickle one for each task, and drop it after that. As long as
+# one of a configuration is there, the next ones share its connections, credentials and limit.
+_arrived: list[TableMapper] = []
 
 
 class _Rows(Generic[Batch]):
@@ -180,19 +213,9 @@ class _Rows(Generic[Batch]):
     def __init__(self, mapper: TableMapper, batch: Batch) -> None:
         self._mapper = mapper
         self._batch = batch
-        columns = _columns.names(batch)
-        needed = [name for name in (mapper.input_column, mapper.params_column) if name is not None]
-        for name in needed:
-            if columns.count(name) != 1:
-                raise ConfigurationError(f"the batch has {columns.count(name)} columns {name!r}, beside {columns}")
-        added = [name for name in (mapper.output_column, mapper.error_column) if name is not None]
-        for name in added:
-            if name in columns:
-                raise ConfigurationError(
-                    f"the batch has a column {name!r} already: choose another name for the new one"
-                )
-        inputs, *parameters = [_columns.cells(batch, name) for name in needed]
-        self._cells: dict[str, list[Any]] = {name: [None] * len(inputs) for name in added}
+        mapper.check(_columns.names(batch))
+        inputs, *parameters = [_columns.cells(batch, name) for name in mapper.needed]
+        self._cells: dict[str, list[Any]] = {name: [None] * len(inputs) for name in mapper.added}
         self._answers = None if mapper.ledger is None else answers_in(mapper.ledger)
         self._digests: list[str] = []
         self._places: list[list[int]] = []

@@ -9,6 +9,7 @@ from conftest import ROWS, answers, endpoint, texts
 
 from smendpoint import AdaptiveConcurrency, AsyncEndpoint, JSONHandler
 from smendpoint.emulator import Emulator
+from smendpoint.errors import ConfigurationError
 from smendpoint.integrations.daft import with_columns
 from smendpoint.integrations.tables import TableMapper
 
@@ -44,6 +45,12 @@ def test_outputs_may_be_null_or_of_another_type(service: Emulator) -> None:
 
 def list_of_integers() -> object:
     return daft.DataType.list(daft.DataType.int64())
+
+
+def test_a_column_that_is_there_is_not_replaced(service: Emulator) -> None:
+    with TableMapper(endpoint(service), input_column="text") as mapper:
+        with pytest.raises(ConfigurationError, match="has a column 'output' already"):
+            with_columns(daft.from_pydict({"text": ["a"], "output": ["kept"]}), mapper)
 
 
 def test_an_asynchronous_function_that_calls_an_adaptive_endpoint_loses_no_row(service: Emulator) -> None:

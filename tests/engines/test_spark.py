@@ -67,6 +67,14 @@ def test_outputs_may_be_nested(engine: Any) -> None:
     assert all(isinstance(number, float) for number in row["output"][0])
 
 
+def test_the_tasks_of_a_process_share_its_connections_though_each_has_its_own_mapper(
+    engine: Any, service: Emulator
+) -> None:
+    with TableMapper(endpoint(service), input_column="text", max_concurrency=1) as mapper:
+        map_in_pandas(frame_of(engine, partitions=16), mapper).collect()
+    assert service.total_connections <= 2
+
+
 def test_a_task_that_failed_in_the_middle_pays_again_only_what_was_in_flight(
     engine: Any, service: Emulator, tmp_path: Path
 ) -> None:

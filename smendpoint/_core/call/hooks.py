@@ -68,7 +68,7 @@ class CallHooks:
         """Request number ``call.attempts`` is about to be sent."""
 
     def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
-        """Make an attempt failed. `delay` is the wait in seconds before the next one; `None` if there is none.
+        """An attempt failed. `delay` is the wait in seconds before the next one; `None` if there is none.
 
         A cold start is a `ModelNotReadyError` with a `delay`: the call goes on waiting, perhaps for minutes.
         """

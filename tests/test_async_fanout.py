@@ -9,6 +9,7 @@ import gc
 import itertools
 import threading
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
@@ -52,6 +53,24 @@ def test_every_input_has_its_output(run: Run, given: Any, ordered: bool, limit: 
         assert [output async for output in mapped(double, given(()), limit, ordered=ordered)] == []
 
     run(main())
+
+
+def test_inputs_that_cannot_be_iterated_leave_no_event_loop_behind() -> None:
+    class Broken:
+        def __iter__(self) -> Iterator[int]:
+            raise OSError("gone")
+
+    limiter = AsyncLimiter(1, SYSTEM_CLOCK)
+    loops = []
+
+    async def main() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        with pytest.raises(OSError, match="gone"):
+            await fan_out(lambda value, slot: double(value), Broken(), limiter, Window(None)).__anext__()
+
+    asyncio.run(main())
+    gc.collect()
+    assert loops[0]() is None
 
 
 def test_outputs_come_as_they_are_ready_where_order_is_not_asked_for(run: Run) -> None:

@@ -75,8 +75,8 @@ def test_a_process_that_is_killed_at_any_moment_loses_and_repeats_no_answer_that
         for kind, id in words:
             if kind == "asked":
                 asked[id] = asked.get(id, 0) + 1
-        with Ledger(path) as ledger:  # the kernel has released the lock
-            assert not [id for kind, id in words if kind == "kept" and ledger.line(id) is None]
+        Ledger(path).close()  # the kernel has released the lock
+        assert {id for kind, id in words if kind == "kept"} <= {*ids(path)}
     with Ledger(path) as ledger:
         for row in ledger.pending(rows(count)):
             asked[row.id] = asked.get(row.id, 0) + 1
@@ -140,7 +140,6 @@ def test_a_named_pipe_takes_lines_and_has_nothing_to_go_on_from(tmp_path: Path) 
         assert not ledger.is_file
         for row in ledger.pending(rows(3)):
             ledger.succeeded(row, "x")
-        assert ledger.line("0") is None
     reader.join()
     assert [json.loads(line)["id"] for line in read[0].splitlines()] == ["0", "1", "2"]
 
@@ -259,8 +258,8 @@ def test_nothing_follows_a_part_of_a_line_that_cannot_be_cut_off(path: Path, mon
         with pytest.raises(LedgerError, match="an earlier line could not be written, nor cut off"):
             ledger.succeeded(second, "y")
     assert path.stat().st_size == 20
-    with Ledger(path) as ledger:
-        assert ledger.repaired == 20
+    Ledger(path).close()
+    assert path.read_bytes() == b""
 
 
 def test_parts_of_a_line_that_the_system_takes_make_a_whole_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,7 +316,7 @@ def test_progress_is_told_ten_times_a_second_at_most(endpoint: TwinEndpoint, led
     ],
 )
 def test_the_rows_of_a_file_are_known_beforehand(
-    direct_twin: Twin, emulator: Emulator, tmp_path: Path, name: str, content: str, total: int, reports: list[Progress]
+    direct_twin: Twin, tmp_path: Path, name: str, content: str, total: int, reports: list[Progress]
 ) -> None:
     path = tmp_path / name
     path.write_text(content)

@@ -111,8 +111,6 @@ def test_a_ledger_that_is_cut_at_any_byte_goes_on_right(path: Path) -> None:
         kept = sum(end <= cut or end == cut + 1 for end in ends)  # of a whole line, the end alone may be missing
         with Ledger(path, retry_failed=True) as ledger:
             asked = [row.id for row in ledger.pending(source)]
-            size = path.stat().st_size
-            assert ledger.repaired == max(0, cut - size)
         assert asked == [row.id for row in source if int(row.id) >= kept or row.id == "1"]
         assert path.read_bytes() == whole[: ends[kept - 1] if kept else 0]
 
@@ -153,12 +151,11 @@ def test_any_bytes_are_a_ledger_or_our_error(tmp_path_factory: pytest.TempPathFa
     written = line[: len(data)] + data + line[len(data) * 2 :] if ours else data
     path.write_bytes(written)
     try:
-        with Ledger(path) as ledger:
-            kept = len(written) - ledger.repaired
+        Ledger(path).close()
     except LedgerError:
         assert path.read_bytes() == written
     else:
-        assert path.read_bytes() in (written[:kept], written[:kept] + b"\n")
+        assert (written + b"\n").startswith(path.read_bytes())
 
 
 VALUES = st.none() | st.text(max_size=3) | st.just(DIGEST)
@@ -188,13 +185,6 @@ def test_the_same_id_twice_in_an_input_is_an_error(path: Path) -> None:
     assert [line["id"] for line in lines(path)] == ["a", "b"]
     with pytest.raises(ConfigurationError, match="the id 'a' names row 0 and row 2"):
         ask(path, source)
-
-
-def test_a_ledger_that_is_open_is_refused_to_another(path: Path) -> None:
-    with Ledger(path):
-        with pytest.raises(LedgerError, match="another process writes to the ledger"):
-            Ledger(path)
-    Ledger(path).close()
 
 
 def test_sorting_gives_the_order_of_the_input_and_one_line_for_each_row(path: Path) -> None:
@@ -292,16 +282,6 @@ def test_an_id_is_known_again_also_where_python_has_two_halves_for_one_character
     assert ask(path, source) == []
     with pytest.raises(ConfigurationError, match="names row 0 and row 1"):
         ask(path, [source[0], source[0]._replace(id="🦆", number=1)])
-
-
-def test_the_last_line_of_an_id_is_read_back(path: Path) -> None:
-    source = rows("one", "two", "three")
-    ask(path, source[:2], fails=("1",))
-    ask(path, source[:2], retry_failed=True)
-    with Ledger(path) as ledger:
-        assert [row.id for row in ledger.pending(source)] == ["2"]
-        found = [ledger.line(id) for id in ("0", "1", "2", "3")]
-        assert found == [{**line, "elapsed": 0.25} for line in lines(path) if "output" in line] + [None, None]
 
 
 def test_an_index_finds_what_it_was_told_however_much_that_is() -> None:

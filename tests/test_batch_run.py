@@ -240,11 +240,15 @@ def test_openai_s_batch_format_is_recognised_and_answered_in_its_own(
         assert line["response"]["body"]["choices"][0]["message"]["content"] == f"It rained {number} days."
 
 
-def test_openai_s_batch_format_has_one_row_in_a_request(
-    endpoint: TwinEndpoint, ledger: Path, emulator: Emulator
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"batch_rows": 2}, "leave out batch_rows"), ({"stop": "."}, "leave out stop")],
+)
+def test_openai_s_batch_format_says_itself_what_is_sent(
+    endpoint: TwinEndpoint, ledger: Path, emulator: Emulator, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match="leave out batch_rows"):
-        run(endpoint, [openai_row(1)], ledger, batch_rows=2)
+    with pytest.raises(ConfigurationError, match=message):
+        run(endpoint, [openai_row(1)], ledger, **options)
     assert emulator.total_requests == 0
 
 

@@ -273,6 +273,17 @@ def test_a_retry_that_succeeds_gives_back_what_it_took() -> None:
     assert script.defaults.quota.available == QUOTA_CAPACITY
 
 
+def test_a_call_that_is_run_again_gives_back_what_it_took_once() -> None:
+    """As a stream is that began with a refusal."""
+    quota = RetryQuota(threading.Lock())
+    assert quota.acquire(100)
+    script = Script(answer(500), OK, OK, quota=quota)
+    script.run()
+    assert quota.available == QUOTA_CAPACITY - 100
+    script.run()
+    assert quota.available == QUOTA_CAPACITY - 99
+
+
 def test_a_transport_that_retries_by_itself_is_not_retried_on_top() -> None:
     script = Script(errors.TransportError("reset"), policy=None, source=None)
     with pytest.raises(errors.TransportError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,9 +12,11 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from clocks import FakeClock
 from inside import pool_of
 from servers import PATIENCE, bare_environment, make_endpoint  # noqa: F401
 
+from smendpoint import errors
 from smendpoint._calls.fanout import _Workers, fan_out
 from smendpoint._calls.limiter import Limiter
 from smendpoint._calls.window import HELD_PER_CALL, Window
@@ -255,6 +258,72 @@ def test_a_map_that_is_left_while_a_job_waits_for_its_slot_gives_all_slots_back(
     results.close()  # type: ignore[attr-defined]  # it is a generator
     assert limiter.slot().take()
     assert gone()
+
+
+def test_while_the_caller_of_a_map_is_busy_another_waiter_keeps_the_time() -> None:
+    class Clock(FakeClock):
+        def sleep(self, seconds: float, wake: Any = None) -> None:
+            wake.wait(PATIENCE)
+
+    class Watched(Limiter):
+        def watch(self, *arguments: Any) -> None:
+            go.set()
+            super().watch(*arguments)
+
+    limiter = Watched(1, Clock())
+    other = limiter.slot()
+    woken, go = threading.Event(), threading.Event()
+
+    def inputs() -> Iterator[int]:
+        yield 1
+        assert not other.take()
+        other.wake = woken.set  # as a thread that waits for it does
+        yield 2
+
+    def work(value: int, scope: Cancellation, slot: Slot) -> None:
+        go.wait(PATIENCE)
+        raise errors.ModelNotReadyError(429, "ModelNotReadyException", "loading")  # nothing starts for some seconds
+
+    results = fan_out(work, inputs(), limiter, Window(None, return_exceptions=True), stoppable=True)
+    assert isinstance(next(results), errors.ModelNotReadyError)
+    assert woken.is_set()
+    results.close()  # type: ignore[attr-defined]  # it is a generator
+    other.end(None)
+
+
+def test_an_interrupt_that_comes_after_a_job_has_queued_loses_no_slot() -> None:
+    class Interrupted(Limiter):
+        def acquire(self, slot: Slot) -> bool:
+            if not super().acquire(slot):
+                raise KeyboardInterrupt
+            return True
+
+    limiter = Interrupted(1, SYSTEM_CLOCK)
+    go = threading.Event()
+    with pytest.raises(KeyboardInterrupt):
+        list(run(lambda value, scope: go.wait(PATIENCE), range(2), None, slots=limiter, stoppable=False))
+    last = limiter.slot()
+    with suppress(KeyboardInterrupt):
+        last.take()
+    go.set()
+    assert limiter.wait(last, limiter.clock.monotonic() + PATIENCE, None)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_map_can_be_left_in_the_child_of_a_fork_which_has_none_of_its_threads() -> None:
+    results: Any = run(lambda value, scope: value, range(50))
+    assert next(results) == 0
+    child = os.fork()
+    if not child:  # pragma: no cover - in the child
+        try:
+            signal.alarm(20)
+            results.close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert list(results) == [*range(1, 50)]
 
 
 def test_a_job_that_fails_before_its_call_gives_its_slot_back() -> None:

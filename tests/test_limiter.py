@@ -10,6 +10,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -202,6 +203,19 @@ def test_a_stream_that_is_refused_for_too_long_raises_the_refusal(direct_twin: T
         assert caught.value.attempts == emulator.total_requests
         emulator.clear_faults()
         assert endpoint.collect("Hello")
+
+
+def test_failures_before_and_after_a_refusal_in_a_stream_count_together(direct_twin: Twin) -> None:  # noqa: F811
+    with Emulator("tgi") as emulator:
+        endpoint = direct_twin.endpoint(
+            emulator.url, concurrency=1, clock=FakeClock(), retry=RetryPolicy(max_attempts=3)
+        )
+        emulator.inject("status_503", times=2)
+        emulator.inject("overload_tgi", times=1)
+        emulator.inject("status_503")
+        with pytest.raises(errors.ServiceUnavailableError) as caught:
+            endpoint.collect("Hello")
+        assert caught.value.attempts == 4
 
 
 def test_without_a_limit_a_refusal_in_a_stream_is_an_error(direct_twin: Twin) -> None:  # noqa: F811
@@ -555,3 +569,56 @@ def test_a_stream_that_the_garbage_collector_ends_inside_the_limiter_gives_its_s
     for slot in more:
         slot.take()
     assert sum(slot.held for slot in more) == limiter.limit
+
+
+def test_nothing_looks_at_the_time_before_a_refused_call_may_go_again() -> None:
+    clock = FakeClock()
+    limiter = Limiter(AdaptiveConcurrency(2), clock)
+    running, refused = limiter.slot(), limiter.slot()
+    assert running.take()
+    for _ in range(2):  # the first one is forgiven
+        assert refused.take()
+        limiter.release(refused, "refused")
+    refused.ready_at = 60.0
+    assert not refused.take()
+    clock.passed = 30.0  # by now the limit would let one more call start
+    limiter.handle(None, None)
+    assert limiter.at == 60.0
+    clock.passed = 60.0
+    limiter.handle(None, None)
+    assert refused.held
+
+
+def refusal(retry_after: float | None) -> errors.ThrottlingError:
+    return errors.ThrottlingError(429, "ThrottlingException", "slow down", retry_after=retry_after)
+
+
+def unwatched_call() -> Any:
+    return SimpleNamespace(defaults=SimpleNamespace(policy=RetryPolicy()), watcher=None, refusals=0)
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(None, True), (30.0, False)])
+def test_a_success_lets_a_refused_call_go_early_unless_the_server_asked_it_to_wait(
+    asked: float | None, sent: bool
+) -> None:
+    clock = FakeClock()
+    limiter = Limiter(2, clock)
+    good, refused = limiter.slot(), limiter.slot()
+    assert good.take()
+    assert refused.take()
+    assert refused.queue_again(unwatched_call(), refusal(asked), {})
+    assert not refused.take()
+    limiter.release(good, "ok")
+    assert refused.held is sent
+    clock.passed = 30.0
+    limiter.handle(None, None)
+    assert refused.held
+
+
+@pytest.mark.parametrize(("asked", "waited"), [(120.0, 120.0), (301.0, None)])
+def test_a_refused_call_waits_as_long_as_the_server_asks_within_the_throttle_timeout(
+    asked: float, waited: float | None
+) -> None:
+    slot = Limiter(1, FakeClock()).slot()
+    assert slot.take()
+    assert slot.queue_again(unwatched_call(), refusal(asked), {}) == waited

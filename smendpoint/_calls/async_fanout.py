@@ -41,7 +41,6 @@ class _Tasks:
         self._work = work
         self._limiter = limiter
         self._loop = asyncio.get_running_loop()
-        self._timer = limiter.join(self._loop)
         self._stopped = False
         self._window = window
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -54,6 +53,7 @@ class _Tasks:
             self._reading.add_done_callback(self._all_read)
         else:
             self._source = iter(inputs)
+        self._timer = limiter.join(self._loop)  # last: `stop` leaves it
 
     async def _read(self, values: AsyncIterable[Any]) -> None:
         async for value in values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from functools import partial
@@ -60,6 +61,7 @@ class _Workers:
         self._limiter = limiter
         self._window = window
         self._stoppable = stoppable
+        self._process = os.getpid()
         self._threads: list[Spawned] = []
         self._todo: SimpleQueue[Any] = SimpleQueue()
         self._over: deque[_Job] = deque()  # jobs that are over, of which the window does not know yet
@@ -77,9 +79,7 @@ class _Workers:
         if self._threads:
             job.slot.on_grant = partial(self._todo.put, job)
         self._window.begin(job)
-        if self._threads:
-            job.slot.wake = self._wake.set  # `wait` looks whether it came before this
-        else:
+        if not self._threads:
             job.run(self._work)
             self._over.append(job)
             self._wake.set()
@@ -103,14 +103,14 @@ class _Workers:
 
     def stop(self) -> None:
         """End every call and every thread. A call that cannot be stopped ends by itself."""
-        if sys.is_finalizing():
-            return  # the interpreter has ended the threads without releasing the locks that `join` waits for
-        if self._window.without_slot is not None:
-            self._window.without_slot.slot.end(None)
-        self._todo.put(None)
+        if sys.is_finalizing() or os.getpid() != self._process:
+            return  # the threads are gone, at the interpreter's end or by a fork, and left locks that `join` waits for
         running: set[Any] = self._window.running
         for job in running:
             job.cancellation.stop()
+            if job.slot.since is None:
+                job.slot.end(None)  # it would come when no thread is left for the job
+        self._todo.put(None)
         if self._stoppable or not running:
             for thread in self._threads:
                 thread.join()

@@ -82,7 +82,7 @@ class LimiterBase:
         return Slot(self, order)
 
     def delay(self) -> float:
-        """Give the seconds after which a call that was refused may try again, where no other call ends before."""
+        """Give the seconds after which a call that was refused may try again, if no other call succeeds before."""
         return self._rule.refusal_delay()
 
     @property
@@ -199,8 +199,11 @@ class LimiterBase:
 
     def _admit(self, now: float, freed: bool) -> None:
         """Give slots to waiters, and find out when to look again."""
+        slot: Slot | None = None
         while self._new or self._again:
-            slot = next((slot for slot in self._again if freed or slot.ready_at <= now), None) if self._again else None
+            slot = None
+            if self._again:
+                slot = next((slot for slot in self._again if slot.ready_at <= now or (freed and slot.early)), None)
             if slot is None:
                 if not self._new:
                     break
@@ -220,7 +223,7 @@ class LimiterBase:
         at = math.inf
         if self._new or self._again:
             at = min((slot.ready_at for slot in self._again if slot.ready_at > now), default=math.inf)
-            wake = self._rule.wake(now)
+            wake = None if slot is None else self._rule.wake(now)  # without one, only time holds calls back
             if wake is not None:
                 at = min(at, wake)
         sooner, self.at = at < self.at, at
@@ -248,9 +251,9 @@ class Limiter(LimiterBase):
         """
         wake: Any = Wake()
         slot.wake = wake.set
-        if cancellation is not None:
-            cancellation.enter(wake.set)
         try:
+            if cancellation is not None:
+                cancellation.enter(wake.set)
             while not slot.held:
                 if cancellation is not None:
                     cancellation.check()
@@ -267,10 +270,18 @@ class Limiter(LimiterBase):
     def watch(self, slot: Slot, wake: Any, enough: Callable[[], object]) -> None:
         """Wait until a slot that was asked for has been given, or `enough` is true, and `wake` was set after that."""
         try:
+            self._wake_with(slot, wake.set)
             while slot.since is None and not enough():
                 self._sleep(slot, wake, math.inf)
         finally:
+            self._wake_with(slot, None)
             self._leave(slot)
+
+    def _wake_with(self, slot: Slot, wake: Callable[[], object] | None) -> None:
+        """Set what wakes the thread that watches a slot, until a thread that has got it may wait for a further one."""
+        with self._lock:
+            if slot.since is None:
+                slot.wake = wake
 
     def _sleep(self, slot: Slot, wake: Any, until: float) -> None:
         """Sleep until a moment, or until `wake` is set, and keep the time for all waiters if no other one does."""

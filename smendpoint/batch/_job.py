@@ -85,6 +85,10 @@ class Job:
         if first.openai:
             if options["batch_rows"] is not None:
                 raise errors.ConfigurationError("OpenAI's batch format has one row in a request: leave out batch_rows")
+            if self._stop:
+                raise errors.ConfigurationError(
+                    "OpenAI's batch format has stop in the body of each request: leave out stop"
+                )
             self._size = None
             if not isinstance(endpoint.content_handler, JSONHandler):
                 self.endpoint = remade(type(endpoint), endpoint, content_handler=JSONHandler())

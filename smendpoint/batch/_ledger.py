@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from smendpoint.batch._index import Entry, Index
-from smendpoint.batch._lines import failure_line, is_torn, parse_line, read_line, success_line
+from smendpoint.batch._lines import failure_line, is_torn, read_line, success_line
 from smendpoint.batch._lock import lock_file
 from smendpoint.errors import ConfigurationError, LedgerError
 
@@ -48,7 +48,6 @@ class Ledger:
     Attributes:
         path: the file.
         is_file: whether it is one, which keeps what is written to it.
-        repaired: how many bytes of a line that was not whole were cut off.
         skipped: how many rows of this run's input had succeeded before.
         failed_before: how many rows of this run's input had failed before, and are left so.
 
@@ -62,7 +61,7 @@ class Ledger:
         # A link stays one when the file that it leads to is replaced. A pipe may have no other name than /dev/fd/63.
         special = path == "-" or (os.path.exists(path) and not os.path.isfile(path))
         self.path = os.fspath(path) if special else os.path.realpath(path)
-        self.repaired = self.skipped = self.failed_before = 0
+        self.skipped = self.failed_before = 0
         self._retry_failed = retry_failed
         self._clock = clock
         self._lock = threading.Lock()
@@ -134,7 +133,6 @@ class Ledger:
                     )
                 else:
                     os.ftruncate(self._descriptor, start)
-                    self.repaired = len(line)
                     _log.warning("%s: cut off a line that was not whole, %d bytes", self.path, len(line))
                 start += len(line)
 
@@ -247,16 +245,6 @@ class Ledger:
     def _sync(self) -> None:
         os.fsync(self._descriptor)
         self._synced = self._clock()
-
-    def line(self, id: str) -> dict[str, Any] | None:
-        """Give the last line of an id, parsed; ``None`` where it has none."""
-        with self._lock:
-            entry = self._index.get(id)
-            if entry is None or entry.start is None:
-                return None
-            with self._reader() as file:
-                file.seek(entry.start)
-                return parse_line(file.readline())
 
     def sort(self) -> None:
         """Put the lines into the order of this run's input, leave only the last one of each id, and close the ledger.

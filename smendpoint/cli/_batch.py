@@ -69,7 +69,13 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
     parser.add_argument("input", metavar="INPUT", help="the file with the rows; '-': standard input")
-    parser.add_argument("-o", "--output", required=True, metavar="OUTPUT", help="the ledger: made, or gone on with")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUTPUT",
+        help="the ledger, which is made or gone on with; '-': standard output",
+    )
     parser.add_argument(
         "--format", choices=("jsonl", "csv", "text", "parquet"), help="of the input (default: by its name)"
     )
@@ -97,7 +103,11 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--batch-rows", type=int, metavar="N", help="rows in one request, where the model takes many")
     parser.add_argument("--retry-failed", action="store_true", help="ask again for the rows that failed")
     parser.add_argument("--ordered", action="store_true", help="sort the output at the end, in the input's order")
-    parser.add_argument("--max-errors", metavar="N|P%", help="stop when more rows than these have failed")
+    parser.add_argument(
+        "--max-errors",
+        metavar="N|P%",
+        help="stop when more rows than N have failed, or a larger share than P%% of those asked",
+    )
     parser.add_argument("--max-concurrency", type=int, metavar="N", help="the most calls at once (default: found out)")
     parser.add_argument("--quiet", action="store_true", help="show no progress and no summary")
     add_options(parser)
@@ -199,8 +209,8 @@ def _run(arguments: argparse.Namespace) -> tuple[int, str]:
             parameters=model,
         )
     message = "" if arguments.quiet else describe(summary)
-    if message and summary.failed_before:
-        message += ". --retry-failed asks again for those that failed before"
+    if message and not summary.succeeded:
+        message += ". --retry-failed asks again for the rows that failed"
     return 0 if summary.succeeded else SOME_FAILED, message
 
 

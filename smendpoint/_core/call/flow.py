@@ -179,7 +179,18 @@ class CallState:
         slot: its place among the calls in flight; `None` where their number is not limited.
     """
 
-    __slots__ = ("accept", "attempts", "deadline", "defaults", "refusals", "slot", "started", "timeout", "watcher")
+    __slots__ = (
+        "accept",
+        "attempts",
+        "deadline",
+        "decisions",
+        "defaults",
+        "refusals",
+        "slot",
+        "started",
+        "timeout",
+        "watcher",
+    )
 
     def __init__(
         self,
@@ -194,6 +205,7 @@ class CallState:
         self.accept = accept
         self.watcher = watcher
         self.attempts = 0
+        self.decisions: list[rules.Decision] = []  # after its failures; a stream that is sent again keeps them
         self.refusals = 0  # of the attempts: they were too much load, and are not limited in number
         self.slot = slot
         self.started = started
@@ -235,7 +247,8 @@ def call_flow(call: CallState) -> Generator[Any, Any, Any]:
     defaults, watcher = call.defaults, call.watcher
     policy, clock = defaults.policy, defaults.clock
     max_attempts = 1 if policy is None else policy.max_attempts
-    earlier: list[rules.Decision] = []
+    earlier = call.decisions
+    known = len(earlier)
     skew: float | None = None  # of this call, after a correction; if the call succeeds, the endpoint keeps it
     headers: Mapping[str, str]
     started = None
@@ -272,7 +285,7 @@ def call_flow(call: CallState) -> Generator[Any, Any, Any]:
             if 200 <= answer.status < 300:
                 if call.slot is not None and not call.slot.accepted(call, answer):
                     continue
-                defaults.quota.release(rules.refund(earlier) if earlier else rules.NO_RETRY_INCREMENT)
+                defaults.quota.release(rules.refund(earlier[known:]) if earlier else rules.NO_RETRY_INCREMENT)
                 if skew is not None:
                     defaults.skew = skew
                 return answer

@@ -69,7 +69,8 @@ class RetryPolicy(Frozen):
         retry_read_timeout: whether a read timeout is tried again. The model may then run twice.
         throttle_timeout: where the number of calls in flight is limited (``concurrency=``, and in `Endpoint.map`), a
             call that is refused because of load waits for its turn, without costing an attempt. It fails when no call
-            of the endpoint has succeeded for so many seconds; `None` for any time.
+            of the endpoint has succeeded for so many seconds; `None` for any time. It waits as long as the server asks,
+            and fails at once where that is longer than a minute and than these seconds.
 
     Raises:
         ConfigurationError: a value is out of range.
@@ -267,11 +268,13 @@ def refund(earlier: Sequence[Decision]) -> int:
     return next((decision.cost for decision in reversed(earlier) if decision.cost), NO_RETRY_INCREMENT)
 
 
-def honour_retry_after(delay: float, error: errors.EndpointError, headers: Mapping[str, str]) -> float | None:
-    """Stretch `delay` to the wait that the server asked for; `None` where a call should not wait that long."""
+def honour_retry_after(
+    delay: float, error: errors.EndpointError, headers: Mapping[str, str], most: float | None = RETRY_AFTER_MAX_SECONDS
+) -> float | None:
+    """Stretch `delay` to the wait that the server asked for; `None` where that is longer than `most`, in seconds."""
     asked = error.retry_after if isinstance(error, errors.ServiceError) else None
     if asked is None or asked <= delay:
         return delay
     if "x-amz-retry-after" in headers:
         return min(asked, delay + RETRY_AFTER_MAX_ADDITIONAL_SECONDS)
-    return asked if asked <= RETRY_AFTER_MAX_SECONDS else None
+    return asked if most is None or asked <= most else None

@@ -14,7 +14,7 @@ from smendpoint._core.aws.response import RawResponse
 from smendpoint._core.call.flow import NeedSlot
 from smendpoint._core.call.hiding import forget_locals
 from smendpoint._core.call.load import outcome_of, refusal_in
-from smendpoint._core.call.retry import RetryPolicy, honour_retry_after
+from smendpoint._core.call.retry import RETRY_AFTER_MAX_SECONDS, RetryPolicy, honour_retry_after
 from smendpoint._core.call.timing import deadline_exceeded
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
             ...
 
         def delay(self) -> float:
-            """Give the seconds after which a refused call may try again, where no call that succeeds ends before."""
+            """Give the seconds after which a refused call may try again, if no other call succeeds before."""
             ...
 
         def acquire(self, slot: Slot) -> bool:
@@ -65,7 +65,9 @@ class Slot:
         asked: whether the call has asked for it, and has not given it back.
         held: whether the call has it, and so may send.
         queued: whether the call waits for it.
-        ready_at: before this moment, the call gets it only when a call that succeeded has given one back.
+        ready_at: before this moment, the call gets it only when a call that succeeded has given one back, and only if
+            `early`.
+        early: whether the moment is of our own choice. One that the server asked for holds in any case.
         since: when the call got it the last time; `None` before the first time.
         on_grant: called in any thread when the call gets the slot; it must not block.
         wake: wakes the waiter; `None` where nothing waits.
@@ -75,6 +77,7 @@ class Slot:
         "_refusal",
         "_took",
         "asked",
+        "early",
         "held",
         "limiter",
         "on_grant",
@@ -92,6 +95,7 @@ class Slot:
         self.held = False
         self.queued = False
         self.ready_at = -math.inf
+        self.early = True
         self.since: float | None = None
         self.on_grant: Callable[[], object] | None = None
         self.wake: Callable[[], object] | None = None
@@ -172,9 +176,10 @@ class Slot:
             The seconds that the call will wait, if no other call ends before; `None` where it should not go on.
         """
         policy = call.defaults.policy or RetryPolicy()
-        delay = honour_retry_after(self.limiter.delay(), failure, headers)
+        ours, longest = self.limiter.delay(), policy.throttle_timeout
+        most = None if longest is None else max(longest, RETRY_AFTER_MAX_SECONDS)
+        delay = honour_retry_after(ours, failure, headers, most)
         self._release("refused")
-        longest = policy.throttle_timeout
         if longest is not None and self.limiter.refused_for >= longest:
             failure.message = (
                 f"{failure.message} | Nothing of this endpoint has succeeded for {longest:g} s, which is "
@@ -187,7 +192,7 @@ class Slot:
         if delay is not None:
             call.refusals += 1
             self._refusal = failure
-            self.ready_at = self._now + delay
+            self.ready_at, self.early = self._now + delay, delay == ours
         return delay
 
     def started(self) -> None:

@@ -209,8 +209,8 @@ def _run(arguments: argparse.Namespace) -> tuple[int, str]:
             parameters=model,
         )
     message = "" if arguments.quiet else describe(summary)
-    if message and summary.failed_before:
-        message += ". --retry-failed asks again for those that failed before"
+    if message and not summary.succeeded:
+        message += ". --retry-failed asks again for the rows that failed"
     return 0 if summary.succeeded else SOME_FAILED, message
 
 

@@ -15,7 +15,15 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from smendpoint import AccessDeniedError, AsyncEndpoint, Endpoint, JSONHandler, ModelError
+from smendpoint import (
+    AccessDeniedError,
+    AsyncEndpoint,
+    ChatHandler,
+    ClassificationHandler,
+    Endpoint,
+    JSONHandler,
+    ModelError,
+)
 from smendpoint.emulator import Emulator
 from smendpoint.emulator.models import ModelReply, ModelRequest
 from smendpoint.errors import ConfigurationError
@@ -153,6 +161,26 @@ def test_an_array_in_a_cell_is_sent_as_a_list(make: Callable[..., TableMapper]) 
     frame = pd.DataFrame({"text": [np.array([1.5, 2.5]), np.array([3, 4])]})
     assert [value for value, _ in make()(frame)["output"]] == [[1.5, 2.5], [3, 4]]
     assert [value for value, _ in make()({"text": np.array([[1, 2], [3, 4]])})["output"]] == [[1, 2], [3, 4]]
+
+
+COMPLETION = {"text": "The stand-in model read: a", "tool_calls": [], "reasoning": None, "finish_reason": "stop"}
+OBJECTS: dict[str, tuple[Any, Any, Any]] = {
+    "a completion": (ChatHandler, "vllm", COMPLETION),
+    "classes": (
+        ClassificationHandler,
+        lambda request: b'[{"label": "A", "score": 0.5}]',
+        [{"label": "A", "score": 0.5}],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["lists", "polars", "arrow"])
+@pytest.mark.parametrize("name", OBJECTS)
+def test_an_object_that_a_handler_gives_is_a_mapping(name: str, kind: str) -> None:
+    handler, served, expected = OBJECTS[name]
+    with Emulator(served) as emulator:
+        with TableMapper(emulator.endpoint("m", content_handler=handler()), input_column="text") as mapper:
+            assert columns_of(mapper(KINDS[kind]({"text": ["a"]})))["output"] == [expected]
 
 
 PARAMETERS = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from smendpoint.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from smendpoint.integrations.tables import TableMapper
 
@@ -23,7 +25,8 @@ def with_columns(frame: Any, mapper: TableMapper, *, output_type: Any = None, ma
         max_concurrency: for how many rows Daft waits at once. The mapper decides how many of them are sent.
 
     Raises:
-        ConfigurationError: the frame lacks a column, or has one of the new columns already.
+        ConfigurationError: the frame lacks a column, or has one of the new columns already; where it runs: an output is
+            a list or a mapping, and there is no `output_type`.
     """
     # Not by a statement, in which type checkers would see this module itself.
     daft: Any = import_module("daft")
@@ -40,6 +43,12 @@ def with_columns(frame: Any, mapper: TableMapper, *, output_type: Any = None, ma
         @method  # type: ignore[untyped-decorator]  # its types are not known here
         async def row(self, *cells: Any) -> dict[str, Any]:
             batch = await mapper.acall({name: [cell] for name, cell in zip(mapper.needed, cells, strict=True)})
+            output = batch[mapper.output_column][0]
+            if output_type is None and not isinstance(output, (str, int, float, type(None))):
+                # A query whose output cannot become a text does not end.
+                raise ConfigurationError(
+                    f"the column of outputs holds texts, and the model gave a {type(output).__name__}: say output_type="
+                )
             return {name: batch[name][0] for name in types}
 
     both = frame.with_column(_BOTH, Model().row(*[daft.col(name) for name in mapper.needed]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from contextlib import aclosing, closing
@@ -14,6 +15,7 @@ from smendpoint.async_endpoint import AsyncEndpoint
 from smendpoint.batch._values import digest_of, encode_output
 from smendpoint.endpoint import Endpoint
 from smendpoint.errors import ConfigurationError, HandlerError
+from smendpoint.handlers import ChatCompletion
 from smendpoint.integrations import _columns
 from smendpoint.integrations._answers import answers_in
 
@@ -258,9 +260,10 @@ class _Rows(Generic[Batch]):
             SmendpointError: the error, where there is no column for it.
             LedgerError: the answer cannot be written.
         """
-        if self._answers is not None and not isinstance(answer, Exception):
+        if not isinstance(answer, Exception) and (self._answers is not None or _has_fields(answer)):
             try:
-                self._answers.add(self._digests[number], answer)
+                if self._answers is not None:
+                    self._answers.add(self._digests[number], answer)
                 answer = json.loads(encode_output(answer))  # what a later run finds
             except HandlerError as error:
                 answer = error
@@ -297,6 +300,13 @@ class _RowHandler:
 
     def transform_output(self, output: ResponseBody) -> Any:
         return self._handler.transform_output(output)
+
+
+def _has_fields(output: Any) -> bool:
+    """Say whether an output is one of the handlers' objects, or a list of them: columns take mappings instead."""
+    while isinstance(output, list) and output:
+        output = output[0]
+    return isinstance(output, ChatCompletion) or dataclasses.is_dataclass(output)
 
 
 def _parameters(given: Any) -> dict[str, Any]:

@@ -181,13 +181,18 @@ def test_a_handler_that_hands_errors_on_does_not_hand_on_a_refusal_that_begins_a
         assert stream.iterator.attempts == 5
 
 
-def test_a_refusal_that_begins_a_stream_for_too_long_is_handed_on(direct_twin: Twin) -> None:  # noqa: F811
+def test_a_refusal_that_begins_a_stream_for_too_long_is_not_handed_on_either(direct_twin: Twin) -> None:  # noqa: F811
     with Emulator("tgi") as emulator:
         clock = FakeClock()
         endpoint = direct_twin.endpoint(emulator.url, concurrency=1, clock=clock, content_handler=JSONHandler())
         emulator.inject("overload_tgi")
-        assert endpoint.collect({"inputs": "Hello"}) == [{"error": "Model is overloaded", "error_type": "overloaded"}]
-        assert clock.passed >= 300
+        with pytest.raises(
+            errors.ModelOutputError, match=r"Model is overloaded \| Nothing .*throttle_timeout"
+        ) as caught:
+            endpoint.collect({"inputs": "Hello"})
+        assert caught.value.received == ()
+        assert caught.value.attempts == emulator.total_requests
+        assert 300 <= clock.passed < 310
         emulator.clear_faults()
         assert "generated_text" in str(endpoint.collect({"inputs": "Hello"}))
 
@@ -242,14 +247,17 @@ def test_an_answer_with_status_200_that_says_it_was_refused_is_sent_again(twin: 
     }
 
 
-def test_an_answer_that_goes_on_saying_so_is_given_as_it_is(direct_twin: Twin) -> None:  # noqa: F811
+def test_an_answer_that_goes_on_saying_so_becomes_an_error(direct_twin: Twin) -> None:  # noqa: F811
     said = b'{"error": "The batch scheduling queue to which this task was submitted is full"}'
-    with Emulator(lambda request: said) as emulator:
+    answers = [said]
+    with Emulator(lambda request: answers[-1]) as emulator:
         clock = FakeClock()
         endpoint = limited(direct_twin, emulator, clock=clock)
-        assert endpoint.invoke(b"x") == said
-        assert clock.passed >= 300
-        assert endpoint.invoke(b"x") == said
+        with pytest.raises(errors.ModelOutputError, match=r"task was submitted is full \| Nothing .*throttle_timeout"):
+            endpoint.invoke(b"x")
+        assert 300 <= clock.passed < 310
+        answers.append(b"[1]")
+        assert endpoint.invoke(b"x") == b"[1]"
 
 
 def test_a_stream_whose_decoder_fails_at_once_is_not_sent_again(direct_twin: Twin) -> None:  # noqa: F811
@@ -266,6 +274,33 @@ def test_a_stream_whose_decoder_fails_at_once_is_not_sent_again(direct_twin: Twi
             endpoint.collect(b"x")
         assert emulator.total_requests == 1
         assert endpoint.invoke(b"x") == b"x"
+
+
+def test_a_decoder_that_cannot_be_made_for_a_stream_that_was_refused_ends_its_call(direct_twin: Twin) -> None:  # noqa: F811
+    made: list[None] = []
+    finished: list[Any] = []
+
+    class Handler(JSONHandler):
+        def stream_decoder(self) -> Any:
+            made.append(None)
+            if len(made) > 1:
+                raise ValueError
+            return super().stream_decoder()
+
+    class Hooks(CallHooks):
+        def call_finished(self, call: Any, error: Any) -> None:
+            finished.append(type(error))
+
+    with Emulator("tgi") as emulator:
+        emulator.inject("overload_tgi", times=1)
+        endpoint = limited(direct_twin, emulator, content_handler=Handler(), hooks=Hooks())
+        stream = endpoint.stream({"inputs": "Hello"})
+        with pytest.raises(errors.HandlerError, match="make a stream decoder"):
+            next(stream)
+        with pytest.raises(errors.StreamError, match="closed"):
+            next(stream)
+        assert finished == [errors.HandlerError]
+        assert emulator.total_requests == 1
 
 
 def test_a_stream_that_fails_gives_its_slot_back(direct_twin: Twin) -> None:  # noqa: F811
@@ -606,7 +641,7 @@ def test_a_success_lets_a_refused_call_go_early_unless_the_server_asked_it_to_wa
     good, refused = limiter.slot(), limiter.slot()
     assert good.take()
     assert refused.take()
-    assert refused.queue_again(unwatched_call(), refusal(asked), {})
+    refused.queue_again(unwatched_call(), refusal(asked), {})
     assert not refused.take()
     limiter.release(good, "ok")
     assert refused.held is sent
@@ -615,10 +650,10 @@ def test_a_success_lets_a_refused_call_go_early_unless_the_server_asked_it_to_wa
     assert refused.held
 
 
-@pytest.mark.parametrize(("asked", "waited"), [(120.0, 120.0), (301.0, None)])
-def test_a_refused_call_waits_as_long_as_the_server_asks_within_the_throttle_timeout(
-    asked: float, waited: float | None
-) -> None:
+def test_a_refused_call_waits_as_long_as_the_server_asks_within_the_throttle_timeout() -> None:
     slot = Limiter(1, FakeClock()).slot()
     assert slot.take()
-    assert slot.queue_again(unwatched_call(), refusal(asked), {}) == waited
+    slot.queue_again(unwatched_call(), refusal(120.0), {})
+    assert slot.ready_at == 120.0
+    with pytest.raises(errors.ThrottlingError):
+        slot.queue_again(unwatched_call(), refusal(301.0), {})

@@ -157,23 +157,29 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         failure, call = self._pipeline.failure, self._call
         if call is None or call.slot is None:
             return False
-        if chunks:  # of a handler that hands errors on as it does everything else
-            if not call.slot.refused_inside(call, chunks[0], self.headers):
+        try:
+            if chunks:  # of a handler that hands errors on as it does everything else
+                refused = call.slot.refused_inside(call, chunks[0], self.headers)
+            elif isinstance(failure, errors.EndpointError):
+                call.add_context(failure)
+                refused = call.slot.refused(call, failure, self.headers)
+            else:
                 return False
-        elif not isinstance(failure, errors.EndpointError):
+        except errors.EndpointError as error:  # it has been refused for too long: the stream ends with it
+            chunks.clear()
+            self._pipeline.received.clear()
+            self._pipeline.failure, self._pipeline.done = error, True
             return False
-        else:
-            call.add_context(failure)
+        if refused:
             try:
-                if not call.slot.refused(call, failure, self.headers):
-                    return False
-            except errors.EndpointError:
-                return False  # it has been refused for too long: the stream ends with it
-        assert self._source is not None
-        self._source.close()
-        self._source = None
-        self._pipeline = self._caller.pipeline(self._stop)
-        return True
+                self._pipeline = self._caller.pipeline(self._stop)
+            except BaseException as error:
+                self._close(error)
+                raise
+            assert self._source is not None
+            self._source.close()
+            self._source = None
+        return refused
 
     def _finish(self, error: BaseException | None) -> None:
         """End a stream that had begun, and notify hooks."""

@@ -126,6 +126,9 @@ class Slot:
         """Look at a successful answer, and give the slot back if it is whole; whether the call has succeeded.
 
         A container may say in an answer with status 200 that it refused the call: then it has not.
+
+        Raises:
+            ModelOutputError: so it says, and the call does not go on.
         """
         if not isinstance(answer, RawResponse):
             return True
@@ -141,6 +144,9 @@ class Slot:
 
         Args:
             output: the whole body, or the first chunk of a stream.
+
+        Raises:
+            ModelOutputError: it is a refusal, after which the call does not go on.
         """
         found = refusal_in(output, self.limiter.markers)
         if found is None:
@@ -153,7 +159,8 @@ class Slot:
             original_message=found.message,
         )
         call.add_context(failure)
-        return self.queue_again(call, failure, headers) is not None
+        self.queue_again(call, failure, headers)
+        return True
 
     def refused(self, call: CallState, failure: errors.EndpointError, headers: Mapping[str, str]) -> bool:
         """Give the slot back after an attempt that failed; whether that was for load, and the call has queued again.
@@ -165,15 +172,14 @@ class Slot:
         if outcome != "refused":
             self._release(outcome)
             return False
-        if self.queue_again(call, failure, headers) is None:
-            raise failure
+        self.queue_again(call, failure, headers)
         return True
 
-    def queue_again(self, call: CallState, failure: errors.EndpointError, headers: Mapping[str, str]) -> float | None:
-        """Give the slot back after an attempt that was refused for load, and report that.
+    def queue_again(self, call: CallState, failure: errors.EndpointError, headers: Mapping[str, str]) -> None:
+        """Give the slot back after an attempt that was refused for load, report that, and say when the call goes again.
 
-        Returns:
-            The seconds that the call will wait, if no other call ends before; `None` where it should not go on.
+        Raises:
+            EndpointError: it is the failure, after which the call does not go on.
         """
         policy = call.defaults.policy or RetryPolicy()
         ours, longest = self.limiter.delay(), policy.throttle_timeout
@@ -189,11 +195,11 @@ class Slot:
         if call.watcher is not None:
             forget_locals(failure)
             call.watcher.notify("attempt_failed", failure, delay)
-        if delay is not None:
-            call.refusals += 1
-            self._refusal = failure
-            self.ready_at, self.early = self._now + delay, delay == ours
-        return delay
+        if delay is None:
+            raise failure
+        call.refusals += 1
+        self._refusal = failure
+        self.ready_at, self.early = self._now + delay, delay == ours
 
     def started(self) -> None:
         """Note that a stream has given its first chunk: the limit learns from that moment, not from its end."""

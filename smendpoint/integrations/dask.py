@@ -22,9 +22,13 @@ def map_partitions(frame: Any, mapper: TableMapper, *, output_type: Any = object
         frame: the frame, of pandas partitions.
         mapper: says which columns, and calls the model. It goes to each worker once, not with each task.
         output_type: the type of the column of outputs, as pandas names it.
+
+    Raises:
+        ConfigurationError: the frame lacks a column, or has one of the new columns already.
     """
     # Not by a statement, in which type checkers would see this module itself.
     dask: Any = import_module("dask")
+    mapper.check(list(frame.columns))
     types = {mapper.output_column: output_type}
     if mapper.error_column is not None:
         types[mapper.error_column] = object

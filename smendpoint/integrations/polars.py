@@ -20,9 +20,14 @@ def map_batches(frame: Any, mapper: TableMapper, *, output_type: Any = None) -> 
         frame: the lazy frame.
         mapper: says which columns, and calls the model.
         output_type: the polars type of the column of outputs; by default ``polars.String``.
+
+    Raises:
+        ConfigurationError: the frame lacks a column, or has one of the new columns already.
     """
     # Not by a statement, in which type checkers would see this module itself.
     pl: Any = import_module("polars")
+    schema = frame.collect_schema()
+    mapper.check(schema.names())
     types = {mapper.output_column: pl.String if output_type is None else output_type}
     if mapper.error_column is not None:
         types[mapper.error_column] = pl.String
@@ -35,6 +40,6 @@ def map_batches(frame: Any, mapper: TableMapper, *, output_type: Any = None) -> 
         run,
         predicate_pushdown=False,
         projection_pushdown=False,
-        schema={**frame.collect_schema(), **types},
+        schema={**schema, **types},
         streamable=True,
     )

@@ -24,9 +24,13 @@ def map_in_pandas(
         output_type: the type of the column of outputs: a type of Spark's, or its name, such as ``"array<double>"``.
         error_column: the column for errors where the mapper has none. ``None`` has the first error fail its task, which
             Spark runs again, and then the job: the driver gets the error as text inside one of Spark's own.
+
+    Raises:
+        ConfigurationError: the frame lacks a column, or has one of the new columns already.
     """
     sql: Any = import_module("pyspark.sql.types")
     mapper = mapper.with_errors_in(mapper.error_column or error_column)
+    mapper.check(frame.columns)
     if isinstance(output_type, str):
         output_type = sql.StructType.fromDDL(f"output {output_type}")["output"].dataType
     schema = sql.StructType([*frame.schema.fields]).add(mapper.output_column, output_type)

@@ -12,6 +12,7 @@ from conftest import ROWS, answers, endpoint, texts
 
 from smendpoint import AdaptiveConcurrency
 from smendpoint.emulator import Emulator
+from smendpoint.errors import ConfigurationError
 from smendpoint.integrations.dask import map_partitions
 from smendpoint.integrations.tables import TableMapper
 
@@ -48,6 +49,12 @@ def test_with_a_ledger_a_frame_that_is_computed_again_asks_nothing_again(
         for _ in range(2):
             assert list(map_partitions(frame, mapper).compute()["output"]) == answers()
     assert service.load["my-llm"].served == ROWS
+
+
+def test_a_column_that_is_there_is_not_replaced(service: Emulator) -> None:
+    with TableMapper(endpoint(service), input_column="text") as mapper:
+        with pytest.raises(ConfigurationError, match="has a column 'output' already"):
+            map_partitions(dd.from_pandas(pd.DataFrame({"text": ["a"], "output": ["kept"]}), npartitions=1), mapper)
 
 
 def test_a_bag_whose_threads_call_an_adaptive_endpoint_loses_no_row(service: Emulator) -> None:

@@ -11,6 +11,7 @@ from conftest import ROWS, answers, endpoint, texts
 
 from smendpoint import AdaptiveConcurrency, EmbeddingsHandler
 from smendpoint.emulator import Emulator
+from smendpoint.errors import ConfigurationError
 from smendpoint.integrations.polars import map_batches
 from smendpoint.integrations.tables import TableMapper
 
@@ -38,6 +39,12 @@ def test_a_filter_of_the_outputs_and_a_choice_of_columns_stay_behind_the_calls(
         lazy = map_batches(pl.LazyFrame({"text": texts(4), "other": 1}), mapper)
         found = lazy.filter(pl.col("output") == "ROW 1").select("output").collect(engine=engine)
     assert found["output"].to_list() == ["ROW 1"]
+
+
+def test_a_column_that_is_there_is_not_replaced(service: Emulator) -> None:
+    with TableMapper(endpoint(service), input_column="text") as mapper:
+        with pytest.raises(ConfigurationError, match="has a column 'output' already"):
+            map_batches(pl.LazyFrame({"text": ["a"], "output": ["kept"]}), mapper)
 
 
 def test_outputs_may_be_nested_or_null() -> None:

@@ -13,6 +13,7 @@ from conftest import CAPACITY, NO_JAVA, ROWS, answers, endpoint, model, texts
 from smendpoint import EmbeddingsHandler, Endpoint
 from smendpoint.emulator import Emulator
 from smendpoint.emulator.models import ModelReply, ModelRequest
+from smendpoint.errors import ConfigurationError
 from smendpoint.integrations.spark import map_in_pandas
 from smendpoint.integrations.tables import TableMapper
 
@@ -55,6 +56,12 @@ def test_errors_are_texts_in_their_column_by_default(engine: Any, service: Emula
     assert [row["output"] for row in answered] == [None, "B", None]
     assert answered[0]["error"].startswith("ValidationError: 400")
     assert [row["error"] for row in answered[1:]] == [None, None]
+
+
+def test_a_column_that_is_there_is_not_replaced(engine: Any, service: Emulator) -> None:
+    with TableMapper(endpoint(service), input_column="text") as mapper:
+        with pytest.raises(ConfigurationError, match="has a column 'output' already"):
+            map_in_pandas(engine.createDataFrame([("a", "kept")], "text string, output string"), mapper)
 
 
 def test_outputs_may_be_nested(engine: Any) -> None:

@@ -105,7 +105,7 @@ def test_parquet_is_read_in_batches_and_only_the_columns_that_are_used(tmp_path:
         next(read_rows(path))
 
 
-def test_a_table_lacks_no_parameter_that_was_named_and_a_null_is_not_one(tmp_path: Path) -> None:
+def test_a_column_of_parameters_must_be_there_and_its_nulls_are_left_out(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "rows.parquet"

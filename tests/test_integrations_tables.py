@@ -263,6 +263,7 @@ def test_a_batch_with_other_columns_is_refused_before_a_call(
         ({"max_concurrency": 0}, "max_concurrency must be"),
         ({"error_column": "output"}, "a column each, not both 'output'"),
         ({"output_column": "a", "error_column": "a"}, "a column each, not both 'a'"),
+        ({"ordered": True, "enumerated": False}, "leave out enumerated, ordered"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_where_the_mapper_is_made(options: dict[str, Any], message: str) -> None:

@@ -29,6 +29,9 @@ __all__ = ["TableMapper"]
 
 Batch = TypeVar("Batch")
 
+# How the mapper has `map` give outputs: as they come, so that an answer is in the ledger as soon as it is there.
+_OUTPUTS: dict[str, Any] = {"enumerated": True, "ordered": False, "return_exceptions": True}
+
 
 class TableMapper:
     """Call the model for each row of a batch, several rows at a time, and give the batch back with the outputs.
@@ -85,13 +88,10 @@ class TableMapper:
         self._check_columns()
         # A worker may have another current directory.
         self.ledger = None if ledger is None else os.path.join(os.path.abspath(ledger), endpoint.endpoint_name)
+        taken = sorted(_OUTPUTS.keys() & model_kwargs)
+        if taken:
+            raise ConfigurationError(f"the mapper itself says how map gives outputs: leave out {', '.join(taken)}")
         self._model_kwargs = model_kwargs
-        self._arguments: dict[str, Any] = {
-            "enumerated": True,
-            "ordered": False,  # an answer is in the ledger as soon as it is there
-            "return_exceptions": True,
-            **model_kwargs,
-        }
         limit = checked_limit("max_concurrency", max_concurrency) or endpoint._caller.settings["concurrency"]
         changes: dict[str, Any] = {"s3_client": None, "concurrency": limit or AdaptiveConcurrency()}
         if params_column is not None:
@@ -112,7 +112,7 @@ class TableMapper:
             SmendpointError: a call failed, and there is no column for errors, or each further one would fail too.
         """
         rows = _Rows(self, batch)
-        answers: Any = self._endpoint.map(rows.asked, **self._arguments)
+        answers: Any = self._endpoint.map(rows.asked, **_OUTPUTS, **self._model_kwargs)
         with closing(answers):
             for number, answer in answers:
                 rows.settle(number, answer)
@@ -121,7 +121,7 @@ class TableMapper:
     async def acall(self, batch: Batch) -> Batch:
         """Give the batch with the outputs of its rows, for asyncio. Errors as for a plain call."""
         rows = _Rows(self, batch)
-        answers: Any = self._awaited.map(rows.asked, **self._arguments)
+        answers: Any = self._awaited.map(rows.asked, **_OUTPUTS, **self._model_kwargs)
         async with aclosing(answers):
             async for number, answer in answers:
                 rows.settle(number, answer)

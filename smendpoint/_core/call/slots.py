@@ -134,8 +134,7 @@ class Slot:
             return True
         if self.refused_inside(call, answer.body, answer.headers):
             return False
-        if self.asked:
-            self._release("ok")
+        self._release("ok")
         call.slot = None
         return True
 

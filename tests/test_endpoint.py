@@ -199,9 +199,10 @@ def test_a_map_reads_no_more_inputs_ahead_than_there_may_be_connections(direct_t
 
     with Emulator(echo) as emulator:
         endpoint = direct_twin.endpoint(emulator.url, content_handler=BytesHandler(), max_connections=2)
-        outputs: Any = endpoint.map(inputs(), max_concurrency=50)
+        outputs: Any = endpoint.map(inputs(), max_concurrency=50, ordered=False)
         next(outputs)
-        assert len(read) <= 2 + 1
+        # Two calls, an input that waits for a slot, and what had given its slot back just before it was over.
+        assert len(read) <= 2 + 1 + 2
         outputs.close()
 
 
@@ -345,9 +346,9 @@ def test_settings_travel_and_connections_do_not(kind: Any) -> None:
     for travelled in (pickle.loads(pickle.dumps(endpoint)), copy.copy(endpoint), copy.deepcopy(endpoint)):
         assert type(travelled) is kind
         assert travelled.endpoint_name == "my-llm"
-        assert (travelled._caller.timeout, travelled._caller._policy) == (
+        assert (travelled._caller.timeout, travelled._caller.policy) == (
             endpoint._caller.timeout,
-            endpoint._caller._policy,
+            endpoint._caller.policy,
         )
         assert travelled._caller._members == endpoint._caller._members
         assert transport_of(travelled) is not transport_of(endpoint)

@@ -90,8 +90,8 @@ class CallerBase(Erased[In, Out, Chunk]):
             check_beside_client(identity, settings)
         timeout, policy = settings["timeout"], settings["retry"]
         self.timeout = Timeout() if timeout is None else Timeout.of(timeout)
-        self._policy = RetryPolicy() if policy is None else policy
-        if not isinstance(self._policy, RetryPolicy):
+        self.policy = RetryPolicy() if policy is None else policy
+        if not isinstance(self.policy, RetryPolicy):
             raise errors.ConfigurationError(f"retry must be a RetryPolicy, not {type(policy).__name__}")
         self._log: Any = None
         # Of the last request of each operation without members of its own: the content types, the members, the head.
@@ -132,7 +132,7 @@ class CallerBase(Erased[In, Out, Chunk]):
 
     def _make_defaults(self, target: Target | None, slot: Slot | None = None) -> CallDefaults:
         """Decide what all calls share: the arguments win, then botocore's configuration. The first call has `slot`."""
-        timeout, policy = self.timeout, self._policy
+        timeout, policy = self.timeout, self.policy
         if target is not None:
             if self.settings["timeout"] is None:
                 timeout = target.limits.timeout(timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from smendpoint.handlers.base import Usage
 
 P = TypeVar("P", Progress, Summary)
+
+_log = logging.getLogger("smendpoint.batch")
 
 PROGRESS_SECONDS = 0.1
 """Seconds between two reports of progress."""
@@ -102,6 +105,9 @@ class Job:
         self._counts = Counts(None if self._progress is None else total_of(source, options["format"]))
         self._failure: Exception | None = None
         self._stopped = False
+        self._reached = False
+        self._lost_at: float | None = None  # since when the endpoint cannot be reached any more
+        self._patience: float | None = caller.policy.throttle_timeout
         self._ledger = Ledger(output, retry_failed=options["retry_failed"])
         if self._ordered and not self._ledger.is_file:
             self._ledger.close()
@@ -150,8 +156,28 @@ class Job:
         parameters = {**self._parameters, **own} if own else self._parameters
         return value, self._stop, self._limits, self._members, {"parameters": parameters} if parameters else {}
 
+    def goes_again(self, error: errors.SmendpointError) -> bool:
+        """Whether a request is to be made again, because the endpoint cannot be reached any more. Any thread may ask.
+
+        Raises:
+            EndpointError: it is `error`: the endpoint has not been reached in this run, or for too long.
+        """
+        # Where one call at a time tries to connect, the total of another may pass while it waits.
+        waited = isinstance(error, errors.DeadlineExceededError) and not error.request_sent
+        if not waited and not isinstance(error, errors.ConnectError):
+            return False
+        now = self._clock()
+        if self._lost_at is None:
+            self._lost_at = now
+            if self._reached:
+                _log.warning("the run waits, because the endpoint cannot be reached: %s", error)
+        if not self._reached or (self._patience is not None and now - self._lost_at >= self._patience):
+            raise error
+        return True
+
     def answered(self, rows: list[Row], response: Response[Any]) -> Outcome:
         """Write the lines of an answer. Any thread may do that."""
+        self._reached, self._lost_at = True, None
         try:
             outputs = [response.output] if self._size is None else split(response.output, len(rows))
         except errors.HandlerError as error:
@@ -185,6 +211,7 @@ class Job:
         given_up = isinstance(error, errors.ModelNotReadyError) or outcome_of(error, self.limiter.markers) == "refused"
         if given_up or is_fatal(error):
             raise error
+        self._reached, self._lost_at = True, None
         for row in rows:
             self._ledger.failed(row, error, elapsed=elapsed)
         return Outcome(0, len(rows))

@@ -99,12 +99,16 @@ def run(
 
         def work(rows: list[Row], cancellation: Cancellation, slot: Slot) -> Outcome:
             began = now()
-            try:
-                request, stop = asked._request(INVOKE_ENDPOINT, *job.arguments(rows))
-                response = asked._response(*caller.send(request, cancellation, slot), stop)
-            except errors.SmendpointError as error:
-                return job.failed(rows, error, now() - began)
-            return job.answered(rows, response)
+            slot.patient = True
+            while True:
+                try:
+                    request, stop = asked._request(INVOKE_ENDPOINT, *job.arguments(rows))
+                    response = asked._response(*caller.send(request, cancellation, slot), stop)
+                except errors.SmendpointError as error:
+                    if not job.goes_again(error):
+                        return job.failed(rows, error, now() - began)
+                else:
+                    return job.answered(rows, response)
 
         window = Window(job.cap, ordered=False)
         outcomes: Any = fan_out(work, job.requests(), job.limiter, window, stoppable=caller.transport.stoppable)
@@ -151,12 +155,16 @@ async def arun(
 
         async def work(rows: list[Row], slot: Slot) -> Outcome:
             began = now()
-            try:
-                request, stop = asked._request(INVOKE_ENDPOINT, *job.arguments(rows))
-                response = asked._response(*await caller.send(request, slot), stop)
-            except errors.SmendpointError as error:
-                return job.failed(rows, error, now() - began)
-            return job.answered(rows, response)
+            slot.patient = True
+            while True:
+                try:
+                    request, stop = asked._request(INVOKE_ENDPOINT, *job.arguments(rows))
+                    response = asked._response(*await caller.send(request, slot), stop)
+                except errors.SmendpointError as error:
+                    if not job.goes_again(error):
+                        return job.failed(rows, error, now() - began)
+                else:
+                    return job.answered(rows, response)
 
         outcomes = async_fan_out(work, job.requests(), job.limiter, Window(job.cap, ordered=False))
         try:

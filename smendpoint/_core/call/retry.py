@@ -70,7 +70,8 @@ class RetryPolicy(Frozen):
         throttle_timeout: where the number of calls in flight is limited (``concurrency=``, and in `Endpoint.map`), a
             call that is refused because of load waits for its turn, without costing an attempt. It fails when no call
             of the endpoint has succeeded for so many seconds; `None` for any time. It waits as long as the server asks,
-            and fails at once where that is longer than a minute and than these seconds.
+            and fails at once where that is longer than a minute and than these seconds. A batch that cannot reach the
+            endpoint any more waits as long.
 
     Raises:
         ConfigurationError: a value is out of range.

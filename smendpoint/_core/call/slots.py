@@ -68,6 +68,8 @@ class Slot:
         ready_at: before this moment, the call gets it only when a call that succeeded has given one back, and only if
             `early`.
         early: whether the moment is of our own choice. One that the server asked for holds in any case.
+        patient: whether an endpoint that cannot be reached counts as one that is not ready: then one call at a time
+            tries, after pauses, and the others wait. Otherwise each call tries, and fails by itself.
         since: when the call got it the last time; `None` before the first time.
         on_grant: called in any thread when the call gets the slot; it must not block.
         wake: wakes the waiter; `None` where nothing waits.
@@ -82,6 +84,7 @@ class Slot:
         "limiter",
         "on_grant",
         "order",
+        "patient",
         "queued",
         "ready_at",
         "since",
@@ -96,6 +99,7 @@ class Slot:
         self.queued = False
         self.ready_at = -math.inf
         self.early = True
+        self.patient = False
         self.since: float | None = None
         self.on_grant: Callable[[], object] | None = None
         self.wake: Callable[[], object] | None = None
@@ -167,7 +171,7 @@ class Slot:
         Raises:
             EndpointError: it is the failure, after which the call does not go on.
         """
-        outcome = outcome_of(failure, self.limiter.markers)
+        outcome = self._outcome(failure)
         if outcome != "refused":
             self._release(outcome)
             return False
@@ -210,10 +214,15 @@ class Slot:
         if not self.asked:
             return
         if error is not None:
-            self._release(outcome_of(error, self.limiter.markers))
+            self._release(self._outcome(error))
         else:
             # The end of a stream that nobody read says nothing.
             self._release("failed" if self._took is None else "ok")
+
+    def _outcome(self, error: BaseException) -> Outcome:
+        if self.patient and isinstance(error, errors.ConnectError):
+            return "cold"
+        return outcome_of(error, self.limiter.markers)
 
     def _release(self, outcome: Outcome) -> None:
         self.limiter.release(self, outcome)

@@ -147,7 +147,7 @@ def test_the_column_of_errors_holds_texts_where_there_is_no_error(kind: str, mak
     assert str(answered["why"].dtype if kind == "polars" else answered["why"].type).lower() == "string"
 
 
-NULLS = [None, float("nan"), pd.NA, pd.NaT, np.float64("nan"), np.float32("nan"), np.datetime64("NaT")]
+NULLS = [None, float("nan"), pd.NA, pd.NaT, np.float64("nan"), np.float32("nan"), np.datetime64("NaT", "s")]
 
 
 @pytest.mark.parametrize("null", NULLS)

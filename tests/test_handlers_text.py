@@ -20,6 +20,7 @@ from smendpoint.handlers import (
     TextGenerationHandler,
     Usage,
 )
+from smendpoint.handlers._answers import may_have_usage
 
 INPUTS = {"inputs": "Hi", "parameters": {"top_p": 0.9}}
 TEXT_INPUTS = {"text_inputs": "Hi", "top_p": 0.9}
@@ -194,6 +195,18 @@ def test_the_default_handler_is_named_for_what_it_reads(body: bytes) -> None:
 )
 def test_a_whole_answers_details_are_read(handler: Any, body: bytes, details: OutputDetails) -> None:
     assert handler.read_details(ResponseBody(body)) == details
+    assert details.usage is None or may_have_usage(body)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["input_length", "prompt_token_count", "prompt_tokens", "generated_tokens", "generation_token_count"],
+)
+def test_an_answer_with_any_token_count_is_known_without_parsing_it(name: str) -> None:
+    body = json.dumps([{"generated_text": "a", "details": {name: 3}}]).encode()
+    assert TextGenerationHandler().read_details(ResponseBody(body)).usage is not None
+    assert may_have_usage(body)
+    assert not may_have_usage(b'[{"generated_text":"a"}]')
 
 
 TOKENS = (

@@ -115,4 +115,5 @@ def digest_of(value: Any, parameters: Mapping[str, Any] | None = None) -> str:
     row = f'{{"input":{_text(value, _encode_sorted)}'
     if parameters:
         row += f',"parameters":{_text(parameters, _encode_sorted)}'
-    return f"sha256:{hashlib.sha256(f'{row}}}'.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    digest = hashlib.sha256(f"{row}}}".encode("utf-8", "surrogatepass"))
+    return f"sha256:{digest.hexdigest()}"

@@ -46,12 +46,26 @@ FOREIGN = {
     "aiobotocore": ("smendpoint._aws", "smendpoint._transport"),
     "botocore": ("smendpoint._aws", "smendpoint._transport", "smendpoint.emulator._auth"),
     "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
+    "langchain_core": ("smendpoint.integrations",),
+    "litellm": ("smendpoint.integrations",),
+    "llama_index": ("smendpoint.integrations",),
+    "llm": ("smendpoint.integrations",),
+    "matplotlib": ("smendpoint.bench",),
     "numpy": ("smendpoint.handlers", "smendpoint.integrations"),
+    "opentelemetry": ("smendpoint.integrations",),
     "polars": ("smendpoint.integrations",),
+    "prometheus_client": ("smendpoint.asgi", "smendpoint.integrations"),
+    "prompt_toolkit": ("smendpoint.cli",),
+    "pydantic": ("smendpoint.integrations",),  # where a framework builds on it
     "pyarrow": ("smendpoint.batch._sources", "smendpoint.batch._total", "smendpoint.integrations"),
     "pytest": ("smendpoint.pytest_plugin",),
-    "rich": ("smendpoint.cli._progress",),
+    "rich": ("smendpoint.cli",),
+    "shtab": ("smendpoint.cli",),
+    "starlette": ("smendpoint.asgi",),
+    "uvicorn": ("smendpoint.cli._serve",),
 }
+# These subclass what their frameworks define, and can be imported only beside them.
+FRAMEWORKS = ("langchain_core", "litellm", "llama_index", "llm")
 
 # What waits: only these may open a socket or run a loop.
 WAITING = {"asyncio", "socket", "ssl", "selectors", "http.client", "urllib.request"}
@@ -256,6 +270,8 @@ def test_dir_lists_the_public_names_before_they_are_loaded() -> None:
 
 def test_all_names_what_is_there() -> None:
     for module in MODULES.keys() - {"smendpoint.__main__"}:
+        if any(top in FRAMEWORKS and importlib.util.find_spec(top) is None for top in outside(module)):
+            continue
         loaded = importlib.import_module(module)
         assert not [name for name in getattr(loaded, "__all__", []) if not hasattr(loaded, name)], module
 

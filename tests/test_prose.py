@@ -36,6 +36,7 @@ MODULES = [
         for path in (ROOT / "tests").glob(f"test_{name}.py")
     ),
     *sorted((ROOT / "tests" / "engines").glob("*.py")),
+    *sorted((ROOT / "tests" / "integrations").glob("*.py")),
     *(
         ROOT / "tests" / f"{name}.py"
         for name in (
@@ -44,6 +45,7 @@ MODULES = [
             "conftest",
             "inside",
             "load_simulation",
+            "page_examples",
             "random_interrupts",
             "servers",
             "targets",

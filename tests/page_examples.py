@@ -1,0 +1,81 @@
+"""The Python examples of a page, and how they are run: offline, against an emulator."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import gc
+import io
+import logging
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+from smendpoint.emulator import Emulator
+
+ROOT = Path(__file__).resolve().parent.parent
+# The pages whose examples need a framework, and the module that it is imported as.
+FRAMEWORKS: dict[str, str] = {}
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Example(NamedTuple):
+    """A ``python`` block, and what it prints: the ``text`` block right after it. A page's examples share names."""
+
+    line: int
+    code: str
+    output: str | None
+
+
+def examples(page: str) -> list[Example]:
+    found: list[Example] = []
+    end = -1
+    for fence in FENCE.finditer(page):
+        language, body = fence.groups()
+        if language == "python":
+            found.append(Example(page.count("\n", 0, fence.start(2)), body, None))
+            end = fence.end()
+        elif language == "text" and end >= 0 and not page[end : fence.start()].strip():
+            found[-1] = found[-1]._replace(output=body)
+            end = -1
+    return found
+
+
+def run(page: Path, folder: Path) -> None:
+    """Run the examples of a page, for which AWS is an emulator and its configuration is in `folder`."""
+    with Emulator() as emulator, mock.patch.dict(os.environ):  # examples may change it as well
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]
+        os.environ |= {
+            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": emulator.url,
+            "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+            "AWS_DEFAULT_REGION": "us-west-2",
+            "AWS_REGION": "us-west-2",
+            "AWS_CONFIG_FILE": str(folder / "config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        # Like most scripts, examples leave it to the end of the process to close what they opened.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            _run(page)
+            gc.collect()
+        logging.getLogger("smendpoint").setLevel(logging.NOTSET)
+
+
+def _run(page: Path) -> None:
+    names: dict[str, object] = {"__name__": "__main__"}
+    for line, code, output in examples(page.read_text(encoding="utf-8")):
+        # Blank lines in front bring the page's own line numbers into tracebacks.
+        program = compile("\n" * line + code, str(page), "exec", dont_inherit=True)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(program, names)
+        if output is not None:
+            got = printed.getvalue().rstrip() + "\n"
+            same = doctest.OutputChecker().check_output(output, got, doctest.ELLIPSIS)
+            assert same, f"{page}:{line}: expected\n{output}\nprinted\n{got}"

@@ -144,7 +144,7 @@ class ChatHandler(_ChatHandler):
 if TYPE_CHECKING:
 
     class TypedChatHandler(ChatHandler, Generic[Answer]):
-        """What `ChatHandler(output_type=...)` is to type checkers: a `ChatHandler` with outputs of that type."""
+        """A `ChatHandler` with an ``output_type``, to type checkers."""
 
         def __init__(  # pyright: ignore[reportInconsistentConstructor]  # as above
             self,

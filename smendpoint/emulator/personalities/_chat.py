@@ -92,8 +92,8 @@ class Chat(OpenAIAnswer):
     """A chat completion in both of its shapes.
 
     Honours ``max_tokens``, ``stop``, ``tools`` (calls the chosen function, else the first, with the question as each
-    text argument; after a function's result it says that, unless a function must be called), ``response_format`` (a JSON object, or the smallest that fits a schema) and
-    ``chat_template_kwargs.enable_thinking``.
+    text argument; after a function's result it says that, unless a function must be called), ``response_format`` (a
+    JSON object, or the smallest that fits a schema) and ``chat_template_kwargs.enable_thinking``.
     """
 
     def __init__(self, body: Body) -> None:

@@ -154,8 +154,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
 
     def _note_first_chunk(self) -> None:
         self._first_chunk = self.elapsed
-        if self._call is None:
-            return
+        assert self._call is not None
         if self._call.slot is not None:
             self._call.slot.started()
         watcher = self._call.watcher

@@ -281,6 +281,14 @@ def test_an_answer_is_parsed_once_for_its_output_and_its_details(
         assert type(response.body) is bytes
 
 
+def test_hooks_are_told_the_token_counts_of_an_output_that_does_not_fit(twin: Twin, recorder: Recorder) -> None:  # noqa: F811
+    answer = {"model": "m", "choices": [{"delta": {}}], "usage": {"completion_tokens": 9}}
+    with Emulator(lambda _: ModelReply(json.dumps(answer))) as emulator:
+        with endpoint_of(twin, emulator, recorder, ChatHandler()) as endpoint, pytest.raises(HandlerError):
+            endpoint.invoke("Hello")
+    assert facts(recorder.calls[0]) == (Usage(None, 9), None, "m")
+
+
 def test_hooks_are_told_of_a_stream_that_a_stop_sequence_ends(twin: Twin, recorder: Recorder) -> None:  # noqa: F811
     with Emulator("vllm") as emulator, endpoint_of(twin, emulator, recorder, ChatHandler()) as endpoint:
         whole = endpoint.invoke("Hello").text

@@ -307,8 +307,10 @@ class CallerBase(Erased[In, Out, Chunk]):
 
                 assert call.watcher is not None
                 answer.body = observed = ObservedBody(answer.body)
-                output = self.decode(observed, stop)
-                note_answer(call.watcher.info, self.handler, observed)
+                try:
+                    output = self.decode(observed, stop)
+                finally:  # an output that does not fit has cost its tokens too
+                    note_answer(call.watcher.info, self.handler, observed)
         except errors.SmendpointError as error:
             if isinstance(error, errors.HandlerError):
                 from smendpoint.handlers._ignored import say_ignored

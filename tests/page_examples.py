@@ -18,7 +18,12 @@ from smendpoint.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parent.parent
 # The pages whose examples need a framework, and the module that it is imported as.
-FRAMEWORKS: dict[str, str] = {}
+FRAMEWORKS = {
+    "crewai": "crewai",
+    "instructor": "instructor",
+    "openai-agents": "agents",
+    "pydantic-ai": "pydantic_ai",
+}
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

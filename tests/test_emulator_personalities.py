@@ -329,6 +329,15 @@ def test_chat_streams_the_arguments_of_a_tool_call_in_pieces() -> None:
     assert found[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+def test_chat_says_the_result_of_a_tool_unless_a_tool_must_be_called() -> None:
+    messages = [*MESSAGES, {"role": "tool", "tool_call_id": "call-1", "content": "21 degrees"}]
+    body = {"messages": messages, "tools": TOOLS}
+    (said,) = value(ask(vllm(), body))["choices"]
+    assert (said["message"]["content"], said["finish_reason"]) == ("21 degrees", "stop")
+    (called,) = value(ask(vllm(), {**body, "tool_choice": "required"}))["choices"]
+    assert called["finish_reason"] == "tool_calls"
+
+
 def test_chat_calls_the_first_tool_unless_told_not_to() -> None:
     body = {"messages": MESSAGES, "tools": TOOLS}
     assert value(ask(vllm(), body))["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "first"

@@ -92,15 +92,17 @@ class Chat(OpenAIAnswer):
     """A chat completion in both of its shapes.
 
     Honours ``max_tokens``, ``stop``, ``tools`` (calls the chosen function, else the first, with the question as each
-    text argument), ``response_format`` (a JSON object, or the smallest that fits a schema) and
-    ``chat_template_kwargs.enable_thinking``.
+    text argument; after a function's result it says that, unless a function must be called), ``response_format`` (a
+    JSON object, or the smallest that fits a schema) and ``chat_template_kwargs.enable_thinking``.
     """
 
     def __init__(self, body: Body) -> None:
-        question, background = last_user_text(body.objects("messages"))
-        self._said = _say(body, answer(question, background), f"{background} {question}")
+        messages = body.objects("messages")
+        question, background = last_user_text(messages)
+        result = _text_of(messages[-1].get("content")) if messages[-1].get("role") == "tool" else ""
+        self._said = _say(body, result or answer(question, background), f"{background} {question}")
         self._reasoning = _REASONING if body.member("chat_template_kwargs").get("enable_thinking") else None
-        self._call = _tool_call(body, question)
+        self._call = None if result and body.get("tool_choice", "auto") == "auto" else _tool_call(body, question)
         self._finish = "tool_calls" if self._call else _finish_reason(self._said.reason)
         super().__init__(body, "chat.completion", "chatcmpl-1", [self._said])
 

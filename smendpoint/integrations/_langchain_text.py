@@ -16,6 +16,7 @@ from pydantic import Field
 
 from smendpoint._calls.response import Response
 from smendpoint.handlers import AsyncEmbeddings, Embeddings, EmbeddingsHandler, TextGenerationHandler
+from smendpoint.handlers.batching import _BATCH_BYTES, _BATCH_SIZE
 from smendpoint.integrations._langchain_base import CONFIG, GeneratingModel, SageMakerModel
 from smendpoint.integrations._langchain_messages import usage_of
 
@@ -176,9 +177,9 @@ class SageMakerEmbeddings(SageMakerModel, LangChainEmbeddings):
 
     model_config = CONFIG
 
-    batch_size: int = 32
+    batch_size: int = _BATCH_SIZE
     """The most texts in one request. The default is what text-embeddings-inference takes by default."""
-    max_batch_bytes: int = 1_900_000
+    max_batch_bytes: int = _BATCH_BYTES
     """The most bytes of texts in one request, as JSON."""
     document_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Parameters for the model with documents, such as ``{"input_type": "search_document"}`` for Cohere."""

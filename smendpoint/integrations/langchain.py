@@ -213,7 +213,8 @@ class ChatSageMaker(GeneratingModel, BaseChatModel):
             else:
                 parser = PydanticToolsParser(tools=[of_class], first_tool_only=True)
         if not include_raw:
-            return model | parser
+            structured: Runnable[LanguageModelInput, Any] = model | parser
+            return structured
         parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
         failed = RunnablePassthrough.assign(parsed=lambda _: None)
         return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")

@@ -30,7 +30,7 @@ Catch the widest class that you can handle::
             |-- StreamDecodeError                the stream's bytes cannot be decoded
             |-- ModelStreamError                 the service reported the model's failure in the stream
             |-- InternalStreamFailureError       the service reported its own failure in the stream
-            `-- ModelOutputError                 the model reported an error inside a successful answer
+            `-- ModelOutputError                 a successful answer holds an error, or not what was asked for
 
 Every error keeps its ``__cause__``, can be pickled, and holds neither secrets nor prompts: none but those that the
 service's or the container's own message quotes.
@@ -370,12 +370,15 @@ class InternalStreamFailureError(StreamError):
 
 
 class ModelOutputError(StreamError):
-    """The model's container reported an error inside a successful answer or stream.
+    """The model's container reported an error inside a successful answer or stream; or the answer does not fit the
+    ``output_type`` of the handler.
 
     Attributes:
         code: the container's status or error code as it gave it; ``None`` where it gave none.
         error_type: the container's name for the error, such as ``"validation"``; ``None`` where it gave none.
         original_message: the container's own message, without what ``message`` adds; empty where it gave none.
+        text: the model's text that does not fit the ``output_type``, as far as it came; otherwise empty.
+        finish_reason: why that text ended, in the container's word, such as ``"length"``; otherwise ``None``.
     """
 
     def __init__(
@@ -385,6 +388,8 @@ class ModelOutputError(StreamError):
         code: int | str | None = None,
         error_type: str | None = None,
         original_message: str = "",
+        text: str = "",
+        finish_reason: str | None = None,
         received: Sequence[Any] = (),
         endpoint_name: str | None = None,
         attempts: int = 0,
@@ -393,6 +398,8 @@ class ModelOutputError(StreamError):
         self.code = code
         self.error_type = error_type
         self.original_message = original_message
+        self.text = text
+        self.finish_reason = finish_reason
 
     @property
     def container_error(self) -> ContainerError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 import uuid
@@ -23,6 +24,10 @@ JSON = st.recursive(
     lambda values: st.lists(values) | st.dictionaries(st.text(), values),
     max_leaves=10,
 )
+
+
+class Weather(enum.Enum):
+    RAIN = "rain"
 
 
 def refuse(constant: str) -> None:
@@ -54,8 +59,12 @@ def test_a_json_value_is_written_as_it_is_in_one_line(value: Any) -> None:
             ["2026-01-02", "2026-01-02T03:04:00+00:00", "01:02:00"],
         ),
         ([Decimal("1.10"), uuid.UUID(int=1)], ["1.10", "00000000-0000-0000-0000-000000000001"]),
+        ([Weather.RAIN], ["rain"]),
     ],
-    ids=["NaN", "infinities", "bytes", "other bytes", "tuple", "label", "label with NaN", "times", "numbers as texts"],
+    ids=[
+        *("NaN", "infinities", "bytes", "other bytes", "tuple", "label", "label with NaN", "times", "numbers as texts"),
+        "enumeration",
+    ],
 )
 def test_a_value_that_json_does_not_have_is_written_without_a_loss(value: Any, expected: Any) -> None:
     assert json.loads(encode_output(value), parse_constant=refuse) == expected

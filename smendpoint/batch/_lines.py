@@ -78,6 +78,9 @@ def failure_line(row: Row, error: BaseException, *, elapsed: float | None = None
         "request_id": getattr(error, "request_id", None),
         "attempts": getattr(error, "attempts", 0),
     }
+    text = getattr(error, "text", "")
+    if text:  # of an answer that does not fit a handler's `output_type`
+        fields["text"] = text
     if not row.openai:
         return _line(row, f'"error":{encode_output(fields)}', elapsed)
     attempts = fields["attempts"]

@@ -3,8 +3,8 @@
 The JSON is that of RFC 8259, so that every reader takes it. A value that it has no form for is written so that nothing
 is lost: NaN and the infinities as the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` (as in Protocol Buffers'
 JSON), bytes as ``{"base64": "..."}``, dates and times in ISO 8601, ``Decimal`` and ``UUID`` as text, NumPy's arrays and
-numbers as lists and numbers, a dataclass as an object of its fields, a `ChatCompletion` as an object without ``usage``,
-which the line has, and without ``raw``. A tuple is an array.
+numbers as lists and numbers, a dataclass as an object of its fields, a member of an enumeration as its value, a
+`ChatCompletion` as an object without ``usage``, which the line has, and without ``raw``. A tuple is an array.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal
+import enum
 import hashlib
 import json
 import math
@@ -42,6 +43,8 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, (decimal.Decimal, uuid.UUID)):
         return str(value)
+    if isinstance(value, enum.Enum):
+        return value.value
     kind: Any = type(value)
     if dataclasses.is_dataclass(kind):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}

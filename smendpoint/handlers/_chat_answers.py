@@ -161,6 +161,15 @@ def reasoning_text(message: Mapping[str, JSONValue]) -> str | None:
     return None
 
 
+def refusal_text(value: JSONValue | Mapping[str, Any]) -> str:
+    """Give the text in which a model refuses to answer: ``refusal`` of the first message, or of its delta."""
+    choices: Any = value.get("choices") if isinstance(value, Mapping) else None
+    choice: Any = choices[0] if isinstance(choices, list) and choices else None
+    message: Any = (choice.get("message") or choice.get("delta")) if isinstance(choice, dict) else None
+    refusal: Any = message.get("refusal") if isinstance(message, dict) else None
+    return refusal if isinstance(refusal, str) else ""
+
+
 def _read_call(call: JSONValue) -> ToolCall:
     """Read a tool call, or a piece of one, with an empty text for each field that it does not have."""
     if not isinstance(call, dict):

@@ -83,7 +83,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
 
         This is the answer of the model: where ``stop=`` has ended the stream, its text goes on from there.
         """
-        return self.complete(self._chunks, self.finish_reason)
+        return ChatStreamDecoder.complete(self, self._chunks, self.finish_reason)
 
     def complete(self, chunks: Sequence[ChatChunk], finish_reason: str | None = None) -> ChatCompletion:
         """Give the answer that chunks make: all of them, as `completion` does, or those up to a stop sequence.

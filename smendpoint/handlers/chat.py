@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 
 from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers._answers import TEXT_FORMATS, answer_text, shapes_of
-from smendpoint.handlers._chat_answers import ChatCompletion, ChatInput, check_messages, read_completion
+from smendpoint.handlers._chat_answers import ChatCompletion, ChatInput, check_messages, read_completion, refusal_text
 from smendpoint.handlers._shapes import read_answer
 from smendpoint.handlers.text import STREAM_WITH_USAGE, ModelHandler, TextModelHandler
 
 if TYPE_CHECKING:
+    from typing import Generic, TypeVar
+
     from smendpoint._container_errors import JSONValue
     from smendpoint._core.http.body import ResponseBody
     from smendpoint.handlers._chatstream import ChatStreamDecoder
     from smendpoint.handlers._json import ErrorsOption
+    from smendpoint.handlers._typed import OutputType, SchemaField
+
+    Answer = TypeVar("Answer")
 
 __all__ = ["AutoHandler", "ChatHandler", "JumpStartChatHandler", "PromptFormat", "image_part"]
 
@@ -33,20 +38,14 @@ class _ChatHandler(ModelHandler[ChatInput]):
         'conversation in "generated_text", with "role" and with "content" or "tool_calls"'
     )
 
-    def transform_output(self, output: ResponseBody) -> ChatCompletion:
-        """Give a whole answer; the first, where the model was asked for several (all are in ``raw``).
-
-        Raises:
-            HandlerError: the answer has another shape; the message shows its keys and names the handler that fits.
-            ModelOutputError: the container reports an error in a successful answer.
-        """
-        return read_answer(output, read_completion, type(self).__name__, self._expected, self.errors)
-
     def stream_decoder(self) -> ChatStreamDecoder:
         """Give a decoder of a stream's chunks; its ``completion`` is the answer that they make."""
         from smendpoint.handlers._chatstream import ChatStreamDecoder
 
         return ChatStreamDecoder(type(self).__name__, self._expected, require_end=self.require_end, errors=self.errors)
+
+    def _completion(self, output: ResponseBody) -> ChatCompletion:
+        return read_answer(output, read_completion, type(self).__name__, self._expected, self.errors)
 
 
 class ChatHandler(_ChatHandler):
@@ -56,17 +55,108 @@ class ChatHandler(_ChatHandler):
     ``response_format``, ``max_tokens``, ``model`` ... A stream also asks for the token counts (``stream_options``),
     unless told otherwise.
 
+    With ``output_type``, the output is an object of that type: its JSON schema is sent as ``response_format``, and the
+    text of the answer becomes the object. A stream's chunks are the same as without, and its ``completion`` is the
+    object.
+
     Args:
+        output_type: the class of the outputs: a model of pydantic's (any class with ``model_json_schema`` and
+            ``model_validate_json``), a dataclass, or a ``TypedDict``; by default `ChatCompletion`.
+        schema_field: the field of ``response_format`` that holds the schema: ``"json_schema"`` for vLLM, SGLang and
+            LMI, as in OpenAI's API; ``"value"`` for TGI.
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
         errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
+
+    Raises:
+        ConfigurationError: a field of ``output_type`` cannot be expressed in a schema; the message names it.
     """
 
-    __slots__ = ()
+    __slots__ = ("_output_type",)
 
     _stream_fields = STREAM_WITH_USAGE
 
+    if TYPE_CHECKING:  # one class at run time; for type checkers a second one, which the outputs' type is a part of
+        _output_type: OutputType | None
+
+        @overload
+        def __new__(cls, *, require_end: bool = ..., errors: ErrorsOption = ...) -> ChatHandler: ...
+        @overload
+        def __new__(
+            cls,
+            *,
+            output_type: type[Answer],
+            schema_field: SchemaField = ...,
+            require_end: bool = ...,
+            errors: ErrorsOption = ...,
+        ) -> TypedChatHandler[Answer]: ...
+        def __new__(cls, **options: Any) -> Any: ...  # pyright: ignore[reportInconsistentConstructor]  # as above
+
+    else:
+
+        def __init__(
+            self,
+            *,
+            output_type: type[Any] | None = None,
+            schema_field: SchemaField = "json_schema",
+            require_end: bool = True,
+            errors: ErrorsOption = "strict",
+        ) -> None:
+            super().__init__(require_end=require_end, errors=errors)
+            self._output_type = None
+            if output_type is not None:
+                from smendpoint.handlers._typed import OutputType
+
+                self._output_type = OutputType(output_type, schema_field, errors == "replace")
+
+    def transform_output(self, output: ResponseBody) -> ChatCompletion:
+        """Give a whole answer; the first, where the model was asked for several (all are in ``raw``).
+
+        Raises:
+            HandlerError: the answer has another shape; the message shows its keys and names the handler that fits.
+            ModelOutputError: the container reports an error in a successful answer; or the answer does not fit the
+                ``output_type``: the error has its ``text`` and ``finish_reason``.
+        """
+        completion = self._completion(output)
+        if self._output_type is not None:
+            made: Any = self._output_type.read(completion, refusal_text(completion.raw))
+            return made  # type: ignore[no-any-return]  # of a `TypedChatHandler`
+        return completion
+
+    def stream_decoder(self) -> ChatStreamDecoder:
+        """Give a decoder of a stream's chunks; its ``completion`` is the answer that they make."""
+        if self._output_type is None:
+            return super().stream_decoder()
+        from smendpoint.handlers._typedstream import TypedStreamDecoder
+
+        name = type(self).__name__
+        return TypedStreamDecoder(
+            self._output_type, name, self._expected, require_end=self.require_end, errors=self.errors
+        )
+
     def _request(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> dict[str, Any]:
-        return {"messages": check_messages(prompt), **model_kwargs}
+        if self._output_type is None:
+            return {"messages": check_messages(prompt), **model_kwargs}
+        self._output_type.check(model_kwargs)
+        wanted = self._output_type.response_format
+        return {"messages": check_messages(prompt), "response_format": wanted, **model_kwargs}
+
+
+if TYPE_CHECKING:
+
+    class TypedChatHandler(ChatHandler, Generic[Answer]):
+        """A `ChatHandler` with an ``output_type``, to type checkers."""
+
+        def __init__(  # pyright: ignore[reportInconsistentConstructor]  # as above
+            self,
+            *,
+            output_type: type[Answer],
+            schema_field: SchemaField = ...,
+            require_end: bool = ...,
+            errors: ErrorsOption = ...,
+        ) -> None: ...
+
+        # No object is both: each is made as one or the other.
+        def transform_output(self, output: ResponseBody) -> Answer: ...  # type: ignore[override]  # pyright: ignore
 
 
 class JumpStartChatHandler(_ChatHandler):
@@ -81,6 +171,15 @@ class JumpStartChatHandler(_ChatHandler):
     """
 
     __slots__ = ()
+
+    def transform_output(self, output: ResponseBody) -> ChatCompletion:
+        """Give a whole answer; the first, where the model was asked for several (all are in ``raw``).
+
+        Raises:
+            HandlerError: the answer has another shape; the message shows its keys and names the handler that fits.
+            ModelOutputError: the container reports an error in a successful answer.
+        """
+        return self._completion(output)
 
     def _request(self, prompt: ChatInput, model_kwargs: dict[str, Any]) -> dict[str, Any]:
         return {"inputs": [check_messages(prompt)], "parameters": model_kwargs}

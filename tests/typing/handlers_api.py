@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import numpy
+import pydantic
 
 if sys.version_info >= (3, 11):
     from typing import assert_type
 else:
     from typing_extensions import assert_type
 
-from smendpoint import AsyncEndpoint, AsyncStream, ChatPromptTemplate, Endpoint, ModelError, ResponseBody, Stream
+from smendpoint import (
+    AsyncEndpoint,
+    AsyncStream,
+    ChatPromptTemplate,
+    Endpoint,
+    InferenceHandle,
+    ModelError,
+    ResponseBody,
+    Stream,
+    StuffDocumentsQA,
+)
 from smendpoint.decoders import JSONLinesDecoder
 from smendpoint.handlers import (
     AsyncEmbeddings,
@@ -43,6 +56,7 @@ from smendpoint.handlers import (
     TextHandler,
     line_decoder,
 )
+from smendpoint.prompts import Message
 
 
 class Sentiment:
@@ -59,6 +73,19 @@ class Sentiment:
 
     def stream_decoder(self) -> StreamDecoder[float]:
         return MappedDecoder(JSONLinesDecoder(), float)
+
+
+@dataclass
+class City:
+    name: str
+
+
+class CityDict(TypedDict):
+    name: str
+
+
+class CityModel(pydantic.BaseModel):
+    name: str
 
 
 def check_handlers(body: ResponseBody) -> None:
@@ -113,7 +140,29 @@ def check_endpoints() -> None:
     assert_type(named.embed_query("a"), list[float])
 
 
+def check_output_types() -> None:
+    record = Endpoint("e", content_handler=ChatHandler(output_type=City))
+    assert_type(record, Endpoint[str | Sequence[Mapping[str, Any]], City, ChatChunk])
+    assert_type(record.invoke([{"role": "user", "content": "Hi"}]), City)
+    assert_type(record.send("Hi").output, City)
+    assert_type(record.stream("Hi"), Stream[ChatChunk, City])
+    assert_type(record.stream("Hi").completion, City)
+    assert_type(list(record.map(["Hi"])), list[City])
+    assert_type(record.submit("Hi"), InferenceHandle[City])
+    assert_type(Endpoint("e", content_handler=ChatHandler(output_type=CityDict)).invoke("Hi"), CityDict)
+    assert_type(Endpoint("e", content_handler=ChatHandler(output_type=CityModel)).invoke("Hi"), CityModel)
+    assert_type(ChatHandler(require_end=False).transform_output(ResponseBody()), ChatCompletion)
+    promised: Endpoint[list[Message], City, ChatChunk] = Endpoint("e", content_handler=ChatHandler(output_type=City))
+    assert_type(promised.invoke([]), City)
+    answers = StuffDocumentsQA(record, prompt=[("system", "{context}"), ("user", "{question}")])
+    assert_type(answers.answer("Where?", ["In Ghent."]), City)
+    ChatHandler(output_type=City("x"))  # type: ignore[call-overload]  # pyright: ignore  # wrong on purpose
+
+
 async def check_async_endpoints() -> None:
+    record = AsyncEndpoint("e", content_handler=ChatHandler(output_type=City))
+    assert_type(await record.invoke("Hi"), City)
+    assert_type((await record.stream("Hi").open()).completion, City)
     assert_type(await AsyncEndpoint("e").stream("Hi").open(), AsyncStream[str])
     stream = AsyncEndpoint("e", content_handler=ChatHandler()).stream("Hi")
     assert_type((await stream.open()).completion, ChatCompletion)

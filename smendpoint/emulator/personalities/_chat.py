@@ -44,7 +44,7 @@ def shaped(said: str, wanted: Body) -> str:
     if kind == "text":
         return said
     if kind == "json_schema":
-        schema = wanted.member("json_schema").get("schema")
+        schema = (wanted.member("json_schema") or wanted.member("value")).get("schema")  # TGI has it in `value`
         if schema is None:
             raise Refused("response_format has no json_schema with a schema", 400)
         return dump(instance(schema, said))

@@ -34,7 +34,7 @@ CONFIG = ConfigDict(
     protected_namespaces=(),
 )
 
-# What neither a pickle nor a serialized model holds beside the endpoint itself.
+# Neither a pickle nor a serialized model holds these beside the endpoint itself.
 _SECRETS = {
     "aws_access_key_id": "AWS_ACCESS_KEY_ID",
     "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY",

@@ -41,7 +41,8 @@ class Pipeline(Generic[Chunk]):
         self._stopped = False
         self.done = False
         self.failure: errors.SmendpointError | None = None
-        self.received: deque[Chunk] = deque(maxlen=MAX_RECEIVED)
+        # A decoder whose chunks are only handed on says that fewer are kept.
+        self.received: deque[Chunk] = deque(maxlen=getattr(decoder, "max_received", MAX_RECEIVED))
 
     @property
     def finish_reason(self) -> str | None:

@@ -1,0 +1,212 @@
+"""What containers with OpenAI's interface answer: handed on as it is, and yet known to be whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from smendpoint._core.decode.lines import MAX_ITEM
+from smendpoint._core.decode.push import PushDecoder
+from smendpoint._core.json import parse_json
+from smendpoint.errors import SmendpointError, StreamDecodeError, StreamTruncatedError
+from smendpoint.handlers._answers import ENDS, answer_details, may_have_usage, reason_of, usage_of
+from smendpoint.handlers._json import decode_json
+from smendpoint.handlers._shapes import raise_for_error
+from smendpoint.handlers.base import OutputDetails
+
+if TYPE_CHECKING:
+    from smendpoint._container_errors import JSONValue
+    from smendpoint._core.http.body import ResponseBody
+    from smendpoint.handlers.base import Usage
+
+DONE = b"data: [DONE]\n\n"
+# The signs of an event that is more than a piece of text. Inside a JSON string each quote has a backslash before it,
+# so generated text does not show the signs with quotes; the others only cost a look.
+_NOTABLE = re.compile(rb'error|\[DONE\]|"finish_reason":\s*"|"usage":\s*\{|"message":\s*\{').search
+
+
+class PassingHandler:
+    """Sends a request's bytes as they are, and gives the answer's: the events of a stream, each whole.
+
+    Errors that the container reports inside a successful answer are raised.
+    """
+
+    __slots__ = ()
+
+    content_type = "application/json"
+    accepts = "application/json"
+    stream_accepts = "text/event-stream, application/json"
+    stop_parameter: str | None = None
+
+    def transform_input(self, prompt: bytes, model_kwargs: dict[str, Any]) -> bytes:
+        """Give the request as it is. Model parameters of the endpoint are added where the request has none."""
+        if not model_kwargs:
+            return prompt
+        return json.dumps({**model_kwargs, **json.loads(prompt)}, separators=(",", ":")).encode()
+
+    def transform_output(self, output: ResponseBody) -> bytes:
+        """Give the answer as it is.
+
+        Raises:
+            HandlerError: it is not JSON.
+            ModelOutputError: the container reports an error in a successful answer.
+        """
+        if not output.startswith(b"{") or output.find(b"error") >= 0:
+            raise_for_error(decode_json(output, "serve"))
+        return bytes(output)
+
+    def read_details(self, output: ResponseBody) -> OutputDetails:
+        """Give the finish reason and the token counts, for hooks."""
+        if not may_have_usage(output):
+            return OutputDetails()
+        return answer_details(decode_json(output, "serve"))
+
+    def stream_decoder(self) -> EventPasser:
+        """Give a decoder whose chunks are the bytes of whole events."""
+        return EventPasser()
+
+
+class EventPasser(PushDecoder):
+    """Gives the bytes of whole server-sent events, as they came, and knows whether the stream ended as it should.
+
+    JSON lines become events. ``[DONE]`` comes last, once the stream has ended properly, whether or not the container
+    sent it. Only events that may be more than a piece of text are parsed.
+
+    Attributes:
+        finish_reason: why the model stopped, once it has said so.
+        usage: the token counts, once it has given them.
+    """
+
+    __slots__ = ("_done", "_ended", "_lines", "_tail", "finish_reason", "usage")
+
+    max_received = 0  # what is handed on is not kept
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tail = b""  # the start of an event whose end has not come
+        self._lines: bool | None = None  # whether these are JSON lines; `None` before the first byte
+        self._done = False  # [DONE] has come
+        self._ended = False  # the first choice has a finish reason
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes, give the events that they complete, in one piece."""
+        if self._failure is not None:
+            self._check()
+        if self._done:
+            return []
+        if self._tail:
+            data = self._tail + data
+        if self._lines is None:
+            data = data.lstrip()
+            if not data:
+                return []
+            self._lines = data[:1] == b"{"
+        if b"\r" in data:
+            data = _with_line_feeds(data)
+        end = b"\n" if self._lines else b"\n\n"
+        if data.endswith(end):
+            self._tail = b""
+        else:
+            size = data.rfind(end) + len(end) if end in data else 0
+            self._tail = data[size:]
+            if len(self._tail) > MAX_ITEM:
+                self._failure = StreamDecodeError(f"a server-sent event is larger than {MAX_ITEM} bytes")
+            data = data[:size]
+        return self._deliver(self._read(data) if data else [])
+
+    def finish(self) -> list[bytes]:
+        """Take the end of the bytes, and give the rest of the events, with ``[DONE]``.
+
+        Raises:
+            StreamTruncatedError: neither a finish reason nor ``[DONE]`` has come.
+        """
+        events: list[bytes] = []
+        self.finish_into(events)
+        return events
+
+    def finish_into(self, chunks: list[bytes]) -> None:
+        """Do what `finish` does, and append the events to a list of the caller: a failure does not lose them."""
+        self._check()
+        tail, whole = self._tail.strip(), True
+        if tail and not self._done:
+            try:
+                event = self._note(b"data: " + tail if self._lines else tail)
+            except StreamDecodeError:
+                whole = False
+            else:
+                chunks += [event + b"\n\n"] if event else []
+        if not whole or not (self._done or self._ended):
+            raise StreamTruncatedError(
+                f"the stream ended before the model's answer did: {ENDS['chunk'].mark} has not come"
+            )
+        chunks.append(DONE)
+
+    def _read(self, data: bytes) -> list[bytes]:
+        """Give whole events, or whole JSON lines as events, after a look at those that may be more than text."""
+        if self._lines:
+            data = b"".join([b"data: %s\n\n" % line for line in data.split(b"\n") if line.strip()])
+        if _NOTABLE(data) is None:
+            return [data] if data else []
+        events: list[bytes] = []
+        for event in data.split(b"\n\n"):
+            if _NOTABLE(event) is not None:
+                try:
+                    event = self._note(event)
+                except SmendpointError as error:
+                    self._failure = error
+                    break
+                if self._done:
+                    break
+            if event:
+                events.append(event + b"\n\n")
+        return [b"".join(events)] if events else []
+
+    def _note(self, event: bytes) -> bytes:
+        """Read an event for what it says beside its text, and give it; one that is a whole answer as a chunk."""
+        texts = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
+        text = b"\n".join(texts)
+        if text == b"[DONE]":
+            self._done = True
+            return b""
+        if not text:
+            return event  # a comment
+        try:
+            value: JSONValue = parse_json(text.decode())
+        except ValueError:
+            raise StreamDecodeError("a server-sent event of the stream is not JSON") from None
+        raise_for_error(value)
+        choices = value.get("choices") if isinstance(value, dict) else None
+        if not isinstance(value, dict) or not isinstance(choices, list):
+            return event
+        self.usage = usage_of(value.get("usage")) or self.usage
+        whole = False
+        for choice in choices:
+            if isinstance(choice, dict):
+                self.finish_reason = reason_of(choice.get("finish_reason")) or self.finish_reason
+                whole = _become_delta(choice) or whole
+        self._ended = self._ended or whole or ENDS["chunk"].is_last(value)
+        if not whole:
+            return event
+        value["object"] = "chat.completion.chunk"
+        return b"data: " + json.dumps(value, separators=(",", ":")).encode()
+
+
+def _with_line_feeds(data: bytes) -> bytes:
+    """Give bytes whose lines end with LF. A CR at the very end may be half of a line end."""
+    rest = b"\r" if data.endswith(b"\r") else b""
+    return data[: len(data) - len(rest)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + rest
+
+
+def _become_delta(choice: dict[str, Any]) -> bool:
+    """Turn a whole message, of a container that does not stream, into a delta; say whether it was one."""
+    message = choice.pop("message", None)
+    if not isinstance(message, dict):
+        return False
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        if isinstance(call, dict):
+            call.setdefault("index", index)
+    choice["delta"] = message
+    return True

@@ -1,0 +1,234 @@
+"""``smendpoint serve``: endpoints as OpenAI's API, under uvicorn."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smendpoint.cli._emulator import interruptions
+from smendpoint.cli._terminal import complain
+from smendpoint.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from smendpoint.asgi import OpenAIApp, ServedModel
+
+KEY_VARIABLE = "SMENDPOINT_API_KEY"
+MAX_HEAD = 65_536
+"""The largest head of a request taken by ``smendpoint serve``, in bytes."""
+
+GRACE_SECONDS = 60.0
+"""How long ``smendpoint serve`` lets running answers come to their end, in seconds: as long as a model may take."""
+
+
+def add_command(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="serve endpoints as an OpenAI API",
+        description="Serves endpoints as an OpenAI API until it is interrupted: for every tool that speaks to one. It"
+        " needs the extra smendpoint[serve].",
+        epilog="examples:\n"
+        "  smendpoint serve --model my-llm=my-endpoint\n"
+        "  smendpoint serve --model chat=llm-endpoint:adapter-1 --model embed=tei-endpoint --format embed=tei\n"
+        "  SMENDPOINT_API_KEY=... smendpoint serve --model my-llm=my-endpoint --host 0.0.0.0",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        required=True,
+        metavar="NAME=ENDPOINT[:COMPONENT]",
+        help="clients' name of a model, and its endpoint, with an inference component if it has several; may be"
+        " repeated",
+    )
+    parser.add_argument(
+        "--format",
+        action="append",
+        default=[],
+        metavar="NAME=FORMAT",
+        help="what the container of model NAME takes, such as tgi, lmi or tei (default: openai); may be repeated",
+    )
+    parser.add_argument(
+        "--container-model",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="what the container calls model NAME, empty for its only one (default: NAME); may be repeated",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="the port, 0 for any (default: %(default)s)")
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="the key that clients must give; others on this machine can read a command line, so rather set"
+        f" {KEY_VARIABLE}, or give --api-key-file",
+    )
+    parser.add_argument("--api-key-file", metavar="FILE", help="a file with keys, one on each line")
+    parser.add_argument(
+        "--no-auth", action="store_true", help="ask for no key, although others than this machine can connect"
+    )
+    parser.add_argument("--max-body", type=int, metavar="BYTES", help="the largest request body (default: 26214400)")
+    parser.add_argument(
+        "--max-concurrency",
+        type=int,
+        metavar="N",
+        help="the most calls in flight for each model (default: found out from its answers)",
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE_SECONDS,
+        metavar="SECONDS",
+        help="how long running answers may go on at the end (default: %(default)g)",
+    )
+    parser.add_argument("--region", help="the AWS region")
+    parser.add_argument("--profile", help="the profile of the AWS config files")
+    parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
+    parser.add_argument("--timeout", type=float, help="the longest silence, in seconds (default: 70)")
+    parser.set_defaults(run=run)
+
+
+def _pairs(items: list[str], option: str, value: str, known: dict[str, str] | None = None) -> dict[str, str]:
+    """Read the items of an option that takes ``NAME=VALUE``, where NAME is one of `known`."""
+    found: dict[str, str] = {}
+    for item in items:
+        name, equals, rest = item.partition("=")
+        if not equals or not name or name in found:
+            twice = f"; {name} is there twice" if name in found else ""
+            raise ConfigurationError(f"{option} takes NAME={value}, not {item!r}{twice}")
+        if known is not None and name not in known:
+            raise ConfigurationError(f"{option} names {name!r}, which no --model does")
+        found[name] = rest
+    return found
+
+
+def models(arguments: argparse.Namespace) -> dict[str, ServedModel]:
+    """Read which models are served."""
+    from smendpoint.asgi import ServedModel
+
+    endpoints = _pairs(arguments.model, "--model", "ENDPOINT[:COMPONENT]")
+    formats = _pairs(arguments.format, "--format", "FORMAT", endpoints)
+    own = _pairs(arguments.container_model, "--container-model", "TEXT", endpoints)
+    return {
+        name: ServedModel(endpoint, formats.get(name, "openai"), own.get(name)) for name, endpoint in endpoints.items()
+    }
+
+
+def keys(arguments: argparse.Namespace) -> list[str]:
+    """Give the keys that clients may use: none where none is asked for.
+
+    Raises:
+        ConfigurationError: there is none, and others than this machine can connect.
+    """
+    found = [key for key in (arguments.api_key, os.environ.get(KEY_VARIABLE)) if key is not None]
+    if arguments.api_key_file is not None:
+        try:
+            text = Path(arguments.api_key_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise ConfigurationError(f"--api-key-file cannot be read: {why}") from None
+        lines = [line.strip() for line in text.splitlines()]
+        found += [line for line in lines if line]
+        if not any(lines):
+            raise ConfigurationError("--api-key-file has no key")
+    if found and arguments.no_auth:
+        raise ConfigurationError(f"--no-auth is given, and so is a key (--api-key, --api-key-file or {KEY_VARIABLE})")
+    if not found and not arguments.no_auth and not is_loopback(arguments.host):
+        raise ConfigurationError(
+            f"anyone who reaches {arguments.host} could call the models: set {KEY_VARIABLE} or give --api-key-file, or"
+            " say --no-auth"
+        )
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can connect to an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def make_app(arguments: argparse.Namespace) -> OpenAIApp:
+    """Make the application that the options describe."""
+    from prometheus_client import CollectorRegistry
+
+    from smendpoint._core.call.limit import AdaptiveConcurrency
+    from smendpoint.asgi import OpenAIApp
+    from smendpoint.asgi._app import MAX_BODY
+    from smendpoint.integrations.prometheus import PrometheusHooks
+
+    given, registry = keys(arguments), CollectorRegistry()
+    # Without a key, only this machine's names are allowed: a web page may send requests here under a name of its own.
+    guarded = not given and not arguments.no_auth
+    return OpenAIApp(
+        models(arguments),
+        api_key=given or None,
+        allowed_hosts={"localhost", "127.0.0.1", "[::1]", arguments.host} if guarded else None,
+        max_body=MAX_BODY if arguments.max_body is None else arguments.max_body,
+        metrics=registry,
+        hooks=PrometheusHooks(registry=registry),
+        concurrency=arguments.max_concurrency or AdaptiveConcurrency(),
+        region_name=arguments.region,
+        credentials_profile_name=arguments.profile,
+        endpoint_url=arguments.endpoint_url,
+        timeout=arguments.timeout,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the socket that connections come to.
+
+    Raises:
+        ConfigurationError: it cannot be had.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {why}") from None
+
+
+def is_not_cut(record: logging.LogRecord) -> bool:
+    """Say whether a line of uvicorn's log is not about a stream without an end: the application logs the reason."""
+    return "without completing response" not in record.getMessage()
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        import uvicorn
+
+        app = make_app(arguments)
+    except ImportError as error:
+        complain(f"serve needs {error.name}: pip install 'smendpoint[serve]'")
+        return 1
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            host, port = listener.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            print(f"Serving {', '.join(served)} at http://{shown}:{port}/v1", flush=True)
+
+    served = models(arguments)
+    listener = listen(arguments.host, arguments.port)
+    logging.getLogger("uvicorn.error").addFilter(is_not_cut)
+    config = uvicorn.Config(
+        app,
+        http="h11",  # it limits the head of a request
+        h11_max_incomplete_event_size=MAX_HEAD,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=int(max(1, arguments.grace)),
+    )
+    with listener, interruptions():  # uvicorn raises a signal again once it has ended
+        Server(config).run(sockets=[listener])
+    return 0

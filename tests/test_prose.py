@@ -32,7 +32,7 @@ MODULES = [
                 "many_calls",
             ),
             *("transport_*", "leaks", "cancellation", "lanes", "no_threads", "cold_starts", "hosts", "interrupts"),
-            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*", "limiter", "many_calls"),
+            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*", "limiter", "asgi*", "cli_serve", "many_calls"),
             *("handlers_schemas", "handlers_typed"),
         )
         for path in (ROOT / "tests").glob(f"test_{name}.py")
@@ -50,6 +50,7 @@ MODULES = [
             "page_examples",
             "random_interrupts",
             "servers",
+            "serving",
             "targets",
             "twins",
         )

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from smendpoint._core.aws.response import SERVICE_MAX_BODY
 from smendpoint._core.call.limit import AdaptiveConcurrency
 from smendpoint.asgi._failures import Failure
 from smendpoint.asgi._formats import PATHS, Backend, ServedModel
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from smendpoint._options import EndpointOptions
     from smendpoint.asgi._formats import Kind
     from smendpoint.async_endpoint import AsyncEndpoint
-
-MAX_BODY = 26_214_400
-"""The largest request body taken, in bytes: as much as the service takes."""
 
 BODY_SECONDS = 60.0
 """How long the rest of a request's body may take, in seconds: as long as the service waits for a model."""
@@ -72,7 +70,7 @@ class OpenAIApp:
         *,
         api_key: str | Iterable[str] | None = None,
         allowed_hosts: Iterable[str] | None = None,
-        max_body: int = MAX_BODY,
+        max_body: int = SERVICE_MAX_BODY,
         keep_alive: float = KEEP_ALIVE_SECONDS,
         metrics: CollectorRegistry | None = None,
         **options: Unpack[EndpointOptions],

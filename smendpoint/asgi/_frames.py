@@ -84,7 +84,7 @@ class EventPasser(PushDecoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._tail = b""  # the start of an event whose end has not come
+        self._tail = bytearray()  # the start of an event whose end has not come
         self._lines: bool | None = None  # whether these are JSON lines; `None` before the first byte
         self._done = False  # [DONE] has come
         self._ended = False  # the first choice has a finish reason
@@ -98,7 +98,10 @@ class EventPasser(PushDecoder):
         if self._done:
             return []
         if self._tail:
-            data = self._tail + data
+            self._tail += data
+            if b"\n" not in data and b"\r" not in data:  # in the middle of an event, however large
+                return self._keep(self._tail, [])
+            data = bytes(self._tail)
         if self._lines is None:
             data = data.lstrip()
             if not data:
@@ -107,15 +110,15 @@ class EventPasser(PushDecoder):
         if b"\r" in data:
             data = _with_line_feeds(data)
         end = b"\n" if self._lines else b"\n\n"
-        if data.endswith(end):
-            self._tail = b""
-        else:
-            size = data.rfind(end) + len(end) if end in data else 0
-            self._tail = data[size:]
-            if len(self._tail) > MAX_ITEM:
-                self._failure = StreamDecodeError(f"a server-sent event is larger than {MAX_ITEM} bytes")
-            data = data[:size]
-        return self._deliver(self._read(data) if data else [])
+        size = len(data) if data.endswith(end) else data.rfind(end) + len(end) if end in data else 0
+        return self._keep(data[size:], self._read(data[:size]) if size else [])
+
+    def _keep(self, tail: bytes | bytearray, events: list[bytes]) -> list[bytes]:
+        """Keep the start of the next event, and give the events before it."""
+        self._tail = tail if isinstance(tail, bytearray) else bytearray(tail)
+        if len(self._tail) > MAX_ITEM and self._failure is None:
+            self._failure = StreamDecodeError(f"a server-sent event is larger than {MAX_ITEM} bytes")
+        return self._deliver(events)
 
     def finish(self) -> list[bytes]:
         """Take the end of the bytes, and give the rest of the events, with ``[DONE]``.
@@ -130,7 +133,7 @@ class EventPasser(PushDecoder):
     def finish_into(self, chunks: list[bytes]) -> None:
         """Do what `finish` does, and append the events to a list of the caller: a failure does not lose them."""
         self._check()
-        tail, whole = self._tail.strip(), True
+        tail, whole = bytes(self._tail.strip()), True
         if tail and not self._done:
             try:
                 event = self._note(b"data: " + tail if self._lines else tail)

@@ -155,21 +155,22 @@ def is_loopback(host: str) -> bool:
 
 def make_app(arguments: argparse.Namespace) -> OpenAIApp:
     """Make the application that the options describe."""
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, ProcessCollector
 
+    from smendpoint._core.aws.response import SERVICE_MAX_BODY
     from smendpoint._core.call.limit import AdaptiveConcurrency
     from smendpoint.asgi import OpenAIApp
-    from smendpoint.asgi._app import MAX_BODY
     from smendpoint.integrations.prometheus import PrometheusHooks
 
     given, registry = keys(arguments), CollectorRegistry()
+    ProcessCollector(registry=registry)
     # Without a key, only this machine's names are allowed: a web page may send requests here under a name of its own.
     guarded = not given and not arguments.no_auth
     return OpenAIApp(
         models(arguments),
         api_key=given or None,
         allowed_hosts={"localhost", "127.0.0.1", "[::1]", arguments.host} if guarded else None,
-        max_body=MAX_BODY if arguments.max_body is None else arguments.max_body,
+        max_body=SERVICE_MAX_BODY if arguments.max_body is None else arguments.max_body,
         metrics=registry,
         hooks=PrometheusHooks(registry=registry),
         concurrency=arguments.max_concurrency or AdaptiveConcurrency(),

@@ -255,7 +255,7 @@ class SageMakerModel(BaseModel):
             copied = super().model_copy(update=update, deep=deep)
             vars(copied).pop("_serialized", None)  # what LangChain keeps of the original
             return copied
-        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set}, **(update or {}))
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | dict(update or {}))
 
     def __repr_args__(self) -> Any:
         return [(name, value) for name, value in super().__repr_args__() if name in self.model_fields_set]

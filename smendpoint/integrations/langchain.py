@@ -194,6 +194,8 @@ class ChatSageMaker(GeneratingModel, BaseChatModel):
             raise ConfigurationError(f"method must be json_schema, function_calling or json_mode, not {method!r}")
         if schema is None and method != "json_mode":
             raise ConfigurationError(f"the method {method!r} needs a schema")
+        if isinstance(schema, dict) and schema.keys().isdisjoint(("name", "title", "toolSpec", "function")):
+            schema = {"title": "answer", **schema}  # LangChain makes a function's name of it
         traced = {
             "kwargs": {"method": method, "strict": strict},
             "schema": schema or {"title": "JSON", "type": "object"},

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import TypedDict
 
     from smendpoint._core.call.hooks import CallHooks
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         concurrency: AdaptiveConcurrency | int | None
         max_connections: int | None
         max_response_bytes: int | None
-        hooks: CallHooks | None
+        hooks: CallHooks | Sequence[CallHooks] | None
         clock: Clock | None
 
 
@@ -112,7 +112,7 @@ class EndpointArguments(Typed[In, Out, Chunk]):
         concurrency: AdaptiveConcurrency | int | None = None,
         max_connections: int | None = None,
         max_response_bytes: int | None = MAX_RESPONSE_BYTES,
-        hooks: CallHooks | None = None,
+        hooks: CallHooks | Sequence[CallHooks] | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Make an endpoint.
@@ -149,7 +149,7 @@ class EndpointArguments(Typed[In, Out, Chunk]):
             max_connections: how many connections may be open at once; `None` for no limit.
             max_response_bytes: the most bytes that a whole answer may have; `None` for no limit. By default
                 104,857,600, four times what the service hands on. Streams are not limited.
-            hooks: notified of the steps of each call; see `CallHooks`.
+            hooks: notified of the steps of each call, one object or several; see `CallHooks`.
             clock: where time, waiting and chance come from; for tests.
 
         Raises:

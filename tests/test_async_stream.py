@@ -267,6 +267,7 @@ class Scripted:
         class Call:
             attempts = 1
             elapsed = 0.0
+            watcher = None
 
             def named(self, error: Any) -> Any:
                 return error

@@ -74,7 +74,7 @@ class Script:
         )
         watcher = None
         if hooks is not None:
-            watcher = Watcher(CallInfo("my-llm", "InvokeEndpoint", "id"), hooks, None, self.clock.monotonic)
+            watcher = Watcher(CallInfo("my-llm", "InvokeEndpoint", "id"), (hooks,), None, self.clock.monotonic)
         self.call: CallState = CallState(self.defaults, watcher, self.clock.monotonic())
         self.steps: list[Any] = []
         self._outcomes = list(outcomes)

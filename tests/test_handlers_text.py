@@ -190,7 +190,7 @@ def test_the_default_handler_is_named_for_what_it_reads(body: bytes) -> None:
             OutputDetails(None, Usage(), {"logprobs": {"tokens": ["a"]}}),
         ),
         (OpenAICompletionsHandler(), b'{"choices":[]}', OutputDetails()),
-        (AutoHandler(), CHAT_WHOLE, OutputDetails("stop", Usage(5, 1, 6))),
+        (AutoHandler(), CHAT_WHOLE, OutputDetails("stop", Usage(5, 1, 6), None, "m", "chatcmpl-1")),
     ],
 )
 def test_a_whole_answers_details_are_read(handler: Any, body: bytes, details: OutputDetails) -> None:

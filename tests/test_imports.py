@@ -80,6 +80,7 @@ MAY_WAIT = (
     "smendpoint.langchain",
     "smendpoint.openai",
     "smendpoint.cli",
+    "smendpoint.integrations._langchain_text",
 )
 
 

@@ -19,6 +19,7 @@ MODULES = [
             *("aws_*", "batch*", "langchain*", "qa", "prompts", "core_frozen", "core_limit*", "core_load"),
             *("call", "call_keywords", "stream*", "async_stream", "session", "submit", "fanout", "async_fanout", "map"),
             *(
+                "hooks",
                 "openai",
                 "endpoint",
                 "async_endpoint",

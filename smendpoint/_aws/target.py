@@ -58,6 +58,11 @@ class Target(NamedTuple):
     client_cert: str | tuple[str, str] | None = None
     limits: Limits = Limits()
 
+    @property
+    def server(self) -> tuple[str, int]:
+        """The host and the port that are called."""
+        return self.url.host, self.url.port
+
     def origin(self) -> str:
         """Say where calls go and as whom, and where both come from; for the error that there is no such endpoint."""
         return (

@@ -26,10 +26,10 @@ from smendpoint._core.aws.operations import (
 )
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.call.flow import CallDefaults, CallState
-from smendpoint._core.call.hooks import CallInfo, Watcher, checked_hooks
+from smendpoint._core.call.hooks import CallInfo, Watcher, hooks_of
 from smendpoint._core.call.retry import RetryPolicy, RetryQuota
 from smendpoint._core.call.timing import Timeout
-from smendpoint._core.http.body import ResponseBody
+from smendpoint._core.http.body import ObservedBody, ResponseBody
 from smendpoint._transport.deadline import SYSTEM_CLOCK
 from smendpoint._typing import Chunk, Erased, In, Out
 
@@ -73,12 +73,12 @@ class CallerBase(Erased[In, Out, Chunk]):
         self.identity = identity
         self.settings = settings
         self.handler: ContentHandler[In, Out] = checked_handler(settings["content_handler"])
-        self._model_kwargs = checked_mapping("model_kwargs", settings["model_kwargs"])
+        self.model_kwargs = checked_mapping("model_kwargs", settings["model_kwargs"])
         self._members = checked_mapping("endpoint_kwargs", settings["endpoint_kwargs"])
         if settings["inference_component_name"] is not None:
             self._members = {"InferenceComponentName": settings["inference_component_name"], **self._members}
         self.clock: Clock = settings["clock"] or SYSTEM_CLOCK
-        self._hooks: CallHooks | None = checked_hooks(settings["hooks"])
+        self.hooks: tuple[CallHooks, ...] = hooks_of(settings["hooks"])
         max_connections = checked_limit("max_connections", settings["max_connections"])
         self.max_response_bytes = checked_limit("max_response_bytes", settings["max_response_bytes"])
         self.client, self.s3_client = settings["client"], settings["s3_client"]
@@ -146,6 +146,7 @@ class CallerBase(Erased[In, Out, Chunk]):
             credentials=self.transport.credentials,
             clock=self.clock,
             origin=getattr(target or self.transport, "origin", None),
+            server=getattr(target or self.transport, "server", None),
         )
         limiter: Any = self.limiter if slot is None else slot.limiter
         if limiter is not None:  # how many connections botocore's configuration allows is known only now
@@ -193,9 +194,17 @@ class CallerBase(Erased[In, Out, Chunk]):
         most = None if streaming else self.max_response_bytes
         return CallRequest(operation, self.name, members, head, body, new_invocation_id(), timeout, most)
 
+    def observe(self, request: CallRequest, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any]) -> None:
+        """Note in `request` what hooks are told about it, where there are any."""
+        if self.hooks:
+            from smendpoint._calls.observed import observed_request
+
+            given = {**self.model_kwargs, **model_parameters(model_kwargs, self.name)}
+            request.observed = observed_request(self.handler, self.name, value, stop, given)
+
     def body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
         """Have the content handler make a body of an input."""
-        handler, parameters = self.handler, {**self._model_kwargs, **model_parameters(model_kwargs, self.name)}
+        handler, parameters = self.handler, {**self.model_kwargs, **model_parameters(model_kwargs, self.name)}
         if stop:
             name = getattr(handler, "stop_parameter", None)
             if name is not None:
@@ -252,9 +261,14 @@ class CallerBase(Erased[In, Out, Chunk]):
         log = self._log or self._find_log()
         if log is not None and not log.isEnabledFor(DEBUG):
             log = None
-        if log is not None or self._hooks is not None:
+        if log is not None or self.hooks:
             info = CallInfo(self.name, request.operation.name, request.invocation_id)
-            watcher = Watcher(info, self._hooks, log, self.clock.monotonic, slot and slot.limiter)
+            info.streaming = request.streaming
+            if request.observed is not None:
+                info.task, info.model, info.parameters = request.observed
+            if defaults.server is not None:
+                info.server_address, info.server_port = defaults.server
+            watcher = Watcher(info, self.hooks, log, self.clock.monotonic, slot and slot.limiter)
         return CallState(defaults, watcher, started, request.members.get("Accept"), request.timeout, slot)
 
     def _find_log(self) -> Any:
@@ -285,8 +299,18 @@ class CallerBase(Erased[In, Out, Chunk]):
 
                 refuse_page(answer.headers, answer.body, call.accept)
             # The answer's own body is replaced, so that a large one is held once.
-            answer.body = body = ResponseBody(answer.body)
-            output = self.decode(body, stop)
+            if not self.hooks:
+                answer.body = body = ResponseBody(answer.body)
+                output = self.decode(body, stop)
+            else:
+                from smendpoint._calls.observed import note_answer
+
+                assert call.watcher is not None
+                answer.body = observed = ObservedBody(answer.body)
+                try:
+                    output = self.decode(observed, stop)
+                finally:  # an output that does not fit has cost its tokens too
+                    note_answer(call.watcher.info, self.handler, observed)
         except errors.SmendpointError as error:
             if isinstance(error, errors.HandlerError):
                 from smendpoint.handlers._ignored import say_ignored

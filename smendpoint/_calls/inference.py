@@ -73,12 +73,15 @@ def make_submission(
                 f"the request body has {len(body):,} bytes, and at most {MAX_ASYNC_BODY:,} can be sent along: give "
                 "upload_to='s3://bucket/prefix' to have it uploaded there"
             )
-        return caller.request(INVOKE_ENDPOINT_ASYNC, body, members), None, stop
+        request = caller.request(INVOKE_ENDPOINT_ASYNC, body, members)
+        caller.observe(request, value, stop, model_kwargs)
+        return request, None, stop
     if not isinstance(upload_to, str):
         raise errors.ConfigurationError(f"upload_to must be 's3://bucket/prefix', not {type(upload_to).__name__}")
     members["InputLocation"] = location = f"{upload_to.rstrip('/')}/{new_invocation_id()}"
     split_location(location)
     request = caller.request(INVOKE_ENDPOINT_ASYNC, b"", members)
+    caller.observe(request, value, stop, model_kwargs)
     return request, Upload(location, body, str(request.members.get("ContentType", _NO_CONTENT_TYPE))), stop
 
 

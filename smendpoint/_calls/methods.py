@@ -47,7 +47,10 @@ class MethodsBase(Typed[In, Out, Chunk]):
             body = caller.body(value, stop, model_kwargs, streaming=operation is INVOKE_ENDPOINT_STREAM)
             if len(body) > RECOMMENDED_MAX_BODY:
                 warn_of_size(len(body))
-            return caller.request(operation, body, members, limits), stop
+            request = caller.request(operation, body, members, limits)
+            if caller.hooks:
+                caller.observe(request, value, stop, model_kwargs)
+            return request, stop
         except BaseException as error:
             forget_locals(error)
             raise

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from smendpoint._calls.pipeline import Pipeline
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.call.flow import CallState
+    from smendpoint._core.call.hooks import Watcher
     from smendpoint._transport import AsyncSource, Source
     from smendpoint.handlers.base import StreamDecoder, Usage
 
@@ -34,6 +35,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         "_call",
         "_caller",
         "_first_chunk",
+        "_listening",
         "_over",
         "_pipeline",
         "_ready",
@@ -54,6 +56,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         self._source = None
         self._over = False  # ended, failed, or closed
         self._first_chunk: float | None = None
+        self._listening: Watcher | None = None  # notifies hooks of each chunk, where they want that
         self._took: float | None = None
         self.headers: Mapping[str, str] = {}
 
@@ -138,15 +141,27 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
     def _deliver(self, chunks: list[Piece]) -> None:
         """Queue chunks that have just been decoded, and end the stream after its last ones."""
         if chunks:
-            if self._first_chunk is None:
-                self._first_chunk = self.elapsed
-                if self._call is not None and self._call.slot is not None:
-                    self._call.slot.started()
             self._ready.extend(chunks)
+            if self._first_chunk is None:
+                self._note_first_chunk()
+            if self._listening is not None:
+                for _ in chunks:
+                    self._listening.notify("chunk")
         if self._pipeline.done:
             assert self._source is not None
             self._source.close()
             self._finish(self._failure())
+
+    def _note_first_chunk(self) -> None:
+        self._first_chunk = self.elapsed
+        assert self._call is not None
+        if self._call.slot is not None:
+            self._call.slot.started()
+        watcher = self._call.watcher
+        if watcher is not None:
+            watcher.notify("first_chunk")
+            if watcher.wants_chunks():
+                self._listening = watcher
 
     def _refused(self, chunks: list[Piece]) -> bool:
         """Whether the stream begins with the container's refusal, and its call has queued again, to be sent again.
@@ -185,6 +200,10 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         """End a stream that had begun, and notify hooks."""
         assert self._call is not None
         self._end()
+        if self._call.watcher is not None:
+            from smendpoint._calls.observed import note_stream
+
+            note_stream(self._call.watcher.info, self._pipeline)
         self._call.finish(error)
 
     def _end(self) -> None:

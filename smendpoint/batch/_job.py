@@ -19,7 +19,7 @@ from smendpoint.batch._ledger import Ledger
 from smendpoint.batch._requests import group, rows_of_a_request, split
 from smendpoint.batch._rows import read_rows
 from smendpoint.batch._total import total_of
-from smendpoint.handlers import JSONHandler
+from smendpoint.handlers import EmbeddingsHandler, JSONHandler
 from smendpoint.handlers._answers import may_have_usage
 from smendpoint.handlers.text import ModelHandler
 
@@ -273,6 +273,8 @@ def _usage(response: Response[Any]) -> Usage | None:
     read = getattr(type(response._handler), "read_details", None)
     if read is ModelHandler.read_details and not may_have_usage(response._body):
         return None
+    if read is EmbeddingsHandler.read_details:
+        return None  # vectors take too long to parse twice
     try:
         return response.usage
     except errors.SmendpointError:

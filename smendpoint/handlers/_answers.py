@@ -251,12 +251,19 @@ def answer_details(value: JSONValue) -> OutputDetails:
             reason = choice.get("finish_reason")
             known = ("finish_reason", "index", "message", "text")
             extra = {name: item for name, item in choice.items() if name not in known and item is not None}
-        return OutputDetails(reason_of(reason), usage_of(answer.get("usage")), extra or None)
+        usage = usage_of(answer.get("usage"))
+        return OutputDetails(reason_of(reason), usage, extra or None, *named_in(answer))
     for name in ("details", "body"):
         details = answer.get(name)
         if isinstance(details, dict):
             return generation_details(details)
     return generation_details(answer)
+
+
+def named_in(answer: Mapping[str, JSONValue]) -> tuple[str | None, str | None]:
+    """Give the model's name in an answer, and the container's id of the answer."""
+    model, answer_id = answer.get("model"), answer.get("id")
+    return model if isinstance(model, str) else None, answer_id if isinstance(answer_id, str) else None
 
 
 def generation_details(details: Mapping[str, JSONValue]) -> OutputDetails:

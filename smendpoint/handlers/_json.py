@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
+from smendpoint._core.http.body import ObservedBody
 from smendpoint._core.json import parse_json
 from smendpoint.errors import ConfigurationError, HandlerError
 
@@ -123,6 +124,8 @@ def decode_json(output: bytes, handler: str, errors: str = "strict") -> JSONValu
     Raises:
         HandlerError: the answer is not JSON, or has half a character; the message never shows the answer.
     """
+    if type(output) is ObservedBody and output.parsed is not None:
+        return cast("JSONValue", output.parsed)
     try:
         # No guess at the encoding: JSON between systems is UTF-8 (RFC 8259, 8.1).
         text = output.decode()
@@ -134,6 +137,8 @@ def decode_json(output: bytes, handler: str, errors: str = "strict") -> JSONValu
         from smendpoint.handlers._halves import mend_json
 
         value = mend_json(value, replace=errors == "replace")
+    if type(output) is ObservedBody:
+        output.parsed = value
     return value
 
 

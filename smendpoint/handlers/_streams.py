@@ -17,7 +17,7 @@ from smendpoint._core.decode.auto import SSE_STARTS, AutoDecoder
 from smendpoint._core.decode.push import LayeredDecoder
 from smendpoint._core.json import parse_json
 from smendpoint.errors import HandlerError, SmendpointError, StreamDecodeError, StreamError, StreamTruncatedError
-from smendpoint.handlers._answers import ENDS, reason_of, usage_of
+from smendpoint.handlers._answers import ENDS, named_in, reason_of, usage_of
 from smendpoint.handlers._halves import Halves, mend_json
 from smendpoint.handlers._shapes import raise_for_error, unknown_shape
 
@@ -259,6 +259,16 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         if not self._logprobs:
             return self._details
         return {**(self._details or {}), "logprobs": self._logprobs}
+
+    @property
+    def response_model(self) -> str | None:
+        """The model's name in the latest chunk."""
+        return named_in(self._item or {})[0]
+
+    @property
+    def response_id(self) -> str | None:
+        """The container's id of the answer, in the latest chunk."""
+        return named_in(self._item or {})[1]
 
     def _missing(self) -> str | None:
         if self._ended or not self._require_end:

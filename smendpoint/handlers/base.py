@@ -21,7 +21,11 @@ One more method, ``stream_decoder``, makes it stream. A handler, or its decoder,
 * ``read_details(output)``: the `OutputDetails` of a whole answer;
 * ``takes_many``: whether an input is a list, and its output a list of as many: `smendpoint.batch` makes it of rows;
 * ``max_batch_size``: the most in such a list, ``None`` for any number;
-* ``finish_reason``, ``usage`` and ``details`` on the decoder: the same for a stream, as far as it has come;
+* ``finish_reason``, ``usage``, ``details``, ``response_model`` and ``response_id`` on the decoder: the same for a
+  stream, as far as it has come;
+* ``task``: what its model does, ``"chat"``, ``"text_completion"``, ``"embeddings"`` or a word of your own, for hooks;
+* ``request_parameters(prompt, model_kwargs)``: the mapping in which hooks look for the request's parameters, where that
+  is not ``model_kwargs``; they get what stands on a list of `CallInfo`, and never the rest;
 * ``complete(chunks, finish_reason)`` on the decoder: the output that a stream's chunks make, for ``Stream.completion``
   (chunks that are texts or bytes are joined without it).
 
@@ -33,6 +37,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from smendpoint._core.call.usage import Usage
 from smendpoint._core.decode.lines import LineDecoder
 from smendpoint._core.decode.push import LayeredDecoder
 
@@ -124,20 +129,6 @@ class StreamingContentHandler(ContentHandler[In_contra, Out_co], Protocol[In_con
         ...
 
 
-class Usage(NamedTuple):
-    """How many tokens a call used; ``None`` where the model did not say.
-
-    Attributes:
-        prompt_tokens: tokens of the input.
-        completion_tokens: tokens that the model generated.
-        total_tokens: both together, as the model counted them.
-    """
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-
-
 class OutputDetails(NamedTuple):
     """The details that a model gives beside its answer.
 
@@ -145,11 +136,15 @@ class OutputDetails(NamedTuple):
         finish_reason: why it stopped, in the container's own word (``"length"``, ``"eos_token"``, ``"stop"`` ...).
         usage: the token counts.
         details: the rest, as the container gave it (log-probabilities, seed ...).
+        response_model: the model's name in the answer.
+        response_id: the container's id of the answer.
     """
 
     finish_reason: str | None = None
     usage: Usage | None = None
     details: Mapping[str, Any] | None = None
+    response_model: str | None = None
+    response_id: str | None = None
 
 
 class MappedDecoder(LayeredDecoder, Generic[Item, Chunk]):

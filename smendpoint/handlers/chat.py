@@ -31,6 +31,7 @@ class _ChatHandler(ModelHandler[ChatInput]):
 
     __slots__ = ()
 
+    task: str = "chat"
     stop_parameter: str | None = "stop"
 
     _expected = (
@@ -204,7 +205,7 @@ class AutoHandler(TextModelHandler[ChatInput]):
         errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
     """
 
-    __slots__ = ("prompt_format", "stop_parameter")
+    __slots__ = ("prompt_format", "stop_parameter", "task")
 
     _kinds = frozenset(TEXT_FORMATS)
     _expected = f"the answer of a text or chat model: {shapes_of(_kinds)}"
@@ -223,6 +224,7 @@ class AutoHandler(TextModelHandler[ChatInput]):
         if prompt_format not in formats:
             raise ConfigurationError(f"prompt_format must be one of {', '.join(formats)}, not {prompt_format!r}")
         self.prompt_format = prompt_format
+        self.task = "chat" if prompt_format == "messages" else "text_completion"
         self.stop_parameter = stop_parameter
 
     def _find_text(self, value: JSONValue) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError
-from smendpoint.handlers._json import encode_json, encode_request, encode_text, refuse_parameters
+from smendpoint.handlers._json import decode_json, encode_json, encode_request, encode_text, refuse_parameters
 from smendpoint.handlers._numbers import read_vectors
 from smendpoint.handlers._shapes import read_answer
 from smendpoint.prompts import is_collection
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from smendpoint._core.http.body import ResponseBody
+    from smendpoint.handlers.base import OutputDetails
 
 __all__ = ["EmbeddingFormat", "EmbeddingType", "EmbeddingsHandler", "Pooling", "SparseEmbeddingsHandler"]
 
@@ -72,6 +73,7 @@ class EmbeddingsHandler:
     __slots__ = ("content_type", "dimension", "embedding_type", "format", "max_batch_size", "pooling")
 
     accepts = "application/json"
+    task = "embeddings"
     stop_parameter: str | None = None
     takes_many = True
 
@@ -133,6 +135,16 @@ class EmbeddingsHandler:
             raise HandlerError(f"The model's vectors have {len(vectors[0])} numbers, not dimension={self.dimension}.")
         return vectors
 
+    def read_details(self, output: ResponseBody) -> OutputDetails:
+        """Give the token counts of a whole answer, and its names of the model and of itself."""
+        from smendpoint.handlers._answers import named_in, usage_of
+        from smendpoint.handlers.base import OutputDetails
+
+        answer = decode_json(output, "EmbeddingsHandler")
+        if not isinstance(answer, dict):
+            return OutputDetails()
+        return OutputDetails(None, usage_of(answer.get("usage")), None, *named_in(answer))
+
 
 class SparseEmbeddingsHandler:
     """Texts in, for each its weights by the index of a token out: text-embeddings-inference with a SPLADE model.
@@ -144,6 +156,7 @@ class SparseEmbeddingsHandler:
 
     content_type = "application/json"
     accepts = "application/json"
+    task = "embeddings"
     stop_parameter: str | None = None
     takes_many = True
 

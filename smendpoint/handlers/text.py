@@ -75,6 +75,8 @@ class TextModelHandler(ModelHandler[Prompt]):
 
     __slots__ = ()
 
+    task: str = "text_completion"
+
     # The kinds of answers that the handler reads, keys of `TEXT_FORMATS`.
     _kinds: frozenset[str] = frozenset()
     _keeps_tokens = False

@@ -169,7 +169,7 @@ class TableMapper:
         caller = self._endpoint._caller
         own = {name: value for name, value in self._model_kwargs.items() if name not in ("stop_on_fatal", "timeout")}
         members = {**caller._members, **(own.pop("endpoint_kwargs", None) or {})}
-        return {**caller._model_kwargs, **own, **({"endpoint_kwargs": members} if members else {})}
+        return {**caller.model_kwargs, **own, **({"endpoint_kwargs": members} if members else {})}
 
     @property
     def endpoint_name(self) -> str:

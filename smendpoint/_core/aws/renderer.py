@@ -35,6 +35,7 @@ class CallRequest:
         timeout: this call's own; `None` where its endpoint's holds.
         max_answer: the most bytes that a whole answer may have; `None` for no limit.
         body_hash: the body's SHA-256 in hex, once it is known.
+        observed: the task, the model and the parameters that hooks are told; `None` where there are no hooks.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class CallRequest:
         "invocation_id",
         "max_answer",
         "members",
+        "observed",
         "operation",
         "streaming",
         "timeout",
@@ -71,6 +73,7 @@ class CallRequest:
         self.timeout = timeout
         self.max_answer = max_answer
         self.body_hash: str | None = None
+        self.observed: tuple[str | None, str, Mapping[str, object]] | None = None
 
     def hash_body(self) -> str:
         """Give the body's SHA-256 in hex, computed once for all attempts."""

@@ -142,9 +142,10 @@ class CallDefaults:
         credentials: their source; `None` where the transport signs by itself.
         clock: time and chance.
         origin: says where calls go and as whom, and where both come from; for errors.
+        server: the host and the port that are called, where they are known; for hooks.
     """
 
-    __slots__ = ("clock", "credentials", "endpoint_name", "origin", "policy", "quota", "skew", "timeout")
+    __slots__ = ("clock", "credentials", "endpoint_name", "origin", "policy", "quota", "server", "skew", "timeout")
 
     def __init__(
         self,
@@ -156,9 +157,11 @@ class CallDefaults:
         credentials: CredentialSource | None,
         clock: Clock,
         origin: Callable[[], str] | None = None,
+        server: tuple[str, int] | None = None,
     ) -> None:
         self.endpoint_name = endpoint_name
         self.origin = origin
+        self.server = server
         self.policy = policy
         self.quota = quota
         self.timeout = timeout

@@ -9,25 +9,41 @@ from smendpoint._core.aws.response import request_id
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from smendpoint._core.call.usage import Usage
     from smendpoint.errors import ServiceError, SmendpointError
 
 
 class CallInfo:
-    """One call, as hooks see it. It never holds what was sent, what came back, or a secret.
+    """One call, as hooks see it. It never holds a prompt, an output, or a secret.
 
     Attributes:
         endpoint_name: the endpoint that is called.
         operation: the service's name for the operation, such as ``"InvokeEndpoint"``.
         invocation_id: the id that all attempts of the call carry as ``amz-sdk-invocation-id``.
+        task: what the model does, as the content handler says: ``"chat"``, ``"text_completion"``, ``"embeddings"``, or
+            the word of a handler of your own; ``None`` where it does not say.
+        model: the request's parameter ``model``; without one, the endpoint's name.
+        parameters: those of the request's parameters that have a name known not to carry content: numbers and truth
+            values (``max_tokens``, ``temperature`` ...), a few words (``encoding_format``), and stop sequences, which
+            are a tuple. Never messages, prompts, tools or schemas.
+        streaming: whether the answer is a stream.
+        server_address: the host that is called; ``None`` where a client does not say.
+        server_port: its TCP port.
         attempts: how many requests have been sent so far.
         status: the HTTP status of the current attempt's answer; ``None`` as long as there is none.
         request_id: AWS's id of that answer; ``None`` as long as there is none.
         elapsed: seconds since the call started, brought up to date before each hook.
         concurrency_limit: how many calls may be in flight now, brought up to date before each hook; ``None`` where
             their number is not limited.
-        context: yours: a place to keep a span or a timer between the hooks of one call.
+        usage: how many tokens the model counted. This and the next three are known at ``call_finished``, and ``None``
+            where the model did not say, or the content handler does not read it.
+        finish_reason: why the model stopped, in its container's word; ``"stop"`` where ``stop=`` ended a stream.
+        response_model: the model's name in the answer.
+        response_id: the container's id of the answer.
+        context: yours: a place to keep a span or a timer between the hooks of one call. Where ``hooks=`` is several
+            objects, each has its own.
     """
 
     __slots__ = (
@@ -36,16 +52,36 @@ class CallInfo:
         "context",
         "elapsed",
         "endpoint_name",
+        "finish_reason",
         "invocation_id",
+        "model",
         "operation",
+        "parameters",
         "request_id",
+        "response_id",
+        "response_model",
+        "server_address",
+        "server_port",
         "status",
+        "streaming",
+        "task",
+        "usage",
     )
 
     def __init__(self, endpoint_name: str, operation: str, invocation_id: str) -> None:
         self.endpoint_name = endpoint_name
         self.operation = operation
         self.invocation_id = invocation_id
+        self.task: str | None = None
+        self.model = endpoint_name
+        self.parameters: Mapping[str, Any] = {}
+        self.streaming = False
+        self.server_address: str | None = None
+        self.server_port: int | None = None
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.response_model: str | None = None
+        self.response_id: str | None = None
         self.attempts = 0
         self.status: int | None = None
         self.request_id: str | None = None
@@ -76,6 +112,12 @@ class CallHooks:
     def first_byte(self, call: CallInfo) -> None:
         """The answer's head has arrived."""
 
+    def first_chunk(self, call: CallInfo) -> None:
+        """The first chunk of a stream has arrived. A whole answer has no chunks."""
+
+    def chunk(self, call: CallInfo) -> None:
+        """A chunk of a stream has arrived, the first one too. It is called for each, so it must be very quick."""
+
     def call_finished(self, call: CallInfo, error: BaseException | None) -> None:
         """The call is over: with `error`, or well. A stream's call is over when the stream is, or when it is closed.
 
@@ -103,8 +145,8 @@ def log_cold_start(endpoint_name: str, error: ServiceError, elapsed: float, dela
         )
 
 
-# From this similarity on, a name counts as a misspelt hook, as "on_call_start" does. The hooks' names are less alike.
-_ALMOST = 0.78
+# From this similarity on, a name counts as a misspelt hook, as "on_chunk" does. The hooks' names are less alike.
+_ALMOST = 0.76
 
 
 def checked_hooks(hooks: Any) -> Any:
@@ -138,14 +180,29 @@ def checked_hooks(hooks: Any) -> Any:
     return hooks
 
 
+def hooks_of(hooks: Any) -> tuple[Any, ...]:
+    """Check ``hooks=``, one object or several, and give them all."""
+    several = hooks if isinstance(hooks, (list, tuple)) else (hooks,)
+    return tuple(checked_hooks(one) for one in several if one is not None)
+
+
 class Watcher:
-    """Reports what happens to one call to its hooks and to logging."""
+    """Reports what happens to one call to its hooks and to logging.
 
-    __slots__ = ("_clock", "_hooks", "_limiter", "_log", "_started", "info")
+    Args:
+        info: the call, as hooks see it.
+        hooks: all that are notified.
+        log: gets a debug record for each step but chunks; ``None`` for no records.
+        monotonic: gives the time.
+        limiter: knows how many calls may be in flight; ``None`` where their number is not limited.
+    """
 
-    def __init__(self, info: CallInfo, hooks: CallHooks | None, log: Any, monotonic: Any, limiter: Any = None) -> None:
+    __slots__ = ("_clock", "_contexts", "_hooks", "_limiter", "_log", "_started", "info")
+
+    def __init__(self, info: CallInfo, hooks: Sequence[Any], log: Any, monotonic: Any, limiter: Any = None) -> None:
         self.info = info
         self._hooks = hooks
+        self._contexts: list[Any] = [None] * len(hooks)
         self._log = log
         self._clock = monotonic
         self._started = monotonic()
@@ -163,13 +220,18 @@ class Watcher:
         self.info.request_id = request_id(headers)
         self.notify("first_byte")
 
+    def wants_chunks(self) -> bool:
+        """Whether there are hooks that override ``chunk``."""
+        methods = [getattr(hooks, "chunk", None) for hooks in self._hooks]
+        return any(method and getattr(method, "__func__", None) is not CallHooks.chunk for method in methods)
+
     def notify(self, hook: str, *arguments: Any) -> None:
         """Call the hook named `hook`, and write a debug record."""
         info = self.info
         info.elapsed = self._clock() - self._started
         if self._limiter is not None:
             info.concurrency_limit = self._limiter.limit
-        if self._log is not None:
+        if self._log is not None and hook != "chunk":
             self._log.debug(
                 "%s: %s of endpoint %s, invocation %s, attempt %d, status %s, request id %s, %.3f s%s",
                 hook.replace("_", " "),
@@ -182,12 +244,14 @@ class Watcher:
                 info.elapsed,
                 "".join(f", {type(argument).__name__}" for argument in arguments if isinstance(argument, Exception)),
             )
-        if self._hooks is not None:
+        for place, hooks in enumerate(self._hooks):
+            info.context = self._contexts[place]
             try:
-                method = getattr(self._hooks, hook, None)  # an object that is not a CallHooks may lack some
+                method = getattr(hooks, hook, None)  # an object that is not a CallHooks may lack some
                 if method is not None:
                     method(info, *arguments)
             except Exception as error:  # a hook must not change the call
                 import logging
 
                 logging.getLogger("smendpoint.hooks").warning("hook %s raised %s", hook, type(error).__name__)
+            self._contexts[place] = info.context

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import SEEK_CUR, SEEK_END, SEEK_SET, UnsupportedOperation
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,3 +141,9 @@ class ResponseBody(bytes):
         return f"<ResponseBody of {len(self)} bytes>"
 
     __str__ = __repr__
+
+
+class ObservedBody(ResponseBody):
+    """The body of an answer whose details hooks get: its JSON is parsed once, for the output and for the details."""
+
+    parsed: Any = None

@@ -53,6 +53,17 @@ class ClientLane:
         where = f"in {region}, the client's region, and " if isinstance(region, str) else ""
         return f"it was looked for {where}in the account of the client's credentials"
 
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """The host and the port that the client calls; `None` where it does not say."""
+        from urllib.parse import urlsplit  # botocore has imported it
+
+        url = meta(self._client, "endpoint_url")
+        parts = urlsplit(url if isinstance(url, str) else "")
+        if parts.hostname is None:
+            return None
+        return parts.hostname, parts.port or (80 if parts.scheme == "http" else 443)
+
     def forget(self) -> None:
         """A client looks after its own connections."""
 

@@ -1,0 +1,337 @@
+"""The common part of LangChain's classes: the arguments of an endpoint as pydantic's fields, and its twins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.load.serializable import Serializable
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
+
+from smendpoint._calls.endpoint import EndpointBase, remade
+from smendpoint._core.call.limit import AdaptiveConcurrency
+from smendpoint._core.call.retry import RetryPolicy
+from smendpoint._options import ENDPOINT_OPTIONS, MAX_RESPONSE_BYTES
+from smendpoint.async_endpoint import AsyncEndpoint
+from smendpoint.endpoint import Endpoint
+from smendpoint.errors import ConfigurationError
+from smendpoint.handlers import AutoHandler, JumpStartChatHandler, JumpStartTextHandler, TextGenerationHandler
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import LangSmithParams
+    from typing_extensions import Self
+
+__all__ = ["CONFIG", "PROVIDER", "GeneratingModel", "SageMakerModel"]
+
+PROVIDER = "amazon_sagemaker"
+
+# A misspelt argument is refused. An error of pydantic does not show what was given: keys are among it.
+CONFIG = ConfigDict(
+    arbitrary_types_allowed=True,
+    extra="forbid",
+    hide_input_in_errors=True,
+    populate_by_name=True,
+    protected_namespaces=(),
+)
+
+# Neither a pickle nor a serialized model holds these beside the endpoint itself.
+_SECRETS = {
+    "aws_access_key_id": "AWS_ACCESS_KEY_ID",
+    "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "aws_session_token": "AWS_SESSION_TOKEN",
+}
+_LIVE = {**dict.fromkeys(("client", "endpoint", "external_id", "s3_client", "session")), **dict.fromkeys(_SECRETS)}
+
+
+class Twins:
+    """The endpoint of a model, and the one like it for the other way to wait. Copies of the model share them."""
+
+    def __init__(self, first: EndpointBase[Any, Any, Any], *, ours: bool) -> None:
+        self._first = first
+        self._ours = ours
+        self._other: EndpointBase[Any, Any, Any] | None = None
+
+    @property
+    def handler(self) -> Any:
+        """The content handler of both."""
+        return self._first.content_handler
+
+    def blocking(self) -> Endpoint[Any, Any, Any]:
+        """Give the endpoint for plain calls.
+
+        Raises:
+            ConfigurationError: all calls go through a client of aiobotocore.
+        """
+        found: Any = self._of(Endpoint)
+        if found is None:
+            raise ConfigurationError(
+                "this model calls through an asynchronous client: await ainvoke and the like",
+                endpoint_name=self._first.endpoint_name,
+            )
+        return found  # type: ignore[no-any-return]  # an endpoint of this kind
+
+    def awaited(self) -> AsyncEndpoint[Any, Any, Any] | None:
+        """Give the endpoint for asyncio; ``None`` where all calls go through a client that blocks."""
+        found: Any = self._of(AsyncEndpoint)
+        return found  # type: ignore[no-any-return]  # an endpoint of this kind
+
+    def _of(self, kind: type[EndpointBase[Any, Any, Any]]) -> EndpointBase[Any, Any, Any] | None:
+        if isinstance(self._first, kind):
+            return self._first
+        if self._other is None and self._first._caller.client is None:
+            made = remade(kind, self._first, s3_client=None)
+            self._other = self._other or made  # another thread may have made it meanwhile
+        return self._other
+
+    def close(self) -> None:
+        """Close the connections for plain calls."""
+        for endpoint in self._made():
+            if isinstance(endpoint, Endpoint):
+                endpoint.close()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        self.close()
+        for endpoint in self._made():
+            if isinstance(endpoint, AsyncEndpoint):
+                await endpoint.aclose()
+
+    def _made(self) -> list[EndpointBase[Any, Any, Any] | None]:
+        """The endpoints that are not the caller's own."""
+        return [self._first if self._ours else None, self._other]
+
+    def __deepcopy__(self, memo: object) -> Twins:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self._first,)
+
+
+def _unpickled(first: EndpointBase[Any, Any, Any]) -> Twins:
+    return Twins(first, ours=True)
+
+
+def _option(default: Any = None, **options: Any) -> Any:
+    """Declare an option of the endpoint, which is made with the model, and does not change after that."""
+    return Field(default, frozen=True, **options)
+
+
+def _hidden() -> Any:
+    """Declare an option that may hold a secret or an object: only the endpoint shows what it may of it."""
+    return _option(exclude=True, repr=False)
+
+
+class SageMakerModel(BaseModel):
+    """The common base of LangChain's classes. An argument that is missing here is described at `Endpoint`."""
+
+    model_config = CONFIG
+
+    endpoint_name: str = _option("")
+    """The endpoint's name."""
+    endpoint: Any = _hidden()
+    """An `Endpoint` or `AsyncEndpoint` to call through, in place of all arguments that make one. It stays open."""
+    content_handler: Any = _hidden()
+    """Makes requests from inputs and outputs from answers."""
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Parameters for the model, sent with every call; a call's own win."""
+    endpoint_kwargs: Mapping[str, Any] | None = _hidden()
+    inference_component_name: str | None = _option()
+    region_name: str | None = _option()
+    credentials_profile_name: str | None = _option()
+    aws_access_key_id: SecretStr | None = _option(repr=False)
+    aws_secret_access_key: SecretStr | None = _option(repr=False)
+    aws_session_token: SecretStr | None = _option(repr=False)
+    role_arn: str | None = _option()
+    role_session_name: str | None = _option()
+    external_id: SecretStr | None = _hidden()
+    session: Any = _hidden()
+    endpoint_url: str | None = _option(repr=False)
+    config: Any = _hidden()
+    allow_plain_http: bool = _option(False)
+    allow_link_local: bool = _option(False)
+    client: Any = _hidden()
+    s3_client: Any = _hidden()
+    timeout: Any = _option()
+    """Seconds for connecting and for silence, or a `Timeout`."""
+    retry: Any = _hidden()
+    """A `RetryPolicy`."""
+    max_retries: int | None = _option()
+    """How often a call is tried again, in place of `retry`."""
+    concurrency: Any = _hidden()
+    """How many calls may be in flight at once: by default what `AdaptiveConcurrency` finds out, so that a batch of any
+    size works. A number is the most, and an explicit ``None`` sets no limit."""
+    max_connections: int | None = _option()
+    max_response_bytes: int | None = _option(MAX_RESPONSE_BYTES)
+    hooks: Any = _hidden()
+    """Notified of the steps of each call; see `CallHooks`."""
+    clock: Any = _hidden()
+
+    _twins: Twins = PrivateAttr()
+
+    if not TYPE_CHECKING:  # type checkers read the fields
+
+        def __init__(self, **fields: Any) -> None:
+            """Make the model, and its endpoint, which opens its first connection at the first call.
+
+            Raises:
+                ConfigurationError: an argument does not fit an endpoint.
+                pydantic.ValidationError: an argument is not known, or of another type.
+            """
+            try:
+                if isinstance(fields.get("endpoint"), EndpointBase):
+                    fields.setdefault("endpoint_name", fields["endpoint"].endpoint_name)
+                super().__init__(**fields)
+                self._twins = self._make_twins()
+            except BaseException:  # a traceback with variables shows no secret
+                del fields
+                raise
+
+    def _default_handler(self) -> Any:
+        raise AssertionError  # every class has its own
+
+    def _make_twins(self) -> Twins:
+        given = {name: getattr(self, name) for name in ENDPOINT_OPTIONS if name in self.model_fields_set}
+        given = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in given.items()
+        }
+        given.pop("model_kwargs", None)
+        if self.max_retries is not None:
+            if given.get("retry") is not None:
+                raise ConfigurationError("max_retries and retry= say the same: leave out one of them")
+            given["retry"] = RetryPolicy(max_attempts=self.max_retries + 1)
+        if self.endpoint is None:
+            given["content_handler"] = given.get("content_handler") or self._default_handler()
+            given.setdefault("concurrency", AdaptiveConcurrency())
+            made: Any = Endpoint(self.endpoint_name, **given)
+            return Twins(made, ours=True)
+        if not isinstance(self.endpoint, EndpointBase):
+            raise ConfigurationError(f"endpoint must be an Endpoint, not {type(self.endpoint).__name__}")
+        if self.endpoint_name != self.endpoint.endpoint_name:
+            raise ConfigurationError("endpoint= has another name than endpoint_name: leave that out")
+        given = {name: value for name, value in given.items() if value is not None}
+        if given:
+            raise ConfigurationError(f"endpoint= is made already: leave out {', '.join(given)}, or give them to it")
+        if self.endpoint._caller.settings["content_handler"] is not None:
+            return Twins(self.endpoint, ours=False)
+        # Nobody chose the handler of texts, which is an endpoint's own default.
+        fitting = remade(type(self.endpoint), self.endpoint, content_handler=self._default_handler())
+        return Twins(fitting, ours=True)
+
+    def _token_limit(self) -> str:
+        """The name of the parameter that limits the new tokens, in the format of the content handler."""
+        handler = self._twins.handler
+        by_pipeline = isinstance(handler, (JumpStartChatHandler, JumpStartTextHandler, TextGenerationHandler))
+        if by_pipeline or (isinstance(handler, AutoHandler) and handler.prompt_format == "inputs"):
+            return "max_new_tokens"
+        return "max_tokens"
+
+    def close(self) -> None:
+        """Close the connections that are open. Those of asyncio close with their event loop, or with `aclose`.
+
+        An endpoint that was given stays open: its maker closes it. Copies of the model share its connections.
+        """
+        self._twins.close()
+
+    async def aclose(self) -> None:
+        """Close the connections that are open, those of asyncio included."""
+        await self._twins.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the model: with the same connections, unless `update` has options of the endpoint."""
+        options = {name for name, field in type(self).model_fields.items() if field.frozen}
+        if options.isdisjoint(update or ()):
+            copied = super().model_copy(update=update, deep=deep)
+            vars(copied).pop("_serialized", None)  # what LangChain keeps of the original
+            return copied
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | dict(update or {}))
+
+    def __repr_args__(self) -> Any:
+        return [(name, value) for name, value in super().__repr_args__() if name in self.model_fields_set]
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return {**state, "__dict__": {**state["__dict__"], **_LIVE}}  # the endpoint knows what it leaves behind
+
+
+class GeneratingModel(SageMakerModel, Serializable):
+    """The common base of the chat model and the text model: parameters, and what LangChain may write down of them."""
+
+    model_config = CONFIG
+
+    model: str | None = None
+    """The model's name, where the container has several (adapters of vLLM); most need none."""
+    temperature: float | None = None
+    max_tokens: int | None = None
+    """The most new tokens, sent under the name that the content handler's format has for it."""
+    top_p: float | None = None
+    stop: list[str] | None = None
+    """Texts at which an answer ends, unless a call has its own."""
+    streaming: bool = False
+    """Whether ``invoke`` and ``ainvoke`` also stream, so that callbacks get each token."""
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Say that LangChain can write the model down; secrets and objects are left out."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Give the module where LangChain finds the class again."""
+        return ["smendpoint", "integrations", "langchain"]
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """The environment variables that stand for secrets in what is written down."""
+        return _SECRETS
+
+    def to_json(self) -> Any:
+        """Give what LangChain writes down: what was given, as far as it is text and numbers, and no secrets."""
+        written: Any = super().to_json()
+        if not isinstance(self.timeout, (int, float)):
+            written["kwargs"].pop("timeout", None)
+        written["kwargs"] = {name: value for name, value in written["kwargs"].items() if name in self.model_fields_set}
+        return written
+
+    def _own_parameters(self) -> dict[str, Any]:
+        """The parameters for the model by LangChain's names: those that are set."""
+        names = ("model", "temperature", "max_tokens", "top_p")
+        own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {**self.model_kwargs, **own}
+
+    def _call(self, stop: list[str] | None, given: dict[str, Any]) -> dict[str, Any]:
+        """Give the keywords of a call of the endpoint: parameters for the model, and the stop sequences."""
+        parameters = {**self._own_parameters(), **given}
+        parameters.pop("stream", None)  # LangChain's way to ask for a stream; the handler says it to the model
+        limit = self._token_limit()
+        if limit != "max_tokens" and "max_tokens" in parameters:
+            parameters.setdefault(limit, parameters.pop("max_tokens"))
+        return {"stop": self.stop if stop is None else stop, **parameters}
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        named = {"endpoint_name": self.endpoint_name, "inference_component_name": self.inference_component_name}
+        return {name: value for name, value in named.items() if value is not None} | self._own_parameters()
+
+    def _traced(self, stop: list[str] | None, given: Mapping[str, Any]) -> LangSmithParams:
+        """Give what LangSmith shows of a call."""
+        parameters = {**self._own_parameters(), **given}
+        traced = {
+            "ls_provider": PROVIDER,
+            "ls_model_name": parameters.get("model") or self.inference_component_name or self.endpoint_name,
+            "ls_temperature": parameters.get("temperature"),
+            "ls_max_tokens": parameters.get("max_tokens", parameters.get("max_new_tokens")),
+            "ls_stop": stop or self.stop,
+        }
+        return cast("LangSmithParams", {name: value for name, value in traced.items() if value is not None})

@@ -518,6 +518,34 @@ def test_a_dry_run_writes_the_request_and_sends_nothing(
     assert emulator.requests == []
 
 
+def test_the_variant_and_custom_attributes_are_sent_and_a_dry_run_shows_no_attributes(
+    emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--variant", "blue", "--custom-attributes", "accept_eula=true"]
+    invoke("tgi", PROMPT, *options, capsys=capsys)
+    sent = emulator.requests[-1].headers
+    assert sent["x-amzn-sagemaker-target-variant"] == "blue"
+    assert sent["x-amzn-sagemaker-custom-attributes"] == "accept_eula=true"
+    shown, _ = invoke("tgi", PROMPT, "--dry-run", *options, capsys=capsys)
+    assert "X-Amzn-SageMaker-Target-Variant: blue\n" in shown
+    assert "X-Amzn-SageMaker-Custom-Attributes: (not shown)\n" in shown
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_stream_that_is_cut_on_a_terminal_ends_its_line_before_the_message(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", Terminal(written, encoding="utf-8", write_through=True))
+    emulator.inject("inband_error_tgi")
+    assert main(["invoke", "tgi", PROMPT, "--stream"]) == 1
+    assert written.getvalue() == b"Once\n"
+
+
 def test_a_dry_run_needs_no_credentials(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from smendpoint.handlers import Usage
 
 ALL = {**HANDLERS, **MORE_HANDLERS}
+_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 # The handlers whose outputs are texts: a line end follows.
 _TEXTS = ("text", "completions", "chat", "plain", "auto", "jumpstart-text", "jumpstart-chat")
 
@@ -160,6 +162,11 @@ class _Target:
             self._file.close()
         self._screen.close()
 
+    def end_line(self) -> None:
+        """End the line of an output that was cut, where a message follows it: on a terminal."""
+        if self._path is None and sys.stdout.isatty():
+            self.text("\n")
+
     def output(self, output: Any) -> None:
         """Write an output, or a chunk of one."""
         if isinstance(output, bytes):
@@ -279,9 +286,13 @@ class _Call:
 
     def _stream(self) -> None:
         with self._endpoint.stream(self._value, stop=self._arguments.stop, **self._model) as chunks:
-            for chunk in chunks:
-                if not self._arguments.json:
-                    self._out.output(chunk)
+            try:
+                for chunk in chunks:
+                    if not self._arguments.json:
+                        self._out.output(chunk)
+            except BaseException:
+                self._out.end_line()
+                raise
         self.headers, self.elapsed = chunks.headers, chunks.elapsed
         if self._arguments.json or self._arguments.schema is not None:
             self.output = chunks.completion
@@ -333,6 +344,8 @@ class _Call:
         body = request.body if upload is None else upload.body
         url = f"{caller.transport.resolve().url}{request.head.path}"
         headers = {name: value for name, value in request.head.headers if value}
+        if _ATTRIBUTES in headers:
+            headers[_ATTRIBUTES] = "(not shown)"  # it may be a secret
         if arguments.json:
             try:
                 shown: Any = json.loads(body)

@@ -75,6 +75,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", help="the profile of the AWS config files")
     parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
     parser.add_argument("--component", help="the inference component")
+    parser.add_argument("--variant", help="the production variant")
+    parser.add_argument("--custom-attributes", metavar="TEXT", help="for the container, such as accept_eula=true")
     parser.add_argument(
         "--timeout", type=seconds, metavar="SECONDS", help="the longest silence, in seconds (default: 70)"
     )
@@ -164,6 +166,7 @@ def make_endpoint(arguments: argparse.Namespace, handler: Any, hooks: Any, max_c
     from smendpoint._core.call.retry import RetryPolicy
     from smendpoint.endpoint import Endpoint
 
+    members = {"TargetVariant": arguments.variant, "CustomAttributes": arguments.custom_attributes}
     return Endpoint(
         arguments.endpoint,
         content_handler=handler,
@@ -174,6 +177,7 @@ def make_endpoint(arguments: argparse.Namespace, handler: Any, hooks: Any, max_c
         timeout=arguments.timeout,
         retry=None if arguments.retries is None else RetryPolicy(max_attempts=arguments.retries + 1),
         max_connections=max_connections,
+        endpoint_kwargs={name: given for name, given in members.items() if given is not None},
         hooks=hooks,
     )
 

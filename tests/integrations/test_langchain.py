@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import inspect
 import json
 import pickle
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +15,7 @@ from scripted_model import model as scripted
 
 from smendpoint import (
     AsyncEndpoint,
+    AutoHandler,
     ChatHandler,
     ConfigurationError,
     CredentialsError,
@@ -43,6 +42,7 @@ from langchain_core.load.dump import dumpd
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import BaseModel, ValidationError
@@ -243,6 +243,16 @@ def test_no_secret_is_in_a_repr_or_in_what_langchain_writes_down(model_class: An
 
 
 @pytest.mark.parametrize("model_class", CLASSES)
+def test_no_key_is_in_the_variables_of_a_traceback(model_class: Any) -> None:
+    for wrong in ({"temprature": 0}, {"timeout": -1}):
+        with pytest.raises(ValueError, match="t") as caught:
+            model_class(endpoint_name="chat", **wrong, **KEYS)
+        inside = caught.traceback[1:]
+        assert inside
+        assert SECRET not in "".join(str(entry.frame.f_locals) for entry in inside)
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
 def test_no_key_is_in_a_pickle(model_class: Any) -> None:
     pickled = pickle.dumps(model_class(endpoint_name="chat", aws_session_token=SECRET, **KEYS))
     assert SECRET.encode() not in pickled
@@ -314,6 +324,27 @@ def test_copies_share_connections_unless_they_are_of_another_endpoint(service: E
         model.invoke("Hello")
     with pytest.raises(ValidationError, match="frozen"):
         model.endpoint_name = "other"
+
+
+def test_a_configurable_model_keeps_its_connections(service: Emulator, way: Way) -> None:
+    service.models = {"chat": scripted, "other": scripted}
+    model = ChatSageMaker(endpoint_name="chat").configurable_fields(
+        temperature=ConfigurableField(id="heat"), endpoint_name=ConfigurableField(id="name")
+    )
+    if way.asynchronous:
+
+        async def ask() -> None:
+            for heat in (0, 1):
+                await model.ainvoke("Hello", {"configurable": {"heat": heat}})
+
+        asyncio.run(ask())
+    else:
+        for heat in (0, 1):
+            model.invoke("Hello", {"configurable": {"heat": heat}})
+    assert [json.loads(request.body)["temperature"] for request in service.requests] == [0, 1]
+    assert service.total_connections == 1
+    way.invoke(model, "Hello", config={"configurable": {"name": "other"}})
+    assert service.requests[-1].endpoint_name == "other"
 
 
 def test_one_model_is_used_on_several_event_loops_and_closed(service: Emulator) -> None:
@@ -542,60 +573,53 @@ class Cut:
 class Endless:
     """A model that streams until its client has gone."""
 
-    def __init__(self) -> None:
-        self.gone = threading.Event()
-
     def __call__(self, request: ModelRequest) -> ModelReply:
         return ModelReply(self.parts(request), content_type="text/event-stream")
 
     def parts(self, request: ModelRequest) -> Iterator[str]:
-        try:
-            while not request.disconnected.wait(0.001):
-                yield 'data: {"choices": [{"delta": {"content": "more "}}]}\n\n'
-        finally:
-            self.gone.set()
+        while not request.disconnected.wait(0.001):
+            yield 'data: {"choices": [{"delta": {"content": "more "}}]}\n\n'
 
 
 def test_leaving_a_stream_ends_the_call(service: Emulator, way: Way) -> None:
-    endless = Endless()
-    service.models = {"chat": endless}
-    model = ChatSageMaker(endpoint_name="chat")
-    if way.asynchronous:
+    service.models = {"chat": Endless(), "text": Endless()}
+    text = SageMakerLLM(endpoint_name="text", content_handler=AutoHandler())
+    for model in (ChatSageMaker(endpoint_name="chat"), text):
+        if way.asynchronous:
 
-        async def leave() -> None:
-            async for _ in model.astream("Hello"):
+            async def leave(model: Any) -> None:
+                async for _ in model.astream("Hello"):
+                    break
+                assert service.active_requests == 1
+                await asyncio.to_thread(service.idle, PATIENCE)
+
+            asyncio.run(leave(model))
+        else:
+            for _ in model.stream("Hello"):
                 break
-            gc.collect()
-            await asyncio.to_thread(endless.gone.wait, PATIENCE)
-
-        asyncio.run(leave())
-    else:
-        for _ in model.stream("Hello"):
-            break
-        gc.collect()
-    assert endless.gone.wait(PATIENCE)
+            service.idle(PATIENCE)
 
 
 def test_cancelling_a_task_ends_the_call(service: Emulator) -> None:
-    endless = Endless()
-    service.models = {"chat": endless}
-    model = ChatSageMaker(endpoint_name="chat", streaming=True)
+    service.models = {"chat": Endless(), "text": Endless()}
+    text = SageMakerLLM(endpoint_name="text", content_handler=AutoHandler(), streaming=True)
+    for model in (ChatSageMaker(endpoint_name="chat", streaming=True), text):
 
-    async def cancel() -> None:
-        began = asyncio.Event()
+        async def cancel(model: Any) -> None:
+            began = asyncio.Event()
 
-        class Began(AsyncCallbackHandler):
-            async def on_llm_new_token(self, token: str, **_: Any) -> None:
-                began.set()
+            class Began(AsyncCallbackHandler):
+                async def on_llm_new_token(self, token: str, **_: Any) -> None:
+                    began.set()
 
-        task = asyncio.ensure_future(model.ainvoke("Hello", config={"callbacks": [Began()]}))
-        await began.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert await asyncio.to_thread(endless.gone.wait, PATIENCE)
+            task = asyncio.ensure_future(model.ainvoke("Hello", config={"callbacks": [Began()]}))
+            await began.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.to_thread(service.idle, PATIENCE)
 
-    asyncio.run(cancel())
+        asyncio.run(cancel(model))
 
 
 # -- LangChain's machinery

@@ -131,9 +131,9 @@ def _option(default: Any = None, **options: Any) -> Any:
     return Field(default, frozen=True, **options)
 
 
-def _hidden(default: Any = None) -> Any:
+def _hidden() -> Any:
     """Declare an option that may hold a secret or an object: only the endpoint shows what it may of it."""
-    return _option(default, exclude=True, repr=False)
+    return _option(exclude=True, repr=False)
 
 
 class SageMakerModel(BaseModel):
@@ -172,7 +172,7 @@ class SageMakerModel(BaseModel):
     """A `RetryPolicy`."""
     max_retries: int | None = _option()
     """How often a call is tried again, in place of `retry`."""
-    concurrency: Any = _hidden(AdaptiveConcurrency())
+    concurrency: Any = Field(default_factory=AdaptiveConcurrency, frozen=True, exclude=True, repr=False)
     """How many calls may be in flight at once: by default what `AdaptiveConcurrency` finds out, so that a batch of any
     size works. A number is the most, and ``None`` sets no limit."""
     max_connections: int | None = _option()
@@ -204,7 +204,7 @@ class SageMakerModel(BaseModel):
                 raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
     def _default_handler(self) -> Any:
-        raise AssertionError  # every class has its own
+        raise AssertionError  # pragma: no cover  # every class has its own
 
     @classmethod
     def _option_names(cls) -> set[str]:
@@ -216,11 +216,11 @@ class SageMakerModel(BaseModel):
         return found
 
     def _make_twins(self, options: dict[str, Any]) -> Twins:
-        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        fields = type(self).model_fields
         given = {
             name: value.get_secret_value() if isinstance(value, SecretStr) else value
             for name, value in options.items()
-            if name in ENDPOINT_OPTIONS and value != defaults[name]
+            if name in ENDPOINT_OPTIONS and value != fields[name].get_default(call_default_factory=True)
         }
         if self.max_retries is not None:
             if self.retry is not None:

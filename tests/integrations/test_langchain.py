@@ -9,6 +9,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from scripted_model import model as scripted
@@ -205,6 +206,12 @@ def test_a_given_endpoint_without_a_handler_of_its_own_gets_the_one_that_fits(se
     assert way.embed(SageMakerEmbeddings(endpoint=Endpoint("vectors")), ["one"])
 
 
+def test_a_client_that_must_be_awaited_makes_no_plain_call() -> None:
+    model = ChatSageMaker(endpoint=AsyncEndpoint("chat", content_handler=ChatHandler(), client=Mock()))
+    with pytest.raises(ConfigurationError, match="await ainvoke"):
+        model.invoke("Hello")
+
+
 def test_a_client_of_botocore_makes_every_call(service: Emulator, way: Way) -> None:
     client = botocore.session.get_session().create_client(
         "sagemaker-runtime", region_name="us-west-2", endpoint_url=service.url
@@ -299,6 +306,9 @@ def test_a_pickled_model_calls_with_what_its_process_finds(service: Emulator, wa
     model = pickle.loads(pickle.dumps(ChatSageMaker(endpoint_name="chat", temperature=0.5)))
     assert way.invoke(model, "Hello").text
     assert body(service)["temperature"] == 0.5
+    configurable = model.configurable_fields(top_p=ConfigurableField(id="share"))
+    assert way.invoke(configurable, "Hello", config={"configurable": {"share": 0.5}}).text
+    assert body(service)["top_p"] == 0.5
 
 
 def test_a_cache_tells_endpoints_apart(service: Emulator, way: Way) -> None:

@@ -736,6 +736,22 @@ def test_an_agent_calls_a_tool_and_says_its_result(service: Emulator, way: Way) 
     assert "36" in answer.text
 
 
+def test_an_agent_of_langchain_calls_tools_streams_and_gives_objects(service: Emulator, way: Way) -> None:
+    agents = pytest.importorskip("langchain.agents")
+    from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
+
+    model = ChatSageMaker(endpoint_name="chat")
+    question = {"messages": [("user", "How old is 'Ada'?")]}
+    agent = agents.create_agent(model, [age_of])
+    assert "36" in way.invoke(agent, question)["messages"][-1].text
+    pieces = way.stream(agent, question, stream_mode="messages")
+    assert any(piece.tool_call_chunks for piece, _ in pieces if isinstance(piece, AIMessageChunk))
+    assert any(piece.text == "36" for piece, about in pieces if about["langgraph_node"] == "model")
+    for strategy in (ToolStrategy, ProviderStrategy):
+        agent = agents.create_agent(model, [], response_format=strategy(Person))
+        assert isinstance(way.invoke(agent, question)["structured_response"], Person)
+
+
 def test_pieces_of_tool_calls_stream_and_make_the_call(service: Emulator, way: Way) -> None:
     chunks = way.stream(ChatSageMaker(endpoint_name="chat").bind_tools([age_of]), "How old is 'Ada'?")
     pieces = [piece for chunk in chunks for piece in chunk.tool_call_chunks]

@@ -33,7 +33,7 @@ MODULES = [
             ),
             *("transport_*", "leaks", "cancellation", "lanes", "no_threads", "cold_starts", "hosts", "interrupts"),
             *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*", "limiter", "many_calls"),
-            *("handlers_schemas", "handlers_typed"),
+            *("handlers_schemas", "handlers_typed", "cli_invoke"),
         )
         for path in (ROOT / "tests").glob(f"test_{name}.py")
     ),

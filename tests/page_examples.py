@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {
     "crewai": "crewai",
     "instructor": "instructor",
-    "langchain": "langchain_core",
+    "langchain": "langchain",
     "openai-agents": "agents",
     "pydantic-ai": "pydantic_ai",
 }

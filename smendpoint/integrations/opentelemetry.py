@@ -9,6 +9,9 @@ from smendpoint._version import __version__
 from smendpoint.integrations._observed import ADVISED_SECONDS, framework
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
     from smendpoint._core.call.hooks import CallInfo
     from smendpoint.errors import SmendpointError
 
@@ -58,7 +61,9 @@ class GenAIHooks(CallHooks):
         ConfigurationError: opentelemetry-api is not installed.
     """
 
-    def __init__(self, tracer_provider: Any = None, meter_provider: Any = None) -> None:
+    def __init__(
+        self, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    ) -> None:
         self._providers = tracer_provider, meter_provider
         self._trace = framework("opentelemetry.trace", "opentelemetry")
         self._tracer = self._trace.get_tracer("smendpoint", __version__, tracer_provider)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import inspect
 import json
 import pickle
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from scripted_model import model as scripted
 
 from smendpoint import (
     AsyncEndpoint,
+    AutoHandler,
     ChatHandler,
     ConfigurationError,
     CredentialsError,
@@ -43,6 +43,7 @@ from langchain_core.load.dump import dumpd
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import BaseModel, ValidationError
@@ -205,6 +206,12 @@ def test_a_given_endpoint_without_a_handler_of_its_own_gets_the_one_that_fits(se
     assert way.embed(SageMakerEmbeddings(endpoint=Endpoint("vectors")), ["one"])
 
 
+def test_a_client_that_must_be_awaited_makes_no_plain_call() -> None:
+    model = ChatSageMaker(endpoint=AsyncEndpoint("chat", content_handler=ChatHandler(), client=Mock()))
+    with pytest.raises(ConfigurationError, match="await ainvoke"):
+        model.invoke("Hello")
+
+
 def test_a_client_of_botocore_makes_every_call(service: Emulator, way: Way) -> None:
     client = botocore.session.get_session().create_client(
         "sagemaker-runtime", region_name="us-west-2", endpoint_url=service.url
@@ -240,6 +247,16 @@ def test_no_secret_is_in_a_repr_or_in_what_langchain_writes_down(model_class: An
     if hasattr(model, "to_json"):
         shown += [dumps(model), str(model.lc_attributes), str(model._get_ls_params()), str(model._identifying_params)]
     assert not [text for text in shown if SECRET in text or "AKIDSECRET" in text]
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+def test_no_key_is_in_the_variables_of_a_traceback(model_class: Any) -> None:
+    for wrong in ({"temprature": 0}, {"timeout": -1}):
+        with pytest.raises(ValueError, match="t") as caught:
+            model_class(endpoint_name="chat", **wrong, **KEYS)
+        inside = caught.traceback[1:]
+        assert inside
+        assert SECRET not in "".join(str(entry.frame.f_locals) for entry in inside)
 
 
 @pytest.mark.parametrize("model_class", CLASSES)
@@ -289,6 +306,9 @@ def test_a_pickled_model_calls_with_what_its_process_finds(service: Emulator, wa
     model = pickle.loads(pickle.dumps(ChatSageMaker(endpoint_name="chat", temperature=0.5)))
     assert way.invoke(model, "Hello").text
     assert body(service)["temperature"] == 0.5
+    configurable = model.configurable_fields(top_p=ConfigurableField(id="share"))
+    assert way.invoke(configurable, "Hello", config={"configurable": {"share": 0.5}}).text
+    assert body(service)["top_p"] == 0.5
 
 
 def test_a_cache_tells_endpoints_apart(service: Emulator, way: Way) -> None:
@@ -314,6 +334,27 @@ def test_copies_share_connections_unless_they_are_of_another_endpoint(service: E
         model.invoke("Hello")
     with pytest.raises(ValidationError, match="frozen"):
         model.endpoint_name = "other"
+
+
+def test_a_configurable_model_keeps_its_connections(service: Emulator, way: Way) -> None:
+    service.models = {"chat": scripted, "other": scripted}
+    model = ChatSageMaker(endpoint_name="chat").configurable_fields(
+        temperature=ConfigurableField(id="heat"), endpoint_name=ConfigurableField(id="name")
+    )
+    if way.asynchronous:
+
+        async def ask() -> None:
+            for heat in (0, 1):
+                await model.ainvoke("Hello", {"configurable": {"heat": heat}})
+
+        asyncio.run(ask())
+    else:
+        for heat in (0, 1):
+            model.invoke("Hello", {"configurable": {"heat": heat}})
+    assert [json.loads(request.body)["temperature"] for request in service.requests] == [0, 1]
+    assert service.total_connections == 1
+    way.invoke(model, "Hello", config={"configurable": {"name": "other"}})
+    assert service.requests[-1].endpoint_name == "other"
 
 
 def test_one_model_is_used_on_several_event_loops_and_closed(service: Emulator) -> None:
@@ -542,60 +583,53 @@ class Cut:
 class Endless:
     """A model that streams until its client has gone."""
 
-    def __init__(self) -> None:
-        self.gone = threading.Event()
-
     def __call__(self, request: ModelRequest) -> ModelReply:
         return ModelReply(self.parts(request), content_type="text/event-stream")
 
     def parts(self, request: ModelRequest) -> Iterator[str]:
-        try:
-            while not request.disconnected.wait(0.001):
-                yield 'data: {"choices": [{"delta": {"content": "more "}}]}\n\n'
-        finally:
-            self.gone.set()
+        while not request.disconnected.wait(0.001):
+            yield 'data: {"choices": [{"delta": {"content": "more "}}]}\n\n'
 
 
 def test_leaving_a_stream_ends_the_call(service: Emulator, way: Way) -> None:
-    endless = Endless()
-    service.models = {"chat": endless}
-    model = ChatSageMaker(endpoint_name="chat")
-    if way.asynchronous:
+    service.models = {"chat": Endless(), "text": Endless()}
+    text = SageMakerLLM(endpoint_name="text", content_handler=AutoHandler())
+    for model in (ChatSageMaker(endpoint_name="chat"), text):
+        if way.asynchronous:
 
-        async def leave() -> None:
-            async for _ in model.astream("Hello"):
+            async def leave(model: Any) -> None:
+                async for _ in model.astream("Hello"):
+                    break
+                assert service.active_requests == 1
+                await asyncio.to_thread(service.idle, PATIENCE)
+
+            asyncio.run(leave(model))
+        else:
+            for _ in model.stream("Hello"):
                 break
-            gc.collect()
-            await asyncio.to_thread(endless.gone.wait, PATIENCE)
-
-        asyncio.run(leave())
-    else:
-        for _ in model.stream("Hello"):
-            break
-        gc.collect()
-    assert endless.gone.wait(PATIENCE)
+            service.idle(PATIENCE)
 
 
 def test_cancelling_a_task_ends_the_call(service: Emulator) -> None:
-    endless = Endless()
-    service.models = {"chat": endless}
-    model = ChatSageMaker(endpoint_name="chat", streaming=True)
+    service.models = {"chat": Endless(), "text": Endless()}
+    text = SageMakerLLM(endpoint_name="text", content_handler=AutoHandler(), streaming=True)
+    for model in (ChatSageMaker(endpoint_name="chat", streaming=True), text):
 
-    async def cancel() -> None:
-        began = asyncio.Event()
+        async def cancel(model: Any) -> None:
+            began = asyncio.Event()
 
-        class Began(AsyncCallbackHandler):
-            async def on_llm_new_token(self, token: str, **_: Any) -> None:
-                began.set()
+            class Began(AsyncCallbackHandler):
+                async def on_llm_new_token(self, token: str, **_: Any) -> None:
+                    began.set()
 
-        task = asyncio.ensure_future(model.ainvoke("Hello", config={"callbacks": [Began()]}))
-        await began.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert await asyncio.to_thread(endless.gone.wait, PATIENCE)
+            task = asyncio.ensure_future(model.ainvoke("Hello", config={"callbacks": [Began()]}))
+            await began.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.to_thread(service.idle, PATIENCE)
 
-    asyncio.run(cancel())
+        asyncio.run(cancel(model))
 
 
 # -- LangChain's machinery
@@ -700,6 +734,22 @@ def test_an_agent_calls_a_tool_and_says_its_result(service: Emulator, way: Way) 
         messages += [{"age_of": age_of, "now": now}[call["name"]].invoke(call) for call in answer.tool_calls]
     assert [type(message).__name__ for message in messages] == ["HumanMessage", "AIMessage", "ToolMessage", "AIMessage"]
     assert "36" in answer.text
+
+
+def test_an_agent_of_langchain_calls_tools_streams_and_gives_objects(service: Emulator, way: Way) -> None:
+    agents = pytest.importorskip("langchain.agents")
+    from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
+
+    model = ChatSageMaker(endpoint_name="chat")
+    question = {"messages": [("user", "How old is 'Ada'?")]}
+    agent = agents.create_agent(model, [age_of])
+    assert "36" in way.invoke(agent, question)["messages"][-1].text
+    pieces = way.stream(agent, question, stream_mode="messages")
+    assert any(piece.tool_call_chunks for piece, _ in pieces if isinstance(piece, AIMessageChunk))
+    assert any(piece.text == "36" for piece, about in pieces if about["langgraph_node"] == "model")
+    for strategy in (ToolStrategy, ProviderStrategy):
+        agent = agents.create_agent(model, [], response_format=strategy(Person))
+        assert isinstance(way.invoke(agent, question)["structured_response"], Person)
 
 
 def test_pieces_of_tool_calls_stream_and_make_the_call(service: Emulator, way: Way) -> None:

@@ -22,6 +22,7 @@ FRAMEWORKS = {
     "crewai": "crewai",
     "instructor": "instructor",
     "langchain": "langchain",
+    "litellm": "litellm",
     "openai-agents": "agents",
     "pydantic-ai": "pydantic_ai",
 }

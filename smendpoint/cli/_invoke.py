@@ -78,12 +78,14 @@ class _Reports(CallHooks):
     """Reports on standard error that a call waits for its model, which may take minutes; with -v, each failed attempt.
 
     Attributes:
-        call: the call, once it has begun.
+        began: when the call began, which the first one does by looking for the region and the like.
+        call: the call, once that is known.
         first_byte_after: seconds from the call's start to the first byte of its answer; ``None`` before that.
     """
 
     def __init__(self, verbose: bool) -> None:
         self._verbose = verbose
+        self.began = 0.0
         self.call: CallInfo | None = None
         self.first_byte_after: float | None = None
 
@@ -91,7 +93,7 @@ class _Reports(CallHooks):
         self.call = call
 
     def first_byte(self, call: CallInfo) -> None:
-        self.first_byte_after = call.elapsed
+        self.first_byte_after = time.monotonic() - self.began
 
     def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
         if isinstance(error, ModelNotReadyError) and delay is not None:
@@ -114,7 +116,7 @@ class _Reports(CallHooks):
         for name, value in (("first byte", self.first_byte_after), ("first chunk", answer.first_chunk)):
             if value is not None:
                 said.append(f"{name} after {value:.3f} s")
-        said.append(f"{answer.elapsed or call.elapsed:.3f} s in all")
+        said.append(f"{time.monotonic() - self.began:.3f} s in all")
         if usage is not None:
             said.append(f"{usage.prompt_tokens} + {usage.completion_tokens} tokens")
         if call.request_id:
@@ -221,6 +223,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.dry_run:
                 call.show()
                 return 0
+            reports.began = time.monotonic()
             try:
                 call.make()
             finally:

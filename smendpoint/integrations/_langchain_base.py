@@ -30,7 +30,6 @@ CONFIG = ConfigDict(
     arbitrary_types_allowed=True,
     extra="forbid",
     hide_input_in_errors=True,
-    populate_by_name=True,
     protected_namespaces=(),
 )
 
@@ -180,7 +179,7 @@ class SageMakerModel(BaseModel):
     hooks: Any = _hidden()
     """Notified of the steps of each call; see `CallHooks`."""
     clock: Any = _hidden()
-    connections: Any = Field(None, exclude=True, repr=False)
+    connections: Any = Field(default=None, exclude=True, repr=False)
     """Leave it out: it passes on the connections where LangChain makes a new model of this one's fields."""
 
     if not TYPE_CHECKING:  # type checkers read the fields

@@ -155,7 +155,7 @@ class SageMakerLLM(CustomLLM):
 
 
 class _Asked:
-    """What LiteLLM asks for, apart from the input.
+    """A call of LiteLLM's, apart from the input.
 
     Attributes:
         model: the model, without the provider.
@@ -249,7 +249,7 @@ def _piece(
     }
 
 
-# Which error of LiteLLM's an error of this package is: the first kind that fits.
+# The errors of this package, and the errors of LiteLLM that they become; the first kind that fits counts.
 _KINDS: tuple[tuple[Any, Any], ...] = (
     (errors.ThrottlingError, theirs.RateLimitError),
     ((errors.ModelNotReadyError, errors.ServiceUnavailableError), theirs.ServiceUnavailableError),

@@ -25,6 +25,7 @@ from smendpoint import (
     HandlerError,
     ModelError,
     OpenAICompletionsHandler,
+    ReadTimeoutError,
     RetryPolicy,
     StreamTruncatedError,
     Timeout,
@@ -177,6 +178,30 @@ def test_parameters_go_into_the_request_and_a_call_s_own_win(service: Emulator, 
         8,
     )
     assert sent["messages"] == [{"role": "user", "content": "Hello"}]
+
+
+def test_a_call_may_have_its_own_timeout(service: Emulator, way: Way) -> None:
+    service.inject("stall_before_headers", times=2)
+    for call in (way.invoke, way.stream):
+        with pytest.raises(ReadTimeoutError):
+            call(ChatSageMaker(endpoint_name="chat"), "Hello", timeout=0.05)
+
+
+def test_hooks_are_told_of_every_call(service: Emulator, way: Way) -> None:
+    class Seen:
+        def __init__(self) -> None:
+            self.calls: list[Any] = []
+
+        def call_finished(self, call: Any, *_: Any) -> None:
+            self.calls.append(call)
+
+    seen = Seen()
+    chat = ChatSageMaker(endpoint_name="chat", hooks=seen, temperature=0)
+    way.invoke(chat, "Hello")
+    way.stream(chat, "Hello")
+    assert [call.streaming for call in seen.calls] == [False, True]
+    assert all(call.parameters["temperature"] == 0 for call in seen.calls)
+    assert all(call.usage.total_tokens for call in seen.calls)
 
 
 def test_max_retries_is_the_number_of_further_attempts(service: Emulator, way: Way) -> None:

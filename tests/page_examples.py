@@ -23,6 +23,7 @@ FRAMEWORKS = {
     "instructor": "instructor",
     "langchain": "langchain",
     "litellm": "litellm",
+    "llama-index": "llama_index",
     "llm": "llm",
     "openai-agents": "agents",
     "pydantic-ai": "pydantic_ai",

@@ -63,6 +63,7 @@ FOREIGN = {
     "rich": ("smendpoint.cli",),
     "shtab": ("smendpoint.cli",),
     "starlette": ("smendpoint.asgi",),
+    "yaml": ("smendpoint.integrations.llm",),  # in which llm's own configuration is written
     "uvicorn": ("smendpoint.cli._serve",),
 }
 # These subclass what their frameworks define, and can be imported only beside them.

@@ -299,7 +299,7 @@ class GeneratingModel(SageMakerModel, Serializable):
     max_tokens: int | None = None
     """The most new tokens, sent under the name that the content handler's format has for it."""
     top_p: float | None = None
-    stop: list[str] | None = None
+    stop: list[str] | str | None = None
     """Texts at which an answer ends, unless a call has its own."""
     streaming: bool = False
     """Whether ``invoke`` and ``ainvoke`` also stream, so that callbacks get each token."""
@@ -340,7 +340,14 @@ class GeneratingModel(SageMakerModel, Serializable):
         limit = self._token_limit()
         if limit != "max_tokens" and "max_tokens" in parameters:
             parameters.setdefault(limit, parameters.pop("max_tokens"))
-        return {"stop": self.stop if stop is None else stop, **parameters}
+        stops = self._stops(stop)
+        if stops is None:  # they may be among the parameters
+            stops = self._stops(parameters.get("stop"))
+        return {**parameters, "stop": stops}
+
+    def _stops(self, stop: list[str] | str | None) -> list[str] | None:
+        chosen = self.stop if stop is None else stop
+        return [chosen] if isinstance(chosen, str) else chosen
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
@@ -355,6 +362,6 @@ class GeneratingModel(SageMakerModel, Serializable):
             "ls_model_name": parameters.get("model") or self.inference_component_name or self.endpoint_name,
             "ls_temperature": parameters.get("temperature"),
             "ls_max_tokens": parameters.get("max_tokens", parameters.get("max_new_tokens")),
-            "ls_stop": stop or self.stop,
+            "ls_stop": self._stops(stop) or None,
         }
         return cast("LangSmithParams", {name: value for name, value in traced.items() if value is not None})

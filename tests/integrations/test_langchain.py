@@ -484,7 +484,11 @@ def test_an_answer_ends_at_a_stop_sequence_of_the_call_or_of_the_model(service: 
     assert way.invoke(model, "Hello", stop=[" two"]).text == "one"
     assert body(service)["stop"] == [" two"]
     assert merged(way.stream(model, "Hello", stop=[" two"])).text == "one"
-    (found,) = way.generate(model, [[HumanMessage("Hello")]], n=2).generations
+    among_parameters = ChatSageMaker(endpoint_name="chat", model_kwargs={"stop": [" three"]})
+    assert way.invoke(among_parameters, "Hello").text == "one two"
+    assert way.invoke(among_parameters, "Hello", stop=[" two"]).text == "one"
+    single = ChatSageMaker(endpoint_name="chat", stop=" three")
+    (found,) = way.generate(single, [[HumanMessage("Hello")]], n=2).generations
     assert [one.text for one in found] == ["one two", "two"]
 
 

@@ -74,7 +74,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser.set_defaults(run=run)
 
 
-class _Reports(CallHooks):
+class Reports(CallHooks):
     """Reports on standard error that a call waits for its model, which may take minutes; with -v, each failed attempt.
 
     Attributes:
@@ -215,7 +215,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.schema is not None:
         model = {"response_format": response_format(arguments.schema), **model}
     out = _Target(None if arguments.output == "-" else arguments.output)
-    reports = _Reports(arguments.verbose)
+    reports = Reports(arguments.verbose)
     value = read_input(arguments, handler)
     try:
         with make_endpoint(arguments, handler, reports) as endpoint:
@@ -314,7 +314,7 @@ class _Call:
         self.usage = getattr(self.output, "usage", None)
         self.finish_reason = getattr(self.output, "finish_reason", None)
 
-    def described(self, reports: _Reports) -> dict[str, Any]:
+    def described(self, reports: Reports) -> dict[str, Any]:
         """Give the object that ``--json`` writes."""
         call = reports.call
         assert call is not None

@@ -334,7 +334,9 @@ def test_what_grows_is_never_drawn_higher_than_the_screen() -> None:
     written = io.StringIO()
     items = "".join(f"* item {number}\n" for number in range(20))
     Console(file=written, width=40, height=5).print(Tail(items), end="")
-    assert written.getvalue().splitlines() == [f" • item {number}" for number in range(16, 20)]
+    assert [line.rstrip() for line in written.getvalue().splitlines()] == [
+        f" • item {number}" for number in range(16, 20)
+    ]
 
 
 def test_controls_in_an_answer_are_not_obeyed() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.markdown import Markdown as Rendered
+from rich.segment import Segment
 
 from smendpoint.cli._terminal import visible
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # How often the last block is drawn in a second: to render it takes longer than a fast model takes for a token.
-_REDRAWN = 12
+REDRAWS_PER_SECOND = 12
 # The first line of a block of code, and its last.
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
 
@@ -61,7 +62,7 @@ class Tail:
         lines = console.render_lines(Rendered(self._text), options, pad=False)
         for line in lines[-max(1, console.height - 1) :]:
             yield from line
-            yield from console.render("\n")
+            yield Segment.line()
 
 
 class Markdown:
@@ -73,7 +74,7 @@ class Markdown:
     def show(self, texts: Iterator[str]) -> None:
         """Write a text of which the pieces arrive one after the other. A failure loses none of them."""
         blocks = Blocks()
-        with Live(console=self._console, transient=True, refresh_per_second=_REDRAWN) as live:
+        with Live(console=self._console, transient=True, refresh_per_second=REDRAWS_PER_SECOND) as live:
             try:
                 for text in texts:
                     for block in blocks.feed(visible(text)):

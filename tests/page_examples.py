@@ -21,6 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {
     "crewai": "crewai",
     "instructor": "instructor",
+    "langchain": "langchain",
+    "litellm": "litellm",
+    "llama-index": "llama_index",
+    "llm": "llm",
     "openai-agents": "agents",
     "pydantic-ai": "pydantic_ai",
 }
@@ -63,6 +67,7 @@ def run(page: Path, folder: Path) -> None:
             "AWS_CONFIG_FILE": str(folder / "config"),
             "AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials"),
             "AWS_EC2_METADATA_DISABLED": "true",
+            "LLM_USER_PATH": str(folder / "llm"),
         }
         # Like most scripts, examples leave it to the end of the process to close what they opened.
         with warnings.catch_warnings():

@@ -269,13 +269,14 @@ def test_an_argument_may_be_any_bytes(emulator: Emulator) -> None:
     assert emulator.requests[-1].body == b"\xff\x00"
 
 
-def test_characters_that_the_output_does_not_know_are_written_as_escapes(
+def test_characters_that_a_terminal_does_not_know_are_escaped_and_a_pipe_gets_utf_8(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    assert main(["invoke", "echo", "--handler", "plain", "caf\xe9"]) == 0
-    assert written.getvalue().splitlines() == [rb"caf\xe9"]
+    for terminal, shown in ((True, rb"caf\xe9"), (False, "caf\xe9".encode())):
+        screen = Tty(terminal=terminal, encoding="ascii")
+        monkeypatch.setattr(sys, "stdout", screen)
+        assert main(["invoke", "echo", "--handler", "plain", "caf\xe9"]) == 0
+        assert screen.shown.splitlines() == [shown]
 
 
 def test_the_output_may_be_any_text_stream(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -534,8 +535,8 @@ def test_the_emulator_ends_with_0_when_it_is_interrupted() -> None:
 class Tty(io.TextIOWrapper):
     """Standard output or standard error as a terminal; or as a pipe."""
 
-    def __init__(self, *, terminal: bool = True) -> None:
-        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+    def __init__(self, *, terminal: bool = True, encoding: str = "utf-8") -> None:
+        super().__init__(io.BytesIO(), encoding=encoding, write_through=True)
         self.terminal = terminal
 
     def isatty(self) -> bool:

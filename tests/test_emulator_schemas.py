@@ -16,6 +16,7 @@ from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.emulator.personalities import tgi, vllm
 from smendpoint.emulator.personalities._common import Refused
 from smendpoint.emulator.personalities._schema import instance
+from smendpoint.handlers import ChatHandler
 
 SAID = "It rains."
 PROMPT = "It rains. Question: Does it rain?"
@@ -263,6 +264,20 @@ def ask(model: Any, body: dict[str, Any], path: str = "/invocations") -> tuple[i
     reply: ModelReply = model(ModelRequest(json.dumps(body).encode(), path=path))
     whole = reply.body if isinstance(reply.body, str) else "".join(reply.body)  # type: ignore[arg-type]  # text
     return reply.status, json.loads(whole)
+
+
+@given(st.recursive(leaves, plain, max_leaves=8))
+def test_a_chat_has_an_answer_that_fits_whole_and_streamed(schema: Any) -> None:
+    asked = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    body = {"messages": MESSAGES, "response_format": asked}
+    whole = ask(vllm(), body)[1]["choices"][0]["message"]["content"]
+    reply = vllm()(ModelRequest(json.dumps({**body, "stream": True}).encode()))
+    decoder = ChatHandler().stream_decoder()
+    for piece in reply.body:  # type: ignore[union-attr]  # texts
+        decoder.feed(str(piece).encode())
+    decoder.finish()
+    assert decoder.completion.text == whole
+    assert Draft202012Validator(schema).is_valid(json.loads(whole))
 
 
 class Weather(pydantic.BaseModel):

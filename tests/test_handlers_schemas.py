@@ -255,6 +255,12 @@ def test_two_classes_of_one_name_have_two_definitions() -> None:
     assert read(TwoDays, {"one": {"degrees": 1}, "other": {"name": "n"}}) == TwoDays(Day(1), Other.Day("n"))
 
 
+def test_a_long_choice_is_told_by_its_first_members() -> None:
+    many = enum.Enum("many", {f"m{number}": number for number in range(20)})  # type: ignore[misc]  # made here
+    with pytest.raises(Mismatch, match=r"field must be one of 0, 1, 2, 3, 4, 5, 6, 7 and 12 more$"):
+        read(made(many), {"field": 20})
+
+
 class Empty(enum.Enum):
     pass
 

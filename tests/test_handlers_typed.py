@@ -86,6 +86,8 @@ def test_tgi_has_the_schema_in_a_field_of_its_own() -> None:
     asked = json.loads(handler.transform_input(MESSAGES, {}))["response_format"]
     assert asked.keys() == {"type", "value"}
     assert asked["value"]["name"] == "Hours"
+    with pytest.raises(ConfigurationError, match="schema_field goes with output_type"):
+        ChatHandler(schema_field="value")  # type: ignore[call-overload]  # wrong on purpose
     with pytest.raises(ConfigurationError, match="schema_field must be 'json_schema' or 'value', not 'x'"):
         ChatHandler(output_type=Hours, schema_field="x")  # type: ignore[arg-type]  # wrong on purpose
 

@@ -46,6 +46,7 @@ FOREIGN = {
     "aiobotocore": ("smendpoint._aws", "smendpoint._transport"),
     "botocore": ("smendpoint._aws", "smendpoint._transport", "smendpoint.emulator._auth"),
     "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
+    "httpx": ("smendpoint.integrations.litellm",),  # LiteLLM's errors have its responses
     "langchain_core": ("smendpoint.integrations",),
     "litellm": ("smendpoint.integrations",),
     "llama_index": ("smendpoint.integrations",),
@@ -62,6 +63,7 @@ FOREIGN = {
     "rich": ("smendpoint.cli",),
     "shtab": ("smendpoint.cli",),
     "starlette": ("smendpoint.asgi",),
+    "yaml": ("smendpoint.integrations.llm",),  # in which llm's own configuration is written
     "uvicorn": ("smendpoint.cli._serve",),
 }
 # These subclass what their frameworks define, and can be imported only beside them.

@@ -97,7 +97,7 @@ class _Tasks:
         if self._stopped:
             job.slot.end(None)
             return
-        task = self._loop.create_task(self._work(job.value, job.slot))
+        task = job.context.run(self._loop.create_task, self._work(job.value, job.slot))
         job.value = job.slot.on_grant = None
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, job))

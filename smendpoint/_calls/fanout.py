@@ -44,7 +44,7 @@ class _Job(Job):
             return False
         try:
             self.cancellation.check()
-            self.output = work(value, self.cancellation, self.slot)
+            self.output = self.context.run(work, value, self.cancellation, self.slot)
         except Cancelled:
             pass  # the thread that cancelled it does not wait for the outcome
         except BaseException as error:  # such as a handler's SystemExit: it belongs to the caller's thread

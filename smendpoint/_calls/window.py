@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.fatal import is_fatal
@@ -22,13 +23,15 @@ class Job:
         index: the number of inputs before this one.
         output: what the work gave.
         error: what the work raised.
+        context: the context variables of whoever reads the inputs. The work runs in them: there is the current span.
     """
 
-    __slots__ = ("error", "index", "output", "slot")
+    __slots__ = ("context", "error", "index", "output", "slot")
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
         self.index = 0
+        self.context = copy_context()
         self.output: Any = None
         self.error: BaseException | None = None
 

@@ -11,7 +11,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from smendpoint._version import __version__
-from smendpoint.cli import _batch, _demo, _emulator, _invoke, _serve
+from smendpoint.cli import _batch, _chat, _demo, _emulator, _invoke, _serve
+from smendpoint.cli._options import option_names, told
 from smendpoint.cli._terminal import complain, discard
 from smendpoint.errors import ConfigurationError, SmendpointError
 
@@ -22,7 +23,7 @@ __all__ = ["main"]
 
 # The room: a module for each command. Its `add_command` declares its options; its `run` gives the exit status, and
 # imports what only this command needs. `_terminal` writes. The room may import everything.
-COMMANDS = (_demo, _invoke, _serve, _batch, _emulator)
+COMMANDS = (_demo, _invoke, _chat, _serve, _batch, _emulator)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_command(commands)
+    for one in commands.choices.values():
+        one.set_defaults(options=option_names(one))
     return parser
 
 
@@ -65,15 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("smendpoint: there is no standard output to write to", file=sys.stderr)
         return 2
     if isinstance(output, io.TextIOWrapper):
-        output.reconfigure(errors="backslashreplace")  # escape what the terminal's encoding lacks
+        # A terminal has an encoding; escape what it lacks. Files and pipes get UTF-8 in every locale.
+        output.reconfigure(encoding=None if output.isatty() else "utf-8", errors="backslashreplace")
     try:
         status: int = arguments.run(arguments)
         output.flush()
     except ConfigurationError as error:
-        complain(str(error))
+        complain(told(error, arguments.options))
         return 2
     except SmendpointError as error:
-        complain(f"{type(error).__name__}: {error}")
+        complain(f"{type(error).__name__}: {told(error, arguments.options)}")
         return 1
     except KeyboardInterrupt:
         return 130

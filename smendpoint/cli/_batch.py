@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.hooks import CallHooks, CallInfo, cold_start_reason
 from smendpoint._core.call.limit import AdaptiveConcurrency
-from smendpoint.cli._options import HANDLERS, add_options, content_types, make_endpoint, parameters
+from smendpoint.cli._options import (
+    HANDLERS,
+    add_handler_option,
+    add_options,
+    make_endpoint,
+    make_handler,
+    parameters,
+    told,
+)
 from smendpoint.cli._terminal import complain, discard
 from smendpoint.errors import (
-    ConfigurationError,
     CredentialsError,
     EndpointError,
     LedgerError,
@@ -93,13 +100,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         help="the field of a row that has parameters for the model; may be repeated",
     )
     parser.add_argument("--handler", choices=[*HANDLERS, *MANY], help=f"{handlers} (default: text)")
-    parser.add_argument(
-        "--handler-option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an argument for the handler, such as format=openai for embeddings; may be repeated",
-    )
+    add_handler_option(parser)
     parser.add_argument("--batch-rows", type=int, metavar="N", help="rows in one request, where the model takes many")
     parser.add_argument("--retry-failed", action="store_true", help="ask again for the rows that failed")
     parser.add_argument("--ordered", action="store_true", help="sort the output at the end, in the input's order")
@@ -130,18 +131,6 @@ class _Waiting(CallHooks):
             self._said = False
 
 
-def _handler(arguments: argparse.Namespace) -> Any:
-    from smendpoint import handlers
-
-    arguments.handler = arguments.handler or "text"
-    options = {**content_types(arguments), **parameters(arguments.handler_option, "--handler-option")}
-    kind = getattr(handlers, {**HANDLERS, **MANY}[arguments.handler][0])
-    try:
-        return kind(**options)
-    except TypeError:
-        raise ConfigurationError(f"{kind.__name__} has no arguments like {', '.join(options)}") from None
-
-
 @contextmanager
 def _terminations() -> Generator[list[int]]:
     """Take SIGTERM for an interrupt, and note it in the list that is given."""
@@ -168,9 +157,12 @@ def run(arguments: argparse.Namespace) -> int:
                 if os.path.isfile(arguments.output):
                     message += f": {arguments.output} has what was answered; the same command goes on with the rest"
             except LedgerError as error:
-                status, message = NOT_WRITTEN if isinstance(error.__cause__, OSError) else 2, str(error)
+                status, message = (
+                    NOT_WRITTEN if isinstance(error.__cause__, OSError) else 2,
+                    told(error, arguments.options),
+                )
             except (EndpointError, CredentialsError, TooManyErrorsError) as error:
-                status, message = STOPPED, f"{type(error).__name__}: {error}"
+                status, message = STOPPED, f"{type(error).__name__}: {told(error, arguments.options)}"
         if message:
             complain(message)
     except OSError:  # nobody reads standard error any more; the ledger is whole
@@ -184,7 +176,8 @@ def _run(arguments: argparse.Namespace) -> tuple[int, str]:
     from smendpoint import batch
     from smendpoint.cli._progress import describe, display
 
-    handler, model = _handler(arguments), parameters(arguments.param)
+    arguments.handler = arguments.handler or "text"
+    handler, model = make_handler(arguments, {**HANDLERS, **MANY}), parameters(arguments.param)
     hooks = None if arguments.quiet else _Waiting()
     connections = max(AdaptiveConcurrency().maximum, arguments.max_concurrency or 0)
     with (

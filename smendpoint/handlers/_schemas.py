@@ -270,7 +270,9 @@ def _choice(choices: list[tuple[Any, Any]], place: str) -> Shape:
     kinds = {type(value) for value, _ in choices}
     if not choices or not kinds <= {str, int, float, bool, type(None)}:
         raise _inexpressible(place, f"a choice of {', '.join(sorted(map(_name, kinds))) or 'nothing'}")
-    what = "one of " + ", ".join([repr(value) for value, _ in choices])
+    what = "one of " + ", ".join([repr(value) for value, _ in choices[:8]])
+    if len(choices) > 8:
+        what += f" and {len(choices) - 8} more"
 
     def read(value: Any, place: str) -> Any:
         for choice, output in choices:

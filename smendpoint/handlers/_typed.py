@@ -6,7 +6,8 @@ import dataclasses
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from smendpoint.errors import ConfigurationError, HandlerError, ModelOutputError
 from smendpoint.handlers._halves import mend_json
@@ -110,13 +111,14 @@ def _without_output(completion: ChatCompletion, refusal: str) -> str | None:
 
 
 def _schema_and_reader(kind: Any, name: str, replace: bool) -> tuple[Any, Callable[[str], Any]]:
-    if isinstance(kind, type):
+    is_class = isinstance(kind, type) and not isinstance(kind, GenericAlias)  # list[int] is a class to Python 3.10
+    if is_class:
         if hasattr(kind, "model_json_schema") and hasattr(kind, "model_validate_json"):
             return _schema_of_model(kind, name), lambda text: _read_model(kind, text)
         if dataclasses.is_dataclass(kind) or is_typed_dict(kind):
-            shape = shape_of(kind)
+            shape = shape_of(cast("type", kind))
             return shape.schema, lambda text: shape.read(_parse(text, replace), "")
-    said = f"the class {name}" if isinstance(kind, type) else f"an object of type {type(kind).__name__}"
+    said = f"the class {name}" if is_class else f"an object of type {type(kind).__name__}"
     raise ConfigurationError(
         "output_type must be a dataclass, a TypedDict, or a class with model_json_schema and model_validate_json as "
         f"pydantic's models have them, not {said}"

@@ -104,7 +104,10 @@ class ChatHandler(_ChatHandler):
         ) -> None:
             super().__init__(require_end=require_end, errors=errors)
             self._output_type = None
-            if output_type is not None:
+            if output_type is None:
+                if schema_field != "json_schema":
+                    raise ConfigurationError("schema_field goes with output_type, whose schema it places")
+            else:
                 from smendpoint.handlers._typed import OutputType
 
                 self._output_type = OutputType(output_type, schema_field, errors == "replace")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.load.serializable import Serializable
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from smendpoint._calls.endpoint import EndpointBase, remade
 from smendpoint._core.call.limit import AdaptiveConcurrency
@@ -30,7 +30,6 @@ CONFIG = ConfigDict(
     arbitrary_types_allowed=True,
     extra="forbid",
     hide_input_in_errors=True,
-    populate_by_name=True,
     protected_namespaces=(),
 )
 
@@ -44,12 +43,27 @@ _LIVE = {**dict.fromkeys(("client", "endpoint", "external_id", "s3_client", "ses
 
 
 class Twins:
-    """The endpoint of a model, and the one like it for the other way to wait. Copies of the model share them."""
+    """The endpoint of a model, and the one like it for the other way to wait. Copies of the model share them.
 
-    def __init__(self, first: EndpointBase[Any, Any, Any], *, ours: bool) -> None:
+    Args:
+        first: the endpoint.
+        ours: whether to close it.
+        options: the fields that it was made of; ``None`` where that is not known any more.
+    """
+
+    def __init__(
+        self, first: EndpointBase[Any, Any, Any], *, ours: bool, options: Mapping[str, Any] | None = None
+    ) -> None:
         self._first = first
         self._ours = ours
+        self._options = options
         self._other: EndpointBase[Any, Any, Any] | None = None
+
+    def fits(self, options: Mapping[str, Any]) -> bool:
+        """Say whether a model with these fields calls through this endpoint."""
+        if self._options is None:
+            return bool(options["endpoint_name"] == self._first.endpoint_name)
+        return self._options == options
 
     @property
     def handler(self) -> Any:
@@ -157,16 +171,16 @@ class SageMakerModel(BaseModel):
     """A `RetryPolicy`."""
     max_retries: int | None = _option()
     """How often a call is tried again, in place of `retry`."""
-    concurrency: Any = _hidden()
+    concurrency: Any = Field(default_factory=AdaptiveConcurrency, frozen=True, exclude=True, repr=False)
     """How many calls may be in flight at once: by default what `AdaptiveConcurrency` finds out, so that a batch of any
-    size works. A number is the most, and an explicit ``None`` sets no limit."""
+    size works. A number is the most, and ``None`` sets no limit."""
     max_connections: int | None = _option()
     max_response_bytes: int | None = _option(MAX_RESPONSE_BYTES)
     hooks: Any = _hidden()
     """Notified of the steps of each call; see `CallHooks`."""
     clock: Any = _hidden()
-
-    _twins: Twins = PrivateAttr()
+    connections: Any = Field(default=None, exclude=True, repr=False)
+    """Leave it out: it passes on the connections where LangChain makes a new model of this one's fields."""
 
     if not TYPE_CHECKING:  # type checkers read the fields
 
@@ -181,41 +195,51 @@ class SageMakerModel(BaseModel):
                 if isinstance(fields.get("endpoint"), EndpointBase):
                     fields.setdefault("endpoint_name", fields["endpoint"].endpoint_name)
                 super().__init__(**fields)
-                self._twins = self._make_twins()
-            except BaseException:  # a traceback with variables shows no secret
-                del fields
-                raise
+                options = {name: getattr(self, name) for name in self._option_names()}
+                if not (isinstance(self.connections, Twins) and self.connections.fits(options)):
+                    self.connections = self._make_twins(options)
+            except BaseException as error:  # a traceback with variables shows no secret
+                fields = options = None
+                raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
     def _default_handler(self) -> Any:
-        raise AssertionError  # every class has its own
+        raise AssertionError  # pragma: no cover  # every class has its own
 
-    def _make_twins(self) -> Twins:
-        given = {name: getattr(self, name) for name in ENDPOINT_OPTIONS if name in self.model_fields_set}
+    @classmethod
+    def _option_names(cls) -> set[str]:
+        return {name for name, field in cls.model_fields.items() if field.frozen}
+
+    @property
+    def _twins(self) -> Twins:
+        found: Twins = self.connections
+        return found
+
+    def _make_twins(self, options: dict[str, Any]) -> Twins:
+        fields = type(self).model_fields
         given = {
-            name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in given.items()
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in options.items()
+            if name in ENDPOINT_OPTIONS and value != fields[name].get_default(call_default_factory=True)
         }
-        given.pop("model_kwargs", None)
         if self.max_retries is not None:
-            if given.get("retry") is not None:
+            if self.retry is not None:
                 raise ConfigurationError("max_retries and retry= say the same: leave out one of them")
             given["retry"] = RetryPolicy(max_attempts=self.max_retries + 1)
         if self.endpoint is None:
-            given["content_handler"] = given.get("content_handler") or self._default_handler()
-            given.setdefault("concurrency", AdaptiveConcurrency())
-            made: Any = Endpoint(self.endpoint_name, **given)
-            return Twins(made, ours=True)
+            usual: dict[str, Any] = {"concurrency": self.concurrency, "content_handler": self._default_handler()}
+            made: Any = Endpoint(self.endpoint_name, **usual | given)
+            return Twins(made, ours=True, options=options)
         if not isinstance(self.endpoint, EndpointBase):
             raise ConfigurationError(f"endpoint must be an Endpoint, not {type(self.endpoint).__name__}")
         if self.endpoint_name != self.endpoint.endpoint_name:
             raise ConfigurationError("endpoint= has another name than endpoint_name: leave that out")
-        given = {name: value for name, value in given.items() if value is not None}
         if given:
             raise ConfigurationError(f"endpoint= is made already: leave out {', '.join(given)}, or give them to it")
         if self.endpoint._caller.settings["content_handler"] is not None:
-            return Twins(self.endpoint, ours=False)
+            return Twins(self.endpoint, ours=False, options=options)
         # Nobody chose the handler of texts, which is an endpoint's own default.
         fitting = remade(type(self.endpoint), self.endpoint, content_handler=self._default_handler())
-        return Twins(fitting, ours=True)
+        return Twins(fitting, ours=True, options=options)
 
     def _token_limit(self) -> str:
         """The name of the parameter that limits the new tokens, in the format of the content handler."""
@@ -250,12 +274,11 @@ class SageMakerModel(BaseModel):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the model: with the same connections, unless `update` has options of the endpoint."""
-        options = {name for name, field in type(self).model_fields.items() if field.frozen}
-        if options.isdisjoint(update or ()):
+        if self._option_names().isdisjoint(update or ()):
             copied = super().model_copy(update=update, deep=deep)
             vars(copied).pop("_serialized", None)  # what LangChain keeps of the original
             return copied
-        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set}, **(update or {}))
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | dict(update or {}))
 
     def __repr_args__(self) -> Any:
         return [(name, value) for name, value in super().__repr_args__() if name in self.model_fields_set]
@@ -276,7 +299,7 @@ class GeneratingModel(SageMakerModel, Serializable):
     max_tokens: int | None = None
     """The most new tokens, sent under the name that the content handler's format has for it."""
     top_p: float | None = None
-    stop: list[str] | None = None
+    stop: list[str] | str | None = None
     """Texts at which an answer ends, unless a call has its own."""
     streaming: bool = False
     """Whether ``invoke`` and ``ainvoke`` also stream, so that callbacks get each token."""
@@ -317,7 +340,14 @@ class GeneratingModel(SageMakerModel, Serializable):
         limit = self._token_limit()
         if limit != "max_tokens" and "max_tokens" in parameters:
             parameters.setdefault(limit, parameters.pop("max_tokens"))
-        return {"stop": self.stop if stop is None else stop, **parameters}
+        stops = self._stops(stop)
+        if stops is None:  # they may be among the parameters
+            stops = self._stops(parameters.get("stop"))
+        return {**parameters, "stop": stops}
+
+    def _stops(self, stop: list[str] | str | None) -> list[str] | None:
+        chosen = self.stop if stop is None else stop
+        return [chosen] if isinstance(chosen, str) else chosen
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
@@ -332,6 +362,6 @@ class GeneratingModel(SageMakerModel, Serializable):
             "ls_model_name": parameters.get("model") or self.inference_component_name or self.endpoint_name,
             "ls_temperature": parameters.get("temperature"),
             "ls_max_tokens": parameters.get("max_tokens", parameters.get("max_new_tokens")),
-            "ls_stop": stop or self.stop,
+            "ls_stop": self._stops(stop) or None,
         }
         return cast("LangSmithParams", {name: value for name, value in traced.items() if value is not None})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams
 from langchain_core.messages import AIMessageChunk
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatSageMaker", "SageMakerEmbeddings", "SageMakerLLM"]
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
+Shape = TypeVar("Shape")
 
 
 class ChatSageMaker(GeneratingModel, BaseChatModel):
@@ -166,6 +167,26 @@ class ChatSageMaker(GeneratingModel, BaseChatModel):
             kwargs["tool_choice"] = _choice(tool_choice, [tool["function"]["name"] for tool in functions])
         return self.bind(tools=functions, **kwargs)
 
+    @overload
+    def with_structured_output(
+        self,
+        schema: type[Shape],
+        *,
+        method: Method = "json_schema",
+        include_raw: Literal[False] = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Shape]: ...
+    @overload
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]: ...
     def with_structured_output(
         self,
         schema: dict[str, Any] | type | None = None,
@@ -194,6 +215,8 @@ class ChatSageMaker(GeneratingModel, BaseChatModel):
             raise ConfigurationError(f"method must be json_schema, function_calling or json_mode, not {method!r}")
         if schema is None and method != "json_mode":
             raise ConfigurationError(f"the method {method!r} needs a schema")
+        if isinstance(schema, dict) and schema.keys().isdisjoint(("name", "title", "toolSpec", "function")):
+            schema = {"title": "answer", **schema}  # LangChain makes a function's name of it
         traced = {
             "kwargs": {"method": method, "strict": strict},
             "schema": schema or {"title": "JSON", "type": "object"},

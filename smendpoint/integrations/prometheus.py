@@ -11,6 +11,8 @@ from smendpoint.integrations._observed import ADVISED_SECONDS, error_type, frame
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from prometheus_client import CollectorRegistry
+
     from smendpoint._core.call.hooks import CallInfo
     from smendpoint.errors import SmendpointError
 
@@ -74,7 +76,11 @@ class PrometheusHooks(CallHooks):
     """
 
     def __init__(
-        self, registry: Any = None, *, namespace: str = "smendpoint", buckets: Sequence[float] = _BUCKETS
+        self,
+        registry: CollectorRegistry | None = None,
+        *,
+        namespace: str = "smendpoint",
+        buckets: Sequence[float] = _BUCKETS,
     ) -> None:
         self._options = registry, namespace, tuple(buckets)
         if registry is None:

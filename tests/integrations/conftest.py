@@ -32,6 +32,12 @@ os.environ |= {
 }
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Run the coroutine functions among LangChain's standard tests, where these, and so the plug-in, are installed."""
+    if config.pluginmanager.hasplugin("asyncio"):
+        config.option.asyncio_mode = "auto"
+
+
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """A service whose address is found as in an AWS account: in the environment."""

@@ -1,0 +1,87 @@
+"""Renders Markdown while it arrives: needs rich.
+
+Blocks that are whole are printed, and stay. Only the last one, which still grows, is drawn again and again, and never
+higher than the screen: what has scrolled away cannot be drawn over.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.markdown import Markdown as Rendered
+from rich.segment import Segment
+
+from smendpoint.cli._terminal import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# How often the last block is drawn in a second: to render it takes longer than a fast model takes for a token.
+REDRAWS_PER_SECOND = 12
+# The first line of a block of code, and its last.
+_FENCE = re.compile(r" {0,3}(```+|~~~+)")
+
+
+class Blocks:
+    """Cuts a growing text into blocks: at blank lines, but not inside of code between fences."""
+
+    def __init__(self) -> None:
+        self.rest = ""
+        self._seen = 0  # the part of `rest` whose lines have been looked at
+        self._fence = ""
+
+    def feed(self, text: str) -> list[str]:
+        """Give the blocks that `text` completes; what follows them is `rest`."""
+        self.rest += text
+        blocks: list[str] = []
+        while (end := self.rest.find("\n", self._seen)) >= 0:
+            line = self.rest[self._seen : end]
+            self._seen = end + 1
+            mark = _FENCE.match(line)
+            if self._fence:
+                if mark and mark[1].startswith(self._fence) and not line[mark.end() :].strip():
+                    self._fence = ""
+            elif mark:
+                self._fence = mark[1]
+            elif not line.strip():
+                blocks.append(self.rest[: self._seen])
+                self.rest, self._seen = self.rest[self._seen :], 0
+        return [block for block in blocks if block.strip()]
+
+
+class Tail:
+    """The last lines of a rendered text that fit on the screen."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(Rendered(self._text), options, pad=False)
+        for line in lines[-max(1, console.height - 1) :]:
+            yield from line
+            yield Segment.line()
+
+
+class Markdown:
+    """Writes answers to standard output as Markdown."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
+
+    def show(self, texts: Iterator[str]) -> None:
+        """Write a text of which the pieces arrive one after the other. A failure loses none of them."""
+        blocks = Blocks()
+        with Live(console=self._console, transient=True, refresh_per_second=REDRAWS_PER_SECOND) as live:
+            try:
+                for text in texts:
+                    for block in blocks.feed(visible(text)):
+                        live.update("", refresh=True)
+                        self._console.print(Rendered(block), end="\n\n")
+                    live.update(Tail(blocks.rest))
+            finally:
+                live.update("", refresh=True)
+                if blocks.rest.strip():
+                    self._console.print(Rendered(blocks.rest))

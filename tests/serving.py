@@ -38,7 +38,11 @@ def served(app: Any, **options: Any) -> Iterator[int]:
 
 def app_for(emulator: Emulator, name: str, format: str = "openai", *, model: str | None = None, **options: Any) -> Any:
     """Make an application that serves one endpoint of an emulator, under the endpoint's name."""
-    apart = {option: options.pop(option) for option in ("retry", "timeout", "concurrency") if option in options}
+    apart = {
+        option: options.pop(option)
+        for option in ("retry", "timeout", "concurrency", "endpoint_kwargs")
+        if option in options
+    }
     endpoint = emulator.async_endpoint(name, **apart)
     return OpenAIApp({name: ServedModel(endpoint, format, model)}, **options)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import struct
 import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
@@ -15,8 +13,10 @@ from typing import Any
 import pytest
 from serving import ANSWER, MESSAGES, app_for, ask, connect, read_all, served
 
-from smendpoint import AsyncEndpoint, RetryPolicy
+from smendpoint import AsyncEndpoint, RetryPolicy, errors
 from smendpoint.asgi import OpenAIApp, ServedModel
+from smendpoint.asgi._failures import failure_of
+from smendpoint.asgi._reply import Reply, until_disconnect
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.errors import ConfigurationError
 
@@ -106,7 +106,10 @@ def test_a_model_may_have_another_name_for_its_container_and_parameters_of_its_e
 
 def test_tool_calls_come_through_whole_and_streamed(vllm: Emulator) -> None:
     tools = [
-        {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {"where": {}}}}}
+        {
+            "type": "function",
+            "function": {"name": "look", "parameters": {"type": "object", "properties": {"where": {}}}},
+        }
     ]
     with served(app_for(vllm, "vllm")) as port, client(port) as caller:
         whole = caller.chat.completions.create(**chat(tools=tools, tool_choice="required"))
@@ -135,7 +138,9 @@ def test_openai_embeddings_come_through(vllm: Emulator) -> None:
 
 def test_each_error_of_a_call_has_its_status_and_openais_shape() -> None:
     answers = {
-        "bad": ModelReply(b'{"error": {"message": "no such role", "type": "BadRequestError", "code": 400}}', status=400),
+        "bad": ModelReply(
+            b'{"error": {"message": "no such role", "type": "BadRequestError", "code": 400}}', status=400
+        ),
         "flat": ModelReply(b'{"object": "error", "message": "too long", "type": "Bad", "code": 40}', status=422),
         "text": ModelReply(b"no", status=404),
         "broken": ModelReply(b'{"error": {"message": "out of memory", "code": 500}}', status=500),
@@ -376,20 +381,21 @@ def test_a_failure_after_a_comment_is_an_event(vllm: Emulator) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_client_that_leaves_ends_its_call(streaming: bool) -> None:
-    left = threading.Event()
+    began, left = threading.Event(), threading.Event()
 
     def model(request: ModelRequest) -> Iterator[bytes]:
         if streaming:
             yield b'data: {"choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'
+        began.set()
         assert request.disconnected.wait(20)
         left.set()
         yield b""
 
     with Emulator({"m": model}) as emulator, served(app_for(emulator, "m")) as port:
         connection = connect(port, CHAT, chat("m", stream=streaming))
-        emulator.wait_for(lambda emulator: emulator.active_requests == 1)
         if streaming:
             assert connection.recv(4096)
+        assert began.wait(20)
         connection.close()
         assert left.wait(20)
         emulator.idle()
@@ -479,3 +485,112 @@ def test_a_long_stream_takes_flat_memory() -> None:
             tracemalloc.stop()
     assert size > 2_000 * len(event)
     assert peak < size / 4
+
+
+# -- single parts
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (errors.ValidationError(400, "ValidationError", "1 validation error", None), 400, "validation_error"),
+        (errors.ModelStreamError("late", error_code="ModelInvocationTimeExceeded"), 504, "timeout"),
+        (errors.ServiceError(413, "X", "too large", None), 413, "request_too_large"),
+        (errors.ModelOutputError("bad", code=600), 502, 600),
+        (errors.SmendpointError("anything"), 502, "upstream_error"),
+    ],
+)
+def test_an_error_becomes_a_failure_of_its_own(error: errors.SmendpointError, status: int, code: str | int | None) -> None:
+    failure = failure_of(error)
+    assert (failure.status, failure.error["code"]) == (status, code)
+
+
+def test_an_error_of_the_application_itself_is_a_500(vllm: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("smendpoint.asgi._formats.Backend.ask", broken)
+    with served(app_for(vllm, "vllm")) as port:
+        status, _, answer = ask(port, CHAT, chat())
+    assert (status, answer["error"]["message"]) == (500, "The server failed.")
+
+
+def test_a_body_that_does_not_come_in_time_is_a_408(vllm: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smendpoint.asgi._app.BODY_SECONDS", 0.01)
+    with served(app_for(vllm, "vllm")) as port:
+        with closing(connect(port, CHAT, b"{", Content_Length="100")) as connection:
+            assert read_all(connection)[0] == 408
+
+
+def test_a_component_stands_behind_the_name_of_its_endpoint(vllm: Emulator) -> None:
+    where = {"endpoint_url": vllm.url, "region_name": "us-east-1", "aws_access_key_id": "AKIDEXAMPLE"}
+    app = OpenAIApp({"adapter": "vllm:adapter-1"}, aws_secret_access_key="secret", **where)
+    with served(app) as port:
+        assert ask(port, CHAT, chat("adapter"))[0] == 200
+    assert vllm.requests[0].inference_component == "adapter-1"
+
+
+def test_connections_of_a_client_that_was_given_stay_open(vllm: Emulator) -> None:
+    async def close() -> None:
+        endpoint = AsyncEndpoint("vllm", client=Client())
+        app = OpenAIApp({"vllm": endpoint})
+        await app.aclose()
+        assert not closed
+
+    closed: list[None] = []
+
+    class Client:
+        async def close(self) -> None:
+            closed.append(None)
+
+        async def invoke_endpoint(self) -> None:
+            raise AssertionError
+
+        invoke_endpoint_with_response_stream = invoke_endpoint
+
+    asyncio.run(close())
+
+
+def test_only_silence_gets_a_comment_and_only_a_disconnect_ends_the_wait() -> None:
+    async def run() -> list[bytes]:
+        sent: list[bytes] = []
+        slept = asyncio.Queue[None]()
+
+        async def send(message: Any) -> None:
+            if "body" in message:
+                sent.append(message["body"])
+
+        async def sleep(_seconds: float) -> None:
+            await slept.get()
+
+        reply = Reply(send, 1.0, sleep)
+        keeping = asyncio.ensure_future(reply._keep_alive_until_cancelled())
+        await reply._write(b"data: 1\n\n")
+        for _ in range(2):  # the first time, something has just been sent
+            slept.put_nowait(None)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            sent.append(b"-")
+        keeping.cancel()
+        return sent
+
+    assert asyncio.run(run()) == [b"data: 1\n\n", b"-", b": the model is not ready yet\n\n", b"-"]
+
+    async def wait() -> list[str]:
+        messages = iter([{"type": "http.request"}, {"type": "http.disconnect"}])
+        said: list[str] = []
+
+        async def receive() -> Any:
+            return next(messages)
+
+        async def work() -> None:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                said.append("cancelled")
+                raise
+
+        await until_disconnect(receive, work())
+        return said
+
+    assert asyncio.run(wait()) == ["cancelled"]

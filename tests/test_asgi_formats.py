@@ -34,7 +34,11 @@ def client(port: int) -> Any:
     ],
 )
 def test_text_containers_complete_whole_and_streamed(personality: str, format: str) -> None:
-    with Emulator({"m": personality}) as emulator, served(app_for(emulator, "m", format)) as port, client(port) as caller:
+    with (
+        Emulator({"m": personality}) as emulator,
+        served(app_for(emulator, "m", format, endpoint_kwargs={"CustomAttributes": "accept_eula=true"})) as port,
+        client(port) as caller,
+    ):
         whole = caller.completions.create(model="m", prompt=PROMPT, max_tokens=50, temperature=0)
         assert whole.choices[0].text.strip() == ANSWER
         assert whole.choices[0].finish_reason == "stop"
@@ -48,9 +52,15 @@ def test_text_containers_complete_whole_and_streamed(personality: str, format: s
         assert json.loads(emulator.requests[0].body)["parameters"]["max_new_tokens"] == 50
 
 
-@pytest.mark.parametrize(("personality", "format"), [("huggingface", "huggingface"), ("jumpstart_flan", "jumpstart-flan-t5")])
+@pytest.mark.parametrize(
+    ("personality", "format"), [("huggingface", "huggingface"), ("jumpstart_flan", "jumpstart-flan-t5")]
+)
 def test_containers_that_do_not_stream_complete(personality: str, format: str) -> None:
-    with Emulator({"m": personality}) as emulator, served(app_for(emulator, "m", format)) as port, client(port) as caller:
+    with (
+        Emulator({"m": personality}) as emulator,
+        served(app_for(emulator, "m", format)) as port,
+        client(port) as caller,
+    ):
         found = caller.completions.create(model="m", prompt=PROMPT, stop=["for"]).choices[0]
         assert "for" not in found.text
         assert found.finish_reason == "stop"
@@ -97,7 +107,11 @@ def test_jumpstarts_chat_takes_messages_whole_and_streamed() -> None:
 
 def test_a_chats_stream_has_the_texts_as_deltas() -> None:
     def model(request: ModelRequest) -> bytes:
-        return b'{"generation": {"role": "assistant", "content": "Hello"}}\n'
+        return (
+            b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n'
+            b'data: {"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": null}]}\n\n'
+            b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+        )
 
     with Emulator({"m": model}) as emulator, served(app_for(emulator, "m", "jumpstart-chat")) as port:
         with client(port) as caller:
@@ -135,17 +149,36 @@ def test_fields_without_an_exact_equivalent_are_refused(format: str, fields: dic
 def test_fields_are_translated_and_those_that_ask_for_nothing_are_left_out() -> None:
     with Emulator({"m": "tgi"}) as emulator, served(app_for(emulator, "m", "tgi")) as port:
         asked = {
-            **{"model": "m", "prompt": PROMPT, "n": 1, "best_of": 1, "echo": False, "presence_penalty": 0.0},
-            **{"logit_bias": {}, "suffix": None, "user": "me", "stop": ["days"], "max_tokens": 9, "temperature": 0.5},
-            **{"top_p": 1, "seed": 3, "frequency_penalty": 0.25, "top_k": 5},
+            "model": "m",
+            "prompt": PROMPT,
+            "n": 1,
+            "best_of": 1,
+            "echo": False,
+            "presence_penalty": 0.0,
+            "logit_bias": {},
+            "suffix": None,
+            "user": "me",
+            "stop": ["days"],
+            "max_tokens": 9,
+            "temperature": 0.5,
+            "top_p": 1,
+            "seed": 3,
+            "frequency_penalty": 0.25,
+            "top_k": 5,
         }
         status, _, answer = ask(port, TEXT, asked)
         assert (status, answer["choices"][0]["finish_reason"]) == (200, "stop")
         ask(port, TEXT, {"model": "m", "prompt": PROMPT, "temperature": 0, "frequency_penalty": 0, "top_p": 0.5})
         first, second = (json.loads(request.body)["parameters"] for request in emulator.requests)
     assert first == {
-        **{"details": True, "stop": ["days"], "max_new_tokens": 9, "do_sample": True, "temperature": 0.5, "seed": 3},
-        **{"frequency_penalty": 0.25, "top_k": 5},
+        "details": True,
+        "stop": ["days"],
+        "max_new_tokens": 9,
+        "do_sample": True,
+        "temperature": 0.5,
+        "seed": 3,
+        "frequency_penalty": 0.25,
+        "top_k": 5,
     }
     assert second == {"details": True, "do_sample": False, "top_p": 0.5}
 
@@ -183,7 +216,6 @@ def test_embeddings_come_as_floats_and_in_base64() -> None:
         ("tei", {"input": None}, "input"),
         ("tei", {"encoding_format": "hex"}, "encoding_format"),
         ("tei", {"stream": True}, "stream"),
-        ("tei", {"dimensions": 3}, "dimensions"),
         ("huggingface", {"dimensions": 3}, "dimensions"),
     ],
 )
@@ -198,3 +230,10 @@ def test_dimensions_that_the_container_has_are_given() -> None:
         status, _, answer = ask(port, "/v1/embeddings", {"model": "m", "input": "a", "dimensions": 8})
     assert status == 200
     assert len(answer["data"][0]["embedding"]) == 8
+
+
+def test_dimensions_that_the_model_ignores_are_refused() -> None:
+    with Emulator({"m": lambda _request: "[[1, 2]]"}) as emulator, served(app_for(emulator, "m", "tei")) as port:
+        status, _, answer = ask(port, "/v1/embeddings", {"model": "m", "input": "a", "dimensions": 3})
+    assert (status, answer["error"]["param"]) == (400, "dimensions")
+    assert "have 2 dimensions" in answer["error"]["message"]

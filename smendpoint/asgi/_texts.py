@@ -199,10 +199,14 @@ class Chat(_Completion):
     _last: ClassVar[Mapping[str, Any]] = {"delta": {}, "logprobs": None}
 
     def _read_input(self, request: dict[str, Any]) -> Any:
+        messages = request.get("messages")
         try:
-            return check_messages(request.get("messages"))
+            if isinstance(messages, list):
+                return check_messages(messages)
+            said = "'messages' must be a list of messages."
         except HandlerError as error:
-            raise Failure(400, error.message, param="messages") from None
+            said = error.message
+        raise Failure(400, said, param="messages")
 
     def _choice(self, output: ChatCompletion) -> dict[str, Any]:
         return {"message": output.to_message(), "logprobs": None}

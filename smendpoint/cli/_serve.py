@@ -85,6 +85,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="SECONDS",
         help="how long running answers may go on at the end (default: %(default)g)",
     )
+    parser.add_argument("--custom-attributes", metavar="TEXT", help="for every container, such as accept_eula=true")
     parser.add_argument("--region", help="the AWS region")
     parser.add_argument("--profile", help="the profile of the AWS config files")
     parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
@@ -162,7 +163,7 @@ def make_app(arguments: argparse.Namespace) -> OpenAIApp:
     from smendpoint.asgi import OpenAIApp
     from smendpoint.integrations.prometheus import PrometheusHooks
 
-    given, registry = keys(arguments), CollectorRegistry()
+    given, registry, attributes = keys(arguments), CollectorRegistry(), arguments.custom_attributes
     ProcessCollector(registry=registry)
     # Without a key, only this machine's names are allowed: a web page may send requests here under a name of its own.
     guarded = not given and not arguments.no_auth
@@ -178,6 +179,7 @@ def make_app(arguments: argparse.Namespace) -> OpenAIApp:
         credentials_profile_name=arguments.profile,
         endpoint_url=arguments.endpoint_url,
         timeout=arguments.timeout,
+        endpoint_kwargs={} if attributes is None else {"CustomAttributes": attributes},
     )
 
 
@@ -187,10 +189,12 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigurationError: it cannot be had.
     """
+    if not 0 <= port <= 65_535:  # Python would leave the socket open
+        raise ConfigurationError(f"cannot listen on {host} port {port}: there is no such port")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"cannot listen on {host} port {port}: {why}") from None
 

@@ -500,7 +500,9 @@ def test_a_long_stream_takes_flat_memory() -> None:
         (errors.SmendpointError("anything"), 502, "upstream_error"),
     ],
 )
-def test_an_error_becomes_a_failure_of_its_own(error: errors.SmendpointError, status: int, code: str | int | None) -> None:
+def test_an_error_becomes_a_failure_of_its_own(
+    error: errors.SmendpointError, status: int, code: str | int | None
+) -> None:
     failure = failure_of(error)
     assert (failure.status, failure.error["code"]) == (status, code)
 

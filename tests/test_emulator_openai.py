@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 from typing import Any
 
@@ -197,3 +198,33 @@ def test_streams_of_the_openai_path_are_events_with_an_end(name: str) -> None:
             body = json.dumps({**BODIES["/v1/chat/completions"], "stream": True}).encode()
             raw = client.send(request("openai", body, headers=("Connection: close",))).read_all()
     assert b"Content-Type: text/event-stream" in raw
+
+
+def test_openais_own_paths_take_the_endpoint_from_the_bodys_model() -> None:
+    with Emulator({"one": "vllm", "two": "tei"}) as emulator:
+        with openai.OpenAI(base_url=f"{emulator.url}/v1", api_key="any", max_retries=0) as caller:
+            assert [model.id for model in caller.models.list()] == ["one", "two"]
+            assert caller.models.retrieve("two").id == "two"
+            said = caller.chat.completions.create(model="one", messages=[{"role": "user", "content": "It rains."}])
+            assert said.choices[0].message.content
+            assert caller.embeddings.create(model="two", input="a", encoding_format="float").data
+            for name in ("three", ""):
+                with pytest.raises(openai.NotFoundError, match="does not exist"):
+                    caller.chat.completions.create(model=name, messages=[{"role": "user", "content": "It rains."}])
+            with pytest.raises(openai.NotFoundError, match="no model 'three' here"):
+                caller.models.retrieve("three")
+        assert [request.endpoint_name for request in emulator.requests if request.method == "POST"][:2] == [
+            "one",
+            "two",
+        ]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"model": 1}', b"[" * 100_000])
+def test_a_body_that_names_no_model_is_refused_on_openais_own_paths(body: bytes) -> None:
+    with Emulator({"one": "vllm"}) as emulator:
+        connection = http.client.HTTPConnection("127.0.0.1", int(emulator.url.rpartition(":")[2]), timeout=20)
+        connection.request("POST", "/v1/chat/completions", body)
+        response = connection.getresponse()
+        assert response.status == 404
+        assert json.loads(response.read())["error"]["code"] == "model_not_found"
+        connection.close()

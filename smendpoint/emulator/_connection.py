@@ -175,6 +175,7 @@ class Connection(asyncio.Protocol):
                 await self._until(lambda: reader.complete or reader.too_large)
             if reader.too_large:
                 return await self._answer_early(too_large())
+            target = target.with_model_of(bytes(reader.body))
             request = self._received(target, fault)
             if fault.answer is not None:
                 reply = fault.answer(wants_stream(target, request.body), target.kind == "stream")

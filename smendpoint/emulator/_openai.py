@@ -26,14 +26,23 @@ def own_answer(model: Model, request: ReceivedRequest, route: Route) -> Reply | 
     served: Collection[str] | None = getattr(model, "openai_paths", OPENAI_PATHS)
     if served is None:
         return None
-    if served and (path == "/v1/models" or path.startswith("/v1/models/")):
+    if served and _names_models(path):
         if method not in ("GET", "HEAD"):
             return _wrong_method(request, "GET, HEAD")
-        return _models(route.component or route.endpoint_name, urllib.parse.unquote(path[len("/v1/models/") :]))
+        return model_list([route.component or route.endpoint_name], route)
     if path not in served:
         message = f"The model on this endpoint does not serve {method} {path}."
         return failure(404, message, "invalid_request_error", "unknown_url")
     return None if method == "POST" else _wrong_method(request, "POST")
+
+
+def lists_models(request: ReceivedRequest, route: Route) -> bool:
+    """Say whether a request is for the models of all endpoints."""
+    return request.method in ("GET", "HEAD") and not route.endpoint_name and _names_models(route.model_path)
+
+
+def _names_models(path: str) -> bool:
+    return path == "/v1/models" or path.startswith("/v1/models/")
 
 
 def _wrong_method(request: ReceivedRequest, allowed: str) -> Reply:
@@ -41,8 +50,12 @@ def _wrong_method(request: ReceivedRequest, allowed: str) -> Reply:
     return failure(405, message, "invalid_request_error", "method_not_supported", ("Allow", allowed))
 
 
-def _models(name: str, wanted: str) -> Reply:
-    if wanted not in ("", name):
+def model_list(names: list[str], route: Route) -> Reply:
+    """List the models of these names, or show the one that the path names."""
+    wanted = urllib.parse.unquote(route.model_path[len("/v1/models/") :])
+    if wanted and wanted not in names:
         return failure(404, f"There is no model {wanted!r} here.", "invalid_request_error", "model_not_found")
-    model = {"id": name, "object": "model", "created": 1, "owned_by": "smendpoint"}
-    return json_reply(200, model if wanted else {"object": "list", "data": [model]})
+    models = [{"id": name, "object": "model", "created": 1, "owned_by": "smendpoint"} for name in names]
+    if wanted:
+        return json_reply(200, models[names.index(wanted)])
+    return json_reply(200, {"object": "list", "data": models})

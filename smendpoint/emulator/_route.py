@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import urllib.parse
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ _OPERATIONS: dict[str, tuple[Kind, str]] = {
 class Route(NamedTuple):
     """The meaning of a request target.
 
-    ``model_path`` is the path that the container sees; for ``s3`` the name of the object, ``s3://bucket/key``.
+    ``model_path`` is the path that the container sees; for ``s3`` the name of the object, ``s3://bucket/key``. OpenAI's
+    own paths, such as ``/v1/models``, name no endpoint: the body's ``model`` does.
     """
 
     kind: Kind
@@ -32,6 +34,17 @@ class Route(NamedTuple):
     endpoint_name: str = ""
     component: str = ""
     model_path: str = "/invocations"
+
+    def with_model_of(self, body: bytes) -> Route:
+        """Give the route to the endpoint that the body names, where the target names none."""
+        if self.kind != "openai" or self.endpoint_name:
+            return self
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            return self
+        name = value.get("model") if isinstance(value, dict) else None
+        return self._replace(endpoint_name=name) if isinstance(name, str) else self
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,8 @@ def route(method: str, target: str) -> Route:
     path = target.partition("?")[0]
     if path.startswith("/s3/"):
         return Route("s3", "S3", model_path="s3://" + urllib.parse.unquote(path[4:]))
+    if path.startswith("/v1/"):
+        return Route("openai", "OpenAI", model_path=path)
     found = _ENDPOINT.match(path)
     if found is None or (method != "POST" and found["suffix"]):
         return Route("unknown", "")

@@ -88,3 +88,11 @@ def test_a_browser_that_leaves_ends_the_call_upstream(program: Any, monkeypatch:
 def test_a_whole_answer_is_json(emulator: Emulator) -> None:
     with served(load("fastapi_relay").app) as url:
         assert httpx.post(f"{url}/answer", json=QUESTION).json() == {"answer": "Peter stayed for 3 days."}
+
+
+def test_the_openai_app_is_mounted_into_fastapi(emulator: Emulator) -> None:
+    with served(load("fastapi_mount").app) as url:
+        message = {"role": "user", "content": QUESTION["prompt"]}
+        body = {"model": "my-model", "messages": [message]}
+        answer = httpx.post(f"{url}/llm/v1/chat/completions", json=body).json()
+    assert answer["choices"][0]["message"]["content"] == "Peter stayed for 3 days."

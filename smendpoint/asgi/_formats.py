@@ -1,4 +1,4 @@
-"""What a served model is: its endpoint, and the format that its container takes."""
+"""A served model: its endpoint, and the format that its container takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What containers with OpenAI's interface answer: handed on as it is, and yet known to be whole."""
+"""The answers of containers with OpenAI's interface: handed on as they are, and yet known to be whole."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ class _Door:
 
     def __init__(self, app: OpenAIApp, kind: Kind) -> None:
         self._app = app
-        self._kind = kind
+        self._kind: Kind = kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = Reply(send, self._app._keep_alive)

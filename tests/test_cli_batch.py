@@ -22,7 +22,7 @@ from smendpoint import ModelNotReadyError, ThrottlingError
 from smendpoint._core.call.hooks import CallInfo
 from smendpoint.batch import Progress
 from smendpoint.cli import main
-from smendpoint.cli._batch import EPILOG, _Waiting
+from smendpoint.cli._batch import EXAMPLES, _Waiting
 from smendpoint.cli._progress import LINE_SECONDS, Bar, Lines, describe, display, duration
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 
@@ -206,7 +206,7 @@ SHELL = re.compile(r"^ *(?:[a-z]+ [\w.]+ \| )?smendpoint (batch .+)$", re.MULTIL
 def test_the_commands_that_texts_show_are_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr("smendpoint.cli._batch._run", lambda arguments: (asked.append(arguments.output) or 0, ""))
-    texts = [EPILOG, *(page.read_text(encoding="utf-8") for page in PAGES.rglob("*.md"))]
+    texts = [EXAMPLES, *(page.read_text(encoding="utf-8") for page in PAGES.rglob("*.md"))]
     shown = [shlex.split(line) for text in texts for line in SHELL.findall(text)]
     assert {main(command) for command in shown} == {0}
     assert len(asked) == len(shown) > 10

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from smendpoint._version import __version__
 from smendpoint.cli import _batch, _chat, _demo, _emulator, _invoke, _serve
+from smendpoint.cli._completion import SHELLS, PrintCompletion
 from smendpoint.cli._options import option_names, told
 from smendpoint.cli._terminal import complain, discard
 from smendpoint.errors import ConfigurationError, SmendpointError
@@ -21,9 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# The room: a module for each command. Its `add_command` declares its options; its `run` gives the exit status, and
-# imports what only this command needs. `_terminal` writes. The room may import everything.
+# The room: a module for each command. Its `add_command` declares its options, its `EXAMPLES` end its help, its `run`
+# gives the exit status, and imports what only this command needs. `_terminal` writes. The room may import everything.
 COMMANDS = (_demo, _invoke, _chat, _serve, _batch, _emulator)
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Wraps a text of one line. A text of several, such as the examples, is shown as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text.rstrip() if "\n" in text else super()._fill_text(text, width, indent)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,11 +39,20 @@ def _parser() -> argparse.ArgumentParser:
         prog="smendpoint", description="Call models on Amazon SageMaker endpoints, or on an emulator of them."
     )
     parser.add_argument("--version", action="version", version=f"smendpoint {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        help="write what completes this command line in a shell, and end",
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_command(commands)
-    for one in commands.choices.values():
+    for command, one in zip(COMMANDS, commands.choices.values(), strict=True):
         one.set_defaults(options=option_names(one))
+        one.formatter_class = _Formatter
+        examples = "".join([f"\n  {line}" for line in command.EXAMPLES.strip().splitlines()])
+        one.epilog = "\n\n".join(filter(None, [one.epilog, f"examples:{examples}"]))
     return parser
 
 

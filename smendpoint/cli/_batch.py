@@ -53,14 +53,14 @@ exit status:
   4    the output or the progress cannot be written: the disk is full, or its reader has gone
   130  interrupted (Ctrl-C); 143 terminated (SIGTERM)
 After 3, 4, 130 and 143 the same command goes on.
-
-examples:
-  smendpoint batch my-llm prompts.txt -o answers.jsonl
-  smendpoint batch my-chat rows.csv -o answers.jsonl --handler chat --input-field question --id-field id
-  smendpoint batch my-llm rows.jsonl -o answers.jsonl --retry-failed --max-errors 5%
-  smendpoint batch my-embeddings texts.jsonl -o vectors.jsonl --handler embeddings --batch-rows 32
-  smendpoint batch my-llm openai-batch.jsonl -o openai-results.jsonl
-  zcat prompts.gz | smendpoint batch my-llm - -o answers.jsonl --format text --quiet
+"""
+EXAMPLES = """
+smendpoint batch my-llm prompts.txt -o answers.jsonl
+smendpoint batch my-chat rows.csv -o answers.jsonl --handler chat --input-field question --id-field id
+smendpoint batch my-llm rows.jsonl -o answers.jsonl --retry-failed --max-errors 5%
+smendpoint batch my-embeddings texts.jsonl -o vectors.jsonl --handler embeddings --batch-rows 32
+smendpoint batch my-llm openai-batch.jsonl -o openai-results.jsonl
+zcat prompts.gz | smendpoint batch my-llm - -o answers.jsonl --format text --quiet
 """
 
 
@@ -72,7 +72,6 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         description="Calls a SageMaker endpoint for each row of a file, as many at a time as it can take, and writes"
         " each answer as it comes.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
     parser.add_argument("input", metavar="INPUT", help="the file with the rows; '-': standard input")

@@ -39,6 +39,13 @@ HELP = """\
 Enter sends a message; Alt-Enter begins a new line in it. Ctrl-C ends an answer."""
 
 
+EXAMPLES = """
+smendpoint chat my-chat --system "You are brief." --stats
+smendpoint chat my-chat --history ~/.smendpoint-history --param temperature=0.2
+printf '%s\\n' "Who was Ada Lovelace?" "When was she born?" | smendpoint chat my-chat
+"""
+
+
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     handlers = "; ".join(f"{name}: {about}" for name, (_, about) in CHATS.items())
     parser = commands.add_parser(

@@ -22,6 +22,11 @@ Therefore, Peter stayed with her at the hospital for 3 days without leaving.
 """  # noqa: E501  # a document has the lines that it has
 
 
+EXAMPLES = """
+smendpoint demo
+"""
+
+
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "demo",

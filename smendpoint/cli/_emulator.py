@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from smendpoint.emulator import Emulator, Model
 
 
+EXAMPLES = """
+smendpoint emulator --port 8080 --model my-llm=tgi --model my-embeddings=tei
+smendpoint emulator --model my-llm=http://127.0.0.1:8081
+smendpoint emulator --capacity 8 --latency 0.05
+smendpoint emulator --fault throttle_then_ok_2
+smendpoint emulator --list
+"""
+
+
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "emulator",

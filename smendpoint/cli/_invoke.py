@@ -34,12 +34,22 @@ _ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 _TEXTS = ("text", "completions", "chat", "plain", "auto", "jumpstart-text", "jumpstart-chat")
 
 
+EXAMPLES = """
+smendpoint invoke my-llm "It rains. Question: Does it rain?" --stream --param max_new_tokens=64
+smendpoint invoke my-chat "Who was Ada Lovelace?" --system "Be brief." --json
+smendpoint invoke my-chat "Describe the picture." --attach photo.png
+smendpoint invoke my-chat "Peter stayed for 3 days." --schema stay.json
+smendpoint invoke my-embeddings '["one text", "another"]' --handler embeddings --handler-option format=openai
+smendpoint invoke my-model --handler bytes --content-type text/csv < rows.csv
+smendpoint invoke my-llm "A long task" --submit --upload-to s3://my-bucket/inputs/ --output answer.txt
+"""
+
+
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "invoke",
         help="call an endpoint",
         description="Calls a SageMaker endpoint and writes its output. Exit status 1 if the call failed.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
     parser.add_argument(

@@ -25,17 +25,19 @@ GRACE_SECONDS = 60.0
 """How long ``smendpoint serve`` lets running answers come to their end, in seconds: as long as a model may take."""
 
 
+EXAMPLES = f"""
+smendpoint serve --model my-llm=my-endpoint
+smendpoint serve --model chat=llm-endpoint:adapter-1 --model embed=tei-endpoint --format embed=tei
+{KEY_VARIABLE}=... smendpoint serve --model my-llm=my-endpoint --host 0.0.0.0
+"""
+
+
 def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "serve",
         help="serve endpoints as an OpenAI API",
         description="Serves endpoints as an OpenAI API until it is interrupted: for every tool that speaks to one. It"
         " needs the extra smendpoint[serve].",
-        epilog="examples:\n"
-        "  smendpoint serve --model my-llm=my-endpoint\n"
-        "  smendpoint serve --model chat=llm-endpoint:adapter-1 --model embed=tei-endpoint --format embed=tei\n"
-        "  SMENDPOINT_API_KEY=... smendpoint serve --model my-llm=my-endpoint --host 0.0.0.0",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--model",

@@ -74,7 +74,8 @@ class Script:
         )
         watcher = None
         if hooks is not None:
-            watcher = Watcher(CallInfo("my-llm", "InvokeEndpoint", "id"), (hooks,), None, self.clock.monotonic)
+            call, monotonic = CallInfo("my-llm", "InvokeEndpoint", "id"), self.clock.monotonic
+            watcher = Watcher(call, (hooks,), None, monotonic, monotonic())
         self.call: CallState = CallState(self.defaults, watcher, self.clock.monotonic())
         self.steps: list[Any] = []
         self._outcomes = list(outcomes)

@@ -17,7 +17,7 @@ def info() -> CallInfo:
 
 
 def test_the_base_class_listens_to_everything_and_does_nothing() -> None:
-    watcher = Watcher(info(), (CallHooks(),), None, lambda: 1.0)
+    watcher = Watcher(info(), (CallHooks(),), None, lambda: 1.0, 1.0)
     watcher.notify("call_started")
     watcher.notify("attempt_started")
     watcher.notify("attempt_failed", errors.ConnectError("refused"), 0.1)
@@ -30,7 +30,7 @@ def test_a_hook_that_raises_is_logged_and_changes_nothing(caplog: pytest.LogCapt
         def call_started(self, call: CallInfo) -> None:
             raise KeyError("canary")
 
-    Watcher(info(), (Broken(),), None, lambda: 1.0).notify("call_started")
+    Watcher(info(), (Broken(),), None, lambda: 1.0, 1.0).notify("call_started")
     assert [record.name for record in caplog.records] == ["smendpoint.hooks"]
     assert "KeyError" in caplog.text
     assert "canary" not in caplog.text
@@ -40,8 +40,7 @@ def test_debug_records_name_the_call_and_the_kind_of_its_error(caplog: pytest.Lo
     caplog.set_level(logging.DEBUG, "smendpoint.call")
     call = info()
     call.status, call.request_id, call.attempts = 424, "r-1", 2
-    times = iter([10.0, 12.5])
-    Watcher(call, (), logging.getLogger("smendpoint.call"), lambda: next(times)).notify(
+    Watcher(call, (), logging.getLogger("smendpoint.call"), lambda: 12.5, 10.0).notify(
         "call_finished", errors.ModelError(424, message="canary")
     )
     (record,) = caplog.records
@@ -52,8 +51,8 @@ def test_debug_records_name_the_call_and_the_kind_of_its_error(caplog: pytest.Lo
 
 
 def test_elapsed_is_brought_up_to_date_before_each_hook() -> None:
-    times = iter([1.0, 1.5, 4.0])
-    watcher = Watcher(info(), (CallHooks(),), None, lambda: next(times))
+    times = iter([1.5, 4.0])
+    watcher = Watcher(info(), (CallHooks(),), None, lambda: next(times), 1.0)
     watcher.notify("call_started")
     assert watcher.info.elapsed == 0.5
     watcher.notify("first_byte")
@@ -103,7 +102,7 @@ def test_a_hook_set_on_an_instance_counts() -> None:
 
 def test_hooks_that_an_object_does_not_have_are_not_missed(caplog: pytest.LogCaptureFixture) -> None:
     hooks: Any = Some()
-    watcher = Watcher(info(), (hooks,), None, lambda: 1.0)
+    watcher = Watcher(info(), (hooks,), None, lambda: 1.0, 1.0)
     watcher.notify("call_started")
     watcher.notify("call_finished", None)
     assert hooks.heard == ["my-llm"]

@@ -16,8 +16,10 @@ from inside import transport_of
 from servers import bare_environment, make_endpoint  # noqa: F401
 from twins import Twin, direct_twin  # noqa: F401
 
-from smendpoint import AsyncEndpoint, Endpoint, RetryPolicy, Timeout
+from smendpoint import AsyncEndpoint, CallHooks, CallInfo, Endpoint, RetryPolicy, Timeout
 from smendpoint._core.aws.sigv4 import Credentials
+from smendpoint._transport.aio.transport import AsyncDirectTransport
+from smendpoint._transport.blocking.transport import DirectTransport
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.errors import ConfigurationError, ServiceError
 from smendpoint.handlers import BytesHandler, TextGenerationHandler
@@ -276,6 +278,33 @@ def test_every_member_arrives_where_it_belongs() -> None:
     assert request.headers["amz-sdk-request"] == "attempt=1; max=3"
     assert request.headers["user-agent"].startswith("smendpoint/")
     assert "transfer-encoding" not in request.headers
+
+
+def test_hooks_and_responses_count_the_look_for_credentials_as_part_of_a_call(
+    direct_twin: Twin,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, seen = FakeClock(), list[float]()
+
+    class Seen(CallHooks):
+        def call_started(self, call: CallInfo) -> None:
+            seen.append(call.elapsed)
+
+    def look(transport: Any) -> Any:
+        clock.passed += 2.0
+        return blocking(transport)
+
+    async def look_async(transport: Any) -> Any:
+        clock.passed += 2.0
+        return await awaited(transport)
+
+    blocking, awaited = DirectTransport.resolve, AsyncDirectTransport.resolve
+    monkeypatch.setattr(DirectTransport, "resolve", look)
+    monkeypatch.setattr(AsyncDirectTransport, "resolve", look_async)
+    with Emulator() as emulator:
+        response = direct_twin.endpoint(emulator.url, clock=clock, hooks=Seen()).send("Hello")
+    assert len(seen) == 1
+    assert seen[0] == response.elapsed >= 2.0
 
 
 def test_a_response_has_what_came_with_the_answer(direct_twin: Twin) -> None:  # noqa: F811

@@ -268,7 +268,7 @@ class CallerBase(Erased[In, Out, Chunk]):
                 info.task, info.model, info.parameters = request.observed
             if defaults.server is not None:
                 info.server_address, info.server_port = defaults.server
-            watcher = Watcher(info, self.hooks, log, self.clock.monotonic, slot and slot.limiter)
+            watcher = Watcher(info, self.hooks, log, self.clock.monotonic, started, slot and slot.limiter)
         return CallState(defaults, watcher, started, request.members.get("Accept"), request.timeout, slot)
 
     def _find_log(self) -> Any:

@@ -194,18 +194,21 @@ class Watcher:
         hooks: all that are notified.
         log: gets a debug record for each step but chunks; ``None`` for no records.
         monotonic: gives the time.
+        started: when the call began: before the look for its region and credentials.
         limiter: knows how many calls may be in flight; ``None`` where their number is not limited.
     """
 
     __slots__ = ("_clock", "_contexts", "_hooks", "_limiter", "_log", "_started", "info")
 
-    def __init__(self, info: CallInfo, hooks: Sequence[Any], log: Any, monotonic: Any, limiter: Any = None) -> None:
+    def __init__(
+        self, info: CallInfo, hooks: Sequence[Any], log: Any, monotonic: Any, started: float, limiter: Any = None
+    ) -> None:
         self.info = info
         self._hooks = hooks
         self._contexts: list[Any] = [None] * len(hooks)
         self._log = log
         self._clock = monotonic
-        self._started = monotonic()
+        self._started = started
         self._limiter = limiter
 
     def start_attempt(self, number: int) -> None:

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "size": "processes:size",
     "capacity": "capacity:capacity",
     "batch": "batches:batch",
+    "serve": "serving:serve",
 }
 
 

@@ -5,6 +5,7 @@ The endpoint's name says what it answers with:
 * any name, InvokeEndpoint: one short generated text;
 * ``tokens-N``, InvokeEndpointWithResponseStream: N tokens, each an event and an HTTP chunk of its own, as fast as the
   client reads them;
+* ``chat-N``: the same in OpenAI's format; InvokeEndpoint answers with a whole chat completion;
 * ``paced-N-MS``: N tokens, MS milliseconds apart; the text of each is the monotonic clock when it was written.
 
 It prints a line of JSON with its URLs, and ends when its standard input does.
@@ -23,6 +24,11 @@ import zlib
 from typing import cast
 
 ANSWER = b'[{"generated_text": "He stayed with her for 3 days."}]'
+CHAT_ANSWER = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":'
+    b'"assistant","content":"He stayed with her for 3 days."},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,'
+    b'"completion_tokens":8,"total_tokens":28}}'
+)
 COMMON = (
     b"HTTP/1.1 200 OK\r\n"
     b"x-amzn-RequestId: 5f6b8c0e-4c1f-4d4e-9a57-3f1f0f5d2c11\r\n"
@@ -30,7 +36,10 @@ COMMON = (
     b"Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
     b"Connection: keep-alive\r\n"
 )
-RESPONSE = COMMON + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(ANSWER) + ANSWER
+RESPONSE, CHAT_RESPONSE = (
+    COMMON + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer
+    for answer in (ANSWER, CHAT_ANSWER)
+)
 STREAM_HEAD = (
     COMMON + b"X-Amzn-SageMaker-Content-Type: text/event-stream\r\n"
     b"Content-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -66,13 +75,25 @@ def token(index: int, text: str, *, last: bool = False) -> bytes:
     )
 
 
+def chat_token(index: int, text: str, *, last: bool = False) -> bytes:
+    """One event of a chat's stream in OpenAI's format; after the last one comes ``[DONE]``."""
+    return (
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+        b'"delta":{"content":%s},"logprobs":null,"finish_reason":%s}]}\n\n%s'
+        % (json.dumps(text).encode(), b'"stop"' if last else b"null", b"data: [DONE]\n\n" if last else b"")
+    )
+
+
 def chunk(data: bytes) -> bytes:
     """One chunk of a chunked HTTP body."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-BLOCK = [chunk(part(token(index, f" t{index % 10}"))) for index in range(1, 101)]
-WHOLE_BLOCK = b"".join(BLOCK)
+TOKENS = {"tokens": token, "chat": chat_token}
+BLOCKS = {
+    kind: [chunk(part(make(index, f" t{index % 10}"))) for index in range(1, 101)] for kind, make in TOKENS.items()
+}
+WHOLE_BLOCKS = {kind: b"".join(block) for kind, block in BLOCKS.items()}
 
 
 class Ticker:
@@ -123,6 +144,7 @@ class Stub(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.buffer = b""
+        self.kind = ""
         self.left = 0
         self.paused = False
 
@@ -141,7 +163,7 @@ class Stub(asyncio.Protocol):
             self.buffer = self.buffer[end + 4 + length :]
             target = head.split(b" ", 2)[1]
             if target.endswith(b"/invocations"):
-                self.transport.write(RESPONSE)
+                self.transport.write(CHAT_RESPONSE if target.startswith(b"/endpoints/chat") else RESPONSE)
             else:
                 self.stream(target.split(b"/")[2].decode())
 
@@ -152,17 +174,19 @@ class Stub(asyncio.Protocol):
             pace = int(numbers[1]) / 1000
             self.tickers.setdefault(pace, Ticker(pace)).add(self, int(numbers[0]))
         else:
+            self.kind = kind
             self.left = int(numbers[0])
             self.pump()
 
     def pump(self) -> None:
         while self.left and not self.paused:
-            if self.left > len(BLOCK):
-                self.transport.write(WHOLE_BLOCK)
-                self.left -= len(BLOCK)
+            block = BLOCKS[self.kind]
+            if self.left > len(block):
+                self.transport.write(WHOLE_BLOCKS[self.kind])
+                self.left -= len(block)
             else:
-                last = chunk(part(token(self.left, f" t{self.left % 10}", last=True)))
-                self.transport.write(b"".join(BLOCK[: self.left - 1]) + last + STREAM_END)
+                last = chunk(part(TOKENS[self.kind](self.left, f" t{self.left % 10}", last=True)))
+                self.transport.write(b"".join(block[: self.left - 1]) + last + STREAM_END)
                 self.left = 0
 
     def pause_writing(self) -> None:

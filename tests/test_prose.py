@@ -33,7 +33,16 @@ MODULES = [
             ),
             *("transport_*", "leaks", "cancellation", "lanes", "no_threads", "cold_starts", "hosts", "interrupts"),
             *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*", "limiter", "many_calls"),
-            *("handlers_schemas", "handlers_typed", "cli_invoke", "cli_chat", "cli_help", "cli_serve", "asgi*"),
+            *(
+                "handlers_schemas",
+                "handlers_typed",
+                "cli_invoke",
+                "cli_chat",
+                "cli_help",
+                "pictures",
+                "cli_serve",
+                "asgi*",
+            ),
         )
         for path in (ROOT / "tests").glob(f"test_{name}.py")
     ),

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 # The handlers that take messages.
 CHATS = {name: {**HANDLERS, **MORE_HANDLERS}[name] for name in ("chat", "jumpstart-chat", "auto")}
 HELP = """\
-/help           this list
-/reset          forget the conversation; a message of the system stays
-/system [TEXT]  set the message of the system, and forget the conversation; without TEXT, there is none
-/retry          send the last message again, after a failure or for another answer
-/save FILE      write the conversation to FILE as JSON, which invoke takes as its input
+/help           show this list
+/reset          begin anew, with the same message of the system
+/system [TEXT]  begin anew, with this message of the system, or none
+/retry          send the last message again
+/save FILE      write the conversation as JSON, an input of invoke
 /stats          show tokens and time after each answer, or no longer
 /quit           end; Ctrl-D does too
-Enter sends a message; Alt-Enter begins a new line in it. Ctrl-C ends an answer."""
+Enter sends, Alt-Enter begins a new line, Ctrl-C ends an answer."""
 
 
 EXAMPLES = """

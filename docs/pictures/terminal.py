@@ -1,0 +1,169 @@
+"""Makes the pictures of the terminal: real programs, in a terminal of their own, on an emulator.
+
+``python docs/pictures/terminal.py [NAME ...]`` writes ``NAME.svg`` beside this file. It needs the extra ``test``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyte
+from rich.console import Console
+from rich.text import Text
+
+from smendpoint.emulator import Emulator, ModelRequest
+
+FOLDER = Path(__file__).resolve().parent
+COLUMNS = 84
+ANSWER = """Peter stayed **3 days**:
+
+| day | what he did |
+|---|---|
+| 1 | arrived, and *read* |
+| 2 | `wrote` |
+| 3 | left |
+"""
+# The pictures are to load nothing from elsewhere.
+FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+
+
+class Terminal:
+    """A program in a pseudo-terminal, and the screen that it draws."""
+
+    def __init__(self, command: list[str], lines: int, environment: dict[str, str], folder: str) -> None:
+        self.screen = pyte.Screen(COLUMNS, lines)
+        self._stream = pyte.ByteStream(self.screen)
+        self._ours, theirs = pty.openpty()
+        size = {"COLUMNS": str(COLUMNS), "LINES": str(lines), "TERM": "xterm-256color"}
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, **size}, cwd=folder
+        )
+        os.close(theirs)
+
+    def type(self, text: str) -> None:
+        """Type a text."""
+        os.write(self._ours, text.encode())
+
+    def until(self, condition: Callable[[str], bool]) -> None:
+        """Draw until the screen's text is as it should be, or the program has ended."""
+        while not condition("\n".join(self.screen.display)):
+            try:
+                data = os.read(self._ours, 65_536)
+            except OSError:  # it has ended
+                return
+            if b"\x1b[6n" in data:  # it asks where the cursor is
+                self.type(f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R")
+            self._stream.feed(data)
+
+    def close(self) -> None:
+        """Wait for the program's end."""
+        self.until(lambda _text: False)
+        self.process.wait(60)
+        os.close(self._ours)
+
+    def picture(self, title: str) -> str:
+        """Draw the screen as an SVG."""
+        lines = [self._line(row) for row in range(self.screen.lines)]
+        while lines and not lines[-1].plain.strip():
+            lines.pop()
+        with open(os.devnull, "w") as nowhere:
+            console = Console(width=COLUMNS, record=True, file=nowhere, force_terminal=True, legacy_windows=False)
+            for line in lines:
+                console.print(line, soft_wrap=True)
+            return FONTS.sub("", console.export_svg(title=title, unique_id="terminal"))
+
+    def _line(self, row: int) -> Text:
+        cells = [self.screen.buffer[row][column] for column in range(COLUMNS)]
+        line = Text()
+        for style, run in itertools.groupby(cells, _style):
+            line.append("".join([cell.data for cell in run]), style)
+        line.rstrip()
+        return line
+
+
+def _style(cell: Any) -> str:
+    colour = "yellow" if cell.fg == "brown" else cell.fg
+    if re.fullmatch("[0-9a-f]{6}", colour):
+        colour = f"#{colour}"
+    return f"{'bold ' if cell.bold else ''}{'italic ' if cell.italics else ''}{colour}"
+
+
+def model(request: ModelRequest) -> Iterator[bytes]:
+    """Stream an answer in Markdown, a word at a time."""
+    for word in ANSWER.replace(" ", " \0").split("\0"):
+        chunk = {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
+        yield f"data: {json.dumps(chunk)}\n\n".encode()
+    yield b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+
+
+@contextlib.contextmanager
+def shell(models: Any, **options: Any) -> Iterator[tuple[dict[str, str], str]]:
+    """Give an environment in which AWS is an emulator, and a folder for files."""
+    with Emulator(models, region="us-west-2", **options) as emulator, tempfile.TemporaryDirectory() as folder:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "NO_COLOR"))}
+        yield (
+            {
+                **kept,
+                "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": emulator.url,
+                "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+                "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+                "AWS_REGION": "us-west-2",
+                "AWS_DEFAULT_REGION": "us-west-2",
+            },
+            folder,
+        )
+
+
+SMENDPOINT = [sys.executable, "-m", "smendpoint"]
+
+
+def chat() -> str:
+    """A conversation."""
+    with shell(model) as (environment, folder):
+        terminal = Terminal([*SMENDPOINT, "chat", "my-chat"], 24, environment, folder)
+        terminal.until(lambda text: "> " in text)
+        terminal.type("How long did Peter stay?\r")
+        terminal.until(lambda text: "left" in text and text.rstrip().endswith(">"))
+        terminal.type("/help\r")
+        terminal.until(lambda text: "Ctrl-C ends" in text and text.rstrip().endswith(">"))
+        picture = terminal.picture("smendpoint chat my-chat")
+        terminal.type("\x04")
+        terminal.close()
+    return picture
+
+
+def batch() -> str:
+    """The progress of a batch, in the middle."""
+    with shell("tgi", capacity=8, latency=0.05) as (environment, folder):
+        rows = "".join(f"Guest {number} stayed for {number} days.\n" for number in range(1, 601))
+        Path(folder, "prompts.txt").write_text(rows)
+        command = [*SMENDPOINT, "batch", "my-llm", "prompts.txt", "-o", "answers.jsonl"]
+        terminal = Terminal(command, 8, environment, folder)
+        terminal.until(lambda text: any(f"{done} of 600" in text for done in range(300, 400)))
+        picture = terminal.picture("smendpoint batch my-llm prompts.txt -o answers.jsonl")
+        terminal.close()
+    return picture
+
+
+PICTURES = {"chat": chat, "batch": batch}
+
+
+def main(names: list[str]) -> None:
+    """Make the pictures of these names, or all."""
+    for name in names or PICTURES:
+        (FOLDER / f"{name}.svg").write_text(PICTURES[name](), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

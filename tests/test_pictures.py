@@ -1,0 +1,54 @@
+"""The pictures of the documentation: a script makes them of real programs, and pages show them."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+SCRIPT = DOCS / "pictures" / "terminal.py"
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32" or not SCRIPT.exists(), reason="there are no pseudo-terminals, or no documentation"
+)
+
+
+def texts(picture: str) -> str:
+    """The text that a picture shows."""
+    root = xml.etree.ElementTree.fromstring(picture)
+    return "\n".join(node.text or "" for node in root.iter() if node.tag.endswith("text")).replace("\xa0", " ")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("terminal_pictures", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("chat", r"Peter stayed\s+3 days.*arrived, and\s+read.*/retry"), ("batch", r"3\d\d of 600 rows.*rows/s")],
+)
+def test_the_script_makes_a_picture_of_the_running_program(name: str, shown: str, script: Any, tmp_path: Path) -> None:
+    script.main([name])
+    picture = (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
+    assert re.search(shown, texts(picture), re.DOTALL)
+    assert "http" not in picture.replace("http://www.w3.org/2000/svg", "").replace("https://www.textualize.io", "")
+
+
+def test_every_picture_is_on_a_page_and_every_page_s_picture_is_there() -> None:
+    shown = set()
+    for page in DOCS.rglob("*.md"):
+        for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            shown.add((page.parent / target).resolve())
+    assert shown == set((DOCS / "pictures").glob("*.svg"))

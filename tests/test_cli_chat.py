@@ -405,9 +405,9 @@ def test_the_program_in_a_terminal_renders_and_outlives_ctrl_c(emulator: Emulato
         def until(text: str) -> None:
             while text not in "\n".join(shown.display):
                 data = os.read(ours, 65_536)
+                stream.feed(data)
                 if b"\x1b[6n" in data:  # where is the cursor?
                     os.write(ours, f"\x1b[{shown.cursor.y + 1};{shown.cursor.x + 1}R".encode())
-                stream.feed(data)
 
         until("> ")
         os.write(ours, b"Hello\r")

@@ -62,9 +62,9 @@ class Terminal:
                 data = os.read(self._ours, 65_536)
             except OSError:  # it has ended
                 return
+            self._stream.feed(data)
             if b"\x1b[6n" in data:  # it asks where the cursor is
                 self.type(f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R")
-            self._stream.feed(data)
 
     def close(self) -> None:
         """Wait for the program's end."""

@@ -37,7 +37,10 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("chat", r"How long did Peter stay\?.*Peter stayed\s+3 days.*arrived, and\s+read.*/retry"), ("batch", r"3\d\d of 600 rows.*rows/s")],
+    [
+        ("chat", r"How long did Peter stay\?.*Peter stayed\s+3 days.*arrived, and\s+read.*/retry"),
+        ("batch", r"3\d\d of 600 rows.*rows/s"),
+    ],
 )
 def test_the_script_makes_a_picture_of_the_running_program(name: str, shown: str, script: Any, tmp_path: Path) -> None:
     script.main([name])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     #: Runs blocking work in a thread.
     InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 
-__all__ = ["async_s3_client", "blocking_s3_client"]
+__all__ = ["async_s3_client", "blocking_client", "blocking_s3_client"]
 
 # The options of a Config that hold for S3 too.
 _FOR_S3 = (
@@ -41,12 +41,28 @@ _DATA = ("_retry", "endpoints", "partitions", "sdk-default-configuration")
 
 
 def blocking_s3_client(identity: Identity, target: Target, timeout: Timeout) -> Any:
-    """Make a botocore client. Reads files.
+    """Make a botocore client for S3; see `blocking_client`."""
+    return blocking_client("s3", identity, target, timeout)
+
+
+def blocking_client(
+    service: str,
+    identity: Identity,
+    target: Target,
+    timeout: Timeout,
+    *,
+    endpoint_url: str | None = None,
+    retries: dict[str, Any] | None = None,
+) -> Any:
+    """Make a botocore client for another service. Reads files.
 
     Args:
+        service: its name for botocore.
         identity: the endpoint's.
         target: the target that the identity was resolved to: it gives region and credentials.
         timeout: for connecting and for silence, unless the identity's ``Config`` has others.
+        endpoint_url: where the service is, in place of the place that botocore finds.
+        retries: as in a ``Config``; by default the identity's.
 
     Raises:
         ConfigurationError: botocore refuses a setting.
@@ -67,9 +83,13 @@ def blocking_s3_client(identity: Identity, target: Target, timeout: Timeout) -> 
             return OfEndpoint("", "", method="smendpoint")
 
     session, settings = _configured(Session, identity, timeout)
+    if retries is not None:
+        settings["retries"] = retries
     session.register_component("credential_provider", Resolver())
     try:
-        return session.create_client("s3", region_name=target.region, config=Config(**settings))
+        return session.create_client(
+            service, region_name=target.region, endpoint_url=endpoint_url, config=Config(**settings)
+        )
     except Exception as error:
         failure = configuration_error(error)
     raise failure  # here, where the original is not its context: it may quote a URL with a password

@@ -89,6 +89,12 @@ class Terminal:
         """Write a name and its value, in columns."""
         print(f"  {name:<34}{self._style('36', value)}")
 
+    def finding(self, name: str, mark: str, colour: str, text: str, advice: str) -> None:
+        """Write a finding, and below it the thing to do."""
+        print(f"{self._style(colour, f'{mark:<8}')}{name:<12}{visible(text)}", flush=True)
+        if advice:
+            print(textwrap.fill(visible(advice), 96, initial_indent=" " * 20, subsequent_indent=" " * 20), flush=True)
+
     def piece(self, text: str) -> None:
         """Write a piece of an answer at once, without a line end."""
         print(self._style("32", text) if text.strip() else text, end="", flush=True)

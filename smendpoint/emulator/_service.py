@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from smendpoint.emulator._async_inference import AsyncInference
 from smendpoint.emulator._auth import Credentials, check_bearer, check_clock, check_signature, load_botocore
+from smendpoint.emulator._control import Control, asked_name, is_control, refused
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._load import Slots
 from smendpoint.emulator._model_mapping import Models
@@ -108,6 +109,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.clock)
+        self.control = Control(self.region, ACCOUNT)
         if self.credentials is not None:
             load_botocore()
 
@@ -125,16 +127,22 @@ class Service:
             at_end: gets what is to be called once the reply's last byte is due, or the client has gone.
             skew: how far the clock is off just now, in seconds.
         """
-        if route.kind == "unknown":
+        control = is_control(request)
+        if route.kind == "unknown" and not control:
             return error_reply(404, "UnknownOperationException", f"Unable to route {request.method} {request.target}")
         if route.kind == "s3":
             return serve_object(self.objects, request, route.model_path, self.limits.max_objects)
         refusal = self._authenticate(request, self.clock() + skew, bool(skew))
         if refusal is not None:
-            return refusal
+            return refused(refusal) if control else refusal
+        if control:
+            name = asked_name(request.body)
+            return self.control.answer(request, self.models.find(name) is not None, name)
         if route.kind == "openai" and lists_models(request, route):
             return model_list(sorted(self.models), route)
         model = self.models.find(route.endpoint_name)
+        if not self.control.in_service(route.endpoint_name):
+            model = None
         if model is None and not request.target.startswith("/endpoints/"):
             message = f"The model {route.endpoint_name!r} does not exist."
             return failure(404, message, "invalid_request_error", "model_not_found")

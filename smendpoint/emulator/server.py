@@ -84,6 +84,9 @@ class Emulator(Endpoints):
         async_load: gets the input of an asynchronous call from its location; without it, ``objects`` has it.
 
     Attributes:
+        descriptions: members of the answer that ``DescribeEndpoint`` gives for an endpoint, by its name, in place of
+            those of an endpoint in service; ``None`` where the caller is not allowed to ask.
+        components: the inference components that an endpoint is said to have, by its name.
         objects: what the S3 stand-in at ``url + "/s3"`` (path style) holds, by ``s3://bucket/key``.
     """
 
@@ -142,6 +145,8 @@ class Emulator(Endpoints):
             piece_size=piece_size,
             clock=clock,
         )
+        self.descriptions = self._service.control.descriptions
+        self.components = self._service.control.components
         self._thread: LoopThread | None = None
         self._listener = Listener(self._service, host=host, port=port, ssl_context=ssl_context)
 
@@ -203,6 +208,7 @@ class Emulator(Endpoints):
         self._state.forget()
         self._slots.forget()
         self._service.sessions.clear()
+        self._service.control.clear()
         self.objects.clear()
         self.models = self._made_with
 

@@ -1,0 +1,296 @@
+"""The checks of `doctor`: each looks at one part of the way to a model, and gives a finding."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import socket
+import ssl
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from smendpoint import errors
+from smendpoint._aws import resolve
+from smendpoint._transport.address import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from smendpoint._aws import Identity, Target
+    from smendpoint._core.aws.sigv4 import Credentials
+
+OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
+
+
+class Finding(NamedTuple):
+    """The result of a check.
+
+    Attributes:
+        check: the part that was looked at.
+        status: ``"ok"``, ``"warning"``, ``"failed"`` or ``"skipped"``.
+        text: the facts.
+        advice: the thing to do; empty where there is nothing.
+    """
+
+    check: str
+    status: str
+    text: str
+    advice: str = ""
+
+
+class Way:
+    """The way to the service, one step after the other. Each step is a check, and needs those before it.
+
+    Args:
+        target: where calls go.
+        timeout: the longest that a step may take, in seconds.
+        now: gives the time of this machine, in seconds since the epoch.
+    """
+
+    def __init__(self, target: Target, timeout: float, now: Callable[[], float]) -> None:
+        self._url, self._proxy = target.url, target.proxy
+        self._address = Address(target)
+        self._timeout = timeout
+        self._now = now
+        self._socket: socket.socket | None = None
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], Finding]]]:
+        """Give the checks by their names."""
+        yield "address", self._resolve
+        yield "connection", self._connect
+        if self._proxy is not None:
+            yield "proxy", self._tunnel
+        if self._url.tls:
+            yield "TLS", self._encrypt
+        yield "clock", self._ask
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def _resolve(self) -> Finding:
+        host, port = self._address.dialled
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            advice = "Check the proxy's name" if self._proxy is not None else "Check the region and --endpoint-url"
+            why = f"{host} cannot be resolved: {error.strerror or error}"
+            return Finding("address", FAILED, why, f"{advice}, and this machine's name server.")
+        addresses = ", ".join(dict.fromkeys(str(item[4][0]) for item in found))
+        return Finding("address", OK, f"{host} is {addresses}")
+
+    def _connect(self) -> Finding:
+        host, port = self._address.dialled
+        try:
+            self._socket = socket.create_connection((host, port), self._timeout)
+        except OSError as error:
+            why = (
+                "does not answer"
+                if isinstance(error, TimeoutError)
+                else f"cannot be reached: {error.strerror or error}"
+            )
+            if self._proxy is None:
+                advice = (
+                    "Check the network's way to it: security groups, a VPC endpoint, a firewall, or a proxy to set."
+                )
+                return Finding("connection", FAILED, f"{host} port {port} {why}", advice)
+            advice = f"Check {self._proxy.source or 'the proxy'}, or except the service with NO_PROXY."
+            return Finding("connection", FAILED, f"the proxy {self._proxy.shown} {why}", advice)
+        return Finding("connection", OK, f"connected to {host} port {port}")
+
+    def _tunnel(self) -> Finding:
+        proxy, opened = self._proxy, self._socket
+        assert proxy is not None and opened is not None  # noqa: PT018  # the steps before have made them
+        if not self._url.tls:
+            return Finding("proxy", OK, f"requests go through {proxy.shown}")
+        where = f"{self._url.host}:{self._url.port}"
+        fields = "".join([f"{name}: {value}\r\n" for name, value in proxy.headers()])
+        try:
+            opened.sendall(f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n{fields}\r\n".encode())
+            response = http.client.HTTPResponse(opened, method="CONNECT")
+            response.begin()
+        except (OSError, http.client.HTTPException) as error:
+            why = f"the proxy {proxy.shown} failed: {type(error).__name__}"
+            return Finding("proxy", FAILED, why, "Check the proxy, or except the service with NO_PROXY.")
+        if response.status != 200:
+            advice = "Check its user and password." if response.status == 407 else f"Ask it to let {where} through."
+            return Finding("proxy", FAILED, f"the proxy {proxy.shown} answers {response.status}", advice)
+        return Finding("proxy", OK, f"{proxy.shown} lets {where} through")
+
+    def _encrypt(self) -> Finding:
+        opened = self._socket
+        assert opened is not None
+        bundle = self._address.target.ca_bundle
+        try:
+            secure = self._address.context().wrap_socket(opened, server_hostname=self._url.host)
+        except ssl.SSLCertVerificationError as error:
+            why = f"the certificate of {self._url.host} is not trusted: {error.verify_message}"
+            return Finding(
+                "TLS",
+                FAILED,
+                why,
+                "A proxy or firewall that looks into TLS signs with an authority of its own: put that into a file with"
+                f" the others, and name it in AWS_CA_BUNDLE. Trusted now: {bundle or 'the authorities of the system'}.",
+            )
+        except OSError as error:
+            why = f"no TLS with {self._url.host}: {getattr(error, 'reason', None) or error.strerror or error}"
+            return Finding("TLS", FAILED, why, "Something on the way ends the connection: a proxy, or a firewall.")
+        self._socket = secure
+        certificate: dict[str, Any] = secure.getpeercert() or {}
+        issuer = {name: value for part in certificate.get("issuer", ()) for name, value in part}
+        signed = issuer.get("organizationName") or issuer.get("commonName") or "an unnamed authority"
+        text = f"{secure.version()}, certificate from {signed}"
+        if "amazonaws" in self._url.host and "amazon" not in signed.lower():
+            return Finding(
+                "TLS", WARNING, text, "It is trusted, but not Amazon's: something looks into the connection."
+            )
+        return Finding("TLS", OK, text)
+
+    def _ask(self) -> Finding:
+        opened = self._socket
+        assert opened is not None
+        path = f"http://{self._url.host_header}/ping" if self._proxy and not self._url.tls else "/ping"
+        fields = self._proxy.headers() if self._proxy and not self._url.tls else ()
+        extra = "".join([f"{name}: {value}\r\n" for name, value in fields])
+        try:
+            head = f"GET {path} HTTP/1.1\r\nHost: {self._url.host_header}\r\n{extra}Connection: close\r\n\r\n"
+            opened.sendall(head.encode())
+            response = http.client.HTTPResponse(opened)
+            response.begin()
+            there = parsedate_to_datetime(response.headers["Date"]).timestamp()
+        except (OSError, http.client.HTTPException, TypeError, ValueError) as error:
+            why = f"the service does not answer in HTTP: {type(error).__name__}"
+            return Finding("clock", FAILED, why, "Check --endpoint-url: another server may listen there.")
+        ahead = self._now() - there
+        if abs(ahead) < MAX_SKEW_SECONDS:
+            return Finding("clock", OK, f"within {max(1, round(abs(ahead)))} s of the service's")
+        side = "ahead" if ahead > 0 else "behind"
+        return Finding(
+            "clock",
+            WARNING,
+            f"this machine's clock is {abs(ahead):.0f} s {side}; the service takes 300",
+            "Set the clock (NTP). smendpoint corrects it at the cost of a request; other programs are refused.",
+        )
+
+
+MAX_SKEW_SECONDS = 300.0
+"""The most that the clock of a signature may be off, in seconds, for the service to take it."""
+
+
+def check_settings(identity: Identity) -> tuple[Finding, Target | None]:
+    """Look up region and address."""
+    try:
+        target = resolve(identity)
+    except errors.SmendpointError as error:
+        return Finding("settings", FAILED, error.message), None
+    proxied = "" if target.proxy is None else f", through the proxy {target.proxy.shown}"
+    text = f"{target.url} in {target.region} (from {target.region_source}){proxied}"
+    return Finding("settings", OK, text), target
+
+
+def check_credentials(target: Target) -> tuple[Finding, Credentials | None]:
+    """Load the credentials; the finding never has a secret."""
+    try:
+        found = target.credentials.current() or target.credentials.load()
+    except errors.SmendpointError as error:
+        return Finding("credentials", FAILED, error.message), None
+    kind = "temporary" if found.token else "long-lived"
+    account = account_of(found.access_key)
+    whose = f" of account {account}" if account else ""
+    return Finding(
+        "credentials", OK, f"{kind}, {found.access_key[:4]}...{whose}, from {target.credentials.origin}"
+    ), found
+
+
+def account_of(access_key: str) -> str | None:
+    """Read the account out of an access key id, which has it since 2019: 40 bits, after the first four letters."""
+    if len(access_key) != 20 or access_key[4:5] < "Q":
+        return None
+    try:
+        number = int.from_bytes(base64.b32decode(access_key[4:])[:6], "big")
+    except ValueError:
+        return None
+    return f"{(number & 0x7FFFFFFFFF80) >> 7:012d}"
+
+
+RENEW = "Sign in again, or renew the keys or the session token."
+# The service's codes for credentials that are wrong or too old.
+NOT_ACCEPTED = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "UnrecognizedClientException",
+)
+
+
+def check_endpoint(name: str, component: str | None, ask: Callable[[str, dict[str, Any]], dict[str, Any]]) -> Finding:
+    """Look at the endpoint's description.
+
+    Args:
+        name: the endpoint's name.
+        component: the inference component that is to be called.
+        ask: asks the control plane, and raises `Refusal` where it does not answer.
+    """
+    try:
+        found = ask("describe_endpoint", {"EndpointName": name})
+    except Refusal as refusal:
+        if refusal.code == "ValidationException" and "not find" in refusal.message:
+            advice = "Check the name, the region and the account: each endpoint is in one region of one account."
+            return Finding("endpoint", FAILED, f"there is no endpoint {name}", advice)
+        if refusal.code in NOT_ACCEPTED:
+            return Finding("endpoint", FAILED, f"the credentials are not accepted: {refusal}", RENEW)
+        return Finding(
+            "endpoint",
+            WARNING,
+            f"it cannot be described: {refusal}",
+            "Calls do not need this: sagemaker:DescribeEndpoint.",
+        )
+    status = str(found.get("EndpointStatus"))
+    variants = [
+        f"{one.get('VariantName')} with {one.get('CurrentInstanceCount', 0)} instances"
+        for one in found.get("ProductionVariants") or ()
+    ]
+    text = f"{status}: {', '.join(variants) or 'no variants'}"
+    if status in ("Creating", "Updating", "SystemUpdating", "RollingBack"):
+        serves = status != "Creating"
+        advice = "It goes on serving meanwhile." if serves else "Wait until it is InService; that takes some minutes."
+        return Finding("endpoint", WARNING if serves else FAILED, text, advice)
+    if status != "InService":
+        reason = found.get("FailureReason") or "no reason is given"
+        return Finding("endpoint", FAILED, f"{text}; {reason}", "Mend the cause, and update or make the endpoint anew.")
+    return _with_components(name, component, text, ask)
+
+
+def _with_components(
+    name: str, component: str | None, text: str, ask: Callable[[str, dict[str, Any]], dict[str, Any]]
+) -> Finding:
+    try:
+        listed = ask("list_inference_components", {"EndpointNameEquals": name})["InferenceComponents"]
+    except Refusal:
+        return Finding("endpoint", OK, text)
+    known = {str(one.get("InferenceComponentName")): str(one.get("InferenceComponentStatus")) for one in listed}
+    if component is None and known:
+        advice = f"Name one with --component (inference_component_name): {', '.join(known)}."
+        return Finding("endpoint", FAILED, f"{text}; it has inference components", advice)
+    if component is not None and component not in known:
+        advice = f"It has {', '.join(known)}." if known else "It has none: leave out --component."
+        return Finding("endpoint", FAILED, f"{text}; there is no inference component {component}", advice)
+    if component is not None and known[component] != "InService":
+        return Finding("endpoint", FAILED, f"{text}; {component} is {known[component]}", "Wait, or mend the component.")
+    return Finding("endpoint", OK, text if component is None else f"{text}; {component} is InService")
+
+
+class Refusal(Exception):
+    """The control plane has refused, or could not be reached.
+
+    Args:
+        code: the service's code of the error; empty where it did not answer.
+        message: its words.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}" if code else message)
+        self.code = code
+        self.message = message

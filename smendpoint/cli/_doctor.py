@@ -1,0 +1,227 @@
+"""``smendpoint doctor``: looks at each part of the way to a model, and says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from smendpoint.cli._options import seconds
+from smendpoint.cli._terminal import Terminal
+from smendpoint.errors import SmendpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from smendpoint._aws import Identity, Target
+    from smendpoint.cli._checks import Finding
+
+EXAMPLES = """
+smendpoint doctor my-llm
+smendpoint doctor my-llm --component adapter-1 --profile production --region eu-west-1
+smendpoint doctor my-llm --no-call --json
+"""
+STEP_SECONDS = 10.0
+"""The longest that a step on the way to the service may take, in seconds."""
+
+CALL_SECONDS = 70.0
+"""The longest silence of the call, in seconds: the service waits for a model for 60."""
+
+_MARKS = {"ok": ("ok", "32"), "warning": ("!", "33"), "failed": ("FAILED", "31"), "skipped": ("-", "2")}
+
+
+def add_command(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="find out why calls fail",
+        description="Looks at region, address, connection, proxy, TLS, clock, credentials and the endpoint's status,"
+        " and makes a small call. Each line says that all is well, or what is wrong and what to do. Exit status 1 if"
+        " something is wrong.",
+    )
+    parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
+    parser.add_argument("--component", help="the inference component")
+    parser.add_argument("--region", help="the AWS region")
+    parser.add_argument("--profile", help="the profile of the AWS config files")
+    parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="SECONDS", help="the longest silence of the call, in seconds (default: 70)"
+    )
+    parser.add_argument("--no-call", action="store_true", help="do not call the model")
+    parser.add_argument("--json", action="store_true", help="write the findings as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    found: list[Finding] = []
+    terminal = Terminal()
+    for finding in examine(arguments):
+        found.append(finding)
+        if not arguments.json:
+            mark, colour = _MARKS[finding.status]
+            terminal.finding(finding.check, mark, colour, finding.text, finding.advice)
+    if arguments.json:
+        print(json.dumps([finding._asdict() for finding in found], indent=2, ensure_ascii=False))
+    return int(any(finding.status == "failed" for finding in found))
+
+
+def examine(arguments: argparse.Namespace, now: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """Give each finding once it is known. A check that needs one that failed is skipped.
+
+    Raises:
+        ConfigurationError: an argument does not fit.
+    """
+    from smendpoint._aws import Identity
+    from smendpoint._core.aws.operations import validate_endpoint_name
+    from smendpoint.cli import _checks as checks
+
+    validate_endpoint_name(arguments.endpoint)
+    identity = Identity(
+        region_name=arguments.region,
+        credentials_profile_name=arguments.profile,
+        endpoint_url=arguments.endpoint_url,
+    )
+    failed: list[str] = []
+
+    def skipped(check: str) -> Finding:
+        return checks.Finding(check, checks.SKIPPED, f"needs the check before it: {failed[0]}")
+
+    settings, target = checks.check_settings(identity)
+    yield settings
+    if target is None:
+        failed.append("settings")
+        for check in ("credentials", "address", "connection", "clock", "endpoint", "call"):
+            yield skipped(check)
+        return
+    way = checks.Way(target, arguments.timeout or STEP_SECONDS, now)
+    try:
+        for check, look in way.steps():
+            finding = skipped(check) if failed else look()
+            if finding.status == checks.FAILED:
+                failed.append(check)
+            yield finding
+    finally:
+        way.close()
+    finding, credentials = checks.check_credentials(target)
+    yield finding
+    if credentials is None:
+        failed.insert(0, "credentials")
+    if not failed:
+        control = control_plane(identity, target)
+        endpoint = checks.check_endpoint(arguments.endpoint, arguments.component, control)
+        yield endpoint
+        if endpoint.status == checks.FAILED:
+            failed.append("endpoint")
+    else:
+        yield skipped("endpoint")
+    if arguments.no_call:
+        return
+    yield skipped("call") if failed else check_call(arguments)
+
+
+def control_plane(identity: Identity, target: Target) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
+    """Give what asks SageMaker's control plane: by botocore, with the credentials of the calls.
+
+    Where calls go to this machine, as to an emulator, it is looked for there too, unless the environment says other.
+    """
+    from smendpoint._aws.s3 import blocking_client
+    from smendpoint._core.call.timing import Timeout
+    from smendpoint.cli._checks import Refusal
+
+    timeout = Timeout(connect=STEP_SECONDS, read=STEP_SECONDS)
+    here = target.url.loopback_only and "AWS_ENDPOINT_URL_SAGEMAKER" not in os.environ
+    url = str(target.url) if here else None
+
+    def ask(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        once = {"total_max_attempts": 1}
+        client = blocking_client("sagemaker", identity, target, timeout, endpoint_url=url, retries=once)
+        try:
+            answer: dict[str, Any] = getattr(client, operation)(**arguments)
+            return answer
+        except Exception as error:
+            told: dict[str, Any] = getattr(error, "response", {}).get("Error", {})
+            message = str(told.get("Message") or type(error).__name__)
+            raise Refusal(str(told.get("Code") or ""), message) from None
+        finally:
+            client.close()
+
+    return ask
+
+
+# Harmless requests of the three kinds that most containers take one of; each asks for next to nothing.
+_PROBES = (
+    ("chat", "application/json", b'{"messages":[{"role":"user","content":"Hello"}],"max_tokens":1}'),
+    ("text", "application/json", b'{"inputs":"Hello","parameters":{"max_new_tokens":1}}'),
+    ("rows", "text/csv", b"0"),
+)
+
+
+def check_call(arguments: argparse.Namespace) -> Finding:
+    """Call the model, with one kind of request after the other until it takes one."""
+    from smendpoint._core.call.retry import RetryPolicy
+    from smendpoint.cli._checks import FAILED, OK, WARNING, Finding
+    from smendpoint.endpoint import Endpoint
+    from smendpoint.errors import ModelError
+    from smendpoint.handlers import BytesHandler
+
+    refused: list[ModelError] = []
+    for kind, content_type, body in _PROBES:
+        with Endpoint(
+            arguments.endpoint,
+            content_handler=BytesHandler(content_type=content_type),
+            region_name=arguments.region,
+            credentials_profile_name=arguments.profile,
+            endpoint_url=arguments.endpoint_url,
+            inference_component_name=arguments.component,
+            timeout=arguments.timeout or CALL_SECONDS,
+            retry=RetryPolicy(max_attempts=1, cold_start_timeout=0, throttle_timeout=0),
+        ) as endpoint:
+            try:
+                response = endpoint.send(body)
+            except ModelError as error:
+                refused.append(error)
+                continue
+            except SmendpointError as error:
+                return _failure(error)
+            took = f"answers a request of the kind {kind} in {response.elapsed:.2f} s"
+            return Finding("call", OK, f"{took}: {_reader(response.body, response.content_type)}")
+    last = refused[-1]
+    statuses = ", ".join(sorted({str(error.original_status_code) for error in refused}))
+    said = last.container_error.message if last.container_error is not None else last.original_message
+    text = f"the container answers {statuses} to three kinds of requests; the last time: {said or 'nothing'}"
+    log = f"Its log group is /aws/sagemaker/Endpoints/{arguments.endpoint}."
+    if all((error.original_status_code or 500) >= 500 for error in refused):
+        return Finding("call", FAILED, text, f"The container fails. {log}")
+    return Finding(
+        "call", WARNING, text, f"It runs, and takes another kind of request: see how its model is made. {log}"
+    )
+
+
+def _reader(body: bytes, content_type: str | None) -> str:
+    from smendpoint.handlers._shapes import advice
+
+    try:
+        return advice(json.loads(body))
+    except ValueError:
+        return f"{content_type or 'no content type'}, which TextHandler or BytesHandler reads"
+
+
+def _failure(error: SmendpointError) -> Finding:
+    """Say what a failed call means."""
+    from smendpoint import errors
+    from smendpoint.cli._checks import FAILED, NOT_ACCEPTED, RENEW, WARNING, Finding
+
+    kind = type(error).__name__
+    text = f"{kind}: {error.message}"
+    if isinstance(error, errors.ModelNotReadyError):
+        return Finding("call", WARNING, text, "Calls wait until it is ready: the first one may take minutes.")
+    if isinstance(error, errors.ThrottlingError):
+        return Finding("call", WARNING, text, "It is busy: the retries of a real call wait for it.")
+    if isinstance(error, errors.CredentialsError) or getattr(error, "code", None) in NOT_ACCEPTED:
+        return Finding("call", FAILED, text, RENEW)
+    if isinstance(error, errors.AccessDeniedError):
+        return Finding("call", FAILED, text, "Allow sagemaker:InvokeEndpoint on the endpoint to these credentials.")
+    if isinstance(error, errors.ReadTimeoutError):
+        return Finding("call", FAILED, text, "The model is slow or hangs: see its log, or give --timeout.")
+    return Finding("call", FAILED, text, "See the message, and the endpoint's log and metrics in CloudWatch.")

@@ -1,0 +1,113 @@
+"""The control plane, as far as a program looks at an endpoint: ``DescribeEndpoint`` and ``ListInferenceComponents``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, TypeAlias
+
+from smendpoint.emulator._reply import Reply
+from smendpoint.emulator._route import ReceivedRequest
+
+Description: TypeAlias = "Mapping[str, Any] | None"
+"""Members of ``DescribeEndpoint``'s answer, in place of those of an endpoint in service; ``None`` where the caller is
+not allowed to ask."""
+
+TARGET = "x-amz-target"
+_TYPE = "application/x-amz-json-1.1"
+_PREFIX = "SageMaker."
+
+
+def is_control(request: ReceivedRequest) -> bool:
+    """Say whether a request is for the control plane."""
+    return request.method == "POST" and request.target == "/" and TARGET in request.headers
+
+
+class Control:
+    """Answers for the endpoints of one emulator.
+
+    Attributes:
+        descriptions: by endpoint name.
+        components: the inference components of an endpoint, by its name: members of each item in the list.
+    """
+
+    def __init__(self, region: str, account: str) -> None:
+        self._arn = f"arn:aws:sagemaker:{region}:{account}"
+        self.descriptions: MutableMapping[str, Description] = {}
+        self.components: MutableMapping[str, Sequence[Mapping[str, Any]]] = {}
+
+    def clear(self) -> None:
+        """Forget all descriptions."""
+        self.descriptions.clear()
+        self.components.clear()
+
+    def in_service(self, name: str) -> bool:
+        """Say whether calls of an endpoint are answered: for others, the service says that there is none."""
+        description = self.descriptions.get(name) or {}
+        return description.get("EndpointStatus") not in ("Creating", "Deleting", "Failed", "OutOfService")
+
+    def answer(self, request: ReceivedRequest, known: bool, name: str) -> Reply:
+        """Answer a request about the endpoint of this name, which may have a model, and so be known."""
+        operation = request.headers[TARGET].removeprefix(_PREFIX)
+        described = self.descriptions.get(name, {} if known else ...)
+        if described is None:
+            return _failure("AccessDeniedException", f"User is not authorized to perform: sagemaker:{operation}")
+        if operation == "DescribeEndpoint":
+            if described is ...:
+                return _failure("ValidationException", f'Could not find endpoint "{self._arn}:endpoint/{name}".')
+            return _reply(200, {**self._in_service(name), **described})
+        if operation == "ListInferenceComponents":
+            return _reply(
+                200, {"InferenceComponents": [self._component(name, one) for one in self.components.get(name, ())]}
+            )
+        return _failure("UnknownOperationException", f"The emulator does not have {operation}.")
+
+    def _in_service(self, name: str) -> dict[str, Any]:
+        counts = {"CurrentInstanceCount": 1, "DesiredInstanceCount": 1, "CurrentWeight": 1.0, "DesiredWeight": 1.0}
+        return {
+            "EndpointName": name,
+            "EndpointArn": f"{self._arn}:endpoint/{name.lower()}",
+            "EndpointConfigName": f"{name}-config",
+            "ProductionVariants": [{"VariantName": "AllTraffic", **counts}],
+            "EndpointStatus": "InService",
+            "CreationTime": 1.0,
+            "LastModifiedTime": 1.0,
+        }
+
+    def _component(self, endpoint: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        name = given.get("InferenceComponentName", "component")
+        return {
+            "InferenceComponentName": name,
+            "InferenceComponentArn": f"{self._arn}:inference-component/{name}",
+            "EndpointName": endpoint,
+            "EndpointArn": f"{self._arn}:endpoint/{endpoint.lower()}",
+            "VariantName": "AllTraffic",
+            "InferenceComponentStatus": "InService",
+            "CreationTime": 1.0,
+            "LastModifiedTime": 1.0,
+            **given,
+        }
+
+
+def asked_name(body: bytes) -> str:
+    """Give the endpoint's name that a request is about; empty where it has none."""
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    name = (value.get("EndpointName") or value.get("EndpointNameEquals")) if isinstance(value, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def refused(refusal: Reply) -> Reply:
+    """Give a refusal of the runtime's in the form that the control plane has."""
+    said: Any = json.loads(refusal.body)
+    return _failure(dict(refusal.headers)["x-amzn-ErrorType"], said["Message"])
+
+
+def _failure(code: str, message: str) -> Reply:
+    return _reply(400, {"__type": code, "message": message})
+
+
+def _reply(status: int, value: object) -> Reply:
+    return Reply(status, [("Content-Type", _TYPE)], json.dumps(value).encode())

@@ -52,7 +52,7 @@ def while_serving(monkeypatch: pytest.MonkeyPatch, talk: Callable[[int], None], 
         return listener
 
     def client() -> None:
-        known.wait(20)
+        known.wait(20)  # connections wait until the server takes them
         try:
             talk(ports[0])
         except BaseException as error:

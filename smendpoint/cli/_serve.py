@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,8 +157,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def make_app(arguments: argparse.Namespace) -> OpenAIApp:
-    """Make the application that the options describe."""
+def make_app(arguments: argparse.Namespace, served: dict[str, ServedModel], given: list[str]) -> OpenAIApp:
+    """Make the application that the options describe, for these models and keys."""
     from prometheus_client import CollectorRegistry, ProcessCollector
 
     from smendpoint._core.aws.response import SERVICE_MAX_BODY
@@ -165,12 +166,12 @@ def make_app(arguments: argparse.Namespace) -> OpenAIApp:
     from smendpoint.asgi import OpenAIApp
     from smendpoint.integrations.prometheus import PrometheusHooks
 
-    given, registry, attributes = keys(arguments), CollectorRegistry(), arguments.custom_attributes
+    registry, attributes = CollectorRegistry(), arguments.custom_attributes
     ProcessCollector(registry=registry)
     # Without a key, only this machine's names are allowed: a web page may send requests here under a name of its own.
     guarded = not given and not arguments.no_auth
     return OpenAIApp(
-        models(arguments),
+        served,
         api_key=given or None,
         allowed_hosts={"localhost", "127.0.0.1", "[::1]", arguments.host} if guarded else None,
         max_body=SERVICE_MAX_BODY if arguments.max_body is None else arguments.max_body,
@@ -207,35 +208,37 @@ def is_not_cut(record: logging.LogRecord) -> bool:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    try:
-        import uvicorn
+    with ExitStack() as opened:
+        try:
+            import uvicorn
 
-        app = make_app(arguments)
-    except ImportError as error:
-        complain(f"serve needs {error.name}: pip install 'smendpoint[serve]'")
-        return 1
+            served, given = models(arguments), keys(arguments)
+            # Before the endpoints: what is not served is not made, and need not be closed.
+            listener = opened.enter_context(listen(arguments.host, arguments.port))
+            app = make_app(arguments, served, given)
+        except ImportError as error:
+            complain(f"serve needs {error.name}: pip install 'smendpoint[serve]'")
+            return 1
 
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            host, port = listener.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            print(f"Serving {', '.join(served)} at http://{shown}:{port}/v1", flush=True)
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                host, port = listener.getsockname()[:2]
+                shown = f"[{host}]" if ":" in host else host
+                print(f"Serving {', '.join(served)} at http://{shown}:{port}/v1", flush=True)
 
-    served = models(arguments)
-    listener = listen(arguments.host, arguments.port)
-    logging.getLogger("uvicorn.error").addFilter(is_not_cut)
-    config = uvicorn.Config(
-        app,
-        http="h11",  # it limits the head of a request
-        h11_max_incomplete_event_size=MAX_HEAD,
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        server_header=False,
-        log_level="warning",
-        timeout_graceful_shutdown=int(max(1, arguments.grace)),
-    )
-    with listener, interruptions():  # uvicorn raises a signal again once it has ended
-        Server(config).run(sockets=[listener])
+        logging.getLogger("uvicorn.error").addFilter(is_not_cut)
+        config = uvicorn.Config(
+            app,
+            http="h11",  # it limits the head of a request
+            h11_max_incomplete_event_size=MAX_HEAD,
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            server_header=False,
+            log_level="warning",
+            timeout_graceful_shutdown=int(max(1, arguments.grace)),
+        )
+        with interruptions():  # uvicorn raises a signal again once it has ended
+            Server(config).run(sockets=[listener])
     return 0

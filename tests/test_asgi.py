@@ -596,3 +596,34 @@ def test_only_silence_gets_a_comment_and_only_a_disconnect_ends_the_wait() -> No
         return said
 
     assert asyncio.run(wait()) == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        ([{"type": "http.disconnect"}], None),
+        ([{"type": "http.request", "body": b"x" * 100, "more_body": True}], 413),
+        ([{"type": "http.request", "body": b"", "more_body": True}, {"type": "http.request", "body": b"}"}], 400),
+    ],
+)
+def test_a_body_in_several_messages_is_read_to_its_end_its_limit_or_the_client_s(
+    rest: list[dict[str, Any]], status: int | None
+) -> None:
+    async def run() -> list[Any]:
+        app = OpenAIApp({"m": "m"}, region_name="us-west-2", max_body=50)
+        messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, *rest])
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return next(messages)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers, "query_string": b""}
+        await app(scope, receive, send)
+        await app.aclose()
+        return sent
+
+    assert [message["status"] for message in asyncio.run(run()) if "status" in message] == ([status] if status else [])

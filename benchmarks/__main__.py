@@ -40,12 +40,15 @@ def main() -> int:
     parser.add_argument(
         "--rows", type=int, default=100_000, help="rows of the batch whose memory is measured (default 100,000)"
     )
+    parser.add_argument(
+        "--litellm", metavar="PROGRAM", help="LiteLLM's program, for `serve`; by default that on the path"
+    )
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(BENCHMARKS)}")
     rows: list[Row] = []
-    with stub(arguments.scale, arguments.rounds, arguments.events, arguments.rows) as context:
+    with stub(arguments.scale, arguments.rounds, arguments.events, arguments.rows, arguments.litellm) as context:
         for name in arguments.names or BENCHMARKS:
             print(f"{name} ...", file=sys.stderr, flush=True)
             # Each benchmark runs in its own process, so that the memory of one does not affect the next.

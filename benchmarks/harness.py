@@ -47,6 +47,7 @@ class Context(NamedTuple):
     rounds: int
     events: int
     rows: int
+    litellm: str | None = None
 
     def times(self, count: int) -> int:
         """A count fitted to the scale that was asked for."""
@@ -58,7 +59,7 @@ class Context(NamedTuple):
 
 
 @contextlib.contextmanager
-def stub(scale: float, rounds: int, events: int, rows: int) -> Iterator[Context]:
+def stub(scale: float, rounds: int, events: int, rows: int, litellm: str | None = None) -> Iterator[Context]:
     """Run the stub, and lead every AWS client of this process and its children to its credentials and certificates."""
     import trustme
 
@@ -89,7 +90,7 @@ def stub(scale: float, rounds: int, events: int, rows: int) -> Iterator[Context]
         assert process.stdout is not None
         try:
             urls = json.loads(process.stdout.readline())
-            yield Context(urls["plain"], urls["tls"], certificates, scale, rounds, events, rows)
+            yield Context(urls["plain"], urls["tls"], certificates, scale, rounds, events, rows, litellm)
         finally:
             process.stdin.close()
             process.wait(10)

@@ -1,4 +1,4 @@
-"""``smendpoint serve``: the CPU that it adds to a call and to a token, over calling the endpoint directly."""
+"""``smendpoint serve``: the CPU of its process for a call and for a token, next to LiteLLM's proxy."""
 
 from __future__ import annotations
 
@@ -6,165 +6,215 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
+import secrets
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.calls import run
-from benchmarks.harness import ROOT, Context, Cost, Row, by_turns, seconds
+from benchmarks.harness import Context, Cost, Row, by_turns, seconds
 
-MESSAGES = [{"role": "user", "content": "How long did Peter stay?"}]
-# LiteLLM's proxy needs longer to start than anything else here.
-START_SECONDS = 120
-TICKS = os.sysconf("SC_CLK_TCK")
+# LiteLLM's proxy does not start without a key, so both sides have one.
+KEY = f"sk-{secrets.token_hex(32)}"
+MESSAGES = [{"role": "user", "content": "How long was Elizabeth hospitalized?"}]
+# Seconds that LiteLLM's proxy has to start: it imports for some ten.
+_START_SECONDS = 120.0
 
 
-def cpu_of(process: subprocess.Popen[Any]) -> float:
-    """The CPU that a process has used, in seconds, to a hundredth."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+class Served:
+    """A server in a process of its own, and a connection to it."""
+
+    def __init__(self, process: subprocess.Popen[Any], port: int) -> None:
+        self._process = process
+        self._port = port
+        self.connection = self._connect()
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=60)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    @property
+    def cpu(self) -> float:
+        """The CPU time of the process so far, in seconds, in steps of a hundredth of one."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def cost(self, work: Callable[[], object], units: int) -> Cost:
+        """Run something that has the server do ``units`` of work, on a new connection: servers close idle ones."""
+        self.connection.close()
+        self.connection = self._connect()
+        cpu, wall = self.cpu, time.perf_counter()
+        work()
+        return Cost((self.cpu - cpu) / units, (time.perf_counter() - wall) / units)
+
+    def ask(self, model: str, *, stream: bool = False) -> bytes:
+        """Send a request and read its answer, whole or in chunks; the connection stays."""
+        body = json.dumps({"model": model, "messages": MESSAGES, "stream": stream}).encode()
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += f"Authorization: Bearer {KEY}\r\n"
+        self.connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        received = bytearray()
+        while b"\r\n\r\n" not in received:
+            received += self._receive()
+        start = received.index(b"\r\n\r\n") + 4
+        heading = bytes(received[:start]).lower()
+        assert heading.startswith(b"http/1.1 200"), bytes(received)
+        if b"\r\ncontent-length:" in heading:
+            length = int(heading.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
+            while len(received) < start + length:
+                received += self._receive()
+        else:
+            while not received.endswith(b"\r\n0\r\n\r\n"):
+                received += self._receive()
+        return bytes(received[start:])
+
+    def _receive(self) -> bytes:
+        data = self.connection.recv(65_536)
+        assert data, "the connection was closed"
+        return data
 
 
 @contextlib.contextmanager
-def server(command: list[str], environment: dict[str, str], port: int) -> Iterator[subprocess.Popen[Any]]:
-    """Run a server until its port answers, and end it."""
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        until = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                asyncio.run(ask(port, "m", streaming=False))
-                break
-            except (OSError, AssertionError):
-                if process.poll() is not None or time.monotonic() > until:
-                    raise
-                time.sleep(0.2)
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
+def started(command: list[str], environment: dict[str, str], port: int) -> Iterator[Served | None]:
+    """Run a server until the end of the block; `None` where it does not come up, as LiteLLM without its extra."""
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
+            give_up = time.monotonic() + _START_SECONDS
+            served = None
+            while served is None and process.poll() is None and time.monotonic() < give_up:
+                try:
+                    served = Served(process, port)
+                except OSError:
+                    time.sleep(0.1)
+            try:
+                yield served
+            finally:
+                if served is not None:
+                    served.connection.close()
+        finally:
+            process.terminate()
             process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
-async def ask(port: int, model: str, *, streaming: bool) -> int:
-    """Ask once over a connection of its own, with as little work as can be; gives how many events there were."""
-    body = json.dumps({"model": model, "messages": MESSAGES, "stream": streaming}).encode()
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer unused\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    writer.write(head.encode() + body)
-    received = await reader.read()
-    writer.close()
-    assert received.startswith(b"HTTP/1.1 200"), received[:200]
-    return received.count(b'"content":')
+def free_port() -> int:
+    """A port that nobody has just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def ours(context: Context, names: list[str]) -> Iterator[Served]:
+    """``smendpoint serve``, which serves each endpoint under its name."""
+    port = free_port()
+    models = [word for name in names for word in ("--model", f"{name}={name}")]
+    command = [sys.executable, "-m", "smendpoint", "serve", "--port", str(port), *models]
+    environment = {**context.environment(context.plain), "SMENDPOINT_API_KEY": KEY}
+    with started(command, environment, port) as served:
+        assert served is not None
+        yield served
+
+
+@contextlib.contextmanager
+def peers(context: Context, names: list[str]) -> Iterator[Served | None]:
+    """LiteLLM's proxy in front of the same endpoints; ``None`` where it is not installed."""
+    program = context.litellm or shutil.which("litellm")
+    if program is None:
+        yield None
+        return
+    models: list[dict[str, Any]] = []
+    for name in names:
+        operation = "invocations" if name == "chat" else "invocations-response-stream"
+        address = f"{context.plain}/endpoints/{name}/{operation}"
+        settings = {"model": f"sagemaker_chat/{name}", "sagemaker_base_url": address}
+        models.append({"model_name": name, "litellm_params": settings})
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        configuration = Path(folder, "config.yaml")
+        configuration.write_text(json.dumps({"model_list": models}))  # JSON is YAML, too
+        command = [program, "--config", str(configuration), "--port", str(port), "--host", "127.0.0.1"]
+        environment = {
+            **context.environment(context.plain),
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_MASTER_KEY": KEY,
+        }
+        with started(command, environment, port) as served:
+            yield served
 
 
 def serve(context: Context) -> list[Row]:
-    """Both servers, and calls that go straight to the endpoint."""
-    calls, count = context.times(300), context.times(40) * 100
-    stream = f"chat-{count}"
-    environment = context.environment(context.plain)
-    direct_call, direct_token = _direct(context, calls, stream, count)
+    """CPU of the server's process for a call and a token, and what of it is added to calling the endpoint directly.
 
-    ports = {"smendpoint": 18_431, "litellm": 18_432}
-    sides = {"smendpoint": _smendpoint(ports["smendpoint"], stream)}
-    if find_spec("litellm") is not None and find_spec("litellm.proxy") is not None:
-        sides["litellm"] = _litellm(ports["litellm"], stream, context)
-    found: dict[str, list[list[Cost]]] = {}
-    with contextlib.ExitStack() as running:
-        for name, command in sides.items():
-            try:
-                process = running.enter_context(server(command, environment, ports[name]))
-            except (OSError, AssertionError) as error:
-                print(f"serve: {name} cannot be measured: {type(error).__name__}", file=sys.stderr)
-                continue
-            found[name] = by_turns(
-                context.rounds,
-                _spent(process, lambda port=ports[name]: _many(port, calls), calls),
-                _spent(process, lambda port=ports[name]: _one_stream(port, count), count),
-                direct_call,
-                direct_token,
-            )
-    rows = []
-    for name, (call, token, plain_call, plain_token) in found.items():
-        per_call = [(a.cpu - b.cpu) * 1e3 for a, b in zip(call, plain_call, strict=True)]
-        per_token = [(a.cpu - b.cpu) * 1e6 for a, b in zip(token, plain_token, strict=True)]
-        ours = name == "smendpoint"
-        for what, unit, added, whole, plain, target in (
-            ("call", "ms", per_call, call, plain_call, 1.0),
-            ("streamed token", "us", per_token, token, plain_token, 25.0),
-        ):
-            served, straight = seconds([one.cpu for one in whole]), seconds([one.cpu for one in plain])
-            label = f"CPU that {'serve' if ours else name + chr(39) + 's proxy'} adds to a {what}"
-            rows.append(Row(label, served, f"direct {straight}", added, unit, ("<=", target) if ours else None))
-    return rows
+    The direct caller signs, sends, receives and unpacks frames, and reads nothing of what they hold. So what the server
+    takes beyond that is for its own clients: reading requests, finding the end of an answer, sending.
+    """
+    from smendpoint import AsyncEndpoint
+    from smendpoint.handlers import BytesHandler
 
+    handler = BytesHandler(content_type="application/json")
+    calls, paced = context.times(400), context.times(2_000)
+    burst = context.times(200) * 100
+    streams = {"one at a time": (f"chatpaced-{paced}-1", paced), "in bursts": (f"chattokens-{burst}", burst)}
+    body = json.dumps({"messages": MESSAGES})
+    names = ["chat", *(name for name, _ in streams.values())]
 
-def _smendpoint(port: int, stream: str) -> list[str]:
-    models = ("--model", f"m={stream}")
-    return [sys.executable, "-m", "smendpoint", "serve", "--port", str(port), *models]
-
-
-def _litellm(port: int, stream: str, context: Context) -> list[str]:
-    """LiteLLM's proxy with its own provider for SageMaker's chats."""
-    config = Path(context.certificates).with_name("litellm.json")
-    parameters = {"model": f"sagemaker_chat/{stream}", "sagemaker_base_url": f"{context.plain}/endpoints/{stream}"}
-    config.write_text(json.dumps({"model_list": [{"model_name": "m", "litellm_params": parameters}]}))
-    return [str(Path(sys.executable).with_name("litellm")), "--port", str(port), "--config", str(config)]
-
-
-def _spent(process: subprocess.Popen[Any], work: Callable[[], None], units: int) -> Callable[[], Cost]:
-    def side() -> Cost:
-        cpu, wall = cpu_of(process), time.perf_counter()
-        work()
-        return Cost((cpu_of(process) - cpu) / units, (time.perf_counter() - wall) / units)
-
-    return side
-
-
-def _many(port: int, calls: int) -> None:
-    async def go() -> None:
-        for _ in range(calls):
-            assert await ask(port, "m", streaming=False) == 1
-
-    asyncio.run(go())
-
-
-def _one_stream(port: int, count: int) -> None:
-    assert asyncio.run(ask(port, "m", streaming=True)) == count
-
-
-def _direct(context: Context, calls: int, stream: str, count: int) -> tuple[Callable[[], Cost], Callable[[], Cost]]:
-    """Calls and a stream of a program that needs no server."""
-    from smendpoint import AsyncEndpoint, ChatHandler
-
-    async def whole() -> Cost:
-        async with AsyncEndpoint(stream, endpoint_url=context.plain, content_handler=ChatHandler()) as endpoint:
-            await endpoint.invoke(MESSAGES)
-            cpu = time.process_time()
+    async def call_directly() -> Cost:
+        async with AsyncEndpoint("chat", endpoint_url=context.plain, content_handler=handler) as endpoint:
+            await endpoint.invoke(body)
+            cpu, wall = time.process_time(), time.perf_counter()
             for _ in range(calls):
-                await endpoint.invoke(MESSAGES)
-            return Cost((time.process_time() - cpu) / calls, 0.0)
+                await endpoint.invoke(body)
+            return Cost((time.process_time() - cpu) / calls, (time.perf_counter() - wall) / calls)
 
-    async def streamed() -> Cost:
-        async with AsyncEndpoint(stream, endpoint_url=context.plain, content_handler=ChatHandler()) as endpoint:
-            await endpoint.invoke(MESSAGES)
-            cpu = time.process_time()
-            async with endpoint.stream(MESSAGES) as chunks:
-                received = sum([1 async for chunk in chunks if chunk.text])
-            assert received == count
-            return Cost((time.process_time() - cpu) / count, 0.0)
+    async def stream_directly(name: str, count: int) -> Cost:
+        async with AsyncEndpoint(name, endpoint_url=context.plain, content_handler=handler) as endpoint:
+            async with endpoint.stream(body):
+                pass  # credentials are loaded before the clock starts
+            cpu, wall = time.process_time(), time.perf_counter()
+            async with endpoint.stream(body) as chunks:
+                async for _ in chunks:
+                    pass
+            return Cost((time.process_time() - cpu) / count, (time.perf_counter() - wall) / count)
 
-    return lambda: run(whole(), asyncio.new_event_loop), lambda: run(streamed(), asyncio.new_event_loop)
+    def through(served: Served, name: str, count: int, *, stream: bool) -> Cost:
+        def work() -> None:
+            if stream:
+                assert served.ask(name, stream=True).count(b'"content":') >= count - 1
+            else:
+                for _ in range(count):
+                    assert b"3 days" in served.ask(name)
+
+        return served.cost(work, count)
+
+    def row(what: str, direct: Callable[[], Cost], name: str, count: int, target: float | None) -> Row:
+        stream = name != "chat"
+        sides = [lambda: through(mine, name, count, stream=stream), direct]
+        proxy = theirs
+        if proxy is not None:
+            sides.append(lambda: through(proxy, name, count, stream=stream))
+        a, b, *others = ([turn.cpu for turn in side] for side in by_turns(context.rounds, *sides))
+        peer = f", LiteLLM {seconds(others[0])}" if others else ", no LiteLLM proxy"
+        factor, unit = (1e6, "us") if stream else (1e3, "ms")
+        added = [(with_server - alone) * factor for with_server, alone in zip(a, b, strict=True)]
+        limit = None if target is None else ("<=", target)
+        return Row(what, seconds(a), f"direct {seconds(b)}{peer}", added, f"{unit} added", limit)
+
+    with ours(context, names) as mine, peers(context, names) as theirs:
+        rows = [
+            row("served call, CPU", lambda: run(call_directly(), asyncio.new_event_loop), "chat", calls, 1.0),
+        ]
+        for kind, (name, count) in streams.items():
+
+            def direct(name: str = name, count: int = count) -> Cost:
+                return run(stream_directly(name, count), asyncio.new_event_loop)
+
+            rows.append(row(f"served token, CPU, {kind}", direct, name, count, 25.0))
+    return rows

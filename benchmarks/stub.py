@@ -5,8 +5,9 @@ The endpoint's name says what it answers with:
 * any name, InvokeEndpoint: one short generated text;
 * ``tokens-N``, InvokeEndpointWithResponseStream: N tokens, each an event and an HTTP chunk of its own, as fast as the
   client reads them;
-* ``chat-N``: the same in OpenAI's format; InvokeEndpoint answers with a whole chat completion;
-* ``paced-N-MS``: N tokens, MS milliseconds apart; the text of each is the monotonic clock when it was written.
+* ``paced-N-MS``: N tokens, MS milliseconds apart; the text of each is the monotonic clock when it was written;
+* ``chat...``: the same, as a container with OpenAI's chat completions: ``chat`` a whole answer, ``chatpaced-N-MS`` and
+  ``chattokens-N`` streams.
 
 It prints a line of JSON with its URLs, and ends when its standard input does.
 """
@@ -21,14 +22,11 @@ import struct
 import sys
 import time
 import zlib
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 ANSWER = b'[{"generated_text": "He stayed with her for 3 days."}]'
-CHAT_ANSWER = (
-    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":'
-    b'"assistant","content":"He stayed with her for 3 days."},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,'
-    b'"completion_tokens":8,"total_tokens":28}}'
-)
 COMMON = (
     b"HTTP/1.1 200 OK\r\n"
     b"x-amzn-RequestId: 5f6b8c0e-4c1f-4d4e-9a57-3f1f0f5d2c11\r\n"
@@ -36,10 +34,19 @@ COMMON = (
     b"Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
     b"Connection: keep-alive\r\n"
 )
-RESPONSE, CHAT_RESPONSE = (
-    COMMON + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer
-    for answer in (ANSWER, CHAT_ANSWER)
+CHAT_ANSWER = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"chat","choices":[{"index":0,"message":{"role":'
+    b'"assistant","content":"He stayed with her for 3 days."},"logprobs":null,"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18}}'
 )
+
+
+def whole(answer: bytes) -> bytes:
+    """One whole answer with its head."""
+    return COMMON + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer
+
+
+RESPONSE, CHAT_RESPONSE = whole(ANSWER), whole(CHAT_ANSWER)
 STREAM_HEAD = (
     COMMON + b"X-Amzn-SageMaker-Content-Type: text/event-stream\r\n"
     b"Content-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -75,12 +82,12 @@ def token(index: int, text: str, *, last: bool = False) -> bytes:
     )
 
 
-def chat_token(index: int, text: str, *, last: bool = False) -> bytes:
-    """One event of a chat's stream in OpenAI's format; after the last one comes ``[DONE]``."""
+def chat_token(text: str, *, last: bool = False) -> bytes:
+    """One event of OpenAI's chat completions; the last one has the reason, and the end of the stream behind it."""
     return (
-        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"chat","choices":[{"index":0,'
         b'"delta":{"content":%s},"logprobs":null,"finish_reason":%s}]}\n\n%s'
-        % (json.dumps(text).encode(), b'"stop"' if last else b"null", b"data: [DONE]\n\n" if last else b"")
+        % (json.dumps(text).encode(), *((b'"stop"', b"data: [DONE]\n\n") if last else (b"null", b"")))
     )
 
 
@@ -89,11 +96,9 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-TOKENS = {"tokens": token, "chat": chat_token}
-BLOCKS = {
-    kind: [chunk(part(make(index, f" t{index % 10}"))) for index in range(1, 101)] for kind, make in TOKENS.items()
-}
-WHOLE_BLOCKS = {kind: b"".join(block) for kind, block in BLOCKS.items()}
+BLOCK = [chunk(part(token(index, f" t{index % 10}"))) for index in range(1, 101)]
+CHAT_BLOCK = [chunk(part(chat_token(f" t{index % 10}"))) for index in range(1, 101)]
+WHOLE_BLOCKS = (b"".join(BLOCK), b"".join(CHAT_BLOCK))
 
 
 class Ticker:
@@ -105,8 +110,9 @@ class Ticker:
 
     slots = 50
 
-    def __init__(self, interval: float) -> None:
+    def __init__(self, interval: float, event: Callable[..., bytes]) -> None:
         self.interval = interval
+        self.event = event
         self.streams: list[dict[Stub, int]] = [{} for _ in range(self.slots)]
         self.added = 0
         self.slot = -1  # none is running
@@ -121,7 +127,7 @@ class Ticker:
 
     def tick(self) -> None:
         streams = self.streams[self.slot]
-        data, last = (chunk(part(token(1, repr(time.monotonic()), last=last))) for last in (False, True))
+        data, last = (chunk(part(self.event(repr(time.monotonic()), last=last))) for last in (False, True))
         for stream, left in list(streams.items()):
             if not stream.transport.is_closing():
                 stream.transport.write(data if left > 1 else last + STREAM_END)
@@ -139,14 +145,14 @@ class Ticker:
 class Stub(asyncio.Protocol):
     """One connection."""
 
-    tickers: dict[float, Ticker] = {}  # noqa: RUF012 - shared by all connections on purpose
+    tickers: dict[tuple[float, bool], Ticker] = {}  # noqa: RUF012 - shared by all connections on purpose
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.buffer = b""
-        self.kind = ""
         self.left = 0
         self.paused = False
+        self.chat = False
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -163,30 +169,32 @@ class Stub(asyncio.Protocol):
             self.buffer = self.buffer[end + 4 + length :]
             target = head.split(b" ", 2)[1]
             if target.endswith(b"/invocations"):
-                self.transport.write(CHAT_RESPONSE if target.startswith(b"/endpoints/chat") else RESPONSE)
+                self.transport.write(CHAT_RESPONSE if b"/chat" in target else RESPONSE)
             else:
                 self.stream(target.split(b"/")[2].decode())
 
     def stream(self, name: str) -> None:
-        kind, *numbers = name.split("-")
+        self.chat = name.startswith("chat")
+        kind, *numbers = name.removeprefix("chat").split("-")
         self.transport.write(STREAM_HEAD)
         if kind == "paced":
             pace = int(numbers[1]) / 1000
-            self.tickers.setdefault(pace, Ticker(pace)).add(self, int(numbers[0]))
+            ticker = Ticker(pace, chat_token if self.chat else partial(token, 1))
+            self.tickers.setdefault((pace, self.chat), ticker).add(self, int(numbers[0]))
         else:
-            self.kind = kind
             self.left = int(numbers[0])
             self.pump()
 
     def pump(self) -> None:
+        block = CHAT_BLOCK if self.chat else BLOCK
         while self.left and not self.paused:
-            block = BLOCKS[self.kind]
             if self.left > len(block):
-                self.transport.write(WHOLE_BLOCKS[self.kind])
+                self.transport.write(WHOLE_BLOCKS[self.chat])
                 self.left -= len(block)
             else:
-                last = chunk(part(TOKENS[self.kind](self.left, f" t{self.left % 10}", last=True)))
-                self.transport.write(b"".join(block[: self.left - 1]) + last + STREAM_END)
+                text = f" t{self.left % 10}"
+                event = chat_token(text, last=True) if self.chat else token(self.left, text, last=True)
+                self.transport.write(b"".join(block[: self.left - 1]) + chunk(part(event)) + STREAM_END)
                 self.left = 0
 
     def pause_writing(self) -> None:

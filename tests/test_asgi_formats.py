@@ -225,6 +225,18 @@ def test_embeddings_that_a_container_cannot_give_are_refused(format: str, fields
     assert (status, answer["error"]["param"]) == (400, param)
 
 
+def test_a_number_that_32_bits_do_not_hold_is_given_as_a_float_and_refused_in_base64() -> None:
+    def model(request: ModelRequest) -> str:
+        return "[[1e300, 0.5]]"
+
+    with Emulator({"m": model}) as emulator, served(app_for(emulator, "m", "tei")) as port:
+        asked = {"model": "m", "input": "a"}
+        assert ask(port, "/v1/embeddings", asked)[2]["data"][0]["embedding"] == [1e300, 0.5]
+        status, _, answer = ask(port, "/v1/embeddings", {**asked, "encoding_format": "base64"})
+    assert status == 502
+    assert "32 bits" in answer["error"]["message"]
+
+
 def test_dimensions_that_the_container_has_are_given() -> None:
     with Emulator({"m": "tei"}) as emulator, served(app_for(emulator, "m", "tei")) as port:
         status, _, answer = ask(port, "/v1/embeddings", {"model": "m", "input": "a", "dimensions": 8})

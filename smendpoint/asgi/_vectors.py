@@ -64,7 +64,11 @@ class Vectors:
     def _encode(self, vector: list[float]) -> list[float] | str:
         if not self._packed:
             return vector
-        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+        try:
+            packed = struct.pack(f"<{len(vector)}f", *vector)
+        except OverflowError:
+            raise Failure(502, "The model's vectors have a number that is too large for base64's 32 bits.") from None
+        return base64.b64encode(packed).decode()
 
     def stream(self) -> AsyncStream[Any, Any]:
         raise Failure(400, "Embeddings are not streamed.", param="stream")

@@ -19,12 +19,13 @@ from typing import Any
 import boto3
 import pytest
 import trustme
+from hypothesis import given, strategies
 from servers import bare_environment  # noqa: F401
 
 from smendpoint import errors
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.cli import _doctor, main
-from smendpoint.cli._checks import Finding, Refusal, account_of, check_endpoint
+from smendpoint.cli._checks import Finding, Refusal, account_of, check_endpoint, issuer_of
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -153,9 +154,22 @@ def test_no_region(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: 
         ({"EndpointStatus": "Updating"}, "warning", "Updating: AllTraffic with 1 instances", "goes on serving"),
         ({"EndpointStatus": "Failed", "FailureReason": "No capacity."}, "failed", "No capacity.", "anew"),
         ({"EndpointStatus": "OutOfService"}, "failed", "no reason is given", "anew"),
+        ({"EndpointStatus": "UpdateRollbackFailed"}, "warning", "UpdateRollbackFailed", "update it again"),
+        (
+            {"ProductionVariants": [{"VariantName": "A", "CurrentInstanceCount": 0}]},
+            "warning",
+            "InService: A with 0 instances",
+            "scaled to zero",
+        ),
+        (
+            {"ProductionVariants": [{"VariantName": "A", "CurrentServerlessConfig": {"MaxConcurrency": 1}}]},
+            "ok",
+            "InService: A, serverless",
+            "",
+        ),
     ],
 )
-def test_an_endpoint_that_is_being_made_or_has_failed(
+def test_the_status_of_an_endpoint_and_its_instances(
     description: dict[str, Any],
     status: str,
     text: str,
@@ -248,9 +262,58 @@ def test_something_that_looks_into_tls(
     with secure_server(monkeypatch, tmp_path, name="localhost", trusted=False) as port:
         found = doctor("my-llm", "--endpoint-url", f"https://localhost:{port}", capsys=capsys)
     assert found["TLS"].status == "failed"
-    assert "the certificate of localhost is not trusted" in found["TLS"].text
+    assert "the certificate of localhost, from trustme v" in found["TLS"].text
+    assert "is not trusted" in found["TLS"].text
     assert "AWS_CA_BUNDLE" in found["TLS"].advice
     assert found["clock"].status == found["call"].status == "skipped"
+
+
+def test_something_that_looks_into_tls_behind_a_proxy(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with secure_server(monkeypatch, tmp_path, trusted=False) as port, tunnel(port) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
+        found = doctor("my-llm", "--endpoint-url", "https://service.test", capsys=capsys)
+    assert found["TLS"].status == "failed"
+    assert "the certificate of service.test, from trustme v" in found["TLS"].text
+
+
+def test_an_untrusted_certificate_that_is_shown_only_once(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    dial, dialled = socket.create_connection, []
+
+    def once(*arguments: Any, **options: Any) -> socket.socket:
+        dialled.append(arguments)
+        if len(dialled) > 1:
+            raise ConnectionRefusedError
+        return dial(*arguments, **options)
+
+    monkeypatch.setattr(socket, "create_connection", once)
+    with secure_server(monkeypatch, tmp_path, name="localhost", trusted=False) as port:
+        found = doctor("my-llm", "--endpoint-url", f"https://localhost:{port}", capsys=capsys)
+    assert "from an unnamed authority, is not trusted" in found["TLS"].text
+
+
+def test_a_file_of_authorities_that_has_none(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with secure_server(monkeypatch, tmp_path, name="localhost") as port:
+        (tmp_path / "authorities.pem").write_text("not a certificate")
+        found = doctor("my-llm", "--endpoint-url", f"https://localhost:{port}", capsys=capsys)
+    assert found["TLS"].status == "failed"
+    assert "AWS_CA_BUNDLE" in found["TLS"].text
+    assert found["clock"].status == found["call"].status == "skipped"
+
+
+def test_a_proxy_that_is_reached_over_tls_is_a_finding(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "https://127.0.0.1:9")
+    found = doctor("my-llm", "--endpoint-url", "https://service.test", "--no-call", capsys=capsys)
+    assert found["settings"].status == "failed"
+    assert "HTTPS_PROXY" in found["settings"].text
+    assert list(found) == ["settings", "address", "connection", "clock", "credentials", "endpoint"]
 
 
 def test_something_that_looks_into_tls_and_is_trusted(
@@ -281,6 +344,32 @@ def test_a_clock_that_is_off_by_an_hour(
     assert re.search(f"clock is 3(599|600|601) s {side}", found["clock"].text)
     assert "NTP" in found["clock"].advice
     assert found["call"].status == "ok"
+
+
+@pytest.mark.parametrize("ahead", [3600.0, -3600.0])
+def test_a_wrong_clock_is_not_taken_for_wrong_credentials(
+    ahead: float, emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = Credentials("AKIDEXAMPLE", SECRET)
+    clock = {"clock": lambda: time.time() + ahead, "credentials": ours}
+    with Emulator({"my-llm": "tgi"}, region="us-west-2", **clock) as other:
+        found = doctor("my-llm", "--endpoint-url", other.url, capsys=capsys, status=0)
+    assert [found[check].status for check in ("clock", "endpoint", "call")] == ["warning", "warning", "ok"]
+    assert "while this machine's clock is wrong" in found["endpoint"].text
+    assert found["endpoint"].advice == "Set the clock (NTP)."
+
+
+@pytest.mark.parametrize(("secret", "region"), [(SECRET, "eu-central-1"), ("another", "us-west-2")])
+def test_a_signature_for_another_region_or_by_another_secret(
+    secret: str, region: str, emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verified = Credentials("AKIDEXAMPLE", secret)
+    with Emulator({"my-llm": "tgi"}, region="us-west-2", credentials=verified) as other:
+        found = doctor("my-llm", "--endpoint-url", other.url, "--region", region, capsys=capsys)
+    assert found["endpoint"].status == "failed"
+    assert "the signature is not accepted" in found["endpoint"].text
+    assert "region and --endpoint-url belong together" in found["endpoint"].advice
+    assert found["call"].status == "skipped"
 
 
 def test_a_container_that_answers_500(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -402,6 +491,40 @@ def test_a_call_that_fails_says_what_to_do(error: errors.SmendpointError, status
 
 
 # -- single parts
+
+
+def certificate(**names: str) -> bytes:
+    """A certificate in DER form whose issuer has these names."""
+    issued = trustme.CA(**names).issue_cert("service.test").cert_chain_pems[0].bytes()
+    return ssl.PEM_cert_to_DER_cert(issued.decode())
+
+
+CERTIFICATE = certificate(organization_name="Corporate\x1b[31m Proxy Ä")
+
+
+def test_the_issuer_of_a_certificate_is_named_without_what_a_terminal_obeys() -> None:
+    assert issuer_of(CERTIFICATE) == "Corporate[31m Proxy Ä"
+
+
+def element(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return bytes([tag, len(content)]) + content
+
+
+def test_a_certificate_of_the_first_version_has_an_issuer_by_its_common_name() -> None:
+    pair = element(0x30, element(6, b"\x55\x04\x03"), element(12, b"Old"))
+    signed = element(0x30, element(2, b"\1"), element(0x30), element(0x30, element(0x31, pair)))
+    assert issuer_of(element(0x30, signed)) == "Old"
+
+
+@given(strategies.integers(0, len(CERTIFICATE) - 1))
+def test_a_certificate_that_is_cut_has_no_issuer(size: int) -> None:
+    assert issuer_of(CERTIFICATE[:size]) is None
+
+
+@given(strategies.binary())
+def test_bytes_that_are_not_a_certificate_are_not_an_error(data: bytes) -> None:
+    assert issuer_of(data) is None
 
 
 @pytest.mark.parametrize(

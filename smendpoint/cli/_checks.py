@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smendpoint import errors
 from smendpoint._aws import resolve
+from smendpoint._core.aws.response import CLOCK_SKEW_CODES
 from smendpoint._transport.address import Address
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from smendpoint._aws import Identity, Target
     from smendpoint._core.aws.sigv4 import Credentials
+    from smendpoint._core.http.proxy import Proxy
 
 OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
 
@@ -42,14 +44,14 @@ class Way:
     """The way to the service, one step after the other. Each step is a check, and needs those before it.
 
     Args:
-        target: where calls go.
+        address: the peer of the calls.
         timeout: the longest that a step may take, in seconds.
         now: gives the time of this machine, in seconds since the epoch.
     """
 
-    def __init__(self, target: Target, timeout: float, now: Callable[[], float]) -> None:
-        self._url, self._proxy = target.url, target.proxy
-        self._address = Address(target)
+    def __init__(self, address: Address, timeout: float, now: Callable[[], float]) -> None:
+        self._url, self._proxy = address.target.url, address.target.proxy
+        self._address = address
         self._timeout = timeout
         self._now = now
         self._socket: socket.socket | None = None
@@ -104,19 +106,25 @@ class Way:
         assert proxy is not None and opened is not None  # noqa: PT018  # the steps before have made them
         if not self._url.tls:
             return Finding("proxy", OK, f"requests go through {proxy.shown}")
-        where = f"{self._url.host}:{self._url.port}"
-        fields = "".join([f"{name}: {value}\r\n" for name, value in proxy.headers()])
+        where = self._address.service
         try:
-            opened.sendall(f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n{fields}\r\n".encode())
-            response = http.client.HTTPResponse(opened, method="CONNECT")
-            response.begin()
+            status = self._open_tunnel(opened, proxy)
         except (OSError, http.client.HTTPException) as error:
             why = f"the proxy {proxy.shown} failed: {type(error).__name__}"
             return Finding("proxy", FAILED, why, "Check the proxy, or except the service with NO_PROXY.")
-        if response.status != 200:
-            advice = "Check its user and password." if response.status == 407 else f"Ask it to let {where} through."
-            return Finding("proxy", FAILED, f"the proxy {proxy.shown} answers {response.status}", advice)
+        if status != 200:
+            advice = "Check its user and password." if status == 407 else f"Ask it to let {where} through."
+            return Finding("proxy", FAILED, f"the proxy {proxy.shown} answers {status}", advice)
         return Finding("proxy", OK, f"{proxy.shown} lets {where} through")
+
+    def _open_tunnel(self, opened: socket.socket, proxy: Proxy) -> int:
+        """Ask the proxy for a tunnel to the service; give the status of its answer."""
+        where = self._address.service
+        fields = "".join([f"{name}: {value}\r\n" for name, value in proxy.headers()])
+        opened.sendall(f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n{fields}\r\n".encode())
+        response = http.client.HTTPResponse(opened, method="CONNECT")
+        response.begin()
+        return response.status
 
     def _encrypt(self) -> Finding:
         opened = self._socket
@@ -124,8 +132,11 @@ class Way:
         bundle = self._address.target.ca_bundle
         try:
             secure = self._address.context().wrap_socket(opened, server_hostname=self._url.host)
+        except errors.ConfigurationError as error:
+            return Finding("TLS", FAILED, error.message, "Name a file of certificates in PEM form.")
         except ssl.SSLCertVerificationError as error:
-            why = f"the certificate of {self._url.host} is not trusted: {error.verify_message}"
+            signed = self._untrusted_issuer() or "an unnamed authority"
+            why = f"the certificate of {self._url.host}, from {signed}, is not trusted: {error.verify_message}"
             return Finding(
                 "TLS",
                 FAILED,
@@ -146,6 +157,21 @@ class Way:
                 "TLS", WARNING, text, "It is trusted, but not Amazon's: something looks into the connection."
             )
         return Finding("TLS", OK, text)
+
+    def _untrusted_issuer(self) -> str | None:
+        """Name the authority of a certificate that was refused. A refused handshake keeps it: this makes another one,
+        and sends nothing over it."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        try:
+            with socket.create_connection(self._address.dialled, self._timeout) as opened:
+                if self._proxy is not None:
+                    self._open_tunnel(opened, self._proxy)
+                with context.wrap_socket(opened, server_hostname=self._url.host) as secure:
+                    return issuer_of(secure.getpeercert(binary_form=True) or b"")
+        except (OSError, http.client.HTTPException):
+            return None
 
     def _ask(self) -> Finding:
         opened = self._socket
@@ -178,15 +204,64 @@ MAX_SKEW_SECONDS = 300.0
 """The most that the clock of a signature may be off, in seconds, for the service to take it."""
 
 
-def check_settings(identity: Identity) -> tuple[Finding, Target | None]:
+def issuer_of(certificate: bytes) -> str | None:
+    """Name the issuer of a certificate in DER form: its organization, else its common name.
+
+    The standard library reads only certificates that it has verified. Characters that a terminal would obey are left
+    out: anyone can have made the certificate.
+    """
+    names: dict[bytes, str] = {}
+    try:
+        (_, whole), *_ = _elements(certificate)
+        (_, signed), *_ = _elements(whole)
+        members = _elements(signed)
+        # Before the issuer come the version (tag A0; the first form has none), the serial number and the algorithm.
+        for _, group in _elements(members[3 if members[0][0] == 0xA0 else 2][1]):
+            for _, pair in _elements(group):
+                (_, kind), (_, value), *_ = _elements(pair)
+                names[kind] = "".join(filter(str.isprintable, value.decode("utf-8", "replace")))
+    except (IndexError, ValueError):
+        return None
+    return names.get(_ORGANIZATION) or names.get(_COMMON_NAME)
+
+
+# Of X.509: the object identifiers 2.5.4.10 and 2.5.4.3.
+_ORGANIZATION, _COMMON_NAME = b"\x55\x04\x0a", b"\x55\x04\x03"
+
+
+def _elements(data: bytes) -> list[tuple[int, bytes]]:
+    """Split DER into elements: tag and content.
+
+    Raises:
+        IndexError: the data end within a head.
+        ValueError: the data end within a content.
+    """
+    found = []
+    position = 0
+    while position < len(data):
+        tag, size = data[position], data[position + 1]
+        position += 2
+        if size >= 0x80:  # that many further bytes have the size
+            width = size - 0x80
+            size = int.from_bytes(data[position : position + width], "big")
+            position += width
+        if position + size > len(data):
+            raise ValueError(f"an element of {size} bytes has fewer")
+        found.append((tag, data[position : position + size]))
+        position += size
+    return found
+
+
+def check_settings(identity: Identity) -> tuple[Finding, Address | None]:
     """Look up region and address."""
     try:
-        target = resolve(identity)
+        address = Address(resolve(identity))
     except errors.SmendpointError as error:
         return Finding("settings", FAILED, error.message), None
+    target = address.target
     proxied = "" if target.proxy is None else f", through the proxy {target.proxy.shown}"
     text = f"{target.url} in {target.region} (from {target.region_source}){proxied}"
-    return Finding("settings", OK, text), target
+    return Finding("settings", OK, text), address
 
 
 def check_credentials(target: Target) -> tuple[Finding, Credentials | None]:
@@ -225,13 +300,20 @@ NOT_ACCEPTED = (
 )
 
 
-def check_endpoint(name: str, component: str | None, ask: Callable[[str, dict[str, Any]], dict[str, Any]]) -> Finding:
+def check_endpoint(
+    name: str,
+    component: str | None,
+    ask: Callable[[str, dict[str, Any]], dict[str, Any]],
+    *,
+    clock_is_off: bool = False,
+) -> Finding:
     """Look at the endpoint's description.
 
     Args:
         name: the endpoint's name.
         component: the inference component that is to be called.
         ask: asks the control plane, and raises `Refusal` where it does not answer.
+        clock_is_off: this machine's clock is wrong. The question is signed with it, unlike calls, and is refused.
     """
     try:
         found = ask("describe_endpoint", {"EndpointName": name})
@@ -239,6 +321,12 @@ def check_endpoint(name: str, component: str | None, ask: Callable[[str, dict[st
         if refusal.code == "ValidationException" and "not find" in refusal.message:
             advice = "Check the name, the region and the account: each endpoint is in one region of one account."
             return Finding("endpoint", FAILED, f"there is no endpoint {name}", advice)
+        if clock_is_off and refusal.code in CLOCK_SKEW_CODES:
+            why = f"it cannot be described while this machine's clock is wrong: {refusal}"
+            return Finding("endpoint", WARNING, why, "Set the clock (NTP).")
+        if refusal.code in CLOCK_SKEW_CODES:
+            advice = "Check the secret access key, and that region and --endpoint-url belong together."
+            return Finding("endpoint", FAILED, f"the signature is not accepted: {refusal}", advice)
         if refusal.code in NOT_ACCEPTED:
             return Finding("endpoint", FAILED, f"the credentials are not accepted: {refusal}", RENEW)
         return Finding(
@@ -248,19 +336,33 @@ def check_endpoint(name: str, component: str | None, ask: Callable[[str, dict[st
             "Calls do not need this: sagemaker:DescribeEndpoint.",
         )
     status = str(found.get("EndpointStatus"))
-    variants = [
-        f"{one.get('VariantName')} with {one.get('CurrentInstanceCount', 0)} instances"
-        for one in found.get("ProductionVariants") or ()
-    ]
-    text = f"{status}: {', '.join(variants) or 'no variants'}"
+    variants = found.get("ProductionVariants") or ()
+    text = f"{status}: {', '.join(map(_variant, variants)) or 'no variants'}"
     if status in ("Creating", "Updating", "SystemUpdating", "RollingBack"):
         serves = status != "Creating"
         advice = "It goes on serving meanwhile." if serves else "Wait until it is InService; that takes some minutes."
         return Finding("endpoint", WARNING if serves else FAILED, text, advice)
+    if status == "UpdateRollbackFailed":
+        return Finding("endpoint", WARNING, text, "It serves, in part with its former models: update it again.")
     if status != "InService":
         reason = found.get("FailureReason") or "no reason is given"
         return Finding("endpoint", FAILED, f"{text}; {reason}", "Mend the cause, and update or make the endpoint anew.")
-    return _with_components(name, component, text, ask)
+    finding = _with_components(name, component, text, ask)
+    if finding.status == OK and variants and not any(map(_has_instances, variants)):
+        advice = "It is scaled to zero: the first calls wait some minutes for an instance, if its scaling adds one."
+        return finding._replace(status=WARNING, advice=advice)
+    return finding
+
+
+def _variant(given: dict[str, Any]) -> str:
+    name = given.get("VariantName")
+    if "CurrentServerlessConfig" in given:
+        return f"{name}, serverless"
+    return f"{name} with {given.get('CurrentInstanceCount', 0)} instances"
+
+
+def _has_instances(variant: dict[str, Any]) -> bool:
+    return "CurrentServerlessConfig" in variant or variant.get("CurrentInstanceCount", 0) > 0
 
 
 def _with_components(

@@ -87,19 +87,23 @@ def examine(arguments: argparse.Namespace, now: Callable[[], float] = time.time)
     def skipped(check: str) -> Finding:
         return checks.Finding(check, checks.SKIPPED, f"needs the check before it: {failed[0]}")
 
-    settings, target = checks.check_settings(identity)
+    settings, address = checks.check_settings(identity)
     yield settings
-    if target is None:
+    if address is None:
         failed.append("settings")
-        for check in ("credentials", "address", "connection", "clock", "endpoint", "call"):
+        last = () if arguments.no_call else ("call",)
+        for check in ("address", "connection", "clock", "credentials", "endpoint", *last):
             yield skipped(check)
         return
-    way = checks.Way(target, arguments.timeout or STEP_SECONDS, now)
+    target = address.target
+    clock_is_off = False
+    way = checks.Way(address, arguments.timeout or STEP_SECONDS, now)
     try:
         for check, look in way.steps():
             finding = skipped(check) if failed else look()
             if finding.status == checks.FAILED:
                 failed.append(check)
+            clock_is_off = check == "clock" and finding.status == checks.WARNING
             yield finding
     finally:
         way.close()
@@ -109,7 +113,7 @@ def examine(arguments: argparse.Namespace, now: Callable[[], float] = time.time)
         failed.insert(0, "credentials")
     if not failed:
         control = control_plane(identity, target)
-        endpoint = checks.check_endpoint(arguments.endpoint, arguments.component, control)
+        endpoint = checks.check_endpoint(arguments.endpoint, arguments.component, control, clock_is_off=clock_is_off)
         yield endpoint
         if endpoint.status == checks.FAILED:
             failed.append("endpoint")

@@ -561,6 +561,12 @@ def test_findings_are_coloured_on_a_terminal(
     assert "The container fails." in written
 
 
+def test_calls_of_an_endpoint_that_is_not_in_service_are_refused(emulator: Emulator) -> None:
+    emulator.descriptions["my-llm"] = {"EndpointStatus": "Creating"}
+    with emulator.endpoint("my-llm") as endpoint, pytest.raises(errors.ValidationError, match="not found"):
+        endpoint.invoke("Hello")
+
+
 def test_boto3_describes_endpoints_of_the_emulator(emulator: Emulator) -> None:
     client = boto3.client("sagemaker", endpoint_url=emulator.url)
     described = client.describe_endpoint(EndpointName="my-llm")

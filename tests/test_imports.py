@@ -46,6 +46,7 @@ FOREIGN = {
     "aiobotocore": ("smendpoint._aws", "smendpoint._transport"),
     "botocore": ("smendpoint._aws", "smendpoint._transport", "smendpoint.emulator._auth"),
     "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
+    "click": ("smendpoint.integrations.llm",),  # llm shows its errors in a line
     "httpx": ("smendpoint.integrations.litellm",),  # LiteLLM's errors have its responses
     "langchain_core": ("smendpoint.integrations",),
     "litellm": ("smendpoint.integrations",),

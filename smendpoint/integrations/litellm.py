@@ -303,10 +303,7 @@ def _translation(error: errors.SmendpointError, model: str) -> Exception:
         request = httpx.Request("POST", "https://runtime.sagemaker")
         retry_after = getattr(error, "retry_after", None)
         headers = {} if retry_after is None else {"retry-after": str(retry_after)}
-        code = getattr(
-            kind, "status_code", {theirs.PermissionDeniedError: 403, theirs.RateLimitError: 429}.get(kind, 422)
-        )
-        said["response"] = httpx.Response(code, headers=headers, request=request)
+        said["response"] = httpx.Response(_WITH_RESPONSE[kind], headers=headers, request=request)
     made: Exception = kind(**said)
     return made
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.types import (
@@ -21,8 +21,10 @@ from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPU
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.schema import BaseComponent
 from pydantic import Field, PrivateAttr
 
+from smendpoint._calls.endpoint import remade
 from smendpoint.async_endpoint import AsyncEndpoint
 from smendpoint.endpoint import Endpoint
 from smendpoint.errors import HandlerError
@@ -46,20 +48,25 @@ __all__ = ["SageMakerEmbedding", "SageMakerLLM"]
 
 
 class _Twins:
-    """The endpoint of a model, for plain calls and for asyncio. Each is made when it is first called."""
+    """The endpoint of a model for plain calls, and the one like it for asyncio, made when it is first called.
 
-    def __init__(self, endpoint_name: str, options: dict[str, Any]) -> None:
-        self._arguments = {"endpoint_name": endpoint_name, **options}
-        # Made at once, so that a wrong argument is refused where it is given.
-        self.blocking: Endpoint[Any, Any, Any] = Endpoint(**self._arguments)
+    A pickle has the first alone, which leaves secrets and connections behind.
+    """
+
+    def __init__(self, blocking: Endpoint[Any, Any, Any]) -> None:
+        self.blocking = blocking
         self._awaited: AsyncEndpoint[Any, Any, Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Twins, (self.blocking,)
 
     @property
     def awaited(self) -> AsyncEndpoint[Any, Any, Any]:
         """The endpoint for asyncio."""
         if self._awaited is None:
-            self._awaited = AsyncEndpoint(**self._arguments)
-        return self._awaited
+            made: Any = remade(AsyncEndpoint, self.blocking, s3_client=None)
+            self._awaited = self._awaited or made  # another thread may have made it meanwhile
+        return cast("AsyncEndpoint[Any, Any, Any]", self._awaited)
 
     async def aclose(self) -> None:
         """Close both."""
@@ -68,7 +75,32 @@ class _Twins:
             await self._awaited.aclose()
 
 
-class SageMakerLLM(FunctionCallingLLM):
+class _OnEndpoint(BaseComponent):
+    """The common part of both models: their endpoint, which their pickles hold as it pickles itself."""
+
+    _twins: _Twins = PrivateAttr()
+
+    def close(self) -> None:
+        """Close the connections of plain calls."""
+        self._twins.blocking.close()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._twins.aclose()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        # LlamaIndex leaves out what cannot be pickled, and would go on without it; an endpoint says why it cannot.
+        state["__pydantic_private__"]["_twins"] = self._twins
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # LlamaIndex makes the model anew of its fields, which do not say whose endpoint it was, and where.
+        self._twins = state["__pydantic_private__"]["_twins"]
+
+
+class SageMakerLLM(_OnEndpoint, FunctionCallingLLM):
     """A chat model on a SageMaker endpoint, for query engines, chat engines and agents of LlamaIndex.
 
     Args:
@@ -94,14 +126,12 @@ class SageMakerLLM(FunctionCallingLLM):
     is_function_calling_model: bool = True
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
 
-    _twins: _Twins = PrivateAttr()
-
     def __init__(
         self, endpoint_name: str, *, content_handler: ContentHandler[Any, Any] | None = None, **options: Any
     ) -> None:
         fields = {name: options.pop(name) for name in type(self).model_fields.keys() & options.keys()}
-        super().__init__(endpoint_name=endpoint_name, **fields)
-        self._twins = _Twins(endpoint_name, {"content_handler": content_handler or ChatHandler(), **options})
+        super().__init__(**{"endpoint_name": endpoint_name, **fields})
+        self._twins = _Twins(Endpoint(endpoint_name, content_handler=content_handler or ChatHandler(), **options))
 
     @classmethod
     def class_name(cls) -> str:
@@ -118,14 +148,6 @@ class SageMakerLLM(FunctionCallingLLM):
             is_function_calling_model=self.is_function_calling_model,
             model_name=self.endpoint_name,
         )
-
-    def close(self) -> None:
-        """Close the connections of plain calls."""
-        self._twins.blocking.close()
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._twins.aclose()
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -243,7 +265,7 @@ class SageMakerLLM(FunctionCallingLLM):
         ]
 
 
-class SageMakerEmbedding(BaseEmbedding):
+class SageMakerEmbedding(_OnEndpoint, BaseEmbedding):
     """An embedding model on a SageMaker endpoint.
 
     Args:
@@ -257,28 +279,18 @@ class SageMakerEmbedding(BaseEmbedding):
         ConfigurationError: an argument does not fit an endpoint.
     """
 
-    _blocking: Embeddings[Any, Any] = PrivateAttr()
-    _twins: _Twins = PrivateAttr()
-
     def __init__(
         self, endpoint_name: str, *, content_handler: ContentHandler[Any, Any] | None = None, **options: Any
     ) -> None:
         fields = {name: options.pop(name) for name in type(self).model_fields.keys() & options.keys()}
         super().__init__(**{"model_name": endpoint_name, **fields})
-        self._twins = _Twins(endpoint_name, {"content_handler": content_handler or EmbeddingsHandler(), **options})
+        handler = content_handler or EmbeddingsHandler()
+        self._twins = _Twins(Endpoint(endpoint_name, content_handler=handler, **options))
 
     @classmethod
     def class_name(cls) -> str:
         """The name under which LlamaIndex knows the class."""
         return "SageMakerEmbedding_smendpoint"
-
-    def close(self) -> None:
-        """Close the connections of plain calls."""
-        self._twins.blocking.close()
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._twins.aclose()
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         vectors: list[list[float]] = Embeddings(self._twins.blocking, batch_size=len(texts)).embed_documents(texts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
+import click
 import llm
 import yaml  # type: ignore[import-untyped]  # llm's own
 from llm.models import EmbeddingModel, _BaseModel
@@ -46,6 +47,14 @@ _ENDPOINT_KEYS = {
 _MODEL_KEYS = {"aliases", "embeddings", "model_id", "supports_schema", "supports_tools", "vision"}
 
 
+class _WrongFile(ConfigurationError, click.ClickException):  # type: ignore[misc]  # both keep the same message
+    """The configuration is wrong. The program shows it in a line, without a traceback."""
+
+    def __init__(self, message: str) -> None:
+        ConfigurationError.__init__(self, message)
+        click.ClickException.__init__(self, message)
+
+
 @llm.hookimpl
 def register_models(register: Any) -> None:
     """Register the chat models of the configuration."""
@@ -74,15 +83,18 @@ def _entries() -> list[dict[str, Any]]:
     try:
         found: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or []
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not YAML: {error}") from None
+        raise _WrongFile(f"{path} is not YAML: {error}") from None
     if not isinstance(found, list):
-        raise ConfigurationError(f"{path} must have a list of models")
-    for entry in found:
+        raise _WrongFile(f"{path} must have a list of models")
+    for number, entry in enumerate(found, 1):
+        # Its values are not shown: keys may be among them.
         if not isinstance(entry, dict) or not isinstance(entry.get("model_id"), str):
-            raise ConfigurationError(f"{path}: each model is a mapping with a model_id, unlike {entry!r}")
+            raise _WrongFile(f"{path}: each model is a mapping with a model_id, unlike number {number}")
+        if not isinstance(entry.get("aliases", []), list):
+            raise _WrongFile(f"{path}: aliases of {entry['model_id']} must be a list")
         for key in entry.keys() - _ENDPOINT_KEYS - _MODEL_KEYS:
             known = ", ".join(sorted(_ENDPOINT_KEYS | _MODEL_KEYS))
-            raise ConfigurationError(f"{path}: {entry['model_id']} has an unknown key {key!r}; the keys are {known}")
+            raise _WrongFile(f"{path}: {entry['model_id']} has an unknown key {key!r}; the keys are {known}")
     return cast("list[dict[str, Any]]", found)
 
 

@@ -74,7 +74,8 @@ def test_a_stream_has_texts_then_the_reason_then_the_token_counts(complete: Any,
     texts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
     assert "".join(text or "" for text in texts) == "Peter stayed for 3 days."
     assert len(texts) > 3
-    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+    reasons = [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices]
+    assert [reason for reason in reasons if reason] == ["stop"]
     assert chunks[-1].usage.total_tokens == 16
 
 

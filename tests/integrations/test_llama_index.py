@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from smendpoint import ConfigurationError, HandlerError, StreamTruncatedError
+from smendpoint import ConfigurationError, CredentialsError, HandlerError, StreamTruncatedError
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.handlers import AutoHandler, EmbeddingsHandler
 
@@ -242,3 +243,40 @@ def test_a_wrong_argument_is_refused_and_no_secret_is_shown(service: Emulator) -
     model = SageMakerLLM("my-llm", aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key=secret)
     assert secret not in repr(model) + str(model.to_dict()) + model.json()
     model.close()
+
+
+@pytest.mark.parametrize("model_class", [SageMakerLLM, SageMakerEmbedding])
+def test_a_pickle_has_no_key_and_never_calls_under_another_identity(model_class: Any, service: Emulator) -> None:
+    secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEOTHER"
+    model = model_class("my-llm", aws_access_key_id="AKIDOTHER", aws_secret_access_key=secret)
+    pickled = pickle.dumps(model)
+    assert secret.encode() not in pickled
+    ask = "complete" if model_class is SageMakerLLM else "get_text_embedding"
+    with pytest.raises(CredentialsError, match="pickle"):
+        getattr(pickle.loads(pickled), ask)(QUESTION)
+    assert not service.requests
+
+
+def test_a_pickled_model_calls_the_same_endpoint_in_both_ways(service: Emulator) -> None:
+    made = SageMakerLLM("my-text", content_handler=AutoHandler(), inference_component_name="adapter-1", max_tokens=9)
+    model = pickle.loads(pickle.dumps(made))
+
+    async def awaited() -> str:
+        said = (await model.acomplete(QUESTION)).text
+        await model.aclose()
+        return str(said)
+
+    assert model.complete(QUESTION).text == asyncio.run(awaited()) == ANSWER
+    assert [request.inference_component for request in service.requests] == ["adapter-1"] * 2
+    assert sent(service)["max_tokens"] == 9
+
+
+def test_a_model_on_a_given_client_refuses_to_be_pickled() -> None:
+    class Client:
+        """Stands for a client of boto3."""
+
+        def invoke_endpoint(self, **request: Any) -> Any: ...
+        def invoke_endpoint_with_response_stream(self, **request: Any) -> Any: ...
+
+    with pytest.raises(ConfigurationError, match="client= cannot be pickled"):
+        pickle.dumps(SageMakerLLM("my-llm", client=Client()))

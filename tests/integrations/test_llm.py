@@ -103,6 +103,14 @@ def test_the_program_shows_an_error_in_a_line(service: Emulator) -> None:
     assert "Traceback" not in shown
 
 
+def test_the_program_shows_a_wrong_configuration_in_a_line_and_no_key(tmp_path: Path, service: Emulator) -> None:
+    (tmp_path / "sagemaker-endpoints.yaml").write_text("- {name: x, aws_secret_access_key: wJalrXUtnFEMI}")
+    shown = program("models", "list", code=1)
+    assert shown.startswith(f"Error: {tmp_path}")
+    assert "Traceback" not in shown
+    assert "wJalr" not in shown
+
+
 def test_a_component_is_called_by_its_entry(service: Emulator) -> None:
     model = llm.get_model("adapter")
     assert model.prompt(QUESTION).text() == "Peter stayed for 3 days."
@@ -132,7 +140,8 @@ def test_the_asynchronous_model_gives_the_same(service: Emulator) -> None:
     [
         ("a: [", "is not YAML"),
         ("model_id: x", "must have a list of models"),
-        ("- name: x", "a mapping with a model_id"),
+        ("- name: x", "a mapping with a model_id, unlike number 1"),
+        ("- {model_id: x, aliases: mine}", "aliases of x must be a list"),
         ("- {model_id: x, regoin: y}", "unknown key 'regoin'; the keys are aliases, credentials_profile_name"),
     ],
 )

@@ -320,6 +320,17 @@ def test_markdown_is_rendered_while_it_arrives() -> None:
         assert lines.count(line) == 1, (line, lines)
 
 
+def test_what_is_indented_below_a_list_stays_in_it() -> None:
+    text = "1. One\n\n    - nested\n\n    ```sh\n    run x\n\n    run y\n    ```\n\n2. Two\n\nThe end."
+    lines = [line for line in screen(iter(text)) if line]
+    assert lines == [" 1 One", "    • nested", "    run x", "    run y", " 2 Two", "The end."]
+
+
+def test_backticks_that_end_in_their_line_begin_no_block_of_code() -> None:
+    lines = screen(iter("```x``` y\n\n```\na\n\nb\n```\n\nThe end."))
+    assert [line for line in lines if line] == ["x y", " a", " b", "The end."]
+
+
 def test_an_answer_that_is_longer_than_the_screen_has_each_line_once() -> None:
     items = "".join(f"* item {number}\n" for number in range(60))
     lines = [line for line in screen(iter(f"{items}\nThe end.")) if line]
@@ -354,7 +365,7 @@ def test_a_failure_in_the_middle_leaves_what_had_arrived() -> None:
     assert [line.strip() for line in written.getvalue().splitlines() if line.strip()] == ["One.", "Two"]
 
 
-@given(st.lists(st.sampled_from(["a", "\n", "\n\n", "```", "~~~~", "```py\n", "  \n", "* b\n"])), st.data())
+@given(st.lists(st.sampled_from(["a", "\n", "\n\n", "```", "~~~~", "```py\n", "  \n", "* b\n", "    "])), st.data())
 def test_the_blocks_of_a_text_are_the_same_however_it_is_cut(parts: list[str], data: st.DataObject) -> None:
     text = "".join(parts)
     whole = Blocks()

@@ -21,35 +21,44 @@ if TYPE_CHECKING:
 
 # How often the last block is drawn in a second: to render it takes longer than a fast model takes for a token.
 REDRAWS_PER_SECOND = 12
-# The first line of a block of code, and its last.
-_FENCE = re.compile(r" {0,3}(```+|~~~+)")
+# The first line of a block of code, and its last, at any depth of a list. Code in a line may open with backticks, too.
+_FENCE = re.compile(r" *(```+(?!.*`)|~~~+)")
 
 
 class Blocks:
-    """Cuts a growing text into blocks: at blank lines, but not inside of code between fences."""
+    """Cuts a growing text into blocks: where a line begins at the margin after a blank one, and not inside of a fence.
+
+    What is indented after a blank line belongs to the list above it.
+    """
 
     def __init__(self) -> None:
         self.rest = ""
         self._seen = 0  # the part of `rest` whose lines have been looked at
+        self._blank = False  # whether the last of these is blank
         self._fence = ""
 
     def feed(self, text: str) -> list[str]:
         """Give the blocks that `text` completes; what follows them is `rest`."""
         self.rest += text
         blocks: list[str] = []
-        while (end := self.rest.find("\n", self._seen)) >= 0:
-            line = self.rest[self._seen : end]
-            self._seen = end + 1
-            mark = _FENCE.match(line)
-            if self._fence:
-                if mark and mark[1].startswith(self._fence) and not line[mark.end() :].strip():
-                    self._fence = ""
-            elif mark:
-                self._fence = mark[1]
-            elif not line.strip():
+        while True:
+            if self._blank and self.rest[self._seen : self._seen + 1].strip():
                 blocks.append(self.rest[: self._seen])
-                self.rest, self._seen = self.rest[self._seen :], 0
-        return [block for block in blocks if block.strip()]
+                self.rest, self._seen, self._blank = self.rest[self._seen :], 0, False
+            end = self.rest.find("\n", self._seen)
+            if end < 0:
+                return [block for block in blocks if block.strip()]
+            self._look(self.rest[self._seen : end])
+            self._seen = end + 1
+
+    def _look(self, line: str) -> None:
+        """Note whether a line is blank outside of a fence, and whether it begins or ends one."""
+        mark = _FENCE.match(line)
+        if not self._fence:
+            self._blank = not line.strip()
+            self._fence = mark[1] if mark else ""
+        elif mark and mark[1].startswith(self._fence) and not line[mark.end() :].strip():
+            self._fence = ""
 
 
 class Tail:

@@ -40,6 +40,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) * 3 // 2
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_choice_of_colours() -> Iterator[None]:
+    """Test what programs write where nobody has chosen colours, also if whoever runs the tests has."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("NO_COLOR", "FORCE_COLOR"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
     """An emulator, which no connection is open to at the end."""

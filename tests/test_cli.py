@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import io
 import json
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 import smendpoint
-from smendpoint.cli import COMMANDS, _emulator, main
+from smendpoint.cli import COMMANDS, _chat, _emulator, _progress, main
 from smendpoint.cli._terminal import Output, Terminal, complain, visible
 from smendpoint.emulator import FAULTS, Credentials, Emulator
 from smendpoint.emulator.personalities import PERSONALITIES
@@ -189,17 +190,26 @@ class Screen(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("environment", "styled"),
-    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
+    ("kind", "environment", "styled"),
+    [
+        (Screen, {}, True),
+        (Screen, {"NO_COLOR": "1"}, False),
+        (Screen, {"NO_COLOR": ""}, True),
+        (Screen, {"TERM": "dumb"}, False),
+        (Screen, {"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+        (Screen, {"TERM": "dumb", "FORCE_COLOR": "1"}, True),
+        (io.StringIO, {}, False),
+        (io.StringIO, {"FORCE_COLOR": "1"}, True),
+    ],
 )
-def test_a_terminal_gets_colours_unless_they_are_not_wanted(
-    environment: dict[str, str], styled: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_terminal_gets_colours_and_a_pipe_does_not_unless_the_environment_decides(
+    kind: type[io.StringIO], environment: dict[str, str], styled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("NO_COLOR", "TERM"):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    screen = Screen()
+    screen = kind()
     monkeypatch.setattr(sys, "stdout", screen)
     terminal = Terminal()
     terminal.title("Title")
@@ -208,6 +218,47 @@ def test_a_terminal_gets_colours_unless_they_are_not_wanted(
     assert terminal.styled is styled
     assert ("\x1b[1mTitle\x1b[0m" in screen.getvalue()) is styled
     assert screen.getvalue().endswith("\x1b[32mpiece\x1b[0m" if styled else " piece")
+
+
+URL = "https://runtime.sagemaker.us-west-2.amazonaws.com/endpoints/my-llm/invocations"
+
+
+@pytest.mark.parametrize(("columns", "longest"), [("1", 40), ("50", 50), ("200", 96)])
+def test_texts_are_wrapped_to_the_width_of_the_terminal(
+    columns: str, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    words = "one " * 200
+    terminal = Terminal()
+    terminal.text(f"{words}\n\n{words}")
+    terminal.finding("call", "ok", "32", words, words)
+    plain = re.sub(r"\x1b\[\d+m", "", screen.getvalue())
+    assert longest - 4 < max(map(len, plain.splitlines())) <= longest
+    assert "\n\n" in plain
+    terminal.finding("call", "ok", "32", f"us-west-2 {URL}", URL)
+    assert screen.getvalue().count(URL) == 2
+
+
+def test_in_a_pipe_a_finding_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    Terminal().finding("call", "ok", "32", "one " * 40 + "end", "")
+    assert capsys.readouterr().out == f"ok      call        {'one ' * 40}end\n"
+
+
+@pytest.mark.parametrize("shown", ["chat", "batch"])
+def test_nothing_is_drawn_on_a_terminal_that_cannot(shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = {
+        "chat": lambda: _chat._markdown(argparse.Namespace(plain=False)) is not None,
+        "batch": lambda: isinstance(_progress.display(quiet=False), _progress.Bar),
+    }[shown]
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, Screen())
+    monkeypatch.setenv("TERM", "xterm")
+    assert drawn()
+    monkeypatch.setenv("TERM", "dumb")
+    assert not drawn()
 
 
 # -- invoke

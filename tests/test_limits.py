@@ -52,6 +52,8 @@ NO_LIMITS = {
     "emulator._connection._SLOW_READ_SECONDS": "a fault",
     "emulator._reply.PIECE_SIZE": "how a text is cut",
     "cli._progress.BAR_WIDTH": "how much a terminal shows",
+    "cli._terminal.NARROWEST": "how much a terminal shows",
+    "cli._terminal.WIDTH": "how much a terminal shows",
     "handlers._json._MAX_KEYS": "how much a message shows",
     "handlers._json._MAX_KEY_LENGTH": "how much a message shows",
     "handlers._json._MAX_DEPTH": "how much a message shows",

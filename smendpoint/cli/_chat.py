@@ -18,7 +18,7 @@ from smendpoint.cli._options import (
     parameters,
     told,
 )
-from smendpoint.cli._terminal import Output, complain
+from smendpoint.cli._terminal import Output, complain, draws
 from smendpoint.errors import ConfigurationError, SmendpointError
 
 if TYPE_CHECKING:
@@ -248,8 +248,8 @@ def _summary(stream: Any) -> str:
 
 
 def _markdown(arguments: argparse.Namespace) -> Markdown | None:
-    """Give what renders Markdown, where rich is installed."""
-    if arguments.plain:
+    """Give what renders Markdown, where rich is installed and the terminal draws."""
+    if arguments.plain or not draws(sys.stdout):
         return None
     try:
         from smendpoint.cli._markdown import Markdown

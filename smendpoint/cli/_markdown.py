@@ -28,7 +28,7 @@ _FENCE = re.compile(r" *(```+(?!.*`)|~~~+)")
 class Blocks:
     """Cuts a growing text into blocks: where a line begins at the margin after a blank one, and not inside of a fence.
 
-    What is indented after a blank line belongs to the list above it.
+    A line that is indented after a blank one belongs to the list above it.
     """
 
     def __init__(self) -> None:

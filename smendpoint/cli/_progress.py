@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from smendpoint.cli._terminal import draws
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -104,7 +106,7 @@ def display(*, quiet: bool) -> Any:
     """Give what shows the progress: it is called with it, inside ``with``."""
     if quiet or sys.stderr is None:
         return Quiet()
-    if sys.stderr.isatty():
+    if draws(sys.stderr):
         try:
             return Bar()
         except ImportError:  # a bar is not worth an error

@@ -5,9 +5,16 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import shutil
 import sys
 import textwrap
 from typing import TextIO
+
+WIDTH = 96
+"""The most columns that a text is wrapped to."""
+
+NARROWEST = 40
+"""The fewest columns that a text is wrapped to: a terminal that has fewer wraps it again."""
 
 # A terminal obeys these and does not show them: the controls C0 (all but tab and line end, before which a
 # carriage return is harmless) and C1, delete, and the marks that change the direction in which text is shown.
@@ -22,6 +29,18 @@ def visible(text: str) -> str:
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def draws(stream: TextIO) -> bool:
+    """Say whether a stream is a terminal that moves its cursor: what is drawn there can be drawn anew."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _colours(stream: TextIO) -> bool:
+    """Say whether a stream gets colours: the environment decides, and else whether it is a terminal that has them."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or draws(stream)
 
 
 def complain(message: str) -> None:
@@ -63,13 +82,21 @@ class Output:
 
 
 class Terminal:
-    """Standard output; styled if it is a terminal and ``NO_COLOR`` is not set."""
+    """Standard output: styled where it has colours, and wrapped to the width of the terminal."""
 
     def __init__(self) -> None:
-        self.styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.styled = _colours(sys.stdout)
+        self._width = max(NARROWEST, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
+        self._terminal = sys.stdout.isatty()
 
     def _style(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.styled else text
+
+    def _wrap(self, text: str, indent: int) -> str:
+        """Wrap a text between words: an address or a name is copied as one."""
+        blank = " " * indent
+        lines = textwrap.wrap(text, self._width - indent, break_long_words=False, break_on_hyphens=False)
+        return "\n".join([blank + line for line in lines])
 
     def title(self, text: str) -> None:
         """Write the heading of a section."""
@@ -78,11 +105,11 @@ class Terminal:
     def text(self, text: str) -> None:
         """Write text of any length, indented and wrapped; its line ends stay."""
         for line in text.strip().splitlines():
-            print(textwrap.fill(line, 96, initial_indent="  ", subsequent_indent="  ") if line.strip() else "")
+            print(self._wrap(line, 2))
 
     def answer(self, text: str) -> None:
         """Write a model's answer."""
-        for line in textwrap.wrap(text, 94):
+        for line in textwrap.wrap(text, self._width - 2):
             print(f"  {self._style('32', line)}")
 
     def row(self, name: str, value: str) -> None:
@@ -90,10 +117,13 @@ class Terminal:
         print(f"  {name:<34}{self._style('36', value)}")
 
     def finding(self, name: str, mark: str, colour: str, text: str, advice: str) -> None:
-        """Write a finding, and below it the thing to do."""
-        print(f"{self._style(colour, f'{mark:<8}')}{name:<12}{visible(text)}", flush=True)
+        """Write a finding, and below it the thing to do. In a pipe the finding is one line, as programs expect it."""
+        text = visible(text)
+        if self._terminal:
+            text = self._wrap(text, 20).lstrip()
+        print(f"{self._style(colour, f'{mark:<8}')}{name:<12}{text}", flush=True)
         if advice:
-            print(textwrap.fill(visible(advice), 96, initial_indent=" " * 20, subsequent_indent=" " * 20), flush=True)
+            print(self._wrap(visible(advice), 20), flush=True)
 
     def piece(self, text: str) -> None:
         """Write a piece of an answer at once, without a line end."""

@@ -188,6 +188,11 @@ def test_an_unknown_command_is_named(terminal: Terminal) -> None:
     assert "there is no command /;" in err
 
 
+def test_a_slash_after_a_space_begins_a_message(terminal: Terminal, emulator: Emulator) -> None:
+    terminal.run([" /etc/hosts?"])
+    assert sent(emulator)[-1]["content"] == " /etc/hosts?"
+
+
 def test_tokens_and_time_are_shown_on_request(terminal: Terminal) -> None:
     _, err = terminal.run([QUESTION, "/stats", QUESTION, "/stats", QUESTION])
     shown, _, summary, hidden = err.splitlines()[:1] + err.splitlines()[:3]
@@ -339,6 +344,11 @@ def test_an_answer_that_is_longer_than_the_screen_has_each_line_once() -> None:
 
 def test_an_answer_may_end_with_a_blank_line() -> None:
     assert [line for line in screen(iter(["One.\n\n", "Two.\n\n"])) if line] == ["One.", "Two."]
+
+
+@pytest.mark.parametrize("pieces", [[], ["", "\n\n"]])
+def test_an_empty_answer_shows_nothing(pieces: list[str]) -> None:
+    assert not "".join(screen(iter(pieces)))
 
 
 def test_what_grows_is_never_drawn_higher_than_the_screen() -> None:

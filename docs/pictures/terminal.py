@@ -22,7 +22,7 @@ import pyte
 from rich.console import Console
 from rich.text import Text
 
-from smendpoint.emulator import Emulator, ModelRequest
+from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 
 FOLDER = Path(__file__).resolve().parent
 COLUMNS = 84
@@ -156,7 +156,21 @@ def batch() -> str:
     return picture
 
 
-PICTURES = {"chat": chat, "batch": batch}
+def doctor() -> str:
+    """The findings where a container fails."""
+
+    def broken(_request: ModelRequest) -> ModelReply:
+        return ModelReply(b"CUDA out of memory", status=500)
+
+    with shell(broken) as (environment, folder):
+        terminal = Terminal([*SMENDPOINT, "doctor", "my-llm"], 24, environment, folder)
+        terminal.close()
+        # The emulator has another port each time: the picture has the same one.
+        picture = terminal.picture("smendpoint doctor my-llm")
+        return re.sub(r"(127\.0\.0\.1(?::|&#160;port&#160;))\d{5}", r"\g<1>18080", picture)
+
+
+PICTURES = {"chat": chat, "batch": batch, "doctor": doctor}
 
 
 def main(names: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smendpoint._core.http.body import ResponseBody
@@ -100,7 +101,7 @@ def _stops(request: dict[str, Any]) -> list[str]:
     return stops
 
 
-class _Completion:
+class _Completion(ABC):
     """A request for a prompt's or a conversation's continuation.
 
     Raises:
@@ -122,14 +123,14 @@ class _Completion:
         self._wants_usage = isinstance(options, dict) and options.get("include_usage") is True
         self._envelope = {"id": self.prefix + uuid.uuid4().hex, "created": int(time.time()), "model": model}
 
-    def _read_input(self, request: dict[str, Any]) -> Any:
-        raise AssertionError  # pragma: no cover  # each kind has its own
+    @abstractmethod
+    def _read_input(self, request: dict[str, Any]) -> Any: ...
 
-    def _choice(self, output: Any) -> dict[str, Any]:
-        raise AssertionError  # pragma: no cover  # each kind has its own
+    @abstractmethod
+    def _choice(self, output: Any) -> dict[str, Any]: ...
 
-    def _piece(self, chunk: Any) -> dict[str, Any] | None:
-        raise AssertionError  # pragma: no cover  # each kind has its own
+    @abstractmethod
+    def _piece(self, chunk: Any) -> dict[str, Any] | None: ...
 
     async def answer(self) -> bytes:
         response = await self._endpoint.send(self._input, stop=self._stop, parameters=self._parameters)

@@ -9,6 +9,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from smendpoint.cli._options import name_and_value
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -91,9 +92,7 @@ def _models(items: list[str]) -> dict[str, Model | str] | None:
 
     models: dict[str, Model | str] = {}
     for item in items:
-        name, equals, model = item.partition("=")
-        if not equals or not name:
-            raise ConfigurationError(f"--model takes NAME=MODEL, not {item!r}")
+        name, model = name_and_value(item, "--model", "MODEL")
         models[name] = forward(model) if "://" in model else model
     return models or None
 

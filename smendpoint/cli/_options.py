@@ -121,13 +121,19 @@ def count(text: str) -> int:
     return int(text)
 
 
+def name_and_value(item: str, option: str, value: str = "VALUE") -> tuple[str, str]:
+    """Split an item of an option that takes ``NAME=VALUE``, or a value of another name."""
+    name, equals, rest = item.partition("=")
+    if not equals or not name:
+        raise ConfigurationError(f"{option} takes NAME={value}, not {item!r}")
+    return name, rest
+
+
 def parameters(items: list[str], option: str = "--param") -> dict[str, Any]:
     """Read the items of an option that takes ``NAME=VALUE``."""
     found: dict[str, Any] = {}
     for item in items:
-        name, equals, value = item.partition("=")
-        if not equals or not name:
-            raise ConfigurationError(f"{option} takes NAME=VALUE, not {item!r}")
+        name, value = name_and_value(item, option)
         try:
             found[name] = json.loads(value)
         except ValueError:

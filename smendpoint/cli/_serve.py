@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smendpoint.cli._emulator import interruptions
+from smendpoint.cli._options import name_and_value, seconds
 from smendpoint.cli._terminal import complain
 from smendpoint.errors import ConfigurationError
 
@@ -83,7 +84,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--grace",
-        type=float,
+        type=seconds,
         default=GRACE_SECONDS,
         metavar="SECONDS",
         help="how long running answers may go on at the end (default: %(default)g)",
@@ -92,7 +93,9 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--region", help="the AWS region")
     parser.add_argument("--profile", help="the profile of the AWS config files")
     parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
-    parser.add_argument("--timeout", type=float, help="the longest silence, in seconds (default: 70)")
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="SECONDS", help="the longest silence, in seconds (default: 70)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -100,10 +103,9 @@ def _pairs(items: list[str], option: str, value: str, known: dict[str, str] | No
     """Read the items of an option that takes ``NAME=VALUE``, where NAME is one of `known`."""
     found: dict[str, str] = {}
     for item in items:
-        name, equals, rest = item.partition("=")
-        if not equals or not name or name in found:
-            twice = f"; {name} is there twice" if name in found else ""
-            raise ConfigurationError(f"{option} takes NAME={value}, not {item!r}{twice}")
+        name, rest = name_and_value(item, option, value)
+        if name in found:
+            raise ConfigurationError(f"{option} takes NAME={value}, not {item!r}; {name} is there twice")
         if known is not None and name not in known:
             raise ConfigurationError(f"{option} names {name!r}, which no --model does")
         found[name] = rest

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paused import TGI, PausedModel
 
 from smendpoint import AsyncEndpoint
-from smendpoint.emulator import Emulator, ModelRequest
+from smendpoint.emulator import Emulator
 
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
@@ -77,24 +78,15 @@ class Server:
             return parse(read_all(sock))
 
 
-class PausedModel:
-    """Says one word, and the rest when it is told to go on."""
-
-    def __init__(self) -> None:
-        self.go_on = threading.Event()
-
-    def __call__(self, _request: ModelRequest) -> Iterator[bytes]:
-        yield b'data:{"token":{"id":1,"text":"Peter","special":false},"generated_text":null}\n\n'
-        self.go_on.wait(20)
-        yield (
-            b'data:{"token":{"id":2,"text":" stayed.","special":false},"generated_text":"Peter stayed.",'
-            b'"details":{"finish_reason":"eos_token","generated_tokens":2}}\n\n'
-        )
+REST = (
+    b'data:{"token":{"id":2,"text":" stayed.","special":false},"generated_text":"Peter stayed.",'
+    b'"details":{"finish_reason":"eos_token","generated_tokens":2}}\n\n'
+)
 
 
 @pytest.fixture
 def paused() -> PausedModel:
-    return PausedModel()
+    return PausedModel(TGI, REST)
 
 
 def read_until(sock: socket.socket, mark: bytes) -> bytes:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paused import OPENAI, PausedModel
 from servers import bare_environment  # noqa: F401
 from serving import ANSWER, MESSAGES, ask, connect, read_all
 
 from smendpoint.cli import _serve, main
-from smendpoint.emulator import Emulator, ModelRequest
+from smendpoint.emulator import Emulator
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
@@ -108,21 +109,11 @@ def test_it_serves_on_ipv6_and_gives_custom_attributes(
     assert "http://[::1]:" in capsys.readouterr().out
 
 
-class PausedModel:
-    """Gives one word, and the rest once the test lets it."""
-
-    def __init__(self) -> None:
-        self.go_on = threading.Event()
-
-    def __call__(self, _request: ModelRequest) -> Iterator[bytes]:
-        yield b'data: {"choices":[{"index":0,"delta":{"content":"Peter"},"finish_reason":null}]}\n\n'
-        self.go_on.wait(20)
-        yield b'data: {"choices":[{"index":0,"delta":{"content":" stayed"},"finish_reason":"stop"}]}\n\n'
-        yield b"data: [DONE]\n\n"
+REST = b'data: {"choices":[{"index":0,"delta":{"content":" stayed"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
 
 def test_sigterm_lets_a_running_stream_come_to_its_end(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
-    paused = PausedModel()
+    paused = PausedModel(OPENAI, REST)
     with Emulator(paused, region="us-west-2") as service:
         command = [sys.executable, "-m", "smendpoint", "serve", "--port", "0", *MODEL, "--endpoint-url", service.url]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -148,7 +139,7 @@ def test_sigterm_lets_a_running_stream_come_to_its_end(monkeypatch: pytest.Monke
 def test_a_stream_that_outlives_the_grace_period_ends_with_an_error(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paused = PausedModel()
+    paused = PausedModel(OPENAI, REST)
     with Emulator(paused, region="us-west-2") as service:
         ended: list[bytes] = []
 

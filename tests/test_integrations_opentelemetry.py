@@ -20,12 +20,11 @@ from opentelemetry.semconv._incubating.attributes import aws_attributes, gen_ai_
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.semconv.attributes import error_attributes, server_attributes
 from opentelemetry.trace import SpanKind, StatusCode
+from paused import Started
 from twins import NAME, Twin, TwinEndpoint, direct_twin, twin  # noqa: F401
 
 from smendpoint import (
     AsyncEndpoint,
-    CallHooks,
-    CallInfo,
     ChatHandler,
     EmbeddingsHandler,
     JSONHandler,
@@ -290,16 +289,6 @@ def test_a_stream_that_is_cut_is_an_error_with_its_first_chunk(twin: Twin, telem
             endpoint.collect("Hello")
     [span] = telemetry.spans
     assert attributes(span)["error.type"] == "StreamTruncatedError"
-
-
-class Started(CallHooks):
-    """Says when a request is about to be sent."""
-
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
-
-    def attempt_started(self, call: CallInfo) -> None:
-        self.event.set()
 
 
 def test_a_cancelled_call_ends_its_span(telemetry: Telemetry) -> None:

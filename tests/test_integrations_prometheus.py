@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from paused import Started
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from twins import NAME, Twin, TwinEndpoint, direct_twin, twin  # noqa: F401
 
-from smendpoint import AsyncEndpoint, CallHooks, CallInfo, ChatHandler, EmbeddingsHandler, errors
+from smendpoint import AsyncEndpoint, ChatHandler, EmbeddingsHandler, errors
 from smendpoint.emulator import Emulator, ModelReply
 from smendpoint.integrations.prometheus import PrometheusHooks
 
@@ -97,16 +98,6 @@ def test_the_limit_of_calls_in_flight_is_known(direct_twin: Twin, registry: Coll
     with Emulator("vllm") as emulator, chat(direct_twin, emulator, registry, concurrency=3) as endpoint:
         endpoint.invoke("Hello")
     assert registry.get_sample_value("smendpoint_concurrency_limit", {"endpoint": NAME}) == 3
-
-
-class Started(CallHooks):
-    """Says when a request is about to be sent."""
-
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
-
-    def attempt_started(self, call: CallInfo) -> None:
-        self.event.set()
 
 
 def test_a_cancelled_call_is_neither_in_flight_nor_an_error(registry: CollectorRegistry) -> None:

@@ -57,6 +57,7 @@ MODULES = [
             "inside",
             "load_simulation",
             "page_examples",
+            "paused",
             "random_interrupts",
             "servers",
             "serving",

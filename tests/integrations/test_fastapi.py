@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from paused import TGI, PausedModel
 from web import load, served
 
-from smendpoint.emulator import Emulator, ModelRequest
+from smendpoint.emulator import Emulator
 
 QUESTION = {"prompt": "Peter stayed for 3 days. Question: How long did Peter stay?"}
 
@@ -61,19 +60,8 @@ def test_a_failure_in_the_middle_is_the_last_event(program: Any, emulator: Emula
     assert events(response.text)[-1] == ("failed", "StreamTruncatedError")
 
 
-class PausedModel:
-    """Gives one word, and the rest once the test lets it."""
-
-    def __init__(self) -> None:
-        self.go_on = threading.Event()
-
-    def __call__(self, _request: ModelRequest) -> Iterator[bytes]:
-        yield b'data:{"token":{"id":1,"text":"Peter","special":false},"generated_text":null}\n\n'
-        self.go_on.wait(20)
-
-
 def test_a_browser_that_leaves_ends_the_call_upstream(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    paused = PausedModel()
+    paused = PausedModel(TGI)
     with Emulator({"my-llm": paused}, region="us-west-2") as service:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", service.url)
         with served(program.app) as url:

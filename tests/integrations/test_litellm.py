@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from paused import PausedModel
 
 from smendpoint import RetryPolicy, SmendpointError
-from smendpoint.emulator import Emulator, ModelReply, ModelRequest
+from smendpoint.emulator import Emulator, ModelReply
 from smendpoint.handlers import AutoHandler
 
 litellm = pytest.importorskip("litellm")
@@ -176,17 +176,6 @@ def test_a_stream_that_is_cut_is_an_error(complete: Any, service: Emulator) -> N
     with pytest.raises(litellm.exceptions.MidStreamFallbackError) as caught:  # it makes LiteLLM's router go on
         complete(stream=True)
     assert isinstance(caught.value.original_exception, litellm.APIConnectionError)
-
-
-class PausedModel:
-    """Gives one word, and the rest once the test lets it."""
-
-    def __init__(self) -> None:
-        self.go_on = threading.Event()
-
-    def __call__(self, _request: ModelRequest) -> Iterator[bytes]:
-        yield b'data: {"choices":[{"index":0,"delta":{"content":"Peter"},"finish_reason":null}]}\n\n'
-        self.go_on.wait(20)
 
 
 def test_a_stream_that_is_left_ends_the_call_upstream() -> None:

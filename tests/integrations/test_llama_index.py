@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from paused import PausedModel
 
 from smendpoint import ConfigurationError, CredentialsError, HandlerError, StreamTruncatedError
-from smendpoint.emulator import Emulator, ModelRequest
+from smendpoint.emulator import Emulator
 from smendpoint.handlers import AutoHandler, EmbeddingsHandler
 
 pytest.importorskip("llama_index.core")
@@ -211,17 +211,6 @@ def test_a_stream_that_is_cut_is_an_error_of_this_package(model: SageMakerLLM, s
     service.inject("fin_mid_frame", times=1)
     with pytest.raises(StreamTruncatedError):
         list(model.stream_chat(ASKED))
-
-
-class PausedModel:
-    """Gives one word, and the rest once the test lets it."""
-
-    def __init__(self) -> None:
-        self.go_on = threading.Event()
-
-    def __call__(self, _request: ModelRequest) -> Iterator[bytes]:
-        yield b'data: {"choices":[{"index":0,"delta":{"content":"Peter"},"finish_reason":null}]}\n\n'
-        self.go_on.wait(20)
 
 
 def test_a_stream_that_is_left_ends_the_call_upstream() -> None:

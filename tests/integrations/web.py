@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
+import serving
 
 CODE = Path(__file__).parents[2] / "docs" / "how-to" / "code"
 
@@ -28,15 +26,5 @@ def load(name: str) -> Any:
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """Serve an ASGI application by uvicorn in a thread, and give its URL."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()  # clients can connect from here on; they are answered once the server runs
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", log_config=None, ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(20)
-            assert not thread.is_alive()
+    with serving.served(app) as port:
+        yield f"http://127.0.0.1:{port}"

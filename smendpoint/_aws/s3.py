@@ -1,7 +1,8 @@
 """Clients for other services with the credentials, region and settings of an endpoint.
 
-Asynchronous inference needs one for Amazon S3, and ``smendpoint doctor`` one for SageMaker's control plane. A client asks for the endpoint's own credentials at every request, so that an assumed role renews itself for S3 as
-well. botocore decides where S3 is (``AWS_ENDPOINT_URL_S3``, the profile, FIPS, dual stack).
+Asynchronous inference needs one for Amazon S3, and ``smendpoint doctor`` one for SageMaker's control plane. A client
+asks for the endpoint's own credentials at every request, so that an assumed role renews itself for these services as
+well. botocore decides where they are (``AWS_ENDPOINT_URL_S3``, the profile, FIPS, dual stack).
 """
 
 from __future__ import annotations

@@ -294,6 +294,16 @@ def test_a_body_is_read_as_the_server_hands_it_on(pieces: list[bytes], leaves: b
     assert [message["status"] for message in sent if "status" in message] == ([] if status is None else [status])
 
 
+def test_a_server_that_drains_is_not_healthy_and_still_answers(vllm: Emulator) -> None:
+    app = app_for(vllm, "vllm")
+    with served(app) as port:
+        app.draining = True
+        status, head, answer = ask(port, "/healthz", method="GET")
+        assert (status, answer) == (503, {"status": "draining"})
+        assert "connection: close" in head
+        assert ask(port, CHAT, chat())[0] == 200
+
+
 # -- keys, hosts
 
 
@@ -385,13 +395,37 @@ def test_a_client_waits_for_a_cold_start_with_comments() -> None:
         closing(connect(port, CHAT, chat("m", stream=True))) as connection,
     ):
         received = b""
-        while received.count(b": the model is not ready yet\n\n") < 2:
+        while received.count(b": the model has not answered yet\n\n") < 2:
             received += connection.recv(4096)
         ready.set()
         while data := connection.recv(4096):
             received += data
     assert received.endswith(b"0\r\n\r\n")
     assert b"data: [DONE]\n\n" in received
+    assert b"paused" not in received
+
+
+def test_comments_in_the_middle_of_an_answer_say_that_the_model_has_paused() -> None:
+    go_on = threading.Event()
+
+    def model(request: ModelRequest) -> Iterator[bytes]:
+        yield EVENT % b"x"
+        assert go_on.wait(20)
+        yield b"data: [DONE]\n\n"
+
+    with (
+        Emulator({"m": model}) as emulator,
+        served(app_for(emulator, "m", keep_alive=0.01)) as port,
+        closing(connect(port, CHAT, chat("m", stream=True))) as connection,
+    ):
+        received = b""
+        while received.count(b": the model has paused\n\n") < 2:
+            received += connection.recv(4096)
+        go_on.set()
+        received += b"".join(iter(lambda: connection.recv(4096), b""))
+    said = received.partition(b'"content": "x"')[2]
+    assert b"not answered" not in said
+    assert said.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
 def test_a_failure_after_a_comment_is_an_event(vllm: Emulator) -> None:
@@ -607,7 +641,7 @@ def test_only_silence_gets_a_comment_and_only_a_disconnect_ends_the_wait() -> No
         keeping.cancel()
         return sent
 
-    assert asyncio.run(run()) == [b"data: 1\n\n", b"-", b": the model is not ready yet\n\n", b"-"]
+    assert asyncio.run(run()) == [b"data: 1\n\n", b"-", b": the model has not answered yet\n\n", b"-"]
 
     async def wait() -> list[str]:
         messages = iter([{"type": "http.request"}, {"type": "http.disconnect"}])

@@ -172,6 +172,7 @@ def test_sso_gives_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         provider = resolve(Identity()).credentials
         assert provider.load() == Credentials("ASIASSO", "s", "t")
         assert provider.load() == Credentials("ASIASSO", "s", "t")
+        assert provider.account == "123456789012"
     assert len(received) == 1
 
 
@@ -198,6 +199,7 @@ def test_web_identity_gives_credentials_and_renews_them(
     assert sts.received[0].form["Action"] == "AssumeRoleWithWebIdentity"
     assert sts.received[0].form["WebIdentityToken"] == "jwt-token"
     assert provider.load(rejected=first) == role_key(2)
+    assert provider.account == "123456789012"
 
 
 def test_a_container_gives_credentials_and_renews_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,8 +315,18 @@ def test_a_role_of_the_config_file_is_assumed(sts: STS, tmp_path: Path) -> None:
         f"[default]\nrole_arn = {ROLE}\nsource_profile = base\n"
         "[profile base]\naws_access_key_id = AKIDFILE\naws_secret_access_key = s\n",
     )
-    assert resolve(Identity()).credentials.load() == role_key(1)
+    provider = resolve(Identity()).credentials
+    assert provider.load() == role_key(1)
     assert sts.received[0].access_key == "AKIDFILE"
+    assert provider.account == "123456789012"
+
+
+def test_keys_of_a_file_name_no_account_of_their_own(tmp_path: Path) -> None:
+    keys = "aws_access_key_id = AKIDFILE\naws_secret_access_key = s\naws_account_id = 123456789012\n"
+    write_aws_file(tmp_path, "credentials", f"[default]\n{keys}")
+    provider = resolve(Identity()).credentials
+    assert provider.load().access_key == "AKIDFILE"
+    assert provider.account is None
 
 
 def test_credentials_that_expire_in_the_environment_are_read_again_from_there(

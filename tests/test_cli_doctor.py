@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import re
 import socket
 import ssl
@@ -19,13 +20,15 @@ from typing import Any
 import boto3
 import pytest
 import trustme
+from aws_standins import HOUR, serve, sts_answer, write_aws_file
 from hypothesis import given, strategies
 from servers import bare_environment  # noqa: F401
 
 from smendpoint import errors
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.cli import _doctor, main
-from smendpoint.cli._checks import Finding, Refusal, account_of, check_endpoint, issuer_of
+from smendpoint.cli._checks import Finding, account_of, issuer_of
+from smendpoint.cli._described import Refusal, check_endpoint
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -143,8 +146,49 @@ def test_no_region(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     found = doctor("my-llm", capsys=capsys)
     assert found["settings"].status == "failed"
-    assert "region" in found["settings"].text
+    assert found["settings"].text.startswith("no AWS region: pass --region, set AWS_DEFAULT_REGION")
     assert {finding.status for check, finding in found.items() if check != "settings"} == {"skipped"}
+
+
+def test_a_region_that_is_malformed_is_shown_with_the_setting_that_has_it(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us west")
+    assert doctor("my-llm", capsys=capsys)["settings"].text.startswith("the region from AWS_DEFAULT_REGION must be")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    write_aws_file(tmp_path, "config", "[profile a]\nregion = us west\n")
+    found = doctor("my-llm", "--profile", "a", capsys=capsys)
+    assert found["settings"].text.startswith("the region from the profile a of the AWS config file must be")
+
+
+def test_a_profile_that_does_not_exist(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+    found = doctor("my-llm", "--profile", "nobody", capsys=capsys)
+    assert found["settings"].status == "failed"
+    assert "(nobody) could not be found: pass another --profile, or set AWS_PROFILE" in found["settings"].text
+
+
+def test_the_files_of_settings_are_named_with_what_keeps_them_from_being_read(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "missing"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path))
+    advice = doctor("my-llm", "--profile", "nobody", capsys=capsys)["settings"].advice
+    assert f"{tmp_path / 'missing'} (does not exist) and {tmp_path} (is not a file)" in advice
+    locked = tmp_path / "locked"
+    locked.write_text("")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(locked))
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, *given, **named: path != str(locked) and may(path, *given, **named))
+    advice = doctor("my-llm", "--profile", "nobody", capsys=capsys)["settings"].advice
+    assert f"{locked} (may not be read)" in advice
+
+
+def test_a_file_that_is_malformed_is_named(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_aws_file(tmp_path, "credentials", f"[default]\naws_secret_access_key {SECRET}\n")
+    found = doctor("my-llm", capsys=capsys)
+    assert f"the AWS file {tmp_path / '.aws' / 'credentials'} is not well formed" in found["settings"].text
 
 
 @pytest.mark.parametrize(
@@ -427,18 +471,12 @@ def test_a_server_that_does_not_speak_http(emulator: Emulator, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("components", "component", "status", "text"),
+    ("components", "component", "status", "text", "advice"),
     [
-        ([{"InferenceComponentName": "a"}], None, "failed", "it has inference components"),
-        ([{"InferenceComponentName": "a"}], "b", "failed", "there is no inference component b"),
-        ([], "b", "failed", "there is no inference component b"),
-        (
-            [{"InferenceComponentName": "a", "InferenceComponentStatus": "Creating"}],
-            "a",
-            "failed",
-            "a is Creating",
-        ),
-        ([{"InferenceComponentName": "a"}], "a", "ok", "a is InService"),
+        ([{"InferenceComponentName": "a"}], None, "failed", "it has inference components", "--component"),
+        ([{"InferenceComponentName": "a"}], "b", "failed", "there is no inference component b", "It has a."),
+        ([], "b", "failed", "there is no inference component b", "leave out --component"),
+        ([{"InferenceComponentName": "a"}], "a", "ok", "a is InService: 1 copy in service of 1 wanted", ""),
     ],
 )
 def test_inference_components(
@@ -446,6 +484,7 @@ def test_inference_components(
     component: str | None,
     status: str,
     text: str,
+    advice: str,
     emulator: Emulator,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -454,15 +493,94 @@ def test_inference_components(
     found = doctor("my-llm", *options, "--no-call", capsys=capsys, status=int(status == "failed"))
     assert found["endpoint"].status == status
     assert text in found["endpoint"].text
+    assert advice in found["endpoint"].advice
+
+
+@pytest.mark.parametrize(
+    ("state", "current", "wanted", "status", "text", "advice"),
+    [
+        ("InService", 0, 0, "warning", "InService: 0 copies in service of 0 wanted: scaled to zero", "scaling adds"),
+        ("InService", 0, 1, "warning", "InService: 0 copies in service of 1 wanted: starting", "Calls wait"),
+        ("Updating", 0, 2, "warning", "Updating: 0 copies in service of 2 wanted: starting", "Calls wait"),
+        ("Updating", 2, 3, "ok", "Updating: 2 copies in service of 3 wanted", ""),
+        ("Creating", 0, 1, "failed", "Creating: 0 copies in service of 1 wanted: starting", "Wait"),
+        ("Failed", 0, 1, "failed", "Failed: 0 copies in service of 1 wanted; No such image.", "Mend"),
+        ("Failed", 1, 2, "warning", "Failed: 1 copy in service of 2 wanted; No such image.", "Mend"),
+        ("Deleting", 1, 0, "failed", "Deleting: 1 copy in service of 0 wanted", "another"),
+    ],
+)
+def test_the_status_of_an_inference_component_and_its_copies(
+    state: str,
+    current: int,
+    wanted: int,
+    status: str,
+    text: str,
+    advice: str,
+    emulator: Emulator,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    emulator.components["my-llm"] = [
+        {"InferenceComponentName": "other"},
+        {
+            "InferenceComponentName": "a",
+            "InferenceComponentStatus": state,
+            "RuntimeConfig": {"CurrentCopyCount": current, "DesiredCopyCount": wanted},
+            **({"FailureReason": "No such image."} if state == "Failed" else {}),
+        },
+    ]
+    found = doctor("my-llm", "--component", "a", "--no-call", capsys=capsys, status=int(status == "failed"))
+    assert found["endpoint"].status == status
+    assert found["endpoint"].text.endswith(f"; a is {text}")
+    assert advice in found["endpoint"].advice
+
+
+def test_an_inference_component_that_has_no_number_of_copies_is_in_service(
+    emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = {"InferenceComponentName": "a", "RuntimeConfig": {}, "Specification": {"BaseInferenceComponentName": "b"}}
+    emulator.components["my-llm"] = [adapter]
+    found = doctor("my-llm", "--component", "a", "--no-call", capsys=capsys, status=0)
+    assert (found["endpoint"].status, found["endpoint"].text[-16:]) == ("ok", "; a is InService")
+
+
+def test_an_inference_component_of_another_endpoint(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+    emulator.components["my-chat"] = [{"InferenceComponentName": "a"}]
+    found = doctor("my-llm", "--component", "a", "--no-call", capsys=capsys)
+    assert "a belongs to another endpoint" in found["endpoint"].text
+    assert found["endpoint"].advice == "Call my-chat."
 
 
 def test_components_that_may_not_be_listed_are_passed_over() -> None:
     def ask(operation: str, _arguments: dict[str, Any]) -> dict[str, Any]:
         if operation == "list_inference_components":
-            raise Refusal("", "EndpointConnectionError")
+            raise Refusal("AccessDeniedException", "no")
+        if operation == "describe_inference_component":
+            raise Refusal("ValidationException", "Could not find inference component")
         return {"EndpointStatus": "InService"}
 
-    assert check_endpoint("my-llm", "a", ask) == Finding("endpoint", "ok", "InService: no variants")
+    assert check_endpoint("my-llm", None, ask) == Finding("endpoint", "ok", "InService: no variants")
+    assert check_endpoint("my-llm", "a", ask).advice == "Check the component's name."
+
+
+def test_a_component_that_may_not_be_described_is_a_warning() -> None:
+    def ask(operation: str, _arguments: dict[str, Any]) -> dict[str, Any]:
+        if operation == "describe_inference_component":
+            raise Refusal("AccessDeniedException", "no")
+        return {"EndpointStatus": "InService"}
+
+    found = check_endpoint("my-llm", "a", ask)
+    assert found.status == "warning"
+    assert "the inference component a cannot be described" in found.text
+    assert "sagemaker:DescribeInferenceComponent" in found.advice
+
+
+def test_a_malformed_address_of_the_control_plane_is_a_warning(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "nowhere")
+    found = doctor("my-llm", capsys=capsys, status=0)
+    assert (found["endpoint"].status, found["call"].status) == ("warning", "ok")
+    assert found["endpoint"].text.startswith("it cannot be described: botocore refuses this AWS configuration")
 
 
 def test_a_control_plane_that_cannot_be_reached_is_a_warning(
@@ -547,7 +665,40 @@ def test_the_account_is_shown(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ASIAY34FZKBOKMUTVV7A")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
     found = doctor("my-llm", "--no-call", capsys=capsys, status=0)
-    assert found["credentials"].text.startswith("temporary, ASIA... of account 609629065308, from")
+    assert found["credentials"].text.startswith(
+        "temporary, ASIA... of account 609629065308 (as the access key id says)"
+    )
+
+
+def test_the_account_of_a_role_is_that_of_its_arn(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    profile = "[profile p]\nrole_arn = arn:aws:iam::123456789012:role/r\ncredential_source = Environment\n"
+    write_aws_file(tmp_path, "config", profile)
+    with serve(lambda _request: sts_answer("AssumeRole", 1, time.time() + HOUR)) as (url, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
+        found = doctor("my-llm", "--profile", "p", "--no-call", capsys=capsys, status=0)
+    said = "temporary, ASIA... of account 123456789012 (as their source says), from the profile p (assume-role)"
+    assert found["credentials"].text == said
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "options", "status"),
+    [("my-llm", (), 0), ("other", (), 0), ("broken", (), 1), ("my-llm", ("--region", "us west"), 2), ("a b", (), 2)],
+)
+def test_the_exit_status_is_0_for_ok_and_warnings_1_for_failures_2_for_a_wrong_command_line(
+    endpoint: str, options: tuple[str, ...], status: int, emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emulator.models["other"] = lambda _request: ModelReply(b"", status=422)  # a warning
+    assert main(["doctor", endpoint, *options]) == status
+    written = capsys.readouterr()
+    assert ("FAILED" in written.out, bool(written.err)) == (status == 1, status == 2)
+
+
+def test_the_exit_status_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["doctor", "--help"])
+    assert "exit status:\n  0  calls can be made" in capsys.readouterr().out
 
 
 def test_findings_are_coloured_on_a_terminal(
@@ -575,10 +726,18 @@ def test_boto3_describes_endpoints_of_the_emulator(emulator: Emulator) -> None:
     emulator.components["my-llm"] = [{"InferenceComponentName": "a"}]
     listed = client.list_inference_components(EndpointNameEquals="my-llm")["InferenceComponents"]
     assert [one["InferenceComponentStatus"] for one in listed] == ["InService"]
+    component = client.describe_inference_component(InferenceComponentName="a")
+    assert component["RuntimeConfig"] == {"DesiredCopyCount": 1, "CurrentCopyCount": 1}
+    assert (component["EndpointName"], component["CreationTime"].year) == ("my-llm", 1970)
+    emulator.components["hidden"] = [{"InferenceComponentName": "b"}]
     for name, code in (("nothing", "ValidationException"), ("hidden", "AccessDeniedException")):
         emulator.descriptions["hidden"] = None
         with pytest.raises(client.exceptions.ClientError) as caught:
             client.describe_endpoint(EndpointName=name)
+        assert caught.value.response["Error"]["Code"] == code
+    for name, code in (("nothing", "ValidationException"), ("b", "AccessDeniedException")):
+        with pytest.raises(client.exceptions.ClientError) as caught:
+            client.describe_inference_component(InferenceComponentName=name)
         assert caught.value.response["Error"]["Code"] == code
     with pytest.raises(client.exceptions.ClientError, match="does not have ListModels"):
         client.list_models()
@@ -607,6 +766,7 @@ def namespace(endpoint: str, **options: Any) -> Any:
         "endpoint_url": None,
         "timeout": None,
         "no_call": False,
+        "options": {},
     }
     return argparse.Namespace(endpoint=endpoint, **{**given, **options})
 

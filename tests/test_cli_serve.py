@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -12,9 +13,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
+import uvicorn
 from paused import OPENAI, PausedModel
 from servers import bare_environment  # noqa: F401
 from serving import ANSWER, MESSAGES, ask, connect, read_all
@@ -136,6 +139,39 @@ def test_sigterm_lets_a_running_stream_come_to_its_end(monkeypatch: pytest.Monke
             assert process.wait(20) == 0
 
 
+def test_a_connection_that_is_kept_hears_from_healthz_that_the_server_drains(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signals: list[int] = []
+    tick, handle_exit = uvicorn.Server.on_tick, uvicorn.Server.handle_exit
+
+    async def end_by_the_second(server: uvicorn.Server, counter: int) -> bool:
+        return await tick(server, counter) and len(signals) == 2  # the end would close the connection
+
+    def count(server: uvicorn.Server, sig: int, frame: FrameType | None) -> None:
+        signals.append(sig)
+        handle_exit(server, sig, frame)
+
+    def talk(port: int) -> None:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+
+            def health() -> int:
+                connection.request("GET", "/healthz")
+                with connection.getresponse() as response:
+                    response.read()
+                return response.status
+
+            try:
+                assert health() == 200
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert any(health() == 503 for _ in range(10_000))
+
+    monkeypatch.setattr(uvicorn.Server, "on_tick", end_by_the_second)
+    monkeypatch.setattr(uvicorn.Server, "handle_exit", count)
+    while_serving(monkeypatch, talk, *MODEL)
+
+
 def test_a_stream_that_outlives_the_grace_period_ends_with_an_error(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,7 +291,10 @@ def test_only_loopback_addresses_need_no_key(host: str, loopback: bool) -> None:
 def test_what_is_not_installed_is_named(
     missing: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith(("smendpoint.asgi", "smendpoint.integrations.prom"))]:
+    ours = ("smendpoint.asgi", "smendpoint.integrations.prom")
+    for name in sorted([name for name in sys.modules if name.startswith(ours)], reverse=True):  # members first
+        package, _, member = name.rpartition(".")
+        monkeypatch.setattr(sys.modules[package], member, sys.modules[name])  # an import replaces it
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     assert main(["serve", *MODEL]) == 1

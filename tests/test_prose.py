@@ -38,6 +38,7 @@ MODULES = [
                 "handlers_typed",
                 "cli_invoke",
                 "cli_chat",
+                "cli_doctor",
                 "cli_help",
                 "pictures",
                 "cli_serve",

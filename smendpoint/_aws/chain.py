@@ -63,9 +63,11 @@ class Chain:
 
     Attributes:
         origin: where the last credentials come from, for messages.
+        account: the account that botocore learned with them: of the role's ARN, or from the container or sign-in that
+            gave them. `None` for keys of a file or of the environment, beside which anyone may write any account.
     """
 
-    __slots__ = ("_config", "_identity", "_now", "_region", "_region_source", "_session", "origin")
+    __slots__ = ("_config", "_identity", "_now", "_region", "_region_source", "_session", "account", "origin")
 
     def __init__(self, identity: Identity, now: Callable[[], float]) -> None:
         self._identity = identity
@@ -73,6 +75,7 @@ class Chain:
         self._config: Any = None
         self._region = self._region_source = ""
         self._session: Any = None
+        self.account: str | None = None
         self.origin = "botocore's chain" if identity.role_arn is None else f"the role {identity.role_arn}"
 
     def resolve(self) -> Target:
@@ -137,7 +140,7 @@ class Chain:
             self._region_source = _region_source(session, region)
         if not region:
             raise ConfigurationError(no_region())
-        self._region = validate_region(region)
+        self._region = validate_region(region, self._region_source)
         config = self._config
         if config is not None and config.retries:
             # Making a client rewrites this mapping, which is the caller's.
@@ -190,6 +193,7 @@ class Chain:
         frozen = found.get_frozen_credentials()
         credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
         if refreshable:
+            self.account = getattr(frozen, "account_id", None)  # older versions of botocore have none
             expiry = getattr(found, "_expiry_time", None)
             return credentials, None if expiry is None else expiry.timestamp()
         return credentials, None if type(found) is Plain else self._now() + _LEASE_SECONDS

@@ -96,6 +96,11 @@ class CredentialProvider:
         """Where the credentials come from, to be shown."""
         return self._origin or getattr(self._fetch, "origin", "")
 
+    @property
+    def account(self) -> str | None:
+        """The account that the source of the credentials has named, to be shown; `None` where it names none."""
+        return getattr(self._fetch, "account", None)
+
     def current(self) -> Credentials | None:
         """Return the credentials to sign with now, without waiting; ``None`` where ``load`` must fetch some."""
         state = self._state

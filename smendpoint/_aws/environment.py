@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from smendpoint._aws.identity import Identity
 
-__all__ = ["endpoint_host", "resolve_from_environment"]
+__all__ = ["endpoint_host", "resolve_from_environment", "settings_files"]
 
 # The variables that are read here.
 _READ = """
@@ -99,12 +99,17 @@ def _is_known(name: str) -> bool:
     return name in _KNOWN or name.startswith(_KNOWN_PREFIXES)
 
 
-def _has_files() -> bool:
+def settings_files() -> list[str]:
+    """Give the paths of the AWS config file and of the credentials file, whether they exist or not."""
     files = (
         os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"),
         os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
     )
-    if any(os.path.isfile(os.path.expanduser(os.path.expandvars(name))) for name in files):
+    return [os.path.expanduser(os.path.expandvars(name)) for name in files]
+
+
+def _has_files() -> bool:
+    if any(map(os.path.isfile, settings_files())):
         return True
     return os.path.exists(os.path.join(os.path.expanduser("~"), ".aws", "models"))
 
@@ -114,7 +119,7 @@ def _region() -> str | None:
     # botocore reads the first alone, other SDKs the second: where they differ, let botocore decide.
     if not region or os.environ.get("AWS_REGION", region) != region:
         return None
-    return validate_region(region)
+    return validate_region(region, "AWS_DEFAULT_REGION")
 
 
 def _credentials() -> Credentials | None:

@@ -41,15 +41,17 @@ def left_behind(identity: Identity) -> CredentialsError:
 
 def configuration_error(error: Exception) -> ConfigurationError:
     """Make our error from the one that botocore raised while it read its configuration."""
-    from botocore.exceptions import BotoCoreError, ConfigParseError
+    from botocore.exceptions import BotoCoreError, ConfigParseError, ProfileNotFound
 
     cause: Exception | None = None
     if isinstance(error, ConfigParseError):
         # Its details quote the line, which in a credentials file may be a secret: neither chained nor repeated.
         message = (
-            "an AWS config or credentials file is not well formed (AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say "
-            "which files those are)"
+            f"the AWS file {error.kwargs.get('path')} is not well formed (AWS_CONFIG_FILE and "
+            "AWS_SHARED_CREDENTIALS_FILE can name others)"
         )
+    elif isinstance(error, ProfileNotFound):
+        message, cause = f"{error}: pass another credentials_profile_name, or set AWS_PROFILE", error
     elif isinstance(error, BotoCoreError):
         message, cause = f"botocore refuses this AWS configuration: {error}", error
     elif isinstance(error, ValueError):

@@ -46,6 +46,10 @@ class OpenAIApp:
 
     A server tells it when to close its connections (lifespan). A mounted application is not told: call `aclose`.
 
+    Attributes:
+        draining: ``/healthz`` answers 503, so that a load balancer sends no more requests here; all else goes on. A
+            program sets it once it is asked to end. False at first.
+
     Args:
         models: by the name that clients use: a `ServedModel`, or its endpoint alone, a name or an `AsyncEndpoint`, for
             a container that speaks OpenAI's format.
@@ -84,6 +88,7 @@ class OpenAIApp:
         self._max_body = max_body
         self._keep_alive = keep_alive
         self._registry = metrics
+        self.draining = False
         options.setdefault("concurrency", AdaptiveConcurrency())
         self._backends = {
             name: Backend(name, served if isinstance(served, ServedModel) else ServedModel(served), options)
@@ -207,6 +212,8 @@ class OpenAIApp:
         return JSONResponse(_shown(self._backend(request.path_params["name"]).name))
 
     async def _health(self, request: Request) -> Response:
+        if self.draining:
+            return JSONResponse({"status": "draining"}, 503, {"connection": "close"})
         return JSONResponse({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:

@@ -26,7 +26,8 @@ KEEP_ALIVE_SECONDS = 15.0
 # Seconds that the last words of a stream may take when the server shuts down.
 _GOODBYE_SECONDS = 1.0
 _STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-_COMMENT = b": the model is not ready yet\n\n"
+_UNANSWERED = b": the model has not answered yet\n\n"
+_PAUSED = b": the model has paused\n\n"
 
 
 class Reply:
@@ -46,6 +47,7 @@ class Reply:
         self._sleep = sleep
         self._started = False
         self._quiet = True  # nothing was sent since the last look
+        self._comment = _UNANSWERED
         self._writing = asyncio.Lock()
 
     async def whole(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
@@ -83,6 +85,7 @@ class Reply:
                 async for chunk in stream:
                     data = chunk if render is None else render(chunk)
                     if data:
+                        self._comment = _PAUSED
                         await self._write(data)
             await self._write(asked.end(stream), more=False)
         finally:
@@ -92,7 +95,7 @@ class Reply:
         while True:
             await self._sleep(self._keep_alive)
             if self._quiet:
-                await self._write(_COMMENT)
+                await self._write(self._comment)
             self._quiet = True
 
     async def _write(self, data: bytes, more: bool = True) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import os
 import socket
 import ssl
 from email.utils import parsedate_to_datetime
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smendpoint import errors
 from smendpoint._aws import resolve
-from smendpoint._core.aws.response import CLOCK_SKEW_CODES
+from smendpoint._aws.environment import settings_files
 from smendpoint._transport.address import Address
+from smendpoint.cli._options import told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from smendpoint._aws import Identity, Target
     from smendpoint._core.aws.sigv4 import Credentials
@@ -252,12 +254,27 @@ def _elements(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def check_settings(identity: Identity) -> tuple[Finding, Address | None]:
-    """Look up region and address."""
+def _files() -> str:
+    """Name the files of settings, and say which of them cannot be read: botocore passes over those silently."""
+    shown = []
+    for path in settings_files():
+        missing = "is not a file" if os.path.exists(path) else "does not exist"
+        flaw = missing if not os.path.isfile(path) else "" if os.access(path, os.R_OK) else "may not be read"
+        shown.append(f"{path} ({flaw})" if flaw else path)
+    return f"Beside options and variables, the files {' and '.join(shown)} count."
+
+
+def check_settings(identity: Identity, options: Mapping[str, str]) -> tuple[Finding, Address | None]:
+    """Look up region and address.
+
+    Args:
+        identity: what the options say.
+        options: their names, for `told`.
+    """
     try:
         address = Address(resolve(identity))
     except errors.SmendpointError as error:
-        return Finding("settings", FAILED, error.message), None
+        return Finding("settings", FAILED, told(error, options), _files()), None
     target = address.target
     proxied = "" if target.proxy is None else f", through the proxy {target.proxy.shown}"
     text = f"{target.url} in {target.region} (from {target.region_source}){proxied}"
@@ -269,10 +286,12 @@ def check_credentials(target: Target) -> tuple[Finding, Credentials | None]:
     try:
         found = target.credentials.current() or target.credentials.load()
     except errors.SmendpointError as error:
-        return Finding("credentials", FAILED, error.message), None
+        return Finding("credentials", FAILED, error.message, _files()), None
     kind = "temporary" if found.token else "long-lived"
-    account = account_of(found.access_key)
-    whose = f" of account {account}" if account else ""
+    account, witness = target.credentials.account, "their source"
+    if account is None:
+        account, witness = account_of(found.access_key), "the access key id"
+    whose = f" of account {account} (as {witness} says)" if account else ""
     return Finding(
         "credentials", OK, f"{kind}, {found.access_key[:4]}...{whose}, from {target.credentials.origin}"
     ), found
@@ -287,112 +306,3 @@ def account_of(access_key: str) -> str | None:
     except ValueError:
         return None
     return f"{(number & 0x7FFFFFFFFF80) >> 7:012d}"
-
-
-RENEW = "Sign in again, or renew the keys or the session token."
-# The service's codes for credentials that are wrong or too old.
-NOT_ACCEPTED = (
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "UnrecognizedClientException",
-)
-
-
-def check_endpoint(
-    name: str,
-    component: str | None,
-    ask: Callable[[str, dict[str, Any]], dict[str, Any]],
-    *,
-    clock_is_off: bool = False,
-) -> Finding:
-    """Look at the endpoint's description.
-
-    Args:
-        name: the endpoint's name.
-        component: the inference component that is to be called.
-        ask: asks the control plane, and raises `Refusal` where it does not answer.
-        clock_is_off: this machine's clock is wrong. The question is signed with it, unlike calls, and is refused.
-    """
-    try:
-        found = ask("describe_endpoint", {"EndpointName": name})
-    except Refusal as refusal:
-        if refusal.code == "ValidationException" and "not find" in refusal.message:
-            advice = "Check the name, the region and the account: each endpoint is in one region of one account."
-            return Finding("endpoint", FAILED, f"there is no endpoint {name}", advice)
-        if clock_is_off and refusal.code in CLOCK_SKEW_CODES:
-            why = f"it cannot be described while this machine's clock is wrong: {refusal}"
-            return Finding("endpoint", WARNING, why, "Set the clock (NTP).")
-        if refusal.code in CLOCK_SKEW_CODES:
-            advice = "Check the secret access key, and that region and --endpoint-url belong together."
-            return Finding("endpoint", FAILED, f"the signature is not accepted: {refusal}", advice)
-        if refusal.code in NOT_ACCEPTED:
-            return Finding("endpoint", FAILED, f"the credentials are not accepted: {refusal}", RENEW)
-        return Finding(
-            "endpoint",
-            WARNING,
-            f"it cannot be described: {refusal}",
-            "Calls do not need this: sagemaker:DescribeEndpoint.",
-        )
-    status = str(found.get("EndpointStatus"))
-    variants = found.get("ProductionVariants") or ()
-    text = f"{status}: {', '.join(map(_variant, variants)) or 'no variants'}"
-    if status in ("Creating", "Updating", "SystemUpdating", "RollingBack"):
-        serves = status != "Creating"
-        advice = "It goes on serving meanwhile." if serves else "Wait until it is InService; that takes some minutes."
-        return Finding("endpoint", WARNING if serves else FAILED, text, advice)
-    if status == "UpdateRollbackFailed":
-        return Finding("endpoint", WARNING, text, "It serves, in part with its former models: update it again.")
-    if status != "InService":
-        reason = found.get("FailureReason") or "no reason is given"
-        return Finding("endpoint", FAILED, f"{text}; {reason}", "Mend the cause, and update or make the endpoint anew.")
-    finding = _with_components(name, component, text, ask)
-    if finding.status == OK and variants and not any(map(_has_instances, variants)):
-        advice = "It is scaled to zero: the first calls wait some minutes for an instance, if its scaling adds one."
-        return finding._replace(status=WARNING, advice=advice)
-    return finding
-
-
-def _variant(given: dict[str, Any]) -> str:
-    name = given.get("VariantName")
-    if "CurrentServerlessConfig" in given:
-        return f"{name}, serverless"
-    return f"{name} with {given.get('CurrentInstanceCount', 0)} instances"
-
-
-def _has_instances(variant: dict[str, Any]) -> bool:
-    return "CurrentServerlessConfig" in variant or variant.get("CurrentInstanceCount", 0) > 0
-
-
-def _with_components(
-    name: str, component: str | None, text: str, ask: Callable[[str, dict[str, Any]], dict[str, Any]]
-) -> Finding:
-    try:
-        listed = ask("list_inference_components", {"EndpointNameEquals": name})["InferenceComponents"]
-    except Refusal:
-        return Finding("endpoint", OK, text)
-    known = {str(one.get("InferenceComponentName")): str(one.get("InferenceComponentStatus")) for one in listed}
-    if component is None and known:
-        advice = f"Name one with --component (inference_component_name): {', '.join(known)}."
-        return Finding("endpoint", FAILED, f"{text}; it has inference components", advice)
-    if component is not None and component not in known:
-        advice = f"It has {', '.join(known)}." if known else "It has none: leave out --component."
-        return Finding("endpoint", FAILED, f"{text}; there is no inference component {component}", advice)
-    if component is not None and known[component] != "InService":
-        return Finding("endpoint", FAILED, f"{text}; {component} is {known[component]}", "Wait, or mend the component.")
-    return Finding("endpoint", OK, text if component is None else f"{text}; {component} is InService")
-
-
-class Refusal(Exception):
-    """The control plane has refused, or could not be reached.
-
-    Args:
-        code: the service's code of the error; empty where it did not answer.
-        message: its words.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}" if code else message)
-        self.code = code
-        self.message = message

@@ -23,6 +23,12 @@ smendpoint doctor my-llm
 smendpoint doctor my-llm --component adapter-1 --profile production --region eu-west-1
 smendpoint doctor my-llm --no-call --json
 """
+STATUSES = """
+exit status:
+  0  calls can be made: each check is ok, or a warning
+  1  something is wrong: a check has failed
+  2  the command line is wrong
+"""
 STEP_SECONDS = 10.0
 """The longest that a step on the way to the service may take, in seconds."""
 
@@ -37,8 +43,8 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         "doctor",
         help="find out why calls fail",
         description="Looks at region, address, connection, proxy, TLS, clock, credentials and the endpoint's status,"
-        " and makes a small call. Each line says that all is well, or what is wrong and what to do. Exit status 1 if"
-        " something is wrong.",
+        " and makes a small call. Each line says that all is well, or what is wrong and what to do.",
+        epilog=STATUSES,
     )
     parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
     parser.add_argument("--component", help="the inference component")
@@ -75,6 +81,7 @@ def examine(arguments: argparse.Namespace, now: Callable[[], float] = time.time)
     from smendpoint._aws import Identity
     from smendpoint._core.aws.operations import validate_endpoint_name
     from smendpoint.cli import _checks as checks
+    from smendpoint.cli._described import check_endpoint
 
     validate_endpoint_name(arguments.endpoint)
     identity = Identity(
@@ -87,7 +94,7 @@ def examine(arguments: argparse.Namespace, now: Callable[[], float] = time.time)
     def skipped(check: str) -> Finding:
         return checks.Finding(check, checks.SKIPPED, f"needs the check before it: {failed[0]}")
 
-    settings, address = checks.check_settings(identity)
+    settings, address = checks.check_settings(identity, arguments.options)
     yield settings
     if address is None:
         failed.append("settings")
@@ -113,7 +120,7 @@ def examine(arguments: argparse.Namespace, now: Callable[[], float] = time.time)
         failed.insert(0, "credentials")
     if not failed:
         control = control_plane(identity, target)
-        endpoint = checks.check_endpoint(arguments.endpoint, arguments.component, control, clock_is_off=clock_is_off)
+        endpoint = check_endpoint(arguments.endpoint, arguments.component, control, clock_is_off=clock_is_off)
         yield endpoint
         if endpoint.status == checks.FAILED:
             failed.append("endpoint")
@@ -131,7 +138,7 @@ def control_plane(identity: Identity, target: Target) -> Callable[[str, dict[str
     """
     from smendpoint._aws.s3 import blocking_client
     from smendpoint._core.call.timing import Timeout
-    from smendpoint.cli._checks import Refusal
+    from smendpoint.cli._described import Refusal
 
     timeout = Timeout(connect=STEP_SECONDS, read=STEP_SECONDS)
     here = target.url.loopback_only and "AWS_ENDPOINT_URL_SAGEMAKER" not in os.environ
@@ -139,7 +146,10 @@ def control_plane(identity: Identity, target: Target) -> Callable[[str, dict[str
 
     def ask(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         once = {"total_max_attempts": 1}
-        client = blocking_client("sagemaker", identity, target, timeout, endpoint_url=url, retries=once)
+        try:
+            client = blocking_client("sagemaker", identity, target, timeout, endpoint_url=url, retries=once)
+        except SmendpointError as error:  # such as a malformed AWS_ENDPOINT_URL_SAGEMAKER
+            raise Refusal("", error.message) from None
         try:
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
             return answer
@@ -170,19 +180,19 @@ def check_call(arguments: argparse.Namespace) -> Finding:
     from smendpoint.handlers import BytesHandler
 
     refused: list[ModelError] = []
-    for kind, content_type, body in _PROBES:
-        with Endpoint(
-            arguments.endpoint,
-            content_handler=BytesHandler(content_type=content_type),
-            region_name=arguments.region,
-            credentials_profile_name=arguments.profile,
-            endpoint_url=arguments.endpoint_url,
-            inference_component_name=arguments.component,
-            timeout=arguments.timeout or CALL_SECONDS,
-            retry=RetryPolicy(max_attempts=1, cold_start_timeout=0, throttle_timeout=0),
-        ) as endpoint:
+    with Endpoint(
+        arguments.endpoint,
+        content_handler=BytesHandler(),
+        region_name=arguments.region,
+        credentials_profile_name=arguments.profile,
+        endpoint_url=arguments.endpoint_url,
+        inference_component_name=arguments.component,
+        timeout=arguments.timeout or CALL_SECONDS,
+        retry=RetryPolicy(max_attempts=1, cold_start_timeout=0, throttle_timeout=0),
+    ) as endpoint:
+        for kind, content_type, body in _PROBES:
             try:
-                response = endpoint.send(body)
+                response = endpoint.send(body, endpoint_kwargs={"ContentType": content_type})
             except ModelError as error:
                 refused.append(error)
                 continue
@@ -214,7 +224,8 @@ def _reader(body: bytes, content_type: str | None) -> str:
 def _failure(error: SmendpointError) -> Finding:
     """Say what a failed call means."""
     from smendpoint import errors
-    from smendpoint.cli._checks import FAILED, NOT_ACCEPTED, RENEW, WARNING, Finding
+    from smendpoint.cli._checks import FAILED, WARNING, Finding
+    from smendpoint.cli._described import NOT_ACCEPTED, RENEW
 
     kind = type(error).__name__
     text = f"{kind}: {error.message}"

@@ -17,6 +17,8 @@ from smendpoint.cli._terminal import complain
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from smendpoint.asgi import OpenAIApp, ServedModel
 
 KEY_VARIABLE = "SMENDPOINT_API_KEY"
@@ -223,6 +225,10 @@ def run(arguments: argparse.Namespace) -> int:
             return 1
 
         class Server(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                app.draining = True  # for the connections that are still open: no new ones will be taken
+                super().handle_exit(sig, frame)
+
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
                 host, port = listener.getsockname()[:2]

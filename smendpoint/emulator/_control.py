@@ -1,9 +1,12 @@
-"""The control plane, as far as a program looks at an endpoint: ``DescribeEndpoint`` and ``ListInferenceComponents``."""
+"""The control plane, as far as a program looks at an endpoint.
+
+It has ``DescribeEndpoint``, ``ListInferenceComponents`` and ``DescribeInferenceComponent``.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
 from smendpoint.emulator._reply import Reply
@@ -16,6 +19,8 @@ not allowed to ask."""
 TARGET = "x-amz-target"
 _TYPE = "application/x-amz-json-1.1"
 _PREFIX = "SageMaker."
+# The list has less about a component than its description.
+_DESCRIBED_ALONE = ("FailureReason", "RuntimeConfig", "Specification")
 
 
 def is_control(request: ReceivedRequest) -> bool:
@@ -28,7 +33,7 @@ class Control:
 
     Attributes:
         descriptions: by endpoint name.
-        components: the inference components of an endpoint, by its name: members of each item in the list.
+        components: the inference components of an endpoint, by its name: members of the description of each.
     """
 
     def __init__(self, region: str, account: str) -> None:
@@ -46,21 +51,37 @@ class Control:
         description = self.descriptions.get(name) or {}
         return description.get("EndpointStatus") not in ("Creating", "Deleting", "Failed", "OutOfService")
 
-    def answer(self, request: ReceivedRequest, known: bool, name: str) -> Reply:
-        """Answer a request about the endpoint of this name, which may have a model, and so be known."""
+    def answer(self, request: ReceivedRequest, has_model: Callable[[str], bool]) -> Reply:
+        """Answer a request. An endpoint that has a model is known."""
         operation = request.headers[TARGET].removeprefix(_PREFIX)
-        described = self.descriptions.get(name, {} if known else ...)
+        if operation == "DescribeInferenceComponent":
+            return self._describe_component(_asked(request.body, "InferenceComponentName"))
+        name = _asked(request.body, "EndpointName") or _asked(request.body, "EndpointNameEquals")
+        described = self.descriptions.get(name, {} if has_model(name) else ...)
         if described is None:
-            return _failure("AccessDeniedException", f"User is not authorized to perform: sagemaker:{operation}")
+            return _not_allowed(operation)
         if operation == "DescribeEndpoint":
             if described is ...:
                 return _failure("ValidationException", f'Could not find endpoint "{self._arn}:endpoint/{name}".')
             return _reply(200, {**self._in_service(name), **described})
         if operation == "ListInferenceComponents":
-            return _reply(
-                200, {"InferenceComponents": [self._component(name, one) for one in self.components.get(name, ())]}
-            )
+            listed = [self._component(name, one) for one in self.components.get(name, ())]
+            for one in listed:
+                for member in _DESCRIBED_ALONE:
+                    one.pop(member, None)
+            return _reply(200, {"InferenceComponents": listed})
         return _failure("UnknownOperationException", f"The emulator does not have {operation}.")
+
+    def _describe_component(self, name: str) -> Reply:
+        for endpoint, components in self.components.items():
+            for one in components:
+                described = self._component(endpoint, one)
+                if described["InferenceComponentName"] == name:
+                    if self.descriptions.get(endpoint, ...) is None:
+                        return _not_allowed("DescribeInferenceComponent")
+                    return _reply(200, described)
+        message = f'Could not find inference component "{self._arn}:inference-component/{name}".'
+        return _failure("ValidationException", message)
 
     def _in_service(self, name: str) -> dict[str, Any]:
         counts = {"CurrentInstanceCount": 1, "DesiredInstanceCount": 1, "CurrentWeight": 1.0, "DesiredWeight": 1.0}
@@ -83,19 +104,20 @@ class Control:
             "EndpointArn": f"{self._arn}:endpoint/{endpoint.lower()}",
             "VariantName": "AllTraffic",
             "InferenceComponentStatus": "InService",
+            "RuntimeConfig": {"DesiredCopyCount": 1, "CurrentCopyCount": 1},
             "CreationTime": 1.0,
             "LastModifiedTime": 1.0,
             **given,
         }
 
 
-def asked_name(body: bytes) -> str:
-    """Give the endpoint's name that a request is about; empty where it has none."""
+def _asked(body: bytes, member: str) -> str:
+    """Give the name that a request is about; empty where it has none."""
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    name = (value.get("EndpointName") or value.get("EndpointNameEquals")) if isinstance(value, dict) else None
+    name = value.get(member) if isinstance(value, dict) else None
     return name if isinstance(name, str) else ""
 
 
@@ -103,6 +125,10 @@ def refused(refusal: Reply) -> Reply:
     """Give a refusal of the runtime's in the form that the control plane has."""
     said: Any = json.loads(refusal.body)
     return _failure(dict(refusal.headers)["x-amzn-ErrorType"], said["Message"])
+
+
+def _not_allowed(operation: str) -> Reply:
+    return _failure("AccessDeniedException", f"User is not authorized to perform: sagemaker:{operation}")
 
 
 def _failure(code: str, message: str) -> Reply:

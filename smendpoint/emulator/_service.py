@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from smendpoint.emulator._async_inference import AsyncInference
 from smendpoint.emulator._auth import Credentials, check_bearer, check_clock, check_signature, load_botocore
-from smendpoint.emulator._control import Control, asked_name, is_control, refused
+from smendpoint.emulator._control import Control, is_control, refused
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._load import Slots
 from smendpoint.emulator._model_mapping import Models
@@ -136,8 +136,7 @@ class Service:
         if refusal is not None:
             return refused(refusal) if control else refusal
         if control:
-            name = asked_name(request.body)
-            return self.control.answer(request, self.models.find(name) is not None, name)
+            return self.control.answer(request, lambda name: self.models.find(name) is not None)
         if route.kind == "openai" and lists_models(request, route):
             return model_list(sorted(self.models), route)
         model = self.models.find(route.endpoint_name)

@@ -86,7 +86,8 @@ class Emulator(Endpoints):
     Attributes:
         descriptions: members of the answer that ``DescribeEndpoint`` gives for an endpoint, by its name, in place of
             those of an endpoint in service; ``None`` where the caller is not allowed to ask.
-        components: the inference components that an endpoint is said to have, by its name.
+        components: the inference components that an endpoint is said to have, by its name: members of the description
+            of each, in place of those of a component with a copy in service.
         objects: what the S3 stand-in at ``url + "/s3"`` (path style) holds, by ``s3://bucket/key``.
     """
 

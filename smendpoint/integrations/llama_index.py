@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.types import (
@@ -24,11 +24,10 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.schema import BaseComponent
 from pydantic import Field, PrivateAttr
 
-from smendpoint._calls.endpoint import remade
-from smendpoint.async_endpoint import AsyncEndpoint
 from smendpoint.endpoint import Endpoint
-from smendpoint.errors import HandlerError
+from smendpoint.errors import ConfigurationError, HandlerError
 from smendpoint.handlers import AsyncEmbeddings, ChatCompletion, ChatHandler, Embeddings, EmbeddingsHandler, image_part
+from smendpoint.integrations._twins import Twins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,52 +40,31 @@ if TYPE_CHECKING:
     )
     from llama_index.core.tools.types import BaseTool
 
+    from smendpoint.async_endpoint import AsyncEndpoint
     from smendpoint.handlers import ContentHandler
     from smendpoint.handlers._chat_answers import ChatChunk
 
 __all__ = ["SageMakerEmbedding", "SageMakerLLM"]
 
 
-class _Twins:
-    """The endpoint of a model for plain calls, and the one like it for asyncio, made when it is first called.
-
-    A pickle has the first alone, which leaves secrets and connections behind.
-    """
-
-    def __init__(self, blocking: Endpoint[Any, Any, Any]) -> None:
-        self.blocking = blocking
-        self._awaited: AsyncEndpoint[Any, Any, Any] | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Twins, (self.blocking,)
-
-    @property
-    def awaited(self) -> AsyncEndpoint[Any, Any, Any]:
-        """The endpoint for asyncio."""
-        if self._awaited is None:
-            made: Any = remade(AsyncEndpoint, self.blocking, s3_client=None)
-            self._awaited = self._awaited or made  # another thread may have made it meanwhile
-        return cast("AsyncEndpoint[Any, Any, Any]", self._awaited)
-
-    async def aclose(self) -> None:
-        """Close both."""
-        self.blocking.close()
-        if self._awaited is not None:
-            await self._awaited.aclose()
-
-
 class _OnEndpoint(BaseComponent):
     """The common part of both models: their endpoint, which their pickles hold as it pickles itself."""
 
-    _twins: _Twins = PrivateAttr()
+    _twins: Twins = PrivateAttr()
 
     def close(self) -> None:
         """Close the connections of plain calls."""
-        self._twins.blocking.close()
+        self._twins.close()
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._twins.aclose()
+
+    def _awaited(self) -> AsyncEndpoint[Any, Any, Any]:
+        found = self._twins.awaited()
+        if found is None:
+            raise ConfigurationError("this model calls through a client that blocks, so it cannot be awaited")
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -131,7 +109,8 @@ class SageMakerLLM(_OnEndpoint, FunctionCallingLLM):
     ) -> None:
         fields = {name: options.pop(name) for name in type(self).model_fields.keys() & options.keys()}
         super().__init__(**{"endpoint_name": endpoint_name, **fields})
-        self._twins = _Twins(Endpoint(endpoint_name, content_handler=content_handler or ChatHandler(), **options))
+        made: Any = Endpoint(endpoint_name, content_handler=content_handler or ChatHandler(), **options)
+        self._twins = Twins(made, ours=True)
 
     @classmethod
     def class_name(cls) -> str:
@@ -152,12 +131,12 @@ class SageMakerLLM(_OnEndpoint, FunctionCallingLLM):
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer messages."""
-        return _response(self._twins.blocking.invoke(_to_openai(messages), **self._arguments(kwargs)))
+        return _response(self._twins.blocking().invoke(_to_openai(messages), **self._arguments(kwargs)))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer messages."""
-        return _response(await self._twins.awaited.invoke(_to_openai(messages), **self._arguments(kwargs)))
+        return _response(await self._awaited().invoke(_to_openai(messages), **self._arguments(kwargs)))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
@@ -165,7 +144,7 @@ class SageMakerLLM(_OnEndpoint, FunctionCallingLLM):
         arguments = self._arguments(kwargs)
 
         def generate() -> ChatResponseGen:
-            with self._twins.blocking.stream(_to_openai(messages), **arguments) as chunks:
+            with self._twins.blocking().stream(_to_openai(messages), **arguments) as chunks:
                 growing = _Growing()
                 for chunk in chunks:
                     yield growing.add(chunk)
@@ -179,7 +158,7 @@ class SageMakerLLM(_OnEndpoint, FunctionCallingLLM):
         arguments = self._arguments(kwargs)
 
         async def generate() -> ChatResponseAsyncGen:
-            async with self._twins.awaited.stream(_to_openai(messages), **arguments) as chunks:
+            async with self._awaited().stream(_to_openai(messages), **arguments) as chunks:
                 growing = _Growing()
                 async for chunk in chunks:
                     yield growing.add(chunk)
@@ -285,7 +264,8 @@ class SageMakerEmbedding(_OnEndpoint, BaseEmbedding):
         fields = {name: options.pop(name) for name in type(self).model_fields.keys() & options.keys()}
         super().__init__(**{"model_name": endpoint_name, **fields})
         handler = content_handler or EmbeddingsHandler()
-        self._twins = _Twins(Endpoint(endpoint_name, content_handler=handler, **options))
+        made: Any = Endpoint(endpoint_name, content_handler=handler, **options)
+        self._twins = Twins(made, ours=True)
 
     @classmethod
     def class_name(cls) -> str:
@@ -293,11 +273,11 @@ class SageMakerEmbedding(_OnEndpoint, BaseEmbedding):
         return "SageMakerEmbedding_smendpoint"
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        vectors: list[list[float]] = Embeddings(self._twins.blocking, batch_size=len(texts)).embed_documents(texts)
+        vectors: list[list[float]] = Embeddings(self._twins.blocking(), batch_size=len(texts)).embed_documents(texts)
         return vectors
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        made = AsyncEmbeddings(self._twins.awaited, batch_size=len(texts))
+        made = AsyncEmbeddings(self._awaited(), batch_size=len(texts))
         vectors: list[list[float]] = await made.embed_documents(texts)
         return vectors
 

@@ -233,7 +233,7 @@ def test_a_given_endpoint_without_a_handler_of_its_own_gets_the_one_that_fits(se
 
 def test_a_client_that_must_be_awaited_makes_no_plain_call() -> None:
     model = ChatSageMaker(endpoint=AsyncEndpoint("chat", content_handler=ChatHandler(), client=Mock()))
-    with pytest.raises(ConfigurationError, match="await ainvoke"):
+    with pytest.raises(ConfigurationError, match="such as ainvoke"):
         model.invoke("Hello")
 
 

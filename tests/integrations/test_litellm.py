@@ -6,9 +6,11 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from page_examples import FENCE, ROOT
 from paused import PausedModel
 
 from smendpoint import RetryPolicy, SmendpointError
@@ -176,6 +178,32 @@ def test_a_stream_that_is_cut_is_an_error(complete: Any, service: Emulator) -> N
     with pytest.raises(litellm.exceptions.MidStreamFallbackError) as caught:  # it makes LiteLLM's router go on
         complete(stream=True)
     assert isinstance(caught.value.original_exception, litellm.APIConnectionError)
+
+
+def test_what_the_page_says_about_the_proxy_is_loaded_as_the_proxy_does_and_answers(
+    service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    yaml = pytest.importorskip("yaml")
+    from litellm.proxy.types_utils.utils import get_instance_fn  # by which the proxy finds a `custom_handler`
+
+    section = (ROOT / "docs" / "how-to" / "litellm.md").read_text().partition("## In LiteLLM's proxy")[2]
+    files = {language: text for language, text in FENCE.findall(section) if language in ("yaml", "python")}
+    (tmp_path / "config.yaml").write_text(files["yaml"])
+    (tmp_path / "handlers.py").write_text(files["python"])
+    config = yaml.safe_load(files["yaml"])
+    (provider,) = config["litellm_settings"]["custom_provider_map"]
+    handler = get_instance_fn(provider["custom_handler"], config_file_path=str(tmp_path / "config.yaml"))
+    monkeypatch.setattr(litellm, "custom_provider_map", [{**provider, "custom_handler": handler}])
+
+    async def ask() -> list[str]:
+        router = litellm.Router(model_list=config["model_list"])
+        whole = await router.acompletion("my-llm", ASKED)
+        pieces = [chunk async for chunk in await router.acompletion("my-llm", ASKED, stream=True)]
+        await handler.aclose()
+        said = [chunk.choices[0].delta.content or "" for chunk in pieces]
+        return [whole.choices[0].message.content, "".join(said)]
+
+    assert asyncio.run(ask()) == ["Peter stayed for 3 days."] * 2
 
 
 def test_a_stream_that_is_left_ends_the_call_upstream() -> None:

@@ -260,12 +260,18 @@ def test_a_pickled_model_calls_the_same_endpoint_in_both_ways(service: Emulator)
     assert sent(service)["max_tokens"] == 9
 
 
+class Client:
+    """Stands for a client of boto3."""
+
+    def invoke_endpoint(self, **request: Any) -> Any: ...
+    def invoke_endpoint_with_response_stream(self, **request: Any) -> Any: ...
+
+
+def test_a_model_on_a_client_that_blocks_refuses_to_be_awaited() -> None:
+    with pytest.raises(ConfigurationError, match="a client that blocks, so it cannot be awaited"):
+        asyncio.run(SageMakerLLM("my-llm", client=Client()).achat(ASKED))
+
+
 def test_a_model_on_a_given_client_refuses_to_be_pickled() -> None:
-    class Client:
-        """Stands for a client of boto3."""
-
-        def invoke_endpoint(self, **request: Any) -> Any: ...
-        def invoke_endpoint_with_response_stream(self, **request: Any) -> Any: ...
-
     with pytest.raises(ConfigurationError, match="client= cannot be pickled"):
         pickle.dumps(SageMakerLLM("my-llm", client=Client()))

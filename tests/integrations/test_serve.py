@@ -71,20 +71,26 @@ def test_litellm_gets_the_errors_that_it_knows(fault: str, kind: str, url: str, 
         )
 
 
-def test_litellm_notices_a_stream_that_is_cut(url: str, service: Emulator) -> None:
+def test_litellm_gets_a_stream_that_is_cut_before_its_first_words_as_a_bad_gateway(url: str, service: Emulator) -> None:
     litellm = pytest.importorskip("litellm")
     service.inject("fin_mid_frame", times=1)
-    with pytest.raises(Exception, match=r"(?i)cut|error|closed|incomplete"):
-        list(
-            litellm.completion(
-                "openai/my-llm",
-                [{"role": "user", "content": QUESTION}],
-                stream=True,
-                api_base=url,
-                api_key="unused",
-                max_retries=0,
-            )
-        )
+    asked = [{"role": "user", "content": QUESTION}]
+    with pytest.raises(litellm.BadGatewayError, match="The model's answer was cut before its end") as caught:
+        litellm.completion("openai/my-llm", asked, stream=True, api_base=url, api_key="unused", max_retries=0)
+    assert caught.value.status_code == 502
+
+
+def test_litellm_gives_the_words_of_a_stream_that_is_cut_and_then_an_error(url: str, service: Emulator) -> None:
+    litellm = pytest.importorskip("litellm")
+    event = b'data: {"choices": [{"index": 0, "delta": {"content": "Peter stayed"}}]}\n\n'
+    service.models["my-llm"] = lambda _request: iter([event])
+    asked = [{"role": "user", "content": QUESTION}]
+    chunks = litellm.completion("openai/my-llm", asked, stream=True, api_base=url, api_key="unused", max_retries=0)
+    assert next(chunks).choices[0].delta.content == "Peter stayed"
+    with pytest.raises(litellm.exceptions.MidStreamFallbackError) as caught:
+        list(chunks)
+    assert isinstance(caught.value.original_exception, litellm.APIConnectionError)
+    assert "The model's answer was cut before its end." in str(caught.value.original_exception)
 
 
 def test_an_agent_of_pydantic_ai_answers_streams_and_calls_tools(url: str) -> None:

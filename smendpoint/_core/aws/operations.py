@@ -200,16 +200,21 @@ def validate_endpoint_name(name: object, what: str = "the endpoint name") -> str
     return text
 
 
-def validate_region(region: object) -> str:
+def validate_region(region: object, source: str = "") -> str:
     """Check a region's name, which becomes part of a host name, and give it as a ``str``.
+
+    Args:
+        region: the name.
+        source: the setting that has it, for the message.
 
     Raises:
         ConfigurationError: it is not a host label, and could change the host that is called.
     """
-    text = _checked_text("the region", region)
+    what = f"the region from {source}" if source else "the region"
+    text = _checked_text(what, region)
     if not _is_label(text) or _DIGITS.issuperset(text):
         raise ConfigurationError(
-            f"the region must be a name such as 'us-east-1' ({_LABEL_FORM}, not digits alone), not {_shown(text)}"
+            f"{what} must be a name such as 'us-east-1' ({_LABEL_FORM}, not digits alone), not {_shown(text)}"
         )
     return text
 

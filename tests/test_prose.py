@@ -54,6 +54,7 @@ MODULES = [
             "async_loops",
             "clocks",
             "conftest",
+            "garbage",
             "inside",
             "load_simulation",
             "page_examples",

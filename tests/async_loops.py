@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
+from garbage import collect
 
 from smendpoint import AsyncEndpoint
 
@@ -117,7 +118,7 @@ class Run:
             for task in asyncio.all_tasks(loop):
                 task.cancel()
             self.end(loop)
-            gc.collect()  # so that asyncio reports in this test
+            collect()  # so that asyncio reports in this test
             gc.unfreeze()
         assert self.complaints == [], self.complaints
         return result

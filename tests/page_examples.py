@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import doctest
-import gc
 import io
 import logging
 import os
@@ -13,6 +12,8 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
+
+from garbage import collect
 
 from smendpoint.emulator import Emulator
 
@@ -73,7 +74,7 @@ def run(page: Path, folder: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             _run(page)
-            gc.collect()
+            collect()
         logging.getLogger("smendpoint").setLevel(logging.NOTSET)
 
 

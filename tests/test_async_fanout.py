@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import threading
 import tracemalloc
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from async_loops import PATIENCE, Run, others, run, settled, turns
+from garbage import collect
 
 from smendpoint._calls.async_fanout import fan_out
 from smendpoint._calls.async_limiter import AsyncLimiter
@@ -69,7 +69,7 @@ def test_inputs_that_cannot_be_iterated_leave_no_event_loop_behind() -> None:
             await fan_out(lambda value, slot: double(value), Broken(), limiter, Window(None)).__anext__()
 
     asyncio.run(main())
-    gc.collect()
+    collect()
     assert loops[0]() is None
 
 
@@ -417,7 +417,7 @@ def test_errors_that_are_not_delivered_are_not_reported(run: Run, given: Any) ->
             await mapped(fail, given(range(5)), 5).__anext__()
 
     run(main())
-    gc.collect()
+    collect()
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from async_loops import PATIENCE, Run, make_endpoint, run, run_skipping, settled, skip, turns, until
 from clocks import FakeClock
 from feeding import encode_part
+from garbage import collect
 from servers import STREAM_HEAD, Peer, Server, response, stream_chunk
 from test_streams import Diary
 
@@ -130,7 +130,7 @@ async def _all(stream: Any) -> list[Any]:
 
 def _forget(stream: list[Any]) -> None:
     stream.clear()
-    gc.collect()
+    collect()
 
 
 async def _leave(how: str, stream: Any) -> None:

@@ -8,13 +8,13 @@ event for the end. The model's own format has one, and the handler's decoder ask
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
 from feeding import encode_part
+from garbage import collect
 from servers import Peer, Server
 from twins import Twin, TwinEndpoint
 
@@ -118,7 +118,7 @@ def outcomes(
         cutter.answer = answers(cut)
         found[cut] = outcome_of(endpoint)
         if cut % 100 == 0 and twin.id == "sync-client":
-            gc.collect()  # botocore's streams are collected only by this
+            collect()  # botocore's streams are collected only by this
     with contextlib.closing(endpoint):
         return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import random
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from emulator_client import NOW, PATHS, RawClient, plain, request
+from garbage import collect
 
 from smendpoint.emulator import Emulator
 
@@ -100,7 +100,7 @@ def descriptors() -> int:
 
 
 def test_a_million_mutated_requests_leave_an_emulator_that_answers(caplog: pytest.LogCaptureFixture) -> None:
-    gc.collect()  # what earlier tests left to it would be closed in the middle of this one
+    collect()  # what earlier tests left to it would be closed in the middle of this one
     threads, before = threading.active_count(), descriptors()
     models = {"my-llm": "stand_in", "chat": "vllm", "table": "xgboost", "plain": lambda asked: b"[]"}
     options = {"keep_requests": KEEP, "keep_bytes": 100_000, "request_timeout": 0.05, "max_workers": 4}
@@ -117,7 +117,7 @@ def test_a_million_mutated_requests_leave_an_emulator_that_answers(caplog: pytes
             emulator.disconnected()
             assert emulator._thread is not None
             tasks.append(len(asyncio.all_tasks(emulator._thread.loop)))
-            gc.collect()
+            collect()
             blocks.append(sys.getallocatedblocks())
         assert tasks == [0, 0, 0]
         assert emulator.total_requests > REQUESTS // 4  # so many were understood

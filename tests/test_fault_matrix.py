@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from garbage import collect
 from twins import IDS, PATIENCE, Twin
 
 from smendpoint import ChatHandler, RetryPolicy, Timeout, errors
@@ -117,7 +118,7 @@ MODELS = {
 @pytest.fixture(scope="module", autouse=True)
 def quick_garbage_collection() -> Iterator[None]:
     """Leave the objects alone that exist already."""
-    gc.collect()
+    collect()
     gc.freeze()
     yield
     gc.unfreeze()
@@ -178,7 +179,7 @@ def test_a_fault_ends_as_the_reference_says_and_the_next_call_works(case: Case) 
         assert ask() == whole
         endpoint.close()
         if case.twin == "sync-client":
-            gc.collect()  # botocore's event stream and its generator hold each other, and with them the connection
+            collect()  # botocore's event stream and its generator hold each other, and with them the connection
         emulator.disconnected()
 
 

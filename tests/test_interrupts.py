@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import servers
+from garbage import collect
 from inside import idle_connections, in_use, pool_of, transport_of
 from servers import PATIENCE, fast, make_endpoint, server_context
 
@@ -95,7 +96,7 @@ class Interrupter:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    gc.collect()
+    collect()
     gc.disable()
     yield
     gc.enable()

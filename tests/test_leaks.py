@@ -18,6 +18,7 @@ import pytest
 import servers
 from async_loops import KINDS, PATIENCE, Run, make_endpoint, settled, turns, until
 from clocks import FakeClock
+from garbage import collect
 from inside import idle_connections, in_use
 from servers import server_context
 
@@ -141,7 +142,7 @@ def test_streams_cancelled_or_abandoned_at_random_leave_nothing(
             outcomes = await storm(called, emulator, STREAMS, 25)
             assert outcomes["cancelled"]
             assert outcomes["ended"]
-            gc.collect()
+            collect()
             await settled()
             await turns()
             assert in_use(called) == 0
@@ -176,7 +177,7 @@ def test_streams_through_a_client_leave_nothing_either(kind: str, emulator: Emul
     async def main() -> None:
         async with through_client(emulator) as called:
             await storm(called, emulator, STREAMS // 3, 25)
-            gc.collect()
+            collect()
             await settled()
             # aiohttp keeps idle connections; ten calls at once still go through.
             assert all(await asyncio.gather(*(called.invoke(b"Hello") for _ in range(10))))
@@ -207,7 +208,7 @@ def test_a_stream_through_a_client_that_is_dropped_before_its_failure_is_freed_a
             del stream
             assert streams() == before - 1
 
-    gc.collect()
+    collect()
     gc.disable()
     try:
         Run(kind)(main())
@@ -228,13 +229,13 @@ def test_the_memory_that_calls_hold_does_not_grow(run: Run, emulator: Emulator) 
                                 break
 
             await some(30)
-            gc.collect()
+            collect()
             tracemalloc.start()
             await some(30)
-            gc.collect()
+            collect()
             before, _ = tracemalloc.get_traced_memory()
             await some(60)
-            gc.collect()
+            collect()
             after, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             # The emulator, in this process, writes down each request: some kilobytes.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import os
 import pickle
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from garbage import collect
 from inside import forget
 from test_interrupts import Interrupter, no_collector  # noqa: F401
 from twins import PATIENCE, Twin, TwinEndpoint, bytes_endpoint, direct_twin, twin  # noqa: F401
@@ -327,7 +327,7 @@ def test_a_stream_holds_its_slot_until_it_ends(direct_twin: Twin, end: str) -> N
         elif end == "closed":
             stream.close()
         del stream
-        gc.collect()
+        collect()
         assert endpoint.invoke("Hello", timeout=Timeout(total=20.0))
 
 

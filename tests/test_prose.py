@@ -57,6 +57,7 @@ MODULES = [
             "async_loops",
             "clocks",
             "conftest",
+            "garbage",
             "inside",
             "load_simulation",
             "page_examples",

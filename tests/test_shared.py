@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import json
 import os
 import pickle
@@ -23,6 +22,7 @@ from async_loops import until
 from aws_standins import clear_environment, explicit_keys
 from botocore.config import Config
 from clocks import FakeClock
+from garbage import collect, collect_until
 from inside import forget, share_lock, start_shares_afresh, transport_of
 from twins import NAME, PATIENCE, REGION, Twin, direct_twin  # noqa: F401
 
@@ -401,7 +401,7 @@ def test_an_endpoint_that_was_collected_unclosed_does_not_keep_connections_open(
     for endpoint in (first, second):
         direct_twin.run(endpoint.invoke("Hello"))
     del first, endpoint
-    gc.collect()
+    collect()
     assert emulator.open_connections == 1
     close(direct_twin, second)
     emulator.disconnected()
@@ -417,11 +417,9 @@ def test_when_all_are_collected_nothing_is_left(
     close(direct_twin, closed)
     transport = weakref.ref(transport_of(first))
     del first, second, endpoint
-    for _ in range(2):
-        gc.collect()
-        direct_twin.settle()
+    collect_until(lambda: transport() is None)
+    direct_twin.settle()
     emulator.disconnected()
-    assert transport() is None
 
 
 def test_a_stream_of_an_endpoint_that_is_closed_goes_on_while_others_share_its_connection(
@@ -506,7 +504,7 @@ def test_what_starts_afresh_after_a_fork_is_still_shared(
     for one in copies:
         forget(one)
     start_shares_afresh()
-    gc.collect()  # which closes the pool of the parent, on the same event loop
+    collect()  # which closes the pool of the parent, on the same event loop
     assert connections(direct_twin, emulator, *copies, *unpickled(endpoint)) == 1
 
 

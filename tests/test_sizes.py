@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import servers
+from garbage import collect
 from servers import Peer, Server, server_context
 from twins import Twin
 
@@ -89,7 +89,7 @@ def test_a_large_answer_costs_little_more_than_twice_its_size(
     with Server(serving(framing, LARGE), tls=server_context() if tls else None) as server:
         handler: Any = TextHandler() if how == "text" else BytesHandler()
         endpoint = direct_twin.endpoint(server.url, content_handler=handler)
-        gc.collect()
+        collect()
         tracemalloc.start()
         try:
             answer = endpoint.send(b"Hello").output if how == "send" else endpoint.invoke(b"Hello")

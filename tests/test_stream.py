@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from feeding import encode_part
+from garbage import collect
 from inside import pool_of
 from servers import PATIENCE, STREAM_HEAD, Peer, Server, bare_environment, make_endpoint, stream_chunk  # noqa: F401
 from test_streams import Diary, lines
@@ -64,7 +65,7 @@ def test_a_stream_that_is_left_early_frees_its_connection_at_once(how: str) -> N
         else:
             next(held[0])
             del held
-            gc.collect()
+            collect()
         assert stalled.is_released()
 
 

@@ -216,9 +216,11 @@ def test_session_tickets_cost_no_connection_of_asyncio(run: Run, trusted: str) -
         for busy in (True, False):
             connection = await dial(asyncio.get_running_loop(), where, patience())
             assert connection._tls is not None
+            connection._transport.pause_reading()  # else the loop may read the tickets before this test sees them
             connection._transport.write(connection._tls.to_send())
             await turns(1)  # uvloop writes at the end of its turn
             assert has_arrived(connection, PATIENCE)
+            connection._transport.resume_reading()
             if not busy:
                 await turns()
                 assert not has_arrived(connection, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import threading
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from async_loops import Run, settled, skip, turns
 from clocks import FakeClock
+from garbage import collect
 from servers import PATIENCE, InThread, fast, make_endpoint
 from twins import Twin
 
@@ -353,7 +353,7 @@ def test_an_endpoint_that_is_collected_closes_its_connections_without_a_warning(
         endpoint.invoke("Hello")
         assert emulator.open_connections == 1
         del endpoint
-        gc.collect()  # and nothing warns of a socket that was left open
+        collect()  # and nothing warns of a socket that was left open
         emulator.disconnected()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ os.environ |= {
     "AWS_EC2_METADATA_DISABLED": "true",
     "DAFT_ANALYTICS_ENABLED": "0",
     "DAFT_PROGRESS_BAR": "0",
+    # Dask's own 30 seconds, in which its processes must find each other, can pass on a busy machine.
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "300s",
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "300s",
     "DO_NOT_TRACK": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_OFFLINE": "1",
@@ -34,7 +38,9 @@ os.environ |= {
 }
 
 NO_JAVA = shutil.which("java") is None and "JAVA_HOME" not in os.environ
+# Two limits cannot be set: Ray gives a node 30 seconds to start, and Dask gives a worker 9 to end.
 RAY_WAS_SLOW = "timed out during startup"
+ENGINE_WAS_SLOW = re.compile(rf"{RAY_WAS_SLOW}|^(asyncio\.exceptions\.)?TimeoutError\b", re.MULTILINE)
 CAPACITY = 8
 ROWS = 400
 

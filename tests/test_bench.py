@@ -239,6 +239,19 @@ def test_an_exception_of_a_request_ends_the_load_and_cancels_the_others(load: Lo
     assert cancelled
 
 
+@pytest.mark.parametrize("rate", [math.inf, 1e9])
+def test_a_rate_beyond_what_the_client_can_send_lets_requests_end(rate: float) -> None:
+    sent = []
+
+    async def ask(prompt: Prompt, due: float) -> Record:
+        sent.append(prompt)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        driven(Load(rate=rate, count=10_000), ask)
+    assert len(sent) < 5
+
+
 def test_the_first_of_two_exceptions_is_raised() -> None:
     async def ask(prompt: Prompt, due: float) -> Record:
         raise [ZeroDivisionError, KeyError][prompt.input]
@@ -299,6 +312,13 @@ def test_the_lines_of_a_text_file_are_prompts(tmp_path: Path) -> None:
     assert read_prompts(str(path)) == [Prompt("One {"), Prompt('{"prompt": 1}')]
 
 
+@pytest.mark.parametrize(("name", "content"), [("a.txt", b"One"), ("a.jsonl", b'"One"')])
+def test_a_byte_order_mark_is_not_a_part_of_the_first_prompt(name: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\xef\xbb\xbf" + content)
+    assert read_prompts(str(path)) == [Prompt("One")]
+
+
 def test_a_file_of_json_lines_has_inputs_and_parameters(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(
@@ -320,7 +340,7 @@ def test_a_file_of_json_lines_has_inputs_and_parameters(tmp_path: Path) -> None:
         (None, "cannot read the prompts"),
         (b"\xff", "cannot read the prompts"),
         (b" \n", "there is no prompt"),
-        (b"1\n{\n", "line 2 of .* is not JSON"),
+        (b"1\n\n{\n", "line 3 of .* is not JSON"),
         (b'{"question": "a"}\n', "line 1 .* must have input, prompt, text or messages"),
         (b'{"input": "a", "parameters": 1}\n', "parameters must be an object"),
     ],

@@ -190,6 +190,8 @@ def test_a_client_that_is_late_does_not_hide_the_wait() -> None:
     records = driven(Load(rate=10.0, count=5, seed=1), ask, time=time)
     assert [one.due for one in records] == list(itertools.islice(arrivals(Load(rate=10.0, seed=1)), 5))
     assert records[-1].e2el[0] > 8.0
+    assert Run(Load(rate=10.0, count=5), records=records).report["p99_send_lag_ms"] > 5_000.0
+    assert Run(Load(rate=10.0, count=5)).report["p99_send_lag_ms"] is None
 
 
 def test_an_endless_rate_sends_all_requests_at_once() -> None:

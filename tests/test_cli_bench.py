@@ -410,9 +410,10 @@ def test_quiet_shows_nothing(closed: bool, monkeypatch: pytest.MonkeyPatch) -> N
     assert seen.getvalue() == ""
 
 
-def test_a_client_that_lags_is_warned_about() -> None:
-    assert list(_bench_shown.doubts([run_of(), run_of(p99_client_lag_ms=None)])) == []
-    (doubt,) = _bench_shown.doubts([run_of(), run_of(p99_client_lag_ms=31.4)])
+@pytest.mark.parametrize("figure", ["p99_client_lag_ms", "p99_send_lag_ms"])
+def test_a_client_that_lags_is_warned_about(figure: str) -> None:
+    assert list(_bench_shown.doubts([run_of(), run_of(**{figure: None})])) == []
+    (doubt,) = _bench_shown.doubts([run_of(), run_of(**{figure: 31.4})])
     assert doubt.startswith("this program was itself up to 31.4 ms late")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.fatal import is_fatal
 from smendpoint.bench._load import Load, drive
-from smendpoint.bench._records import GOALS, Record, summary
+from smendpoint.bench._records import GOALS, Record, percentile, summary
 from smendpoint.errors import ConfigurationError, SmendpointError
 
 if TYPE_CHECKING:
@@ -45,10 +45,12 @@ class Run:
         """The figures of the requests that are over, by the names in the reference of ``smendpoint bench``."""
         if self._reported != len(self.records):
             self._reported = len(self.records)
+            sent_late = sorted([record.sent - record.due for record in self.records])
             self._report = {
                 "concurrency": self.load.concurrency,
                 "request_rate": "inf" if self.load.rate == math.inf else self.load.rate,  # as JSON can write it
                 **summary(self.records, self.goals),
+                "p99_send_lag_ms": 1e3 * percentile(sent_late, 99) if sent_late else None,
                 "p99_client_lag_ms": 1e3 * _lag_of_the_latest_hundredth(self.lags) if self.lags else None,
                 "max_client_lag_ms": 1e3 * max(self.lags) if self.lags else None,
             }

@@ -29,7 +29,7 @@ LATEST_ANSWERS = 200
 """Answers whose latencies the table shows while a load is under way."""
 
 MAX_LAG_MILLISECONDS = 20.0
-"""How late the event loop may come round, in milliseconds, before the command warns."""
+"""How late the event loop may come round, and requests be sent, in milliseconds, before the command warns."""
 
 _METRICS = {
     "ttft": "first output (TTFT)",
@@ -92,7 +92,7 @@ def write_sweep(runs: Sequence[Run], sentence: str) -> None:
 def doubts(runs: Sequence[Run]) -> Iterator[str]:
     """Say what makes the figures less certain."""
     reports = [run.report for run in runs]
-    lag = max([report["p99_client_lag_ms"] or 0.0 for report in reports])
+    lag = max([report[name] or 0.0 for report in reports for name in ("p99_client_lag_ms", "p99_send_lag_ms")])
     if lag > MAX_LAG_MILLISECONDS:
         yield (
             f"this program was itself up to {number(lag)} ms late (99th percentile), and the figures have that in them:"

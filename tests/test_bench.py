@@ -643,6 +643,26 @@ def test_a_sweep_that_ends_too_early_says_so(monkeypatch: pytest.MonkeyPatch) ->
     assert found.sentence() == "It takes 8 calls at once, perhaps more: 16 requests/s."
 
 
+@pytest.mark.parametrize("queue", [0, None])
+@pytest.mark.parametrize("concurrencies", [(16,), (16, 32), (9, 64)])
+def test_a_sweep_that_begins_beyond_the_knee_does_not_know_it(
+    concurrencies: tuple[int, ...], queue: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_queue(monkeypatch, 8, queue)
+    found = run_virtual(swept(*concurrencies))
+    assert (found.knee, found.beyond) == (None, False)
+    assert found.sentence() == (
+        f"How many calls it takes at once is not known, perhaps fewer than {concurrencies[0]}: begin with 1."
+    )
+
+
+def test_answers_that_took_no_time_by_a_coarse_clock_say_nothing() -> None:
+    at_once = Run(Load(concurrency=1, count=2), records=[record(ended=0.0), record(ended=0.0)])
+    assert Sweep.of([at_once]).knee is None
+    later = Run(Load(concurrency=1, count=2), records=[record(ended=0.0), record(ended=1.0)])
+    assert Sweep.of([later]).knee == 1
+
+
 def test_a_sweep_without_answers_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     on_a_queue(monkeypatch, 0, 0)
     found = run_virtual(swept(1, 2))

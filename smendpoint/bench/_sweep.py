@@ -26,7 +26,8 @@ REQUESTS_PER_CLIENT = 10
 LEAST_REQUESTS = 20
 """The least requests in such a load."""
 
-# From this share of the largest load on, the knee may as well be beyond it.
+# From this share of the largest load on, the knee may as well be beyond it; from this share on, the throughput of the
+# fewest clients may be the most that there is.
 _END = 0.9
 
 # More throughput than so many times that of the knee: the endpoint takes more calls at once, and works more slowly.
@@ -38,7 +39,8 @@ class Sweep(NamedTuple):
 
     Attributes:
         runs: what was measured, from the fewest clients to the most.
-        knee: how many calls at once the endpoint takes; ``None`` where nothing was answered.
+        knee: how many calls at once the endpoint takes; ``None`` where nothing was answered, or where even the fewest
+            clients may have been too many: a sweep that begins with 1 has always one.
     """
 
     runs: Sequence[Run]
@@ -57,9 +59,11 @@ class Sweep(NamedTuple):
 
     def sentence(self) -> str:
         """Say what was found, with the throughput that was measured there."""
-        if self.knee is None:
-            return "No request was answered: how many calls it takes at once is not known."
         answered, knee = _answered(self.runs), self.knee
+        if not answered:
+            return "No request was answered: how many calls it takes at once is not known."
+        if knee is None:
+            return f"How many calls it takes at once is not known, perhaps fewer than {_clients(answered[0])}: begin with 1."
         best = max(answered, key=_throughput)
         most = f"{_throughput(best):.3g} requests/s"
         if self.beyond:
@@ -129,12 +133,14 @@ async def sweep(
 
 
 def _knee(runs: Sequence[Run]) -> int | None:
-    """Give the number of clients at which the lines of a sweep cross; ``None`` where nothing was answered."""
+    """Give the number of clients at which the lines of a sweep cross; ``None`` where they do not tell it."""
     answered = _answered(runs)
     if not answered:
         return None
-    alone = _steady(answered[0]) / _clients(answered[0])
-    return max(1, round(max(map(_steady, answered)) / alone))
+    fewest = _clients(answered[0])
+    # Where the fewest clients have nearly all the throughput, they may have had to wait for each other.
+    speed_up = max(map(_steady, answered)) / _steady(answered[0])
+    return max(1, round(fewest * speed_up)) if fewest == 1 or _END * speed_up > 1 else None
 
 
 def _steady(run: Run) -> float:
@@ -142,7 +148,7 @@ def _steady(run: Run) -> float:
     began = min([record.due for record in run.records])
     last = max([record.due for record in run.records])
     done = sum([not record.error and record.ended <= last for record in run.records])
-    return done / (last - began) if done else _throughput(run)
+    return done / (last - began) if done and last > began else _throughput(run)
 
 
 def _between(runs: dict[int, Run]) -> int | None:
@@ -159,7 +165,7 @@ def _between(runs: dict[int, Run]) -> int | None:
 
 
 def _answered(runs: Iterable[Run]) -> list[Run]:
-    return [run for run in runs if run.report["completed"]]
+    return [run for run in runs if _throughput(run)]
 
 
 def _throughput(run: Run) -> float:

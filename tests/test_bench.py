@@ -27,7 +27,7 @@ from smendpoint.bench import Load, Prompt, Record, Run, Sweep, measure, prompts,
 from smendpoint.bench import _run as running
 from smendpoint.bench._inputs import read_prompts
 from smendpoint.bench._load import FAILURE_PAUSE_SECONDS, arrivals, drive
-from smendpoint.bench._records import summary
+from smendpoint.bench._records import figure, summary
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.emulator._load import Slots
 
@@ -625,14 +625,26 @@ def test_of_a_server_that_batches_a_sweep_says_the_throughput_at_the_knee_and_th
     times = most["median_e2el_ms"] / there["median_e2el_ms"]
     assert there["request_throughput"] == pytest.approx(found.knee / (0.45 + 0.05 * found.knee), rel=0.1)
     assert found.sentence() == (
-        f"It takes about {found.knee} at once: {there['request_throughput']:.3g} requests/s. With 64 at once there are"
-        f" {most['request_throughput']:.3g} requests/s, and each takes {times:.2g} times as long."
+        f"It takes about {found.knee} at once: {there['request_throughput']:#.3g} requests/s. With 64 at once there are"
+        f" {most['request_throughput']:#.3g} requests/s, and each takes {times:.1f} times as long."
     )
 
 
 def test_a_single_client_is_one_call_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     on_a_queue(monkeypatch, 8, None)
-    assert run_virtual(swept(1)).sentence() == "It takes 1 call at once, perhaps more: 2 requests/s."
+    assert run_virtual(swept(1)).sentence() == "It takes 1 call at once, perhaps more: 2.00 requests/s."
+
+
+def test_a_sentence_writes_thousands_of_requests_as_the_table_does() -> None:
+    ended = [record(index / 2048, ended=(index + 1) / 2048) for index in range(2048)]
+    found = Sweep.of([Run(Load(concurrency=1, count=2048), records=ended)])
+    assert found.sentence() == "It takes 1 call at once, perhaps more: 2,048 requests/s."
+
+
+def test_figures_have_three_digits_or_more() -> None:
+    numbers = (None, 0.0, 0.0004, 0.004, 0.01667, 0.5, 9.99, 9.996, 31.44, 99.96, 12345.6)
+    shown = ["-", "0.00", "0.00", "0.00400", "0.0167", "0.500", "9.99", "10.0", "31.4", "100", "12,346"]
+    assert [figure(value) for value in numbers] == shown
 
 
 def test_a_sweep_that_ends_too_early_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -640,7 +652,7 @@ def test_a_sweep_that_ends_too_early_says_so(monkeypatch: pytest.MonkeyPatch) ->
     found = run_virtual(swept(1, 4, 8, duration=10.0))
     assert tried(found) == [1, 4, 8]
     assert found.beyond
-    assert found.sentence() == "It takes 8 calls at once, perhaps more: 16 requests/s."
+    assert found.sentence() == "It takes 8 calls at once, perhaps more: 16.0 requests/s."
 
 
 @pytest.mark.parametrize("queue", [0, None])

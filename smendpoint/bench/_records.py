@@ -82,6 +82,15 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
+def figure(value: float | None) -> str:
+    """Write a figure with three digits or more, as far as thousandths; ``-`` for none."""
+    if value is None:
+        return "-"
+    if value < 0.001:
+        return "0.00"
+    return f"{value:#.3g}" if value < 99.95 else f"{value:,.0f}"
+
+
 def summary(records: Sequence[Record], goals: Mapping[str, float]) -> dict[str, Any]:
     """Give the figures of a run.
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smendpoint.bench._load import Load
+from smendpoint.bench._records import figure
 from smendpoint.bench._run import Run, measure
 from smendpoint.errors import ConfigurationError
 
@@ -63,9 +64,10 @@ class Sweep(NamedTuple):
         if not answered:
             return "No request was answered: how many calls it takes at once is not known."
         if knee is None:
-            return f"How many calls it takes at once is not known, perhaps fewer than {_clients(answered[0])}: begin with 1."
+            fewest = _clients(answered[0])
+            return f"How many calls it takes at once is not known, perhaps fewer than {fewest}: begin with 1."
         best = max(answered, key=_throughput)
-        most = f"{_throughput(best):.3g} requests/s"
+        most = f"{figure(_throughput(best))} requests/s"
         if self.beyond:
             clients = max(map(_clients, self.runs))
             return f"It takes {clients} call{'s' * (clients > 1)} at once, perhaps more: {most}."
@@ -74,8 +76,8 @@ class Sweep(NamedTuple):
             return f"It takes about {knee} at once: {most}. More at once wait or are refused."
         slower = best.report["median_e2el_ms"] / there.report["median_e2el_ms"]
         return (
-            f"It takes about {knee} at once: {_throughput(there):.3g} requests/s. With {_clients(best)} at once there"
-            f" are {most}, and each takes {slower:.2g} times as long."
+            f"It takes about {knee} at once: {figure(_throughput(there))} requests/s. With {_clients(best)} at once"
+            f" there are {most}, and each takes {slower:.1f} times as long."
         )
 
 

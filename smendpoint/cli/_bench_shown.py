@@ -9,7 +9,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from smendpoint.bench._records import percentile
+from smendpoint.bench._records import figure, percentile
 from smendpoint.cli._terminal import Terminal, draws
 
 if TYPE_CHECKING:
@@ -41,13 +41,6 @@ _COLUMNS = ("mean", "std", "median", "p90", "p99")
 _COUNTED = {"chunks": "counted as chunks", "mixed": "some counted as chunks"}
 
 
-def number(value: float | None) -> str:
-    """Write a figure, with three digits or more; ``-`` for none."""
-    if value is None:
-        return "-"
-    return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
-
-
 def load_name(load: Load) -> str:
     """Name a load."""
     return f"{load.rate:g} requests/s due" if load.concurrency is None else f"{load.concurrency} at once"
@@ -58,22 +51,23 @@ def write_run(run: Run) -> None:
     report, terminal = run.report, Terminal()
     terminal.title(load_name(run.load))
     errors = ", ".join([f"{name} {count}" for name, count in report["errors"].items()])
-    terminal.row("answered", f"{report['completed']:,} in {number(report['duration'])} s")
+    terminal.row("answered", f"{report['completed']:,} in {figure(report['duration'])} s")
     terminal.row("failed", f"{report['failed']:,}" + (f": {errors}" if errors else ""))
-    terminal.row("requests/s", number(report["request_throughput"]))
+    terminal.row("requests/s", figure(report["request_throughput"]))
     if run.goals:
         wanted = ", ".join([f"{name} {limit:g} ms" for name, limit in run.goals.items()])
-        terminal.row("requests/s that met the goals", f"{number(report['request_goodput'])} ({wanted})")
+        terminal.row("requests/s that met the goals", f"{figure(report['request_goodput'])} ({wanted})")
     if report["total_input_tokens"] or report["total_output_tokens"]:
         counted = _COUNTED.get(report["token_counts"])
-        terminal.row("output tokens/s", number(report["output_throughput"]) + (f" ({counted})" if counted else ""))
-        terminal.row("input and output tokens/s", number(report["total_token_throughput"]))
+        terminal.row("output tokens/s", figure(report["output_throughput"]) + (f" ({counted})" if counted else ""))
+    if report["total_input_tokens"]:
+        terminal.row("input and output tokens/s", figure(report["total_token_throughput"]))
     if report["completed"]:
-        terminal.row("milliseconds", "".join([f"{name:>9}" for name in _COLUMNS]))
+        terminal.row("milliseconds", "".join([f" {name:>7}" for name in _COLUMNS]))
         for metric, label in _METRICS.items():
             if report[f"mean_{metric}_ms"] is not None:
-                figures = [number(report[f"{name}_{metric}_ms"]) for name in _COLUMNS]
-                terminal.row(label, "".join([f"{figure:>9}" for figure in figures]))
+                cells = [figure(report[f"{name}_{metric}_ms"]) for name in _COLUMNS]
+                terminal.row(label, "".join([f" {cell:>7}" for cell in cells]))
 
 
 def write_sweep(runs: Sequence[Run], sentence: str) -> None:
@@ -95,7 +89,7 @@ def doubts(runs: Sequence[Run]) -> Iterator[str]:
     lag = max([report[name] or 0.0 for report in reports for name in ("p99_client_lag_ms", "p99_send_lag_ms")])
     if lag > MAX_LAG_MILLISECONDS:
         yield (
-            f"this program was itself up to {number(lag)} ms late (99th percentile), and the figures have that in them:"
+            f"this program was itself up to {figure(lag)} ms late (99th percentile), and the figures have that in them:"
             " use a machine with more free CPU, or a smaller load"
         )
     if any(report["cold_starts"] for report in reports):
@@ -128,7 +122,7 @@ class Lines:
         report = run.report
         self.write(
             f"{load_name(run.load)}: {report['completed']:,} answered, {report['failed']:,} failed,"
-            f" {number(report['request_throughput'])} requests/s, median {number(report['median_e2el_ms'])} ms"
+            f" {figure(report['request_throughput'])} requests/s, median {figure(report['median_e2el_ms'])} ms"
         )
 
     def write(self, line: str) -> None:
@@ -235,7 +229,7 @@ _FIGURES = ("request_throughput", "output_throughput", "median_ttft_ms", "median
 
 def _row(load: Load, report: Mapping[str, Any]) -> tuple[str, ...]:
     counts = [f"{report[field]:,}" for field in ("completed", "failed")]
-    return load_name(load), *counts, *[number(report[field] or None) for field in _FIGURES]
+    return load_name(load), *counts, *[figure(report[field] or None) for field in _FIGURES]
 
 
 def display(*, quiet: bool) -> Lines:

@@ -422,6 +422,7 @@ def test_a_failure_is_counted_and_not_tried_again(fault: str, field: str, name: 
     assert (done.report["completed"], done.report["failed"]) == (4, 2)
     assert done.report[field] == 2
     assert done.report["errors"] == {name: 2}
+    assert isinstance(done.failures[name], getattr(errors, name))
 
 
 def test_an_error_that_every_call_would_meet_ends_the_run(run: RunLoop) -> None:  # noqa: F811

@@ -126,6 +126,20 @@ def test_failures_are_in_the_report_and_do_not_end_it(emulator: Emulator, capsys
     assert "the model was not ready for some requests" in err
 
 
+@pytest.mark.parametrize("kind", [("--concurrency", "2"), ("--sweep", "1,2")])
+def test_the_first_error_of_each_class_is_said_once(
+    kind: tuple[str, ...], emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("prompts.jsonl").write_text('"a"\n5\n')
+    options = ("--count", "8", "--no-stream", "--prompts", "prompts.jsonl", "--quiet")
+    emulator.inject("status_500", times=1)
+    _, err = bench("yes", *kind, *options, "--warmup", "1", capsys=capsys)
+    assert re.findall(r"the first (\w+): (.{9})", err) == [("HandlerError", "--handler")]
+    emulator.inject("status_500", times=2)
+    _, err = bench("yes", *kind, *options, capsys=capsys)
+    assert sorted(re.findall(r"the first (\w+): ", err)) == ["HandlerError", "InternalFailureError"]
+
+
 def test_retries_are_those_that_were_asked_for(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
     emulator.inject("status_500", times=1)
     assert figures("yes", *TWO, "--no-stream", "--retries", "2", capsys=capsys)["failed"] == 0

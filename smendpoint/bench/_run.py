@@ -31,12 +31,14 @@ class Run:
         goals: milliseconds by the name of a metric, for the goodput; empty for none.
         records: each request that is over, in the order in which they ended. While the load is under way, it grows.
         lags: seconds by which the event loop was late at each look at it.
+        failures: the first error of each class, by its name; those of the warm-up are among them.
     """
 
     load: Load
     goals: Mapping[str, float] = field(default_factory=dict[str, float])
     records: list[Record] = field(default_factory=list[Record])
     lags: list[float] = field(default_factory=list[float])
+    failures: dict[str, SmendpointError] = field(default_factory=dict[str, SmendpointError])
     _report: dict[str, Any] = field(default_factory=dict[str, Any], init=False, repr=False)
     _reported: int | None = field(default=None, init=False, repr=False)
 
@@ -68,9 +70,19 @@ def _lag_of_the_latest_hundredth(lags: Sequence[float]) -> float:
 
 
 async def ask(
-    endpoint: AsyncEndpoint[Any, Any, Any], prompt: Prompt, due: float, *, stream: bool, stop: Sequence[str] | None
+    endpoint: AsyncEndpoint[Any, Any, Any],
+    prompt: Prompt,
+    due: float,
+    *,
+    stream: bool,
+    stop: Sequence[str] | None,
+    failures: dict[str, SmendpointError],
 ) -> Record:
-    """Make one call, and measure it. Its error is a part of the record, unless every further call would meet it too."""
+    """Make one call, and measure it.
+
+    The class of its error is a part of the record, and the first of each class is kept. An error that every further
+    call would meet too is raised.
+    """
     now = asyncio.get_running_loop().time
     sent, pieces, error, usage = now(), list[float](), "", None
     options: dict[str, Any] = {"stop": stop, "parameters": dict(prompt.parameters)}
@@ -87,6 +99,7 @@ async def ask(
         if is_fatal(failure):
             raise
         error = type(failure).__name__
+        failures.setdefault(error, failure)
     tokens = (None, None) if usage is None else (usage.prompt_tokens, usage.completion_tokens)
     return Record(due, sent, tuple(pieces), now(), *tokens, streamed=stream, error=error)
 
@@ -128,7 +141,7 @@ async def measure(
     inputs = iter(prompts)
 
     async def one(prompt: Prompt, due: float) -> Record:
-        return await ask(endpoint, prompt, due, stream=stream, stop=stop)
+        return await ask(endpoint, prompt, due, stream=stream, stop=stop, failures=run.failures)
 
     before(run)
     if warmup:

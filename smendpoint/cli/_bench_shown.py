@@ -13,11 +13,12 @@ from smendpoint.bench._records import figure, percentile
 from smendpoint.cli._terminal import Terminal, draws
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from typing_extensions import Self
 
     from smendpoint.bench import Load, Record, Run
+    from smendpoint.errors import SmendpointError
 
 LINE_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -81,6 +82,14 @@ def write_sweep(runs: Sequence[Run], sentence: str) -> None:
         )
     if sentence:
         Terminal().sentence(sentence)
+
+
+def first_failures(runs: Sequence[Run]) -> Iterable[SmendpointError]:
+    """Give an error of each class that requests failed with, of the first load that has it."""
+    found: dict[str, SmendpointError] = {}
+    for run in runs:
+        found = {name: error for name, error in run.failures.items() if name in run.report["errors"]} | found
+    return found.values()
 
 
 def doubts(runs: Sequence[Run]) -> Iterator[str]:

@@ -64,6 +64,13 @@ def test_the_times_of_a_stream_are_counted_from_the_moment_it_was_due() -> None:
     assert found["duration"] == 5.0
 
 
+def test_a_stream_that_comes_in_one_piece_has_no_time_for_each_token() -> None:
+    at_once = record(0.0, 2.0, output_tokens=100)  # something on the way has kept it until its end
+    found = summary([at_once, record(0.0, 1.0, 2.0, output_tokens=11)], {"tpot": 50.0})
+    assert (found["mean_tpot_ms"], found["p99_tpot_ms"]) == (100.0, 100.0)
+    assert summary([at_once], {})["mean_tpot_ms"] is None
+
+
 def test_throughput_counts_answered_requests_and_their_tokens_in_the_run_s_time() -> None:
     good = [record(0.0, 1.0, 2.0, input_tokens=10, output_tokens=4), record(1.0, 2.0, ended=4.0, output_tokens=6)]
     found = summary([*good, record(0.0, 1.0, output_tokens=99, error="ModelError")], {})

@@ -49,8 +49,8 @@ class Record(NamedTuple):
 
     @property
     def tpot(self) -> tuple[float, ...]:
-        """Seconds for each output token after the first; nothing for a whole answer, or one of a single token."""
-        if self.tokens < 2 or not self.pieces:
+        """Seconds for each output token after the first; nothing where there is one token, or one piece of a stream."""
+        if self.tokens < 2 or len(self.pieces) < 2:
             return ()
         return ((self.pieces[-1] - self.pieces[0]) / (self.tokens - 1),)
 

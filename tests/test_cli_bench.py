@@ -198,7 +198,7 @@ def test_a_sweep_writes_a_line_for_each_load_and_its_sentence_and_files(
     assert re.match("It takes", lines[-1])
     found = json.loads(Path("sweep.json").read_text())
     assert found["sentence"] == lines[-1]
-    assert [load["concurrency"] for load in found["loads"]][:2] == [1, 2]
+    assert [load["max_concurrency"] for load in found["loads"]][:2] == [1, 2]
     assert "<svg" in Path("sweep.svg").read_text()
     assert re.search(r"^1 at once: 6 answered, 0 failed, [\d.,]+ requests/s, median [\d.,]+ ms$", err, re.MULTILINE)
 
@@ -233,7 +233,8 @@ def test_a_sweep_that_is_interrupted_says_what_the_loads_before_have_shown(
     out, _ = bench(*arguments, capsys=capsys, status=130)
     found = json.loads(Path("cut.json").read_text())
     first, between, last = found["loads"]
-    assert first["concurrency"] == 1 < between["concurrency"] < last["concurrency"] == 16
+    assert [load["max_concurrency"] for load in (first, last)] == [1, 16]
+    assert 1 < between["max_concurrency"] < 16
     assert (first["completed"], last["completed"]) == (20, 20)
     assert between["completed"] < 20
     assert out.splitlines()[-1] == found["sentence"]

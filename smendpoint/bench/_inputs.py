@@ -28,9 +28,12 @@ class Prompt(NamedTuple):
 def prompts(input_tokens: int = 256, seed: int = 0) -> Iterator[Prompt]:
     """Make prompts without end, of random words.
 
+    No two are alike from the first word on, so no cache of prefixes helps; but the same seed gives the same prompts
+    again, and a cache may have them from the run before.
+
     Args:
         input_tokens: about how many tokens each has: it has so many words. The model's own count is in the report.
-        seed: of the words. No two prompts are alike from the first word on, so no cache of prefixes helps.
+        seed: of the words.
     """
     chance, words = random.Random(seed), _WORDS.split()
     number = 0

@@ -49,7 +49,7 @@ class Run:
             self._reported = len(self.records)
             sent_late = sorted([record.sent - record.due for record in self.records])
             self._report = {
-                "concurrency": self.load.concurrency,
+                "max_concurrency": self.load.concurrency,
                 "request_rate": "inf" if self.load.rate == math.inf else self.load.rate,  # as JSON can write it
                 **summary(self.records, self.goals),
                 "p99_send_lag_ms": 1e3 * percentile(sent_late, 99) if sent_late else None,

@@ -638,6 +638,17 @@ def test_of_a_server_that_batches_a_sweep_says_the_throughput_at_the_knee_and_th
     )
 
 
+def test_loads_that_contradict_each_other_have_no_price_of_more() -> None:
+    def of(clients: int, seconds: float) -> Run:
+        count = 10 * clients
+        ended = [record(seconds * (index // clients), ended=seconds * (index // clients + 1)) for index in range(count)]
+        return Run(Load(concurrency=clients, count=count), records=ended)
+
+    # Something has held up the load of three: with eight, each request was quicker.
+    found = Sweep.of([of(1, 1.0), of(3, 4.0), of(8, 2.5)])
+    assert found.sentence() == "It takes about 3 at once, but the loads contradict each other: measure more requests."
+
+
 def test_a_single_client_is_one_call_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     on_a_queue(monkeypatch, 8, None)
     assert run_virtual(swept(1)).sentence() == "It takes 1 call at once, perhaps more: 2.00 requests/s."

@@ -75,6 +75,8 @@ class Sweep(NamedTuple):
         if _throughput(best) <= _MORE * _throughput(there):
             return f"It takes about {knee} at once: {most}. More at once wait or are refused."
         slower = best.report["median_e2el_ms"] / there.report["median_e2el_ms"]
+        if slower <= 1:
+            return f"It takes about {knee} at once, but the loads contradict each other: measure more requests."
         return (
             f"It takes about {knee} at once: {figure(_throughput(there))} requests/s. With {_clients(best)} at once"
             f" there are {most}, and each takes {slower:.1f} times as long."

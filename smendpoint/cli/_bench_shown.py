@@ -44,7 +44,9 @@ _COUNTED = {"chunks": "counted as chunks", "mixed": "some counted as chunks"}
 
 def load_name(load: Load) -> str:
     """Name a load."""
-    return f"{load.rate:g} requests/s due" if load.concurrency is None else f"{load.concurrency} at once"
+    if load.concurrency is not None:
+        return f"{load.concurrency} at once"
+    return "all at once" if load.rate == math.inf else f"{load.rate:g} requests/s due"
 
 
 def write_run(run: Run) -> None:

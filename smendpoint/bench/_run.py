@@ -63,10 +63,9 @@ def _lag_of_the_latest_hundredth(lags: Sequence[float]) -> float:
     """Give the least lag in the latest hundredth of the time; a look stands for all the time since the one before."""
     rest = (sum(lags) + len(lags) * LAG_INTERVAL_SECONDS) / 100
     late = sorted(lags)
-    while rest > 0:
-        rest -= late[-1] + LAG_INTERVAL_SECONDS
-        lag = late.pop()
-    return lag
+    while (rest := rest - late[-1] - LAG_INTERVAL_SECONDS) > 0:
+        late.pop()
+    return late[-1]
 
 
 async def ask(

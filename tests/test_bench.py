@@ -27,7 +27,7 @@ from smendpoint.bench import Load, Prompt, Record, Run, Sweep, measure, prompts,
 from smendpoint.bench import _run as running
 from smendpoint.bench._inputs import read_prompts
 from smendpoint.bench._load import FAILURE_PAUSE_SECONDS, arrivals, drive
-from smendpoint.bench._records import summary
+from smendpoint.bench._records import figure, summary
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
 from smendpoint.emulator._load import Slots
 
@@ -62,6 +62,13 @@ def test_the_times_of_a_stream_are_counted_from_the_moment_it_was_due() -> None:
     assert found["mean_itl_ms"] == 1000.0
     assert found["mean_e2el_ms"] == 5000.0
     assert found["duration"] == 5.0
+
+
+def test_a_stream_that_comes_in_one_piece_has_no_time_for_each_token() -> None:
+    at_once = record(0.0, 2.0, output_tokens=100)  # something on the way has kept it until its end
+    found = summary([at_once, record(0.0, 1.0, 2.0, output_tokens=11)], {"tpot": 50.0})
+    assert (found["mean_tpot_ms"], found["p99_tpot_ms"]) == (100.0, 100.0)
+    assert summary([at_once], {})["mean_tpot_ms"] is None
 
 
 def test_throughput_counts_answered_requests_and_their_tokens_in_the_run_s_time() -> None:
@@ -190,6 +197,8 @@ def test_a_client_that_is_late_does_not_hide_the_wait() -> None:
     records = driven(Load(rate=10.0, count=5, seed=1), ask, time=time)
     assert [one.due for one in records] == list(itertools.islice(arrivals(Load(rate=10.0, seed=1)), 5))
     assert records[-1].e2el[0] > 8.0
+    assert Run(Load(rate=10.0, count=5), records=records).report["p99_send_lag_ms"] > 5_000.0
+    assert Run(Load(rate=10.0, count=5)).report["p99_send_lag_ms"] is None
 
 
 def test_an_endless_rate_sends_all_requests_at_once() -> None:
@@ -237,6 +246,19 @@ def test_an_exception_of_a_request_ends_the_load_and_cancels_the_others(load: Lo
     with pytest.raises(ZeroDivisionError):
         driven(load, ask)
     assert cancelled
+
+
+@pytest.mark.parametrize("rate", [math.inf, 1e9])
+def test_a_rate_beyond_what_the_client_can_send_lets_requests_end(rate: float) -> None:
+    sent = []
+
+    async def ask(prompt: Prompt, due: float) -> Record:
+        sent.append(prompt)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        driven(Load(rate=rate, count=10_000), ask)
+    assert len(sent) < 5
 
 
 def test_the_first_of_two_exceptions_is_raised() -> None:
@@ -299,6 +321,13 @@ def test_the_lines_of_a_text_file_are_prompts(tmp_path: Path) -> None:
     assert read_prompts(str(path)) == [Prompt("One {"), Prompt('{"prompt": 1}')]
 
 
+@pytest.mark.parametrize(("name", "content"), [("a.txt", b"One"), ("a.jsonl", b'"One"')])
+def test_a_byte_order_mark_is_not_a_part_of_the_first_prompt(name: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\xef\xbb\xbf" + content)
+    assert read_prompts(str(path)) == [Prompt("One")]
+
+
 def test_a_file_of_json_lines_has_inputs_and_parameters(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(
@@ -320,7 +349,7 @@ def test_a_file_of_json_lines_has_inputs_and_parameters(tmp_path: Path) -> None:
         (None, "cannot read the prompts"),
         (b"\xff", "cannot read the prompts"),
         (b" \n", "there is no prompt"),
-        (b"1\n{\n", "line 2 of .* is not JSON"),
+        (b"1\n\n{\n", "line 3 of .* is not JSON"),
         (b'{"question": "a"}\n', "line 1 .* must have input, prompt, text or messages"),
         (b'{"input": "a", "parameters": 1}\n', "parameters must be an object"),
     ],
@@ -400,6 +429,7 @@ def test_a_failure_is_counted_and_not_tried_again(fault: str, field: str, name: 
     assert (done.report["completed"], done.report["failed"]) == (4, 2)
     assert done.report[field] == 2
     assert done.report["errors"] == {name: 2}
+    assert isinstance(done.failures[name], getattr(errors, name))
 
 
 def test_an_error_that_every_call_would_meet_ends_the_run(run: RunLoop) -> None:  # noqa: F811
@@ -603,14 +633,37 @@ def test_of_a_server_that_batches_a_sweep_says_the_throughput_at_the_knee_and_th
     times = most["median_e2el_ms"] / there["median_e2el_ms"]
     assert there["request_throughput"] == pytest.approx(found.knee / (0.45 + 0.05 * found.knee), rel=0.1)
     assert found.sentence() == (
-        f"It takes about {found.knee} at once: {there['request_throughput']:.3g} requests/s. With 64 at once there are"
-        f" {most['request_throughput']:.3g} requests/s, and each takes {times:.2g} times as long."
+        f"It takes about {found.knee} at once: {there['request_throughput']:#.3g} requests/s. With 64 at once there are"
+        f" {most['request_throughput']:#.3g} requests/s, and each takes {times:.1f} times as long."
     )
+
+
+def test_loads_that_contradict_each_other_have_no_price_of_more() -> None:
+    def of(clients: int, seconds: float) -> Run:
+        count = 10 * clients
+        ended = [record(seconds * (index // clients), ended=seconds * (index // clients + 1)) for index in range(count)]
+        return Run(Load(concurrency=clients, count=count), records=ended)
+
+    # Something has held up the load of three: with eight, each request was quicker.
+    found = Sweep.of([of(1, 1.0), of(3, 4.0), of(8, 2.5)])
+    assert found.sentence() == "It takes about 3 at once, but the loads contradict each other: measure more requests."
 
 
 def test_a_single_client_is_one_call_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     on_a_queue(monkeypatch, 8, None)
-    assert run_virtual(swept(1)).sentence() == "It takes 1 call at once, perhaps more: 2 requests/s."
+    assert run_virtual(swept(1)).sentence() == "It takes 1 call at once, perhaps more: 2.00 requests/s."
+
+
+def test_a_sentence_writes_thousands_of_requests_as_the_table_does() -> None:
+    ended = [record(index / 2048, ended=(index + 1) / 2048) for index in range(2048)]
+    found = Sweep.of([Run(Load(concurrency=1, count=2048), records=ended)])
+    assert found.sentence() == "It takes 1 call at once, perhaps more: 2,048 requests/s."
+
+
+def test_figures_have_three_digits_or_more() -> None:
+    numbers = (None, 0.0, 0.0004, 0.004, 0.01667, 0.5, 9.99, 9.996, 31.44, 99.96, 12345.6)
+    shown = ["-", "0.00", "0.00", "0.00400", "0.0167", "0.500", "9.99", "10.0", "31.4", "100", "12,346"]
+    assert [figure(value) for value in numbers] == shown
 
 
 def test_a_sweep_that_ends_too_early_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -618,7 +671,27 @@ def test_a_sweep_that_ends_too_early_says_so(monkeypatch: pytest.MonkeyPatch) ->
     found = run_virtual(swept(1, 4, 8, duration=10.0))
     assert tried(found) == [1, 4, 8]
     assert found.beyond
-    assert found.sentence() == "It takes 8 calls at once, perhaps more: 16 requests/s."
+    assert found.sentence() == "It takes 8 calls at once, perhaps more: 16.0 requests/s."
+
+
+@pytest.mark.parametrize("queue", [0, None])
+@pytest.mark.parametrize("concurrencies", [(16,), (16, 32), (9, 64)])
+def test_a_sweep_that_begins_beyond_the_knee_does_not_know_it(
+    concurrencies: tuple[int, ...], queue: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_queue(monkeypatch, 8, queue)
+    found = run_virtual(swept(*concurrencies))
+    assert (found.knee, found.beyond) == (None, False)
+    assert found.sentence() == (
+        f"How many calls it takes at once is not known, perhaps fewer than {concurrencies[0]}: begin with 1."
+    )
+
+
+def test_answers_that_took_no_time_by_a_coarse_clock_say_nothing() -> None:
+    at_once = Run(Load(concurrency=1, count=2), records=[record(ended=0.0), record(ended=0.0)])
+    assert Sweep.of([at_once]).knee is None
+    later = Run(Load(concurrency=1, count=2), records=[record(ended=0.0), record(ended=1.0)])
+    assert Sweep.of([later]).knee == 1
 
 
 def test_a_sweep_without_answers_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

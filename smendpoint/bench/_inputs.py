@@ -28,9 +28,12 @@ class Prompt(NamedTuple):
 def prompts(input_tokens: int = 256, seed: int = 0) -> Iterator[Prompt]:
     """Make prompts without end, of random words.
 
+    No two are alike from the first word on, so no cache of prefixes helps; but the same seed gives the same prompts
+    again, and a cache may have them from the run before.
+
     Args:
         input_tokens: about how many tokens each has: it has so many words. The model's own count is in the report.
-        seed: of the words. No two prompts are alike from the first word on, so no cache of prefixes helps.
+        seed: of the words.
     """
     chance, words = random.Random(seed), _WORDS.split()
     number = 0
@@ -48,15 +51,15 @@ def read_prompts(path: str) -> list[Prompt]:
         ConfigurationError: the file cannot be read, or does not fit.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.rstrip("\r\n") for line in file if line.strip()]
+        with open(path, encoding="utf-8-sig") as file:
+            lines = [(number, line.rstrip("\r\n")) for number, line in enumerate(file, 1) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read the prompts of {path!r}: {error}") from None
     if not lines:
         raise ConfigurationError(f"there is no prompt in {path!r}")
     if not path.endswith((".jsonl", ".ndjson")):
-        return [Prompt(line) for line in lines]
-    return [_read(line, f"line {number} of {path!r}") for number, line in enumerate(lines, 1)]
+        return [Prompt(line) for _, line in lines]
+    return [_read(line, f"line {number} of {path!r}") for number, line in lines]
 
 
 def _read(line: str, place: str) -> Prompt:

@@ -89,9 +89,11 @@ class _Tasks:
             self._failed.set_result(None)
 
     async def sleep(self, seconds: float) -> bool:
-        """Wait; give whether a task has failed, which ends the wait."""
+        """Wait, at least until the tasks had their turn; give whether one has failed, which ends the wait."""
         if seconds > 0:
             await asyncio.wait([self._failed], timeout=seconds)
+        else:
+            await asyncio.sleep(0)
         return self._failure is not None
 
     async def __aenter__(self) -> Self:

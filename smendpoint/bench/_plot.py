@@ -105,8 +105,8 @@ def _name_loads(axis: Any, reports: Sequence[dict[str, Any]], knee: int | None) 
     widest = max([report["request_throughput"] for report in reports])
     highest = max([report["p99_e2el_ms"] for report in reports])
     named: list[tuple[float, float]] = []
-    for report in sorted(reports, key=lambda report: report["concurrency"] != knee):
-        clients, x, y = report["concurrency"], report["request_throughput"], report["median_e2el_ms"]
+    for report in sorted(reports, key=lambda report: report["max_concurrency"] != knee):
+        clients, x, y = report["max_concurrency"], report["request_throughput"], report["median_e2el_ms"]
         if any(abs(x - left) < 0.05 * widest and abs(y - below) < 0.08 * highest for left, below in named):
             continue
         named.append((x, y))

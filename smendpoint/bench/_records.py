@@ -49,8 +49,8 @@ class Record(NamedTuple):
 
     @property
     def tpot(self) -> tuple[float, ...]:
-        """Seconds for each output token after the first; nothing for a whole answer, or one of a single token."""
-        if self.tokens < 2 or not self.pieces:
+        """Seconds for each output token after the first; nothing where there is one token, or one piece of a stream."""
+        if self.tokens < 2 or len(self.pieces) < 2:
             return ()
         return ((self.pieces[-1] - self.pieces[0]) / (self.tokens - 1),)
 
@@ -80,6 +80,15 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def figure(value: float | None) -> str:
+    """Write a figure with three digits or more, as far as thousandths; ``-`` for none."""
+    if value is None:
+        return "-"
+    if value < 0.001:
+        return "0.00"
+    return f"{value:#.3g}" if value < 99.95 else f"{value:,.0f}"
 
 
 def summary(records: Sequence[Record], goals: Mapping[str, float]) -> dict[str, Any]:

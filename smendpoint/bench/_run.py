@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint._core.call.fatal import is_fatal
 from smendpoint.bench._load import Load, drive
-from smendpoint.bench._records import GOALS, Record, summary
+from smendpoint.bench._records import GOALS, Record, percentile, summary
 from smendpoint.errors import ConfigurationError, SmendpointError
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ class Run:
         goals: milliseconds by the name of a metric, for the goodput; empty for none.
         records: each request that is over, in the order in which they ended. While the load is under way, it grows.
         lags: seconds by which the event loop was late at each look at it.
+        failures: the first error of each class, by its name; those of the warm-up are among them.
     """
 
     load: Load
     goals: Mapping[str, float] = field(default_factory=dict[str, float])
     records: list[Record] = field(default_factory=list[Record])
     lags: list[float] = field(default_factory=list[float])
+    failures: dict[str, SmendpointError] = field(default_factory=dict[str, SmendpointError])
     _report: dict[str, Any] = field(default_factory=dict[str, Any], init=False, repr=False)
     _reported: int | None = field(default=None, init=False, repr=False)
 
@@ -45,10 +47,12 @@ class Run:
         """The figures of the requests that are over, by the names in the reference of ``smendpoint bench``."""
         if self._reported != len(self.records):
             self._reported = len(self.records)
+            sent_late = sorted([record.sent - record.due for record in self.records])
             self._report = {
-                "concurrency": self.load.concurrency,
+                "max_concurrency": self.load.concurrency,
                 "request_rate": "inf" if self.load.rate == math.inf else self.load.rate,  # as JSON can write it
                 **summary(self.records, self.goals),
+                "p99_send_lag_ms": 1e3 * percentile(sent_late, 99) if sent_late else None,
                 "p99_client_lag_ms": 1e3 * _lag_of_the_latest_hundredth(self.lags) if self.lags else None,
                 "max_client_lag_ms": 1e3 * max(self.lags) if self.lags else None,
             }
@@ -59,16 +63,25 @@ def _lag_of_the_latest_hundredth(lags: Sequence[float]) -> float:
     """Give the least lag in the latest hundredth of the time; a look stands for all the time since the one before."""
     rest = (sum(lags) + len(lags) * LAG_INTERVAL_SECONDS) / 100
     late = sorted(lags)
-    while rest > 0:
-        rest -= late[-1] + LAG_INTERVAL_SECONDS
-        lag = late.pop()
-    return lag
+    while (rest := rest - late[-1] - LAG_INTERVAL_SECONDS) > 0:
+        late.pop()
+    return late[-1]
 
 
 async def ask(
-    endpoint: AsyncEndpoint[Any, Any, Any], prompt: Prompt, due: float, *, stream: bool, stop: Sequence[str] | None
+    endpoint: AsyncEndpoint[Any, Any, Any],
+    prompt: Prompt,
+    due: float,
+    *,
+    stream: bool,
+    stop: Sequence[str] | None,
+    failures: dict[str, SmendpointError],
 ) -> Record:
-    """Make one call, and measure it. Its error is a part of the record, unless every further call would meet it too."""
+    """Make one call, and measure it.
+
+    The class of its error is a part of the record, and the first of each class is kept. An error that every further
+    call would meet too is raised.
+    """
     now = asyncio.get_running_loop().time
     sent, pieces, error, usage = now(), list[float](), "", None
     options: dict[str, Any] = {"stop": stop, "parameters": dict(prompt.parameters)}
@@ -85,6 +98,7 @@ async def ask(
         if is_fatal(failure):
             raise
         error = type(failure).__name__
+        failures.setdefault(error, failure)
     tokens = (None, None) if usage is None else (usage.prompt_tokens, usage.completion_tokens)
     return Record(due, sent, tuple(pieces), now(), *tokens, streamed=stream, error=error)
 
@@ -126,7 +140,7 @@ async def measure(
     inputs = iter(prompts)
 
     async def one(prompt: Prompt, due: float) -> Record:
-        return await ask(endpoint, prompt, due, stream=stream, stop=stop)
+        return await ask(endpoint, prompt, due, stream=stream, stop=stop, failures=run.failures)
 
     before(run)
     if warmup:

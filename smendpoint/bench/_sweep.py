@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smendpoint.bench._load import Load
+from smendpoint.bench._records import figure
 from smendpoint.bench._run import Run, measure
 from smendpoint.errors import ConfigurationError
 
@@ -26,7 +27,8 @@ REQUESTS_PER_CLIENT = 10
 LEAST_REQUESTS = 20
 """The least requests in such a load."""
 
-# From this share of the largest load on, the knee may as well be beyond it.
+# From this share of the largest load on, the knee may as well be beyond it; from this share on, the throughput of the
+# fewest clients may be the most that there is.
 _END = 0.9
 
 # More throughput than so many times that of the knee: the endpoint takes more calls at once, and works more slowly.
@@ -38,7 +40,8 @@ class Sweep(NamedTuple):
 
     Attributes:
         runs: what was measured, from the fewest clients to the most.
-        knee: how many calls at once the endpoint takes; ``None`` where nothing was answered.
+        knee: how many calls at once the endpoint takes; ``None`` where nothing was answered, or where even the fewest
+            clients may have been too many: a sweep that begins with 1 has always one.
     """
 
     runs: Sequence[Run]
@@ -57,11 +60,14 @@ class Sweep(NamedTuple):
 
     def sentence(self) -> str:
         """Say what was found, with the throughput that was measured there."""
-        if self.knee is None:
-            return "No request was answered: how many calls it takes at once is not known."
         answered, knee = _answered(self.runs), self.knee
+        if not answered:
+            return "No request was answered: how many calls it takes at once is not known."
+        if knee is None:
+            fewest = _clients(answered[0])
+            return f"How many calls it takes at once is not known, perhaps fewer than {fewest}: begin with 1."
         best = max(answered, key=_throughput)
-        most = f"{_throughput(best):.3g} requests/s"
+        most = f"{figure(_throughput(best))} requests/s"
         if self.beyond:
             clients = max(map(_clients, self.runs))
             return f"It takes {clients} call{'s' * (clients > 1)} at once, perhaps more: {most}."
@@ -69,9 +75,11 @@ class Sweep(NamedTuple):
         if _throughput(best) <= _MORE * _throughput(there):
             return f"It takes about {knee} at once: {most}. More at once wait or are refused."
         slower = best.report["median_e2el_ms"] / there.report["median_e2el_ms"]
+        if slower <= 1:
+            return f"It takes about {knee} at once, but the loads contradict each other: measure more requests."
         return (
-            f"It takes about {knee} at once: {_throughput(there):.3g} requests/s. With {_clients(best)} at once there"
-            f" are {most}, and each takes {slower:.2g} times as long."
+            f"It takes about {knee} at once: {figure(_throughput(there))} requests/s. With {_clients(best)} at once"
+            f" there are {most}, and each takes {slower:.1f} times as long."
         )
 
 
@@ -129,12 +137,14 @@ async def sweep(
 
 
 def _knee(runs: Sequence[Run]) -> int | None:
-    """Give the number of clients at which the lines of a sweep cross; ``None`` where nothing was answered."""
+    """Give the number of clients at which the lines of a sweep cross; ``None`` where they do not tell it."""
     answered = _answered(runs)
     if not answered:
         return None
-    alone = _steady(answered[0]) / _clients(answered[0])
-    return max(1, round(max(map(_steady, answered)) / alone))
+    fewest = _clients(answered[0])
+    # Where the fewest clients have nearly all the throughput, they may have had to wait for each other.
+    speed_up = max(map(_steady, answered)) / _steady(answered[0])
+    return max(1, round(fewest * speed_up)) if fewest == 1 or _END * speed_up > 1 else None
 
 
 def _steady(run: Run) -> float:
@@ -142,7 +152,7 @@ def _steady(run: Run) -> float:
     began = min([record.due for record in run.records])
     last = max([record.due for record in run.records])
     done = sum([not record.error and record.ended <= last for record in run.records])
-    return done / (last - began) if done else _throughput(run)
+    return done / (last - began) if done and last > began else _throughput(run)
 
 
 def _between(runs: dict[int, Run]) -> int | None:
@@ -159,7 +169,7 @@ def _between(runs: dict[int, Run]) -> int | None:
 
 
 def _answered(runs: Iterable[Run]) -> list[Run]:
-    return [run for run in runs if run.report["completed"]]
+    return [run for run in runs if _throughput(run)]
 
 
 def _throughput(run: Run) -> float:

@@ -18,6 +18,7 @@ from smendpoint.cli._options import (
     make_handler,
     parameters,
     seconds,
+    told,
 )
 from smendpoint.cli._terminal import complain
 from smendpoint.errors import ConfigurationError, SmendpointError
@@ -123,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     import asyncio
 
     from smendpoint.bench import plot
-    from smendpoint.cli._bench_shown import display, doubts, write_run, write_sweep
+    from smendpoint.cli._bench_shown import display, doubts, first_failures, write_run, write_sweep
 
     handler = make_handler(arguments, FORMATS)
     _check_files(arguments)
@@ -149,6 +150,8 @@ def run(arguments: argparse.Namespace) -> int:
         answered = any(one.report["completed"] for one in runs)
         if arguments.plot is not None and answered:
             plot(arguments.plot, runs, knee=None if found is None else found.knee, title=arguments.endpoint)
+        for first in first_failures(runs):
+            complain(f"the first {type(first).__name__}: {told(first, arguments.options)}")
         for doubt in doubts(runs):
             complain(doubt)
     if failure is not None:

@@ -9,15 +9,16 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from smendpoint.bench._records import percentile
+from smendpoint.bench._records import figure, percentile
 from smendpoint.cli._terminal import Terminal, draws
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from typing_extensions import Self
 
     from smendpoint.bench import Load, Record, Run
+    from smendpoint.errors import SmendpointError
 
 LINE_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -29,7 +30,7 @@ LATEST_ANSWERS = 200
 """Answers whose latencies the table shows while a load is under way."""
 
 MAX_LAG_MILLISECONDS = 20.0
-"""How late the event loop may come round, in milliseconds, before the command warns."""
+"""How late the event loop may come round, and requests be sent, in milliseconds, before the command warns."""
 
 _METRICS = {
     "ttft": "first output (TTFT)",
@@ -41,16 +42,11 @@ _COLUMNS = ("mean", "std", "median", "p90", "p99")
 _COUNTED = {"chunks": "counted as chunks", "mixed": "some counted as chunks"}
 
 
-def number(value: float | None) -> str:
-    """Write a figure, with three digits or more; ``-`` for none."""
-    if value is None:
-        return "-"
-    return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
-
-
 def load_name(load: Load) -> str:
     """Name a load."""
-    return f"{load.rate:g} requests/s due" if load.concurrency is None else f"{load.concurrency} at once"
+    if load.concurrency is not None:
+        return f"{load.concurrency} at once"
+    return "all at once" if load.rate == math.inf else f"{load.rate:g} requests/s due"
 
 
 def write_run(run: Run) -> None:
@@ -58,22 +54,23 @@ def write_run(run: Run) -> None:
     report, terminal = run.report, Terminal()
     terminal.title(load_name(run.load))
     errors = ", ".join([f"{name} {count}" for name, count in report["errors"].items()])
-    terminal.row("answered", f"{report['completed']:,} in {number(report['duration'])} s")
+    terminal.row("answered", f"{report['completed']:,} in {figure(report['duration'])} s")
     terminal.row("failed", f"{report['failed']:,}" + (f": {errors}" if errors else ""))
-    terminal.row("requests/s", number(report["request_throughput"]))
+    terminal.row("requests/s", figure(report["request_throughput"]))
     if run.goals:
         wanted = ", ".join([f"{name} {limit:g} ms" for name, limit in run.goals.items()])
-        terminal.row("requests/s that met the goals", f"{number(report['request_goodput'])} ({wanted})")
+        terminal.row("requests/s that met the goals", f"{figure(report['request_goodput'])} ({wanted})")
     if report["total_input_tokens"] or report["total_output_tokens"]:
         counted = _COUNTED.get(report["token_counts"])
-        terminal.row("output tokens/s", number(report["output_throughput"]) + (f" ({counted})" if counted else ""))
-        terminal.row("input and output tokens/s", number(report["total_token_throughput"]))
+        terminal.row("output tokens/s", figure(report["output_throughput"]) + (f" ({counted})" if counted else ""))
+    if report["total_input_tokens"]:
+        terminal.row("input and output tokens/s", figure(report["total_token_throughput"]))
     if report["completed"]:
-        terminal.row("milliseconds", "".join([f"{name:>9}" for name in _COLUMNS]))
+        terminal.row("milliseconds", "".join([f" {name:>7}" for name in _COLUMNS]))
         for metric, label in _METRICS.items():
             if report[f"mean_{metric}_ms"] is not None:
-                figures = [number(report[f"{name}_{metric}_ms"]) for name in _COLUMNS]
-                terminal.row(label, "".join([f"{figure:>9}" for figure in figures]))
+                cells = [figure(report[f"{name}_{metric}_ms"]) for name in _COLUMNS]
+                terminal.row(label, "".join([f" {cell:>7}" for cell in cells]))
 
 
 def write_sweep(runs: Sequence[Run], sentence: str) -> None:
@@ -89,13 +86,21 @@ def write_sweep(runs: Sequence[Run], sentence: str) -> None:
         Terminal().sentence(sentence)
 
 
+def first_failures(runs: Sequence[Run]) -> Iterable[SmendpointError]:
+    """Give an error of each class that requests failed with, of the first load that has it."""
+    found: dict[str, SmendpointError] = {}
+    for run in runs:
+        found = {name: error for name, error in run.failures.items() if name in run.report["errors"]} | found
+    return found.values()
+
+
 def doubts(runs: Sequence[Run]) -> Iterator[str]:
     """Say what makes the figures less certain."""
     reports = [run.report for run in runs]
-    lag = max([report["p99_client_lag_ms"] or 0.0 for report in reports])
+    lag = max([report[name] or 0.0 for report in reports for name in ("p99_client_lag_ms", "p99_send_lag_ms")])
     if lag > MAX_LAG_MILLISECONDS:
         yield (
-            f"this program was itself up to {number(lag)} ms late (99th percentile), and the figures have that in them:"
+            f"this program was itself up to {figure(lag)} ms late (99th percentile), and the figures have that in them:"
             " use a machine with more free CPU, or a smaller load"
         )
     if any(report["cold_starts"] for report in reports):
@@ -128,7 +133,7 @@ class Lines:
         report = run.report
         self.write(
             f"{load_name(run.load)}: {report['completed']:,} answered, {report['failed']:,} failed,"
-            f" {number(report['request_throughput'])} requests/s, median {number(report['median_e2el_ms'])} ms"
+            f" {figure(report['request_throughput'])} requests/s, median {figure(report['median_e2el_ms'])} ms"
         )
 
     def write(self, line: str) -> None:
@@ -235,7 +240,7 @@ _FIGURES = ("request_throughput", "output_throughput", "median_ttft_ms", "median
 
 def _row(load: Load, report: Mapping[str, Any]) -> tuple[str, ...]:
     counts = [f"{report[field]:,}" for field in ("completed", "failed")]
-    return load_name(load), *counts, *[number(report[field] or None) for field in _FIGURES]
+    return load_name(load), *counts, *[figure(report[field] or None) for field in _FIGURES]
 
 
 def display(*, quiet: bool) -> Lines:

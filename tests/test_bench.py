@@ -291,9 +291,12 @@ def test_cancelling_a_load_cancels_its_requests() -> None:
     [
         (Load(count=1), "one of concurrency and rate"),
         (Load(concurrency=1, rate=1.0, count=1), "one of concurrency and rate"),
-        (Load(concurrency=0, count=1), "concurrency must be above 0, not 0"),
-        (Load(rate=math.nan, count=1), "rate must be above 0"),
-        (Load(concurrency=1, duration=-1.0), "duration must be above 0"),
+        (Load(concurrency=0, count=1), "concurrency must be a whole number above 0, not 0"),
+        (Load(concurrency=1.5, count=1), "concurrency must be a whole number above 0, not 1.5"),  # type: ignore[arg-type]
+        (Load(concurrency=1, count=2.0), "count must be a whole number above 0, not 2.0"),  # type: ignore[arg-type]
+        (Load(rate=math.nan, count=1), "rate must be a number above 0, not nan"),
+        (Load(rate="5", count=1), "rate must be a number above 0, not '5'"),  # type: ignore[arg-type]
+        (Load(concurrency=1, duration=-1.0), "duration must be a number above 0"),
         (Load(concurrency=1), "a count or a duration"),
         (Load(rate=math.inf, duration=1.0), "with all requests at once a count"),
     ],
@@ -496,6 +499,13 @@ def test_goals_that_do_not_fit_are_refused(goals: dict[str, float], stream: bool
     one = make_endpoint("http://127.0.0.1:9")
     with pytest.raises(errors.ConfigurationError, match=message):
         run_virtual(measure(one, prompts(), Load(concurrency=1, count=1), goals=goals, stream=stream))
+
+
+@pytest.mark.parametrize("warmup", [-1, 2.5])
+def test_a_warm_up_that_does_not_fit_is_refused(warmup: Any) -> None:
+    one = make_endpoint("http://127.0.0.1:9")
+    with pytest.raises(errors.ConfigurationError, match=f"warmup must be a whole number, at least 0, not {warmup}"):
+        run_virtual(measure(one, prompts(), Load(concurrency=1, count=1), warmup=warmup))
 
 
 def test_a_goal_for_whole_answers_needs_no_stream(run: RunLoop) -> None:  # noqa: F811

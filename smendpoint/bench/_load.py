@@ -50,10 +50,11 @@ class Load:
         """Raise `ConfigurationError` where it does not fit."""
         if (self.concurrency is None) == (self.rate is None):
             raise ConfigurationError("a load takes one of concurrency and rate")
-        for name in ("concurrency", "rate", "count", "duration"):
+        for name, kind in (("concurrency", int), ("rate", (int, float)), ("count", int), ("duration", (int, float))):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigurationError(f"{name} must be above 0, not {value!r}")
+            if value is not None and not (isinstance(value, kind) and value > 0):
+                whole = "a whole number" if kind is int else "a number"
+                raise ConfigurationError(f"{name} must be {whole} above 0, not {value!r}")
         if self.count is None and (self.duration is None or self.rate == math.inf):
             raise ConfigurationError("a load takes a count or a duration; with all requests at once a count")
 

@@ -131,12 +131,14 @@ async def measure(
             error or a cancellation ends the load.
 
     Raises:
-        ConfigurationError: the load or the goals do not fit, or the endpoint's options.
+        ConfigurationError: the load, the warm-up or the goals do not fit, or the endpoint's options.
         SmendpointError: the first error that every call would meet: no such endpoint, access denied, no credentials.
     """
     load.check()
     run = Run(load, goals or {})
     _check_goals(run.goals, stream)
+    if not isinstance(warmup, int) or warmup < 0:
+        raise ConfigurationError(f"warmup must be a whole number, at least 0, not {warmup!r}")
     inputs = iter(prompts)
 
     async def one(prompt: Prompt, due: float) -> Record:

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from smendpoint.bench._records import figure, percentile
-from smendpoint.cli._terminal import Terminal, draws
+from smendpoint.cli._terminal import LINE_SECONDS, Terminal, progress_display
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from smendpoint.bench import Load, Record, Run
     from smendpoint.errors import SmendpointError
-
-LINE_SECONDS = 10.0
-"""Seconds between two lines of progress where there is no terminal."""
 
 TABLE_SECONDS = 0.25
 """Seconds between two looks of the table on a terminal."""
@@ -245,11 +242,4 @@ def _row(load: Load, report: Mapping[str, Any]) -> tuple[str, ...]:
 
 def display(*, quiet: bool) -> Lines:
     """Give what shows the progress, to be used inside ``with``."""
-    if quiet or sys.stderr is None:
-        return Quiet()
-    if draws(sys.stderr):
-        try:
-            return Table()
-        except ImportError:  # a table is not worth an error
-            pass
-    return Lines()
+    return progress_display(quiet, Quiet, Lines, Table)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from smendpoint.cli._terminal import draws
+from smendpoint.cli._terminal import LINE_SECONDS, progress_display
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from smendpoint.batch import Progress
-
-LINE_SECONDS = 10.0
-"""Seconds between two lines of progress where there is no terminal."""
 
 BAR_WIDTH = 20
 
@@ -102,13 +99,6 @@ class Bar(Quiet):
         self._display.stop()
 
 
-def display(*, quiet: bool) -> Any:
-    """Give what shows the progress: it is called with it, inside ``with``."""
-    if quiet or sys.stderr is None:
-        return Quiet()
-    if draws(sys.stderr):
-        try:
-            return Bar()
-        except ImportError:  # a bar is not worth an error
-            pass
-    return Lines()
+def display(*, quiet: bool) -> Quiet:
+    """Give what shows the progress, to be used inside ``with``."""
+    return progress_display(quiet, Quiet, Lines, Bar)

@@ -8,7 +8,13 @@ import re
 import shutil
 import sys
 import textwrap
-from typing import TextIO
+from contextlib import suppress
+from typing import TextIO, TypeVar
+
+T = TypeVar("T")
+
+LINE_SECONDS = 10.0
+"""Seconds between two lines of progress where nothing is drawn."""
 
 WIDTH = 96
 """The most columns that a text is wrapped to."""
@@ -41,6 +47,16 @@ def _colours(stream: TextIO) -> bool:
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or draws(stream)
+
+
+def progress_display(quiet: bool, silent: type[T], lines: type[T], drawn: type[T]) -> T:
+    """Make what shows progress on standard error: drawn on a terminal, if rich is installed, and else in lines."""
+    if quiet or sys.stderr is None:
+        return silent()
+    if draws(sys.stderr):
+        with suppress(ImportError):  # a picture is not worth an error
+            return drawn()
+    return lines()
 
 
 def complain(message: str) -> None:

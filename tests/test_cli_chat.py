@@ -435,6 +435,7 @@ def test_the_program_in_a_terminal_renders_and_outlives_ctrl_c(emulator: Emulato
         until("Half an")
         os.write(ours, b"\x03")
         until("interrupted\n>")
+        assert "\n".join(shown.display).count("Half an") == 1  # although the terminal has written ^C behind it
         paused.disconnected()
         go_on.set()
         os.write(ours, b"\x04")

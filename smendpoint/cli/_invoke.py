@@ -21,7 +21,7 @@ from smendpoint.cli._options import (
     parameters,
 )
 from smendpoint.cli._terminal import Output, complain
-from smendpoint.errors import ConfigurationError, ModelNotReadyError, ModelOutputError, SmendpointError
+from smendpoint.errors import ConfigurationError, HandlerError, ModelNotReadyError, ModelOutputError, SmendpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -238,6 +238,10 @@ def run(arguments: argparse.Namespace) -> int:
                     complain(reports.summary(call))
             if arguments.json:
                 out.text(_dump(call.described(reports)) + "\n")
+    except HandlerError as error:
+        if reports.call is None:  # the input does not fit: nothing was sent
+            raise ConfigurationError(error.message) from None
+        raise
     finally:
         out.close()
     if arguments.schema is not None:

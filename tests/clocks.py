@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from threading import Event
+import math
+import selectors
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from threading import Event, Lock
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class FakeClock:
@@ -37,3 +44,113 @@ class FakeClock:
     async def sleep_async(self, seconds: float) -> None:
         self.sleep(seconds)
         await asyncio.sleep(0)  # others run meanwhile
+
+
+class VirtualTime:
+    """The time of all event loops of a program: it jumps to the next timer when each of them waits.
+
+    Bytes between two loops arrive at once, over loopback. So where no loop finds any, there are none under way; but a
+    loop must not wait for another thread, such as a model's that is not a coroutine.
+
+    Attributes:
+        now: the time, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._lock = Lock()
+        self._loops: set[_Selector] = set()
+        self._waiting: dict[_Selector, float] = {}
+        self._quiet: set[_Selector] = set()
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """Make a loop with this time."""
+        return _Loop(self)
+
+    def added(self, loop: _Selector) -> None:
+        with self._lock:
+            self._loops.add(loop)
+
+    def removed(self, loop: _Selector) -> None:
+        with self._lock:
+            self._loops.discard(loop)
+
+    def waits(self, loop: _Selector, seconds: float) -> None:
+        """Take that a loop waits, for at most so long. The others have to look again: it may have sent them bytes."""
+        with self._lock:
+            self._waiting[loop] = self.now + seconds
+            self._quiet.clear()
+
+    def found_nothing(self, loop: _Selector) -> bool:
+        """Take that a loop that waits has no bytes, and say whether its time has come."""
+        with self._lock:
+            self._quiet.add(loop)
+            if self._quiet == self._loops and min(self._waiting.values()) < math.inf:
+                self.now = max(self.now, min(self._waiting.values()))
+                self._quiet.clear()
+            return self.now >= self._waiting[loop]
+
+    def works(self, loop: _Selector) -> None:
+        """Take that a loop does not wait any more."""
+        with self._lock:
+            del self._waiting[loop]
+            self._quiet.clear()
+
+
+# Real seconds for which a loop waits for bytes at a time, and lets other threads run: they may move the time on.
+_PAUSE = 0.0002
+
+
+class _Selector(selectors.SelectSelector):
+    """Looks for bytes until there are some, or time has jumped."""
+
+    def __init__(self, time: VirtualTime) -> None:
+        super().__init__()
+        self._time = time
+        time.added(self)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(0)
+        if events or (timeout is not None and timeout <= 0):
+            return events
+        self._time.waits(self, math.inf if timeout is None else timeout)
+        while not (events := super().select(_PAUSE)) and not self._time.found_nothing(self):
+            pass
+        self._time.works(self)
+        return events
+
+    def close(self) -> None:
+        self._time.removed(self)
+        super().close()
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self, time: VirtualTime) -> None:
+        self._virtual = time
+        super().__init__(_Selector(time))
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+@contextmanager
+def virtual_time() -> Iterator[VirtualTime]:
+    """Let every event loop that is made meanwhile have one virtual time."""
+    time = VirtualTime()
+    before = asyncio.new_event_loop, asyncio.events.new_event_loop
+    asyncio.new_event_loop = asyncio.events.new_event_loop = time.new_loop
+    try:
+        yield time
+    finally:
+        asyncio.new_event_loop, asyncio.events.new_event_loop = before
+
+
+def run_virtual(main: Coroutine[Any, Any, T], time: VirtualTime | None = None) -> T:
+    """Run a coroutine on a loop with a virtual time; no task may be left."""
+    loop = (time or VirtualTime()).new_loop()
+    try:
+        result = loop.run_until_complete(main)
+        assert not asyncio.all_tasks(loop)
+        return result
+    finally:
+        loop.close()

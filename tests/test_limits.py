@@ -58,6 +58,9 @@ NO_LIMITS = {
     "handlers._json._MAX_KEY_LENGTH": "how much a message shows",
     "handlers._json._MAX_DEPTH": "how much a message shows",
     "handlers._npy._EXACT": "a part of the format",
+    "bench._sweep._END": "a share",
+    "bench._sweep._MORE": "a ratio",
+    "cli._bench.INTERRUPTED": "a shell's own",
     "openai._RENEW_SHARE": "a share",
     "prompts._SHOWN": "how much a message shows",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import re
 import sys
@@ -24,13 +25,18 @@ def texts(picture: str) -> str:
     return "\n".join(node.text or "" for node in root.iter() if node.tag.endswith("text")).replace("\xa0", " ")
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("terminal_pictures", SCRIPT)
+def load(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_pictures", path)
     assert spec is not None
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    module = load(SCRIPT)
     monkeypatch.setattr(module, "FOLDER", tmp_path)
     return module
 
@@ -48,6 +54,11 @@ def test_the_script_makes_a_picture_of_the_running_program(name: str, shown: str
     picture = (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
     assert re.search(shown, texts(picture), re.DOTALL)
     assert not re.search(r"""href=|src=|@import|url\((?!#)""", picture)  # a picture loads nothing
+
+
+def test_the_script_makes_a_picture_of_a_sweep(tmp_path: Path) -> None:
+    asyncio.run(load(SCRIPT.with_name("bench.py")).main(tmp_path, 9))
+    assert "throughput, requests/s" in texts((tmp_path / "bench.svg").read_text(encoding="utf-8"))
 
 
 def test_every_picture_is_on_a_page_and_every_page_s_picture_is_there() -> None:

@@ -42,6 +42,8 @@ MODULES = [
                 "pictures",
                 "cli_serve",
                 "asgi*",
+                "bench*",
+                "cli_bench",
             ),
         )
         for path in (ROOT / "tests").glob(f"test_{name}.py")

@@ -1,4 +1,4 @@
-"""The command ``smendpoint``: a demonstration, an emulator, a call from the shell, and calls for all rows of a file.
+"""The command ``smendpoint``: a demonstration, an emulator, calls, batches, benchmarks, servers.
 
 Exit status: 0 all is well, 1 the call failed, 2 the command line is wrong, 130 interrupted. `batch` has more.
 """
@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from smendpoint._version import __version__
-from smendpoint.cli import _batch, _chat, _demo, _doctor, _emulator, _invoke, _serve
+from smendpoint.cli import _batch, _bench, _chat, _demo, _doctor, _emulator, _invoke, _serve
 from smendpoint.cli._completion import SHELLS, PrintCompletion
 from smendpoint.cli._options import option_names, told
 from smendpoint.cli._terminal import complain, discard
@@ -24,7 +24,7 @@ __all__ = ["main"]
 
 # The room: a module for each command. Its `add_command` declares its options, its `EXAMPLES` end its help, its `run`
 # gives the exit status, and imports what only this command needs. `_terminal` writes. The room may import everything.
-COMMANDS = (_demo, _invoke, _chat, _serve, _batch, _doctor, _emulator)
+COMMANDS = (_demo, _invoke, _chat, _serve, _batch, _bench, _doctor, _emulator)
 
 
 class _Formatter(argparse.HelpFormatter):

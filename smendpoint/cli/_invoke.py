@@ -146,7 +146,7 @@ class _Target:
         self._path = path
         self._file: BinaryIO | None = None
         self._screen = Output()
-        if path is not None and not _may_write(path):
+        if path is not None and not may_write(path):
             raise ConfigurationError(f"--output: cannot write {path!r}")
 
     def text(self, text: str) -> None:
@@ -189,7 +189,8 @@ class _Target:
             self.text(_dump(output) + "\n")
 
 
-def _may_write(path: str) -> bool:
+def may_write(path: str) -> bool:
+    """Say whether a file can be written, as far as that is known before."""
     place = path if os.path.exists(path) else os.path.dirname(os.path.abspath(path))
     return not os.path.isdir(path) and os.access(place, os.W_OK)
 

@@ -67,8 +67,8 @@ _ARGUMENT = re.compile(r"(?<![\w.-])([a-z]+(?:_[a-z]+)*|(?:[A-Z][a-z]+)+)\b(=(?:
 _HANDLER = re.compile(r"\b([A-Z]\w+Handler)\b(?:\(([^()]*)\))?")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of a call."""
+def add_options(parser: argparse.ArgumentParser, retries: int = 2) -> None:
+    """Declare the options of a call. `retries` is the default that the help names."""
     parser.add_argument(
         "--param",
         action="append",
@@ -92,7 +92,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--retries",
         type=count,
         metavar="N",
-        help="how often a request that was not answered is sent again (default: 2)",
+        help=f"how often a request that was not answered is sent again (default: {retries})",
     )
     parser.add_argument(
         "--content-type", help="of the input, for the handlers json, plain, bytes, classification and embeddings"
@@ -187,20 +187,24 @@ def make_endpoint(arguments: argparse.Namespace, handler: Any, hooks: Any, max_c
     from smendpoint._core.call.retry import RetryPolicy
     from smendpoint.endpoint import Endpoint
 
+    retry = None if arguments.retries is None else RetryPolicy(max_attempts=arguments.retries + 1)
+    options = endpoint_options(arguments, handler)
+    return Endpoint(**options, retry=retry, max_connections=max_connections, hooks=hooks)
+
+
+def endpoint_options(arguments: argparse.Namespace, handler: Any) -> dict[str, Any]:
+    """Give the arguments of an endpoint that the options name."""
     members = {"TargetVariant": arguments.variant, "CustomAttributes": arguments.custom_attributes}
-    return Endpoint(
-        arguments.endpoint,
-        content_handler=handler,
-        region_name=arguments.region,
-        credentials_profile_name=arguments.profile,
-        endpoint_url=arguments.endpoint_url,
-        inference_component_name=arguments.component,
-        timeout=arguments.timeout,
-        retry=None if arguments.retries is None else RetryPolicy(max_attempts=arguments.retries + 1),
-        max_connections=max_connections,
-        endpoint_kwargs={name: given for name, given in members.items() if given is not None},
-        hooks=hooks,
-    )
+    return {
+        "endpoint_name": arguments.endpoint,
+        "content_handler": handler,
+        "region_name": arguments.region,
+        "credentials_profile_name": arguments.profile,
+        "endpoint_url": arguments.endpoint_url,
+        "inference_component_name": arguments.component,
+        "timeout": arguments.timeout,
+        "endpoint_kwargs": {name: given for name, given in members.items() if given is not None},
+    }
 
 
 def option_names(parser: argparse.ArgumentParser) -> dict[str, str]:

@@ -98,6 +98,10 @@ class Terminal:
         lines = textwrap.wrap(text, self._width - indent, break_long_words=False, break_on_hyphens=False)
         return "\n".join([blank + line for line in lines])
 
+    def _line(self, text: str, indent: int) -> str:
+        """Wrap a text; but in a pipe it is one line, as programs expect it."""
+        return self._wrap(text, indent) if self._terminal else text
+
     def title(self, text: str) -> None:
         """Write the heading of a section."""
         print(f"\n{self._style('1', text)}")
@@ -106,6 +110,10 @@ class Terminal:
         """Write text of any length, indented and wrapped; its line ends stay."""
         for line in text.strip().splitlines():
             print(self._wrap(line, 2))
+
+    def sentence(self, text: str) -> None:
+        """Write a sentence after an empty line; in a pipe it is one line."""
+        print(f"\n{self._line(text, 0)}")
 
     def answer(self, text: str) -> None:
         """Write a model's answer."""
@@ -117,11 +125,8 @@ class Terminal:
         print(f"  {name:<34}{self._style('36', value)}")
 
     def finding(self, name: str, mark: str, colour: str, text: str, advice: str) -> None:
-        """Write a finding, and below it the thing to do. In a pipe the finding is one line, as programs expect it."""
-        text = visible(text)
-        if self._terminal:
-            text = self._wrap(text, 20).lstrip()
-        print(f"{self._style(colour, f'{mark:<8}')}{name:<12}{text}", flush=True)
+        """Write a finding, and below it the thing to do; in a pipe the finding is one line."""
+        print(f"{self._style(colour, f'{mark:<8}')}{name:<12}{self._line(visible(text), 20).lstrip()}", flush=True)
         if advice:
             print(self._wrap(visible(advice), 20), flush=True)
 

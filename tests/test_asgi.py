@@ -403,6 +403,7 @@ def test_a_failure_after_a_comment_is_an_event(vllm: Emulator) -> None:
         status, head, rest = read_all(connection)
     assert status == 200
     assert "text/event-stream" in head
+    assert "x-accel-buffering: no" in head  # nginx would wait for more events
     assert b'"code":"timeout"' in rest
     assert not rest.endswith(b"0\r\n\r\n")
 

@@ -183,6 +183,8 @@ def test_a_stream_that_outlives_the_grace_period_ends_with_an_error(
         ((*MODEL, "--api-key-file", "none"), {}, "--api-key-file cannot be read: No such file"),
         ((*MODEL, "--api-key-file", "binary"), {}, "--api-key-file cannot be read: it is not UTF-8"),
         ((*MODEL, "--api-key-file", "empty"), {}, "--api-key-file has no key"),
+        ((*MODEL, "--max-concurrency", "0"), {}, "--max-concurrency must be a whole number of at least 1, not 0"),
+        ((*MODEL, "--max-body", "0"), {}, "--max-body must be above 0, not 0"),
         ((*MODEL, "--port", "99999"), {}, "cannot listen on 127.0.0.1 port 99999: "),
     ],
 )

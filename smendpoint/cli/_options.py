@@ -55,6 +55,7 @@ _RENAMED = {
     "inference_component_name": "component",
     "parameters": "param",
     "accepts": "accept",
+    "concurrency": "max_concurrency",
     "CustomAttributes": "custom_attributes",
     "TargetVariant": "variant",
     "InferenceComponentName": "component",

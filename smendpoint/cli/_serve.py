@@ -180,7 +180,7 @@ def make_app(arguments: argparse.Namespace, served: dict[str, ServedModel], give
         max_body=SERVICE_MAX_BODY if arguments.max_body is None else arguments.max_body,
         metrics=registry,
         hooks=PrometheusHooks(registry=registry),
-        concurrency=arguments.max_concurrency or AdaptiveConcurrency(),
+        concurrency=AdaptiveConcurrency() if arguments.max_concurrency is None else arguments.max_concurrency,
         region_name=arguments.region,
         credentials_profile_name=arguments.profile,
         endpoint_url=arguments.endpoint_url,

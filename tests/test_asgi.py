@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from serving import ANSWER, MESSAGES, app_for, ask, connect, read_all, served
 
-from smendpoint import AsyncEndpoint, RetryPolicy, errors
+from smendpoint import AsyncEndpoint, Endpoint, RetryPolicy, errors
 from smendpoint.asgi import OpenAIApp, ServedModel
 from smendpoint.asgi._failures import failure_of
 from smendpoint.asgi._reply import Reply, until_disconnect
@@ -326,6 +326,11 @@ def test_only_the_allowed_hosts_are_served(vllm: Emulator) -> None:
             assert ask(port, CHAT, chat(), Host=host)[0] == status
 
 
+def test_the_allowed_host_may_be_one(vllm: Emulator) -> None:
+    with served(app_for(vllm, "vllm", allowed_hosts="localhost")) as port:
+        assert [ask(port, CHAT, chat(), Host=host)[0] for host in ("localhost", "evil")] == [200, 421]
+
+
 @pytest.mark.parametrize(
     ("models", "options", "message"),
     [
@@ -334,6 +339,10 @@ def test_only_the_allowed_hosts_are_served(vllm: Emulator) -> None:
         ({"m": "m"}, {"api_key": ""}, "api_key"),
         ({"m": "m"}, {"api_key": []}, "api_key"),
         ({"m": "m"}, {"api_key": ["\xe9"]}, "api_key"),
+        ({"m": "m"}, {"api_key": [1]}, "api_key"),
+        ({"m": "m"}, {"max_body": 0}, "max_body"),
+        ({"m": None}, {}, "model 'm' must have an endpoint's name, or an AsyncEndpoint, not NoneType"),
+        ({"m": Endpoint("m")}, {}, "not Endpoint"),
         ({"m": ServedModel("m", "gguf")}, {}, "format"),
         ({"m": ServedModel("m", "tgi", "x")}, {}, "told a model's name"),
         ({"m": "a b"}, {}, "endpoint"),
@@ -437,6 +446,7 @@ def test_a_failure_after_a_comment_is_an_event(vllm: Emulator) -> None:
         status, head, rest = read_all(connection)
     assert status == 200
     assert "text/event-stream" in head
+    assert "x-accel-buffering: no" in head  # nginx would wait for more events
     assert b'"code":"timeout"' in rest
     assert not rest.endswith(b"0\r\n\r\n")
 

@@ -16,6 +16,7 @@ TEXT = b'data: {"choices": [{"index": 0, "delta": {"content": "an error, and [DO
 LAST = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
 USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}\n\n'
 DONE = b"data: [DONE]\n\n"
+SECOND, SECOND_LAST = (event.replace(b'"index": 0', b'"index": 1') for event in (TEXT, LAST))
 
 
 def read(data: bytes, size: int = 1 << 20) -> bytes:
@@ -44,6 +45,24 @@ def read(data: bytes, size: int = 1 << 20) -> bytes:
 )
 def test_whole_events_come_out_however_they_were_cut(data: bytes, expected: bytes, size: int) -> None:
     assert read(data, size) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "whole"),
+    [
+        (TEXT + SECOND + LAST + SECOND_LAST, True),
+        (SECOND + SECOND_LAST + TEXT + LAST, True),
+        (TEXT + SECOND + LAST + SECOND, False),
+        (TEXT + SECOND + SECOND_LAST + TEXT, False),
+        (TEXT + SECOND + LAST + DONE, True),
+    ],
+)
+def test_each_choice_has_an_end(data: bytes, whole: bool) -> None:
+    if whole:
+        assert read(data).endswith(DONE)
+    else:
+        with pytest.raises(StreamTruncatedError):
+            read(data)
 
 
 @given(cuts=st.lists(st.integers(0, 400)))

@@ -62,6 +62,23 @@ def test_each_line_of_a_pipe_is_a_message_and_only_answers_are_written(
     assert sent(emulator)[-1]["content"] == "/reset? Who stayed?"
 
 
+def test_a_pipe_that_is_not_utf8_is_refused(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    piped = io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdin", piped)
+    assert main(["chat", "my-llm"]) == 2
+    assert capsys.readouterr().err == "smendpoint: standard input is not UTF-8 text\n"
+    assert not emulator.requests
+
+
+def test_a_pipe_is_utf8_in_every_locale(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    piped = io.TextIOWrapper(io.BytesIO("Who stayed at Café Ö?\n".encode()), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdin", piped)
+    assert main(["chat", "my-llm"]) == 0
+    assert sent(emulator)[-1]["content"] == "Who stayed at Café Ö?"
+
+
 def test_a_failure_over_a_pipe_ends_it(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +203,11 @@ def test_an_unknown_command_is_named(terminal: Terminal) -> None:
     _, err = terminal.run(["/nope", "/ x"])
     assert "there is no command /nope; /help lists those that there are" in err
     assert "there is no command /;" in err
+
+
+def test_a_command_that_takes_nothing_says_so(terminal: Terminal) -> None:
+    _, err = terminal.run(["/stats on", "/stats"])
+    assert err == ("smendpoint: /stats takes nothing more, and not 'on'\nsmendpoint: tokens and time are shown\n")
 
 
 def test_a_slash_after_a_space_begins_a_message(terminal: Terminal, emulator: Emulator) -> None:
@@ -435,6 +457,7 @@ def test_the_program_in_a_terminal_renders_and_outlives_ctrl_c(emulator: Emulato
         until("Half an")
         os.write(ours, b"\x03")
         until("interrupted\n>")
+        assert "\n".join(shown.display).count("Half an") == 1  # although the terminal has written ^C behind it
         paused.disconnected()
         go_on.set()
         os.write(ours, b"\x04")

@@ -397,7 +397,9 @@ def test_v_reports_attempts_status_variant_times_and_tokens_and_never_a_secret(
         summary,
     )
     _, err = invoke("tgi", PROMPT, "-v", "--stream", capsys=capsys)
-    assert re.search(r"1 attempt, first byte after \S+ s, first chunk after \S+ s, ", err)
+    times = re.search(r"1 attempt, first byte after (\S+) s, first chunk after (\S+) s, (\S+) s in all, ", err)
+    assert times is not None
+    assert sorted(times.groups(), key=float) == list(times.groups())
     _, failed = invoke("nothing", PROMPT, "-v", status=1, capsys=capsys)
     assert "attempt 1 failed: ValidationError, status 400; it is the last\n" in failed
     assert "smendpoint: status 400, 1 attempt, " in failed
@@ -411,12 +413,48 @@ def test_v_reports_attempts_status_variant_times_and_tokens_and_never_a_secret(
         "x=1",
         "--handler-option",
         "format=jumpstart-similarity",
-        status=1,
+        status=2,
         capsys=capsys,
     )
     assert "smendpoint: nothing was sent\n" in unsent
     assert SECRET not in err + failed + unsent
     assert "AKIDEXAMPLE" not in err + failed + unsent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (['[{"role": "user"}]', "--handler", "chat"], "Message 0 ('user') has no content."),
+        (["[1]", "--handler", "embeddings", "--dry-run"], "Text 0 must be a str, not int."),
+        (["", "--handler", "tabular", "--submit"], "A table needs at least one row."),
+        (
+            ['[{"role": "user"}]', "--attach", "https://e.com/a.png"],
+            "--attach: the content of the last message must be",
+        ),
+    ],
+)
+def test_an_input_that_a_handler_refuses_is_not_a_failed_call(
+    arguments: list[str], said: str, emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, err = invoke("vllm", *arguments, status=2, capsys=capsys)
+    assert err.startswith(f"smendpoint: {said}")
+    assert not emulator.requests
+
+
+def test_an_answer_that_a_handler_cannot_read_is_a_failed_call(
+    emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emulator.inject("html_200", times=1)
+    _, err = invoke("vllm", PROMPT, "--handler", "chat", status=1, capsys=capsys)
+    assert "HandlerError" in err
+
+
+def test_an_empty_stop_sequence_is_refused_by_its_option(
+    emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["invoke", "vllm", PROMPT, "--stop", ""])
+    assert "argument --stop: it is empty" in capsys.readouterr().err
 
 
 def test_v_says_where_no_answer_came(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -578,6 +616,11 @@ def options_of(command: str) -> dict[str, str]:
         ("in us-west-2 (from region_name)", "in us-west-2 (from --region)"),
         ("give upload_to='s3://bucket/prefix' to have it", "give --upload-to s3://bucket/prefix to have it"),
         ("stop must be a string", "--stop must be a string"),
+        ("CustomAttributes must have 1 to 1024", "--custom-attributes must have 1 to 1024"),
+        ("TargetVariant must be", "--variant must be"),
+        ("InferenceComponentName must have", "--component must have"),
+        ("ContentType must be", "--content-type must be"),
+        ("SessionId must be", "SessionId must be"),
         ("timeout must be above 0", "--timeout must be above 0"),
         ("the timeout must be right; stop", "the timeout must be right; stop"),
         ("inference_component_name: no", "--component: no"),

@@ -173,7 +173,7 @@ def test_a_connection_that_is_kept_hears_from_healthz_that_the_server_drains(
 
 
 def test_a_stream_that_outlives_the_grace_period_ends_with_an_error(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paused = PausedModel(OPENAI, REST)
     with Emulator(paused, region="us-west-2") as service:
@@ -198,6 +198,9 @@ def test_a_stream_that_outlives_the_grace_period_ends_with_an_error(
         paused.go_on.set()
         assert b"The server is shutting down." in ended[0]
         assert not ended[0].endswith(b"0\r\n\r\n")
+    logged = capsys.readouterr().err
+    assert "Cancel 1 running task(s)" in logged
+    assert "Traceback" not in logged
 
 
 @pytest.mark.parametrize(
@@ -216,6 +219,8 @@ def test_a_stream_that_outlives_the_grace_period_ends_with_an_error(
         ((*MODEL, "--api-key-file", "none"), {}, "--api-key-file cannot be read: No such file"),
         ((*MODEL, "--api-key-file", "binary"), {}, "--api-key-file cannot be read: it is not UTF-8"),
         ((*MODEL, "--api-key-file", "empty"), {}, "--api-key-file has no key"),
+        ((*MODEL, "--max-concurrency", "0"), {}, "--max-concurrency must be a whole number of at least 1, not 0"),
+        ((*MODEL, "--max-body", "0"), {}, "--max-body must be above 0, not 0"),
         ((*MODEL, "--port", "99999"), {}, "cannot listen on 127.0.0.1 port 99999: "),
     ],
 )
@@ -301,11 +306,12 @@ def test_what_is_not_installed_is_named(
     assert f"serve needs {missing}: pip install 'smendpoint[serve]'" in capsys.readouterr().err
 
 
-def test_lines_about_streams_that_were_cut_are_left_to_the_application() -> None:
+def test_cut_streams_and_cancelled_answers_are_not_logged_by_uvicorn() -> None:
     def record(message: str) -> Any:
         import logging
 
         return logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, message, (), None)
 
-    assert not _serve.is_not_cut(record("ASGI callable returned without completing response."))
-    assert _serve.is_not_cut(record("something else"))
+    assert not _serve.is_news(record("ASGI callable returned without completing response."))
+    assert not _serve.is_news(record("Traceback ...\nasyncio.exceptions.CancelledError\n"))
+    assert _serve.is_news(record("something else"))

@@ -208,9 +208,10 @@ def test_openais_own_paths_take_the_endpoint_from_the_bodys_model() -> None:
             said = caller.chat.completions.create(model="one", messages=[{"role": "user", "content": "It rains."}])
             assert said.choices[0].message.content
             assert caller.embeddings.create(model="two", input="a", encoding_format="float").data
-            for name in ("three", ""):
-                with pytest.raises(openai.NotFoundError, match="does not exist"):
-                    caller.chat.completions.create(model=name, messages=[{"role": "user", "content": "It rains."}])
+            with pytest.raises(openai.NotFoundError, match="does not exist"):
+                caller.chat.completions.create(model="three", messages=[{"role": "user", "content": "It rains."}])
+            with pytest.raises(openai.BadRequestError, match="name a model"):
+                caller.chat.completions.create(model="", messages=[{"role": "user", "content": "It rains."}])
             with pytest.raises(openai.NotFoundError, match="no model 'three' here"):
                 caller.models.retrieve("three")
         assert [request.endpoint_name for request in emulator.requests if request.method == "POST"][:2] == [
@@ -225,6 +226,6 @@ def test_a_body_that_names_no_model_is_refused_on_openais_own_paths(body: bytes)
         connection = http.client.HTTPConnection("127.0.0.1", int(emulator.url.rpartition(":")[2]), timeout=20)
         connection.request("POST", "/v1/chat/completions", body)
         response = connection.getresponse()
-        assert response.status == 404
-        assert json.loads(response.read())["error"]["code"] == "model_not_found"
+        assert response.status == 400
+        assert json.loads(response.read())["error"]["type"] == "invalid_request_error"
         connection.close()

@@ -270,7 +270,7 @@ def test_without_a_type_nothing_of_this_is_imported() -> None:
     ("answer", "said", "text", "reason"),
     [
         (body("It opens at 9."), "the answer is not JSON: does its container know", "It opens at 9.", "stop"),
-        (body(""), "the answer is not JSON", "", "stop"),
+        (body(" \n"), "it has no text", "", "stop"),
         (body('{"place": "x", "opens": true}'), "opens must be an integer, not a boolean", "true}", "stop"),
         (body('{"place": "x", "opens": 1, "opens": 2}'), "is not JSON", "", "stop"),
         (body('{"place": "x", "opens": NaN}'), "is not JSON", "", "stop"),

@@ -55,8 +55,9 @@ class OpenAIApp:
             a container that speaks OpenAI's format.
         api_key: a key, or several, of which clients must give one (``Authorization: Bearer ...``); by default none is
             asked for.
-        allowed_hosts: the hosts that a request may name, without a port; by default any. A server on this machine that
-            asks for no key allows its own names only, because a web page may send requests to it (DNS rebinding).
+        allowed_hosts: the host, or the hosts, that a request may name, without a port; by default any. A server on this
+            machine that asks for no key allows its own names only, because a web page may send requests to it (DNS
+            rebinding).
         max_body: a request body over so many bytes is answered with 413.
         keep_alive: seconds of silence after which a stream gets a comment, so that nothing on the way closes it.
         metrics: the registry that ``GET /metrics`` shows; without it there is no such path. It needs
@@ -73,7 +74,7 @@ class OpenAIApp:
         models: Mapping[str, ServedModel | AsyncEndpoint[Any, Any, Any] | str],
         *,
         api_key: str | Iterable[str] | None = None,
-        allowed_hosts: Iterable[str] | None = None,
+        allowed_hosts: str | Iterable[str] | None = None,
         max_body: int = SERVICE_MAX_BODY,
         keep_alive: float = KEEP_ALIVE_SECONDS,
         metrics: CollectorRegistry | None = None,
@@ -83,8 +84,11 @@ class OpenAIApp:
             raise ConfigurationError("there is no model to serve")
         if not keep_alive > 0:
             raise ConfigurationError(f"keep_alive must be above 0, not {keep_alive!r}")
+        if not max_body > 0:
+            raise ConfigurationError(f"max_body must be above 0, not {max_body!r}")
         self._keys = _checked_keys(api_key)
-        self._hosts = None if allowed_hosts is None else {host.lower() for host in allowed_hosts}
+        hosts = [allowed_hosts] if isinstance(allowed_hosts, str) else allowed_hosts
+        self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._max_body = max_body
         self._keep_alive = keep_alive
         self._registry = metrics
@@ -246,8 +250,9 @@ class _Door:
 
 
 def _checked_keys(api_key: str | Iterable[str] | None) -> list[bytes]:
-    keys = [] if api_key is None else [api_key] if isinstance(api_key, str) else list(api_key)
-    if api_key is not None and (not keys or not all(key and key.isascii() and key.isprintable() for key in keys)):
+    keys: list[Any] = [] if api_key is None else [api_key] if isinstance(api_key, str) else list(api_key)
+    fits = [isinstance(key, str) and key != "" and key.isascii() and key.isprintable() for key in keys]
+    if api_key is not None and not (fits and all(fits)):
         raise ConfigurationError("api_key must be text of at least one printable ASCII character")
     return [key.encode() for key in keys]
 

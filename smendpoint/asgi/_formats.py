@@ -99,6 +99,9 @@ class Backend:
             raise ConfigurationError(f"model {name!r}: only containers of the format 'openai' are told a model's name")
         self.name = name
         self._served = served
+        if not isinstance(served.endpoint, (str, AsyncEndpoint)):
+            kind = type(served.endpoint).__name__
+            raise ConfigurationError(f"model {name!r} must have an endpoint's name, or an AsyncEndpoint, not {kind}")
         self._base = _base_endpoint(served.endpoint, options)
         self._endpoints: dict[Kind, AsyncEndpoint[Any, Any, Any]] = {}
         for kind, handler in self._handlers().items():

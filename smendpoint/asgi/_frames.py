@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from smendpoint.handlers.base import Usage
 
 DONE = b"data: [DONE]\n\n"
-# The signs of an event that is more than a piece of text. Inside a JSON string each quote has a backslash before it,
-# so generated text does not show the signs with quotes; the others only cost a look.
-_NOTABLE = re.compile(rb'error|\[DONE\]|"finish_reason":\s*"|"usage":\s*\{|"message":\s*\{').search
+# The signs of an event that is more than a piece of the first choice's text. Inside a JSON string each quote has a
+# backslash before it, so generated text does not show the signs with quotes; the others only cost a look.
+_NOTABLE = re.compile(rb'error|\[DONE\]|"(?:finish_reason":\s*"|usage":\s*\{|message":\s*\{|index":\s*[1-9])').search
 
 
 class PassingHandler:
@@ -78,7 +78,7 @@ class EventPasser(PushDecoder):
         usage: the token counts, once it has given them.
     """
 
-    __slots__ = ("_done", "_ended", "_lines", "_tail", "finish_reason", "usage")
+    __slots__ = ("_begun", "_done", "_ended", "_lines", "_over", "_tail", "finish_reason", "usage")
 
     max_received = 0  # what is handed on is not kept
 
@@ -88,6 +88,8 @@ class EventPasser(PushDecoder):
         self._lines: bool | None = None  # whether these are JSON lines; `None` before the first byte
         self._done = False  # [DONE] has come
         self._ended = False  # the first choice has a finish reason
+        self._begun: set[str] = set()  # the indices of choices that have come, and of those that have a finish reason
+        self._over: set[str] = set()
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
 
@@ -124,7 +126,7 @@ class EventPasser(PushDecoder):
         """Take the end of the bytes, and give the rest of the events, with ``[DONE]``.
 
         Raises:
-            StreamTruncatedError: neither a finish reason nor ``[DONE]`` has come.
+            StreamTruncatedError: neither a finish reason of each choice nor ``[DONE]`` has come.
         """
         events: list[bytes] = []
         self.finish_into(events)
@@ -141,7 +143,7 @@ class EventPasser(PushDecoder):
                 whole = False
             else:
                 chunks += [event + b"\n\n"] if event else []
-        if not whole or not (self._done or self._ended):
+        if not whole or not (self._done or (self._ended and self._begun <= self._over)):
             raise StreamTruncatedError(
                 f"the stream ended before the model's answer did: {ENDS['chunk'].mark} has not come"
             )
@@ -188,8 +190,11 @@ class EventPasser(PushDecoder):
         whole = False
         for choice in choices:
             if isinstance(choice, dict):
-                self.finish_reason = reason_of(choice.get("finish_reason")) or self.finish_reason
-                whole = _become_delta(choice) or whole
+                reason = reason_of(choice.get("finish_reason"))
+                self.finish_reason = reason or self.finish_reason
+                is_whole = _become_delta(choice)
+                (self._over if reason or is_whole else self._begun).add(str(choice.get("index") or 0))
+                whole = is_whole or whole
         self._ended = self._ended or whole or ENDS["chunk"].is_last(value)
         if not whole:
             return event

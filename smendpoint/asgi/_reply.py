@@ -25,7 +25,11 @@ KEEP_ALIVE_SECONDS = 15.0
 
 # Seconds that the last words of a stream may take when the server shuts down.
 _GOODBYE_SECONDS = 1.0
-_STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+_STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # nginx hands each event on at once
+}
 _UNANSWERED = b": the model has not answered yet\n\n"
 _PAUSED = b": the model has paused\n\n"
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from smendpoint.cli._invoke import Reports
 from smendpoint.cli._options import (
@@ -77,10 +78,24 @@ def run(arguments: argparse.Namespace) -> int:
             complain(f"{arguments.endpoint}: /help lists the commands, Ctrl-D ends")
             _talk(chat, _reader(arguments.history), arguments.options)
         else:
-            for line in sys.stdin:
+            for line in _lines(sys.stdin):
                 if line.strip():
                     chat.ask(line.rstrip("\r\n"))
     return 0
+
+
+def _lines(stdin: TextIO) -> Iterator[str]:
+    """Give the lines of a pipe: UTF-8 in every locale.
+
+    Raises:
+        ConfigurationError: one is not.
+    """
+    if isinstance(stdin, io.TextIOWrapper):
+        stdin.reconfigure(encoding="utf-8", errors="strict")
+    try:
+        yield from stdin
+    except UnicodeDecodeError:
+        raise ConfigurationError("standard input is not UTF-8 text") from None
 
 
 def _talk(chat: Chat, read: Callable[[], str], options: Mapping[str, str]) -> None:
@@ -152,6 +167,8 @@ class Chat:
         run = getattr(self, f"_do_{name}", None) if name.isidentifier() else None
         if run is None:
             raise ConfigurationError(f"there is no command /{name}; /help lists those that there are")
+        if rest.strip() and name not in ("save", "system"):
+            raise ConfigurationError(f"/{name} takes nothing more, and not {rest.strip()!r}")
         run(rest.strip())
         return True
 

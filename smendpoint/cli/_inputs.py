@@ -100,6 +100,8 @@ def _messages(arguments: argparse.Namespace, text: str) -> Any:
         if last["role"] != "user":
             raise ConfigurationError("--attach: the last message must be one of the user")
         content = last.get("content")
+        if not isinstance(content, (str, list)):
+            raise ConfigurationError("--attach: the content of the last message must be text, or a list of parts")
         parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
         last["content"] = [*parts, *map(_image, arguments.attach)]
     return messages

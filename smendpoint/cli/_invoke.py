@@ -21,7 +21,7 @@ from smendpoint.cli._options import (
     parameters,
 )
 from smendpoint.cli._terminal import Output, complain
-from smendpoint.errors import ConfigurationError, ModelNotReadyError, ModelOutputError, SmendpointError
+from smendpoint.errors import ConfigurationError, HandlerError, ModelNotReadyError, ModelOutputError, SmendpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,14 +88,12 @@ class Reports(CallHooks):
     """Reports on standard error that a call waits for its model, which may take minutes; with -v, each failed attempt.
 
     Attributes:
-        began: when the call began, which the first one does by looking for the region and the like.
         call: the call, once that is known.
         first_byte_after: seconds from the call's start to the first byte of its answer; ``None`` before that.
     """
 
     def __init__(self, verbose: bool) -> None:
         self._verbose = verbose
-        self.began = 0.0
         self.call: CallInfo | None = None
         self.first_byte_after: float | None = None
 
@@ -103,7 +101,7 @@ class Reports(CallHooks):
         self.call = call
 
     def first_byte(self, call: CallInfo) -> None:
-        self.first_byte_after = time.monotonic() - self.began
+        self.first_byte_after = call.elapsed
 
     def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
         if isinstance(error, ModelNotReadyError) and delay is not None:
@@ -126,7 +124,7 @@ class Reports(CallHooks):
         for name, value in (("first byte", self.first_byte_after), ("first chunk", answer.first_chunk)):
             if value is not None:
                 said.append(f"{name} after {value:.3f} s")
-        said.append(f"{time.monotonic() - self.began:.3f} s in all")
+        said.append(f"{answer.elapsed or call.elapsed:.3f} s in all")
         if usage is not None:
             said.append(f"{usage.prompt_tokens} + {usage.completion_tokens} tokens")
         if call.request_id:
@@ -234,7 +232,6 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.dry_run:
                 call.show()
                 return 0
-            reports.began = time.monotonic()
             try:
                 call.make()
             finally:
@@ -242,6 +239,10 @@ def run(arguments: argparse.Namespace) -> int:
                     complain(reports.summary(call))
             if arguments.json:
                 out.text(_dump(call.described(reports)) + "\n")
+    except HandlerError as error:
+        if reports.call is None:  # the input does not fit: nothing was sent
+            raise ConfigurationError(error.message) from None
+        raise
     finally:
         out.close()
     if arguments.schema is not None:

@@ -62,13 +62,18 @@ class Blocks:
 
 
 class Tail:
-    """The last lines of a rendered text that fit on the screen."""
+    """The last lines of a rendered text that fit on the screen.
+
+    They leave room for the ``^C`` that the terminal itself writes behind them when Ctrl-C is typed: in the next line it
+    would keep the last one from being drawn over.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = console.render_lines(Rendered(self._text), options, pad=False)
+        narrower = options.update(width=max(1, options.max_width - len("^C")))
+        lines = console.render_lines(Rendered(self._text), narrower, pad=False)
         for line in lines[-max(1, console.height - 1) :]:
             yield from line
             yield Segment.line()

@@ -55,9 +55,16 @@ _RENAMED = {
     "inference_component_name": "component",
     "parameters": "param",
     "accepts": "accept",
+    "concurrency": "max_concurrency",
+    "CustomAttributes": "custom_attributes",
+    "TargetVariant": "variant",
+    "InferenceComponentName": "component",
+    "ContentType": "content_type",
+    "Accept": "accept",
 }
-# The name of an argument, in the library's messages: with an underscore, a value, or as the subject of the sentence.
-_ARGUMENT = re.compile(r"(?<![\w.-])([a-z]+(?:_[a-z]+)*)\b(=(?:'[^']*'|\w+)?|(?= must\b))?")
+# The name of an argument, or of a member of the service's request, in the library's messages: with an underscore, a
+# value, or as the subject of the sentence.
+_ARGUMENT = re.compile(r"(?<![\w.-])([a-z]+(?:_[a-z]+)*|(?:[A-Z][a-z]+)+)\b(=(?:'[^']*'|\w+)?|(?= must\b))?")
 _HANDLER = re.compile(r"\b([A-Z]\w+Handler)\b(?:\(([^()]*)\))?")
 
 
@@ -70,7 +77,9 @@ def add_options(parser: argparse.ArgumentParser, retries: int = 2) -> None:
         metavar="NAME=VALUE",
         help="a parameter for the model; the value is JSON, or else text; may be repeated",
     )
-    parser.add_argument("--stop", action="append", metavar="TEXT", help="end the output here; may be repeated")
+    parser.add_argument(
+        "--stop", action="append", type=not_empty, metavar="TEXT", help="end the output here; may be repeated"
+    )
     parser.add_argument("--region", help="the AWS region")
     parser.add_argument("--profile", help="the profile of the AWS config files")
     parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
@@ -101,6 +110,13 @@ def add_handler_option(parser: argparse._ActionsContainer) -> None:
         metavar="NAME=VALUE",
         help="an argument for the handler, such as format=openai for embeddings; may be repeated",
     )
+
+
+def not_empty(text: str) -> str:
+    """Read a text."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 def seconds(text: str) -> float:

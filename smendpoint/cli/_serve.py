@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import ipaddress
 import logging
 import os
@@ -181,7 +182,7 @@ def make_app(arguments: argparse.Namespace, served: dict[str, ServedModel], give
         max_body=SERVICE_MAX_BODY if arguments.max_body is None else arguments.max_body,
         metrics=registry,
         hooks=PrometheusHooks(registry=registry),
-        concurrency=arguments.max_concurrency or AdaptiveConcurrency(),
+        concurrency=AdaptiveConcurrency() if arguments.max_concurrency is None else arguments.max_concurrency,
         region_name=arguments.region,
         credentials_profile_name=arguments.profile,
         endpoint_url=arguments.endpoint_url,
@@ -206,9 +207,15 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigurationError(f"cannot listen on {host} port {port}: {why}") from None
 
 
-def is_not_cut(record: logging.LogRecord) -> bool:
-    """Say whether a line of uvicorn's log is not about a stream without an end: the application logs the reason."""
-    return "without completing response" not in record.getMessage()
+def is_news(record: logging.LogRecord) -> bool:
+    """Say whether a record of uvicorn's is about something else than the two things that are meant to happen.
+
+    One is a stream without an end, whose reason the application logs. The other is the cancellation of the answers that
+    outlive the grace period, each with a traceback; uvicorn logs their number, too.
+    """
+    message, kind = record.getMessage(), record.exc_info and record.exc_info[0]
+    cancelled = kind is asyncio.CancelledError or message.rstrip().endswith("asyncio.exceptions.CancelledError")
+    return not cancelled and "without completing response" not in message
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -235,7 +242,7 @@ def run(arguments: argparse.Namespace) -> int:
                 shown = f"[{host}]" if ":" in host else host
                 print(f"Serving {', '.join(served)} at http://{shown}:{port}/v1", flush=True)
 
-        logging.getLogger("uvicorn.error").addFilter(is_not_cut)
+        logging.getLogger("uvicorn.error").addFilter(is_news)
         config = uvicorn.Config(
             app,
             http="h11",  # it limits the head of a request

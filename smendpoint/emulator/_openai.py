@@ -36,6 +36,14 @@ def own_answer(model: Model, request: ReceivedRequest, route: Route) -> Reply | 
     return None if method == "POST" else _wrong_method(request, "POST")
 
 
+def unknown_model(request: ReceivedRequest, route: Route) -> Reply:
+    """Refuse a request to OpenAI's own paths whose body names no model, or one that does not exist."""
+    if not route.endpoint_name and request.method == "POST" and route.model_path in OPENAI_PATHS:
+        return failure(400, "The body must be JSON, and name a model.", "invalid_request_error")
+    message = f"The model {route.endpoint_name!r} does not exist."
+    return failure(404, message, "invalid_request_error", "model_not_found")
+
+
 def lists_models(request: ReceivedRequest, route: Route) -> bool:
     """Say whether a request is for the models of all endpoints."""
     return request.method in ("GET", "HEAD") and not route.endpoint_name and _names_models(route.model_path)

@@ -17,7 +17,7 @@ from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._load import Slots
 from smendpoint.emulator._model_mapping import Models
 from smendpoint.emulator._objects import STORE_IS_FULL, serve_object, total_size
-from smendpoint.emulator._openai import failure, lists_models, model_list, own_answer
+from smendpoint.emulator._openai import failure, lists_models, model_list, own_answer, unknown_model
 from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, model_reply, pieces_of
 from smendpoint.emulator._route import ReceivedRequest, Route
 from smendpoint.emulator._running import PREFIX, ask, gather, model_request, parts_of
@@ -143,8 +143,7 @@ class Service:
         if not self.control.in_service(route.endpoint_name):
             model = None
         if model is None and not request.target.startswith("/endpoints/"):
-            message = f"The model {route.endpoint_name!r} does not exist."
-            return failure(404, message, "invalid_request_error", "model_not_found")
+            return unknown_model(request, route)
         if model is None:
             message = f"Endpoint {route.endpoint_name} of account {ACCOUNT} not found."
             return error_reply(400, "ValidationError", message)

@@ -107,7 +107,7 @@ def _without_output(completion: ChatCompletion, refusal: str) -> str | None:
         return f"max_tokens cut it after {len(completion.text)} characters"
     if completion.finish_reason == "content_filter":
         return f"a content filter cut it after {len(completion.text)} characters"
-    return None
+    return None if completion.text.strip() else "it has no text"
 
 
 def _schema_and_reader(kind: Any, name: str, replace: bool) -> tuple[Any, Callable[[str], Any]]:

@@ -208,7 +208,7 @@ class SageMakerLLM(_OnEndpoint, FunctionCallingLLM):
         made: dict[str, Any] = {"messages": messages, **kwargs}
         if tools:
             made["tools"] = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
-            made.setdefault("tool_choice", "required" if tool_required else "auto")
+            made["tool_choice"] = _choice(kwargs.get("tool_choice"), tool_required)
         return made
 
     def _validate_chat_with_tools_response(
@@ -221,6 +221,7 @@ class SageMakerLLM(_OnEndpoint, FunctionCallingLLM):
         if not allow_parallel_tool_calls:
             calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
             response.message.blocks = [block for block in response.message.blocks if block not in calls[1:]]
+            del response.message.additional_kwargs.get("tool_calls", [])[1:]
         return response
 
     def get_tool_calls_from_response(
@@ -298,6 +299,13 @@ def _user(prompt: str) -> list[ChatMessage]:
     return [ChatMessage(role=MessageRole.USER, content=prompt)]
 
 
+def _choice(given: dict[str, Any] | str | None, required: bool) -> dict[str, Any] | str:
+    """Give OpenAI's ``tool_choice`` for LlamaIndex's: a tool's name, too, or ``None``, as its programs give it."""
+    if isinstance(given, str) and given not in ("auto", "none", "required"):
+        return {"type": "function", "function": {"name": given}}
+    return given or ("required" if required else "auto")
+
+
 def _to_openai(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     """Give messages as OpenAI's chat completions have them.
 
@@ -322,9 +330,8 @@ def _to_openai(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
                     f"a message with a {type(block).__name__} cannot be sent: a container takes text and images"
                 )
         texts = [part["text"] for part in parts if part["type"] == "text"]
-        one: dict[str, Any] = {"role": message.role.value, "content": "\n".join(texts)}
-        if len(texts) < len(parts):
-            one["content"] = parts
+        content: Any = parts if len(texts) < len(parts) else "\n".join(texts)
+        one = {"role": message.role.value, "content": content}
         if calls:
             one["tool_calls"] = calls
         if message.role == MessageRole.TOOL:
@@ -336,8 +343,7 @@ def _to_openai(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
 def _image(block: ImageBlock) -> dict[str, Any]:
     if block.url is not None:
         return image_part(str(block.url), detail=block.detail)
-    data = block.resolve_image().read()
-    return image_part(data, media_type=block.image_mimetype or "image/png", detail=block.detail)
+    return image_part(block.resolve_image().read(), media_type=block.image_mimetype or "image/png", detail=block.detail)
 
 
 def _response(output: Any, delta: str | None = None) -> ChatResponse:
@@ -356,8 +362,10 @@ def _response(output: Any, delta: str | None = None) -> ChatResponse:
             arguments = call.arguments
         blocks.append(ToolCallBlock(tool_call_id=call.id or None, tool_name=call.name, tool_kwargs=arguments))
     counted = {} if output.usage is None else output.usage._asdict()
+    # LlamaIndex looks here to see that there are calls, when it makes objects of a stream.
+    known = {"tool_calls": output.to_message()["tool_calls"]} if output.tool_calls else {}
     return ChatResponse(
-        message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks),
+        message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=known),
         delta=delta,
         raw=output.raw,
         additional_kwargs={**counted, "finish_reason": output.finish_reason},
@@ -381,14 +389,12 @@ class _Growing:
 
     def add(self, chunk: ChatChunk | str) -> ChatResponse:
         """Give the answer so far; ``delta`` is the new text."""
-        text = str(chunk)
-        self._text += text
-        response = _response(self._text, text)
+        self._text += str(chunk)
+        response = _response(self._text, str(chunk))
         reasoning = "" if isinstance(chunk, str) else chunk.reasoning
         response.additional_kwargs = {"thinking_delta": reasoning} if reasoning else {}
         return response
 
     def whole(self, chunks: Any) -> ChatResponse:
         """Give the whole answer, with its tool calls and token counts."""
-        output = chunks.completion
-        return _response(output, "")
+        return _response(chunks.completion, "")

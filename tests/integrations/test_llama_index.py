@@ -17,7 +17,7 @@ from smendpoint.handlers import AutoHandler, EmbeddingsHandler
 
 pytest.importorskip("llama_index.core")
 
-from llama_index.core import Document, VectorStoreIndex
+from llama_index.core import Document, PromptTemplate, VectorStoreIndex
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import (
     AudioBlock,
@@ -157,6 +157,39 @@ def test_a_prediction_has_the_fields_of_a_class(model: SageMakerLLM) -> None:
         days: int
 
     assert model.as_structured_llm(Stay).complete(QUESTION).raw == Stay(guest=QUESTION, days=0)
+
+
+def test_a_streamed_prediction_ends_with_the_object(model: SageMakerLLM, service: Emulator) -> None:
+    class Stay(BaseModel):
+        """How long a guest stayed."""
+
+        guest: str
+        days: int
+
+    asked = PromptTemplate("{question}")
+
+    async def awaited() -> list[Any]:
+        parts = [part async for part in await model.astream_structured_predict(Stay, asked, question=QUESTION)]
+        await model.aclose()
+        return parts
+
+    assert [*model.stream_structured_predict(Stay, asked, question=QUESTION)][-1] == Stay(guest=QUESTION, days=0)
+    assert asyncio.run(awaited())[-1] == Stay(guest=QUESTION, days=0)
+    assert sent(service)["tool_choice"] == "auto"  # LlamaIndex gives None
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("nights", {"type": "function", "function": {"name": "nights"}}),
+        ("none", "none"),
+        ({"type": "function", "function": {"name": "nights"}}, {"type": "function", "function": {"name": "nights"}}),
+        (None, "required"),
+    ],
+)
+def test_a_tool_may_be_chosen_by_its_name(given: Any, asked: Any, model: SageMakerLLM, service: Emulator) -> None:
+    model.chat_with_tools([FunctionTool.from_defaults(nights)], QUESTION, tool_required=True, tool_choice=given)
+    assert sent(service)["tool_choice"] == asked
 
 
 @pytest.mark.parametrize("streaming", [True, False])

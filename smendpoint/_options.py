@@ -162,5 +162,8 @@ class EndpointArguments(Typed[In, Out, Chunk]):
             raise
 
 
+# Python's message about an unknown argument names this, and users know the class that they call.
+EndpointArguments.__init__.__qualname__ = "Endpoint"
+
 IDENTITY_OPTIONS: tuple[str, ...] = tuple(IdentityFields.__annotations__)
 ENDPOINT_OPTIONS: tuple[str, ...] = tuple(vars(EndpointArguments)["__init__"].__kwdefaults__)

@@ -306,6 +306,7 @@ def test_an_answer_that_does_not_fit_is_an_error_with_its_text_and_finish_reason
     assert text in error.text
     assert error.finish_reason == reason
     assert not error.text or error.text not in error.message
+    assert ("the error's text has it" in error.message) == bool(error.text)
     assert raised.value.__cause__ is None
 
 

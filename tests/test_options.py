@@ -33,6 +33,12 @@ KEYS = {"aws_access_key_id": "AKIDOTHER", "aws_secret_access_key": "other"}
 ROLE = {"role_arn": "arn:aws:iam::123456789012:role/r"}
 
 
+@TWINS
+def test_an_option_that_does_not_exist_is_refused_with_a_class_that_users_know(make: Any) -> None:
+    with pytest.raises(TypeError, match=r"^Endpoint\(\) got an unexpected keyword argument 'temprature'"):
+        make("my-llm", temprature=0.5)
+
+
 # identity: who calls, and where
 
 

@@ -89,9 +89,11 @@ class OutputType:
             except Mismatch as error:
                 why, cause = why or str(error), error.__cause__
         reason = "no finish reason" if completion.finish_reason is None else f"finish reason {completion.finish_reason}"
+        text = completion.text or refusal
+        where = "; the error's text has it" if text else ""
         raise ModelOutputError(
-            f"the model's answer does not fit output_type={self._name}: {why} ({reason}); the error's text has it",
-            text=completion.text or refusal,
+            f"the model's answer does not fit output_type={self._name}: {why} ({reason}){where}",
+            text=text,
             finish_reason=completion.finish_reason,
             received=received,
         ) from cause

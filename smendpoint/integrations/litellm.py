@@ -292,6 +292,8 @@ def _translated(model: str) -> Iterator[None]:
 def _translation(error: errors.SmendpointError, model: str) -> Exception:
     kind = next((kind for ours, kind in _KINDS if isinstance(error, ours)), theirs.InternalServerError)
     status = _status_of(error)
+    if isinstance(error, errors.HandlerError) and not error.attempts:
+        kind = theirs.BadRequestError  # the handler refuses the input: a retry would be refused, too
     if status is not None:
         kind = _STATUSES.get(status, theirs.BadRequestError if status < 500 else theirs.InternalServerError)
     if isinstance(error, errors.ValidationError) and "not found" in error.message:

@@ -165,7 +165,7 @@ class _Chat(_BaseModel):
             response.set_usage(input=completion.usage.prompt_tokens, output=completion.usage.completion_tokens)
         for call in completion.tool_calls:
             response.add_tool_call(
-                llm.ToolCall(name=call.name, arguments=call.parse_arguments(), tool_call_id=call.id or None)
+                llm.ToolCall(name=call.name, arguments=call.parse_arguments() or {}, tool_call_id=call.id or None)
             )
 
 

@@ -49,11 +49,11 @@ def complete(request: pytest.FixtureRequest) -> Any:
     """LiteLLM's two ways to ask for a chat; a stream is a list of its chunks."""
 
     def blocking(**call: Any) -> Any:
-        answer = litellm.completion(MODEL, ASKED, **call)
+        answer = litellm.completion(MODEL, **{"messages": ASKED, **call})
         return list(answer) if call.get("stream") else answer
 
     async def awaited(**call: Any) -> Any:
-        answer = await litellm.acompletion(MODEL, ASKED, **call)
+        answer = await litellm.acompletion(MODEL, **{"messages": ASKED, **call})
         return [chunk async for chunk in answer] if call.get("stream") else answer
 
     return blocking if request.param == "blocking" else lambda **call: asyncio.run(awaited(**call))
@@ -165,6 +165,12 @@ def test_an_error_of_the_container_keeps_its_status(status: int, said: str, kind
     with answering(lambda _request: ModelReply(body, status=status)):
         with pytest.raises(getattr(litellm, kind), match=said.replace(".", r"\.")):
             complete()
+
+
+def test_messages_that_are_refused_before_anything_is_sent_are_a_bad_request(complete: Any, service: Emulator) -> None:
+    with pytest.raises(litellm.BadRequestError):
+        complete(messages=[])
+    assert not service.requests
 
 
 def test_an_endpoint_that_does_not_exist_is_not_found(complete: Any) -> None:

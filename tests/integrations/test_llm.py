@@ -119,6 +119,20 @@ def test_a_component_is_called_by_its_entry(service: Emulator) -> None:
     model.close()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_call_whose_arguments_are_null_has_none(stream: bool, service: Emulator) -> None:
+    call = {"index": 0, "id": "1", "type": "function", "function": {"name": "nights", "arguments": "null"}}
+    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    choice = {"index": 0, "message": said, "delta": said, "finish_reason": "tool_calls"}
+    answer = json.dumps({"choices": [choice]})
+    service.models["my-llm"] = lambda _: (f"data: {answer}\n\ndata: [DONE]\n\n" if stream else answer).encode()
+    model = llm.get_model("my-llm")
+    response = model.prompt(QUESTION, tools=[llm.Tool(name="nights", description="", input_schema={})], stream=stream)
+    response.text()
+    assert [(one.name, one.arguments) for one in response.tool_calls()] == [("nights", {})]
+    model.close()
+
+
 def test_the_asynchronous_model_gives_the_same(service: Emulator) -> None:
     async def ask() -> tuple[str, list[str], Any]:
         model = llm.get_async_model("my-llm")

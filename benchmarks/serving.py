@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from benchmarks.harness import Context, Cost, Row, by_turns, seconds
 # LiteLLM's proxy does not start without a key, so both sides have one.
 KEY = f"sk-{secrets.token_hex(32)}"
 MESSAGES = [{"role": "user", "content": "How long was Elizabeth hospitalized?"}]
+# Streams at once whose tokens come one at a time. With a single one, a process wakes up from idle for each token, and
+# that costs more than the token, and differs from turn to turn.
+STREAMS = 20
 # Seconds that LiteLLM's proxy has to start: it imports for some ten.
 _START_SECONDS = 120.0
 
@@ -53,6 +57,16 @@ class Served:
         cpu, wall = self.cpu, time.perf_counter()
         work()
         return Cost((self.cpu - cpu) / units, (time.perf_counter() - wall) / units)
+
+    def ask_at_once(self, model: str, number: int) -> list[bytes]:
+        """Read so many streams at once, each on a connection of its own."""
+        asking = [Served(self._process, self._port) for _ in range(number)]
+        try:
+            with ThreadPoolExecutor(number) as threads:
+                return list(threads.map(lambda one: one.ask(model, stream=True), asking))
+        finally:
+            for one in asking:
+                one.connection.close()
 
     def ask(self, model: str, *, stream: bool = False) -> bytes:
         """Send a request and read its answer, whole or in chunks; the connection stays."""
@@ -160,11 +174,14 @@ def serve(context: Context) -> list[Row]:
     from smendpoint.handlers import BytesHandler
 
     handler = BytesHandler(content_type="application/json")
-    calls, paced = context.times(400), context.times(2_000)
+    calls, paced = context.times(400), context.times(1_000)
     burst = context.times(200) * 100
-    streams = {"one at a time": (f"chatpaced-{paced}-1", paced), "in bursts": (f"chattokens-{burst}", burst)}
+    streams = {
+        "one at a time": (f"chatpaced-{paced}-5", paced, STREAMS),
+        "in bursts": (f"chattokens-{burst}", burst, 1),
+    }
     body = json.dumps({"messages": MESSAGES})
-    names = ["chat", *(name for name, _ in streams.values())]
+    names = ["chat", *(name for name, *_ in streams.values())]
 
     async def call_directly() -> Cost:
         async with AsyncEndpoint("chat", endpoint_url=context.plain, content_handler=handler) as endpoint:
@@ -174,47 +191,53 @@ def serve(context: Context) -> list[Row]:
                 await endpoint.invoke(body)
             return Cost((time.process_time() - cpu) / calls, (time.perf_counter() - wall) / calls)
 
-    async def stream_directly(name: str, count: int) -> Cost:
+    async def stream_directly(name: str, count: int, at_once: int) -> Cost:
+        async def read(endpoint: AsyncEndpoint[Any, Any, Any]) -> None:
+            async with endpoint.stream(body) as chunks:
+                async for _ in chunks:
+                    pass
+
         async with AsyncEndpoint(name, endpoint_url=context.plain, content_handler=handler) as endpoint:
             async with endpoint.stream(body):
                 pass  # credentials are loaded before the clock starts
             cpu, wall = time.process_time(), time.perf_counter()
-            async with endpoint.stream(body) as chunks:
-                async for _ in chunks:
-                    pass
-            return Cost((time.process_time() - cpu) / count, (time.perf_counter() - wall) / count)
+            await asyncio.gather(*[read(endpoint) for _ in range(at_once)])
+            tokens = count * at_once
+            return Cost((time.process_time() - cpu) / tokens, (time.perf_counter() - wall) / tokens)
 
-    def through(served: Served, name: str, count: int, *, stream: bool) -> Cost:
+    def through(served: Served, name: str, count: int, at_once: int | None) -> Cost:
         def work() -> None:
-            if stream:
-                assert served.ask(name, stream=True).count(b'"content":') >= count - 1
+            if at_once is not None:
+                for answer in served.ask_at_once(name, at_once):
+                    assert answer.count(b'"content":') >= count - 1
             else:
                 for _ in range(count):
                     assert b"3 days" in served.ask(name)
 
-        return served.cost(work, count)
+        return served.cost(work, count * (at_once or 1))
 
-    def row(what: str, direct: Callable[[], Cost], name: str, count: int, target: float | None) -> Row:
-        stream = name != "chat"
-        sides = [lambda: through(mine, name, count, stream=stream), direct]
+    def row(
+        what: str, direct: Callable[[], Cost], name: str, count: int, target: float, at_once: int | None = None
+    ) -> Row:
+        stream = at_once is not None
+        sides = [lambda: through(mine, name, count, at_once), direct]
         proxy = theirs
         if proxy is not None:
-            sides.append(lambda: through(proxy, name, count, stream=stream))
+            sides.append(lambda: through(proxy, name, count, at_once))
         a, b, *others = ([turn.cpu for turn in side] for side in by_turns(context.rounds, *sides))
         peer = f", LiteLLM {seconds(others[0])}" if others else ", no LiteLLM proxy"
         factor, unit = (1e6, "us") if stream else (1e3, "ms")
         added = [(with_server - alone) * factor for with_server, alone in zip(a, b, strict=True)]
-        limit = None if target is None else ("<=", target)
-        return Row(what, seconds(a), f"direct {seconds(b)}{peer}", added, f"{unit} added", limit)
+        return Row(what, seconds(a), f"direct {seconds(b)}{peer}", added, f"{unit} added", ("<=", target))
 
     with ours(context, names) as mine, peers(context, names) as theirs:
         rows = [
             row("served call, CPU", lambda: run(call_directly(), asyncio.new_event_loop), "chat", calls, 1.0),
         ]
-        for kind, (name, count) in streams.items():
+        for kind, (name, count, at_once) in streams.items():
 
-            def direct(name: str = name, count: int = count) -> Cost:
-                return run(stream_directly(name, count), asyncio.new_event_loop)
+            def direct(name: str = name, count: int = count, at_once: int = at_once) -> Cost:
+                return run(stream_directly(name, count, at_once), asyncio.new_event_loop)
 
-            rows.append(row(f"served token, CPU, {kind}", direct, name, count, 25.0))
+            rows.append(row(f"served token, CPU, {kind}", direct, name, count, 25.0, at_once))
     return rows

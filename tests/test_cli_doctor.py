@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +291,9 @@ def test_a_proxy_of_plain_requests(
     with server(b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n") as (port, heads):
         monkeypatch.setenv("HTTP_PROXY", f"http://user:hidden@127.0.0.1:{port}")
         arguments = namespace("my-llm", endpoint_url="http://plain.test", no_call=True)
-        monkeypatch.setattr(_doctor, "control_plane", lambda *_arguments: lambda *_asked: {"InferenceComponents": []})
+        monkeypatch.setattr(
+            _doctor, "control_plane", lambda *_arguments: nullcontext(lambda *_asked: {"InferenceComponents": []})
+        )
         monkeypatch.setattr("smendpoint._aws.identity.Identity.allow_plain_http", True, raising=False)
         found = {finding.check: finding for finding in _doctor.examine(arguments, lambda: 1_767_225_600.0)}
     assert found["proxy"].text.startswith("requests go through http://127.0.0.1:")

@@ -85,7 +85,7 @@ class EventPasser(PushDecoder):
         usage: the token counts, once it has given them.
     """
 
-    __slots__ = ("_begun", "_done", "_ended", "_lines", "_over", "_tail", "finish_reason", "usage")
+    __slots__ = ("_begun", "_done", "_lines", "_over", "_tail", "finish_reason", "usage")
 
     max_received = 0  # what is handed on is not kept
 
@@ -94,8 +94,7 @@ class EventPasser(PushDecoder):
         self._tail = bytearray()  # the start of an event whose end has not come
         self._lines: bool | None = None  # whether these are JSON lines; `None` before the first byte
         self._done = False  # [DONE] has come
-        self._ended = False  # the first choice has a finish reason
-        self._begun: set[str] = set()  # the indices of choices that have come, and of those that have a finish reason
+        self._begun = {"0"}  # the indices of choices: of the first and those that came, of those with a finish reason
         self._over: set[str] = set()
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
@@ -153,7 +152,7 @@ class EventPasser(PushDecoder):
                 whole = False
             else:
                 chunks += [event + b"\n\n"] if event else []
-        if not whole or not (self._done or (self._ended and self._begun <= self._over)):
+        if not whole or not (self._done or self._begun <= self._over):
             raise StreamTruncatedError(
                 f"the stream ended before the model's answer did: {ENDS['chunk'].mark} has not come"
             )
@@ -205,7 +204,6 @@ class EventPasser(PushDecoder):
                 is_whole = _become_delta(choice)
                 (self._over if reason or is_whole else self._begun).add(str(choice.get("index") or 0))
                 whole = is_whole or whole
-        self._ended = self._ended or whole or ENDS["chunk"].is_last(value)
         if not whole:
             return event
         value["object"] = "chat.completion.chunk"

@@ -113,9 +113,11 @@ def _numbers(text: str) -> list[int]:
 
 
 def _goal(text: str) -> tuple[str, float]:
+    from smendpoint.bench._records import GOALS
+
     name, _, limit = text.partition(":")
     with suppress(ValueError):
-        if name in ("ttft", "tpot", "e2el") and float(limit) > 0:
+        if name in GOALS and float(limit) > 0:
             return name, float(limit)
     raise argparse.ArgumentTypeError(f"{text!r} is not ttft, tpot or e2el with milliseconds, such as ttft:500")
 

@@ -6,17 +6,19 @@ import argparse
 import json
 import os
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from smendpoint.cli._options import seconds
+from smendpoint.cli._options import add_service_options, seconds
 from smendpoint.cli._terminal import Terminal
 from smendpoint.errors import SmendpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from smendpoint._aws import Identity, Target
     from smendpoint.cli._checks import Finding
+    from smendpoint.cli._described import Ask
 
 EXAMPLES = """
 smendpoint doctor my-llm
@@ -48,9 +50,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
     parser.add_argument("--component", help="the inference component")
-    parser.add_argument("--region", help="the AWS region")
-    parser.add_argument("--profile", help="the profile of the AWS config files")
-    parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
+    add_service_options(parser)
     parser.add_argument(
         "--timeout", type=seconds, metavar="SECONDS", help="the longest silence of the call, in seconds (default: 70)"
     )
@@ -119,8 +119,8 @@ def examine(arguments: argparse.Namespace, now: Callable[[], float] = time.time)
     if credentials is None:
         failed.insert(0, "credentials")
     if not failed:
-        control = control_plane(identity, target)
-        endpoint = check_endpoint(arguments.endpoint, arguments.component, control, clock_is_off=clock_is_off)
+        with control_plane(identity, target) as ask:
+            endpoint = check_endpoint(arguments.endpoint, arguments.component, ask, clock_is_off=clock_is_off)
         yield endpoint
         if endpoint.status == checks.FAILED:
             failed.append("endpoint")
@@ -131,7 +131,8 @@ def examine(arguments: argparse.Namespace, now: Callable[[], float] = time.time)
     yield skipped("call") if failed else check_call(arguments)
 
 
-def control_plane(identity: Identity, target: Target) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
+@contextmanager
+def control_plane(identity: Identity, target: Target) -> Generator[Ask]:
     """Give what asks SageMaker's control plane: by botocore, with the credentials of the calls.
 
     Where calls go to this machine, as to an emulator, it is looked for there too, unless the environment says other.
@@ -144,23 +145,28 @@ def control_plane(identity: Identity, target: Target) -> Callable[[str, dict[str
     here = target.url.loopback_only and "AWS_ENDPOINT_URL_SAGEMAKER" not in os.environ
     url = str(target.url) if here else None
 
+    clients: list[Any] = []  # the first question makes one
+
     def ask(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         once = {"total_max_attempts": 1}
         try:
-            client = blocking_client("sagemaker", identity, target, timeout, endpoint_url=url, retries=once)
+            if not clients:
+                clients.append(blocking_client("sagemaker", identity, target, timeout, endpoint_url=url, retries=once))
         except SmendpointError as error:  # such as a malformed AWS_ENDPOINT_URL_SAGEMAKER
             raise Refusal("", error.message) from None
         try:
-            answer: dict[str, Any] = getattr(client, operation)(**arguments)
+            answer: dict[str, Any] = getattr(clients[0], operation)(**arguments)
             return answer
         except Exception as error:
             told: dict[str, Any] = getattr(error, "response", {}).get("Error", {})
             message = str(told.get("Message") or type(error).__name__)
             raise Refusal(str(told.get("Code") or ""), message) from None
-        finally:
-            client.close()
 
-    return ask
+    try:
+        yield ask
+    finally:
+        for client in clients:
+            client.close()
 
 
 # Harmless requests of the three kinds that most containers take one of; each asks for next to nothing.

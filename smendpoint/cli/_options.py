@@ -80,9 +80,7 @@ def add_options(parser: argparse.ArgumentParser, retries: int = 2) -> None:
     parser.add_argument(
         "--stop", action="append", type=not_empty, metavar="TEXT", help="end the output here; may be repeated"
     )
-    parser.add_argument("--region", help="the AWS region")
-    parser.add_argument("--profile", help="the profile of the AWS config files")
-    parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
+    add_service_options(parser)
     parser.add_argument("--component", help="the inference component")
     parser.add_argument("--variant", help="the production variant")
     parser.add_argument("--custom-attributes", metavar="TEXT", help="for the container, such as accept_eula=true")
@@ -99,6 +97,13 @@ def add_options(parser: argparse.ArgumentParser, retries: int = 2) -> None:
         "--content-type", help="of the input, for the handlers json, plain, bytes, classification and embeddings"
     )
     parser.add_argument("--accept", help="of the output, for the handlers json, plain and bytes")
+
+
+def add_service_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say where the service is, and who calls it."""
+    parser.add_argument("--region", help="the AWS region")
+    parser.add_argument("--profile", help="the profile of the AWS config files")
+    parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
 
 
 def add_handler_option(parser: argparse._ActionsContainer) -> None:

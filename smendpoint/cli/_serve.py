@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smendpoint.cli._emulator import interruptions
-from smendpoint.cli._options import name_and_value, seconds
+from smendpoint.cli._options import add_service_options, name_and_value, seconds
 from smendpoint.cli._terminal import complain
 from smendpoint.errors import ConfigurationError
 
@@ -93,9 +93,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         help="how long running answers may go on at the end (default: %(default)g)",
     )
     parser.add_argument("--custom-attributes", metavar="TEXT", help="for every container, such as accept_eula=true")
-    parser.add_argument("--region", help="the AWS region")
-    parser.add_argument("--profile", help="the profile of the AWS config files")
-    parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
+    add_service_options(parser)
     parser.add_argument(
         "--timeout", type=seconds, metavar="SECONDS", help="the longest silence, in seconds (default: 70)"
     )

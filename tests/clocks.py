@@ -49,15 +49,17 @@ class FakeClock:
 class VirtualTime:
     """The time of all event loops of a program: it jumps to the next timer when each of them waits.
 
-    Bytes between two loops arrive at once, over loopback. So where no loop finds any, there are none under way; but a
-    loop must not wait for another thread, such as a model's that is not a coroutine.
+    Bytes between two loops arrive at once, over loopback. So where no loop finds any, there are none under way. While a
+    thread works for a loop, time stands still.
 
     Attributes:
         now: the time, in seconds.
+        threads: how many calls run in threads of the loops' executors.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.threads = 0
         self._lock = Lock()
         self._loops: set[_Selector] = set()
         self._waiting: dict[_Selector, float] = {}
@@ -85,10 +87,15 @@ class VirtualTime:
         """Take that a loop that waits has no bytes, and say whether its time has come."""
         with self._lock:
             self._quiet.add(loop)
-            if self._quiet == self._loops and min(self._waiting.values()) < math.inf:
+            if self._quiet == self._loops and not self.threads and min(self._waiting.values()) < math.inf:
                 self.now = max(self.now, min(self._waiting.values()))
                 self._quiet.clear()
             return self.now >= self._waiting[loop]
+
+    def threads_work(self, more: int) -> None:
+        """Take that so many more calls run in threads, or fewer."""
+        with self._lock:
+            self.threads += more
 
     def works(self, loop: _Selector) -> None:
         """Take that a loop does not wait any more."""
@@ -131,6 +138,19 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._virtual.now
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        self._virtual.threads_work(1)
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._over)
+        return future
+
+    def _over(self, _future: object) -> None:
+        self._virtual.threads_work(-1)
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the threads in real time: virtual time would be over at once."""
+        await super().shutdown_default_executor()
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Build the distributions with setuptools, so that the same tree always gives the same bytes.
 
-pip and `python -m build` call this module (PEP 517), as pyproject.toml says. What setuptools takes from the machine
-is replaced: times become the release date in CHANGELOG.md, owners become root, and permissions depend on the
-executable bit alone. Nothing is left over from an earlier build.
+pip and `python -m build` call this module (PEP 517), as pyproject.toml says. It replaces everything that setuptools
+takes from the machine: times become the release date in CHANGELOG.md, owners become root, and permissions depend on
+the executable bit alone. Nothing is left over from an earlier build.
 """
 
 from __future__ import annotations

@@ -1,6 +1,11 @@
 """How Sphinx builds this documentation."""
 
+import sys
+from pathlib import Path
+
 from smendpoint import __version__
+
+sys.path.append(str(Path(__file__).parent / "_ext"))
 
 project = "smendpoint"
 author = "The smendpoint maintainers"
@@ -13,9 +18,10 @@ extensions = [
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "api",
 ]
 exclude_patterns = ["_build"]
-nitpicky = False  # the standard library's and botocore's names are not looked up: a build needs no network
+nitpicky = True
 
 html_theme = "furo"
 html_title = project
@@ -36,3 +42,5 @@ autoclass_content = "both"  # the constructor of an endpoint has its arguments i
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"

@@ -1,5 +1,6 @@
 """How Sphinx builds this documentation."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "api",
+    "pages",
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
@@ -28,6 +30,9 @@ html_title = project
 html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
+site_summary = "Call models on Amazon SageMaker endpoints: small, typed, exact about failures, sync and async."
 html_show_copyright = False
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"

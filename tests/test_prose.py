@@ -40,6 +40,7 @@ MODULES = [
                 "cli_chat",
                 "cli_doctor",
                 "cli_help",
+                "cli_child",
                 "pictures",
                 "cli_serve",
                 "asgi*",

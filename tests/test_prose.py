@@ -41,6 +41,7 @@ MODULES = [
                 "cli_doctor",
                 "cli_help",
                 "cli_child",
+                "tutorial",
                 "pictures",
                 "cli_serve",
                 "asgi*",

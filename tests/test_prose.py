@@ -40,6 +40,8 @@ MODULES = [
                 "cli_chat",
                 "cli_doctor",
                 "cli_help",
+                "cli_child",
+                "tutorial",
                 "pictures",
                 "cli_serve",
                 "asgi*",

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The pages whose examples need a framework, and the module that it is imported as.
 FRAMEWORKS = {
     "crewai": "crewai",
+    "fastapi": "fastapi",
     "instructor": "instructor",
     "langchain": "langchain",
     "litellm": "litellm",

@@ -38,6 +38,7 @@ MODULES = [
                 "handlers_typed",
                 "cli_invoke",
                 "cli_chat",
+                "chat_tools",
                 "cli_doctor",
                 "cli_help",
                 "pictures",

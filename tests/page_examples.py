@@ -27,6 +27,7 @@ FRAMEWORKS = {
     "litellm": "litellm",
     "llama-index": "llama_index",
     "llm": "llm",
+    "multiprocessing": "joblib",
     "openai-agents": "agents",
     "pydantic-ai": "pydantic_ai",
 }

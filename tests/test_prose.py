@@ -42,6 +42,7 @@ MODULES = [
                 "cli_doctor",
                 "cli_help",
                 "pictures",
+                "processes_example",
                 "cli_serve",
                 "asgi*",
                 "bench*",

@@ -8,9 +8,10 @@ import io
 import logging
 import os
 import re
+import sys
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 from garbage import collect
@@ -21,14 +22,19 @@ ROOT = Path(__file__).resolve().parent.parent
 # The pages whose examples need a framework, and the module that it is imported as.
 FRAMEWORKS = {
     "crewai": "crewai",
+    "fastapi": "fastapi",
     "instructor": "instructor",
     "langchain": "langchain",
     "litellm": "litellm",
     "llama-index": "llama_index",
     "llm": "llm",
+    "multiprocessing": "joblib",
+    "notebooks": "nbclient",
     "openai-agents": "agents",
     "pydantic-ai": "pydantic_ai",
 }
+# The pages whose examples are the cells of a notebook.
+NOTEBOOKS = {"notebooks"}
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -73,7 +79,7 @@ def run(page: Path, folder: Path) -> None:
         # Like most scripts, examples leave it to the end of the process to close what they opened.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
-            _run(page)
+            (_run_cells if page.stem in NOTEBOOKS else _run)(page)
             collect()
         logging.getLogger("smendpoint").setLevel(logging.NOTSET)
 
@@ -86,7 +92,30 @@ def _run(page: Path) -> None:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(program, names)
-        if output is not None:
-            got = printed.getvalue().rstrip() + "\n"
-            same = doctest.OutputChecker().check_output(output, got, doctest.ELLIPSIS)
-            assert same, f"{page}:{line}: expected\n{output}\nprinted\n{got}"
+        _check(page, line, output, printed.getvalue())
+
+
+def _run_cells(page: Path) -> None:
+    """Run the examples in a kernel of Jupyter. A cell prints what it writes, and the value of its last line."""
+    import nbclient
+    import nbformat
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    found = examples(page.read_text(encoding="utf-8"))
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(example.code) for example in found])
+    nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
+    for cell, (line, _, output) in zip(book.cells, found, strict=True):
+        _check(page, line, output, "".join(map(_printed, cell.outputs)))
+
+
+def _printed(output: Any) -> str:
+    if output.output_type == "execute_result":
+        return f"{output.data['text/plain']}\n"
+    return str(output.text) if output.get("name") == "stdout" else ""
+
+
+def _check(page: Path, line: int, output: str | None, printed: str) -> None:
+    if output is not None:
+        got = printed.rstrip() + "\n"
+        same = doctest.OutputChecker().check_output(output, got, doctest.ELLIPSIS)
+        assert same, f"{page}:{line}: expected\n{output}\nprinted\n{got}"

@@ -41,6 +41,7 @@ MODULES = [
                 "cli_doctor",
                 "cli_help",
                 "pictures",
+                "other_clients",
                 "cli_serve",
                 "asgi*",
                 "bench*",

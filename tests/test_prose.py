@@ -45,6 +45,7 @@ MODULES = [
                 "tutorial",
                 "pictures",
                 "processes_example",
+                "other_clients",
                 "cli_serve",
                 "asgi*",
                 "bench*",

@@ -1,9 +1,9 @@
 """The Python examples of a page, and how they are run: offline, against an emulator.
 
-A fence may name what its example needs beyond the package, as pip writes it: ```` ```python sagemaker<3 ````. Where that
-is not installed the example is left out. The pages for users of other libraries show the other library's code in this
-way, so that two versions of a library, which no environment has both, can be on one page. Such an example need not have
-its output right after it: it must print the text that follows next, which the code in its place prints too.
+A fence may name what its example needs beyond the package, as pip writes it: ```` ```python sagemaker<3 ````. If that
+is not installed, the example is skipped. The pages for users of other libraries show the other library's code in this
+way, so that one page can have code for two versions of a library. Such an example need not have its output right after
+it: it must print the text that follows next, which our own code prints too.
 """
 
 from __future__ import annotations

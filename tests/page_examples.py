@@ -120,8 +120,12 @@ def _run(page: Path) -> None:
         # Blank lines in front bring the page's own line numbers into tracebacks.
         program = compile("\n" * line + code, str(page), "exec", dont_inherit=True)
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(program, names)
+        logging.disable(logging.INFO if needs else logging.NOTSET)  # the SageMaker SDK logs to standard output
+        try:
+            with contextlib.redirect_stdout(printed):
+                exec(program, names)
+        finally:
+            logging.disable(logging.NOTSET)
         if output is not None and (printed.getvalue() or not needs):
             got = printed.getvalue().rstrip() + "\n"
             same = doctest.OutputChecker().check_output(output, got, doctest.ELLIPSIS)

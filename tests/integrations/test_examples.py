@@ -6,7 +6,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from page_examples import FRAMEWORKS, ROOT, run
+from page_examples import FRAMEWORKS, ROOT, examples, installed, run
+
+OTHERS = {
+    path.stem: sorted({example.needs for example in examples(path.read_text(encoding="utf-8")) if example.needs})
+    for path in (ROOT / "docs" / "how-to").glob("coming-from-*.md")
+}
 
 
 @pytest.mark.parametrize("name", sorted(FRAMEWORKS))
@@ -15,5 +20,15 @@ def test_the_examples_of_a_page_run_and_print_what_it_says(
 ) -> None:
     if find_spec(FRAMEWORKS[name]) is None:
         pytest.skip(f"{FRAMEWORKS[name]} is not installed")
+    monkeypatch.chdir(tmp_path)
+    run(ROOT / "docs" / "how-to" / f"{name}.md", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "needs"), [(name, needs) for name in sorted(OTHERS) for needs in OTHERS[name]])
+def test_the_code_of_another_library_prints_what_ours_prints(
+    name: str, needs: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not installed(needs):
+        pytest.skip(f"{needs} is not installed")
     monkeypatch.chdir(tmp_path)
     run(ROOT / "docs" / "how-to" / f"{name}.md", tmp_path)

@@ -1,9 +1,9 @@
 """The Python examples of a page, and how they are run: offline, against an emulator.
 
-A fence may name what its example needs beyond the package, as pip writes it: ```` ```python sagemaker<3 ````. Where that
-is not installed the example is left out. The pages for users of other libraries show the other library's code in this
-way, so that two versions of a library, which no environment has both, can be on one page. Such an example need not have
-its output right after it: it must print the text that follows next, which the code in its place prints too.
+A fence may name what its example needs beyond the package, as pip writes it: ```` ```python sagemaker<3 ````. If that
+is not installed, the example is skipped. The pages for users of other libraries show the other library's code in this
+way, so that one page can have code for two versions of a library. Such an example need not have its output right after
+it: it must print the text that follows next, which our own code prints too.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import io
 import logging
 import os
 import re
+import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 from garbage import collect
@@ -29,14 +30,19 @@ ROOT = Path(__file__).resolve().parent.parent
 # The pages whose examples need a framework, and the module that it is imported as.
 FRAMEWORKS = {
     "crewai": "crewai",
+    "fastapi": "fastapi",
     "instructor": "instructor",
     "langchain": "langchain",
     "litellm": "litellm",
     "llama-index": "llama_index",
     "llm": "llm",
+    "multiprocessing": "joblib",
+    "notebooks": "nbclient",
     "openai-agents": "agents",
     "pydantic-ai": "pydantic_ai",
 }
+# The pages whose examples are the cells of a notebook.
+NOTEBOOKS = {"notebooks"}
 
 
 def _broken(request: ModelRequest) -> ModelReply:
@@ -44,7 +50,7 @@ def _broken(request: ModelRequest) -> ModelReply:
 
 
 # The endpoints of the emulator that are not a text model; every other name is one.
-MODELS = {"my-broken-llm": _broken, "my-embeddings": "tei", "my-sensor": "sklearn", "my-xgboost": "xgboost"}
+MODELS = {"my-broken-llm": _broken, "my-embeddings": "tei", "my-xgboost": "xgboost"}
 FENCE = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -107,7 +113,7 @@ def run(page: Path, folder: Path) -> None:
         # Like most scripts, examples leave it to the end of the process to close what they opened.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
-            _run(page)
+            (_run_cells if page.stem in NOTEBOOKS else _run)(page)
             collect()
         logging.getLogger("smendpoint").setLevel(logging.NOTSET)
 
@@ -126,7 +132,31 @@ def _run(page: Path) -> None:
                 exec(program, names)
         finally:
             logging.disable(logging.NOTSET)
-        if output is not None and (printed.getvalue() or not needs):
-            got = printed.getvalue().rstrip() + "\n"
-            same = doctest.OutputChecker().check_output(output, got, doctest.ELLIPSIS)
-            assert same, f"{page}:{line}: expected\n{output}\nprinted\n{got}"
+        if printed.getvalue() or not needs:
+            _check(page, line, output, printed.getvalue())
+
+
+def _run_cells(page: Path) -> None:
+    """Run the examples in a kernel of Jupyter. A cell prints what it writes, and the value of its last line."""
+    import nbclient
+    import nbformat
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    found = examples(page.read_text(encoding="utf-8"))
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(example.code) for example in found])
+    nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
+    for cell, (line, _, output, _) in zip(book.cells, found, strict=True):
+        _check(page, line, output, "".join(map(_printed, cell.outputs)))
+
+
+def _printed(output: Any) -> str:
+    if output.output_type == "execute_result":
+        return f"{output.data['text/plain']}\n"
+    return str(output.text) if output.get("name") == "stdout" else ""
+
+
+def _check(page: Path, line: int, output: str | None, printed: str) -> None:
+    if output is not None:
+        got = printed.rstrip() + "\n"
+        same = doctest.OutputChecker().check_output(output, got, doctest.ELLIPSIS)
+        assert same, f"{page}:{line}: expected\n{output}\nprinted\n{got}"

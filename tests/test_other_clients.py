@@ -1,4 +1,4 @@
-"""What the first page says about boto3 and aiobotocore holds for the versions that are installed, and for ours."""
+"""The first page's statements about boto3 and aiobotocore hold for the versions that are installed, and for ours."""
 
 from __future__ import annotations
 

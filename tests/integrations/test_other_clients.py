@@ -1,4 +1,4 @@
-"""What the first page says about the clients of LangChain and LiteLLM holds for the versions that are installed."""
+"""The first page's statements about the clients of LangChain and LiteLLM hold for the versions that are installed."""
 
 from __future__ import annotations
 

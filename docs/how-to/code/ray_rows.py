@@ -12,7 +12,9 @@ endpoint = Endpoint("my-llm", region_name="us-west-2")
 mapper = TableMapper(endpoint, input_column="question", error_column="error")
 
 context = "Peter stayed for 3 days. "
-questions = ray.data.from_items([{"question": context + "How long did Peter stay?"}] * 3)
+questions = ray.data.from_items(
+    [{"question": context + "How long did Peter stay?"}] * 3
+)
 answered = map_batches(questions, mapper, batch_size=100)
 for row in answered.iter_rows():
     print(row["output"])

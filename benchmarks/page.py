@@ -44,10 +44,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def times(ratio: float) -> str:
-    """Say how many times as much as smendpoint, with two digits."""
-    if ratio == 1:
-        return "1"
-    return f"{number(ratio) if ratio >= 10 else f'{ratio:.1f}'} times"
+    """Say how many times as much as smendpoint's, with two digits."""
+    return number(ratio) if ratio >= 10 else f"{ratio:.1f}"
 
 
 def costs(data: Data, unit: str, head: str, figures: Mapping[str, str]) -> str:
@@ -57,13 +55,13 @@ def costs(data: Data, unit: str, head: str, figures: Mapping[str, str]) -> str:
         for key, suffix in figures.items()
         for name, side in sides(data, key).items()
     ]
-    return table(["", head, "smendpoint = 1"], rows)
+    return table(["", head, "ratio"], rows)
 
 
 def compared(data: Data, key: str, unit: str) -> str:
     """Put one figure of all sides into a phrase, smendpoint's first."""
     (_, ours), *peers = sides(data, key).items()
-    others = [f"{quantity(side['median'], unit)} for {name} ({times(side['ratio'])})" for name, side in peers]
+    others = [f"{quantity(side['median'], unit)} for {name} ({times(side['ratio'])} times)" for name, side in peers]
     return f"{quantity(ours['median'], unit)} for smendpoint, {', '.join(others)}"
 
 
@@ -132,7 +130,7 @@ def starts(data: Data) -> str:
         ]
         for name, side in sides(data, "cold").items()
     ]
-    return table(["", "import", "modules", "first answer", "smendpoint = 1"], rows)
+    return table(["", "import", "modules", "first answer", "ratio"], rows)
 
 
 def profile(data: Data) -> str:
@@ -161,7 +159,7 @@ def memory(data: Data) -> str:
         for key, subject in subjects.items()
         for name, side in sides(data, key).items()
     ]
-    return table(["", "memory", "smendpoint = 1"], rows)
+    return table(["", "memory", "ratio"], rows)
 
 
 def growth(data: Data) -> str:
@@ -211,7 +209,7 @@ def served(data: Data) -> str:
         for key, what in figures.items()
         for name, side in sides(data, key).items()
     ]
-    return table(["", "CPU time", "smendpoint = 1"], rows)
+    return table(["", "CPU time", "ratio"], rows)
 
 
 BLOCKS: dict[str, Callable[[Data], str]] = {

@@ -29,7 +29,7 @@ def scale(value: float, unit: str) -> tuple[float, str]:
 def quantity(value: float, unit: str) -> str:
     """A value with its unit."""
     factor, name = scale(abs(value), unit)
-    return f"{number(value / factor)} {name}".strip()
+    return f"{number(value / factor)}\N{NO-BREAK SPACE}{name}"
 
 
 def measured(data: Data) -> str:

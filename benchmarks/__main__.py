@@ -51,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures, the machine, the date and versions")
     made.add_argument("--plot", type=Path, metavar="FOLDER", help="draw the charts; needs matplotlib")
-    made.add_argument("--page", type=Path, metavar="FILE", help="rewrite the figures of this page, between its marks")
+    made.add_argument(
+        "--page", type=Path, metavar="FILE", action="append", default=[], help="rewrite the marked figures of this page"
+    )
     made.add_argument("--from", type=Path, metavar="FILE", dest="source", help="measure nothing: read this data file")
     return made
 
@@ -78,8 +80,8 @@ def main() -> int:
     if arguments.plot is not None:
         for path in charts.draw(arguments.plot, figures):
             print(path)
-    if arguments.page is not None:
-        page.rewrite(arguments.page, figures)
+    for path in arguments.page:
+        page.rewrite(path, figures)
     return int(bool(failed) or any(row.holds is False for row in rows))
 
 

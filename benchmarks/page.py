@@ -1,4 +1,4 @@
-"""The figures on the performance page, which come from the data file and from nowhere else."""
+"""The figures on the first page and on the performance page, which come from the data file and from nowhere else."""
 
 from __future__ import annotations
 
@@ -85,6 +85,23 @@ def summary(data: Data) -> str:
 def filled(text: str, indent: str = "") -> str:
     """Break lines as the pages do."""
     return textwrap.fill(text, 120, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+
+
+def clients(data: Data) -> str:
+    """Tabulate what each client costs: the first page's table, with smendpoint's figure and the others' ratios."""
+    names = list(sides(data, "distributions"))
+    lines = [
+        ["Packages installed", *(count(side["median"]) for side in sides(data, "distributions").values())],
+        ["Size on disk", *(quantity(side["median"], "B") for side in sides(data, "size").values())],
+    ]
+    subjects = {"import": "Import", "cold": "First answer of a new process", "call": "CPU time of a later answer"}
+    for key, subject in subjects.items():
+        figure = sides(data, key)
+        if "aiobotocore" not in figure:
+            figure = figure | {"aiobotocore": sides(data, f"{key}-asyncio")["aiobotocore"]}
+        own = quantity(figure["smendpoint"]["median"], "s")
+        lines.append([subject, own, *(f"{times(figure[name]['ratio'])}x" for name in names[1:])])
+    return table(["", *names], lines)
 
 
 def calls(data: Data) -> str:
@@ -214,6 +231,7 @@ def served(data: Data) -> str:
 
 BLOCKS: dict[str, Callable[[Data], str]] = {
     "measured": lambda data: filled(measured(data)),
+    "clients": clients,
     "summary": summary,
     "calls": calls,
     "rates": rates,

@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
+FIRST_PAGE = ROOT / "docs" / "index.md"
 FILE = ROOT / "docs" / "pictures" / "benchmarks.json"
 SPACE = "\N{NO-BREAK SPACE}"
 if not FILE.exists():
@@ -95,10 +96,10 @@ def test_the_charts_of_the_page_show_the_figures_of_the_data_file(tmp_path: Path
         assert texts(FILE.with_name(path.name)) == texts(path)
 
 
-def test_the_figures_of_the_page_are_those_of_the_data_file() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    assert {found[1] for found in page.MARKED.finditer(text)} == set(page.BLOCKS)
-    assert page.rewritten(text, data.read(FILE)) == text
+def test_the_figures_of_the_pages_are_those_of_the_data_file() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (FIRST_PAGE, PAGE)]
+    assert {found[1] for text in texts for found in page.MARKED.finditer(text)} == set(page.BLOCKS)
+    assert [page.rewritten(text, data.read(FILE)) for text in texts] == texts
 
 
 def test_outside_of_its_blocks_the_page_has_no_measured_figure() -> None:

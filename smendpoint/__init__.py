@@ -5,17 +5,17 @@
     endpoint = Endpoint("my-llm", region_name="us-west-2")
     print(endpoint.invoke("Hello"))
 
-``Endpoint`` is for threads and scripts, ``AsyncEndpoint`` is its twin for asyncio. A content handler writes the body of
-a request and reads that of the answer, ``PromptTemplate`` makes prompts, and every failure is a ``SmendpointError``.
+``Endpoint`` is for threads and scripts; ``AsyncEndpoint`` is its twin for asyncio. A content handler writes the body of
+a request and reads the body of the answer. ``PromptTemplate`` makes prompts. Every failure is a ``SmendpointError``.
 
-Each name is loaded on first use, so that importing the package costs about a millisecond.
+Each name is loaded on first use, so importing the package takes about a millisecond.
 """
 
 from __future__ import annotations
 
 from smendpoint._version import __version__
 
-TYPE_CHECKING = False  # type checkers take it for true; the constant in `typing` would cost the import of `typing`
+TYPE_CHECKING = False  # type checkers treat it as true; the constant in `typing` would cost the import of `typing`
 if TYPE_CHECKING:
     from smendpoint._calls.async_stream import AsyncStream
     from smendpoint._calls.inference import AsyncInferenceHandle, InferenceHandle
@@ -167,7 +167,7 @@ __all__ = [
     "__version__",
 ]
 
-# Where the names live that are neither exceptions nor handlers; a test holds this against the imports above.
+# The modules of the names that are neither exceptions nor handlers. A test compares this with the imports above.
 _HOMES = {
     "_core.call.hooks": ("CallHooks", "CallInfo"),
     "_core.call.limit": ("AdaptiveConcurrency",),
@@ -194,7 +194,7 @@ def _home(name: str) -> str:
     return "errors" if name.endswith("Error") else "handlers"
 
 
-# A type checker that saw this function would take every misspelt name for a real one.
+# A type checker that saw this function would accept every misspelled name.
 if not TYPE_CHECKING:  # pragma: no branch  # it is never true at run time
 
     def __getattr__(name):

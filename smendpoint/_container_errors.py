@@ -1,8 +1,8 @@
 """The errors that the containers on SageMaker report in JSON.
 
 Read from the containers' sources: text-generation-inference and text-embeddings-inference (``error``/``error_type``),
-DJL LMI (``error``/``code``/``message``; ``error_msg``/``error_code`` in an ``error``, or in one more inside it; a final
-token with ``error_msg``; a token, choice or body that ends with the reason ``"error"``), vLLM and SGLang (OpenAI's
+DJL LMI (``error``/``code``/``message``; ``error_msg``/``error_code`` in an ``error`` or in an ``error`` inside that; a
+final token with ``error_msg``; a token, choice or body whose finish reason is ``"error"``), vLLM and SGLang (OpenAI's
 error object, nested, or flat with ``object: "error"``), the multi-model server under the Hugging Face and DJL toolkits
 (``code``/``type``/``message``), MLflow (``error_code``/``message``), FastAPI (``detail``).
 """
@@ -17,7 +17,7 @@ JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | flo
 
 
 # An answer with none of these is not an error, unless its object or its choice says so. The `stop_reason` of a choice
-# does not: vLLM gives the stop sequence that it found, which may be any text.
+# does not count: vLLM puts the stop sequence there, which may be any text.
 _ERROR_FIELDS = frozenset({"error", "code", "details", "body", "token"})
 
 
@@ -25,9 +25,9 @@ class ContainerError(NamedTuple):
     """A container's own error.
 
     Attributes:
-        code: its status or error code as it gave it; ``None`` where it gave none.
-        type: its name for the error, such as ``"validation"``; ``None`` where it gave none.
-        message: its message; empty where it gave none.
+        code: its status or error code, unchanged; ``None`` if it gave none.
+        type: its name for the error, such as ``"validation"``; ``None`` if it gave none.
+        message: its message; empty if it gave none.
     """
 
     code: int | str | None
@@ -36,10 +36,10 @@ class ContainerError(NamedTuple):
 
 
 def container_error(value: JSONValue) -> ContainerError | None:
-    """Give the error that a parsed answer reports; ``None`` where it reports none.
+    """Return the error that a parsed answer reports; ``None`` if it reports none.
 
-    Only a value that cannot be an answer is an error: a field named ``message`` alone, or an ``error`` that is empty or
-    a number, does not make one.
+    Only a value that cannot be an answer is an error. A field named ``message`` alone, or an ``error`` that is empty or
+    a number, is not enough.
     """
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -49,7 +49,7 @@ def container_error(value: JSONValue) -> ContainerError | None:
     choice = choices[0] if isinstance(choices, list) and choices else None
     failed = isinstance(choice, dict) and choice.get("finish_reason") == "error"
     if not failed and _ERROR_FIELDS.isdisjoint(value) and value.get("object") != "error":
-        return None  # as nearly all answers and chunks
+        return None  # true of nearly all answers and chunks
     error = value.get("error")
     if isinstance(error, str) and error:
         prefix = value.get("message")
@@ -57,7 +57,7 @@ def container_error(value: JSONValue) -> ContainerError | None:
         return ContainerError(_code(value), _text(value, "error_type", "type"), said)
     if isinstance(error, dict) and error:
         inner = error.get("error")
-        while isinstance(inner, dict) and inner:  # LMI's third-party schema puts one error into another
+        while isinstance(inner, dict) and inner:  # LMI's third-party schema nests errors
             error, inner = inner, inner.get("error")
         said = _text(error, "message", "error", "error_msg") or ""
         return ContainerError(_code(error), _text(error, "type", "error_type"), said)
@@ -70,7 +70,7 @@ def container_error(value: JSONValue) -> ContainerError | None:
 
 
 def _ended_in_error(value: Mapping[str, JSONValue]) -> ContainerError | None:
-    """Give the error with which a text ended: LMI reports it in its last token, its details or its body."""
+    """Return the error that ended a text: LMI reports it in the last token, the details or the body."""
     details, body, token = map(value.get, ("details", "body", "token"))
     tokens = details.get("tokens") if isinstance(details, dict) else None
     for last in (token, tokens[-1] if isinstance(tokens, list) and tokens else None):
@@ -84,7 +84,7 @@ def _ended_in_error(value: Mapping[str, JSONValue]) -> ContainerError | None:
 
 
 def parse_container_error(text: str) -> ContainerError | None:
-    """Give the error in the text of a container's error response; ``None`` where it is not JSON of a known shape.
+    """Return the error in the text of a container's error response; ``None`` if it is not JSON of a known shape.
 
     The response is known to be an error, so a bare ``message`` or FastAPI's ``detail`` counts here too.
     """
@@ -98,7 +98,7 @@ def parse_container_error(text: str) -> ContainerError | None:
     if found is not None or not isinstance(value, dict):
         return found
     detail = value.get("detail")
-    if isinstance(detail, list):  # FastAPI's validation errors: one object for each
+    if isinstance(detail, list):  # FastAPI's validation errors: a list of objects
         messages = [_text(item, "msg") or "" for item in detail if isinstance(item, dict)]
         return ContainerError(_code(value), None, "; ".join(messages))
     message = _text(value, "message", "Message", "detail", "error_msg")

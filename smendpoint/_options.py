@@ -1,8 +1,8 @@
 """The options of an endpoint. A new option is declared here, and nowhere else.
 
-An option has a line in `EndpointOptions` (if it says who calls and where, in `IdentityOptions` and `IdentityFields`),
-which type checkers read, one in the signature of the constructor, and one in its docstring. A test holds that they
-agree, and that each option does what it says (`tests/test_options.py`).
+An option has three lines: one in `EndpointOptions`, which type checkers read (or, if it says who calls and where, in
+`IdentityOptions` and `IdentityFields`), one in the signature of the constructor, and one in its docstring.
+`tests/test_options.py` checks that they agree, and that each option does what it says.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         allow_link_local: bool
 
     class EndpointOptions(IdentityOptions, total=False):
-        """All options beside the name and the content handler."""
+        """All options except the name and the content handler."""
 
         model_kwargs: Mapping[str, Any] | None
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 
 MAX_RESPONSE_BYTES = 104_857_600
-"""Bytes of a whole answer, unless an endpoint has another limit: four times the most that the service hands on."""
+"""The default limit of a whole answer, in bytes: four times the most that the service delivers."""
 
 
 class IdentityFields:
@@ -120,49 +120,49 @@ class EndpointArguments(Typed[In, Out, Chunk]):
         Args:
             endpoint_name: the endpoint's name, 1 to 63 letters, digits and hyphens.
             content_handler: makes requests from inputs and outputs from answers; by default `TextGenerationHandler`.
-            model_kwargs: parameters for the model, sent with every call; a call's own win.
+            model_kwargs: parameters for the model, sent with every call; a call's own take precedence.
             endpoint_kwargs: request members for every call in the AWS spelling, such as ``{"TargetVariant": "blue"}``.
             inference_component_name: the inference component to call, where the endpoint has several.
             region_name: the AWS region; by default what botocore finds.
             credentials_profile_name: a profile of the AWS config files.
-            aws_access_key_id: explicit credentials, with ``aws_secret_access_key``.
-            aws_secret_access_key: explicit credentials, with ``aws_access_key_id``.
-            aws_session_token: the token of explicit temporary credentials.
-            role_arn: a role to assume, and to keep assuming before it runs out.
-            role_session_name: how the role's session is named in logs.
-            external_id: what the role's trust policy asks for.
-            session: a botocore or boto3 session to take credentials and settings from.
-            endpoint_url: the address to call instead of the region's own.
-            config: a botocore ``Config``; what it sets is honoured or refused, never ignored.
+            aws_access_key_id: the access key of explicit credentials; needs ``aws_secret_access_key``.
+            aws_secret_access_key: the secret key of explicit credentials; needs ``aws_access_key_id``.
+            aws_session_token: the session token of explicit temporary credentials.
+            role_arn: a role to assume; its credentials are renewed before they expire.
+            role_session_name: the name of the role's session in logs.
+            external_id: the external id that the role's trust policy requires.
+            session: a botocore or boto3 session that supplies credentials and settings.
+            endpoint_url: the URL to call instead of the region's own.
+            config: a botocore ``Config``; each of its settings takes effect or raises, and none is ignored.
             allow_plain_http: whether calls may leave this machine unencrypted.
             allow_link_local: whether calls may go to link-local and metadata addresses.
-            client: a ready ``sagemaker-runtime`` client, of boto3 or botocore for `Endpoint`, of aiobotocore for
+            client: a ``sagemaker-runtime`` client, from boto3 or botocore for `Endpoint`, from aiobotocore for
                 `AsyncEndpoint`: every call goes through it, with its own retries and timeouts.
-            s3_client: an ``s3`` client of the same library for asynchronous inference; by default one like the
-                endpoint.
-            timeout: seconds for connecting and for silence, or a `Timeout`.
+            s3_client: an ``s3`` client from the same library, for asynchronous inference; by default one with the
+                settings of the endpoint.
+            timeout: the limit in seconds for connecting and for silence, or a `Timeout`.
             retry: when to try again; see `RetryPolicy`.
-            concurrency: how many calls may be in flight at once, whoever makes them: `AdaptiveConcurrency` finds out
-                how many the endpoint bears, a number is the most, `None` does not limit single calls. A stream counts
-                until it ends. A call that the endpoint refuses because of load waits for its turn, and costs no
-                attempt.
+            concurrency: how many calls may be in flight at once, from all threads and tasks. `AdaptiveConcurrency`
+                finds out how many the endpoint can take; a number is a fixed maximum; `None` does not limit single
+                calls. A stream counts until it ends. A call that the endpoint refuses because of load waits for its
+                turn, and that does not count as an attempt.
             max_connections: how many connections may be open at once; `None` for no limit.
-            max_response_bytes: the most bytes that a whole answer may have; `None` for no limit. By default
-                104,857,600, four times what the service hands on. Streams are not limited.
-            hooks: notified of the steps of each call, one object or several; see `CallHooks`.
-            clock: where time, waiting and chance come from; for tests.
+            max_response_bytes: the maximum size of a whole answer in bytes; `None` for no limit. By default
+                104,857,600, four times the most that the service delivers. Streams are not limited.
+            hooks: one object or several that are notified of the steps of each call; see `CallHooks`.
+            clock: the source of time, waiting and random numbers; for tests.
 
         Raises:
-            ConfigurationError: an argument does not fit.
+            ConfigurationError: an argument is not valid.
         """
         try:
             self._construct(locals())
-        except BaseException:  # a traceback with variables shows no secret
+        except BaseException:  # so that a traceback with variables shows no secret
             del aws_secret_access_key, aws_session_token, external_id, endpoint_kwargs, endpoint_url, config
             raise
 
 
-# Python's message about an unknown argument names this, and users know the class that they call.
+# Python's message about an unknown argument shows this name, and users know the class that they called.
 EndpointArguments.__init__.__qualname__ = "Endpoint"
 
 IDENTITY_OPTIONS: tuple[str, ...] = tuple(IdentityFields.__annotations__)

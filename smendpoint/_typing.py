@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     Piece = TypeVar("Piece")
     Made = TypeVar("Made", default=Piece)
 else:
-    # Type checkers see the defaults; at run time `Typed` fills them in. Python itself knows them from 3.13 on, and
-    # before that only with a dependency that nothing else here needs.
+    # Type checkers see the defaults; at run time `Typed` fills them in. Python supports them from 3.13 on, and earlier
+    # versions only with a dependency that nothing else here needs.
     from typing import TypeVar
 
     In = TypeVar("In")
@@ -28,7 +28,7 @@ else:
     Made = TypeVar("Made")
 
     class Erased:
-        """`Generic` for private classes: nothing at run time, so that a cold start is shorter."""
+        """`Generic` for private classes: it does nothing at run time, which makes a cold start shorter."""
 
         __slots__ = ()
 
@@ -48,7 +48,7 @@ class Typed(Generic[In, Out, Chunk]):
 
 
 class TypedStream(Generic[Piece, Made]):
-    """Generic in the types of a stream's chunks and of their whole, which is by default the same."""
+    """Generic in the type of a stream's chunks and that of its whole output, by default the same type."""
 
     if not TYPE_CHECKING:  # pragma: no branch  # it is never true at run time
 

@@ -35,7 +35,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     """A model on a SageMaker endpoint, for asyncio.
 
     The constructor needs no event loop, reads no file and opens no connection; the first call does. An endpoint can be
-    shared between tasks, used on several event loops one after another, and pickled (as `Endpoint`).
+    shared between tasks, used on several event loops one after another, and pickled (like `Endpoint`).
     """
 
     _caller: AsyncCaller[In, Out, Chunk]
@@ -85,7 +85,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         endpoint_kwargs: AsyncKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> AsyncInferenceHandle[Out]:
-        """Submit an input to SageMaker's asynchronous inference: the model works on it later.
+        """Submit an input for asynchronous inference: the model processes it later.
 
         Arguments as for `Endpoint.submit`.
         """
@@ -109,7 +109,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         close_with: Mapping[str, Any] | bytes | None = None,
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
     ) -> AsyncStatefulSession[In, Out, Chunk]:
-        """Make a stateful session, to be opened by ``async with``: one instance gets all its calls.
+        """Make a stateful session; ``async with`` opens it. One instance gets all its calls.
 
         Arguments as for `Endpoint.session`.
         """
@@ -184,14 +184,14 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         **model_kwargs: Any,
     ) -> AsyncIterator[Any]:
-        """Call the model for each input, several at a time, and give the outputs.
+        """Call the model for each input, several at a time, and yield the outputs.
 
-        A call that the endpoint refuses for load is sent again, and costs no attempt of the retry policy. An input is
-        read when its call can be sent. A slow answer does not hold back the calls after it: their outputs
-        wait for it, up to 50 for each call that was under way at once. Leaving the iterator early stops the calls that
-        are under way.
+        A call that the endpoint refuses because of load is sent again, which does not count as an attempt of the retry
+        policy. An input is read when its call can be sent. A slow answer does not hold up the calls after it: their
+        outputs wait, up to 50 for each call that is in flight at once. Leaving the iterator early stops the calls that
+        are in flight.
 
-        Arguments and errors as for `Endpoint.map`; `inputs` may be an asynchronous iterable, too.
+        Arguments and errors as for `Endpoint.map`; `inputs` may also be an asynchronous iterable.
         """
         window, limiter, arguments = self._check_map(
             inputs,
@@ -212,11 +212,11 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         return fan_out(work, inputs, limiter, window)
 
     async def aclose(self) -> None:
-        """Close the endpoint's connections. A client that was given stays open: its maker closes it.
+        """Close the endpoint's connections. A client passed as ``client=`` stays open.
 
-        Calls that are under way in other tasks end at once, with an `EndpointError`. (`Endpoint.close` lets them end by
-        themselves.) Where unpickled or copied endpoints share connections, these close, and calls end, with the last of
-        them.
+        Calls in flight in other tasks end at once, with an `EndpointError`. (`Endpoint.close` lets them run to their
+        end.) Unpickled or copied endpoints share connections: these close, and their calls end, with the last of the
+        endpoints.
         """
         await self._caller.close()
 

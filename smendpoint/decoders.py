@@ -1,13 +1,13 @@
-"""Push decoders for what models stream, each usable by itself.
+"""Push decoders for the formats that models stream, each usable on its own.
 
-A push decoder never waits: it takes bytes as they arrive, cut anywhere, and gives the items that they complete. So the
-same decoder serves sockets, files, threads and event loops::
+A push decoder never waits: it takes bytes as they arrive, cut anywhere, and returns the items that they complete. So
+the same decoder works with sockets, files, threads and event loops::
 
     decoder = SSEDecoder()
-    for data in pieces:                  # bytes from wherever they come
+    for data in pieces:                  # bytes from any source
         for event in decoder.feed(data):
             ...
-    for event in decoder.finish():       # raises if the input stopped half way
+    for event in decoder.finish():       # raises if the input is incomplete
         ...
 
 =========================  ==================================  ============================================
@@ -21,12 +21,12 @@ decoder                    reads                               gives
 `AutoDecoder`              events, JSON or text, as they come  `ServerSentEvent`, a JSON value or ``str``
 =========================  ==================================  ============================================
 
-All of them keep three promises. The cuts do not change the result. The only exception, for any bytes, is a
-`smendpoint.errors.StreamError`. And nothing that was decoded is lost: `feed` gives the items before a failure, and the
-next call raises the failure (`error` has it without another call).
+All of them keep three promises. Where the bytes are cut does not change the result. For any bytes, the only
+exception is a `smendpoint.errors.StreamError`. And no decoded item is lost: `feed` returns the items before a failure,
+and the next call raises the failure (`error` holds it without another call).
 
 `StopMatcher` ends a text at stop sequences, across any cuts. `encode` makes event-stream frames, and `interpret` reads
-a frame as the answer of ``InvokeEndpointWithResponseStream``.
+a frame as part of the answer of ``InvokeEndpointWithResponseStream``.
 """
 
 from __future__ import annotations

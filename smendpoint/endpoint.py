@@ -36,8 +36,8 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
     """A model on a SageMaker endpoint.
 
     The constructor reads no file and opens no connection; the first call does. An endpoint can be shared between
-    threads, survives a fork, and can be pickled (connections and secrets stay behind; made with explicit keys or a
-    session, it cannot call where it is unpickled).
+    threads, survives a fork, and can be pickled. Connections and secrets are not pickled: an endpoint made with
+    explicit keys or a session cannot make calls after it is unpickled.
     """
 
     _caller: Caller[In, Out, Chunk]
@@ -87,20 +87,20 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         endpoint_kwargs: AsyncKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> InferenceHandle[Out]:
-        """Submit an input to SageMaker's asynchronous inference: the model works on it later.
+        """Submit an input for asynchronous inference: the model processes it later.
 
         Args:
             input: as for `invoke`. Without `upload_to`, its body has at most 128,000 bytes.
-            input_location: ``s3://bucket/key`` of an input that is in Amazon S3 already, instead of `input`.
-            upload_to: ``s3://bucket/prefix`` to put `input` under, for inputs of any size.
+            input_location: ``s3://bucket/key`` of an input that is already in Amazon S3, instead of `input`.
+            upload_to: ``s3://bucket/prefix`` under which to store `input`, for inputs of any size.
             inference_id: the caller's id of the request.
             request_ttl_seconds: how long the request may wait for the model, 60 to 21,600 s.
             invocation_timeout_seconds: how long the model may take, 1 to 3,600 s.
-            output_path_extension: a folder for the output, below the endpoint's own.
-            filename: the output's name, without its ending.
+            output_path_extension: a folder for the output, below the endpoint's output folder.
+            filename: the output's name, without its extension.
             stop: the output ends before the first of these strings.
             endpoint_kwargs: further request members in the AWS spelling.
-            **model_kwargs: parameters for the model; they win over the endpoint's own.
+            **model_kwargs: parameters for the model; they take precedence over the endpoint's own.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
         from smendpoint._calls.inference import submit
@@ -122,7 +122,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         close_with: Mapping[str, Any] | bytes | None = None,
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
     ) -> StatefulSession[In, Out, Chunk]:
-        """Make a stateful session, to be opened by ``with``: one instance gets all its calls.
+        """Make a stateful session; ``with`` opens it. One instance gets all its calls.
 
         Args:
             open_with: the body that opens it: bytes, or a mapping to send as JSON; by default
@@ -201,30 +201,31 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         timeout: float | Timeout | None = None,
         **model_kwargs: Any,
     ) -> Iterator[Any]:
-        """Call the model for each input, several at a time, and give the outputs.
+        """Call the model for each input, several at a time, and yield the outputs.
 
-        A call that the endpoint refuses for load is sent again, and costs no attempt of the retry policy. An input is
-        read when its call can be sent. A slow answer does not hold back the calls after it: their outputs
-        wait for it, up to 50 for each call that was under way at once. Leaving the iterator early stops the calls that
-        are under way.
+        A call that the endpoint refuses because of load is sent again, which does not count as an attempt of the retry
+        policy. An input is read when its call can be sent. A slow answer does not hold up the calls after it: their
+        outputs wait, up to 50 for each call that is in flight at once. Leaving the iterator early stops the calls that
+        are in flight.
 
         Args:
-            inputs: any iterable, endless ones included.
-            max_concurrency: the most calls of this map that are under way at once; no more than there may be
-                connections. With `None`, the endpoint's ``concurrency`` decides; without one, an `AdaptiveConcurrency`
-                of this map finds out how many calls the endpoint bears. A number is not exceeded, but lowered while
-                the endpoint refuses calls for load.
-            ordered: whether outputs come in the order of their inputs, or as they are ready.
+            inputs: any iterable; it may be endless.
+            max_concurrency: how many calls of this map may be in flight at once, and at most `max_connections`. With
+                `None`, the endpoint's ``concurrency`` decides; if that is not set either, an `AdaptiveConcurrency` of
+                this map finds out how many calls the endpoint can take. A number is never exceeded, but it is lowered
+                while the endpoint refuses calls because of load.
+            ordered: whether outputs come in the order of their inputs, or as soon as they are ready.
             return_exceptions: whether a call's error takes the place of its output, or ends the iteration.
-            enumerated: whether each output, or error in its place, comes as a pair with the index of its input, from 0.
-            stop_on_fatal: whether an error that every further call will meet too ends the iteration, even with
+            enumerated: whether each output (or the error in its place) comes in a pair with the index of its input,
+                from 0.
+            stop_on_fatal: whether an error that every later call would raise as well ends the iteration, even with
                 `return_exceptions`: the service does not know the endpoint or denies access, there are no usable
                 credentials, TLS is refused, or the endpoint is closed.
-            timeout: of each of the calls; as for `invoke`.
-            **model_kwargs: parameters for the model; `stop` and `endpoint_kwargs` may be among them, as for `invoke`.
+            timeout: the timeout of each call; as for `invoke`.
+            **model_kwargs: parameters for the model, and `stop` and `endpoint_kwargs`, as for `invoke`.
 
         Raises:
-            ConfigurationError: `inputs` is one input, or another argument does not fit. Nothing was sent.
+            ConfigurationError: `inputs` is a single input, or another argument is not valid. Nothing was sent.
         """
         window, limiter, arguments = self._check_map(
             inputs,
@@ -245,11 +246,11 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         return fan_out(work, inputs, limiter, window, stoppable=self._caller.transport.stoppable)
 
     def close(self) -> None:
-        """Close the endpoint's connections. A client that was given stays open: its maker closes it.
+        """Close the endpoint's connections. A client passed as ``client=`` stays open.
 
-        Calls that are under way in other threads end by themselves, and their connections with them. (In asyncio, where
-        they could not go on without their loop, `AsyncEndpoint.aclose` ends them.) Connections that unpickled or copied
-        endpoints share close with the last of these.
+        Calls in flight in other threads run to their end, and then close their connections. (In asyncio, where calls
+        cannot continue without their loop, `AsyncEndpoint.aclose` ends them.) Unpickled or copied endpoints share
+        connections: these close with the last of the endpoints.
         """
         self._caller.close()
 

@@ -3,19 +3,19 @@
 Catch the widest class that you can handle::
 
     SmendpointError
-    |-- ConfigurationError (also a ValueError)   an argument, a setting or a request member does not fit
+    |-- ConfigurationError (also a ValueError)   an argument, a setting or a request member is not valid
     |-- CredentialsError                         no usable AWS credentials
     |-- HandlerError                             a content handler failed, or cannot read this answer
     |-- LedgerError                              the ledger of a batch cannot be opened or written
-    |-- PromptError (also a ValueError)          a template or a stuffed prompt does not fit
-    |-- TooManyErrorsError                       more rows of a batch failed than may
+    |-- PromptError (also a ValueError)          a template, or the prompt made from it, is not valid
+    |-- TooManyErrorsError                       more rows of a batch failed than are allowed
     `-- EndpointError                            the call itself failed
         |-- TransportError                       the connection was lost
         |   |-- ConnectError                     no connection: nothing was sent
         |   |-- TLSError                         no trusted connection: nothing was sent
         |   |-- ReadTimeoutError                 the model was silent for ``Timeout.read`` seconds
         |   |-- DeadlineExceededError            the whole call took more than ``Timeout.total`` seconds
-        |   `-- ProtocolError                    what came back is not the protocol
+        |   `-- ProtocolError                    the answer is not valid HTTP, or not an event stream
         |-- ServiceError                         the service answered with an error status
         |   |-- ValidationError                  400: the request is not valid
         |   |-- AccessDeniedError                403: these credentials may not do this
@@ -25,15 +25,15 @@ Catch the widest class that you can handle::
         |   |-- InternalFailureError             500
         |   |-- InternalDependencyError          530
         |   `-- ModelError                       424: the container answered with an error
-        `-- StreamError                          a stream did not end as a whole; ``received`` has what came
-            |-- StreamTruncatedError             the stream was cut
+        `-- StreamError                          a stream is not complete; ``received`` has its chunks
+            |-- StreamTruncatedError             the stream was cut off
             |-- StreamDecodeError                the stream's bytes cannot be decoded
             |-- ModelStreamError                 the service reported the model's failure in the stream
             |-- InternalStreamFailureError       the service reported its own failure in the stream
-            `-- ModelOutputError                 a successful answer holds an error, or not what was asked for
+            `-- ModelOutputError                 a successful answer holds an error, or not the requested type
 
-Every error keeps its ``__cause__``, can be pickled, and holds neither secrets nor prompts: none but those that the
-service's or the container's own message quotes.
+Every error keeps its ``__cause__`` and can be pickled. It holds no secret and no prompt, unless a message of the
+service or of the container quotes one.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ class SmendpointError(Exception):
 
     Attributes:
         message: what happened and what to do about it.
-        endpoint_name: the endpoint that was called, ``None`` where no call was involved.
-        attempts: how many requests were sent for the call, 0 where none was.
-        received: the chunks that a stream had handed on before it failed, in order; empty where nothing was streamed.
-        quota_spent: whether the call was given up although it might have been tried again, because the endpoint's
-            retry quota was spent: too many of its calls had failed.
+        endpoint_name: the endpoint that was called; ``None`` if no call was involved.
+        attempts: how many requests were sent for the call; 0 if none was.
+        received: the chunks that a stream had yielded before it failed, in order; empty if nothing was streamed.
+        quota_spent: whether the call was not retried only because the endpoint's retry quota was used up: too many of
+            its calls had failed.
     """
 
     received: tuple[Any, ...] = ()
@@ -113,13 +113,13 @@ class SmendpointError(Exception):
             return self.message
         plural = "" if self.attempts == 1 else "s"
         tried = f", {self.attempts} attempt{plural}" if self.attempts else ""
-        spent = "; not tried again: so many of its calls have failed that its retry quota is spent"
+        spent = "; not retried: so many of its calls have failed that its retry quota is used up"
         if isinstance(self, (ThrottlingError, ServiceUnavailableError)):
-            spent += ". Ask for less at once: concurrency=AdaptiveConcurrency() finds out how many calls it takes"
+            spent += ". Make fewer calls at once: concurrency=AdaptiveConcurrency() finds out how many it can take"
         return f"{self.message} [endpoint {self.endpoint_name!r}{tried}{spent if self.quota_spent else ''}]"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # BaseException's own way calls the class with `args`, which fails for keyword-only arguments.
+        # BaseException's own method calls the class with `args`, which fails for keyword-only arguments.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
 
@@ -127,10 +127,10 @@ def copy_error(error: AnyError) -> AnyError:
     """Copy an error for another waiter: with its cause, without its traceback and context.
 
     Each caller fills in its own details. An object that keeps an error raises copies of it, and keeps a copy: a
-    traceback leads to frames, and these lead back to the object, so that only the garbage collector could free them.
+    traceback refers to frames, and these refer back to the object, so that only the garbage collector could free them.
     """
     kind = type(error)
-    # Ours are made with details that `args` does not hold.
+    # Our errors have details that `args` does not hold.
     copy = kind.__new__(kind, *error.args) if isinstance(error, SmendpointError) else kind(*error.args)
     copy.__dict__.update(error.__dict__)
     copy.__cause__ = error.__cause__
@@ -138,7 +138,7 @@ def copy_error(error: AnyError) -> AnyError:
 
 
 class ConfigurationError(SmendpointError, ValueError):
-    """An argument, a setting or a request member does not fit. Nothing was sent."""
+    """An argument, a setting or a request member is not valid. Nothing was sent."""
 
 
 class CredentialsError(SmendpointError):
@@ -146,11 +146,11 @@ class CredentialsError(SmendpointError):
 
 
 class HandlerError(SmendpointError):
-    """A content handler failed, or met an answer whose shape it does not know."""
+    """A content handler failed, or does not know the shape of an answer."""
 
 
 class PromptError(SmendpointError, ValueError):
-    """A prompt template, or the prompt made from it, does not fit."""
+    """A prompt template, or the prompt made from it, is not valid."""
 
 
 class LedgerError(SmendpointError):
@@ -218,11 +218,11 @@ class ServiceError(EndpointError):
 
     Attributes:
         status: the HTTP status code.
-        code: AWS's name of the error, such as ``"ValidationError"``; empty where none was given.
-        message: the service's message; a sentence of ours where it gave none.
-        request_id: AWS's id of the request, to quote to AWS support; ``None`` where none was given.
-        retry_after: the wait that was asked for, in seconds; ``None`` where none was. The service asks in a header, and
-            a container, in a `ModelError`, by ``retry_after`` in its answer.
+        code: AWS's name for the error, such as ``"ValidationError"``; empty if none was given.
+        message: the service's message, or a sentence of this library if it gave none.
+        request_id: AWS's id of the request, to quote to AWS support; ``None`` if none was given.
+        retry_after: the requested wait before a retry, in seconds; ``None`` if none was requested. The service requests
+            it in a header; a container, in a `ModelError`, by ``retry_after`` in its answer.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class ServiceError(EndpointError):
 
 
 class ValidationError(ServiceError):
-    """400: the service refused the request as not valid."""
+    """400: the service refused the request because it is not valid."""
 
 
 class AccessDeniedError(ServiceError):
@@ -263,8 +263,8 @@ class ThrottlingError(ServiceError):
 class ModelNotReadyError(ServiceError):
     """The model is still being loaded (429 ``ModelNotReadyException``), or its inference component is scaled to zero.
 
-    The latter is a 400 ``ValidationError`` to the service, with the words "no capacity to process this request". Both
-    are retried within a time budget of their own.
+    For the latter, the service sends a 400 ``ValidationError`` with the words "no capacity to process this request".
+    Both are retried within a time budget of their own.
     """
 
 
@@ -277,15 +277,15 @@ class InternalFailureError(ServiceError):
 
 
 class InternalDependencyError(ServiceError):
-    """530: something that the service depends on failed."""
+    """530: a dependency of the service failed."""
 
 
 class ModelError(ServiceError):
     """424: the model's container answered with an error.
 
     Attributes:
-        original_status_code: the container's HTTP status; ``None`` where the service did not say.
-        original_message: the container's answer as text; ``None`` where the service did not say.
+        original_status_code: the container's HTTP status; ``None`` if the service did not give it.
+        original_message: the container's answer as text; ``None`` if the service did not give it.
         log_stream_arn: the CloudWatch log stream of the container.
     """
 
@@ -319,10 +319,10 @@ class ModelError(ServiceError):
 
 
 class StreamError(EndpointError):
-    """A stream did not end as a whole.
+    """A stream is not complete.
 
     Attributes:
-        received: the chunks that had been handed on before the failure, in order.
+        received: the chunks that the stream had yielded before the failure, in order.
     """
 
     def __init__(
@@ -338,7 +338,7 @@ class StreamError(EndpointError):
 
 
 class StreamTruncatedError(StreamError):
-    """The stream was cut: its last frame, the HTTP response under it, or the model's answer in it is not whole."""
+    """The stream was cut off: its last frame, its HTTP response, or the model's answer in it is not complete."""
 
 
 class StreamDecodeError(StreamError):
@@ -349,7 +349,7 @@ class ModelStreamError(StreamError):
     """The service reported that the model failed while it was streaming.
 
     Attributes:
-        error_code: such as ``"ModelInvocationTimeExceeded"`` or ``"StreamBroken"``; empty where none was given.
+        error_code: such as ``"ModelInvocationTimeExceeded"`` or ``"StreamBroken"``; empty if none was given.
     """
 
     def __init__(
@@ -370,14 +370,14 @@ class InternalStreamFailureError(StreamError):
 
 
 class ModelOutputError(StreamError):
-    """The model's container reported an error inside a successful answer or stream; or the answer does not fit the
+    """The model's container reported an error inside a successful answer or stream, or the answer does not match the
     ``output_type`` of the handler.
 
     Attributes:
-        code: the container's status or error code as it gave it; ``None`` where it gave none.
-        error_type: the container's name for the error, such as ``"validation"``; ``None`` where it gave none.
-        original_message: the container's own message, without what ``message`` adds; empty where it gave none.
-        text: the model's text that does not fit the ``output_type``, as far as it came; otherwise empty.
+        code: the container's status or error code, unchanged; ``None`` if it gave none.
+        error_type: the container's name for the error, such as ``"validation"``; ``None`` if it gave none.
+        original_message: the container's own message, without what ``message`` adds; empty if it gave none.
+        text: the part of the model's text that arrived, if it does not match the ``output_type``; otherwise empty.
         finish_reason: why that text ended, in the container's word, such as ``"length"``; otherwise ``None``.
     """
 

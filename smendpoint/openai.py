@@ -1,7 +1,7 @@
 """The OpenAI SDK on a SageMaker endpoint: a base URL, and bearer tokens that renew themselves.
 
-SageMaker serves OpenAI's chat completions under a path of its own, for containers that speak them (AWS's vLLM and
-SGLang among others). Two lines, and the ``openai`` package talks to it::
+SageMaker serves OpenAI's chat completions under a separate path, for containers that support them (AWS's vLLM and
+SGLang among others). Two lines connect the ``openai`` package to it::
 
     access = OpenAIAccess("my-llm", region_name="us-west-2")
     client = OpenAI(base_url=access.base_url, api_key=access.token)
@@ -9,7 +9,7 @@ SGLang among others). Two lines, and the ``openai`` package talks to it::
 and for asyncio ``AsyncOpenAI(base_url=access.base_url, api_key=access.token_async)``. The caller's role needs the
 permissions ``sagemaker:InvokeEndpoint`` and ``sagemaker:CallWithBearerToken``.
 
-Where the form of the token comes from: AWS's documentation of OpenAI-compatible real-time endpoints, and the package
+Sources for the form of the token: AWS's documentation of OpenAI-compatible real-time endpoints, and the package
 sagemaker-core, which makes the same token.
 """
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAIAccess"]
 
-# The longest life that the service gives a token, in seconds.
+# The longest lifetime of a token that the service allows, in seconds.
 MAX_LIFETIME = 43_200
 _TOKEN_HOST = "sagemaker.amazonaws.com"
 _TOKEN_PREFIX = "sagemaker-api-key-"
-# A token is renewed when a tenth of its life is left, so that each one still serves a long call.
+# A token is renewed when a tenth of its lifetime is left, so that it remains valid during a long call.
 _RENEW_SHARE = 0.9
 
 
@@ -54,13 +54,13 @@ class OpenAIAccess:
     Args:
         endpoint_name: the endpoint's name.
         inference_component_name: the inference component to call, where the endpoint has several.
-        lifetime: how long a token is valid, in seconds, 1 to 43,200. One that is made with temporary credentials ends
+        lifetime: how long a token is valid, in seconds, 1 to 43,200. A token made with temporary credentials expires
             with them.
-        clock: where time comes from; for tests.
+        clock: the source of time; for tests.
         **identity: `Endpoint`'s arguments from `region_name` to `allow_link_local`, with the same meaning.
 
     Raises:
-        ConfigurationError: an argument does not fit.
+        ConfigurationError: an argument is not valid.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class OpenAIAccess:
         self._clock: Clock = clock or SYSTEM_CLOCK
         self._lock = threading.Lock()
         self._found: Target | None = None
-        # The token, the credentials that made it, and when to make the next: replaced as a whole.
+        # The token, the credentials that made it, and when to make the next one: replaced together.
         self._made: tuple[str, Credentials, float] | None = None
 
     def __repr__(self) -> str:
@@ -104,13 +104,15 @@ class OpenAIAccess:
         """The ``base_url`` for the ``openai`` package's clients.
 
         Raises:
-            ConfigurationError: there is no region, or a setting cannot be honoured.
+            ConfigurationError: there is no region, or a setting cannot be applied.
         """
         component = "" if self._component is None else f"/inference-components/{self._component}"
         return f"{self._target().url}/endpoints/{self._name}{component}/openai/v1"
 
     def token(self) -> str:
-        """A bearer token that is valid now: the ``api_key`` for ``OpenAI``, which asks for one before each call.
+        """Return a bearer token that is valid now.
+
+        Pass this method as the ``api_key`` of ``OpenAI``, which calls it before each request.
 
         Raises:
             CredentialsError: there are no usable credentials.
@@ -121,7 +123,7 @@ class OpenAIAccess:
         return self._token(provider.current() or self._load())
 
     async def token_async(self) -> str:
-        """`token` for ``AsyncOpenAI``: files, and credentials that must be fetched, are waited for in a thread."""
+        """`token` for ``AsyncOpenAI``: a thread reads files and fetches credentials."""
         if self._found is not None and self._found.credentials.current() is not None:
             return self.token()
         import asyncio
@@ -136,7 +138,7 @@ class OpenAIAccess:
             raise
 
     def _renew(self) -> None:
-        with suppress(errors.CredentialsError):  # the call that needs them will say so
+        with suppress(errors.CredentialsError):  # the call that needs them will raise it
             self._load()
 
     def _token(self, credentials: Credentials) -> str:
@@ -154,7 +156,7 @@ class OpenAIAccess:
             timestamp=now,
             expires=self._lifetime,
         )
-        # The version is not signed: it goes behind the signature.
+        # The version is not signed: it comes after the signature.
         token = _TOKEN_PREFIX + b64encode(f"{_TOKEN_HOST}/?{query}&Version=1".encode()).decode()
         self._made = token, credentials, now + self._lifetime * _RENEW_SHARE
         return token

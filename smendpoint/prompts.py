@@ -1,8 +1,8 @@
 """Prompt templates: plain ``{name}`` fields, checked once, filled in one pass.
 
-A template is text with fields such as ``{question}``; ``{{`` and ``}}`` give one brace. An attribute, an index, a
+A template is text with fields such as ``{question}``; ``{{`` and ``}}`` produce one brace. An attribute, an index, a
 conversion or a format specification is an error, so that neither a template nor a value can read an object's attributes
-or ask for a gigabyte of padding. A value is never read as a template.
+or produce a gigabyte of padding. A value is never read as a template.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatPromptTemplate", "Document", "Message", "PromptTemplate"]
 
 Message = dict[str, Any]
-"""A chat message, ``{"role": "user", "content": "..."}``, as chat handlers take it."""
+"""A chat message, ``{"role": "user", "content": "..."}``, the input of chat handlers."""
 
 _Template = TypeVar("_Template", bound="PromptTemplate")
 _ChatTemplate = TypeVar("_ChatTemplate", bound="ChatPromptTemplate")
@@ -29,7 +29,7 @@ _BRACES = re.compile(r"\{\{|\}\}|\{([^}]*)\}|[{}]")  # a doubled brace, a field,
 
 _SHOWN = 40  # characters of a bad field that an error message repeats
 _RULE = (
-    "only plain {name} fields are filled in, without attribute, index, conversion or format specification; "
+    "only plain {name} fields are allowed, without an attribute, index, conversion or format specification; "
     "write {{ and }} for braces"
 )
 
@@ -37,11 +37,11 @@ _RULE = (
 class PromptTemplate(Frozen):
     """Text with ``{name}`` fields to fill in.
 
-    Immutable, hashable and picklable. Two templates are equal if their text and what was filled in with
+    Immutable, hashable and picklable. Two templates are equal if their texts and the values filled in with
     :meth:`partial` are.
 
     Args:
-        template: the text. Each field is an identifier in braces; ``{{`` and ``}}`` give one brace.
+        template: the text. Each field is an identifier in braces; ``{{`` and ``}}`` produce one brace.
 
     Raises:
         PromptError: the text is not a template; the message says where and why.
@@ -62,7 +62,7 @@ class PromptTemplate(Frozen):
 
     @property
     def template(self) -> str:
-        """The text that the template was made from."""
+        """The text of the template."""
         return self._template
 
     @property
@@ -76,7 +76,7 @@ class PromptTemplate(Frozen):
 
         Args:
             **values: one value for each of :attr:`input_variables`. A ``str`` goes in as it is, anything else as
-                ``str(value)``; ``None``, bytes and functions are refused, since they are mistakes.
+                ``str(value)``; ``None``, bytes and functions are refused, because they are mistakes.
 
         Returns:
             The finished text.
@@ -85,23 +85,23 @@ class PromptTemplate(Frozen):
             PromptError: a name is missing or unknown, or a value is not usable.
         """
         # The constructor has refused any field that reads an attribute or has a format specification. A subclass of
-        # `str` may fill in otherwise, so its own method is not called.
+        # `str` may have another `format_map`, which is not called.
         return str.format_map(self._template, {**dict(self._partial), **_texts(self.input_variables, values)})
 
     def partial(self: _Template, /, **values: object) -> _Template:
-        """Fill in some fields now, the others later.
+        """Fill in some fields now and the others later.
 
         Args:
-            **values: as for :meth:`format`, but any part of the names.
+            **values: values for some of the names, as for :meth:`format`.
 
         Returns:
-            A new template that needs the remaining names only. This one stays as it is.
+            A new template that needs only the remaining names. This one does not change.
 
         Raises:
-            PromptError: a name is unknown (or filled in already), or a value is not usable.
+            PromptError: a name is unknown (or already filled in), or a value is not usable.
         """
         texts = _texts(self.input_variables, values, some=True)
-        made = object.__new__(type(self))  # not by `__init__`: a subclass may have another one
+        made = object.__new__(type(self))  # not `__init__`: a subclass may have another one
         made._assign(self._template, self._names, tuple(sorted([*self._partial, *texts.items()])))
         return made
 
@@ -118,7 +118,7 @@ class ChatPromptTemplate(Frozen):
 
     Args:
         messages: ``(role, template)`` pairs or ``{"role": role, "content": template}`` dicts, in order. The role goes
-            to the model as it is given; the template is text or a :class:`PromptTemplate`.
+            to the model unchanged; the template is text or a :class:`PromptTemplate`.
 
     Raises:
         PromptError: an item is neither, a dict has another key, the list is empty, or a text is not a template.
@@ -163,7 +163,7 @@ class ChatPromptTemplate(Frozen):
         ]
 
     def partial(self: _ChatTemplate, /, **values: object) -> _ChatTemplate:
-        """Fill in some fields now, the others later; see :meth:`PromptTemplate.partial`."""
+        """Fill in some fields now and the others later; see :meth:`PromptTemplate.partial`."""
         texts = _texts(self.input_variables, values, some=True)
         made = object.__new__(type(self))
         made._assign(tuple([(role, template.partial(**_own(template, texts))) for role, template in self._messages]))
@@ -174,7 +174,7 @@ class ChatPromptTemplate(Frozen):
 
 
 class Document:
-    """A text to answer from, and what is known about it.
+    """A text to answer from, with its metadata.
 
     Args:
         page_content: the text.
@@ -236,7 +236,7 @@ def _pairs(messages: Any) -> tuple[tuple[str, PromptTemplate], ...]:
         if isinstance(message, Mapping):
             fields = cast("Mapping[str, Any]", message)
             if set(fields) != {"role", "content"}:
-                # Any other entry would be lost, or is not a template.
+                # Any other entry would be lost, or cannot be a template.
                 raise PromptError(f"messages[{index}] must have the keys 'role' and 'content', not {quoted(fields)}")
             role, template = fields["role"], fields["content"]
         elif isinstance(message, (tuple, list)) and len(cast("Sequence[Any]", message)) == 2:
@@ -258,7 +258,7 @@ def _pairs(messages: Any) -> tuple[tuple[str, PromptTemplate], ...]:
 
 
 def is_collection(value: object) -> bool:
-    """Tell whether a value is a collection of items: not one text, one mapping or one table.
+    """Tell whether a value is a collection of items, and not one text, one mapping or one table.
 
     Iterating over a table of pandas or polars gives its columns or their names.
     """
@@ -281,21 +281,21 @@ def _own(template: PromptTemplate, texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def quoted(names: Iterable[object], none: str = "none") -> str:
-    """Return names as an error message shows them; ``none`` if there are none."""
+    """Return names in the form for an error message; ``none`` if there are none."""
     return ", ".join([repr(name) for name in names]) or none
 
 
 def _text(name: str, value: object) -> str:
     text = value
     if not isinstance(text, str):
-        # `str()` of these is never meant: "None", "b'...'", "<function ...>".
+        # `str()` of these is never intended: "None", "b'...'", "<function ...>".
         if value is None or isinstance(value, (bytes, bytearray, memoryview)) or callable(value):
             raise PromptError(f"the value of {name!r} must be text, not {type(value).__name__}")
         try:
             text = str(value)
         except Exception as error:
-            raise PromptError(f"the value of {name!r}, {type(value).__name__}, cannot be made text") from error
-    return str.__str__(text)  # a subclass may format itself otherwise
+            raise PromptError(f"the value of {name!r}, {type(value).__name__}, cannot be converted to text") from error
+    return str.__str__(text)  # a subclass may have its own `__str__`
 
 
 def _names_of_fields(template: Any) -> tuple[str, ...]:
@@ -315,7 +315,7 @@ def _names_of_fields(template: Any) -> tuple[str, ...]:
         if not name.isascii():
             import unicodedata  # only non-ASCII names need it
 
-            # Python normalises keyword names to NFKC, so that a keyword can never match another form.
+            # Python normalizes keyword names to NFKC, so that a keyword can never match another form.
             normal = unicodedata.normalize("NFKC", name)
             if normal != name:
                 raise _refusal(f"bad field {found!r}", template, braces.start(), f"write its name as {normal!r}")

@@ -1,11 +1,11 @@
 """A pytest plug-in: the fixture ``sagemaker_emulator``, for tests of code that calls SageMaker endpoints.
 
-It is there as soon as smendpoint is installed::
+The fixture is available as soon as smendpoint is installed::
 
     def test_my_summary(sagemaker_emulator):
-        assert "3 days" in my_summary("How long ...?")   # boto3, smendpoint, anything: it lands in the emulator
+        assert "3 days" in my_summary("How long ...?")   # boto3, smendpoint, anything: the emulator answers
 
-Nothing is imported for a test run that does not use it.
+A test run that does not use it imports nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["sagemaker_emulator"]
 
 @pytest.fixture(scope="session")
 def _sagemaker_emulator() -> Iterator[Emulator]:
-    """Start one emulator for the whole session: endpoints that are made at import time keep its address."""
+    """Start one emulator for the whole session, because endpoints that are made at import time keep its address."""
     from smendpoint.emulator import Emulator
 
     with Emulator() as emulator:
@@ -33,23 +33,23 @@ def _sagemaker_emulator() -> Iterator[Emulator]:
 
 @pytest.fixture
 def sagemaker_emulator(_sagemaker_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """A fresh emulator of the SageMaker runtime that takes the place of AWS for one test.
+    """Give one test a fresh emulator of the SageMaker runtime in place of AWS.
 
-    ``AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME``, credentials and region are set in the environment, so that code under test
-    needs no change. A stand-in model answers on every endpoint name; ``sagemaker_emulator.models["my-llm"] = model``
-    puts another one in its place.
+    The fixture sets ``AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME``, credentials and region in the environment, so the code
+    under test needs no change. A stand-in model answers for every endpoint name;
+    ``sagemaker_emulator.models["my-llm"] = model`` replaces it.
 
-    It has the same address in all tests of a session (with pytest-xdist, of a worker), so endpoints that are made when
-    a module is imported, and first called within a test, lead there in every test. All else is new in each test:
-    models, load, faults, requests, objects, sessions, connections.
+    The emulator has the same address in all tests of a session (with pytest-xdist, of a worker), so an endpoint that is
+    made when a module is imported works in every test. Everything else is new in each test: models, load, faults,
+    requests, objects, sessions, connections.
 
-    Amazon S3 is left alone, for it may be mocked otherwise. Where answers of asynchronous inference are waited for, set
-    ``AWS_ENDPOINT_URL_S3`` to ``sagemaker_emulator.url + "/s3"``, the emulator's stand-in for it.
+    Amazon S3 is not redirected, since other tools may mock it. If the code waits for results of asynchronous inference,
+    set ``AWS_ENDPOINT_URL_S3`` to ``sagemaker_emulator.url + "/s3"``, the emulator's stand-in for S3.
     """
     from smendpoint.emulator._variables import CLIENT_VARIABLES, IN_THE_WAY, overrides
 
     emulator = _sagemaker_emulator
-    if not emulator.running:  # the test before has stopped it
+    if not emulator.running:  # the previous test stopped it
         emulator.start()
     for name in (*IN_THE_WAY, "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)

@@ -42,7 +42,7 @@ class HasPageContent(Protocol):
 
 
 class SupportsInvoke(Protocol[Input_contra, Result_co]):
-    """The type that :meth:`StuffDocumentsQA.answer` needs: ``Endpoint``, ``AsyncEndpoint`` or one like them."""
+    """The type that :meth:`StuffDocumentsQA.answer` needs: ``Endpoint``, ``AsyncEndpoint`` or a similar class."""
 
     def invoke(self, input: Input_contra, /, *args: Any, **kwargs: Any) -> Result_co:
         """Answer one input."""
@@ -53,7 +53,7 @@ class SupportsStream(Protocol[Input_contra, Result_co]):
     """The type that :meth:`StuffDocumentsQA.stream` needs."""
 
     def stream(self, input: Input_contra, /, *args: Any, **kwargs: Any) -> Result_co:
-        """Answer one input bit by bit."""
+        """Answer one input as a stream."""
         ...
 
 
@@ -69,7 +69,7 @@ class StuffedPrompt(Generic[Prompt_co]):
         prompt: the input for the endpoint: a text, or a list of messages.
         used: the documents in the prompt, in order, as they were passed in.
         dropped: the documents left out because they did not fit ``max_prompt_tokens``, in order.
-        tokens: the tokens of ``prompt`` by ``count_tokens``; ``None`` without a limit.
+        tokens: the number of tokens of ``prompt``, from ``count_tokens``; ``None`` without a limit.
     """
 
     __slots__ = ("dropped", "prompt", "tokens", "used")
@@ -104,14 +104,14 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         question_variable_name: the field of ``prompt`` for the question.
         max_prompt_tokens: how many tokens the prompt may have; needs ``count_tokens``.
         count_tokens: returns the number of tokens of a prompt. It is called with the endpoint's exact input, a text or
-            a list of messages: once for each question, and about log2(documents) times more while dropping.
-        overflow: the treatment of a longer prompt: ``"error"`` raises; ``"drop"`` leaves out whole documents from the
+            a list of messages: once for each question, and about log2(documents) more times if documents are dropped.
+        overflow: what to do with a longer prompt: ``"error"`` raises; ``"drop"`` leaves out whole documents from the
             end, as few as possible. :attr:`StuffedPrompt.dropped` has them; the log ``smendpoint.qa`` has their number.
         allow_no_documents: also ask when there is no document (or when dropping leaves none).
 
     Raises:
-        PromptError: a template is wrong, or has no field for the documents or for the question.
-        ConfigurationError: another argument does not fit.
+        PromptError: a template is not valid, or has no field for the documents or for the question.
+        ConfigurationError: another argument is not valid.
     """
 
     @overload
@@ -198,7 +198,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
 
     @property
     def extra_variables(self) -> tuple[str, ...]:
-        """The other fields of the prompt, for which each call has to pass ``prompt_variables``."""
+        """The other fields of the prompt; each call must pass ``prompt_variables`` for them."""
         own = (self._document_variable_name, self._question_variable_name)
         return tuple([name for name in self._prompt.input_variables if name not in own])
 
@@ -219,12 +219,12 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
             **invoke_kwargs: for the endpoint's ``invoke``: model parameters, ``stop``, ``timeout`` and the like.
 
         Returns:
-            The result of the endpoint's ``invoke``: the answer, or an awaitable of it with an ``AsyncEndpoint``.
+            The result of the endpoint's ``invoke``: the answer or, with an ``AsyncEndpoint``, an awaitable of it.
 
         Raises:
-            PromptError: the prompt cannot be built, or it is too long; raised before the call, with an
-                ``AsyncEndpoint`` as well.
-            ConfigurationError: a keyword is an option of this class or of the endpoint's.
+            PromptError: the prompt cannot be built, or it is too long; raised before the call, also with an
+                ``AsyncEndpoint``.
+            ConfigurationError: a keyword is an option of this class or of the endpoint.
         """
         return self._ask(self._endpoint.invoke, question, documents, prompt_variables, invoke_kwargs)
 
@@ -257,14 +257,14 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
     ) -> Result:
         for name in _OPTIONS.intersection(keywords):
             raise ConfigurationError(
-                f"{name} cannot be given with a question, but where this is made: StuffDocumentsQA(..., {name}=...). "
+                f"{name} cannot be given with a question: give it to StuffDocumentsQA(..., {name}=...). "
                 f"If the model has a parameter of that name, send it with parameters={{{name!r}: ...}}"
             )
         prompt = self.stuff(question, documents, prompt_variables=variables).prompt
         try:
             return method(prompt, **keywords)
         except BaseException:
-            keywords.clear()  # it may hold a call's members, and stands in several frames
+            keywords.clear()  # it may hold a call's members, and several frames refer to it
             raise
 
     def stuff(
@@ -292,12 +292,12 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         """
         items = _listed(documents)
         if not items and not self._allow_no_documents:
-            raise PromptError("there is no document to answer from; allow_no_documents=True asks all the same")
+            raise PromptError("there is no document to answer from; allow_no_documents=True asks anyway")
         texts = [self._document_text(number, item) for number, item in enumerate(items)]
         values: dict[str, object] = dict(prompt_variables or {})
         for name in (self._document_variable_name, self._question_variable_name):
             if name in values:
-                raise PromptError(f"{name!r} is filled in already, it cannot be one of prompt_variables")
+                raise PromptError(f"{name!r} is already filled in: it cannot be one of prompt_variables")
         values[self._question_variable_name] = question
 
         def build(used: int) -> Any:
@@ -339,7 +339,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         if self._overflow == "error":
             raise _too_long(tried[everything], limit, "pass fewer or shorter documents, or overflow='drop'")
         # The number of tokens grows with the number of documents: a binary search finds the most that fit. Each
-        # candidate is counted whole, since the token counts of parts do not add up.
+        # candidate is counted as a whole, since the token counts of parts do not add up.
         least = 0 if self._allow_no_documents else 1
         fitting = bisect_right(range(least, everything), limit, key=count)
         if not fitting:
@@ -347,7 +347,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         best = tried[least + fitting - 1]
         logging = sys.modules.get("logging")  # a program that has not imported it has no handler
         if logging is not None:
-            # The caller of `answer` sees no `StuffedPrompt`, so the log has the counts. It has no text.
+            # The caller of `answer` does not get the `StuffedPrompt`, so the log has the counts, without any text.
             message = "left out %d of %d documents to stay within %d tokens"
             logging.getLogger("smendpoint.qa").info(message, len(best.dropped), len(items), limit)
         return best
@@ -360,7 +360,7 @@ class StuffDocumentsQA(Generic[Endpoint_co, Prompt_co]):
         try:
             return index(counted)
         except TypeError:
-            raise PromptError(f"count_tokens must give a number of tokens, not {type(counted).__name__}") from None
+            raise PromptError(f"count_tokens must return a number of tokens, not {type(counted).__name__}") from None
 
 
 _OPTIONS = frozenset(vars(StuffDocumentsQA)["__init__"].__kwdefaults__)

@@ -112,7 +112,7 @@ def test_a_client_excludes_the_options_that_say_who_calls_and_where(name: str) -
 
     value: Any = "http://127.0.0.1" if name == "endpoint_url" else "us-east-1"
     extra = {"aws_secret_access_key": "secret"} if name == "aws_access_key_id" else {}
-    with pytest.raises(ConfigurationError, match=f"client= already knows who asks and where: leave out .*{name}"):
+    with pytest.raises(ConfigurationError, match=f"client= already decides who calls and where: leave out .*{name}"):
         Endpoint("my-llm", client=MagicMock(), **{name: value}, **extra)
 
 
@@ -255,7 +255,7 @@ def test_a_body_that_cannot_be_read_or_encoded_is_an_error_of_the_handler() -> N
 def test_a_body_that_is_not_bytes_is_an_error_of_the_handler(body: Any) -> None:
     handler: Any = Handler()
     handler.transform_input = lambda prompt, model_kwargs: body
-    with pytest.raises(HandlerError, match=f"must give bytes, a str or a file, not {type(body).__name__}") as caught:
+    with pytest.raises(HandlerError, match=f"must return bytes, a str or a file, not {type(body).__name__}") as caught:
         request(Endpoint("my-llm", content_handler=handler))
     assert caught.value.endpoint_name == "my-llm"
 

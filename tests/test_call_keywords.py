@@ -67,7 +67,7 @@ def test_an_option_of_the_constructor_is_refused_in_a_call_before_a_byte_leaves(
 ) -> None:
     with Emulator(tokens) as emulator, twin.endpoint(emulator.url) as endpoint:
         for name in OPTIONS:
-            with pytest.raises(errors.ConfigurationError, match=f"^{name} cannot be given to a call, but") as caught:
+            with pytest.raises(errors.ConfigurationError, match=f"^{name} cannot be given to a call, only") as caught:
                 WAYS[way](endpoint, {name: VALUE})
             assert f"Endpoint(..., {name}=...)" in str(caught.value)
             assert f"parameters={{{name!r}: ...}}" in str(caught.value)

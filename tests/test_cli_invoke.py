@@ -614,7 +614,7 @@ def options_of(command: str) -> dict[str, str]:
             "no AWS region: pass --region, set AWS_DEFAULT_REGION",
         ),
         ("in us-west-2 (from region_name)", "in us-west-2 (from --region)"),
-        ("give upload_to='s3://bucket/prefix' to have it", "give --upload-to s3://bucket/prefix to have it"),
+        ("pass upload_to='s3://bucket/prefix' to upload it", "pass --upload-to s3://bucket/prefix to upload it"),
         ("stop must be a string", "--stop must be a string"),
         ("CustomAttributes must have 1 to 1024", "--custom-attributes must have 1 to 1024"),
         ("TargetVariant must be", "--variant must be"),

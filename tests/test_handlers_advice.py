@@ -43,7 +43,7 @@ BODIES = {
 ANSWERS = [value for body in sorted(BODIES) for value in parsed(body) if isinstance(value, (dict, list)) and value]
 
 NAME = r"\w+Handler(?:\([^)]*\))?"
-ADVICE = re.compile(rf"({NAME})(?: or ({NAME}))? (?:reads (?:this|it)|gives it as it is)( in a stream)?\.$")
+ADVICE = re.compile(rf"({NAME})(?: or ({NAME}))? (?:reads (?:this|it)|returns it unchanged)( in a stream)?\.$")
 
 
 def failure(handler: Any, body: bytes, *, streamed: bool) -> HandlerError | None:

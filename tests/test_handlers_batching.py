@@ -175,7 +175,7 @@ def test_limits_are_at_least_one(kit: Kit, name: str) -> None:
 
 
 def test_documents_are_a_list(kit: Kit) -> None:
-    with pytest.raises(HandlerError, match="for a single one there is embed_query"):
+    with pytest.raises(HandlerError, match="use embed_query for a single one"):
         kit.embed(kit.endpoint(), "a")
 
 

@@ -460,7 +460,7 @@ def test_any_text_model_gets_messages_as_messages() -> None:
 def test_an_answer_of_tool_calls_alone_has_no_text() -> None:
     message = {"content": None, "tool_calls": [{"id": "1", "function": {"name": "a", "arguments": "{}"}}]}
     body = json.dumps({"choices": [{"message": message}]}).encode()
-    with pytest.raises(HandlerError, match=r"only tool calls\. ChatHandler reads it"):
+    with pytest.raises(HandlerError, match=r'only tool calls and no "content"\. ChatHandler reads it'):
         AutoHandler().transform_output(ResponseBody(body))
     decoder = AutoHandler().stream_decoder()
     with pytest.raises(HandlerError, match=r"has tool calls\. ChatHandler reads it"):

@@ -287,11 +287,11 @@ def test_the_error_names_the_mark_and_the_option() -> None:
     decoder = TextGenerationHandler().stream_decoder()
     decoder.feed(framed([token("a")], "events"))
     with pytest.raises(
-        errors.StreamTruncatedError, match=r'the last token, with "generated_text" or "details", has not'
+        errors.StreamTruncatedError, match=r'the last token, with "generated_text" or "details", is missing'
     ):
         decoder.finish()
     decoder = ChatHandler().stream_decoder()
-    with pytest.raises(errors.StreamTruncatedError, match=r"nothing of an answer.*ChatHandler\(require_end=False\)"):
+    with pytest.raises(errors.StreamTruncatedError, match=r"no part of an answer.*ChatHandler\(require_end=False\)"):
         decoder.finish()
 
 

@@ -49,7 +49,7 @@ def test_media_types_can_be_chosen() -> None:
 def test_an_input_that_holds_itself_is_an_error() -> None:
     circle: list[Any] = [1.5, {"a": 1}]
     circle.append(circle)
-    with pytest.raises(HandlerError, match="as for one that holds itself"):
+    with pytest.raises(HandlerError, match="as for a value that holds itself"):
         JSONHandler().transform_input(circle, {})
 
 

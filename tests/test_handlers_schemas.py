@@ -232,7 +232,7 @@ class Checked:
 
 def test_a_value_that_the_class_itself_refuses_is_a_mismatch_with_the_cause() -> None:
     assert read(Checked, {"least": 1, "most": 2}) == Checked(1, 2)
-    with pytest.raises(Mismatch, match="the answer is not taken by Checked: see the cause") as raised:
+    with pytest.raises(Mismatch, match="the answer is refused by Checked: see the cause") as raised:
         read(Checked, {"least": 2, "most": 1})
     assert isinstance(raised.value.__cause__, ValueError)
 

@@ -22,7 +22,7 @@ from smendpoint.handlers import (
 RANKING = 'RerankHandler expects a list, or "results" or "data", of objects'
 CLASSES = "ClassificationHandler expects a list of objects"
 SPARSE = 'SparseEmbeddingsHandler expects a list for each text of objects with "index" and "value"'
-NEIGHBOURS = "SimilaritySearchHandler expects a list for each query of objects"
+NEIGHBOURS = "SimilaritySearchHandler expects for each query a list of objects"
 VECTORS = "EmbeddingsHandler expects a list of vectors"
 
 OTHERS: dict[str, tuple[Any, list[Any]]] = {

@@ -170,17 +170,17 @@ def test_rows_are_read(response: Any, body: bytes, options: Any, rows: Any) -> N
     [
         ("csv", b"0.1,0.9\n0.8,0.2\n", {}, "2 for one: TabularRowsHandler reads it"),
         ("csv", b"[0.1, 0.9]", {}, "2 for one: TabularRowsHandler reads it"),
-        ("csv", b"1_0\n", {}, "the type float, and finds one that is not: text. Choose another dtype"),
+        ("csv", b"1_0\n", {}, "the type float, but finds one that is not: text. Choose another dtype"),
         ("json", b"[[0.1,0.9]]", {}, "2 for one: TabularRowsHandler reads it"),
         ("json", b"[[]]", {}, "0 for one: TabularRowsHandler reads it"),
-        ("csv", b"SECRET\n", {}, "predictions of the type float, and finds one that is not: text"),
-        ("csv", b"1.5\n", {"dtype": int}, "the type int, and finds one that is not: text"),
-        ("csv", b"inf\n", {"dtype": int}, "the type int, and finds one that is not: text"),
-        ("csv", b"SECRET\n", {"dtype": int}, "the type int, and finds one that is not: text"),
-        ("json", b"[1.5]", {"dtype": int}, "the type int, and finds one that is not: number"),
-        ("json", b"[true]", {}, "the type float, and finds one that is not: true/false. JSONHandler gives"),
-        ("json", b"[null]", {"dtype": str}, "the type str, and finds one that is not: null"),
-        ("json", b"[1" + b"0" * 400 + b"]", {}, "the type float, and finds one that is not: number"),
+        ("csv", b"SECRET\n", {}, "predictions of the type float, but finds one that is not: text"),
+        ("csv", b"1.5\n", {"dtype": int}, "the type int, but finds one that is not: text"),
+        ("csv", b"inf\n", {"dtype": int}, "the type int, but finds one that is not: text"),
+        ("csv", b"SECRET\n", {"dtype": int}, "the type int, but finds one that is not: text"),
+        ("json", b"[1.5]", {"dtype": int}, "the type int, but finds one that is not: number"),
+        ("json", b"[true]", {}, "the type float, but finds one that is not: true/false. JSONHandler returns"),
+        ("json", b"[null]", {"dtype": str}, "the type str, but finds one that is not: null"),
+        ("json", b"[1" + b"0" * 400 + b"]", {}, "the type float, but finds one that is not: number"),
         ("json", b'[[{"a":1}]]', {}, "finds one that is not: {'a': number}"),
         ("json", b'[{"a":1,"b":2}]', {}, "no 'score' in a prediction that has 'a', 'b'"),
         ("json", b"[{}]", {}, "no 'score' in a prediction that has no fields"),
@@ -209,7 +209,7 @@ def test_rows_are_read(response: Any, body: bytes, options: Any, rows: Any) -> N
         ("json", b'{"outputs":{"y":[[1],null]}}', {}, "in \"outputs\", 'y', such as lists and null"),
         ("json", b'[[1],true,"a"]', {}, "several kinds, such as lists and texts and true or false"),
         # a wrong value is named before a row of several values
-        ("json", b'[[1,2],["a"]]', {}, "the type float, and finds one that is not: text"),
+        ("json", b'[[1,2],["a"]]', {}, "the type float, but finds one that is not: text"),
         ("json", b"[[1,2],[3]]", {}, "2 for one: TabularRowsHandler reads it"),
         ("json", b'{"generated_text":"a"}', {}, "TextGenerationHandler reads this"),
         ("jsonlines", b"{SECRET", {}, "expects JSON"),
@@ -217,13 +217,13 @@ def test_rows_are_read(response: Any, body: bytes, options: Any, rows: Any) -> N
         ("csv", b'"a"b\n', {}, "quotes do not match"),
         ("csv", b"1" * 200_000, {}, "a field is too long"),
         ("npy", b"1,2", {}, "not a NumPy array"),
-        ("npy", b"\x93NUMPY", {}, "cut inside its header"),
-        ("npy", b"\x93NUMPY\x01\x00\x10", {}, "cut inside its header"),
-        ("npy", b"\x93NUMPY\x01\x00\x02\x00{}", {}, "not one of plain numbers"),
+        ("npy", b"\x93NUMPY", {}, "cut off inside its header"),
+        ("npy", b"\x93NUMPY\x01\x00\x10", {}, "cut off inside its header"),
+        ("npy", b"\x93NUMPY\x01\x00\x02\x00{}", {}, "does not describe plain numbers"),
         ("npy", saved(np.zeros((1, 1, 1))), {}, "3 dimensions"),
         ("npy", saved(np.array([1 + 2j])), {}, "type c16; NumPyHandler reads it"),
-        ("npy", saved(np.array([True])), {}, "is not: true/false. NumPyHandler gives the answer as it is"),
-        ("npy", saved(np.array([1.5]))[:-1], {}, "7 bytes of data where its header says 8"),
+        ("npy", saved(np.array([True])), {}, "is not: true/false. NumPyHandler returns the answer unchanged"),
+        ("npy", saved(np.array([1.5]))[:-1], {}, "7 bytes of data, but its header says 8"),
         ("npy", saved(np.array(["a"]))[:-4] + b"\xff" * 4, {"dtype": str}, "not Unicode"),
     ],
 )  # fmt: skip
@@ -264,7 +264,7 @@ def test_numpy_arrays_go_out_and_come_back_the_same() -> None:
 
 @pytest.mark.parametrize("value", [[object()], [[1], [2, 3]]])
 def test_numpy_objects_are_not_sent(value: Any) -> None:
-    with pytest.raises(HandlerError, match="no array of plain values of the input"):
+    with pytest.raises(HandlerError, match="cannot make an array of plain values"):
         NumPyHandler().transform_input(value, {})
 
 
@@ -277,7 +277,7 @@ def pickled() -> bytes:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"1,2", "answer of 3 bytes is none"),
+        (b"1,2", "answer of 3 bytes is not one"),
         (saved(np.zeros(3))[:-1], "not a whole NumPy array"),
         (pickled(), "not a whole NumPy array of plain values"),
         (b"\x93NUMPY\x01\x00" + struct.pack("<H", 3) + b"{:\n", "not a whole NumPy array"),

@@ -86,7 +86,7 @@ def test_tgi_has_the_schema_in_a_field_of_its_own() -> None:
     asked = json.loads(handler.transform_input(MESSAGES, {}))["response_format"]
     assert asked.keys() == {"type", "value"}
     assert asked["value"]["name"] == "Hours"
-    with pytest.raises(ConfigurationError, match="schema_field goes with output_type"):
+    with pytest.raises(ConfigurationError, match="schema_field needs output_type"):
         ChatHandler(schema_field="value")  # type: ignore[call-overload]  # wrong on purpose
     with pytest.raises(ConfigurationError, match="schema_field must be 'json_schema' or 'value', not 'x'"):
         ChatHandler(output_type=Hours, schema_field="x")  # type: ignore[arg-type]  # wrong on purpose
@@ -269,7 +269,7 @@ def test_without_a_type_nothing_of_this_is_imported() -> None:
 @pytest.mark.parametrize(
     ("answer", "said", "text", "reason"),
     [
-        (body("It opens at 9."), "the answer is not JSON: does its container know", "It opens at 9.", "stop"),
+        (body("It opens at 9."), "the answer is not JSON: does its container support", "It opens at 9.", "stop"),
         (body(" \n"), "it has no text", "", "stop"),
         (body('{"place": "x", "opens": true}'), "opens must be an integer, not a boolean", "true}", "stop"),
         (body('{"place": "x", "opens": 1, "opens": 2}'), "is not JSON", "", "stop"),
@@ -299,7 +299,7 @@ def test_without_a_type_nothing_of_this_is_imported() -> None:
 def test_an_answer_that_does_not_fit_is_an_error_with_its_text_and_finish_reason(
     answer: ResponseBody, said: str, text: str, reason: str | None
 ) -> None:
-    with pytest.raises(ModelOutputError, match="the model's answer does not fit output_type=Hours: ") as raised:
+    with pytest.raises(ModelOutputError, match="the model's answer does not match output_type=Hours: ") as raised:
         ChatHandler(output_type=Hours).transform_output(answer)
     error = pickle.loads(pickle.dumps(raised.value))
     assert said in str(error)
@@ -380,7 +380,7 @@ class Positive:
 
 
 def test_what_a_class_says_itself_is_the_cause() -> None:
-    with pytest.raises(ModelOutputError, match="is not taken by Positive: see the cause") as raised:
+    with pytest.raises(ModelOutputError, match="is refused by Positive: see the cause") as raised:
         ChatHandler(output_type=Positive).transform_output(body('{"number": 0}'))
     assert str(raised.value.__cause__) == "not positive"
 

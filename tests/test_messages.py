@@ -308,7 +308,7 @@ def test_a_call_that_was_not_retried_because_the_quota_was_spent_says_so(direct_
             with pytest.raises(errors.InternalFailureError) as caught:
                 endpoint.invoke("Hello")
             seen.add(caught.value.quota_spent)
-            assert ("its retry quota is spent" in str(caught.value)) is caught.value.quota_spent
+            assert ("its retry quota is used up" in str(caught.value)) is caught.value.quota_spent
         assert seen == {True, False}
         assert caught.value.message == "This is a fault."
 
@@ -373,7 +373,7 @@ def test_an_accept_that_was_ignored_is_named_beside_the_type_that_came(
         twin.endpoint(emulator.url, content_handler=handler).invoke(value)
     said = str(caught.value)
     kind = content_type.partition(";")[0]
-    assert f"ignored Accept: {handler.accepts} was asked for, and the answer's Content-Type is {kind}." in said
+    assert f"ignored Accept: {handler.accepts} was requested, but the answer's Content-Type is {kind}." in said
     assert cure in said
     assert ("response=" in said) is bool(cure)
 

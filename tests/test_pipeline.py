@@ -277,5 +277,5 @@ def test_a_whole_output_is_cut_at_the_first_stop_sequence(output: Any, stop: lis
 
 
 def test_a_whole_output_without_text_cannot_be_cut() -> None:
-    with pytest.raises(HandlerError, match="stop= needs text: this handler gives dict"):
+    with pytest.raises(HandlerError, match="stop= needs text: this handler returns dict"):
         cut_at_stop({"a": 1}, ["x"])

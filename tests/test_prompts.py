@@ -179,7 +179,7 @@ def test_a_value_whose_text_cannot_be_made_is_a_prompt_error_with_its_cause() ->
         def __str__(self) -> str:
             raise RuntimeError("broken")
 
-    with pytest.raises(PromptError, match="'a', Broken, cannot be made text") as caught:
+    with pytest.raises(PromptError, match="'a', Broken, cannot be converted to text") as caught:
         PromptTemplate("{a}").format(a=Broken())
     assert isinstance(caught.value.__cause__, RuntimeError)
 

@@ -260,7 +260,7 @@ def test_other_fields_of_the_prompt_are_filled_in_for_each_call() -> None:
 
 @pytest.mark.parametrize("name", ["context", "question"])
 def test_other_fields_cannot_replace_the_documents_or_the_question(name: str) -> None:
-    with pytest.raises(PromptError, match=f"'{name}' is filled in already"):
+    with pytest.raises(PromptError, match=f"'{name}' is already filled in"):
         StuffDocumentsQA(Echo()).stuff("q", ["a"], prompt_variables={name: "forged"})
 
 
@@ -468,7 +468,7 @@ def test_messages_are_counted_as_they_are_sent() -> None:
 
 def test_count_tokens_must_return_a_number() -> None:
     tokenize: Any = str.split
-    with pytest.raises(PromptError, match="count_tokens must give a number of tokens, not list"):
+    with pytest.raises(PromptError, match="count_tokens must return a number of tokens, not list"):
         stuff(["a"], max_prompt_tokens=5, count_tokens=tokenize)
 
 

@@ -259,7 +259,7 @@ def test_before_it_is_open_and_after_it_is_closed_a_session_is_of_no_use(
             getattr(session, method)("a")
         with session:
             pass
-        with pytest.raises(errors.ConfigurationError, match=r"is closed: ask the endpoint.*'my-llm'"):
+        with pytest.raises(errors.ConfigurationError, match=r"is closed: make a new one.*'my-llm'"):
             getattr(session, method)("a")
         with pytest.raises(errors.ConfigurationError, match="was opened before"):
             session.open()
@@ -351,7 +351,7 @@ def test_a_session_may_have_no_end(direct_twin: Twin) -> None:  # noqa: F811
         ({"open_with": "text"}, "open_with must be bytes, or a mapping"),
         ({"close_with": 5}, "close_with must be bytes, or a mapping"),
         ({"open_with": {"a": object()}}, "open_with cannot be sent as JSON"),
-        ({"endpoint_kwargs": {"SessionId": "mine"}}, "SessionId is the session's own"),
+        ({"endpoint_kwargs": {"SessionId": "mine"}}, "the session sets SessionId"),
         ({"endpoint_kwargs": 5}, "endpoint_kwargs must be a mapping"),
     ],
 )
@@ -371,7 +371,7 @@ def test_a_call_cannot_name_another_session(direct_twin: Twin) -> None:  # noqa:
         endpoint_at(direct_twin, emulator.url) as endpoint,
         TwinSession(endpoint) as session,
     ):
-        with pytest.raises(errors.ConfigurationError, match="SessionId is the session's own"):
+        with pytest.raises(errors.ConfigurationError, match="the session sets SessionId"):
             session.invoke("a", endpoint_kwargs={"SessionId": "other"})
         assert session.invoke("a") == "1: a"
 

@@ -147,7 +147,7 @@ def test_a_stream_that_was_closed_before_its_end_says_so_at_each_read(direct_twi
         stream.close()
         stream.close()
         for _ in range(2):
-            with pytest.raises(errors.StreamError, match="before its end: ask the endpoint for a new one") as caught:
+            with pytest.raises(errors.StreamError, match="before its end: make a new one") as caught:
                 next(stream)
         assert caught.value.received == ("one", "two")
         assert (caught.value.endpoint_name, caught.value.attempts) == ("my-llm", 1)
@@ -328,10 +328,12 @@ class Words:
 def test_a_decoder_without_complete_has_no_completion() -> None:
     decoder: Any = Words()
     pipeline: Any = _pipeline.Pipeline(decoder, [])
-    with pytest.raises(errors.HandlerError, match=r"Words does not say .* complete\(chunks, finish_reason\)"):
+    with pytest.raises(
+        errors.HandlerError, match=r"Words cannot join its chunks: .* complete\(chunks, finish_reason\)"
+    ):
         pipeline.completion()
     pipeline.received.append(1)
-    with pytest.raises(errors.HandlerError, match="Words does not say"):
+    with pytest.raises(errors.HandlerError, match="Words cannot join its chunks"):
         pipeline.completion()
     decoder.complete = lambda chunks, finish_reason: sum(chunks)
     assert pipeline.completion() == 1
@@ -343,7 +345,7 @@ def test_a_decoder_without_complete_has_no_completion() -> None:
     with pytest.raises(errors.HandlerError, match="TextHandler sends bytes or str"):
         pipeline.completion()
     pipeline.received.extend(range(_pipeline.MAX_RECEIVED))
-    with pytest.raises(errors.StreamError, match="more of them than are kept"):
+    with pytest.raises(errors.StreamError, match="more chunks than are kept"):
         pipeline.completion()
 
 

@@ -358,8 +358,8 @@ def test_a_location_outside_s3_is_refused_when_it_is_read(direct_bench: Bench) -
     [
         ({}, "either an input or input_location"),
         ({"input": "x", "input_location": FINE}, "either an input or input_location"),
-        ({"input_location": FINE, "upload_to": "s3://b/in"}, "upload_to has no use"),
-        ({"input_location": FINE, "top_k": 1}, "top_k has no use"),
+        ({"input_location": FINE, "upload_to": "s3://b/in"}, "upload_to cannot be used"),
+        ({"input_location": FINE, "top_k": 1}, "top_k cannot be used"),
         ({"input": "x", "upload_to": "bucket/in"}, "s3://bucket/key"),
         ({"input": "x", "upload_to": "s3://"}, "s3://bucket/key"),
         (

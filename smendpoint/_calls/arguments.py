@@ -1,4 +1,4 @@
-"""Check the arguments of constructors and calls. An argument that does not fit is a `ConfigurationError`."""
+"""Check the arguments of constructors and calls. An argument that is not valid raises a `ConfigurationError`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESERVED = frozenset({*ENDPOINT_OPTIONS, "endpoint_name", "parameters"})
 
 
 def model_parameters(given: dict[str, Any], endpoint_name: str) -> dict[str, Any]:
-    """Give the model's parameters: those in ``parameters``, whatever their names are, and a call's other keywords."""
+    """Return the model's parameters: those in ``parameters``, whatever their names, and a call's other keywords."""
     if RESERVED.isdisjoint(given):
         return given
     free = checked_mapping("parameters", given.get("parameters"))
@@ -31,7 +31,7 @@ def model_parameters(given: dict[str, Any], endpoint_name: str) -> dict[str, Any
     misplaced = [name for name in keywords if name in RESERVED]
     if misplaced:
         raise errors.ConfigurationError(
-            f"{', '.join(misplaced)} cannot be given to a call, but where the endpoint is made: "
+            f"{', '.join(misplaced)} cannot be given to a call, only to the constructor: "
             f"Endpoint(..., {misplaced[0]}=...). If the model has a parameter of that name, send it with "
             f"parameters={{{misplaced[0]!r}: ...}}",
             endpoint_name=endpoint_name,
@@ -45,7 +45,7 @@ def model_parameters(given: dict[str, Any], endpoint_name: str) -> dict[str, Any
 
 
 def stop_sequences(stop: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Make a tuple of `stop`: of one string or several, each of them not empty."""
+    """Make a tuple from `stop`: one string or several, none of them empty."""
     if stop is None:
         return ()
     try:
@@ -54,7 +54,7 @@ def stop_sequences(stop: str | Iterable[str] | None) -> tuple[str, ...]:
         raise errors.ConfigurationError(f"stop must be a string or several, not {type(stop).__name__}") from None
     for sequence in sequences:
         if not isinstance(sequence, str) or not sequence:
-            raise errors.ConfigurationError("each stop sequence must be a string that is not empty")
+            raise errors.ConfigurationError("each stop sequence must be a non-empty string")
     return sequences
 
 
@@ -95,7 +95,7 @@ def check_beside_client(identity: Identity, settings: Mapping[str, Any]) -> None
     """Refuse the options that an endpoint with ``client=`` would ignore."""
     given = [name for name in IDENTITY_OPTIONS if getattr(identity, name) not in (None, False)]
     if given:
-        raise errors.ConfigurationError(f"client= already knows who asks and where: leave out {', '.join(given)}")
+        raise errors.ConfigurationError(f"client= already decides who calls and where: leave out {', '.join(given)}")
     given = [name for name in ("retry", "max_connections") if settings[name] is not None]
     if given:
         raise errors.ConfigurationError(
@@ -105,7 +105,7 @@ def check_beside_client(identity: Identity, settings: Mapping[str, Any]) -> None
 
 
 def warn_of_size(size: int) -> None:
-    """Warn, where the call is made, that a request's body is larger than it should be."""
+    """Warn, at the line that makes the call, that a request's body is larger than it should be."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("smendpoint."):
         level, frame = level + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""`AsyncEndpoint.map`: several calls at a time, in tasks, over inputs that are read as slots get free."""
+"""`AsyncEndpoint.map`: several calls at a time, in tasks; an input is read when a slot is free."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Tasks:
         self._window = window
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
-        self._readable = asyncio.Event()  # which the task that reads asynchronous inputs waits for
+        self._readable = asyncio.Event()  # the task that reads asynchronous inputs waits for it
         self._source: Iterator[Any] = iter(())
         self._reading: asyncio.Task[None] | None = None
         if isinstance(inputs, AsyncIterable):
@@ -67,11 +67,11 @@ class _Tasks:
 
     def _all_read(self, reading: asyncio.Task[None]) -> None:
         if not reading.cancelled():
-            reading.exception()  # asyncio would report an error that is never given
+            reading.exception()  # asyncio would report an error that is never retrieved
         self._changed.set()
 
     def fill(self) -> None:
-        """Start tasks as far as there are slots and inputs. Raises what the inputs raise."""
+        """Start tasks while there are slots and inputs. An error of the inputs is raised."""
         window = self._window
         if self._reading is not None:
             if self._reading.done() and not window.exhausted:
@@ -92,7 +92,7 @@ class _Tasks:
             self._timer.start(self._limiter.at)
 
     def _launch(self, job: _Job) -> None:
-        """Run a job, which has got its slot."""
+        """Run a job that has its slot."""
         self._window.started(job)
         if self._stopped:
             job.slot.end(None)
@@ -108,7 +108,7 @@ class _Tasks:
         job.error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if job.error is None:
             job.output = task.result()
-        job.slot.end(job.error)  # where the work has not, or has not begun
+        job.slot.end(job.error)  # if the work has not done it, or has not begun
         self._window.ended(job)
         self._wake()
 
@@ -118,19 +118,19 @@ class _Tasks:
             self._readable.set()
 
     def give(self) -> Any:
-        """Give the output that is ready. Raises the error of a call that ends the fan-out."""
+        """Return the output that is ready, or raise the error of a call that ends the fan-out."""
         output = self._window.take()
         if self._reading is not None:
             self._wake()
         return output
 
     async def wait(self) -> None:
-        """Wait until an output is ready, or an input is to be read, or all inputs have been read."""
+        """Wait until an output is ready, an input may be read, or all inputs have been read."""
         self._changed.clear()
         await self._changed.wait()
 
     async def stop(self) -> None:
-        """Cancel what is still running, and wait for its end."""
+        """Cancel the tasks that are still running, and wait for their end."""
         self._stopped = True
         self._limiter.leave(self._timer)
         if self._window.without_slot is not None:
@@ -150,7 +150,7 @@ async def fan_out(
     limiter: AsyncLimiter,
     window: Window,
 ) -> AsyncGenerator[Any, None]:
-    """Give ``await work(value, slot)`` for each input. Arguments as for `fanout.fan_out`.
+    """Yield ``await work(value, slot)`` for each input. Arguments as for `fanout.fan_out`.
 
     Each call runs in a task of its own. Asynchronous inputs are read in one more task, so that an output never waits
     for the next input.

@@ -1,4 +1,4 @@
-"""`AsyncLimiter`: lets in as many calls as the endpoint bears, for asyncio."""
+"""`AsyncLimiter`: admits as many calls as the endpoint can take, for asyncio."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class AsyncLimiter(LimiterBase):
-    """For asyncio: each event loop that has waiters keeps the time for them."""
+    """The limiter for asyncio: each event loop that has waiters keeps the time for them."""
 
     def forget(self) -> None:
         super().forget()
         self._timers: dict[asyncio.AbstractEventLoop, Timer] = {}
 
     async def wait(self, slot: Slot, deadline: float | None) -> bool:
-        """Wait until a slot that was asked for is held; false if `deadline` passes before."""
+        """Wait until a requested slot is granted; return false if `deadline` passes first."""
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
         last = None if deadline is None else loop.call_later(deadline - self.clock.monotonic(), _set, woken)
@@ -42,7 +42,7 @@ class AsyncLimiter(LimiterBase):
             self.leave(timer)
 
     def join(self, loop: asyncio.AbstractEventLoop) -> Timer:
-        """Give the timer of an event loop that has a waiter more."""
+        """Return the timer of an event loop that has one more waiter."""
         timer = self._timers.get(loop)
         if timer is None:
             timer = self._timers[loop] = Timer(self, loop)
@@ -78,11 +78,11 @@ class Timer:
         if asyncio._get_running_loop() is self.loop:
             deed(*arguments)
         else:
-            with suppress(RuntimeError):  # the loop has ended, and with it the waiters
+            with suppress(RuntimeError):  # the loop has ended, and so have its waiters
                 self.loop.call_soon_threadsafe(deed, *arguments)
 
     def start(self, at: float) -> None:
-        """Look at the limiter at the moment `at`, if that is sooner than it would."""
+        """Look at the limiter at the moment `at`, if that is sooner than planned."""
         if at >= self.at or not self.waiters:
             return
         self.stop()
@@ -96,7 +96,7 @@ class Timer:
             self._handle.add_done_callback(self._slept)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         handle, self._handle = self._handle, None
         self.at = math.inf
         if handle is not None:

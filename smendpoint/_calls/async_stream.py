@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class AsyncStream(StreamBase[Piece, Made]):
     """A model's output while it arrives: an async iterator of chunks, and an async context manager.
 
-    The stream closes by itself at its end and at any failure. It ends normally only if the model's answer came whole;
-    otherwise iterating raises a `SmendpointError` whose ``received`` has the chunks until then.
+    The stream closes itself at its end and after any failure. It ends normally only if the model's answer is complete;
+    otherwise iterating raises a `SmendpointError`, whose ``received`` has the chunks so far.
     """
 
     __slots__ = ("_opening", "_reading")
@@ -58,7 +58,7 @@ class AsyncStream(StreamBase[Piece, Made]):
     async def open(self) -> Self:
         """Send the request and wait for the answer to begin, so that a refusal is known before anything is shown.
 
-        A stream opens by itself at its first chunk, and with ``async with``. Opening it again does nothing.
+        ``async with``, or reading the first chunk, also opens a stream. Opening it again does nothing.
 
         Returns:
             The stream itself.
@@ -76,11 +76,11 @@ class AsyncStream(StreamBase[Piece, Made]):
 
     def _claim_reading(self) -> None:
         if self._reading:
-            raise errors.ConfigurationError("this stream is being read by another task: only one can read it")
+            raise errors.ConfigurationError("another task is reading this stream: only one task can read it")
         self._reading = True
 
     async def _ensure_open(self) -> None:
-        """Send the request, if that was not done, and wait for the answer to begin."""
+        """Send the request, unless that was done, and wait for the answer to begin."""
         if self._source is not None or self._over:
             return
         # In a task of its own, so that closing from another task can stop it.
@@ -91,7 +91,7 @@ class AsyncStream(StreamBase[Piece, Made]):
                 assert self._call is not None
                 self._read_head(self._call, source)
         except TimedOut:
-            self._over = True  # something other than `aclose` may have cancelled it
+            self._over = True  # something other than `aclose` may have cancelled the task
             raise self._closed_error() from None
         except BaseException as error:
             self._fail_opening(error)
@@ -108,7 +108,7 @@ class AsyncStream(StreamBase[Piece, Made]):
         return source
 
     def _dispose(self, source: AsyncSource) -> None:
-        """Close an answer that came too late."""
+        """Close an answer that arrived too late."""
         source.close()
         if self._call is not None:
             self._call.finish(None)
@@ -141,7 +141,7 @@ class AsyncStream(StreamBase[Piece, Made]):
         return pipeline.feed(data) if data else pipeline.end()
 
     async def aclose(self) -> None:
-        """Close the connection, whatever is still to come. Closing twice does nothing. Any task may close."""
+        """Close the connection, even if the answer is incomplete. Any task may close it; closing twice is harmless."""
         self._close(None)
 
     def _stop_opening(self) -> None:

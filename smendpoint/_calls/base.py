@@ -54,11 +54,11 @@ class CallerBase(Erased[In, Out, Chunk]):
 
     Args:
         name: the endpoint's name.
-        identity: says who calls, and where.
+        identity: the options that say who calls, and where.
         settings: the constructor's other options.
 
     Raises:
-        ConfigurationError: an option does not fit.
+        ConfigurationError: an option is not valid.
     """
 
     asynchronous = False
@@ -66,7 +66,7 @@ class CallerBase(Erased[In, Out, Chunk]):
     closed = False
     share: Any = None  # with endpoints of the same configuration: see `share`
     _defaults: CallDefaults | None = None  # made by the first call
-    _storage: Any = None  # reads and writes the objects of asynchronous inference; the first of them makes it
+    _storage: Any = None  # reads and writes objects of asynchronous inference; made on first use
 
     def __init__(self, name: str, identity: Identity, settings: dict[str, Any]) -> None:
         self.name = validate_endpoint_name(name)
@@ -94,7 +94,7 @@ class CallerBase(Erased[In, Out, Chunk]):
         if not isinstance(self.policy, RetryPolicy):
             raise errors.ConfigurationError(f"retry must be a RetryPolicy, not {type(policy).__name__}")
         self._log: Any = None
-        # Of the last request of each operation without members of its own: the content types, the members, the head.
+        # For each operation, of its last request without members of its own: the content types, the members, the head.
         self._heads: dict[Operation, tuple[tuple[Any, Any], dict[str, object], RequestHead]] = {}
         self.transport = self._make_transport(max_connections)
         self.limiter: Any = None if settings["concurrency"] is None else self.make_limiter(settings["concurrency"])
@@ -120,18 +120,20 @@ class CallerBase(Erased[In, Out, Chunk]):
         if given is not None:
             raise errors.ConfigurationError(
                 f"an endpoint made with {given}= cannot be pickled, because a client cannot: "
-                "make it in the process that uses it, or give region_name and the like instead"
+                "make it in the process that uses it, or pass region_name and the like instead"
             )
         return rebuilt, (type(self), self.name, self.identity, self.settings)
 
     @property
     def limits(self) -> tuple[object, ...]:
-        """The options that hold for all calls together, beside those that say who calls and where."""
+        """The options that apply to all calls together, except those that say who calls and where."""
         shared = ("timeout", "retry", "max_connections", "concurrency")
         return self._members, *[self.settings[name] for name in shared]
 
     def _make_defaults(self, target: Target | None, slot: Slot | None = None) -> CallDefaults:
-        """Decide what all calls share: the arguments win, then botocore's configuration. The first call has `slot`."""
+        """Decide what all calls share: the arguments take precedence over botocore's configuration. The first call has
+        `slot`.
+        """
         timeout, policy = self.timeout, self.policy
         if target is not None:
             if self.settings["timeout"] is None:
@@ -149,14 +151,14 @@ class CallerBase(Erased[In, Out, Chunk]):
             server=getattr(target or self.transport, "server", None),
         )
         limiter: Any = self.limiter if slot is None else slot.limiter
-        if limiter is not None:  # how many connections botocore's configuration allows is known only now
+        if limiter is not None:  # only now is it known how many connections botocore's configuration allows
             limiter.at_most(self.transport.max_connections)
-        # Concurrent first calls share the defaults of one of them: its quota, and its knowledge of the service's clock.
+        # Concurrent first calls share the defaults of one of them: its quota, and its correction of the clock.
         self._defaults = found = vars(self.share or self).setdefault("_defaults", defaults)
         return found  # type: ignore[no-any-return]  # it was put in just above
 
     def forget(self) -> None:
-        """Start afresh in the child of a fork: connections and locks are the parent's."""
+        """Start afresh in the child of a fork: connections and locks belong to the parent."""
         vars(self).pop("_defaults", None)
         vars(self).pop("_storage", None)
         if self.share is not None:
@@ -195,7 +197,7 @@ class CallerBase(Erased[In, Out, Chunk]):
         return CallRequest(operation, self.name, members, head, body, new_invocation_id(), timeout, most)
 
     def observe(self, request: CallRequest, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any]) -> None:
-        """Note in `request` what hooks are told about it, where there are any."""
+        """Note in `request` the facts for hooks, if there are any hooks."""
         if self.hooks:
             from smendpoint._calls.observed import observed_request
 
@@ -203,7 +205,7 @@ class CallerBase(Erased[In, Out, Chunk]):
             request.observed = observed_request(self.handler, self.name, value, stop, given)
 
     def body(self, value: Any, stop: Sequence[str], model_kwargs: dict[str, Any], *, streaming: bool = False) -> bytes:
-        """Have the content handler make a body of an input."""
+        """Have the content handler make a body from an input."""
         handler, parameters = self.handler, {**self.model_kwargs, **model_parameters(model_kwargs, self.name)}
         if stop:
             name = getattr(handler, "stop_parameter", None)
@@ -220,21 +222,21 @@ class CallerBase(Erased[In, Out, Chunk]):
         return body if type(body) is bytes else self._as_bytes(body)
 
     def call_timeout(self, timeout: float | Timeout) -> Timeout:
-        """Make the `Timeout` of one call. A number says nothing about the total: the endpoint's applies."""
+        """Make the `Timeout` of one call. A number does not set the total: the endpoint's applies."""
         if isinstance(timeout, Timeout):
             return timeout
         limits = Timeout.of(timeout)
         return Timeout(limits.connect, limits.read, self.timeout.total)
 
     def _as_bytes(self, body: Any) -> bytes:
-        """Make `bytes` of another kind of body: other bytes, a text, or a file, which is read from its position."""
+        """Convert another kind of body to `bytes`: other bytes, a text, or a file, which is read from its position."""
         given = f"{type(self.handler).__name__}.transform_input"
         if hasattr(body, "read") and not isinstance(body, bytes):
             try:
                 body = body.read()
             except Exception as error:
                 raise errors.HandlerError(
-                    f"{given} gave a file that cannot be read: {type(error).__name__}; see the cause",
+                    f"{given} returned a file that cannot be read: {type(error).__name__}; see the cause",
                     endpoint_name=self.name,
                 ) from error
         if isinstance(body, str):
@@ -248,13 +250,13 @@ class CallerBase(Erased[In, Out, Chunk]):
         if isinstance(body, (bytes, bytearray, memoryview)):
             return bytes(body)
         raise errors.HandlerError(
-            f"{given} must give bytes, a str or a file, not {type(body).__name__}", endpoint_name=self.name
+            f"{given} must return bytes, a str or a file, not {type(body).__name__}", endpoint_name=self.name
         )
 
     def new_call(
         self, request: CallRequest, defaults: CallDefaults, started: float, slot: Slot | None = None
     ) -> CallState:
-        """Make the state of a new call, with a slot of the endpoint's own limit where it is given none."""
+        """Make the state of a new call; without a given slot, with one of the endpoint's own limit."""
         watcher = None
         if slot is None and self.limiter is not None and request.operation is not INVOKE_ENDPOINT_ASYNC:
             slot = self.limiter.slot()  # asynchronous inference has a queue of its own
@@ -278,7 +280,7 @@ class CallerBase(Erased[In, Out, Chunk]):
         return self._log
 
     def decode(self, body: ResponseBody, stop: Sequence[str]) -> Out:
-        """Have the handler make an output of an answer's body, and cut it at a stop sequence."""
+        """Have the handler make an output from an answer's body, and cut it at a stop sequence."""
         try:
             output: Out = self.handler.transform_output(body)
             if stop:
@@ -292,7 +294,7 @@ class CallerBase(Erased[In, Out, Chunk]):
             raise self._handler_failed("transform the output", error) from error
 
     def output(self, call: CallState, answer: RawResponse, stop: Sequence[str]) -> Out:
-        """Make an output of an answer, with which the call is over."""
+        """Make an output from an answer, which ends the call."""
         try:
             if "html" in answer.headers.get("content-type", "").lower():
                 from smendpoint._core.http.unexpected import refuse_page
@@ -309,7 +311,7 @@ class CallerBase(Erased[In, Out, Chunk]):
                 answer.body = observed = ObservedBody(answer.body)
                 try:
                     output = self.decode(observed, stop)
-                finally:  # an output that does not fit has cost its tokens too
+                finally:  # an output that is refused has used its tokens too
                     note_answer(call.watcher.info, self.handler, observed)
         except errors.SmendpointError as error:
             if isinstance(error, errors.HandlerError):
@@ -331,8 +333,7 @@ class CallerBase(Erased[In, Out, Chunk]):
     def _no_s3_client(self) -> errors.ConfigurationError:
         """Make the error for an endpoint with ``client=`` that has to reach Amazon S3."""
         return errors.ConfigurationError(
-            "an endpoint made with client= does not know with which credentials to reach Amazon S3: pass s3_client= "
-            "too",
+            "an endpoint made with client= does not know the credentials for Amazon S3: pass s3_client= too",
             endpoint_name=self.name,
         )
 
@@ -371,7 +372,7 @@ DEBUG = 10  # `logging.DEBUG`, without importing `logging`
 
 
 def new_invocation_id() -> str:
-    """Make a random id in the form of a version 4 UUID, as the AWS SDKs send with every call."""
+    """Make a random id in the form of a version 4 UUID, like those that the AWS SDKs send with every call."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 

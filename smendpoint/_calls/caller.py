@@ -144,7 +144,8 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
     async def _find_defaults(self, slot: Slot | None = None) -> CallDefaults:
         try:
             target = await self.transport.resolve()
-            return self._defaults or self._make_defaults(target, slot)  # others may have asked meanwhile
+            # another task may have made them in the meantime
+            return self._defaults or self._make_defaults(target, slot)
         except errors.SmendpointError as error:
             finish_error(error, self.name)
             raise
@@ -167,7 +168,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
 
     async def send(self, request: CallRequest, slot: Slot | None = None) -> tuple[CallState, RawResponse]:
         """Start and run a call whose answer is whole."""
-        # Both are written out: on this, the shortest path, two more coroutines would cost more than they do.
+        # Both are written out: on this path, the shortest one, two more coroutines would cost more than their work.
         transport, started = self.transport, self.clock.monotonic()
         defaults = self._defaults or await self._find_defaults(slot)
         if defaults.credentials is not None and defaults.credentials.refresh_due():

@@ -27,7 +27,7 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
     _caller_class: type[CallerBase[Any, Any, Any]]
 
     def _construct(self, options: dict[str, Any]) -> None:
-        """Make the endpoint of the constructor's arguments, `self` among them."""
+        """Set up the endpoint with the constructor's arguments, including `self`."""
         try:
             del options["self"]
             name = options.pop("endpoint_name")
@@ -40,7 +40,7 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
 
     @property
     def endpoint_name(self) -> str:
-        """The name of the endpoint that is called."""
+        """The name of the SageMaker endpoint."""
         return self._caller.name
 
     @property
@@ -50,12 +50,12 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
 
     @property
     def concurrency_limit(self) -> int | None:
-        """How many calls may be in flight at this moment; `None` where ``concurrency`` does not limit them."""
+        """How many calls may be in flight at this moment; `None` if ``concurrency`` does not limit them."""
         limiter = self._caller.limiter
         return None if limiter is None else limiter.limit
 
     def __repr__(self) -> str:
-        caller = vars(self).get("_caller")  # one that could not be made has none
+        caller = vars(self).get("_caller")  # an endpoint whose constructor failed has none
         name, handler = (None, None) if caller is None else (caller.name, caller.handler)
         return f"{type(self).__name__}({name!r}, content_handler={type(handler).__name__})"
 
@@ -70,10 +70,10 @@ class EndpointBase(EndpointArguments[In, Out, Chunk]):
         """Check the arguments of `map`. `outputs` says which outputs it gives, and how.
 
         Returns:
-            The state of the new fan-out, the limiter of its calls, and the arguments of each call beside its input.
+            The state of the new fan-out, the limiter of its calls, and the arguments of each call besides its input.
 
         Raises:
-            ConfigurationError: `inputs` is one input, or another argument does not fit.
+            ConfigurationError: `inputs` is a single input, or another argument is not valid.
         """
         caller = self._caller
         stop = stop_sequences(model_kwargs.pop("stop", None))
@@ -110,9 +110,9 @@ def _rebuild(cls: Any, name: str, identity: Identity, settings: dict[str, Any], 
 
 
 def remade(cls: Any, endpoint: EndpointBase[Any, Any, Any], **changes: Any) -> Any:
-    """Make an endpoint of the class `cls` with the arguments of another one, but for `changes`.
+    """Make an endpoint of the class `cls` with the arguments of another one, except for `changes`.
 
-    It shares connections with others of its configuration if that one does.
+    It shares connections with others of its configuration if the other one does.
     """
     caller = endpoint._caller
     settings = {**caller.settings, **changes}

@@ -1,4 +1,4 @@
-"""`Endpoint.map`: several blocking calls at a time, in threads, over inputs that are read as slots get free."""
+"""`Endpoint.map`: several blocking calls at a time, in threads; an input is read when a slot is free."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Job(Job):
         self.cancellation = Cancellation()
 
     def run(self, work: Work) -> bool:
-        """Do the work, and never raise. After an interrupt two threads may get the job: false in the later one."""
+        """Do the work, and never raise. After an interrupt two threads may get the job: the later one returns false."""
         try:
             value = self._input.pop()
         except IndexError:
@@ -47,14 +47,14 @@ class _Job(Job):
             self.output = self.context.run(work, value, self.cancellation, self.slot)
         except Cancelled:
             pass  # the thread that cancelled it does not wait for the outcome
-        except BaseException as error:  # such as a handler's SystemExit: it belongs to the caller's thread
+        except BaseException as error:  # such as a handler's SystemExit: it is raised in the caller's thread
             self.error = error
-        self.slot.end(self.error)  # where the work has not
+        self.slot.end(self.error)  # if the work has not done it
         return True
 
 
 class _Workers:
-    """Threads that run jobs: started one by one as jobs pile up, never more than jobs are under way."""
+    """Threads that run jobs: started one by one as jobs pile up, never more than there are jobs in flight."""
 
     def __init__(self, work: Work, limiter: Limiter, window: Window, *, stoppable: bool) -> None:
         self._work = work
@@ -64,13 +64,13 @@ class _Workers:
         self._process = os.getpid()
         self._threads: list[Spawned] = []
         self._todo: SimpleQueue[Any] = SimpleQueue()
-        self._over: deque[_Job] = deque()  # jobs that are over, of which the window does not know yet
-        self._wake = Wake()  # set after something was added to these, and when a job has got its slot
-        # The weak reference ends the threads by itself where an interrupt broke off `stop`: it is not a job.
+        self._over: deque[_Job] = deque()  # finished jobs that the window does not know of yet
+        self._wake = Wake()  # set after something was added to these, and when a job has been granted its slot
+        # The weak reference ends the threads even if an interrupt broke off `stop`: it is not a job.
         self._forgotten = ref(self, self._todo.put)
 
     def submit(self, value: Any) -> None:
-        """Have a job run in a thread as soon as it has a slot; where no thread can be started, run it here."""
+        """Have a job run in a thread as soon as it has a slot; if no thread can be started, run it here."""
         job = _Job(value, self._limiter.slot())
         if len(self._threads) <= len(self._window.running):
             thread = spawn("smendpoint-map", _serve, self._work, self._todo, self._over, self._wake, self._forgotten)
@@ -85,7 +85,7 @@ class _Workers:
             self._wake.set()
 
     def look(self) -> None:
-        """Tell the window which jobs are over, and whether the one that was without a slot has got it."""
+        """Tell the window which jobs are over, and whether the one without a slot now has one."""
         while self._over:
             self._window.ended(self._over.popleft())
         waiting = self._window.without_slot
@@ -93,7 +93,7 @@ class _Workers:
             self._window.started(waiting)
 
     def wait(self) -> None:
-        """Wait until a job is over, or has got its slot."""
+        """Wait until a job is over, or has been granted its slot."""
         waiting = self._window.without_slot
         if waiting is None:
             self._wake.wait()
@@ -102,29 +102,29 @@ class _Workers:
         self._wake.clear()
 
     def stop(self) -> None:
-        """End every call and every thread. A call that cannot be stopped ends by itself."""
+        """End every call and every thread. A call that cannot be stopped runs to its end."""
         if sys.is_finalizing() or os.getpid() != self._process:
-            return  # the threads are gone, at the interpreter's end or by a fork, and left locks that `join` waits for
+            return  # the interpreter's end or a fork removed the threads, which left locks that `join` would wait for
         running: set[Any] = self._window.running
         for job in running:
             job.cancellation.stop()
             if job.slot.since is None:
-                job.slot.end(None)  # it would come when no thread is left for the job
+                job.slot.end(None)  # it would be granted when no thread is left for the job
         self._todo.put(None)
         if self._stoppable or not running:
             for thread in self._threads:
                 thread.join()
             for job in running:
-                job.slot.end(None)  # of one that no thread has got
+                job.slot.end(None)  # of a job that no thread has taken
 
 
 def _serve(work: Work, todo: SimpleQueue[Any], over: deque[_Job], wake: Wake, forgotten: object) -> None:
-    """Run jobs, in each thread. It holds no reference to the workers but `forgotten`, the weak one that ends it."""
+    """Run jobs, in each thread. Its only reference to the workers is `forgotten`, the weak one that ends it."""
     while isinstance(job := todo.get(), _Job):
         if job.run(work):
             over.append(job)
             wake.set()
-        del job  # while this thread waits, nothing holds the output that the caller has got
+        del job  # while this thread waits, nothing here keeps the output that the caller has
     todo.put(None)  # for the next thread
 
 
@@ -136,13 +136,13 @@ def fan_out(
     *,
     stoppable: bool,
 ) -> Iterator[Any]:
-    """Give ``work(value, cancellation, slot)`` for each input. While one call waits for its slot, no input is read.
+    """Yield ``work(value, cancellation, slot)`` for each input. While one call waits for its slot, no input is read.
 
     Args:
-        work: runs in threads, or in the caller's own where none can be started; ends early when cancelled.
+        work: runs in threads, or in the caller's own if none can be started; ends early when cancelled.
         inputs: read one by one, in the caller's thread.
         limiter: gives the slots.
-        window: a new one; it says how many calls may be under way, and which outputs are given.
+        window: a new one; it decides how many calls may be in flight, and which outputs are given.
         stoppable: whether a cancellation ends its work.
     """
     workers = _Workers(work, limiter, window, stoppable=stoppable)

@@ -1,4 +1,4 @@
-"""Asynchronous inference: `submit`, and the handles of outputs that will be there later."""
+"""Asynchronous inference: `submit`, and the handles of outputs that will be available later."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from smendpoint._core.call.polling import Outcome
 
 T = TypeVar("T")
-# The content type that Amazon S3 gives an object that was stored without one.
+# The content type that Amazon S3 sets for an object that was stored without one.
 _NO_CONTENT_TYPE = "binary/octet-stream"
 
 
@@ -47,10 +47,10 @@ def make_submission(
     members: Mapping[str, object],
     model_kwargs: dict[str, Any],
 ) -> tuple[CallRequest, Upload | None, tuple[str, ...]]:
-    """Make and check the request of `submit`, and the upload that comes before; gives the stop sequences too.
+    """Make and check the request of `submit`, and the upload before it; return these and the stop sequences.
 
     Raises:
-        ConfigurationError: an argument does not fit.
+        ConfigurationError: an argument is not valid.
         HandlerError: the content handler could not transform the input.
     """
     stop = stop_sequences(stop)
@@ -59,19 +59,19 @@ def make_submission(
         **{name: given for name, given in members.items() if given is not None},
     }
     if (value is None) == (members.get("InputLocation") is None):
-        raise errors.ConfigurationError("submit() needs either an input or input_location=, one of them")
+        raise errors.ConfigurationError("submit() needs either an input or input_location=, and not both")
     model_parameters(model_kwargs, caller.name)
     if value is None and (model_kwargs or upload_to is not None):
         extra = "upload_to" if upload_to is not None else ", ".join(model_kwargs)
         raise errors.ConfigurationError(
-            f"{extra} has no use beside input_location=: what lies there is sent to the model as it is"
+            f"{extra} cannot be used with input_location=: the object there is sent to the model unchanged"
         )
     body = b"" if value is None else caller.body(value, stop, model_kwargs)
     if upload_to is None:
         if len(body) > MAX_ASYNC_BODY:
             raise errors.ConfigurationError(
-                f"the request body has {len(body):,} bytes, and at most {MAX_ASYNC_BODY:,} can be sent along: give "
-                "upload_to='s3://bucket/prefix' to have it uploaded there"
+                f"the request body has {len(body):,} bytes, and at most {MAX_ASYNC_BODY:,} can be sent directly: "
+                "pass upload_to='s3://bucket/prefix' to upload it to Amazon S3"
             )
         request = caller.request(INVOKE_ENDPOINT_ASYNC, body, members)
         caller.observe(request, value, stop, model_kwargs)
@@ -86,10 +86,10 @@ def make_submission(
 
 
 def read_accepted(call: CallState, answer: RawResponse) -> tuple[str, str | None, str | None, str | None]:
-    """Read the answer to a request, with which the call is over; gives the handle's attributes.
+    """Read the answer to a request, which ends the call; return the handle's attributes.
 
     Raises:
-        ProtocolError: it does not say where the output will be.
+        ProtocolError: the answer does not say where the output will be.
     """
     headers = answer.headers
     location = headers.get("x-amzn-sagemaker-outputlocation")
@@ -122,9 +122,9 @@ class HandleBase(Generic[T]):
     """The half of `InferenceHandle` and `AsyncInferenceHandle` that does not wait.
 
     Args:
-        endpoint: whose content handler reads the output, and whose credentials reach Amazon S3.
+        endpoint: its content handler reads the output, and its credentials are used for Amazon S3.
         output_location: ``s3://bucket/key`` where the output will be.
-        failure_location: ``s3://bucket/key`` where a failure will be reported; without it a failure is never noticed.
+        failure_location: ``s3://bucket/key`` where a failure will be reported; without it, failures go unnoticed.
         inference_id: the caller's or the service's id of the request.
         request_id: AWS's id of the call that submitted it.
         stop: the output ends before the first of these strings.
@@ -160,7 +160,7 @@ class HandleBase(Generic[T]):
         self._caller = endpoint._caller
         self._stop = stop_sequences(stop)
         self._outcome: Outcome | None = None
-        self._output: tuple[T, ...] = ()  # the decoded output, once it is
+        self._output: tuple[T, ...] = ()  # the output, once it is decoded
         self.output_location = output_location
         self.failure_location = failure_location
         self.inference_id = inference_id
@@ -174,7 +174,7 @@ class HandleBase(Generic[T]):
         )
 
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
-        # An outcome stays behind: the copy looks for it again.
+        # The outcome is not pickled: the copy looks for it again.
         state = {name: getattr(self, name) for name in HandleBase.__slots__}
         return None, {**state, "_outcome": None, "_output": ()}
 
@@ -191,7 +191,7 @@ class HandleBase(Generic[T]):
             raise errors.ModelError(
                 424,
                 "ModelError",
-                "the asynchronous inference failed; what the service tells of it is in original_message, and lies at "
+                "the asynchronous inference failed; the service's report is in original_message, and in "
                 f"{self.failure_location}",
                 self.request_id,
                 original_status_code=_status(text),
@@ -208,16 +208,16 @@ class HandleBase(Generic[T]):
 
 
 def _status(text: str) -> int | None:
-    """Read the container's status in the service's words: ``Received server error (500) from primary ...``."""
+    """Read the container's status from the service's text: ``Received server error (500) from primary ...``."""
     digits = text[:100].partition(" error (")[2].partition(")")[0]
     return int(digits) if len(digits) == 3 and digits.isascii() and digits.isdecimal() else None
 
 
 class InferenceHandle(HandleBase[T]):
-    """An output of asynchronous inference that will be there later.
+    """An output of asynchronous inference that will be available later.
 
-    `Endpoint.submit` gives one. It can be pickled, and made again, in another process too, from an endpoint and the
-    locations. The output is looked for in Amazon S3, with the permissions ``s3:GetObject`` and ``s3:ListBucket``.
+    `Endpoint.submit` returns one. It can be pickled, or made again from an endpoint and the locations, in any process.
+    The output is read from Amazon S3, which needs the permissions ``s3:GetObject`` and ``s3:ListBucket``.
     """
 
     __slots__ = ()
@@ -234,17 +234,17 @@ class InferenceHandle(HandleBase[T]):
         return self._outcome is not None
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the output. It is kept: asking again costs nothing.
+        """Wait for the output. It is kept, so later calls return it at once.
 
         Args:
-            timeout: how long to wait in seconds; with 0 there is one look. A request to Amazon S3 that hangs may take
-                longer: the S3 client's own limits hold for it.
+            timeout: how long to wait in seconds; 0 checks once. A request to Amazon S3 that hangs may take longer: the
+                timeouts of the S3 client apply to it.
 
         Raises:
             ModelError: the model failed; ``original_message`` has the service's report.
             DeadlineExceededError: there was no output in time; `result` may be called again.
             HandlerError: the content handler could not read the output.
-            SmendpointError: Amazon S3 or the way to it failed; `result` may be called again.
+            SmendpointError: Amazon S3 or the connection to it failed; `result` may be called again.
         """
         outcome = self._outcome
         if outcome is None:
@@ -275,10 +275,10 @@ def submit(endpoint: EndpointBase[Any, T, Any], caller: Caller[Any, T, Any], *ar
 
 
 class AsyncInferenceHandle(HandleBase[T]):
-    """An output of asynchronous inference that will be there later.
+    """An output of asynchronous inference that will be available later.
 
-    `AsyncEndpoint.submit` gives one. It can be pickled, and made again, in another process too, from an endpoint and
-    the locations. The output is looked for in Amazon S3, with the permissions ``s3:GetObject`` and ``s3:ListBucket``.
+    `AsyncEndpoint.submit` returns one. It can be pickled, or made again from an endpoint and the locations, in any
+    process. The output is read from Amazon S3, which needs the permissions ``s3:GetObject`` and ``s3:ListBucket``.
     """
 
     __slots__ = ()
@@ -295,7 +295,7 @@ class AsyncInferenceHandle(HandleBase[T]):
         return self._outcome is not None
 
     async def result(self, timeout: float | None = None) -> T:
-        """Wait for the output. It is kept: asking again costs nothing.
+        """Wait for the output. It is kept, so later calls return it at once.
 
         Arguments and errors as for `InferenceHandle.result`.
         """

@@ -1,7 +1,7 @@
-"""`Limiter`: lets in as many calls as the endpoint bears, in the order in which they came.
+"""`Limiter`: admits as many calls as the endpoint can take, in the order of their arrival.
 
-The rule in `_core/call/limit` decides how many that are. Each attempt of a call takes a slot and gives it back with
-its outcome; a call that was refused for load queues again without one, and goes before those that came after it.
+The rule in `_core/call/limit` decides how many. Each attempt of a call takes a slot and gives it back with its outcome.
+A call that was refused because of load queues again without a slot, ahead of the calls that arrived after it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class LimiterBase:
     """The half of `Limiter` and `AsyncLimiter` that does not wait.
 
     Args:
-        concurrency: how many calls at first, at least and at most; or a number of calls, which only refusals lower.
-        clock: time and chance.
+        concurrency: how many calls at first, at least and at most; or a fixed number, which only refusals lower.
+        clock: the source of time and random numbers.
     """
 
     def __init__(self, concurrency: AdaptiveConcurrency | int, clock: Clock) -> None:
@@ -45,22 +45,22 @@ class LimiterBase:
         self.forget()
 
     def forget(self) -> None:
-        """Start afresh, as after a fork in the child: calls and locks are the parent's."""
-        # Reentrant: the garbage collector may end a stream, and so release its slot, at any moment.
+        """Start afresh in the child of a fork: calls and locks belong to the parent."""
+        # Reentrant: the garbage collector may end a stream, which releases its slot, at any moment.
         self._lock = RLock()
         self._handling = False
         self._rule = self._new_rule()
         self._events: deque[tuple[Slot | None, Outcome | None]] = deque()
         self._held: set[Slot] = set()
-        self._new: deque[Slot] = deque()  # wait for their first attempt
-        self._again: list[Slot] = []  # wait for a further one; the oldest call first
+        self._new: deque[Slot] = deque()  # waiting for their first attempt
+        self._again: list[Slot] = []  # waiting for a further attempt; the oldest call first
         self._refused_since: float | None = None
-        # Whether the latest outcome was a success: then a sole call, of which the rule learns nothing, passes it by.
+        # Whether the latest outcome was a success: then a single call bypasses the rule, which learns nothing from it.
         self._calm = False
-        self.at = math.inf  # when something may change though no call ends
+        self.at = math.inf  # when something may change although no call ends
 
     def at_most(self, connections: int | None) -> None:
-        """Let no more calls in than there may be connections: more would hold a slot, and wait for a connection."""
+        """Admit at most as many calls as connections: further calls would hold a slot and wait for a connection."""
         config = self._config
         if connections is not None and connections < config.maximum:
             initial, minimum = min(config.initial, connections), min(config.minimum, connections)
@@ -77,22 +77,22 @@ class LimiterBase:
         return int(self._rule.limit)
 
     def slot(self) -> Slot:
-        """Make the slot of a new call, which does not have it yet."""
+        """Make the slot object of a new call, which has not been granted the slot yet."""
         self._orders = order = self._orders + 1
         return Slot(self, order)
 
     def delay(self) -> float:
-        """Give the seconds after which a call that was refused may try again, if no other call succeeds before."""
+        """Return the seconds after which a refused call may try again, if no other call succeeds before that."""
         return self._rule.refusal_delay()
 
     @property
     def refused_for(self) -> float:
-        """For how many seconds calls have been refused, and none has succeeded."""
+        """The seconds for which calls have been refused and none has succeeded."""
         since = self._refused_since
         return 0.0 if since is None else self.clock.monotonic() - since
 
     def acquire(self, slot: Slot) -> bool:
-        """Queue for a slot; whether it is held at once."""
+        """Queue for a slot; return whether it is granted at once."""
         if slot.queued:
             return False
         if self._calm:
@@ -124,17 +124,17 @@ class LimiterBase:
         self.handle(slot, outcome)
 
     def handle(self, slot: Slot | None, outcome: Outcome | None) -> None:
-        """Handle an event: a slot is asked for (no outcome) or given back; without a slot, time has passed.
+        """Handle an event: a slot is requested (no outcome) or given back; without a slot, time has passed.
 
-        Where an interrupt, or a release by the garbage collector, comes in the middle, the event is handled by the
-        next call: it stays in the queue until then, and handling it twice does nothing.
+        If an interrupt, or a release by the garbage collector, comes in the middle, the next call handles the event. It
+        stays in the queue until then, and handling it twice does nothing.
         """
         events = self._events
         events.append((slot, outcome))
         while events:
             with self._lock:
                 if self._handling:
-                    return  # further down this thread's stack, where the events are looked at again
+                    return  # a call further up this thread's stack looks at the events again
                 self._handling = True
                 try:
                     self._rule.running = len(self._held)
@@ -147,10 +147,10 @@ class LimiterBase:
                 finally:
                     self._handling = False
 
-    # Each step below can be interrupted after any statement, and be done again.
+    # Each step below can be interrupted after any statement, and repeated.
 
     def _note(self, slot: Slot | None, outcome: Outcome | None, now: float) -> bool:
-        """Note an event; whether it is a success, with which an endpoint has shown a free place."""
+        """Note an event; return whether it is a success, which shows that the endpoint has a free place."""
         if slot is None:
             return False
         if outcome is None:
@@ -161,7 +161,7 @@ class LimiterBase:
         return self._give_back(slot, outcome, now)
 
     def _give_back(self, slot: Slot, outcome: Outcome, now: float) -> bool:
-        """Take a slot back that is held; whether its call is a success."""
+        """Take back a slot that is held; return whether its call succeeded."""
         slot.held = False
         if slot not in self._held:
             return False
@@ -183,7 +183,7 @@ class LimiterBase:
                 insort(self._again, slot)
         else:
             if not (self._held or self._new or self._again):
-                self._refused_since = None  # for a while no call was made
+                self._refused_since = None  # no call was made for a while
             if not self._new or self._new[-1] is not slot:
                 self._new.append(slot)
         slot.queued = True
@@ -198,7 +198,7 @@ class LimiterBase:
         slot.queued = False
 
     def _admit(self, now: float, freed: bool) -> None:
-        """Give slots to waiters, and find out when to look again."""
+        """Grant slots to waiters, and find out when to look again."""
         slot: Slot | None = None
         while self._new or self._again:
             slot = None
@@ -223,7 +223,7 @@ class LimiterBase:
         at = math.inf
         if self._new or self._again:
             at = min((slot.ready_at for slot in self._again if slot.ready_at > now), default=math.inf)
-            wake = None if slot is None else self._rule.wake(now)  # without one, only time holds calls back
+            wake = None if slot is None else self._rule.wake(now)  # without one, only time delays calls
             if wake is not None:
                 at = min(at, wake)
         sooner, self.at = at < self.at, at
@@ -233,18 +233,18 @@ class LimiterBase:
     if TYPE_CHECKING:
 
         def _keep_time(self) -> None:
-            """See that `handle` is called at `at`, which is sooner than it was; the lock is held."""
+            """Arrange that `handle` is called at `at`, which is sooner than before; the lock is held."""
 
 
 class Limiter(LimiterBase):
-    """Blocking: one of the waiters keeps the time for all."""
+    """The blocking limiter: one of the waiters keeps the time for all."""
 
     def forget(self) -> None:
         super().forget()
         self._keeper: Slot | None = None
 
     def wait(self, slot: Slot, deadline: float | None, cancellation: Cancellation | None) -> bool:
-        """Wait until a slot that was asked for is held; false if `deadline` passes before.
+        """Wait until a requested slot is granted; return false if `deadline` passes first.
 
         Raises:
             Cancelled: the call was stopped.
@@ -268,7 +268,7 @@ class Limiter(LimiterBase):
                 cancellation.leave()
 
     def watch(self, slot: Slot, wake: Any, enough: Callable[[], object]) -> None:
-        """Wait until a slot that was asked for has been given, or `enough` is true, and `wake` was set after that."""
+        """Wait until a requested slot has been granted, or `enough` is true, and `wake` was set after that."""
         try:
             self._wake_with(slot, wake.set)
             while slot.since is None and not enough():
@@ -278,13 +278,13 @@ class Limiter(LimiterBase):
             self._leave(slot)
 
     def _wake_with(self, slot: Slot, wake: Callable[[], object] | None) -> None:
-        """Set what wakes the thread that watches a slot, until a thread that has got it may wait for a further one."""
+        """Set the function that wakes the watcher of a slot, until a thread with that slot waits for another."""
         with self._lock:
             if slot.since is None:
                 slot.wake = wake
 
     def _sleep(self, slot: Slot, wake: Any, until: float) -> None:
-        """Sleep until a moment, or until `wake` is set, and keep the time for all waiters if no other one does."""
+        """Sleep until a moment, or until `wake` is set, and keep the time for all waiters if no other waiter does."""
         if self._keeper is None:
             self._keeper = slot
         if self._keeper is slot:
@@ -305,7 +305,7 @@ class Limiter(LimiterBase):
             self._keep_time()
 
     def _keep_time(self) -> None:
-        """Have a waiter look at the time: the one that keeps it, or else the one that will wait for the longest."""
+        """Have a waiter check the time: the one that keeps it, or else the one that will wait longest."""
         for slot in (self._keeper, *reversed(self._new), *reversed(self._again)):
             wake = None if slot is None else slot.wake
             if wake is not None:

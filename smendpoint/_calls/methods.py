@@ -39,7 +39,7 @@ class MethodsBase(Typed[In, Out, Chunk]):
         endpoint_kwargs: Mapping[str, object] | None,
         model_kwargs: dict[str, Any],
     ) -> tuple[CallRequest, tuple[str, ...]]:
-        """Make and check the request of a call, before anything is sent; gives its stop sequences too."""
+        """Make and check the request of a call, before anything is sent; return it and the stop sequences."""
         caller, stop = self._caller, stop_sequences(stop)
         members = self._members_of(endpoint_kwargs)
         try:
@@ -60,11 +60,11 @@ class MethodsBase(Typed[In, Out, Chunk]):
         return endpoint_kwargs
 
     def _output(self, call: CallState, answer: RawResponse, stop: tuple[str, ...]) -> Out:
-        """Make an output of an answer, with which the call is over; a session looks whether it was closed."""
+        """Make an output from an answer, which ends the call; a session checks whether it was closed."""
         return self._caller.output(call, answer, stop)
 
     def _response(self, call: CallState, answer: RawResponse, stop: tuple[str, ...]) -> Response[Out]:
-        """Make a `Response` of an answer, with which the call is over."""
+        """Make a `Response` from an answer, which ends the call."""
         from smendpoint._calls.response import Response
 
         return Response(
@@ -92,20 +92,21 @@ class Methods(MethodsBase[In, Out, Chunk]):
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Out:
-        """Call the model and give its output.
+        """Call the model and return its output.
 
         Args:
-            input: the content handler's input: a prompt, for the default one.
-            stop: the output ends before the first of these strings. The model gets them where its format has a place
-                for them; the output is cut here in any case.
-            timeout: of this call alone: seconds for connecting and for silence, or a `Timeout`, which also replaces the
-                endpoint's `total`.
-            endpoint_kwargs: request members of this call in the AWS spelling; they win over the endpoint's own.
-            **model_kwargs: parameters for the model; they win over the endpoint's own. Parameters with the name of an
-                argument of this method or of the constructor go into ``parameters={...}``.
+            input: the content handler's input; for the default handler, a prompt.
+            stop: the output ends before the first of these strings. They are sent to the model if its format has a
+            parameter for them; the output is cut here in any case.
+            timeout: for this call only: the limit in seconds for connecting and for silence, or a `Timeout`, which also
+            replaces the endpoint's `total`.
+            endpoint_kwargs: request members of this call in the AWS spelling; they take precedence over the endpoint's
+            own.
+            **model_kwargs: parameters for the model; they take precedence over the endpoint's own. Pass a parameter
+            that has the name of an argument of this method or of the constructor in ``parameters={...}``.
 
         Raises:
-            ConfigurationError: an argument does not fit, or a session is not open, is closed or has expired. Nothing
+            ConfigurationError: an argument is not valid, or a session is not open, is closed or has expired. Nothing
                 was sent.
             CredentialsError: there are no usable credentials. Nothing was sent.
             HandlerError: the content handler failed.
@@ -142,9 +143,9 @@ class Methods(MethodsBase[In, Out, Chunk]):
         endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Stream[Chunk, Out]:
-        """Call the model and give its output while it arrives. Arguments as `invoke`.
+        """Call the model and return its output as a stream. Arguments as for `invoke`.
 
-        The request is sent when the stream is entered or first asked for a chunk.
+        The request is sent when the stream is entered, or when its first chunk is read.
 
         Raises:
             ConfigurationError: as for `invoke`. Nothing was sent.
@@ -172,7 +173,7 @@ class AsyncMethods(MethodsBase[In, Out, Chunk]):
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> Out:
-        """Call the model and give its output.
+        """Call the model and return its output.
 
         Arguments and errors as for `Endpoint.invoke`.
         """
@@ -207,9 +208,10 @@ class AsyncMethods(MethodsBase[In, Out, Chunk]):
         endpoint_kwargs: StreamKwargs | Mapping[str, object] | None = None,
         **model_kwargs: Any,
     ) -> AsyncStream[Chunk, Out]:
-        """Call the model and give its output while it arrives. Arguments as `invoke`.
+        """Call the model and return its output as a stream. Arguments as for `invoke`.
 
-        The request is sent when the stream is entered or first asked for a chunk. Errors as for `Endpoint.stream`.
+        The request is sent when the stream is entered, or when its first chunk is read. Errors as for
+        `Endpoint.stream`.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
         request, stop = self._request(INVOKE_ENDPOINT_STREAM, input, stop, timeout, endpoint_kwargs, model_kwargs)

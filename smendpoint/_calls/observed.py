@@ -1,4 +1,4 @@
-"""The facts about a request and its answer that hooks get beside those of the call: none of them is content.
+"""The facts about a request and its answer that hooks get besides those of the call: none of them is content.
 
 Imported by the first call of an endpoint that has hooks.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from smendpoint._core.call.hooks import CallInfo
     from smendpoint._core.http.body import ObservedBody
 
-# Hooks get a parameter only under a name of these lists, and only with a value of its kind: another value under such a
+# Hooks get a parameter only if its name is in these lists and its value has the right kind: another value under such a
 # name, or anything under another name, may be content. The names are those of OpenAI's API, vLLM, SGLang, TGI, LMI,
 # Hugging Face's generation, Cohere, AI21 and text-embeddings-inference.
 _LENGTHS = """
@@ -60,14 +60,14 @@ def _allowed(given: Mapping[Any, Any]) -> dict[str, Any]:
 def observed_request(
     handler: Any, endpoint_name: str, value: Any, stop: Sequence[str], given: Mapping[str, Any]
 ) -> tuple[str | None, str, Mapping[str, object]]:
-    """Give the task, the model and the parameters of a request, as far as its content handler tells them.
+    """Return the task, the model and the parameters of a request, as far as its content handler gives them.
 
     Args:
         handler: the content handler.
-        endpoint_name: names the model where the request does not.
+        endpoint_name: the model's name if the request has none.
         value: the input.
         stop: the stop sequences of the call.
-        given: the model's parameters, those of the endpoint included.
+        given: the model's parameters, including those of the endpoint.
     """
     task: str | None = None
     model: Any = None
@@ -75,7 +75,7 @@ def observed_request(
     with suppress(Exception):  # observing must not change the call
         task = getattr(handler, "task", None)
         if task == "text_completion" and not isinstance(value, str):
-            task = "chat"  # messages, to a handler that takes both
+            task = "chat"  # messages, for a handler that takes both
         read = getattr(handler, "request_parameters", None)
         if read is not None:
             given = read(value, dict(given))
@@ -85,7 +85,7 @@ def observed_request(
 
 
 def note_answer(info: CallInfo, handler: Any, body: ObservedBody) -> None:
-    """Note for hooks what the content handler reads in a whole answer beside the output."""
+    """Note for hooks what the content handler reads in a whole answer besides the output."""
     read = getattr(handler, "read_details", None)
     if read is not None:
         with suppress(Exception):  # observing must not change the call
@@ -101,6 +101,6 @@ def note_stream(info: CallInfo, pipeline: Pipeline[Any]) -> None:
 
 
 def _note(info: CallInfo, details: Any) -> None:
-    """Note the details that are known: `OutputDetails`, or the members of a stream decoder that are named like them."""
+    """Note the known details: those of `OutputDetails`, or the members of a stream decoder with the same names."""
     for name in ("finish_reason", "usage", "response_model", "response_id"):
         setattr(info, name, getattr(details, name, None))

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 Chunk = TypeVar("Chunk")
 
-# An error carries at most this many of the latest chunks, so that an endless stream does not fill the memory. It is
-# what today's largest context windows hold as output.
+# An error holds at most this many of the latest chunks, so that an endless stream does not fill the memory. Today's
+# largest context windows have room for this much output.
 MAX_RECEIVED = 131_072
 
 
 class Pipeline(Generic[Chunk]):
     """Turns the bytes of one event stream into chunks.
 
-    `feed`, `end` and `cut` never raise: they give the chunks before a failure, and `failure` is the error to raise.
+    `feed`, `end` and `cut` never raise: they return the chunks before a failure, and `failure` is the error to raise.
 
     Args:
-        decoder: the handler's, fresh.
-        stop: literal stop sequences; the stream is `done` at the first.
+        decoder: a new decoder of the handler.
+        stop: literal stop sequences; the stream is `done` at the first one.
     """
 
     __slots__ = ("_frames", "_stop", "_stopped", "_typed", "decoder", "done", "failure", "received")
@@ -37,31 +37,32 @@ class Pipeline(Generic[Chunk]):
         self.decoder = decoder
         self._frames = EventStreamDecoder()
         self._stop = StopMatcher(stop) if stop else None
-        self._typed: Any = None  # the type of chunks that are not plain text: a text that was held back becomes one
+        # the type of chunks that are not plain text: text that was held back becomes such a chunk
+        self._typed: Any = None
         self._stopped = False
         self.done = False
         self.failure: errors.SmendpointError | None = None
-        # A decoder whose chunks are only handed on says that fewer are kept.
+        # A decoder whose chunks need not be joined later says that fewer are kept.
         self.received: deque[Chunk] = deque(maxlen=getattr(decoder, "max_received", MAX_RECEIVED))
 
     @property
     def finish_reason(self) -> str | None:
-        """The reason why the model, or a stop sequence here, ended the text; `None` where there is none."""
+        """The reason why the model, or a stop sequence here, ended the text; `None` if there is none."""
         if self._stopped:
             return "stop"
         reason: str | None = getattr(self.decoder, "finish_reason", None)
         return reason
 
     def completion(self) -> Any:
-        """Give the output that the chunks make: by the decoder's `complete`, or the texts or bytes joined.
+        """Return the output that the chunks form: from the decoder's `complete`, or the texts or bytes joined.
 
         Raises:
-            HandlerError: the decoder has no `complete`, or that fails.
+            HandlerError: the decoder has no `complete`, or it fails.
             StreamError: there were more chunks than are kept.
         """
         chunks = list(self.received)
         if len(chunks) == MAX_RECEIVED:
-            raise errors.StreamError("what the chunks made is not known: there were more of them than are kept")
+            raise errors.StreamError("the completion is not known: there were more chunks than are kept")
         complete = getattr(self.decoder, "complete", None)
         if complete is None:
             empty: Any
@@ -69,8 +70,8 @@ class Pipeline(Generic[Chunk]):
                 if chunks and all(isinstance(chunk, type(empty)) for chunk in chunks):
                     return empty.join(chunks)
             raise errors.HandlerError(
-                f"{type(self.decoder).__name__} does not say what its chunks make: a method complete(chunks, "
-                "finish_reason) does"
+                f"{type(self.decoder).__name__} cannot join its chunks: it needs a method "
+                "complete(chunks, finish_reason)"
             )
         try:
             return complete(chunks, self.finish_reason)
@@ -88,7 +89,7 @@ class Pipeline(Generic[Chunk]):
         try:
             parts = self._frames.feed_parts(data)
             if parts:
-                # The borders of the parts mean nothing, so the decoder may have them in one piece.
+                # The boundaries of the parts have no meaning, so the decoder may get them in one piece.
                 chunks = _listed(self.decoder.feed(parts[0] if len(parts) == 1 else b"".join(parts)))
             pending = getattr(self.decoder, "error", None) or self._frames.error
             if pending is not None:
@@ -114,11 +115,11 @@ class Pipeline(Generic[Chunk]):
         return self._pass_on(chunks)
 
     def cut(self, error: errors.SmendpointError) -> list[Chunk]:
-        """Give the chunks that were held back when the connection failed with `error`."""
+        """Return the chunks that were held back when the connection failed with `error`."""
         if isinstance(error, (errors.ReadTimeoutError, errors.DeadlineExceededError)):
             self._fail(error)
         else:
-            truncated = errors.StreamTruncatedError(f"the stream was cut: {error.message}")
+            truncated = errors.StreamTruncatedError(f"the stream was cut off: {error.message}")
             truncated.__cause__ = error
             self._fail(truncated)
         return self._pass_on([])
@@ -138,7 +139,7 @@ class Pipeline(Generic[Chunk]):
         if self._stop is not None and (chunks or self.done):
             try:
                 chunks = self._until_stop(chunks, self._stop)
-            except Exception as error:  # the chunks are the handler's, and so are their methods
+            except Exception as error:  # the methods of the chunks are the handler's code
                 self._fail(error)
                 chunks = []
         self.received += chunks
@@ -158,10 +159,10 @@ class Pipeline(Generic[Chunk]):
             whole = _text_of(chunk)
             text = stop.feed(whole)
             self._typed = type(chunk)
-            # A chunk whose text is held back may still say something else: it is given without the text.
+            # A chunk whose text is held back may hold something else: it is given without the text.
             kept.append(chunk if text == whole else chunk.replace_text(text))
         if stop.hit:
-            # The answer ends at the stop sequence: the model's later output, a failure included, is not part of it.
+            # The answer ends at the stop sequence: the model's later output, including a failure, is not part of it.
             self.failure = None
             self._stopped = self.done = True
         elif self.done:
@@ -174,11 +175,11 @@ class Pipeline(Generic[Chunk]):
 
 
 def _listed(chunks: Any) -> list[Any]:
-    """Give a decoder's chunks as a list: a decoder of the caller's own may give any iterable."""
+    """Return a decoder's chunks as a list: a user's decoder may return any iterable."""
     if type(chunks) is list:
         return chunks
     if isinstance(chunks, (str, bytes)):  # `list` would take it apart
-        raise errors.HandlerError(f"a stream decoder must give a list of chunks, not {type(chunks).__name__}")
+        raise errors.HandlerError(f"a stream decoder must return a list of chunks, not {type(chunks).__name__}")
     return list(chunks)
 
 
@@ -186,19 +187,19 @@ def _text_of(value: Any) -> str:
     """Give the text of a typed output or chunk.
 
     Raises:
-        HandlerError: it has none, so no stop sequence can be looked for.
+        HandlerError: it has none, so stop sequences cannot be searched for.
     """
     text = getattr(value, "text", None)
     if not isinstance(text, str) or not hasattr(value, "replace_text"):
         raise errors.HandlerError(
-            f"stop= needs text: this handler gives {type(value).__name__}, which is no str and has no text with "
+            f"stop= needs text: this handler returns {type(value).__name__}, which is not a str and has no text with "
             "replace_text"
         )
     return text
 
 
 def cut_at_stop(output: Any, stop: Sequence[str]) -> Any:
-    """Give `output` up to the first stop sequence, without that.
+    """Return `output` up to the first stop sequence, without the sequence.
 
     Raises:
         HandlerError: the output has no text.

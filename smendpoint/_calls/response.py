@@ -1,4 +1,4 @@
-"""`Response`: the result of `send`, with the output and everything that came with it."""
+"""`Response`: the result of `send`, with the output and everything that arrived with it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Metadata:
 
     @property
     def new_session_expires(self) -> float | None:
-        """When the session that this call opened ends by itself, in seconds since the epoch."""
+        """When the session that this call opened expires, in seconds since the epoch."""
         opened = session_id(self.headers)
         return None if opened is None else opened[1]
 
@@ -65,9 +65,9 @@ class Response(Metadata, Generic[T]):
     """A whole answer.
 
     Attributes:
-        output: made from the body by the content handler.
+        output: the output that the content handler made from the body.
         headers: the response's headers, their names in lower case.
-        attempts: how many requests it took.
+        attempts: how many requests were sent.
         elapsed: seconds from the call's start to its end.
     """
 
@@ -85,8 +85,8 @@ class Response(Metadata, Generic[T]):
 
     @property
     def body(self) -> bytes:
-        """The body as it came."""
-        if type(self._body) is not bytes:  # the handler read a `ResponseBody`; it is copied only when asked for
+        """The body as it arrived."""
+        if type(self._body) is not bytes:  # the handler read a `ResponseBody`; it is copied only on request
             self._body = bytes(self._body)
         return self._body
 
@@ -113,13 +113,13 @@ class Response(Metadata, Generic[T]):
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the model stopped, in its container's word; `None` where it did not say."""
+        """Why the model stopped, in its container's word; `None` if it did not say."""
         details = self._details()
         return None if details is None else details.finish_reason
 
     @property
     def usage(self) -> Usage | None:
-        """How many tokens the model counted; `None` where it did not say."""
+        """The model's token counts; `None` if it gave none."""
         details = self._details()
         return None if details is None else details.usage
 

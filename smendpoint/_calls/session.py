@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncStatefulSession", "StatefulSession"]
 
-# The convention of AWS's containers (LMI, vLLM, SGLang), which take no other member beside it.
+# The convention of AWS's containers (LMI, vLLM, SGLang), which accept no other member besides it.
 OPEN: Mapping[str, Any] = {"requestType": "NEW_SESSION"}
 CLOSE: Mapping[str, Any] = {"requestType": "CLOSE"}
 _JSON = "application/json"
@@ -45,7 +45,7 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
         self._caller = caller
         self._members = checked_mapping("endpoint_kwargs", endpoint_kwargs)
         if "SessionId" in self._members:
-            raise self._error("SessionId is the session's own: leave it out of endpoint_kwargs")
+            raise self._error("the session sets SessionId: leave it out of endpoint_kwargs")
         self._open_with = self._body("open_with", OPEN if open_with is None else open_with)
         self._close_with = self._body("close_with", CLOSE if close_with is None else close_with)
         self._state = "new"
@@ -63,28 +63,28 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
 
     @property
     def expires(self) -> float | None:
-        """When the session ends by itself, in seconds since the epoch; `None` where its model did not say."""
+        """When the session expires, in seconds since the epoch; `None` if its model did not say."""
         return self._expires
 
     @property
     def expired(self) -> bool:
-        """Whether the session has ended by itself.
+        """Whether the session has expired.
 
-        Measured from the answer that opened it, so that it does not matter if this machine's clock is off.
+        The time is measured from the answer that opened it, so an incorrect clock on this machine does not matter.
         """
         clock = self._caller.clock
         return self._over_at is not None and clock.monotonic() >= self._over_at
 
     @property
     def closed(self) -> bool:
-        """Whether the session was closed, here or by its model."""
+        """Whether the session was closed, by this program or by its model."""
         return self._state == "closed"
 
     def _error(self, message: str) -> errors.ConfigurationError:
         return errors.ConfigurationError(message, endpoint_name=self._caller.name)
 
     def _body(self, name: str, given: object) -> tuple[bytes, Mapping[str, object]]:
-        """Make a body, and the request members that say what it is."""
+        """Make a body, and the request members that describe it."""
         if isinstance(given, bytes):
             return given, {}  # with the content handler's content types
         if not isinstance(given, Mapping):
@@ -94,7 +94,7 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
         try:
             return json.dumps(dict(given)).encode(), {"ContentType": _JSON, "Accept": _JSON}
         except (TypeError, ValueError, RecursionError):
-            raise self._error(f"{name} cannot be sent as JSON: give bytes instead") from None
+            raise self._error(f"{name} cannot be sent as JSON: pass bytes instead") from None
 
     def _request_with(self, body: tuple[bytes, Mapping[str, object]], session_id: str | None) -> CallRequest:
         data, kind = body
@@ -103,11 +103,11 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
     def _open_request(self) -> CallRequest:
         """Make the request that opens the session."""
         if self._state != "new":
-            raise self._error("this session was opened before: ask the endpoint for a new one")
+            raise self._error("this session was opened before: make a new one with session()")
         return self._request_with(self._open_with, "NEW_SESSION")
 
     def _read_opened(self, call: CallState, answer: RawResponse) -> None:
-        """Read the answer to that request, with which the call is over.
+        """Read the answer to that request, which ends the call.
 
         Raises:
             EndpointError: it opened no session.
@@ -115,7 +115,7 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
         opened = session_id(answer.headers)
         if opened is None:
             error = errors.EndpointError(
-                "the endpoint opened no session: its model must be stateful, and understand open_with="
+                "the endpoint opened no session: its model must be stateful, and must understand open_with="
             )
             call.finish(call.add_context(error))
             raise error
@@ -131,21 +131,21 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
         """Make the request members of a call in the session.
 
         Raises:
-            ConfigurationError: the session is not open yet, or not any more.
+            ConfigurationError: the session is not open yet, or is no longer open.
         """
         if self._state == "new":
             raise self._error("this session is not open yet: use it inside `with`")
         if self._state == "closed":
-            raise self._error("this session is closed: ask the endpoint for a new one")
+            raise self._error("this session is closed: make a new one with session()")
         if self.expired:
-            raise self._error("this session has expired, and its model forgot it: ask the endpoint for a new one")
+            raise self._error("this session has expired, and its model forgot it: make a new one with session()")
         members = {**self._members, **checked_mapping("endpoint_kwargs", endpoint_kwargs)}
         if "SessionId" in members:
-            raise self._error("SessionId is the session's own: leave it out of endpoint_kwargs")
+            raise self._error("the session sets SessionId: leave it out of endpoint_kwargs")
         return hidden({**members, "SessionId": self._id})
 
     def _output(self, call: CallState, answer: RawResponse, stop: tuple[str, ...]) -> Out:
-        if self._closes(answer):  # as the model may with any answer
+        if self._closes(answer):  # the model may do so with any answer
             self._state = "closed"
         return super()._output(call, answer, stop)
 
@@ -153,14 +153,14 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
         return answer.headers.get("x-amzn-sagemaker-closed-session-id", "").strip() == self._id
 
     def _close_request(self) -> CallRequest | None:
-        """Make the request that closes the session; `None` where there is nothing to close. It is sent once."""
+        """Make the request that closes the session; `None` if there is nothing to close. It is sent once."""
         was, self._state = self._state, "closed"
         if was != "open" or self.expired:
             return None
         return self._request_with(self._close_with, self._id)
 
     def _read_closed(self, call: CallState, answer: RawResponse) -> None:
-        """Read the answer to that request, with which the call is over.
+        """Read the answer to that request, which ends the call.
 
         Raises:
             EndpointError: it did not close the session.
@@ -178,7 +178,7 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
 class StatefulSession(SessionBase[In, Out, Chunk], Methods[In, Out, Chunk]):
     """Calls that reach one instance, whose model remembers them: SageMaker's stateful session.
 
-    `Endpoint.session` gives one. ``with`` opens it, and closes it whatever happens inside.
+    `Endpoint.session` returns one. ``with`` opens it, and closes it whatever happens inside.
     """
 
     _caller: Caller[In, Out, Chunk]
@@ -217,7 +217,7 @@ class StatefulSession(SessionBase[In, Out, Chunk], Methods[In, Out, Chunk]):
 class AsyncStatefulSession(SessionBase[In, Out, Chunk], AsyncMethods[In, Out, Chunk]):
     """Calls that reach one instance, whose model remembers them: SageMaker's stateful session.
 
-    `AsyncEndpoint.session` gives one. ``async with`` opens it, and closes it whatever happens inside.
+    `AsyncEndpoint.session` returns one. ``async with`` opens it, and closes it whatever happens inside.
     """
 
     _caller: AsyncCaller[In, Out, Chunk]

@@ -1,6 +1,6 @@
-"""`Share`: what endpoints of one configuration have in common where they are unpickled or copied in one process.
+"""`Share`: the parts that unpickled or copied endpoints of one configuration share in a process.
 
-A framework that sends an endpoint with each of its tasks makes a copy for each. They share the connections, the
+A framework that sends an endpoint with each of its tasks makes a copy for each. The copies share the connections, the
 resolved target with its credentials, and the limits, so that two hundred copies cost a process no more than one.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from smendpoint._core.call.timing import Clock
 
     class Sharer(Protocol):
-        """The parts of a caller that decide what it shares, and those that it shares."""
+        """The parts of a caller that it shares, and those that decide with which callers."""
 
         name: str
         identity: Identity
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
         @property
         def limits(self) -> tuple[object, ...]:
-            """The options that hold for all calls together."""
+            """The options that apply to all calls together."""
             ...
 
 
@@ -47,22 +47,22 @@ class Share:
     """
 
     def __init__(self, first: Sharer) -> None:
-        self._users: WeakSet[Any] = WeakSet()  # not closed, and not garbage-collected
+        self._users: WeakSet[Any] = WeakSet()  # those not closed and not garbage-collected
         self.transport = first.transport
         self.limiter = first.limiter
         self.closed = False
 
     def add(self, caller: Sharer) -> None:
-        """Have a new caller use what is shared, in place of its own."""
+        """Have a new caller use the shared parts instead of its own."""
         self._users.add(caller)
         caller.share = self
         caller.transport = self.transport
         caller.limiter = self.limiter
 
     def leave(self, caller: Sharer) -> Any:
-        """Give a transport that can be closed without harm to the other users; with the last of them, the shared one.
+        """Return a transport that can be closed without harm to the other users; for the last user, the shared one.
 
-        The calls of `caller` that are under way keep their connections.
+        The calls of `caller` in flight keep their connections.
         """
         with _lock:
             caller.share = None
@@ -76,7 +76,7 @@ class Share:
 
 
 def join(caller: Sharer) -> None:
-    """Have a new caller share what the callers of its configuration share, if that can be told."""
+    """Have a new caller share with the callers of its configuration, if configurations can be compared."""
     key = _key(caller)
     if key is None:
         return
@@ -88,18 +88,18 @@ def join(caller: Sharer) -> None:
 
 
 def _key(caller: Sharer) -> Hashable | None:
-    """Give the content of a configuration; `None` where it holds something that cannot be compared.
+    """Return the content of a configuration; `None` if it holds something that cannot be compared.
 
-    The content handler, parameters and hooks are each endpoint's own: they do not reach what is shared. A clock has
+    The content handler, parameters and hooks belong to each endpoint: they do not affect the shared parts. A clock has
     state, so it is compared as an object. So is an identity with secrets, which only copies have: pickled bytes do not
-    tell one secret from another, and never may one endpoint call with another's.
+    tell one secret from another, and an endpoint must never call with the secrets of another.
     """
     content = io.BytesIO()
     pickler = pickle.Pickler(content, pickle.HIGHEST_PROTOCOL)
     pickler.fast = True  # the same bytes for equal strings, whether they are one object or several
     try:
         pickler.dump((caller.name, caller.identity, caller.limits))
-    except Exception:  # whatever an option's own code raises
+    except Exception:  # an option's own code may raise anything
         return None
     own = None if caller.identity.travels else id(caller.identity)  # the share holds both, so each id stays in use
     return type(caller), content.getvalue(), id(caller.clock), own

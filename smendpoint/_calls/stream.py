@@ -56,7 +56,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         self._source = None
         self._over = False  # ended, failed, or closed
         self._first_chunk: float | None = None
-        self._listening: Watcher | None = None  # notifies hooks of each chunk, where they want that
+        self._listening: Watcher | None = None  # notifies the hooks that want each chunk
         self._took: float | None = None
         self.headers: Mapping[str, str] = {}
 
@@ -66,12 +66,12 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
 
     @property
     def attempts(self) -> int:
-        """How many requests were sent so far."""
+        """How many requests have been sent so far."""
         return 0 if self._call is None else self._call.attempts
 
     @property
     def elapsed(self) -> float:
-        """Seconds from the call's start until now, or until the stream was over."""
+        """Seconds from the call's start until now, or until the end of the stream."""
         if self._took is not None:
             return self._took
         return 0.0 if self._call is None else self._call.elapsed
@@ -83,31 +83,31 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the text ended: the model's word, or ``"stop"`` where `stop` ended it; `None` if nothing said so."""
+        """Why the text ended: the model's word, or ``"stop"`` if `stop` ended it; `None` if it is not known."""
         return self._pipeline.finish_reason
 
     @property
     def usage(self) -> Usage | None:
-        """How many tokens the model counted; `None` where it did not say, or not yet."""
+        """The model's token counts; `None` if it has not given any."""
         usage: Usage | None = getattr(self._pipeline.decoder, "usage", None)
         return usage
 
     @property
     def details(self) -> Mapping[str, Any] | None:
-        """Further facts from the model about its output; `None` where it gave none."""
+        """Further facts from the model about its output; `None` if it gave none."""
         details: Mapping[str, Any] | None = getattr(self._pipeline.decoder, "details", None)
         return details
 
     @property
     def completion(self) -> Made:
-        """The chunks as a whole, as `Endpoint.invoke` would have given it: a text, or a `ChatCompletion`.
+        """The chunks as one output, as `Endpoint.invoke` would have returned it: a text, or a `ChatCompletion`.
 
-        Where `stop` ended the stream, it ends there. Before the end of the stream, and after a failure, it holds the
-        chunks so far.
+        If `stop` ended the stream, the output ends there. Before the end of the stream, and after a failure, it holds
+        the chunks so far.
 
         Raises:
-            HandlerError: the handler's decoder does not say what its chunks make (``complete``).
-            StreamError: there were more chunks than are kept, which are 131,071.
+            HandlerError: the handler's decoder cannot join its chunks (it has no ``complete``).
+            StreamError: there were more than the 131,071 chunks that are kept.
         """
         try:
             made: Made = self._pipeline.completion()
@@ -118,7 +118,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
 
     @property
     def decoder(self) -> StreamDecoder[Piece]:
-        """The content handler's decoder of this stream, with all it knows beyond chunks."""
+        """The content handler's decoder of this stream, with everything it knows besides the chunks."""
         return self._pipeline.decoder
 
     def _read_head(self, call: CallState, source: Source | AsyncSource) -> None:
@@ -164,23 +164,23 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
                 self._listening = watcher
 
     def _refused(self, chunks: list[Piece]) -> bool:
-        """Whether the stream begins with the container's refusal, and its call has queued again, to be sent again.
+        """Whether the stream begins with the container's refusal, and the call has queued to be sent again.
 
         Args:
-            chunks: the first ones, or none if the stream has ended, or was cut, before.
+            chunks: the first chunks; none if the stream ended, or was cut off, before the first.
         """
         failure, call = self._pipeline.failure, self._call
         if call is None or call.slot is None:
             return False
         try:
-            if chunks:  # of a handler that hands errors on as it does everything else
+            if chunks:  # from a handler that returns errors like any other chunk
                 refused = call.slot.refused_inside(call, chunks[0], self.headers)
             elif isinstance(failure, errors.EndpointError):
                 call.add_context(failure)
                 refused = call.slot.refused(call, failure, self.headers)
             else:
                 return False
-        except errors.EndpointError as error:  # it has been refused for too long: the stream ends with it
+        except errors.EndpointError as error:  # the call has been refused for too long: the stream ends with this error
             chunks.clear()
             self._pipeline.received.clear()
             self._pipeline.failure, self._pipeline.done = error, True
@@ -211,7 +211,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         self._over = True
 
     def _close(self, error: BaseException | None) -> None:
-        """Close the stream, if that was not done, because of `error` or because the caller wants it."""
+        """Close the stream if it is open, because of `error` or at the caller's request."""
         if self._over:
             return
         self._ready.clear()
@@ -230,7 +230,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
             """Stop the wait for the answer to begin; the thread or task that waits notifies the hooks."""
 
     def _failure(self) -> errors.SmendpointError | None:
-        """The error that the stream ended with, complete with its context; `None` where it ended well."""
+        """The error that ended the stream, with its details; `None` if it ended normally."""
         failure = self._pipeline.failure
         if failure is not None and self._call is not None:
             failure.received = tuple(self._pipeline.received)
@@ -249,12 +249,12 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
             self._pipeline.done = True
 
     def _check_open(self) -> None:
-        """Raise the reason why a stream that was opened is not open."""
+        """Raise the error that explains why a stream that was opened is no longer open."""
         if self._over and (self._source is None or not self._pipeline.done):
             self._check_end()
 
     def _check_end(self) -> None:
-        """Raise the reason why a stream is over, unless its answer came whole."""
+        """Raise the error that ended a stream, unless its answer is complete."""
         failure = self._failure()
         if failure is not None:
             raise failure
@@ -263,7 +263,7 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
 
     def _closed_error(self) -> errors.StreamError:
         return errors.StreamError(
-            "this stream was closed before its end: ask the endpoint for a new one",
+            "this stream was closed before its end: make a new one with stream()",
             received=self._pipeline.received,
             endpoint_name=self._request.endpoint_name,
             attempts=self.attempts,
@@ -273,8 +273,8 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
 class Stream(StreamBase[Piece, Made]):
     """A model's output while it arrives: an iterator of chunks, and a context manager that releases the connection.
 
-    The stream closes by itself at its end and at any failure. It ends normally only if the model's answer came whole;
-    otherwise iterating raises a `SmendpointError` whose ``received`` has the chunks until then.
+    The stream closes itself at its end and after any failure. It ends normally only if the model's answer is complete;
+    otherwise iterating raises a `SmendpointError`, whose ``received`` has the chunks so far.
     """
 
     __slots__ = ("_answer", "_cancellation")
@@ -283,7 +283,8 @@ class Stream(StreamBase[Piece, Made]):
 
     def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, stop: Sequence[str]) -> None:
         super().__init__(caller, request, stop)
-        self._cancellation = Cancellation()  # by a thread that closes while another one waits for the answer to begin
+        # for a thread that closes the stream while another one waits for the answer to begin
+        self._cancellation = Cancellation()
         self._answer: _Answer | None = None
 
     def __enter__(self) -> Self:
@@ -307,7 +308,7 @@ class Stream(StreamBase[Piece, Made]):
     def open(self) -> Self:
         """Send the request and wait for the answer to begin, so that a refusal is known before anything is shown.
 
-        A stream opens by itself at its first chunk, and with ``with``. Opening it again does nothing.
+        ``with``, or reading the first chunk, also opens a stream. Opening it again does nothing.
 
         Returns:
             The stream itself.
@@ -320,7 +321,7 @@ class Stream(StreamBase[Piece, Made]):
         return self
 
     def _ensure_open(self) -> None:
-        """Send the request, if that was not done, and wait for the answer to begin."""
+        """Send the request, unless that was done, and wait for the answer to begin."""
         if self._source is not None or self._over:
             return
         try:
@@ -335,7 +336,7 @@ class Stream(StreamBase[Piece, Made]):
             self._answer = None
             self._fail_opening(error)
             raise
-        if self._over:  # closed meanwhile
+        if self._over:  # closed in the meantime
             source.close()
             self._finish(None)
             raise self._closed_error()
@@ -356,12 +357,12 @@ class Stream(StreamBase[Piece, Made]):
         self._ensure_open()
         pipeline, source = self._pipeline, self._source
         if source is None:
-            return  # another thread closed it just before it opened
+            return  # another thread closed the stream just before it opened
         try:
             data = source.read()
         except errors.SmendpointError as error:
             if self._over:
-                return  # `close` in another thread is why
+                return  # another thread called `close`
             chunks = pipeline.cut(error)
         except BaseException as error:
             self._close(error)
@@ -374,7 +375,7 @@ class Stream(StreamBase[Piece, Made]):
             self._deliver(chunks)
 
     def close(self) -> None:
-        """Close the connection, whatever is still to come. Closing twice does nothing. Any thread may close."""
+        """Close the connection, even if the answer is incomplete. Any thread may; closing twice is harmless."""
         self._close(None)
 
     def _stop_opening(self) -> None:
@@ -394,7 +395,7 @@ class _Answer:
 class _OpenAnswer(_Answer):
     """The answer of a stream that is not over: it closes when it is garbage-collected.
 
-    A finalizer of `Stream` itself would run at the end of every stream: Python swallows an interrupt that comes then.
+    A finalizer of `Stream` itself would run at the end of every stream, and Python swallows an interrupt during it.
     """
 
     __slots__ = ()

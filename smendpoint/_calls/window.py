@@ -1,4 +1,4 @@
-"""`Window`: the state of a `map`: what is under way, what is finished, and when the next input is read."""
+"""`Window`: the state of a `map`: the jobs in flight, the finished jobs, and when the next input is read."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from smendpoint._core.call.slots import Slot
 
 HELD_PER_CALL = 50
-"""An answer that takes 40 times the mean, as the slowest of a language model's do, does not stop the other calls."""
+"""An answer that takes 40 times the mean, like the slowest of a language model, does not stop the other calls."""
 
 
 class Job:
     """One input on its way to its output.
 
     Attributes:
-        slot: of its call.
+        slot: the slot of its call.
         index: the number of inputs before this one.
-        output: what the work gave.
-        error: what the work raised.
-        context: the context variables of whoever reads the inputs. The work runs in them: there is the current span.
+        output: the result of the work.
+        error: the exception of the work.
+        context: the context variables of the code that reads the inputs. The work runs in them: they hold the current
+            span.
     """
 
     __slots__ = ("context", "error", "index", "output", "slot")
@@ -39,20 +40,20 @@ class Job:
 class Window:
     """The jobs of one fan-out. It does not wait, and belongs to one thread.
 
-    Exactly one job at a time may be without a slot. Its input was read before a slot was free; the next one is read
-    when this one has started, so that no more inputs are read than are sent.
+    At most one job at a time is without a slot. Its input was read before a slot was free; the next input is read when
+    this job has started, so that no more inputs are read than are sent.
 
     Args:
-        cap: the most jobs that are under way at once; `None` leaves that to the slots.
-        ordered: whether outputs are given in the order of their inputs, or as they are ready.
+        cap: how many jobs may be in flight at once; `None` leaves that to the slots.
+        ordered: whether outputs are given in the order of their inputs, or as soon as they are ready.
         return_exceptions: whether an error takes the place of its output, or ends the fan-out.
-        enumerated: whether an output is given as a pair with the index of its input.
-        stop_on_fatal: whether an error that every further call will meet ends the fan-out in any case.
+        enumerated: whether an output is given in a pair with the index of its input.
+        stop_on_fatal: whether an error that every later call would raise as well ends the fan-out in any case.
 
     Attributes:
-        cap: as it was given.
-        running: the jobs that are under way, the one without a slot included.
-        without_slot: the job that waits for a slot; `None` where none does.
+        cap: the argument.
+        running: the jobs in flight, including the one without a slot.
+        without_slot: the job that waits for a slot, or `None`.
         exhausted: whether no further input is to be read.
     """
 
@@ -70,7 +71,7 @@ class Window:
         self._enumerated = enumerated
         self._return_exceptions = return_exceptions
         self._stop_on_fatal = stop_on_fatal
-        self._line: deque[Job] = deque()  # whose outputs are given next, in this order
+        self._line: deque[Job] = deque()  # the jobs whose outputs are given next, in this order
         self._read = 0
         self._most = 0
         self._held = 0
@@ -86,20 +87,20 @@ class Window:
 
     @property
     def over(self) -> bool:
-        """Whether every input has been read, and its output given."""
+        """Whether every input has been read and its output given."""
         return self.exhausted and not self.running and not self._line
 
     @property
     def full(self) -> bool:
-        """Whether as many jobs are under way as may be."""
+        """Whether as many jobs are in flight as are allowed."""
         return self.cap is not None and len(self.running) >= self.cap
 
     @property
     def may_read(self) -> bool:
         """Whether the next input is to be read now.
 
-        An output that can be given waits for one input at most, and finished ones pile up no further than an ordered
-        fan-out needs for a slow answer.
+        An output that is ready waits for at most one input to be read. Finished outputs pile up no further than an
+        ordered fan-out needs for a slow answer.
         """
         if self.exhausted or self.full or self.without_slot is not None:
             return False
@@ -134,11 +135,11 @@ class Window:
             self.exhausted = True
 
     def take(self) -> Any:
-        """Give the output that is ready. Raises the error of a job that ends the fan-out."""
+        """Return the output that is ready, or raise the error of a job that ends the fan-out."""
         job = self._line.popleft()
         self._held -= 1
         self._just_read = False
-        error, job.error = job.error, None  # its traceback holds the job
+        error, job.error = job.error, None  # its traceback refers to the job
         if error is not None and not self._passes(error):
             try:
                 raise error

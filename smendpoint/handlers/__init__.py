@@ -1,8 +1,8 @@
 """Ready-made content handlers: the requests and answers of the containers that people run on SageMaker.
 
-Choose by the answers of the container: `TextGenerationHandler` (the default), `OpenAICompletionsHandler` and
-`JumpStartTextHandler` for texts, `ChatHandler` and `JumpStartChatHandler` for messages and tool calls, `AutoHandler`
-for any of these; `EmbeddingsHandler` and `SparseEmbeddingsHandler` for vectors, `RerankHandler`,
+Choose by the container's answers: `TextGenerationHandler` (the default), `OpenAICompletionsHandler` and
+`JumpStartTextHandler` for texts; `ChatHandler` and `JumpStartChatHandler` for messages and tool calls; `AutoHandler`
+for any of these; `EmbeddingsHandler` and `SparseEmbeddingsHandler` for vectors; `RerankHandler`,
 `ClassificationHandler` and `SimilaritySearchHandler` for scores; `TabularHandler`, `TabularRowsHandler` and
 `NumPyHandler` for rows of a table; `JSONHandler`, `TextHandler` and `BytesHandler` for everything else::
 
@@ -11,7 +11,7 @@ for any of these; `EmbeddingsHandler` and `SparseEmbeddingsHandler` for vectors,
 
     endpoint = Endpoint("my-chat-model", content_handler=ChatHandler())
 
-A handler of your own needs no base class: `ContentHandler` and `StreamingContentHandler` list its members, and
+Your own handler needs no base class: `ContentHandler` and `StreamingContentHandler` list its members, and
 `MappedDecoder` or `line_decoder` makes it stream.
 
 Each name is loaded on first use.
@@ -91,7 +91,7 @@ __all__ = [
     "parse_container_error",
 ]
 
-# The homes of the names; the rest is in `base`. A test compares this with the imports above.
+# The modules of the names; the rest is in `base`. A test compares this with the imports above.
 _HOMES = {
     "_container_errors": ("ContainerError", "parse_container_error"),
     "_chatstream": ("ChatStreamDecoder",),
@@ -113,7 +113,7 @@ _HOMES = {
     "text": ("JumpStartTextHandler", "OpenAICompletionsHandler", "TextGenerationHandler"),
 }
 
-# A type checker that saw this function would take every misspelt name for a real one.
+# A type checker that saw this function would accept every misspelled name.
 if not TYPE_CHECKING:  # pragma: no branch  # it is never true at run time
 
     def __getattr__(name):

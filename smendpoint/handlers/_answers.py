@@ -1,9 +1,9 @@
 """The answers of the containers that generate text: one table of their formats, and the functions that read them.
 
-`TEXT_FORMATS` has for each kind of answer the handlers that read it, its name in messages, and the end of its streams.
-The handlers, their stream decoders, the details and the advice of errors read this table: a new kind is one entry, its
-samples in ``tests/handler_samples.py``, and its row in ``docs/reference/handlers.md``. The functions give the text of
-an answer, and the details beside it (finish reason, token counts, the rest).
+For each kind of answer, `TEXT_FORMATS` has the handlers that read it, its name in messages, and the end of its streams.
+The handlers, their stream decoders, the details and the advice of errors read this table. A new kind is one entry here,
+its samples in ``tests/handler_samples.py``, and its row in ``docs/reference/handlers.md``. The functions return the
+text of an answer, and its details (finish reason, token counts, the rest).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def _always(item: Mapping[str, JSONValue]) -> bool:
 class Format:
     """One kind of answer, or of a stream's items. It is a field of this name, unless `shape` says otherwise.
 
-    HTTP and the event stream end properly also where a container was killed in the middle of a sentence. So a streamed
-    answer must show the end of its own format; ``[DONE]`` is one in every format of server-sent events.
+    HTTP and the event stream end properly even if a container is killed in the middle of a sentence. So a streamed
+    answer must show the end of its own format; ``[DONE]`` counts in every format of server-sent events.
 
     Args:
-        readers: the handlers that read it, beside `AutoHandler`; errors advise the first.
+        readers: the handlers that read it, besides `AutoHandler`; errors recommend the first.
         shape: its description, for messages.
         mark: the end of a stream, for messages; empty for a format that has none.
-        is_last: whether an item is marked as the last one; every item may be the last where there is no mark.
+        is_last: whether an item is marked as the last one; without a mark, every item may be the last.
     """
 
     __slots__ = ("is_last", "mark", "readers", "shape")
@@ -52,18 +52,18 @@ class Format:
 
 
 def reason_of(value: JSONValue) -> str | None:
-    """Read a finish reason. Old SGLang writes the text ``"None"`` where it has none."""
+    """Read a finish reason. Old SGLang writes the text ``"None"`` if it has none."""
     return value if isinstance(value, str) and value not in ("", "None") else None
 
 
 def _choice_has_ended(item: Mapping[str, JSONValue]) -> bool:
-    """Say whether the first choice has ended. The others (``n``) are not given, and may end before it or after it."""
+    """Return whether the first choice has ended. The others (``n``) are not given, and may end before or after it."""
     choice = _first_choice(item)
     return choice is not None and reason_of(choice.get("finish_reason")) is not None
 
 
 def _choice_is_whole(item: Mapping[str, JSONValue]) -> bool:
-    """Say whether the choice is not a chunk's, which has a delta or a finish reason. A whole one may have no reason."""
+    """Return whether the choice is whole, and not a chunk, which has a delta or a finish reason."""
     choice = _first_choice(item)
     return choice is not None and not choice.keys() & {"delta", "finish_reason"}
 
@@ -87,13 +87,13 @@ def _generation_has_stopped(item: Mapping[str, JSONValue]) -> bool:
     return told.get("stop_reason", "") is not None
 
 
-# The order is that in which an answer is searched for them.
+# An answer is searched for them in this order.
 TEXT_FORMATS: Mapping[str, Format] = {
     # alone, in a list, or in a list of lists (Hugging Face, TGI, LMI)
     "generated_text": Format(
         "TextGenerationHandler",
         "JumpStartTextHandler",
-        shape='"generated_text" (messages with "role" and "content" too)',
+        shape='"generated_text" (also messages with "role" and "content")',
     ),
     "summary_text": Format("TextGenerationHandler"),
     "translation_text": Format("TextGenerationHandler"),
@@ -105,26 +105,26 @@ TEXT_FORMATS: Mapping[str, Format] = {
     "generation": Format(
         "TextGenerationHandler",
         "JumpStartTextHandler",
-        shape='"generation" (which may stand in a "body")',
+        shape='"generation" (which may be in a "body")',
         mark="a stop reason",
         is_last=_generation_has_stopped,
     ),
     "completion": Format("OpenAICompletionsHandler", shape='"choices" with a "text"'),
-    # Also in a "generation". The chat handlers do not read it by this table: they give more than its text.
+    # Also in a "generation". The chat handlers do not use this table for it: they give more than its text.
     "chat": Format(shape='"choices" with a "message" of "role" and "content"'),
 }
 
-# The kinds that are not a field with a text, and so are not found under their name.
+# The kinds that are not a field with a text, and so are not found by their name.
 _STRUCTURES = ("generation", "completion", "chat")
 _FIELDS = tuple(kind for kind in TEXT_FORMATS if kind not in _STRUCTURES)
 
 TEXT_FIELDS = frozenset({*_FIELDS, "generation"})
-"""The fields that hold the text itself, and so are not details."""
+"""The fields that hold the text itself; all others are details."""
 
 ENDS: Mapping[str, Format] = {
     # OpenAI's chunks, of chats and of completions
     "chunk": Format(mark="a finish reason or [DONE]", is_last=_choice_has_ended),
-    # the same as the only thing in a stream without framing: a container that does not stream
+    # the same as the whole content of a stream without framing: a container that does not stream
     "document": Format(mark="a finish reason or [DONE]", is_last=_choice_is_whole),
     # TGI's and LMI's
     "token": Format(mark='the last token, with "generated_text" or "details",', is_last=_token_is_last),
@@ -140,7 +140,7 @@ def kinds_of(handler: str) -> frozenset[str]:
 
 
 def shapes_of(kinds: frozenset[str]) -> str:
-    """Say what answers of these kinds look like, for messages."""
+    """Describe answers of these kinds, for messages."""
     shapes = [found.shape or f'"{kind}"' for kind, found in TEXT_FORMATS.items() if kind in kinds]
     return ", ".join(shapes[:-1]) + " or " * (len(shapes) > 1) + shapes[-1]
 
@@ -154,7 +154,7 @@ def first_object(value: JSONValue) -> dict[str, JSONValue] | None:
 
 
 def answer_text(value: JSONValue) -> tuple[str, str] | None:
-    """Give the kind of an answer and its (first) text; ``None`` where the kind is not known."""
+    """Return the kind of an answer and its (first) text; ``None`` if the kind is not known."""
     answer = first_object(value)
     if answer is None:
         return None
@@ -187,7 +187,7 @@ def _text_in(value: JSONValue) -> str | None:
 
 
 def last_reply(messages: JSONValue) -> dict[str, JSONValue] | None:
-    """Give the message with which the assistant ends a conversation; ``None`` where another role ends it."""
+    """Return the assistant's message at the end of a conversation; ``None`` if another role ends it."""
     last = messages[-1] if isinstance(messages, list) and messages else None
     return last if isinstance(last, dict) and last.get("role") == "assistant" else None
 
@@ -221,7 +221,7 @@ def content_text(content: JSONValue) -> str | None:
 
 
 def message_text(content: JSONValue) -> str | None:
-    """Give the text of a message's or a delta's content; ``None`` where that is ``None``.
+    """Return the text of a message's or a delta's content; ``None`` if the content is ``None``.
 
     Raises:
         HandlerError: it is not text.
@@ -237,10 +237,10 @@ def message_text(content: JSONValue) -> str | None:
 
 def answer_details(value: JSONValue) -> OutputDetails:
     """Give the details of an answer of any known kind."""
-    from smendpoint.handlers.base import OutputDetails  # beside the Protocols, which a call does not need
+    from smendpoint.handlers.base import OutputDetails  # the module has the Protocols too, which a call does not need
 
     answer = first_object(value)
-    if answer is None or answer.keys() <= TEXT_FIELDS:  # nothing beside the text
+    if answer is None or answer.keys() <= TEXT_FIELDS:  # nothing besides the text
         return OutputDetails()
     choices = answer.get("choices")
     if isinstance(choices, list):
@@ -261,13 +261,13 @@ def answer_details(value: JSONValue) -> OutputDetails:
 
 
 def named_in(answer: Mapping[str, JSONValue]) -> tuple[str | None, str | None]:
-    """Give the model's name in an answer, and the container's id of the answer."""
+    """Return the model's name in an answer, and the container's id of the answer."""
     model, answer_id = answer.get("model"), answer.get("id")
     return model if isinstance(model, str) else None, answer_id if isinstance(answer_id, str) else None
 
 
 def generation_details(details: Mapping[str, JSONValue]) -> OutputDetails:
-    """Read TGI's and LMI's ``details``, or the counts of LMI's third-party schema beside the text."""
+    """Read TGI's and LMI's ``details``, or the counts next to the text in LMI's third-party schema."""
     from smendpoint.handlers.base import OutputDetails, Usage
 
     reason = details.get("finish_reason") or details.get("stop_reason")
@@ -281,12 +281,12 @@ def generation_details(details: Mapping[str, JSONValue]) -> OutputDetails:
 
 
 def may_have_usage(answer: bytes) -> bool:
-    """Say whether an answer may have token counts, without parsing it: the name of each count has one of these."""
+    """Return whether an answer may have token counts, without parsing it: the name of each count has one of these."""
     return b"token" in answer or b"input_length" in answer
 
 
 def usage_of(value: JSONValue) -> Usage | None:
-    """Read OpenAI's ``usage``; ``None`` where there is none."""
+    """Read OpenAI's ``usage``; ``None`` if there is none."""
     from smendpoint.handlers.base import Usage
 
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The messages that chat models take and the answers that they give: types, checks and readers."""
+"""The messages for chat models and their answers: types, checks and readers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from smendpoint.handlers.base import Usage
 
 ChatInput: TypeAlias = "str | Sequence[Mapping[str, Any]]"
-"""Messages, oldest first, each a mapping with ``role`` and ``content``; or a ``str``: one message of the user."""
+"""Messages, oldest first, each a mapping with ``role`` and ``content``; or a ``str``: one user message."""
 
 
 class ToolCall(NamedTuple):
     """A function that the model wants called.
 
     Attributes:
-        id: names the call; its answer, a message with the role ``"tool"``, repeats it. Empty where none was given.
+        id: the id of the call, which its result (a message with the role ``"tool"``) repeats; empty if none was given.
         name: the function's name.
-        arguments: its arguments, JSON as the model wrote it, which need not be valid.
+        arguments: its arguments: JSON as the model wrote it, which may be invalid.
     """
 
     id: str
@@ -33,7 +33,7 @@ class ToolCall(NamedTuple):
     arguments: str
 
     def parse_arguments(self) -> Any:
-        """Give the parsed arguments; no text at all counts as no arguments.
+        """Return the parsed arguments; an empty text counts as no arguments.
 
         Raises:
             HandlerError: the model did not write JSON.
@@ -52,8 +52,8 @@ class ToolCallDelta(NamedTuple):
     """A piece of a tool call in a stream.
 
     Attributes:
-        call_index: which of the answer's tool calls it belongs to: pieces of one call have the same number, those of
-            two never. It is the server's number where that is the call's alone (some number all calls 0).
+        call_index: the tool call that it belongs to: pieces of one call have the same number, and no other call has it.
+            It is the server's number if that is unique (some servers number all calls 0).
         id: the call's id, in its first piece; otherwise empty.
         name: the function's name, in its first piece; otherwise empty.
         arguments: the next piece of its arguments.
@@ -69,12 +69,12 @@ class ChatCompletion(NamedTuple):
     """A chat model's whole answer. ``str()`` of it is its text.
 
     Attributes:
-        text: the model's text; empty where it only calls tools.
+        text: the model's text; empty if it only calls tools.
         tool_calls: the functions that it wants called.
-        reasoning: its reasoning before the text, where the container gives that apart; otherwise ``None``.
+        reasoning: its reasoning before the text, if the container separates it; otherwise ``None``.
         finish_reason: why it stopped, in the container's word (``"stop"``, ``"length"``, ``"tool_calls"`` ...).
         usage: the token counts.
-        raw: the answer as it came, parsed; the last chunk of a stream. For fields that have no attribute here.
+        raw: the parsed answer, or the last chunk of a stream, for fields that have no attribute here.
     """
 
     text: str
@@ -88,11 +88,11 @@ class ChatCompletion(NamedTuple):
         return self.text
 
     def replace_text(self, text: str) -> ChatCompletion:
-        """Give the same answer with another text."""
+        """Return a copy of the answer with another text."""
         return self._replace(text=text)
 
     def to_message(self) -> dict[str, Any]:
-        """Give the answer as the message that continues the conversation."""
+        """Convert the answer to the message that continues the conversation."""
         message: dict[str, Any] = {"role": "assistant", "content": self.text or (None if self.tool_calls else "")}
         if self.tool_calls:
             message["tool_calls"] = [
@@ -108,7 +108,7 @@ class ChatChunk(NamedTuple):
     Attributes:
         text: the next piece of the model's text; may be empty.
         reasoning: the next piece of its reasoning; may be empty.
-        tool_calls: the next pieces of tool calls. The decoder's ``completion`` has them put together.
+        tool_calls: the next pieces of tool calls. The decoder's ``completion`` has the whole calls.
         finish_reason: why the model stopped, in the last chunk.
     """
 
@@ -121,7 +121,7 @@ class ChatChunk(NamedTuple):
         return self.text
 
     def replace_text(self, text: str) -> ChatChunk:
-        """Give the same chunk with another text."""
+        """Return a copy of the chunk with another text."""
         return self._replace(text=text)
 
 
@@ -130,7 +130,7 @@ def read_completion(value: JSONValue) -> ChatCompletion | None:
     pipeline's conversation in ``generated_text``; give ``None`` for any other shape.
 
     Raises:
-        HandlerError: a field of the message is of another type than it can be.
+        HandlerError: a field of the message has an unexpected type.
     """
     answer = first_object(value)
     if answer is None:
@@ -151,7 +151,7 @@ def read_completion(value: JSONValue) -> ChatCompletion | None:
 
 
 def reasoning_text(message: Mapping[str, JSONValue]) -> str | None:
-    """Give the reasoning of a message or a delta: ``reasoning_content``, or ``reasoning`` from vLLM 0.16 on."""
+    """Return the reasoning of a message or a delta: ``reasoning_content``, or ``reasoning`` from vLLM 0.16 on."""
     for name in ("reasoning_content", "reasoning"):
         reasoning = message.get(name)
         if isinstance(reasoning, str):
@@ -162,7 +162,7 @@ def reasoning_text(message: Mapping[str, JSONValue]) -> str | None:
 
 
 def refusal_text(value: JSONValue | Mapping[str, Any]) -> str:
-    """Give the text in which a model refuses to answer: ``refusal`` of the first message, or of its delta."""
+    """Return the text of a model that refuses to answer: ``refusal`` of the first message, or of its delta."""
     choices: Any = value.get("choices") if isinstance(value, Mapping) else None
     choice: Any = choices[0] if isinstance(choices, list) and choices else None
     message: Any = (choice.get("message") or choice.get("delta")) if isinstance(choice, dict) else None
@@ -211,7 +211,7 @@ def listed_calls(calls: JSONValue) -> list[JSONValue]:
 
 
 def check_named(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
-    """Give whole tool calls. Raise `HandlerError` where one does not name its function."""
+    """Return whole tool calls. Raise `HandlerError` if one does not name its function."""
     named = tuple(calls)
     if not all(call.name for call in named):
         raise HandlerError('An item of the answer\'s "tool_calls" has no "function" with a "name".')
@@ -219,13 +219,13 @@ def check_named(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
 
 
 def check_messages(prompt: object) -> list[dict[str, Any]]:
-    """Give the messages of an input, checked as far as all containers agree.
+    """Return the messages of an input, after the checks that suit all containers.
 
     Args:
-        prompt: messages, or a ``str`` that becomes one message of the user.
+        prompt: messages, or a ``str`` that becomes one user message.
 
     Raises:
-        HandlerError: it is neither; the error says which message does not fit and why, and does not show it.
+        HandlerError: it is neither; the error says which message is not valid and why, without showing it.
     """
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]

@@ -1,4 +1,4 @@
-"""The stream decoder of chat models: OpenAI's chunks, with tool calls put together on the way."""
+"""The stream decoder of chat models: OpenAI's chunks, with tool calls assembled as they arrive."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _OpenCall:
 
     Args:
         number: its place among the answer's calls, the ``call_index`` of its deltas.
-        index: the server's number for it; its place where the server gives none.
+        index: the server's number for it, or its place if the server gives none.
         halves: joins the characters of its arguments.
     """
 
@@ -47,7 +47,7 @@ class _OpenCall:
         self.name = ""
 
     def add(self, call_id: str, name: str, arguments: str) -> ToolCallDelta:
-        """Add a piece, give its new fields: some servers repeat the id and the name in every piece."""
+        """Add a piece and return its new fields: some servers repeat the id and the name in every piece."""
         call_id = "" if self.id else call_id
         name = "" if self.name else name
         self.id = self.id or call_id
@@ -56,13 +56,13 @@ class _OpenCall:
 
 
 class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
-    """Gives the chunks of a chat answer, and at any time the answer that they make so far: ``stream.decoder`` is one.
+    """Decodes the chunks of a chat answer, and joins them to the answer so far: ``stream.decoder`` is one.
 
     Args:
         handler: the handler's name, for messages.
         expected: the answers that it reads, for messages.
         require_end: whether a stream without a finish reason and without ``[DONE]`` is an error.
-        errors: what becomes of half a character.
+        errors: how half a character is handled.
     """
 
     __slots__ = ("_calls", "_chunks", "_current", "_replace", "_thought_halves")
@@ -75,21 +75,21 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         self._thought_halves = Halves(self._replace)  # of the reasoning
         self._chunks: list[ChatChunk] = []
         self._calls: dict[int, _OpenCall] = {}  # by number
-        self._current: dict[int | None, _OpenCall] = {}  # by the server's index; at None, the one written to last
+        self._current: dict[int | None, _OpenCall] = {}  # by the server's index; at None, the latest one
 
     @property
     def completion(self) -> ChatCompletion:
-        """The answer that the chunks make so far: the whole answer once the stream has ended.
+        """The answer from the chunks so far: the whole answer once the stream has ended.
 
-        This is the answer of the model: where ``stop=`` has ended the stream, its text goes on from there.
+        This is the answer of the model: if ``stop=`` ended the stream, the text here may go beyond that point.
         """
         return ChatStreamDecoder.complete(self, self._chunks, self.finish_reason)
 
     def complete(self, chunks: Sequence[ChatChunk], finish_reason: str | None = None) -> ChatCompletion:
-        """Give the answer that chunks make: all of them, as `completion` does, or those up to a stop sequence.
+        """Return the answer that chunks form: all of them, like `completion`, or those up to a stop sequence.
 
         Args:
-            chunks: of this decoder, in order.
+            chunks: chunks of this decoder, in order.
             finish_reason: why they end.
         """
         calls: dict[int, list[ToolCallDelta]] = {}
@@ -113,7 +113,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         )
 
     def finish_into(self, chunks: list[ChatChunk]) -> None:
-        """Do what `finish` does, and append the chunks to a list of the caller; a tool call must have a name."""
+        """Do the same as `finish`, but append the chunks to the caller's list; a tool call must have a name."""
         super().finish_into(chunks)
         try:
             check_named(self.completion.tool_calls)
@@ -194,7 +194,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
             raise
 
     def _ends(self) -> ChatChunk:
-        """Give the ends of the texts: a half of a character that still waits stays alone."""
+        """Return the ends of the texts: half a character that is still held stays alone."""
         ends = [(call.number, call.halves.end()) for call in self._calls.values()]
         calls = tuple(ToolCallDelta(number, "", "", end) for number, end in ends if end)
         return ChatChunk(self._halves.end(), self._thought_halves.end(), calls)
@@ -214,9 +214,9 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
     def _call_of(self, index: int | None, call_id: str, name: str) -> _OpenCall:
         """Give the call that a piece belongs to.
 
-        It continues the latest call at its index, or without an index the latest of all, unless it has another id, or,
-        where one of the two has none, another name. Without an index a name alone begins a call: two calls may ask for
-        the same function. A piece with an id may also continue an earlier call.
+        It continues the latest call at its index (without an index, the latest of all), unless it has another id or, if
+        one of the two has no id, another name. Without an index, a name alone begins a call: two calls may be for the
+        same function. A piece with an id may also continue an earlier call.
         """
         call = self._current.get(index)
         if call is not None:
@@ -235,7 +235,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         return call
 
     def _open_call(self, index: int | None) -> _OpenCall:
-        """Begin a call. Its number is the server's index, unless another call has that number already."""
+        """Begin a call. Its number is the server's index, unless another call already has that number."""
         number = index
         if number is None or number in self._calls:
             number = max(self._calls, default=-1) + 1

@@ -1,5 +1,5 @@
-"""Halves of characters. JSON may write a character beyond U+FFFF as two escapes, and servers that cut their text into
-UTF-16 units send one half in one chunk and the other half in the next. A half that stays alone is not a character.
+"""Halves of characters. JSON may write a character beyond U+FFFF as two escapes, and a server that cuts its text into
+UTF-16 units sends one half in one chunk and the other half in the next. A half that stays alone is not a character.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Halves:
     """Joins the halves of characters in the pieces of one text.
 
     Args:
-        replace: give U+FFFD for a half that stays alone; otherwise it is an error.
+        replace: whether U+FFFD replaces a half that stays alone; otherwise it is an error.
 
     Attributes:
-        held: a first half that waits for the second one; empty if none waits.
+        held: a first half that waits for the second one, or empty.
     """
 
     __slots__ = ("_replace", "held")
@@ -34,7 +34,7 @@ class Halves:
         self.held = ""
 
     def join(self, text: str) -> str:
-        """Give a piece of the text with its characters whole.
+        """Return a piece of the text with whole characters.
 
         Raises:
             StreamDecodeError: a half stays alone; ``received`` has the text before it.
@@ -56,10 +56,10 @@ class Halves:
         raise StreamDecodeError(f"the stream has {_SAID} in its text", received=[before] if before else [])
 
     def end(self) -> str:
-        """Give U+FFFD for a half that still waits at the end of the text, and nothing if none waits.
+        """Return U+FFFD for a half that is still held at the end of the text, or nothing if none is.
 
         Raises:
-            StreamDecodeError: a half waits, and is not to be replaced.
+            StreamDecodeError: a half is held and is not to be replaced.
         """
         held, self.held = self.held, ""
         if held and not self._replace:
@@ -68,10 +68,10 @@ class Halves:
 
 
 def mend_json(value: JSONValue, *, replace: bool) -> JSONValue:
-    """Give a parsed value whose texts and names are whole characters.
+    """Return a parsed value whose texts and names have only whole characters.
 
     Raises:
-        HandlerError: they have halves, which are not to be replaced.
+        HandlerError: they have halves that are not to be replaced.
     """
     root: list[JSONValue] = [value]
     left: list[Any] = [root]
@@ -98,7 +98,7 @@ def _mended(text: str, replace: bool) -> str:
     if _is_whole(text):
         return text
     if not replace:
-        raise HandlerError(f'The answer has {_SAID}. errors="replace" gives U+FFFD for it.')
+        raise HandlerError(f'The answer has {_SAID}. errors="replace" puts U+FFFD in its place.')
     return _HALF.sub(_REPLACEMENT, text)
 
 

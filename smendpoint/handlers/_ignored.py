@@ -1,4 +1,4 @@
-"""The hint in an error where a container answers in another format than ``Accept`` asked for."""
+"""The hint in an error when a container ignores ``Accept`` and answers in another format."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _STREAMS = ("text/event-stream", "application/jsonlines", "application/x-ndjson"
 def say_ignored(
     error: SmendpointError, headers: Mapping[str, str], accept: object, handler: object, *, streamed: bool
 ) -> None:
-    """Add the answer's ``Content-Type`` and the request's ``Accept`` to a handler's error, once, where they differ.
+    """Add the answer's ``Content-Type`` and the request's ``Accept`` to a handler's error, once, if they differ.
 
     Args:
-        error: the handler's, which could not read the answer.
-        headers: the answer's, lower-case names.
-        accept: the type that the request asked for; ``None`` for any type.
-        handler: its ``response=`` is named, if it has one, and one of its values reads the type that came.
+        error: the error of the handler, which could not read the answer.
+        headers: the headers of the answer, with lower-case names.
+        accept: the requested type; ``None`` for any type.
+        handler: the handler; the hint names its ``response=``, if a value of it reads the type of the answer.
         streamed: whether the answer is a stream, which may have a type of streams.
     """
     kind = media_type(headers.get("x-amzn-sagemaker-content-type") or headers.get("content-type", ""))
@@ -42,7 +42,7 @@ def say_ignored(
             if read == kind
         )
     error.message = (
-        f"{error.message} | Hint: the container ignored Accept: {media_type(asked)} was asked for, and the answer's "
+        f"{error.message} | Hint: the container ignored Accept: {media_type(asked)} was requested, but the answer's "
         f"Content-Type is {kind}.{cure}"
     )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
 ErrorsOption: TypeAlias = Literal["strict", "replace"]
-"""What becomes of half a character, as Python's codecs name it: an error, or U+FFFD."""
+"""How half a character is handled, in the words of Python's codecs: an error, or U+FFFD."""
 
 
 def check_errors(errors: object) -> None:
@@ -25,12 +25,12 @@ def check_errors(errors: object) -> None:
 
 
 def is_missing(value: object) -> bool:
-    """Say whether a value is ``None``, or pandas' ``NA`` or ``NaT``, by name: nothing here imports pandas."""
+    """Return whether a value is ``None``, or pandas' ``NA`` or ``NaT``, by name: nothing here imports pandas."""
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _plain(value: Any) -> Any:
-    """Give NumPy's numbers, arrays of them, and pandas' missing values as values that `json` knows.
+    """Convert NumPy's numbers, arrays of them, and pandas' missing values to values that `json` knows.
 
     Raises:
         TypeError: the value is something else.
@@ -62,19 +62,19 @@ def encode_json(value: Any) -> bytes:
     try:
         return _encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        reason = _unserialisable(value, "the input", 0) or f"{type(error).__name__}, as for one that holds itself"
+        reason = _unserialisable(value, "the input", 0) or f"{type(error).__name__}, as for a value that holds itself"
         raise HandlerError(f"The input cannot be written as JSON: {reason}.") from None
 
 
 def encode_request(field: str, value: Any, place: str | None, model_kwargs: Mapping[str, Any]) -> bytes:
-    """Give a request as JSON: an input in its field, with the model parameters in the field `place` or beside it."""
+    """Return a request as JSON: an input in its field, with the model parameters in the field `place` or next to it."""
     if place is None:
         return encode_json({field: value, **model_kwargs})
     return encode_json({field: value, place: model_kwargs} if model_kwargs else {field: value})
 
 
 def encode_text(text: str) -> bytes:
-    """Give a text in UTF-8. Raise `HandlerError` where it holds half of a surrogate pair."""
+    """Encode a text in UTF-8. Raise `HandlerError` if it holds half of a surrogate pair."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -84,33 +84,33 @@ def encode_text(text: str) -> bytes:
 
 
 def is_bytes(value: object) -> bool:
-    """Say whether an input is bytes, which are sent as they are."""
+    """Return whether an input is bytes, which are sent unchanged."""
     return isinstance(value, (bytes, bytearray, memoryview))
 
 
 def refuse_parameters(subject: str, model_kwargs: Mapping[str, Any]) -> None:
-    """Raise `HandlerError` where a handler or format that has no place for model parameters is given some."""
+    """Raise `HandlerError` if there are model parameters for a handler or format that has no place for them."""
     if model_kwargs:
         raise HandlerError(f"{subject} has no place for model parameters: {', '.join(sorted(model_kwargs))}.")
 
 
 def raw_body(handler: str, prompt: object, model_kwargs: Mapping[str, Any], content_type: str = "") -> bytes:
-    """Give an input that is bytes, or text in UTF-8.
+    """Return an input that is bytes, or text in UTF-8.
 
     Raises:
-        HandlerError: the input is neither, there are model parameters, for which there is no place, or the media type
-            is JSON's, which the bytes of an image or a sound are not.
+        HandlerError: the input is neither, there are model parameters, which have no place, or the media type is that
+            of JSON, and the input is bytes of something else, such as an image.
     """
     refuse_parameters(handler, model_kwargs)
     if content_type == "application/json":
-        raise HandlerError(f'{handler} sends bytes under their own media type: choose content_type="image/png", say.')
+        raise HandlerError(f'{handler} sends bytes with their media type: set it, as in content_type="image/png".')
     if isinstance(prompt, str):
         return encode_text(prompt)
     if isinstance(prompt, (bytes, bytearray)):
         return bytes(prompt)
     if isinstance(prompt, memoryview):
         return prompt.tobytes()
-    raise HandlerError(f"{handler} sends bytes or str, and this input is of type {type(prompt).__name__}.")
+    raise HandlerError(f"{handler} sends bytes or a str, but this input is of type {type(prompt).__name__}.")
 
 
 def decode_json(output: bytes, handler: str, errors: str = "strict") -> JSONValue:
@@ -119,7 +119,7 @@ def decode_json(output: bytes, handler: str, errors: str = "strict") -> JSONValu
     Args:
         output: the answer.
         handler: the name of the handler, for messages.
-        errors: what becomes of half a character: ``"strict"`` or ``"replace"``.
+        errors: how half a character is handled: ``"strict"`` or ``"replace"``.
 
     Raises:
         HandlerError: the answer is not JSON, or has half a character; the message never shows the answer.
@@ -131,7 +131,7 @@ def decode_json(output: bytes, handler: str, errors: str = "strict") -> JSONValu
         text = output.decode()
         value: JSONValue = parse_json(text)
     except ValueError as error:
-        # Do not chain: the parser's exceptions carry the whole text.
+        # Do not chain: the parser's exceptions hold the whole text.
         raise HandlerError(f"{handler} expects JSON, but {_not_json(output, error)}") from None
     if "\\ud" in text or "\\uD" in text:
         from smendpoint.handlers._halves import mend_json
@@ -175,11 +175,11 @@ def _not_json(output: bytes, error: Exception) -> str:
         return "the answer is a NumPy array: use NumPyHandler."
     position = getattr(error, "pos", None)
     where = "" if position is None else f" (parsing stops at character {position})"
-    return f"the answer of {len(output)} bytes is not{where}. TextHandler or BytesHandler reads it as it is."
+    return f"the answer of {len(output)} bytes is not{where}. TextHandler or BytesHandler reads it unchanged."
 
 
 def _unserialisable(value: Any, place: str, depth: int) -> str | None:
-    """Say why a value cannot be written as JSON; ``None`` where nothing is found."""
+    """Return why a value cannot be written as JSON; ``None`` if no reason is found."""
     if not isinstance(value, (dict, list, tuple, str, int, float)):
         try:
             value = _plain(value)
@@ -191,7 +191,7 @@ def _unserialisable(value: Any, place: str, depth: int) -> str | None:
         try:
             int.__repr__(value)
         except ValueError:
-            return f"{place} is an integer of more digits than Python writes"
+            return f"{place} is an integer with more digits than Python writes"
     if depth > 20 or isinstance(value, (str, int)) or value is None:
         return None
     members = cast("Mapping[Any, Any]", value).items() if isinstance(value, dict) else enumerate(value)

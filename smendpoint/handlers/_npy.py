@@ -26,7 +26,7 @@ _CODES = {
 }  # fmt: skip
 # From here on not every integer is a float of 64 bits.
 _EXACT = 2.0**53
-_INEXACT = "The input has values of several types, and one that no array of a single type can hold unchanged."
+_INEXACT = "The input has values of several types, and an array of a single type would change one of them."
 
 _DESCR = re.compile(r"'descr': *'([<>|])([a-zA-Z])(\d{1,9})'")
 _ORDER = re.compile(r"'fortran_order': *(True|False)")
@@ -47,7 +47,7 @@ def import_numpy(needed_by: str) -> Any:
 
 
 def write_npy(table: Any) -> bytes:
-    """Write a table as a two-dimensional array: of 64-bit integers if all cells are, otherwise of 64-bit floats.
+    """Write a table as a two-dimensional array: of 64-bit integers if all cells are integers, else of 64-bit floats.
 
     A NumPy array of numbers keeps its own type.
     """
@@ -94,15 +94,15 @@ def _npy_file(descr: str, shape: tuple[int, ...], data: bytes) -> bytes:
 def exact_array(np: Any, values: Any) -> Any:
     """Make an array of the values as NumPy does, if that changes none of them.
 
-    NumPy has one type for a whole array: beside a float, an integer becomes a float, and beside a text everything
+    NumPy has one type for a whole array: next to a float, an integer becomes a float, and next to a text everything
     becomes a text.
 
     Args:
         np: the module.
-        values: anything that NumPy makes an array of, or a frame.
+        values: anything that NumPy can make an array from, or a frame.
 
     Raises:
-        HandlerError: a value would not be the same in the array.
+        HandlerError: a value would change in the array.
     """
     array = np.asarray(values)
     if isinstance(values, np.ndarray):
@@ -114,17 +114,18 @@ def exact_array(np: Any, values: Any) -> Any:
         table = columns_of(values) is not None
         before = as_rows(values, nan_is_missing=False) if table else as_list(values, nan_is_missing=False)
         pairs = zip(np.asarray(before, dtype=object).ravel().tolist(), array.ravel().tolist(), strict=True)
-        # Python's own integers are compared exactly. A missing number has become NaN.
+        # Python compares its own integers exactly. A missing number has become NaN.
         if not all((old.tolist() if hasattr(old, "tolist") else old) == new or new != new for old, new in pairs):
             raise HandlerError(_INEXACT)
     return array
 
 
 def read_npy(data: bytes) -> list[JSONValue]:
-    """Read an array of one dimension as a list, of two as a list of rows, and a lone number as a list of one.
+    """Read an array of one dimension as a list, of two dimensions as a list of rows, and a single number as a list of
+    one.
 
     Raises:
-        HandlerError: this is not a whole array of numbers or texts with at most two dimensions.
+        HandlerError: this is not a complete array of numbers or texts with at most two dimensions.
     """
     if not data.startswith(MAGIC):
         raise HandlerError("The answer is not a NumPy array (.npy).")
@@ -132,16 +133,16 @@ def read_npy(data: bytes) -> list[JSONValue]:
         width = "<H" if data[6] == 1 else "<I"
         (length,) = struct.unpack_from(width, data, 8)
     except (IndexError, struct.error):
-        raise HandlerError("The NumPy array is cut inside its header.") from None
+        raise HandlerError("The NumPy array is cut off inside its header.") from None
     start = 8 + struct.calcsize(width)
     header = data[start : start + length].decode("latin-1")
     descr, order, shape_text = _DESCR.search(header), _ORDER.search(header), _SHAPE.search(header)
     if descr is None or order is None or shape_text is None:
-        raise HandlerError("The NumPy array's header is not one of plain numbers; NumPyHandler may read it.")
+        raise HandlerError("The NumPy array's header does not describe plain numbers; NumPyHandler may read it.")
     shape = [int(size) for size in shape_text[1].replace(" ", "").split(",") if size]
     if len(shape) > 2:
         raise HandlerError(
-            f"The NumPy array has {len(shape)} dimensions, and at most 2 are wanted; NumPyHandler reads it."
+            f"The NumPy array has {len(shape)} dimensions, but at most 2 are allowed; NumPyHandler reads it."
         )
     cells = _cells(data[start + length :], prod(shape), *descr.groups())
     if len(shape) < 2:
@@ -155,7 +156,7 @@ def read_npy(data: bytes) -> list[JSONValue]:
 def _cells(data: bytes, count: int, endian: str, kind: str, size_text: str) -> list[JSONValue]:
     size = int(size_text) * (4 if kind == "U" else 1)
     if len(data) != count * size:
-        raise HandlerError(f"The NumPy array has {len(data)} bytes of data where its header says {count * size}.")
+        raise HandlerError(f"The NumPy array has {len(data)} bytes of data, but its header says {count * size}.")
     if kind == "U":
         encoding = "utf-32-be" if endian == ">" else "utf-32-le"
         try:

@@ -9,8 +9,8 @@ from smendpoint.errors import HandlerError
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
-# NumPy's name for each type of a vector's numbers, and the least and the greatest of integers. Binary embeddings have
-# eight dimensions in each number.
+# NumPy's name for each type of a vector's numbers, and the limits of integers. Binary embeddings have eight dimensions
+# in each number.
 EMBEDDING_TYPES: dict[str, tuple[str, tuple[int, int] | None]] = {
     "float": ("float32", None),
     "int8": ("int8", (-128, 127)),
@@ -26,7 +26,7 @@ def read_vectors(
     """Give one vector for each text of an answer; ``None`` for an answer of another shape.
 
     Raises:
-        HandlerError: the vectors differ in length, hold something else than numbers, are of another type, or need a
+        HandlerError: the vectors differ in length, hold something other than numbers, are of another type, or need a
             pooling that was not chosen.
     """
     embedding_type = embedding_type or "float"
@@ -42,7 +42,7 @@ def read_vectors(
     elif depth in (3, 4):
         if pooling is None:
             raise HandlerError(
-                f"EmbeddingsHandler found a vector for each token{where}, and one for each text is wanted: choose "
+                f"EmbeddingsHandler found a vector for each token{where}, but needs one for each text: choose "
                 "pooling='cls' (the first token's) or pooling='mean' (their average), whichever the model was trained "
                 "for."
             )
@@ -58,7 +58,7 @@ def read_vectors(
 
 
 def _find_vectors(value: JSONValue, embedding_type: str) -> tuple[list[JSONValue], str] | None:
-    """Give the list of vectors, or the one vector, that an answer holds, and where it is, for messages."""
+    """Return the list of vectors, or the single vector, of an answer, and its place, for messages."""
     if isinstance(value, list):
         return _from_objects(value, " in") if value and isinstance(value[0], dict) else (value, "")
     if not isinstance(value, dict):
@@ -136,7 +136,7 @@ def _depth(value: JSONValue) -> int:
 
 
 def _pool(matrix: JSONValue, pooling: str, depth: int, where: str) -> list[JSONValue]:
-    """Make one vector of a text's tokens; some versions wrap each text's matrix in a list of its own."""
+    """Make one vector from those of a text's tokens; some versions wrap each text's matrix in another list."""
     if depth == 4:
         matrix = matrix[0] if isinstance(matrix, list) and len(matrix) == 1 else None
     if not isinstance(matrix, list) or not matrix:
@@ -151,7 +151,7 @@ def _pool(matrix: JSONValue, pooling: str, depth: int, where: str) -> list[JSONV
 
 
 def _vector(value: JSONValue, where: str, limits: tuple[int, int] | None = None) -> list[float]:
-    """Give a vector as floats or, of a type that has limits, as the integers that they are."""
+    """Return a vector as floats or, if its type has limits, as unchanged integers."""
     if isinstance(value, list) and value:
         kinds = set(map(type, value))
         numbers: list[Any] = value
@@ -175,8 +175,8 @@ def _vector(value: JSONValue, where: str, limits: tuple[int, int] | None = None)
 # Serving.
 _LISTS = ("predictions", "scores", "projections", "outputs")
 
-# The field to take from a prediction that has several, if none was chosen (the second is k-means'), and the fields that
-# are not taken even if a prediction has no other.
+# The field to take from a prediction that has several, if none was chosen (the second one is that of k-means), and the
+# fields that are not taken even if a prediction has no other.
 _FIELDS = ("score", "closest_cluster")
 _BESIDE = frozenset({"distance_to_cluster", "index"})
 
@@ -192,7 +192,7 @@ _KINDS = {
 
 
 def read_predictions(value: JSONValue, key: str | None, handler: str) -> tuple[list[JSONValue], str] | None:
-    """Give an answer's predictions, each a value or a list of values, and where they are, for messages.
+    """Return an answer's predictions, each a value or a list of values, and their place, for messages.
 
     ``None`` for an answer of another shape. The `key` is that of `TabularHandler`, and `handler` is named in messages.
 
@@ -221,7 +221,7 @@ def read_predictions(value: JSONValue, key: str | None, handler: str) -> tuple[l
 
 
 def _field_of_each(items: list[Any], key: str | None, handler: str, where: str) -> tuple[list[JSONValue], str]:
-    """Give the same field of each prediction, and where it is."""
+    """Return the same field of each prediction, and its place."""
     first = items[0]
     name = key or next((name for name in _FIELDS if name in first), None)
     if name is None:
@@ -240,7 +240,7 @@ def _listed(item: dict[str, JSONValue]) -> str:
 
 
 def convert(value: JSONValue, dtype: type[Any]) -> Any:
-    """Convert a value to the type; ``None`` where that would change it: 1.5 is not an int, and true is not a number."""
+    """Convert a value to the type; ``None`` if that would change it: 1.5 is not an int, and true is not a number."""
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         return None
     if dtype is str:

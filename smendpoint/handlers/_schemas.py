@@ -1,8 +1,8 @@
 """The JSON schema of a dataclass or a TypedDict, and the reader of its instances.
 
-The reader takes exactly the instances of the schema: no value changes its type, no member is left out or added. As in
-JSON Schema, 1.0 is an integer and 1 a number. An instance of the schema that the class itself does not take (a
-``ValueError`` from ``__post_init__``) is a mismatch too.
+The reader accepts exactly the instances of the schema: no value changes its type, and no member is left out or added.
+As in JSON Schema, 1.0 is an integer and 1 a number. An instance of the schema that the class itself refuses (with a
+``ValueError`` from ``__post_init__``) is also a mismatch.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeGuard, cast
 from smendpoint.errors import ConfigurationError
 
 Reader = Callable[[Any, str], Any]
-"""Takes a parsed value and its place in the answer, and gives the output."""
+"""Takes a parsed value and its place in the answer, and returns the output."""
 
 
 class Mismatch(Exception):
     """A value is not an instance of the schema.
 
     Args:
-        place: of the value in the answer, such as ``days[1].degrees``; empty for the whole answer.
-        said: what does not fit, after the place: a predicate.
-        inside: whether the value itself has the right type, and something in it does not fit.
+        place: the place of the value in the answer, such as ``days[1].degrees``; empty for the whole answer.
+        said: the problem: a predicate that follows the place.
+        inside: whether the value itself has the right type, and the problem is inside it.
     """
 
     def __init__(self, place: str, said: str, *, inside: bool = False) -> None:
@@ -44,7 +44,7 @@ class Shape(NamedTuple):
     Attributes:
         schema: its JSON schema.
         read: the reader of its instances.
-        what: the instances, for messages.
+        what: the name of the instances, for messages.
     """
 
     schema: dict[str, Any]
@@ -61,7 +61,7 @@ _JSON_TYPES = {
     list: ("array", "an array"),
     dict: ("object", "an object"),
 }
-# The limits of an annotation by their names in annotated-types: the keyword for each type, the test, and its words.
+# The limits of an annotation, by their names in annotated-types: the keyword for each type, the test, and its words.
 _NUMBERS, _SIZES = ("integer", "number"), ("string", "array", "object")
 _LIMITS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Any, Any], bool], str]] = {
     "ge": (_NUMBERS, ("minimum",) * 2, operator.ge, "at least"),
@@ -74,7 +74,7 @@ _LIMITS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Any, Any], 
 
 
 def is_typed_dict(kind: object) -> TypeGuard[type]:
-    """Say whether this is a class that ``typing.TypedDict`` or its backport has made."""
+    """Return whether this is a class made by ``typing.TypedDict`` or its backport."""
     return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
 
 
@@ -114,7 +114,7 @@ class _Shapes:
             self._readers[kind] = self._describe(kind, schema, what)
 
         def read(value: Any, place: str) -> Any:
-            return self._readers[kind](value, place)  # which is made later, where the class refers to itself
+            return self._readers[kind](value, place)  # it is made later if the class refers to itself
 
         return Shape(self.records[kind][1], read, what)
 
@@ -124,13 +124,13 @@ class _Shapes:
         return next(name for name in names if name not in taken)
 
     def _describe(self, kind: type, schema: dict[str, Any], what: str) -> Reader:
-        """Fill in the schema of a class, and give its reader."""
+        """Fill in the schema of a class, and return its reader."""
         fields = {
             name: (self._described(self._shape(hint, f"{kind.__name__}.{name}"), text), required)
             for name, hint, required, text in _fields(kind)
         }
         text = vars(kind).get("__doc__") or ""
-        if text and not text.startswith(f"{kind.__name__}("):  # a dataclass without a text of its own has its signature
+        if text and not text.startswith(f"{kind.__name__}("):  # a dataclass without its own docstring has its signature
             schema["description"] = inspect.cleandoc(text)
         schema["type"] = "object"
         schema["properties"] = {name: shape.schema for name, (shape, _) in fields.items()}
@@ -154,7 +154,7 @@ class _Shapes:
             try:
                 return kind(**found)
             except ValueError as error:
-                raise Mismatch(place, f"is not taken by {kind.__name__}: see the cause", inside=True) from error
+                raise Mismatch(place, f"is refused by {kind.__name__}: see the cause", inside=True) from error
 
         return read
 
@@ -213,7 +213,7 @@ class _Shapes:
         return Shape({"type": "object", "additionalProperties": shape.schema}, read, "an object")
 
     def _union(self, members: Iterable[Any], place: str) -> Shape:
-        # Every integer is a number, and is to stay an integer where the union has both.
+        # Every integer is a number, but it stays an integer if the union has both.
         shapes = [self._shape(member, place) for member in sorted(members, key=lambda member: member is float)]
         what = " or ".join([shape.what for shape in shapes])
 
@@ -266,7 +266,7 @@ def _scalar(kind: type) -> Shape:
 
 
 def _choice(choices: list[tuple[Any, Any]], place: str) -> Shape:
-    """Make the shape of one of some values; each has the output for it."""
+    """Make the shape of a choice among values; each comes with its output."""
     kinds = {type(value) for value, _ in choices}
     if not choices or not kinds <= {str, int, float, bool, type(None)}:
         raise _inexpressible(place, f"a choice of {', '.join(sorted(map(_name, kinds))) or 'nothing'}")
@@ -286,7 +286,7 @@ def _choice(choices: list[tuple[Any, Any]], place: str) -> Shape:
 
 
 def _limited(shape: Shape, name: str, limit: Any, place: str) -> Shape:
-    """Give a shape that has one limit more."""
+    """Return a shape with one more limit."""
     kinds, keywords, holds, words = _LIMITS[name]
     if shape.schema.get("type") not in kinds:
         raise _inexpressible(place, f"the limit {name} of a type that is not a {' or '.join(kinds)}")
@@ -302,13 +302,13 @@ def _limited(shape: Shape, name: str, limit: Any, place: str) -> Shape:
 
 
 def _fields(kind: type) -> Iterable[tuple[str, Any, bool, str | None]]:
-    """Give the fields of a dataclass or a TypedDict: names, types, whether they are required, descriptions."""
+    """Return the fields of a dataclass or a TypedDict: names, types, whether they are required, descriptions."""
     try:
         hints = typing.get_type_hints(kind, include_extras=True)
     except Exception as error:
         raise ConfigurationError(
             f"output_type: the annotations of {kind.__name__} cannot be read: {error}. The types that they name must "
-            "be those of a module, not of a function"
+            "be defined in a module, not in a function"
         ) from error
     if is_typed_dict(kind):
         required_keys = vars(kind)["__required_keys__"]
@@ -325,9 +325,9 @@ def _fields(kind: type) -> Iterable[tuple[str, Any, bool, str | None]]:
 
 
 def _required(hint: Any, required: bool) -> tuple[Any, bool]:
-    """Give the type in ``Required``, ``NotRequired`` and ``ReadOnly``, and whether the key is required.
+    """Return the type in ``Required``, ``NotRequired`` and ``ReadOnly``, and whether the key is required.
 
-    Before Python 3.11 these are the backport's, and the class does not know about those in annotations that are text.
+    Before Python 3.11 these come from the backport, and the class does not know about those in text annotations.
     """
     name = getattr(typing.get_origin(hint), "_name", None)
     if name not in ("Required", "NotRequired", "ReadOnly"):

@@ -1,6 +1,6 @@
 """Typed answers of rerankers, classifiers, similarity search and sparse embedding models.
 
-Each reader gives ``None`` for an answer of another shape.
+Each reader returns ``None`` for an answer of another shape.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Output = TypeVar("Output")
 
 @dataclass(frozen=True, slots=True)
 class RerankResult:
-    """One text's place.
+    """One text and its score.
 
     Attributes:
-        index: which of the given texts it is, from 0.
-        score: how well it fits the query; higher is better.
-        text: the text, where the model was asked to return it.
+        index: the index of the text in the input, from 0.
+        score: how relevant it is to the query; higher is better.
+        text: the text, if the model was asked to return it.
     """
 
     index: int
@@ -46,12 +46,12 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """One text that is near to a query.
+    """One text that is near a query.
 
     Attributes:
         id: the text's place in the corpus, or its id in the training data.
         score: how near it is; higher is nearer.
-        text: the text, where the model was asked to return it.
+        text: the text, if the model was asked to return it.
     """
 
     id: int | str
@@ -61,12 +61,12 @@ class Neighbour:
 
 _NUMBER = (int, float)
 _OPTIONAL_TEXT = (str, type(None))
-# The fields of an object that has its labels and their scores in two lists of equal length.
+# The fields of an object with labels and their scores in two lists of equal length.
 _COLUMNS = (("labels", "scores"), ("labels", "probabilities"), ("label", "prob"))
 
 
 class _OtherShape(Exception):
-    """The answer has another shape than the reader expects."""
+    """The answer has a shape that the reader does not expect."""
 
 
 def _reader(read: Callable[[JSONValue], Output]) -> Callable[[JSONValue], Output | None]:
@@ -81,7 +81,7 @@ def _reader(read: Callable[[JSONValue], Output]) -> Callable[[JSONValue], Output
 
 @_reader
 def read_ranking(value: JSONValue) -> list[RerankResult]:
-    """Read a list of objects with ``index`` and ``score``, bare, as ``results`` or as ``data``; the best first."""
+    """Read a list of objects with ``index`` and ``score``, bare or in ``results`` or ``data``; the best first."""
     # Rerankers have "results", and vLLM's scores "data".
     items = value.get("results", value.get("data")) if isinstance(value, dict) else value
     results = [
@@ -103,12 +103,12 @@ def _document(item: dict[str, JSONValue]) -> Any:
 def read_classes(value: JSONValue) -> list[Classification]:
     """Read the classes of one text; the most likely first.
 
-    They are objects with ``label`` and ``score``; or one object with lists of both: zero-shot models', JumpStart's,
-    BlazingText's; or vLLM's, which names the likeliest alone beside the probabilities of all.
+    They are objects with ``label`` and ``score``; or one object with lists of both (zero-shot models, JumpStart,
+    BlazingText); or vLLM's object, which names only the most likely class and has the probabilities of all.
     """
     items = value.get("data", value) if isinstance(value, dict) else value
     if isinstance(items, list) and len(items) == 1:
-        items = items[0]  # all classes of one text, as the Hugging Face toolkit gives them; or the only object
+        items = items[0]  # all classes of one text, from the Hugging Face toolkit; or the only object
     classes = [
         Classification(_field(item, str, "label"), _number(item, "score"))
         for item in (items if isinstance(items, list) else _columns(items) or [items])
@@ -156,7 +156,7 @@ def read_sparse(value: JSONValue) -> list[dict[int, float]]:
 
 
 def _field(item: JSONValue, kind: type | tuple[type, ...], *names: str) -> Any:
-    """Give the first of these fields that an object has and that is not null."""
+    """Return the first of these fields that an object has and that is not null."""
     fields = _checked(item, dict)
     return _checked(next((fields[name] for name in names if fields.get(name) is not None), None), kind)
 
@@ -166,7 +166,7 @@ def _number(item: JSONValue, *names: str) -> float:
 
 
 def _checked(value: JSONValue, kind: type | tuple[type, ...]) -> Any:
-    """Give a value of this kind. True and false are not numbers here, though Python takes them for integers."""
+    """Return a value of this kind. True and false are not numbers here, although they are integers in Python."""
     if isinstance(value, bool) or not isinstance(value, kind):
         raise _OtherShape
     return value

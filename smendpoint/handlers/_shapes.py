@@ -1,4 +1,4 @@
-"""The shape of a parsed answer, and which handler reads it. Messages show structures and keys, never values."""
+"""The shape of a parsed answer, and the handler that reads it. Messages show structures and keys, never values."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Output = TypeVar("Output")
 def read_answer(
     output: bytes, reader: Callable[[JSONValue], Output | None], handler: str, expected: str, errors: str = "strict"
 ) -> Output:
-    """Parse a JSON answer and give it as `reader` reads it, which gives ``None`` for an answer of another shape.
+    """Parse a JSON answer and return the result of `reader`, which is ``None`` for an answer of another shape.
 
-    The message of an error names `handler`, and what it reads (`expected`, a noun phrase). `errors` is ``"strict"`` or
-    ``"replace"``, for half characters.
+    The message of an error names `handler`, and the answers that it reads (`expected`, a noun phrase). `errors` is
+    ``"strict"`` or ``"replace"``, for half characters.
 
     Raises:
         HandlerError: the answer is not JSON, or has another shape.
@@ -37,7 +37,7 @@ def read_answer(
 
 
 def raise_for_error(value: JSONValue) -> None:
-    """Raise `ModelOutputError` where a successful answer, or an item of a stream, reports a container's error."""
+    """Raise `ModelOutputError` if a successful answer, or an item of a stream, reports a container's error."""
     error = container_error(value)
     if error is not None:
         said = error.message or "the model reported an error without a message"
@@ -47,18 +47,19 @@ def raise_for_error(value: JSONValue) -> None:
 
 
 def unknown_shape(value: JSONValue, reader: str, expected: str) -> HandlerError:
-    """Make the error for an answer that `reader`, a handler, does not read: its structure, and a handler that reads it.
+    """Make the error for an answer that `reader`, a handler, does not read.
 
-    The message says what the reader reads (`expected`, a noun phrase).
+    The message has the answer's structure, the answers that `reader` reads (`expected`, a noun phrase), and a handler
+    that reads this one.
     """
     shown = describe(value)
     return HandlerError(f"{reader} expects {expected}; this answer has the structure {shown}. {advice(value)}.")
 
 
 def advice(value: JSONValue) -> str:
-    """Say which handler reads this answer, with the arguments to make it.
+    """Return which handler reads this answer, with its arguments.
 
-    The handlers' own readers try the answer, so that the advice holds.
+    The handlers' own readers try the answer, so that the advice is right.
     """
     fits = list(_fitting(value))
     if fits:
@@ -66,7 +67,7 @@ def advice(value: JSONValue) -> str:
         alike = isinstance(value, list) and fits[0] == "EmbeddingsHandler"
         return f"{' or '.join(fits[: 2 if alike else 1])} reads this"
     in_stream = _streamed_by(value)
-    return "JSONHandler gives it as it is" if in_stream is None else f"{in_stream} reads this in a stream"
+    return "JSONHandler returns it unchanged" if in_stream is None else f"{in_stream} reads this in a stream"
 
 
 def _fitting(value: JSONValue) -> Iterator[str]:

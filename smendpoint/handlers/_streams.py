@@ -1,11 +1,11 @@
-"""The bases of the ready-made handlers' stream decoders: JSON items out of any framing.
+"""The base classes of the ready-made handlers' stream decoders: JSON items from any framing.
 
 `AutoDecoder` recognises the framing: server-sent events, JSON lines, a single JSON document, or plain text. Rules:
 
-* Chunks before a failure are given first; the next call raises it. At the end, where no next call comes, the failure
-  wins.
-* ``[DONE]`` ends a stream of server-sent events; the bytes after it are not read. A stream may also end without it:
-  TGI's do, and so do those of LMI, which turns it into blank lines.
+* Chunks before a failure are returned first, and the next call raises it. At the end, when no call follows, the failure
+  takes precedence.
+* ``[DONE]`` ends a stream of server-sent events; the bytes after it are not read. A stream may also end without it,
+  like those of TGI, and of LMI, which turns it into blank lines.
 * A stream whose format has an end (`_answers`) must show it.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Chunk = TypeVar("Chunk")
 
 _DONE = "[DONE]"
-# The fields of OpenAI's chunks beside the choices.
+# The fields of OpenAI's chunks besides the choices.
 _ENVELOPE = frozenset({"id", "object", "created", "model", "service_tier", "system_fingerprint", "usage"})
 
 
@@ -49,7 +49,8 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         super().__init__()
         self._handler = handler
         self._source = AutoDecoder()
-        self._events: SSEDecoder | None = None  # the source's own decoder, once the stream is known to be such events
+        # the source's own decoder, once the stream is known to be server-sent events
+        self._events: SSEDecoder | None = None
         self._done = False
         self._items = 0
 
@@ -62,7 +63,7 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         return (self._events or self._source).error
 
     def feed(self, data: bytes) -> list[Chunk]:
-        """Take the next bytes, give the chunks that they complete."""
+        """Take the next bytes and return the chunks that they complete."""
         if self._failed:
             self._check()
         chunks: list[Chunk] = []
@@ -81,22 +82,22 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         return chunks
 
     def finish(self) -> list[Chunk]:
-        """Take the end of the bytes, give the chunks that were still held back.
+        """Take the end of the bytes and return the chunks that were still held back.
 
         Raises:
-            StreamTruncatedError: the payload's own end has not come; ``received`` has the chunks that were held back.
+            StreamTruncatedError: the payload's own end is missing; ``received`` has the chunks that were held back.
         """
         chunks: list[Chunk] = []
         self.finish_into(chunks)
         return chunks
 
     def finish_into(self, chunks: list[Chunk]) -> None:
-        """Do what `finish` does, and append the chunks to a list of the caller: a failure does not lose them."""
+        """Do the same as `finish`, but append the chunks to the caller's list: a failure does not lose them."""
         self._check()
         if self._done:
             return
         self._failed = True
-        may_be_half = self.error is None  # an error that only the end shows may come from half an item
+        may_be_half = self.error is None  # an error that appears only at the end may come from an incomplete item
         try:
             self._read_rest(chunks)
             self._flush(chunks)
@@ -113,7 +114,7 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         self._done = True
 
     def _read_rest(self, chunks: list[Chunk]) -> None:
-        """Read the items that waited for the end, and then raise the failure that follows them, if there is one."""
+        """Read the items that waited for the end, and then raise the failure that follows them, if any."""
         failure: StreamError | None = None
         try:
             items: Sequence[Any] = self._source.finish()
@@ -127,7 +128,7 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         """Append the ends of the texts, at the end of the answer."""
 
     def _missing(self) -> str | None:
-        """Say which end of the payload has not come; ``None`` where nothing is missing."""
+        """Return which end of the payload is missing, or ``None``."""
         return None
 
     def _read(self, value: JSONValue, chunks: list[Chunk]) -> None:
@@ -141,7 +142,7 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         if any(start.startswith(text.encode()) for start in SSE_STARTS):
             raise StreamDecodeError("line 1 of the server-sent events has no end")
         raise HandlerError(
-            f"{self._handler} expects a stream of server-sent events or JSON lines, and this one is plain text. "
+            f"{self._handler} expects a stream of server-sent events or JSON lines, but this one is plain text. "
             "TextHandler or AutoHandler reads it."
         )
 
@@ -175,11 +176,11 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
 
 
 class JSONItemDecoder(ItemDecoder[Any]):
-    """Hands on each parsed item.
+    """Returns each parsed item.
 
     Args:
         handler: the handler's name, for messages.
-        errors: what becomes of half a character.
+        errors: how half a character is handled.
     """
 
     __slots__ = ("_escapes", "_replace")
@@ -187,14 +188,14 @@ class JSONItemDecoder(ItemDecoder[Any]):
     def __init__(self, handler: str, errors: ErrorsOption = "strict") -> None:
         super().__init__(handler)
         self._replace = errors == "replace"
-        self._escapes = False  # whether there may have been an escape, which may be half of a character
+        self._escapes = False  # whether there may have been an escape, which may be half a character
 
     def complete(self, chunks: Sequence[Any], finish_reason: str | None = None) -> list[Any]:
         """Give the list of the values."""
         return list(chunks)
 
     def feed(self, data: bytes) -> list[Any]:
-        """Take the next bytes, give the values that they complete."""
+        """Take the next bytes and return the values that they complete."""
         if not self._escapes and (b"\\u" in data or data[-1:] == b"\\"):
             self._escapes = True
         return super().feed(data)
@@ -209,16 +210,16 @@ class JSONItemDecoder(ItemDecoder[Any]):
 
 
 class DetailedDecoder(ItemDecoder[Chunk]):
-    """The base of the decoders of answers: collects the details, and knows whether the answer is whole.
+    """The base class of the decoders of answers: collects the details, and knows whether the answer is complete.
 
     Args:
         handler: the handler's name, for messages.
         expected: the answers that it reads, for messages.
-        require_end: whether a stream without the end that its format has is an error.
-        errors: what becomes of half a character.
+        require_end: whether a stream without the end of its format is an error.
+        errors: how half a character is handled.
 
     Attributes:
-        finish_reason: why the model stopped, once it has said so.
+        finish_reason: why the model stopped, once it has given the reason.
         usage: the token counts, once it has given them.
     """
 
@@ -252,9 +253,9 @@ class DetailedDecoder(ItemDecoder[Chunk]):
 
     @property
     def details(self) -> dict[str, Any] | None:
-        """The rest of what the model said, unchanged.
+        """The other facts from the model, unchanged.
 
-        Where log-probabilities were asked for in an OpenAI format, ``"logprobs"`` is the list of each chunk's.
+        If log-probabilities were requested in an OpenAI format, ``"logprobs"`` is the list of each chunk's.
         """
         if not self._logprobs:
             return self._details
@@ -275,17 +276,17 @@ class DetailedDecoder(ItemDecoder[Chunk]):
             return None
         item = self._item
         if item is None:
-            what = "it has nothing of an answer"
+            what = "it has no part of an answer"
         else:
             end = ENDS[self._kind]
             # JSON without lines and events ends with its last bracket.
             alone = self._kind == "chunk" and self._source.kind == "json"
             if end.is_last(item) or (alone and ENDS["document"].is_last(item)):
                 return None
-            what = f"{end.mark} has not come"
+            what = f"{end.mark} is missing"
         return (
-            f"the stream ended before the model's answer did: {what}. Where a container ends its answers like this, "
-            f"tell the handler: {self._handler}(require_end=False)"
+            f"the stream ended before the model's answer did: {what}. If the container ends its answers like this, "
+            f"use {self._handler}(require_end=False)"
         )
 
     def _note(self, found: OutputDetails) -> None:
@@ -295,7 +296,7 @@ class DetailedDecoder(ItemDecoder[Chunk]):
             self._details = {**(self._details or {}), **found.details}
 
     def _read_each(self, value: JSONValue, chunks: list[Chunk]) -> bool:
-        """Read an array of chunks; say whether it was that. An array of whole answers is one whole answer."""
+        """Read an array of chunks; return whether it was one. An array of whole answers is one whole answer."""
         first = value[0] if isinstance(value, list) and value else None
         if not isinstance(first, dict) or not _is_chunk(first):
             return False
@@ -305,14 +306,14 @@ class DetailedDecoder(ItemDecoder[Chunk]):
         return True
 
     def _has_no_news(self, value: dict[str, JSONValue]) -> bool:
-        """Say whether a chunk is one without a choice, noting the token counts that it may have."""
+        """Return whether a chunk has no choice, and note its token counts if it has any."""
         if value["choices"] is not None if "choices" in value else not value.keys() <= _ENVELOPE:
             return False
         self.usage = usage_of(value.get("usage")) or self.usage
         return True
 
     def _first_choice(self, value: dict[str, JSONValue], choices: list[JSONValue]) -> dict[str, JSONValue] | None:
-        """Give an OpenAI chunk's choice, and note the rest of the chunk; ``None`` for a choice of another answer.
+        """Return an OpenAI chunk's choice, and note the rest of the chunk; ``None`` for a choice of another answer.
 
         Only the first of several answers (``n``) is streamed; a chunk without choices carries the token counts.
         """
@@ -340,7 +341,7 @@ class DetailedDecoder(ItemDecoder[Chunk]):
 
 
 def _is_chunk(item: dict[str, JSONValue]) -> bool:
-    """Say whether an array's first item is a piece of an answer, and not the first of several answers."""
+    """Return whether an array's first item is a piece of an answer, and not the first of several answers."""
     choices = item.get("choices")
     if isinstance(choices, list):
         return not any(isinstance(choice, dict) and "message" in choice for choice in choices)

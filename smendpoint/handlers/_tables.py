@@ -1,7 +1,7 @@
-"""Rows of a table as CSV, JSON and libsvm, and CSV back as rows.
+"""Write rows of a table as CSV, JSON and libsvm, and read rows from CSV.
 
 A table is any object that holds rows: lists, NumPy arrays, frames of pandas and polars, Arrow tables. Nothing here
-imports those libraries: the attributes of a table tell which library it is from.
+imports those libraries: the attributes of a table show which library it is from.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _BETWEEN_ROWS = re.compile(r"\](?:, ?|\r?\n)\[")
 
 
 def as_rows(table: Any, *, nan_is_missing: bool = True) -> list[Row]:
-    """Give the rows of a list of rows, of one row, of a NumPy array, or of a frame; each value keeps its type.
+    """Return the rows of a list of rows, of one row, of a NumPy array, or of a frame; each value keeps its type.
 
-    In pandas' columns of floats NaN stands for a missing number: it becomes ``None`` if `nan_is_missing`.
+    In pandas' columns of floats, NaN stands for a missing number: it becomes ``None`` if `nan_is_missing`.
 
     Raises:
         HandlerError: it is not a table, or has no row.
     """
     columns = columns_of(table)
     if columns is not None:
-        # One by one: in an array of all columns, the integers beside floats would be floats.
+        # One by one: in an array of all columns, integers next to floats would become floats.
         rows: list[Any] = list(zip(*(as_list(column, nan_is_missing) for column in columns), strict=True))
         if not rows:
             raise HandlerError(_EMPTY)
@@ -58,7 +58,7 @@ def as_rows(table: Any, *, nan_is_missing: bool = True) -> list[Row]:
     if not any(nested):
         return [rows]
     if not all(nested):
-        raise HandlerError("A table is a sequence of rows, and this one has rows and single values.")
+        raise HandlerError("A table is a sequence of rows, but this one has rows and single values.")
     return rows
 
 
@@ -77,18 +77,18 @@ def columns_of(table: Any) -> list[Any] | None:
 
 
 def as_list(values: Any, nan_is_missing: bool) -> Any:
-    """Give a column, an array or a row of one as a list of cells; anything else unchanged."""
+    """Return a column, an array or a row of one as a list of cells; anything else unchanged."""
     if isinstance(values, (list, tuple, str, int, float)):
         return cast("Any", values)
     if hasattr(values, "__array_interface__"):
         names = values.dtype.names
         if not values.shape:
             return [values[name] for name in names] if names else values
-        # `tolist` would make mere numbers of nanoseconds of some dates.
+        # `tolist` would turn some dates into numbers of nanoseconds.
         return list(values) if values.dtype.kind in "mM" else values.tolist()
     if hasattr(values, "iloc"):
         cells = values.tolist()
-        # A type of NumPy's own has no `na_value`: there, NaN stands for a missing number.
+        # NumPy's own types have no `na_value`: there, NaN stands for a missing number.
         if not nan_is_missing and values.dtype.kind == "f" and not hasattr(values.dtype, "na_value"):
             return cells
         gone = values.isna()
@@ -100,7 +100,7 @@ def as_list(values: Any, nan_is_missing: bool) -> Any:
 
 
 def as_cell(cell: Any, row: int) -> Cell:
-    """Give a cell as one of Python's own types, and ``None`` where it is missing; NumPy's dates as ISO texts.
+    """Convert a cell to one of Python's own types, or ``None`` if it is missing; NumPy's dates become ISO texts.
 
     Raises:
         HandlerError: it is not a single value that a table can hold. The message names the row.
@@ -131,12 +131,12 @@ def as_cell(cell: Any, row: int) -> Cell:
 
 
 def even_rows(rows: Sequence[Row], media: str) -> Iterator[tuple[int, Sequence[Any]]]:
-    """Give each row with its number, where rows must be sequences of equal length."""
+    """Yield each row with its number; rows must be sequences of equal length."""
     for number, row in enumerate(rows):
         if isinstance(row, Mapping):
-            raise HandlerError(f"Row {number} is a mapping, and {media} has no column names: give its values in order.")
+            raise HandlerError(f"Row {number} is a mapping, but {media} has no column names: pass its values in order.")
         if len(row) != len(rows[0]):
-            raise HandlerError(f"Row {number} has {len(row)} values, and row 0 has {len(rows[0])}.")
+            raise HandlerError(f"Row {number} has {len(row)} values, but row 0 has {len(rows[0])}.")
         yield number, row
 
 
@@ -144,8 +144,8 @@ def write_csv(table: Any) -> bytes:
     """Write CSV without a line of column names."""
     text = _frame_as_csv(table)
     if text is None:
-        # No line end after the last row: some containers would read it as one more row. They would skip an empty line,
-        # and give one prediction less: a row whose only value is missing has quotes instead.
+        # No line end after the last row: some containers would read it as one more row. They skip an empty line, and
+        # return one prediction less: so a row whose only value is missing has quotes instead.
         lines = [
             ",".join([_csv_cell(cell, number) for cell in row]) or '""'
             for number, row in even_rows(as_rows(table), "CSV")
@@ -155,10 +155,10 @@ def write_csv(table: Any) -> bytes:
 
 
 def _frame_as_csv(table: Any) -> str | None:
-    """Let a frame's own library write CSV; ``None`` where the table is not a frame.
+    """Let a frame's own library write CSV; ``None`` if the table is not a frame.
 
     Raises:
-        HandlerError: the frame is empty, or holds a value that has no place in CSV.
+        HandlerError: the frame is empty, or holds a value that CSV cannot hold.
     """
     pandas = hasattr(table, "iloc") and hasattr(table, "columns")
     if not pandas and not (hasattr(table, "get_columns") and hasattr(table, "write_csv")):
@@ -170,7 +170,7 @@ def _frame_as_csv(table: Any) -> str | None:
         missing = '""' if table.shape[1] == 1 else None
         try:
             text: str = table.write_csv(include_header=False, null_value=missing)
-        except Exception as error:  # polars does not document which, for a type that CSV cannot hold
+        except Exception as error:  # for a type that CSV cannot hold; polars does not document the exception
             types = ", ".join(dict.fromkeys(map(str, table.dtypes)))
             raise HandlerError(
                 f"polars does not write this frame as CSV ({type(error).__name__}); its types are {types}."
@@ -182,7 +182,8 @@ def _frame_as_csv(table: Any) -> str | None:
                 as_cell(cell, number)
     text = table.to_csv(header=False, index=False, lineterminator="\n")
     if "\r" in text:
-        # Before Python 3.13 its `csv` leaves a lone carriage return without quotes, and readers see a row's end there.
+        # Before Python 3.13, `csv` leaves a lone carriage return without quotes, and readers see the end of a row
+        # there.
         text = table.to_csv(header=False, index=False, lineterminator="\n", quoting=2)
     return text
 
@@ -204,7 +205,7 @@ def _digits(value: float | int, row: int) -> str:
     try:
         return repr(value if isinstance(value, float) else int(value))
     except ValueError:
-        raise HandlerError(f"Row {row} has an integer of more digits than Python writes.") from None
+        raise HandlerError(f"Row {row} has an integer with more digits than Python writes.") from None
 
 
 def write_json(table: Any) -> bytes:
@@ -238,7 +239,8 @@ def _json_cell(cell: Any, row: int) -> Any:
 def write_libsvm(table: Any) -> bytes:
     """Write ``label index:value ...`` with indices from 0, and 0 for the label that a prediction does not have.
 
-    Newer XGBoost containers skip the label; older ones read the first word of a line as one and would lose a feature.
+    Newer XGBoost containers skip the label; older ones read the first word of a line as the label and would lose a
+    feature.
     """
     lines: list[str] = []
     for number, row in enumerate(as_rows(table)):
@@ -270,14 +272,14 @@ def read_csv(body: bytes) -> list[JSONValue]:
 
 
 def is_bracketed(body: bytes) -> bool:
-    """Say whether an answer in CSV may have each row in brackets."""
+    """Return whether an answer in CSV may have each row in brackets."""
     return body.lstrip()[:1] == b"["
 
 
 def _bracketed_rows(text: str) -> list[JSONValue] | None:
-    """Read ``[0.1, 0.9],[0.8, 0.2]``: so XGBoost's container writes several values for each row, in "CSV".
+    """Read ``[0.1, 0.9],[0.8, 0.2]``: XGBoost's container writes several values for each row like this, as "CSV".
 
-    Its batch mode puts line ends between the rows. Anything else in brackets, such as labels, is taken as it is.
+    Its batch mode puts line ends between the rows. Anything else in brackets, such as labels, stays unchanged.
     """
     text = text.strip()
     rows = [row.split(",") for row in _BETWEEN_ROWS.split(text[1:-1])] if text.endswith("]") else []

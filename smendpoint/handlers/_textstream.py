@@ -1,4 +1,4 @@
-"""The stream decoder of the handlers that give text."""
+"""The stream decoder of the handlers that return text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class TextStreamDecoder(DetailedDecoder[str]):
-    """Gives the pieces of a generated text. Special tokens are hidden, and so is a whole text that repeats the pieces.
+    """Decodes the pieces of a generated text. It hides special tokens, and a whole text that repeats the pieces.
 
     Args:
         kinds: the kinds of answers that it reads, keys of `TEXT_FORMATS`.
         keep_tokens: keep the token objects of TGI and LMI for ``details["tokens"]``.
-        plain_text: whether a stream of plain text is read too.
+        plain_text: whether it also reads a stream of plain text.
     """
 
     __slots__ = ("_kinds", "_plain_text", "_reads_tokens", "_tokens")
@@ -46,7 +46,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
 
     @property
     def details(self) -> dict[str, Any] | None:
-        """The rest of what the model said, unchanged; ``"tokens"`` where they are kept."""
+        """The other facts from the model, unchanged; also ``"tokens"``, if they are kept."""
         details = super().details
         return {**(details or {}), "tokens": self._tokens} if self._tokens else details
 
@@ -87,7 +87,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
             self._tokens.append(token)
         if special:
             return
-        text = token.get("text", "")  # older LMI leaves it out where it is empty
+        text = token.get("text", "")  # older LMI leaves it out if it is empty
         if not isinstance(text, str):
             raise unknown_shape(value, self._handler, self._expected)
         if text.isascii() and not self._halves.held:
@@ -97,7 +97,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
             self._add(text, chunks)
 
     def _add(self, text: str | None, chunks: list[str]) -> None:
-        """Append a piece of the text, with half a character at its end kept for the next one."""
+        """Append a piece of the text; keep half a character at its end for the next piece."""
         try:
             text = self._halves.join(text or "")
         except StreamDecodeError as error:
@@ -112,7 +112,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
             chunks.append(text)
 
     def _read_choices(self, value: dict[str, JSONValue], choices: list[JSONValue], chunks: list[str]) -> bool:
-        """Read a chunk in OpenAI's format; say whether this decoder reads it."""
+        """Read a chunk in OpenAI's format; return whether this decoder reads it."""
         if not self._kinds & {"chat", "completion"}:
             return False
         choice = self._first_choice(value, choices)
@@ -122,7 +122,9 @@ class TextStreamDecoder(DetailedDecoder[str]):
         content: JSONValue = None
         if isinstance(delta, dict) and "chat" in self._kinds:
             if delta.get("tool_calls"):
-                raise HandlerError(f"{self._handler} gives text, and this stream has tool calls. ChatHandler reads it.")
+                raise HandlerError(
+                    f"{self._handler} returns text, but this stream has tool calls. ChatHandler reads it."
+                )
             content = delta.get("content")
         elif "text" in choice and "completion" in self._kinds:
             content = choice["text"]

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 SchemaField: TypeAlias = Literal["json_schema", "value"]
 
-# The parameters that an output type replaces, or that would cut it, and why.
+# The parameters that conflict with an output type, and why.
 _REFUSED = {
-    "response_format": "it asks for another shape than output_type",
+    "response_format": "it requests another shape than output_type",
     "stop": "a stop sequence would cut the JSON of output_type",
 }
 
@@ -37,10 +37,10 @@ class OutputType:
         replace: whether U+FFFD takes the place of half a character; otherwise it is an error.
 
     Attributes:
-        response_format: asks the container for an instance.
+        response_format: the parameter that requests an instance from the container.
 
     Raises:
-        ConfigurationError: the type is another one, or has no schema.
+        ConfigurationError: the type is of another kind, or has no schema.
     """
 
     __slots__ = ("_given", "_name", "_read", "response_format")
@@ -51,7 +51,7 @@ class OutputType:
         self._given = kind, schema_field, replace
         self._name = str(getattr(kind, "__name__", kind))
         schema, self._read = _schema_and_reader(kind, self._name, replace)
-        # OpenAI's rule for names; a generic model's has brackets.
+        # OpenAI's rule for names; the name of a generic model has brackets.
         name = re.sub("[^a-zA-Z0-9_-]", "_", self._name)[:64]
         asked = {"name": name, "schema": schema, "strict": True}
         self.response_format = {"type": "json_schema", schema_field: asked}
@@ -64,16 +64,16 @@ class OutputType:
         return OutputType, self._given  # the reader cannot be pickled
 
     def check(self, model_kwargs: Mapping[str, Any]) -> None:
-        """Raise `ConfigurationError` where a model parameter contradicts the output type."""
+        """Raise `ConfigurationError` if a model parameter conflicts with the output type."""
         for name in _REFUSED.keys() & model_kwargs.keys():
             raise ConfigurationError(f"{name} cannot be given with output_type={self._name}: {_REFUSED[name]}")
 
     def read(self, completion: ChatCompletion, refusal: str, received: Sequence[Any] = ()) -> Any:
-        """Give the output that an answer is.
+        """Return the output of an answer.
 
         Args:
             completion: the answer.
-            refusal: the model's own text where it refuses to answer; empty where it does not.
+            refusal: the model's text if it refuses to answer; empty otherwise.
             received: the chunks of a stream.
 
         Raises:
@@ -92,7 +92,7 @@ class OutputType:
         text = completion.text or refusal
         where = "; the error's text has it" if text else ""
         raise ModelOutputError(
-            f"the model's answer does not fit output_type={self._name}: {why} ({reason}){where}",
+            f"the model's answer does not match output_type={self._name}: {why} ({reason}){where}",
             text=text,
             finish_reason=completion.finish_reason,
             received=received,
@@ -100,7 +100,7 @@ class OutputType:
 
 
 def _without_output(completion: ChatCompletion, refusal: str) -> str | None:
-    """Say why an answer has no output whatever its text is; ``None`` where its text is to blame."""
+    """Return why an answer has no output, regardless of its text; ``None`` if the cause is its text."""
     if completion.tool_calls:
         return "it calls " + ", ".join([call.name for call in completion.tool_calls])
     if refusal:
@@ -122,8 +122,8 @@ def _schema_and_reader(kind: Any, name: str, replace: bool) -> tuple[Any, Callab
             return shape.schema, lambda text: shape.read(_parse(text, replace), "")
     said = f"the class {name}" if is_class else f"an object of type {type(kind).__name__}"
     raise ConfigurationError(
-        "output_type must be a dataclass, a TypedDict, or a class with model_json_schema and model_validate_json as "
-        f"pydantic's models have them, not {said}"
+        "output_type must be a dataclass, a TypedDict, or a class with model_json_schema and model_validate_json, like "
+        f"pydantic's models, not {said}"
     )
 
 
@@ -135,7 +135,7 @@ def _schema_of_model(kind: Any, name: str) -> Any:
 
 
 def _read_model(kind: Any, text: str) -> Any:
-    """Have a model of pydantic's read its JSON. Pydantic's own message quotes the values, and is not shown."""
+    """Have a pydantic model read its JSON. Pydantic's own message quotes the values, so it is not shown."""
     try:
         return kind.model_validate_json(text)
     except ValueError as error:
@@ -151,7 +151,7 @@ def _parse(text: str, replace: bool) -> Any:
         value = _decode(text)
         return mend_json(value, replace=replace) if "\\ud" in text or "\\uD" in text else value
     except ValueError:
-        raise Mismatch("", "is not JSON: does its container know response_format?") from None
+        raise Mismatch("", "is not JSON: does its container support response_format?") from None
     except HandlerError:
         raise Mismatch("", "has half of a character") from None
 
@@ -170,7 +170,7 @@ def _refuse(constant: str) -> Any:
 def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(members)
     if len(found) < len(members):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key appears twice")
     return found
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TypedStreamDecoder(ChatStreamDecoder):
-    """Gives the chunks of a chat answer; what they make is an object of the output type.
+    """Decodes the chunks of a chat answer, which together form an object of the output type.
 
     ``completion`` is still the whole answer, with its text, token counts and reasoning.
     """
@@ -32,10 +32,10 @@ class TypedStreamDecoder(ChatStreamDecoder):
         self._refusal = ""
 
     def complete(self, chunks: Sequence[ChatChunk], finish_reason: str | None = None) -> Any:
-        """Give the object that chunks make.
+        """Return the object that the chunks form.
 
         Raises:
-            ModelOutputError: they do not make one, or not yet.
+            ModelOutputError: they do not form one, or not yet.
         """
         return self._type.read(super().complete(chunks, finish_reason), self._refusal, chunks)
 

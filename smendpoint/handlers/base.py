@@ -1,7 +1,7 @@
 """The Protocols of content handlers, and a stream decoder for handlers without one: a handler needs no base class.
 
 A content handler turns an input into the bytes that a model's container reads, and the container's bytes into an
-output. Its shape is the one of LangChain's ``LLMContentHandler``, so a handler written for LangChain works unchanged::
+output. It has the methods of LangChain's ``LLMContentHandler``, so a handler written for LangChain works unchanged::
 
     class Shout:
         content_type = "text/plain"
@@ -15,22 +15,23 @@ output. Its shape is the one of LangChain's ``LLMContentHandler``, so a handler 
 
 One more method, ``stream_decoder``, makes it stream. A handler, or its decoder, may have more members:
 
-* ``stop_parameter``: the name of the model parameter that carries stop sequences, ``None`` where the format has none;
-* ``transform_stream_input(prompt, model_kwargs)``: the request body of a stream, where it differs;
-* ``stream_accepts``: the ``Accept`` of a stream, where it differs;
+* ``stop_parameter``: the name of the model parameter for stop sequences, ``None`` if the format has none;
+* ``transform_stream_input(prompt, model_kwargs)``: the request body of a stream, if it differs;
+* ``stream_accepts``: the ``Accept`` of a stream, if it differs;
 * ``read_details(output)``: the `OutputDetails` of a whole answer;
-* ``takes_many``: whether an input is a list, and its output a list of as many: `smendpoint.batch` makes it of rows;
-* ``max_batch_size``: the most in such a list, ``None`` for any number;
-* ``finish_reason``, ``usage``, ``details``, ``response_model`` and ``response_id`` on the decoder: the same for a
-  stream, as far as it has come;
-* ``task``: what its model does, ``"chat"``, ``"text_completion"``, ``"embeddings"`` or a word of your own, for hooks;
-* ``request_parameters(prompt, model_kwargs)``: the mapping in which hooks look for the request's parameters, where that
-  is not ``model_kwargs``; they get what stands on a list of `CallInfo`, and never the rest;
-* ``complete(chunks, finish_reason)`` on the decoder: the output that a stream's chunks make, for ``Stream.completion``
+* ``takes_many``: whether an input is a list, and its output a list of the same length: `smendpoint.batch` makes such an
+input from several rows;
+* ``max_batch_size``: the maximum length of such a list, ``None`` for any length;
+* ``finish_reason``, ``usage``, ``details``, ``response_model`` and ``response_id`` on the decoder: the same for the
+part of a stream that has arrived;
+* ``task``: the model's task for hooks: ``"chat"``, ``"text_completion"``, ``"embeddings"`` or your own word;
+* ``request_parameters(prompt, model_kwargs)``: the mapping in which hooks look for the request's parameters, if it is
+not ``model_kwargs``; hooks get only parameters that `CallInfo` lists;
+* ``complete(chunks, finish_reason)`` on the decoder: the output that a stream's chunks form, for ``Stream.completion``
   (chunks that are texts or bytes are joined without it).
 
 Stop sequences (``stop=``) need text. An output or a chunk that is not a ``str`` has it in ``text``;
-``replace_text(text)`` gives the same with another text, and its class can be called with a text alone.
+``replace_text(text)`` returns a copy with another text, and its class can be called with a text alone.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class SupportsRead(Protocol):
 
 
 RequestBody: TypeAlias = "bytes | bytearray | memoryview[int] | str | SupportsRead"
-"""The types of a request body that a content handler may give."""
+"""The types of a request body that a content handler may return."""
 
 
 class ContentHandler(Protocol[In_contra, Out_co]):
@@ -82,7 +83,7 @@ class ContentHandler(Protocol[In_contra, Out_co]):
 
     @property
     def content_type(self) -> str:
-        """The media type of the body that ``transform_input`` gives, sent as ``Content-Type``."""
+        """The media type of the body that ``transform_input`` returns, sent as ``Content-Type``."""
         ...
 
     @property
@@ -93,7 +94,7 @@ class ContentHandler(Protocol[In_contra, Out_co]):
     def transform_input(self, prompt: In_contra, model_kwargs: dict[str, Any]) -> RequestBody:
         """Give the request body for one input and the model parameters of this call.
 
-        A ``str`` is sent in UTF-8, and a file from where it stands to its end.
+        A ``str`` is sent in UTF-8, and a file from its current position to its end.
         """
         ...
 
@@ -103,20 +104,20 @@ class ContentHandler(Protocol[In_contra, Out_co]):
 
 
 class StreamDecoder(Protocol[Chunk]):
-    """Turns the pieces of one stream into chunks. Each stream has a decoder of its own."""
+    """Turns the pieces of one stream into chunks. Each stream has its own decoder."""
 
     def feed(self, data: bytes) -> list[Chunk]:
-        """Take the next bytes, give the chunks that they complete.
+        """Take the next bytes and return the chunks that they complete.
 
-        Chunks before bytes that cannot be decoded are given first, and the next call raises.
+        Chunks before bytes that cannot be decoded are returned first, and the next call raises.
         """
         ...
 
     def finish(self) -> list[Chunk]:
-        """Take the end of the bytes, give the chunks that were still held back.
+        """Take the end of the bytes and return the chunks that were still held back.
 
         Raises:
-            StreamDecodeError: the bytes stopped half way.
+            StreamDecodeError: the bytes are incomplete.
         """
         ...
 
@@ -125,17 +126,17 @@ class StreamingContentHandler(ContentHandler[In_contra, Out_co], Protocol[In_con
     """A content handler that also has a decoder for streams."""
 
     def stream_decoder(self) -> StreamDecoder[Chunk]:
-        """Give a fresh decoder for one stream."""
+        """Return a new decoder for one stream."""
         ...
 
 
 class OutputDetails(NamedTuple):
-    """The details that a model gives beside its answer.
+    """The details that a model gives besides its answer.
 
     Attributes:
         finish_reason: why it stopped, in the container's own word (``"length"``, ``"eos_token"``, ``"stop"`` ...).
         usage: the token counts.
-        details: the rest, as the container gave it (log-probabilities, seed ...).
+        details: the rest, unchanged (log-probabilities, seed ...).
         response_model: the model's name in the answer.
         response_id: the container's id of the answer.
     """
@@ -148,12 +149,12 @@ class OutputDetails(NamedTuple):
 
 
 class MappedDecoder(LayeredDecoder, Generic[Item, Chunk]):
-    """A stream decoder made of another one and a function, for handlers that need no more.
+    """A stream decoder made from another decoder and a function, for handlers that need no more.
 
     Args:
-        source: gives the items, such as ``smendpoint.decoders.JSONLinesDecoder()``.
-        transform: gives the chunk for one item, or ``None`` for an item that has none.
-        keep_none: give ``None`` too: it is a chunk like any other.
+        source: the decoder that returns items, such as ``smendpoint.decoders.JSONLinesDecoder()``.
+        transform: returns the chunk for one item, or ``None`` for an item without a chunk.
+        keep_none: whether ``None`` is a chunk like any other.
     """
 
     __slots__ = ("_keep_none", "_source", "_transform")
@@ -172,7 +173,7 @@ class MappedDecoder(LayeredDecoder, Generic[Item, Chunk]):
         return self._failure or getattr(self._source, "error", None)
 
     def feed(self, data: bytes) -> list[Chunk]:
-        """Take the next bytes, give the chunks that they complete."""
+        """Take the next bytes and return the chunks that they complete."""
         self._check()
         chunks: list[Any] = []
         try:
@@ -185,9 +186,9 @@ class MappedDecoder(LayeredDecoder, Generic[Item, Chunk]):
         return chunks
 
     def finish(self) -> list[Chunk]:
-        """Take the end of the bytes, give the chunks that were still held back.
+        """Take the end of the bytes and return the chunks that were still held back.
 
-        There is no later call that could raise, so a failure here wins over chunks.
+        There is no later call that could raise, so a failure here takes precedence over chunks.
         """
         self._check()
         self._failed = True
@@ -209,9 +210,9 @@ class _FilledLines(LineDecoder):
 
 
 def line_decoder(handler: ContentHandler[Any, Chunk]) -> StreamDecoder[Chunk]:
-    """Give the stream decoder of a handler that has none: each whole line goes to ``transform_output``.
+    """Return a stream decoder for a handler that has none: each whole line goes to ``transform_output``.
 
-    Lines end at LF or CRLF and nowhere else; blank lines are skipped; a last line need not have a line end.
+    Lines end only at LF or CRLF; blank lines are skipped; the last line need not have a line end.
     """
     from smendpoint._core.http.body import ResponseBody
 

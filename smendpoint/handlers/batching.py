@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         query_kwargs: Mapping[str, Any] | None
 
     class Embeds(Protocol[Answer_co, Answers_co]):
-        """An endpoint of either kind with a handler such as `EmbeddingsHandler`, or an object with the same methods."""
+        """An endpoint with a handler such as `EmbeddingsHandler`, or an object with the same methods."""
 
         def invoke(self, input: Sequence[str], /, **model_kwargs: Any) -> Answer_co:
             """Give the vectors of a list of texts."""
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     SyncEmbeds: TypeAlias = Embeds[Vectors, Iterator[Vectors]]
     AsyncEmbeds: TypeAlias = Embeds[Awaitable[Vectors], AsyncIterator[Vectors]]
 else:
-    from typing import TypeVar  # Only type checkers need the defaults, which Python knows from 3.13 on.
+    from typing import TypeVar  # Only type checkers need the defaults, which Python supports from 3.13 on.
 
     Matrix = TypeVar("Matrix")
     Row = TypeVar("Row")
@@ -62,7 +62,7 @@ _BATCH_SIZE = 32
 """text-embeddings-inference accepts 32 texts in a request by default (``--max-client-batch-size``)."""
 
 _BATCH_BYTES = 1_900_000
-"""... and 2,000,000 bytes (``--payload-limit``); the rest is left for the parameters."""
+"""It also accepts 2,000,000 bytes (``--payload-limit``); the rest is left for the parameters."""
 
 _AS_ARRAY = "Embeddings(as_array=True)"
 
@@ -104,7 +104,7 @@ class _Batching:
     def _split(self, texts: Sequence[str]) -> list[list[str]]:
         """Split the texts into batches. A text that is larger than `max_batch_bytes` is a batch of its own."""
         if isinstance(texts, str):
-            raise HandlerError("embed_documents takes a list of texts: for a single one there is embed_query.")
+            raise HandlerError("embed_documents takes a list of texts: use embed_query for a single one.")
         if not is_collection(texts):
             raise HandlerError(f"embed_documents takes a list of texts, not {type(texts).__name__}.")
         batches: list[list[str]] = []
@@ -136,9 +136,9 @@ class _Merged:
         self.result: Any = [] if dtype is None else import_numpy(_AS_ARRAY).empty((0, 0), dtype)
 
     def add(self, batch: Sequence[str], found: Sequence[list[float]]) -> None:
-        """Add the vectors of a batch. A missing answer is empty, and so is the batch of an answer too many."""
+        """Add the vectors of a batch. A missing answer counts as empty, and so does the batch of a surplus answer."""
         if not batch or len(found) != len(batch):
-            raise HandlerError(f"The model gave {len(found)} vectors for {len(batch)} texts.")
+            raise HandlerError(f"The model returned {len(found)} vectors for {len(batch)} texts.")
         width = len(found[0])
         self._width = self._width or width
         if width != self._width:
@@ -168,21 +168,22 @@ class _Merged:
 
 
 class Embeddings(_Batching, Generic[Matrix, Row]):
-    """Embeddings of any number of texts through an `Endpoint`, under the names that LangChain's vector stores call.
+    """Embeddings of any number of texts through an `Endpoint`, with the methods that LangChain's vector stores call.
 
     Args:
-        endpoint: its content handler is an `EmbeddingsHandler`, or gives the same.
-        batch_size: the most texts in one request. The default is what text-embeddings-inference takes by default.
-        max_batch_bytes: the most bytes of texts in one request, as JSON. A text that is larger goes alone.
-        max_concurrency: the most requests in flight. With `None`, the endpoint's ``concurrency`` decides; without one,
-            each call of `embed_documents` finds out how many requests the endpoint bears, as `Endpoint.map` does.
+        endpoint: an endpoint with an `EmbeddingsHandler`, or a handler that returns the same.
+        batch_size: the most texts in one request. The default is that of text-embeddings-inference.
+        max_batch_bytes: the most bytes of texts in one request, as JSON. A larger text is sent alone.
+        max_concurrency: the most requests in flight. With `None`, the endpoint's ``concurrency`` decides; if that is
+        not set either, each call of `embed_documents` finds out how many requests the endpoint can take, like
+        `Endpoint.map`.
         document_kwargs: keywords of the calls for documents: model parameters such as
             ``{"input_type": "search_document"}`` for Cohere, and other arguments of both ``invoke`` and ``map``, such
             as ``timeout``.
         query_kwargs: keywords of the calls for queries, such as ``{"input_type": "search_query"}``.
-        as_array: give NumPy arrays in place of lists: of 32-bit floats, or of the integers of the handler's
+        as_array: return NumPy arrays instead of lists: of 32-bit floats, or of the integers of the handler's
             ``embedding_type``. Each batch goes into one array when it arrives, so many texts take little more memory
-            than their array. Needs NumPy, the extra ``smendpoint[numpy]``.
+            than their array. Needs NumPy (the extra ``smendpoint[numpy]``).
     """
 
     _endpoint: SyncEmbeds
@@ -206,7 +207,7 @@ class Embeddings(_Batching, Generic[Matrix, Row]):
         """Give a vector for each text, in order. An empty list makes no call.
 
         Raises:
-            HandlerError: the model gave another number of vectors, or vectors that differ in length.
+            HandlerError: the model returned another number of vectors, or vectors that differ in length.
         """
         batches = self._split(texts)
         merged = _Merged(sum(map(len, batches)), self._dtype)
@@ -258,7 +259,7 @@ class AsyncEmbeddings(_Batching, Generic[Matrix, Row]):
         """Give a vector for each text, in order. An empty list makes no call.
 
         Raises:
-            HandlerError: the model gave another number of vectors, or vectors that differ in length.
+            HandlerError: the model returned another number of vectors, or vectors that differ in length.
         """
         batches = self._split(texts)
         merged = _Merged(sum(map(len, batches)), self._dtype)

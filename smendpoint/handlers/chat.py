@@ -1,4 +1,4 @@
-"""The handlers that take messages: chats with typed answers, and the texts of any container of text or chat models."""
+"""The handlers that take messages: chats with typed answers, and the texts of any text or chat model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _ChatHandler(ModelHandler[ChatInput]):
     )
 
     def stream_decoder(self) -> ChatStreamDecoder:
-        """Give a decoder of a stream's chunks; its ``completion`` is the answer that they make."""
+        """Return a decoder of a stream's chunks; its ``completion`` is the answer that they form."""
         from smendpoint.handlers._chatstream import ChatStreamDecoder
 
         return ChatStreamDecoder(type(self).__name__, self._expected, require_end=self.require_end, errors=self.errors)
@@ -53,20 +53,19 @@ class ChatHandler(_ChatHandler):
     """OpenAI's chat completions: ``{"messages": [...], **model_kwargs}`` in, a `ChatCompletion` out.
 
     For vLLM, SGLang, TGI and LMI. Every field of the format is a model parameter: ``tools``, ``tool_choice``,
-    ``response_format``, ``max_tokens``, ``model`` ... A stream also asks for the token counts (``stream_options``),
-    unless told otherwise.
+    ``response_format``, ``max_tokens``, ``model`` ... A stream also requests the token counts (``stream_options``),
+    unless a parameter says otherwise.
 
     With ``output_type``, the output is an object of that type: its JSON schema is sent as ``response_format``, and the
-    text of the answer becomes the object. A stream's chunks are the same as without, and its ``completion`` is the
-    object.
+    text of the answer becomes the object. A stream's chunks stay the same, and its ``completion`` is the object.
 
     Args:
-        output_type: the class of the outputs: a model of pydantic's (any class with ``model_json_schema`` and
+        output_type: the class of the outputs: a pydantic model (any class with ``model_json_schema`` and
             ``model_validate_json``), a dataclass, or a ``TypedDict``; by default `ChatCompletion`.
         schema_field: the field of ``response_format`` that holds the schema: ``"json_schema"`` for vLLM, SGLang and
             LMI, as in OpenAI's API; ``"value"`` for TGI.
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
-        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
+        errors: how half a character is handled, in whole answers and streams: an error, or U+FFFD with ``"replace"``.
 
     Raises:
         ConfigurationError: a field of ``output_type`` cannot be expressed in a schema; the message names it.
@@ -76,7 +75,7 @@ class ChatHandler(_ChatHandler):
 
     _stream_fields = STREAM_WITH_USAGE
 
-    if TYPE_CHECKING:  # one class at run time; for type checkers a second one, which the outputs' type is a part of
+    if TYPE_CHECKING:  # one class at run time; for type checkers a second one, with the type of the outputs
         _output_type: OutputType | None
 
         @overload
@@ -106,14 +105,14 @@ class ChatHandler(_ChatHandler):
             self._output_type = None
             if output_type is None:
                 if schema_field != "json_schema":
-                    raise ConfigurationError("schema_field goes with output_type, whose schema it places")
+                    raise ConfigurationError("schema_field needs output_type: it names the field for its schema")
             else:
                 from smendpoint.handlers._typed import OutputType
 
                 self._output_type = OutputType(output_type, schema_field, errors == "replace")
 
     def transform_output(self, output: ResponseBody) -> ChatCompletion:
-        """Give a whole answer; the first, where the model was asked for several (all are in ``raw``).
+        """Return a whole answer; the first one, if several were requested (all are in ``raw``).
 
         Raises:
             HandlerError: the answer has another shape; the message shows its keys and names the handler that fits.
@@ -127,7 +126,7 @@ class ChatHandler(_ChatHandler):
         return completion
 
     def stream_decoder(self) -> ChatStreamDecoder:
-        """Give a decoder of a stream's chunks; its ``completion`` is the answer that they make."""
+        """Return a decoder of a stream's chunks; its ``completion`` is the answer that they form."""
         if self._output_type is None:
             return super().stream_decoder()
         from smendpoint.handlers._typedstream import TypedStreamDecoder
@@ -148,7 +147,7 @@ class ChatHandler(_ChatHandler):
 if TYPE_CHECKING:
 
     class TypedChatHandler(ChatHandler, Generic[Answer]):
-        """A `ChatHandler` with an ``output_type``, to type checkers."""
+        """A `ChatHandler` with an ``output_type``, as type checkers see it."""
 
         def __init__(  # pyright: ignore[reportInconsistentConstructor]  # as above
             self,
@@ -171,13 +170,13 @@ class JumpStartChatHandler(_ChatHandler):
 
     Args:
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
-        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
+        errors: how half a character is handled, in whole answers and streams: an error, or U+FFFD with ``"replace"``.
     """
 
     __slots__ = ()
 
     def transform_output(self, output: ResponseBody) -> ChatCompletion:
-        """Give a whole answer; the first, where the model was asked for several (all are in ``raw``).
+        """Return a whole answer; the first one, if several were requested (all are in ``raw``).
 
         Raises:
             HandlerError: the answer has another shape; the message shows its keys and names the handler that fits.
@@ -192,20 +191,20 @@ class JumpStartChatHandler(_ChatHandler):
 class AutoHandler(TextModelHandler[ChatInput]):
     """Text or messages in, text out, for an answer of any known shape.
 
-    Reads what TGI, the Hugging Face toolkit, LMI, vLLM, SGLang, Triton and JumpStart's models answer to a prompt or to
-    messages: whole, as JSON, or streamed, as server-sent events, JSON lines or plain text. A request cannot be
-    recognised, it must be chosen: messages are sent as ``{"messages": [...]}``, and ``prompt_format`` says how a
-    ``str`` is sent. Only text is given: for tool calls, reasoning and the like take `ChatHandler`.
+    It reads the answers of TGI, the Hugging Face toolkit, LMI, vLLM, SGLang, Triton and JumpStart's models to a prompt
+    or to messages: whole, as JSON, or streamed, as server-sent events, JSON lines or plain text. The format of requests
+    cannot be recognised: messages are sent as ``{"messages": [...]}``, and ``prompt_format`` says how a ``str`` is
+    sent. The output is only text: use `ChatHandler` for tool calls, reasoning and the like.
 
     Args:
         prompt_format: how a ``str`` is sent: ``"inputs"`` as ``{"inputs", "parameters"}`` (TGI, Hugging Face, LMI),
-            ``"prompt"`` as ``{"prompt", **parameters}`` (OpenAI completions), ``"messages"`` as a message of the user,
+            ``"prompt"`` as ``{"prompt", **parameters}`` (OpenAI completions), ``"messages"`` as a user message,
             ``"text_inputs"`` as ``{"text_inputs", **parameters}`` (JumpStart's models of 2022), ``"text_input"`` as
             ``{"text_input", **parameters}`` (Triton's generate extension).
-        stop_parameter: the parameter that carries stop sequences; ``None`` does not tell the model. JumpStart's models
-            of 2022 know none, and refuse unknown parameters.
+        stop_parameter: the parameter for stop sequences; with ``None`` they are not sent to the model. JumpStart's
+            models of 2022 have no such parameter, and refuse unknown ones.
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
-        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
+        errors: how half a character is handled, in whole answers and streams: an error, or U+FFFD with ``"replace"``.
     """
 
     __slots__ = ("prompt_format", "stop_parameter", "task")
@@ -239,7 +238,7 @@ class AutoHandler(TextModelHandler[ChatInput]):
         chat = read_completion(value)
         if chat is not None and chat.tool_calls:
             raise HandlerError(
-                'AutoHandler gives text, and this answer has no "content" but only tool calls. ChatHandler reads it.'
+                'AutoHandler returns text, but this answer has only tool calls and no "content". ChatHandler reads it.'
             )
         if chat is not None:
             return chat.text
@@ -254,12 +253,12 @@ class AutoHandler(TextModelHandler[ChatInput]):
 
 
 def image_part(image: bytes | str, *, media_type: str = "image/png", detail: str | None = None) -> dict[str, Any]:
-    """Give the part of a message's ``content`` that is an image.
+    """Make the part of a message's ``content`` for an image.
 
     Args:
-        image: its bytes, which travel inside the message, or its URL, which the container must be able to reach.
-        media_type: of the bytes.
-        detail: ``"low"``, ``"high"`` or ``"auto"``, for the models that know it.
+        image: its bytes, which are sent in the message, or its URL, which the container must be able to reach.
+        media_type: the media type of the bytes.
+        detail: ``"low"``, ``"high"`` or ``"auto"``, for models that support it.
     """
     if isinstance(image, bytes):
         from base64 import b64encode

@@ -32,7 +32,7 @@ EmbeddingFormat: TypeAlias = Literal[
 EmbeddingType: TypeAlias = Literal["float", "int8", "uint8", "binary", "ubinary"]
 Pooling: TypeAlias = Literal["cls", "mean"]
 
-# The field for the texts, and the one for the model parameters: none where they stand beside the texts.
+# The field for the texts, and the field for the model parameters: none if they are next to the texts.
 _FIELDS = {
     "tei": ("inputs", None),
     "lmi": ("inputs", None),
@@ -45,7 +45,8 @@ _FIELDS = {
 
 
 class EmbeddingsHandler:
-    """Texts in, a list of vectors out, in their order. Every known answer is recognised; the request is chosen.
+    """Texts in, a list of vectors out, in the same order. Answers are recognised; the format of requests is an
+    argument.
 
     `Embeddings` and `AsyncEmbeddings` use it for any number of texts, in batches.
 
@@ -55,19 +56,19 @@ class EmbeddingsHandler:
             * ``"tei"``, ``"lmi"``: ``{"inputs": [...], **parameters}`` (text-embeddings-inference, LMI);
             * ``"huggingface"``: ``{"inputs": [...], "parameters": {...}}`` (Hugging Face toolkit, sentence-transformers
               and other models with an ``inference.py``);
-            * ``"openai"``: ``{"input": [...], **parameters}`` (vLLM, its pooling models too, SGLang);
+            * ``"openai"``: ``{"input": [...], **parameters}`` (vLLM, including its pooling models, and SGLang);
             * ``"cohere"``: ``{"texts": [...], **parameters}``, with ``input_type`` among the parameters;
             * ``"blazingtext"``: ``{"instances": [...], **parameters}`` (the vectors of words);
             * ``"jumpstart"``: ``{"text_inputs": [...], **parameters}`` (GPT-J);
-            * ``"jumpstart-text"``: the text itself, one in a call (TensorFlow models);
+            * ``"jumpstart-text"``: the text itself, one per call (TensorFlow models);
             * ``"jumpstart-similarity"``: ``[...]`` (BGE, GTE, E5, MiniLM).
         pooling: for a model that answers with a vector for each token (Hugging Face ``feature-extraction``): ``"cls"``
-            takes the first token's, ``"mean"`` the average of all, padding included where the container pads.
+            takes the first token's, ``"mean"`` the average of all, including padding if the container pads.
         embedding_type: the type of the vectors' numbers; ``None`` for floats. ``"int8"`` and ``"uint8"`` are
             quantised, ``"binary"`` and ``"ubinary"`` hold eight dimensions in each number; these stay integers.
-            Cohere's models are asked for it (``embedding_types``).
+            For Cohere's models it is also sent (``embedding_types``).
         dimension: the length of each vector; ``None`` accepts any length that is the same for all.
-        content_type: the media type of the request, where it is not the format's usual one.
+        content_type: the media type of the request, if it is not the format's usual one.
     """
 
     __slots__ = ("content_type", "dimension", "embedding_type", "format", "max_batch_size", "pooling")
@@ -113,16 +114,14 @@ class EmbeddingsHandler:
         if self.format == "jumpstart-similarity":
             return encode_json(texts)
         if len(texts) != 1:
-            raise HandlerError(
-                f"The format {self.format!r} takes one text in a call, not {len(texts)}; see Embeddings."
-            )
+            raise HandlerError(f"The format {self.format!r} takes one text per call, not {len(texts)}; see Embeddings.")
         return encode_text(texts[0])
 
     def transform_output(self, output: ResponseBody) -> list[list[float]]:
         """Give the vectors.
 
         Raises:
-            HandlerError: the answer has another shape, or its vectors do not fit each other or ``dimension``.
+            HandlerError: the answer has another shape, or its vectors differ in length or do not match ``dimension``.
             ModelOutputError: the container reports an error in a successful answer.
         """
         vectors = read_answer(
@@ -136,7 +135,7 @@ class EmbeddingsHandler:
         return vectors
 
     def read_details(self, output: ResponseBody) -> OutputDetails:
-        """Give the token counts of a whole answer, and its names of the model and of itself."""
+        """Return the token counts of a whole answer, its name of the model, and its id."""
         from smendpoint.handlers._answers import named_in, usage_of
         from smendpoint.handlers.base import OutputDetails
 
@@ -147,7 +146,7 @@ class EmbeddingsHandler:
 
 
 class SparseEmbeddingsHandler:
-    """Texts in, for each its weights by the index of a token out: text-embeddings-inference with a SPLADE model.
+    """Texts in, the weights of each by token index out: text-embeddings-inference with a SPLADE model.
 
     The request is ``{"inputs": [...], **parameters}``. An index that is absent has the weight 0.
     """
@@ -184,6 +183,7 @@ def _checked_texts(texts: object, handler: str) -> list[str]:
         raise HandlerError(f"{handler} takes a list of texts, not {type(texts).__name__}.")
     listed = list(cast("Sequence[str]", texts))
     for index, text in enumerate(listed):
-        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+        # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+        if not isinstance(text, str):
             raise HandlerError(f"Text {index} must be a str, not {type(text).__name__}.")
     return listed

@@ -18,16 +18,16 @@ __all__ = ["BytesHandler", "JSONHandler", "TextHandler"]
 
 
 class JSONHandler:
-    """JSON in, JSON out: any value that ``json`` can write is sent, and the parsed answer comes back.
+    """JSON in, JSON out: the input is any value that ``json`` can write, and the output is the parsed answer.
 
-    Model parameters need an input that is a mapping: they are added to it, and its own keys win. Bytes, such as an
-    image's or a sound's, are sent as they are under the media type that is given for them. A stream may be server-sent
+    Model parameters need an input that is a mapping: they are added to it, and its own keys take precedence. Bytes,
+    such as those of an image or a sound, are sent unchanged with the given media type. A stream may be server-sent
     events or JSON lines; each value in it is a chunk.
 
     Args:
-        content_type: the media type of the input, such as ``"image/png"`` or ``"audio/wav"`` where it is bytes.
-        accepts: the media type asked for.
-        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
+        content_type: the media type of the input, such as ``"image/png"`` or ``"audio/wav"`` for bytes.
+        accepts: the media type to request.
+        errors: how half a character is handled, in whole answers and streams: an error, or U+FFFD with ``"replace"``.
     """
 
     __slots__ = ("accepts", "content_type", "errors")
@@ -55,7 +55,7 @@ class JSONHandler:
         if not isinstance(prompt, dict):
             raise HandlerError(
                 f"JSONHandler adds model parameters ({', '.join(sorted(model_kwargs))}) to an input that is a dict, "
-                f"and this one is of type {type(prompt).__name__}: put them into the input yourself."
+                f"but this one is of type {type(prompt).__name__}: put them into the input yourself."
             )
         return encode_json({**model_kwargs, **cast("Mapping[str, Any]", prompt)})
 
@@ -79,7 +79,7 @@ class BytesHandler:
 
     Args:
         content_type: the media type of the input.
-        accepts: the media type asked for; any by default.
+        accepts: the media type to request; any by default.
     """
 
     __slots__ = ("accepts", "content_type")
@@ -99,7 +99,7 @@ class BytesHandler:
         return bytes(output)
 
     def stream_decoder(self) -> StreamDecoder[bytes]:
-        """Give a decoder that gives each piece unchanged."""
+        """Return a decoder that returns each piece unchanged."""
         return _PieceDecoder()
 
 
@@ -108,7 +108,7 @@ class TextHandler:
 
     Args:
         content_type: the media type of the input.
-        accepts: the media type asked for.
+        accepts: the media type to request.
     """
 
     __slots__ = ("accepts", "content_type")
@@ -134,7 +134,7 @@ class TextHandler:
         except UnicodeDecodeError as error:
             raise HandlerError(
                 f"TextHandler expects UTF-8, but the answer of {len(output)} bytes is not: "
-                f"{error.reason} at byte {error.start}. BytesHandler reads it as it is."
+                f"{error.reason} at byte {error.start}. BytesHandler reads it unchanged."
             ) from None
 
     def stream_decoder(self) -> StreamDecoder[str]:

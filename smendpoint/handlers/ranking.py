@@ -39,7 +39,7 @@ ClassificationFormat: TypeAlias = Literal["tei", "huggingface", "openai", "blazi
 # The fields for the query and for the texts.
 _PAIRS = {"tei": ("query", "texts"), "openai": ("query", "documents"), "score": ("text_1", "text_2")}
 
-# The field for the text, and the one for the model parameters: none where they stand beside the text.
+# The field for the text, and the field for the model parameters: none if they are next to the text.
 _PLACES = {
     "tei": ("inputs", None),
     "huggingface": ("inputs", "parameters"),
@@ -49,11 +49,11 @@ _PLACES = {
 
 
 class RerankInput(NamedTuple):
-    """The input of a reranker; a plain pair does as well.
+    """The input of a reranker; a plain pair works as well.
 
     Attributes:
         query: the text that the others are compared with.
-        texts: the texts.
+        texts: the texts to rank.
     """
 
     query: str
@@ -61,12 +61,12 @@ class RerankInput(NamedTuple):
 
 
 class RerankHandler:
-    """A query and texts in, `RerankResult` for each out, best first.
+    """A query and texts in, a `RerankResult` for each text out, best first.
 
     Args:
         format: ``"tei"`` sends ``{"query", "texts"}`` (text-embeddings-inference), ``"openai"`` sends
             ``{"query", "documents"}`` (vLLM, Cohere, Jina), ``"score"`` sends ``{"text_1", "text_2"}`` (vLLM's
-            scores). Each answer is recognised.
+            scores). The answers are recognised.
     """
 
     __slots__ = ("format",)
@@ -86,7 +86,8 @@ class RerankHandler:
             query, texts = prompt
         except (TypeError, ValueError):
             raise HandlerError("RerankHandler takes a RerankInput, or a pair of a query and a list of texts.") from None
-        if not isinstance(query, str) or not is_collection(texts):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+        # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+        if not isinstance(query, str) or not is_collection(texts):
             raise HandlerError("RerankHandler takes a query that is a str, and a list of texts.")
         first, second = _PAIRS[self.format]
         return encode_json({first: query, second: list(texts), **model_kwargs})
@@ -103,15 +104,15 @@ class RerankHandler:
             read_ranking,
             "RerankHandler",
             'a list, or "results" or "data", of objects with "index", "score" or "relevance_score", and "text" or '
-            '"document" where texts are returned',
+            '"document" if texts are returned',
         )
 
 
 class ClassificationHandler:
     """One text, pair of texts or image in, its classes out, the most likely first.
 
-    Every known answer is recognised: text-embeddings-inference's, the Hugging Face toolkit's (zero-shot too), vLLM's,
-    which names the most likely class alone, JumpStart's and BlazingText's. The request is chosen.
+    It recognises the answers of text-embeddings-inference, the Hugging Face toolkit (also zero-shot), vLLM (which names
+    only the most likely class), JumpStart and BlazingText. The format of requests is an argument.
 
     Args:
         format: how the text and the model parameters are sent:
@@ -120,9 +121,9 @@ class ClassificationHandler:
             * ``"huggingface"``: ``{"inputs": text, "parameters": {...}}`` (Hugging Face toolkit); zero-shot models take
               ``candidate_labels`` among the parameters;
             * ``"openai"``: ``{"input": text, **parameters}`` (vLLM, SGLang);
-            * ``"blazingtext"``: ``{"instances": [text], "configuration": {...}}``, with ``k``, how many classes, among
-              the parameters.
-        parameters_field: where model parameters go, where it is not the format's usual place.
+            * ``"blazingtext"``: ``{"instances": [text], "configuration": {...}}``, with ``k``, the number of classes,
+              among the parameters.
+        parameters_field: the field for model parameters, if it is not the format's usual one.
         content_type: the media type of an input that is bytes, such as ``"image/jpeg"``.
     """
 
@@ -162,7 +163,7 @@ class ClassificationHandler:
         else:
             raise HandlerError(
                 "ClassificationHandler takes one text, a tuple of two, or bytes, not "
-                f"{type(prompt).__name__}: for several there is map()."
+                f"{type(prompt).__name__}: use map() for several."
             )
         return encode_request(_PLACES[self.format][0], text, self.parameters_field, model_kwargs)
 
@@ -185,8 +186,8 @@ class ClassificationHandler:
 class SimilaritySearchHandler:
     """JumpStart's sentence similarity as a search: queries in, the nearest texts of each out.
 
-    The input is a mapping with ``queries``, and ``corpus`` where that is not the model's training data. Model
-    parameters (``top_k``, ``mode``, ``return_text``) are added to it; its own keys win.
+    The input is a mapping with ``queries``, and with ``corpus`` unless that is the model's training data. Model
+    parameters (``top_k``, ``mode``, ``return_text``) are added to it; its own keys take precedence.
     """
 
     __slots__ = ()
@@ -196,8 +197,9 @@ class SimilaritySearchHandler:
     stop_parameter: str | None = None
 
     def transform_input(self, prompt: Mapping[str, Any], model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request; without a ``mode``, the one that fits the input."""
-        if not isinstance(prompt, Mapping) or "queries" not in prompt:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+        """Return the request; without a ``mode``, it gets the one that suits the input."""
+        # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
+        if not isinstance(prompt, Mapping) or "queries" not in prompt:
             raise HandlerError("SimilaritySearchHandler takes a mapping with 'queries', and 'corpus' to search in.")
         mode = "nn_corpus" if "corpus" in prompt else "nn_train_data"
         return encode_json({"mode": mode, **model_kwargs, **prompt})
@@ -213,5 +215,5 @@ class SimilaritySearchHandler:
             output,
             read_neighbours,
             "SimilaritySearchHandler",
-            'a list for each query of objects with "id" or "corpus_id", "score", and "text" where it is returned',
+            'for each query a list of objects with "id" or "corpus_id", "score", and "text" if it is returned',
         )

@@ -1,4 +1,4 @@
-"""Rows in, predictions out: scikit-learn, XGBoost, TF Serving, SageMaker's own algorithms, and their kind."""
+"""Rows in, predictions out: scikit-learn, XGBoost, TF Serving, SageMaker's built-in algorithms, and the like."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", default=float)
 else:
-    from typing import TypeVar  # Only type checkers need the default, which Python knows from 3.13 on.
+    from typing import TypeVar  # Only type checkers need the default, which Python supports from 3.13 on.
 
     T = TypeVar("T")
 
@@ -51,7 +51,7 @@ WRITERS = {
     "libsvm": ("text/libsvm", _tables.write_libsvm),
     "npy": ("application/x-npy", write_npy),
 }
-# The media type of each format, its reader, and the handler that reads an answer whose values no `dtype` fits.
+# The media type of each format, its reader, and the handler for an answer whose values do not fit any `dtype`.
 READERS = {
     "csv": ("text/csv", _tables.read_csv, "TextHandler"),
     "json": ("application/json", _read_json, "JSONHandler"),
@@ -89,16 +89,16 @@ class _Table(Generic[T]):
         self.accepts = READERS[response][0]
 
     def transform_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the rows in the chosen format, which has no place for model parameters.
+        """Return the rows in the chosen format, which has no place for model parameters.
 
         Args:
             prompt: a list of rows, one row, a NumPy array, a frame of pandas or polars, or an Arrow table. For libsvm a
                 row may be a mapping from indices, from 0, to values; for JSON and JSON lines it may be a mapping that
-                is sent as it is.
+                is sent unchanged.
             model_kwargs: must be empty.
 
         Raises:
-            HandlerError: a value has no place in the format, or would not be the same value there.
+            HandlerError: the format cannot hold a value, or would change it.
         """
         refuse_parameters(type(self).__name__, model_kwargs)
         return WRITERS[self.request][1](prompt)
@@ -109,7 +109,7 @@ class _Table(Generic[T]):
         raise_for_error(value)
         found = read_predictions(value, self.key, type(self).__name__)
         if found is None:
-            expected = 'a list, or "predictions", "scores", "projections" or (of TF Serving) "outputs"'
+            expected = 'a list, or "predictions", "scores", "projections" or (from TF Serving) "outputs"'
             raise unknown_shape(value, type(self).__name__, expected)
         return found
 
@@ -120,10 +120,10 @@ class _Table(Generic[T]):
         converted: T | None = convert(value, self.dtype)
         if converted is None:
             plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
-            advice = "Choose another dtype" if plain else f"{READERS[self.response][2]} gives the answer as it is"
+            advice = "Choose another dtype" if plain else f"{READERS[self.response][2]} returns the answer unchanged"
             raise HandlerError(
                 f"{type(self).__name__} expects predictions of the type {self.dtype.__name__}, "
-                f"and finds one that is not{where}: {describe(value)}. {advice}."
+                f"but finds one that is not{where}: {describe(value)}. {advice}."
             )
         return converted
 
@@ -132,21 +132,21 @@ class TabularHandler(_Table[T]):
     """Rows in, one prediction for each out: ``list[float]``, or a list of the ``dtype``.
 
     Args:
-        request: how the rows are sent: ``"csv"``, ``"json"``, ``"instances"`` (JSON: ``{"instances": rows}``, as TF
-            Serving, MLflow and SageMaker's own algorithms want it), ``"jsonlines"``, ``"libsvm"`` (XGBoost) or
+        request: how the rows are sent: ``"csv"``, ``"json"``, ``"instances"`` (JSON: ``{"instances": rows}``, for TF
+            Serving, MLflow and SageMaker's built-in algorithms), ``"jsonlines"``, ``"libsvm"`` (XGBoost) or
             ``"npy"`` (scikit-learn). It sets the content type.
         response: the format of the answer, requested with ``Accept``: ``"csv"``, ``"json"``, ``"jsonlines"`` or
             ``"npy"``.
         dtype: the type of a prediction: ``float``, ``int`` or ``str`` (labels).
         key: the field to take from a prediction that is an object, such as linear learner's ``"predicted_label"``;
-            ``None`` takes its only one, its ``score`` or (k-means) its ``closest_cluster``. Or the output to take where
-            TF Serving answers with several.
+            ``None`` takes its only one, its ``score`` or (k-means) its ``closest_cluster``. If TF Serving answers with
+            several outputs, the output to take.
     """
 
     __slots__ = ()
 
     def transform_output(self, output: ResponseBody) -> list[T]:
-        """Give the predictions. In CSV they may stand in one line, or one in each line.
+        """Return the predictions. In CSV they may be in one line, or one in each line.
 
         Raises:
             HandlerError: the answer has another shape, such as several values for a row, or another type of value.
@@ -156,9 +156,9 @@ class TabularHandler(_Table[T]):
             items = cast("list[JSONValue]", items[0])  # the only line
         several = next((item for item in items if isinstance(item, list) and len(item) != 1), None)
         if several is not None:
-            self._rows(items, where)  # a value that does not fit is reported first
+            self._rows(items, where)  # a value of another type is reported first
             raise HandlerError(
-                f"TabularHandler expects one value for each row, and this answer has {len(several)} for "
+                f"TabularHandler expects one value for each row, but this answer has {len(several)} for "
                 f"one{where}: TabularRowsHandler reads it."
             )
         return [self._value(item[0] if isinstance(item, list) else item, where) for item in items]
@@ -184,7 +184,7 @@ class TabularRowsHandler(_Table[T]):
 class NumPyHandler:
     """A NumPy array in, a NumPy array out, as ``application/x-npy`` (scikit-learn and other toolkits).
 
-    Needs NumPy, the extra ``smendpoint[numpy]``; ``TabularHandler("npy", "npy")`` does lists without it.
+    Needs NumPy (the extra ``smendpoint[numpy]``); ``TabularHandler("npy", "npy")`` handles lists without it.
     """
 
     __slots__ = ()
@@ -198,8 +198,8 @@ class NumPyHandler:
         """Give the array's bytes. The format has no place for model parameters.
 
         Raises:
-            HandlerError: NumPy is not installed, makes no array of plain values of the input, or would change a value,
-                such as a large integer that stands beside a float.
+            HandlerError: NumPy is not installed, cannot make an array of plain values from the input, or would change a
+                value, such as a large integer next to a float.
         """
         from io import BytesIO
 
@@ -209,7 +209,7 @@ class NumPyHandler:
         try:
             np.save(buffer, exact_array(np, prompt), allow_pickle=False)
         except (TypeError, ValueError, OverflowError) as error:
-            raise HandlerError(f"NumPy makes no array of plain values of the input ({type(error).__name__}).") from None
+            raise HandlerError(f"NumPy cannot make an array of plain values ({type(error).__name__}).") from None
         return buffer.getvalue()
 
     def transform_output(self, output: ResponseBody) -> numpy.ndarray[Any, Any]:
@@ -223,11 +223,12 @@ class NumPyHandler:
         np = import_numpy("NumPyHandler")
         if not output.startswith(MAGIC):
             raise HandlerError(
-                f"NumPyHandler expects a NumPy array (.npy), and the answer of {len(output)} bytes is none."
+                f"NumPyHandler expects a NumPy array (.npy), but the answer of {len(output)} bytes is not one."
             )
         try:
             array: numpy.ndarray[Any, Any] = np.load(BytesIO(output), allow_pickle=False)
-        except Exception as error:  # NumPy does not document which: ValueError, EOFError, SyntaxError, MemoryError ...
+        # NumPy does not document the type: ValueError, EOFError, SyntaxError, MemoryError ...
+        except Exception as error:
             raise HandlerError(
                 f"The answer is not a whole NumPy array of plain values ({type(error).__name__})."
             ) from None

@@ -44,9 +44,9 @@ class ModelHandler(Erased[Prompt]):
     content_type = "application/json"
     accepts = "application/json"
 
-    # The fields that ask for a stream. Those of the request, the caller's parameters among them, win over these.
+    # The fields that ask for a stream. Those of the request, including the caller's parameters, take precedence.
     _stream_fields: Mapping[str, Any] = {"stream": True}
-    # The answers that the handler reads, as a half sentence for messages.
+    # The answers that the handler reads, as a noun phrase for messages.
     _expected = ""
 
     def __init__(self, *, require_end: bool = True, errors: ErrorsOption = "strict") -> None:
@@ -83,7 +83,7 @@ class TextModelHandler(ModelHandler[Prompt]):
     _plain_text = False  # whether a stream may be plain text
 
     def transform_output(self, output: ResponseBody) -> str:
-        """Give the text of a whole answer; the first, where a model was asked for several.
+        """Return the text of a whole answer; the first one, if several were requested.
 
         Raises:
             HandlerError: the answer has another shape; the message shows its keys and names the handler that fits.
@@ -92,7 +92,7 @@ class TextModelHandler(ModelHandler[Prompt]):
         return read_answer(output, self._find_text, type(self).__name__, self._expected, self.errors)
 
     def stream_decoder(self) -> TextStreamDecoder:
-        """Give a decoder of this model's stream: server-sent events or JSON lines, whichever comes."""
+        """Return a decoder of this model's stream: server-sent events or JSON lines, whichever arrives."""
         from smendpoint.handlers._textstream import TextStreamDecoder
 
         return TextStreamDecoder(
@@ -112,8 +112,8 @@ class TextModelHandler(ModelHandler[Prompt]):
     def _check_text(self, prompt: object) -> str:
         if not isinstance(prompt, str):
             raise HandlerError(
-                f"{type(self).__name__} sends a str, and this input is of type {type(prompt).__name__}. "
-                "Messages go to ChatHandler, anything else that is JSON to JSONHandler."
+                f"{type(self).__name__} sends a str, but this input is of type {type(prompt).__name__}. "
+                "Use ChatHandler for messages, and JSONHandler for any other JSON."
             )
         return prompt
 
@@ -124,16 +124,16 @@ class TextGenerationHandler(TextModelHandler[str]):
     For text-generation-inference (TGI), the Hugging Face inference toolkit (text generation, summarization,
     translation), DJL LMI in all its variants, JumpStart's Llama models, and every container that follows them. A stream
     may be server-sent events or JSON lines; special tokens are hidden. The Hugging Face toolkit's text begins with the
-    prompt, unless ``return_full_text=False``; of a conversation it is the assistant's last message.
+    prompt, unless ``return_full_text=False``; for a conversation it is the assistant's last message.
 
     Args:
         details: ask the container for details (``"details": true``), and keep the tokens of a stream with their
             log-probabilities: they are in ``details["tokens"]`` at the end.
-        stop_parameter: the parameter that carries stop sequences. TGI and LMI know ``"stop"``, older LMI
-            ``"stop_sequences"``. ``None`` does not tell the model (Hugging Face pipelines refuse what they do not
-            know); they are enforced all the same.
+        stop_parameter: the parameter for stop sequences: ``"stop"`` for TGI and LMI, ``"stop_sequences"`` for older
+            LMI. With ``None`` they are not sent to the model (Hugging Face pipelines refuse unknown parameters), but
+            the output still ends at them.
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
-        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
+        errors: how half a character is handled, in whole answers and streams: an error, or U+FFFD with ``"replace"``.
     """
 
     __slots__ = ("_keeps_tokens", "stop_parameter")
@@ -161,11 +161,12 @@ class TextGenerationHandler(TextModelHandler[str]):
 class OpenAICompletionsHandler(TextModelHandler[str]):
     """OpenAI text completions: ``{"prompt": prompt, **model_kwargs}`` in, the text of the first choice out.
 
-    For vLLM, SGLang, TGI and LMI. A stream also asks for the token counts (``stream_options``), unless told otherwise.
+    For vLLM, SGLang, TGI and LMI. A stream also requests the token counts (``stream_options``), unless a parameter says
+    otherwise.
 
     Args:
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
-        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
+        errors: how half a character is handled, in whole answers and streams: an error, or U+FFFD with ``"replace"``.
     """
 
     __slots__ = ()
@@ -187,10 +188,10 @@ class JumpStartTextHandler(TextModelHandler[str]):
 
     Args:
         family: ``"llama-2"`` and ``"llama-3"`` take ``{"inputs", "parameters"}``; ``"flan-t5"``, ``"gpt-j"`` and
-            ``"bloomz"`` (2022 and 2023) take ``{"text_inputs", **parameters}`` and have no place for stop sequences.
-            These also have no streams: they answer as a whole.
+            ``"bloomz"`` (2022 and 2023) take ``{"text_inputs", **parameters}``, have no place for stop sequences, and
+            do not stream.
         require_end: whether a stream that ends without the end of its format (see "The end of a stream") is an error.
-        errors: what becomes of half a character, whole and in a stream: an error, or U+FFFD with ``"replace"``.
+        errors: how half a character is handled, in whole answers and streams: an error, or U+FFFD with ``"replace"``.
     """
 
     __slots__ = ("_stream_fields", "family", "stop_parameter")

@@ -51,8 +51,8 @@ def test_an_argument_that_does_not_exist_is_refused_as_python_does() -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"region_name": ""}, "region_name must be a string"),
-        ({"region_name": 7}, "region_name must be a string"),
+        ({"region_name": ""}, "region_name must be a non-empty string"),
+        ({"region_name": 7}, "region_name must be a non-empty string"),
         ({"region_name": "x@evil.example:443/#"}, "region"),
         ({"region_name": "us-east-1\n"}, "region"),
         ({"region_name": "us-east-\u0661"}, "region"),

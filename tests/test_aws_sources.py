@@ -264,7 +264,7 @@ def test_a_setting_on_the_way_to_credentials_that_is_malformed_is_called_so_and_
 ) -> None:
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9/")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "hunter2\n")
-    with pytest.raises(CredentialsError, match=r"authorization token holds a line end.*AUTHORIZATION_TOKEN") as caught:
+    with pytest.raises(CredentialsError, match=r"authorization token contains a line end.*TION_TOKEN") as caught:
         resolve(Identity()).credentials.load()
     assert "hunter2" not in str(caught.value)
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "fine")

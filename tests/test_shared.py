@@ -454,7 +454,7 @@ def test_the_last_one_that_closes_ends_the_calls_of_an_event_loop(emulator: Emul
         await first.aclose()
         assert not call.done()
         await second.aclose()
-        with pytest.raises(EndpointError, match="was closed while this call was under way"):
+        with pytest.raises(EndpointError, match="was closed while this call was in flight"):
             await call
 
     asyncio.run(main())

@@ -172,4 +172,4 @@ class SharedSource:
             """Wake the thread that waits for bytes."""
 
         def _release(self, held: Any, *, whole: bool) -> None:
-            """Give the connection back after a `whole` answer; else close it."""
+            """Return the connection back after a `whole` answer; else close it."""

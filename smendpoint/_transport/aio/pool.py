@@ -168,7 +168,7 @@ class LoopPool:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Give a free place to the waiter that has waited longest."""
+        """Return a free place to the waiter that has waited longest."""
         if self._waiting:
             self._waiting.popleft().set_result(True)
         else:

@@ -200,7 +200,7 @@ def failed_by_itself(error: Exception, *, response_started: bool = False) -> err
 
 
 def _chain(error: Exception) -> Iterator[BaseException]:
-    """Give an exception and those under it."""
+    """Yield an exception and those under it."""
     link: BaseException | None = error
     seen: set[int] = set()
     while link is not None and id(link) not in seen:
@@ -212,7 +212,7 @@ def _chain(error: Exception) -> Iterator[BaseException]:
 
 
 def _frames(error: BaseException) -> Iterator[tuple[str, FrameType]]:
-    """Give the frames that an exception went through, outermost first, each with the name of its module."""
+    """Yield the frames that an exception went through, outermost first, each with the name of its module."""
     trace = error.__traceback__
     while trace is not None:
         yield str(trace.tb_frame.f_globals.get("__name__")), trace.tb_frame

@@ -1,24 +1,68 @@
 """How Sphinx builds this documentation."""
 
+import os
+import sys
+from pathlib import Path
+
 from smendpoint import __version__
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE / "_ext"))
 
 project = "smendpoint"
 author = "The smendpoint maintainers"
 copyright = author
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "api",
+    "pages",
+]
 exclude_patterns = ["_build"]
-nitpicky = False  # the standard library's and botocore's names are not looked up: a build needs no network
+nitpicky = True
 
-html_theme = "alabaster"
-html_theme_options = {
-    "description": "Call models on Amazon SageMaker endpoints",
-    "fixed_sidebar": True,
-    "page_width": "70em",
+html_theme = "furo"
+html_title = project
+html_favicon = "_static/favicon.svg"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_js_files = ["site.js"]
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
+site_summary = "Call models on Amazon SageMaker endpoints: small, typed, exact about failures, sync and async."
+html_search_scorer = str(HERE / "_static" / "scorer.js")
+site_words = {  # that people search for, beside a page's title in the navigation
+    "how-to/retries-and-timeouts": ["timeouts", "retries", "retry", "backoff", "throttling", "429", "503"],
+    "how-to/streaming-ui": ["streams", "tokens"],
+    "how-to/typed-answers": ["structured output", "JSON schema", "pydantic"],
+    "how-to/async-inference": ["async inference", "S3"],
+    "how-to/given-client": ["boto3", "botocore", "aiobotocore"],
+    "how-to/choosing": ["batch transform", "map"],
+    "how-to/batch-files": ["batches", "JSON Lines", "CSV", "Parquet"],
+    "how-to/fastapi": ["FastAPI", "Starlette"],
+    "how-to/lambda": ["Lambda", "serverless"],
+    "how-to/serve": ["OpenAI API", "proxy server"],
+    "how-to/observe": ["logging", "metrics", "tracing", "Prometheus", "OpenTelemetry"],
+    "how-to/proxies-and-tls": ["proxy", "TLS", "certificates"],
+    "how-to/testing": ["pytest", "mocks"],
+    "how-to/measure": ["benchmark", "latency", "throughput"],
+    "how-to/doctor": ["doctor", "permissions", "403"],
+    "how-to/shell": ["command line", "shell"],
+    "reference/errors": ["400", "403", "413", "424", "429", "500", "503", "530", "exceptions"],
+    "reference/handlers": ["embeddings", "reranking", "chat"],
+    "reference/configuration": ["credentials", "region", "environment variables"],
+    "reference/emulator": ["emulator", "fixtures"],
+    "tutorial/asyncio": ["async", "await"],
 }
-html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}
 html_show_copyright = False
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 myst_heading_anchors = 3
 doctest_global_setup = "from smendpoint import *"
@@ -28,3 +72,5 @@ autoclass_content = "both"  # the constructor of an endpoint has its arguments i
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"

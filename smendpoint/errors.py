@@ -32,8 +32,7 @@ Catch the widest class that you can handle::
             |-- InternalStreamFailureError       the service reported its own failure in the stream
             `-- ModelOutputError                 a successful answer holds an error, or not the requested type
 
-            Every error keeps its ``__cause__`` and can be pickled. It holds no secret and no prompt, unless a message
-            of the
+Every error keeps its ``__cause__`` and can be pickled. It holds no secret and no prompt, unless a message of the
 service or of the container quotes one.
 """
 

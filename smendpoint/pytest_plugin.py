@@ -10,7 +10,6 @@ A test run that does not use it imports nothing.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,25 +20,6 @@ if TYPE_CHECKING:
     from smendpoint.emulator import Emulator
 
 __all__ = ["sagemaker_emulator"]
-
-_ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "emulated",
-    "AWS_SECRET_ACCESS_KEY": "emulated-secret",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-# Each of these would override a variable above, or send the call elsewhere.
-_IN_THE_WAY = (
-    "AWS_SESSION_TOKEN",
-    "AWS_SECURITY_TOKEN",
-    "AWS_PROFILE",
-    "AWS_DEFAULT_PROFILE",
-    "AWS_CREDENTIAL_EXPIRATION",
-    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
-    "HTTP_PROXY",
-    "http_proxy",
-)
 
 
 @pytest.fixture(scope="session")
@@ -66,16 +46,15 @@ def sagemaker_emulator(_sagemaker_emulator: Emulator, monkeypatch: pytest.Monkey
     Amazon S3 is not redirected, since other tools may mock it. If the code waits for results of asynchronous inference,
     set ``AWS_ENDPOINT_URL_S3`` to ``sagemaker_emulator.url + "/s3"``, the emulator's stand-in for S3.
     """
+    from smendpoint.emulator._variables import CLIENT_VARIABLES, IN_THE_WAY, overrides
+
     emulator = _sagemaker_emulator
     if not emulator.running:  # the previous test stopped it
         emulator.start()
-    for name in _IN_THE_WAY:
+    for name in (*IN_THE_WAY, "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in _ENVIRONMENT.items():
+    for name, value in {**CLIENT_VARIABLES, **overrides()}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", emulator.url)
-    if os.path.isfile(os.path.expanduser(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"))):
-        # The file may tell botocore to ignore endpoint URLs, and then calls would go to AWS.
-        monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "false")
     yield emulator
     emulator.reset()

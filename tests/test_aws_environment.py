@@ -97,6 +97,8 @@ OVERRIDES: list[tuple[str, str | None]] = [
     ("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", "https://service.example:8443/"),
     ("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", ""),
     ("AWS_ENDPOINT_URL_STS", "https://sts.example"),
+    ("AWS_ENDPOINT_URL_S3", "https://s3.example"),
+    ("AWS_ENDPOINT_URL_SAGEMAKER", "https://control.example"),
     ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true"),
     ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "false"),
     ("AWS_USE_FIPS_ENDPOINT", "true"),

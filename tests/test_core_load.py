@@ -600,7 +600,7 @@ def test_the_reference_lists_the_errors_of_the_service() -> None:
     assert named.items() <= rows.items()
     assert rows["ServiceError` with status 502 or 504"] == SERVICE_ERRORS[502] == SERVICE_ERRORS[504]
     assert {key for key in SERVICE_ERRORS if isinstance(key, int)} == {502, 504}
-    assert {row[0] for row in page_rows("| outcome | it means | the model | the limit |")} == OUTCOMES
+    assert {row[0] for row in page_rows("| outcome | meaning | the model | the limit |")} == OUTCOMES
 
 
 # The wait that a container asks for is in its answer's body: the service drops its headers.

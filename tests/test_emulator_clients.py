@@ -54,6 +54,11 @@ def test_botocore_gets_an_answer_with_its_metadata(emulator: Emulator, client: A
     assert emulator.requests[0].headers["accept"] == "a/b"
 
 
+def test_the_variant_that_answers_is_the_one_that_was_asked_for(client: Any) -> None:
+    answer = client.invoke_endpoint(EndpointName="my-llm", Body=body(), TargetVariant="blue")
+    assert answer["InvokedProductionVariant"] == "blue"
+
+
 def test_botocore_gets_a_stream(client: Any) -> None:
     answer = client.invoke_endpoint_with_response_stream(EndpointName="my-llm", Body=body(stream=True))
     parts = [event["PayloadPart"]["Bytes"] for event in answer["Body"]]

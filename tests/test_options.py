@@ -313,7 +313,7 @@ def test_the_table_of_options_is_the_constructors() -> None:
     page = Path(__file__).parent.parent / "docs" / "reference" / "configuration.md"
     rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \| (\w+).* \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
     defaults = inspect.signature(Endpoint).parameters
-    kinds = {name: "refused" if name in REFUSED_WITH_A_CLIENT else "honoured" for name in ENDPOINT_OPTIONS}
+    kinds = {name: "refused" if name in REFUSED_WITH_A_CLIENT else "applies" for name in ENDPOINT_OPTIONS}
     kinds["client"] = "itself"
     assert rows == [
         (name, format(default, ",") if type(default := defaults[name].default) is int else str(default), kinds[name])

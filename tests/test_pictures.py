@@ -44,9 +44,10 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("chat", r"How long did Peter stay\?.*Peter stayed\s+3 days.*arrived, and\s+read.*/retry"),
+        ("stream", r"hospital for 3 days\.\n.*Peter stayed with her\n.*StreamTruncatedError.*\n1\n"),
+        ("chat", r"How long did Peter stay\?.*Peter stayed\s+3 days.*arrived, and\s+read.*first text after"),
         ("batch", r"3\d\d of 600 rows.*rows/s"),
-        ("doctor", r"127.0.0.1 port 18080.*FAILED.*CUDA out of memory.*log group"),
+        ("doctor", r"127.0.0.1 port 18080.*FAILED.*CUDA out of\s+memory.*log group"),
     ],
 )
 def test_the_script_makes_a_picture_of_the_running_program(name: str, shown: str, script: Any, tmp_path: Path) -> None:
@@ -54,6 +55,17 @@ def test_the_script_makes_a_picture_of_the_running_program(name: str, shown: str
     picture = (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
     assert re.search(shown, texts(picture), re.DOTALL)
     assert not re.search(r"""href=|src=|@import|url\((?!#)""", picture)  # a picture loads nothing
+
+
+def test_a_streamed_answer_appears_word_by_word_and_is_whole_without_animations(script: Any, tmp_path: Path) -> None:
+    script.main(["stream"])
+    root = xml.etree.ElementTree.parse(tmp_path / "stream.svg").getroot()
+    rectangles = [node for node in root.iter() if node.tag.endswith("rect")]
+    (moved,) = [node for node in rectangles if len(node)]
+    widths = [float(width) for width in moved[0].attrib["values"].split(";")]
+    assert widths == sorted(widths)
+    assert widths[-1] == float(moved.attrib["width"])
+    assert "repeatCount" not in moved[0].attrib
 
 
 def test_the_script_makes_a_picture_of_a_sweep(tmp_path: Path) -> None:

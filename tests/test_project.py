@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import smendpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(smendpoint.__file__).parent
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Assign, ast.AnnAssign)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,57 @@ def test_the_changelog_begins_with_this_version() -> None:
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None
     assert newest[1] == smendpoint.__version__
+
+
+def test_the_changelog_has_the_groups_of_keep_a_changelog_in_their_order() -> None:
+    groups = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+    for version in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1:]:
+        found = re.findall(r"^### (.*)", version, re.MULTILINE)
+        assert found == [group for group in groups if group in found]
+        assert re.match(r"\S+ - \d{4}-\d\d-\d\d\n", version)
+
+
+def test_this_version_gets_security_fixes() -> None:
+    minor = ".".join(smendpoint.__version__.split(".")[:2])
+    assert f"| {minor} | yes |" in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_versions_names_the_supported_pythons_and_the_oldest_botocore(
+    setup_cfg: configparser.ConfigParser,
+) -> None:
+    page = (ROOT / "docs" / "project" / "versions.md").read_text(encoding="utf-8")
+    supported = re.findall(r"Python :: (3\.\d+)$", setup_cfg["metadata"]["classifiers"], re.MULTILINE)
+    assert re.findall(r"^\| (3\.\d+) \|", page, re.MULTILINE) == supported
+    for name, section, option in (
+        ("botocore", "options", "install_requires"),
+        ("aiobotocore", "options.extras_require", "aiobotocore"),
+    ):
+        (oldest,) = re.findall(rf"^{name}>=([0-9.]+)", setup_cfg[section][option].strip())
+        assert re.search(rf"^\*\*{name}\.?\*\*[^*]*\b{re.escape(oldest)}\b", page, re.MULTILINE)
+
+
+def test_every_public_module_says_what_is_public() -> None:
+    public = [
+        module.name
+        for module in pkgutil.walk_packages([str(PACKAGE)], "smendpoint.")
+        if "._" not in module.name and not module.name.endswith("__main__")
+    ]
+    silent = []
+    for name in public:
+        path = PACKAGE.joinpath(*name.split(".")[1:])
+        source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+        if any(isinstance(node, DEFINITIONS) for node in ast.parse(source).body) and "__all__" not in source:
+            silent.append(name)
+    assert "smendpoint.handlers" in public
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_every_relative_link_of_a_page_beside_the_readme_leads_to_a_file_of_the_documentation(name: str) -> None:
+    # The documentation includes these pages, and resolves links into docs/ only.
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", (ROOT / name).read_text(encoding="utf-8")):
+        assert target.startswith("docs/")
+        assert (ROOT / target).exists(), f"{name} links to {target}"
 
 
 def test_at_run_time_nothing_is_needed_but_botocore(setup_cfg: configparser.ConfigParser) -> None:

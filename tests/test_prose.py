@@ -38,9 +38,14 @@ MODULES = [
                 "handlers_typed",
                 "cli_invoke",
                 "cli_chat",
+                "chat_tools",
                 "cli_doctor",
                 "cli_help",
+                "cli_child",
+                "tutorial",
                 "pictures",
+                "processes_example",
+                "other_clients",
                 "cli_serve",
                 "asgi*",
                 "bench*",
@@ -51,6 +56,8 @@ MODULES = [
     ),
     *sorted((ROOT / "tests" / "engines").glob("*.py")),
     *sorted((ROOT / "tests" / "integrations").glob("*.py")),
+    *sorted((ROOT / "tests" / "release").glob("*.py")),
+    *sorted((ROOT / "scripts").glob("*.py")),
     *(
         ROOT / "tests" / f"{name}.py"
         for name in (
@@ -70,7 +77,7 @@ MODULES = [
         )
     ),
 ]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 # A quotation may break the rule, such as the examples of the rule itself.
 QUOTED = re.compile(r'"[^"\n]*"|^\| In this order: .*|^\| There is no answer; .*|^\| One opens it .*', re.MULTILINE)

@@ -375,7 +375,7 @@ class Stream(StreamBase[Piece, Made]):
             self._deliver(chunks)
 
     def close(self) -> None:
-        """Close the connection, even if the answer is incomplete. Any thread may do it, even twice."""
+        """Close the connection, even if the answer is incomplete. Any thread may; closing twice is harmless."""
         self._close(None)
 
     def _stop_opening(self) -> None:

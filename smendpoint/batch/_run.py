@@ -50,9 +50,8 @@ def run(
 ) -> Summary:
     """Call an endpoint for each row of a source, and write each answer to a ledger as it arrives.
 
-    The ledger is the output: JSON Lines, a line for each row. The same call again continues: rows that succeeded are
-        not
-    sent again. Memory does not grow with the number of rows.
+    The ledger is the output: JSON Lines, a line for each row. The same call again continues: it does not send rows that
+    succeeded. Memory does not grow with the number of rows.
 
     Args:
         endpoint: the endpoint to call. Rows in OpenAI's batch format go through a `JSONHandler`, others through the
@@ -80,7 +79,7 @@ def run(
             parameters take precedence.
 
     Returns:
-    The counts of the run. They include rows that failed, which are also in the ledger.
+        The counts of the run. They include rows that failed, which are also in the ledger.
 
     Raises:
         ConfigurationError: an argument or a row is not valid, or the input of a row is not the one that the ledger has

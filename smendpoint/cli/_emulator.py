@@ -1,14 +1,17 @@
-"""``smendpoint emulator``: the emulator in the foreground."""
+"""``smendpoint emulator``: the emulator in the foreground, or around a program."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smendpoint.cli._child import handling, run_child
 from smendpoint.cli._options import name_and_value
 from smendpoint.errors import ConfigurationError
 
@@ -18,11 +21,15 @@ if TYPE_CHECKING:
     from smendpoint.emulator import Emulator, Model
 
 
+PORT = 8080
+"""The port of an emulator that runs by itself; with a command, any free port will do."""
+
 EXAMPLES = """
+smendpoint emulator -- python first.py
+smendpoint emulator --model my-llm=tgi --fault throttle_then_ok_2 -- pytest
 smendpoint emulator --port 8080 --model my-llm=tgi --model my-embeddings=tei
 smendpoint emulator --model my-llm=http://127.0.0.1:8081
 smendpoint emulator --capacity 8 --latency 0.05
-smendpoint emulator --fault throttle_then_ok_2
 smendpoint emulator --list
 """
 
@@ -31,11 +38,21 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "emulator",
         help="run an emulator of the SageMaker runtime on this machine",
-        description="Runs an emulator of the SageMaker runtime until it is interrupted (Ctrl-C). Any client works"
-        " against it, in a shell with the variables that it prints.",
+        usage="%(prog)s [options] [-- COMMAND [ARG ...]]",
+        description="Runs an emulator of the SageMaker runtime. With COMMAND, runs this command with the environment"
+        " that leads AWS clients and the openai package to the emulator, and ends with its exit status. Without"
+        " COMMAND, prints this environment for another shell and runs until it is interrupted (Ctrl-C).",
+    )
+    parser.add_argument(
+        "command",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND",
+        help="the program to run, and its arguments, after the options and --",
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="the port, 0 for any (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, help=f"the port, 0 for any free one (default: {PORT}; with COMMAND, any free one)"
+    )
     parser.add_argument(
         "--model",
         action="append",
@@ -109,33 +126,66 @@ def _list() -> None:
         print(f"  {fault.name:<22} {fault.description} ({', '.join(sorted(fault.operations))})")
 
 
-def _print_variables(emulator: Emulator, shell: str) -> None:
-    """Print the variables that lead the clients of a shell to the emulator."""
-    import shlex
+def _variables(emulator: Emulator) -> dict[str, str]:
+    """Give the variables that lead clients to the emulator."""
     from urllib.parse import quote
 
     from smendpoint.emulator._endpoints import ANY_CREDENTIALS
 
-    url, keys = emulator.url, ANY_CREDENTIALS
-    name = quote(next(iter(emulator.models), "my-llm"), safe="")
+    url, keys, region = emulator.url, ANY_CREDENTIALS, emulator.region
+    return {
+        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url,
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_REGION": region,
+        "OPENAI_BASE_URL": f"{url}/endpoints/{quote(_name(emulator), safe='')}/openai/v1",
+        "OPENAI_API_KEY": keys.access_key,
+    }
+
+
+def _name(emulator: Emulator) -> str:
+    return next(iter(emulator.models), "my-llm")
+
+
+def _print_variables(emulator: Emulator, shell: str) -> None:
+    """Print the variables that lead the clients of a shell to the emulator."""
+    import shlex
 
     def line(variable: str, value: str) -> str:
         return f"$Env:{variable} = '{value}'" if shell == "powershell" else f"export {variable}={shlex.quote(value)}"
 
-    lines = [
-        line("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url),
-        "# any region and credentials will do; Ctrl-C ends the emulator",
-        line("AWS_ACCESS_KEY_ID", keys.access_key),
-        line("AWS_SECRET_ACCESS_KEY", keys.secret_key),
-        line("AWS_DEFAULT_REGION", emulator.region),
-        line("AWS_REGION", emulator.region),
-        f"# for the openai package and endpoint {name}",
-        line("OPENAI_BASE_URL", f"{url}/endpoints/{name}/openai/v1"),
-        line("OPENAI_API_KEY", keys.access_key),
-        "# for the answers of asynchronous inference; all of Amazon S3 is there then",
-        "# " + line("AWS_ENDPOINT_URL_S3", f"{url}/s3"),
-    ]
-    print("\n".join(lines), flush=True)
+    lines = {name: line(name, value) for name, value in _variables(emulator).items()}
+    comments = {
+        "AWS_ACCESS_KEY_ID": "# any region and credentials will do; Ctrl-C ends the emulator\n",
+        "OPENAI_BASE_URL": f"# for the openai package and endpoint {_name(emulator)}\n",
+    }
+    print("\n".join([comments.get(name, "") + text for name, text in lines.items()]))
+    print("# for the answers of asynchronous inference; all of Amazon S3 is there then")
+    print("# " + line("AWS_ENDPOINT_URL_S3", f"{emulator.url}/s3"), flush=True)
+
+
+def _environment(emulator: Emulator) -> dict[str, str]:
+    """Give this process's environment, changed so that clients are led to the emulator and nowhere else."""
+    from urllib.request import getproxies_environment
+
+    from smendpoint.emulator._variables import CLIENT_VARIABLES, IN_THE_WAY, overrides
+
+    environment = {name: value for name, value in os.environ.items() if name not in IN_THE_WAY}
+    environment |= {**CLIENT_VARIABLES, **_variables(emulator), **overrides()}
+    environment["AWS_ENDPOINT_URL_SAGEMAKER"] = emulator.url  # DescribeEndpoint, for `doctor`
+    environment.setdefault("AWS_ENDPOINT_URL_S3", f"{emulator.url}/s3")
+    if getproxies_environment():  # the emulator is not behind them
+        host = emulator.url.partition("://")[2].rpartition(":")[0].strip("[]")
+        direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), host]))
+        environment |= {"no_proxy": direct, "NO_PROXY": direct}
+    # Called by its path, as in a virtual environment that is not activated: programs beside it come first.
+    started = Path(sys.argv[0])
+    folder = str(Path(started if started.stem == "smendpoint" else sys.executable).absolute().parent)
+    path = environment.get("PATH", os.defpath)
+    if folder not in path.split(os.pathsep):
+        environment["PATH"] = os.pathsep.join([folder, path])
+    return environment
 
 
 @contextmanager
@@ -146,28 +196,24 @@ def interruptions() -> Generator[threading.Event]:
     def end(_number: int, _frame: object) -> None:
         done.set()
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling((signal.SIGINT, signal.SIGTERM), end):
         yield done
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def wait(done: threading.Event) -> None:
     done.wait()
 
 
-def run(arguments: argparse.Namespace) -> int:
+@contextmanager
+def _running(arguments: argparse.Namespace, port: int) -> Generator[Emulator]:
+    """Run the emulator that the options describe."""
     from smendpoint.emulator import Emulator
 
-    if arguments.list:
-        _list()
-        return 0
+    port = port if arguments.port is None else arguments.port
     emulator = Emulator(
         _models(arguments.model),
         host=arguments.host,
-        port=arguments.port,
+        port=port,
         allowed_hosts=arguments.allow_host,
         capacity=arguments.capacity,
         latency=arguments.latency,
@@ -175,16 +221,26 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for fault in arguments.fault:
         emulator.inject(fault)
-    with interruptions() as done:
-        try:
-            emulator.start()
-        except (OSError, OverflowError, UnicodeError) as error:
-            where = f"{arguments.host} port {arguments.port}"
-            why = getattr(error, "strerror", None) or error
-            raise ConfigurationError(f"cannot listen on {where}: {why}") from None
-        try:
-            _print_variables(emulator, arguments.shell)
-            wait(done)
-        finally:
-            emulator.stop()
+    try:
+        emulator.start()
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"cannot listen on {arguments.host} port {port}: {why}") from None
+    try:
+        yield emulator
+    finally:
+        emulator.stop()
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        _list()
+        return 0
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if command:
+        with _running(arguments, port=0) as emulator:
+            return run_child(command, _environment(emulator))
+    with interruptions() as done, _running(arguments, port=PORT) as emulator:
+        _print_variables(emulator, arguments.shell)
+        wait(done)
     return 0

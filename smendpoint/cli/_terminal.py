@@ -136,9 +136,13 @@ class Terminal:
         for line in textwrap.wrap(text, self._width - 2):
             print(f"  {self._style('32', line)}")
 
-    def row(self, name: str, value: str) -> None:
-        """Write a name and its value, in columns."""
-        print(f"  {name:<34}{self._style('36', value)}")
+    def row(self, name: str, value: str, width: int = 34) -> None:
+        """Write a name and its value, in columns; the first is ``width`` columns wide."""
+        print(f"  {name:<{width}}{self._style('36', value)}")
+
+    def code(self, text: str) -> None:
+        """Write a line that is not wrapped."""
+        print(f"  {self._style('36', text)}")
 
     def finding(self, name: str, mark: str, colour: str, text: str, advice: str) -> None:
         """Write a finding, and below it the advice; in a pipe the finding is one line."""

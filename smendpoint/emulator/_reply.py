@@ -113,9 +113,11 @@ def json_reply(status: int, value: object, *headers: tuple[str, str]) -> Reply:
     return Reply(status, [*headers, ("Content-Type", "application/json")], json.dumps(value).encode())
 
 
-def model_reply(content_type: str, body: bytes | ByteStream, *, framed: bool = True) -> Reply:
+def model_reply(
+    content_type: str, body: bytes | ByteStream, *, framed: bool = True, variant_name: str = "AllTraffic"
+) -> Reply:
     """Make a successful answer of a model: plain for ``bytes``, else streamed, in event-stream frames or bare."""
-    variant = ("x-Amzn-Invoked-Production-Variant", "AllTraffic")
+    variant = ("x-Amzn-Invoked-Production-Variant", variant_name)
     if isinstance(body, bytes):
         return Reply(200, [("Content-Type", content_type), variant], body)
     if not framed:

@@ -191,7 +191,8 @@ class Service:
             accept = asked.accept
             content_type = accept if accept and "*" not in accept and "," not in accept else "application/json"
         parts = pieces_of(parts_of(answer.body), self.piece_size) if body is None else body
-        reply = model_reply(content_type, parts, framed=route.kind == "stream")
+        variant = request.headers.get(f"{PREFIX}target-variant", "AllTraffic")
+        reply = model_reply(content_type, parts, framed=route.kind == "stream", variant_name=variant)
         if answer.custom_attributes is not None:
             reply.headers.append(("X-Amzn-SageMaker-Custom-Attributes", answer.custom_attributes))
         reply.headers += answer.headers.items()

@@ -55,8 +55,7 @@ class ItemDecoder(LayeredDecoder, Generic[Chunk]):
         self._items = 0
 
     @property
-    # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # handlers raise other errors too
-    def error(self) -> Exception | None:
+    def error(self) -> Exception | None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # handlers raise other errors too
         """The failure that the next `feed` or `finish` raises; ``None`` while all is well."""
         if self._failure is not None or self._done:
             failure: Exception | None = self._failure

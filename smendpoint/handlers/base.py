@@ -168,8 +168,7 @@ class MappedDecoder(LayeredDecoder, Generic[Item, Chunk]):
         self._keep_none = keep_none
 
     @property
-    # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # `transform` may raise anything
-    def error(self) -> Exception | None:
+    def error(self) -> Exception | None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]  # `transform` may raise anything
         """The failure that the next `feed` or `finish` raises; ``None`` while all is well."""
         return self._failure or getattr(self._source, "error", None)
 

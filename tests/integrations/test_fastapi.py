@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from paused import TGI, PausedModel
-from web import load, served
+from serving import connect
+from web import CODE, load, served
 
 from smendpoint.emulator import Emulator
+from smendpoint.emulator.models import ModelReply, ModelRequest
 
 QUESTION = {"prompt": "Peter stayed for 3 days. Question: How long did Peter stay?"}
 
@@ -21,6 +28,9 @@ def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     module = load(request.param)
     monkeypatch.setitem(sys.modules, request.param, module)  # FastAPI looks annotations up there
     return module
+
+
+only_fastapi = pytest.mark.parametrize("program", ["fastapi_relay"], indirect=True)
 
 
 def events(text: str) -> list[tuple[str, Any]]:
@@ -73,9 +83,71 @@ def test_a_browser_that_leaves_ends_the_call_upstream(program: Any, monkeypatch:
             paused.go_on.set()
 
 
-def test_a_whole_answer_is_json(emulator: Emulator) -> None:
-    with served(load("fastapi_relay").app) as url:
+@only_fastapi
+def test_a_whole_answer_is_json(program: Any, emulator: Emulator) -> None:
+    with served(program.app) as url:
         assert httpx.post(f"{url}/answer", json=QUESTION).json() == {"answer": "Peter stayed for 3 days."}
+
+
+@only_fastapi
+def test_an_answer_is_streamed_as_plain_text(program: Any, emulator: Emulator) -> None:
+    with served(program.app) as url:
+        response = httpx.post(f"{url}/text", json=QUESTION)
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert response.text == "Peter stayed for 3 days."
+
+
+@only_fastapi
+def test_plain_text_that_is_cut_does_not_end_as_a_whole_answer_does(program: Any, emulator: Emulator) -> None:
+    emulator.inject("fin_mid_frame", times=1)
+    with served(program.app) as url, pytest.raises(httpx.RemoteProtocolError):
+        httpx.post(f"{url}/text", json=QUESTION)
+
+
+@only_fastapi
+@pytest.mark.parametrize("path", ["answer", "stream", "text"])
+def test_a_deadline_of_the_request_is_kept_to(path: str, program: Any, emulator: Emulator) -> None:
+    emulator.inject("stall_before_headers")
+    with served(program.app) as url:
+        response = httpx.post(f"{url}/{path}", json={**QUESTION, "seconds": 0.2}, timeout=60)
+    assert (response.status_code, response.json()) == (504, {"error": "DeadlineExceededError"})
+
+
+@only_fastapi
+@pytest.mark.parametrize(("original", "status"), [(422, 422), (500, 502)])
+def test_a_prompt_that_the_container_refuses_is_the_client_s_error(
+    original: int, status: int, program: Any, emulator: Emulator
+) -> None:
+    emulator.models = {"my-llm": lambda request: ModelReply(b"{}", status=original)}
+    with served(program.app) as url:
+        assert httpx.post(f"{url}/answer", json=QUESTION).status_code == status
+
+
+@only_fastapi
+def test_a_client_that_leaves_ends_the_call_of_a_whole_answer(program: Any, emulator: Emulator) -> None:
+    running, left = threading.Event(), threading.Event()
+
+    def model(request: ModelRequest) -> bytes:
+        running.set()
+        assert left.wait(20)
+        return b'[{"generated_text": "too late"}]'
+
+    emulator.models = {"my-llm": model}
+    with served(program.app) as url:
+        client = connect(int(url.rpartition(":")[2]), "/answer", QUESTION)
+        assert running.wait(20)
+        client.close()
+        emulator.disconnected()
+        left.set()
+
+
+def test_the_page_s_own_tests_pass(tmp_path: Path) -> None:
+    for name in ("fastapi_relay.py", "test_fastapi_relay.py"):
+        shutil.copy(CODE / name, tmp_path)
+    path = os.pathsep.join([str(CODE.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "pytest", "-q"]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_openai_app_is_mounted_into_fastapi(emulator: Emulator) -> None:

@@ -193,7 +193,7 @@ def test_what_the_page_says_about_the_proxy_is_loaded_as_the_proxy_does_and_answ
     from litellm.proxy.types_utils.utils import get_instance_fn  # by which the proxy finds a `custom_handler`
 
     section = (ROOT / "docs" / "how-to" / "litellm.md").read_text().partition("## In LiteLLM's proxy")[2]
-    files = {language: text for language, text in FENCE.findall(section) if language in ("yaml", "python")}
+    files = {language: text for language, _, text in FENCE.findall(section) if language in ("yaml", "python")}
     (tmp_path / "config.yaml").write_text(files["yaml"])
     (tmp_path / "handlers.py").write_text(files["python"])
     config = yaml.safe_load(files["yaml"])

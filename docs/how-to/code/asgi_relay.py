@@ -1,6 +1,7 @@
-"""An ASGI application that relays a model's output to browsers, as server-sent events, while it is generated.
+"""An ASGI application that streams a model's output as server-sent events.
 
-``POST /generate`` with the prompt as its body. Run it with any ASGI server: ``uvicorn asgi_relay:app``.
+``POST /generate`` takes the prompt as its body. Any ASGI server runs it:
+``uvicorn asgi_relay:app``.
 """
 
 from __future__ import annotations
@@ -10,14 +11,7 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from smendpoint import (
-    AsyncEndpoint,
-    ConfigurationError,
-    ModelNotReadyError,
-    ReadTimeoutError,
-    SmendpointError,
-    ThrottlingError,
-)
+from smendpoint import AsyncEndpoint, SmendpointError, errors
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -43,7 +37,7 @@ class Relay:
             await self.generate(receive, send)
 
     async def lifespan(self, receive: Receive, send: Send) -> None:
-        """Close the endpoint when the server stops. The server has waited for every request by then."""
+        """Close the endpoint when the server stops, after the last request."""
         while (message := await receive())["type"] != "lifespan.shutdown":
             await send({"type": f"{message['type']}.complete"})
         await self.endpoint.aclose()
@@ -53,12 +47,15 @@ class Relay:
         """Relay one stream until it ends or the browser disconnects."""
         prompt = await read_prompt(receive)
         if prompt is None:
-            await answer(send, 413, {"error": f"a prompt has at most {MAX_PROMPT_BYTES} bytes of UTF-8"})
+            limit = f"a prompt has at most {MAX_PROMPT_BYTES} bytes of UTF-8"
+            await answer(send, 413, {"error": limit})
             return
         relaying = asyncio.ensure_future(self.relay(prompt, send))
         leaving = asyncio.ensure_future(disconnected(receive))
         try:
             await asyncio.wait({relaying, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if relaying.done():
+                relaying.result()  # raises what `relay` did not expect
         finally:
             # Cancelling the relay closes its stream, so that the model can stop.
             relaying.cancel()
@@ -70,24 +67,29 @@ class Relay:
         began = False
         try:
             async with self.endpoint.stream(prompt) as chunks:
-                await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
+                await send(EVENT_STREAM)
                 began = True
                 async for chunk in chunks:
                     await send(event(chunk))
-                await send(event({"finish_reason": chunks.finish_reason}, name="done", last=True))
+                done = {"finish_reason": chunks.finish_reason}
+                await send(event(done, name="done", last=True))
         except SmendpointError as error:
-            if began:
-                # The status 200 has been sent, so the last event must say that the answer is not complete.
-                await send(event({"error": type(error).__name__}, name="failed", last=True))
+            failure = {"error": type(error).__name__}
+            if began:  # the status 200 has been sent: the last event reports it
+                await send(event(failure, name="failed", last=True))
             else:
-                await answer(send, status_of(error), {"error": type(error).__name__})
+                await answer(send, status_of(error), failure)
 
 
-EVENT_STREAM = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # tells nginx not to buffer events
-]
+EVENT_STREAM: Message = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"x-accel-buffering", b"no"),  # tells nginx not to buffer events
+    ],
+}
 
 
 def event(data: Any, *, name: str = "message", last: bool = False) -> Message:
@@ -98,15 +100,17 @@ def event(data: Any, *, name: str = "message", last: bool = False) -> Message:
 
 def status_of(error: SmendpointError) -> int:
     """Choose the status for a failure before the first event."""
-    if isinstance(error, (ThrottlingError, ModelNotReadyError)):
+    if isinstance(error, (errors.ThrottlingError, errors.ModelNotReadyError)):
         return 503
-    if isinstance(error, ReadTimeoutError):
+    if isinstance(error, (errors.ReadTimeoutError, errors.DeadlineExceededError)):
         return 504
-    return 500 if isinstance(error, ConfigurationError) else 502
+    if isinstance(error, (errors.ConfigurationError, errors.CredentialsError)):
+        return 500
+    return 502
 
 
 async def read_prompt(receive: Receive) -> str | None:
-    """Read the request's body as text; return ``None`` if it is too long or is not UTF-8."""
+    """Read the body as text; return ``None`` if it is too long or is not UTF-8."""
     body = b""
     more = True
     while more and len(body) <= MAX_PROMPT_BYTES:

@@ -1,4 +1,4 @@
-"""A Starlette application that streams a model's output to browsers, as server-sent events.
+"""A Starlette application that streams a model's output as server-sent events.
 
 Run it with ``uvicorn starlette_relay:app``.
 """
@@ -15,30 +15,29 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from smendpoint import (
-    AsyncEndpoint,
-    AsyncStream,
-    ModelNotReadyError,
-    ReadTimeoutError,
-    SmendpointError,
-    ThrottlingError,
-)
+from smendpoint import AsyncEndpoint, AsyncStream, SmendpointError, errors
 
-endpoint = AsyncEndpoint("my-llm", timeout=30)
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[dict[str, AsyncEndpoint]]:
+    """Keep one endpoint for all requests of this process, and close it at the end."""
+    async with AsyncEndpoint("my-llm", timeout=30) as endpoint:
+        yield {"endpoint": endpoint}
 
 
 class Generate:
-    """An ASGI application: the stream is open as long as the response is being sent, and no longer."""
+    """An ASGI application that keeps the stream open while it sends the response."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        prompt = (await Request(scope, receive).json())["prompt"]
-        async with endpoint.stream(prompt) as chunks:
+        request = Request(scope, receive)
+        prompt = (await request.json())["prompt"]
+        async with request.state.endpoint.stream(prompt) as chunks:
             response = StreamingResponse(events(chunks), media_type="text/event-stream")
             await response(scope, receive, send)
 
 
 async def events(chunks: AsyncStream[str]) -> AsyncIterator[str]:
-    """Give each chunk as an event, and say in the last one whether the answer is whole."""
+    """Give each chunk as an event; the last event says whether the answer is whole."""
     try:
         async for chunk in chunks:
             yield f"event: message\ndata: {json.dumps(chunk)}\n\n"
@@ -49,19 +48,15 @@ async def events(chunks: AsyncStream[str]) -> AsyncIterator[str]:
 
 
 async def failed(request: Request, error: Exception) -> JSONResponse:
-    """Answer with a status of its own where a call fails before the response has begun."""
+    """Choose the status of a failure before the response has begun."""
     status = 502
-    if isinstance(error, (ThrottlingError, ModelNotReadyError)):
+    if isinstance(error, (errors.ThrottlingError, errors.ModelNotReadyError)):
         status = 503
-    elif isinstance(error, ReadTimeoutError):
+    elif isinstance(error, (errors.ReadTimeoutError, errors.DeadlineExceededError)):
         status = 504
+    elif isinstance(error, (errors.ConfigurationError, errors.CredentialsError)):
+        status = 500
     return JSONResponse({"error": type(error).__name__}, status)
-
-
-@asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    yield
-    await endpoint.aclose()
 
 
 app = Starlette(

@@ -65,7 +65,7 @@ def encode(headers: Mapping[str, HeaderValue], payload: bytes = b"") -> bytes:
         payload: at most `MAX_PAYLOAD` bytes.
 
     Returns:
-    The bytes of the frame, including checksums.
+        The bytes of the frame, including checksums.
 
     Raises:
         ConfigurationError: a name or value is not valid in the format, or the frame exceeds the limits.

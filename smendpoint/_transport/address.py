@@ -80,7 +80,7 @@ class Address:
 
     @property
     def advice(self) -> str:
-        """What to check if there is no connection."""
+        """The things to check if there is no connection."""
         if self.target.proxy is None:
             return "Check the region, endpoint_url and the network path to it (VPC endpoint, proxy, security group)"
         return "Check that it runs and is the right one, or exclude the service with NO_PROXY"

@@ -50,6 +50,7 @@ MODULES = [
                 "asgi*",
                 "bench*",
                 "cli_bench",
+                "site",
             ),
         )
         for path in (ROOT / "tests").glob(f"test_{name}.py")

@@ -1,8 +1,8 @@
 """``python -m benchmarks.clients``: the clients of the first page, each in an empty environment of its own.
 
 For each client: the distributions that ``pip install`` brings, their size without byte code, the CPU time of its
-import, and the CPU time of a new process to its first answer. A bare interpreter's time is subtracted. The clients take
-turns. The output is the table of the first page.
+import, of a new process to its first answer, and of each further answer. The time of a bare interpreter is subtracted.
+The clients take turns. The output is the first part of the table of the first page.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -20,56 +21,82 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.calls import EXPECTED
-from benchmarks.harness import ROOT, Context, stub
+from benchmarks.harness import ROOT, Context, seconds, stub
 
-BODY = 'body = json.dumps({"inputs": "Hello", "parameters": {}})'
-PRINT = 'print(json.loads(answer)[0]["generated_text"])'
+CALLS = 100
+"""How many further calls a process makes."""
+
+NEXT = f"""
+import time
+ask()
+start = time.process_time()
+for _ in range({CALLS}):
+    ask()
+print((time.process_time() - start) / {CALLS})
+"""
 
 
 class Client(NamedTuple):
-    """A client: what is installed, what a program imports, and how it asks for one answer."""
+    """A client: what is installed, what a program imports, and the function that asks for one answer."""
 
     name: str
     requirements: tuple[str, ...]
     imported: str
-    call: str
+    ask: str
 
-    def program(self) -> str:
-        """Give the program that prints one answer."""
-        return f"{self.imported}\n{self.call}"
+    def program(self, then: str) -> str:
+        """Give a program that uses the function."""
+        return f"{self.imported}\n{self.ask}\n{then}"
 
 
 CLIENTS = [
-    Client("smendpoint", (str(ROOT),), "from smendpoint import Endpoint", 'print(Endpoint("answer").invoke("Hello"))'),
+    Client(
+        "smendpoint",
+        (str(ROOT),),
+        "from smendpoint import Endpoint",
+        """
+endpoint = Endpoint("answer")
+def ask():
+    return endpoint.invoke("Hello")
+""",
+    ),
     Client(
         "boto3",
         ("boto3",),
         "import boto3",
-        f"""import json
-{BODY}
+        """
+import json
 client = boto3.client("sagemaker-runtime")
-response = client.invoke_endpoint(EndpointName="answer", ContentType="application/json", Body=body)
-answer = response["Body"].read()
-{PRINT}""",
+def ask():
+    body = json.dumps({"inputs": "Hello", "parameters": {}})
+    response = client.invoke_endpoint(EndpointName="answer", ContentType="application/json", Body=body)
+    return json.loads(response["Body"].read())[0]["generated_text"]
+""",
     ),
     Client(
         "aiobotocore",
         ("aiobotocore",),
         "from aiobotocore.session import get_session",
-        f"""import asyncio, json
-{BODY}
-async def main():
-    async with get_session().create_client("sagemaker-runtime") as client:
-        response = await client.invoke_endpoint(EndpointName="answer", ContentType="application/json", Body=body)
-        return await response["Body"].read()
-answer = asyncio.run(main())
-{PRINT}""",
+        """
+import asyncio, atexit, json
+loop = asyncio.new_event_loop()
+client = loop.run_until_complete(get_session().create_client("sagemaker-runtime").__aenter__())
+atexit.register(lambda: loop.run_until_complete(client.__aexit__(None, None, None)))
+async def awaited():
+    body = json.dumps({"inputs": "Hello", "parameters": {}})
+    response = await client.invoke_endpoint(EndpointName="answer", ContentType="application/json", Body=body)
+    async with response["Body"] as stream:
+        return json.loads(await stream.read())[0]["generated_text"]
+def ask():
+    return loop.run_until_complete(awaited())
+""",
     ),
     Client(
         "langchain-aws",
         ("langchain-aws",),
         "from langchain_aws import SagemakerEndpoint",
-        """import json
+        """
+import json
 from langchain_aws.llms.sagemaker_endpoint import LLMContentHandler
 class Handler(LLMContentHandler):
     content_type = accepts = "application/json"
@@ -77,17 +104,22 @@ class Handler(LLMContentHandler):
         return json.dumps({"inputs": prompt, "parameters": model_kwargs}).encode()
     def transform_output(self, output):
         return json.loads(output.read())[0]["generated_text"]
-print(SagemakerEndpoint(endpoint_name="answer", region_name="us-east-1", content_handler=Handler()).invoke("Hello"))""",
+model = SagemakerEndpoint(endpoint_name="answer", region_name="us-east-1", content_handler=Handler())
+def ask():
+    return model.invoke("Hello")
+""",
     ),
     Client(
         "litellm",
         ("litellm", "boto3"),
         "import litellm",
-        """import os
+        """
+import os
 url = os.environ["AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"] + "/endpoints/answer/invocations"
-messages = [{"role": "user", "content": "Hello"}]
-answer = litellm.completion("sagemaker/answer", messages, sagemaker_base_url=url)
-print(answer.choices[0].message.content)""",
+def ask():
+    messages = [{"role": "user", "content": "Hello"}]
+    return litellm.completion("sagemaker/answer", messages, sagemaker_base_url=url).choices[0].message.content
+""",
     ),
 ]
 
@@ -114,33 +146,33 @@ class Environment:
         self.megabytes = sum(path.stat().st_size for path in files) / 1e6
         self.version = self._output(f"from importlib import metadata; print(metadata.version({client.name!r}))")
         self.imported: list[float] = []
-        self.answered: list[float] = []
+        self.first: list[float] = []
+        self.next: list[float] = []
 
-    def _output(self, code: str) -> str:
-        return subprocess.run([self._python, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    def _output(self, code: str, environment: dict[str, str] | None = None) -> str:
+        command = [self._python, "-c", code]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=os.sep)
+        return done.stdout.strip()
 
-    def _cpu(self, code: str, environment: dict[str, str], expected: str = "") -> float:
+    def _cpu(self, code: str, environment: dict[str, str]) -> float:
         """Give the CPU seconds of a new process, from its start to its end."""
-        with subprocess.Popen(
-            [self._python, "-c", code], env=environment, cwd=os.sep, stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            output = process.stdout.read()
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        assert (process.returncode, output.strip()) == (0, expected), self.client.name
-        return usage.ru_utime + usage.ru_stime
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._output(code, environment)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     def turn(self, environment: dict[str, str]) -> None:
         """Run each program once."""
+        check = f"assert ask() == {EXPECTED!r}"
         bare = self._cpu("pass", environment)
         self.imported.append(self._cpu(self.client.imported, environment) - bare)
-        self.answered.append(self._cpu(self.client.program(), environment, EXPECTED) - bare)
+        self.first.append(self._cpu(self.client.program(check), environment) - bare)
+        self.next.append(float(self._output(self.client.program(NEXT), environment)))
 
     def forget(self) -> None:
         """Drop the turn that warmed up the caches of the file system."""
-        self.imported.clear()
-        self.answered.clear()
+        for side in (self.imported, self.first, self.next):
+            side.clear()
 
 
 def measured(context: Context, names: list[str], folder: Path) -> list[Environment]:
@@ -163,14 +195,11 @@ def measured(context: Context, names: list[str], folder: Path) -> list[Environme
 
 
 def table(chosen: list[Environment]) -> str:
-    """Give the table in Markdown, with each time as a multiple of smendpoint's, too."""
+    """Give the table in Markdown; the times of other clients are multiples of smendpoint's."""
 
     def times(name: str, sides: list[list[float]]) -> list[str]:
         medians = [statistics.median(side) for side in sides]
-        cells = [f"{median * 1e3:.0f} ms" for median in medians]
-        for index, median in enumerate(medians[1:], 1):
-            cells[index] += f" ({median / medians[0]:.1f}x)"
-        return [name, *cells]
+        return [name, seconds(sides[0]), *(f"{median / medians[0]:.1f}x" for median in medians[1:])]
 
     rows = [
         ["", *(f"{one.client.name} {one.version}" for one in chosen)],
@@ -178,7 +207,8 @@ def table(chosen: list[Environment]) -> str:
         ["distributions", *(str(one.distributions) for one in chosen)],
         ["size on disk", *(f"{one.megabytes:.0f} MB" for one in chosen)],
         times("import, CPU", [one.imported for one in chosen]),
-        times("new process to its first answer, CPU", [one.answered for one in chosen]),
+        times("first answer of a new process, CPU", [one.first for one in chosen]),
+        times("next answer, CPU", [one.next for one in chosen]),
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

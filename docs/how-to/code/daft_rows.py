@@ -9,9 +9,15 @@ from smendpoint.integrations.daft import with_columns
 from smendpoint.integrations.tables import TableMapper
 
 endpoint = Endpoint("my-llm", region_name="us-west-2")
-mapper = TableMapper(endpoint, input_column="question", error_column="error")
+mapper = TableMapper(
+    endpoint,
+    input_column="question",
+    error_column="error",
+    ledger="answers",
+)
 
 context = "Peter stayed for 3 days. "
 questions = daft.from_pydict({"question": [context + "How long did Peter stay?"] * 3})
 answered = with_columns(questions, mapper)
-print(*answered.to_pydict()["output"], sep="\n")
+for row in answered.to_pylist():
+    print(row["output"] if row["error"] is None else row["error"])

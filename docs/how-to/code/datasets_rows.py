@@ -12,6 +12,12 @@ endpoint = Endpoint("my-llm", region_name="us-west-2")
 context = "Peter stayed for 3 days. "
 questions = Dataset.from_dict({"question": [context + "How long did Peter stay?"] * 3})
 
-with TableMapper(endpoint, input_column="question", error_column="error") as mapper:
+with TableMapper(
+    endpoint,
+    input_column="question",
+    error_column="error",
+    ledger="answers",
+) as mapper:
     answered = map_dataset(questions, mapper, batch_size=1000)
-print(*answered["output"], sep="\n")
+for row in answered:
+    print(row["output"] if row["error"] is None else row["error"])

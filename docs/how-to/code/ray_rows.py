@@ -9,12 +9,16 @@ from smendpoint.integrations.ray import map_batches
 from smendpoint.integrations.tables import TableMapper
 
 endpoint = Endpoint("my-llm", region_name="us-west-2")
-mapper = TableMapper(endpoint, input_column="question", error_column="error")
+mapper = TableMapper(
+    endpoint,
+    input_column="question",
+    error_column="error",
+    ledger="answers",
+)
 
 context = "Peter stayed for 3 days. "
-questions = ray.data.from_items(
-    [{"question": context + "How long did Peter stay?"}] * 3
-)
+rows = [{"question": context + "How long did Peter stay?"}] * 3
+questions = ray.data.from_items(rows)
 answered = map_batches(questions, mapper, batch_size=100)
 for row in answered.iter_rows():
-    print(row["output"])
+    print(row["output"] if row["error"] is None else row["error"])

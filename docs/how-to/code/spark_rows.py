@@ -10,7 +10,7 @@ from smendpoint.integrations.tables import TableMapper
 
 spark = SparkSession.builder.getOrCreate()
 endpoint = Endpoint("my-llm", region_name="us-west-2")
-mapper = TableMapper(endpoint, input_column="question")
+mapper = TableMapper(endpoint, input_column="question", ledger="answers")
 
 context = "Peter stayed for 3 days. "
 rows = [(context + "How long did Peter stay?",)] * 3

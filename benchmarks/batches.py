@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.calls import EXPECTED, rate
-from benchmarks.harness import Context, Row, by_turns, ratios, timed
+from benchmarks.harness import Context, Row, by_turns, compared, ratios, timed
 from benchmarks.streams import resident
 
 ROWS = 20_000  # of each turn
@@ -24,11 +24,14 @@ def batch(context: Context) -> list[Row]:
         mine, theirs = by_turns(
             min(context.rounds, 3),
             lambda work=ours: timed(lambda: work(context.plain, prompts(count)), count),
-            lambda work=bare: timed(lambda: work(context.plain, count), count),
+            lambda work=bare: timed(lambda: work(context.plain, prompts(count), count), count),
         )
         a, b = [turn.wall for turn in mine], [turn.wall for turn in theirs]
-        figures = rate([1 / turn for turn in a]), f"map {rate([1 / turn for turn in b])}"
-        table.append(Row(f"rows of a batch, time{label}", *figures, ratios(a, b), target=("<=", 1.5)))
+        rates = {"batch": [1 / turn for turn in a], "map": [1 / turn for turn in b]}
+        row = compared(
+            f"rows of a batch, time{label}", rates, rate, target=("<=", 1.5), key="batch-async" if label else "batch"
+        )
+        table.append(row._replace(figures=ratios(a, b)))
     return [*table, *memory(context)]
 
 
@@ -59,29 +62,29 @@ def arun(url: str, inputs: Iterator[str]) -> None:
         asyncio.run(work())
 
 
-def mapped(url: str, count: int) -> None:
+def mapped(url: str, inputs: Iterator[str], count: int) -> None:
     """Make the same calls with `Endpoint.map`, and drop the outputs."""
     from smendpoint import Endpoint
 
     with Endpoint("answer", endpoint_url=url) as endpoint:
-        outputs = endpoint.map(prompts(count), max_concurrency=IN_FLIGHT, ordered=False)
+        outputs = endpoint.map(inputs, max_concurrency=IN_FLIGHT, ordered=False)
         assert sum(output == EXPECTED for output in outputs) == count
 
 
-def async_mapped(url: str, count: int) -> None:
+def async_mapped(url: str, inputs: Iterator[str], count: int) -> None:
     """Make the same calls with `AsyncEndpoint.map`, and drop the outputs."""
     from smendpoint import AsyncEndpoint
 
     async def work() -> None:
         async with AsyncEndpoint("answer", endpoint_url=url) as endpoint:
-            outputs = endpoint.map(prompts(count), max_concurrency=IN_FLIGHT, ordered=False)
+            outputs = endpoint.map(inputs, max_concurrency=IN_FLIGHT, ordered=False)
             assert len([None async for output in outputs if output == EXPECTED]) == count
 
     asyncio.run(work())
 
 
 def memory(context: Context) -> list[Row]:
-    """How much memory a batch takes after its first 10,000 rows."""
+    """How much memory a `map` and a batch take after their first 10,000 rows."""
     settled = min(SETTLED, context.rows // 2)
     marks: list[float] = []
 
@@ -92,17 +95,23 @@ def memory(context: Context) -> list[Row]:
             yield prompt
         marks.append(resident())
 
+    mapped(context.plain, inputs(), context.rows)
     run(context.plain, inputs())
-    first, early, late = marks
-    # Of the index of the ids, 12 MiB are in memory: a part of the cache of its file, and the bits of a filter.
-    return [
-        Row(f"memory growth, first {settled:,} rows", f"{early - first:.0f} KiB", "", [early - first], "KiB"),
-        Row(
-            f"memory growth, next {context.rows - settled:,} rows",
-            f"{late - early:.0f} KiB",
-            "",
-            [late - early],
-            "KiB",
-            ("<=", 16_384.0),
-        ),
-    ]
+    rows = []
+    # Of the index of a batch's ids, 12 MiB are in memory: a part of the cache of its file, and the bits of a filter.
+    for name, (first, early, late), most in (("map", marks[:3], 1_024.0), ("batch", marks[3:], 16_384.0)):
+        label, grown = f"memory growth of a {name}", late - early
+        rows += [
+            Row(f"{label}, first {settled:,} rows", f"{early - first:.0f} KiB", "", [early - first], "KiB"),
+            Row(
+                f"{label}, next {context.rows - settled:,} rows",
+                f"{grown:.0f} KiB",
+                "",
+                [grown],
+                "KiB",
+                ("<=", most),
+                f"memory-{name}",
+                {f"{context.rows - settled:,} rows": [grown * 1024]},
+            ),
+        ]
+    return rows

@@ -7,69 +7,59 @@ import contextlib
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.harness import Context, Cost, Row, by_turns, ratios, seconds, timed
+from benchmarks.harness import Context, Cost, Row, by_turns, compared, timed
+from benchmarks.peers import PARAMETERS, PROMPT, arguments, peers
 
-PROMPT = "Peter stayed with her at the hospital for 3 days without leaving. How long was Elizabeth hospitalized?"
-PARAMETERS = {"max_new_tokens": 64, "temperature": 1e-10}
 EXPECTED = "He stayed with her for 3 days."
 IN_FLIGHT = 64
 
 
-def peer_arguments() -> dict[str, Any]:
-    """Make the same call with the bare SDK."""
-    return {
-        "EndpointName": "answer",
-        "ContentType": "application/json",
-        "Accept": "application/json",
-        "Body": json.dumps({"inputs": PROMPT, "parameters": PARAMETERS}),
-    }
-
-
 def sync(context: Context) -> list[Row]:
-    """CPU and wall time of one warm synchronous call, against a botocore client that has a warm connection, too."""
-    from botocore.session import Session
-
+    """CPU and wall time of one warm synchronous call, against clients that have a warm connection, too."""
     from smendpoint import Endpoint
 
     calls = context.times(300)
     rows = []
     for kind, url in (("", context.plain), (", TLS", context.tls)):
-        endpoint = Endpoint("answer", endpoint_url=url, model_kwargs=PARAMETERS)
-        client = Session().create_client("sagemaker-runtime", endpoint_url=url)
-
-        def ours(endpoint: Any = endpoint) -> Cost:
-            def work() -> None:
-                for _ in range(calls):
-                    assert endpoint.invoke(PROMPT) == EXPECTED
-
-            return timed(work, calls)
-
-        def peer(client: Any = client) -> Cost:
-            def work() -> None:
-                for _ in range(calls):
-                    body = client.invoke_endpoint(**peer_arguments())["Body"].read()
-                    assert json.loads(body)[0]["generated_text"] == EXPECTED
-
-            return timed(work, calls)
-
-        mine, theirs, bare = by_turns(
-            context.rounds, ours, peer, lambda url=url: exchanges(url, context.certificates, calls)
+        with contextlib.ExitStack() as stack:
+            endpoint = stack.enter_context(Endpoint("answer", endpoint_url=url, model_kwargs=PARAMETERS))
+            sides: dict[str, Callable[[], Cost]] = {
+                "smendpoint": partial(repeated, lambda endpoint=endpoint: endpoint.invoke(PROMPT), calls)
+            }
+            for peer in peers():
+                if peer.call is not None and (peer.name == "boto3" or not kind):
+                    sides[peer.name] = partial(repeated, stack.enter_context(peer.call(url)), calls)
+            bare = partial(exchanges, url, context.certificates, calls)
+            *turns, least = by_turns(context.rounds, *sides.values(), bare)
+        cpu, wall = (
+            {name: [getattr(turn, cost) for turn in one] for name, one in zip(sides, turns, strict=True)}
+            for cost in ("cpu", "wall")
         )
-        for cost, target in (("cpu", ("<=", 0.1)), ("wall", None)):
-            a, b = [getattr(turn, cost) for turn in mine], [getattr(turn, cost) for turn in theirs]
-            name = {"cpu": "CPU", "wall": "wall"}[cost]
-            rows.append(
-                Row(f"sync call, {name}{kind}", seconds(a), f"botocore {seconds(b)}", ratios(a, b), target=target)
-            )
-        a, b = [turn.cpu for turn in mine], [turn.cpu for turn in bare]
-        rows.append(Row(f"sync call, CPU over the least{kind}", seconds(a), f"bare socket {seconds(b)}", ratios(a, b)))
-        endpoint.close()
-        client.close()
+        key = "" if kind else "call"
+        rows += [
+            compared(f"sync call, CPU{kind}", cpu, target=("<=", 0.1), key=key),
+            compared(f"sync call, wall{kind}", wall, key=key and f"{key}-wall"),
+            compared(
+                f"sync call, CPU over the least{kind}",
+                {"smendpoint": cpu["smendpoint"], "bare socket": [turn.cpu for turn in least]},
+            ),
+        ]
     return rows
+
+
+def repeated(call: Callable[[], str], calls: int) -> Cost:
+    """Make so many calls, one after the other."""
+
+    def work() -> None:
+        for _ in range(calls):
+            assert call() == EXPECTED
+
+    return timed(work, calls, settle=True)
 
 
 def exchanges(url: str, certificates: str, calls: int) -> Cost:
@@ -147,7 +137,7 @@ def concurrent(context: Context) -> list[Row]:
 
     async def peer(url: str, calls: int) -> Cost:
         async def call() -> None:
-            response = await client.invoke_endpoint(**peer_arguments())
+            response = await client.invoke_endpoint(**arguments())
             async with response["Body"] as stream:
                 assert json.loads(await stream.read())[0]["generated_text"] == EXPECTED
 
@@ -167,16 +157,17 @@ def concurrent(context: Context) -> list[Row]:
                 lambda url=url, factory=factory: run(ours(url, context.times(3_200)), factory),
                 lambda url=url, factory=factory: run(peer(url, context.times(320)), factory),
             )
-            a, b = [1 / turn.wall for turn in mine], [1 / turn.wall for turn in theirs]
+            rates = {"smendpoint": [1 / turn.wall for turn in mine], "aiobotocore": [1 / turn.wall for turn in theirs]}
             target = (">=", 12.0) if not kind else None
             label = f"async calls per second, {IN_FLIGHT} in flight, {name}{kind}"
-            rows.append(Row(label, rate(a), f"aiobotocore {rate(b)}", ratios(a, b), target=target))
-            c, d = [turn.cpu for turn in mine], [turn.cpu for turn in theirs]
-            rows.append(Row(f"async call, CPU, {name}{kind}", seconds(c), f"aiobotocore {seconds(d)}", ratios(c, d)))
+            key = "" if kind else f"rate-{name}"
+            rows.append(compared(label, rates, rate, target=target, key=key))
+            costs = {"smendpoint": [turn.cpu for turn in mine], "aiobotocore": [turn.cpu for turn in theirs]}
+            rows.append(compared(f"async call, CPU, {name}{kind}", costs, key="" if kind else f"call-{name}"))
     return rows
 
 
-def rate(values: list[float]) -> str:
+def rate(values: Sequence[float]) -> str:
     """The median, per second."""
     import statistics
 

@@ -210,6 +210,7 @@ class Side(NamedTuple):
     Attributes:
         ours: whether it is smendpoint's.
         found: whether the limit is found out, which has a target.
+        shown: its name in the data file; without one it takes part only where all do.
     """
 
     label: str
@@ -217,6 +218,31 @@ class Side(NamedTuple):
     arguments: dict[str, Any]
     ours: bool = False
     found: bool = False
+    shown: str = ""
+
+
+def few() -> list[Side]:
+    """List what users compare: `map` as it is, and the SDKs with as many threads or tasks as one may choose."""
+    ours = {"ours": True, "found": True}
+    return [
+        Side("map", blocking, {"ordered": True}, **ours, shown="Endpoint.map"),
+        Side("async map", asynchronous, {"ordered": True}, **ours, shown="AsyncEndpoint.map"),
+        *(
+            Side(
+                f"boto3 {mode}, {threads} threads",
+                boto3_threads,
+                {"mode": mode, "threads": threads},
+                shown=f"boto3, {threads} threads{', adaptive' if mode == 'adaptive' else ''}",
+            )
+            for mode, threads in (("standard", 8), ("standard", 64), ("adaptive", 64))
+        ),
+        Side(
+            "aiobotocore standard, 64 tasks",
+            aiobotocore_tasks,
+            {"mode": "standard", "tasks": 64},
+            shown="aiobotocore, 64 tasks",
+        ),
+    ]
 
 
 def sides() -> list[Side]:
@@ -284,15 +310,25 @@ def turn(side: Side, url: str, inputs: Sequence[str]) -> Turn:
 
 
 def capacity(context: Context) -> list[Row]:
-    """Goodput as a share of the ideal, outputs that were lost, and refusals; in one process, and in four."""
+    """Goodput of what users compare, in one process."""
+    return compare(context, few(), (1,))
+
+
+def sweep(context: Context) -> list[Row]:
+    """Goodput of all sides: from several first guesses, in one process and in four."""
+    return compare(context, sides(), (1, 4))
+
+
+def compare(context: Context, chosen: Sequence[Side], divided: Sequence[int]) -> list[Row]:
+    """Goodput as a share of the ideal, outputs that were lost, and refusals; with the calls divided among processes."""
     calls, lost = context.times(CALLS), 0
     ideals, rows = [], []
     spawn = multiprocessing.get_context("spawn")
     with server() as (url, anew):
-        for processes in (1, 4):
+        for processes in divided:
             inputs = [[str(number) for number in range(calls)[first::processes]] for first in range(processes)]
             with ProcessPoolExecutor(processes, spawn, prepare, (spawn.Barrier(processes),)) as pool:
-                for side in sides():
+                for side in chosen:
                     anew(queue=None)
                     ideals.append(asyncio.run(ideal(url)))
                     anew()
@@ -333,7 +369,10 @@ def rows_of(side: Side, calls: int, turns: list[Turn], served: Served, ideal: fl
 
     whole = succeeded / (ended - began)
     if len(turns) == 1:
-        return [row(label, note, whole, target)]
+        figures = (100 * whole / ideal, float(calls - succeeded), float(served.refused))
+        sides = {name: [figure] for name, figure in zip(("goodput", "lost", "refused"), figures, strict=True)}
+        key = side.shown and f"capacity: {side.shown}"
+        return [row(label, note, whole, target)._replace(key=key, sides=sides)]
     first = min(one.ended for one in turns)
     together = f"{label}, until one ended"
     return [row(label, note, whole, None), row(together, f"{first - began:.1f} s", served.rate(began, first), target)]

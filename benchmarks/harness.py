@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import statistics
@@ -10,16 +11,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+# How long a process sleeps to see whether its threads still work, and when that is given up.
+_IDLE_SECONDS = 0.02
+_SETTLED_SECONDS = 10.0
 
 
 class Row(NamedTuple):
-    """One line of the table. ``figures`` are what the target is about, one for each round."""
+    """One line of the table.
+
+    Attributes:
+        figures: what the target is about, one for each round.
+        key: names the figure in the data file; one without a key is printed and not kept.
+        sides: each side's own figures, one for each round, in seconds, bytes, percent or a count; smendpoint's first.
+    """
 
     what: str
     ours: str
@@ -27,6 +37,8 @@ class Row(NamedTuple):
     figures: Sequence[float]
     unit: str = "x"
     target: tuple[str, float] | None = None
+    key: str = ""
+    sides: Mapping[str, Sequence[float]] = {}
 
     @property
     def holds(self) -> bool | None:
@@ -82,6 +94,7 @@ def stub(scale: float, rounds: int, events: int, rows: int, litellm: str | None 
             AWS_SHARED_CREDENTIALS_FILE=str(Path(folder, "none")),
             AWS_EC2_METADATA_DISABLED="true",
             NO_PROXY="*",
+            LITELLM_LOCAL_MODEL_COST_MAP="True",  # else importing LiteLLM downloads one
         )
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.stub", pem], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -111,18 +124,34 @@ class Cost(NamedTuple):
     wall: float
 
 
-def timed(work: Callable[[], object], units: int) -> Cost:
-    """Run something that does ``units`` of work."""
+def timed(work: Callable[[], object], units: int, *, settle: bool = False) -> Cost:
+    """Run something that does ``units`` of work.
+
+    Args:
+        work: what is run.
+        units: how many of them it does.
+        settle: count the CPU time that threads take afterwards, too: LiteLLM's log in the background, and the next
+            side would pay for it.
+    """
     wall, cpu = time.perf_counter(), time.process_time()
     work()
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return Cost(cpu / units, wall / units)
+    ended, wall = time.process_time(), time.perf_counter() - wall
+    give_up = time.perf_counter() + _SETTLED_SECONDS
+    while settle and time.perf_counter() < give_up:
+        time.sleep(_IDLE_SECONDS)
+        before, ended = ended, time.process_time()
+        if ended - before < _IDLE_SECONDS / 20:
+            break
+    return Cost((ended - cpu) / units, wall / units)
 
 
 def by_turns(rounds: int, *sides: Callable[[], Cost]) -> list[list[Cost]]:
     """Run the sides A B A B ..., after one turn each to warm up: what else the machine does falls on all of them."""
     for side in sides:
         side()
+    # One side's imports are not to make the other's garbage collections slower.
+    gc.collect()
+    gc.freeze()
     turns = [[side() for side in sides] for _ in range(rounds)]
     return [list(column) for column in zip(*turns, strict=True)]
 
@@ -130,6 +159,26 @@ def by_turns(rounds: int, *sides: Callable[[], Cost]) -> list[list[Cost]]:
 def ratios(ours: Sequence[float], peers: Sequence[float]) -> list[float]:
     """Ours over the peer's, turn by turn."""
     return [a / b for a, b in zip(ours, peers, strict=True)]
+
+
+def compared(
+    what: str,
+    sides: Mapping[str, Sequence[float]],
+    shown: Callable[[Sequence[float]], str] | None = None,
+    *,
+    target: tuple[str, float] | None = None,
+    key: str = "",
+) -> Row:
+    """Make a row of several sides: smendpoint's, which is the first, and its ratio to the second."""
+    shown = shown or seconds
+    (_, ours), *peers = sides.items()
+    peer = ", ".join(f"{name} {shown(values)}" for name, values in peers)
+    return Row(what, shown(ours), peer, ratios(ours, peers[0][1]), target=target, key=key, sides=sides)
+
+
+def kib(values: Sequence[float]) -> str:
+    """The median of a number of bytes."""
+    return f"{statistics.median(values) / 1024:,.1f} KiB"
 
 
 def seconds(values: Sequence[float]) -> str:

@@ -138,9 +138,9 @@ def ours(context: Context, names: list[str]) -> Iterator[Served]:
 
 
 @contextlib.contextmanager
-def peers(context: Context, names: list[str]) -> Iterator[Served | None]:
+def proxies(context: Context, names: list[str]) -> Iterator[Served | None]:
     """LiteLLM's proxy in front of the same endpoints; ``None`` where it is not installed."""
-    program = context.litellm or shutil.which("litellm")
+    program = context.litellm or shutil.which("litellm", path=Path(sys.executable).parent) or shutil.which("litellm")
     if program is None:
         yield None
         return
@@ -157,7 +157,6 @@ def peers(context: Context, names: list[str]) -> Iterator[Served | None]:
         command = [program, "--config", str(configuration), "--port", str(port), "--host", "127.0.0.1"]
         environment = {
             **context.environment(context.plain),
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LITELLM_MASTER_KEY": KEY,
         }
         with started(command, environment, port) as served:
@@ -224,13 +223,15 @@ def serve(context: Context) -> list[Row]:
         proxy = theirs
         if proxy is not None:
             sides.append(lambda: through(proxy, name, count, at_once))
-        a, b, *others = ([turn.cpu for turn in side] for side in by_turns(context.rounds, *sides))
+        a, b, *others = ([turn.cpu for turn in side] for side in by_turns(min(context.rounds, 3), *sides))
         peer = f", LiteLLM {seconds(others[0])}" if others else ", no LiteLLM proxy"
         factor, unit = (1e6, "us") if stream else (1e3, "ms")
         added = [(with_server - alone) * factor for with_server, alone in zip(a, b, strict=True)]
-        return Row(what, seconds(a), f"direct {seconds(b)}{peer}", added, f"{unit} added", ("<=", target))
+        figures = {"smendpoint serve": a, "the endpoint itself": b, **({"LiteLLM proxy": others[0]} if others else {})}
+        key = {"chat": "serve-call", "chatpaced": "serve-token", "chattokens": "serve-burst"}[name.split("-")[0]]
+        return Row(what, seconds(a), f"direct {seconds(b)}{peer}", added, f"{unit} added", ("<=", target), key, figures)
 
-    with ours(context, names) as mine, peers(context, names) as theirs:
+    with ours(context, names) as mine, proxies(context, names) as theirs:
         rows = [
             row("served call, CPU", lambda: run(call_directly(), asyncio.new_event_loop), "chat", calls, 1.0),
         ]

@@ -5,81 +5,59 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import multiprocessing
 import resource
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.calls import peer_client, run
-from benchmarks.harness import Context, Cost, Row, by_turns, ratios, seconds, timed
+from benchmarks.harness import Context, Cost, Row, by_turns, compared, kib, seconds, timed
+from benchmarks.peers import Stream, boto3_stream, peers
 
+if TYPE_CHECKING:
+    from smendpoint import Endpoint
+
+STREAMS, PACED = 1_000, 20  # at once, and how many tokens each has
 TEXT = "".join(f" t{index % 10}" for index in range(1, 101))
 
 
 def tokens(context: Context) -> list[Row]:
     """CPU for one token, decoded down to its text, against the peers' raw events, whose JSON nobody has read yet."""
-    from botocore.session import Session
-
     from smendpoint import AsyncEndpoint, Endpoint
 
     count = context.times(40) * 100
     expected = TEXT * (count // 100)
     rows = []
     for kind, url in (("", context.plain), (", TLS", context.tls)):
-        endpoint = Endpoint(f"tokens-{count}", endpoint_url=url)
-        client = Session().create_client("sagemaker-runtime", endpoint_url=url)
-
-        def ours(endpoint: Any = endpoint) -> Cost:
-            def work() -> None:
-                with endpoint.stream("Hello") as chunks:
-                    assert "".join(chunks) == expected
-
-            return timed(work, count)
-
-        def peer(client: Any = client) -> Cost:
-            def work() -> None:
-                response = client.invoke_endpoint_with_response_stream(EndpointName=f"tokens-{count}", Body=b"{}")
-                assert sum(1 for event in response["Body"] if event["PayloadPart"]["Bytes"]) == count
-
-            return timed(work, count)
-
-        mine, theirs = by_turns(context.rounds, ours, peer)
-        a, b = [turn.cpu for turn in mine], [turn.cpu for turn in theirs]
-        rows.append(
-            Row(f"streamed token, CPU{kind}", seconds(a), f"botocore {seconds(b)}", ratios(a, b), "x", ("<=", 1 / 3))
-        )
-        endpoint.close()
-        client.close()
+        with contextlib.ExitStack() as stack:
+            endpoint = stack.enter_context(Endpoint(f"tokens-{count}", endpoint_url=url))
+            sides: dict[str, Callable[[], Cost]] = {"smendpoint": partial(whole, endpoint, expected, count)}
+            for peer in peers():
+                if peer.stream is not None and (peer.name == "boto3" or not kind):
+                    # Frameworks take a hundred microseconds for a token, so they need fewer of them.
+                    some = count if peer.name == "boto3" else max(1, count // 10)
+                    sides[peer.name] = partial(counted, stack.enter_context(peer.stream(url, f"tokens-{some}")), some)
+            turns = by_turns(context.rounds, *sides.values())
+        costs = {name: [turn.cpu for turn in one] for name, one in zip(sides, turns, strict=True)}
+        rows.append(compared(f"streamed token, CPU{kind}", costs, target=("<=", 1 / 3), key="" if kind else "token"))
 
     # The same, but each token comes a millisecond after the one before, in a packet of its own: waking up and receiving
     # cost both sides the same.
-    name = f"paced-{context.times(500)}-1"
-    slow, slow_client = (
-        Endpoint(name, endpoint_url=context.plain),
-        Session().create_client("sagemaker-runtime", endpoint_url=context.plain),
-    )
-
-    def ours_paced() -> Cost:
-        def work() -> None:
-            with slow.stream("Hello") as chunks:
-                assert sum(1 for _ in chunks) == context.times(500)
-
-        return timed(work, context.times(500))
-
-    def peer_paced() -> Cost:
-        def work() -> None:
-            response = slow_client.invoke_endpoint_with_response_stream(EndpointName=name, Body=b"{}")
-            assert sum(1 for event in response["Body"] if event["PayloadPart"]["Bytes"]) == context.times(500)
-
-        return timed(work, context.times(500))
-
-    mine, theirs = by_turns(min(3, context.rounds), ours_paced, peer_paced)
-    a, b = [turn.cpu for turn in mine], [turn.cpu for turn in theirs]
-    rows.append(Row("streamed token, CPU, one at a time", seconds(a), f"botocore {seconds(b)}", ratios(a, b)))
-    slow.close()
-    slow_client.close()
+    paced = context.times(500)
+    name = f"paced-{paced}-1"
+    with Endpoint(name, endpoint_url=context.plain) as slow, boto3_stream(context.plain, name) as slow_peer:
+        turns = by_turns(
+            min(3, context.rounds),
+            lambda: timed(lambda: one_at_a_time(slow, paced), paced),
+            partial(counted, slow_peer, paced),
+        )
+    costs = {name: [turn.cpu for turn in one] for name, one in zip(("smendpoint", "boto3"), turns, strict=True)}
+    rows.append(compared("streamed token, CPU, one at a time", costs, key="token-paced"))
 
     async def ours_async() -> Cost:
         async with AsyncEndpoint(f"tokens-{count}", endpoint_url=context.plain) as endpoint:
@@ -109,11 +87,34 @@ def tokens(context: Context) -> list[Row]:
         lambda: run(ours_async(), asyncio.new_event_loop),
         lambda: run(peer_async(), asyncio.new_event_loop),
     )
-    a, b = [turn.cpu for turn in mine], [turn.cpu for turn in theirs]
-    rows.append(
-        Row("streamed token, CPU, async", seconds(a), f"aiobotocore {seconds(b)}", ratios(a, b), "x", ("<=", 1 / 3))
-    )
+    costs = {"smendpoint": [turn.cpu for turn in mine], "aiobotocore": [turn.cpu for turn in theirs]}
+    rows.append(compared("streamed token, CPU, async", costs, target=("<=", 1 / 3), key="token-asyncio"))
     return rows
+
+
+def whole(endpoint: Endpoint[Any, Any, Any], expected: str, count: int) -> Cost:
+    """Read one stream down to its text."""
+
+    def work() -> None:
+        with endpoint.stream("Hello") as chunks:
+            assert "".join(chunks) == expected
+
+    return timed(work, count, settle=True)
+
+
+def one_at_a_time(endpoint: Endpoint[Any, Any, Any], count: int) -> None:
+    """Read one stream whose tokens come apart."""
+    with endpoint.stream("Hello") as chunks:
+        assert sum(1 for _ in chunks) == count
+
+
+def counted(stream: Stream, count: int) -> Cost:
+    """Read one stream of another client."""
+
+    def work() -> None:
+        assert sum(1 for token in stream() if token) == count
+
+    return timed(work, count, settle=True)
 
 
 class Heartbeat:
@@ -188,9 +189,8 @@ def thousand(context: Context) -> list[Row]:
     """A thousand streams of one process, 5 tokens a second each: the delay of a token, and the memory of a stream."""
     from smendpoint import AsyncEndpoint
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard < 0 else max(soft, min(hard, 4_096)), hard))
-    streams, count = 1_000, 20
+    allow_files()
+    streams, count = STREAMS, PACED
 
     async def ours() -> tuple[list[float], float, float]:
         delays: list[float] = []
@@ -202,7 +202,7 @@ def thousand(context: Context) -> list[Row]:
             async with Heartbeat().watching() as heart:
                 tasks = [asyncio.create_task(consume(endpoint, count, delays)) for _ in range(streams)]
                 await asyncio.sleep(count * 0.2 / 2)
-                memory = (resident() - before) / streams
+                memory = (resident() - before) * 1024 / streams
                 heart.longest = 0.0  # from here on all are connected, and none is being opened
                 await asyncio.gather(*tasks)
         return sorted(delays[streams * count // 2 :]), memory, heart.longest
@@ -215,7 +215,10 @@ def thousand(context: Context) -> list[Row]:
     p99 = [delays[len(delays) * 99 // 100] for delays, _, _ in turns]
     middle = [statistics.median(delays) for delays, _, _ in turns]
     blocked = [longest for _, _, longest in turns]
-    # Only the first turn grows the process: later ones use its memory again.
+    # Only the first turn grows the process: later ones use its memory again. So the peer has a process of its own.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        peer = process.submit(peer_memory, context).result()
+    memory = turns[0][1]
     return [
         Row(
             "token delay, p99 of 1,000 streams",
@@ -224,10 +227,60 @@ def thousand(context: Context) -> list[Row]:
             [v * 1e3 for v in p99],
             "ms",
             ("<=", 50.0),
+            "delay",
+            {"p99": p99, "median": middle},
         ),
-        Row("loop blocked, 1,000 streams", seconds(blocked), "", [v * 1e3 for v in blocked], "ms", ("<=", 50.0)),
-        Row("memory of a stream", f"{turns[0][1]:.1f} KiB", "", [turns[0][1]], "KiB", ("<=", 25.0)),
+        Row(
+            "loop blocked, 1,000 streams",
+            seconds(blocked),
+            "",
+            [v * 1e3 for v in blocked],
+            "ms",
+            ("<=", 50.0),
+            "blocked",
+            {"smendpoint": blocked},
+        ),
+        Row(
+            "memory of a stream",
+            kib([memory]),
+            f"aiobotocore {kib([peer])}",
+            [memory / 1024],
+            "KiB",
+            ("<=", 25.0),
+            "memory-stream",
+            {"smendpoint": [memory], "aiobotocore": [peer]},
+        ),
     ]
+
+
+def peer_memory(context: Context) -> float:
+    """The memory of one of a thousand streams of aiobotocore, whose events nobody decodes."""
+    arguments = {"EndpointName": f"paced-{PACED}-200", "Body": b"{}"}
+
+    async def read(client: Any) -> None:
+        response = await client.invoke_endpoint_with_response_stream(**arguments)
+        async for event in response["Body"]:
+            assert event["PayloadPart"]["Bytes"]
+
+    async def work() -> float:
+        async with peer_client(context, context.plain, STREAMS) as client:
+            await read(client)
+            gc.collect()
+            before = resident()
+            tasks = [asyncio.create_task(read(client)) for _ in range(STREAMS)]
+            await asyncio.sleep(PACED * 0.2 / 2)
+            memory = (resident() - before) * 1024 / STREAMS
+            await asyncio.gather(*tasks)
+        return memory
+
+    allow_files()
+    return asyncio.run(work())
+
+
+def allow_files() -> None:
+    """Allow this process a file descriptor for each stream."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard < 0 else max(soft, min(hard, 4_096)), hard))
 
 
 def flat(context: Context) -> list[Row]:
@@ -255,6 +308,8 @@ def flat(context: Context) -> list[Row]:
             [late - early],
             "KiB",
             ("<=", 1_024.0),
+            "memory-flat",
+            {f"{count * 4 // 5:,} tokens": [(late - early) * 1024]},
         ),
     ]
 

@@ -38,7 +38,12 @@ html_search_scorer = str(HERE / "_static" / "scorer.js")
 site_words = {  # that people search for, beside a page's title in the navigation
     "how-to/retries-and-timeouts": ["timeouts", "retries", "retry", "backoff", "throttling", "429", "503"],
     "how-to/streaming-ui": ["streams", "tokens"],
-    "how-to/typed-answers": ["structured output", "JSON schema", "pydantic"],
+    "how-to/structured-output": ["structured output", "JSON schema", "pydantic"],
+    "how-to/chat-tools": ["function calling", "tool calls"],
+    "how-to/notebooks": ["Jupyter", "notebook"],
+    "how-to/when-it-goes-wrong": ["troubleshooting", "errors", "400", "403", "404", "424", "429", "503", "hangs"],
+    "how-to/coming-from-sagemaker-sdk": ["Predictor", "sagemaker"],
+    "how-to/coming-from-boto3": ["invoke_endpoint", "migration"],
     "how-to/async-inference": ["async inference", "S3"],
     "how-to/given-client": ["boto3", "botocore", "aiobotocore"],
     "how-to/choosing": ["batch transform", "map"],

@@ -272,7 +272,7 @@ def test_a_missing_profile_is_named() -> None:
 
 def test_a_malformed_credentials_file_is_an_error_that_holds_none_of_it(tmp_path: Path) -> None:
     write_aws_file(tmp_path, "credentials", "[default]\naws_secret_access_key hunter2\n")
-    with pytest.raises(ConfigurationError, match="not well formed") as caught:
+    with pytest.raises(ConfigurationError, match="is malformed") as caught:
         resolve(Identity(region_name="eu-west-1"))
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None

@@ -208,7 +208,7 @@ def test_each_caller_gets_an_error_of_its_own() -> None:
 
 def test_credentials_that_have_expired_on_arrival_are_an_error() -> None:
     source = Source(life=0)
-    with pytest.raises(CredentialsError, match="expired already"):
+    with pytest.raises(CredentialsError, match="already expired"):
         source.provider().load()
 
 

@@ -299,7 +299,7 @@ def test_credentials_of_the_environment_are_read_again_when_rejected(monkeypatch
     assert provider.current() == first
     assert provider.load(rejected=first).access_key == "AKIDNEWER"
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    with pytest.raises(CredentialsError, match="gone from the environment"):
+    with pytest.raises(CredentialsError, match="no longer in the environment"):
         provider.load(rejected=provider.current())
 
 

@@ -51,8 +51,8 @@ def test_an_argument_that_does_not_exist_is_refused_as_python_does() -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"region_name": ""}, "region_name must be a string"),
-        ({"region_name": 7}, "region_name must be a string"),
+        ({"region_name": ""}, "region_name must be a non-empty string"),
+        ({"region_name": 7}, "region_name must be a non-empty string"),
         ({"region_name": "x@evil.example:443/#"}, "region"),
         ({"region_name": "us-east-1\n"}, "region"),
         ({"region_name": "us-east-\u0661"}, "region"),
@@ -60,8 +60,8 @@ def test_an_argument_that_does_not_exist_is_refused_as_python_does() -> None:
         ({"aws_access_key_id": "a"}, "both or neither"),
         ({"aws_secret_access_key": "hunter2"}, "both or neither"),
         ({TOKEN: "hunter3"}, "needs aws_access_key_id"),
-        ({"role_session_name": "s"}, "need a role_arn"),
-        ({"external_id": "e"}, "need a role_arn"),
+        ({"role_session_name": "s"}, "need role_arn"),
+        ({"external_id": "e"}, "need role_arn"),
         ({"role_arn": "admin"}, "ARN"),
         ({"session": object()}, "botocore or boto3 session"),
         ({"session": botocore.session.Session(), "credentials_profile_name": "work"}, "exclude"),

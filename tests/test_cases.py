@@ -29,7 +29,7 @@ needs_cases = pytest.mark.skipif(FILE is None, reason="shared/cases/cases.json i
 
 
 class Outcome:
-    """What came of a case.
+    """The outcome of a case.
 
     Attributes:
         chunks: of a stream.

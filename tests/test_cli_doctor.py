@@ -188,7 +188,7 @@ def test_a_file_that_is_malformed_is_named(
 ) -> None:
     write_aws_file(tmp_path, "credentials", f"[default]\naws_secret_access_key {SECRET}\n")
     found = doctor("my-llm", capsys=capsys)
-    assert f"the AWS file {tmp_path / '.aws' / 'credentials'} is not well formed" in found["settings"].text
+    assert f"the AWS file {tmp_path / '.aws' / 'credentials'} is malformed" in found["settings"].text
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_with_a_timeout_denied_access_may_mean_not_yet() -> None:
 def test_denied_access_is_the_error_when_the_time_is_over() -> None:
     clock = FakeClock()
     answers = [denied() for _ in range(100)]
-    with pytest.raises(errors.AccessDeniedError, match="give result"):
+    with pytest.raises(errors.AccessDeniedError, match="pass a timeout to result"):
         run(wait(OUTPUT, None, 5, clock), clock, *answers)
     assert clock.passed == pytest.approx(5)
 

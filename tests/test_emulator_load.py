@@ -319,7 +319,7 @@ def test_capacity_and_queue_are_whole_numbers(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), None, "1", {"a": -1}])
 def test_latency_is_a_time(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match="latency must be a number of seconds, at least 0"):
+    with pytest.raises(ConfigurationError, match="latency must be a number of seconds of at least 0"):
         Emulator(latency=value)
 
 

@@ -58,11 +58,11 @@ BAD: list[tuple[Any, str]] = [
     (lambda one, two: b"", "missing a required argument: 'two'"),
     (lambda asked, *, more: b"", "missing a required.* argument: 'more'"),
     (lambda *, asked: b"", "too many positional arguments"),
-    (Instance, "an instance of it may be meant"),
+    (Instance, "did you mean an instance of it?"),
     (Instance.method, "missing a required argument: 'asked'"),
-    (personalities.tgi, "is tgi itself, which makes a model: call it"),
-    (personalities.lmi, "is lmi itself, which makes a model: call it"),
-    (forward, "is forward itself, which makes a model: call it"),
+    (personalities.tgi, "is the function tgi, which makes a model: call it"),
+    (personalities.lmi, "is the function lmi, which makes a model: call it"),
+    (forward, "is the function forward, which makes a model: call it"),
 ]
 
 

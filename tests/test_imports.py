@@ -70,7 +70,7 @@ FOREIGN = {
 # These subclass what their frameworks define, and can be imported only beside them.
 FRAMEWORKS = ("langchain_core", "litellm", "llama_index", "llm")
 
-# What waits: only these may open a socket or run a loop.
+# Modules that wait: only these may open a socket or run a loop.
 WAITING = {"asyncio", "socket", "ssl", "selectors", "http.client", "urllib.request"}
 MAY_WAIT = (
     "smendpoint._transport",
@@ -161,8 +161,8 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not [sorted(circle) for circle in circles()]
 
 
-# The emulator judges the core, so it has code of its own for what the core does. `Credentials` is the one value that
-# both use: a program makes it to be given to `Emulator`. What makes endpoints stands beside the judge.
+# The emulator checks the core, so it has its own code for the same tasks. `Credentials` is the only class of both:
+# a program makes it for `Emulator`. The module that makes endpoints is not part of these checks.
 SHARED_WITH_THE_CORE = {
     "smendpoint.emulator._auth": "from smendpoint._core.aws.sigv4 import Credentials as Credentials\n"
 }

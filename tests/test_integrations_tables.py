@@ -237,7 +237,7 @@ def test_an_error_that_every_row_would_meet_is_raised_also_with_a_column_for_err
 
 
 REFUSED: dict[str, tuple[dict[str, Any], Any, str]] = {
-    "no input": ({}, {"txt": ["a"]}, r"the batch has 0 columns 'text', beside \['txt'\]"),
+    "no input": ({}, {"txt": ["a"]}, r"the batch has 0 columns 'text', among \['txt'\]"),
     "no parameters": ({"params_column": "p"}, {"text": ["a"]}, "the batch has 0 columns 'p'"),
     "two inputs": ({}, pd.DataFrame([["a", "b"]], columns=["text", "text"]), "the batch has 2 columns 'text'"),
     "output is there": ({}, {"text": ["a"], "output": [1]}, "the batch already has a column 'output'"),

@@ -105,7 +105,7 @@ def test_a_success_that_was_not_asked_for_is_an_error_of_every_handler(
 @pytest.mark.parametrize("coding", ["identity, gzip", "br", "GZIP", "identity\r\nContent-Encoding: deflate"])
 def test_each_content_coding_but_identity_is_refused(twin: Twin, coding: str) -> None:
     with saying(answer(WHOLE, f"Content-Encoding: {coding}")) as url:
-        with pytest.raises(errors.ProtocolError, match="is coded"):
+        with pytest.raises(errors.ProtocolError, match="is encoded"):
             calls(twin, url, BytesHandler()).invoke(b"Hello")
 
 

@@ -82,7 +82,7 @@ QUIET = (
 
 
 def rows() -> list[tuple[str, str, str, str]]:
-    """What each row says: its label, the number, the source and the name in the code."""
+    """Return the cells of each row: its label, the number, the source and the name in the code."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "`" in line]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [(label, number, source, name.strip("`")) for label, number, _, source, name in cells]

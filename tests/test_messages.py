@@ -290,7 +290,7 @@ def test_a_service_that_takes_only_a_part_of_a_request_has_no_model_at_work(dire
     done = threading.Event()
     with Server(deaf) as server:
         endpoint = direct_twin.endpoint(server.url, timeout=fast(read=0.2))
-        with pytest.raises(errors.ReadTimeoutError, match=r"took nothing more of the request for 0\.2 s") as caught:
+        with pytest.raises(errors.ReadTimeoutError, match=r"read nothing more of the request for 0\.2 s") as caught:
             endpoint.invoke("x" * 6_000_000)
         done.set()
     assert "running" not in str(caught.value)

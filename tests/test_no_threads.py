@@ -130,7 +130,7 @@ def test_an_emulator_says_that_it_needs_a_thread(monkeypatch: pytest.MonkeyPatch
     emulator = Emulator(echo)
     with monkeypatch.context() as patch:
         none_start(patch)
-        with pytest.raises(ConfigurationError, match="the emulator needs a thread of its own"):
+        with pytest.raises(ConfigurationError, match="the emulator needs a thread"):
             emulator.start()
         assert not emulator.running
     with emulator, make_endpoint(emulator.url, content_handler=BytesHandler()) as endpoint:

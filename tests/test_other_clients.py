@@ -81,7 +81,7 @@ def test_a_stream_that_ends_inside_a_frame_looks_complete_to_others_and_is_an_er
     whole = read(emulator.url)
     emulator.inject("frame_cut_clean_end")
     assert 0 < len(read(emulator.url)) < len(whole)
-    with emulator.endpoint(NAME) as endpoint, pytest.raises(StreamTruncatedError, match="cut inside a frame"):
+    with emulator.endpoint(NAME) as endpoint, pytest.raises(StreamTruncatedError, match="cut off inside a frame"):
         list(endpoint.stream(PROMPT))
 
 

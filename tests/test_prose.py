@@ -4,84 +4,25 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# Code whose docstrings and comments keep the rule. Add a module here once it does.
 MODULES = [
-    *sorted((ROOT / "smendpoint").rglob("*.py")),
-    *sorted((ROOT / "benchmarks").glob("*.py")),
-    *sorted(
-        path
-        for name in (
-            *("aws_*", "batch*", "langchain*", "qa", "prompts", "core_frozen", "core_limit*", "core_load"),
-            *("call", "call_keywords", "stream*", "async_stream", "session", "submit", "fanout", "async_fanout", "map"),
-            *(
-                "hooks",
-                "openai",
-                "endpoint",
-                "async_endpoint",
-                "options",
-                "parity",
-                "messages",
-                "pickled",
-                "response",
-                "shared",
-                "many_calls",
-            ),
-            *("transport_*", "leaks", "cancellation", "lanes", "no_threads", "cold_starts", "hosts", "interrupts"),
-            *("fault_matrix", "retry_matrix", "cut_everywhere", "canary", "integrations_*", "limiter", "many_calls"),
-            *(
-                "handlers_schemas",
-                "handlers_typed",
-                "cli_invoke",
-                "cli_chat",
-                "chat_tools",
-                "cli_doctor",
-                "cli_help",
-                "cli_child",
-                "tutorial",
-                "pictures",
-                "processes_example",
-                "other_clients",
-                "cli_serve",
-                "asgi*",
-                "bench*",
-                "cli_bench",
-            ),
-        )
-        for path in (ROOT / "tests").glob(f"test_{name}.py")
-    ),
-    *sorted((ROOT / "tests" / "engines").glob("*.py")),
-    *sorted((ROOT / "tests" / "integrations").glob("*.py")),
-    *sorted((ROOT / "tests" / "release").glob("*.py")),
-    *sorted((ROOT / "scripts").glob("*.py")),
-    *(
-        ROOT / "tests" / f"{name}.py"
-        for name in (
-            "async_loops",
-            "clocks",
-            "conftest",
-            "garbage",
-            "inside",
-            "load_simulation",
-            "page_examples",
-            "paused",
-            "random_interrupts",
-            "servers",
-            "serving",
-            "targets",
-            "twins",
-        )
-    ),
+    path
+    for folder in ("benchmarks", "docs", "scripts", "smendpoint", "tests")
+    for path in sorted((ROOT / folder).rglob("*.py"))
 ]
+MESSAGES = sorted((ROOT / "smendpoint").rglob("*.py"))
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 # A quotation may break the rule, such as the examples of the rule itself.
 QUOTED = re.compile(r'"[^"\n]*"|^\| In this order: .*|^\| There is no answer; .*|^\| One opens it .*', re.MULTILINE)
 
+SPELLED = ("benchmarks", "docs", "scripts", "smendpoint", "tests")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 BROKEN = {
@@ -98,7 +39,7 @@ CALL = ROOT / "docs" / "explanation" / "life-of-a-call.md"
 
 
 def prose(page: str) -> str:
-    """Give the page without its code and its quotations."""
+    """Return the page without its code and its quotations."""
     return QUOTED.sub("", CODE.sub("`code`", page))
 
 
@@ -110,7 +51,7 @@ def test_a_page_keeps_the_mechanical_part_of_the_rule_for_prose(page: Path) -> N
 
 
 def texts(source: str) -> list[str]:
-    """Give the docstrings and the comments of a module, the lines of a comment joined."""
+    """Return the docstrings and the comments of a module, with the lines of a comment joined."""
     found = [ast.get_docstring(node) for node in ast.walk(ast.parse(source)) if isinstance(node, DOCUMENTED)]
     comments = re.findall(r"(?:^[^\n\"'#]*# [^\n]*\n)+", source, re.MULTILINE)
     return [text for text in found if text] + [re.sub(r"^[^#\n]*# ", "", text, flags=re.MULTILINE) for text in comments]
@@ -127,6 +68,41 @@ def test_docstrings_and_comments_keep_the_mechanical_part_of_the_rule(module: Pa
     assert not broken
 
 
+def messages(source: str) -> list[str]:
+    """Return the strings of a module that may be messages: with a space, and not docstrings."""
+    tree = ast.parse(source)
+    statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    found = [
+        "".join([str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values])
+        if isinstance(node, ast.JoinedStr)
+        else node.value
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.JoinedStr, ast.Constant)) and id(node) not in statements | parts
+    ]
+    return [text for text in found if isinstance(text, str) and " " in text]
+
+
+@pytest.mark.parametrize("module", MESSAGES, ids=lambda module: str(module.relative_to(ROOT)))
+def test_messages_and_help_texts_keep_the_mechanical_part_of_the_rule(module: Path) -> None:
+    broken = [
+        f"{rule}: {text!r}"
+        for text in messages(module.read_text(encoding="utf-8"))
+        for rule, words in BROKEN.items()
+        if words.search(CODE.sub("`code`", text))
+    ]
+    assert not broken
+
+
+def test_the_spelling_is_that_of_codespell() -> None:
+    command = shutil.which("codespell")
+    if command is None:
+        pytest.skip("codespell is not installed: the environment of `tox -e lint` has it")
+    pages = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("*.md"))]
+    checked = subprocess.run([command, *SPELLED, *pages], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
 @pytest.mark.parametrize(
     "text",
     ["A region that is no name.", "What is left is dropped.", "All ends. Who asks again waits.", "* What is read"],
@@ -140,6 +116,11 @@ def test_a_text_that_breaks_the_rule_is_noticed(text: str) -> None:
 )
 def test_a_text_that_keeps_the_rule_passes(text: str) -> None:
     assert not any(words.search(prose(text)) for words in BROKEN.values())
+
+
+def test_the_messages_of_a_module_are_found() -> None:
+    source = '"""A docstring."""\nraise ValueError("a plain one")\nraise ValueError(f"no {1} at all")\nname = "word"\n'
+    assert messages(source) == ["a plain one", "no {} at all"]
 
 
 def test_the_names_on_the_page_of_the_life_of_a_call_are_those_of_the_code() -> None:

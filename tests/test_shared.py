@@ -308,7 +308,7 @@ def test_an_endpoint_whose_keys_stayed_behind_neither_gets_nor_spoils_those_of_o
     unable = unpickled(endpoint)
     for one in [*able, *unable, *able]:
         if one in unable:
-            with pytest.raises(CredentialsError, match="did not travel here"):
+            with pytest.raises(CredentialsError, match="this endpoint was unpickled without"):
                 direct_twin.run(one.invoke("Hello"))
         else:
             assert direct_twin.run(one.invoke("Hello")) == ANSWER
@@ -454,7 +454,7 @@ def test_the_last_one_that_closes_ends_the_calls_of_an_event_loop(emulator: Emul
         await first.aclose()
         assert not call.done()
         await second.aclose()
-        with pytest.raises(EndpointError, match="was closed while this call was under way"):
+        with pytest.raises(EndpointError, match="was closed while this call was in flight"):
             await call
 
     asyncio.run(main())

@@ -277,7 +277,7 @@ def test_silence_while_the_writer_is_stopped_is_a_read_timeout(run_skipping: Run
         task = await line.asked(LARGE)
         await later(PATIENCE)
         assert task.done()
-        with pytest.raises(errors.ReadTimeoutError, match="took nothing more of the request for 20 s"):
+        with pytest.raises(errors.ReadTimeoutError, match="read nothing more of the request for 20 s"):
             await task
 
     run_skipping(main())

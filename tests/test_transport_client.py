@@ -213,7 +213,7 @@ def test_a_body_that_is_only_readable_is_read() -> None:
 def test_a_body_that_is_shorter_than_announced_is_a_protocol_error() -> None:
     read = source(io.BytesIO(b"four"), headers={"content-length": "5"})
     assert read.read() == b"four"
-    with pytest.raises(ProtocolError, match="shorter than it said"):
+    with pytest.raises(ProtocolError, match="shorter than announced"):
         read.read()
     chunked = source(io.BytesIO(b"four"), headers={"content-length": "5", "transfer-encoding": "chunked"})
     assert list(iter(chunked.read, b"")) == [b"four"]
@@ -310,7 +310,7 @@ def test_a_mocked_stream_works() -> None:
 def test_a_mock_whose_body_is_a_mock_is_refused_and_not_read_for_ever() -> None:
     mock = MagicMock()
     mock.invoke_endpoint.return_value = {"Body": MagicMock()}
-    with pytest.raises(ConfigurationError, match=r"gives MagicMock where its bytes should be.*io\.BytesIO"):
+    with pytest.raises(ConfigurationError, match=r"returns MagicMock instead of bytes.*io\.BytesIO"):
         Endpoint("my-llm", client=mock).invoke("Hello")
 
 

@@ -62,7 +62,7 @@ class TestTunnel:
     @pytest.mark.parametrize(
         ("status", "url", "says"),
         [
-            (407, "http://proxy:3128", "asks for credentials"),
+            (407, "http://proxy:3128", "requires credentials"),
             (407, "http://user:hunter2@proxy:3128", "does not accept the credentials"),
             (502, "http://proxy:3128", "cannot reach the service"),
             (503, "http://proxy:3128", "cannot reach the service"),

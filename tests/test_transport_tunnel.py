@@ -65,7 +65,7 @@ def test_no_proxy_is_a_way_around(caller: Twin, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("userinfo", "cure"), [("", "it asks for credentials"), ("us%40er:wrong@", "it does not accept")]
+    ("userinfo", "cure"), [("", "it requires credentials"), ("us%40er:wrong@", "it does not accept")]
 )
 def test_a_proxy_that_wants_another_password_is_a_connect_error(
     caller: Twin, monkeypatch: pytest.MonkeyPatch, userinfo: str, cure: str

@@ -36,7 +36,7 @@ def steps(page: str) -> list[Step]:
     found: list[Step] = []
     end = 0
     for fence in FENCE.finditer(page):
-        between, (language, body) = page[end : fence.start()], fence.groups()
+        between, (language, _, body) = page[end : fence.start()], fence.groups()
         named = NAME.findall(between)
         if language == "sh":
             found.append(Step("", body, ""))

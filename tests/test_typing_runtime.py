@@ -1,4 +1,4 @@
-"""What type checkers know of an endpoint's types can also be written where code runs."""
+"""The types of endpoints that type checkers know can also be written in code that runs."""
 
 from __future__ import annotations
 

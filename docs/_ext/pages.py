@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ENTRY = re.compile(r"^\* \[[^\]]+\]\(([\w/-]+)\.md\): (.+(?:\n  .+)*)", re.MULTILINE)
 BLOCK = re.compile(r"^```\{eval-rst\}\n.*?^```\n", re.MULTILINE | re.DOTALL)
+WHOLE = re.compile(r"^```\{include\} (\S+)\n.*?^```\n", re.MULTILINE | re.DOTALL)
 INCLUDE = re.compile(r"^```\{literalinclude\} (\S+)\n.*?^```\n", re.MULTILINE | re.DOTALL)
 TOCTREE = re.compile(r"^```\{toctree\}\n.*?^```\n+", re.MULTILINE | re.DOTALL)
 
@@ -120,6 +121,7 @@ def markdown(app: Sphinx, page: str) -> str:
         entries.append(f"```text\n{writer.body.strip()}\n```\n")
     text = BLOCK.sub(lambda _: entries.pop(0), TOCTREE.sub("", source))
     folder = Path(env.doc2path(page)).parent
+    text = WHOLE.sub(lambda it: (folder / it[1]).read_text(encoding="utf-8").replace("](docs/", "](../"), text)
     text = INCLUDE.sub(lambda it: f"```python\n{(folder / it[1]).read_text(encoding='utf-8')}```\n", text)
     text = re.sub(r"\{[a-z:]+\}(`[^`]+`)", r"\1", text)
     return re.sub(r"(\]\([^):]+)\.md((?:#[^)]*)?\))", r"\1.html.md\2", text).strip() + "\n"

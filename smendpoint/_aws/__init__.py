@@ -1,13 +1,13 @@
 """The room that finds out who calls and where: region, URL, proxy, certificates, limits, credentials.
 
-An `Identity` is an endpoint's arguments, checked but not yet looked up. At the first call a transport has it resolved
-to a `Target`, which is then carried through without copies. `environment` resolves it from arguments and environment
-alone where the result provably is botocore's; else `chain` asks botocore, whose `Config` `options` reads. Later calls
-only ask the target's `CredentialProvider`, which renews credentials before they expire. `url` and `machine` read the
-settings that both ways need, `failures` words the errors, and `s3` makes the client for asynchronous inference.
+An `Identity` holds an endpoint's arguments, checked but not yet resolved. At the first call, a transport has it
+resolved to a `Target`. `environment` resolves it from the arguments and the environment alone, if the result is
+provably the same as botocore's; otherwise `chain` asks botocore, and `options` reads its `Config`. Later calls only ask
+the target's `CredentialProvider`, which renews credentials before they expire. `url` and `machine` read the settings
+that both ways need, `failures` words the errors, and `s3` makes the client for asynchronous inference.
 
-It may import `_core`, `_options` and `errors`, never the transport: files are read here, but there are no event loops.
-botocore is imported only where it is asked, because that costs more than a call.
+This room may import `_core`, `_options` and `errors`, but never the transport: it reads files, but has no event loops.
+It imports botocore only to ask it, because the import costs more than a call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["CredentialProvider", "Identity", "Target", "resolve"]
 
 
 def resolve(identity: Identity, *, now: Callable[[], float] | None = None) -> Target:
-    """Find out where to call and with what, exactly as botocore would.
+    """Find out where to call and with which settings, exactly as botocore would.
 
     Reads the environment and files, so it blocks; it never opens a connection, unless ``defaults_mode`` is ``auto``
     (then botocore asks the instance's metadata service where it runs). Credentials are not loaded yet, unless they
@@ -38,7 +38,7 @@ def resolve(identity: Identity, *, now: Callable[[], float] | None = None) -> Ta
 
     Raises:
         ConfigurationError: there is no region, or a setting is malformed, unsafe or not supported.
-        CredentialsError: explicit credentials, or those in the environment, are malformed; or they stayed behind when
+        CredentialsError: explicit credentials, or those in the environment, are malformed; or they were left out when
             the identity was pickled.
     """
     if identity.left_behind:

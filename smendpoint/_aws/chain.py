@@ -1,6 +1,6 @@
 """Resolving through botocore: its credential chain, its configuration, its rules for endpoints.
 
-This uses botocore's public interface, as far as it goes: a client that is never called tells where it would send a
+This uses botocore's public interface as far as possible: a client that is never called shows where it would send a
 request (in a presigned URL, which needs no connection), and its session has the credentials.
 """
 
@@ -34,7 +34,7 @@ _BOTOCORE_TIMEOUT = 60
 # Credentials of an unknown kind may change at any time: after a minute the session is asked for new ones.
 _LEASE_SECONDS = 60.0
 
-# Endpoints may share a caller's session; botocore's sessions are not made for several threads at once.
+# Endpoints may share a user's session; botocore's sessions are not thread-safe.
 _lock = allocate_lock()
 
 
@@ -55,16 +55,16 @@ def resolve_with_botocore(identity: Identity, *, now: Callable[[], float]) -> Ta
         raise
     except Exception as error:
         failure = configuration_error(error)
-    raise failure  # here, where the original is not its context: it may quote a line of a credentials file
+    raise failure  # outside of the handler: the original may quote a credentials file, and must not be the context
 
 
 class Chain:
     """One identity's view of botocore. Calling it fetches credentials, for a `CredentialProvider`.
 
     Attributes:
-        origin: where the last credentials come from, for messages.
-        account: the account that botocore learned with them: of the role's ARN, or from the container or sign-in that
-            gave them. `None` for keys of a file or of the environment, beside which anyone may write any account.
+        origin: the source of the last credentials, for messages.
+        account: the account that botocore learned with them: from the role's ARN, or from the container or sign-in that
+            gave them. `None` for keys of a file or of the environment, where the account may be wrong.
     """
 
     __slots__ = ("_config", "_identity", "_now", "_region", "_region_source", "_session", "account", "origin")
@@ -79,7 +79,7 @@ class Chain:
         self.origin = "botocore's chain" if identity.role_arn is None else f"the role {identity.role_arn}"
 
     def resolve(self) -> Target:
-        """Ask botocore where requests go. Raises botocore's errors and ours."""
+        """Ask botocore where requests go. Raise botocore's errors and ours."""
         identity = self._identity
         with _lock if identity.session is not None else nullcontext():
             session = self._session = self._open_session()
@@ -121,7 +121,7 @@ class Chain:
         if session is not None:
             if type(session).__module__.partition(".")[0] in ("aiobotocore", "aioboto3"):
                 raise ConfigurationError(
-                    "session must be a botocore or boto3 session; for aiobotocore's, make its client and pass client="
+                    "session must be a botocore or boto3 session; with aiobotocore, make a client and pass client="
                 )
         else:
             from botocore.session import Session
@@ -143,7 +143,7 @@ class Chain:
         self._region = validate_region(region, self._region_source)
         config = self._config
         if config is not None and config.retries:
-            # Making a client rewrites this mapping, which is the caller's.
+            # Making a client rewrites this mapping, which belongs to the caller.
             config = config.merge(type(config)(retries=dict(config.retries)))
         return session.create_client(
             "sagemaker-runtime",
@@ -164,11 +164,11 @@ class Chain:
         except Exception as error:
             wanted = "AWS credentials could not be loaded" if role is None else f"the role {role} could not be assumed"
             failure = credentials_error(wanted, error)
-        self._session = None  # the next fetch reads everything anew: the reason may be gone
+        self._session = None  # the next fetch reads everything again: the cause may be gone
         raise failure
 
     def _reopen(self) -> Any:
-        """Make a new session, which reads every file and variable anew; a given session is kept."""
+        """Make a new session, which reads every file and variable again; a given session is kept."""
         session = self._session = self._open_session()
         if self._identity.session is None:
             self._make_client(session)  # the chain uses the region of a session's first client for its own calls
@@ -199,7 +199,7 @@ class Chain:
         return credentials, None if type(found) is Plain else self._now() + _LEASE_SECONDS
 
     def _assume_role(self) -> tuple[Credentials, float | None]:
-        """Assume the role with the credentials that the other arguments give."""
+        """Assume the role with the credentials from the other arguments."""
         identity = self._identity
         request = {
             "RoleArn": identity.role_arn,
@@ -225,7 +225,7 @@ class Chain:
 
 
 def _region_source(session: Any, region: object) -> str:
-    """Name the setting that gave a session its region, in the order in which botocore asks."""
+    """Name the setting that gave a session its region, in botocore's order."""
     if session.instance_variables().get("region"):
         return "the session"
     if os.environ.get("AWS_DEFAULT_REGION") == region:
@@ -261,7 +261,7 @@ def _credentials_source(found: Any, session: Any, *, given: bool) -> str:
 
 
 def _refresh_now(found: Any) -> None:
-    """Make a given session fetch its credentials anew; botocore itself does so only shortly before they expire."""
+    """Make a given session fetch its credentials again; botocore itself does so only shortly before they expire."""
     refresh = getattr(found, "_protected_refresh", None)
     lock = getattr(found, "_refresh_lock", None)
     if refresh is not None and lock is not None:

@@ -1,4 +1,4 @@
-"""Credentials that are at hand without waiting, renewed before they expire, fetched by one caller for all."""
+"""Credentials that are available without waiting, renewed before they expire, and fetched by one caller for all."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    #: Asks the source. The argument says whether the source must be read anew, even if its credentials look valid.
-    #: Returns the credentials and the time of their end: seconds since the epoch, ``None`` for never. Raises only our
+    #: Asks the source. The argument says whether the source must be read again, even if its credentials look valid.
+    #: Returns the credentials and their expiry: seconds since the epoch, ``None`` for never. Raises only our
     #: errors.
     Fetch: TypeAlias = Callable[[bool], tuple[Credentials, float | None]]
 
 __all__ = ["EXPIRED", "CredentialProvider"]
 
 EXPIRED = (
-    "the credentials that were found have expired already: renew them at their source (for instance with "
+    "the credentials that were found have already expired: renew them at their source (for instance with "
     "`aws sso login`), and check this machine's clock"
 )
 
 _NEVER = float("inf")
-# botocore and the other SDKs start to renew 15 minutes ahead; short-lived credentials are renewed in the last quarter
-# of their life.
+# botocore and the other SDKs start to renew 15 minutes before the expiry; short-lived credentials are renewed in the
+# last quarter of their lifetime.
 _ADVISORY_SECONDS = 900.0
 _ADVISORY_SHARE = 0.25
-# The last minute is not used, because clocks differ; of a short life, the last tenth.
+# The last minute is not used, because clocks differ; of a short lifetime, the last tenth.
 _LAST_SECONDS = 60.0
 _LAST_SHARE = 0.1
 # How long callers share a failure, or the knowledge that the source has nothing newer.
@@ -40,7 +40,7 @@ _CLAIM_SECONDS = 10.0
 
 
 class _State:
-    """The credentials at hand; replaced as a whole, so that they can be read without a lock."""
+    """The current credentials; replaced as a whole, so that they can be read without a lock."""
 
     __slots__ = ("credentials", "renew_from", "usable_until")
 
@@ -51,14 +51,14 @@ class _State:
 
 
 class _Outcome:
-    """The outcome of a fetch, beside the credentials themselves."""
+    """The outcome of a fetch, without the credentials themselves."""
 
     __slots__ = ("ended", "error", "unchanged")
 
     def __init__(self, ended: float, error: SmendpointError | None = None, *, unchanged: bool = False) -> None:
         self.ended = ended
         self.error = error
-        self.unchanged = unchanged  # the source, read anew, still has the credentials that the service rejected
+        self.unchanged = unchanged  # the source was read again, and still has the credentials that the service rejected
 
 
 class CredentialProvider:
@@ -67,8 +67,8 @@ class CredentialProvider:
     Args:
         fetch: asks the source; called by one thread at a time.
         now: the time as seconds since the epoch.
-        initial: credentials that are at hand already and do not expire.
-        origin: where they come from, in the words of a setting; empty where `fetch` has an attribute of that name.
+        initial: credentials that are already known and do not expire.
+        origin: their source, as the name of a setting; empty if `fetch` has an attribute of that name.
     """
 
     __slots__ = ("_claimed", "_fetch", "_last", "_lock", "_now", "_origin", "_pid", "_stale", "_state")
@@ -93,16 +93,16 @@ class CredentialProvider:
 
     @property
     def origin(self) -> str:
-        """Where the credentials come from, to be shown."""
+        """The source of the credentials, for messages."""
         return self._origin or getattr(self._fetch, "origin", "")
 
     @property
     def account(self) -> str | None:
-        """The account that the source of the credentials has named, to be shown; `None` where it names none."""
+        """The account that the source of the credentials named, for messages; `None` if it named none."""
         return getattr(self._fetch, "account", None)
 
     def current(self) -> Credentials | None:
-        """Return the credentials to sign with now, without waiting; ``None`` where ``load`` must fetch some."""
+        """Return the credentials to sign with now, without waiting; ``None`` if ``load`` must fetch some."""
         state = self._state
         if state.usable_until == _NEVER or self._now() < state.usable_until:
             return state.credentials
@@ -128,24 +128,24 @@ class CredentialProvider:
         return True
 
     def load(self, *, rejected: Credentials | None = None) -> Credentials:
-        """Return credentials; block while the source is asked, where it must be.
+        """Return credentials; block while the source is asked, if necessary.
 
-        Of several callers at a time, one asks the source; the others wait and share its outcome, a failure too. The
-        callers of the next second share a failure as well. While the credentials at hand are still valid, a failure to
+        Of several callers at a time, one asks the source; the others wait and share its outcome, even a failure. The
+        callers of the next second also share a failure. While the current credentials are still valid, a failure to
         renew them is not an error.
 
         Args:
             rejected: credentials that the service did not accept although they looked valid. The source is asked
-                anew, unless that has been done since.
+                again, unless that has been done since.
 
         Returns:
-            Credentials. They equal ``rejected`` where the source has no others.
+            Credentials. They equal ``rejected`` if the source has no others.
 
         Raises:
             CredentialsError: the source has none, or failed.
         """
         if os.getpid() != self._pid:
-            # A forked child: threads that do not exist here may have held the lock, and the source must be read anew.
+            # A forked child: threads that do not exist here may have held the lock, and the source must be read again.
             self._lock, self._stale, self._pid = allocate_lock(), True, os.getpid()
         before = self._last
         at_hand = self._at_hand(rejected, before)

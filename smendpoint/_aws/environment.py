@@ -1,9 +1,9 @@
-"""Resolving from arguments and environment alone, without importing botocore, where the result provably is the same.
+"""Resolving from arguments and environment alone, without importing botocore, if the result is provably the same.
 
-On a cold start (an AWS Lambda function, a script) importing botocore and reading its data costs more than the call.
-This module saves that where only explicit arguments and the variables below count, whose meaning botocore cannot
-change. Anything else goes through botocore: a profile, a role, a session, a ``Config``, a config or credentials file,
-data files of the user's, and every ``AWS_`` variable that is not listed below, because a newer botocore may read it.
+On a cold start (an AWS Lambda function, a script), importing botocore and reading its data costs more than the call.
+This module avoids that if only explicit arguments and the variables below matter, whose meaning botocore cannot change.
+Anything else goes through botocore: a profile, a role, a session, a ``Config``, a config or credentials file, the
+user's data files, and every ``AWS_`` variable that is not listed below, because a newer botocore may read it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _READ = """
     AWS_DEFAULT_REGION AWS_REGION AWS_ENDPOINT_URL AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME
     AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_CA_BUNDLE AWS_EXECUTION_ENV AWS_MAX_ATTEMPTS AWS_SDK_UA_APP_ID
 """
-# Those that do not count once region and credentials are given.
+# The variables without effect once region and credentials are known.
 _WITHOUT_EFFECT = """
     AWS_ACCOUNT_ID AWS_DEFAULT_OUTPUT AWS_EC2_METADATA_DISABLED AWS_PAGER
     AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL_SAGEMAKER
@@ -43,12 +43,12 @@ _KNOWN = frozenset((_READ + _WITHOUT_EFFECT).split())
 # The Lambda and X-Ray runtimes set these for themselves.
 _KNOWN_PREFIXES = ("AWS_LAMBDA_", "AWS_XRAY_")
 # The regular expressions of botocore's partitions.json, as far as they are used: `(us|eu|...)-\w+-\d+`, `cn-\w+-\d+`,
-# `us-gov-\w+-\d+`. A test holds the result against botocore's own data, for every region that it knows.
+# `us-gov-\w+-\d+`. A test compares the result with botocore's own data, for every region that it knows.
 _AWS_PREFIXES = frozenset({"af", "ap", "ca", "eu", "il", "me", "mx", "sa", "us"})
 
 
 def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) -> Target | None:
-    """Resolve an identity if that needs neither botocore nor a file; ``None`` where botocore must be asked."""
+    """Resolve an identity if that needs neither botocore nor a file; ``None`` if botocore must be asked."""
     others = (identity.credentials_profile_name, identity.role_arn, identity.session, identity.config)
     if any(other is not None for other in others) or not all(map(_is_known, os.environ)) or _has_files():
         return None
@@ -56,10 +56,10 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
     credentials = identity.credentials or _credentials()
     host = None if region is None else endpoint_host(region)
     if region is None or credentials is None or host is None:
-        return None  # even with a URL: botocore signs for us-east-1 where the region is fips-us-east-1
+        return None  # even with a URL: botocore signs for us-east-1 if the region is fips-us-east-1
     attempts = os.environ.get("AWS_MAX_ATTEMPTS")
     if attempts is not None and not (attempts.isascii() and attempts.isdecimal() and 0 < int(attempts) < 1_000_000):
-        return None  # malformed: botocore says so
+        return None  # malformed: botocore reports it
     text, source = _endpoint_url(identity) or (f"https://{host}", "the region's endpoint")
     url = identity.parse_url(text, source)
     if identity.credentials is not None:
@@ -80,7 +80,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
 
 
 def endpoint_host(region: str) -> str | None:
-    """Return the host of a region's endpoint where the region's name shows its partition; else ``None``."""
+    """Return the host of a region's endpoint if the region's name shows its partition; else ``None``."""
     parts = region.split("-")
     if not (parts[-1].isascii() and parts[-1].isdecimal() and all(part.isalnum() for part in parts)):
         return None
@@ -101,7 +101,7 @@ def _is_known(name: str) -> bool:
 
 
 def settings_files() -> list[str]:
-    """Give the paths of the AWS config file and of the credentials file, whether they exist or not."""
+    """Return the paths of the AWS config file and of the credentials file, whether they exist or not."""
     files = (
         os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"),
         os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
@@ -117,7 +117,7 @@ def _has_files() -> bool:
 
 def _region() -> str | None:
     region = os.environ.get("AWS_DEFAULT_REGION")
-    # botocore reads the first alone, other SDKs the second: where they differ, let botocore decide.
+    # botocore reads only the first, other SDKs the second: if they differ, let botocore decide.
     if not region or os.environ.get("AWS_REGION", region) != region:
         return None
     return validate_region(region, "AWS_DEFAULT_REGION")
@@ -137,7 +137,7 @@ def _fetch(anew: bool) -> tuple[Credentials, None]:
     credentials = _credentials()
     if credentials is None:
         raise CredentialsError(
-            "the AWS credentials have gone from the environment: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            "the AWS credentials are no longer in the environment: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     return credentials, None
 

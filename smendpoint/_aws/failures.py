@@ -1,4 +1,4 @@
-"""The errors of resolving an identity: each names the cure, and none holds a secret."""
+"""The errors of resolving an identity: each says what to do, and none holds a secret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["configuration_error", "credentials_error", "left_behind", "no_creden
 
 
 def no_region() -> str:
-    """Word the message that there is no region, with the cure."""
+    """Word the message that there is no region, and what to do."""
     hint = ""
     if os.environ.get("AWS_REGION"):
         hint = " (AWS_REGION is set, but botocore does not read it)"
@@ -23,7 +23,7 @@ def no_region() -> str:
 
 
 def no_credentials() -> str:
-    """Word the message that there are no credentials, with the cure."""
+    """Word the message that there are no credentials, and what to do."""
     return (
         "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run `aws configure` or "
         "`aws sso login`, or give this machine a role"
@@ -33,9 +33,9 @@ def no_credentials() -> str:
 def left_behind(identity: Identity) -> CredentialsError:
     """Make the error for an identity that was unpickled without its keys or session: it must not become another."""
     return CredentialsError(
-        f"{', '.join(identity.left_behind)} did not travel here: secrets and sessions are not pickled, and no others "
-        "are taken in their place. Make the endpoint here, or pickle one that was made with a profile, a role or "
-        "neither, which uses what it finds here"
+        f"this endpoint was unpickled without {', '.join(identity.left_behind)}: secrets and sessions are not pickled, "
+        "and no others replace them. Make the endpoint here, or pickle one that was made with a profile, a role or "
+        "neither, which uses the credentials that it finds here"
     )
 
 
@@ -47,8 +47,8 @@ def configuration_error(error: Exception) -> ConfigurationError:
     if isinstance(error, ConfigParseError):
         # Its details quote the line, which in a credentials file may be a secret: neither chained nor repeated.
         message = (
-            f"the AWS file {error.kwargs.get('path')} is not well formed (AWS_CONFIG_FILE and "
-            "AWS_SHARED_CREDENTIALS_FILE can name others)"
+            f"the AWS file {error.kwargs.get('path')} is malformed (AWS_CONFIG_FILE and "
+            "AWS_SHARED_CREDENTIALS_FILE can name other files)"
         )
     elif isinstance(error, ProfileNotFound):
         message, cause = f"{error}: pass another credentials_profile_name, or set AWS_PROFILE", error
@@ -81,16 +81,16 @@ def credentials_error(what: str, error: Exception) -> CredentialsError:
         reason = f": {EXPIRED}"
     elif isinstance(error, (BotoCoreError, ClientError, OSError)) and not isinstance(error, ConfigParseError):
         reason, cause = f": {error}", error
-    elif kind is ValueError and str(error).startswith("Unsupported host"):  # botocore's; it shows the host alone
-        reason = f": AWS_CONTAINER_CREDENTIALS_FULL_URI is refused by botocore: {error}. Over https any host is taken"
+    elif kind is ValueError and str(error).startswith("Unsupported host"):  # botocore's; it shows only the host
+        reason = f": botocore refuses AWS_CONTAINER_CREDENTIALS_FULL_URI: {error}. With https, any host is accepted"
     elif kind is ValueError and str(error).startswith("Auth token value"):
         reason = (
-            ": the container's authorization token holds a line end, which no header can carry "
+            ": the container's authorization token contains a line end, which is not valid in a header "
             "(AWS_CONTAINER_AUTHORIZATION_TOKEN or the file of AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE)"
         )
     # Others, such as a JSONDecodeError, may hold a source's answer: neither chained nor repeated.
     elif isinstance(error, (TypeError, ValueError)):
-        reason = f": what their source answers, or a setting that leads to it, is malformed ({kind.__name__})"
+        reason = f": the answer of their source, or a setting for it, is malformed ({kind.__name__})"
     else:
         reason = f" ({kind.__name__})"
     failure = CredentialsError(what + reason)

@@ -1,4 +1,4 @@
-"""The arguments that say who calls and where: checked, but not yet looked up."""
+"""The arguments that say who calls and where: checked, but not yet resolved."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ _SECRETS = (*KEYS[1:], "external_id")
 
 
 class Identity(IdentityFields):
-    """The arguments that say who calls and where: immutable, and made without any input or output.
+    """The arguments that say who calls and where: immutable, and made without any I/O.
 
-    An identity pickles as configuration. Where it is unpickled, its profile and role are looked up; without these,
+    An identity pickles as configuration. After unpickling, its profile and role are looked up; without these,
     botocore's default chain finds credentials there. Explicit keys, a ``session`` and passwords of proxies are left
-    out, for secrets must not travel. Then the unpickled identity cannot be resolved: it would be another's.
+    out, because secrets must not be pickled. Such an unpickled identity cannot be resolved: it would be a different
+    one.
 
     Args:
-        **options: those of an endpoint's constructor (`_options.py`).
+        **options: the options of an endpoint's constructor (`_options.py`).
 
     Raises:
-        ConfigurationError: an argument does not fit.
+        ConfigurationError: an argument is not valid.
     """
 
     left_behind: tuple[str, ...] = ()
-    """The arguments that did not travel when this identity was pickled."""
+    """The arguments that were left out when this identity was pickled."""
 
     def __init__(self, **options: Unpack[IdentityOptions]) -> None:
         for name, value in options.items():
@@ -50,16 +51,16 @@ class Identity(IdentityFields):
             vars(self)[name] = bool(value) if name in _FLAGS else value if name in _OBJECTS else _text(name, value)
         keys = [getattr(self, name) is not None for name in KEYS]
         if keys[0] != keys[1]:
-            raise ConfigurationError("aws_access_key_id and aws_secret_access_key go together: give both or neither")
+            raise ConfigurationError("aws_access_key_id and aws_secret_access_key go together: pass both or neither")
         if keys[2] and not keys[0]:
-            raise ConfigurationError("aws_session_token needs aws_access_key_id and aws_secret_access_key beside it")
+            raise ConfigurationError("aws_session_token needs aws_access_key_id and aws_secret_access_key")
         if self.role_arn is None and (self.role_session_name is not None or self.external_id is not None):
-            raise ConfigurationError("role_session_name and external_id need a role_arn to go with")
+            raise ConfigurationError("role_session_name and external_id need role_arn")
         if self.role_arn is not None and not self.role_arn.startswith("arn:"):
             raise ConfigurationError("role_arn must be an ARN, such as arn:aws:iam::123456789012:role/name")
         if self.session is not None and self.credentials_profile_name is not None:
             raise ConfigurationError(
-                "session and credentials_profile_name exclude each other: make the session with that profile"
+                "session cannot be used with credentials_profile_name: make the session with that profile"
             )
         if self.session is not None and not callable(getattr(self.session, "get_credentials", None)):
             raise ConfigurationError("session must be a botocore or boto3 session")
@@ -95,7 +96,7 @@ class Identity(IdentityFields):
 
     @property
     def travels(self) -> bool:
-        """Whether a pickle of it leaves nothing behind, so that equal pickles are the same identity."""
+        """Whether a pickle of it leaves nothing out, so that equal pickles are the same identity."""
         return bool(self.__getstate__()["left_behind"] == self.left_behind)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -113,23 +114,23 @@ class Identity(IdentityFields):
 
     @property
     def botocore_session(self) -> Any:
-        """The session that was given, as botocore's; `None` where none was."""
+        """The given session as a botocore session; `None` if there is none."""
         return getattr(self.session, "_session", self.session)  # a boto3 session wraps botocore's
 
     def parse_url(self, url: str, source: str) -> EndpointURL:
-        """Read the URL of an endpoint that the setting `source` has, by the identity's own rules for unsafe places."""
+        """Read the URL of an endpoint from the setting `source`, by the identity's own rules for unsafe addresses."""
         return parse_endpoint_url(
             url, source=source, allow_plain_http=self.allow_plain_http, allow_link_local=self.allow_link_local
         )
 
     @property
     def keys(self) -> dict[str, str | None]:
-        """The explicit keys, each as botocore names it; `None` where it was not given."""
+        """The explicit keys, with botocore's names; `None` for a key that was not given."""
         return {name: getattr(self, name) for name in KEYS}
 
     @property
     def credentials(self) -> Credentials | None:
-        """The explicit credentials; `None` where none were given."""
+        """The explicit credentials; `None` if none were given."""
         access_key, secret_key, token = self.keys.values()
         return None if access_key is None or secret_key is None else Credentials(access_key, secret_key, token)
 
@@ -138,12 +139,12 @@ def _text(name: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{name} must be a string that is not empty, or None")
+        raise ConfigurationError(f"{name} must be a non-empty string, or None")
     return plain(value)
 
 
 def _without_proxy_passwords(config: Any) -> tuple[Any, bool]:
-    """Return the config with the userinfo of its proxies removed, and whether there was any."""
+    """Return the config without the userinfo of its proxies, and whether there was any."""
     proxies = getattr(config, "proxies", None)
     if not proxies or not any("@" in str(url) for url in proxies.values()):
         return config, False

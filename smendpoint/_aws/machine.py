@@ -23,11 +23,11 @@ def ca_bundle(configured: object) -> str | None:
     """Choose the certificates to trust, as botocore does.
 
     Args:
-        configured: the setting ``ca_bundle`` (environment or profile), ``None`` where there is none.
+        configured: the setting ``ca_bundle`` (environment or profile), ``None`` if there is none.
 
     Returns:
-        The path of a file: the configured one, else ``REQUESTS_CA_BUNDLE``, else certifi's where certifi is installed,
-        else botocore's. ``None``, for the system's, where there is none of these.
+        The path of a file: the configured one, else ``REQUESTS_CA_BUNDLE``, else certifi's if certifi is installed,
+        else botocore's. ``None``, for the system's, if there is none of these.
 
     Raises:
         ConfigurationError: the configured bundle is not a file.
@@ -68,7 +68,7 @@ def proxy_for(url: EndpointURL, proxies: Mapping[str, str] | None) -> Proxy | No
 
     Args:
         url: where requests go.
-        proxies: those of a botocore ``Config``, by scheme; they rule out the environment's, ``NO_PROXY`` included.
+        proxies: those of a botocore ``Config``, by scheme; they replace the environment's, including ``NO_PROXY``.
 
     Raises:
         ConfigurationError: the proxy is malformed or of a kind that is not supported.
@@ -79,7 +79,7 @@ def proxy_for(url: EndpointURL, proxies: Mapping[str, str] | None) -> Proxy | No
     wanted = f"{url.scheme}_proxy"
     names = [name for name in os.environ if name.lower() == wanted]
     # On macOS and Windows the system's settings count too, and only urllib.request reads them; it takes 20 ms or more
-    # to import. On other systems NO_PROXY alone, which many set everywhere, is not a reason to.
+    # to import. On other systems NO_PROXY alone, which is often set everywhere, is not a reason to do so.
     if sys.platform not in ("darwin", "win32") and not names:
         return None
     from urllib.request import getproxies, proxy_bypass
@@ -98,7 +98,7 @@ def user_agent(
     Args:
         app_id: the application id of ``AWS_SDK_UA_APP_ID``, the profile or the ``Config``.
         session_extra: ``user_agent_extra`` of a session.
-        whole: ``user_agent`` of a botocore ``Config``, in place of all that comes before ``extra``.
+        whole: ``user_agent`` of a botocore ``Config``, which replaces everything before ``extra``.
         extra: ``user_agent_extra`` of a botocore ``Config``.
     """
     words: list[str | None] = [whole]
@@ -115,7 +115,7 @@ def user_agent(
 
 
 def check_user_agent(name: str, value: object) -> str | None:
-    """Return the value; refuse one that cannot stand in a ``User-Agent`` header."""
+    """Return the value; refuse one that is not valid in a ``User-Agent`` header."""
     if value is None:
         return None
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():

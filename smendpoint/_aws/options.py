@@ -1,4 +1,4 @@
-"""Every option of a botocore ``Config``, and how it is handled: each is honoured or refused, none is ignored."""
+"""Every option of a botocore ``Config``, and how it is handled: each is honoured or refused, and none is ignored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FOR_OTHER_CLIENTS", "OPTIONS", "Settings", "merge_config", "options_given", "read_config"]
 
-# botocore itself answers with these in mind.
+# botocore itself applies these to its answers.
 _FOR_BOTOCORE = """
     defaults_mode ignore_configured_endpoint_urls region_name use_dualstack_endpoint use_fips_endpoint user_agent_appid
 """
@@ -25,7 +25,7 @@ _FOR_US = """
 _IN_PART = """
     parameter_validation proxies_config retries signature_version tcp_keepalive
 """
-# botocore does nothing with these for this service either: none of its operations has the trait that they are about.
+# botocore does nothing with these for this service either: they are for traits that none of its operations has.
 _WITHOUT_EFFECT = """
     account_id_endpoint_mode auth_scheme_preference client_context_params disable_request_compression
     endpoint_discovery_enabled inject_host_prefix request_checksum_calculation request_min_compression_size_bytes
@@ -33,7 +33,7 @@ _WITHOUT_EFFECT = """
 """
 OPTIONS = frozenset((_FOR_BOTOCORE + _FOR_US + _IN_PART + _WITHOUT_EFFECT).split())
 
-# The options that hold for an endpoint's clients of other services too. The others are about this service's endpoint.
+# The options that also apply to an endpoint's clients for other services. The others are about this service's endpoint.
 FOR_OTHER_CLIENTS = (
     "connect_timeout",
     "ignore_configured_endpoint_urls",
@@ -50,7 +50,7 @@ _CURE = "; pass client= to have botocore's own client do it"
 
 
 class Settings(NamedTuple):
-    """The options of a ``Config`` that our transport honours; ``None`` where one is not set."""
+    """The options of a ``Config`` that our transport honours; ``None`` if one is not set."""
 
     limits: Limits = Limits()
     client_cert: str | tuple[str, str] | None = None
@@ -60,7 +60,7 @@ class Settings(NamedTuple):
 
 
 def merge_config(config: Any, session: Any) -> Any:
-    """Return the default ``Config`` of a given session with the given one over it; ``None`` where there is neither."""
+    """Return a given session's default ``Config``, overridden by the given one; ``None`` if there is neither."""
     default = None if session is None else session.get_default_client_config()
     return config if default is None else default if config is None else default.merge(config)
 
@@ -70,7 +70,7 @@ def options_given(config: Any, names: Iterable[str]) -> dict[str, Any]:
     provided = getattr(config, "_user_provided_options", {})
     given = {name: provided[name] for name in names if name in provided}
     if given.get("retries"):
-        given["retries"] = dict(given["retries"])  # making a client rewrites this mapping, which is the caller's
+        given["retries"] = dict(given["retries"])  # making a client rewrites this mapping, which belongs to the caller
     return given
 
 
@@ -116,19 +116,19 @@ def _given(config: Any) -> dict[str, Any]:
 
 def _refuse(given: Mapping[str, Any]) -> None:
     if given.get("signature_version", "v4") != "v4":
-        raise ConfigurationError(f"config: signature_version must be 'v4': this service knows no other{_CURE}")
+        raise ConfigurationError(f"config: signature_version must be 'v4': this service supports no other{_CURE}")
     if not given.get("parameter_validation", True):
-        raise ConfigurationError(f"config: parameter_validation cannot be switched off{_CURE}")
+        raise ConfigurationError(f"config: parameter_validation cannot be turned off{_CURE}")
     if given.get("proxies_config"):
-        raise ConfigurationError(f"config: proxies_config (TLS settings towards a proxy) is not supported{_CURE}")
+        raise ConfigurationError(f"config: proxies_config (TLS settings for a proxy) is not supported{_CURE}")
     if not given.get("tcp_keepalive", True):
-        raise ConfigurationError(f"config: tcp_keepalive cannot be switched off{_CURE}")
+        raise ConfigurationError(f"config: tcp_keepalive cannot be turned off{_CURE}")
     retries: Mapping[str, object] = given.get("retries") or {}
     # "legacy" is botocore's default: it writes that into the caller's Config when it makes any client of it.
     mode = retries.get("mode")
     if mode not in (None, "standard", "legacy"):
         raise ConfigurationError(
-            f"config: the retry mode {mode!r} is not supported, only 'standard' is; set retry=RetryPolicy(...), or "
+            f"config: the retry mode {mode!r} is not supported, only 'standard' is; pass retry=RetryPolicy(...), or "
             "pass client= to have botocore's own retries"
         )
 
@@ -163,6 +163,8 @@ def _proxies(value: Any) -> Mapping[str, str] | None:
         return None
     for scheme in value:
         if scheme not in ("http", "https"):
-            raise ConfigurationError("config: proxies may have the keys 'http' and 'https', as botocore reads no other")
+            raise ConfigurationError(
+                "config: proxies may only have the keys 'http' and 'https': botocore reads no others"
+            )
     chosen: dict[str, str] = dict(value)
     return chosen

@@ -1,8 +1,8 @@
 """Clients for other services with the credentials, region and settings of an endpoint.
 
 Asynchronous inference needs one for Amazon S3, and ``smendpoint doctor`` one for SageMaker's control plane. A client
-asks for the endpoint's own credentials at every request, so that an assumed role renews itself for these services as
-well. botocore decides where they are (``AWS_ENDPOINT_URL_S3``, the profile, FIPS, dual stack).
+asks for the endpoint's own credentials at every request, so that an assumed role is also renewed for these services.
+botocore decides their addresses (``AWS_ENDPOINT_URL_S3``, the profile, FIPS, dual stack).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["async_s3_client", "blocking_client", "blocking_s3_client"]
 
-# The options of a Config that hold for S3 too.
+# The options of a Config that also apply to S3.
 _FOR_S3 = (
     *FOR_OTHER_CLIENTS,
     "max_pool_connections",
@@ -37,7 +37,7 @@ _FOR_S3 = (
     "s3",
     "tcp_keepalive",
 )
-# The data that aiobotocore would read in the event loop, and so block it, when the first client is made.
+# The data that aiobotocore would read in the event loop, which would block, when the first client is made.
 _DATA = ("_retry", "endpoints", "partitions", "sdk-default-configuration")
 
 
@@ -58,11 +58,11 @@ def blocking_client(
     """Make a botocore client for another service. Reads files.
 
     Args:
-        service: its name for botocore.
-        identity: the endpoint's.
-        target: the target that the identity was resolved to: it gives region and credentials.
-        timeout: for connecting and for silence, unless the identity's ``Config`` has others.
-        endpoint_url: where the service is, in place of the place that botocore finds.
+        service: botocore's name for it.
+        identity: the identity of the endpoint.
+        target: the resolved identity, for its region and credentials.
+        timeout: the limits for connecting and for silence, unless the identity's ``Config`` has others.
+        endpoint_url: the URL of the service, instead of the one that botocore finds.
         retries: as in a ``Config``; by default the identity's.
 
     Raises:
@@ -93,7 +93,7 @@ def blocking_client(
         )
     except Exception as error:
         failure = configuration_error(error)
-    raise failure  # here, where the original is not its context: it may quote a URL with a password
+    raise failure  # outside of the handler: the original may quote a password, and must not be the context
 
 
 @asynccontextmanager

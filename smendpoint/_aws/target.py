@@ -1,4 +1,4 @@
-"""Where calls go and with what: the result of resolving an identity."""
+"""Where calls go, and with which settings: the result of resolving an identity."""
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
 from typing import NamedTuple
@@ -12,14 +12,14 @@ __all__ = ["Limits", "Target"]
 
 
 class Limits(NamedTuple):
-    """Limits that botocore's configuration sets; ``None`` where it sets none.
+    """Limits that botocore's configuration sets; ``None`` if it sets none.
 
     Attributes:
         connect_timeout: seconds.
         read_timeout: seconds.
         max_pool_connections: how many connections.
-        max_attempts: how many requests a call may cost, the first included. ``AWS_MAX_ATTEMPTS`` and the profile set
-            it as well.
+        max_attempts: how many requests a call may use, including the first. ``AWS_MAX_ATTEMPTS`` and the profile also
+            set it.
     """
 
     connect_timeout: float | None = None
@@ -28,12 +28,12 @@ class Limits(NamedTuple):
     max_attempts: int | None = None
 
     def timeout(self, default: Timeout) -> Timeout:
-        """Return the timeout of a call; ``default`` fills in where the configuration sets none."""
+        """Return the timeout of a call; ``default`` supplies what the configuration does not set."""
         return Timeout(self.connect_timeout or default.connect, self.read_timeout or default.read)
 
 
 class Target(NamedTuple):
-    """All that our own transport needs, resolved as botocore resolves it.
+    """Everything that our own transport needs, resolved as botocore resolves it.
 
     Attributes:
         url: where requests go.
@@ -41,9 +41,9 @@ class Target(NamedTuple):
         region_source: the setting that names the region, such as ``"AWS_DEFAULT_REGION"``.
         credentials: the provider to ask for credentials.
         user_agent: the value of the ``User-Agent`` header.
-        proxy: the proxy to go through, ``None`` where connections are direct. ``NO_PROXY`` has been applied.
-        ca_bundle: the file of trusted certificates: a configured one, else certifi's or botocore's. ``None``, where
-            neither is there: the system's. Certificates are always verified.
+        proxy: the proxy to go through, ``None`` if connections are direct. ``NO_PROXY`` has been applied.
+        ca_bundle: the file of trusted certificates: a configured one, else certifi's or botocore's. ``None`` stands for
+            the system's, if neither exists. Certificates are always verified.
         client_cert: the file of a TLS client certificate, or the files of certificate and key.
         limits: the limits that the configuration sets.
     """
@@ -64,7 +64,7 @@ class Target(NamedTuple):
         return self.url.host, self.url.port
 
     def origin(self) -> str:
-        """Say where calls go and as whom, and where both come from; for the error that there is no such endpoint."""
+        """Describe where calls go and as whom, and the sources of both; for the error about an unknown endpoint."""
         return (
             f"it was looked for in {self.region} (from {self.region_source}), in the account of the credentials from "
             f"{self.credentials.origin}"

@@ -1,7 +1,7 @@
-"""Endpoint and proxy URLs, read strictly: any URL that is not plainly a safe place for signed requests is refused.
+"""Endpoint and proxy URLs, read strictly: any URL that is not clearly a safe address for signed requests is refused.
 
-``urllib.parse`` is avoided on purpose: it costs milliseconds to import, and it is lenient where this must not be (it
-drops tabs and line breaks, and takes ``x@evil.example:443`` for a host and its userinfo).
+``urllib.parse`` is avoided on purpose: its import takes milliseconds, and it is lenient where this must be strict (it
+drops tabs and line breaks, and reads ``x@evil.example:443`` as a host and its userinfo).
 """
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
@@ -16,7 +16,7 @@ _HEX = frozenset("0123456789abcdefABCDEF")
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 # The underscore is not allowed in a host name, but the names of containers have it.
 _PROXY_LABEL = _LABEL | {"_"}
-# RFC 3986 section 3.3: unreserved, sub-delims, ":" and "@"; "%" is checked apart.
+# RFC 3986 section 3.3: unreserved, sub-delims, ":" and "@"; "%" is checked separately.
 _PATH = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=:@/%")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # Names under which clouds publish the address of their metadata service.
@@ -68,14 +68,14 @@ def parse_endpoint_url(
         source: the setting that has it, for messages.
 
     Raises:
-        ConfigurationError: the URL is malformed, or not a safe place to send signed requests to. The message never
-            repeats the URL, which may hold a password.
+        ConfigurationError: the URL is malformed, or not a safe address for signed requests. The message never repeats
+            the URL, which may hold a password.
     """
     scheme, authority, path = _split(url, source)
     if scheme not in _DEFAULT_PORTS:
         raise ConfigurationError(f"{source} must start with https:// or http://")
     if "@" in authority:
-        raise ConfigurationError(f"{source} must not hold a user name or password")
+        raise ConfigurationError(f"{source} must not contain a user name or password")
     host, port, shown = _host_and_port(authority, scheme, source, _LABEL)
     loopback, link_local = _nature(host)
     if link_local and not allow_link_local:
@@ -95,7 +95,7 @@ def parse_endpoint_url(
 
 
 def parse_proxy(url: object, *, source: str) -> Proxy:
-    """Read the URL of a proxy; where it has no scheme, ``http`` is meant, as in botocore.
+    """Read the URL of a proxy; without a scheme, it is ``http``, as in botocore.
 
     Args:
         url: ``[scheme://][user[:password]@]host[:port][/]``; user and password are percent-encoded.
@@ -123,12 +123,12 @@ def parse_proxy(url: object, *, source: str) -> Proxy:
         return Proxy(scheme, host, port, source=source)
     username = _decoded(user, source)
     if ":" in username:
-        raise ConfigurationError(f"the user name in {source} has a colon, which basic authentication cannot carry")
+        raise ConfigurationError(f"the user name in {source} has a colon, which basic authentication does not allow")
     return Proxy(scheme, host, port, username, _decoded(password, source), source)
 
 
 def _decoded(text: str, source: str) -> str:
-    from urllib.parse import unquote_to_bytes  # most programs have no proxy, and fewer one that asks for a password
+    from urllib.parse import unquote_to_bytes  # most programs have no proxy, and few have one with a password
 
     try:
         decoded = unquote_to_bytes(text).decode()
@@ -142,7 +142,7 @@ def _decoded(text: str, source: str) -> str:
 
 def _split(url: object, source: str) -> tuple[str, str, str]:
     if not isinstance(url, str) or not url:
-        raise ConfigurationError(f"{source} must be a string that is not empty")
+        raise ConfigurationError(f"{source} must be a non-empty string")
     if len(url) > _MAX_LENGTH:
         raise ConfigurationError(f"{source} is longer than {_MAX_LENGTH} characters")
     if not url.isascii() or not url.isprintable() or " " in url:
@@ -157,7 +157,7 @@ def _split(url: object, source: str) -> tuple[str, str, str]:
 
 
 def _host_and_port(authority: str, scheme: str, source: str, allowed: frozenset[str]) -> tuple[str, int, str]:
-    """Return the host, the port, and the host as it stands in a URL."""
+    """Return the host, the port, and the host in the form for a URL."""
     authority = authority.lower()
     if authority.startswith("["):
         host, bracket, rest = authority[1:].partition("]")

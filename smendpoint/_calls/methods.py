@@ -56,7 +56,7 @@ class MethodsBase(Typed[In, Out, Chunk]):
             raise
 
     def _members_of(self, endpoint_kwargs: Any) -> Any:
-        """Give the request members of a call; a session adds its own."""
+        """Return the request members of a call; a session adds its own."""
         return endpoint_kwargs
 
     def _output(self, call: CallState, answer: RawResponse, stop: tuple[str, ...]) -> Out:

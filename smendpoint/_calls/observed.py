@@ -42,7 +42,7 @@ _WORDS = {
 
 
 def _allowed(given: Mapping[Any, Any]) -> dict[str, Any]:
-    """Give the parameters that hooks may see."""
+    """Return the parameters that hooks may see."""
     allowed: dict[str, Any] = {}
     for name, value in given.items():
         if name in _NUMBERS:

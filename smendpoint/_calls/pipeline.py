@@ -84,7 +84,7 @@ class Pipeline(Generic[Chunk]):
             ) from error
 
     def feed(self, data: bytes) -> list[Chunk]:
-        """Give the chunks that `data` completes."""
+        """Return the chunks that `data` completes."""
         chunks: list[Chunk] = []
         try:
             parts = self._frames.feed_parts(data)
@@ -99,7 +99,7 @@ class Pipeline(Generic[Chunk]):
         return self._pass_on(chunks)
 
     def end(self) -> list[Chunk]:
-        """Give the chunks that the stream's proper end completes."""
+        """Return the chunks that the stream's proper end completes."""
         self.done = True
         chunks: list[Chunk] = []
         try:
@@ -184,7 +184,7 @@ def _listed(chunks: Any) -> list[Any]:
 
 
 def _text_of(value: Any) -> str:
-    """Give the text of a typed output or chunk.
+    """Return the text of a typed output or chunk.
 
     Raises:
         HandlerError: it has none, so stop sequences cannot be searched for.

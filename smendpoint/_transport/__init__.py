@@ -1,11 +1,11 @@
 """The room that waits: sockets, event loops, other libraries' clients, and the storage of asynchronous inference.
 
 It decides nothing: a call's flow in `_core` yields steps, a driver (`drivers`) has a transport perform each, and the
-flow takes the outcome or the error. Each twin has two transports: one with connections of its own (`blocking`, `aio`),
-and one that goes through a client that the caller gave (`clients`). Both give the answer, or a source of its bytes.
+flow gets the outcome or the error. Each twin has two transports: one with its own connections (`blocking`, `aio`), and
+one that goes through the user's client (`clients`). Both return the answer, or a source of its bytes.
 
-It may import `_core`, `_aws` and `errors`. Nothing here is imported until a call needs it: this file imports nothing.
-The Protocols below document the methods that the transports and their sources have in common.
+This room may import `_core`, `_aws` and `errors`. Nothing here is imported until a call needs it: this file imports
+nothing. The Protocols below document the common methods of the transports and their sources.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         headers: Mapping[str, str]
 
         def close(self) -> None:
-            """Let the connection go. Bytes that have not been read are lost. Closing twice does nothing."""
+            """Release the connection. Unread bytes are lost. Closing twice does nothing."""
             ...
 
     class Source(_AnySource, Protocol):
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
             """Wait for the next bytes; empty when the answer has properly ended, or the source was closed.
 
             Raises:
-                EndpointError: the answer did not end properly, or nothing came in time.
+                EndpointError: the answer did not end properly, or nothing arrived in time.
             """
             ...
 
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
         @property
         def credentials(self) -> CredentialSource | None:
-            """Where calls find credentials, once `resolve` has been called; `None` where a client signs."""
+            """The source of credentials for calls, once `resolve` has been called; `None` if a client signs."""
             ...
 
         def forget(self) -> None:
@@ -69,42 +69,42 @@ if TYPE_CHECKING:
         """Performs the steps of blocking calls. Many threads use one at the same time."""
 
         stoppable: bool
-        """Whether stopping a `Cancellation` ends a call that is under way."""
+        """Whether stopping a `Cancellation` ends a call in flight."""
 
         def resolve(self) -> Target | None:
-            """Find out where calls go, once; `None` where a client knows. The first call needs it.
+            """Find out where calls go, once; `None` if a client knows. The first call needs it.
 
             This reads files, and may import botocore.
 
             Raises:
-                ConfigurationError: there is no region, or a setting cannot be honoured.
+                ConfigurationError: there is no region, or a setting cannot be applied.
                 CredentialsError: credentials are malformed.
             """
             ...
 
         def refresh_ahead(self) -> None:
-            """Renew credentials that run out soon, in the background; no call waits for it.
+            """Renew credentials that expire soon, in the background; no call waits for it.
 
-            If no thread can be started, the call that finds them at their end renews them.
+            If no thread can be started, the call that finds them expired renews them.
             """
             ...
 
         def perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
-            """Do what one step of a call's flow asks for; gives its outcome.
+            """Perform one step of a call's flow, and return its outcome.
 
-            A `Send` gives a `RawResponse`, or a `Source` where the request asks for a stream and gets one.
+            The outcome of a `Send` is a `RawResponse`, or a `Source` if the request asks for a stream and gets one.
             """
             ...
 
         def close(self) -> None:
-            """Close idle connections; those in use are closed as their calls end. A given client stays open."""
+            """Close idle connections; those in use are closed when their calls end. A user's client stays open."""
             ...
 
     class AsyncTransport(_AnyTransport, Protocol):
         """Performs the steps of calls under asyncio, on whatever event loop is running."""
 
         async def resolve(self) -> Target | None:
-            """See `Transport.resolve`. All first calls share one look-up, in a thread."""
+            """See `Transport.resolve`. All first calls share one lookup, in a thread."""
             ...
 
         async def refresh_ahead(self) -> None:
@@ -116,5 +116,5 @@ if TYPE_CHECKING:
             ...
 
         async def close(self) -> None:
-            """Close every connection, those in use too: the calls that use them fail. A given client stays open."""
+            """Close every connection, including those in use: their calls fail. A user's client stays open."""
             ...

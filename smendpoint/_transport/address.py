@@ -1,4 +1,4 @@
-"""Where connections go: the peer and its TLS settings, and the addresses of its host in the order of trying."""
+"""Where connections go: the peer and its TLS settings, and the addresses of its host in the order of attempts."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from smendpoint._aws import CredentialProvider, Identity, Target
     from smendpoint._core.call.timing import Clock
 
-# One address has this long before the next is tried beside it: RFC 8305 section 5, "Connection Attempt Delay".
+# One address has this long before the next is tried in parallel: RFC 8305 section 5, "Connection Attempt Delay".
 STAGGER_SECONDS = 0.25
-# The reasons that OpenSSL gives for a peer that answers its first message in plain text.
+# OpenSSL's reasons for a peer that answers its first message in plain text.
 NO_TLS_REASONS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 NOT_TLS = "The server does not speak TLS on this port: the URL must begin with http://, or have another port"
 
 
 class Address:
-    """The peer of an endpoint's connections, and all that one connection leaves to the next.
+    """The peer of an endpoint's connections, and the state that one connection leaves to the next.
 
     Args:
-        target: where calls go, with which settings.
+        target: where calls go, and with which settings.
 
     Attributes:
         renderer: renders the heads of the requests to the peer.
@@ -50,8 +50,8 @@ class Address:
         url, proxy = target.url, target.proxy
         if proxy is not None and proxy.tls:
             raise errors.ConfigurationError(
-                f"the proxy {proxy.shown} is itself to be reached over TLS, which is not supported here: give it as "
-                "http:// if it takes that, or make a boto3, botocore or aiobotocore client and pass client="
+                f"the proxy {proxy.shown} needs TLS itself, which is not supported here: use http:// in its URL if it "
+                "allows that, or make a boto3, botocore or aiobotocore client and pass client="
             )
         extra: tuple[tuple[str, str], ...] = (("User-Agent", target.user_agent),)
         prefix = ""
@@ -80,9 +80,9 @@ class Address:
 
     @property
     def advice(self) -> str:
-        """Says what to check if there is no connection."""
+        """The things to check if there is no connection."""
         if self.target.proxy is None:
-            return "Check the region, endpoint_url and the network's way to it (VPC endpoint, proxy, security group)"
+            return "Check the region, endpoint_url and the network path to it (VPC endpoint, proxy, security group)"
         return "Check that it runs and is the right one, or exclude the service with NO_PROXY"
 
     @property
@@ -109,19 +109,19 @@ class Address:
             context.set_alpn_protocols(["http/1.1"])
             # Before TLS 1.3 a peer can begin another handshake in the middle of a request: writing would have to wait.
             context.options |= ssl.OP_NO_RENEGOTIATION
-            # Some builds of Python take a connection that is cut for one that has properly ended.
+            # Some builds of Python treat a connection that is cut off as properly ended.
             context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
             self._context = context
         return self._context
 
 
 class DirectLane:
-    """The base of both transports with connections of their own: where calls go, found out once.
+    """The base class of both transports with their own connections: finds out once where calls go.
 
     Args:
         identity: the settings that say where calls go and as whom; resolved at the first call.
         max_connections: see `Transport`.
-        clock: gives the time.
+        clock: the source of time.
     """
 
     def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
@@ -136,7 +136,7 @@ class DirectLane:
         self._resolving = allocate_lock()
 
     def detached(self) -> Self:
-        """Make a transport with the same peer and with no connection: for an endpoint that leaves others here."""
+        """Make a transport with the same peer and no connections, for an endpoint that leaves a share."""
         made = type(self)(self._identity, self._limit, self._clock)
         made._address = self._address
         return made
@@ -162,34 +162,35 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
             f"the certificate of {address.service} is not trusted: {error.verify_message}. "
             "Set AWS_CA_BUNDLE if your network re-signs TLS"
         )
-    # A connection that was cut during the handshake says nothing about trust.
+    # A connection that was cut off during the handshake says nothing about trust.
     ended = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
-    # Older versions of Python have no class of its own for a cut.
+    # Older versions of Python have no separate class for this.
     ended = ended or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"
     if isinstance(error, ssl.SSLError) and not ended:
         reason = str(getattr(error, "reason", None) or error)
         plain = f". {NOT_TLS}" if reason in NO_TLS_REASONS else ""
         return errors.TLSError(f"no TLS connection to {address.service}: {reason}{plain}")
     what = error.strerror or str(error) or type(error).__name__
-    if (error.errno or 0) > 0 and not isinstance(error, ssl.SSLError):  # the numbers of TLS and of look-ups are others
-        what = os.strerror(error.errno or 0)  # asyncio has words of its own
+    # the numbers of TLS and of name lookups are different
+    if (error.errno or 0) > 0 and not isinstance(error, ssl.SSLError):
+        what = os.strerror(error.errno or 0)  # asyncio has its own words
     return errors.ConnectError(f"no connection to {address.peer}: {what}. {address.advice}")
 
 
 def is_literal(host: str) -> bool:
-    """Whether a host is an address already, and needs no look-up."""
+    """Whether a host is already an address, and needs no lookup."""
     return ":" in host or host.rpartition(".")[2].isdecimal()
 
 
 def to_try(address: Address, found: Sequence[Any]) -> list[Any]:
-    """Put the addresses of a host in the order in which they are tried.
+    """Put the addresses of a host in the order of attempts.
 
-    The address of the last connection comes first. Then comes the resolver's order, families in turn (RFC 8305 section
-    4), so that a family which does not work here costs one stagger.
+    The address of the last connection comes first. Then comes the resolver's order, with alternating families (RFC 8305
+    section 4), so that a family that does not work here costs only one stagger.
 
     Args:
         address: the peer.
-        found: the addresses that ``getaddrinfo`` gave.
+        found: the addresses from ``getaddrinfo``.
 
     Raises:
         ConfigurationError: the connection must not leave this machine, and would.
@@ -212,7 +213,7 @@ def to_try(address: Address, found: Sequence[Any]) -> list[Any]:
 
 
 def stagger(seconds: float, count: int) -> float:
-    """How long one of `count` addresses has before the next is tried too: the last still has half of the `seconds`."""
+    """How long one of `count` addresses has before the next is also tried: the last still has half of the `seconds`."""
     return min(STAGGER_SECONDS, seconds / (2 * count))
 
 
@@ -229,6 +230,6 @@ def _not_loopback(address: Address) -> str:
             f"unencrypted; set NO_PROXY={host} to go there directly, {cure}"
         )
     return (
-        f"{host} is not this machine, whatever its name says: requests would travel unencrypted; "
-        f"give the address 127.0.0.1 if that is meant, {cure}"
+        f"{host} is not this machine, despite its name: requests would travel unencrypted; "
+        f"use the address 127.0.0.1 if you mean this machine, {cure}"
     )

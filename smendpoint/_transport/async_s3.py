@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class _Held:
-    """The client of one event loop, in the care of a suspended asynchronous generator.
+    """The client of one event loop, held by a suspended asynchronous generator.
 
     When the loop ends as `asyncio.run` ends it, ``loop.shutdown_asyncgens()`` closes the generator, and so the client.
     """
@@ -37,8 +37,8 @@ class AsyncStorage:
     """Gets and puts objects, with one client for each event loop.
 
     Args:
-        given: the client to use; its maker closes it.
-        make: makes one if none is given, when it is first needed: a context manager that gives the client.
+        given: the user's client, which the user closes.
+        make: makes one if none is given, on first use: it returns a context manager for the client.
         closed: whether it is too late to make one.
     """
 
@@ -102,7 +102,7 @@ class AsyncStorage:
 
 
 def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Do work that blocks in a thread."""
+    """Do blocking work in a thread."""
     return off_loop(asyncio.get_running_loop(), work)
 
 

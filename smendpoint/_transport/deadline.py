@@ -1,4 +1,4 @@
-"""Time: the real clock, the limits of one attempt, and the way to stop a blocking call from another thread."""
+"""Time: the real clock, the time limits of one attempt, and a way to stop a blocking call from another thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SystemClock:
-    """Time, waiting and chance as the operating system gives them. See `smendpoint.Clock`."""
+    """Time, waiting and random numbers from the operating system. See `smendpoint.Clock`."""
 
     __slots__ = ()
 
@@ -29,7 +29,7 @@ class SystemClock:
 
     def random(self) -> float:
         """A number in [0, 1)."""
-        from random import random  # only retries ask for chance
+        from random import random  # only retries need random numbers
 
         return random()
 
@@ -54,20 +54,20 @@ SYSTEM_CLOCK = SystemClock()
 
 
 class Cancelled(BaseException):
-    """A blocking call was stopped from another thread. No user sees it: nothing waits for the result any more."""
+    """A blocking call was stopped from another thread. Users never see it: nothing waits for the result any more."""
 
 
 class Wake:
-    """A `threading.Event` for one waiter. Inside a real one, an interrupt may leave its lock taken for ever."""
+    """A `threading.Event` for one waiter. In a real one, an interrupt may leave its lock locked forever."""
 
     __slots__ = ("_cleared",)
 
     def __init__(self) -> None:
-        self._cleared = allocate_lock()  # taken unless it is set
+        self._cleared = allocate_lock()  # locked unless it is set
         self._cleared.acquire()
 
     def is_set(self) -> bool:
-        """Whether `set` was called, and `clear` not since."""
+        """Whether `set` was called, and `clear` was not called since."""
         return not self._cleared.locked()
 
     def set(self) -> None:
@@ -76,11 +76,11 @@ class Wake:
             self._cleared.release()
 
     def clear(self) -> None:
-        """Let the next `wait` wait."""
+        """Make the next `wait` wait."""
         self._cleared.acquire(blocking=False)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most `timeout` seconds; whether it is."""
+        """Wait until it is set, at most `timeout` seconds; return whether it is."""
         if not self._cleared.acquire(timeout=-1 if timeout is None else min(timeout, TIMEOUT_MAX)):
             return False
         self.set()
@@ -130,7 +130,7 @@ class Cancellation:
 
     def sleep(self, clock: Clock, seconds: float) -> None:
         """Sleep by the clock, or until the call is stopped."""
-        wake: Any = Wake()  # in place of an `Event`
+        wake: Any = Wake()  # instead of an `Event`
         self.enter(wake.set)
         try:
             clock.sleep(seconds, wake)
@@ -139,10 +139,10 @@ class Cancellation:
 
 
 class Deadline:
-    """How long one attempt may still wait, for the next byte and in all, and whether it was cancelled.
+    """How long one attempt may still wait, for the next byte and in total, and whether it was cancelled.
 
     Args:
-        timeout: the limits that the caller set.
+        timeout: the limits set by the caller.
         at: when the whole call must be over; `None` for no limit.
         monotonic: the clock of `at`.
         cancellation: may stop the call from another thread.
@@ -197,7 +197,7 @@ class Deadline:
         return None if self.at is None else self.within(float("inf"), request_sent=False)
 
     def connect_by(self) -> float:
-        """The moment by which a connection must stand, on the clock that `left` reads."""
+        """The moment by which a connection must be ready, on the clock of `left`."""
         return self._monotonic() + self.within(self.timeout.connect, request_sent=False)
 
     def remaining(self) -> float:
@@ -222,11 +222,11 @@ class Deadline:
             return deadline_exceeded(self.timeout)
         seconds = f"{self.timeout.read:g} s"
         return errors.ReadTimeoutError(
-            f"the service took nothing more of the request for {seconds}, and has not got it whole. "
+            f"the service read nothing more of the request for {seconds}, and does not have all of it. "
             "Raise Timeout.read, or send less at a time"
             if sending
             else f"nothing arrived for {seconds}; the model may still be running. "
-            "Raise Timeout.read, or let the model do less",
+            "Raise Timeout.read, or ask the model for less",
             response_started=response_started,
         )
 

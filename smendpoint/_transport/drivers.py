@@ -23,8 +23,8 @@ def drive(
 
     Args:
         flow: the flow of a call.
-        perform: performs a step, and gives its outcome or raises.
-        *arguments: for `perform`, beside the step.
+        perform: performs a step, and returns its outcome or raises.
+        *arguments: further arguments for `perform`, after the step.
     """
     try:
         step = next(flow)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 RECV_BYTES = 65_536
-# A body up to this size goes out in one write together with its head; a larger one is watched for an early answer.
+# A body up to this size is sent in one write together with its head; a larger one is watched for an early answer.
 ONE_WRITE_BYTES = 65_536
 # An idle connection older than this is not used again: load balancers in front of a service usually close after 60 s.
 IDLE_SECONDS = 45.0
@@ -43,21 +43,21 @@ def died_unheard(error: BaseException) -> bool:
 
 
 def out_of_turn(reader: ResponseReader, *, cut_short: bool) -> bool:
-    """Whether the answer over a reused connection is not about the request on it.
+    """Whether the answer on a reused connection is not an answer to its request.
 
-    All that comes after the request has gone out passes for its answer, with two exceptions. A 408 that closes the
-    connection says that no request has come (RFC 9110 15.5.9; balancers say so when a connection has been idle for too
-    long). And no model can have succeeded with an input whose end it has not seen.
+    Everything that arrives after the request was sent counts as its answer, with two exceptions. A 408 that closes the
+    connection means that no request has arrived (RFC 9110 15.5.9; balancers send it when a connection has been idle for
+    too long). And a model cannot have succeeded with an input whose end it has not seen.
 
     Args:
         reader: has the answer's head.
-        cut_short: whether the request had not been sent to its end.
+        cut_short: whether the request was not sent completely.
     """
     return (reader.status == 408 and reader.closes) or (cut_short and 200 <= reader.status < 300)
 
 
 def joined(chunks: list[bytes]) -> list[bytes]:
-    """Join the chunks into one, for a list that keeps many: each costs some 33 bytes beside its own."""
+    """Join the chunks into one, for a list that keeps many: each costs some 33 bytes besides its own."""
     return [b"".join(chunks)] if len(chunks) > 1 else chunks
 
 
@@ -95,12 +95,12 @@ def _counted(size: int, chunk: bytes, limit: int | None) -> int:
 
 
 class SharedSource:
-    """The base of both blocking sources: one thread reads, and any thread may close.
+    """The base class of both blocking sources: one thread reads, and any thread may close.
 
     Args:
-        held: what the bytes come over; `None` if there are none.
-        status: the answer's.
-        headers: the answer's.
+        held: the connection of the bytes; `None` if there are none.
+        status: the status of the answer.
+        headers: the headers of the answer.
     """
 
     __slots__ = ("_held", "_lock", "_pid", "_reading", "headers", "status")
@@ -124,7 +124,7 @@ class SharedSource:
             with self._lock:
                 if self._reading:
                     raise errors.TransportError(
-                        "two threads asked this stream for its next bytes at once: only one may read it",
+                        "two threads are reading this stream at once: only one may read it",
                         response_started=True,
                     )
                 held = self._held
@@ -172,4 +172,4 @@ class SharedSource:
             """Wake the thread that waits for bytes."""
 
         def _release(self, held: Any, *, whole: bool) -> None:
-            """Give the connection back after a `whole` answer; else close it."""
+            """Return the connection back after a `whole` answer; else close it."""

@@ -20,10 +20,10 @@ class Preface:
     """Makes a connection ready for its first request: send `to_send`, `feed` the answer, until that returns true.
 
     Args:
-        address: an address that is reached over TLS.
+        address: an address that needs TLS.
 
     Attributes:
-        tls: TLS over the connection, when the preface is done. Its last bytes go out with the first request.
+        tls: TLS over the connection, when the preface is done. Its last bytes are sent with the first request.
     """
 
     __slots__ = ("_proxy", "_reader", "_request", "tls")
@@ -39,15 +39,15 @@ class Preface:
             self._request = connect_request(url.host, url.port, self._proxy)
 
     def to_send(self) -> bytes:
-        """Give the bytes to send next: perhaps none, after a failure of TLS an alert."""
+        """Return the bytes to send next: perhaps none; after a TLS failure, an alert."""
         request, self._request = self._request, b""
         return request or self.tls.to_send()
 
     def feed(self, data: bytes) -> bool:
-        """Read the next bytes, none if the peer has closed the connection; whether the preface is done.
+        """Read the next bytes, none if the peer has closed the connection; return whether the preface is done.
 
         Raises:
-            ConnectError: the proxy opens no tunnel.
+            ConnectError: the proxy does not open a tunnel.
             OSError: the handshake failed, see `TLSChannel.handshake`.
         """
         if self._proxy is None:
@@ -65,22 +65,22 @@ def connect_request(host: str, port: int, proxy: Proxy) -> bytes:
     Args:
         host: the tunnel's other end, IPv6 without brackets.
         port: the TCP port there.
-        proxy: the proxy that is asked, for its credentials.
+        proxy: the proxy, for its credentials.
     """
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return render_head("CONNECT", authority, [("Host", authority), *proxy.headers()])
 
 
 def tunnel_stands(reader: ResponseReader, data: bytes, proxy: Proxy) -> bool:
-    """Read the proxy's answer to `connect_request`; whether the tunnel stands, or more of the answer is to come.
+    """Read the proxy's answer to `connect_request`; return whether the tunnel is open, or more of the answer must come.
 
     Args:
-        reader: made with ``connect=True``, the same for all of the answer.
+        reader: a reader made with ``connect=True``, the same for the whole answer.
         data: the next bytes of the answer; none if the proxy closed the connection.
-        proxy: the proxy that was asked.
+        proxy: the proxy.
 
     Raises:
-        ConnectError: the proxy opens no tunnel. Nothing of the call itself has been sent, so it is safe to try again.
+        ConnectError: the proxy does not open a tunnel. Nothing of the call itself was sent, so it is safe to try again.
     """
     if not data:
         raise ConnectError(f"the proxy {proxy.shown} closed the connection without opening a tunnel")
@@ -102,7 +102,7 @@ def tunnel_stands(reader: ResponseReader, data: bytes, proxy: Proxy) -> bool:
 def _cure(status: int, proxy: Proxy) -> str:
     if status == 407:
         if proxy.username is None:
-            return "it asks for credentials: put user:password@ before the host in the proxy's URL"
+            return "it requires credentials: put user:password@ before the host in the proxy's URL"
         return "it does not accept the credentials in the proxy's URL"
     if status in (502, 503, 504):
         return "it cannot reach the service: check the region and the network behind the proxy"

@@ -1,4 +1,4 @@
-"""Whether a socket can be read or written: asked of the system, for at most so long."""
+"""Whether a socket can be read or written, with a time limit."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ WRITABLE = getattr(select, "POLLOUT", 4)
 
 
 class Descriptor(Protocol):
-    """A socket, or what an event loop shows of one."""
+    """A socket, or an event loop's view of one."""
 
     def fileno(self) -> int:
-        """The number by which the system knows it."""
+        """The system's number for it."""
         ...
 
 
 class SelectPoll:
-    """`select.poll` by means of `select.select`, for Windows. Elsewhere select cannot watch descriptors above 1023."""
+    """`select.poll` based on `select.select`, for Windows. Elsewhere, select cannot watch descriptors above 1023."""
 
     def __init__(self) -> None:
         self._watched: list[tuple[Descriptor, int]] = []
@@ -35,7 +35,7 @@ class SelectPoll:
         self._watched.append((sock, events))
 
     def poll(self, milliseconds: float) -> list[tuple[int, int]]:
-        """Wait for the first events, and give each socket's number with its own. A failure counts as readable."""
+        """Wait for the first events, and return them by socket number. A failure counts as readable."""
         socks = [sock for sock, _ in self._watched]
         readers = [sock for sock, events in self._watched if events & READABLE]
         writers = [sock for sock, events in self._watched if events & WRITABLE]
@@ -50,7 +50,7 @@ make_poll = getattr(select, "poll", SelectPoll)
 
 
 def ready(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
-    """Wait until a socket can be read or written; whether it is the one, and the other."""
+    """Wait until a socket can be read or written; return whether it can be read, and whether it can be written."""
     poll = make_poll()
     poll.register(sock, READABLE | WRITABLE)
     events = poll.poll(min(seconds, LONGEST_WAIT) * 1000)
@@ -59,7 +59,7 @@ def ready(sock: socket.socket, seconds: float) -> tuple[bool, bool]:
 
 
 def reading_watch(sock: Descriptor) -> Callable[[float], object]:
-    """Make a function that waits, for so many milliseconds, until a socket can be read; whether it can."""
+    """Make a function that waits, for some milliseconds, until a socket can be read, and returns whether it can."""
     poll = make_poll()
     poll.register(sock, READABLE)
     wait: Callable[[float], object] = poll.poll
@@ -67,7 +67,7 @@ def reading_watch(sock: Descriptor) -> Callable[[float], object]:
 
 
 def settled(socks: list[socket.socket], seconds: float) -> list[socket.socket]:
-    """Wait until connecting has ended for some of the sockets, well or not; those."""
+    """Wait until some of the sockets have connected or failed; return these."""
     poll = make_poll()
     for sock in socks:
         poll.register(sock, WRITABLE)

@@ -29,7 +29,7 @@ def check_s3_client(client: Any, *, asynchronous: bool) -> None:
 
 
 def raise_unless_absent(error: Exception) -> None:
-    """Raise our error for a client's, unless S3 says with it that there is no such object."""
+    """Raise our error for a client's, unless it says that there is no such object."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
     code: object = (response.get("Error") or {}).get("Code")
     if code != "NoSuchKey":
@@ -40,8 +40,8 @@ class BlockingStorage:
     """Gets and puts objects.
 
     Args:
-        given: the client to use; its maker closes it.
-        make: makes one if none is given, when it is first needed.
+        given: the user's client, which the user closes.
+        make: makes one if none is given, on first use.
         closed: whether it is too late to make one.
     """
 

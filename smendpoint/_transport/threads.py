@@ -1,4 +1,4 @@
-"""Threads: those that start as a whole or not at all, and helpers whose callers can stop waiting."""
+"""Threads that start completely or not at all, and helper threads whose callers can stop waiting."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 __all__ = ["Spawned", "may_start", "off_loop", "run_in_helper", "spawn"]
 
-# At most so many helpers run at the same time: more work waits until one of them ends.
+# At most this many helpers run at the same time: more work waits until one of them ends.
 MOST_HELPERS = 16
 
 
 class Spawned:
     """Work that was given to a thread.
 
-    It does not hold the thread itself: when a thread object goes, Python code runs in which an interrupt would be lost.
+    It does not hold the thread itself: when a thread object is deleted, Python code runs in which an interrupt is lost.
     """
 
     __slots__ = ("_ended", "_started")
@@ -69,10 +69,10 @@ class Spawned:
 
 
 def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | None:
-    """Call `work` in a thread of its own, which does not keep the program from ending.
+    """Call `work` in a new thread, which does not keep the program from ending.
 
-    `Thread.start` waits for the new thread by means of a lock that an interrupt may leave taken for ever. Interrupts
-    come to the main thread alone, so a bare thread calls it here.
+    `Thread.start` waits for the new thread with a lock that an interrupt may leave locked forever. Only the main thread
+    gets interrupts, so a bare thread calls it here.
 
     Args:
         name: the thread's name, shown by debuggers.
@@ -85,7 +85,7 @@ def spawn(name: str, work: Callable[..., object], *arguments: Any) -> Spawned | 
     """
     if not may_start():
         return None
-    # The thread that imports it first is taken for the main one.
+    # The thread that imports it first is considered the main one.
     import threading  # noqa: F401  # pyright: ignore[reportUnusedImport]  # for the reason above
 
     spawned = Spawned()
@@ -108,7 +108,7 @@ def may_start() -> bool:
 
 
 def off_loop(loop: AbstractEventLoop, work: Callable[[], T]) -> Future[T]:
-    """Do `work` in a thread and give the future of its result; do it at once if no thread can be started."""
+    """Do `work` in a thread and return the future of its result; do it at once if no thread can be started."""
     try:
         return loop.run_in_executor(None, work)
     except RuntimeError:
@@ -155,15 +155,15 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows, where it is 
 
 
 def run_in_helper(key: Hashable, work: Callable[[], T], left: Callable[[], float], *, bare: bool = False) -> T:
-    """Run `work`, which cannot be stopped, in a helper thread, and give its result or stop waiting for it.
+    """Run `work`, which cannot be stopped, in a helper thread, and return its result or stop waiting for it.
 
-    Callers that ask for the same at the same time share one helper. A result that comes too late is dropped. If no
-    thread can be started (see `spawn`), the work is done here, however long it takes.
+    Callers with the same work at the same time share one helper. A result that comes too late is dropped. If no thread
+    can be started (see `spawn`), the work is done here, however long it takes.
 
     Args:
         key: equal for the same work.
-        work: what may take long.
-        left: gives how many seconds the caller may still wait; raises when that is over.
+        work: the work, which may take long.
+        left: returns how many seconds the caller may still wait; raises when the time is over.
         bare: whether to use a thread that the module `threading` does not know: for work that runs no Python.
 
     Raises:
@@ -177,7 +177,7 @@ def run_in_helper(key: Hashable, work: Callable[[], T], left: Callable[[], float
         shared = _under_way.setdefault(key, mine)
         if shared is mine and not _start(bare, mine.run, key, work):
             mine.run(key, work)
-    except BaseException:  # an interrupt must not leave waiters for work that nobody does
+    except BaseException:  # an interrupt must not leave waiters for work that is never done
         _under_way.pop(key if _under_way.get(key) is mine else None, None)
         raise
     shared.wait(left())
@@ -189,7 +189,7 @@ def run_in_helper(key: Hashable, work: Callable[[], T], left: Callable[[], float
 
 
 def _start(bare: bool, run: Callable[..., None], *arguments: Any) -> bool:
-    """Start a thread that does not keep the program from ending; whether that was possible."""
+    """Start a thread that does not keep the program from ending; return whether that was possible."""
     if not bare:
         return spawn("smendpoint-helper", run, *arguments) is not None
     if not may_start():

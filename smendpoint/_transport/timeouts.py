@@ -14,15 +14,15 @@ T = TypeVar("T")
 
 
 class TimedOut(Exception):
-    """The time was over before the result was there."""
+    """The time was over before the result was ready."""
 
 
 async def wait_for(awaitable: Awaitable[T], seconds: float | None, dispose: Callable[[T], object]) -> T:
-    """Await something for at most so long, and cancel it then.
+    """Await something for a limited time, and then cancel it.
 
-    It runs in a task of its own, which has ended when this returns or raises. A cancellation from outside passes
+    It runs in a separate task, which has ended when this returns or raises. A cancellation from outside passes
     unchanged, even at the moment when the time is over: `asyncio.wait_for` before Python 3.12 may swallow it, and a
-    timeout that cancels the current task, as `asyncio.timeout` does, cannot tell the two apart before 3.11.
+    timeout that cancels the current task, like `asyncio.timeout`, cannot tell the two apart before 3.11.
 
     Args:
         awaitable: runs in the task.
@@ -55,10 +55,10 @@ async def wait_for(awaitable: Awaitable[T], seconds: float | None, dispose: Call
 async def share(future: asyncio.Future[T], seconds: float | None = None) -> T:
     """Wait for a future that others wait for too.
 
-    Cancelling one waiter does not affect the rest. Each of them gets an error of its own.
+    Cancelling one waiter does not affect the rest. Each of them gets its own error.
 
     Raises:
-        TimedOut: the future was not done in so many seconds. It goes on.
+        TimedOut: the future was not done in time. It continues.
     """
     await asyncio.wait({future}, timeout=seconds)
     if not future.done():

@@ -1,4 +1,4 @@
-"""One TLS connection, without any I/O: it turns bytes of the network into the application's, and the reverse.
+"""One TLS connection, without any I/O: it converts between the bytes of the network and those of the application.
 
 `ssl.SSLSocket` asks the system for the head of each TLS record and for its rest, one record at a time. Here one read
 brings all records that have arrived.
@@ -43,7 +43,7 @@ class TLSChannel:
         self.over = False
 
     def handshake(self) -> bool:
-        """Continue the handshake as far as the bytes that have arrived allow; whether it is done.
+        """Continue the handshake as far as the arrived bytes allow; return whether it is done.
 
         Raises:
             OSError: the peer's certificate is wrong, it does not speak TLS, or it sends data before a request.
@@ -53,7 +53,7 @@ class TLSChannel:
         except ssl.SSLWantReadError:
             return False
         if self._incoming.pending and self.decrypt(self._incoming.read()):
-            raise ConnectionError("the peer sent an answer before anything was asked")
+            raise ConnectionError("the peer sent data before any request")
         return True
 
     @property
@@ -73,7 +73,7 @@ class TLSChannel:
         return self._outgoing.read()
 
     def encrypt(self, data: bytes | memoryview) -> bytes:
-        """The bytes to send for `data`, after those that `to_send` would have given."""
+        """The bytes to send for `data`, after those of `to_send`."""
         left = memoryview(data)
         while left:
             left = left[self._tls.write(left) :]
@@ -89,7 +89,8 @@ class TLSChannel:
             The bytes in all records that are whole now; empty if the peer has properly closed TLS.
 
         Raises:
-            ssl.SSLError: the bytes are not the peer's, or the connection was cut. Bytes before that are given first;
+            ssl.SSLError: the bytes are not the peer's, or the connection was cut off. Bytes before that are returned
+            first;
                 then ``over`` is set, and `end` raises.
         """
         self.arrived(data)
@@ -102,7 +103,7 @@ class TLSChannel:
                     self.over = True
                     break
                 chunks.append(chunk)
-                self._begun = b""  # OpenSSL takes no byte more than the record has
+                self._begun = b""  # OpenSSL does not take more bytes than the record has
                 left = self._incoming.pending
                 if not left and data:
                     break

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
             ...
 
         def end(self, stream: AsyncStream[Any, Any]) -> bytes:
-            """Give the bytes that end the stream after its last chunk."""
+            """Return the bytes that end the stream after its last chunk."""
             ...
 
 

@@ -52,7 +52,7 @@ class Index:
         self._filter = bytearray(_FILTER_BITS // 8)
 
     def get(self, id: str) -> Entry | None:
-        """Give the entry of an id."""
+        """Return the entry of an id."""
         key = id.encode("utf-16", "surrogatepass")  # the same for a character and for its two halves, as in JSON
         found = self._buffer.get(key)
         bit = hash(key) % _FILTER_BITS

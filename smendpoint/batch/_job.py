@@ -150,7 +150,7 @@ class Job:
             yield row
 
     def arguments(self, rows: list[Row]) -> tuple[Any, ...]:
-        """Give the arguments of the call for some rows."""
+        """Return the arguments of the call for some rows."""
         value = rows[0].input if self._size is None else [row.input for row in rows]
         own = rows[0].parameters
         parameters = {**self._parameters, **own} if own else self._parameters

@@ -46,7 +46,7 @@ def group(rows: Iterable[Row], size: int | None) -> Iterator[list[Row]]:
 
 
 def split(output: Any, rows: int) -> list[Any]:
-    """Give the outputs of the rows of one request.
+    """Return the outputs of the rows of one request.
 
     Raises:
         HandlerError: the output is not a list of the same length.

@@ -47,7 +47,7 @@ class _Fields(NamedTuple):
     parameters: list[str]
 
     def columns(self) -> list[str] | None:
-        """Give the fields that are read; ``None`` for all."""
+        """Return the fields that are read; ``None`` for all."""
         if self.input is None:
             return None
         inputs = [self.input] if isinstance(self.input, str) else self.input
@@ -114,7 +114,7 @@ def _rows(items: Iterator[Item], kind: str | None, fields: _Fields) -> Iterator[
 
 
 def _pick(value: Any, kind: str | None, fields: _Fields) -> tuple[str | None, Any, dict[str, Any]]:
-    """Give the id, the input and the parameters of one value.
+    """Return the id, the input and the parameters of one value.
 
     Raises:
         HandlerError: one of them is missing or has the wrong type.

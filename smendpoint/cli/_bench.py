@@ -262,7 +262,7 @@ class _Bench:
         return Sweep.of(self._whole) if self._whole else None
 
     def figures(self, *, interrupted: bool, failure: SmendpointError | None) -> dict[str, Any]:
-        """Give the object that ``--json`` writes."""
+        """Return the object that ``--json`` writes."""
         arguments, runs, found = self._arguments, self.measured(), self.found
         error = None if failure is None else f"{type(failure).__name__}: {failure}"
         common: dict[str, Any] = {"endpoint": arguments.endpoint, "handler": arguments.handler}

@@ -209,7 +209,7 @@ class _Counts:
         self._answered = 0
 
     def figures(self, now: float) -> dict[str, Any]:
-        """Give the figures of a row, at a moment of the event loop's clock."""
+        """Return the figures of a row, at a moment of the event loop's clock."""
         records = self.run.records
         for record in itertools.islice(records, self._seen, None):
             if not record.error:

@@ -59,7 +59,7 @@ class Way:
         self._socket: socket.socket | None = None
 
     def steps(self) -> Iterator[tuple[str, Callable[[], Finding]]]:
-        """Give the checks by their names."""
+        """Yield the checks by their names."""
         yield "address", self._resolve
         yield "connection", self._connect
         if self._proxy is not None:

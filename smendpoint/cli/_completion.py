@@ -32,7 +32,7 @@ class PrintCompletion(argparse.Action):
 
 
 def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Give the options and arguments of a parser, and of its commands."""
+    """Return the options and arguments of a parser, and of its commands."""
     found = list(parser._actions)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -329,7 +329,7 @@ class _Call:
         self.finish_reason = getattr(self.output, "finish_reason", None)
 
     def described(self, reports: Reports) -> dict[str, Any]:
-        """Give the object that ``--json`` writes."""
+        """Return the object that ``--json`` writes."""
         call = reports.call
         assert call is not None
         streamed = {} if self.first_chunk is None else {"time_to_first_chunk": round(self.first_chunk, 6)}

@@ -1,11 +1,11 @@
 """The SageMaker runtime on your own machine: real HTTP on 127.0.0.1, with models that are Python callables.
 
-Every client works against it: ours, boto3, aiobotocore, the AWS CLI, LangChain::
+Every client works with it: ours, boto3, aiobotocore, the AWS CLI, LangChain::
 
     from smendpoint.emulator import Emulator
 
     with Emulator({"my-llm": lambda request: b'[{"generated_text": "Hello"}]'}) as emulator:
-        with emulator.endpoint("my-llm") as endpoint:  # or any client that is given ``emulator.url``
+        with emulator.endpoint("my-llm") as endpoint:  # or any client with ``emulator.url``
             print(endpoint.invoke("Hi"))
 
 ``emulator.inject("reset_mid_stream")`` plays a fault; `FAULTS` describes all of them.
@@ -24,8 +24,8 @@ from smendpoint.emulator.server import Emulator
 # operation (`_route`) and its fault (`_state`), and has `_service` answer it: signature (`_auth`), slot (`_load`),
 # session, model. The reply (`_reply`) becomes steps, which a fault may change; the connection plays them. Models run in
 # the loop or in its executor (`_running`). The room may import the public `decoders` and `errors`, and botocore in
-# `_auth`, which judges signatures: the emulator tests the client, so both have code of their own for the same thing.
-# Only `_endpoints`, which makes endpoints for users, imports the package.
+# `_auth`, which checks signatures: the emulator tests the client, so each has its own code for the same thing. Only
+# `_endpoints`, which makes endpoints for users, imports the package.
 
 __all__ = [
     "FAULTS",

@@ -1,4 +1,4 @@
-"""Asynchronous inference: 202 at once, the answer later at a location."""
+"""Asynchronous inference: 202 at once, and the answer later at a location."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from smendpoint.emulator._state import State
 from smendpoint.emulator.models import Model
 
 AsyncStore = Callable[[str, bytes, bool], None]
-"""Puts an answer at a location; the last argument says whether the model succeeded."""
+"""Stores an answer at a location; the last argument says whether the model succeeded."""
 
 AsyncLoad = Callable[[str], bytes]
 """Gets the input at a location."""
 
 MAX_INLINE_BODY = 128_000
-"""The largest body, in bytes, that the operation takes inline."""
+"""The largest body, in bytes, that the operation accepts inline."""
 
 _log = logging.getLogger("smendpoint.emulator")
 
@@ -73,7 +73,7 @@ class AsyncInference:
         return json_reply(202, {"InferenceId": inference_id}, *locations)
 
     async def close(self) -> None:
-        """Cancel every call that is under way."""
+        """Cancel every running call."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -92,7 +92,7 @@ class AsyncInference:
             self._state.count(active=-1)
 
     async def _answer(self, model: Model, request: ReceivedRequest, gone: threading.Event) -> tuple[bool, bytes]:
-        """Give whether the model succeeded, and its answer or the failure."""
+        """Return whether the model succeeded, and its answer or the failure."""
         asked = model_request(request, gone)
         location = request.headers.get(f"{PREFIX}inputlocation")
         if location is not None:

@@ -1,7 +1,7 @@
-"""Checks signatures as AWS does, and makes the answers that AWS gives to wrong ones.
+"""Checks signatures like AWS, and makes AWS's answers to wrong ones.
 
-botocore computes the signature that a request should have. So the emulator judges the signer of this package without
-sharing a line with it.
+botocore computes the signature that a request should have. So the emulator checks the signer of this package without
+sharing code with it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import urllib.parse
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-# The one value that is shared with the core: programs make it to be given to `Emulator`.
+# The only class that is shared with the core: programs make it for `Emulator`.
 from smendpoint._core.aws.sigv4 import Credentials as Credentials
 from smendpoint.emulator._reply import Reply, error_reply
 from smendpoint.emulator._route import ReceivedRequest
@@ -49,7 +49,7 @@ class Authorization(NamedTuple):
 
 
 def parse_authorization(value: str) -> Authorization | None:
-    """Parse an ``Authorization`` header; ``None`` where it is not one of Signature Version 4."""
+    """Parse an ``Authorization`` header; ``None`` if it is not one of Signature Version 4."""
     algorithm, _, rest = value.strip().partition(" ")
     items = rest.split(",")
     fields = {name: content for name, _, content in (item.strip().partition("=") for item in items)}
@@ -64,7 +64,7 @@ def parse_authorization(value: str) -> Authorization | None:
 
 
 def load_botocore() -> None:
-    """Import botocore's signer now, and not while the first request waits for it."""
+    """Import botocore's signer now, so that the first request does not wait for it."""
     import_module("botocore.auth")
 
 
@@ -94,7 +94,7 @@ def _is_genuine(request: ReceivedRequest, given: Authorization, credentials: Cre
     stamp, body_hash = headers.get("x-amz-date", ""), hashlib.sha256(request.body).hexdigest()
     if (given.region, given.service, given.date, len(stamp)) != (region, _SERVICE, stamp[:8], 16):
         return False
-    if headers.get("x-amz-content-sha256", body_hash) != body_hash:  # botocore takes this header for the hash
+    if headers.get("x-amz-content-sha256", body_hash) != body_hash:  # botocore uses this header as the hash
         return False
     required = {"host", *(name for name in headers if name.startswith("x-amz-"))}
     if not required <= set(given.signed_headers) <= headers.keys():
@@ -105,7 +105,7 @@ def _is_genuine(request: ReceivedRequest, given: Authorization, credentials: Cre
 
 
 def _is_presigned(query: str, fields: dict[str, str], credentials: Credentials, region: str) -> bool:
-    """Whether the query string carries its signature, made over ``Host`` alone."""
+    """Return whether the query string has its signature, made only over ``Host``."""
     stamp = fields.get("X-Amz-Date", "")
     wanted = {
         "X-Amz-Algorithm": _ALGORITHM,
@@ -131,7 +131,7 @@ def _stamp(value: str) -> float | None:
 
 
 def check_clock(request: ReceivedRequest, now: float) -> Reply | None:
-    """Refuse a signature that was made too long before or after the time ``now``, as AWS does."""
+    """Refuse a signature that was made too long before or after the time ``now``, like AWS."""
     stamp = request.headers.get("x-amz-date", "")
     signed_at = _stamp(stamp)
     if signed_at is None or abs(signed_at - now) <= MAX_SKEW:
@@ -143,7 +143,7 @@ def check_clock(request: ReceivedRequest, now: float) -> Reply | None:
 
 
 def check_signature(request: ReceivedRequest, credentials: Credentials, region: str, now: float) -> Reply | None:
-    """Give the refusal of a request that is not signed by ``credentials``; ``None`` where all is well."""
+    """Return the refusal of a request that is not signed by ``credentials``; ``None`` if it is."""
     given = parse_authorization(request.headers.get("authorization", ""))
     if given is None:
         return error_reply(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
@@ -162,7 +162,7 @@ def check_signature(request: ReceivedRequest, credentials: Credentials, region: 
 
 
 def check_bearer(request: ReceivedRequest, credentials: Credentials, region: str, now: float) -> Reply | None:
-    """Give the refusal of a bearer token that ``credentials`` did not make; ``None`` where all is well.
+    """Return the refusal of a bearer token that ``credentials`` did not make; ``None`` if they did.
 
     A token is a presigned URL of SageMaker, without its scheme, in base64.
     """

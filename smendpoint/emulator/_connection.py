@@ -24,13 +24,13 @@ from smendpoint.emulator._service import Service, wants_stream
 
 _log = logging.getLogger("smendpoint.emulator")
 
-# Read the rest of a body slowly after an early answer: a client that reads in time stops before it has sent all, and a
-# client that never reads can still send all.
+# Read the rest of a body slowly after an early answer: a client that reads in time stops before it has sent everything,
+# and a client that never reads can still send everything.
 _SLOW_READ_SECONDS = 0.005
 
 
 class Connection(asyncio.Protocol):
-    """Serves one connection, one request after another, in a task of its own."""
+    """Serves one connection, one request after another, in a separate task."""
 
     def __init__(self, service: Service, connections: set[Connection]) -> None:
         self._service = service
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._transport: Any
         self.task: asyncio.Task[None]
 
-    # -- what asyncio calls
+    # -- callbacks of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
             asyncio.get_running_loop().call_later(_SLOW_READ_SECONDS, self._transport.resume_reading)
         self._keep_time(reader.started and not reader.complete)
-        # Requests that are sent ahead of their turn wait in the client once there are many.
+        # If there are many requests ahead of their turn, further ones wait in the client.
         paused = reader.complete and reader.waiting > MAX_HEAD
         if paused is not self._reading_paused:
             self._reading_paused = paused
@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
             self._deadline = None
 
     def _give_up(self) -> None:
-        self._failure = BadRequest("the request did not come in time", 408)
+        self._failure = BadRequest("the request did not arrive in time", 408)
         self._progress.set()
 
     def pause_writing(self) -> None:
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
             headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body))), ("Connection", "close")]
             self._transport.write(render_head(refusal.status, headers) + body)
             self._transport.close()
-        except Exception:  # an error in the emulator itself: the client must not wait for ever
+        except Exception:  # an error in the emulator itself: the client must not wait forever
             _log.exception("the emulator failed while it served a request")
             self.reset()
 
@@ -150,7 +150,7 @@ class Connection(asyncio.Protocol):
             await self._progress.wait()
 
     async def _exchange(self) -> bool:
-        """Serve one request; give whether the connection may carry another one."""
+        """Serve one request; return whether the connection may be used for another one."""
         reader = self._reader
         await self._until(lambda: reader.head_complete)
         self._state.count(active=+1)
@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
             try:
                 whole = await self._play(fault.play(reply))
             except ModelFailed:
-                # The head is sent: only an early end can tell the client.
+                # The head has been sent: only an early end can tell the client.
                 whole = await self._act(Action.FIN)
         finally:
             end()
@@ -285,8 +285,8 @@ def _misdirected(host: str) -> Reply:
     return error_reply(
         421,
         "",
-        f"This is an emulator on somebody's machine, and {host!r} is not its name. If it is meant to have that name,"
-        " allow it: Emulator(allowed_hosts=[...]), smendpoint emulator --allow-host NAME.",
+        f"This is an emulator on somebody's machine, and {host!r} is not its name. To call it by that name, allow"
+        " the name: Emulator(allowed_hosts=[...]), smendpoint emulator --allow-host NAME.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The control plane, as far as a program looks at an endpoint.
+"""The part of the control plane that describes endpoints.
 
 It has ``DescribeEndpoint``, ``ListInferenceComponents`` and ``DescribeInferenceComponent``.
 """
@@ -13,18 +13,18 @@ from smendpoint.emulator._reply import Reply
 from smendpoint.emulator._route import ReceivedRequest
 
 Description: TypeAlias = "Mapping[str, Any] | None"
-"""Members of ``DescribeEndpoint``'s answer, in place of those of an endpoint in service; ``None`` where the caller is
-not allowed to ask."""
+"""Members of ``DescribeEndpoint``'s answer, which replace those of an endpoint in service; ``None`` if the caller is
+not allowed to call it."""
 
 TARGET = "x-amz-target"
 _TYPE = "application/x-amz-json-1.1"
 _PREFIX = "SageMaker."
-# The list has less about a component than its description.
+# The list has fewer facts about a component than its description.
 _DESCRIBED_ALONE = ("FailureReason", "RuntimeConfig", "Specification")
 
 
 def is_control(request: ReceivedRequest) -> bool:
-    """Say whether a request is for the control plane."""
+    """Return whether a request is for the control plane."""
     return request.method == "POST" and request.target == "/" and TARGET in request.headers
 
 
@@ -32,8 +32,8 @@ class Control:
     """Answers for the endpoints of one emulator.
 
     Attributes:
-        descriptions: by endpoint name.
-        components: the inference components of an endpoint, by its name: members of the description of each.
+        descriptions: the descriptions by endpoint name.
+        components: the inference components by endpoint name: members of the description of each.
     """
 
     def __init__(self, region: str, account: str) -> None:
@@ -47,12 +47,12 @@ class Control:
         self.components.clear()
 
     def in_service(self, name: str) -> bool:
-        """Say whether calls of an endpoint are answered: for others, the service says that there is none."""
+        """Return whether calls to an endpoint are answered: for others, the service says that there is none."""
         description = self.descriptions.get(name) or {}
         return description.get("EndpointStatus") not in ("Creating", "Deleting", "Failed", "OutOfService")
 
     def answer(self, request: ReceivedRequest, has_model: Callable[[str], bool]) -> Reply:
-        """Answer a request. An endpoint that has a model is known."""
+        """Answer a request. An endpoint with a model is known."""
         operation = request.headers[TARGET].removeprefix(_PREFIX)
         if operation == "DescribeInferenceComponent":
             return self._describe_component(_asked(request.body, "InferenceComponentName"))
@@ -112,7 +112,7 @@ class Control:
 
 
 def _asked(body: bytes, member: str) -> str:
-    """Give the name that a request is about; empty where it has none."""
+    """Return the name in a request; empty if it has none."""
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):
@@ -122,7 +122,7 @@ def _asked(body: bytes, member: str) -> str:
 
 
 def refused(refusal: Reply) -> Reply:
-    """Give a refusal of the runtime's in the form that the control plane has."""
+    """Convert a refusal of the runtime to the form of the control plane."""
     said: Any = json.loads(refusal.body)
     return _failure(dict(refusal.headers)["x-amzn-ErrorType"], said["Message"])
 

@@ -1,4 +1,4 @@
-"""Endpoints that lead to an emulator. The rest of the emulator knows nothing of them: it serves every client."""
+"""Endpoints that call an emulator. The rest of the emulator knows nothing about them: it serves every client."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 ANY_CREDENTIALS = Credentials("emulated", "emulated-secret")
-"""The credentials of endpoints where the emulator asks for none in particular."""
+"""The credentials of endpoints if the emulator does not require certain ones."""
 
-# With one of these options, the program gives an identity of its own.
+# With one of these options, the program has its own identity.
 _IDENTITIES = ("session", "credentials_profile_name", "aws_access_key_id", "aws_secret_access_key")
 
 
@@ -61,18 +61,18 @@ class Endpoints:
         self, endpoint_name: str, *, content_handler: ContentHandler[A, B], **options: Unpack[EndpointOptions]
     ) -> Endpoint[A, B, B]: ...
     def endpoint(self, endpoint_name: str, **options: Any) -> Any:
-        """Make an `Endpoint` that leads here: URL, region and credentials are set.
+        """Make an `Endpoint` that calls this emulator: URL, region and credentials are set.
 
-        The machine's other settings for connections hold as for every endpoint: where ``HTTP_PROXY`` is set,
-        ``NO_PROXY=127.0.0.1`` keeps the proxy out.
+        The machine's other settings for connections apply as for every endpoint: if ``HTTP_PROXY`` is set,
+        ``NO_PROXY=127.0.0.1`` avoids the proxy.
 
         Args:
             endpoint_name: the endpoint's name.
-            content_handler: as `Endpoint`'s.
-            options: `Endpoint`'s own; what is given wins over what would be set. With ``client`` nothing is set.
+            content_handler: the content handler, as for `Endpoint`.
+            options: the options of `Endpoint`; they take precedence over those set here. With ``client``, none is set.
 
         Raises:
-            ConfigurationError: The emulator has not been started, or an option does not fit.
+            ConfigurationError: The emulator has not been started, or an option is not valid.
         """
         from smendpoint.endpoint import Endpoint
 
@@ -95,7 +95,7 @@ class Endpoints:
         self, endpoint_name: str, *, content_handler: ContentHandler[A, B], **options: Unpack[EndpointOptions]
     ) -> AsyncEndpoint[A, B, B]: ...
     def async_endpoint(self, endpoint_name: str, **options: Any) -> Any:
-        """Make an `AsyncEndpoint` that leads here, as `endpoint` does."""
+        """Make an `AsyncEndpoint` that calls this emulator; see `endpoint`."""
         from smendpoint.async_endpoint import AsyncEndpoint
 
         return AsyncEndpoint(endpoint_name, **self._lead_here(options))
@@ -105,7 +105,7 @@ class Endpoints:
         if "client" in given:
             return given
         if not self.port:
-            raise ConfigurationError("start the emulator first: without a port, nothing can lead there")
+            raise ConfigurationError("start the emulator first: it has no port yet")
         ours: dict[str, Any] = {"region_name": self._region}
         if "endpoint_url" not in given:
             ours |= {"endpoint_url": self.url, "allow_plain_http": True}

@@ -14,13 +14,13 @@ ALL: frozenset[Kind] = frozenset({"invoke", "stream", "async", "openai"})
 """The kinds of requests whose responses can have any fault of HTTP."""
 
 MODEL: frozenset[Kind] = frozenset({"invoke", "stream", "openai"})
-"""The kinds that a model answers at once."""
+"""The kinds that a model answers immediately."""
 
 STREAM: frozenset[Kind] = frozenset({"stream", "openai"})
 """The kinds with streamed answers; the OpenAI path streams when its request says so."""
 
 FRAMES: frozenset[Kind] = frozenset({"stream"})
-"""The kind whose answers come in event-stream frames."""
+"""The kind with answers in event-stream frames."""
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,23 @@ class Fault:
     """Something that goes wrong, or just strangely, with one response.
 
     Attributes:
-        name: as given to ``Emulator.inject``; ``<n>`` in it stands for a number.
-        description: what goes on the wire.
-        operations: for which kinds of request it is played: ``invoke``, ``stream``, ``async``, ``openai``.
+        name: the name for ``Emulator.inject``; ``<n>`` in it stands for a number.
+        description: the effect on the wire.
+        operations: the kinds of requests that it affects: ``invoke``, ``stream``, ``async``, ``openai``.
         harmless: whether a careful client still gets the whole answer, perhaps with a retry.
-        examples: the names to try it by: the name itself, or some with numbers filled in.
-        times: for how many requests it is played, where its name says so; ``None`` for all.
+        examples: names to try it with: the name itself, or some with numbers filled in.
+        times: how many requests it affects, if its name says so; ``None`` for all.
         skew: how far the server's clock is off, in seconds.
-        refuses: whether no connection is taken at all.
+        refuses: whether every connection is refused.
         early: the answer that is sent before the body of the request is read.
-        early_reset: whether the connection is reset after that answer, while the body is still coming.
-        answer: the answer in place of the model's; it gets whether a stream is asked for, and whether in frames.
+        early_reset: whether the connection is reset after that answer, while the body is still arriving.
+        answer: replaces the model's answer; its arguments tell whether a stream is requested, and whether in frames.
         change: changes the parts of the model's answer; a plain answer is one part.
-        play: plays the response; by default the proper way.
-        after: what happens to the connection after a whole response.
+        play: plays the response; by default properly.
+        after: the action on the connection after a whole response.
         on_reuse: whether ``after`` waits for the first bytes of the next request.
-        pattern: what the names of a fault with numbers match, as a whole.
-        fill: gives what the numbers of a matching name change in this fault.
+        pattern: the pattern of the names of a fault with numbers.
+        fill: returns the changes to this fault for the numbers in a matching name.
     """
 
     name: str
@@ -80,5 +80,5 @@ Options = ParamSpec("Options")
 def configurable(
     function: Callable[Concatenate[First, Options], Result],
 ) -> Callable[Options, Callable[[First], Result]]:
-    """Turn ``function(first, *options)`` into a function of the options, which gives a function of ``first``."""
+    """Turn ``function(first, *options)`` into a function of the options that returns a function of ``first``."""
     return lambda *args, **kwargs: lambda first: function(first, *args, **kwargs)

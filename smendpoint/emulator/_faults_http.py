@@ -1,4 +1,4 @@
-"""Faults of the connection and of HTTP: they can happen to every response."""
+"""Faults of the connection and of HTTP, which can affect every response."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from smendpoint.errors import ConfigurationError
 
 CLOCK_SKEW = 3600.0
 DRIP_SECONDS = 0.001
-HUGE_HEADER = 200_000  # three times the 65,536 bytes that this package's clients take
+HUGE_HEADER = 200_000  # three times the 65,536 bytes that this package's clients accept
 DEEP = 200_000  # many times the depth that any JSON parser reads
-FILLER_FRAME = part_frame(b"...")  # in place of one that a short stream does not have
+FILLER_FRAME = part_frame(b"...")  # instead of a frame that a short stream does not have
 
 HTML = ("Content-Type", "text/html")
 JSON = ("Content-Type", "application/json")
@@ -138,7 +138,7 @@ def _retry_after(match: re.Match[str]) -> dict[str, Any]:
 
 
 def _n_times(name: str, description: str, answer: Answer, operations: frozenset[Kind] = ALL) -> Fault:
-    """Make a fault that is played n times, and then no more."""
+    """Make a fault that is played n times."""
     return Fault(
         f"{name}_<n>",
         description,

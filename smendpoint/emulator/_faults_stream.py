@@ -1,4 +1,4 @@
-"""Faults of streamed answers: event-stream frames that are not right, and models that stream strange things."""
+"""Faults of streamed answers: wrong event-stream frames, and models with strange streams."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _raw_header(name: bytes, value: bytes, kind: int = 7, length: int | None = N
 
 
 def _raw_frame(headers: bytes, payload: bytes, total: int | None = None) -> bytes:
-    """Encode a frame around any header block, with right checksums, and with any total length."""
+    """Encode a frame around any header block, with correct checksums, and with any total length."""
     prelude = struct.pack("!II", len(headers) + len(payload) + 16 if total is None else total, len(headers))
     frame = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + payload
     return frame + struct.pack("!I", zlib.crc32(frame))
@@ -56,7 +56,7 @@ def _flipped(frame: bytes, index: int) -> bytes:
 
 @configurable
 async def _second(reply: Reply, change: Callable[[bytes], bytes], last: bool) -> Steps:
-    """Play the response with its second frame changed, as the ``last`` one or with all others after it."""
+    """Play the response with its second frame changed, as the ``last`` one or followed by all others."""
     yield reply.head(reply.framing())
     async with aclosing(reply.pieces()) as frames:
         yield chunk(await anext(frames, FILLER_FRAME))
@@ -77,12 +77,12 @@ def _before(name: str, description: str, frame: bytes, *, harmless: bool = False
 
 
 def _instead(name: str, description: str, frame: bytes) -> Fault:
-    """Make a fault that sends a frame in place of the second one."""
+    """Make a fault that replaces the second frame."""
     return _changed(name, description, lambda proper: frame)
 
 
 def _end(name: str, description: str, frame: bytes) -> Fault:
-    """Make a fault that ends the stream with a frame in place of the second one."""
+    """Make a fault that ends the stream with a frame instead of the second one."""
     return _changed(name, description, lambda proper: frame, last=True)
 
 
@@ -142,7 +142,7 @@ def _inband(content_type: str, plain: str, *stream: str) -> Callable[[bool, bool
 _TGI = '{"error":"Model is overloaded","error_type":"overloaded"}'
 _SGLANG = '"object":"error","message":"The request queue is full.","type":"%s","param":null,"code":503'
 _TENSORFLOW = '{"error":"The batch scheduling queue to which this task was submitted is full"}'
-# How each container refuses a call: its status, its answer, and what it streams where it has said 200 by then.
+# How each container refuses a call: its status, its answer, and its stream if it has already sent 200.
 _OVERLOADS = {
     "tgi": (429, _TGI, f"data:{_TGI}\n\n"),
     "tei": (429, _TGI, ""),

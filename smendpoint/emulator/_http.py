@@ -1,4 +1,4 @@
-"""The server side of HTTP/1.1, as little of it as a SageMaker client needs. Bytes in, one request out; no I/O."""
+"""The server side of HTTP/1.1, only as much as a SageMaker client needs. Bytes in, one request out; no I/O."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _DIGITS = re.compile(r"[0-9]{1,15}\Z", re.ASCII)
 _ABSOLUTE = re.compile(r"https?://([^/?#@]+)([/?].*)?\Z", re.IGNORECASE)
 
 MAX_HEAD = 65_536
-"""The largest request head taken, in bytes: well above the 8 to 16 KiB that real servers take. The extensions and
-trailers beside the data of a chunked body have the same limit."""
+"""The largest accepted request head, in bytes: well above the 8 to 16 KiB that real servers accept. The extensions and
+trailers of a chunked body have the same limit."""
 
 MAX_HEADERS = 100
-"""The most header lines taken: as many as Python's own HTTP server and Apache take."""
+"""The most accepted header lines: as many as Python's own HTTP server and Apache accept."""
 
 
 class BadRequest(Exception):
-    """The bytes are not a request that this server takes; ``status`` is the answer."""
+    """The bytes are not a request that this server accepts; ``status`` is the answer."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -36,20 +36,20 @@ class RequestReader:
     """Reads one request from the bytes that are pushed into it.
 
     Args:
-        max_body: the largest body wanted, in bytes; ``None`` for no limit.
+        max_body: the largest accepted body, in bytes; ``None`` for no limit.
 
     Attributes:
-        method, target: of the request line, once ``head_complete``. The target is without the scheme and host that a
-            client which believes that it talks to a proxy puts before it.
-        host: the host and port that the request is for: the target's, else the ``Host`` header's; empty without both.
+        method, target: from the request line, once ``head_complete``. The target does not include the scheme and host
+            that a client sends to a proxy.
+        host: the host and port of the request: the target's, else the ``Host`` header's; empty without both.
         headers: lower-case names; values of a repeated header joined with ``", "``.
-        header_list: every header line as it came, in order.
+        header_list: every header line unchanged, in order.
         content_length: the announced length of the body, ``None`` for a chunked one.
-        received: how many bytes of the body have come.
+        received: how many bytes of the body have arrived.
         body: the bytes of the body so far; whole once ``complete``.
-        too_large: whether the body is larger than wanted; then it is read to its end, and not kept.
+        too_large: whether the body is too large; then it is read to its end, but not kept.
         expects_continue: whether the client waits for ``100 Continue`` before it sends the body.
-        keep_alive: whether the client lets the connection carry another request.
+        keep_alive: whether the client allows another request on the connection.
     """
 
     def __init__(self, max_body: int | None = None) -> None:
@@ -73,12 +73,12 @@ class RequestReader:
 
     @property
     def started(self) -> bool:
-        """Whether any byte of the request has come."""
+        """Whether any byte of the request has arrived."""
         return self.head_complete or bool(self._buffer)
 
     @property
     def waiting(self) -> int:
-        """How many bytes have come that are not read yet; once ``complete``, of the next requests."""
+        """How many arrived bytes are not read yet; once ``complete``, they belong to the next requests."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
@@ -91,10 +91,10 @@ class RequestReader:
         next(self._reading, None)
 
     def rest(self) -> bytes:
-        """Give the bytes after the request, once ``complete``: the start of the next one."""
+        """Return the bytes after the request, once ``complete``: the start of the next one."""
         return bytes(self._buffer)
 
-    # Each of these yields where it needs more bytes.
+    # Each of these yields when it needs more bytes.
 
     def _read(self) -> Generator[None]:
         yield from self._read_head()
@@ -112,7 +112,7 @@ class RequestReader:
             while self._buffer.startswith(b"\r\n"):  # RFC 9112 2.2: empty lines before the request line are ignored
                 del self._buffer[:2]
             if self._buffer.startswith(b"\x16\x03"):  # the beginning of a TLS handshake, which waits for an answer
-                raise BadRequest("this port speaks plain http, not TLS: the URL must begin with http://")
+                raise BadRequest("this port uses plain http, not TLS: the URL must begin with http://")
             end = self._buffer.find(b"\r\n\r\n", max(0, searched - 3))
             searched = len(self._buffer)
             if (searched if end < 0 else end) > MAX_HEAD:
@@ -136,7 +136,7 @@ class RequestReader:
             self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
         self.host = self.headers.get("host", "")
         absolute = _ABSOLUTE.match(self.target)
-        if absolute is not None:  # RFC 9112 3.2.2: a server takes it, and its host wins
+        if absolute is not None:  # RFC 9112 3.2.2: a server accepts it, and its host takes precedence
             self.host = absolute[1]
             self.target = "/" + (absolute[2] or "").removeprefix("/")
         connection = self.headers.get("connection", "").lower()
@@ -184,24 +184,24 @@ class RequestReader:
             yield
 
     def _expect(self, size: int) -> None:
-        """Note the size that the body is going to have."""
+        """Note the expected size of the body."""
         if self._max_body is not None and size > self._max_body:
             self.too_large = True
             self.body.clear()
 
     def _count_beside(self, count: int) -> None:
-        """Count the bytes beside the data, which have a limit: they could go on for ever."""
+        """Count the bytes besides the data, which have a limit, because they could continue forever."""
         self._beside += count
         if self._beside > MAX_HEAD:
-            raise BadRequest("there is too much beside the body's data", 431)
+            raise BadRequest("the body has too many bytes besides its data", 431)
 
 
 def _body_length(headers: dict[str, str]) -> int | None:
-    """Give the length of the body that a head announces; ``None`` for a chunked one."""
+    """Return the length of the body that a head announces; ``None`` for a chunked one."""
     coding, length = headers.get("transfer-encoding"), headers.get("content-length", "0")
     if coding is not None:
         if coding.lower() != "chunked" or "content-length" in headers:
-            raise BadRequest("only one framing, chunked or Content-Length, is taken")
+            raise BadRequest("only one framing, chunked or Content-Length, is allowed")
         return None
     if not _DIGITS.match(length):
         raise BadRequest("bad Content-Length")
@@ -221,9 +221,9 @@ def chunk_size(line: bytes) -> tuple[int, int]:
 
 
 def render_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
-    """Render a status line and headers, without any check: faults send what no server should."""
+    """Render a status line and headers without any check, because faults send what no server should."""
     try:
-        # Newer Pythons call 413 "Content Too Large"; servers in the field do not.
+        # Newer Pythons call 413 "Content Too Large"; real servers do not.
         reason = "Request Entity Too Large" if status == 413 else HTTPStatus(status).phrase
     except ValueError:
         reason = "Unknown"

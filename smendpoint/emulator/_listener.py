@@ -26,11 +26,11 @@ class Listener:
     """Listens, or keeps its port and refuses.
 
     Args:
-        host: where to listen.
+        host: the address to listen on.
         port: the port; 0 lets the system choose.
 
     Attributes:
-        port: the port that it has, or had last.
+        port: its current or last port.
     """
 
     def __init__(self, service: Service, *, host: str, port: int, ssl_context: ssl.SSLContext | None) -> None:
@@ -44,17 +44,17 @@ class Listener:
         self._connections: set[Connection] = set()
 
     async def open(self) -> None:
-        """Begin to listen, on the port that it had before if it can.
+        """Begin to listen, if possible on the previous port.
 
         Raises:
-            OSError: The port cannot be had.
+            OSError: The port cannot be opened.
         """
         try:
             await self._listen(self._wanted_port or self.port)
         except OSError:
             if self._wanted_port or not self.port:
                 raise
-            await self._listen(0)  # the port is taken by now: use any
+            await self._listen(0)  # the port is now taken: use any
 
     async def _listen(self, port: int) -> None:
         self._drop_placeholder()
@@ -81,7 +81,7 @@ class Listener:
         await self.drop_connections()
 
     async def accept(self) -> None:
-        """Listen again where it refused."""
+        """Listen again after refusing."""
         if self._server is None:
             await self._listen(self.port)
 

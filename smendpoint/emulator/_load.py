@@ -23,7 +23,7 @@ Seconds: TypeAlias = "float | Mapping[str, float]"
 """A time in seconds for every endpoint, or one for each endpoint name."""
 
 MAX_KNOWN_ENDPOINTS = 10_000
-"""How many endpoints are counted: a client may call any number of names. The oldest that is idle makes way."""
+"""How many endpoints are counted, because a client may call any number of names. The oldest idle one is dropped."""
 
 
 class EndpointLoad(NamedTuple):
@@ -32,9 +32,9 @@ class EndpointLoad(NamedTuple):
     Attributes:
         running: how many requests hold a slot now.
         queued: how many requests wait for a slot now.
-        peak: the most that ever held a slot at once.
-        served: how many had a slot and gave it back, whether or not the client stayed for the answer.
-        refused: how many found neither a slot nor a position in the queue.
+        peak: the most requests that ever held a slot at once.
+        served: how many requests had a slot and gave it back, whether or not the client waited for the answer.
+        refused: how many requests found neither a slot nor a position in the queue.
     """
 
     running: int = 0
@@ -68,16 +68,16 @@ class _Endpoint:
 
 
 class Slots:
-    """The slots of each endpoint. Once the emulator runs, everything but `snapshot` is for its loop alone.
+    """The slots of each endpoint. Once the emulator runs, everything except `snapshot` is only for its loop.
 
     Args:
-        changed: is notified of every change.
+        changed: notified of every change.
         capacity: how many requests may hold a slot of an endpoint at once.
-        latency: how long a request holds its slot beside the model's own time.
+        latency: how long a request holds its slot in addition to the model's own time.
         queue: how many requests may wait for a slot of an endpoint.
 
     Raises:
-        ConfigurationError: One of them is not such a number.
+        ConfigurationError: One of them is not a valid number.
     """
 
     def __init__(self, changed: threading.Condition, capacity: Count, latency: Seconds, queue: Count) -> None:
@@ -87,7 +87,7 @@ class Slots:
         self._made_with = (self.capacity, self.latency, self.queue)
 
     def set(self, capacity: Count, latency: Seconds, queue: Count) -> None:
-        """Change the settings: for requests that come from now on, and for those that wait."""
+        """Change the settings for new requests and for those that wait."""
         settings = _each(capacity, _count("capacity")), _each(latency, _seconds), _each(queue, _count("queue"))
         self.capacity, self.latency, self.queue = settings
         with self._changing():
@@ -95,20 +95,20 @@ class Slots:
                 self._hand_on(name, endpoint)
 
     def forget(self) -> None:
-        """Count from zero again, with the settings that it was made with; no request may be under way."""
+        """Count from zero again, with the original settings; there must be no request in progress."""
         with self._changing():
             self._endpoints.clear()
             self.capacity, self.latency, self.queue = self._made_with
 
     def snapshot(self) -> dict[str, EndpointLoad]:
-        """Give the load on each endpoint that was called, as a new dictionary."""
+        """Return the load on each endpoint that was called, as a new dictionary."""
         with self._changed:
             return _Loads((name, endpoint.load()) for name, endpoint in self._endpoints.items())
 
     async def take(self, name: str, at_end: list[Callable[[], object]]) -> bool:
-        """Take a slot, wait for one in the queue, or give ``False``: the request is refused.
+        """Take a slot, wait for one in the queue, or return ``False``: the request is refused.
 
-        Return when the latency has passed, too. ``at_end`` gets the function that gives the slot back.
+        Return after the latency has also passed. ``at_end`` gets the function that gives the slot back.
         """
         endpoint = self._endpoints.get(name) or self._add(name)
         if endpoint.running < _of(self.capacity, name, None):
@@ -148,7 +148,7 @@ class Slots:
             raise
 
     def _hand_on(self, name: str, endpoint: _Endpoint) -> None:
-        """Give the free slots to the requests that have waited longest."""
+        """Return the free slots to the requests that have waited longest."""
         capacity = _of(self.capacity, name, None)
         while endpoint.waiters and endpoint.running < capacity:
             self._start(endpoint)
@@ -174,13 +174,13 @@ class Slots:
 
 
 def _of(setting: Any, name: str, default: float | None) -> float:
-    """Give the number that a setting has for an endpoint."""
+    """Return a setting's number for an endpoint."""
     number = setting.get(name, default) if isinstance(setting, MappingProxyType) else setting
     return math.inf if number is None else number
 
 
 def _each(setting: T | Mapping[str, T], check: Callable[[T], T]) -> T | Mapping[str, T]:
-    """Give a setting with every number checked; a mapping as a copy that nobody can change."""
+    """Return a setting with every number checked; a mapping as an immutable copy."""
     if isinstance(setting, Mapping):
         return MappingProxyType({name: check(number) for name, number in setting.items()})
     return check(setting)
@@ -189,7 +189,7 @@ def _each(setting: T | Mapping[str, T], check: Callable[[T], T]) -> T | Mapping[
 def _count(option: str) -> Callable[[int | None], int | None]:
     def check(number: int | None) -> int | None:
         if number is not None and not (isinstance(number, int) and number >= 0):
-            raise ConfigurationError(f"{option} must be a whole number of at least 0, or None; {number!r} is not")
+            raise ConfigurationError(f"{option} must be a whole number of at least 0, or None, not {number!r}")
         return number
 
     return check
@@ -197,5 +197,5 @@ def _count(option: str) -> Callable[[int | None], int | None]:
 
 def _seconds(number: float) -> float:
     if not (isinstance(number, (int, float)) and 0 <= number < math.inf):
-        raise ConfigurationError(f"latency must be a number of seconds, at least 0; {number!r} is not")
+        raise ConfigurationError(f"latency must be a number of seconds of at least 0, not {number!r}")
     return number

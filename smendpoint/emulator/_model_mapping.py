@@ -1,4 +1,4 @@
-"""The models of an emulator. They are checked when they are set: the error appears where the mistake is."""
+"""The models of an emulator. They are checked when they are set, so that the error appears at the mistake."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from smendpoint.emulator.models import Model, forward
 from smendpoint.emulator.personalities import PERSONALITIES, personality
 from smendpoint.errors import ConfigurationError
 
-# These make a model when they are called, and are not models.
+# These make a model when they are called, but are not models.
 _MAKERS = frozenset({forward, *(getattr(maker, "func", maker) for maker in PERSONALITIES.values())})
 
 
 def to_model(model: object, whose: str) -> Model:
-    """Give the model that a callable, or the name of a personality, stands for.
+    """Return the model for a callable, or for the name of a personality.
 
     Args:
-        whose: the endpoints that it answers for, for messages.
+        whose: its endpoints, for messages.
 
     Raises:
         ConfigurationError: There is no such personality, or it cannot be called with one request.
@@ -32,12 +32,12 @@ def to_model(model: object, whose: str) -> Model:
         )
     if model in _MAKERS:
         raise ConfigurationError(
-            f"the model {whose} is {getattr(model, '__name__', model)} itself, which makes a model: call it"
+            f"the model {whose} is the function {getattr(model, '__name__', model)}, which makes a model: call it"
         )
     try:
         inspect.signature(model).bind(None)
     except TypeError as error:
-        hint = "; this is a class, and an instance of it may be meant" if inspect.isclass(model) else ""
+        hint = "; this is a class: did you mean an instance of it?" if inspect.isclass(model) else ""
         raise ConfigurationError(f"the model {whose} cannot be called with one ModelRequest: {error}{hint}") from None
     except ValueError:  # some callables written in C have no signature
         pass
@@ -45,10 +45,10 @@ def to_model(model: object, whose: str) -> Model:
 
 
 class Models(MutableMapping[str, "Model | str"]):
-    """The models as they were set, by endpoint name. Setting a model checks it.
+    """The models that were set, by endpoint name. Setting a model checks it.
 
     Args:
-        models: by endpoint name; or one that answers for every name; ``None`` for the stand-in.
+        models: models by endpoint name, or one for every name; ``None`` for the stand-in.
     """
 
     def __init__(self, models: Mapping[str, Model | str] | Model | str | None) -> None:
@@ -60,16 +60,16 @@ class Models(MutableMapping[str, "Model | str"]):
             self._default = to_model("stand_in" if models is None else models, "of every endpoint")
 
     def find(self, name: str) -> Model | None:
-        """Give the model that answers for an endpoint."""
+        """Return the model that answers for an endpoint."""
         return self._models.get(name, (None, self._default))[1]
 
     def replace(self, models: Mapping[str, Model | str]) -> None:
-        """Replace all models; none is changed where one of them cannot be a model."""
+        """Replace all models; if one of them is not a model, none is changed."""
         self._models = Models(models)._models
 
     def __setitem__(self, name: str, model: Model | str) -> None:
         if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"models are named by their endpoints; {name!r} is not the name of one")
+            raise ConfigurationError(f"models must be named by their endpoints; {name!r} is not an endpoint's name")
         self._models[name] = model, to_model(model, f"of endpoint {name!r}")
 
     def __getitem__(self, name: str) -> Model | str:

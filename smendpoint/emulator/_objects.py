@@ -9,12 +9,12 @@ from smendpoint.emulator._http import BadRequest, chunk_size
 from smendpoint.emulator._reply import Reply
 from smendpoint.emulator._route import ReceivedRequest
 
-STORE_IS_FULL = "The emulator's store is full: delete objects, or give Emulator a larger keep_bytes."
+STORE_IS_FULL = "The emulator's store is full: delete objects, or pass a larger keep_bytes to Emulator."
 
 
 def total_size(objects: MutableMapping[str, bytes]) -> int:
     """How many bytes the objects and their names have together."""
-    # A copy: a model's thread may add an object meanwhile.
+    # A copy: a model's thread may add an object in the meantime.
     return sum(len(location) + len(data) for location, data in list(objects.items()))
 
 
@@ -24,7 +24,7 @@ def serve_object(
     """Answer a path-style S3 request about the object at ``location`` (``s3://bucket/key``).
 
     Raises:
-        BadRequest: An upload in the SDKs' own chunks is not whole.
+        BadRequest: An upload in the SDKs' own chunks is not complete.
     """
     if request.method == "PUT":
         data = request.body
@@ -61,7 +61,7 @@ def _unchunk(data: bytes) -> bytes:
     """Take the AWS SDKs' own chunking off an upload: sizes with signatures before the chunks, checksums after them.
 
     Raises:
-        BadRequest: It is not such an upload, or not a whole one.
+        BadRequest: It is not such an upload, or it is not complete.
     """
     chunks: list[bytes] = []
     position = 0

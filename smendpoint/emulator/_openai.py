@@ -17,7 +17,7 @@ def failure(status: int, message: str, kind: str, code: str | int | None = None,
 
 
 def own_answer(model: Model, request: ReceivedRequest, route: Route) -> Reply | None:
-    """Give the emulator's own answer to a request; ``None`` where the model answers.
+    """Return the emulator's own answer to a request; ``None`` if the model answers.
 
     The emulator lists the models, and refuses other paths and methods. A model whose ``openai_paths`` is ``None``, such
     as `forward`'s, answers everything itself.
@@ -45,7 +45,7 @@ def unknown_model(request: ReceivedRequest, route: Route) -> Reply:
 
 
 def lists_models(request: ReceivedRequest, route: Route) -> bool:
-    """Say whether a request is for the models of all endpoints."""
+    """Return whether a request asks for the models of all endpoints."""
     return request.method in ("GET", "HEAD") and not route.endpoint_name and _names_models(route.model_path)
 
 

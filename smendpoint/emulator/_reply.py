@@ -13,15 +13,15 @@ from smendpoint.decoders import encode
 from smendpoint.emulator._http import chunk, render_head
 
 PIECE_SIZE = 13
-"""How a model's streamed answer is cut, in bytes: small and odd, so that no piece ends where a reader would like it."""
+"""How a model's streamed answer is cut, in bytes: small and odd, so that pieces end at inconvenient places."""
 
 
 class Action(enum.Enum):
-    """Actions on the connection, in place of bytes to send."""
+    """Actions on the connection, instead of bytes to send."""
 
     RESET = "reset"  # the peer gets a TCP RST
     FIN = "fin"  # everything written is flushed, then the connection is closed in an orderly way
-    STALL = "stall"  # nothing more, until the client goes or the emulator stops
+    STALL = "stall"  # nothing more, until the client leaves or the emulator stops
 
 
 class Pause(NamedTuple):
@@ -36,7 +36,7 @@ ByteStream: TypeAlias = AsyncGenerator[bytes, None]
 
 
 class ModelFailed(Exception):
-    """The model raised, or gave something that is not an answer; the message is for the client."""
+    """The model raised, or returned something that is not an answer; the message is for the client."""
 
 
 @dataclass
@@ -45,10 +45,9 @@ class Reply:
 
     Attributes:
         parts: the payload of a streamed response, part by part; ``None`` for a plain one, which has ``body``.
-        framed: whether parts go out as event-stream frames (else as they are).
+        framed: whether parts are sent as event-stream frames (else unchanged).
         head_only: whether ``body`` is only announced, as for HEAD.
-        ended: is called before the last byte is given: the model has ended its work by then, and a client that has the
-            whole answer finds that so.
+        ended: called before the last byte, so that a client with the whole answer also sees that the model has ended.
     """
 
     status: int
@@ -60,7 +59,7 @@ class Reply:
     ended: Callable[[], object] = bool
 
     async def pieces(self) -> ByteStream:
-        """Give the body in pieces before HTTP framing: a stream's frames or bare parts, a plain body in two halves.
+        """Yield the body in pieces before HTTP framing: a stream's frames or bare parts, a plain body in two halves.
 
         Raises:
             ModelFailed: The model failed in a bare stream, which has no frame to say so.
@@ -83,11 +82,11 @@ class Reply:
         self.ended()
 
     def head(self, *extra: tuple[str, str]) -> bytes:
-        """Render the head; the headers that frame the body are among ``extra``."""
+        """Render the head; ``extra`` includes the headers that frame the body."""
         return render_head(self.status, [*self.headers, *extra])
 
     def framing(self) -> tuple[str, str]:
-        """Give the header that frames the body in the proper way."""
+        """Return the header that frames the body properly."""
         if self.parts is None:
             return "Content-Length", str(len(self.body))
         return "Transfer-Encoding", "chunked"
@@ -99,13 +98,13 @@ def part_frame(payload: bytes) -> bytes:
 
 
 def exception_frame(name: str, detail: dict[str, str] | bytes) -> bytes:
-    """Encode an exception that ends a stream; ``bytes`` are sent as they are."""
+    """Encode an exception that ends a stream; ``bytes`` are sent unchanged."""
     headers = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
     return encode(headers, detail if isinstance(detail, bytes) else json.dumps(detail).encode())
 
 
 def error_reply(status: int, code: str, message: str, **detail: object) -> Reply:
-    """Make a service error as SageMaker sends it; without a code, its header is left out."""
+    """Make a service error in SageMaker's form; without a code, its header is left out."""
     error_type = [("x-amzn-ErrorType", code)] if code else []
     return json_reply(status, {"Message": message, **detail}, *error_type)
 
@@ -128,7 +127,7 @@ def model_reply(
 
 
 async def pieces_of(parts: ByteStream, size: int | None) -> ByteStream:
-    """Cut parts into pieces of at most ``size`` bytes, wherever that falls; ``None`` leaves them alone."""
+    """Cut parts into pieces of at most ``size`` bytes at any place; ``None`` does not cut them."""
     async with aclosing(parts):
         async for part in parts:
             if size is None or len(part) <= size:
@@ -140,7 +139,7 @@ async def pieces_of(parts: ByteStream, size: int | None) -> ByteStream:
 
 
 async def play(reply: Reply) -> ByteStream:
-    """Play a reply the proper way: Content-Length for a plain body, chunks for a streamed one."""
+    """Play a reply properly: Content-Length for a plain body, chunks for a streamed one."""
     head = reply.head(reply.framing())
     if reply.parts is None:
         reply.ended()

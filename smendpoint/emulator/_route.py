@@ -25,8 +25,8 @@ _OPERATIONS: dict[str, tuple[Kind, str]] = {
 class Route(NamedTuple):
     """The meaning of a request target.
 
-    ``model_path`` is the path that the container sees; for ``s3`` the name of the object, ``s3://bucket/key``. OpenAI's
-    own paths, such as ``/v1/models``, name no endpoint: the body's ``model`` does.
+    ``model_path`` is the path for the container; for ``s3`` the name of the object, ``s3://bucket/key``. OpenAI's own
+    paths, such as ``/v1/models``, do not name an endpoint: the body's ``model`` does.
     """
 
     kind: Kind
@@ -36,7 +36,7 @@ class Route(NamedTuple):
     model_path: str = "/invocations"
 
     def with_model_of(self, body: bytes) -> Route:
-        """Give the route to the endpoint that the body names, where the target names none."""
+        """Return the route to the endpoint that the body names, if the target names none."""
         if self.kind != "openai" or self.endpoint_name:
             return self
         try:
@@ -49,13 +49,13 @@ class Route(NamedTuple):
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """One request that the emulator received as a whole.
+    """One complete request that the emulator received.
 
     Attributes:
         operation: the API's name of the operation; ``"OpenAI"`` for the OpenAI path, ``"S3"`` for the object store.
-        endpoint_name: the endpoint that was called; empty where the target names none.
+        endpoint_name: the endpoint that was called; empty if the target names none.
         headers: names in lower case; values of a repeated header joined with ``", "``.
-        connection: the number of the connection that it came on, counted from 1.
+        connection: the number of its connection, counted from 1.
         fault: the name of the fault that was played for it, ``None`` if none was.
     """
 
@@ -72,7 +72,7 @@ class ReceivedRequest:
 
 
 def route(method: str, target: str) -> Route:
-    """Find the operation that a request line asks for."""
+    """Find the operation of a request line."""
     path = target.partition("?")[0]
     if path.startswith("/s3/"):
         return Route("s3", "S3", model_path="s3://" + urllib.parse.unquote(path[4:]))

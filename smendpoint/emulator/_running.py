@@ -25,7 +25,7 @@ def _describe(error: BaseException) -> str:
 
 
 def model_request(request: ReceivedRequest, disconnected: threading.Event) -> ModelRequest:
-    """Give a request as its model gets it. Some operations have the service's own headers for types."""
+    """Make the request for a model. Some operations have the service's own headers for types."""
     headers, asynchronous = request.headers, request.operation == "InvokeEndpointAsync"
     own_accept = asynchronous or request.operation == "InvokeEndpointWithResponseStream"
     return ModelRequest(
@@ -63,7 +63,7 @@ def _as_bytes(part: object) -> bytes:
         return part.encode()
     if isinstance(part, (bytes, bytearray, memoryview)):  # bytes(3) would be three zero bytes
         return bytes(part)
-    raise TypeError(f"a model gives bytes or str, or parts that are; a {type(part).__name__} is neither")
+    raise TypeError(f"a model must return bytes or str, or parts of these types, not {type(part).__name__}")
 
 
 def _close(iterator: Iterator[Any]) -> None:
@@ -85,10 +85,10 @@ async def _from_thread(parts: Iterable[bytes | str]) -> ByteStream:
 
 
 async def parts_of(body: Parts) -> ByteStream:
-    """Give a model's answer part by part, each as soon as it is there.
+    """Yield a model's answer part by part, each as soon as it is ready.
 
     Raises:
-        ModelFailed: The model raised between two parts, or gave what is not an answer.
+        ModelFailed: The model raised between two parts, or returned something that is not an answer.
     """
     try:
         if isinstance(body, AsyncIterable):
@@ -96,7 +96,7 @@ async def parts_of(body: Parts) -> ByteStream:
                 yield _as_bytes(part)
         elif isinstance(body, _WHOLE) or not isinstance(body, Iterable):
             yield _as_bytes(body)
-        elif isinstance(body, (list, tuple)):  # quick: without a thread
+        elif isinstance(body, (list, tuple)):  # fast: without a thread
             for part in body:
                 yield _as_bytes(part)
         else:
@@ -108,9 +108,9 @@ async def parts_of(body: Parts) -> ByteStream:
 
 
 async def gather(body: Parts) -> bytes:
-    """Give a model's answer as a whole.
+    """Return a model's whole answer.
 
     Raises:
-        ModelFailed: The model raised, or gave what is not an answer.
+        ModelFailed: The model raised, or returned something that is not an answer.
     """
     return b"".join([part async for part in parts_of(body)])

@@ -25,20 +25,20 @@ from smendpoint.emulator._state import State
 from smendpoint.emulator.models import Model
 
 ACCOUNT = "111122223333"
-"""The account that the emulator's endpoints belong to: AWS's own example number."""
+"""The account of the emulator's endpoints: AWS's own example number."""
 
 SESSION_SECONDS = 1200
-"""How long a stateful session lives: the service's default."""
+"""How long a stateful session lasts: the service's default."""
 
 MAX_SESSIONS = 10_000
-"""How many sessions are open at most; the oldest makes way for a new one."""
+"""The most open sessions; the oldest is dropped for a new one."""
 
 
 class Sessions:
     """The stateful sessions.
 
     Args:
-        clock: gives the time in seconds since the epoch.
+        clock: returns the time in seconds since the epoch.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -46,12 +46,12 @@ class Sessions:
         self._open: dict[str, tuple[str, float]] = {}
 
     def open(self) -> dict[str, str]:
-        """Give those that are open: id to endpoint name."""
+        """Return the open sessions: id to endpoint name."""
         now = self._clock()
         return {session: name for session, (name, ends) in list(self._open.items()) if now < ends}
 
     def begin(self, session: str, endpoint_name: str) -> float:
-        """Open one, and give the time at which it ends by itself."""
+        """Open a session, and return the time at which it expires."""
         ends = self._clock() + SESSION_SECONDS
         self._open[session] = (endpoint_name, ends)
         if len(self._open) > MAX_SESSIONS:
@@ -71,13 +71,13 @@ class Sessions:
 
 
 class Limits(NamedTuple):
-    """The limits of what a client may do.
+    """The limits for clients.
 
     Attributes:
-        max_body: how large a request's body may be, in bytes.
-        request_timeout: how long a request may take from its first byte to its last, in seconds; ``None`` for any time.
+        max_body: the largest request body, in bytes.
+        request_timeout: how long a request may take from its first byte to its last, in seconds; ``None`` for no limit.
         max_objects: how many bytes the objects may have together.
-        hosts: the hosts that it may name.
+        hosts: the hosts that a request may name.
     """
 
     max_body: int
@@ -91,8 +91,8 @@ class Service:
     """The service behind the emulator's socket, which all connections share. Everything runs in the emulator's loop.
 
     Attributes:
-        models: by endpoint name.
-        objects: what the S3 stand-in holds, by ``s3://bucket/key``.
+        models: the models by endpoint name.
+        objects: the objects in the S3 stand-in, by ``s3://bucket/key``.
         sessions: the stateful sessions.
     """
 
@@ -121,11 +121,11 @@ class Service:
         at_end: list[Callable[[], object]],
         skew: float = 0.0,
     ) -> Reply:
-        """Give the reply to a whole request.
+        """Return the reply to a complete request.
 
         Args:
-            at_end: gets what is to be called once the reply's last byte is due, or the client has gone.
-            skew: how far the clock is off just now, in seconds.
+            at_end: gets the functions to call when the reply's last byte is due, or the client has gone.
+            skew: how far the clock is off at this moment, in seconds.
         """
         control = is_control(request)
         if route.kind == "unknown" and not control:
@@ -159,7 +159,7 @@ class Service:
         return await self._invoke(model, request, route, disconnected)
 
     def _authenticate(self, request: ReceivedRequest, now: float, skewed: bool) -> Reply | None:
-        if self.credentials is None:  # nothing is checked but the clock, if a fault has set it wrong
+        if self.credentials is None:  # only the clock is checked, if a fault has set it wrong
             return check_clock(request, now) if skewed else None
         bearer = request.operation == "OpenAI" and not request.headers.get("authorization", "").startswith("AWS4-")
         return (check_bearer if bearer else check_signature)(request, self.credentials, self.region, now)
@@ -183,7 +183,7 @@ class Service:
                 return failure(500, str(failed), "InternalServerError", 500)
             return self._model_error(500, str(failed), request)
         if body is not None and answer.status >= 400:
-            if route.kind == "openai":  # that path hands on the container's own answer
+            if route.kind == "openai":  # that path passes on the container's own answer
                 return Reply(answer.status, [("Content-Type", answer.content_type or "application/json")], body)
             return self._model_error(answer.status, body.decode("utf-8", "replace"), request)
         content_type = answer.content_type
@@ -225,7 +225,7 @@ class Service:
 
 
 def wants_stream(route: Route, body: bytes) -> bool:
-    """Whether a streamed answer is asked for: by the operation, or on the OpenAI path by ``"stream": true``."""
+    """Return whether a streamed answer is requested: by the operation, or on the OpenAI path by ``"stream": true``."""
     return route.kind == "stream" or (route.kind == "openai" and _json_field(body, "stream") is True)
 
 

@@ -28,7 +28,7 @@ class State:
     """Counters, received requests and injected faults, under one condition that is notified of every change.
 
     Args:
-        keep_requests: how many received requests are kept, the latest; ``None`` for all.
+        keep_requests: how many of the latest received requests are kept; ``None`` for all.
         keep_bytes: how many bytes those may have; ``None`` for any number.
     """
 
@@ -65,7 +65,7 @@ class State:
             self.total_requests += 1
             self._requests.append(request)
             self._bytes += _size(request)
-            # The latest one is kept however large it is.
+            # The latest one is kept, however large it is.
             while len(self._requests) > (self._keep_requests if self._bytes <= self._keep_bytes else 1):
                 self._bytes -= _size(self._requests.popleft())
             self.changed.notify_all()
@@ -86,10 +86,10 @@ class State:
         fault = find_fault(name)
         if times is not None and (times < 1 or fault.times is not None):
             raise ConfigurationError(
-                f"times must be at least 1, and cannot be given for a fault that counts itself; {name!r} with {times}"
+                f"times must be at least 1, and cannot be used with a fault that counts itself: {name!r} with {times}"
             )
         if fault.refuses and (times is not None or endpoint_name is not None):
-            raise ConfigurationError(f"{name!r} is about all connections: it takes neither times nor endpoint_name")
+            raise ConfigurationError(f"{name!r} affects all connections: it takes neither times nor endpoint_name")
         with self.changed:
             self._injections.append(_Injection(fault, fault.times if times is None else times, endpoint_name))
         return fault
@@ -99,7 +99,7 @@ class State:
             self._injections.clear()
 
     def choose(self, kind: Kind, endpoint_name: str) -> Fault:
-        """Choose the fault for the next request: of those that fit, the one that was injected first; or `NO_FAULT`."""
+        """Choose the fault for the next request: the first injected one that applies, or `NO_FAULT`."""
         with self.changed:
             for injection in self._injections:
                 if injection.wants(kind, endpoint_name):
@@ -111,7 +111,7 @@ class State:
         return NO_FAULT
 
     def refuses(self) -> bool:
-        """Whether a fault keeps every connection out."""
+        """Whether a fault refuses every connection."""
         with self.changed:
             return any(injection.fault.refuses for injection in self._injections)
 
@@ -121,5 +121,5 @@ class State:
 
 
 def _size(request: ReceivedRequest) -> int:
-    """Give the size of a request in bytes, nearly."""
+    """Return the approximate size of a request in bytes."""
     return len(request.body) + len(request.target) + sum(len(name) + len(value) for name, value in request.header_list)

@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """An event loop in a thread of its own, with a pool of threads for models as its executor.
+    """An event loop in a separate thread, with a pool of threads for models as its executor.
 
     Args:
-        max_workers: how many threads the pool has at most.
+        max_workers: the most threads in the pool.
 
     Raises:
         ConfigurationError: No thread can be started.
@@ -36,7 +36,7 @@ class LoopThread:
             self._pool.shutdown()
             self.loop.close()
             raise ConfigurationError(
-                f"the emulator needs a thread of its own, and none can be started here ({error}): start it earlier, in "
+                f"the emulator needs a thread, and none can be started here ({error}): start it earlier, in "
                 "the main interpreter, or raise the system's limit"
             ) from error
 
@@ -49,7 +49,7 @@ class LoopThread:
         self.loop.run_forever()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop, and give its result."""
+        """Run a coroutine in the loop, and return its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def end(self) -> None:

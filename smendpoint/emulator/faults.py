@@ -16,7 +16,7 @@ __all__ = ["FAULTS", "Fault", "find_fault"]
 FAULTS: Mapping[str, Fault] = MappingProxyType(
     {fault.name: fault for fault in (*_faults_http.FAULTS, *_faults_stream.FAULTS)}
 )
-"""Every fault by its name; one whose name has a ``<n>`` is injected with a number there, as in its ``examples``."""
+"""Every fault by its name; a ``<n>`` in a name must be replaced by a number, as in its ``examples``."""
 
 
 def find_fault(name: str) -> Fault:

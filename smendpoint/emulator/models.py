@@ -1,4 +1,4 @@
-"""Models behind the emulator: callables that get a request and give an answer."""
+"""Models behind the emulator: callables that get a request and return an answer."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["Model", "ModelAnswer", "ModelReply", "ModelRequest", "forward"]
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """One request as the model's container gets it.
+    """One request, as the model's container gets it.
 
     Attributes:
         body: the request's payload.
-        content_type: as the caller gave it; empty where it gave none.
-        accept: as the caller gave it; empty where it gave none.
+        content_type: the caller's content type; empty if it gave none.
+        accept: the caller's ``Accept``; empty if it gave none.
         endpoint_name: the endpoint that was called.
-        custom_attributes: the caller's ``CustomAttributes``; empty where it gave none.
+        custom_attributes: the caller's ``CustomAttributes``; empty if it gave none.
         headers: all headers of the request, names in lower case.
         streaming: whether the answer will be sent as a stream.
         path: the container's path: ``/invocations``, or ``/v1/...`` for the OpenAI path.
-        method: the method of the request: ``POST``, but for the OpenAI path of a model that answers every one.
+        method: the method of the request: ``POST``, except on the OpenAI path of a model that answers all methods.
         session_id: the stateful session's id; ``None`` outside a session.
-        disconnected: is set when the client has gone, or the emulator stops. A model that waits, waits on this.
+        disconnected: set when the client has gone, or the emulator stops. A model that waits should wait on this.
     """
 
     body: bytes
@@ -51,13 +51,13 @@ Parts: TypeAlias = "bytes | str | Iterable[bytes | str] | AsyncIterable[bytes | 
 
 @dataclass(frozen=True)
 class ModelReply:
-    """A model's answer with what goes beside it.
+    """A model's answer, with its status and headers.
 
     Attributes:
-        body: the answer, whole or in parts (an iterable gives its parts when they are asked for).
+        body: the answer, whole or in parts (an iterable is read part by part, on demand).
         status: the container's status: 400 and above becomes the service's ``ModelError`` (424).
-        content_type: of the answer; ``None`` for the type that the caller accepts.
-        custom_attributes: goes back in ``X-Amzn-SageMaker-Custom-Attributes``.
+        content_type: the type of the answer; ``None`` for the type that the caller accepts.
+        custom_attributes: the value of ``X-Amzn-SageMaker-Custom-Attributes`` in the response.
         headers: further response headers.
         close_session: whether the stateful session of this request ends here.
     """
@@ -76,23 +76,23 @@ Model: TypeAlias = "Callable[[ModelRequest], ModelAnswer | Awaitable[ModelAnswer
 
 An exception that it raises becomes the service's ``ModelError``; after the first part of a stream,
 ``ModelStreamError``.
-A callable whose attribute ``inline`` is true promises to be quick, and runs in the loop without a thread.
+A callable whose attribute ``inline`` is true promises to be fast, and runs in the loop without a thread.
 
-On the OpenAI path a model gets what is sent to ``OPENAI_PATHS`` with POST, or to those of its own attribute
-``openai_paths`` where it has one; the emulator answers the rest (``GET /v1/models``, 404, 405). Where that attribute is
-``None`` the model gets everything.
+On the OpenAI path, a model gets POST requests to ``OPENAI_PATHS``, or to the paths in its own attribute
+``openai_paths``; the emulator answers the rest (``GET /v1/models``, 404, 405). If that attribute is ``None``, the model
+gets everything.
 """
 
 OPENAI_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
-"""The paths of a model that does not say which ones it has."""
+"""The paths of a model without its own list."""
 
 
 def forward(url: str, *, timeout: float = 60.0) -> Model:
-    """Make a model that hands each request to a real container, and hands back its answer.
+    """Make a model that passes each request to a real container, and returns its answer.
 
     Args:
-        url: where the container listens, such as ``http://127.0.0.1:8080``. Requests go to its ``/invocations``, those
-            of the OpenAI path to ``/v1/...``, whatever their method.
+        url: the URL of the container, such as ``http://127.0.0.1:8080``. Requests go to its ``/invocations``, those of
+            the OpenAI path to ``/v1/...``, with any method.
         timeout: how long the container may be silent, in seconds; 60 is the service's own limit.
 
     Raises:
@@ -132,7 +132,7 @@ def forward(url: str, *, timeout: float = 60.0) -> Model:
 
 
 class _ForwardedBody:
-    """A container's answer, as it comes; closing it closes the connection."""
+    """A container's answer, as it arrives; closing it closes the connection."""
 
     def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         self._connection = connection

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["Emulator"]
 
 MAX_BODY = 26_214_400
-"""The largest request body taken, in bytes: what the service was seen to take."""
+"""The largest accepted request body, in bytes: the size that the service was seen to accept."""
 
 REQUEST_TIMEOUT = 60.0
-"""How long a request may take to come, in seconds: as long as the service waits for a model."""
+"""How long a request may take to arrive, in seconds: as long as the service waits for a model."""
 
 KEEP_REQUESTS = 1000
 KEEP_BYTES = 256 * 1024 * 1024
@@ -50,45 +50,46 @@ class Emulator(Endpoints):
     It runs in a daemon thread, between ``start()`` and ``stop()`` or inside ``with``; it can be started again.
 
     Args:
-        models: the models by endpoint name; one model answers for every name. A model is a callable, or the name of
-            one of the ``PERSONALITIES``. Without it a stand-in answers on any endpoint: it picks the best sentence of
-            the context in the prompt.
-        region: the region that signatures must name.
+        models: the models by endpoint name, or one model for every name. A model is a callable, or the name of one of
+            the ``PERSONALITIES``. By default a stand-in answers for every endpoint: it picks the best sentence of the
+            context in the prompt.
+        region: the region that signatures must have.
         credentials: if given, every request must be signed with them.
-        host: where to listen.
+        host: the address to listen on.
         port: the port; 0 lets the system choose.
-        ssl_context: a server-side context makes it https.
-        piece_size: streamed answers are cut into pieces of at most so many bytes; ``None`` sends the model's own parts.
+        ssl_context: a server-side context; with it, the emulator uses https.
+        piece_size: the most bytes of each piece of a streamed answer; ``None`` sends the model's own parts.
         max_workers: how many models run at once in threads.
-        capacity: how many requests an endpoint works on at once: so many slots it has. A stream holds its slot until
-            its end. Further requests are refused with 429 ``ThrottlingException``; ``None`` for any number. A mapping
-            from endpoint names to numbers limits these endpoints alone. Asynchronous inference takes no slot: the
-            service has a queue for it.
-        latency: how long a request holds its slot before the model runs, in seconds. A mapping holds for its names.
-        queue: how many requests wait for a slot of an endpoint, in their order, before one is refused; ``None`` for
-            any number. A mapping holds for its names.
-        max_body: a request body over so many bytes is answered with 413.
+        capacity: how many requests an endpoint works on at once: its number of slots. A stream holds its slot until its
+            end. Further requests are refused with 429 ``ThrottlingException``; ``None`` for any number. A mapping from
+            endpoint names to numbers limits only these endpoints. Asynchronous inference does not take a slot, because
+            the service has a queue for it.
+        latency: how long a request holds its slot before the model runs, in seconds. A mapping applies to its names.
+        queue: how many requests wait for a slot of an endpoint, in their order, before further ones are refused;
+            ``None`` for any number. A mapping applies to its names.
+        max_body: the largest request body in bytes; a larger one is answered with 413.
         request_timeout: how long a request may take from its first byte to its last, in seconds; after that it is
-            answered with 408. ``None`` for any time.
-        keep_requests: how many requests ``requests`` holds, the latest; ``None`` for all.
-        keep_bytes: how many bytes those may have: over it, earlier ones are dropped. And how many bytes ``objects`` may
-            have: over it, S3's PUT is answered with 507, and an asynchronous call with 400. ``None`` for any number.
-        allowed_hosts: by which names it may be called, beside addresses, names without a dot (``localhost``, a service
-            of Docker Compose), names under ``localhost`` and ``internal``, ``host``, and this machine's own name.
-            ``".example.com"`` allows all names that end like that, ``"*"`` every name. A request for another host is
-            answered with 421, because it may come from a web page (DNS rebinding).
-        clock: gives the server's time in seconds since the epoch.
+            answered with 408. ``None`` for no limit.
+        keep_requests: how many of the latest requests ``requests`` holds; ``None`` for all.
+        keep_bytes: how many bytes those requests may have; beyond that, earlier ones are dropped. Also how many bytes
+            ``objects`` may have; beyond that, S3's PUT is answered with 507, and an asynchronous call with 400.
+            ``None`` for any number.
+        allowed_hosts: the host names by which it may be called, in addition to addresses, names without a dot
+            (``localhost``, a service of Docker Compose), names under ``localhost`` and ``internal``, ``host``, and this
+            machine's own name. ``".example.com"`` allows all names with that end, ``"*"`` every name. A request for
+            another host is answered with 421, because it may come from a web page (DNS rebinding).
+        clock: returns the server's time in seconds since the epoch.
         async_output: the prefix of the locations of asynchronous answers.
         async_store: called with location, answer and whether the model succeeded, for each asynchronous answer; without
-            it they are in ``objects``.
-        async_load: gets the input of an asynchronous call from its location; without it, ``objects`` has it.
+            it, the answers are in ``objects``.
+        async_load: returns the input of an asynchronous call from its location; without it, ``objects`` has the input.
 
     Attributes:
-        descriptions: members of the answer that ``DescribeEndpoint`` gives for an endpoint, by its name, in place of
-            those of an endpoint in service; ``None`` where the caller is not allowed to ask.
-        components: the inference components that an endpoint is said to have, by its name: members of the description
-            of each, in place of those of a component with a copy in service.
-        objects: what the S3 stand-in at ``url + "/s3"`` (path style) holds, by ``s3://bucket/key``.
+        descriptions: members of ``DescribeEndpoint``'s answer by endpoint name, which replace those of an endpoint in
+            service; ``None`` if the caller is not allowed to call it.
+        components: the inference components by endpoint name: members of the description of each, which replace those
+            of a component with a copy in service.
+        objects: the objects in the S3 stand-in at ``url + "/s3"`` (path style), by ``s3://bucket/key``.
     """
 
     def __init__(
@@ -116,12 +117,12 @@ class Emulator(Endpoints):
         async_load: AsyncLoad | None = None,
     ) -> None:
         if piece_size is not None and piece_size < 1:
-            raise ConfigurationError(f"piece_size must be at least 1, or None; {piece_size!r} is not")
+            raise ConfigurationError(f"piece_size must be at least 1, or None, not {piece_size!r}")
         if request_timeout is not None and not request_timeout > 0:
-            raise ConfigurationError(f"request_timeout must be more than 0, or None; {request_timeout!r} is not")
+            raise ConfigurationError(f"request_timeout must be more than 0, or None, not {request_timeout!r}")
         for name, value in (("keep_requests", keep_requests), ("keep_bytes", keep_bytes)):
             if value is not None and value < 0:
-                raise ConfigurationError(f"{name} must be at least 0, or None; {value!r} is not")
+                raise ConfigurationError(f"{name} must be at least 0, or None, not {value!r}")
         self.host = host
         self._region = region
         self._credentials = credentials
@@ -151,17 +152,17 @@ class Emulator(Endpoints):
         self._thread: LoopThread | None = None
         self._listener = Listener(self._service, host=host, port=port, ssl_context=ssl_context)
 
-    # -- life
+    # -- start and stop
 
     def start(self) -> Self:
-        """Start serving, on the port that it had before if it can; return when connections are taken.
+        """Start serving, if possible on the previous port; return when connections are accepted.
 
         Raises:
-            ConfigurationError: It runs already, or no thread can be started.
-            OSError: The port cannot be had.
+            ConfigurationError: It is already running, or no thread can be started.
+            OSError: The port cannot be opened.
         """
         if self._thread is not None:
-            raise ConfigurationError("this emulator is running already")
+            raise ConfigurationError("this emulator is already running")
         self._thread = LoopThread(self._max_workers)
         try:
             self._thread.call(self._listener.open())
@@ -181,10 +182,10 @@ class Emulator(Endpoints):
         self._thread = None
 
     def reset(self) -> None:
-        """Return to the state in which it was made, at the same address: for the next test.
+        """Return to the original state, at the same address: for the next test.
 
         Connections close, asynchronous calls are cancelled, requests, objects, sessions and faults are forgotten,
-        counters begin at zero, and models, capacity, latency and queue are those that it was made with.
+        counters restart at zero, and models, capacity, latency and queue have their original values.
         """
         if self._thread is None:
             self._forget()
@@ -223,30 +224,30 @@ class Emulator(Endpoints):
         await asyncio.gather(*left, return_exceptions=True)
         await asyncio.get_running_loop().shutdown_asyncgens()
 
-    # -- where it is
+    # -- its address and models
 
     @property
     def running(self) -> bool:
-        """Whether it has been started, and not been stopped since."""
+        """Whether it has been started and not stopped since."""
         return self._thread is not None
 
     @property
     def port(self) -> int:
-        """The port that it listens on; the same after it is started again, unless somebody else has it by then."""
+        """The port that it listens on; the same after a restart, unless another program has taken it."""
         return self._listener.port
 
     @property
     def url(self) -> str:
-        """The URL to give as ``endpoint_url``."""
-        host = _REACHED_AT.get(self.host, self.host)  # nobody can call an address that means "everywhere"
+        """The URL to pass as ``endpoint_url``."""
+        host = _REACHED_AT.get(self.host, self.host)  # an address that means "everywhere" cannot be called
         host = f"[{host}]" if ":" in host else host
         return f"{self._scheme}://{host}:{self.port}"
 
     @property
     def models(self) -> MutableMapping[str, Model | str]:
-        """The models by endpoint name; can be changed while it runs, one by one or as a whole.
+        """The models by endpoint name; they can be changed while it runs, one by one or as a whole.
 
-        Setting something that cannot be a model is a `ConfigurationError`.
+        Setting something that is not a model raises a `ConfigurationError`.
         """
         return self._models
 
@@ -258,9 +259,9 @@ class Emulator(Endpoints):
 
     @property
     def capacity(self) -> Count:
-        """How many requests an endpoint works on at once; can be changed while it runs.
+        """How many requests an endpoint works on at once; it can be changed while the emulator runs.
 
-        More capacity lets requests in that wait in the queue. With less, those that run keep their slots.
+        More capacity admits requests from the queue. With less, running requests keep their slots.
         """
         return self._slots.capacity
 
@@ -270,7 +271,7 @@ class Emulator(Endpoints):
 
     @property
     def latency(self) -> Seconds:
-        """How long a request holds its slot beside the model's time; can be changed, for slots taken from now on."""
+        """How long a request holds its slot in addition to the model's time; a change applies to new slots."""
         return self._slots.latency
 
     @latency.setter
@@ -279,7 +280,7 @@ class Emulator(Endpoints):
 
     @property
     def queue(self) -> Count:
-        """How many requests wait for a slot of an endpoint; can be changed, for requests that come from now on."""
+        """How many requests wait for a slot of an endpoint; a change applies to new requests."""
         return self._slots.queue
 
     @queue.setter
@@ -306,17 +307,17 @@ class Emulator(Endpoints):
     # -- faults
 
     def inject(self, fault: str, *, times: int | None = None, endpoint_name: str | None = None) -> None:
-        """Play a fault for the requests that come from now on.
+        """Play a fault for the next requests.
 
-        Several injected faults queue up: a request gets the first one that fits it and is not used up.
+        Several injected faults queue up: a request gets the first one that applies to it and is not used up.
 
         Args:
-            fault: a name of ``FAULTS``, numbers filled in.
-            times: for how many requests; ``None`` until ``clear_faults()``.
-            endpoint_name: only for this endpoint.
+            fault: a name in ``FAULTS``, with numbers filled in.
+            times: the number of requests; ``None`` for all until ``clear_faults()``.
+            endpoint_name: the only endpoint to affect.
 
         Raises:
-            ConfigurationError: There is no such fault, or it cannot be limited like that.
+            ConfigurationError: There is no such fault, or it cannot be limited like this.
         """
         if self._state.inject(fault, times, endpoint_name).refuses and self._thread is not None:
             self._thread.call(self._listener.refuse())
@@ -331,12 +332,12 @@ class Emulator(Endpoints):
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """The requests that arrived as a whole, in order, as a new list: the latest ``keep_requests`` of them."""
+        """The complete requests that arrived, in order, as a new list: the latest ``keep_requests`` of them."""
         return self._state.snapshot()
 
     @property
     def total_requests(self) -> int:
-        """How many requests have arrived as a whole, those included that are not kept any more."""
+        """How many complete requests have arrived, including those that are no longer kept."""
         return self._state.total_requests
 
     @property
@@ -346,7 +347,7 @@ class Emulator(Endpoints):
 
     @property
     def open_connections(self) -> int:
-        """How many connections are open now, seen from the server."""
+        """How many connections are open now, from the server's view."""
         return self._state.open_connections
 
     @property
@@ -356,7 +357,7 @@ class Emulator(Endpoints):
 
     @property
     def active_requests(self) -> int:
-        """How many requests are being served at this moment, asynchronous ones included until they are done."""
+        """How many requests are being served at this moment, including asynchronous ones until they are done."""
         return self._state.active
 
     @property
@@ -365,18 +366,18 @@ class Emulator(Endpoints):
         return self._state.stalled
 
     def wait_for(self, predicate: Callable[[Emulator], bool], timeout: float = 10.0) -> None:
-        """Wait until ``predicate(self)`` holds; it is asked again whenever a counter changes.
+        """Wait until ``predicate(self)`` is true; it is called again whenever a counter changes.
 
         Args:
-            predicate: must not block.
-            timeout: in seconds.
+            predicate: the function to call; it must not block.
+            timeout: the longest wait, in seconds.
 
         Raises:
-            TimeoutError: It did not hold in time.
+            TimeoutError: It was not true in time.
         """
         if not self._state.wait_for(lambda: predicate(self), timeout):
             raise TimeoutError(
-                f"not so after {timeout} s: {self.open_connections} open connections of {self.total_connections},"
+                f"not true after {timeout} s: {self.open_connections} open connections of {self.total_connections},"
                 f" {self.total_requests} requests"
             )
 

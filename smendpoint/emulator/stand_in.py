@@ -19,7 +19,7 @@ _STOP_WORDS = frozenset(
         " which who whom whose why will with you your"
     )
 )
-# The kind of answer that a question asks for, and the pattern of a sentence that has one.
+# The pattern of a question, and the pattern of a sentence with such an answer.
 _KINDS = (
     (re.compile(r"\bhow long\b", re.I), re.compile(r"\d+ ?(?:second|minute|hour|day|night|week|month|year)s?\b", re.I)),
     (re.compile(r"\bhow (?:many|much|old|far|big)\b", re.I), re.compile(r"\d")),
@@ -37,15 +37,15 @@ def _stem(word: str) -> str:
 
 
 def stems(text: str) -> frozenset[str]:
-    """Give the words of a text that carry meaning, without their endings."""
+    """Return the meaningful words of a text, without their endings."""
     return frozenset(_stem(word) for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS)
 
 
 def split_prompt(prompt: str) -> tuple[str, str]:
-    """Find the question in a prompt, and give ``(question, everything else)``.
+    """Find the question in a prompt, and return ``(question, everything else)``.
 
-    The question is what follows the last ``Question:`` at the start of a line, else the last sentence that ends with a
-    question mark; without either it is empty.
+    The question is the text after the last ``Question:`` at the start of a line, else the last sentence that ends with
+    a question mark; without either it is empty.
     """
     text = _CUE.sub("", prompt)
     labels = list(_QUESTION.finditer(text))
@@ -60,10 +60,10 @@ def split_prompt(prompt: str) -> tuple[str, str]:
 
 
 def answer_from(context: str, question: str) -> str:
-    """Give the sentence of ``context`` that shares the most words with ``question``; empty if none shares any.
+    """Return the sentence of ``context`` that shares the most words with ``question``; empty if none shares any.
 
-    Of equally good sentences the first wins. A sentence that has the kind of thing asked for (a duration for "how
-    long", a number for "how many") counts as sharing two more words.
+    Of equally good sentences, the first is used. A sentence with the kind of answer that is asked for (a duration for
+    "how long", a number for "how many") counts as sharing two more words.
     """
     wanted = stems(question)
     kinds = [evidence for asks, evidence in _KINDS if asks.search(question)]
@@ -77,10 +77,10 @@ def answer_from(context: str, question: str) -> str:
 
 
 def answer(prompt: str, background: str = "") -> str:
-    """Answer a prompt: from its context where it has one with the answer, else with a plain sentence about itself.
+    """Answer a prompt from its context, if that has the answer, or else with a plain sentence about the prompt.
 
     Args:
-        prompt: has the question, and perhaps the context.
+        prompt: the question, perhaps with context.
         background: more context, such as the other messages of a chat.
     """
     question, context = split_prompt(prompt)

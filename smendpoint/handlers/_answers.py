@@ -81,7 +81,7 @@ def _token_is_last(item: Mapping[str, JSONValue]) -> bool:
 
 
 def _generation_has_stopped(item: Mapping[str, JSONValue]) -> bool:
-    """Say whether there is a stop reason, or, as in JumpStart's whole answers, no field for it."""
+    """Return whether there is a stop reason, or, as in JumpStart's whole answers, no field for it."""
     body = item.get("body")
     told = body if isinstance(body, dict) else item
     return told.get("stop_reason", "") is not None
@@ -135,7 +135,7 @@ ENDS: Mapping[str, Format] = {
 
 
 def kinds_of(handler: str) -> frozenset[str]:
-    """Give the kinds of answers that the handler of this name reads."""
+    """Return the kinds of answers that the handler of this name reads."""
     return frozenset(kind for kind, found in TEXT_FORMATS.items() if handler in found.readers)
 
 
@@ -146,7 +146,7 @@ def shapes_of(kinds: frozenset[str]) -> str:
 
 
 def first_object(value: JSONValue) -> dict[str, JSONValue] | None:
-    """Give an answer's object: itself, the first of a list, or the first of a list's first list."""
+    """Return an answer's object: itself, the first of a list, or the first of a list's first list."""
     for _ in range(2):
         if isinstance(value, list) and value:
             value = value[0]
@@ -177,7 +177,7 @@ def answer_text(value: JSONValue) -> tuple[str, str] | None:
 
 
 def _text_in(value: JSONValue) -> str | None:
-    """Give a field's text: itself, the first of several, or the assistant's reply that ends a conversation."""
+    """Return a field's text: itself, the first of several, or the assistant's reply that ends a conversation."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and isinstance(value[0], str):
@@ -205,7 +205,7 @@ def _choice_text(choice: dict[str, JSONValue]) -> tuple[str, str] | None:
 
 
 def content_text(content: JSONValue) -> str | None:
-    """Give the text of a message's content, a string or a list of parts; ``None`` for anything else."""
+    """Return the text of a message's content, a string or a list of parts; ``None`` for anything else."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -236,7 +236,7 @@ def message_text(content: JSONValue) -> str | None:
 
 
 def answer_details(value: JSONValue) -> OutputDetails:
-    """Give the details of an answer of any known kind."""
+    """Return the details of an answer of any known kind."""
     from smendpoint.handlers.base import OutputDetails  # the module has the Protocols too, which a call does not need
 
     answer = first_object(value)

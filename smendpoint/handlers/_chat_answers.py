@@ -202,7 +202,7 @@ def call_piece(piece: JSONValue) -> tuple[int | None, ToolCall]:
 
 
 def listed_calls(calls: JSONValue) -> list[JSONValue]:
-    """Give the tool calls of a message or a delta; TGI sends a single one without its list."""
+    """Return the tool calls of a message or a delta; TGI sends a single one without its list."""
     if calls is None:
         return []
     if not isinstance(calls, (list, dict)):

@@ -212,7 +212,7 @@ class ChatStreamDecoder(DetailedDecoder[ChatChunk]):
         return tuple(deltas)
 
     def _call_of(self, index: int | None, call_id: str, name: str) -> _OpenCall:
-        """Give the call that a piece belongs to.
+        """Return the call that a piece belongs to.
 
         It continues the latest call at its index (without an index, the latest of all), unless it has another id or, if
         one of the two has no id, another name. Without an index, a name alone begins a call: two calls may be for the

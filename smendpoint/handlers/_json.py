@@ -54,7 +54,7 @@ _SCALARS = {str: "text", int: "number", float: "number", bool: "true/false", typ
 
 
 def encode_json(value: Any) -> bytes:
-    """Give a value as JSON.
+    """Return a value as JSON.
 
     Raises:
         HandlerError: the value cannot be written as JSON; the message names the place and the type, never the value.

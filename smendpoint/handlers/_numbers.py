@@ -23,7 +23,7 @@ EMBEDDING_TYPES: dict[str, tuple[str, tuple[int, int] | None]] = {
 def read_vectors(
     value: JSONValue, *, pooling: str | None = None, embedding_type: str | None = None
 ) -> list[list[float]] | None:
-    """Give one vector for each text of an answer; ``None`` for an answer of another shape.
+    """Return one vector for each text of an answer; ``None`` for an answer of another shape.
 
     Raises:
         HandlerError: the vectors differ in length, hold something other than numbers, are of another type, or need a

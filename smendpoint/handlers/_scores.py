@@ -117,7 +117,7 @@ def read_classes(value: JSONValue) -> list[Classification]:
 
 
 def _columns(item: JSONValue) -> list[JSONValue]:
-    """Give an object for each class of one object that has several."""
+    """Return an object for each class of one object that has several."""
     if isinstance(item, dict):
         for names, numbers in _COLUMNS:
             labels, scores = item.get(names), item.get(numbers)

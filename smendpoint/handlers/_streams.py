@@ -191,7 +191,7 @@ class JSONItemDecoder(ItemDecoder[Any]):
         self._escapes = False  # whether there may have been an escape, which may be half a character
 
     def complete(self, chunks: Sequence[Any], finish_reason: str | None = None) -> list[Any]:
-        """Give the list of the values."""
+        """Return the list of the values."""
         return list(chunks)
 
     def feed(self, data: bytes) -> list[Any]:

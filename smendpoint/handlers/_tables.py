@@ -63,7 +63,7 @@ def as_rows(table: Any, *, nan_is_missing: bool = True) -> list[Row]:
 
 
 def columns_of(table: Any) -> list[Any] | None:
-    """Give the columns of a frame, an Arrow table or a structured NumPy array; ``None`` for anything else."""
+    """Return the columns of a frame, an Arrow table or a structured NumPy array; ``None`` for anything else."""
     if isinstance(table, (list, tuple)):
         return None
     if hasattr(table, "iloc"):  # pandas; two of its columns may have one name

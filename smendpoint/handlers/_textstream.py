@@ -51,7 +51,7 @@ class TextStreamDecoder(DetailedDecoder[str]):
         return {**(details or {}), "tokens": self._tokens} if self._tokens else details
 
     def complete(self, chunks: Sequence[str], finish_reason: str | None = None) -> str:
-        """Give the text that chunks make."""
+        """Return the text that chunks make."""
         return "".join(chunks)
 
     def _read(self, value: JSONValue, chunks: list[str]) -> None:

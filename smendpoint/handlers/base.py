@@ -67,7 +67,7 @@ class SupportsRead(Protocol):
     """A file, of bytes or of text."""
 
     def read(self, /) -> bytes | str:
-        """Give the rest."""
+        """Return the rest."""
         ...
 
 
@@ -92,14 +92,14 @@ class ContentHandler(Protocol[In_contra, Out_co]):
         ...
 
     def transform_input(self, prompt: In_contra, model_kwargs: dict[str, Any]) -> RequestBody:
-        """Give the request body for one input and the model parameters of this call.
+        """Return the request body for one input and the model parameters of this call.
 
         A ``str`` is sent in UTF-8, and a file from its current position to its end.
         """
         ...
 
     def transform_output(self, output: ResponseBody) -> Out_co:
-        """Give the output for one whole response body."""
+        """Return the output for one whole response body."""
         ...
 
 

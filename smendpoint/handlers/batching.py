@@ -41,13 +41,13 @@ if TYPE_CHECKING:
         """An endpoint with a handler such as `EmbeddingsHandler`, or an object with the same methods."""
 
         def invoke(self, input: Sequence[str], /, **model_kwargs: Any) -> Answer_co:
-            """Give the vectors of a list of texts."""
+            """Return the vectors of a list of texts."""
             ...
 
         def map(
             self, inputs: Iterable[Sequence[str]], *, max_concurrency: int | None, **model_kwargs: Any
         ) -> Answers_co:
-            """Give the vectors of many lists of texts, in order."""
+            """Return the vectors of many lists of texts, in order."""
             ...
 
     SyncEmbeds: TypeAlias = Embeds[Vectors, Iterator[Vectors]]
@@ -204,7 +204,7 @@ class Embeddings(_Batching, Generic[Matrix, Row]):
         super().__init__(endpoint, **options)
 
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
-        """Give a vector for each text, in order. An empty list makes no call.
+        """Return a vector for each text, in order. An empty list makes no call.
 
         Raises:
             HandlerError: the model returned another number of vectors, or vectors that differ in length.
@@ -225,7 +225,7 @@ class Embeddings(_Batching, Generic[Matrix, Row]):
         return merged.result  # type: ignore[no-any-return]  # lists or an array, as the overloads say
 
     def embed_query(self, text: str) -> Row:
-        """Give the vector of one text."""
+        """Return the vector of one text."""
         merged = _Merged(1, self._dtype)
         merged.add([text], self._endpoint.invoke([text], **self._query_kwargs))
         return merged.result[0]  # type: ignore[no-any-return]  # a list or an array, as the overloads say
@@ -256,7 +256,7 @@ class AsyncEmbeddings(_Batching, Generic[Matrix, Row]):
         super().__init__(endpoint, **options)
 
     async def embed_documents(self, texts: Sequence[str]) -> Matrix:
-        """Give a vector for each text, in order. An empty list makes no call.
+        """Return a vector for each text, in order. An empty list makes no call.
 
         Raises:
             HandlerError: the model returned another number of vectors, or vectors that differ in length.
@@ -280,7 +280,7 @@ class AsyncEmbeddings(_Batching, Generic[Matrix, Row]):
         return merged.result  # type: ignore[no-any-return]  # lists or an array, as the overloads say
 
     async def embed_query(self, text: str) -> Row:
-        """Give the vector of one text."""
+        """Return the vector of one text."""
         merged = _Merged(1, self._dtype)
         merged.add([text], await self._endpoint.invoke([text], **self._query_kwargs))
         return merged.result[0]  # type: ignore[no-any-return]  # a list or an array, as the overloads say

@@ -103,7 +103,7 @@ class EmbeddingsHandler:
         """The most texts in a request, if the format has a limit."""
 
     def transform_input(self, prompt: Sequence[str], model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request for some texts."""
+        """Return the request for some texts."""
         texts = _checked_texts(prompt, "EmbeddingsHandler")
         if self.embedding_type is not None and self.format == "cohere":
             model_kwargs = {"embedding_types": [self.embedding_type], **model_kwargs}
@@ -118,7 +118,7 @@ class EmbeddingsHandler:
         return encode_text(texts[0])
 
     def transform_output(self, output: ResponseBody) -> list[list[float]]:
-        """Give the vectors.
+        """Return the vectors.
 
         Raises:
             HandlerError: the answer has another shape, or its vectors differ in length or do not match ``dimension``.
@@ -160,11 +160,11 @@ class SparseEmbeddingsHandler:
     takes_many = True
 
     def transform_input(self, prompt: Sequence[str], model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request for some texts."""
+        """Return the request for some texts."""
         return encode_json({"inputs": _checked_texts(prompt, "SparseEmbeddingsHandler"), **model_kwargs})
 
     def transform_output(self, output: ResponseBody) -> list[dict[int, float]]:
-        """Give the weights of each text.
+        """Return the weights of each text.
 
         Raises:
             HandlerError: the answer has another shape.

@@ -47,7 +47,7 @@ class JSONHandler:
         self.errors: ErrorsOption = errors
 
     def transform_input(self, prompt: Any, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the input as JSON, with the model parameters in it; give bytes unchanged."""
+        """Return the input as JSON, with the model parameters in it; give bytes unchanged."""
         if is_bytes(prompt):
             return raw_body("JSONHandler", prompt, model_kwargs, self.content_type)
         if not model_kwargs:
@@ -60,7 +60,7 @@ class JSONHandler:
         return encode_json({**model_kwargs, **cast("Mapping[str, Any]", prompt)})
 
     def transform_output(self, output: ResponseBody) -> Any:
-        """Give the parsed answer.
+        """Return the parsed answer.
 
         Raises:
             HandlerError: the answer is not JSON.
@@ -68,7 +68,7 @@ class JSONHandler:
         return decode_json(output, "JSONHandler", self.errors)
 
     def stream_decoder(self) -> StreamDecoder[Any]:
-        """Give a decoder that recognises server-sent events and JSON lines."""
+        """Return a decoder that recognises server-sent events and JSON lines."""
         from smendpoint.handlers._streams import JSONItemDecoder
 
         return JSONItemDecoder("JSONHandler", self.errors)
@@ -91,11 +91,11 @@ class BytesHandler:
         self.accepts = accepts
 
     def transform_input(self, prompt: bytes | bytearray | memoryview[int] | str, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the input's bytes; there is no place for model parameters."""
+        """Return the input's bytes; there is no place for model parameters."""
         return raw_body("BytesHandler", prompt, model_kwargs)
 
     def transform_output(self, output: ResponseBody) -> bytes:
-        """Give the answer as plain bytes."""
+        """Return the answer as plain bytes."""
         return bytes(output)
 
     def stream_decoder(self) -> StreamDecoder[bytes]:
@@ -120,11 +120,11 @@ class TextHandler:
         self.accepts = accepts
 
     def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the input in UTF-8; there is no place for model parameters."""
+        """Return the input in UTF-8; there is no place for model parameters."""
         return raw_body("TextHandler", prompt, model_kwargs)
 
     def transform_output(self, output: ResponseBody) -> str:
-        """Give the answer's text.
+        """Return the answer's text.
 
         Raises:
             HandlerError: the answer is not UTF-8.
@@ -138,7 +138,7 @@ class TextHandler:
             ) from None
 
     def stream_decoder(self) -> StreamDecoder[str]:
-        """Give an incremental UTF-8 decoder."""
+        """Return an incremental UTF-8 decoder."""
         from smendpoint._core.decode.lines import TextDecoder
 
         return TextDecoder()

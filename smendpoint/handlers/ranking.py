@@ -81,7 +81,7 @@ class RerankHandler:
         self.format = format
 
     def transform_input(self, prompt: RerankInput | tuple[str, Sequence[str]], model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request."""
+        """Return the request."""
         try:
             query, texts = prompt
         except (TypeError, ValueError):
@@ -93,7 +93,7 @@ class RerankHandler:
         return encode_json({first: query, second: list(texts), **model_kwargs})
 
     def transform_output(self, output: ResponseBody) -> list[RerankResult]:
-        """Give the results, best first.
+        """Return the results, best first.
 
         Raises:
             HandlerError: the answer has another shape.
@@ -146,7 +146,7 @@ class ClassificationHandler:
         self.content_type = content_type
 
     def transform_input(self, prompt: str | tuple[str, str] | bytes, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request.
+        """Return the request.
 
         Args:
             prompt: a text; a tuple of two, for a model that compares them; or the bytes of an image or a sound.
@@ -168,7 +168,7 @@ class ClassificationHandler:
         return encode_request(_PLACES[self.format][0], text, self.parameters_field, model_kwargs)
 
     def transform_output(self, output: ResponseBody) -> list[Classification]:
-        """Give the classes, the most likely first.
+        """Return the classes, the most likely first.
 
         Raises:
             HandlerError: the answer has another shape.
@@ -205,7 +205,7 @@ class SimilaritySearchHandler:
         return encode_json({"mode": mode, **model_kwargs, **prompt})
 
     def transform_output(self, output: ResponseBody) -> list[list[Neighbour]]:
-        """Give the nearest texts of each query, in the model's order.
+        """Return the nearest texts of each query, in the model's order.
 
         Raises:
             HandlerError: the answer has another shape.

@@ -104,7 +104,7 @@ class _Table(Generic[T]):
         return WRITERS[self.request][1](prompt)
 
     def _items(self, output: bytes) -> tuple[list[JSONValue], str]:
-        """Give the predictions, each a value or a list of values, and where they are, for messages."""
+        """Return the predictions, each a value or a list of values, and where they are, for messages."""
         value = READERS[self.response][1](output)
         raise_for_error(value)
         found = read_predictions(value, self.key, type(self).__name__)
@@ -173,7 +173,7 @@ class TabularRowsHandler(_Table[T]):
     __slots__ = ()
 
     def transform_output(self, output: ResponseBody) -> list[list[T]]:
-        """Give the values of each row.
+        """Return the values of each row.
 
         Raises:
             HandlerError: the answer has another shape, or another type of value.
@@ -195,7 +195,7 @@ class NumPyHandler:
     takes_many = True
 
     def transform_input(self, prompt: numpy.typing.ArrayLike, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the array's bytes. The format has no place for model parameters.
+        """Return the array's bytes. The format has no place for model parameters.
 
         Raises:
             HandlerError: NumPy is not installed, cannot make an array of plain values from the input, or would change a
@@ -213,7 +213,7 @@ class NumPyHandler:
         return buffer.getvalue()
 
     def transform_output(self, output: ResponseBody) -> numpy.ndarray[Any, Any]:
-        """Give the array. An array of Python objects is refused, because reading it can run code.
+        """Return the array. An array of Python objects is refused, because reading it can run code.
 
         Raises:
             HandlerError: NumPy is not installed, or the answer is not a whole array of plain values.

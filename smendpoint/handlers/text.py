@@ -55,15 +55,15 @@ class ModelHandler(Erased[Prompt]):
         self.errors: ErrorsOption = errors
 
     def transform_input(self, prompt: Prompt, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request of a whole answer."""
+        """Return the request of a whole answer."""
         return encode_json(self._request(prompt, model_kwargs))
 
     def transform_stream_input(self, prompt: Prompt, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request of a stream."""
+        """Return the request of a stream."""
         return encode_json({**self._stream_fields, **self._request(prompt, model_kwargs)})
 
     def read_details(self, output: ResponseBody) -> OutputDetails:
-        """Give the finish reason, the token counts and the details (log-probabilities ...) of a whole answer."""
+        """Return the finish reason, the token counts and the details (log-probabilities ...) of a whole answer."""
         return answer_details(decode_json(output, type(self).__name__, self.errors))
 
     def _request(self, prompt: Prompt, model_kwargs: dict[str, Any]) -> dict[str, Any]:

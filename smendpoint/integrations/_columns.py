@@ -19,7 +19,7 @@ Batch = TypeVar("Batch")
 
 
 def names(batch: Any) -> list[str]:
-    """Give the names of the columns.
+    """Return the names of the columns.
 
     Raises:
         ConfigurationError: the batch is not a table.
@@ -36,7 +36,7 @@ def names(batch: Any) -> list[str]:
 
 
 def cells(batch: Any, name: str) -> list[Any]:
-    """Give the cells of a column: ``None`` for a missing one, lists for arrays."""
+    """Return the cells of a column: ``None`` for a missing one, lists for arrays."""
     return [_cell(cell) for cell in as_list(batch[name], nan_is_missing=True)]
 
 

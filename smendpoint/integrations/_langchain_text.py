@@ -198,17 +198,17 @@ class SageMakerEmbeddings(SageMakerModel, LangChainEmbeddings):
         }
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Give a vector for each text, in order."""
+        """Return a vector for each text, in order."""
         vectors: list[list[float]] = Embeddings(self._twins.blocking(), **self._options()).embed_documents(texts)
         return vectors
 
     def embed_query(self, text: str) -> list[float]:
-        """Give the vector of one text."""
+        """Return the vector of one text."""
         vector: list[float] = Embeddings(self._twins.blocking(), **self._options()).embed_query(text)
         return vector
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Give a vector for each text, in order."""
+        """Return a vector for each text, in order."""
         endpoint = self._twins.awaited()
         if endpoint is None:  # a blocking client: in a thread
             return await super().aembed_documents(texts)
@@ -216,7 +216,7 @@ class SageMakerEmbeddings(SageMakerModel, LangChainEmbeddings):
         return vectors
 
     async def aembed_query(self, text: str) -> list[float]:
-        """Give the vector of one text."""
+        """Return the vector of one text."""
         endpoint = self._twins.awaited()
         if endpoint is None:  # a blocking client: in a thread
             return await super().aembed_query(text)

@@ -280,7 +280,7 @@ def _end(stream: StreamBase[Any, Any]) -> ChatGenerationChunk:
 
 
 def _choice(tool_choice: dict[str, Any] | str | bool, names: list[str]) -> dict[str, Any] | str:
-    """Give OpenAI's ``tool_choice``."""
+    """Return OpenAI's ``tool_choice``."""
     if isinstance(tool_choice, dict):
         return tool_choice
     words = {"auto": "auto", "any": "required", "required": "required", "none": "none", True: "required", False: "none"}

@@ -396,5 +396,5 @@ class _Growing:
         return response
 
     def whole(self, chunks: Any) -> ChatResponse:
-        """Give the whole answer, with its tool calls and token counts."""
+        """Return the whole answer, with its tool calls and token counts."""
         return _response(chunks.completion, "")

@@ -244,7 +244,7 @@ class SageMakerEmbeddings(EmbeddingModel):
         self._embeddings: Embeddings[Any, Any] | None = None
 
     def embed_batch(self, items: Iterable[str | bytes], *, key: str | None = None) -> Iterator[list[float]]:
-        """Give the vector of each text."""
+        """Yield the vector of each text."""
         try:
             if self._embeddings is None:
                 self._embeddings = Embeddings(Endpoint(**self._endpoint_arguments))
@@ -307,7 +307,7 @@ class _Events:
         self._ids: dict[int, str] = {}
 
     def of(self, chunk: ChatChunk) -> Iterator[StreamEvent]:
-        """Give the events of a chunk."""
+        """Yield the events of a chunk."""
         if chunk.reasoning:
             yield StreamEvent(type="reasoning", chunk=chunk.reasoning)
         if chunk.text:

@@ -157,7 +157,7 @@ class _Observed:
 
 
 def _common_attributes(call: CallInfo) -> dict[str, Any]:
-    """Give the attributes that the span and the metrics of a call share."""
+    """Return the attributes that the span and the metrics of a call share."""
     known = {
         "gen_ai.operation.name": _WITHOUT_TASK.get(call.operation) or call.task or _UNKNOWN_TASK,
         "gen_ai.provider.name": "aws.sagemaker",
@@ -169,7 +169,7 @@ def _common_attributes(call: CallInfo) -> dict[str, Any]:
 
 
 def _request_attributes(call: CallInfo) -> dict[str, Any]:
-    """Give the attributes of the request's parameters."""
+    """Return the attributes of the request's parameters."""
     found: dict[str, Any] = {"gen_ai.request.stream": call.streaming}
     given = call.parameters
     for names, types, kind in ((_WHOLE, (int,), int), (_REAL, (int, float), float)):
@@ -188,5 +188,5 @@ def _request_attributes(call: CallInfo) -> dict[str, Any]:
 
 
 def _present(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Give the attributes that have a value."""
+    """Return the attributes that have a value."""
     return {name: value for name, value in attributes.items() if value is not None}

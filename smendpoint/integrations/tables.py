@@ -119,7 +119,7 @@ class TableMapper:
         return rows.table()
 
     async def acall(self, batch: Batch) -> Batch:
-        """Give the batch with the outputs of its rows, for asyncio. Errors as for a plain call."""
+        """Return the batch with the outputs of its rows, for asyncio. Errors as for a plain call."""
         rows = _Rows(self, batch)
         answers: Any = self._awaited.map(rows.asked, **_OUTPUTS, **self._model_kwargs)
         async with aclosing(answers):
@@ -282,7 +282,7 @@ class _Rows(Generic[Batch]):
             self._cells[name][place] = answer
 
     def table(self) -> Batch:
-        """Give the batch with the new columns."""
+        """Return the batch with the new columns."""
         return _columns.with_columns(self._batch, self._cells, self._mapper.error_column)
 
 

@@ -53,7 +53,7 @@ class SagemakerEndpointEmbeddings(Model[list[str], list[list[float]]]):
         super().__init__(endpoint_name, handler, cast("Any", options))
 
     def embed_documents(self, texts: Sequence[str], chunk_size: int | None = _CHUNK) -> list[list[float]]:
-        """Give a vector for each text, in order.
+        """Return a vector for each text, in order.
 
         Args:
             texts: the texts.
@@ -67,18 +67,18 @@ class SagemakerEndpointEmbeddings(Model[list[str], list[list[float]]]):
         return embeddings.embed_documents(_lines_joined(texts))
 
     def embed_query(self, text: str) -> list[float]:
-        """Give the vector of one text."""
+        """Return the vector of one text."""
         return Embeddings(cast("Any", self._endpoint)).embed_query(_lines_joined([text])[0])
 
     async def aembed_documents(self, texts: Sequence[str], chunk_size: int | None = _CHUNK) -> list[list[float]]:
-        """Give a vector for each text, in order; see :meth:`embed_documents`."""
+        """Return a vector for each text, in order; see :meth:`embed_documents`."""
         endpoint: Any = self._asynchronous()
         if endpoint is None:
             return await in_thread(lambda: self.embed_documents(texts, chunk_size))
         return await AsyncEmbeddings(endpoint, batch_size=chunk_size or _CHUNK).embed_documents(_lines_joined(texts))
 
     async def aembed_query(self, text: str) -> list[float]:
-        """Give the vector of one text."""
+        """Return the vector of one text."""
         endpoint: Any = self._asynchronous()
         if endpoint is None:
             return await in_thread(lambda: self.embed_query(text))

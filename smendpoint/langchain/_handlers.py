@@ -28,7 +28,7 @@ class ContentHandlerBase(ABC, Generic[InputT, OutputT]):
 
     @abstractmethod
     def transform_input(self, prompt: InputT, model_kwargs: dict[str, Any]) -> RequestBody:
-        """Give the request body for one prompt and the model parameters of this call: bytes, a text or a file."""
+        """Return the request body for one prompt and the model parameters of this call: bytes, a text or a file."""
 
     @abstractmethod
     def transform_output(self, output: ResponseBody) -> OutputT:

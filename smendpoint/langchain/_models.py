@@ -97,7 +97,7 @@ class SagemakerEndpoint(Model[str, str]):
     async def ainvoke(
         self, input: str, config: Mapping[str, Any] | None = None, *, stop: Sequence[str] | None = None, **kwargs: Any
     ) -> str:
-        """Give the model's answer to a prompt; see :meth:`invoke`."""
+        """Return the model's answer to a prompt; see :meth:`invoke`."""
         endpoint = self._asynchronous()
         if endpoint is None:
             return await in_thread(lambda: self.invoke(input, config, stop=stop, **kwargs))
@@ -108,20 +108,20 @@ class SagemakerEndpoint(Model[str, str]):
             return _joined([chunk async for chunk in chunks])
 
     def __call__(self, prompt: str, stop: Sequence[str] | None = None, **kwargs: Any) -> str:
-        """Give the model's answer to a prompt; see :meth:`invoke`."""
+        """Return the model's answer to a prompt; see :meth:`invoke`."""
         return self.invoke(prompt, stop=stop, **kwargs)
 
     def stream(
         self, input: str, config: Mapping[str, Any] | None = None, *, stop: Sequence[str] | None = None, **kwargs: Any
     ) -> Stream[str]:
-        """Give the model's answer as it arrives; arguments as for :meth:`invoke`."""
+        """Return the model's answer as it arrives; arguments as for :meth:`invoke`."""
         _no_config(config)
         return self._endpoint.stream(_prompt(input), stop=stop, **_model_kwargs(kwargs))
 
     def astream(
         self, input: str, config: Mapping[str, Any] | None = None, *, stop: Sequence[str] | None = None, **kwargs: Any
     ) -> AsyncIterator[str]:
-        """Give the model's answer as it arrives; arguments as for :meth:`invoke`."""
+        """Return the model's answer as it arrives; arguments as for :meth:`invoke`."""
         endpoint = self._asynchronous()
         if endpoint is None:
             return _from_threads(self.stream(input, config, stop=stop, **kwargs))
@@ -144,7 +144,7 @@ class SagemakerEndpoint(Model[str, str]):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Give the model's answers to several prompts, in order.
+        """Return the model's answers to several prompts, in order.
 
         Args:
             inputs: the prompts, as for :meth:`invoke`.
@@ -187,7 +187,7 @@ class SagemakerEndpoint(Model[str, str]):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Give the model's answers to several prompts, in order; see :meth:`batch`."""
+        """Return the model's answers to several prompts, in order; see :meth:`batch`."""
         endpoint = self._asynchronous()
         if endpoint is None:
             return await in_thread(lambda: self.batch(inputs, config, return_exceptions=return_exceptions, **kwargs))
@@ -206,7 +206,7 @@ class SagemakerEndpoint(Model[str, str]):
         return answers
 
     def generate(self, prompts: Sequence[str], stop: Sequence[str] | None = None, **kwargs: Any) -> LLMResult:
-        """Give the model's answers to several prompts, one after the other.
+        """Return the model's answers to several prompts, one after the other.
 
         Args:
             prompts: the prompts.
@@ -216,7 +216,7 @@ class SagemakerEndpoint(Model[str, str]):
         return LLMResult([[Generation(self.invoke(prompt, stop=stop, **kwargs))] for prompt in _listed(prompts)])
 
     async def agenerate(self, prompts: Sequence[str], stop: Sequence[str] | None = None, **kwargs: Any) -> LLMResult:
-        """Give the model's answers to several prompts, one after the other; see :meth:`generate`."""
+        """Return the model's answers to several prompts, one after the other; see :meth:`generate`."""
         return LLMResult([[Generation(await self.ainvoke(prompt, stop=stop, **kwargs))] for prompt in _listed(prompts)])
 
 

@@ -1,7 +1,7 @@
 """The examples of the pages on frameworks run where the framework is installed, and print what the page says.
 
-No environment has both versions of the SageMaker SDK, and neither goes with the frameworks. To run its page, install
-``pytest`` and ``sagemaker<3``, or ``sagemaker>=3``, in an environment of their own, and run this module there.
+No environment has both versions of the SageMaker SDK, and neither works beside the frameworks. Its page runs in
+environments of its own: ``tox -e sagemaker2,sagemaker3``.
 """
 
 from __future__ import annotations

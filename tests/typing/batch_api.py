@@ -1,4 +1,4 @@
-"""What type checkers know of batches; it is checked and never run."""
+"""The types of batches. Checked by the type checkers, never run."""
 
 from __future__ import annotations
 

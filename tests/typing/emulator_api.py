@@ -1,4 +1,4 @@
-"""What the types of an emulator's endpoints promise. Checked by the type checkers, never run."""
+"""The types of an emulator's endpoints. Checked by the type checkers, never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the handlers' types promise. Checked by the type checkers, never run."""
+"""The types of handlers. Checked by the type checkers, never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What type checkers know of asynchronous inference and of sessions; it is checked and never run."""
+"""The types of asynchronous inference and of sessions. Checked by the type checkers, never run."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def mistakes() -> None:
     StuffDocumentsQA(Text(), prompt=[("user", "{question}")])  # type: ignore[type-var]  # messages for one of text
     StuffDocumentsQA(Plain()).stream("q", ["a"])  # type: ignore[misc]  # it has no stream
     StuffDocumentsQA(Text(), overflow="cut")  # type: ignore[call-overload]  # no such way
-    StuffDocumentsQA(Text(), count_tokens=str.split)  # type: ignore[arg-type]  # a list is no number
+    StuffDocumentsQA(Text(), count_tokens=str.split)  # type: ignore[arg-type]  # a list is not a number
     StuffDocumentsQA(Text()).answer("q", [1])  # type: ignore[list-item]  # no document
     SagemakerEndpoint(endpoint_name="e", callbacks=[print])  # type: ignore[arg-type]  # would have no effect
 

@@ -1,6 +1,6 @@
 """A chat in the terminal with a model that calls functions of this program.
 
-``python chat_tools.py my-chat`` talks to the endpoint ``my-chat``. Ctrl-C ends an
+``python chat_tools.py my-chat`` talks to the endpoint ``my-chat``. Ctrl-C stops an
 answer, Ctrl-D ends the chat.
 """
 
@@ -79,7 +79,7 @@ def main() -> None:
         while True:
             try:
                 text = input("> ")
-            except EOFError:
+            except (EOFError, KeyboardInterrupt):
                 break
             before = len(messages)
             messages.append({"role": "user", "content": text})

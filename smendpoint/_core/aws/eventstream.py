@@ -100,7 +100,7 @@ def interpret(message: Message) -> bytes:
 
 
 def _part(message: Message) -> bytes | None:
-    """Give the payload of a ``PayloadPart``, and `None` for an event of another type. Raises as `interpret` does."""
+    """Return the payload of a ``PayloadPart``, and `None` for an event of another type. Raises as `interpret` does."""
     headers = message.headers
     message_type = headers.get(":message-type")
     if message_type == "event":

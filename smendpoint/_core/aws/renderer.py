@@ -124,7 +124,7 @@ class RequestRenderer:
         return known
 
     def render(self, request: CallRequest, send: Send) -> bytes:
-        """Give the head of the attempt `send`, signed with its credentials at its time."""
+        """Return the head of the attempt `send`, signed with its credentials at its time."""
         lines, signable = self._known.get(request.head) or self._add(request.head)
         credentials, attempt, most = send.credentials, send.attempt, send.max_attempts
         if attempt > most:

@@ -187,7 +187,7 @@ def error_code(headers: Mapping[str, str], members: Mapping[str, object]) -> str
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """Give the service's id of the request, to quote to AWS support."""
+    """Return the service's id of the request, to quote to AWS support."""
     return headers.get("x-amzn-requestid") or headers.get("x-amz-request-id") or None
 
 
@@ -309,7 +309,7 @@ def server_date(headers: Mapping[str, str]) -> float | None:
 
 
 def session_id(headers: Mapping[str, str]) -> tuple[str, float | None] | None:
-    """Give the id of a stateful session that this response opened; ``None`` without one.
+    """Return the id of a stateful session that this response opened; ``None`` without one.
 
     ``X-Amzn-SageMaker-New-Session-Id`` is ``id; Expires=2026-01-31T12:00:00Z``. The second item is the expiry, in
     seconds since the epoch; ``None`` if the header has none.
@@ -340,7 +340,7 @@ def whole_number(value: object) -> int | None:
 
 
 def http_date(value: str) -> float | None:
-    """Give the epoch seconds of an HTTP date (RFC 9110 section 5.6.7, all three forms)."""
+    """Return the epoch seconds of an HTTP date (RFC 9110 section 5.6.7, all three forms)."""
     words = value.replace("-", " ").replace(",", " ").split()
     if len(words) == 6 and words[5].upper() == "GMT":
         # Sun, 06 Nov 1994 08:49:37 GMT, and the obsolete Sunday, 06-Nov-94 08:49:37 GMT
@@ -355,7 +355,7 @@ def http_date(value: str) -> float | None:
 
 
 def epoch(fields: list[str]) -> float | None:
-    """Give the seconds since the epoch of year, month, day, hour, minute and second, in UTC."""
+    """Return the seconds since the epoch of year, month, day, hour, minute and second, in UTC."""
     numbers = [number for number in map(whole_number, fields) if number is not None]
     if len(numbers) != len(fields) or len(numbers) != 6:
         return None

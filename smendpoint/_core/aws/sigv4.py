@@ -102,7 +102,7 @@ def _check_printable(what: str, value: object) -> None:
 
 
 def payload_hash(body: bytes) -> str:
-    """Give the lower-case hexadecimal SHA-256 of a request body."""
+    """Return the lower-case hexadecimal SHA-256 of a request body."""
     return sha256(body).hexdigest()
 
 
@@ -162,7 +162,7 @@ def canonical_headers(signed: Mapping[str, str]) -> tuple[str, str]:
 
 
 def derive_key(secret_key: str, date: str, region: str, service: str) -> Hmac:
-    """Give the signing key of a secret for one day, region and service."""
+    """Return the signing key of a secret for one day, region and service."""
     key = Hmac(f"AWS4{secret_key}".encode())
     for part in (date, region, service, "aws4_request"):
         key = Hmac(bytes.fromhex(key.hexdigest(part.encode())))
@@ -362,7 +362,7 @@ class Signing:
 
 
 def _start(method: str, path: str, query: str) -> str:
-    """Give the canonical request up to its headers."""
+    """Return the canonical request up to its headers."""
     return f"{method}\n{canonical_path(path)}\n{canonical_query(query)}\n"
 
 

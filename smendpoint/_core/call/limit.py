@@ -243,7 +243,7 @@ class Limit:
         return self._refusal_round_trip * self._jitter(0.5)
 
     def _jitter(self, spread: float) -> float:
-        """Give a random factor, from ``1 - spread`` to ``1 + spread``."""
+        """Return a random factor, from ``1 - spread`` to ``1 + spread``."""
         return 1 - spread + 2 * spread * self._random()
 
     def _full(self) -> bool:

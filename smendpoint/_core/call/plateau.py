@@ -88,7 +88,7 @@ class Plateau:
         return self._looked_from is not None
 
     def samples_needed(self, limit: float) -> float:
-        """Give the number of samples that end a round."""
+        """Return the number of samples that end a round."""
         if self.looking_down:
             return max(LOOK_DOWN_SAMPLES, limit)
         looks_next = self._rounds + 1 >= self._interval  # and will be compared with that round

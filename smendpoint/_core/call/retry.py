@@ -114,7 +114,7 @@ class RetryPolicy(Frozen):
         return f"RetryPolicy({', '.join([f'{name}={getattr(self, name)!r}' for name in sorted(self._fields)])})"
 
     def backoff(self, kind: str, retry: int, random: float) -> float:
-        """Give the delay before retry number `retry` (from 1), in seconds, for a `random` number in [0, 1]."""
+        """Return the delay before retry number `retry` (from 1), in seconds, for a `random` number in [0, 1]."""
         base = TRANSIENT_BASE_SECONDS if kind == "transient" else THROTTLING_BASE_SECONDS
         # The exponent is limited so that a long cold start cannot overflow a float.
         return random * min(base * 2.0 ** min(retry - 1, 30), self.max_backoff)

@@ -179,8 +179,7 @@ class Slot:
         return True
 
     def queue_again(self, call: CallState, failure: errors.EndpointError, headers: Mapping[str, str]) -> None:
-        """Give the slot back after an attempt that was refused because of load, report it, and set when the call is
-        sent again.
+        """Give the slot back after a refusal because of load, report it, and set when the call is sent again.
 
         Raises:
             EndpointError: the failure, after which the call does not continue.

@@ -54,7 +54,7 @@ class _Lines(PushDecoder):
         self._failure = StreamDecodeError(f"line {number} of the stream is longer than {self._max_line} bytes")
 
     def _last(self) -> list[bytes]:
-        """Give the last line, if it had no end."""
+        """Return the last line, if it had no end."""
         self._check()
         last = bytes(self._tail)
         self._tail.clear()

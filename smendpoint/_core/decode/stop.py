@@ -126,7 +126,7 @@ class StopMatcher:
 
 
 def _slice(held: str, held_size: int, text: str, size: int) -> str:
-    """Give the first `size` characters of the held text and the new text after it."""
+    """Return the first `size` characters of the held text and the new text after it."""
     if size <= held_size:
         return held[:size]
     return held[:held_size] + text[: size - held_size] if held_size else text[:size]

@@ -73,7 +73,7 @@ def render_head(method: str, target: str, headers: Iterable[tuple[str, str]]) ->
 
 
 def lower_token(text: str) -> str:
-    """Give a token in lower case; empty for a text that is not one."""
+    """Return a token in lower case; empty for a text that is not one."""
     lower = _lower_tokens.get(text)
     if lower is None:
         if not text.isascii() or text.encode("ascii").translate(None, _TOKEN):

@@ -60,7 +60,7 @@ def page_of_stream(headers: Mapping[str, str]) -> StreamDecodeError | None:
 
 
 def media_type(value: str) -> str:
-    """Give the type without its parameters, in lower case; empty where it is missing or cannot be shown."""
+    """Return the type without its parameters, in lower case; empty if it is missing or cannot be shown."""
     return _shown(value.partition(";")[0].strip().lower())
 
 

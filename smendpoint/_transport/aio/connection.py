@@ -1,4 +1,4 @@
-"""One asyncio connection: an `asyncio.BufferedProtocol` over the same sans-IO parts as the blocking one."""
+"""One asyncio connection: an `asyncio.BufferedProtocol` with the same sans-IO parts as the blocking one."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ HIGH_WATER_BYTES = 65_536
 
 
 class AsyncConnection(asyncio.BufferedProtocol):
-    """A connected socket, with at most one exchange under way.
+    """A connected socket, with at most one current exchange.
 
-    Bytes arrive in `_feed`, which gives them to the reader of the exchange under way and wakes the waiter. One timer
-    serves all waits. It is not reset per wait; when it fires, it re-checks the deadline.
+    Bytes arrive in `_feed`, which passes them to the reader of the current exchange and wakes the waiter. One timer
+    serves all waits. It is not reset for each wait; when it fires, it checks the deadline again.
 
-    The event loop reads into a buffer that exists already. For an `asyncio.Protocol`, asyncio allocates 256 KiB each
-    time, which takes several times as long as reading a short answer. TLS is our own, as in the blocking twin: an event
-    loop's TLS does not say whether it still holds a part of a record.
+    The event loop reads into an existing buffer. For an `asyncio.Protocol`, asyncio allocates 256 KiB each time, which
+    takes several times as long as reading a short answer. TLS is our own, as in the blocking twin: an event loop's TLS
+    does not tell whether it still holds a part of a record.
 
     Args:
         loop: the event loop that it is on.
         buffer: the loop reads into it, and the bytes are copied at once: all connections of the loop share it.
 
     Attributes:
-        closed: whether the connection can carry nothing more.
-        cut_short: whether a request was not sent to its end, so that no other can follow it.
+        closed: whether the connection can no longer be used.
+        cut_short: whether a request was not sent completely, so that no other can follow it.
         idle_since: when the pool got it back.
     """
 
@@ -60,7 +60,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._writable = True
         self._sending = False  # whether the waiter waits until it can write
         self._failure: errors.EndpointError | None = None
-        self._expires = 0.0  # when the wait under way has been silent for too long
+        self._expires = 0.0  # when the current wait has been silent for too long
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: Deadline | None = None
         self.closed = False
@@ -79,7 +79,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         data = bytes(self._buffer[:nbytes])
         if self._tls is None:
-            self._feed(data)  # as `_receive` does, without one more call for each answer
+            self._feed(data)  # like `_receive`, but without one more call for each answer
         else:
             self._receive(data)
 
@@ -143,7 +143,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if self._preface is not None:
             self._read_preface(self._preface, b"", error)
         elif error is None and self._tls is not None:
-            self._receive(b"")  # anyone on the network can end the TCP connection; TLS knows whether the peer did
+            self._receive(b"")  # anyone on the network can end the TCP connection; TLS knows whether it was the peer
         else:
             self._end(error)
 
@@ -224,10 +224,10 @@ class AsyncConnection(asyncio.BufferedProtocol):
     async def ask(
         self, head: bytes, body: bytes, deadline: Deadline, *, whole: bool, max_body: int | None = None
     ) -> ResponseReader:
-        """Send a request and wait for its answer: all of it, or only its head where `whole` is false.
+        """Send a request and wait for its answer: all of it, or only its head if `whole` is false.
 
         Raises:
-            EndpointError: the connection was lost or closed, or nothing came in time.
+            EndpointError: the connection was lost or closed, or nothing arrived in time.
         """
         reader = ResponseReader(max_body=max_body)
         if self.closed:
@@ -273,7 +273,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         """The next bytes of the body; empty when the answer has properly ended.
 
         Raises:
-            EndpointError: it did not end properly, or nothing came in time. Bytes that came before are given first.
+            EndpointError: it did not end properly, or nothing arrived in time. Earlier bytes are returned first.
         """
         reader, deadline = self._reader, self._deadline
         assert reader is not None
@@ -293,12 +293,12 @@ class AsyncConnection(asyncio.BufferedProtocol):
         return data
 
     def received(self) -> bytes:
-        """Hand on all of the body that has arrived."""
+        """Return all of the body that has arrived."""
         chunks, self._chunks = self._chunks, []
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _wait(self, deadline: Deadline) -> asyncio.Future[None]:
-        """Make a future of the next arrival that matters. Raises if nothing can arrive any more."""
+        """Make a future for the next arrival that matters. Raise if nothing can arrive any more."""
         if self._failure is not None:
             raise errors.copy_error(self._failure)
         loop, timer = self._loop, self._timer
@@ -312,7 +312,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         return waiter
 
     def _set_timer(self, deadline: Deadline, when: float) -> None:
-        """Have `_on_timer` called at `when` or at the deadline, or earlier: an earlier timer stays as it is."""
+        """Have `_on_timer` called at `when` or at the deadline, or earlier: an earlier timer is kept."""
         if deadline.at is not None:
             when = min(when, self._loop.time() + max(deadline.remaining(), 0.0))
         if self._timer is None or self._timer.when() > when:
@@ -371,7 +371,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
         if self._failure is None:
-            # Without its traceback: that would tie error and connection together in a cycle.
+            # Without its traceback, which would tie error and connection together in a cycle.
             self._failure = (error or connection_lost(None, response_started=True)).with_traceback(None)
         self._wake()
         if self._transport is not None and not self._loop.is_closed():
@@ -379,7 +379,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
 
 def _arrival_watch(transport: Any) -> Callable[[float], object]:
-    """Make a function that says whether bytes have arrived that the event loop has not handed over yet."""
+    """Make a function that tells whether bytes have arrived that the event loop has not delivered yet."""
     if hasattr(transport, "_read_fut"):
         # Windows: the system reads for the loop in advance, so the socket shows nothing.
         return lambda _: _has_read(transport._read_fut)

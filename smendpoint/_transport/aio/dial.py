@@ -1,4 +1,4 @@
-"""Dialling for asyncio: to the first of a host's addresses that answers, with proxy and TLS as the address says."""
+"""Dialling for asyncio: to the first of a host's addresses that answers, with the address's proxy and TLS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 async def dial(
     loop: asyncio.AbstractEventLoop, address: Address, deadline: Deadline, buffer: memoryview | None = None
 ) -> AsyncConnection:
-    """Connect, with proxy and TLS as the address says.
+    """Connect, with the address's proxy and TLS.
 
     Args:
         loop: the running event loop.
@@ -34,7 +34,7 @@ async def dial(
         ConfigurationError: the connection must not leave this machine, and would.
         ConnectError: there is no connection.
         TLSError: the peer's certificate is wrong, or it does not speak TLS.
-        DeadlineExceededError: the call's total was over first.
+        DeadlineExceededError: the call's total passed first.
     """
     seconds = deadline.within(deadline.timeout.connect, request_sent=False)
     try:
@@ -77,7 +77,7 @@ async def _dial(
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, info: Any, buffer: memoryview) -> AsyncConnection:
-    """Make the TCP connection to one address, as ``getaddrinfo`` gives them."""
+    """Make the TCP connection to one address from ``getaddrinfo``."""
     family, _, _, _, where = info
     connection = AsyncConnection(loop, buffer)
     try:
@@ -99,7 +99,7 @@ async def _race(
 ) -> tuple[AsyncConnection, Any]:
     """Connect to the first of the addresses that answers.
 
-    The next one is tried when those before it have failed, or have had their time; they go on beside it.
+    The next one is tried when those before it have failed, or have had their time; these continue in parallel.
     """
     waiting = list(addresses)
     running: dict[asyncio.Task[AsyncConnection], Any] = {}

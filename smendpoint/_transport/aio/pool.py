@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 class LoopPool:
-    """The connections on one event loop: the last one used first, never more than allowed.
+    """The connections on one event loop: the last used one first, never more than allowed.
 
-    When the loop ends as `asyncio.run` ends it, the pool closes by itself: ``loop.shutdown_asyncgens()`` closes its
-    `_guard`, a suspended asynchronous generator.
+    When `asyncio.run` ends the loop, the pool closes itself: ``loop.shutdown_asyncgens()`` closes its `_guard`, a
+    suspended asynchronous generator.
 
     Args:
         loop: the running event loop.
         limit: how many connections may be open at once; `None` for no limit.
-        monotonic: the clock that idle time is measured with.
+        monotonic: the clock for idle times.
         forget: called with the pool when it has closed.
 
     Attributes:
         buffer: the loop reads into it, for all connections.
-        loading: the load of credentials under way on this loop, shared by all waiters.
+        loading: the current load of credentials on this loop, shared by all waiters.
         loading_instead_of: the rejected credentials that this load replaces.
     """
 
@@ -71,7 +71,7 @@ class LoopPool:
             await self.close()
 
     async def acquire(self, deadline: Deadline, *, fresh: bool) -> AsyncConnection | None:
-        """Wait for a place, to be given back later; with it comes a live idle connection, or `None`: open one.
+        """Wait for a place, which must be given back later; return a live idle connection, or `None` to open one.
 
         Args:
             deadline: how long to wait for a place.
@@ -137,7 +137,7 @@ class LoopPool:
             raise deadline_exceeded(deadline.timeout, request_sent=False)
 
     def _refuse(self, place: asyncio.Future[bool]) -> None:
-        """End a wait whose time is over: a place that comes free now goes to the next waiter."""
+        """End a wait whose time is over: a place that becomes free now goes to the next waiter."""
         if not place.done():
             self._waiting.remove(place)
             place.set_result(False)
@@ -146,7 +146,7 @@ class LoopPool:
         """Keep a new connection for the place that its call has.
 
         Raises:
-            EndpointError: the endpoint was closed meanwhile.
+            EndpointError: the endpoint was closed in the meantime.
         """
         self._busy.add(connection)
         if self._closed:
@@ -168,14 +168,14 @@ class LoopPool:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Give a free place to the waiter that has waited longest."""
+        """Return a free place to the waiter that has waited longest."""
         if self._waiting:
             self._waiting.popleft().set_result(True)
         else:
             self._places -= 1
 
     def shut(self) -> None:
-        """Close every connection, those in use too: the calls that use them fail."""
+        """Close every connection, including those in use: their calls fail."""
         if self._closed:
             return
         self._closed = True
@@ -200,4 +200,4 @@ class LoopPool:
 
 def _closed() -> EndpointError:
     # Not a TransportError, which could be retried.
-    return EndpointError("the endpoint was closed while this call was under way")
+    return EndpointError("the endpoint was closed while this call was in flight")

@@ -1,4 +1,4 @@
-"""The direct lane for asyncio: signing and HTTP of our own over pooled connections."""
+"""The direct lane for asyncio: our own signing and HTTP over pooled connections."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HASH_OFF_LOOP_BYTES = 1_048_576
 
 
 class AsyncDirectTransport(DirectLane):
-    """An `AsyncTransport` over connections of its own."""
+    """An `AsyncTransport` with its own connections."""
 
     def __init__(self, identity: Identity, max_connections: int | None, clock: Clock) -> None:
         super().__init__(identity, max_connections, clock)
@@ -78,7 +78,7 @@ class AsyncDirectTransport(DirectLane):
         if pool is None:
             if self._closed:
                 raise errors.ConfigurationError("the endpoint is closed: make a new one")
-            for other in list(self._pools):  # other threads have loops of their own
+            for other in list(self._pools):  # other threads have their own loops
                 if other.is_closed():
                     self._pools.pop(other, None)
             pool = self._pools[loop] = LoopPool(loop, self.max_connections, self._clock.monotonic, self._forget_pool)
@@ -107,7 +107,7 @@ class AsyncDirectTransport(DirectLane):
                 credentials = await share(loading, deadline.queueing())
             except TimedOut:
                 raise deadline_exceeded(deadline.timeout, request_sent=False) from None
-            # A load that was under way already may have begun before the service rejected the credentials.
+            # A load that was already running may have begun before the service rejected the credentials.
             if rejected is None or credentials != rejected or instead_of == rejected:
                 return credentials
 
@@ -187,7 +187,7 @@ class AsyncDirectTransport(DirectLane):
             if other is loop:
                 await pool.close()
             else:
-                with suppress(RuntimeError):  # the loop has ended, and its connections are closed already
+                with suppress(RuntimeError):  # the loop has ended, and its connections are already closed
                     other.call_soon_threadsafe(pool.shut)
 
 
@@ -227,5 +227,5 @@ class AsyncSource:
     def abandon(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(RuntimeError):  # the loop has ended, and with it the connection
+            with suppress(RuntimeError):  # the loop has ended, and so has the connection
                 self._pool.loop.call_soon_threadsafe(lambda: self._pool.give_back(connection, reusable=False))

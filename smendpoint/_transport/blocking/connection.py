@@ -1,4 +1,4 @@
-"""One blocking connection: a socket, and the exchange that is under way on it."""
+"""One blocking connection: a socket, and the current exchange on it."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ REPLY_SECONDS = 10.0
 class Socket(socket.socket):
     """A socket that closes silently when it is garbage-collected.
 
-    The garbage collector may come to the socket of a forgotten stream before it comes to the stream, which closes it.
+    The garbage collector may reach the socket of a forgotten stream before the stream, which closes it.
     """
 
     __slots__ = ()
 
     def __del__(self) -> None:
-        socket.SocketType.close(self)  # not Python's own: an interrupt may have left out attributes that it needs
+        socket.SocketType.close(self)  # not Python's own: an interrupt may have prevented attributes that it needs
 
 
 class Place:
     """A place in the pool: its holder may have one connection open, until the place is freed or garbage-collected.
 
-    So no interrupt loses a place: the place goes with the work that was interrupted.
+    So an interrupt cannot lose a place: it disappears with the interrupted work.
     """
 
     __slots__ = ("__weakref__", "ref")
@@ -48,12 +48,12 @@ class Place:
 
 
 class Connection:
-    """A socket, with at most one exchange under way.
+    """A socket, with at most one current exchange.
 
     Attributes:
         idle_since: when the last exchange ended.
-        cut_short: whether a request was not sent to its end, so that no other can follow it.
-        place: its place in the pool, which nothing else holds. Set after dialling.
+        cut_short: whether a request was not sent completely, so that no other can follow it.
+        place: its place in the pool, which nothing else refers to. Set after dialling.
     """
 
     __slots__ = ("_arrives", "_pid", "_socket", "_tls", "cut_short", "idle_since", "place")
@@ -71,10 +71,10 @@ class Connection:
         self.cut_short = False
 
     def begin(self, where: Any) -> socket.socket:
-        """Begin to make the TCP connection; raises `OSError` if that fails at once.
+        """Begin to make the TCP connection; raise `OSError` if that fails at once.
 
         Returns:
-            The socket. It becomes writable when the connection is made or has failed: `check_connected` says which.
+            The socket. It becomes writable when the connection is made or has failed: `check_connected` tells which.
         """
         with suppress(BlockingIOError):
             self._socket.connect(where)
@@ -122,7 +122,7 @@ class Connection:
         return not self._tls.at_rest
 
     def send(self, head: bytes, body: bytes, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
-        """Send a request; gives the chunks of the answer's body that arrived meanwhile.
+        """Send a request; return the chunks of the answer's body that arrived in the meantime.
 
         Returns early if the service answers before it has read the whole request, such as with 413.
 
@@ -144,7 +144,7 @@ class Connection:
         return [] if sent == len(data) else self._send_watchfully([data[sent:]], deadline, reader)
 
     def _portions(self, head: bytes, body: bytes) -> Iterator[bytes | memoryview]:
-        """Give a large request part by part as it goes over the network: nothing copies or encrypts it as a whole."""
+        """Yield a large request part by part as it is sent: nothing copies or encrypts it as a whole."""
         view = memoryview(body)
         parts: list[bytes | memoryview] = [head]
         parts += [view[start : start + RECV_BYTES] for start in range(0, len(body), RECV_BYTES)]
@@ -187,10 +187,10 @@ class Connection:
         return chunks
 
     def receive(self, deadline: Deadline, reader: ResponseReader) -> list[bytes]:
-        """Wait for the next bytes and give the body chunks in them.
+        """Wait for the next bytes and return the body chunks in them.
 
         Raises:
-            TransportError: the connection was lost, nothing came in time, or the bytes are not HTTP.
+            TransportError: the connection was lost, nothing arrived in time, or the bytes are not HTTP.
         """
         received = None
         try:
@@ -198,7 +198,7 @@ class Connection:
                 received = self._tls.end()
             while received is None:
                 if self._tls is not None and (reply := self._tls.to_send()):
-                    # TLS itself must reply before the peer goes on.
+                    # TLS itself must reply before the peer continues.
                     self._send_all(reply, REPLY_SECONDS)
                 if not self._arrives(min(deadline.within(deadline.timeout.read), LONGEST_WAIT) * 1000):
                     raise deadline.silence(response_started=reader.started)
@@ -233,7 +233,7 @@ class Connection:
         """Wake the thread that waits on this connection, which sees it closed."""
         if self._pid != getpid():
             return  # the parent process uses it
-        with suppress(OSError):  # it may be closed already
+        with suppress(OSError):  # it may already be closed
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -244,7 +244,7 @@ class Connection:
 
 
 def feed(reader: ResponseReader, data: bytes) -> list[bytes]:
-    """Give `data` to the reader, empty if the peer has closed; the body chunks in it."""
+    """Pass `data` to the reader, empty if the peer has closed; return the body chunks in it."""
     if data:
         return reader.feed(data)
     if not reader.started:

@@ -1,4 +1,4 @@
-"""Dialling, blocking: to the first of a host's addresses that answers, with proxy and TLS as the address says."""
+"""Dialling, blocking: to the first of a host's addresses that answers, with the address's proxy and TLS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def dial(address: Address, deadline: Deadline) -> Connection:
-    """Connect, with proxy and TLS as the address says. For the errors see `aio.dial`."""
+    """Connect, with the address's proxy and TLS. For the errors see `aio.dial`."""
     if address.target.url.tls:
         address.context()  # report certificates that cannot be read before connecting
     give_up_at = deadline.connect_by()
@@ -39,21 +39,21 @@ def dial(address: Address, deadline: Deadline) -> Connection:
 
 
 def _look_up(host: str, port: int, left: Callable[[], float]) -> Any:
-    """Ask the system for the addresses of a host; raises `OSError`."""
+    """Ask the system for the addresses of a host; raise `OSError` if that fails."""
 
     def look_up() -> Any:
         # An ASCII name goes as bytes: for text, Python loads the tables of international names.
         name = host.encode("ascii") if host.isascii() else host
         return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
-    # The system takes no time limit.
+    # The system does not take a time limit.
     return look_up() if is_literal(host) else run_in_helper((host, port), look_up, left, bare=True)
 
 
 def _connect(address: Address, deadline: Deadline, give_up_at: float) -> Connection:
     """Connect to the first of the host's addresses that answers, all of them within one deadline.
 
-    The next one is tried when those before it have failed, or have had their time; they go on beside it.
+    The next one is tried when those before it have failed, or have had their time; these continue in parallel.
     """
     host, port = address.dialled
     waiting = to_try(address, _look_up(host, port, lambda: deadline.left(give_up_at)))
@@ -66,7 +66,7 @@ def _connect(address: Address, deadline: Deadline, give_up_at: float) -> Connect
             if waiting:
                 try:
                     race.start(waiting.pop(0))
-                except OSError as error:  # this machine may lack that family of addresses, or a way there
+                except OSError as error:  # this machine may lack that family of addresses, or a route
                     failure = copy_error(error)
                     continue
                 deadline.enter(race.abort)
@@ -106,7 +106,7 @@ class _Race:
         self.lost: list[Connection] = []
 
     def start(self, info: Any) -> None:
-        """Begin to connect to an address that ``getaddrinfo`` gave; raises `OSError`."""
+        """Begin to connect to an address from ``getaddrinfo``; raise `OSError` if that fails."""
         family, kind, protocol, _, where = info
         connection = Connection(Socket(family, kind, protocol))
         try:

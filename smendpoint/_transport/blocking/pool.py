@@ -1,4 +1,4 @@
-"""The blocking transport's connections: the last one used first, never more than allowed, none shared with a fork."""
+"""The blocking transport's connections: the last used one first, never more than allowed, none shared with a fork."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LOOK_AGAIN_SECONDS = 1.0
 
 
 class Pool:
-    """Idle connections, and how many are open in all.
+    """Idle connections, and the number of all open ones.
 
     Args:
         limit: how many connections may be open at once; `None` for no limit.
-        monotonic: the clock that idle time is measured with.
+        monotonic: the clock for idle times.
     """
 
     def __init__(self, limit: int | None, monotonic: Callable[[], float]) -> None:
@@ -37,15 +37,15 @@ class Pool:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        # Reentrant: the garbage collector may close a stream, and so give back its connection, at any moment.
+        # Reentrant: the garbage collector may close a stream, which gives back its connection, at any moment.
         self._lock = RLock()
-        # Not a `threading.Condition`: an interrupt inside one may leave its lock taken for ever.
+        # Not a `threading.Condition`: an interrupt inside one may leave its lock locked forever.
         self._waiting: deque[LockType] = deque()
         self._idle: list[Connection] = []
         self._places: set[ref[Place]] = set()  # of connections: idle, in use, and being opened
 
     def forget(self) -> None:
-        """After a fork, in the child: connections, and a thread that held the lock, are the parent's."""
+        """After a fork, in the child: connections, and a thread that held the lock, belong to the parent."""
         idle = self._idle
         self._start_afresh()
         for connection in idle:
@@ -60,7 +60,7 @@ class Pool:
         """A live idle connection, or a place for a new one.
 
         Args:
-            wait: gives how many seconds more to wait, `None` for no limit; raises when that is over.
+            wait: returns how many more seconds to wait, `None` for no limit; raises when the time is over.
             fresh: whether it must be a new connection.
 
         Raises:
@@ -78,7 +78,7 @@ class Pool:
                 self._waiting.append(waiter)
             try:
                 left = wait()
-                # A place whose holder was garbage-collected comes free without a wake-up, so look again.
+                # A place whose holder was garbage-collected becomes free without a wake-up, so look again.
                 waiter.acquire(timeout=LOOK_AGAIN_SECONDS if left is None else min(left, LOOK_AGAIN_SECONDS))
             except BaseException:
                 self._wake()  # this waiter may just have been woken: wake the next
@@ -101,7 +101,7 @@ class Pool:
         return place
 
     def _live(self) -> Connection | None:
-        """The idle connection that was used last, unless that is too long ago or its peer has closed it."""
+        """The most recently used idle connection, unless it has been idle too long or its peer has closed it."""
         oldest = self._monotonic() - IDLE_SECONDS
         while self._idle:
             connection = self._idle.pop()

@@ -1,4 +1,4 @@
-"""The direct lane, blocking: signing and HTTP of our own over pooled sockets."""
+"""The direct lane, blocking: our own signing and HTTP over pooled sockets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class DirectTransport(DirectLane):
-    """A `Transport` over connections of its own."""
+    """A `Transport` with its own connections."""
 
     stoppable = True
 
@@ -66,7 +66,7 @@ class DirectTransport(DirectLane):
         if deadline.at is None:
             return provider.load(rejected=rejected)
         try:
-            # No time limit of ours holds for a process, a service or a file system that gives credentials.
+            # Our time limits do not apply to a process, a service or a file system that supplies credentials.
             return run_in_helper(
                 (provider, rejected),
                 lambda: provider.load(rejected=rejected),
@@ -138,7 +138,7 @@ class DirectTransport(DirectLane):
                 except errors.ProtocolError:
                     if not (request.streaming and reader.head_complete):
                         raise
-                    chunks = reader.undelivered  # the source gives them before it raises this again
+                    chunks = reader.undelivered  # the source returns them before it raises this again
                 if reused and out_of_turn(reader, cut_short=connection.cut_short):
                     raise connection_lost(None, response_started=False)
                 step.begun(reader.status, reader.headers)

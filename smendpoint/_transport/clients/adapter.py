@@ -1,4 +1,4 @@
-"""The half that both transports over a given client share: its arguments and its answers in our terms."""
+"""The common part of both transports over a user's client: conversions of its arguments and answers."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ METHODS = {
 
 
 class ClientLane:
-    """The base of both transports over a given client.
+    """The base class of both transports over a user's client.
 
     Args:
         client: a client for ``sagemaker-runtime``. It signs, retries and renews its credentials itself.
-        clock: gives the time.
+        clock: the source of time.
 
     Raises:
         ConfigurationError: it is not such a client.
@@ -48,14 +48,14 @@ class ClientLane:
         return getattr(self._client, METHODS[request.operation.name])
 
     def origin(self) -> str:
-        """Say where the client's calls go and as whom; for the error that there is no such endpoint."""
+        """Describe where the client's calls go and as whom; for the error that there is no such endpoint."""
         region = meta(self._client, "region_name")
         where = f"in {region}, the client's region, and " if isinstance(region, str) else ""
         return f"it was looked for {where}in the account of the client's credentials"
 
     @property
     def server(self) -> tuple[str, int] | None:
-        """The host and the port that the client calls; `None` where it does not say."""
+        """The host and the port that the client calls; `None` if it does not tell."""
         from urllib.parse import urlsplit  # botocore has imported it
 
         url = meta(self._client, "endpoint_url")
@@ -65,15 +65,15 @@ class ClientLane:
         return parts.hostname, parts.port or (80 if parts.scheme == "http" else 443)
 
     def forget(self) -> None:
-        """A client looks after its own connections."""
+        """Do nothing: a client manages its own connections."""
 
 
 def begin(source: Source | AsyncSource, step: Any) -> None:
-    """Check and report the head of an answer that the client gave; close it if it cannot be read.
+    """Check and report the head of the client's answer; close it if it cannot be read.
 
     Raises:
-        ProtocolError: it is an interim answer (1xx), has a status that HTTP does not know, or comes in a transfer
-            coding or another form that was not asked for.
+        ProtocolError: it is an interim answer (1xx), has a status that HTTP does not define, or has a transfer coding
+            or another form that was not requested.
     """
     try:
         check_final(source.status, source.headers)
@@ -98,7 +98,7 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
     if not callable(getattr(client, "invoke_endpoint", None)):
         if hasattr(type(client), "__aenter__"):
             raise errors.ConfigurationError(
-                f"client= is not open yet ({type(client).__name__}): enter it, and pass what that gives: async with "
+                f"client= is not open yet ({type(client).__name__}): pass the opened client, from async with "
                 "session.create_client('sagemaker-runtime') as client"
             )
         raise errors.ConfigurationError(
@@ -109,7 +109,7 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
 
 
 def check_library(client: Any, argument: str, *, asynchronous: bool) -> None:
-    """Refuse a client that waits in the other way; `argument` is the constructor's for it."""
+    """Refuse a client that waits in the other way; `argument` is its name in the constructor."""
     library = library_of(client)
     if asynchronous and library == "botocore":
         raise errors.ConfigurationError(
@@ -149,17 +149,17 @@ def call_arguments(request: CallRequest) -> dict[str, Any]:
 
 
 def answer_head(operation: Operation, response: Any) -> tuple[int, dict[str, str]]:
-    """The status and the headers of a client's answer; a mock's without headers gets them from its members.
+    """The status and the headers of a client's answer; a mock's answer without headers gets them from its members.
 
     Raises:
-        ConfigurationError: a mock gave something that is not made like an answer.
+        ConfigurationError: a mock returned something that is not like an answer.
     """
     metadata = (response.get("ResponseMetadata") or {}) if isinstance(response, dict) else None
     status = metadata.get("HTTPStatusCode", 200) if isinstance(metadata, dict) else None
     if not isinstance(metadata, dict) or not isinstance(status, int):
         raise errors.ConfigurationError(
-            f"the client's answer is not a dict as botocore's clients give, but {type(response).__name__}, or its "
-            "ResponseMetadata is not: have a mocked client return {'Body': io.BytesIO(b'...')}"
+            f"the client's answer, or its ResponseMetadata, is not a dict, but {type(response).__name__}: "
+            "have a mocked client return {'Body': io.BytesIO(b'...')}"
         )
     headers = lower_names(metadata.get("HTTPHeaders") or {})
     for member, header in operation.outputs.items():
@@ -184,10 +184,10 @@ def retried(response: Any) -> int:
 
 
 def longest_call(client: Any, timeout: Timeout) -> float:
-    """How many seconds a client's call may take at most, if its own limits hold for each of its attempts."""
+    """The most seconds that a client's call may take, if its own limits apply to each of its attempts."""
     config = meta(client, "config")
     retries = getattr(config, "retries", None) or {}
-    attempts = retries.get("total_max_attempts") or 5  # the most that any retry mode makes by itself
+    attempts = retries.get("total_max_attempts") or 5  # the most that any retry mode makes by default
     own = [getattr(config, name, None) or 0.0 for name in ("connect_timeout", "read_timeout")]
     ours = (timeout.connect, timeout.read)
     longest_backoff = 20.0
@@ -198,12 +198,11 @@ def check_final(status: int, headers: Mapping[str, str]) -> None:
     """Refuse an answer that the client's HTTP library cannot read; see `begin`."""
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":
         raise errors.ProtocolError(
-            "the answer has a Transfer-Encoding other than chunked, which was not asked for", response_started=True
+            "the answer has a Transfer-Encoding other than chunked, which was not requested", response_started=True
         )
     if status < 200:
         what = "an interim response" if status >= 100 else "a response without a valid status"
         raise errors.ProtocolError(
-            f"the client took {what} ({status:03}) for the answer, which it is not: leave client= out, or find out "
-            "what sends it",
+            f"the client treated {what} ({status:03}) as the answer: leave client= out, or find out what sends it",
             response_started=True,
         )

@@ -1,4 +1,4 @@
-"""The client lane for asyncio: every call goes through an aiobotocore client that was given."""
+"""The client lane for asyncio: every call goes through the user's aiobotocore client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class AsyncClientTransport(ClientLane):
     """An `AsyncTransport` through an aiobotocore client, with the client's own hooks, credentials and retries.
 
-    The client's timeouts hold too, but for some answers aiohttp waits past them, so this has its own timers.
+    The client's timeouts also apply, but for some answers aiohttp waits past them, so this has its own timers.
     """
 
     asynchronous = True
@@ -36,7 +36,7 @@ class AsyncClientTransport(ClientLane):
         """The client renews its credentials."""
 
     async def close(self) -> None:
-        """The client stays open: it is its maker's to close."""
+        """Do nothing: the client belongs to the user, who closes it."""
 
     async def perform(self, step: Any, request: CallRequest, timeout: Timeout) -> Any:
         deadline = Deadline(timeout, step.deadline, self._clock.monotonic)
@@ -60,7 +60,7 @@ class AsyncClientTransport(ClientLane):
 def raw_response(body: Any) -> Any:
     """Find the aiohttp response under aiobotocore's ``StreamingBody`` or ``AioEventStream``.
 
-    aiobotocore's own iterator over an event stream ends silently when the stream was cut, so it is not used.
+    aiobotocore's own iterator over an event stream ends silently when the stream is cut off, so it is not used.
 
     Raises:
         ConfigurationError: this aiobotocore keeps it elsewhere.
@@ -85,7 +85,7 @@ def _discard(response: Any) -> None:
 
 
 def _unread(content: Any) -> bytes:
-    """Take the bytes that had arrived when the answer failed: aiohttp's reader raises before it gives them."""
+    """Take the bytes that had arrived when the answer failed: aiohttp's reader raises before it returns them."""
     waiting = getattr(content, "_buffer", None)
     if not waiting:
         return b""
@@ -105,7 +105,7 @@ def loss_under(raw: Any) -> OSError | None:
 
 
 def _silence(deadline: Deadline, *, response_started: bool, by_total: bool) -> errors.TransportError:
-    """The error for a wait in vain. The loop's clock timed it, which need not agree with the call's."""
+    """The error for a wait in vain. The loop's clock timed it, which may differ from the call's."""
     return deadline_exceeded(deadline.timeout) if by_total else deadline.silence(response_started=response_started)
 
 
@@ -165,5 +165,5 @@ class AsyncClientSource:
     def abandon(self) -> None:
         raw, self._raw = self._raw, None
         if raw is not None:
-            with suppress(RuntimeError):  # the loop has ended, and with it the connection
+            with suppress(RuntimeError):  # the loop has ended, and so has the connection
                 self._loop.call_soon_threadsafe(raw.close)

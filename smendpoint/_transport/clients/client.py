@@ -1,4 +1,4 @@
-"""The client lane, blocking: every call goes through a boto3 or botocore client that was given."""
+"""The client lane, blocking: every call goes through the user's boto3 or botocore client."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ClientTransport(ClientLane):
         """The client renews its credentials."""
 
     def close(self) -> None:
-        """The client stays open: it is its maker's to close."""
+        """Do nothing: the client belongs to the user, who closes it."""
 
     def perform(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
         if cancellation is not None:
@@ -46,7 +46,7 @@ class ClientTransport(ClientLane):
         step.extra = retried(response)
         status, headers = answer_head(request.operation, response)
         source = ClientSource(raw_stream(response.get("Body")), status, headers, deadline)
-        # http.client takes 103 for the answer. The final answer is still to come, so never reuse this connection.
+        # http.client treats 103 as the answer. The final answer is still to come, so never reuse this connection.
         begin(source, step)
         return source if request.streaming and status < 300 else read_body(source, request.max_answer)
 
@@ -54,7 +54,7 @@ class ClientTransport(ClientLane):
 def raw_stream(body: Any) -> Any:
     """Find the bytes under botocore's ``StreamingBody`` or ``EventStream``.
 
-    botocore's own iterator over an event stream ends silently when the stream was cut, so it is not used.
+    botocore's own iterator over an event stream ends silently when the stream is cut off, so it is not used.
 
     Raises:
         ConfigurationError: this botocore keeps them elsewhere.
@@ -82,10 +82,10 @@ def socket_under(raw: Any) -> Any:
 
 
 def reader_of(raw: Any) -> Callable[[], bytes]:
-    """Make a function that gives the next bytes of `raw` as soon as there are any."""
+    """Make a function that returns the next bytes of `raw` as soon as there are any."""
     read = getattr(raw, "read1", None)
     if read is None and callable(getattr(raw, "stream", None)):
-        chunks = raw.stream(RECV_BYTES)  # urllib3 before 2.2 has no read1, and its read waits for all bytes asked for
+        chunks = raw.stream(RECV_BYTES)  # urllib3 before 2.2 has no read1, and its read waits for all requested bytes
         return lambda: next(chunks, b"")
     read = read or raw.read
     return lambda: read(RECV_BYTES)
@@ -102,7 +102,7 @@ class ClientSource(SharedSource):
         self._deadline = deadline
         length = headers.get("content-length", "")
         chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        # To urllib3's read1 a body that ends early looks like one that has ended, so the length is checked here.
+        # For urllib3's read1, a body that ends early looks complete, so the length is checked here.
         self._expected: int | None = None
         if length and not chunked and raw is not None:
             if not (length.isascii() and length.isdigit()):
@@ -110,7 +110,7 @@ class ClientSource(SharedSource):
                 self.close()
                 raise errors.ProtocolError("the Content-Length of the answer is not a number", response_started=True)
             self._expected = int(length)
-        # http.client takes a head that was cut for a whole one: then there is neither a length nor a body.
+        # http.client treats a head that was cut off as complete: then there is neither a length nor a body.
         from_network = type(raw).__module__.partition(".")[0] == "urllib3"
         self._doubtful = from_network and not length and not chunked and status != 204
 
@@ -118,7 +118,7 @@ class ClientSource(SharedSource):
         assert self._read is not None
         try:
             sock = socket_under(held)
-            if sock is not None:  # our own limits hold beside the client's
+            if sock is not None:  # our own limits apply besides the client's
                 sock.settimeout(self._deadline.within(self._deadline.timeout.read))
             data = self._read()
         except Exception as error:
@@ -128,13 +128,13 @@ class ClientSource(SharedSource):
             raise_for(error, ours)
         if not isinstance(data, bytes):  # a mock's, which would never end
             raise errors.ConfigurationError(
-                f"the client's answer gives {type(data).__name__} where its bytes should be: have a mocked Body give "
-                "bytes, such as io.BytesIO does"
+                f"the client's answer returns {type(data).__name__} instead of bytes: a mocked Body must return "
+                "bytes, like io.BytesIO"
             )
         if self._expected is not None:
             self._expected -= len(data)
             if not data and self._expected > 0:
-                raise errors.ProtocolError("the answer is shorter than it said", response_started=True)
+                raise errors.ProtocolError("the answer is shorter than announced", response_started=True)
         if not data and self._doubtful:
             raise errors.ProtocolError(
                 "the answer ended in its head, or has neither a body nor a length", response_started=True
@@ -145,7 +145,7 @@ class ClientSource(SharedSource):
     def _abort(self, held: Any) -> None:
         sock = socket_under(held)
         if sock is not None:
-            with suppress(OSError):  # it may be closed already
+            with suppress(OSError):  # it may already be closed
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def _release(self, held: Any, *, whole: bool) -> None:

@@ -1,4 +1,4 @@
-"""The exceptions of a given client in our terms, which both transports over one share."""
+"""The exceptions of a user's client as our errors, for both transports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIBRARIES = ("aiobotocore", "aiohttp", "boto3", "botocore", "urllib3")
 
 
 def answer_of_failure(error: Exception, step: Any) -> RawResponse:
-    """Give the answer that the client could not parse; raise our error, or the client's own, for any other failure."""
+    """Return the answer that the client could not parse; raise our error, or the client's own, for others."""
     step.extra = retried(getattr(error, "response", None))
     unread = unparsed(error)
     if unread is not None:
@@ -47,8 +47,8 @@ def harmless_cause(error: Exception, ours: errors.SmendpointError) -> Exception 
 def unparsed(error: Exception) -> RawResponse | None:
     """The whole answer that a client could not parse; `None` for any other failure.
 
-    botocore's parser expects an error's body to be an object of a known form. Any other body makes it fail, in as many
-    ways as Python has. The answer is still in the frames of that failure.
+    botocore's parser expects an error's body to be an object of a known form. Any other body makes it fail, with any
+    exception. The answer is still in the frames of that failure.
     """
     from botocore.awsrequest import AWSResponse
     from botocore.exceptions import BotoCoreError, ClientError
@@ -61,7 +61,7 @@ def unparsed(error: Exception) -> RawResponse | None:
         library = module.partition(".")[0]
         if library in ("botocore", "aiobotocore"):
             for value in frame.f_locals.values():
-                first = value[0] if type(value) is tuple and value else value  # beside the part that was parsed
+                first = value[0] if type(value) is tuple and value else value  # next to the part that was parsed
                 found = first if isinstance(first, AWSResponse) else found
         elif library != "json":
             found = None  # other code, such as a hook: its exceptions are its own
@@ -75,7 +75,7 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
     """Our error for a client's; `None` for an exception that is not a client's.
 
     Args:
-        error: what the client raised.
+        error: the exception of the client.
         response_started: whether the answer's head had arrived.
     """
     from botocore import exceptions as known
@@ -105,7 +105,7 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
     if broken is not None:
         return broken
     if isinstance(error, known.ConnectionError) and not _was_connected(error):
-        return errors.ConnectError(f"{error}. Check the region, endpoint_url and the network's way to it")
+        return errors.ConnectError(f"{error}. Check the region, endpoint_url and the network path to it")
     library = type(error).__module__.partition(".")[0]
     # By name: aiohttp's are asyncio's, which are Python's only from 3.11 on.
     timed_out = library in ("urllib3", "aiohttp") and "Timeout" in type(error).__name__
@@ -116,7 +116,7 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
             response_started=response_started,
         )
     if isinstance(error, known.IncompleteReadError):
-        return errors.ProtocolError("the answer is shorter than it said", response_started=True)
+        return errors.ProtocolError("the answer is shorter than announced", response_started=True)
     if isinstance(error, known.BotoCoreError):
         # HTTPClientError stands for any failure in the library under the client.
         return connection_broke(list(_chain(error))[-1], response_started=response_started)
@@ -142,14 +142,14 @@ def _proxy_variable(said: str) -> str:
 
 
 def _is_closed(error: Exception) -> bool:
-    """Whether a client failed because it has no HTTP session, as aiobotocore's have none once they are closed."""
+    """Whether a client failed because it has no HTTP session, like a closed aiobotocore client."""
     last = list(_chain(error))[-1]
     closed = isinstance(last, AttributeError) and _modules(last)[-1:] == ["aiobotocore.httpsession"]
     return closed or (isinstance(last, RuntimeError) and str(last) == "Session is closed")
 
 
 def _broken(error: Exception) -> errors.EndpointError | None:
-    """Our error for an answer that was not valid HTTP, which only the exceptions under the client's own tell."""
+    """Our error for an answer that was not valid HTTP, which only the exceptions under the client's own show."""
     for link in _chain(error):
         library = type(link).__module__.partition(".")[0]
         if library == "aiohttp" and type(link).__name__ == "TooManyRedirects":  # one is too many
@@ -172,7 +172,7 @@ def _broken(error: Exception) -> errors.EndpointError | None:
 
 
 def _was_connected(error: Exception) -> bool:
-    """Whether there was a connection: aiobotocore says that it could not connect, even if one was reset later."""
+    """Whether there was a connection: aiobotocore reports that it could not connect even if one was reset later."""
     return any(
         type(link).__module__.partition(".")[0] == "aiohttp"
         and "Connector" not in "".join(base.__name__ for base in type(link).__mro__)
@@ -183,7 +183,7 @@ def _was_connected(error: Exception) -> bool:
 def failed_by_itself(error: Exception, *, response_started: bool = False) -> errors.SmendpointError | None:
     """Our error for an exception that a client's libraries raised; `None` if other code took part.
 
-    An exception of a hook, a mock or a wrapper of the caller's goes on as it is.
+    An exception of the user's hook, mock or wrapper passes unchanged.
     """
     import sys
 
@@ -196,13 +196,11 @@ def failed_by_itself(error: Exception, *, response_started: bool = False) -> err
     if any(name.partition(".")[2] in ("credentials", "tokens") for name in names):
         # Without its text, which may hold the output of a credential process.
         return errors.CredentialsError(f"the client's credentials could not be read: {type(error).__name__}")
-    return errors.TransportError(
-        f"the client failed by itself: {type(error).__name__}", response_started=response_started
-    )
+    return errors.TransportError(f"the client itself failed: {type(error).__name__}", response_started=response_started)
 
 
 def _chain(error: Exception) -> Iterator[BaseException]:
-    """Give an exception and those under it."""
+    """Yield an exception and those under it."""
     link: BaseException | None = error
     seen: set[int] = set()
     while link is not None and id(link) not in seen:
@@ -214,7 +212,7 @@ def _chain(error: Exception) -> Iterator[BaseException]:
 
 
 def _frames(error: BaseException) -> Iterator[tuple[str, FrameType]]:
-    """Give the frames that an exception went through, outermost first, each with the name of its module."""
+    """Yield the frames that an exception went through, outermost first, each with the name of its module."""
     trace = error.__traceback__
     while trace is not None:
         yield str(trace.tb_frame.f_globals.get("__name__")), trace.tb_frame

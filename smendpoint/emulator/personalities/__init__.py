@@ -1,6 +1,6 @@
-"""Models that play well-known containers: their request and response shapes, with answers that are always the same.
+"""Models that play well-known containers: their request and response shapes, with deterministic answers.
 
-Text and chat are answered by the stand-in, vectors come from hashes of words, the prediction for a row is its sum::
+The stand-in answers text and chat, vectors come from hashes of words, and the prediction for a row is its sum::
 
     Emulator({"my-llm": personalities.lmi("sse"), "my-embeddings": "tei"})
 """
@@ -28,9 +28,9 @@ from smendpoint.emulator.personalities.text import (
 from smendpoint.emulator.personalities.vectors import cohere, feature_extraction, tei
 from smendpoint.errors import ConfigurationError
 
-# The room: a module for each family of containers, over `_common`, `_chat` (OpenAI's shapes), `_schema` (answers that
-# fit a JSON schema) and the stand-in. A personality is a model like any other: it gets a `ModelRequest`, gives a
-# `ModelReply`, and knows nothing of the server. A new one is a function here, a row below and its samples in the tests.
+# The room: a module for each family of containers, over `_common`, `_chat` (OpenAI's shapes), `_schema` (answers for a
+# JSON schema) and the stand-in. A personality is a model like any other: it gets a `ModelRequest`, returns a
+# `ModelReply`, and knows nothing about the server. A new one needs a function, a row below and samples in the tests.
 
 __all__ = [
     "PERSONALITIES",
@@ -100,7 +100,7 @@ PERSONALITIES: Mapping[str, Callable[[], Model]] = MappingProxyType(
         "xgboost": xgboost,
     }
 )
-"""Makers of models, by the name that ``Emulator`` takes."""
+"""Functions that make models, by the name for ``Emulator``."""
 
 
 def personality(name: str) -> Model:

@@ -1,4 +1,4 @@
-"""OpenAI's shapes: chat completions and text completions, whole and as chunks. Several containers speak them."""
+"""OpenAI's shapes: chat completions and text completions, whole and as chunks. Several containers use them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _text_of(content: object) -> str:
 
 
 def last_user_text(messages: list[Body]) -> tuple[str, str]:
-    """Give the text of the last message of the user, and the texts of all the others together."""
+    """Return the text of the last user message, and the texts of all the others together."""
     asked = [index for index, message in enumerate(messages) if message.get("role") == "user"]
     if not asked:
         raise Refused("there is no message of the user", 400)
@@ -39,7 +39,7 @@ _OTHER_SHAPES = ("guided_choice", "guided_grammar", "guided_json", "guided_regex
 
 
 def shaped(said: str, wanted: Body) -> str:
-    """Give a text the shape that ``response_format``, or TGI's ``grammar``, asks for."""
+    """Give a text the shape requested by ``response_format``, or by TGI's ``grammar``."""
     kind = wanted.get("type", "text")
     if kind == "text":
         return said
@@ -56,7 +56,7 @@ def shaped(said: str, wanted: Body) -> str:
 def _say(body: Body, said: str, prompt: str) -> Generation:
     for name in _OTHER_SHAPES:
         if body.get(name) is not None:
-            raise Refused(f"the stand-in does not support {name}: say response_format", 400)
+            raise Refused(f"the stand-in does not support {name}: use response_format", 400)
     return generate(shaped(said, body.member("response_format")), prompt, body)
 
 
@@ -91,9 +91,9 @@ class OpenAIAnswer:
 class Chat(OpenAIAnswer):
     """A chat completion in both of its shapes.
 
-    Honours ``max_tokens``, ``stop``, ``tools`` (calls the chosen function, else the first, with the question as each
-    text argument; after a function's result it says that, unless a function must be called), ``response_format`` (a
-    JSON object, or the smallest that fits a schema) and ``chat_template_kwargs.enable_thinking``.
+    It supports ``max_tokens``, ``stop``, ``tools`` (it calls the chosen function, or else the first, with the question
+    as each text argument; it answers with a function's result, unless it must call a function), ``response_format`` (a
+    JSON object, or a small instance of a schema) and ``chat_template_kwargs.enable_thinking``.
     """
 
     def __init__(self, body: Body) -> None:
@@ -172,7 +172,7 @@ def _tool_call(body: Body, question: str) -> dict[str, Any] | None:
     properties = parameters.member("properties")
     texts = [name for name in properties if _is_text(properties.member(name))]
     required = parameters.get("required", [])
-    if isinstance(required, list):  # optional texts are given too: a demonstration shows more with them
+    if isinstance(required, list):  # optional texts are included: a demonstration shows more with them
         parameters["required"] = [*required, *texts]
     arguments = instance(parameters, question)
     return {"id": "call-1", "type": "function", "function": {"name": wanted, "arguments": dump(arguments)}}

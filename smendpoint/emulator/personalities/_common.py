@@ -1,6 +1,6 @@
 """The common part of the personalities: reading requests, refusing them, cutting text into tokens.
 
-Each function that reads a part of a request raises `Refused` where the container would not take it.
+Each function that reads a part of a request raises `Refused` if the container would refuse it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TOKEN = re.compile(r"\s*\S+|\s+\Z")
 
 
 class Refused(Exception):
-    """The container does not take this request, and answers with ``status``."""
+    """The container refuses this request, and answers with ``status``."""
 
     def __init__(self, message: str, status: int = 422) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ def openai_refusal(refused: Refused) -> dict[str, Any]:
 
 
 def plain_refusal(refused: Refused) -> dict[str, Any]:
-    """Make the error document of containers that say only what is wrong."""
+    """Make the error document of containers that only give a message."""
     return {"error": str(refused)}
 
 
@@ -47,15 +47,15 @@ class Personality:
 
     Args:
         name: for ``repr``.
-        answer: gives the reply, or the JSON value that is the whole of it, or raises `Refused`.
+        answer: returns the reply, or a JSON value that is the whole reply, or raises `Refused`.
         refusal: makes the container's error document.
-        status: of every refusal; ``None`` leaves it to each.
-        openai_paths: the paths of OpenAI's API that the container serves, such as ``"/v1/completions"``. It refuses in
-            OpenAI's shape there.
+        status: the status of every refusal; ``None`` leaves it to each.
+        openai_paths: the paths of OpenAI's API that the container serves, such as ``"/v1/completions"``. Refusals there
+            have OpenAI's shape.
     """
 
     inline = True
-    """It is quick: the emulator runs it without a thread."""
+    """It is fast: the emulator runs it without a thread."""
 
     def __init__(
         self,
@@ -115,11 +115,11 @@ def object_list(value: object, name: str) -> list[Body]:
     """Check a list of JSON objects, which must not be empty."""
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in cast("list[object]", value)):
         return [Body(item) for item in cast("list[dict[str, Any]]", value)]
-    raise Refused(f"`{name}` must be a list of objects, and not empty")
+    raise Refused(f"`{name}` must be a non-empty list of objects")
 
 
 class Body(dict[str, Any]):
-    """A JSON object of a request. Its methods read a member, and raise `Refused` where it does not fit."""
+    """A JSON object of a request. Its methods read a member, and raise `Refused` if it is not valid."""
 
     def member(self, name: str) -> Body:
         """Read an object; a missing one, or null, is an empty object."""
@@ -151,7 +151,7 @@ class Body(dict[str, Any]):
         return self.texts(name, empty=False)[0]
 
     def count(self, name: str) -> int:
-        """Read a number of things to give, 1 to 100; 1 where it is missing."""
+        """Read the number of requested items, 1 to 100; 1 if it is missing."""
         value = self.get(name, 1)
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
             raise Refused(f"`{name}` must be a whole number from 1 to 100")
@@ -159,7 +159,7 @@ class Body(dict[str, Any]):
 
     @property
     def model_name(self) -> str:
-        """The name that an answer in OpenAI's shape says: the request's, if it has one."""
+        """The model's name for an answer in OpenAI's shape: the request's, if it has one."""
         return str(self.get("model") or "stand-in")
 
 
@@ -175,7 +175,7 @@ def json_body(request: ModelRequest) -> Body:
 
 
 def dump(value: object) -> str:
-    """Write JSON with its characters as they are, so that streams have multi-byte characters to be cut in."""
+    """Write JSON without escapes, so that streams have multi-byte characters that can be cut."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -188,8 +188,8 @@ def sse(events: Iterable[object], *, first: str = "", start: str = "data: ", end
 
     Args:
         events: the JSON values of the events.
-        first: sent before them as it is.
-        start: what each event begins with.
+        first: a text before them, sent unchanged.
+        start: the beginning of each event.
         end: the data of an event after them.
     """
     parts = [first, *(f"{start}{dump(event)}\n\n" for event in events), f"data: {end}\n\n" if end else ""]
@@ -218,7 +218,7 @@ class Generation(NamedTuple):
 
 
 def generate(text: str, prompt: str, parameters: dict[str, Any]) -> Generation:
-    """Say ``text`` in answer to ``prompt``, within the request's parameters, by any name that containers have."""
+    """Generate ``text`` as the answer to ``prompt``, within the request's parameters, with any container's names."""
     limit: Any = next((parameters[name] for name in _LIMITS if name in parameters), None)
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise Refused("Input validation error: `max_new_tokens` must be strictly positive")

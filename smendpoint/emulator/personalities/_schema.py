@@ -1,7 +1,7 @@
-"""Small instances of JSON schemas: a stand-in's answers to clients that ask for a certain shape.
+"""Small instances of JSON schemas: the stand-in's answers to clients that request a certain shape.
 
-Instances are guessed, and checked before they are given: each one fits the schema. A keyword that cannot be checked,
-such as a pattern, is refused and not left out.
+Instances are guessed, and checked before they are returned, so each one is valid. A keyword that cannot be checked,
+such as a pattern, is refused and not ignored.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, cast
 
 from smendpoint.emulator.personalities._common import Refused
 
-# The most subschemas that one request looks at: more than any real one, and a fraction of a second.
+# The most subschemas that one request checks: more than any real one needs, and a fraction of a second.
 BUDGET = 10_000
-# The greatest depth of an answer, references included.
+# The greatest depth of an answer, including references.
 MAX_DEPTH = 32
 # The most values of one type that are tried.
 TRIES = 100
@@ -65,10 +65,10 @@ _FORMATS = {
 
 
 def instance(schema: object, text: str) -> Any:
-    """Make a small instance of a schema; ``text`` is said where a text fits.
+    """Make a small instance of a schema, with ``text`` as its texts if possible.
 
     Raises:
-        Refused: The schema is not valid, says what is not supported, or no instance of it was found.
+        Refused: The schema is not valid, has something that is not supported, or no instance of it was found.
     """
     search = _Search(schema, text)
     try:
@@ -81,7 +81,7 @@ def instance(schema: object, text: str) -> Any:
                 break
     except RecursionError:
         raise Refused("the schema is nested too deeply", 400) from None
-    raise Refused("no answer was found that fits the schema", 400)
+    raise Refused("no answer was found that matches the schema", 400)
 
 
 class _Search:
@@ -95,7 +95,7 @@ class _Search:
         self._enumerated: dict[int, frozenset[str]] = {}
 
     def _look(self, schema: object) -> dict[str, Any]:
-        """Give a schema that is neither true nor false, checked."""
+        """Return a schema that is neither true nor false, checked."""
         self._left -= 1
         if self._left < 0:
             raise Refused("the schema takes too much work for the stand-in", 400)
@@ -112,7 +112,7 @@ class _Search:
                 raise Refused(f"the stand-in does not support `{name}` in the schema", 400)
         for name, kind in _KINDS.items():
             if name in schema and not isinstance(schema[name], kind):
-                raise Refused(f"`{name}` in the schema is not what it should be", 400)
+                raise Refused(f"`{name}` in the schema has the wrong type", 400)
         for name, (most, _, _) in _LIMITS.items():
             value = schema.get(name, 0)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= most:
@@ -122,7 +122,7 @@ class _Search:
         if not all(isinstance(name, str) for name in schema.get("required", ())):
             raise Refused("`required` in the schema must be names", 400)
         if any(kind not in _TYPES for kind in _types(schema)):
-            raise Refused("`type` in the schema names no type of JSON", 400)
+            raise Refused("`type` in the schema is not a JSON type", 400)
         if "enum" in schema:
             self._enumerated[id(schema)] = frozenset(map(_key, schema["enum"]))
         return schema
@@ -136,10 +136,10 @@ class _Search:
         except (KeyError, TypeError):
             start = ""
         if start != "#":
-            raise Refused("a `$ref` in the schema leads nowhere within it", 400)
+            raise Refused("a `$ref` in the schema does not exist within it", 400)
         return found
 
-    # -- whether a value fits
+    # -- whether a value is valid
 
     def fits(self, value: Any, schema: object, depth: int = 0) -> bool:
         if isinstance(schema, bool):
@@ -187,10 +187,10 @@ class _Search:
             return all(self.fits(item, _item_schema(rules, index), depth) for index, item in enumerate(value))
         return True
 
-    # -- values that may fit
+    # -- values that may be valid
 
     def candidates(self, schema: object, depth: int) -> Iterator[Any]:
-        """Give values that may fit, the likeliest first; none deeper than ``depth``."""
+        """Yield values that may be valid, the most likely first; none deeper than ``depth``."""
         for rules in self._alternatives([schema], depth):
             chosen = next((one for one in rules if "const" in one or "enum" in one), None)
             if chosen is not None:
@@ -200,7 +200,7 @@ class _Search:
                 yield from self._of_kind(kind, rules, depth)
 
     def _alternatives(self, schemas: list[object], depth: int) -> Iterator[list[dict[str, Any]]]:
-        """Give the ways to choose among alternatives, each as the schemas that hold all together then."""
+        """Yield the ways to choose among alternatives, each as the schemas that then apply together."""
         self.too_shallow |= depth < 0
         if depth < 0 or any(schema is False for schema in schemas):
             return
@@ -237,7 +237,7 @@ class _Search:
             yield (self._text[: max(0, most - len(str(number)))] + str(number)).ljust(least, ".")
 
     def _first(self, schemas: list[object], depth: int, but: list[str]) -> Iterator[Any]:
-        """Give one value that fits all of the schemas, and is not among ``but``; nothing where none is found."""
+        """Return one value that is valid for all of the schemas, and not among ``but``; nothing if none is found."""
         together: object = {"allOf": schemas}
         for value in self.candidates(together, depth - 1):
             if _key(value) not in but and self.fits(value, together):
@@ -298,7 +298,7 @@ def _at_most(value: Sized, most: float) -> bool:
     return len(value) <= most
 
 
-# The keywords that take a number: the greatest that is taken, the type of the values that they limit, and the test.
+# The keywords with a number: the greatest accepted number, the type of the values that they limit, and the test.
 _LIMITS: dict[str, tuple[int, str, Callable[[Any, Any], bool]]] = {
     "minItems": (MAX_SIZE, "array", _at_least),
     "minLength": (MAX_SIZE, "string", _at_least),
@@ -320,7 +320,7 @@ def _types(rules: dict[str, Any]) -> list[Any]:
 
 
 def _kinds(rules: list[dict[str, Any]]) -> list[str]:
-    """Give the types that all these schemas allow; where they name none, the one that their keywords describe."""
+    """Return the types that all these schemas allow; if they name none, the one that their keywords describe."""
     declared = [_types(one) for one in rules if "type" in one]
     if not declared:
         about = (kind for kind, words in _ABOUT.items() if any(word in one for one in rules for word in words))
@@ -339,7 +339,7 @@ def _item_schema(rules: dict[str, Any], index: int) -> object:
 
 
 def _key(value: object) -> str:
-    """Give a key that is the same for values that JSON Schema takes for equal: 1 and 1.0 are, 1 and true are not."""
+    """Return a key that is the same for values that are equal in JSON Schema: 1 and 1.0 are, 1 and true are not."""
     return json.dumps(json.loads(json.dumps(value), parse_float=_plain), sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""SageMaker's own algorithms, and TF Serving. The prediction for a row of numbers is its sum: easy to check."""
+"""SageMaker's built-in algorithms, and TF Serving. The prediction for a row of numbers is its sum: easy to check."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _ANSWERS: dict[Algorithm, tuple[str, Callable[[float], dict[str, Any]]]] = {
 
 
 def algorithm(name: Algorithm = "linear-learner") -> Personality:
-    """Play one of SageMaker's own algorithms: CSV and JSON in, JSON and JSON lines out.
+    """Play one of SageMaker's built-in algorithms: CSV and JSON in, JSON and JSON lines out.
 
     Args:
-        name: which one: its score, cluster, score or projection of a row is the row's sum.
+        name: the algorithm. Its score, cluster or projection of a row is the row's sum.
     """
     field, item = _ANSWERS[name]
     return table_model(

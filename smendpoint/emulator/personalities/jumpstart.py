@@ -31,7 +31,7 @@ def jumpstart(family: JumpStartFamily = "llama3") -> Personality:
     """Play a model of JumpStart.
 
     Args:
-        family: Llama 2 text and chat (both want ``accept_eula=true`` in CustomAttributes), Llama 3 text, Flan-T5 and
+        family: Llama 2 text and chat (both need ``accept_eula=true`` in CustomAttributes), Llama 3 text, Flan-T5 and
             GPT-J (``text_inputs``), BloomZ, text embedding (plain text, ``text_inputs`` or a JSON array), sentence
             similarity (``corpus`` and ``queries``).
     """

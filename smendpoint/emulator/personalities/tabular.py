@@ -106,8 +106,8 @@ def table_model(
 
     Args:
         name: for ``repr``.
-        readers: how the rows of each media type are read.
-        writers: how the sums are written, for each media type that may be asked for.
+        readers: the reader of rows for each media type.
+        writers: the writer of sums for each media type that may be requested.
         default: the media type for a client that accepts any.
     """
 
@@ -137,7 +137,7 @@ def sklearn() -> Personality:
 
 
 def xgboost() -> Personality:
-    """Play the XGBoost container: CSV and libsvm in, and no JSON; CSV (one line), JSON and JSON lines out."""
+    """Play the XGBoost container: CSV and libsvm, but not JSON, in; CSV (one line), JSON and JSON lines out."""
     return table_model(
         "xgboost",
         {"text/csv": read_csv_rows, "text/libsvm": _read_libsvm, "text/x-libsvm": _read_libsvm},

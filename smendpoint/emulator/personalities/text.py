@@ -37,7 +37,7 @@ _OPENAI_TEXT = (_CHAT, "/v1/completions")
 
 
 def stand_in() -> Personality:
-    """The model behind an emulator that was given none: plays `tgi`, and answers plain text with plain text."""
+    """Make the default model of an emulator: it plays `tgi`, and answers plain text with plain text."""
     json_model = tgi()
 
     def reply(request: ModelRequest) -> ModelReply:
@@ -50,7 +50,7 @@ def stand_in() -> Personality:
 
 
 def _openai(request: ModelRequest, body: Body, *, start: str = "data: ") -> ModelReply:
-    """Answer in the shapes of the path, or on ``/invocations`` in those of the body."""
+    """Answer in the shape for the path, or on ``/invocations`` in the shape for the body."""
     chat = request.path == _CHAT or (request.path not in _OPENAI_TEXT and "messages" in body)
     said = Chat(body) if chat else Completion(body)
     return sse(said.chunks(), start=start, end="[DONE]") if body.get("stream") else json_reply(said.whole())
@@ -111,16 +111,16 @@ def _tgi_events(done: Generation, *, special_end: bool = True) -> Iterator[dict[
 HuggingFaceTask = Literal[
     "text-generation", "text-classification", "zero-shot-classification", "summarization", "translation"
 ]
-"""What a pipeline of the Hugging Face inference toolkit does."""
+"""The tasks of pipelines in the Hugging Face inference toolkit."""
 
 
 def huggingface(task: HuggingFaceTask = "text-generation") -> Personality:
     """Play the Hugging Face inference toolkit, which does not stream.
 
     Args:
-        task: text generation, whose text begins with the prompt, or its conversation with the messages, unless
-            ``return_full_text`` is false; a summary or a translation, which are the same text without it; or
-            classification (see `tei` for the way its labels come about) and zero-shot classification.
+        task: text generation, whose text begins with the prompt (or whose conversation begins with the messages) unless
+            ``return_full_text`` is false; a summary or a translation, which are the same text without the prompt; or
+            classification (`tei` describes its labels) and zero-shot classification.
     """
 
     def reply(request: ModelRequest) -> object:
@@ -263,8 +263,8 @@ def vllm(task: Literal["generate", "classify", "score"] = "generate") -> Persona
     """Play vLLM, on ``/invocations`` and on ``/v1/...``.
 
     Args:
-        task: what kind of model it serves: chat, completions and embeddings in OpenAI's shapes; classes (see `tei`); or
-            scores of pairs of texts, and rankings.
+        task: the kind of model: chat, completions and embeddings in OpenAI's shapes; classes (see `tei`); or scores of
+            pairs of texts, and rankings.
     """
 
     def reply(request: ModelRequest) -> object:

@@ -22,7 +22,7 @@ _NEGATIVE = frozenset({"awful", "bad", "hate", "horrible", "never", "no", "not",
 
 
 def embed(text: str, dimensions: int = DIMENSIONS) -> list[float]:
-    """Give a vector of length 1 that is always the same for a text; texts that share words lie near each other."""
+    """Return a vector of length 1 that is always the same for a text; texts that share words are near each other."""
     total = [0.0] * DIMENSIONS
     for word in sorted(stems(text)) or [text]:
         digest = hashlib.sha256(word.encode()).digest()[:DIMENSIONS]
@@ -32,20 +32,20 @@ def embed(text: str, dimensions: int = DIMENSIONS) -> list[float]:
 
 
 def classify(text: str) -> dict[str, Any]:
-    """Label a text NEGATIVE when it has a word that sounds so, else POSITIVE."""
+    """Label a text NEGATIVE if it has a negative word, else POSITIVE."""
     negative = len(_NEGATIVE.intersection(text.lower().replace(".", " ").split()))
     return {"label": "NEGATIVE" if negative else "POSITIVE", "score": round(1 - 0.1 / (1 + negative), 4)}
 
 
 def closeness(one: str, other: str) -> float:
-    """Give the cosine of the angle between the vectors of two texts."""
+    """Return the cosine of the angle between the vectors of two texts."""
     return round(sum(a * b for a, b in zip(embed(one), embed(other), strict=True)), 6)
 
 
 def ranked(
     query: str, texts: list[str], score: Callable[[str, str], float] = closeness
 ) -> list[tuple[int, str, float]]:
-    """Give the texts with their indices and scores, the best first."""
+    """Return the texts with their indices and scores, the best first."""
     return sorted([(index, text, score(query, text)) for index, text in enumerate(texts)], key=lambda one: -one[2])
 
 
@@ -53,7 +53,7 @@ def tei(task: Literal["embed", "rerank", "classify", "sparse"] = "embed") -> Per
     """Play Hugging Face's text-embeddings-inference.
 
     Args:
-        task: what kind of model it serves.
+        task: the kind of model.
     """
 
     def reply(request: ModelRequest) -> object:
@@ -104,7 +104,7 @@ def openai_embeddings(body: Body) -> dict[str, Any]:
 
 
 def _sparse(text: str) -> list[dict[str, Any]]:
-    """Give each word the weight 1, at an index that is always the same."""
+    """Give each word the weight 1, at an index that is always the same for the word."""
     indices = {int.from_bytes(hashlib.sha256(word.encode()).digest()[:2], "big") for word in stems(text) or [text]}
     return [{"index": index, "value": 1.0} for index in sorted(indices)]
 
@@ -130,7 +130,7 @@ def feature_extraction(shape: Literal["tokens", "nested", "vectors"] = "tokens")
         texts = json_body(request).texts("inputs")
         if shape == "vectors":
             return {"vectors": [embed(text) for text in texts]}
-        # [CLS] and [SEP] stand around the words.
+        # [CLS] and [SEP] surround the words.
         tokens = [[embed(text), *map(embed, text.split()), embed("[SEP]")] for text in texts]
         return [[one] for one in tokens] if shape == "nested" else tokens
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from smendpoint import __version__
 
-sys.path.append(str(Path(__file__).parent / "_ext"))
+HERE = Path(__file__).parent
+sys.path.append(str(HERE / "_ext"))
 
 project = "smendpoint"
 author = "The smendpoint maintainers"
@@ -33,6 +34,30 @@ html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 site_summary = "Call models on Amazon SageMaker endpoints: small, typed, exact about failures, sync and async."
+html_search_scorer = str(HERE / "_static" / "scorer.js")
+site_words = {  # that people search for, beside a page's title in the navigation
+    "how-to/retries-and-timeouts": ["timeouts", "retries", "retry", "backoff", "throttling", "429", "503"],
+    "how-to/streaming-ui": ["streams", "tokens"],
+    "how-to/typed-answers": ["structured output", "JSON schema", "pydantic"],
+    "how-to/async-inference": ["async inference", "S3"],
+    "how-to/given-client": ["boto3", "botocore", "aiobotocore"],
+    "how-to/choosing": ["batch transform", "map"],
+    "how-to/batch-files": ["batches", "JSON Lines", "CSV", "Parquet"],
+    "how-to/fastapi": ["FastAPI", "Starlette"],
+    "how-to/lambda": ["Lambda", "serverless"],
+    "how-to/serve": ["OpenAI API", "proxy server"],
+    "how-to/observe": ["logging", "metrics", "tracing", "Prometheus", "OpenTelemetry"],
+    "how-to/proxies-and-tls": ["proxy", "TLS", "certificates"],
+    "how-to/testing": ["pytest", "mocks"],
+    "how-to/measure": ["benchmark", "latency", "throughput"],
+    "how-to/doctor": ["doctor", "permissions", "403"],
+    "how-to/shell": ["command line", "shell"],
+    "reference/errors": ["400", "403", "413", "424", "429", "500", "503", "530", "exceptions"],
+    "reference/handlers": ["embeddings", "reranking", "chat"],
+    "reference/configuration": ["credentials", "region", "environment variables"],
+    "reference/emulator": ["emulator", "fixtures"],
+    "tutorial/asyncio": ["async", "await"],
+}
 html_show_copyright = False
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"

@@ -50,7 +50,7 @@ def _broken(request: ModelRequest) -> ModelReply:
 
 
 # The endpoints of the emulator that are not a text model; every other name is one.
-MODELS = {"my-broken-llm": _broken, "my-embeddings": "tei", "my-sensor": "sklearn", "my-xgboost": "xgboost"}
+MODELS = {"my-broken-llm": _broken, "my-embeddings": "tei", "my-xgboost": "xgboost"}
 FENCE = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -126,8 +126,12 @@ def _run(page: Path) -> None:
         # Blank lines in front bring the page's own line numbers into tracebacks.
         program = compile("\n" * line + code, str(page), "exec", dont_inherit=True)
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(program, names)
+        logging.disable(logging.INFO if needs else logging.NOTSET)  # the SageMaker SDK logs to standard output
+        try:
+            with contextlib.redirect_stdout(printed):
+                exec(program, names)
+        finally:
+            logging.disable(logging.NOTSET)
         if printed.getvalue() or not needs:
             _check(page, line, output, printed.getvalue())
 

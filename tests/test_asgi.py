@@ -165,7 +165,7 @@ def test_each_error_of_a_call_has_its_status_and_openais_shape() -> None:
         "away": (503, "server_error", "service_unavailable", "The model's container answered with an error."),
         "inside": (400, "invalid_request_error", 400, "bad token"),
         "failed": (502, "server_error", None, "oops"),
-        "plain": (502, "server_error", "bad_upstream_answer", "The model's answer is not readable."),
+        "plain": (502, "server_error", "bad_upstream_answer", "The model's answer cannot be read."),
         "number": (200, None, None, None),
     }
     with Emulator(dict.fromkeys(answers, model)) as emulator:
@@ -348,7 +348,7 @@ def test_the_allowed_host_may_be_one(vllm: Emulator) -> None:
         ({"m": None}, {}, "model 'm' must have an endpoint's name, or an AsyncEndpoint, not NoneType"),
         ({"m": Endpoint("m")}, {}, "not Endpoint"),
         ({"m": ServedModel("m", "gguf")}, {}, "format"),
-        ({"m": ServedModel("m", "tgi", "x")}, {}, "told a model's name"),
+        ({"m": ServedModel("m", "tgi", "x")}, {}, "a model's name needs a container"),
         ({"m": "a b"}, {}, "endpoint"),
     ],
 )

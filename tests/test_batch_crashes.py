@@ -92,7 +92,7 @@ def test_a_second_process_is_refused_until_the_first_ends(path: Path) -> None:
         with start(path, 1) as process:
             said = process.communicate()
     assert said[0] == ""
-    assert "LedgerError: another process writes to the ledger" in said[1]
+    assert "LedgerError: another process is writing to the ledger" in said[1]
     with start(path, 1) as process:
         assert process.communicate() == ("asked 0\nkept 0\n", "")
 
@@ -106,7 +106,7 @@ def test_a_quota_that_is_spent_leaves_whole_lines_and_says_how_to_go_on(path: Pa
 
     with start(path, 1_000, preexec_fn=limit) as process:
         said = process.communicate()
-    assert f"LedgerError: cannot write to the ledger {path}: File too large; the lines before are whole" in said[1]
+    assert f"LedgerError: cannot write to the ledger {path}: File too large; its earlier lines are complete" in said[1]
     kept = [line.split()[1] for line in said[0].splitlines() if line.startswith("kept")]
     assert ids(path) == kept
     assert 80_000 < path.stat().st_size <= 100_000
@@ -125,7 +125,7 @@ def test_a_reader_that_closes_its_pipe_is_an_error_that_says_so(monkeypatch: pyt
         ledger.succeeded(first, "x")
         assert json.loads(os.read(read, 1_000))["id"] == "0"
         os.close(read)
-        with pytest.raises(LedgerError, match="nobody reads the output - any more: write to a file"):
+        with pytest.raises(LedgerError, match="the reader of the output - has gone: write to a file"):
             ledger.succeeded(second, "y")
 
 
@@ -177,7 +177,7 @@ def test_a_temporary_folder_that_is_full_is_an_error_and_the_lines_are_whole(
     with Ledger(path) as ledger:
         pending = ledger.pending(rows(1_000))
         with pytest.raises(
-            LedgerError, match=r"its index in the temporary folder: .* full; the lines before"
+            LedgerError, match=r"its index in the temporary folder: .* full; its earlier lines"
         ) as caught:
             collections.deque((ledger.succeeded(row, "x") for row in pending), maxlen=0)
     assert isinstance(caught.value.__cause__, OSError)
@@ -202,8 +202,8 @@ class Disk:
 @pytest.mark.parametrize(
     ("error", "raised"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; the lines before are whole"),
-        (OSError(errno.EIO, "Input/output error"), "Input/output error; the lines before are whole"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; its earlier lines are complete"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error; its earlier lines are complete"),
         (KeyboardInterrupt(), None),
     ],
     ids=["full", "broken", "interrupt"],
@@ -255,7 +255,7 @@ def test_nothing_follows_a_part_of_a_line_that_cannot_be_cut_off(path: Path, mon
             patch.setattr(os, "ftruncate", refuse)
             with pytest.raises(LedgerError, match="Input/output error"):
                 ledger.succeeded(first, "x")
-        with pytest.raises(LedgerError, match="an earlier line could not be written, nor cut off"):
+        with pytest.raises(LedgerError, match="an earlier line could be neither written nor cut off"):
             ledger.succeeded(second, "y")
     assert path.stat().st_size == 20
     Ledger(path).close()
@@ -345,7 +345,9 @@ def test_a_failure_to_sort_leaves_the_ledger_as_it_was(
             with monkeypatch.context() as patch:
                 patch.setattr(os, name, fails(errno.ENOSPC))
                 patch.setattr(sys, "platform", platform)
-                with pytest.raises(LedgerError, match=r"cannot sort .* No space .* it is whole, in the order of the"):
+                with pytest.raises(
+                    LedgerError, match=r"cannot sort .* No space .* it is complete, in the order of the"
+                ):
                     ledger.sort()
         assert path.read_bytes() == before
         assert [file.name for file in path.parent.iterdir()] == [path.name]

@@ -93,7 +93,7 @@ def test_the_output_must_be_in_a_folder_that_is_there(
 def test_the_input_cannot_be_the_output(endpoint: TwinEndpoint, tmp_path: Path, emulator: Emulator) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"n": 1}\n')
-    with pytest.raises(ConfigurationError, match="is the input already"):
+    with pytest.raises(ConfigurationError, match="is the input: choose another output"):
         run(endpoint, path, path)
     assert path.read_text() == '{"n": 1}\n'
     assert emulator.total_requests == 0
@@ -110,13 +110,13 @@ def test_two_runs_do_not_share_a_ledger(endpoint: TwinEndpoint, ledger: Path, em
             caught.append(error)
 
     run(endpoint, rows(), ledger)
-    assert "another process writes to the ledger" in str(caught[0])
+    assert "another process is writing to the ledger" in str(caught[0])
 
 
 def test_each_twin_names_the_function_of_the_other(direct_twin: Twin, endpoint: TwinEndpoint, ledger: Path) -> None:
     wrong: Any = batch.run if direct_twin.asynchronous else batch.arun  # takes the other kind of endpoint
     other = Twin("sync-direct" if direct_twin.asynchronous else "async-direct")
-    with pytest.raises(ConfigurationError, match=f"see {'run' if other.asynchronous else 'arun'}"):
+    with pytest.raises(ConfigurationError, match=f"use {'run' if other.asynchronous else 'arun'}"):
         other.run(wrong(endpoint.endpoint, ROWS, ledger))
     other.close()
 
@@ -128,7 +128,7 @@ def test_an_output_that_is_not_a_file_cannot_be_ordered(
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with pytest.raises(ConfigurationError, match=r"only a file can be ordered, and .*pipe is not one"):
+    with pytest.raises(ConfigurationError, match=r"only a file can be ordered, and .*pipe is not a file"):
         run(endpoint, ROWS, path, ordered=True)
     os.close(reader)
     assert emulator.total_requests == 0
@@ -192,7 +192,9 @@ def test_a_share_of_errors_counts_from_100_rows_on(endpoint: TwinEndpoint, ledge
 def test_an_endpoint_that_is_not_there_ends_the_run_at_once(direct_twin: Twin, ledger: Path) -> None:
     with Emulator({"other": Model()}) as emulator:
         with direct_twin.endpoint(emulator.url, content_handler=JSONHandler()) as endpoint:
-            with pytest.raises(ValidationError, match=r"0 rows were answered and 0 failed, which .* keeps: the same"):
+            with pytest.raises(
+                ValidationError, match=r"0 rows were answered and 0 failed, which .* keeps: run it again"
+            ):
                 run(endpoint, ROWS * 1000, ledger)
         assert emulator.total_requests < 20
     assert ledger.read_text() == ""
@@ -201,7 +203,7 @@ def test_an_endpoint_that_is_not_there_ends_the_run_at_once(direct_twin: Twin, l
 def test_credentials_that_are_refused_end_the_run_at_once(direct_twin: Twin, ledger: Path, model: Model) -> None:
     with Emulator(model, credentials=Credentials("other", "secret")) as emulator:
         with direct_twin.endpoint(emulator.url, content_handler=JSONHandler()) as endpoint:
-            with pytest.raises(AccessDeniedError, match="the same again goes on with the rest"):
+            with pytest.raises(AccessDeniedError, match="run it again to continue with the rest"):
                 run(endpoint, ROWS, ledger)
     assert model.asked == []
     assert ledger.read_text() == ""
@@ -217,7 +219,7 @@ def test_an_endpoint_that_is_given_up_ends_the_run(
     emulator.inject(fault)
     policy = RetryPolicy(throttle_timeout=0.01, cold_start_timeout=0.0)
     with direct_twin.endpoint(emulator.url, content_handler=JSONHandler(), retry=policy) as endpoint:
-        with pytest.raises(kind, match="the same again goes on with the rest"):
+        with pytest.raises(kind, match="run it again to continue with the rest"):
             run(endpoint, ROWS, ledger)
         assert ledger.read_text() == ""
         emulator.clear_faults()

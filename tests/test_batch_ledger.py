@@ -119,7 +119,7 @@ def test_a_line_that_is_cut_off_is_a_warning(path: Path, caplog: pytest.LogCaptu
     ask(path, rows("one"))
     path.write_bytes(path.read_bytes() + b'{"id":"1","dig')
     Ledger(path).close()
-    assert caplog.messages == [f"{path}: cut off a line that was not whole, 14 bytes"]
+    assert caplog.messages == [f"{path}: cut off an incomplete line, 14 bytes"]
     Ledger(path).close()
     assert len(caplog.messages) == 1
 
@@ -170,9 +170,9 @@ def test_any_object_is_a_line_or_is_not(value: dict[str, Any]) -> None:
 
 def test_an_input_that_changed_is_an_error_that_says_which_and_what_to_do(path: Path) -> None:
     ask(path, rows("one", "two"), fails=("1",))
-    with pytest.raises(ConfigurationError, match=r"input of the id '0' \(row 0\) has changed .* give another output"):
+    with pytest.raises(ConfigurationError, match=r"input of the id '0' \(row 0\) has changed .* choose another output"):
         ask(path, rows("other", "two"))
-    with pytest.raises(ConfigurationError, match=r"input of the id '1' \(row 1\) has changed .* ask failed rows again"):
+    with pytest.raises(ConfigurationError, match=r"input of the id '1' \(row 1\) has changed .* retry failed rows"):
         ask(path, rows("one", "other"))
     assert ask(path, rows("one", "other"), retry_failed=True) == ["1"]
     assert ask(path, rows("one", "other")) == []
@@ -180,10 +180,10 @@ def test_an_input_that_changed_is_an_error_that_says_which_and_what_to_do(path: 
 
 def test_the_same_id_twice_in_an_input_is_an_error(path: Path) -> None:
     source = list(read_rows([{"key": "a", "x": 1}, {"key": "b", "x": 2}, {"key": "a", "x": 1}], id_field="key"))
-    with pytest.raises(ConfigurationError, match="the id 'a' names row 0 and row 2"):
+    with pytest.raises(ConfigurationError, match="rows 0 and 2 of the input have the same id 'a'"):
         ask(path, source)
     assert [line["id"] for line in lines(path)] == ["a", "b"]
-    with pytest.raises(ConfigurationError, match="the id 'a' names row 0 and row 2"):
+    with pytest.raises(ConfigurationError, match="rows 0 and 2 of the input have the same id 'a'"):
         ask(path, source)
 
 
@@ -280,7 +280,7 @@ def test_an_id_is_known_again_also_where_python_has_two_halves_for_one_character
     source = list(read_rows([{"key": "\ud83e\udd86", "text": "one"}], id_field="key"))
     assert len(ask(path, source)) == 1
     assert ask(path, source) == []
-    with pytest.raises(ConfigurationError, match="names row 0 and row 1"):
+    with pytest.raises(ConfigurationError, match="rows 0 and 1 of the input have the same id"):
         ask(path, [source[0], source[0]._replace(id="🦆", number=1)])
 
 

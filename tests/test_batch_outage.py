@@ -94,7 +94,7 @@ def test_a_run_waits_for_an_endpoint_that_it_has_reached(
     assert len({line["id"] for line in lines(tmp_path / "ledger")}) == len(lines(tmp_path / "ledger")) == 10
     assert 100 <= clock.passed < 120
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "the run waits, because the endpoint cannot be reached"
+        "the run is waiting because the endpoint cannot be reached"
     ]
 
 
@@ -117,7 +117,9 @@ def test_a_run_ends_when_the_endpoint_was_not_reached_for_too_long(
     clock = Clock()
     retry = RetryPolicy(throttle_timeout=200.0)
     endpoint = direct_twin.endpoint(place.url, content_handler=BytesHandler(), clock=clock, retry=retry)
-    with pytest.raises(ConnectError, match=r"5 rows were answered and 0 failed.* the same again goes on with the rest"):
+    with pytest.raises(
+        ConnectError, match=r"5 rows were answered and 0 failed.* run it again to continue with the rest"
+    ):
         run(endpoint, rows(place), tmp_path / "ledger")
     assert len(lines(tmp_path / "ledger")) == 5
     assert 200 <= clock.passed < 220

@@ -38,7 +38,7 @@ def test_json_lines_are_inputs_and_their_numbers_are_ids(tmp_path: Path, name: s
 def test_plain_lines_are_texts_without_their_ends(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.txt", '\ufeff one \r\n\n"zwölf"\n\u2028x')
     assert brief(read_rows(str(path))) == [("0", " one ", {}), ("1", '"zwölf"', {}), ("2", "\u2028x", {})]
-    with pytest.raises(ConfigurationError, match="a plain line has no fields"):
+    with pytest.raises(ConfigurationError, match="plain lines have no fields"):
         read_rows(path, id_field="id")
 
 
@@ -146,7 +146,7 @@ def test_standard_input_has_json_lines_or_what_is_said(monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(ConfigurationError, match="there is no standard input"):
         next(read_rows("-"))
-    with pytest.raises(ConfigurationError, match="Parquet is not read from standard input"):
+    with pytest.raises(ConfigurationError, match="Parquet cannot be read from standard input"):
         read_rows("-", format="parquet")
 
 
@@ -167,9 +167,9 @@ def test_any_iterable_is_read_as_it_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("rows.xml", {}, r"the format of 'rows\.xml' is not known by its name"),
+        ("rows.xml", {}, r"the name of 'rows\.xml' does not show its format"),
         ("rows.jsonl", {"format": "xml"}, "format must be one of jsonl, csv, text, parquet, not 'xml'"),
-        (["one"], {"format": "csv"}, "format goes with a file"),
+        (["one"], {"format": "csv"}, "format is only for files"),
         (b"one", {}, "not of type bytes"),
         ({"a": 1}, {}, "not of type dict"),
         (7, {}, "not of type int"),
@@ -186,7 +186,12 @@ def test_a_source_that_does_not_fit_is_an_error_at_once(source: Any, options: An
         ("a.jsonl", b'"one"\n\n{"a":\n', {}, "line 3: this is not JSON"),
         ("a.jsonl", b'"one"\n"\xff"\n', {}, "line 2: byte 2 of the line is not UTF-8"),
         ("a.jsonl", b"[" * 100_000, {}, "line 1: this is not JSON"),
-        ("a.jsonl", b'{"x": 1}\n2\n', {"id_field": "x"}, "line 2: fields were named, and this is not an object"),
+        (
+            "a.jsonl",
+            b'{"x": 1}\n2\n',
+            {"id_field": "x"},
+            "line 2: fields were named, but this is of type int, not an object",
+        ),
         ("a.jsonl", b'{"x": 1}\n{}\n', {"id_field": "x"}, "line 2: there is no field 'x'"),
         (
             "a.jsonl",
@@ -196,7 +201,7 @@ def test_a_source_that_does_not_fit_is_an_error_at_once(source: Any, options: An
         ),
         ("a.jsonl", b'{"x": ""}\n', {"id_field": "x"}, "line 1: the id in the field 'x' must be a text or an integer"),
         ("a.jsonl", b'{"x": 1}\n', {"input_field": "y"}, "line 1: there is no field 'y'"),
-        ("a.csv", b"a,b\n1,2\n\n1,2,3\n", {}, "line 4: 3 cells, and the header has 2"),
+        ("a.csv", b"a,b\n1,2\n\n1,2,3\n", {}, "line 4: 3 cells, but the header has 2"),
         ("a.csv", b"a,a\n1,2\n", {}, "line 1: the header names a column twice"),
         ("a.csv", b'a\n"x"y\n', {}, "line 2: this is not CSV"),
         ("a.csv", b"a\nb\n\xff\n", {}, "line 3: byte 1 is not UTF-8"),
@@ -267,7 +272,7 @@ def test_a_bad_request_of_openai_s_format_is_an_error_with_its_place(change: Any
 
 
 def test_a_row_that_is_not_a_request_among_requests_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="row 1: the rows before are in OpenAI's batch format"):
+    with pytest.raises(ConfigurationError, match="row 1: the previous rows are in OpenAI's batch format"):
         list(read_rows([REQUEST, "Hi"]))
 
 

@@ -316,7 +316,7 @@ def test_rows_with_other_parameters_go_into_other_requests(direct_twin: Twin, le
 @pytest.mark.parametrize(
     ("missing", "rows", "kind", "message"),
     [
-        (1, ["a", "b"], "HandlerError", "The model gave 1 outputs for 2 rows."),
+        (1, ["a", "b"], "HandlerError", "The model returned 1 outputs for 2 rows."),
         (0, ["a", "broken"], "ModelError", "broken"),
     ],
     ids=["a wrong number", "a failed request"],
@@ -357,4 +357,4 @@ def test_an_output_that_is_not_a_list_cannot_be_split(direct_twin: Twin, ledger:
 
     with Emulator(model) as emulator, direct_twin.endpoint(emulator.url, content_handler=JSONHandler()) as endpoint:
         assert run(endpoint, ROWS[:2], ledger, batch_rows=2).failed == 2
-    assert "where a list was expected" in lines(ledger)[0]["error"]["message"]
+    assert "and not a list" in lines(ledger)[0]["error"]["message"]

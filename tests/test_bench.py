@@ -298,7 +298,7 @@ def test_cancelling_a_load_cancels_its_requests() -> None:
         (Load(rate="5", count=1), "rate must be a number above 0, not '5'"),  # type: ignore[arg-type]
         (Load(concurrency=1, duration=-1.0), "duration must be a number above 0"),
         (Load(concurrency=1), "a count or a duration"),
-        (Load(rate=math.inf, duration=1.0), "with all requests at once a count"),
+        (Load(rate=math.inf, duration=1.0), "with all requests at once, it takes a count"),
     ],
 )
 def test_a_load_that_does_not_fit_is_refused(load: Load, message: str) -> None:

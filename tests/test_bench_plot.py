@@ -109,7 +109,7 @@ def test_a_picture_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_cannot_be_drawn_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(errors.ConfigurationError, match=r"ends with \.svg, \.png, \.pdf, not as 'a\.gif'"):
+    with pytest.raises(errors.ConfigurationError, match=r"end with \.svg, \.png, \.pdf, unlike 'a\.gif'"):
         plot("a.gif", SWEEP)
     failed = simulated(1, failing=1.1)
     with pytest.raises(errors.ConfigurationError, match="nothing to draw"):

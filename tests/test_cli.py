@@ -430,7 +430,7 @@ class Directory:
     ("standard_input", "message"),
     [
         (Input(b"\xff"), "the input is not UTF-8 text: use --handler bytes"),
-        (None, "there is no standard input: give INPUT"),
+        (None, "there is no standard input: pass INPUT"),
         (Directory, "cannot read standard input: Is a directory"),
     ],
     ids=["not text", "none", "a directory"],

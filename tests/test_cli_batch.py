@@ -187,7 +187,7 @@ def test_batch_sorts_the_output_and_asks_again_for_what_failed(
 ) -> None:
     model.broken = b"row 0"
     assert main(["batch", "my-llm", *rows]) == 1
-    hint = ". --retry-failed asks again for the rows that failed\n"
+    hint = ". --retry-failed sends the rows that failed again\n"
     said = capsys.readouterr().err
     assert "9 done, 1 failed" in said
     assert said.endswith(hint)
@@ -228,7 +228,9 @@ def test_an_endpoint_that_is_not_there_ends_with_3(
     emulator: Emulator, rows: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["batch", "nothing", *rows]) == 3
-    assert "0 rows were answered and 0 failed, which out.jsonl keeps: the same again goes on" in capsys.readouterr().err
+    assert (
+        "0 rows were answered and 0 failed, which out.jsonl keeps: run it again to continue" in capsys.readouterr().err
+    )
     assert main(["batch", "nothing", *rows, "-o", "-"]) == 3
     said = capsys.readouterr().err
     assert "0 rows were answered and 0 failed [" in said
@@ -245,7 +247,7 @@ def test_an_endpoint_that_is_not_there_ends_with_3(
         (["rows.txt", "--handler-option", "red"], "--handler-option takes NAME=VALUE"),
         (["rows.txt", "--handler", "embeddings", "--handler-option", "format=x"], "format must be one of"),
         (["rows.txt", "--accept", "text/csv"], "the handler 'text' has its own content types"),
-        (["rows.txt", "-o", "rows.txt"], "is the input already"),
+        (["rows.txt", "-o", "rows.txt"], "is the input: choose another output"),
     ],
 )
 def test_arguments_that_do_not_fit_end_with_2(
@@ -262,7 +264,7 @@ def test_an_input_that_has_changed_ends_with_2(
     assert main(["batch", "my-llm", *rows]) == 0
     Path("rows.txt").write_text("another\n")
     assert main(["batch", "my-llm", *rows]) == 2
-    assert "has changed since it was asked" in capsys.readouterr().err
+    assert "has changed since it was sent" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
@@ -306,7 +308,9 @@ def test_an_interrupt_keeps_what_was_answered_and_says_how_to_go_on(
         process.send_signal(getattr(signal, number))
         _, said = process.communicate()
     assert process.returncode == status
-    assert said == f"smendpoint: {message}: out.jsonl has what was answered; the same command goes on with the rest\n"
+    assert (
+        said == f"smendpoint: {message}: out.jsonl has the answers so far; the same command continues with the rest\n"
+    )
     assert outputs() == {str(number): f"row {number}" for number in range(5)}
     model.held = None
     assert main(["batch", "my-llm", *rows]) == 0
@@ -326,7 +330,7 @@ def test_a_signal_is_heard_wherever_the_command_is(
     monkeypatch.setattr("smendpoint.cli._batch._run", lambda _: signal.raise_signal(number))
     Path("out.jsonl").touch()
     assert main(["batch", "my-llm", *rows]) == status
-    assert "out.jsonl has what was answered" in capsys.readouterr().err
+    assert "out.jsonl has the answers so far" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -345,7 +349,7 @@ def test_a_second_process_on_one_ledger_is_refused(
     with running(*rows, "--max-concurrency", "1") as process:
         emulator.wait_for(lambda emulator: emulator.total_requests > 0)
         assert main(["batch", "my-llm", *rows]) == 2
-        assert "another process writes to the ledger" in capsys.readouterr().err
+        assert "another process is writing to the ledger" in capsys.readouterr().err
         process.kill()
         process.communicate()
     assert emulator.total_requests == 1
@@ -360,7 +364,7 @@ def test_a_reader_of_the_output_that_goes_away_ends_the_command_with_4(
         os.close(writer)
         _, said = process.communicate()
     assert process.returncode == 4
-    assert "nobody reads the output - any more" in said
+    assert "the reader of the output - has gone" in said
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs limits of a process")

@@ -280,11 +280,11 @@ def test_an_interrupt_before_the_first_answer_reports_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--rate", "inf", "--duration", "5"), "with all requests at once a count"),
+        (("--rate", "inf", "--duration", "5"), "with all requests at once, it takes a count"),
         ((*TWO, "--handler", "embeddings", "--output-tokens", "3"), "--output-tokens: embeddings have no length"),
         ((*TWO, "--prompts", "none.txt"), "cannot read the prompts of 'none.txt'"),
-        ((*TWO, "--prompts", "none.txt", "--input-tokens", "3"), "--input-tokens is for prompts that are made"),
-        ((*TWO, "--plot", "a.gif"), "ends with .svg, .png, .pdf"),
+        ((*TWO, "--prompts", "none.txt", "--input-tokens", "3"), "--input-tokens is for generated prompts"),
+        ((*TWO, "--plot", "a.gif"), "end with .svg, .png, .pdf"),
         ((*TWO, "--plot", "none/a.svg"), "--plot: cannot write 'none/a.svg'"),
         ((*TWO, "--json", "none/a.json"), "--json: cannot write 'none/a.json'"),
         ((*TWO, "--no-stream", "--goodput", "ttft:5"), "a goal of ttft needs streams"),
@@ -429,7 +429,7 @@ def test_quiet_shows_nothing(closed: bool, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_client_that_lags_is_warned_about(figure: str) -> None:
     assert list(_bench_shown.doubts([run_of(), run_of(**{figure: None})])) == []
     (doubt,) = _bench_shown.doubts([run_of(), run_of(**{figure: 31.4})])
-    assert doubt.startswith("this program was itself up to 31.4 ms late")
+    assert doubt.startswith("this program itself was up to 31.4 ms late")
 
 
 def test_tokens_that_were_not_counted_by_the_model_are_marked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,7 +136,7 @@ class Terminal:
             self._monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
         assert main(["chat", "my-llm", "--plain", *options]) == status
         said = self._capsys.readouterr()
-        assert said.err.startswith("smendpoint: my-llm: /help lists the commands, Ctrl-D ends\n")
+        assert said.err.startswith("smendpoint: my-llm: /help lists the commands, Ctrl-D exits\n")
         return said.out, said.err.partition("\n")[2]
 
 
@@ -201,13 +201,13 @@ def test_an_answer_is_asked_for_again(terminal: Terminal, emulator: Emulator) ->
 
 def test_an_unknown_command_is_named(terminal: Terminal) -> None:
     _, err = terminal.run(["/nope", "/ x"])
-    assert "there is no command /nope; /help lists those that there are" in err
+    assert "there is no command /nope; /help lists the commands" in err
     assert "there is no command /;" in err
 
 
 def test_a_command_that_takes_nothing_says_so(terminal: Terminal) -> None:
     _, err = terminal.run(["/stats on", "/stats"])
-    assert err == ("smendpoint: /stats takes nothing more, and not 'on'\nsmendpoint: tokens and time are shown\n")
+    assert err == ("smendpoint: /stats takes no argument, not 'on'\nsmendpoint: tokens and time are shown\n")
 
 
 def test_a_slash_after_a_space_begins_a_message(terminal: Terminal, emulator: Emulator) -> None:

@@ -236,23 +236,23 @@ def test_an_answer_to_a_schema_that_is_not_json_is_written_and_ends_with_1(
             "vllm", PROMPT, "--schema", "s.json", "--param", "max_tokens=1", *options, status=1, capsys=capsys
         )
         assert out == '"The\n'
-        assert "ModelOutputError: the answer is not JSON, although --schema was given (finish reason length)" in err
+        assert "ModelOutputError: the answer is not JSON, although --schema was set (finish reason length)" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--system", "x", "--handler", "text"], "--system goes with --handler chat or auto or jumpstart-chat"),
-        (["--attach", "a.png", "--handler", "jumpstart-chat"], "--attach goes with --handler chat or auto"),
-        (["--schema", "a.json", "--handler", "tabular"], "--schema goes with --handler chat or auto or completions"),
-        (["--attach", "notes.txt"], "--attach takes images, whose name tells their type, such as photo.png: not"),
+        (["--system", "x", "--handler", "text"], "--system needs --handler chat or auto or jumpstart-chat"),
+        (["--attach", "a.png", "--handler", "jumpstart-chat"], "--attach needs --handler chat or auto"),
+        (["--schema", "a.json", "--handler", "tabular"], "--schema needs --handler chat or auto or completions"),
+        (["--attach", "notes.txt"], "--attach takes images with the type in their name, such as photo.png, not"),
         (["--attach", "nothing.png"], "--attach: cannot read 'nothing.png': No such file"),
         (["--schema", "nothing.json"], "--schema: cannot read 'nothing.json': No such file"),
         (["--schema", "list.json"], "--schema: 'list.json' is not a JSON object"),
         (["--schema", "broken.json"], "--schema: 'broken.json' is not a JSON object"),
-        (["--stream", "--submit"], "--stream and --submit exclude each other"),
+        (["--stream", "--submit"], "--stream cannot be used with --submit"),
         (["--stream", "--handler", "embeddings"], "--stream: the handler 'embeddings' does not stream"),
-        (["--upload-to", "s3://bucket/in"], "--upload-to goes with --submit"),
+        (["--upload-to", "s3://bucket/in"], "--upload-to needs --submit"),
         (["--submit", "--upload-to", "bucket"], "must be 's3://bucket/key'"),
         (["--handler", "rerank"], "the input is not JSON"),
         (["--handler", "embeddings", "--accept", "text/csv"], "'embeddings' has its own content types"),
@@ -286,7 +286,7 @@ def test_options_that_do_not_fit_end_with_2_and_nothing_is_sent(
         (
             [{"role": "system", "content": "x"}],
             ["--system", "y"],
-            "--system: the messages have a message of the system",
+            "--system: the messages already have a system message",
         ),
         (
             [{"role": "assistant", "content": "x"}],
@@ -321,7 +321,7 @@ def test_an_empty_standard_input_is_an_error(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     _, err = invoke("tgi", status=2, capsys=capsys)
-    assert err == "smendpoint: standard input is empty: give INPUT, or something to read\n"
+    assert err == "smendpoint: standard input is empty: pass INPUT, or something to read\n"
     assert emulator.requests == []
 
 

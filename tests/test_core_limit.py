@@ -83,12 +83,12 @@ class TestConfiguration:
             ({"maximum": 8.0}, r"maximum must be a whole number of at least 1, not 8\.0"),
             ({"initial": 300}, "300 is not from 1 to 256"),
             ({"initial": 1, "minimum": 2}, "1 is not from 2 to 256"),
-            ({"refused": [""]}, "refused must have texts that are not empty, or statuses 400 to 599: ''"),
-            ({"refused": 399}, "statuses 400 to 599: 399"),
-            ({"refused": [503, 600]}, "statuses 400 to 599: 600"),
-            ({"refused": [True]}, "statuses 400 to 599: True"),
-            ({"refused": None}, "statuses 400 to 599: None"),
-            ({"refused": [b"full"]}, "statuses 400 to 599: b'full'"),
+            ({"refused": [""]}, "refused must have non-empty texts, or statuses from 400 to 599, not ''"),
+            ({"refused": 399}, "statuses from 400 to 599, not 399"),
+            ({"refused": [503, 600]}, "statuses from 400 to 599, not 600"),
+            ({"refused": [True]}, "statuses from 400 to 599, not True"),
+            ({"refused": None}, "statuses from 400 to 599, not None"),
+            ({"refused": [b"full"]}, "statuses from 400 to 599, not b'full'"),
         ],
     )
     def test_a_value_that_cannot_be_meant_is_refused(self, arguments: dict[str, Any], message: str) -> None:

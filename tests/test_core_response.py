@@ -349,7 +349,7 @@ TIMED_OUT = "Your invocation timed out while waiting for a response from contain
     [
         ({"Message": TIMED_OUT}, "time limit (60 seconds"),
         ({"Message": "m", "OriginalMessage": TIMED_OUT}, "time limit (60 seconds"),
-        ({"Message": "We could not load the entire response body."}, "larger than the service hands on"),
+        ({"Message": "We could not load the entire response body."}, "larger than the service delivers"),
     ],
 )
 def test_known_model_errors_keep_their_text_and_get_a_hint(members: dict[str, str], hint: str) -> None:

@@ -206,7 +206,7 @@ def test_parameters_that_are_not_a_mapping_are_the_error_of_their_row(
 ) -> None:
     answered = make(params_column="with", error_column="why")({"text": ["a", "b"], "with": [given, None]})
     assert answered["output"] == [None, ["b", None]]
-    assert answered["why"][0].startswith("HandlerError: a row's parameters are a mapping")
+    assert answered["why"][0].startswith("HandlerError: a row's parameters must be a mapping")
     assert served.total_requests == 1
 
 
@@ -240,10 +240,10 @@ REFUSED: dict[str, tuple[dict[str, Any], Any, str]] = {
     "no input": ({}, {"txt": ["a"]}, r"the batch has 0 columns 'text', beside \['txt'\]"),
     "no parameters": ({"params_column": "p"}, {"text": ["a"]}, "the batch has 0 columns 'p'"),
     "two inputs": ({}, pd.DataFrame([["a", "b"]], columns=["text", "text"]), "the batch has 2 columns 'text'"),
-    "output is there": ({}, {"text": ["a"], "output": [1]}, "the batch has a column 'output' already"),
-    "error is there": ({"error_column": "e"}, {"text": ["a"], "e": [1]}, "the batch has a column 'e' already"),
-    "the input itself": ({"output_column": "text"}, {"text": ["a"]}, "the batch has a column 'text' already"),
-    "not a table": ({}, ["a"], "a batch is a DataFrame of pandas or polars, .* not of type list"),
+    "output is there": ({}, {"text": ["a"], "output": [1]}, "the batch already has a column 'output'"),
+    "error is there": ({"error_column": "e"}, {"text": ["a"], "e": [1]}, "the batch already has a column 'e'"),
+    "the input itself": ({"output_column": "text"}, {"text": ["a"]}, "the batch already has a column 'text'"),
+    "not a table": ({}, ["a"], "a batch must be a DataFrame of pandas or polars, .* not of type list"),
 }
 
 

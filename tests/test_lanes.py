@@ -86,9 +86,9 @@ def test_a_success_that_was_not_asked_for_is_an_error_of_every_handler(
         "page": answer(b"\xef\xbb\xbf\n <!DOCTYPE html><p>log in", "Content-Type: Text/HTML; charset=utf-8"),
     }
     said = {
-        "206": "status 206.* only a part of the answer, which was not asked for",
+        "206": "status 206.* only a part of the answer, which was not requested",
         "226": "status 226.* difference to another answer",
-        "gzip": r"coded \(Content-Encoding: gzip\), which was not asked for",
+        "gzip": r"encoded \(Content-Encoding: gzip\), which was not requested",
         "page": r"page of HTML \(Content-Type: text/html\)",
     }
     kind: type[Exception] = errors.ProtocolError

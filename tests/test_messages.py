@@ -66,7 +66,7 @@ def test_a_dead_proxy_is_called_one_with_the_variable_that_names_it(
             direct_twin.run(endpoint.invoke("Hello"))
     said = str(caught.value)
     assert f"no connection to the proxy http://127.0.0.1:{port} (from {variable}): " in said
-    assert "except the service with NO_PROXY" in said
+    assert "exclude the service with NO_PROXY" in said
     assert "hunter2" not in said
 
 
@@ -254,13 +254,13 @@ def test_a_model_is_said_to_run_only_where_it_was_asked() -> None:
     timeout = Timeout(total=1.0)
     assert "the model may still be running" in str(deadline_exceeded(timeout))
     assert "nothing was sent" in str(deadline_exceeded(timeout, request_sent=False))
-    assert "the service had refused it until then" in str(deadline_exceeded(timeout, answered=True))
+    assert "the service had refused it so far" in str(deadline_exceeded(timeout, answered=True))
 
 
 @pytest.mark.parametrize(
     ("fault", "said", "sent"),
     [
-        ("status_503_ServiceUnavailable", "had refused it until then", True),
+        ("status_503_ServiceUnavailable", "had refused it so far", True),
         ("refuse", "nothing was sent", False),
         ("reset_before_headers", "the model may still be running", True),
     ],
@@ -441,12 +441,12 @@ WITH_WHITE_SPACE = ("secret\n", " secret", "sec ret", "secret\t")
 @pytest.mark.parametrize(
     ("secret", "hint"),
     [
-        *((secret, "white space, which none has: was it copied with a line end?") for secret in WITH_WHITE_SPACE),
-        ("sec\udcffret", "a byte that is not UTF-8: was it copied whole?"),
+        *((secret, "white space: was it copied with a line end?") for secret in WITH_WHITE_SPACE),
+        ("sec\udcffret", "a byte that is not UTF-8: was it copied completely?"),
     ],
 )
 def test_a_secret_that_cannot_be_one_gets_a_hint(direct_twin: Twin, secret: str, hint: str) -> None:  # noqa: F811
     endpoint = make(direct_twin, region_name="us-west-2", aws_access_key_id="AKID", aws_secret_access_key=secret)
     with failing(direct_twin, endpoint, errors.CredentialsError) as caught:
         direct_twin.run(endpoint.invoke("Hello"))
-    assert f"the secret key holds {hint}" in str(caught.value)
+    assert f"the secret key contains {hint}" in str(caught.value)

@@ -342,7 +342,7 @@ def test_a_decoder_without_complete_has_no_completion() -> None:
         pipeline.completion()
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
     decoder.complete = lambda chunks, finish_reason: TextHandler().transform_input(chunks, {})
-    with pytest.raises(errors.HandlerError, match="TextHandler sends bytes or str"):
+    with pytest.raises(errors.HandlerError, match="TextHandler sends bytes or a str"):
         pipeline.completion()
     pipeline.received.extend(range(_pipeline.MAX_RECEIVED))
     with pytest.raises(errors.StreamError, match="more chunks than are kept"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 ENTRY = re.compile(r"^\* \[[^\]]+\]\(([\w/-]+)\.md\): (.+(?:\n  .+)*)", re.MULTILINE)
 BLOCK = re.compile(r"^```\{eval-rst\}\n.*?^```\n", re.MULTILINE | re.DOTALL)
+INCLUDE = re.compile(r"^```\{literalinclude\} (\S+)\n.*?^```\n", re.MULTILINE | re.DOTALL)
 TOCTREE = re.compile(r"^```\{toctree\}\n.*?^```\n+", re.MULTILINE | re.DOTALL)
 
 
@@ -50,20 +52,27 @@ def describe(app: Sphinx, page: str, sentence: dict[str, str]) -> str:
     return re.split(r"(?<=[.:]) ", " ".join(paragraph.astext().split()))[0] if paragraph else ""
 
 
-def add_tags(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+def add_tags(
+    sentence: dict[str, str],
+    app: Sphinx,
+    page: str,
+    template: str,
+    context: dict[str, Any],
+    tree: nodes.document | None,
+) -> None:
     """Add the page's description, and mend two places of the theme that screen readers trip over."""
     if navigation := context.get("furo_navigation_tree"):
         context["furo_navigation_tree"] = navigation.replace('role="heading"', 'role="heading" aria-level="2"')
-    if doctree is None:
+    if tree is None:
         return
-    sentence = html.escape(describe(app, page, sentences(app)))
+    description = html.escape(describe(app, page, sentence))
     title = html.escape(app.env.titles[page].astext())
     context["metatags"] += (
-        f'<meta name="description" content="{sentence}">\n'
+        f'<meta name="description" content="{description}">\n'
         f'<meta property="og:type" content="website">\n'
         f'<meta property="og:site_name" content="{app.config.project}">\n'
         f'<meta property="og:title" content="{title}">\n'
-        f'<meta property="og:description" content="{sentence}">\n'
+        f'<meta property="og:description" content="{description}">\n'
     )
 
 
@@ -110,8 +119,24 @@ def markdown(app: Sphinx, page: str) -> str:
         document.walkabout(writer)
         entries.append(f"```text\n{writer.body.strip()}\n```\n")
     text = BLOCK.sub(lambda _: entries.pop(0), TOCTREE.sub("", source))
+    folder = Path(env.doc2path(page)).parent
+    text = INCLUDE.sub(lambda it: f"```python\n{(folder / it[1]).read_text(encoding='utf-8')}```\n", text)
     text = re.sub(r"\{[a-z:]+\}(`[^`]+`)", r"\1", text)
     return re.sub(r"(\]\([^):]+)\.md((?:#[^)]*)?\))", r"\1.html.md\2", text).strip() + "\n"
+
+
+def prepare(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Collect what is known only when all pages have been read."""
+    words = {page: [title, *app.config.site_words.get(page, ())] for _, pages in groups(env) for title, page in pages}
+    app.connect("doctree-resolved", partial(add_words, words))
+    app.connect("html-page-context", partial(add_tags, sentences(app)), priority=900)  # after the theme
+    return []
+
+
+def add_words(words: dict[str, list[str]], app: Sphinx, tree: nodes.document, page: str) -> None:
+    """Let the search find a page by its title in the navigation, and by the words that `site_words` adds."""
+    entries = [("single", word, "", "main", None) for word in words.get(page, ())]
+    tree.insert(0, addnodes.index(entries=entries))
 
 
 def write(app: Sphinx, failure: Exception | None) -> None:
@@ -135,7 +160,8 @@ def write(app: Sphinx, failure: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("site_summary", "", "html", types=frozenset({str}))
+    app.add_config_value("site_words", {}, "env", types=frozenset({dict}))
+    app.connect("env-updated", prepare)
     app.connect("source-read", mark_blocks)
-    app.connect("html-page-context", add_tags, priority=900)  # after the theme
     app.connect("build-finished", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

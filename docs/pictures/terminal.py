@@ -94,7 +94,9 @@ class Terminal:
             console = Console(width=COLUMNS, record=True, file=nowhere, force_terminal=True, legacy_windows=False)
             for line in lines:
                 console.print(line, soft_wrap=True)
-            return FONTS.sub("", console.export_svg(title=title, theme=THEME, unique_id="terminal"))
+            svg = FONTS.sub("", console.export_svg(title=title, theme=THEME, unique_id="terminal"))
+        # rich cuts off the lower end of the last line.
+        return re.sub(r'(id="terminal-clip-terminal">\s*<rect [^>]*height=")([\d.]+)', _taller, svg)
 
     def _line(self, row: int) -> Text:
         cells = [self.screen.buffer[row][column] for column in range(COLUMNS)]
@@ -103,6 +105,10 @@ class Terminal:
             line.append("".join([cell.data for cell in run]), style)
         line.rstrip()
         return line
+
+
+def _taller(found: re.Match[str]) -> str:
+    return f"{found[1]}{float(found[2]) + 8:.1f}"
 
 
 def revealed(picture: str, line: str, seconds: float) -> str:

@@ -141,7 +141,7 @@ class AsyncStream(StreamBase[Piece, Made]):
         return pipeline.feed(data) if data else pipeline.end()
 
     async def aclose(self) -> None:
-        """Close the connection, even if the answer is incomplete. Any task may close it; closing twice is harmless."""
+        """Close the connection, even if the answer is incomplete. Any task may do it, even twice."""
         self._close(None)
 
     def _stop_opening(self) -> None:

@@ -1,4 +1,4 @@
-"""A base for values that never change. `dataclasses` would do the same, but a cold start must not import it."""
+"""A base class for immutable values. `dataclasses` would do the same, but a cold start must not import it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Frozen"]
 
 
 class Frozen:
-    """A value that never changes: compared, hashed, copied and pickled by its fields.
+    """An immutable value: compared, hashed, copied and pickled by its fields.
 
     A subclass names its slots in ``_fields``, and its constructor ends with `_assign`.
     """

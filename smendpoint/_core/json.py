@@ -15,23 +15,23 @@ _scan: Callable[[str, int], tuple[Any, int]]  # the C scanner of that decoder
 
 
 def parse_json(text: str) -> Any:
-    """Parse one JSON value. ``NaN`` and ``Infinity`` are read as Python writes them: model servers do write them.
+    """Parse one JSON value. ``NaN`` and ``Infinity`` are read as Python writes them, because model servers write them.
 
     Raises:
         ValueError: this is not one JSON value, or it is nested too deeply for the interpreter. The error may hold the
-            text: do not let it out.
+            text: do not pass it on.
     """
     global _json_decoder, _scan
     if _json_decoder is None:
         from json import JSONDecoder  # on first use: the import takes milliseconds
 
         decoder = JSONDecoder()
-        # Set the scanner first: a thread that sees the decoder takes both for ready.
+        # Set the scanner first: a thread that sees the decoder assumes that both are ready.
         _scan = decoder.scan_once  # type: ignore[attr-defined]  # there since Python 2.6, not in typeshed
         _json_decoder = decoder
     try:
         try:
-            # One pass; `decode` searches for whitespace first and last, which token lines do not have.
+            # One pass; `decode` searches for white space at both ends, which token lines do not have.
             value, end = _scan(text, 0)
             if end == len(text):
                 return value
@@ -46,7 +46,7 @@ def parse_joined(text: str) -> tuple[list[Any], int]:
     """Parse JSON objects and arrays that follow one another, with white space between them or without.
 
     Returns:
-        The values that are whole, and the place in the text after them, where one more may have begun.
+        The complete values, and the place in the text after them, where another one may have begun.
     """
     from json import JSONDecoder
 

@@ -83,7 +83,7 @@ class Address:
         """Says what to check if there is no connection."""
         if self.target.proxy is None:
             return "Check the region, endpoint_url and the network's way to it (VPC endpoint, proxy, security group)"
-        return "Check that it runs and is the right one, or except the service with NO_PROXY"
+        return "Check that it runs and is the right one, or exclude the service with NO_PROXY"
 
     @property
     def dialled(self) -> tuple[str, int]:

@@ -106,4 +106,4 @@ def _cure(status: int, proxy: Proxy) -> str:
         return "it does not accept the credentials in the proxy's URL"
     if status in (502, 503, 504):
         return "it cannot reach the service: check the region and the network behind the proxy"
-    return "check that it allows CONNECT to the service, or except the service with NO_PROXY"
+    return "check that it allows CONNECT to the service, or exclude the service with NO_PROXY"

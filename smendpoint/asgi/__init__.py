@@ -1,11 +1,11 @@
-"""Serve SageMaker endpoints as OpenAI does: `OpenAIApp` runs under any ASGI server, and mounts into any application.
+"""Serve SageMaker endpoints as an OpenAI API: `OpenAIApp` runs on any ASGI server, and mounts into any application.
 
-``smendpoint serve`` runs it under uvicorn. It needs Starlette, the extra ``smendpoint[serve]``.
+``smendpoint serve`` runs it with uvicorn. It needs Starlette (the extra ``smendpoint[serve]``).
 """
 
-# The room: `_frames` reads what containers with OpenAI's interface answer, `_formats` and `_texts` and `_vectors`
-# translate for the others, `_failures` makes errors in OpenAI's shape; these do not wait. `_reply` sends answers, and
-# `_app` puts all together. It imports endpoints and what is below them.
+# The room: `_frames` reads the answers of containers with OpenAI's interface; `_formats`, `_texts` and `_vectors`
+# translate for the others; `_failures` makes errors in OpenAI's shape. These do not wait. `_reply` sends answers, and
+# `_app` puts everything together. The room may import endpoints and the rooms below them.
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ BODY_SECONDS = 60.0
 
 
 class OpenAIApp:
-    """SageMaker endpoints as OpenAI's API: an ASGI application, to be run by any server or mounted into another one.
+    """SageMaker endpoints as an OpenAI API: an ASGI application, for any server, or to mount into another application.
 
     It has ``POST /v1/chat/completions``, ``/v1/completions`` and ``/v1/embeddings``, ``GET /v1/models`` and
     ``/v1/models/{id}``, and ``/healthz``. Errors have OpenAI's shape. A client that disconnects ends its call. A stream
@@ -47,26 +47,26 @@ class OpenAIApp:
     A server tells it when to close its connections (lifespan). A mounted application is not told: call `aclose`.
 
     Attributes:
-        draining: ``/healthz`` answers 503, so that a load balancer sends no more requests here; all else goes on. A
-            program sets it once it is asked to end. False at first.
+        draining: whether ``/healthz`` answers 503, so that a load balancer sends no more requests here; everything else
+            continues. A program sets it when it is asked to end. False at first.
 
     Args:
-        models: by the name that clients use: a `ServedModel`, or its endpoint alone, a name or an `AsyncEndpoint`, for
-            a container that speaks OpenAI's format.
-        api_key: a key, or several, of which clients must give one (``Authorization: Bearer ...``); by default none is
-            asked for.
-        allowed_hosts: the host, or the hosts, that a request may name, without a port; by default any. A server on this
-            machine that asks for no key allows its own names only, because a web page may send requests to it (DNS
-            rebinding).
-        max_body: a request body over so many bytes is answered with 413.
-        keep_alive: seconds of silence after which a stream gets a comment, so that nothing on the way closes it.
+        models: the models by the name that clients use: a `ServedModel`, or only its endpoint (a name or an
+            `AsyncEndpoint`) for a container with OpenAI's format.
+        api_key: one key or several, of which clients must send one (``Authorization: Bearer ...``); by default none is
+            required.
+        allowed_hosts: the host or hosts that a request may name, without a port; by default any. A server on this
+            machine that requires no key should allow only its own names, because a web page may send requests to it
+            (DNS rebinding).
+        max_body: the largest request body in bytes; a larger one is answered with 413.
+        keep_alive: seconds of silence after which a stream gets a comment, so that no proxy closes it.
         metrics: the registry that ``GET /metrics`` shows; without it there is no such path. It needs
-            ``prometheus-client``, and what counts calls: ``hooks=PrometheusHooks(registry=...)``.
+            ``prometheus-client``, and hooks that count calls: ``hooks=PrometheusHooks(registry=...)``.
         **options: options of `AsyncEndpoint` for the endpoints that are given by name. By default ``concurrency`` is
             ``AdaptiveConcurrency()``.
 
     Raises:
-        ConfigurationError: an argument does not fit.
+        ConfigurationError: an argument is not valid.
     """
 
     def __init__(
@@ -128,19 +128,19 @@ class OpenAIApp:
         await self.aclose()
 
     def _admit(self, scope: Scope) -> Headers:
-        """Check that a request may come in.
+        """Check that a request is allowed.
 
         Raises:
-            Failure: it may not.
+            Failure: it is not.
         """
         headers = Headers(scope=scope)
         if self._hosts is not None:
             host = headers.get("host", "").lower()
             if host.rpartition(":")[0] not in self._hosts and host not in self._hosts:
-                raise Failure(421, "This server does not have the name that the request is for.")
+                raise Failure(421, "This server does not have the host name of the request.")
         if self._keys:
             scheme, _, given = headers.get("authorization", "").partition(" ")
-            # Each key is compared, so that the time tells nothing.
+            # Each key is compared, so that the time reveals nothing.
             right = [hmac.compare_digest(given.strip().encode(), key) for key in self._keys]
             if scheme.lower() != "bearer" or not any(right):
                 said = "Incorrect API key provided." if given else "You didn't provide an API key."
@@ -189,7 +189,7 @@ class OpenAIApp:
         try:
             return await asyncio.wait_for(self._read_rest(message, receive), BODY_SECONDS)
         except asyncio.TimeoutError:
-            raise Failure(408, "The request's body did not come in time.", headers={"connection": "close"}) from None
+            raise Failure(408, "The request's body did not arrive in time.", headers={"connection": "close"}) from None
 
     async def _read_rest(self, message: Any, receive: Receive) -> bytes:
         body = bytearray()
@@ -229,7 +229,7 @@ class OpenAIApp:
 
 
 class _Gone(Exception):
-    """The client has left before its request was whole."""
+    """The client left before its request was complete."""
 
 
 class _Door:
@@ -262,7 +262,7 @@ def _shown(name: str) -> dict[str, Any]:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """Answer with an error that Starlette, or the check of a request, has raised."""
+    """Answer with an error raised by Starlette or by the check of a request."""
     if isinstance(error, HTTPException):
         unknown = error.status_code == 404
         said = f"{request.method} {request.url.path} is not served here." if unknown else error.detail
@@ -273,5 +273,5 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _apologise(request: Request, error: Exception) -> Response:
-    """Answer after an error of the application itself, which the server logs."""
+    """Answer after an error in the application itself, which the server logs."""
     return Response(Failure(500, "The server failed.").body, 500, None, "application/json")

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape: what a client is told, and with which status."""
+"""Errors in OpenAI's shape: the message and the status for a client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from smendpoint._container_errors import container_error
 if TYPE_CHECKING:
     from smendpoint._container_errors import JSONValue
 
-# Seconds after which a client may try again, where neither the service nor the container said when.
+# Seconds after which a client may try again, if neither the service nor the container gave a time.
 THROTTLED_SECONDS = 1
 UNAVAILABLE_SECONDS = 5
 
@@ -20,15 +20,15 @@ _CODES = {429: "rate_limit_exceeded", 503: "service_unavailable", 504: "timeout"
 
 
 class Failure(Exception):
-    """An error that a client is told.
+    """An error for a client.
 
     Args:
         status: the HTTP status.
-        message: for the client: it names neither accounts nor roles.
+        message: the message for the client: it does not name accounts or roles.
         code: OpenAI's code of the error, or one of ours.
-        param: the field of the request that is wrong.
-        error: the whole error object, where a container gave one.
-        headers: of the answer.
+        param: the field of the request that is not valid.
+        error: the whole error object, if a container gave one.
+        headers: the headers of the answer.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Failure(Exception):
 
 
 def failure_of(error: errors.SmendpointError) -> Failure:
-    """Make what a client is told of a failed call."""
+    """Make the error that a client gets for a failed call."""
     if isinstance(error, errors.ModelError):
         return _of_container(error)
     if isinstance(error, errors.ModelOutputError):
@@ -71,31 +71,31 @@ def failure_of(error: errors.SmendpointError) -> Failure:
     if isinstance(error, errors.ValidationError):
         if "not found" in error.message:
             return Failure(404, "The endpoint of this model does not exist.", "model_not_found", "model")
-        return Failure(400, "The service refused the request as not valid.", "validation_error")
+        return Failure(400, "The service refused the request because it is not valid.", "validation_error")
     if isinstance(error, errors.ModelStreamError) and error.error_code == "ModelInvocationTimeExceeded":
         return Failure(504, "The model did not answer in time.")
     if isinstance(error, errors.ServiceError) and error.status == 413:
-        return Failure(413, "The request is larger than the service takes.", "request_too_large")
+        return Failure(413, "The request is larger than the service accepts.", "request_too_large")
     for kinds, status, code, message in _KNOWN:
         if isinstance(error, kinds):
             return _with_status(status, message or error.message, {"code": code}, getattr(error, "retry_after", None))
     return Failure(502, "The call to the model failed.", "upstream_error")
 
 
-# The kinds of errors with status, code and message; the error's own message where there is none here. The service's
-# messages may name accounts and roles, so a client gets them only where they are about its request.
+# The kinds of errors with status, code and message; the error's own message if there is none here. The service's
+# messages may name accounts and roles, so a client gets them only if they are about its request.
 _KNOWN: tuple[tuple[Any, int, str, str], ...] = (
     ((errors.ModelNotReadyError,), 503, "model_not_ready", "The model is not ready yet. Try again later."),
     ((errors.ThrottlingError,), 429, "rate_limit_exceeded", "The model has too many requests. Try again later."),
     ((errors.ServiceUnavailableError,), 503, "service_unavailable", "The model cannot be reached now. Try later."),
     ((errors.ReadTimeoutError, errors.DeadlineExceededError), 504, "timeout", "The model did not answer in time."),
     ((errors.ConnectError, errors.TLSError), 502, "upstream_unreachable", "The model cannot be reached."),
-    ((errors.StreamTruncatedError,), 502, "stream_truncated", "The model's answer was cut before its end."),
+    ((errors.StreamTruncatedError,), 502, "stream_truncated", "The model's answer was cut off before its end."),
     (
         (errors.HandlerError, errors.StreamDecodeError),
         502,
         "bad_upstream_answer",
-        "The model's answer is not readable.",
+        "The model's answer cannot be read.",
     ),
     (
         (errors.AccessDeniedError, errors.CredentialsError, errors.ConfigurationError),
@@ -107,7 +107,7 @@ _KNOWN: tuple[tuple[Any, int, str, str], ...] = (
 
 
 def _of_container(error: errors.ModelError) -> Failure:
-    """Hand on a container's own error: its status below 500 as it is, others as those of a server behind a server."""
+    """Pass on a container's own error: a status below 500 unchanged, others as the statuses of a gateway."""
     status, found = error.original_status_code, error.container_error
     shown: dict[str, JSONValue] = {}
     message = "The model's container answered with an error."

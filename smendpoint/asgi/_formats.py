@@ -1,4 +1,4 @@
-"""A served model: its endpoint, and the format that its container takes."""
+"""A served model: its endpoint, and the format of its container."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
         @property
         def render(self) -> Callable[[Any], bytes] | None:
-            """Gives the bytes to send for a chunk of the stream; `None` where chunks are such bytes."""
+            """Returns the bytes to send for a chunk of the stream; `None` if the chunks are such bytes."""
             ...
 
         async def answer(self) -> bytes:
-            """Call the model, and give the answer's body."""
+            """Call the model, and return the answer's body."""
             ...
 
         def stream(self) -> AsyncStream[Any, Any]:
@@ -51,7 +51,7 @@ OPENAI = "openai"
 TEXT_HANDLERS: Mapping[str, Callable[[], Any]] = {
     "tgi": lambda: TextGenerationHandler(details=True),
     "lmi": lambda: TextGenerationHandler(details=True),
-    # Its pipelines refuse parameters that they do not know; the text ends at a stop sequence all the same.
+    # Its pipelines refuse unknown parameters, but the text still ends at a stop sequence.
     "huggingface": lambda: TextGenerationHandler(stop_parameter=None),
     **{f"jumpstart-{family}": partial(JumpStartTextHandler, family) for family in get_args(JumpStartFamily)},
 }
@@ -60,20 +60,20 @@ FORMATS = (
     OPENAI,
     *dict.fromkeys((*TEXT_HANDLERS, *CHAT_HANDLERS, *(name for name in get_args(EmbeddingFormat) if name != OPENAI))),
 )
-"""The formats that containers take, as `ServedModel` and ``smendpoint serve --format`` name them."""
+"""The formats of containers, as named by `ServedModel` and ``smendpoint serve --format``."""
 
 
 class ServedModel(NamedTuple):
     """A model that `OpenAIApp` serves.
 
     Attributes:
-        endpoint: the endpoint's name, with ``:component`` behind it for an inference component; or an `AsyncEndpoint`,
-            whose options are taken, and whose content handler is not.
-        format: what the container takes. ``"openai"`` gets each request as it is, and its answers are handed on as they
-            are. ``"tgi"``, ``"lmi"``, ``"huggingface"`` and ``"jumpstart-..."`` take prompts for text completions,
-            ``"jumpstart-chat"`` messages, and the formats of `EmbeddingsHandler` texts for embeddings.
-        model: with ``"openai"``: the model's name for the container, instead of the one that clients use; the empty
-            text is every container's own model.
+        endpoint: the endpoint's name, with ``:component`` after it for an inference component; or an `AsyncEndpoint`,
+            whose options are used, but not its content handler.
+        format: the format of the container. With ``"openai"``, requests and answers are passed on unchanged. ``"tgi"``,
+            ``"lmi"``, ``"huggingface"`` and ``"jumpstart-..."`` take prompts for text completions, ``"jumpstart-chat"``
+            takes messages, and the formats of `EmbeddingsHandler` take texts for embeddings.
+        model: with ``"openai"``: the container's name for the model, instead of the clients' name; with the empty text,
+            the container uses its own model.
     """
 
     endpoint: str | AsyncEndpoint[Any, Any, Any]
@@ -87,7 +87,7 @@ class Backend:
     They share their connections and their limit of calls.
 
     Raises:
-        ConfigurationError: the model does not fit.
+        ConfigurationError: the model is not valid.
     """
 
     def __init__(self, name: str, served: ServedModel, options: EndpointOptions) -> None:
@@ -96,7 +96,7 @@ class Backend:
                 f"the format of model {name!r} must be one of {', '.join(FORMATS)}, not {served.format!r}"
             )
         if served.model is not None and served.format != OPENAI:
-            raise ConfigurationError(f"model {name!r}: only containers of the format 'openai' are told a model's name")
+            raise ConfigurationError(f"model {name!r}: a model's name needs a container of the format 'openai'")
         self.name = name
         self._served = served
         if not isinstance(served.endpoint, (str, AsyncEndpoint)):
@@ -125,13 +125,13 @@ class Backend:
         """Make the request of the endpoint.
 
         Raises:
-            Failure: the container cannot do what is asked.
+            Failure: the container cannot do this.
         """
         endpoint = self._endpoints.get(kind)
         format, model = self._served.format, self._served.model
         if endpoint is None:
             served = " and ".join(f"{PATHS[kind]}" for kind in self._endpoints)
-            raise Failure(400, f"The model {self.name!r} is served at {served} alone: its format is {format}.")
+            raise Failure(400, f"The model {self.name!r} is served only at {served}: its format is {format}.")
         if format == OPENAI:
             if model is not None:
                 body = json.dumps({**request, "model": model}, separators=(",", ":")).encode()
@@ -145,7 +145,7 @@ class Backend:
         return (Chat if kind == "chat" else Text)(self.name, endpoint, format, request)
 
     async def aclose(self) -> None:
-        """Close the connections. Those of a client that was given stay open."""
+        """Close the connections. Those of a client that was passed in stay open."""
         for endpoint in self._endpoints.values():
             await endpoint.aclose()
         if self._base is not self._served.endpoint:
@@ -162,18 +162,18 @@ PATHS: Mapping[Kind, str] = {
 def _base_endpoint(
     endpoint: str | AsyncEndpoint[Any, Any, Any], options: EndpointOptions
 ) -> AsyncEndpoint[Any, Any, Any]:
-    """Give an endpoint with all options, whose copies share its connections and its limit."""
+    """Return an endpoint with all options, whose copies share its connections and its limit."""
     if isinstance(endpoint, str):
         name, _, component = endpoint.partition(":")
         if component:
             options = {**options, "inference_component_name": component}
         endpoint = AsyncEndpoint(name, **options)
-    # A client's connections are its own, and an endpoint with one cannot be copied.
+    # A client has its own connections, and an endpoint with a client cannot be copied.
     return endpoint if endpoint._caller.client is not None else copy.copy(endpoint)
 
 
 class _Passed:
-    """A request that goes to its container as it is."""
+    """A request that goes to its container unchanged."""
 
     render = None
 

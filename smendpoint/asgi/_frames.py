@@ -1,4 +1,4 @@
-"""The answers of containers with OpenAI's interface: handed on as they are, and yet known to be whole."""
+"""The answers of containers with OpenAI's interface: passed on unchanged, but checked for completeness."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _MEMBER = re.compile(rb'"(?:finish_reason":\s*"|usage":\s*\{|message":\s*\{|inde
 
 
 def _notable(data: bytes) -> bool:
-    """Say whether events show signs that one is more than a piece of the first choice's text.
+    """Return whether events show signs that one is more than a piece of the first choice's text.
 
-    Inside a JSON string each quote has a backslash before it, so generated text does not show the signs with quotes;
-    the others only cost a look. Three searches are faster than one for all.
+    Inside a JSON string each quote has a backslash before it, so generated text does not contain the signs with quotes;
+    a false alarm by the others only costs a look. Three searches are faster than one for all.
     """
     return b"error" in data or b"[DONE]" in data or _MEMBER(data) is not None
 
 
 class PassingHandler:
-    """Sends a request's bytes as they are, and gives the answer's: the events of a stream, each whole.
+    """Sends a request's bytes unchanged, and returns those of the answer; for a stream, whole events.
 
     Errors that the container reports inside a successful answer are raised.
     """
@@ -47,13 +47,13 @@ class PassingHandler:
     stop_parameter: str | None = None
 
     def transform_input(self, prompt: bytes, model_kwargs: dict[str, Any]) -> bytes:
-        """Give the request as it is. Model parameters of the endpoint are added where the request has none."""
+        """Return the request unchanged, except that parameters of the endpoint are added if the request lacks them."""
         if not model_kwargs:
             return prompt
         return json.dumps({**model_kwargs, **json.loads(prompt)}, separators=(",", ":")).encode()
 
     def transform_output(self, output: ResponseBody) -> bytes:
-        """Give the answer as it is.
+        """Return the answer unchanged.
 
         Raises:
             HandlerError: it is not JSON.
@@ -64,50 +64,50 @@ class PassingHandler:
         return bytes(output)
 
     def read_details(self, output: ResponseBody) -> OutputDetails:
-        """Give the finish reason and the token counts, for hooks."""
+        """Return the finish reason and the token counts, for hooks."""
         if not may_have_usage(output):
             return OutputDetails()
         return answer_details(decode_json(output, "serve"))
 
     def stream_decoder(self) -> EventPasser:
-        """Give a decoder whose chunks are the bytes of whole events."""
+        """Return a decoder whose chunks are the bytes of whole events."""
         return EventPasser()
 
 
 class EventPasser(PushDecoder):
-    """Gives the bytes of whole server-sent events, as they came, and knows whether the stream ended as it should.
+    """Returns the bytes of whole server-sent events unchanged, and knows whether the stream ended properly.
 
     JSON lines become events. ``[DONE]`` comes last, once the stream has ended properly, whether or not the container
     sent it. Only events that may be more than a piece of text are parsed.
 
     Attributes:
-        finish_reason: why the model stopped, once it has said so.
+        finish_reason: why the model stopped, once it has given the reason.
         usage: the token counts, once it has given them.
     """
 
     __slots__ = ("_begun", "_done", "_lines", "_over", "_tail", "finish_reason", "usage")
 
-    max_received = 0  # what is handed on is not kept
+    max_received = 0  # events that are passed on are not kept
 
     def __init__(self) -> None:
         super().__init__()
-        self._tail = bytearray()  # the start of an event whose end has not come
+        self._tail = bytearray()  # the start of an event whose end has not arrived
         self._lines: bool | None = None  # whether these are JSON lines; `None` before the first byte
-        self._done = False  # [DONE] has come
+        self._done = False  # [DONE] has arrived
         self._begun = {"0"}  # the indices of choices: of the first and those that came, of those with a finish reason
         self._over: set[str] = set()
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes, give the events that they complete, in one piece."""
+        """Take the next bytes and return the events that they complete, in one piece."""
         if self._failure is not None:
             self._check()
         if self._done:
             return []
         plain = self._lines is False and not self._tail and data.endswith(b"\n\n") and b"\r" not in data
         if plain and not _notable(data):
-            return [data]  # as nearly all are
+            return [data]  # true of nearly all
         if self._tail:
             self._tail += data
             if b"\n" not in data and b"\r" not in data:  # in the middle of an event, however large
@@ -125,24 +125,24 @@ class EventPasser(PushDecoder):
         return self._keep(data[size:], self._read(data[:size]) if size else [])
 
     def _keep(self, tail: bytes | bytearray, events: list[bytes]) -> list[bytes]:
-        """Keep the start of the next event, and give the events before it."""
+        """Keep the start of the next event, and return the events before it."""
         self._tail = tail if isinstance(tail, bytearray) else bytearray(tail)
         if len(self._tail) > MAX_ITEM and self._failure is None:
             self._failure = StreamDecodeError(f"a server-sent event is larger than {MAX_ITEM} bytes")
         return self._deliver(events)
 
     def finish(self) -> list[bytes]:
-        """Take the end of the bytes, and give the rest of the events, with ``[DONE]``.
+        """Take the end of the bytes, and return the rest of the events, with ``[DONE]``.
 
         Raises:
-            StreamTruncatedError: neither a finish reason of each choice nor ``[DONE]`` has come.
+            StreamTruncatedError: there is neither ``[DONE]`` nor a finish reason for each choice.
         """
         events: list[bytes] = []
         self.finish_into(events)
         return events
 
     def finish_into(self, chunks: list[bytes]) -> None:
-        """Do what `finish` does, and append the events to a list of the caller: a failure does not lose them."""
+        """Do the same as `finish`, but append the events to the caller's list: a failure does not lose them."""
         self._check()
         tail, whole = bytes(self._tail.strip()), True
         if tail and not self._done:
@@ -154,12 +154,12 @@ class EventPasser(PushDecoder):
                 chunks += [event + b"\n\n"] if event else []
         if not whole or not (self._done or self._begun <= self._over):
             raise StreamTruncatedError(
-                f"the stream ended before the model's answer did: {ENDS['chunk'].mark} has not come"
+                f"the stream ended before the model's answer did: {ENDS['chunk'].mark} is missing"
             )
         chunks.append(DONE)
 
     def _read(self, data: bytes) -> list[bytes]:
-        """Give whole events, or whole JSON lines as events, after a look at those that may be more than text."""
+        """Return whole events, or whole JSON lines as events, after a look at those that may be more than text."""
         if self._lines:
             data = b"".join([b"data: %s\n\n" % line for line in data.split(b"\n") if line.strip()])
         if not _notable(data):
@@ -179,7 +179,7 @@ class EventPasser(PushDecoder):
         return [b"".join(events)] if events else []
 
     def _note(self, event: bytes) -> bytes:
-        """Read an event for what it says beside its text, and give it; one that is a whole answer as a chunk."""
+        """Note the facts in an event besides its text, and return it; a whole answer is returned as a chunk."""
         texts = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
         text = b"\n".join(texts)
         if text == b"[DONE]":
@@ -211,13 +211,13 @@ class EventPasser(PushDecoder):
 
 
 def _with_line_feeds(data: bytes) -> bytes:
-    """Give bytes whose lines end with LF. A CR at the very end may be half of a line end."""
+    """Return bytes whose lines end with LF. A CR at the very end may be half a line end."""
     rest = b"\r" if data.endswith(b"\r") else b""
     return data[: len(data) - len(rest)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + rest
 
 
 def _become_delta(choice: dict[str, Any]) -> bool:
-    """Turn a whole message, of a container that does not stream, into a delta; say whether it was one."""
+    """Turn a whole message, from a container that does not stream, into a delta; return whether it was one."""
     message = choice.pop("message", None)
     if not isinstance(message, dict):
         return False

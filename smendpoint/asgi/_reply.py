@@ -1,4 +1,4 @@
-"""Sends answers: whole ones, streams that a client can tell from cut ones, and a call's end when its client leaves."""
+"""Sends answers: whole ones, and streams whose truncation a client can detect. Ends a call when its client leaves."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger("smendpoint.asgi")
 
 KEEP_ALIVE_SECONDS = 15.0
-"""Seconds of silence after which a stream gets a comment: about what the HTML standard advises against proxies."""
+"""Seconds of silence after which a stream gets a comment: about the interval that the HTML standard recommends."""
 
-# Seconds that the last words of a stream may take when the server shuts down.
+# Seconds that the last event of a stream may take when the server shuts down.
 _GOODBYE_SECONDS = 1.0
 _STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
-    "x-accel-buffering": "no",  # nginx hands each event on at once
+    "x-accel-buffering": "no",  # nginx passes on each event at once
 }
 _UNANSWERED = b": the model has not answered yet\n\n"
 _PAUSED = b": the model has paused\n\n"
@@ -38,9 +38,9 @@ class Reply:
     """One answer.
 
     Args:
-        send: of the ASGI server.
+        send: the ASGI server's function.
         keep_alive: seconds of silence after which a stream gets a comment.
-        sleep: waits for so many seconds; for tests.
+        sleep: waits for a number of seconds; for tests.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Reply:
         self._keep_alive = keep_alive
         self._sleep = sleep
         self._started = False
-        self._quiet = True  # nothing was sent since the last look
+        self._quiet = True  # nothing has been sent since the last check
         self._comment = _UNANSWERED
         self._writing = asyncio.Lock()
 
@@ -67,7 +67,7 @@ class Reply:
     async def fail(self, failure: Failure) -> None:
         """Send an error: with its status, or as the last event of a stream that has begun.
 
-        The stream then has no proper end, so that the server closes the connection without a last chunk.
+        The stream then has no proper end, so the server closes the connection without a last chunk.
         """
         async with self._writing:
             if not self._started:
@@ -79,8 +79,8 @@ class Reply:
     async def stream(self, stream: AsyncStream[Any, Any], asked: Asked) -> None:
         """Send a stream.
 
-        The status is sent with the first event: until then an error has a status of its own. A stream that has nothing
-        for `keep_alive` seconds gets a comment, and with it the status 200.
+        The status is sent with the first event: until then an error has its own status. A stream that is silent for
+        `keep_alive` seconds gets a comment, and with it the status 200.
         """
         keeping = asyncio.ensure_future(self._keep_alive_until_cancelled())
         try:
@@ -115,7 +115,7 @@ class Reply:
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what answers, and send its failure."""
+        """Run the work that answers, and send its failure."""
         try:
             await work
         except Failure as failure:
@@ -125,7 +125,7 @@ class Reply:
             if told.status >= 500 or told.error["code"] == "model_not_found":
                 report(error, told)
             await self.fail(told)
-        except asyncio.CancelledError:  # the client has gone, which hears nothing, or the server shuts down
+        except asyncio.CancelledError:  # the client has gone, and gets nothing, or the server shuts down
             with contextlib.suppress(Exception):
                 ending = self.fail(Failure(503, "The server is shutting down.", headers={"connection": "close"}))
                 await asyncio.wait_for(ending, _GOODBYE_SECONDS)
@@ -133,7 +133,7 @@ class Reply:
 
 
 def report(error: SmendpointError, failure: Failure) -> None:
-    """Log a failed call. A container's message may quote a prompt, so the service's own messages alone are logged."""
+    """Log a failed call. A container's message may quote a prompt, so only the service's own messages are logged."""
     code = failure.error["code"]
     detail = f": {error}" if code == "server_misconfigured" else ""
     request = getattr(error, "request_id", None)
@@ -149,7 +149,7 @@ def report(error: SmendpointError, failure: Failure) -> None:
 
 
 async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` while the client is there; cancel it when the client leaves."""
+    """Run `work` while the client is connected; cancel it when the client leaves."""
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnect(receive))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)

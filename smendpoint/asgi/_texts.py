@@ -1,4 +1,4 @@
-"""OpenAI's completions for containers with formats of their own: exact, or refused."""
+"""OpenAI's completions for containers with other formats: an exact translation, or a refusal."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from smendpoint.handlers._chat_answers import ChatChunk, ChatCompletion
     from smendpoint.handlers.base import Usage
 
-# Fields that change nothing in an answer.
+# Fields that do not affect an answer.
 _IGNORED = frozenset(
     {
         *("metadata", "model", "prompt_cache_key", "safety_identifier", "service_tier", "store", "stream"),
         *("stream_options", "user"),
     }
 )
-# Fields that these containers do not have, with the values that ask for nothing.
+# Fields that these containers do not have, with the values that have no effect.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "audio": (),
     "best_of": (1,),
@@ -53,13 +53,12 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "verbosity": (),
 }
 _OLD_JUMPSTART = ("jumpstart-flan-t5", "jumpstart-gpt-j", "jumpstart-bloomz")
-# Finish reasons of TGI and LMI in OpenAI's words. OpenAI's streams must have one, so a container that gives none has
-# stopped.
+# Finish reasons of TGI and LMI in OpenAI's words. OpenAI's streams must have one, so "stop" stands for a missing one.
 _REASONS = {None: "stop", "eos_token": "stop", "stop_sequence": "stop"}
 
 
 def _translate(format: str, request: dict[str, Any], own: tuple[str, ...]) -> dict[str, Any]:
-    """Give the container's parameters for a request's fields; those that are not OpenAI's go on as they are.
+    """Return the container's parameters for a request's fields; fields that are not OpenAI's are passed on unchanged.
 
     Args:
         own: the fields that are read elsewhere.
@@ -86,7 +85,7 @@ def _translate(format: str, request: dict[str, Any], own: tuple[str, ...]) -> di
         elif name == "temperature":
             if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
                 raise Failure(400, "'temperature' must be a number of at least 0.", param=name)
-            # These containers take the most likely token unless told to sample, and refuse the temperature 0.
+            # These containers choose the most likely token unless told to sample, and refuse the temperature 0.
             parameters.update({"do_sample": True, "temperature": value} if value else {"do_sample": False})
         elif name != "top_p" or value != 1:  # TGI refuses 1, which changes nothing
             parameters[name] = value
@@ -102,10 +101,10 @@ def _stops(request: dict[str, Any]) -> list[str]:
 
 
 class _Completion(ABC):
-    """A request for a prompt's or a conversation's continuation.
+    """A request to continue a prompt or a conversation.
 
     Raises:
-        Failure: the container cannot do what is asked.
+        Failure: the container cannot do this.
     """
 
     prefix = ""
@@ -168,7 +167,7 @@ class _Completion(ABC):
 
 
 class Text(_Completion):
-    """A request for a prompt's continuation."""
+    """A request to continue a prompt."""
 
     prefix = "cmpl-"
     field = "prompt"
@@ -191,7 +190,7 @@ class Text(_Completion):
 
 
 class Chat(_Completion):
-    """A request for a conversation's continuation."""
+    """A request to continue a conversation."""
 
     prefix = "chatcmpl-"
     field = "messages"
@@ -223,5 +222,5 @@ def _json(value: Any) -> bytes:
 
 
 def _counts(usage: Usage | None) -> dict[str, int | None] | None:
-    """Give the token counts; `None` where one is not known."""
+    """Return the token counts; `None` if one is not known."""
     return None if usage is None or None in usage else usage._asdict()

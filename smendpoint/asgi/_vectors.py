@@ -1,4 +1,4 @@
-"""OpenAI's embeddings for containers with formats of their own: exact, or refused."""
+"""OpenAI's embeddings for containers with other formats: an exact translation, or a refusal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Vectors:
     """A request for embeddings.
 
     Raises:
-        Failure: the container cannot do what is asked.
+        Failure: the container cannot do this.
     """
 
     render = None
@@ -33,7 +33,7 @@ class Vectors:
         texts = request.get("input")
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-            message = "The container of this model takes a text, or a list of texts, as 'input', and not tokens."
+            message = "The container of this model takes a text, or a list of texts, as 'input', but not tokens."
             raise Failure(400, message, param="input")
         encoding = request.get("encoding_format")
         if encoding not in (None, "float", "base64"):
@@ -51,13 +51,13 @@ class Vectors:
     async def answer(self) -> bytes:
         vectors: list[list[float]] = await self._embeddings.embed_documents(self._texts)
         if self._dimensions is not None and len(vectors[0]) != self._dimensions:
-            message = f"The model's vectors have {len(vectors[0])} dimensions, whatever is asked for."
+            message = f"The model's vectors always have {len(vectors[0])} dimensions."
             raise Failure(400, message, param="dimensions")
         data = [
             {"object": "embedding", "index": index, "embedding": self._encode(vector)}
             for index, vector in enumerate(vectors)
         ]
-        # The container counts no tokens, so nothing says how many there were.
+        # The container does not count tokens, so their number is not known.
         answer = {"object": "list", "model": self._model, "data": data}
         return json.dumps(answer, separators=(",", ":")).encode()
 

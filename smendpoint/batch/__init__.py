@@ -1,15 +1,15 @@
-"""Many rows through an endpoint, so that no answer is lost or paid for twice.
+"""Send many rows to an endpoint, so that no answer is lost or paid for twice.
 
-`run` and `arun` ask for each row of a source, through the fan-out of `map`, and write each answer to a ledger as it
-comes; the same call again goes on where the last one ended::
+`run` and `arun` call the endpoint for each row of a source, with the fan-out of `map`, and write each answer to a
+ledger as it arrives. The same call again continues where the last one ended::
 
     from smendpoint import Endpoint, batch
 
     summary = batch.run(Endpoint("my-llm"), "prompts.txt", "answers.jsonl")
 
-The room: `_sources`, `_rows` and `_openai` read, `_requests` makes requests of rows, `_job` and `_run` ask, `_ledger`
-writes with what is in `_lines`, `_values`, `_index` and `_lock`. It may import endpoints and what is below them; `cli`
-and `integrations` import it.
+The room: `_sources`, `_rows` and `_openai` read, `_requests` makes requests from rows, `_job` and `_run` call the
+endpoint, and `_ledger` writes, with the help of `_lines`, `_values`, `_index` and `_lock`. It may import endpoints and
+the rooms below them; `cli` and `integrations` import it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Progress` and `Summary`: how far a batch has come, and the arithmetic behind it."""
+"""`Progress` and `Summary`: the state of a batch, and its arithmetic."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
     from smendpoint.handlers.base import Usage
 
 JUDGED_FROM = 100
-"""The rows that must be done before a share of failures says anything."""
+"""The number of rows that must be done before a share of failures is meaningful."""
 
 
 class Progress(Frozen):
-    """How far a batch has come. It never changes: each is of one moment.
+    """The progress of a batch at one moment. It is immutable.
 
     Attributes:
         rows: how many rows have been read so far.
-        total: how many rows the source has; `None` where that is not known beforehand.
+        total: how many rows the source has; `None` if that is not known beforehand.
         done: how many rows succeeded in this run.
         failed: how many rows failed in this run.
-        skipped: how many rows had succeeded in an earlier run, and were not asked again.
-        failed_before: how many rows had failed in an earlier run, and were left alone.
+        skipped: how many rows had succeeded in an earlier run, and were not sent again.
+        failed_before: how many rows had failed in an earlier run, and were not sent again.
         elapsed: seconds since the run began.
         concurrency: how many calls may be in flight at this moment.
-        refusals: how many requests the endpoint refused because it had too much to do; each was sent again.
-        prompt_tokens: tokens of the inputs, as far as the model counts them.
-        completion_tokens: tokens that the model generated, as far as it counts them.
+        refusals: how many requests the endpoint refused because of load; each was sent again.
+        prompt_tokens: tokens of the inputs, if the model counts them.
+        completion_tokens: tokens that the model generated, if it counts them.
     """
 
     __slots__ = _fields = (
@@ -92,12 +92,12 @@ class Progress(Frozen):
 
     @property
     def rate(self) -> float:
-        """Rows that were asked in this run, for each second of it."""
+        """Rows per second in this run."""
         return (self.done + self.failed) / self.elapsed if self.elapsed > 0 else 0.0
 
     @property
     def left(self) -> float | None:
-        """The seconds that the rest will take at this rate; `None` where that is not known."""
+        """The seconds that the rest will take at this rate; `None` if that is not known."""
         if self.total is None or not self.rate:
             return None
         waiting = self.total - self.done - self.failed - self.skipped - self.failed_before
@@ -105,7 +105,7 @@ class Progress(Frozen):
 
 
 class Summary(Progress):
-    """The result of a batch: the attributes of `Progress`, at its end."""
+    """The result of a batch: the attributes of `Progress` at its end."""
 
     __slots__ = ()
 
@@ -119,10 +119,10 @@ P = TypeVar("P", bound=Progress)
 
 
 class Counts:
-    """Counts the rows of a run while they come.
+    """Counts the rows of a run as they arrive.
 
     Args:
-        total: how many the source has; `None` where that is not known.
+        total: how many rows the source has; `None` if that is not known.
     """
 
     __slots__ = ("completion_tokens", "done", "failed", "prompt_tokens", "rows", "total")
@@ -138,15 +138,15 @@ class Counts:
             self.completion_tokens += usage.completion_tokens or 0
 
     def snapshot(self, kind: type[P], **others: Any) -> P:
-        """Make a `Progress` or a `Summary` of the counts, and of what is counted elsewhere."""
+        """Make a `Progress` or a `Summary` from these counts, and from those kept elsewhere."""
         return kind(**{name: getattr(self, name) for name in self.__slots__}, **others)
 
 
 class MaxErrors:
-    """Says when too many rows have failed.
+    """Decides when too many rows have failed.
 
     Args:
-        given: the most rows that may fail, or ``"P%"``: the largest share of them; `None` for any number.
+        given: how many rows may fail, or ``"P%"``, the share that may fail; `None` for any number.
 
     Raises:
         ConfigurationError: it is neither.
@@ -171,7 +171,7 @@ class MaxErrors:
             ) from None
 
     def exceeded(self, done: int, failed: int) -> bool:
-        """Whether more rows have failed than may."""
+        """Return whether more rows have failed than are allowed."""
         if self._number is not None:
             return failed > self._number
         return self._share is not None and done + failed >= JUDGED_FROM and failed > self._share * (done + failed)

@@ -1,4 +1,4 @@
-"""The index of a ledger: what it has for each id, in a private temporary database that the disk holds, not memory."""
+"""The index of a ledger: its entry for each id, in a private temporary database on disk, not in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 # Entries that are kept before they are written together, in the order of their ids: writing each one costs more.
 _BUFFERED = 4_096
-# Of the database, in KiB; the rest is in a file that the operating system deletes with the process.
+# The cache of the database, in KiB; the rest is in a file that the operating system deletes with the process.
 _CACHE_KIB = 2_048
 # A bit for each id that was put, by its hash, so that most new ids are known as new without a query: 1 MiB.
 _FILTER_BITS = 1 << 23
@@ -20,10 +20,10 @@ class Entry(NamedTuple):
     """The facts about an id.
 
     Attributes:
-        digest: of its input.
-        succeeded: whether its last line is a success; ``None`` where it has no line.
-        start: where its last line begins in the ledger, in bytes; ``None`` where it has no line.
-        number: which row of this run's input it is, from 0; ``None`` where that has not come yet.
+        digest: the digest of its input.
+        succeeded: whether its last line is a success; ``None`` if it has no line.
+        start: where its last line begins in the ledger, in bytes; ``None`` if it has no line.
+        number: its row in this run's input, from 0; ``None`` if that has not been read yet.
     """
 
     digest: str
@@ -33,14 +33,14 @@ class Entry(NamedTuple):
 
 
 class Index:
-    """Maps ids to entries; its memory does not grow with their number. It is not safe for threads by itself.
+    """Maps ids to entries; its memory does not grow with their number. It is not thread-safe.
 
     Raises:
-        OSError: each method may: the temporary folder has no room.
+        OSError: the temporary folder has no room; each method may raise this.
     """
 
     def __init__(self) -> None:
-        # The empty name makes a temporary database on disk, which no other connection sees.
+        # The empty name makes a temporary database on disk that no other connection sees.
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._cursor = self._database.cursor()
         self._execute = self._cursor.execute
@@ -80,7 +80,7 @@ class Index:
         self._buffer.clear()
 
     def starts(self) -> Iterator[int]:
-        """Give where each id's last line begins: in the order of the input, then those that are not in it."""
+        """Yield where each id's last line begins: in the order of the input, then the ids that are not in it."""
         self._flush()
         query = "SELECT start FROM entries WHERE start IS NOT NULL ORDER BY number IS NULL, number, start"
         return (start for (start,) in self._database.execute(query))

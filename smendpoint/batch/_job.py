@@ -1,4 +1,4 @@
-"""`Job`: what `run` and `arun` share. It reads rows, has lines written, and counts; it does not call the endpoint."""
+"""`Job`: the common part of `run` and `arun`. It reads rows, writes lines and counts; it makes no call."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PROGRESS_SECONDS = 0.1
 
 
 class Outcome(NamedTuple):
-    """The outcome of one request: how many of its rows have an output and how many an error, and its tokens."""
+    """The outcome of one request: how many of its rows have an output, how many an error, and its tokens."""
 
     done: int
     failed: int
@@ -52,16 +52,16 @@ class Job:
     """One run over a source, as a context: it holds the ledger.
 
     Args:
-        endpoint: which is asked.
+        endpoint: the endpoint to call.
         options: the other arguments of `run`.
 
     Attributes:
-        endpoint: which is asked; for OpenAI's batch format it is another one, with a handler for that.
-        cap: the most calls at a time; `None` where only the limiter says that.
-        limiter: lets calls in: the endpoint's own, or one for this run.
+        endpoint: the endpoint to call; for OpenAI's batch format another one, with a handler for that format.
+        cap: the most calls at a time; `None` if only the limiter decides.
+        limiter: admits calls: the endpoint's own, or one for this run.
 
     Raises:
-        ConfigurationError: an argument does not fit.
+        ConfigurationError: an argument is not valid.
         LedgerError: the ledger cannot be opened, or another process has it.
     """
 
@@ -78,7 +78,7 @@ class Job:
         self._ordered: bool = options["ordered"]
         self._output = os.fspath(output)
         if isinstance(source, (str, os.PathLike)) and _same_file(os.fspath(source), self._output):
-            raise errors.ConfigurationError(f"{self._output} is the input already: give another output")
+            raise errors.ConfigurationError(f"{self._output} is the input: choose another output")
         names = {name: options[name] for name in ("format", "input_field", "id_field", "param_field")}
         rows = read_rows(source, **names)
         first = next(rows, None)
@@ -87,7 +87,7 @@ class Job:
         self.endpoint, self._size, self._openai = endpoint, size, first.openai
         if first.openai:
             if options["batch_rows"] is not None:
-                raise errors.ConfigurationError("OpenAI's batch format has one row in a request: leave out batch_rows")
+                raise errors.ConfigurationError("OpenAI's batch format has one row per request: leave out batch_rows")
             if self._stop:
                 raise errors.ConfigurationError(
                     "OpenAI's batch format has stop in the body of each request: leave out stop"
@@ -106,12 +106,12 @@ class Job:
         self._failure: Exception | None = None
         self._stopped = False
         self._reached = False
-        self._lost_at: float | None = None  # since when the endpoint cannot be reached any more
+        self._lost_at: float | None = None  # the time since which the endpoint cannot be reached
         self._patience: float | None = caller.policy.throttle_timeout
         self._ledger = Ledger(output, retry_failed=options["retry_failed"])
         if self._ordered and not self._ledger.is_file:
             self._ledger.close()
-            raise errors.ConfigurationError(f"only a file can be ordered, and {self._output} is not one")
+            raise errors.ConfigurationError(f"only a file can be ordered, and {self._output} is not a file")
 
     def __enter__(self) -> Self:
         return self
@@ -120,18 +120,18 @@ class Job:
         try:
             self._ledger.close()
         finally:
-            # An error of the ledger says so itself; another one of ours is of the endpoint.
+            # An error of the ledger says this itself; our other errors come from the endpoint.
             if isinstance(error, (errors.EndpointError, errors.CredentialsError)):
                 error.message = f"{error.message} | {self._kept}"
 
     @property
     def _kept(self) -> str:
         said = f"{self._counts.done:,} rows were answered and {self._counts.failed:,} failed"
-        kept = f", which {self._output} keeps: the same again goes on with the rest"
+        kept = f", which {self._output} keeps: run it again to continue with the rest"
         return said + kept if self._ledger.is_file else said
 
     def requests(self) -> Iterator[list[Row]]:
-        """Give the rows of each request. When the source fails, or too many rows have failed, there are no more."""
+        """Yield the rows of each request. When the source fails, or too many rows have failed, there are no more."""
         return group(self._wanted(), self._size)
 
     def _wanted(self) -> Iterator[Row]:
@@ -140,7 +140,7 @@ class Job:
                 if self._stopped:
                     return
                 yield row
-        except Exception as error:  # the calls under way are paid for: they end first
+        except Exception as error:  # the calls in flight are paid for: they end first
             self._failure = error
 
     def _counted(self) -> Iterator[Row]:
@@ -157,12 +157,12 @@ class Job:
         return value, self._stop, self._limits, self._members, {"parameters": parameters} if parameters else {}
 
     def goes_again(self, error: errors.SmendpointError) -> bool:
-        """Whether a request is to be made again, because the endpoint cannot be reached any more. Any thread may ask.
+        """Return whether to repeat a request, because the endpoint can no longer be reached. Any thread may call this.
 
         Raises:
-            EndpointError: it is `error`: the endpoint has not been reached in this run, or for too long.
+            EndpointError: `error` itself, if the endpoint has not been reached in this run, or for too long.
         """
-        # Where one call at a time tries to connect, the total of another may pass while it waits.
+        # If only one call at a time tries to connect, the total of another may pass while it waits.
         waited = isinstance(error, errors.DeadlineExceededError) and not error.request_sent
         if not waited and not isinstance(error, errors.ConnectError):
             return False
@@ -170,13 +170,13 @@ class Job:
         if self._lost_at is None:
             self._lost_at = now
             if self._reached:
-                _log.warning("the run waits, because the endpoint cannot be reached: %s", error)
+                _log.warning("the run is waiting because the endpoint cannot be reached: %s", error)
         if not self._reached or (self._patience is not None and now - self._lost_at >= self._patience):
             raise error
         return True
 
     def answered(self, rows: list[Row], response: Response[Any]) -> Outcome:
-        """Write the lines of an answer. Any thread may do that."""
+        """Write the lines of an answer. Any thread may call this."""
         self._reached, self._lost_at = True, None
         try:
             outputs = [response.output] if self._size is None else split(response.output, len(rows))
@@ -199,14 +199,14 @@ class Job:
         return Outcome(len(rows) - failed, failed, usage)
 
     def _none(self, rows: list[Row], error: errors.HandlerError, response: Response[Any]) -> Outcome:
-        """Write the failures of rows whose answer is there and cannot be used."""
+        """Write the failures of rows whose answer has arrived but cannot be used."""
         error.endpoint_name, error.attempts = self.endpoint.endpoint_name, response.attempts
         return self.failed(rows, error, response.elapsed)
 
     def failed(self, rows: list[Row], error: errors.SmendpointError, elapsed: float) -> Outcome:
-        """Write the lines of a failure; raise one that every row would meet. Any thread may do that.
+        """Write the lines of a failure, or raise it if every row would fail like this. Any thread may call this.
 
-        Of an endpoint that refuses or has no model, a call is given up only after minutes in which no other succeeded.
+        If an endpoint refuses calls or has no model, a call is given up only after minutes in which no other succeeded.
         """
         given_up = isinstance(error, errors.ModelNotReadyError) or outcome_of(error, self.limiter.markers) == "refused"
         if given_up or is_fatal(error):
@@ -217,7 +217,7 @@ class Job:
         return Outcome(0, len(rows))
 
     def count(self, outcome: Outcome) -> None:
-        """Count the outcome of a request, and see whether the run goes on."""
+        """Count the outcome of a request, and decide whether the run continues."""
         counts = self._counts
         counts.done += outcome.done
         counts.failed += outcome.failed
@@ -229,11 +229,11 @@ class Job:
         """End the run.
 
         Raises:
-            Exception: what the source raised.
+            Exception: the exception of the source.
             TooManyErrorsError: the run was stopped because too many rows had failed.
         """
         if self._failure is None and not self._stopped:
-            if self._counts.total is not None:  # a line of CSV may be less than a row
+            if self._counts.total is not None:  # a row of CSV may have several lines
                 self._counts.total = self._counts.rows
             if self._ordered:
                 self._ledger.sort()
@@ -268,8 +268,8 @@ class Job:
 
 
 def _usage(response: Response[Any]) -> Usage | None:
-    """Give the token counts of an answer, as far as they can be read."""
-    # An answer is parsed a second time for them. A handler of one's own may have other names for the counts.
+    """Return the token counts of an answer, if they can be read."""
+    # An answer is parsed a second time for them. A user's handler may have other names for the counts.
     read = getattr(type(response._handler), "read_details", None)
     if read is ModelHandler.read_details and not may_have_usage(response._body):
         return None
@@ -284,5 +284,5 @@ def _usage(response: Response[Any]) -> Usage | None:
 def _same_file(source: str, output: str) -> bool:
     try:
         return os.path.samefile(source, output)
-    except OSError:  # one of them is not there
+    except OSError:  # one of them does not exist
         return False

@@ -1,4 +1,4 @@
-"""The ledger: the output of a batch, a line for each row, from which a later run knows what it need not ask again."""
+"""The ledger: the output of a batch, a line for each row, which tells a later run the rows that are done."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
     from smendpoint.handlers.base import Usage
 
 SYNC_SECONDS = 10.0
-"""Seconds between two `fsync`: a power failure can take the lines since the last one, and nothing else can."""
+"""Seconds between two `fsync`: a power failure can lose the lines since the last one, and nothing else can."""
 
-# Windows would translate line ends, and has no other name for what a child process must not inherit.
+# Windows would translate line ends, and has this flag to keep child processes from inheriting the file.
 _FLAGS = os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _log = logging.getLogger("smendpoint.batch")
 
 
 class Ledger:
-    """An open ledger, which no other process can open meanwhile.
+    """An open ledger. No other process can open it at the same time.
 
-    Opening it takes the lock, cuts off a line that is not whole at its end, and reads what is there. Any thread may
-    write. Each line is written at once, by one system call where the operating system takes it whole.
+    Opening it takes the lock, cuts off an incomplete line at its end, and reads its lines. Any thread may write. Each
+    line is written at once, with one system call if the operating system takes it whole.
 
     Args:
-        path: the file; it is made where it is not there. A pipe or a terminal, or ``"-"`` for standard output, only
-            takes lines: there is nothing to go on from.
-        retry_failed: whether rows that failed are asked again.
-        clock: gives seconds.
+        path: the file, which is made if it does not exist. A pipe or a terminal, or ``"-"`` for standard output, only
+            takes lines, so a later run cannot continue from it.
+        retry_failed: whether rows that failed are sent again.
+        clock: returns seconds.
 
     Attributes:
         path: the file.
-        is_file: whether it is one, which keeps what is written to it.
+        is_file: whether it is a file, which keeps its lines.
         skipped: how many rows of this run's input had succeeded before.
-        failed_before: how many rows of this run's input had failed before, and are left so.
+        failed_before: how many rows of this run's input had failed before, and are not sent again.
 
     Raises:
         LedgerError: another process has it, it is not a ledger, or it cannot be opened.
@@ -58,7 +58,7 @@ class Ledger:
     def __init__(
         self, path: str | os.PathLike[str], *, retry_failed: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        # A link stays one when the file that it leads to is replaced. A pipe may have no other name than /dev/fd/63.
+        # A link remains when the file that it points to is replaced. A pipe may have no other name than /dev/fd/63.
         special = path == "-" or (os.path.exists(path) and not os.path.isfile(path))
         self.path = os.fspath(path) if special else os.path.realpath(path)
         self.skipped = self.failed_before = 0
@@ -112,14 +112,14 @@ class Ledger:
             os.close(descriptor)
             if not locked:
                 raise LedgerError(
-                    f"another process writes to the ledger {self.path}: wait for its end, or give another output"
+                    f"another process is writing to the ledger {self.path}: wait for it, or choose another output"
                 )
-            # The file was replaced between opening and locking it: the lock is one of the old file.
+            # The file was replaced between opening and locking it: the lock is on the old file.
 
     def _load(self) -> None:
         start = 0
         with self._reader() as file:
-            file.seek(0)  # the lock of Windows is set elsewhere
+            file.seek(0)  # on Windows, the lock is set elsewhere
             for number, line in enumerate(file, 1):
                 read = read_line(line)
                 if read is not None:
@@ -128,23 +128,23 @@ class Ledger:
                         self._write(b"\n", start + len(line))
                 elif line.endswith(b"\n") or not is_torn(line):
                     raise LedgerError(
-                        f"{self.path}, line {number}: this is not a line of a ledger. Give another output, or remove "
-                        "the line to go on with the others"
+                        f"{self.path}, line {number}: this is not a line of a ledger. Choose another output, or remove "
+                        "the line to continue with the others"
                     )
                 else:
                     os.ftruncate(self._descriptor, start)
-                    _log.warning("%s: cut off a line that was not whole, %d bytes", self.path, len(line))
+                    _log.warning("%s: cut off an incomplete line, %d bytes", self.path, len(line))
                 start += len(line)
 
     def _reader(self) -> IO[bytes]:
-        """Read by the descriptor that has the lock: Windows lets no other one read the locked byte."""
+        """Read through the descriptor that has the lock: on Windows, no other one can read the locked byte."""
         return open(self._descriptor, "rb", closefd=False)
 
     def pending(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Give the rows that are to be asked, in their order.
+        """Yield the rows to send, in their order.
 
         Raises:
-            ConfigurationError: an id comes twice, or its input is not the one that the ledger has an answer for.
+            ConfigurationError: an id appears twice, or its input is not the one that the ledger has an answer for.
             LedgerError: the temporary folder has no room for the index.
         """
         for row in rows:
@@ -163,14 +163,14 @@ class Ledger:
             return True
         if entry.number is not None:
             raise ConfigurationError(
-                f"the id {row.id!r} names row {entry.number} and row {row.number} of the input: each row needs its own"
+                f"rows {entry.number} and {row.number} of the input have the same id {row.id!r}: each row needs its own"
             )
         asked_again = entry.succeeded is False and self._retry_failed
         if entry.digest != row.digest and not asked_again:
-            advice = "ask failed rows again" if entry.succeeded is False else "give another output, or remove the line"
+            advice = "retry failed rows" if entry.succeeded is False else "choose another output, or remove the line"
             raise ConfigurationError(
-                f"the input of the id {row.id!r} (row {row.number}) has changed since it was asked: the ledger "
-                f"{self.path} has {entry.digest}, and this is {row.digest}. To ask with the new input, {advice}"
+                f"the input of the id {row.id!r} (row {row.number}) has changed since it was sent: the ledger "
+                f"{self.path} has {entry.digest}, and this is {row.digest}. To send the new input, {advice}"
             )
         self._index.put(row.id, entry._replace(number=row.number))
         self.skipped += entry.succeeded is True
@@ -190,7 +190,7 @@ class Ledger:
         """Write the line of an answer; the arguments are those of `success_line`.
 
         Raises:
-            HandlerError: JSON has no form for the output; nothing was written.
+            HandlerError: JSON cannot express the output; nothing was written.
             LedgerError: the line cannot be written.
         """
         line = success_line(row, output, usage=usage, elapsed=elapsed, attempts=attempts, request_id=request_id)
@@ -218,18 +218,18 @@ class Ledger:
 
     def _failure(self, error: OSError) -> LedgerError:
         if isinstance(error, BrokenPipeError):
-            return LedgerError(f"nobody reads the output {self.path} any more: write to a file, to go on later")
+            return LedgerError(f"the reader of the output {self.path} has gone: write to a file to be able to continue")
         kept = (
-            "the lines before are whole: run the same command again to go on"
+            "its earlier lines are complete: run the same command again to continue"
             if self.is_file
-            else "a pipe keeps nothing: write to a file, to go on later"
+            else "a pipe keeps nothing: write to a file to be able to continue"
         )
         return LedgerError(f"cannot write to the ledger {self.path}: {error.strerror}; {kept}")
 
     def _write(self, line: bytes, start: int) -> None:
         """Write a whole line or nothing."""
         if self._torn:
-            raise OSError(None, "an earlier line could not be written, nor cut off")
+            raise OSError(None, "an earlier line could be neither written nor cut off")
         rest = memoryview(line)
         try:
             while rest:
@@ -247,13 +247,13 @@ class Ledger:
         self._synced = self._clock()
 
     def sort(self) -> None:
-        """Put the lines into the order of this run's input, leave only the last one of each id, and close the ledger.
+        """Put the lines into the order of this run's input, keep only the last one of each id, and close the ledger.
 
         It must be a file. Lines of ids that are not in the input follow at the end. The file is replaced as a whole: at
         any moment there is the old one or the new one.
 
         Raises:
-            LedgerError: there is no room for another file; the ledger is as it was.
+            LedgerError: there is no room for another file; the ledger is unchanged.
         """
         with self._lock:
             copy = f"{self.path}.sorting"
@@ -269,7 +269,7 @@ class Ledger:
                 if not isinstance(error, OSError):  # Ctrl-C
                     raise
                 raise LedgerError(
-                    f"cannot sort the ledger {self.path}: {error.strerror}; it is whole, in the order of the answers"
+                    f"cannot sort the ledger {self.path}: {error.strerror}; it is complete, in the order of the answers"
                 ) from error
             self._release()
 
@@ -286,7 +286,7 @@ class Ledger:
         """Write everything to the disk, and release the lock.
 
         Raises:
-            LedgerError: the disk refused; the lock is released all the same.
+            LedgerError: the disk refused; the lock is released anyway.
         """
         with self._lock:
             try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from smendpoint.batch._rows import Row
     from smendpoint.handlers.base import Usage
 
-# Every line begins with it: so does what is left of a line that was torn.
+# Every line begins with it, and so does the rest of a line that was torn.
 _BEGINNING = b'{"id":"'
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -40,15 +40,15 @@ def success_line(
     """Write the line of an answer.
 
     Args:
-        row: the row that was asked.
+        row: the row of the answer.
         output: the answer; in OpenAI's format the body of its response.
-        usage: the token counts, where the model gave them.
+        usage: the token counts, if the model gave them.
         elapsed: seconds that the call took.
-        attempts: how many requests it took; only OpenAI's format has it.
+        attempts: how many requests were sent; only OpenAI's format has it.
         request_id: AWS's id of the request; only OpenAI's format has it.
 
     Raises:
-        HandlerError: JSON has no form for the output.
+        HandlerError: JSON cannot express the output.
     """
     if row.openai:
         response = {"status_code": 200, "request_id": request_id}
@@ -65,8 +65,8 @@ def failure_line(row: Row, error: BaseException, *, elapsed: float | None = None
     """Write the line of a failure.
 
     Args:
-        row: the row that was asked.
-        error: why it has no answer.
+        row: the row that failed.
+        error: the reason.
         elapsed: seconds that the call took.
     """
     code = getattr(error, "code", None) or getattr(error, "error_code", None)
@@ -79,7 +79,7 @@ def failure_line(row: Row, error: BaseException, *, elapsed: float | None = None
         "attempts": getattr(error, "attempts", 0),
     }
     text = getattr(error, "text", "")
-    if text:  # of an answer that does not fit a handler's `output_type`
+    if text:  # of an answer that does not match a handler's `output_type`
         fields["text"] = text
     if not row.openai:
         return _line(row, f'"error":{encode_output(fields)}', elapsed)
@@ -99,12 +99,12 @@ def _line(row: Row, answer: str, elapsed: float | None) -> bytes:
     if row.openai:
         id = f'"{request_name(row.id)}","custom_id":{id}'
     took = "" if elapsed is None else f',"elapsed":{round(elapsed, 6)}'
-    # UTF-8 has no form for half of a surrogate pair, and Python escapes it as JSON does.
+    # UTF-8 cannot express half of a surrogate pair, and Python escapes it as JSON does.
     return f'{{"id":{id},"digest":"{row.digest}",{answer}{took}}}\n'.encode(errors="backslashreplace")
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Parse a line; ``None`` where it is not a JSON object."""
+    """Parse a line; ``None`` if it is not a JSON object."""
     try:
         value = parse_json(line.decode())
     except ValueError:
@@ -113,7 +113,7 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 
 
 def read_line(line: bytes) -> Line | None:
-    """Read a line; ``None`` where it is not a line of a ledger."""
+    """Read a line; ``None`` if it is not a line of a ledger."""
     value = parse_line(line)
     if value is None:
         return None
@@ -130,6 +130,6 @@ def read_line(line: bytes) -> Line | None:
 
 
 def is_torn(line: bytes) -> bool:
-    """Say whether these bytes are the beginning of a line, and not another text that happens to have no end."""
+    """Return whether these bytes are the beginning of a line, and not another text without a line end."""
     begins = line.startswith(_BEGINNING) or _BEGINNING.startswith(line)
     return begins and parse_line(line) is None

@@ -1,16 +1,16 @@
-"""The lock of a ledger: of the file itself, held by its descriptor, so that the kernel releases it with the process."""
+"""The lock of a ledger: on the file itself, held by its descriptor, so that the kernel releases it with the process."""
 
 from __future__ import annotations
 
 import sys
 
-# Windows locks bytes, and nobody else reads a locked one: it is one far beyond most ledgers, and need not exist. The C
-# library's `_locking` counts with 32 bits.
+# Windows locks bytes, and no one else can read a locked byte. This one is far beyond the end of most ledgers, and need
+# not exist. The C library's `_locking` counts with 32 bits.
 _WINDOWS_OFFSET = 0x7FFFFFFE
 
 
 def lock_file(descriptor: int) -> bool:
-    """Lock an open file without waiting; say whether that worked, or another process has it.
+    """Lock an open file without waiting; return false if another process has the lock.
 
     Raises:
         OSError: the file system has no locks.

@@ -1,9 +1,9 @@
 """OpenAI's batch format: requests as rows, and answers as lines of a ledger.
 
 A request is ``{"custom_id", "method", "url", "body"}``, an answer ``{"id", "custom_id", "response": {"status_code",
-"request_id", "body"}, "error": {"code", "message"}}`` with null for what there is not, as OpenAI's reference of its
-Batch API has them. A line of a ledger has ``digest``, ``elapsed`` and ``attempts`` besides, which readers of OpenAI's
-format do not look at.
+"request_id", "body"}, "error": {"code", "message"}}``, with null for a missing part, as in OpenAI's reference of its
+Batch API. A line of a ledger also has ``digest``, ``elapsed`` and ``attempts``, which readers of OpenAI's format
+ignore.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Any
 
 from smendpoint.errors import HandlerError
 
-# The endpoint is the model, and an answer comes whole.
+# The endpoint is the model, and an answer is not streamed.
 _LEFT_OUT = frozenset({"model", "stream", "stream_options"})
 
 
 def is_request(value: Any) -> bool:
-    """Say whether a value is a request of OpenAI's batch format."""
+    """Return whether a value is a request in OpenAI's batch format."""
     return isinstance(value, dict) and {"custom_id", "url", "body"} <= value.keys()
 
 
 def read_request(value: Any) -> tuple[str, dict[str, Any]]:
-    """Give the id and the input of a request: its body, as the container of an endpoint takes it.
+    """Return the id and the input of a request: its body, in the form that an endpoint's container takes.
 
     Raises:
         HandlerError: it is not such a request.
     """
     if not is_request(value):
         raise HandlerError(
-            'the rows before are in OpenAI\'s batch format ("custom_id", "url", "body"), this one is not'
+            'the previous rows are in OpenAI\'s batch format ("custom_id", "url", "body"), but this one is not'
         )
     id, body = value["custom_id"], value["body"]
     if not isinstance(id, str) or not id:
@@ -43,5 +43,5 @@ def read_request(value: Any) -> tuple[str, dict[str, Any]]:
 
 
 def request_name(id: str) -> str:
-    """Make the ``id`` of an answer: the same for each answer to a request."""
+    """Make the ``id`` of an answer: the same for every answer to a request."""
     return f"batch_req_{hashlib.sha256(id.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def rows_of_a_request(handler: Any, asked: int | None) -> int | None:
-    """Say how many rows one request takes.
+    """Return how many rows one request takes.
 
     Args:
-        handler: the content handler. Where its ``takes_many`` is true, it takes a list of inputs; its
-            ``max_batch_size``, if it has one, is the most in one request.
-        asked: how many the caller wants; `None` for one.
+        handler: the content handler. If its ``takes_many`` is true, it takes a list of inputs; its
+            ``max_batch_size``, if it has one, is the maximum for one request.
+        asked: the number that the caller wants; `None` for one.
 
     Returns:
-        The number; `None` where the input of a row is the input of a request, without a list around it.
+        The number; `None` if the input of a row is the input of a request, without a list around it.
     """
     if asked is None:
         return 1 if getattr(handler, "takes_many", False) else None
@@ -31,7 +31,7 @@ def rows_of_a_request(handler: Any, asked: int | None) -> int | None:
 
 
 def group(rows: Iterable[Row], size: int | None) -> Iterator[list[Row]]:
-    """Give the rows of each request: at most `size`, all with the same parameters."""
+    """Yield the rows of each request: at most `size`, all with the same parameters."""
     batch: list[Row] = []
     for row in rows:
         if batch and row.parameters != batch[0].parameters:
@@ -49,14 +49,14 @@ def split(output: Any, rows: int) -> list[Any]:
     """Give the outputs of the rows of one request.
 
     Raises:
-        HandlerError: the output is not a list of as many.
+        HandlerError: the output is not a list of the same length.
     """
     try:
         outputs = None if isinstance(output, (str, bytes, Mapping)) else list(output)
     except TypeError:
         outputs = None
     if outputs is None:
-        raise HandlerError(f"The model gave one {type(output).__name__} for {rows} rows, where a list was expected.")
+        raise HandlerError(f"The model returned a {type(output).__name__} for {rows} rows, and not a list.")
     if len(outputs) != rows:
-        raise HandlerError(f"The model gave {len(outputs)} outputs for {rows} rows.")
+        raise HandlerError(f"The model returned {len(outputs)} outputs for {rows} rows.")
     return outputs

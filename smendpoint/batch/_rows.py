@@ -1,4 +1,4 @@
-"""Rows: what a batch asks, each with its id, its input and its own parameters."""
+"""Rows: the inputs of a batch, each with its id and its own parameters."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Row(NamedTuple):
     """One row of a batch.
 
     Attributes:
-        id: names it in the ledger.
-        input: what the endpoint's handler takes.
-        digest: of the input and the parameters: see `digest_of`.
-        parameters: the row's own model parameters; empty where it has none.
+        id: its name in the ledger.
+        input: the input for the endpoint's handler.
+        digest: the digest of the input and the parameters: see `digest_of`.
+        parameters: the row's own model parameters; empty if it has none.
         number: its place in the source, from 0.
-        openai: whether it came in OpenAI's batch format, and its line is to be in it.
+        openai: whether it is in OpenAI's batch format, so that its line must be in it too.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 class _Fields(NamedTuple):
-    """The fields that make a row."""
+    """The fields that form a row."""
 
     input: str | list[str] | None
     id: str | None
@@ -65,33 +65,33 @@ def read_rows(
     id_field: str | None = None,
     param_field: Names = None,
 ) -> Iterator[Row]:
-    """Read the rows of a source, one by one, as they are asked for.
+    """Read the rows of a source, one by one, on request.
 
-    Where no field is named and the first row is a request of OpenAI's batch format, all must be; the input is the
+    If no field is named and the first row is a request in OpenAI's batch format, all rows must be; the input is the
     request's body, for `JSONHandler`.
 
     Args:
         source: the name of a file, ``"-"`` for standard input, or any iterable of inputs or of mappings.
-        format: how the file is written: ``"jsonl"``, ``"csv"`` (with a header), ``"text"`` (one input in each line) or
-            ``"parquet"``; ``None`` tells by the file's name, and takes JSON Lines from standard input.
-        input_field: the field that is the input. Several names make a list of their values, in this order; in CSV each
-            that is a number becomes one. ``None`` takes the whole value, without the fields of the id and of the
-            parameters; of CSV and Parquet the value itself, where only one column remains.
+        format: the format of the file: ``"jsonl"``, ``"csv"`` (with a header), ``"text"`` (one input in each line) or
+            ``"parquet"``; ``None`` decides by the file's name, and reads JSON Lines from standard input.
+        input_field: the field that is the input. Several names make a list of their values, in this order; in CSV,
+            numbers become numbers. ``None`` takes the whole value, without the fields of the id and of the parameters;
+            from CSV and Parquet the value itself, if only one column remains.
         id_field: the field with the row's id, a text or an integer; ``None`` for the row's number, from 0.
-        param_field: the field, or the fields, with model parameters: the members of a mapping, or else the parameter of
-            the field's own name. A parameter that is null, or nothing in CSV, is left out. In CSV a value is read as
-            JSON, and as text where it is not.
+        param_field: the field, or the fields, with model parameters: the members of a mapping, or else a parameter with
+            the field's name. A parameter that is null, or empty in CSV, is left out. In CSV a value is read as JSON, or
+            as text if it is not JSON.
 
     Raises:
-        ConfigurationError: an argument does not fit, at once; or a row cannot be read, when its turn comes: the message
-            names the file and the line.
+        ConfigurationError: an argument is not valid (raised at once), or a row cannot be read (raised at its turn): the
+            message names the file and the line.
     """
     named = [param_field] if isinstance(param_field, str) else list(param_field or ())
     inputs = input_field if input_field is None or isinstance(input_field, str) else list(input_field)
     fields = _Fields(inputs, id_field, named)
     items, kind = read_items(source, format, fields.columns())
     if kind == "text" and fields != _NO_FIELDS:
-        raise ConfigurationError("a plain line has no fields: input_field, id_field and param_field go with others")
+        raise ConfigurationError("plain lines have no fields: leave out input_field, id_field and param_field")
     return _rows(items, kind, fields)
 
 
@@ -117,13 +117,13 @@ def _pick(value: Any, kind: str | None, fields: _Fields) -> tuple[str | None, An
     """Give the id, the input and the parameters of one value.
 
     Raises:
-        HandlerError: they are not there, or not of a type that they can have.
+        HandlerError: one of them is missing or has the wrong type.
     """
     table, texts = kind in ("csv", "parquet"), kind == "csv"
     if not table and fields == _NO_FIELDS:
         return None, value, {}
     if not isinstance(value, Mapping):
-        raise HandlerError(f"fields were named, and this is not an object but of type {type(value).__name__}")
+        raise HandlerError(f"fields were named, but this is of type {type(value).__name__}, not an object")
     id = None if fields.id is None else _id(_member(value, fields.id), fields.id)
     parameters: dict[str, Any] = {}
     for name in fields.parameters:
@@ -164,6 +164,6 @@ def _parsed(text: str) -> Any:
 
 
 def _number(text: str) -> Any:
-    """Give the number that a cell is; the text where it is none."""
+    """Return a cell as a number, or unchanged if it is not one."""
     found = _parsed(text)
     return found if isinstance(found, (int, float)) and not isinstance(found, bool) else text

@@ -1,7 +1,7 @@
-"""`run` and `arun`: ask an endpoint for each row of a source, and keep the answers in a ledger.
+"""`run` and `arun`: call an endpoint for each row of a source, and keep the answers in a ledger.
 
-The thread or task that asks for a row also writes its line, as soon as it is answered: what is not written yet is what
-is under way. The caller's thread or task reads the rows, and counts.
+The thread or task that calls for a row also writes its line, as soon as the answer arrives: only rows in flight are not
+written yet. The caller's thread or task reads the rows, and counts.
 """
 
 from __future__ import annotations
@@ -48,50 +48,51 @@ def run(
     timeout: float | Timeout | None = None,
     **model_kwargs: Any,
 ) -> Summary:
-    """Ask an endpoint for each row of a source, and write each answer to a ledger as it comes.
+    """Call an endpoint for each row of a source, and write each answer to a ledger as it arrives.
 
-    The ledger is the output: JSON Lines, a line for each row. The same call again goes on: rows that succeeded are not
-    asked again. Memory does not grow with the number of rows.
+    The ledger is the output: JSON Lines, a line for each row. The same call again continues: it does not send rows that
+    succeeded. Memory does not grow with the number of rows.
 
     Args:
-        endpoint: which is asked. Rows in OpenAI's batch format go through a `JSONHandler`, others through the
+        endpoint: the endpoint to call. Rows in OpenAI's batch format go through a `JSONHandler`, others through the
             endpoint's own handler.
         source: the rows: the name of a file, ``"-"`` for standard input, or any iterable of inputs or of mappings.
-        output: the ledger; it is made, or gone on with. ``"-"`` or a pipe takes lines, but keeps nothing to go on from.
-        format: how the file is written: ``"jsonl"``, ``"csv"``, ``"text"`` (one input in each line) or ``"parquet"``;
-            by default, its name tells.
+        output: the ledger; it is created, or continued. ``"-"`` or a pipe takes lines, but a later run cannot continue
+            from it.
+        format: the format of the file: ``"jsonl"``, ``"csv"``, ``"text"`` (one input in each line) or ``"parquet"``;
+            by default, its name decides.
         input_field: the field of a row that is its input; several names make a list of their values. By default, all
-            fields that have no other part.
+            fields without another role.
         id_field: the field with the row's id; by default, the row's number, from 0.
         param_field: the field, or the fields, with parameters for the model.
-        batch_rows: how many rows go into one request, for a handler that takes a list of inputs and gives a list of
-            outputs. By default one row, in a list where the handler takes nothing else (vectors, predictions).
-        retry_failed: whether rows that failed in an earlier run are asked again.
+        batch_rows: how many rows go into one request, for a handler that takes a list of inputs and returns a list of
+            outputs. By default one row, in a list if the handler takes only lists (vectors, predictions).
+        retry_failed: whether rows that failed in an earlier run are sent again.
         ordered: whether the ledger is sorted at the end, in the order of the source.
-        max_errors: the most rows that may fail, or ``"P%"``: the largest share of the rows asked, which counts from
-            100 rows on. With more, no further row is asked, and the run ends with an error. `None` for any number.
-        max_concurrency: how many calls may be under way at once, at most as many as the endpoint may have connections
-            (``max_connections``, 10 unless set); `None` finds out how many.
-        progress: called with a `Progress` ten times a second at most, in the caller's thread, and at the end.
-        timeout: of each call; as for `Endpoint.invoke`.
+        max_errors: how many rows may fail, or ``"P%"``: the share of the rows sent that may fail, checked from 100 rows
+            on. With more failures, no further row is sent, and the run ends with an error. `None` for any number.
+        max_concurrency: how many calls may be in flight at once, at most the endpoint's ``max_connections`` (10 unless
+            set); `None` finds out how many.
+        progress: called with a `Progress` at most ten times a second, in the caller's thread, and at the end.
+        timeout: the timeout of each call; as for `Endpoint.invoke`.
         **model_kwargs: parameters for the model, and `stop` and `endpoint_kwargs`, as for `Endpoint.map`. A row's own
-            parameters win.
+            parameters take precedence.
 
     Returns:
-        The counts of the run. A row that failed is in them, and in the ledger.
+        The counts of the run. They include rows that failed, which are also in the ledger.
 
     Raises:
-        ConfigurationError: an argument or a row does not fit, or the input of a row is not the one that the ledger has
+        ConfigurationError: an argument or a row is not valid, or the input of a row is not the one that the ledger has
             an answer for.
         LedgerError: the ledger cannot be opened or written, or another process has it.
         TooManyErrorsError: more rows failed than `max_errors` allows.
-        EndpointError: every further row would fail like this: there is no such endpoint, access is denied, or nothing
-            has succeeded for ``RetryPolicy.throttle_timeout`` or ``cold_start_timeout``.
+        EndpointError: every later row would fail like this: there is no such endpoint, access is denied, or nothing has
+            succeeded for ``RetryPolicy.throttle_timeout`` or ``cold_start_timeout``.
         CredentialsError: there are no usable credentials.
     """
     options = locals()
     if not isinstance(endpoint, Endpoint):
-        raise errors.ConfigurationError(f"run takes an Endpoint, not {type(endpoint).__name__}: see arun")
+        raise errors.ConfigurationError(f"run takes an Endpoint, not {type(endpoint).__name__}: use arun")
     with Job(options.pop("endpoint"), options) as job:
         asked = job.endpoint
         caller = asked._caller
@@ -140,14 +141,14 @@ async def arun(
     timeout: float | Timeout | None = None,
     **model_kwargs: Any,
 ) -> Summary:
-    """Do as `run` does, with an `AsyncEndpoint`: the same arguments, the same ledger, the same errors.
+    """Do the same as `run` with an `AsyncEndpoint`: the same arguments, the same ledger, the same errors.
 
-    Rows are read and lines are written in the event loop. That is quick for files; a source that waits, such as a pipe
-    from a slow program, makes the loop wait: `run` has threads for that.
+    Rows are read and lines are written in the event loop. That is fast for files, but a source that blocks, such as a
+    pipe from a slow program, blocks the loop: use `run`, which has threads.
     """
     options = locals()
     if not isinstance(endpoint, AsyncEndpoint):
-        raise errors.ConfigurationError(f"arun takes an AsyncEndpoint, not {type(endpoint).__name__}: see run")
+        raise errors.ConfigurationError(f"arun takes an AsyncEndpoint, not {type(endpoint).__name__}: use run")
     with Job(options.pop("endpoint"), options) as job:
         asked = job.endpoint
         caller = asked._caller

@@ -1,4 +1,4 @@
-"""Where rows come from: files of several kinds, standard input, and iterables. Each is read as it is asked for."""
+"""The sources of rows: files of several formats, standard input, and iterables. Each is read on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 SourceFormat: TypeAlias = Literal["jsonl", "csv", "text", "parquet"]
-"""How a file's rows are written: JSON Lines, CSV with a header, one input in each line, or Parquet."""
+"""The format of a file: JSON Lines, CSV with a header, one input in each line, or Parquet."""
 Source: TypeAlias = "str | os.PathLike[str] | Iterable[Any]"
 """A file's name, ``"-"`` for standard input, or any iterable."""
 
@@ -28,20 +28,20 @@ _FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-# The longest cell: the most that the `csv` module can count everywhere. Its own limit is 131,072 characters.
+# The longest cell: the most that the `csv` module can count on every system. Its own limit is 131,072 characters.
 _MAX_CELL = 2**31 - 1
-# Parquet: rows that are taken out at once, and bytes of a column that are read at once.
+# Parquet: rows that are taken at once, and bytes of a column that are read at once.
 _PARQUET_ROWS = 1_024
 _PARQUET_BUFFER_BYTES = 1_048_576
 _BOM = b"\xef\xbb\xbf"
 
 
 class Item(NamedTuple):
-    """One value of a source, and the place that messages name.
+    """One value of a source, with its place for messages.
 
     Attributes:
         value: a mapping from fields to values, or the input itself.
-        where: such as ``"rows.jsonl, line 3"``.
+        where: the place, such as ``"rows.jsonl, line 3"``.
     """
 
     value: Any
@@ -49,28 +49,28 @@ class Item(NamedTuple):
 
 
 def read_items(source: Source, format: str | None, columns: list[str] | None) -> tuple[Iterator[Item], str | None]:
-    """Give the values of a source, one after the other, and its format.
+    """Return the values of a source, one after the other, and its format.
 
     Args:
-        source: where they come from.
-        format: how a file is written; ``None`` tells by its name.
+        source: the source.
+        format: the format of a file; ``None`` decides by its name.
         columns: the fields that are used, so that Parquet reads no others; ``None`` for all.
 
     Returns:
-        The values, and the format; ``None`` for an iterable. Reading them raises `ConfigurationError` where the source
+        The values, and the format; ``None`` for an iterable. Reading them raises `ConfigurationError` if the source
         cannot be opened or read: the message names the file and the line.
 
     Raises:
-        ConfigurationError: the format is not known, or does not fit the source.
+        ConfigurationError: the format is not known, or does not suit the source.
     """
     if format is not None and format not in get_args(SourceFormat):
         raise ConfigurationError(f"format must be one of {', '.join(get_args(SourceFormat))}, not {format!r}")
     if not isinstance(source, (str, os.PathLike)):
         if format is not None:
-            raise ConfigurationError("format goes with a file: the rows of an iterable are read as they are")
+            raise ConfigurationError("format is only for files: leave it out for an iterable")
         if isinstance(source, (bytes, bytearray, memoryview, Mapping)) or not isinstance(source, Iterable):
             raise ConfigurationError(
-                f"the source of rows is a file's name or an iterable of inputs, not of type {type(source).__name__}"
+                f"the source must be the name of a file or an iterable of inputs, not of type {type(source).__name__}"
             )
         return (Item(value, f"row {number}") for number, value in enumerate(source)), None
     path = os.fspath(source)
@@ -79,13 +79,13 @@ def read_items(source: Source, format: str | None, columns: list[str] | None) ->
         format = format or "jsonl"
     elif format is None and suffix not in _FORMATS:
         known = ", ".join(_FORMATS)
-        raise ConfigurationError(f"the format of {path!r} is not known by its name ({known}): give format")
+        raise ConfigurationError(f"the name of {path!r} does not show its format ({known}): pass format")
     else:
         format = format or _FORMATS[suffix]
     if format != "parquet":
         return _read_lines(path, format), format
     if path == "-":
-        raise ConfigurationError("Parquet is not read from standard input: its end must be read first")
+        raise ConfigurationError("Parquet cannot be read from standard input, because its end must be read first")
     return _read_parquet(path, columns), format
 
 
@@ -95,7 +95,7 @@ def _open(path: str) -> Generator[IO[bytes]]:
         with open(path, "rb") as file:
             yield file
     elif sys.stdin is None:
-        raise ConfigurationError("there is no standard input: give the name of a file")
+        raise ConfigurationError("there is no standard input: pass the name of a file")
     else:
         yield sys.stdin.buffer
 
@@ -125,7 +125,7 @@ def _read_plain(file: IO[bytes], name: str, format: str) -> Iterator[Item]:
             continue
         try:
             value = parse_json(text)
-        except ValueError:  # its text may hold the row's
+        except ValueError:  # its message may quote the row
             raise ConfigurationError(f"{where}: this is not JSON") from None
         yield Item(value, where)
 
@@ -139,7 +139,7 @@ def _decode_lines(file: IO[bytes], name: str) -> Iterator[str]:
 
 
 def _next_cells(reader: Iterator[list[str]]) -> list[str] | None:
-    """Read a row of any length. The module's limit is one for the whole process: others get theirs back."""
+    """Read a row of any length. The module's limit applies to the whole process, so it is restored afterwards."""
     limit = csv.field_size_limit(_MAX_CELL)
     try:
         return next(reader, None)
@@ -166,7 +166,7 @@ def _read_csv(file: IO[bytes], name: str) -> Iterator[Item]:
             if len(set(header)) != len(header):
                 raise ConfigurationError(f"{where}: the header names a column twice")
         elif len(cells) != len(header):
-            raise ConfigurationError(f"{where}: {len(cells)} cells, and the header has {len(header)}")
+            raise ConfigurationError(f"{where}: {len(cells)} cells, but the header has {len(header)}")
         else:
             yield Item(dict(zip(header, cells, strict=True)), where)
 
@@ -179,7 +179,7 @@ def _read_parquet(path: str, columns: list[str] | None) -> Iterator[Item]:
         raise ConfigurationError("Parquet needs PyArrow: pip install 'smendpoint[arrow]'") from None
     number = 0
     try:
-        # Without pre-buffering, and with a buffer of its own size, memory does not grow with a row group.
+        # Without pre-buffering, and with a buffer of this size, memory does not grow with a row group.
         with closing(ParquetFile(path, pre_buffer=False, buffer_size=_PARQUET_BUFFER_BYTES)) as file:
             missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
             if missing:
@@ -188,5 +188,5 @@ def _read_parquet(path: str, columns: list[str] | None) -> Iterator[Item]:
                 for value in batch.to_pylist():
                     yield Item(value, f"{path}, row {number}")
                     number += 1
-    except (OSError, ArrowException, UnicodeDecodeError, OverflowError) as error:  # of the file, or of a value
+    except (OSError, ArrowException, UnicodeDecodeError, OverflowError) as error:  # an error of the file, or of a value
         raise ConfigurationError(f"cannot read {path} as Parquet after row {number}: {error}") from error

@@ -1,4 +1,4 @@
-"""How many rows a source has, as far as that can be known before it is read."""
+"""The number of rows of a source, if it can be known before the source is read."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def total_of(source: Source, format: str | None) -> int | None:
-    """Count the rows of a source; `None` where it can be read only once, or not be counted.
+    """Count the rows of a source; `None` if it can be read only once, or cannot be counted.
 
-    A line is a row, unless it is blank: of CSV, whose cells may hold line ends, the number may be too high.
+    A line is a row, unless it is blank. For CSV, whose cells may hold line ends, the number may be too high.
     """
     _, kind = read_items(source, format, None)
     if kind is None:

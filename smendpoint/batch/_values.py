@@ -1,10 +1,10 @@
 """Values as JSON: outputs for the ledger, and inputs for their digests.
 
-The JSON is that of RFC 8259, so that every reader takes it. A value that it has no form for is written so that nothing
+The JSON follows RFC 8259, so that every reader accepts it. A value that JSON cannot express is written so that nothing
 is lost: NaN and the infinities as the texts ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` (as in Protocol Buffers'
 JSON), bytes as ``{"base64": "..."}``, dates and times in ISO 8601, ``Decimal`` and ``UUID`` as text, NumPy's arrays and
 numbers as lists and numbers, a dataclass as an object of its fields, a member of an enumeration as its value, a
-`ChatCompletion` as an object without ``usage``, which the line has, and without ``raw``. A tuple is an array.
+`ChatCompletion` as an object without ``usage``, which the line has, and without ``raw``. A tuple becomes an array.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def _plain(value: Any) -> Any:
-    """Give a value that `json` does not know in terms of values that it knows.
+    """Convert a value that `json` does not know to values that it knows.
 
     Raises:
         TypeError: the value is of no known type.
@@ -49,16 +49,16 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
     dtype: Any = getattr(value, "dtype", None)
-    # Truth values, integers, floats, texts and objects. A long double would stay one.
+    # Truth values, integers, floats, texts and objects. A long double would not change.
     if getattr(dtype, "kind", None) in (*"biufUO",) and getattr(dtype, "char", "") != "g" and hasattr(value, "tolist"):
         return value.tolist()
-    if hasattr(value, "model_dump"):  # pydantic's
+    if hasattr(value, "model_dump"):  # a pydantic model
         return value.model_dump(mode="json")
     raise TypeError(f"JSON has no form for a value of type {type(value).__name__}")
 
 
 def _without_nan(value: Any) -> Any:
-    """Copy a value, with a text for each number that JSON cannot say."""
+    """Copy a value, with a text for each number that JSON cannot express."""
     if isinstance(value, float):
         if math.isfinite(value):
             return value
@@ -89,7 +89,7 @@ def _text(value: Any, encode: Callable[[Any], str]) -> str:
 
 
 def encode_output(output: Any) -> str:
-    """Give an output as JSON text, in one line.
+    """Return an output as JSON text, in one line.
 
     Raises:
         HandlerError: JSON has no form for it; the message names the type.
@@ -105,16 +105,16 @@ def encode_output(output: Any) -> str:
 
 
 def digest_of(value: Any, parameters: Mapping[str, Any] | None = None) -> str:
-    """Give the digest of a row: ``sha256:`` and 64 hexadecimal digits.
+    """Return the digest of a row: ``sha256:`` and 64 hexadecimal digits.
 
-    The bytes that are hashed are the JSON object ``{"input": value}``, or with parameters
+    The hashed bytes are the JSON object ``{"input": value}``, or with parameters
     ``{"input": value, "parameters": {...}}``, as ``json.dumps`` writes it with sorted keys, without white space and
     with ``ensure_ascii=False``, in UTF-8.
 
     Raises:
         HandlerError: JSON has no form for the input or a parameter; the message names the type.
     """
-    # Member by member: the encoder of a single text is many times quicker than that of an object.
+    # Member by member: encoding a single text is many times faster than encoding an object.
     row = f'{{"input":{_text(value, _encode_sorted)}'
     if parameters:
         row += f',"parameters":{_text(parameters, _encode_sorted)}'

@@ -1,4 +1,4 @@
-"""Prompts: made of words, or read from a file."""
+"""Prompts: generated from words, or read from a file."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _WORDS = (
 
 
 class Prompt(NamedTuple):
-    """An input for an endpoint, as its handler takes it, and parameters of its own."""
+    """An input for an endpoint's handler, with its own parameters."""
 
     input: Any
     parameters: Mapping[str, Any] = {}
 
 
 def prompts(input_tokens: int = 256, seed: int = 0) -> Iterator[Prompt]:
-    """Make prompts without end, of random words.
+    """Generate prompts of random words, without end.
 
-    No two are alike from the first word on, so no cache of prefixes helps; but the same seed gives the same prompts
-    again, and a cache may have them from the run before.
+    No two begin with the same word, so a prefix cache does not help; but the same seed generates the same prompts
+    again, and a cache may have them from the previous run.
 
     Args:
-        input_tokens: about how many tokens each has: it has so many words. The model's own count is in the report.
-        seed: of the words.
+        input_tokens: the number of words, and so about the number of tokens. The model's own count is in the report.
+        seed: the seed of the words.
     """
     chance, words = random.Random(seed), _WORDS.split()
     number = 0
@@ -43,12 +43,12 @@ def prompts(input_tokens: int = 256, seed: int = 0) -> Iterator[Prompt]:
 
 
 def read_prompts(path: str) -> list[Prompt]:
-    """Read prompts from a file: its lines, or of a ``.jsonl`` file the JSON of each line.
+    """Read prompts from a file: its lines, or for a ``.jsonl`` file the JSON of each line.
 
     That is an input, or an object with ``input``, ``prompt``, ``text`` or ``messages``, and with ``parameters``.
 
     Raises:
-        ConfigurationError: the file cannot be read, or does not fit.
+        ConfigurationError: the file cannot be read, or its content is not valid.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:

@@ -1,4 +1,4 @@
-"""The load: a closed loop, where each client sends when it has its answer, or an open loop, where requests arrive."""
+"""The load: a closed loop, in which each client sends once it has its answer, or an open loop of arriving requests."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from smendpoint.bench._records import Record
 
     Ask: TypeAlias = Callable[[Prompt, float], Awaitable[Record]]
-    """Makes a request that was due at a moment, and gives the measurement."""
+    """Makes a request that was due at a moment, and returns the measurement."""
 
 FAILURE_PAUSE_SECONDS = 0.1
-"""Seconds that a client of a closed loop waits after a request that failed. An endpoint that refuses is not flooded."""
+"""Seconds that a client of a closed loop waits after a failed request, so as not to flood an endpoint that refuses."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """How requests are sent, and for how long. Give one of `concurrency` and `rate`, and `count` or `duration`.
+    """How requests are sent, and for how long. Set one of `concurrency` and `rate`, and `count` or `duration`.
 
     Attributes:
-        concurrency: in a closed loop, how many clients there are.
-        rate: in an open loop, how many requests arrive in a second, on average: a Poisson process. ``math.inf`` for
-            all of them at once.
-        count: the most requests; ``None`` for as many as the duration has.
-        duration: seconds in which requests are sent; ``None`` for as long as the count takes.
-        seed: of the arrivals.
+        concurrency: in a closed loop, the number of clients.
+        rate: in an open loop, the average number of requests that arrive per second (a Poisson process). ``math.inf``
+            for all of them at once.
+        count: the most requests; ``None`` if only the duration limits them.
+        duration: seconds in which requests are sent; ``None`` if only the count limits them.
+        seed: the seed of the arrivals.
     """
 
     concurrency: int | None = None
@@ -47,7 +47,7 @@ class Load:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise `ConfigurationError` where it does not fit."""
+        """Raise `ConfigurationError` if it is not valid."""
         if (self.concurrency is None) == (self.rate is None):
             raise ConfigurationError("a load takes one of concurrency and rate")
         for name, kind in (("concurrency", int), ("rate", (int, float)), ("count", int), ("duration", (int, float))):
@@ -56,11 +56,11 @@ class Load:
                 whole = "a whole number" if kind is int else "a number"
                 raise ConfigurationError(f"{name} must be {whole} above 0, not {value!r}")
         if self.count is None and (self.duration is None or self.rate == math.inf):
-            raise ConfigurationError("a load takes a count or a duration; with all requests at once a count")
+            raise ConfigurationError("a load takes a count or a duration; with all requests at once, it takes a count")
 
 
 def arrivals(load: Load) -> Iterator[float]:
-    """Give the moments at which requests arrive in an open loop, in seconds after the start, without a limit."""
+    """Yield the moments at which requests arrive in an open loop, in seconds after the start, without end."""
     assert load.rate is not None
     chance, moment = random.Random(load.seed), 0.0
     while True:
@@ -69,7 +69,7 @@ def arrivals(load: Load) -> Iterator[float]:
 
 
 class _Tasks:
-    """Tasks that end together: the first exception cancels the others. For ``async with``."""
+    """Tasks that end together, for ``async with``: the first exception cancels the others."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,7 +90,7 @@ class _Tasks:
             self._failed.set_result(None)
 
     async def sleep(self, seconds: float) -> bool:
-        """Wait, at least until the tasks had their turn; give whether one has failed, which ends the wait."""
+        """Wait, at least until the tasks have run; return whether one has failed, which ends the wait."""
         if seconds > 0:
             await asyncio.wait([self._failed], timeout=seconds)
         else:
@@ -116,7 +116,7 @@ class _Tasks:
 async def drive(load: Load, prompts: Iterator[Prompt], ask: Ask, done: Callable[[Record], object]) -> None:
     """Send requests until the load is over or there are no more prompts, and wait for their answers.
 
-    Cancelling it, or an exception of `ask`, cancels what is under way.
+    Cancelling it, or an exception of `ask`, cancels the calls in flight.
     """
     now = asyncio.get_running_loop().time
     began, until = now(), math.inf if load.duration is None else load.duration

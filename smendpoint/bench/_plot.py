@@ -1,4 +1,4 @@
-"""Pictures of measurements. They need matplotlib, the extra ``smendpoint[plot]``."""
+"""Charts of measurements. They need matplotlib (the extra ``smendpoint[plot]``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from smendpoint.bench._records import Record
     from smendpoint.bench._run import Run
 
-# Colours that colour-blind eyes tell apart (Okabe and Ito); lines and marks differ, too.
+# Colours that colour-blind readers can distinguish (Okabe and Ito); lines and marks differ, too.
 _BLUE, _ORANGE, _INK, _GREY = "#0072B2", "#D55E00", "#333333", "#767676"
 _STYLE: Any = {
     "axes.edgecolor": _GREY,
@@ -36,19 +36,18 @@ FORMATS = (".svg", ".png", ".pdf")
 
 
 def plot(path: str, runs: Sequence[Run], *, knee: int | None = None, title: str = "") -> None:
-    """Draw latency against throughput, and how the latencies are distributed.
+    """Draw latency against throughput, and the distribution of the latencies.
 
-    Of a single run, the left panel shows each request in the course of the run.
+    For a single run, the left panel shows each request in the course of the run.
 
     Args:
-        path: of the picture, which ends with ``.svg``, ``.png`` or ``.pdf``.
-        runs: what was measured: the loads of a sweep, or one.
-        knee: how many calls the endpoint takes at once, where that is known; the distribution is that of the load
-            nearest to it.
-        title: above the picture.
+        path: the file, which ends with ``.svg``, ``.png`` or ``.pdf``.
+        runs: the measurements: the loads of a sweep, or a single one.
+        knee: how many calls the endpoint takes at once, if that is known; the distribution is that of the nearest load.
+        title: the title above the chart.
 
     Raises:
-        ConfigurationError: matplotlib is not installed, the path has another end, or nothing was answered.
+        ConfigurationError: matplotlib is not installed, the path has another extension, or no request was answered.
     """
     check_plot(path)
     import matplotlib as mpl
@@ -74,11 +73,11 @@ _UNDATED: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"Creatio
 
 
 def check_plot(path: str) -> None:
-    """Raise `ConfigurationError` where a picture cannot be drawn."""
+    """Raise `ConfigurationError` if a chart cannot be drawn."""
     if not path.endswith(FORMATS):
-        raise ConfigurationError(f"the file of a picture ends with {', '.join(FORMATS)}, not as {path!r}")
+        raise ConfigurationError(f"the name of a chart's file must end with {', '.join(FORMATS)}, unlike {path!r}")
     if find_spec("matplotlib") is None:
-        raise ConfigurationError("a picture needs matplotlib: pip install 'smendpoint[plot]'")
+        raise ConfigurationError("a chart needs matplotlib: pip install 'smendpoint[plot]'")
 
 
 def _draw_loads(axis: Any, runs: Sequence[Run], knee: int | None) -> None:
@@ -101,7 +100,7 @@ def _draw_loads(axis: Any, runs: Sequence[Run], knee: int | None) -> None:
 
 
 def _name_loads(axis: Any, reports: Sequence[dict[str, Any]], knee: int | None) -> None:
-    """Write the number of clients beside each median, the knee's first, and none where there is no room."""
+    """Write the number of clients next to each median, the knee's first, if there is room."""
     widest = max([report["request_throughput"] for report in reports])
     highest = max([report["p99_e2el_ms"] for report in reports])
     named: list[tuple[float, float]] = []

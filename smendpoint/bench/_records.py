@@ -1,4 +1,4 @@
-"""Measurements of single requests, and the figures that many make, named as vLLM's ``bench serve`` names them."""
+"""Measurements of single requests, and the figures of many, with the names of vLLM's ``bench serve``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ class Record(NamedTuple):
     """One request. Its times are seconds on the clock of the event loop.
 
     Attributes:
-        due: when it was to be sent: in an open loop the moment of its arrival, whether or not the client kept up.
+        due: when it should have been sent: in an open loop the moment of its arrival, even if the client did not keep
+            up.
         sent: when it was sent.
         pieces: when each piece of a stream's output arrived; empty for a whole answer.
-        ended: when the answer was over.
-        input_tokens: tokens of the prompt, as the model counted them; ``None`` where it did not.
-        output_tokens: tokens of the answer, as the model counted them; ``None`` where it did not.
+        ended: when the answer ended.
+        input_tokens: tokens of the prompt, as counted by the model; ``None`` if it did not count.
+        output_tokens: tokens of the answer, as counted by the model; ``None`` if it did not count.
         streamed: whether the answer was a stream.
-        error: the class of the error; empty where there is none.
+        error: the class of the error; empty if there is none.
     """
 
     due: float
@@ -44,19 +45,19 @@ class Record(NamedTuple):
 
     @property
     def ttft(self) -> tuple[float, ...]:
-        """Seconds from the due time to a stream's first piece of output; nothing where there is none."""
+        """Seconds from the due time to a stream's first piece of output; empty if there is none."""
         return tuple([piece - self.due for piece in self.pieces[:1]])
 
     @property
     def tpot(self) -> tuple[float, ...]:
-        """Seconds for each output token after the first; nothing where there is one token, or one piece of a stream."""
+        """Seconds for each output token after the first; empty if there is one token, or one piece of a stream."""
         if self.tokens < 2 or len(self.pieces) < 2:
             return ()
         return ((self.pieces[-1] - self.pieces[0]) / (self.tokens - 1),)
 
     @property
     def itl(self) -> tuple[float, ...]:
-        """Seconds between pieces of output that follow each other."""
+        """Seconds between consecutive pieces of output."""
         return tuple([after - before for before, after in zip(self.pieces, self.pieces[1:], strict=False)])
 
     @property
@@ -65,9 +66,9 @@ class Record(NamedTuple):
         return (self.ended - self.due,)
 
     def meets(self, goals: Mapping[str, float]) -> bool:
-        """Say whether it was answered, and each of its times is at most as long as the goal, in milliseconds.
+        """Return whether it was answered, and none of its times exceeds its goal, in milliseconds.
 
-        A stream without output meets no goals.
+        A stream without output does not meet any goal.
         """
         if self.error or (self.streamed and not self.pieces):
             return False
@@ -75,7 +76,7 @@ class Record(NamedTuple):
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Give a percentile of numbers in order, between its two neighbours in proportion, as NumPy does by default."""
+    """Return a percentile of sorted numbers, interpolated between two of them, as NumPy does by default."""
     place = (len(ordered) - 1) * share / 100
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)
@@ -83,7 +84,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def figure(value: float | None) -> str:
-    """Write a figure with three digits or more, as far as thousandths; ``-`` for none."""
+    """Format a figure with at least three digits, down to thousandths; ``-`` for none."""
     if value is None:
         return "-"
     if value < 0.001:
@@ -92,7 +93,7 @@ def figure(value: float | None) -> str:
 
 
 def summary(records: Sequence[Record], goals: Mapping[str, float]) -> dict[str, Any]:
-    """Give the figures of a run.
+    """Return the figures of a run.
 
     Args:
         records: its requests, without those of the warm-up.
@@ -131,7 +132,7 @@ def summary(records: Sequence[Record], goals: Mapping[str, float]) -> dict[str, 
 
 
 def _source(good: Sequence[Record]) -> str | None:
-    """Say where the counts of output tokens come from."""
+    """Return the source of the counts of output tokens."""
     sources = {
         "model" if record.output_tokens is not None else "chunks" if record.streamed else None for record in good
     }

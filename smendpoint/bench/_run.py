@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from smendpoint.bench._inputs import Prompt
 
 LAG_INTERVAL_SECONDS = 0.05
-"""Seconds between two looks at how late the event loop comes round."""
+"""Seconds between two measurements of how late the event loop is."""
 
 
 @dataclass(eq=False)
@@ -29,9 +29,9 @@ class Run:
     Attributes:
         load: the load.
         goals: milliseconds by the name of a metric, for the goodput; empty for none.
-        records: each request that is over, in the order in which they ended. While the load is under way, it grows.
-        lags: seconds by which the event loop was late at each look at it.
-        failures: the first error of each class, by its name; those of the warm-up are among them.
+        records: each request that is over, in the order in which they ended. It grows while the load is running.
+        lags: seconds by which the event loop was late at each measurement.
+        failures: the first error of each class, by its name, including those of the warm-up.
     """
 
     load: Load
@@ -50,7 +50,7 @@ class Run:
             sent_late = sorted([record.sent - record.due for record in self.records])
             self._report = {
                 "max_concurrency": self.load.concurrency,
-                "request_rate": "inf" if self.load.rate == math.inf else self.load.rate,  # as JSON can write it
+                "request_rate": "inf" if self.load.rate == math.inf else self.load.rate,  # JSON has no infinity
                 **summary(self.records, self.goals),
                 "p99_send_lag_ms": 1e3 * percentile(sent_late, 99) if sent_late else None,
                 "p99_client_lag_ms": 1e3 * _lag_of_the_latest_hundredth(self.lags) if self.lags else None,
@@ -60,7 +60,7 @@ class Run:
 
 
 def _lag_of_the_latest_hundredth(lags: Sequence[float]) -> float:
-    """Give the least lag in the latest hundredth of the time; a look stands for all the time since the one before."""
+    """Return the 99th percentile of the lag over time; a measurement counts for all the time since the previous one."""
     rest = (sum(lags) + len(lags) * LAG_INTERVAL_SECONDS) / 100
     late = sorted(lags)
     while (rest := rest - late[-1] - LAG_INTERVAL_SECONDS) > 0:
@@ -79,8 +79,8 @@ async def ask(
 ) -> Record:
     """Make one call, and measure it.
 
-    The class of its error is a part of the record, and the first of each class is kept. An error that every further
-    call would meet too is raised.
+    The class of its error is part of the record, and the first error of each class is kept. An error that every later
+    call would raise as well is raised.
     """
     now = asyncio.get_running_loop().time
     sent, pieces, error, usage = now(), list[float](), "", None
@@ -117,22 +117,22 @@ async def measure(
     """Put a load on an endpoint, and measure it.
 
     Make the endpoint with ``retry=RetryPolicy(max_attempts=1, cold_start_timeout=0)`` and without ``concurrency``:
-    otherwise retries and waits of the client are a part of what is measured.
+    otherwise the measurements include retries and waits of the client.
 
     Args:
         endpoint: the endpoint. It stays open.
-        prompts: the inputs. An iterator is read on; the run ends early where it ends.
+        prompts: the inputs. If an iterator ends early, so does the run.
         load: how requests are sent.
-        warmup: how many requests are sent before, in the same way, and not measured.
+        warmup: how many requests are sent before the load, in the same way, without measuring them.
         goals: milliseconds by ``"ttft"``, ``"tpot"`` or ``"e2el"``, for the goodput. The first two need streams.
         stream: whether the answers are streamed.
         stop: stop sequences.
-        before: is called with the run before its first request. Its `records` grow from then on, and are kept where an
-            error or a cancellation ends the load.
+        before: called with the run before its first request. Its `records` grow from then on, and are kept if an error
+            or a cancellation ends the load.
 
     Raises:
-        ConfigurationError: the load, the warm-up or the goals do not fit, or the endpoint's options.
-        SmendpointError: the first error that every call would meet: no such endpoint, access denied, no credentials.
+        ConfigurationError: the load, the warm-up, the goals or the endpoint's options are not valid.
+        SmendpointError: the first error that every call would raise: no such endpoint, access denied, no credentials.
     """
     load.check()
     run = Run(load, goals or {})
@@ -161,11 +161,11 @@ def _check_goals(goals: Mapping[str, float], stream: bool) -> None:
         if name not in GOALS or not most > 0:
             raise ConfigurationError(f"goals are milliseconds of {', '.join(GOALS)}, not {name}:{most!r}")
         if name != "e2el" and not stream:
-            raise ConfigurationError(f"a goal of {name} needs streams: a whole answer has e2el alone")
+            raise ConfigurationError(f"a goal of {name} needs streams: a whole answer has only e2el")
 
 
 async def _watch(lags: list[float]) -> None:
-    """Note how late the event loop comes round: then the client itself adds to what is measured."""
+    """Note how late the event loop is, because this adds to the measured times."""
     loop = asyncio.get_running_loop()
     while True:
         wanted = loop.time() + LAG_INTERVAL_SECONDS

@@ -1,4 +1,4 @@
-"""A sweep: closed loops of more and more clients, which find out how many calls an endpoint takes at once."""
+"""A sweep: closed loops of more and more clients, to find out how many calls an endpoint takes at once."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ if TYPE_CHECKING:
     from smendpoint.bench._inputs import Prompt
 
 MAX_REFINEMENTS = 4
-"""How many more loads a sweep tries between those that it was given."""
+"""How many more loads a sweep tries between the given ones."""
 
 REQUESTS_PER_CLIENT = 10
-"""Requests of each client in a load of a sweep, where neither a count nor a duration is given."""
+"""Requests per client in a load of a sweep, if neither a count nor a duration is given."""
 
 LEAST_REQUESTS = 20
-"""The least requests in such a load."""
+"""The fewest requests in such a load."""
 
-# From this share of the largest load on, the knee may as well be beyond it; from this share on, the throughput of the
-# fewest clients may be the most that there is.
+# If the knee is at this share of the largest load or above, it may be beyond it. If the fewest clients have this share
+# of the highest throughput or more, they may have been too many.
 _END = 0.9
 
-# More throughput than so many times that of the knee: the endpoint takes more calls at once, and works more slowly.
+# With more than this many times the throughput of the knee, the endpoint takes more calls at once, but each is slower.
 _MORE = 1.2
 
 
 class Sweep(NamedTuple):
-    """Several loads, and the number of calls at which more clients stop to help.
+    """Several loads, and the number of calls beyond which more clients do not help.
 
     Attributes:
-        runs: what was measured, from the fewest clients to the most.
-        knee: how many calls at once the endpoint takes; ``None`` where nothing was answered, or where even the fewest
-            clients may have been too many: a sweep that begins with 1 has always one.
+        runs: the measurements, from the fewest clients to the most.
+        knee: how many calls at once the endpoint takes; ``None`` if nothing was answered, or if even the fewest clients
+            may
+            have been too many: a sweep that begins with 1 always has a knee.
     """
 
     runs: Sequence[Run]
@@ -59,7 +60,7 @@ class Sweep(NamedTuple):
         return self.knee is not None and self.knee >= _END * max(map(_clients, self.runs))
 
     def sentence(self) -> str:
-        """Say what was found, with the throughput that was measured there."""
+        """Describe the result, with the throughput that was measured there."""
         answered, knee = _answered(self.runs), self.knee
         if not answered:
             return "No request was answered: how many calls it takes at once is not known."
@@ -95,21 +96,21 @@ async def sweep(
 ) -> Sweep:
     """Measure closed loops, from the fewest clients to the most, then some between them, and find the knee.
 
-    The knee is where two lines cross: the throughput that each further client would add if it did not disturb the
-    others, and the most throughput that there is (the asymptotic bounds of Denning and Buzen, "The Operational Analysis
-    of Queueing Network Models", 1978). It is a speed-up: the most throughput, divided by that of one client alone.
+    The knee is where two lines cross: the throughput that each further client would add if it did not slow down the
+        others, and the highest throughput (the asymptotic bounds of Denning and Buzen, "The Operational Analysis of
+        Queueing Network Models", 1978). It is a speed-up: the highest throughput, divided by that of one client alone.
 
     Args:
         endpoint: as for `measure`.
         prompts: as for `measure`; enough for all loads.
-        concurrencies: numbers of clients. Begin with 1, where each call has the endpoint for itself.
+        concurrencies: numbers of clients. Begin with 1, so that each call has the endpoint to itself.
         count: requests in each load; by default 10 for each client, and at least 20.
         duration: seconds in which each load sends requests.
-        after: is called with what was measured under each load.
-        options: the further arguments of `measure`.
+        after: called with the measurements of each load.
+        options: the other arguments of `measure`.
 
     Raises:
-        ConfigurationError: there is no number of clients, or an argument of `measure` does not fit.
+        ConfigurationError: there is no number of clients, or an argument of `measure` is not valid.
         SmendpointError: as for `measure`.
     """
     numbers = sorted(set(concurrencies))
@@ -137,18 +138,18 @@ async def sweep(
 
 
 def _knee(runs: Sequence[Run]) -> int | None:
-    """Give the number of clients at which the lines of a sweep cross; ``None`` where they do not tell it."""
+    """Return the number of clients at which the lines of a sweep cross; ``None`` if they do not show it."""
     answered = _answered(runs)
     if not answered:
         return None
     fewest = _clients(answered[0])
-    # Where the fewest clients have nearly all the throughput, they may have had to wait for each other.
+    # If the fewest clients have nearly all the throughput, they may have had to wait for each other.
     speed_up = max(map(_steady, answered)) / _steady(answered[0])
     return max(1, round(fewest * speed_up)) if fewest == 1 or _END * speed_up > 1 else None
 
 
 def _steady(run: Run) -> float:
-    """Give the throughput while all clients had a request: the end of a load, where fewer and fewer do, is left out."""
+    """Return the throughput while all clients had a request: without the end of a load, when fewer do."""
     began = min([record.due for record in run.records])
     last = max([record.due for record in run.records])
     done = sum([not record.error and record.ended <= last for record in run.records])
@@ -156,7 +157,7 @@ def _steady(run: Run) -> float:
 
 
 def _between(runs: dict[int, Run]) -> int | None:
-    """Give the number of clients that says most about the knee; ``None`` where those that were tried are near it."""
+    """Return the number of clients that would show most about the knee; ``None`` if those tried are near it."""
     found = Sweep.of(runs.values()).knee
     above = [clients for clients in runs if found is not None and clients > found]
     below = [clients for clients in runs if found is not None and clients <= found]

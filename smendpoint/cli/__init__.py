@@ -1,6 +1,6 @@
 """The command ``smendpoint``: a demonstration, an emulator, calls, batches, benchmarks, servers.
 
-Exit status: 0 all is well, 1 the call failed, 2 the command line is wrong, 130 interrupted. `batch` has more.
+Exit status: 0 success, 1 the call failed, 2 the command line is not valid, 130 interrupted. `batch` has more.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# The room: a module for each command. Its `add_command` declares its options, its `EXAMPLES` end its help, its `run`
-# gives the exit status, and imports what only this command needs. `_terminal` writes. The room may import everything.
+# The room: a module for each command. Its `add_command` declares its options, its `EXAMPLES` end its help, and its
+# `run` returns the exit status, and imports what only this command needs. `_terminal` writes. The room may import
+# everything.
 COMMANDS = (_demo, _invoke, _chat, _serve, _batch, _bench, _doctor, _emulator)
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Wraps a text of one line. A text of several, such as the examples, is shown as it is."""
+    """Wraps a text of one line. A text of several lines, such as the examples, is shown unchanged."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text.rstrip() if "\n" in text else super()._fill_text(text, width, indent)
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         "--print-completion",
         action=PrintCompletion,
         choices=SHELLS,
-        help="write what completes this command line in a shell, and end",
+        help="write a completion script for a shell, and exit",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -59,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    # In `invoke ENDPOINT --option INPUT` argparse finds no INPUT, and one argument too many.
+    # In `invoke ENDPOINT --option INPUT`, argparse finds no INPUT, but one argument too many.
     if len(rest) == 1 and (rest == ["-"] or not rest[0].startswith("-")) and getattr(arguments, "input", rest) is None:
         arguments.input = rest.pop()
     if rest:
@@ -77,11 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
 
     Raises:
-        SystemExit: the command line is wrong (status 2), or only help or the version was asked for (status 0).
+        SystemExit: the command line is not valid (status 2), or only shows help or the version (status 0).
     """
     arguments = _parse(argv)
     output = sys.stdout
-    if output is None:  # closed before the start: say so before the call
+    if output is None:  # closed before the start: report it before the call
         print("smendpoint: there is no standard output to write to", file=sys.stderr)
         return 2
     if isinstance(output, io.TextIOWrapper):

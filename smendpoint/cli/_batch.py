@@ -1,4 +1,4 @@
-"""``smendpoint batch``: an endpoint's answers to all rows of a file, in a ledger that a second run goes on with."""
+"""``smendpoint batch``: an endpoint's answers to all rows of a file, in a ledger that a second run continues."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ MANY = {
     "tabular": ("TabularHandler", "a row of a table in, a prediction out; takes --batch-rows"),
 }
 
-# The exit status beside 0 and 2. A shell gives 130 and 143 for a program that SIGINT or SIGTERM has ended.
+# The exit statuses besides 0 and 2. A shell reports 130 and 143 for a program that SIGINT or SIGTERM ended.
 SOME_FAILED, STOPPED, NOT_WRITTEN, INTERRUPTED, TERMINATED = 1, 3, 4, 130, 143
 
 EPILOG = """\
-The output is a ledger: JSON Lines, one line for a row, with its id and its output or error. The same command again
-goes on: rows that succeeded are not asked again, and rows that failed only with --retry-failed.
+The output is a ledger: JSON Lines, one line per row, with its id and its output or error. The same command again
+continues: rows that succeeded are not sent again, and rows that failed only with --retry-failed.
 
 exit status:
   0    every row has its output
-  1    the run came to its end, and some rows failed
-  2    the command line, a setting or the input does not fit, or another process has the output
-  3    the run stopped early: too many errors (--max-errors), or a failure that all rows would meet
+  1    the run finished, but some rows failed
+  2    the command line, a setting or the input is not valid, or another process has the output
+  3    the run stopped early: too many errors (--max-errors), or a failure that all rows would share
   4    the output or the progress cannot be written: the disk is full, or its reader has gone
   130  interrupted (Ctrl-C); 143 terminated (SIGTERM)
-After 3, 4, 130 and 143 the same command goes on.
+After 3, 4, 130 and 143, the same command continues the run.
 """
 EXAMPLES = """
 smendpoint batch my-llm prompts.txt -o answers.jsonl
@@ -70,7 +70,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         "batch",
         help="call an endpoint for each row of a file",
         description="Calls a SageMaker endpoint for each row of a file, as many at a time as it can take, and writes"
-        " each answer as it comes.",
+        " each answer as it arrives.",
         epilog=EPILOG,
     )
     parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
@@ -80,35 +80,35 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         "--output",
         required=True,
         metavar="OUTPUT",
-        help="the ledger, which is made or gone on with; '-': standard output",
+        help="the ledger, which is created or continued; '-': standard output",
     )
     parser.add_argument(
-        "--format", choices=("jsonl", "csv", "text", "parquet"), help="of the input (default: by its name)"
+        "--format", choices=("jsonl", "csv", "text", "parquet"), help="the format of the input (default: by its name)"
     )
     parser.add_argument(
         "--input-field",
         action="append",
         metavar="NAME",
-        help="the field of a row that is its input; repeated, a list of several (default: all other fields)",
+        help="the field with a row's input; if repeated, a list of several (default: all other fields)",
     )
-    parser.add_argument("--id-field", metavar="NAME", help="the field of a row that is its id (default: its number)")
+    parser.add_argument("--id-field", metavar="NAME", help="the field with a row's id (default: its number)")
     parser.add_argument(
         "--param-field",
         action="append",
         metavar="NAME",
-        help="the field of a row that has parameters for the model; may be repeated",
+        help="the field with a row's parameters for the model; may be repeated",
     )
     parser.add_argument("--handler", choices=[*HANDLERS, *MANY], help=f"{handlers} (default: text)")
     add_handler_option(parser)
-    parser.add_argument("--batch-rows", type=int, metavar="N", help="rows in one request, where the model takes many")
-    parser.add_argument("--retry-failed", action="store_true", help="ask again for the rows that failed")
+    parser.add_argument("--batch-rows", type=int, metavar="N", help="rows per request, if the model takes several")
+    parser.add_argument("--retry-failed", action="store_true", help="send the rows that failed again")
     parser.add_argument("--ordered", action="store_true", help="sort the output at the end, in the input's order")
     parser.add_argument(
         "--max-errors",
         metavar="N|P%",
-        help="stop when more rows than N have failed, or a larger share than P%% of those asked",
+        help="stop when more than N rows have failed, or more than P%% of the rows sent",
     )
-    parser.add_argument("--max-concurrency", type=int, metavar="N", help="the most calls at once (default: found out)")
+    parser.add_argument("--max-concurrency", type=int, metavar="N", help="the most calls at once (default: adaptive)")
     parser.add_argument("--quiet", action="store_true", help="show no progress and no summary")
     add_options(parser)
     parser.set_defaults(run=run)
@@ -132,7 +132,7 @@ class _Waiting(CallHooks):
 
 @contextmanager
 def _terminations() -> Generator[list[int]]:
-    """Take SIGTERM for an interrupt, and note it in the list that is given."""
+    """Treat SIGTERM as an interrupt, and note it in the yielded list."""
     seen: list[int] = []
 
     def interrupt(number: int, _frame: object) -> None:
@@ -154,7 +154,7 @@ def run(arguments: argparse.Namespace) -> int:
             except KeyboardInterrupt:
                 message, status = ("terminated", TERMINATED) if terminations else ("interrupted", INTERRUPTED)
                 if os.path.isfile(arguments.output):
-                    message += f": {arguments.output} has what was answered; the same command goes on with the rest"
+                    message += f": {arguments.output} has the answers so far; the same command continues with the rest"
             except LedgerError as error:
                 status, message = (
                     NOT_WRITTEN if isinstance(error.__cause__, OSError) else 2,
@@ -164,14 +164,14 @@ def run(arguments: argparse.Namespace) -> int:
                 status, message = STOPPED, f"{type(error).__name__}: {told(error, arguments.options)}"
         if message:
             complain(message)
-    except OSError:  # nobody reads standard error any more; the ledger is whole
+    except OSError:  # standard error has no reader any more; the ledger is complete
         discard(sys.stderr)
         status = NOT_WRITTEN
     return status
 
 
 def _run(arguments: argparse.Namespace) -> tuple[int, str]:
-    """Run the batch; give the exit status, and what is to be said."""
+    """Run the batch; return the exit status and a message."""
     from smendpoint import batch
     from smendpoint.cli._progress import describe, display
 
@@ -202,10 +202,10 @@ def _run(arguments: argparse.Namespace) -> tuple[int, str]:
         )
     message = "" if arguments.quiet else describe(summary)
     if message and not summary.succeeded:
-        message += ". --retry-failed asks again for the rows that failed"
+        message += ". --retry-failed sends the rows that failed again"
     return 0 if summary.succeeded else SOME_FAILED, message
 
 
 def _names(names: list[str] | None) -> str | list[str] | None:
-    """Give one name, or several as a list."""
+    """Return one name, or several as a list."""
     return names[0] if names and len(names) == 1 else names

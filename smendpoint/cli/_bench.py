@@ -33,7 +33,7 @@ FORMATS = {name: {**HANDLERS, **MORE_HANDLERS}[name] for name in ("text", "compl
 # The parameter that limits an answer.
 _LENGTHS = {"text": "max_new_tokens", "completions": "max_tokens", "chat": "max_tokens"}
 DEFAULT_COUNT = 100
-"""Requests of a closed or an open loop, where neither a count nor a duration is given."""
+"""The number of requests of a closed or an open loop, if neither a count nor a duration is given."""
 
 INTERRUPTED = 130
 EXAMPLES = """
@@ -50,33 +50,33 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure an endpoint under a load",
-        description="Sends requests to an endpoint, and reports throughput and latencies: of so many clients at once,"
-        " of requests that arrive at a rate, or of more and more clients, which finds out how many calls the endpoint"
-        " takes at once. A request that fails is not sent again. Requests are billed like any other.",
+        description="Sends requests to an endpoint, and reports throughput and latencies: with N clients at once,"
+        " with requests that arrive at a rate, or with more and more clients, to find out how many calls the endpoint"
+        " takes at once. A request that fails is not sent again. Requests are billed like any others.",
     )
     parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument(
-        "--concurrency", type=_positive, metavar="N", help="so many clients, each of which sends when it has its answer"
+        "--concurrency", type=_positive, metavar="N", help="N clients, each of which sends once it has its answer"
     )
     kind.add_argument(
-        "--rate", type=_rate, metavar="N", help="so many requests arrive in a second, at random; inf: all at once"
+        "--rate", type=_rate, metavar="N", help="N requests arrive per second, at random; inf: all at once"
     )
     kind.add_argument(
-        "--sweep", type=_numbers, metavar="N,N,...", help="one load for each number of clients, and some between them"
+        "--sweep", type=_numbers, metavar="N,N,...", help="one load for each number of clients, and some in between"
     )
     parser.add_argument(
-        "--count", type=_positive, metavar="N", help="so many requests (default: 100; in a sweep 10 for each client)"
+        "--count", type=_positive, metavar="N", help="how many requests (default: 100; in a sweep 10 per client)"
     )
-    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="send requests for so long")
+    parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="how long to send requests")
     parser.add_argument("--warmup", type=count, default=0, metavar="N", help="requests before each load, not measured")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the arrivals and the words (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of arrivals and words (default: 0)")
     parser.add_argument("--prompts", metavar="FILE", help="prompts: lines of text, or a .jsonl file")
     parser.add_argument(
-        "--input-tokens", type=_positive, metavar="N", help="about how long prompts are that are made (default: 256)"
+        "--input-tokens", type=_positive, metavar="N", help="the approximate length of generated prompts (default: 256)"
     )
     parser.add_argument("--output-tokens", type=_positive, metavar="N", help="the most tokens of an answer")
-    parser.add_argument("--no-stream", action="store_true", help="ask for whole answers")
+    parser.add_argument("--no-stream", action="store_true", help="request whole answers")
     parser.add_argument("--handler", choices=FORMATS, default="text", help=f"{handlers} (default: text)")
     add_handler_option(parser)
     parser.add_argument(
@@ -87,8 +87,8 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         default=[],
         help="goals: ttft, tpot and e2el, in ms; the endpoint's name comes before this option",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the figures there; '-': to standard output instead")
-    parser.add_argument("--plot", metavar="FILE", help="draw them: .svg, .png or .pdf")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file; '-': only to standard output")
+    parser.add_argument("--plot", metavar="FILE", help="draw the figures: .svg, .png or .pdf")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     add_options(parser, retries=0)
     parser.set_defaults(run=run)
@@ -138,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
             asyncio.run(bench.go())
         except KeyboardInterrupt:
             interrupted = True
-        except SmendpointError as error:  # every further call would meet it
+        except SmendpointError as error:  # every later call would raise it
             failure = error
     runs, found = bench.measured(), bench.found
     if runs:
@@ -164,7 +164,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_files(arguments: argparse.Namespace) -> None:
-    """Raise `ConfigurationError` where a file cannot be written: before the requests, not after them."""
+    """Raise `ConfigurationError` if a file cannot be written: before the requests, not after them."""
     from smendpoint.bench._plot import check_plot
     from smendpoint.cli._invoke import may_write
 
@@ -197,7 +197,7 @@ class _Bench:
                 raise ConfigurationError("--output-tokens: embeddings have no length")
             self._model = {_LENGTHS[arguments.handler]: arguments.output_tokens, **self._model}
         if arguments.prompts is not None and arguments.input_tokens is not None:
-            raise ConfigurationError("--input-tokens is for prompts that are made, and --prompts gives them")
+            raise ConfigurationError("--input-tokens is for generated prompts: leave it out with --prompts")
         self._prompts = self._inputs()
         self._whole: list[Run] = []
         self._begun: list[Run] = []
@@ -251,12 +251,12 @@ class _Bench:
         self._show.finished(run)
 
     def measured(self) -> list[Run]:
-        """Give what was measured, from the fewest clients to the most; a load that was cut is part of it."""
+        """Return the measurements, from the fewest clients to the most, including a load that was cut short."""
         return sorted([run for run in self._begun if run.records], key=lambda run: run.load.concurrency or 0)
 
     @property
     def found(self) -> Sweep | None:
-        """The knee of a sweep; where it was cut, that of the loads before."""
+        """The knee of a sweep; if it was cut short, that of the loads so far."""
         from smendpoint.bench import Sweep
 
         return Sweep.of(self._whole) if self._whole else None

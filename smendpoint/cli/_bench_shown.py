@@ -1,4 +1,4 @@
-"""How ``smendpoint bench`` shows its progress, on standard error, and its report, on standard output."""
+"""The display of ``smendpoint bench``: its progress on standard error, and its report on standard output."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from smendpoint.errors import SmendpointError
 
 TABLE_SECONDS = 0.25
-"""Seconds between two looks of the table on a terminal."""
+"""Seconds between two updates of the table on a terminal."""
 
 LATEST_ANSWERS = 200
-"""Answers whose latencies the table shows while a load is under way."""
+"""The number of latest answers whose latencies the table shows while a load is running."""
 
 MAX_LAG_MILLISECONDS = 20.0
-"""How late the event loop may come round, and requests be sent, in milliseconds, before the command warns."""
+"""How late the event loop may be, and requests be sent, in milliseconds, before the command warns."""
 
 _METRICS = {
     "ttft": "first output (TTFT)",
@@ -71,7 +71,7 @@ def write_run(run: Run) -> None:
 
 
 def write_sweep(runs: Sequence[Run], sentence: str) -> None:
-    """Write a line for each load, and what was found."""
+    """Write a line for each load, and the result."""
     rows = [_HEADINGS, *[_row(run.load, run.report) for run in runs]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
@@ -84,7 +84,7 @@ def write_sweep(runs: Sequence[Run], sentence: str) -> None:
 
 
 def first_failures(runs: Sequence[Run]) -> Iterable[SmendpointError]:
-    """Give an error of each class that requests failed with, of the first load that has it."""
+    """Return one error of each class, from the first load that has it."""
     found: dict[str, SmendpointError] = {}
     for run in runs:
         found = {name: error for name, error in run.failures.items() if name in run.report["errors"]} | found
@@ -92,12 +92,12 @@ def first_failures(runs: Sequence[Run]) -> Iterable[SmendpointError]:
 
 
 def doubts(runs: Sequence[Run]) -> Iterator[str]:
-    """Say what makes the figures less certain."""
+    """Yield the reasons why the figures are less certain."""
     reports = [run.report for run in runs]
     lag = max([report[name] or 0.0 for report in reports for name in ("p99_client_lag_ms", "p99_send_lag_ms")])
     if lag > MAX_LAG_MILLISECONDS:
         yield (
-            f"this program was itself up to {figure(lag)} ms late (99th percentile), and the figures have that in them:"
+            f"this program itself was up to {figure(lag)} ms late (99th percentile), and the figures include that:"
             " use a machine with more free CPU, or a smaller load"
         )
     if any(report["cold_starts"] for report in reports):
@@ -108,13 +108,13 @@ class Lines:
     """Writes a line from time to time, and one for each load.
 
     Attributes:
-        every: seconds between two looks at the load that is under way.
+        every: seconds between two looks at the running load.
     """
 
     every = LINE_SECONDS
 
     async def follow(self, runs: Sequence[Run]) -> None:
-        """Show the load that is under way, the last of those that were begun, from time to time."""
+        """Show the running load, the last one that was started, from time to time."""
         while True:
             await asyncio.sleep(self.every)
             if runs:
@@ -126,7 +126,7 @@ class Lines:
         self.write(f"{load_name(run.load)}: {len(run.records) - failed:,} answered, {failed:,} failed so far")
 
     def finished(self, run: Run) -> None:
-        """Take a load that is over."""
+        """Handle a load that is over."""
         report = run.report
         self.write(
             f"{load_name(run.load)}: {report['completed']:,} answered, {report['failed']:,} failed,"
@@ -148,11 +148,11 @@ class Quiet(Lines):
     """Shows nothing."""
 
     def write(self, line: str) -> None:
-        """Take a line."""
+        """Ignore a line."""
 
 
 class Table(Lines):
-    """Draws a table with a row for each load. Needs rich, the extra ``smendpoint[cli]``.
+    """Draws a table with a row for each load. It needs rich (the extra ``smendpoint[cli]``).
 
     Raises:
         ImportError: rich is not installed.
@@ -170,13 +170,13 @@ class Table(Lines):
         self._counts: _Counts | None = None
 
     def progress(self, run: Run) -> None:
-        """Show the load that is under way, with the latencies of its latest answers."""
+        """Show the running load, with the latencies of its latest answers."""
         if self._counts is None or self._counts.run is not run:
             self._counts = _Counts(run)
         self._draw([*self._rows, _row(run.load, self._counts.figures(asyncio.get_running_loop().time()))])
 
     def finished(self, run: Run) -> None:
-        """Take a load that is over."""
+        """Handle a load that is over."""
         self._rows.append(_row(run.load, run.report))
         self._draw(self._rows)
 
@@ -199,7 +199,7 @@ class Table(Lines):
 
 
 class _Counts:
-    """The counts of a load that is under way. They look at each request once: the program has more to do."""
+    """The counts of a running load. They look at each request only once, to save time."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -241,5 +241,5 @@ def _row(load: Load, report: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def display(*, quiet: bool) -> Lines:
-    """Give what shows the progress, to be used inside ``with``."""
+    """Return the progress display, for use inside ``with``."""
     return progress_display(quiet, Quiet, Lines, Table)

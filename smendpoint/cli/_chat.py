@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 CHATS = {name: {**HANDLERS, **MORE_HANDLERS}[name] for name in ("chat", "jumpstart-chat", "auto")}
 HELP = """\
 /help           show this list
-/reset          begin anew, with the same message of the system
-/system [TEXT]  begin anew, with this message of the system, or none
+/reset          start again, with the same system message
+/system [TEXT]  start again, with this system message, or without one
 /retry          send the last message again
-/save FILE      write the conversation as JSON, an input of invoke
-/stats          show tokens and time after each answer, or no longer
-/quit           end; Ctrl-D does too
-Enter sends, Alt-Enter begins a new line, Ctrl-C ends an answer."""
+/save FILE      write the conversation as JSON, an input for invoke
+/stats          turn tokens and time after each answer on or off
+/quit           exit; Ctrl-D does the same
+Enter sends, Alt-Enter starts a new line, Ctrl-C stops an answer."""
 
 
 EXAMPLES = """
@@ -51,14 +51,14 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     handlers = "; ".join(f"{name}: {about}" for name, (_, about) in CHATS.items())
     parser = commands.add_parser(
         "chat",
-        help="talk to an endpoint",
-        description="Talks to a chat model. Commands begin with a slash: /help lists them. Where standard input is not "
-        "a terminal, each of its lines is a message, and only the answers are written.",
+        help="chat with an endpoint",
+        description="Talks to a chat model. Commands begin with a slash: /help lists them. If standard "
+        "input is not a terminal, each of its lines is a message, and only the answers are written.",
     )
     parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
-    parser.add_argument("--system", metavar="TEXT", help="a message of the system, before the conversation")
+    parser.add_argument("--system", metavar="TEXT", help="a system message, before the conversation")
     parser.add_argument("--handler", choices=CHATS, default="chat", help=f"{handlers} (default: %(default)s)")
-    parser.add_argument("--history", metavar="FILE", help="keep what is typed, for the next time")
+    parser.add_argument("--history", metavar="FILE", help="keep the typed lines for the next time")
     parser.add_argument("--stats", action="store_true", help="show tokens and time after each answer")
     parser.add_argument("--plain", action="store_true", help="do not render Markdown")
     add_handler_option(parser)
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     with make_endpoint(arguments, handler, Reports(False)) as endpoint:
         chat = Chat(endpoint, arguments, model, _markdown(arguments) if terminal else None, terminal)
         if terminal:
-            complain(f"{arguments.endpoint}: /help lists the commands, Ctrl-D ends")
+            complain(f"{arguments.endpoint}: /help lists the commands, Ctrl-D exits")
             _talk(chat, _reader(arguments.history), arguments.options)
         else:
             for line in _lines(sys.stdin):
@@ -85,10 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(stdin: TextIO) -> Iterator[str]:
-    """Give the lines of a pipe: UTF-8 in every locale.
+    """Yield the lines of a pipe: UTF-8 in every locale.
 
     Raises:
-        ConfigurationError: one is not.
+        ConfigurationError: a line is not UTF-8.
     """
     if isinstance(stdin, io.TextIOWrapper):
         stdin.reconfigure(encoding="utf-8", errors="strict")
@@ -99,7 +99,7 @@ def _lines(stdin: TextIO) -> Iterator[str]:
 
 
 def _talk(chat: Chat, read: Callable[[], str], options: Mapping[str, str]) -> None:
-    """Read lines until there are no more. A failure, and Ctrl-C, end an answer and not the conversation."""
+    """Read lines until there are no more. A failure or Ctrl-C ends an answer, but not the conversation."""
     while True:
         try:
             line = read()
@@ -123,15 +123,15 @@ class Chat:
     """A conversation.
 
     Args:
-        endpoint: answers.
-        arguments: those of the command.
+        endpoint: the endpoint that answers.
+        arguments: the arguments of the command.
         model: parameters for the model.
-        markdown: renders answers; ``None`` writes them as they come.
-        terminal: whether someone types: Ctrl-C ends an answer then, and not the program.
+        markdown: renders answers; ``None`` writes them unchanged.
+        terminal: whether a user types: Ctrl-C then ends an answer, and not the program.
 
     Attributes:
-        messages: what has been said, as the endpoint gets it.
-        unanswered: the last message of the user, where its call failed: it is not among `messages`.
+        messages: the conversation, as it is sent to the endpoint.
+        unanswered: the last message of the user, if its call failed: it is not in `messages`.
     """
 
     def __init__(
@@ -153,22 +153,22 @@ class Chat:
         if arguments.system is not None:
             self.messages.append({"role": "system", "content": arguments.system})
 
-    # -- what is typed
+    # -- input
 
     def command(self, line: str) -> bool:
-        """Run a command that begins with a slash; gives whether the conversation goes on.
+        """Run a command that begins with a slash; return whether the conversation continues.
 
         Raises:
-            ConfigurationError: there is no such command, or it does not fit.
+            ConfigurationError: there is no such command, or its argument is not valid.
         """
         name, _, rest = line[1:].partition(" ")
         if name == "quit":
             return False
         run = getattr(self, f"_do_{name}", None) if name.isidentifier() else None
         if run is None:
-            raise ConfigurationError(f"there is no command /{name}; /help lists those that there are")
+            raise ConfigurationError(f"there is no command /{name}; /help lists the commands")
         if rest.strip() and name not in ("save", "system"):
-            raise ConfigurationError(f"/{name} takes nothing more, and not {rest.strip()!r}")
+            raise ConfigurationError(f"/{name} takes no argument, not {rest.strip()!r}")
         run(rest.strip())
         return True
 
@@ -208,12 +208,13 @@ class Chat:
             raise ConfigurationError(f"/save: cannot write {path!r}: {error.strerror}") from None
         complain(f"saved {len(self.messages)} messages to {path}")
 
-    # -- what is answered
+    # -- answers
 
     def ask(self, text: str) -> None:
-        """Send a message, and write the answer while it arrives.
+        """Send a message, and write the answer as it arrives.
 
-        Ctrl-C ends the answer; what had arrived stays in the conversation. After a failure the message is `unanswered`.
+        Ctrl-C ends the answer; the part that arrived stays in the conversation. After a failure the message is
+        `unanswered`.
         """
         self.unanswered = text
         messages = [*self.messages, {"role": "user", "content": text}]
@@ -246,14 +247,14 @@ class Chat:
 
 
 def _texts(chunks: Any, said: list[str]) -> Iterator[str]:
-    """Give the texts of a stream's chunks, and keep them."""
+    """Yield the texts of a stream's chunks, and keep them."""
     for chunk in chunks:
         said.append(str(chunk))
         yield said[-1]
 
 
 def _summary(stream: Any) -> str:
-    """Say how many tokens an answer took, and how long."""
+    """Describe the tokens and the time of an answer."""
     parts = []
     usage = stream.usage
     if usage is not None and usage.completion_tokens is not None:
@@ -265,7 +266,7 @@ def _summary(stream: Any) -> str:
 
 
 def _markdown(arguments: argparse.Namespace) -> Markdown | None:
-    """Give what renders Markdown, where rich is installed and the terminal draws."""
+    """Return the renderer of Markdown, if rich is installed and the terminal can draw."""
     if arguments.plain or not draws(sys.stdout):
         return None
     try:
@@ -276,7 +277,7 @@ def _markdown(arguments: argparse.Namespace) -> Markdown | None:
 
 
 def _reader(history: str | None) -> Callable[[], str]:
-    """Give what reads a message from the terminal: with prompt_toolkit, or else with Python's own `input`."""
+    """Return the function that reads a message from the terminal: with prompt_toolkit, or else Python's `input`."""
     try:
         from prompt_toolkit import PromptSession
     except ImportError:

@@ -1,4 +1,4 @@
-"""The checks of `doctor`: each looks at one part of the way to a model, and gives a finding."""
+"""The checks of `doctor`: each looks at one part of the path to a model, and returns a finding."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Finding(NamedTuple):
     """The result of a check.
 
     Attributes:
-        check: the part that was looked at.
+        check: the part that was checked.
         status: ``"ok"``, ``"warning"``, ``"failed"`` or ``"skipped"``.
         text: the facts.
-        advice: the thing to do; empty where there is nothing.
+        advice: what to do; empty if there is nothing to do.
     """
 
     check: str
@@ -43,12 +43,12 @@ class Finding(NamedTuple):
 
 
 class Way:
-    """The way to the service, one step after the other. Each step is a check, and needs those before it.
+    """The path to the service, step by step. Each step is a check, and depends on those before it.
 
     Args:
         address: the peer of the calls.
-        timeout: the longest that a step may take, in seconds.
-        now: gives the time of this machine, in seconds since the epoch.
+        timeout: the maximum time for a step, in seconds.
+        now: returns the time of this machine, in seconds since the epoch.
     """
 
     def __init__(self, address: Address, timeout: float, now: Callable[[], float]) -> None:
@@ -80,7 +80,7 @@ class Way:
         except OSError as error:
             advice = "Check the proxy's name" if self._proxy is not None else "Check the region and --endpoint-url"
             why = f"{host} cannot be resolved: {error.strerror or error}"
-            return Finding("address", FAILED, why, f"{advice}, and this machine's name server.")
+            return Finding("address", FAILED, why, f"{advice}, and this machine's DNS server.")
         addresses = ", ".join(dict.fromkeys(str(item[4][0]) for item in found))
         return Finding("address", OK, f"{host} is {addresses}")
 
@@ -95,11 +95,9 @@ class Way:
                 else f"cannot be reached: {error.strerror or error}"
             )
             if self._proxy is None:
-                advice = (
-                    "Check the network's way to it: security groups, a VPC endpoint, a firewall, or a proxy to set."
-                )
+                advice = "Check the network path to it: security groups, a VPC endpoint, a firewall, or a proxy to set."
                 return Finding("connection", FAILED, f"{host} port {port} {why}", advice)
-            advice = f"Check {self._proxy.source or 'the proxy'}, or except the service with NO_PROXY."
+            advice = f"Check {self._proxy.source or 'the proxy'}, or exclude the service with NO_PROXY."
             return Finding("connection", FAILED, f"the proxy {self._proxy.shown} {why}", advice)
         return Finding("connection", OK, f"connected to {host} port {port}")
 
@@ -113,14 +111,14 @@ class Way:
             status = self._open_tunnel(opened, proxy)
         except (OSError, http.client.HTTPException) as error:
             why = f"the proxy {proxy.shown} failed: {type(error).__name__}"
-            return Finding("proxy", FAILED, why, "Check the proxy, or except the service with NO_PROXY.")
+            return Finding("proxy", FAILED, why, "Check the proxy, or exclude the service with NO_PROXY.")
         if status != 200:
-            advice = "Check its user and password." if status == 407 else f"Ask it to let {where} through."
+            advice = "Check its user and password." if status == 407 else f"Allow {where} in the proxy's rules."
             return Finding("proxy", FAILED, f"the proxy {proxy.shown} answers {status}", advice)
         return Finding("proxy", OK, f"{proxy.shown} lets {where} through")
 
     def _open_tunnel(self, opened: socket.socket, proxy: Proxy) -> int:
-        """Ask the proxy for a tunnel to the service; give the status of its answer."""
+        """Ask the proxy for a tunnel to the service; return the status of its answer."""
         where = self._address.service
         fields = "".join([f"{name}: {value}\r\n" for name, value in proxy.headers()])
         opened.sendall(f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n{fields}\r\n".encode())
@@ -143,12 +141,12 @@ class Way:
                 "TLS",
                 FAILED,
                 why,
-                "A proxy or firewall that looks into TLS signs with an authority of its own: put that into a file with"
-                f" the others, and name it in AWS_CA_BUNDLE. Trusted now: {bundle or 'the authorities of the system'}.",
+                "A proxy or firewall that inspects TLS signs with its own authority: add that to a file with the"
+                f" others, and set AWS_CA_BUNDLE to it. Trusted now: {bundle or 'the authorities of the system'}.",
             )
         except OSError as error:
             why = f"no TLS with {self._url.host}: {getattr(error, 'reason', None) or error.strerror or error}"
-            return Finding("TLS", FAILED, why, "Something on the way ends the connection: a proxy, or a firewall.")
+            return Finding("TLS", FAILED, why, "A proxy or firewall on the path ends the connection.")
         self._socket = secure
         certificate: dict[str, Any] = secure.getpeercert() or {}
         issuer = {name: value for part in certificate.get("issuer", ()) for name, value in part}
@@ -156,13 +154,15 @@ class Way:
         text = f"{secure.version()}, certificate from {signed}"
         if "amazonaws" in self._url.host and "amazon" not in signed.lower():
             return Finding(
-                "TLS", WARNING, text, "It is trusted, but not Amazon's: something looks into the connection."
+                "TLS", WARNING, text, "It is trusted, but not Amazon's: a proxy or firewall inspects the connection."
             )
         return Finding("TLS", OK, text)
 
     def _untrusted_issuer(self) -> str | None:
-        """Name the authority of a certificate that was refused. A refused handshake keeps it: this makes another one,
-        and sends nothing over it."""
+        """Name the authority of a refused certificate.
+
+        A refused handshake does not show it, so this makes another handshake, and sends nothing over it.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -189,7 +189,7 @@ class Way:
             there = parsedate_to_datetime(response.headers["Date"]).timestamp()
         except (OSError, http.client.HTTPException, TypeError, ValueError) as error:
             why = f"the service does not answer in HTTP: {type(error).__name__}"
-            return Finding("clock", FAILED, why, "Check --endpoint-url: another server may listen there.")
+            return Finding("clock", FAILED, why, "Check --endpoint-url: it may be another server.")
         ahead = self._now() - there
         if abs(ahead) < MAX_SKEW_SECONDS:
             return Finding("clock", OK, f"within {max(1, round(abs(ahead)))} s of the service's")
@@ -197,20 +197,20 @@ class Way:
         return Finding(
             "clock",
             WARNING,
-            f"this machine's clock is {abs(ahead):.0f} s {side}; the service takes 300",
-            "Set the clock (NTP). smendpoint corrects it at the cost of a request; other programs are refused.",
+            f"this machine's clock is {abs(ahead):.0f} s {side}; the service allows 300",
+            "Set the clock (NTP). smendpoint corrects it with one more request; other programs are refused.",
         )
 
 
 MAX_SKEW_SECONDS = 300.0
-"""The most that the clock of a signature may be off, in seconds, for the service to take it."""
+"""How far the clock of a signature may be off, in seconds, for the service to accept it."""
 
 
 def issuer_of(certificate: bytes) -> str | None:
     """Name the issuer of a certificate in DER form: its organization, else its common name.
 
-    The standard library reads only certificates that it has verified. Characters that a terminal would obey are left
-    out: anyone can have made the certificate.
+    The standard library reads only certificates that it has verified. Control characters are left out, because anyone
+    may have made the certificate.
     """
     names: dict[bytes, str] = {}
     try:
@@ -227,7 +227,7 @@ def issuer_of(certificate: bytes) -> str | None:
     return names.get(_ORGANIZATION) or names.get(_COMMON_NAME)
 
 
-# Of X.509: the object identifiers 2.5.4.10 and 2.5.4.3.
+# X.509's object identifiers 2.5.4.10 and 2.5.4.3.
 _ORGANIZATION, _COMMON_NAME = b"\x55\x04\x0a", b"\x55\x04\x03"
 
 
@@ -235,8 +235,8 @@ def _elements(data: bytes) -> list[tuple[int, bytes]]:
     """Split DER into elements: tag and content.
 
     Raises:
-        IndexError: the data end within a head.
-        ValueError: the data end within a content.
+        IndexError: the data ends within a head.
+        ValueError: the data ends within a content.
     """
     found = []
     position = 0
@@ -255,20 +255,20 @@ def _elements(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def _files() -> str:
-    """Name the files of settings, and say which of them cannot be read: botocore passes over those silently."""
+    """Name the settings files, and which of them cannot be read: botocore ignores those silently."""
     shown = []
     for path in settings_files():
         missing = "is not a file" if os.path.exists(path) else "does not exist"
         flaw = missing if not os.path.isfile(path) else "" if os.access(path, os.R_OK) else "may not be read"
         shown.append(f"{path} ({flaw})" if flaw else path)
-    return f"Beside options and variables, the files {' and '.join(shown)} count."
+    return f"Settings come from options, variables, and the files {' and '.join(shown)}."
 
 
 def check_settings(identity: Identity, options: Mapping[str, str]) -> tuple[Finding, Address | None]:
     """Look up region and address.
 
     Args:
-        identity: what the options say.
+        identity: the values of the options.
         options: their names, for `told`.
     """
     try:
@@ -298,7 +298,7 @@ def check_credentials(target: Target) -> tuple[Finding, Credentials | None]:
 
 
 def account_of(access_key: str) -> str | None:
-    """Read the account out of an access key id, which has it since 2019: 40 bits, after the first four letters."""
+    """Read the account from an access key id, which contains it since 2019: 40 bits, after the first four letters."""
     if len(access_key) != 20 or access_key[4:5] < "Q":
         return None
     try:

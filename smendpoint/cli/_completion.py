@@ -1,4 +1,4 @@
-"""Completion of the command line in shells: needs shtab, which makes it of the parser."""
+"""Completion of the command line in shells. It needs shtab, which generates it from the parser."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 from typing import Any
 
 SHELLS = ("bash", "zsh", "fish")
-# The values that are names of files.
+# The metavars of file names.
 _FILES = ("FILE", "INPUT", "OUTPUT")
 
 
 class PrintCompletion(argparse.Action):
-    """Writes the completion for a shell, and ends the program."""
+    """Writes the completion script for a shell, and ends the program."""
 
     def __call__(
         self,

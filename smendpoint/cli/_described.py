@@ -1,4 +1,4 @@
-"""The check of `doctor` that asks SageMaker's control plane for the endpoint and its inference component."""
+"""The check of `doctor` that asks SageMaker's control plane about the endpoint and its inference component."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    #: Asks the control plane: the operation and its arguments. Raises `Refusal` where there is no answer.
+    #: Asks the control plane: the operation and its arguments. Raises `Refusal` if there is no answer.
     Ask: TypeAlias = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 RENEW = "Sign in again, or renew the keys or the session token."
@@ -26,11 +26,11 @@ NOT_ACCEPTED = (
 
 
 class Refusal(Exception):
-    """The control plane has refused, or could not be reached.
+    """The control plane refused the request, or could not be reached.
 
     Args:
-        code: the service's code of the error; empty where it did not answer.
-        message: its words.
+        code: the service's error code; empty if it did not answer.
+        message: its message.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -40,7 +40,7 @@ class Refusal(Exception):
 
     @property
     def finds_nothing(self) -> bool:
-        """Whether there is nothing of the name that was asked for."""
+        """Whether there is nothing with the requested name."""
         return self.code == "ValidationException" and "not find" in self.message
 
 
@@ -51,25 +51,26 @@ def check_endpoint(
     *,
     clock_is_off: bool = False,
 ) -> Finding:
-    """Look at the endpoint's description, and at that of the inference component.
+    """Check the endpoint's description, and that of the inference component.
 
     Args:
         name: the endpoint's name.
-        component: the inference component that is to be called.
+        component: the inference component to call.
         ask: asks the control plane.
-        clock_is_off: this machine's clock is wrong. The question is signed with it, unlike calls, and is refused.
+        clock_is_off: whether this machine's clock is wrong. Unlike calls, these requests are signed with it, and
+            refused.
     """
     try:
         found = ask("describe_endpoint", {"EndpointName": name})
     except Refusal as refusal:
         if refusal.finds_nothing:
-            advice = "Check the name, the region and the account: each endpoint is in one region of one account."
+            advice = "Check the name, the region and the account: an endpoint exists in one region of one account."
             return Finding("endpoint", FAILED, f"there is no endpoint {name}", advice)
         if clock_is_off and refusal.code in CLOCK_SKEW_CODES:
             why = f"it cannot be described while this machine's clock is wrong: {refusal}"
             return Finding("endpoint", WARNING, why, "Set the clock (NTP).")
         if refusal.code in CLOCK_SKEW_CODES:
-            advice = "Check the secret access key, and that region and --endpoint-url belong together."
+            advice = "Check the secret access key, and that the region matches --endpoint-url."
             return Finding("endpoint", FAILED, f"the signature is not accepted: {refusal}", advice)
         if refusal.code in NOT_ACCEPTED:
             return Finding("endpoint", FAILED, f"the credentials are not accepted: {refusal}", RENEW)
@@ -77,20 +78,22 @@ def check_endpoint(
             "endpoint",
             WARNING,
             f"it cannot be described: {refusal}",
-            "Calls do not need this: sagemaker:DescribeEndpoint.",
+            "Calls do not need this permission, sagemaker:DescribeEndpoint.",
         )
     status = str(found.get("EndpointStatus"))
     variants = found.get("ProductionVariants") or ()
     text = f"{status}: {', '.join(map(_variant, variants)) or 'no variants'}"
     if status in ("Creating", "Updating", "SystemUpdating", "RollingBack"):
         serves = status != "Creating"
-        advice = "It goes on serving meanwhile." if serves else "Wait until it is InService; that takes some minutes."
+        advice = "It still serves calls." if serves else "Wait until it is InService; that takes some minutes."
         return Finding("endpoint", WARNING if serves else FAILED, text, advice)
     if status == "UpdateRollbackFailed":
-        return Finding("endpoint", WARNING, text, "It serves, in part with its former models: update it again.")
+        return Finding("endpoint", WARNING, text, "It serves calls, partly with its previous models: update it again.")
     if status != "InService":
         reason = found.get("FailureReason") or "no reason is given"
-        return Finding("endpoint", FAILED, f"{text}; {reason}", "Mend the cause, and update or make the endpoint anew.")
+        return Finding(
+            "endpoint", FAILED, f"{text}; {reason}", "Fix the cause, then update the endpoint or create it again."
+        )
     finding = _with_component(name, component, text, ask)
     if finding.status == OK and variants and not any(map(_has_instances, variants)):
         advice = "It is scaled to zero: the first calls wait some minutes for an instance, if its scaling adds one."
@@ -122,7 +125,9 @@ def _with_component(name: str, component: str | None, text: str, ask: Ask) -> Fi
     except Refusal as refusal:
         if not refusal.finds_nothing:
             why = f"{text}; the inference component {component} cannot be described: {refusal}"
-            return Finding("endpoint", WARNING, why, "Calls do not need this: sagemaker:DescribeInferenceComponent.")
+            return Finding(
+                "endpoint", WARNING, why, "Calls do not need this permission, sagemaker:DescribeInferenceComponent."
+            )
         known = _components(name, ask)
         advice = f"It has {', '.join(known)}." if known else "It has none: leave out --component."
         if known is None:
@@ -135,7 +140,7 @@ def _with_component(name: str, component: str | None, text: str, ask: Ask) -> Fi
 
 
 def _components(name: str, ask: Ask) -> list[str] | None:
-    """Name an endpoint's inference components, as many as one answer has; `None` where they may not be listed."""
+    """Name an endpoint's inference components, as many as one answer has; `None` if listing them is not allowed."""
     try:
         listed = ask("list_inference_components", {"EndpointNameEquals": name})["InferenceComponents"]
     except Refusal:
@@ -144,19 +149,19 @@ def _components(name: str, ask: Ask) -> list[str] | None:
 
 
 def _component(name: str, found: dict[str, Any], before: str) -> Finding:
-    """Look at the description of an inference component: its status, and its copies where it has a number of them."""
+    """Check the description of an inference component: its status, and the number of its copies, if it has one."""
     status = str(found.get("InferenceComponentStatus"))
     copies = found.get("RuntimeConfig") or {}
     current, wanted = copies.get("CurrentCopyCount", 0), copies.get("DesiredCopyCount")
     text = f"{before}; {name} is {status}"
     if wanted is not None:
-        text += f": {current} {'copy' if current == 1 else 'copies'} in service of {wanted} wanted"
+        text += f": {current} of {wanted} {'copy' if wanted == 1 else 'copies'} in service"
     if status == "Failed":
         reason = found.get("FailureReason") or "no reason is given"
-        advice = "Mend the cause, and update or make the component anew."
+        advice = "Fix the cause, then update the component or create it again."
         return Finding("endpoint", WARNING if current else FAILED, f"{text}; {reason}", advice)
     if status == "Deleting":
-        return Finding("endpoint", FAILED, text, "Call another component, or make this one anew.")
+        return Finding("endpoint", FAILED, text, "Call another component, or create this one again.")
     if status == "Creating":
         advice = "Wait until it is InService; that takes some minutes."
         return Finding("endpoint", FAILED, f"{text}: starting", advice)

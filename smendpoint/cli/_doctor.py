@@ -1,4 +1,4 @@
-"""``smendpoint doctor``: looks at each part of the way to a model, and says what is wrong and what to do."""
+"""``smendpoint doctor``: checks each part of the path to a model, and says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ smendpoint doctor my-llm --no-call --json
 STATUSES = """
 exit status:
   0  calls can be made: each check is ok, or a warning
-  1  something is wrong: a check has failed
-  2  the command line is wrong
+  1  something is wrong: a check failed
+  2  the command line is not valid
 """
 STEP_SECONDS = 10.0
-"""The longest that a step on the way to the service may take, in seconds."""
+"""The maximum time for a step on the path to the service, in seconds."""
 
 CALL_SECONDS = 70.0
-"""The longest silence of the call, in seconds: the service waits for a model for 60."""
+"""The longest silence of the call, in seconds: the service waits 60 s for a model."""
 
 _MARKS = {"ok": ("ok", "32"), "warning": ("!", "33"), "failed": ("FAILED", "31"), "skipped": ("-", "2")}
 
@@ -44,8 +44,8 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "doctor",
         help="find out why calls fail",
-        description="Looks at region, address, connection, proxy, TLS, clock, credentials and the endpoint's status,"
-        " and makes a small call. Each line says that all is well, or what is wrong and what to do.",
+        description="Checks the region, address, connection, proxy, TLS, clock, credentials and the endpoint's status,"
+        " and makes a small call. Each line reports success, or says what is wrong and what to do.",
         epilog=STATUSES,
     )
     parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
@@ -73,10 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(arguments: argparse.Namespace, now: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """Give each finding once it is known. A check that needs one that failed is skipped.
+    """Yield each finding once it is known. A check that depends on a failed one is skipped.
 
     Raises:
-        ConfigurationError: an argument does not fit.
+        ConfigurationError: an argument is not valid.
     """
     from smendpoint._aws import Identity
     from smendpoint._core.aws.operations import validate_endpoint_name
@@ -92,7 +92,7 @@ def examine(arguments: argparse.Namespace, now: Callable[[], float] = time.time)
     failed: list[str] = []
 
     def skipped(check: str) -> Finding:
-        return checks.Finding(check, checks.SKIPPED, f"needs the check before it: {failed[0]}")
+        return checks.Finding(check, checks.SKIPPED, f"depends on a check that failed: {failed[0]}")
 
     settings, address = checks.check_settings(identity, arguments.options)
     yield settings
@@ -133,9 +133,10 @@ def examine(arguments: argparse.Namespace, now: Callable[[], float] = time.time)
 
 @contextmanager
 def control_plane(identity: Identity, target: Target) -> Generator[Ask]:
-    """Give what asks SageMaker's control plane: by botocore, with the credentials of the calls.
+    """Return the function that calls SageMaker's control plane: with botocore, and the credentials of the calls.
 
-    Where calls go to this machine, as to an emulator, it is looked for there too, unless the environment says other.
+    If calls go to this machine, as to an emulator, the control plane is expected there too, unless the environment says
+    otherwise.
     """
     from smendpoint._aws.s3 import blocking_client
     from smendpoint._core.call.timing import Timeout
@@ -169,7 +170,7 @@ def control_plane(identity: Identity, target: Target) -> Generator[Ask]:
             client.close()
 
 
-# Harmless requests of the three kinds that most containers take one of; each asks for next to nothing.
+# Harmless requests of three kinds; most containers accept one of them. Each asks for as little output as possible.
 _PROBES = (
     ("chat", "application/json", b'{"messages":[{"role":"user","content":"Hello"}],"max_tokens":1}'),
     ("text", "application/json", b'{"inputs":"Hello","parameters":{"max_new_tokens":1}}'),
@@ -178,7 +179,7 @@ _PROBES = (
 
 
 def check_call(arguments: argparse.Namespace) -> Finding:
-    """Call the model, with one kind of request after the other until it takes one."""
+    """Call the model, with one kind of request after the other until it accepts one."""
     from smendpoint._core.call.retry import RetryPolicy
     from smendpoint.cli._checks import FAILED, OK, WARNING, Finding
     from smendpoint.endpoint import Endpoint
@@ -209,12 +210,12 @@ def check_call(arguments: argparse.Namespace) -> Finding:
     last = refused[-1]
     statuses = ", ".join(sorted({str(error.original_status_code) for error in refused}))
     said = last.container_error.message if last.container_error is not None else last.original_message
-    text = f"the container answers {statuses} to three kinds of requests; the last time: {said or 'nothing'}"
+    text = f"the container answers {statuses} to three kinds of requests; the last answer: {said or 'nothing'}"
     log = f"Its log group is /aws/sagemaker/Endpoints/{arguments.endpoint}."
     if all((error.original_status_code or 500) >= 500 for error in refused):
         return Finding("call", FAILED, text, f"The container fails. {log}")
     return Finding(
-        "call", WARNING, text, f"It runs, and takes another kind of request: see how its model is made. {log}"
+        "call", WARNING, text, f"It runs, but expects another kind of request: see its model's documentation. {log}"
     )
 
 
@@ -228,7 +229,7 @@ def _reader(body: bytes, content_type: str | None) -> str:
 
 
 def _failure(error: SmendpointError) -> Finding:
-    """Say what a failed call means."""
+    """Explain a failed call."""
     from smendpoint import errors
     from smendpoint.cli._checks import FAILED, WARNING, Finding
     from smendpoint.cli._described import NOT_ACCEPTED, RENEW
@@ -238,11 +239,11 @@ def _failure(error: SmendpointError) -> Finding:
     if isinstance(error, errors.ModelNotReadyError):
         return Finding("call", WARNING, text, "Calls wait until it is ready: the first one may take minutes.")
     if isinstance(error, errors.ThrottlingError):
-        return Finding("call", WARNING, text, "It is busy: the retries of a real call wait for it.")
+        return Finding("call", WARNING, text, "It is busy: a normal call would be retried.")
     if isinstance(error, errors.CredentialsError) or getattr(error, "code", None) in NOT_ACCEPTED:
         return Finding("call", FAILED, text, RENEW)
     if isinstance(error, errors.AccessDeniedError):
-        return Finding("call", FAILED, text, "Allow sagemaker:InvokeEndpoint on the endpoint to these credentials.")
+        return Finding("call", FAILED, text, "Allow these credentials sagemaker:InvokeEndpoint on the endpoint.")
     if isinstance(error, errors.ReadTimeoutError):
-        return Finding("call", FAILED, text, "The model is slow or hangs: see its log, or give --timeout.")
+        return Finding("call", FAILED, text, "The model is slow or hangs: see its log, or set --timeout.")
     return Finding("call", FAILED, text, "See the message, and the endpoint's log and metrics in CloudWatch.")

@@ -1,4 +1,4 @@
-"""The inputs of `invoke`: what is read from the command line, standard input and files, as each handler takes it."""
+"""The inputs of `invoke`: from the command line, standard input and files to the input of each handler."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SCHEMAS = ("chat", "auto", "completions")
 
 
 def read_input(arguments: argparse.Namespace, handler: Any) -> Any:
-    """Give the input of the call, made of INPUT or standard input, and of the options that add to it.
+    """Return the input of the call, from INPUT or standard input, and from the options that add to it.
 
     Raises:
-        ConfigurationError: there is no input, or it does not fit the handler.
+        ConfigurationError: there is no input, or it does not suit the handler.
     """
     data = _read_data(arguments)
     if arguments.handler == "bytes" or (arguments.handler == "classification" and arguments.content_type):
@@ -44,7 +44,7 @@ def _read_data(arguments: argparse.Namespace) -> bytes:
     if arguments.input not in (None, "-"):
         return os.fsencode(arguments.input)
     if sys.stdin is None:
-        raise ConfigurationError("there is no standard input: give INPUT")
+        raise ConfigurationError("there is no standard input: pass INPUT")
     if getattr(sys.stdin, "isatty", bool)():
         complain("reading the input from the terminal; Ctrl-D ends it")
     try:
@@ -52,7 +52,7 @@ def _read_data(arguments: argparse.Namespace) -> bytes:
     except OSError as error:  # a directory, for instance
         raise ConfigurationError(f"cannot read standard input: {error.strerror}") from None
     if not data:
-        raise ConfigurationError("standard input is empty: give INPUT, or something to read")
+        raise ConfigurationError("standard input is empty: pass INPUT, or something to read")
     return data
 
 
@@ -67,23 +67,23 @@ def _parse(text: str) -> Any:
 
 
 def wants_chat(arguments: argparse.Namespace) -> bool:
-    """Say whether an option is given that only a chat has."""
+    """Return whether an option is set that only a chat has."""
     return arguments.system is not None or arguments.schema is not None or bool(arguments.attach)
 
 
 def check_options(arguments: argparse.Namespace) -> None:
-    """Raise `ConfigurationError` where the handler has no place for an option."""
+    """Raise `ConfigurationError` if the handler has no place for an option."""
     for option, given, handlers in (
         ("--system", arguments.system, _CHATS),
         ("--attach", arguments.attach, _CHATS[:2]),
         ("--schema", arguments.schema, _SCHEMAS),
     ):
         if given and arguments.handler not in handlers:
-            raise ConfigurationError(f"{option} goes with --handler {' or '.join(handlers)}")
+            raise ConfigurationError(f"{option} needs --handler {' or '.join(handlers)}")
 
 
 def _messages(arguments: argparse.Namespace, text: str) -> Any:
-    """Give messages: those that the input is as JSON, or else one message of the user.
+    """Return messages: those in the JSON of the input, or else one user message.
 
     The handler `auto` sends a text without further messages as a prompt.
     """
@@ -93,12 +93,12 @@ def _messages(arguments: argparse.Namespace, text: str) -> Any:
     messages = messages or [{"role": "user", "content": text}]
     if arguments.system is not None:
         if messages[0]["role"] == "system":
-            raise ConfigurationError("--system: the messages have a message of the system already")
+            raise ConfigurationError("--system: the messages already have a system message")
         messages.insert(0, {"role": "system", "content": arguments.system})
     if arguments.attach:
         last = messages[-1]
         if last["role"] != "user":
-            raise ConfigurationError("--attach: the last message must be one of the user")
+            raise ConfigurationError("--attach: the last message must be a user message")
         content = last.get("content")
         if not isinstance(content, (str, list)):
             raise ConfigurationError("--attach: the content of the last message must be text, or a list of parts")
@@ -108,7 +108,7 @@ def _messages(arguments: argparse.Namespace, text: str) -> Any:
 
 
 def _written_messages(text: str) -> list[dict[str, Any]] | None:
-    """Give the messages that a text is: a JSON list of objects with a role each; ``None`` for any other text."""
+    """Return the messages in a text: a JSON list of objects, each with a role; ``None`` for any other text."""
     if not text.lstrip().startswith("["):
         return None
     try:
@@ -125,7 +125,7 @@ def _image(path: str) -> dict[str, Any]:
         return image_part(path)
     kind = mimetypes.guess_type(path)[0] or ""
     if not kind.startswith("image/"):
-        raise ConfigurationError(f"--attach takes images, whose name tells their type, such as photo.png: not {path!r}")
+        raise ConfigurationError(f"--attach takes images with the type in their name, such as photo.png, not {path!r}")
     return image_part(read_file(path, "--attach"), media_type=kind)
 
 
@@ -139,7 +139,7 @@ def read_file(path: str, option: str) -> bytes:
 
 
 def response_format(path: str) -> dict[str, Any]:
-    """Give the ``response_format`` that asks for the schema in a file; or the file's own, if it is one already."""
+    """Return the ``response_format`` that requests the schema in a file; or the file's own, if it already is one."""
     data = read_file(path, "--schema")
     try:
         schema = json.loads(data)
@@ -169,7 +169,7 @@ def _texts(text: str, handler: Any) -> Any:
 
 
 def _pair(text: str, handler: Any) -> Any:
-    """Give a text, or for a JSON list of two texts a pair."""
+    """Return a text, or a pair for a JSON list of two texts."""
     found = _parse(text) if text.lstrip().startswith('["') else None
     return tuple(found) if isinstance(found, list) and len(found) == 2 else text
 
@@ -182,7 +182,7 @@ def _query(text: str, handler: Any) -> Any:
 
 
 def _rows(text: str, handler: Any) -> Any:
-    """Give the rows of a table: JSON, or CSV, whose cells stay texts where they are sent as CSV."""
+    """Return the rows of a table: JSON, or CSV, whose cells stay texts if they are sent as CSV."""
     if text.lstrip().startswith(("[", "{")):
         return _parse(text)
     rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]

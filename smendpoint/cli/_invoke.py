@@ -1,4 +1,4 @@
-"""``smendpoint invoke``: one call of a real endpoint."""
+"""``smendpoint invoke``: one call to a real endpoint."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "invoke",
         help="call an endpoint",
-        description="Calls a SageMaker endpoint and writes its output. Exit status 1 if the call failed.",
+        description="Calls a SageMaker endpoint and writes its output. The exit status is 1 if the call failed.",
     )
     parser.add_argument("endpoint", metavar="ENDPOINT", help="the endpoint's name")
     parser.add_argument(
         "input",
         metavar="INPUT",
         nargs="?",
-        help="the input, for a chat also JSON messages; '-' or none: standard input",
+        help="the input, or for a chat also JSON messages; '-' or nothing: standard input",
     )
     group = parser.add_argument_group("handlers", "\n".join([f"{name:<18}{about}" for name, (_, about) in ALL.items()]))
     group.add_argument(
@@ -66,17 +66,19 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         help="the format of the container (default: text; chat with --system, --schema or --attach)",
     )
     add_handler_option(group)
-    parser.add_argument("--stream", action="store_true", help="write the output while it arrives")
-    parser.add_argument("--system", metavar="TEXT", help="a message of the system, in front of a chat's others")
-    parser.add_argument("--schema", metavar="FILE", help="a JSON schema that the answer is to fit (response_format)")
+    parser.add_argument("--stream", action="store_true", help="write the output as it arrives")
+    parser.add_argument("--system", metavar="TEXT", help="a system message, before the other messages of a chat")
+    parser.add_argument("--schema", metavar="FILE", help="a JSON schema for the answer (response_format)")
     parser.add_argument(
         "--attach", action="append", metavar="FILE", help="an image for the last message, or its URL; may be repeated"
     )
-    parser.add_argument("--json", action="store_true", help="write an object: output, usage, request id, attempts ...")
+    parser.add_argument(
+        "--json", action="store_true", help="write an object with output, usage, request id, attempts ..."
+    )
     parser.add_argument("--output", metavar="FILE", help="write to this file; '-': standard output")
     parser.add_argument("--submit", action="store_true", help="use asynchronous inference, and wait for the output")
-    parser.add_argument("--upload-to", metavar="S3URL", help="put the input there first, with --submit")
-    parser.add_argument("--dry-run", action="store_true", help="write the request, and send nothing")
+    parser.add_argument("--upload-to", metavar="S3URL", help="with --submit: upload the input there first")
+    parser.add_argument("--dry-run", action="store_true", help="write the request, but send nothing")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="report attempts, status, variant and times on standard error"
     )
@@ -88,7 +90,7 @@ class Reports(CallHooks):
     """Reports on standard error that a call waits for its model, which may take minutes; with -v, each failed attempt.
 
     Attributes:
-        call: the call, once that is known.
+        call: the call, once it has started.
         first_byte_after: seconds from the call's start to the first byte of its answer; ``None`` before that.
     """
 
@@ -112,7 +114,7 @@ class Reports(CallHooks):
             complain(f"attempt {call.attempts} failed: {type(error).__name__}{status}; {goes_on}")
 
     def summary(self, answer: _Call) -> str:
-        """Give what is known of the call, in one line."""
+        """Describe the call in one line."""
         call, usage = self.call, answer.usage
         if call is None:
             return "nothing was sent"
@@ -133,10 +135,10 @@ class Reports(CallHooks):
 
 
 class _Target:
-    """Writes to standard output, or to a file in its stead: the same bytes.
+    """Writes the same bytes to standard output or to a file.
 
     Args:
-        path: of the file, which is made once there is something to write; ``None`` for standard output.
+        path: the file, which is created once there is something to write; ``None`` for standard output.
 
     Raises:
         ConfigurationError: the file could not be written.
@@ -167,13 +169,13 @@ class _Target:
         self._file.flush()
 
     def close(self) -> None:
-        """Write what was held back, and close the file."""
+        """Write the text that was held back, and close the file."""
         if self._file is not None:
             self._file.close()
         self._screen.close()
 
     def end_line(self) -> None:
-        """End the line of an output that was cut, where a message follows it: on a terminal."""
+        """On a terminal, end the line of an output that was cut off, because a message follows."""
         if self._path is None and sys.stdout.isatty():
             self.text("\n")
 
@@ -190,13 +192,13 @@ class _Target:
 
 
 def may_write(path: str) -> bool:
-    """Say whether a file can be written, as far as that is known before."""
+    """Return whether a file can be written, as far as that can be known beforehand."""
     place = path if os.path.exists(path) else os.path.dirname(os.path.abspath(path))
     return not os.path.isdir(path) and os.access(place, os.W_OK)
 
 
 def _plain(value: Any) -> Any:
-    """Give a value in the values of JSON, as a ledger has it."""
+    """Convert a value to JSON values, as in a ledger."""
     from smendpoint.batch._values import encode_output
 
     return json.loads(encode_output(value))
@@ -209,11 +211,11 @@ def _dump(value: Any) -> str:
 def _check(arguments: argparse.Namespace, handler: Any) -> None:
     check_options(arguments)
     if arguments.stream and arguments.submit:
-        raise ConfigurationError("--stream and --submit exclude each other: asynchronous inference does not stream")
+        raise ConfigurationError("--stream cannot be used with --submit: asynchronous inference does not stream")
     if arguments.stream and not hasattr(handler, "stream_decoder"):
         raise ConfigurationError(f"--stream: the handler {arguments.handler!r} does not stream")
     if arguments.upload_to is not None and not arguments.submit:
-        raise ConfigurationError("--upload-to goes with --submit")
+        raise ConfigurationError("--upload-to needs --submit")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -240,7 +242,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 out.text(_dump(call.described(reports)) + "\n")
     except HandlerError as error:
-        if reports.call is None:  # the input does not fit: nothing was sent
+        if reports.call is None:  # the input is not valid: nothing was sent
             raise ConfigurationError(error.message) from None
         raise
     finally:
@@ -251,16 +253,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Call:
-    """The call, and what is known of its answer.
+    """The call, and the known facts about its answer.
 
     Attributes:
         output: the output.
-        headers: of the answer.
-        usage: the token counts; ``None`` where the model did not say.
-        finish_reason: why the model stopped; ``None`` where it did not say.
+        headers: the headers of the answer.
+        usage: the token counts; ``None`` if the model gave none.
+        finish_reason: why the model stopped; ``None`` if it did not say.
         elapsed: seconds from the call's start to its end; with asynchronous inference, to its output.
         first_chunk: seconds from the start of a stream to its first chunk.
-        locations: where asynchronous inference has its output, and the id of the request there.
+        locations: the location of the output of asynchronous inference, and the id of the request there.
     """
 
     def __init__(
@@ -280,7 +282,7 @@ class _Call:
         self.locations: dict[str, Any] = {}
 
     def make(self) -> None:
-        """Make the call, and write its output, unless an object with all is asked for."""
+        """Make the call, and write its output, unless ``--json`` writes an object instead."""
         if self._arguments.submit:
             self._submit()
         elif self._arguments.stream:
@@ -311,7 +313,7 @@ class _Call:
         self.headers, self.elapsed = chunks.headers, chunks.elapsed
         if self._arguments.json or self._arguments.schema is not None:
             self.output = chunks.completion
-        else:  # a chat's may have tool calls; other decoders need not keep what was written
+        else:  # a chat's decoder may have tool calls; others need not keep the chunks
             self.output = getattr(chunks.decoder, "completion", None)
         self.usage, self.finish_reason = chunks.usage, chunks.finish_reason
         self.first_chunk = chunks.time_to_first_chunk
@@ -343,7 +345,7 @@ class _Call:
         }
 
     def show(self) -> None:
-        """Write the request that would be sent, without what signs it."""
+        """Write the request that would be sent, without its signature."""
         from smendpoint._calls.inference import make_submission
         from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 
@@ -384,13 +386,13 @@ def _text_or_bytes(body: bytes) -> str | bytes:
 
 
 def _check_json(call: _Call) -> None:
-    """Raise `ModelOutputError` where an answer to a schema is not JSON."""
+    """Raise `ModelOutputError` if an answer to a schema is not JSON."""
     text = call.output if isinstance(call.output, str) else call.output.text
     try:
         json.loads(text)
     except ValueError:
         raise ModelOutputError(
-            f"the answer is not JSON, although --schema was given (finish reason {call.finish_reason})",
+            f"the answer is not JSON, although --schema was set (finish reason {call.finish_reason})",
             text=text,
             finish_reason=call.finish_reason,
             endpoint_name=call._endpoint.endpoint_name,

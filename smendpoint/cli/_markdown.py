@@ -1,7 +1,7 @@
-"""Renders Markdown while it arrives: needs rich.
+"""Renders Markdown as it arrives. It needs rich.
 
-Blocks that are whole are printed, and stay. Only the last one, which still grows, is drawn again and again, and never
-higher than the screen: what has scrolled away cannot be drawn over.
+Complete blocks are printed once. Only the last one, which still grows, is drawn again and again, and never taller than
+the screen, because lines that have scrolled away cannot be drawn over.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from smendpoint.cli._terminal import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# How often the last block is drawn in a second: to render it takes longer than a fast model takes for a token.
+# How often the last block is drawn per second: rendering takes longer than a fast model takes for a token.
 REDRAWS_PER_SECOND = 12
-# The first line of a block of code, and its last, at any depth of a list. Code in a line may open with backticks, too.
+# The first and the last line of a code block, at any depth of a list. Inline code may also begin with backticks.
 _FENCE = re.compile(r" *(```+(?!.*`)|~~~+)")
 
 
 class Blocks:
-    """Cuts a growing text into blocks: where a line begins at the margin after a blank one, and not inside of a fence.
+    """Cuts a growing text into blocks: at a line without indentation after a blank line, outside of fences.
 
-    A line that is indented after a blank one belongs to the list above it.
+    An indented line after a blank one belongs to the list above it.
     """
 
     def __init__(self) -> None:
         self.rest = ""
-        self._seen = 0  # the part of `rest` whose lines have been looked at
+        self._seen = 0  # the length of the part of `rest` whose lines have been checked
         self._blank = False  # whether the last of these is blank
         self._fence = ""
 
     def feed(self, text: str) -> list[str]:
-        """Give the blocks that `text` completes; what follows them is `rest`."""
+        """Return the blocks that `text` completes; the text after them is `rest`."""
         self.rest += text
         blocks: list[str] = []
         while True:
@@ -64,8 +64,8 @@ class Blocks:
 class Tail:
     """The last lines of a rendered text that fit on the screen.
 
-    They leave room for the ``^C`` that the terminal itself writes behind them when Ctrl-C is typed: in the next line it
-    would keep the last one from being drawn over.
+    They leave room for the ``^C`` that the terminal writes after them when the user types Ctrl-C: on the next line, it
+    would prevent drawing over the last one.
     """
 
     def __init__(self, text: str) -> None:
@@ -86,7 +86,7 @@ class Markdown:
         self._console = console or Console(highlight=False)
 
     def show(self, texts: Iterator[str]) -> None:
-        """Write a text of which the pieces arrive one after the other. A failure loses none of them."""
+        """Write a text whose pieces arrive one after the other. A failure loses none of them."""
         blocks = Blocks()
         with Live(console=self._console, transient=True, refresh_per_second=REDRAWS_PER_SECOND) as live:
             try:

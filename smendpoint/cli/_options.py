@@ -1,6 +1,6 @@
-"""The options that commands share: which endpoint, how it is called, with which parameters and which handler.
+"""The options that commands share: the endpoint, the call, the model's parameters and the handler.
 
-Messages of the library name its arguments. `told` gives them with the options of the command in their place.
+Messages of the library name its arguments. `told` replaces these with the options of the command.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 HANDLERS = {
     "text": ("TextGenerationHandler", "a prompt for TGI, Hugging Face, LMI, JumpStart Llama"),
     "completions": ("OpenAICompletionsHandler", "a prompt for OpenAI text completions"),
-    "chat": ("ChatHandler", "a message of the user for OpenAI chat completions"),
+    "chat": ("ChatHandler", "a user message for OpenAI chat completions"),
     "json": ("JSONHandler", "a JSON value in and out"),
     "plain": ("TextHandler", "plain text in and out"),
-    "bytes": ("BytesHandler", "the input as it is, the output as it is"),
+    "bytes": ("BytesHandler", "bytes in and out, unchanged"),
 }
-# More handlers, for the commands that have a form for their inputs.
+# More handlers, for the commands that can read their inputs.
 MORE_HANDLERS = {
-    "auto": ("AutoHandler", "a prompt or messages, for an answer of any known text or chat model"),
+    "auto": ("AutoHandler", "a prompt or messages, for any known text or chat model"),
     "jumpstart-text": ("JumpStartTextHandler", "a prompt; takes --handler-option family=llama-2"),
     "jumpstart-chat": ("JumpStartChatHandler", "a message for JumpStart's Llama 2 and Hugging Face conversations"),
     "embeddings": ("EmbeddingsHandler", "a text, or a JSON list of texts; vectors out"),
-    "sparse-embeddings": ("SparseEmbeddingsHandler", "the same, with weights of tokens out"),
+    "sparse-embeddings": ("SparseEmbeddingsHandler", "the same; weights of tokens out"),
     "rerank": ("RerankHandler", 'JSON: {"query": "...", "texts": ["...", "..."]}; scores out, best first'),
     "classification": (
         "ClassificationHandler",
@@ -39,7 +39,7 @@ MORE_HANDLERS = {
     "similarity": ("SimilaritySearchHandler", 'JSON: {"queries": [...], "corpus": [...]}; the nearest texts out'),
     "tabular": ("TabularHandler", "rows as CSV or JSON; a prediction for each out"),
     "tabular-rows": ("TabularRowsHandler", "the same, with several predictions for each row"),
-    "numpy": ("NumPyHandler", "rows as CSV or JSON, sent and answered as .npy; needs NumPy"),
+    "numpy": ("NumPyHandler", "rows as CSV or JSON, sent and received as .npy; needs NumPy"),
 }
 _NAMES = {kind: name for name, (kind, _) in {**HANDLERS, **MORE_HANDLERS}.items()}
 # The arguments of a handler that --content-type and --accept set, for the handlers that have them.
@@ -62,14 +62,14 @@ _RENAMED = {
     "ContentType": "content_type",
     "Accept": "accept",
 }
-# The name of an argument, or of a member of the service's request, in the library's messages: with an underscore, a
-# value, or as the subject of the sentence.
+# The name of an argument, or of a member of the service's request, in the library's messages: with an underscore, with
+# a value, or as the subject of the sentence.
 _ARGUMENT = re.compile(r"(?<![\w.-])([a-z]+(?:_[a-z]+)*|(?:[A-Z][a-z]+)+)\b(=(?:'[^']*'|\w+)?|(?= must\b))?")
 _HANDLER = re.compile(r"\b([A-Z]\w+Handler)\b(?:\(([^()]*)\))?")
 
 
 def add_options(parser: argparse.ArgumentParser, retries: int = 2) -> None:
-    """Declare the options of a call. `retries` is the default that the help names."""
+    """Declare the options of a call. `retries` is the default that the help shows."""
     parser.add_argument(
         "--param",
         action="append",
@@ -91,19 +91,19 @@ def add_options(parser: argparse.ArgumentParser, retries: int = 2) -> None:
         "--retries",
         type=count,
         metavar="N",
-        help=f"how often a request that was not answered is sent again (default: {retries})",
+        help=f"how often an unanswered request is sent again (default: {retries})",
     )
     parser.add_argument(
-        "--content-type", help="of the input, for the handlers json, plain, bytes, classification and embeddings"
+        "--content-type", help="the input's media type, for handlers json, plain, bytes, classification and embeddings"
     )
-    parser.add_argument("--accept", help="of the output, for the handlers json, plain and bytes")
+    parser.add_argument("--accept", help="the output's media type, for handlers json, plain and bytes")
 
 
 def add_service_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that say where the service is, and who calls it."""
+    """Declare the options that say who calls, and where."""
     parser.add_argument("--region", help="the AWS region")
-    parser.add_argument("--profile", help="the profile of the AWS config files")
-    parser.add_argument("--endpoint-url", help="the address of the service, instead of the region's")
+    parser.add_argument("--profile", help="a profile of the AWS config files")
+    parser.add_argument("--endpoint-url", help="the URL of the service, instead of the region's")
 
 
 def add_handler_option(parser: argparse._ActionsContainer) -> None:
@@ -136,14 +136,14 @@ def seconds(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """Read a number of things, which may be none."""
+    """Read a whole number, at least 0."""
     if not text.isascii() or not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
 
 
 def name_and_value(item: str, option: str, value: str = "VALUE") -> tuple[str, str]:
-    """Split an item of an option that takes ``NAME=VALUE``, or a value of another name."""
+    """Split an item of an option that takes ``NAME=VALUE``; `value` is another word for VALUE."""
     name, equals, rest = item.partition("=")
     if not equals or not name:
         raise ConfigurationError(f"{option} takes NAME={value}, not {item!r}")
@@ -163,7 +163,7 @@ def parameters(items: list[str], option: str = "--param") -> dict[str, Any]:
 
 
 def content_types(arguments: argparse.Namespace) -> dict[str, str]:
-    """Give the content types that were asked for, as arguments of a handler."""
+    """Return the content types in the options, as arguments of a handler."""
     types = {"content_type": arguments.content_type, "accepts": arguments.accept}
     given = {name: value for name, value in types.items() if value is not None}
     if not given.keys() <= {*_CONTENT_TYPES.get(arguments.handler, ())}:
@@ -172,7 +172,7 @@ def content_types(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def make_handler(arguments: argparse.Namespace, handlers: Mapping[str, tuple[str, str]]) -> Any:
-    """Make the handler that the options name."""
+    """Make the handler that the options select."""
     from smendpoint import handlers as known
 
     kind = getattr(known, handlers[arguments.handler][0])
@@ -189,7 +189,7 @@ def make_handler(arguments: argparse.Namespace, handlers: Mapping[str, tuple[str
 
 
 def make_endpoint(arguments: argparse.Namespace, handler: Any, hooks: Any, max_connections: int | None = None) -> Any:
-    """Make the endpoint that the options name."""
+    """Make the endpoint that the options describe."""
     from smendpoint._core.call.retry import RetryPolicy
     from smendpoint.endpoint import Endpoint
 
@@ -199,7 +199,7 @@ def make_endpoint(arguments: argparse.Namespace, handler: Any, hooks: Any, max_c
 
 
 def endpoint_options(arguments: argparse.Namespace, handler: Any) -> dict[str, Any]:
-    """Give the arguments of an endpoint that the options name."""
+    """Return the arguments of the endpoint that the options describe."""
     members = {"TargetVariant": arguments.variant, "CustomAttributes": arguments.custom_attributes}
     return {
         "endpoint_name": arguments.endpoint,
@@ -214,15 +214,15 @@ def endpoint_options(arguments: argparse.Namespace, handler: Any) -> dict[str, A
 
 
 def option_names(parser: argparse.ArgumentParser) -> dict[str, str]:
-    """Give the options of a command by the names of the library's arguments, for `told`."""
+    """Return the options of a command by the names of the library's arguments, for `told`."""
     known = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
     return {**known, **{name: known[dest] for name, dest in _RENAMED.items() if dest in known}}
 
 
 def told(error: SmendpointError, options: Mapping[str, str]) -> str:
-    """Give the message of an error with options in the place of arguments, and of handlers' classes.
+    """Return the message of an error, with options instead of arguments and handler classes.
 
-    The words of the service and of the container stay as they are.
+    The words of the service and of the container do not change.
     """
     text = str(error)
     if isinstance(error, ServiceError):

@@ -1,4 +1,4 @@
-"""How ``smendpoint batch`` shows its progress on standard error: a bar on a terminal, lines elsewhere."""
+"""The progress of ``smendpoint batch`` on standard error: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ BAR_WIDTH = 20
 
 
 def duration(seconds: float) -> str:
-    """Write a time as people say it, such as ``1:05:09``."""
+    """Format a time, such as ``1:05:09``."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def describe(progress: Progress) -> str:
-    """Say how far a batch has come, in one line."""
+    """Describe the progress of a batch in one line."""
     known = progress.done + progress.failed + progress.skipped + progress.failed_before
     of_all = "" if progress.total is None else f" of {progress.total:,}"
     parts = [f"{known:,}{of_all} rows", f"{progress.done:,} done", f"{progress.failed:,} failed"]
@@ -45,7 +45,7 @@ class Quiet:
     """Shows nothing."""
 
     def __call__(self, progress: Progress) -> None:
-        """Take the progress of this moment."""
+        """Handle the current progress."""
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +55,7 @@ class Quiet:
 
 
 class Lines(Quiet):
-    """Writes a line from time to time. The batch's own clock says when."""
+    """Writes a line from time to time, by the batch's own clock."""
 
     def __init__(self) -> None:
         self._next = LINE_SECONDS
@@ -67,7 +67,7 @@ class Lines(Quiet):
 
 
 class Bar(Quiet):
-    """Draws a bar. Needs rich, the extra ``smendpoint[cli]``.
+    """Draws a bar. It needs rich (the extra ``smendpoint[cli]``).
 
     Raises:
         ImportError: rich is not installed.
@@ -79,7 +79,7 @@ class Bar(Quiet):
         from rich.progress import Progress as Display
         from rich.table import Column
 
-        # The bar keeps its width, and the text takes as many lines as it needs.
+        # The bar keeps its width; the text takes as many lines as it needs.
         bar = BarColumn(BAR_WIDTH, table_column=Column(min_width=BAR_WIDTH))
         text = TextColumn("{task.description}", markup=False, table_column=Column(ratio=1))
         self._display = Display(bar, text, console=Console(stderr=True), expand=True, transient=True)
@@ -100,5 +100,5 @@ class Bar(Quiet):
 
 
 def display(*, quiet: bool) -> Quiet:
-    """Give what shows the progress, to be used inside ``with``."""
+    """Return the progress display, for use inside ``with``."""
     return progress_display(quiet, Quiet, Lines, Bar)

@@ -1,4 +1,4 @@
-"""``smendpoint serve``: endpoints as OpenAI's API, under uvicorn."""
+"""``smendpoint serve``: endpoints as an OpenAI API, with uvicorn."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "SMENDPOINT_API_KEY"
 MAX_HEAD = 65_536
-"""The largest head of a request taken by ``smendpoint serve``, in bytes."""
+"""The largest request head that ``smendpoint serve`` accepts, in bytes."""
 
 GRACE_SECONDS = 60.0
-"""How long ``smendpoint serve`` lets running answers come to their end, in seconds: as long as a model may take."""
+"""How long ``smendpoint serve`` lets running answers continue at the end, in seconds: as long as a model may take."""
 
 
 EXAMPLES = f"""
@@ -41,7 +41,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "serve",
         help="serve endpoints as an OpenAI API",
-        description="Serves endpoints as an OpenAI API until it is interrupted: for every tool that speaks to one. It"
+        description="Serves endpoints as an OpenAI API, for every tool that can use one, until it is interrupted. It"
         " needs the extra smendpoint[serve].",
     )
     parser.add_argument(
@@ -49,48 +49,46 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         action="append",
         required=True,
         metavar="NAME=ENDPOINT[:COMPONENT]",
-        help="clients' name of a model, and its endpoint, with an inference component if it has several; may be"
-        " repeated",
+        help="the name of a model for clients, and its endpoint, with an inference component if it has several; may"
+        " be repeated",
     )
     parser.add_argument(
         "--format",
         action="append",
         default=[],
         metavar="NAME=FORMAT",
-        help="what the container of model NAME takes, such as tgi, lmi or tei (default: openai); may be repeated",
+        help="the format of model NAME's container, such as tgi, lmi or tei (default: openai); may be repeated",
     )
     parser.add_argument(
         "--container-model",
         action="append",
         default=[],
         metavar="NAME=TEXT",
-        help="what the container calls model NAME, empty for its only one (default: NAME); may be repeated",
+        help="the container's own name for model NAME, empty for its only model (default: NAME); may be repeated",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="the port, 0 for any (default: %(default)s)")
     parser.add_argument(
         "--api-key",
         metavar="KEY",
-        help="the key that clients must give; others on this machine can read a command line, so rather set"
-        f" {KEY_VARIABLE}, or give --api-key-file",
+        help="the key that clients must send; other users of this machine can read a command line, so it is safer to"
+        f" set {KEY_VARIABLE} or --api-key-file",
     )
-    parser.add_argument("--api-key-file", metavar="FILE", help="a file with keys, one on each line")
-    parser.add_argument(
-        "--no-auth", action="store_true", help="ask for no key, although others than this machine can connect"
-    )
+    parser.add_argument("--api-key-file", metavar="FILE", help="a file with keys, one per line")
+    parser.add_argument("--no-auth", action="store_true", help="require no key, although other machines can connect")
     parser.add_argument("--max-body", type=int, metavar="BYTES", help="the largest request body (default: 26214400)")
     parser.add_argument(
         "--max-concurrency",
         type=int,
         metavar="N",
-        help="the most calls in flight for each model (default: found out from its answers)",
+        help="the most calls in flight for each model (default: adaptive)",
     )
     parser.add_argument(
         "--grace",
         type=seconds,
         default=GRACE_SECONDS,
         metavar="SECONDS",
-        help="how long running answers may go on at the end (default: %(default)g)",
+        help="how long running answers may continue at the end (default: %(default)g)",
     )
     parser.add_argument("--custom-attributes", metavar="TEXT", help="for every container, such as accept_eula=true")
     add_service_options(parser)
@@ -106,7 +104,7 @@ def _pairs(items: list[str], option: str, value: str, known: dict[str, str] | No
     for item in items:
         name, rest = name_and_value(item, option, value)
         if name in found:
-            raise ConfigurationError(f"{option} takes NAME={value}, not {item!r}; {name} is there twice")
+            raise ConfigurationError(f"{option} takes NAME={value}, not {item!r}; {name} appears twice")
         if known is not None and name not in known:
             raise ConfigurationError(f"{option} names {name!r}, which no --model does")
         found[name] = rest
@@ -126,10 +124,10 @@ def models(arguments: argparse.Namespace) -> dict[str, ServedModel]:
 
 
 def keys(arguments: argparse.Namespace) -> list[str]:
-    """Give the keys that clients may use: none where none is asked for.
+    """Return the keys that clients may use: none if none is required.
 
     Raises:
-        ConfigurationError: there is none, and others than this machine can connect.
+        ConfigurationError: there is none, although other machines can connect.
     """
     found = [key for key in (arguments.api_key, os.environ.get(KEY_VARIABLE)) if key is not None]
     if arguments.api_key_file is not None:
@@ -143,17 +141,17 @@ def keys(arguments: argparse.Namespace) -> list[str]:
         if not any(lines):
             raise ConfigurationError("--api-key-file has no key")
     if found and arguments.no_auth:
-        raise ConfigurationError(f"--no-auth is given, and so is a key (--api-key, --api-key-file or {KEY_VARIABLE})")
+        raise ConfigurationError(f"--no-auth cannot be used with a key (--api-key, --api-key-file or {KEY_VARIABLE})")
     if not found and not arguments.no_auth and not is_loopback(arguments.host):
         raise ConfigurationError(
-            f"anyone who reaches {arguments.host} could call the models: set {KEY_VARIABLE} or give --api-key-file, or"
-            " say --no-auth"
+            f"anyone who can reach {arguments.host} could call the models: set {KEY_VARIABLE}, --api-key-file or"
+            " --no-auth"
         )
     return found
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine can connect to an address."""
+    """Return whether only this machine can connect to an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -171,7 +169,7 @@ def make_app(arguments: argparse.Namespace, served: dict[str, ServedModel], give
 
     registry, attributes = CollectorRegistry(), arguments.custom_attributes
     ProcessCollector(registry=registry)
-    # Without a key, only this machine's names are allowed: a web page may send requests here under a name of its own.
+    # Without a key, only this machine's names are allowed: a web page may send requests here under its own name.
     guarded = not given and not arguments.no_auth
     return OpenAIApp(
         served,
@@ -190,10 +188,10 @@ def make_app(arguments: argparse.Namespace, served: dict[str, ServedModel], give
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open the socket that connections come to.
+    """Open the listening socket.
 
     Raises:
-        ConfigurationError: it cannot be had.
+        ConfigurationError: it cannot be opened.
     """
     if not 0 <= port <= 65_535:  # Python would leave the socket open
         raise ConfigurationError(f"cannot listen on {host} port {port}: there is no such port")
@@ -206,10 +204,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Say whether a record of uvicorn's is about something else than the two things that are meant to happen.
+    """Return whether a log record of uvicorn is about something other than two expected events.
 
     One is a stream without an end, whose reason the application logs. The other is the cancellation of the answers that
-    outlive the grace period, each with a traceback; uvicorn logs their number, too.
+    outlive the grace period, each with a traceback; uvicorn also logs their number.
     """
     message, kind = record.getMessage(), record.exc_info and record.exc_info[0]
     cancelled = kind is asyncio.CancelledError or message.rstrip().endswith("asyncio.exceptions.CancelledError")
@@ -222,7 +220,7 @@ def run(arguments: argparse.Namespace) -> int:
             import uvicorn
 
             served, given = models(arguments), keys(arguments)
-            # Before the endpoints: what is not served is not made, and need not be closed.
+            # Before the endpoints: endpoints that are not served are not made, and need not be closed.
             listener = opened.enter_context(listen(arguments.host, arguments.port))
             app = make_app(arguments, served, given)
         except ImportError as error:
@@ -231,7 +229,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-                app.draining = True  # for the connections that are still open: no new ones will be taken
+                app.draining = True  # for the connections that are still open: no new ones are accepted
                 super().handle_exit(sig, frame)
 
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -252,6 +250,6 @@ def run(arguments: argparse.Namespace) -> int:
             log_level="warning",
             timeout_graceful_shutdown=int(max(1, arguments.grace)),
         )
-        with interruptions():  # uvicorn raises a signal again once it has ended
+        with interruptions():  # uvicorn raises a signal again after it ends
             Server(config).run(sockets=[listener])
     return 0

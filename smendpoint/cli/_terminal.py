@@ -1,4 +1,4 @@
-"""How the commands write: plain text, and a little emphasis on a terminal."""
+"""The output of the commands: plain text, with a little emphasis on a terminal."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import TextIO, TypeVar
 T = TypeVar("T")
 
 LINE_SECONDS = 10.0
-"""Seconds between two lines of progress where nothing is drawn."""
+"""Seconds between two lines of progress if nothing is drawn."""
 
 WIDTH = 96
-"""The most columns that a text is wrapped to."""
+"""The maximum number of columns that text is wrapped to."""
 
 NARROWEST = 40
-"""The fewest columns that a text is wrapped to: a terminal that has fewer wraps it again."""
+"""The minimum number of columns that text is wrapped to: a narrower terminal wraps it again."""
 
 # A terminal obeys these and does not show them: the controls C0 (all but tab and line end, before which a
-# carriage return is harmless) and C1, delete, and the marks that change the direction in which text is shown.
+# carriage return is harmless) and C1, delete, and the marks that change the direction of text.
 _CONTROLS = re.compile(r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -38,42 +38,42 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def draws(stream: TextIO) -> bool:
-    """Say whether a stream is a terminal that moves its cursor: what is drawn there can be drawn anew."""
+    """Return whether a stream is a terminal that can move its cursor, so that its text can be drawn again."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _colours(stream: TextIO) -> bool:
-    """Say whether a stream gets colours: the environment decides, and else whether it is a terminal that has them."""
+    """Return whether a stream gets colours: the environment decides, or else whether it is a terminal with colours."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or draws(stream)
 
 
 def progress_display(quiet: bool, silent: type[T], lines: type[T], drawn: type[T]) -> T:
-    """Make what shows progress on standard error: drawn on a terminal, if rich is installed, and else in lines."""
+    """Make the progress display on standard error: drawn on a terminal, if rich is installed, or else in lines."""
     if quiet or sys.stderr is None:
         return silent()
     if draws(sys.stderr):
-        with suppress(ImportError):  # a picture is not worth an error
+        with suppress(ImportError):  # drawing is not worth an error
             return drawn()
     return lines()
 
 
 def complain(message: str) -> None:
-    """Write a message to standard error, if there is one; on a terminal, escape what it would obey."""
+    """Write a message to standard error, if there is one; escape the control characters of a terminal."""
     if sys.stderr is not None:
         print(f"smendpoint: {visible(message) if sys.stderr.isatty() else message}", file=sys.stderr, flush=True)
 
 
 def discard(stream: TextIO) -> None:
-    """Let all that is written to a stream go nowhere: Python flushes at exit, and would fail again."""
+    """Discard everything that is written to a stream: Python flushes it at exit, and would fail again."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)
 
 
 class Output:
-    """Writes a model's output to standard output as it is; on a terminal, escapes what it would obey."""
+    """Writes a model's output to standard output unchanged, but escapes the control characters of a terminal."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
@@ -84,7 +84,7 @@ class Output:
         print(visible(text) if self._terminal else text, end=end, flush=True)
 
     def data(self, data: bytes) -> None:
-        """Write bytes at once; on a terminal as UTF-8, and half of a character only with its other half."""
+        """Write bytes at once; on a terminal as UTF-8, and half a character only with its other half."""
         if self._terminal:
             self.text(self._decoder.decode(data))
         else:
@@ -92,13 +92,13 @@ class Output:
             sys.stdout.buffer.flush()
 
     def close(self) -> None:
-        """Write the rest: half of a character."""
+        """Write the rest: half a character."""
         if self._terminal:
             self.text(self._decoder.decode(b"", final=True))
 
 
 class Terminal:
-    """Standard output: styled where it has colours, and wrapped to the width of the terminal."""
+    """Standard output: styled if it has colours, and wrapped to the width of the terminal."""
 
     def __init__(self) -> None:
         self.styled = _colours(sys.stdout)
@@ -109,13 +109,13 @@ class Terminal:
         return f"\x1b[{code}m{text}\x1b[0m" if self.styled else text
 
     def _wrap(self, text: str, indent: int) -> str:
-        """Wrap a text between words: an address or a name is copied as one."""
+        """Wrap text between words, so that an address or a name can be copied in one piece."""
         blank = " " * indent
         lines = textwrap.wrap(text, self._width - indent, break_long_words=False, break_on_hyphens=False)
         return "\n".join([blank + line for line in lines])
 
     def _line(self, text: str, indent: int) -> str:
-        """Wrap a text; but in a pipe it is one line, as programs expect it."""
+        """Wrap text; in a pipe it stays one line, as programs expect."""
         return self._wrap(text, indent) if self._terminal else text
 
     def title(self, text: str) -> None:
@@ -128,7 +128,7 @@ class Terminal:
             print(self._wrap(line, 2))
 
     def sentence(self, text: str) -> None:
-        """Write a sentence after an empty line; in a pipe it is one line."""
+        """Write a sentence after an empty line; in a pipe it stays one line."""
         print(f"\n{self._line(text, 0)}")
 
     def answer(self, text: str) -> None:
@@ -145,7 +145,7 @@ class Terminal:
         print(f"  {self._style('36', text)}")
 
     def finding(self, name: str, mark: str, colour: str, text: str, advice: str) -> None:
-        """Write a finding, and below it the thing to do; in a pipe the finding is one line."""
+        """Write a finding, and below it the advice; in a pipe the finding is one line."""
         print(f"{self._style(colour, f'{mark:<8}')}{name:<12}{self._line(visible(text), 20).lstrip()}", flush=True)
         if advice:
             print(self._wrap(visible(advice), 20), flush=True)

@@ -1,4 +1,4 @@
-"""The answers that the processes of a job have had: a ledger for each process, in one folder that all of them read."""
+"""The answers that the processes of a job got: a ledger for each process, in one folder that all of them read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Answers:
     """The answers in a folder, by the digests of their rows. Threads may share it.
 
     Args:
-        folder: is made when the first answer is added.
+        folder: the folder, which is made when the first answer is added.
     """
 
     def __init__(self, folder: str) -> None:
@@ -26,11 +26,11 @@ class Answers:
         self._lock = threading.Lock()
         self._index = Index()
         self._ledgers: list[str] = []
-        self._read: dict[str, int] = {}  # by the name of a ledger: how many of its bytes are in the index
+        self._read: dict[str, int] = {}  # by ledger: how many of its bytes are in the index
         self._own: Ledger | None = None
 
     def refresh(self) -> None:
-        """Read what processes have added since the last time, this one included; forget all if a ledger was deleted."""
+        """Read the new lines of all processes, including this one; forget all if a ledger was deleted."""
         with self._lock:
             sizes = self._sizes()
             if not self._read.keys() <= sizes.keys() or (self._own is not None and not os.path.exists(self._own.path)):
@@ -69,7 +69,7 @@ class Answers:
         self._read[path] = start
 
     def find(self, digest: str) -> dict[str, Any] | None:
-        """Give the line of an answer, as `refresh` last found it."""
+        """Return the line of an answer that `refresh` has found."""
         with self._lock:
             entry = self._index.get(digest)
             if entry is None or entry.number is None or entry.start is None:
@@ -82,7 +82,7 @@ class Answers:
         """Write an answer to the ledger of this process.
 
         Raises:
-            HandlerError: JSON has no form for the output.
+            HandlerError: JSON cannot express the output.
             LedgerError: the answer cannot be written.
         """
         with self._lock:
@@ -93,11 +93,11 @@ class Answers:
             self._own.succeeded(Row(digest, None, digest, {}, 0), output)
 
 
-# By process, too: the child of a fork writes to a ledger of its own.
+# Also by process: the child of a fork writes to its own ledger.
 _opened: dict[tuple[int, str], Answers] = {}
 
 
 def answers_in(folder: str) -> Answers:
-    """Give the answers in a folder, which this process reads once for all its tasks."""
+    """Return the answers in a folder, which this process reads once for all its tasks."""
     key = os.getpid(), folder
     return _opened.get(key) or _opened.setdefault(key, Answers(folder))

@@ -1,6 +1,6 @@
-"""The columns of a batch, whichever library it is from: read as lists, and given back with more columns.
+"""The columns of a batch from any library: read as lists, and returned with more columns.
 
-Nothing here imports a library that has not made the batch.
+Nothing here imports a library other than that of the batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def names(batch: Any) -> list[str]:
         if hasattr(batch, place):
             return list(getattr(batch, place))
     raise ConfigurationError(
-        "a batch is a DataFrame of pandas or polars, an Arrow table or a dict of columns, "
+        "a batch must be a DataFrame of pandas or polars, an Arrow table or a dict of columns, "
         f"not of type {type(batch).__name__}"
     )
 
@@ -41,19 +41,19 @@ def cells(batch: Any, name: str) -> list[Any]:
 
 
 def _cell(cell: Any) -> Any:
-    """Give a cell: ``None`` where it is null, as each of the libraries writes it."""
-    scalar = isinstance(cell, float) or getattr(cell, "shape", None) == ()  # Python's own, or one of NumPy's
+    """Return a cell, or ``None`` if it is null in the form of any of the libraries."""
+    scalar = isinstance(cell, float) or getattr(cell, "shape", None) == ()  # a float of Python or NumPy
     null = is_missing(cell) or (scalar and cell != cell)
     return None if null else as_list(cell, nan_is_missing=False)
 
 
 def with_columns(batch: Batch, added: Mapping[str, Sequence[Any]], texts: str | None) -> Batch:
-    """Give a batch of the same type with more columns; the given one stays as it is.
+    """Return a batch of the same type with more columns; the given one does not change.
 
     Args:
         batch: the batch.
         added: the new columns.
-        texts: the one of them that holds texts, also where all of them are null.
+        texts: the new column that holds texts, even if all of them are null.
     """
     table: Any = batch
     if isinstance(batch, Mapping):
@@ -79,7 +79,7 @@ def with_columns(batch: Batch, added: Mapping[str, Sequence[Any]], texts: str | 
 
 
 def _array(values: Sequence[Any]) -> Any:
-    """Give an array with one cell for each value: NumPy would take lists of equal length for a second dimension."""
+    """Return an array with one cell for each value: NumPy would treat lists of equal length as a second dimension."""
     import numpy as np
 
     array = np.empty(len(values), object)
@@ -89,5 +89,5 @@ def _array(values: Sequence[Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Give an array of NumPy as lists: Arrow and polars take arrays of one dimension alone."""
+    """Convert a NumPy array to lists: Arrow and polars take only arrays of one dimension."""
     return value.tolist() if hasattr(value, "__array_interface__") else value

@@ -1,4 +1,4 @@
-"""The common part of LangChain's classes: the arguments of an endpoint as pydantic's fields, and its twins."""
+"""The common part of LangChain's classes: the arguments of an endpoint as pydantic fields, and its twins."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["CONFIG", "PROVIDER", "GeneratingModel", "SageMakerModel"]
 
 PROVIDER = "amazon_sagemaker"
 
-# A misspelt argument is refused. An error of pydantic does not show what was given: keys are among it.
+# A misspelled argument is refused. A pydantic error does not show the values, because they may include keys.
 CONFIG = ConfigDict(
     arbitrary_types_allowed=True,
     extra="forbid",
@@ -33,7 +33,7 @@ CONFIG = ConfigDict(
     protected_namespaces=(),
 )
 
-# Neither a pickle nor a serialized model holds these beside the endpoint itself.
+# Neither a pickle nor a serialized model holds these separately from the endpoint.
 _SECRETS = {
     "aws_access_key_id": "AWS_ACCESS_KEY_ID",
     "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY",
@@ -43,12 +43,12 @@ _LIVE = {**dict.fromkeys(("client", "endpoint", "external_id", "s3_client", "ses
 
 
 def _option(default: Any = None, **options: Any) -> Any:
-    """Declare an option of the endpoint, which is made with the model, and does not change after that."""
+    """Declare an option of the endpoint, which is made with the model and does not change afterwards."""
     return Field(default, frozen=True, **options)
 
 
 def _hidden() -> Any:
-    """Declare an option that may hold a secret or an object: only the endpoint shows what it may of it."""
+    """Declare an option that may hold a secret or an object, so that only the endpoint shows it in a safe form."""
     return _option(exclude=True, repr=False)
 
 
@@ -60,11 +60,11 @@ class SageMakerModel(BaseModel):
     endpoint_name: str = _option("")
     """The endpoint's name."""
     endpoint: Any = _hidden()
-    """An `Endpoint` or `AsyncEndpoint` to call through, in place of all arguments that make one. It stays open."""
+    """An `Endpoint` or `AsyncEndpoint` to call through, instead of all arguments that make one. It stays open."""
     content_handler: Any = _hidden()
     """Makes requests from inputs and outputs from answers."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Parameters for the model, sent with every call; a call's own win."""
+    """Parameters for the model, sent with every call; a call's own take precedence."""
     endpoint_kwargs: Mapping[str, Any] | None = _hidden()
     inference_component_name: str | None = _option()
     region_name: str | None = _option()
@@ -83,30 +83,30 @@ class SageMakerModel(BaseModel):
     client: Any = _hidden()
     s3_client: Any = _hidden()
     timeout: Any = _option()
-    """Seconds for connecting and for silence, or a `Timeout`."""
+    """The limit in seconds for connecting and for silence, or a `Timeout`."""
     retry: Any = _hidden()
     """A `RetryPolicy`."""
     max_retries: int | None = _option()
-    """How often a call is tried again, in place of `retry`."""
+    """How often a call is tried again, instead of `retry`."""
     concurrency: Any = Field(default_factory=AdaptiveConcurrency, frozen=True, exclude=True, repr=False)
-    """How many calls may be in flight at once: by default what `AdaptiveConcurrency` finds out, so that a batch of any
-    size works. A number is the most, and ``None`` sets no limit."""
+    """How many calls may be in flight at once: by default the number that `AdaptiveConcurrency` finds, so that a batch
+    of any size works. A number is a fixed maximum, and ``None`` sets no limit."""
     max_connections: int | None = _option()
     max_response_bytes: int | None = _option(MAX_RESPONSE_BYTES)
     hooks: Any = _hidden()
-    """Notified of the steps of each call; see `CallHooks`."""
+    """Hooks that are notified of the steps of each call; see `CallHooks`."""
     clock: Any = _hidden()
     connections: Any = Field(default=None, exclude=True, repr=False)
-    """Leave it out: it passes on the connections where LangChain makes a new model of this one's fields."""
+    """Leave it out: it keeps the connections when LangChain makes a new model from the fields of this one."""
 
     if not TYPE_CHECKING:  # type checkers read the fields
 
         def __init__(self, **fields: Any) -> None:
-            """Make the model, and its endpoint, which opens its first connection at the first call.
+            """Make the model and its endpoint, which opens its first connection at the first call.
 
             Raises:
-                ConfigurationError: an argument does not fit an endpoint.
-                pydantic.ValidationError: an argument is not known, or of another type.
+                ConfigurationError: an argument is not valid for an endpoint.
+                pydantic.ValidationError: an argument is not known, or has the wrong type.
             """
             try:
                 if isinstance(fields.get("endpoint"), EndpointBase):
@@ -115,7 +115,7 @@ class SageMakerModel(BaseModel):
                 options = {name: getattr(self, name) for name in self._option_names()}
                 if not (isinstance(self.connections, Twins) and self.connections.fits(options)):
                     self.connections = self._make_twins(options)
-            except BaseException as error:  # a traceback with variables shows no secret
+            except BaseException as error:  # so that a traceback with variables shows no secret
                 fields = options = None
                 raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
@@ -140,7 +140,7 @@ class SageMakerModel(BaseModel):
         }
         if self.max_retries is not None:
             if self.retry is not None:
-                raise ConfigurationError("max_retries and retry= say the same: leave out one of them")
+                raise ConfigurationError("max_retries and retry= mean the same: leave out one of them")
             given["retry"] = RetryPolicy(max_attempts=self.max_retries + 1)
         if self.endpoint is None:
             usual: dict[str, Any] = {"concurrency": self.concurrency, "content_handler": self._default_handler()}
@@ -149,12 +149,12 @@ class SageMakerModel(BaseModel):
         if not isinstance(self.endpoint, EndpointBase):
             raise ConfigurationError(f"endpoint must be an Endpoint, not {type(self.endpoint).__name__}")
         if self.endpoint_name != self.endpoint.endpoint_name:
-            raise ConfigurationError("endpoint= has another name than endpoint_name: leave that out")
+            raise ConfigurationError("endpoint= and endpoint_name are different: leave out endpoint_name")
         if given:
-            raise ConfigurationError(f"endpoint= is made already: leave out {', '.join(given)}, or give them to it")
+            raise ConfigurationError(f"endpoint= already exists: leave out {', '.join(given)}, or make it with them")
         if self.endpoint._caller.settings["content_handler"] is not None:
             return Twins(self.endpoint, ours=False, options=options)
-        # Nobody chose the handler of texts, which is an endpoint's own default.
+        # The handler of texts, an endpoint's own default, was not chosen by the user.
         fitting = remade(type(self.endpoint), self.endpoint, content_handler=self._default_handler())
         return Twins(fitting, ours=True, options=options)
 
@@ -167,14 +167,14 @@ class SageMakerModel(BaseModel):
         return "max_tokens"
 
     def close(self) -> None:
-        """Close the connections that are open. Those of asyncio close with their event loop, or with `aclose`.
+        """Close the open connections. Those of asyncio close with their event loop, or with `aclose`.
 
-        An endpoint that was given stays open: its maker closes it. Copies of the model share its connections.
+        An endpoint that was passed in stays open. Copies of the model share its connections.
         """
         self._twins.close()
 
     async def aclose(self) -> None:
-        """Close the connections that are open, those of asyncio included."""
+        """Close the open connections, including those of asyncio."""
         await self._twins.aclose()
 
     def __enter__(self) -> Self:
@@ -193,7 +193,7 @@ class SageMakerModel(BaseModel):
         """Copy the model: with the same connections, unless `update` has options of the endpoint."""
         if self._option_names().isdisjoint(update or ()):
             copied = super().model_copy(update=update, deep=deep)
-            vars(copied).pop("_serialized", None)  # what LangChain keeps of the original
+            vars(copied).pop("_serialized", None)  # LangChain's copy of the original
             return copied
         return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | dict(update or {}))
 
@@ -202,19 +202,19 @@ class SageMakerModel(BaseModel):
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
-        return {**state, "__dict__": {**state["__dict__"], **_LIVE}}  # the endpoint knows what it leaves behind
+        return {**state, "__dict__": {**state["__dict__"], **_LIVE}}  # the endpoint decides what it does not pickle
 
 
 class GeneratingModel(SageMakerModel, Serializable):
-    """The common base of the chat model and the text model: parameters, and what LangChain may write down of them."""
+    """The common base of the chat model and the text model: parameters, and their serialization."""
 
     model_config = CONFIG
 
     model: str | None = None
-    """The model's name, where the container has several (adapters of vLLM); most need none."""
+    """The model's name, if the container has several (adapters of vLLM); most containers need none."""
     temperature: float | None = None
     max_tokens: int | None = None
-    """The most new tokens, sent under the name that the content handler's format has for it."""
+    """The most new tokens, sent with the name that the content handler's format uses."""
     top_p: float | None = None
     stop: list[str] | str | None = None
     """Texts at which an answer ends, unless a call has its own."""
@@ -223,21 +223,21 @@ class GeneratingModel(SageMakerModel, Serializable):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """Say that LangChain can write the model down; secrets and objects are left out."""
+        """Return that LangChain can serialize the model; secrets and objects are left out."""
         return True
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
-        """Give the module where LangChain finds the class again."""
+        """Return the module where LangChain finds the class again."""
         return ["smendpoint", "integrations", "langchain"]
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """The environment variables that stand for secrets in what is written down."""
+        """The environment variables that stand for secrets in the serialized model."""
         return _SECRETS
 
     def to_json(self) -> Any:
-        """Give what LangChain writes down: what was given, as far as it is text and numbers, and no secrets."""
+        """Return the form for LangChain's serialization: the given texts and numbers, without secrets."""
         written: Any = super().to_json()
         if not isinstance(self.timeout, (int, float)):
             written["kwargs"].pop("timeout", None)
@@ -245,15 +245,15 @@ class GeneratingModel(SageMakerModel, Serializable):
         return written
 
     def _own_parameters(self) -> dict[str, Any]:
-        """The parameters for the model by LangChain's names: those that are set."""
+        """The parameters for the model that are set, by LangChain's names."""
         names = ("model", "temperature", "max_tokens", "top_p")
         own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return {**self.model_kwargs, **own}
 
     def _call(self, stop: list[str] | None, given: dict[str, Any]) -> dict[str, Any]:
-        """Give the keywords of a call of the endpoint: parameters for the model, and the stop sequences."""
+        """Return the keywords of a call to the endpoint: parameters for the model, and the stop sequences."""
         parameters = {**self._own_parameters(), **given}
-        parameters.pop("stream", None)  # LangChain's way to ask for a stream; the handler says it to the model
+        parameters.pop("stream", None)  # LangChain's way to request a stream; the handler tells the model
         limit = self._token_limit()
         if limit != "max_tokens" and "max_tokens" in parameters:
             parameters.setdefault(limit, parameters.pop("max_tokens"))
@@ -272,7 +272,7 @@ class GeneratingModel(SageMakerModel, Serializable):
         return {name: value for name, value in named.items() if value is not None} | self._own_parameters()
 
     def _traced(self, stop: list[str] | None, given: Mapping[str, Any]) -> LangSmithParams:
-        """Give what LangSmith shows of a call."""
+        """Return what LangSmith shows of a call."""
         parameters = {**self._own_parameters(), **given}
         traced = {
             "ls_provider": PROVIDER,

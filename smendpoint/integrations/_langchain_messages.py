@@ -1,4 +1,4 @@
-"""LangChain's messages, to and from what a content handler takes and gives."""
+"""Conversions between LangChain's messages and the inputs and outputs of content handlers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["from_chunk", "from_output", "metadata_of", "to_openai", "usage_of"]
 
-# Blocks of an answer's content that no container takes back: tool calls go beside the content, reasoning goes nowhere.
+# Blocks of an answer's content that containers do not take back: tool calls have a field, and reasoning is left out.
 _NOT_SENT = {
     "invalid_tool_call",
     "non_standard",
@@ -36,12 +36,12 @@ _NOT_SENT = {
 
 
 def to_openai(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
-    """Give messages as OpenAI's chat completions have them."""
+    """Convert messages to the form of OpenAI's chat completions."""
     made: list[dict[str, Any]] = []
     for message in messages:
         if isinstance(message, AIMessage):
             made.append(_answer_to_openai(message))
-        else:  # results of tools inside a message of the user become messages before it
+        else:  # results of tools inside a user message become messages before it
             made += convert_to_openai_messages([message])
     return made
 
@@ -66,7 +66,7 @@ def _answer_to_openai(message: AIMessage) -> dict[str, Any]:
 
 
 def from_output(output: Any) -> AIMessage:
-    """Make a message of a content handler's output: a `ChatCompletion`, a text, or a message of LangChain's."""
+    """Make a message from a content handler's output: a `ChatCompletion`, a text, or a LangChain message."""
     if isinstance(output, ChatCompletion):
         raw = output.raw or {}
         message = AIMessage(
@@ -94,7 +94,7 @@ def from_output(output: Any) -> AIMessage:
 
 
 def from_chunk(chunk: Any) -> AIMessageChunk | None:
-    """Make a chunk of a message of a decoder's chunk; ``None`` of one that holds nothing."""
+    """Make a message chunk from a decoder's chunk; ``None`` if that is empty."""
     if isinstance(chunk, ChatChunk):
         if not (chunk.text or chunk.reasoning or chunk.tool_calls):
             return None
@@ -115,18 +115,18 @@ def _text(output: Any) -> str:
     if isinstance(output, str):
         return output
     raise HandlerError(
-        f"ChatSageMaker needs a content handler that gives a ChatCompletion, a text or an AIMessage, not "
+        f"ChatSageMaker needs a content handler that returns a ChatCompletion, a text or an AIMessage, not "
         f"{type(output).__name__}: ChatHandler() reads the answers of chat models"
     )
 
 
 def _reasoning(text: str | None) -> dict[str, Any]:
-    """Give the reasoning where LangChain looks for it."""
+    """Return the reasoning in the place where LangChain expects it."""
     return {"reasoning_content": text} if text else {}
 
 
 def metadata_of(raw: Mapping[str, Any], finish_reason: str | None, **more: Any) -> dict[str, Any]:
-    """Give what a message says of its answer: of ``response_metadata``, what the container and the service said."""
+    """Return a message's ``response_metadata``: facts from the container and the service."""
     choices = raw.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else {}
     found = {
@@ -142,7 +142,7 @@ def metadata_of(raw: Mapping[str, Any], finish_reason: str | None, **more: Any) 
 
 
 def usage_of(usage: Usage | None, raw: Mapping[str, Any]) -> UsageMetadata | None:
-    """Give the token counts by LangChain's names; ``None`` where there are none."""
+    """Return the token counts with LangChain's names; ``None`` if there are none."""
     if usage is None or (usage.prompt_tokens is None and usage.completion_tokens is None):
         return None
     asked, generated = usage.prompt_tokens or 0, usage.completion_tokens or 0

@@ -33,15 +33,15 @@ __all__ = ["SageMakerEmbeddings", "SageMakerLLM"]
 class SageMakerLLM(GeneratingModel, BaseLLM):
     """A text model on a SageMaker endpoint: a prompt in, a text out.
 
-    For TGI, the Hugging Face toolkit, LMI and JumpStart's models; every other container with a ``content_handler`` of
-    this package, or one that was written for LangChain. All arguments that `Endpoint` has can be given here, or a made
-    one as ``endpoint``.
+    For TGI, the Hugging Face toolkit, LMI and JumpStart's models, and for other containers with a ``content_handler``
+    of this package, or one that was written for LangChain. The model takes all arguments of `Endpoint`, or an existing
+    endpoint as ``endpoint``.
 
-    Errors are those of this package: a stream that breaks raises a `StreamError`, whose ``received`` has what came.
+    Errors are those of this package: a stream that breaks raises a `StreamError`, whose ``received`` has its chunks.
 
     Raises:
-        ConfigurationError: an argument does not fit an endpoint.
-        pydantic.ValidationError: an argument is not known, or of another type.
+        ConfigurationError: an argument is not valid for an endpoint.
+            pydantic.ValidationError: an argument is not known, or has the wrong type.
     """
 
     model_config = CONFIG
@@ -58,7 +58,7 @@ class SageMakerLLM(GeneratingModel, BaseLLM):
         params.update(self._traced(stop, kwargs))
         return params
 
-    # LangChain's own for text models gives all prompts the error of one.
+    # LangChain's own implementation for text models gives all prompts the error of one.
     batch = Runnable.batch
     abatch = Runnable.abatch
 
@@ -89,7 +89,7 @@ class SageMakerLLM(GeneratingModel, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         endpoint = self._twins.awaited()
-        if endpoint is None:  # a client that blocks: in a thread
+        if endpoint is None:  # a blocking client: in a thread
             return await super()._agenerate(prompts, stop, run_manager, **kwargs)
         if self.streaming:
             answers: list[list[GenerationChunk]] = []
@@ -128,7 +128,7 @@ class SageMakerLLM(GeneratingModel, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         endpoint = self._twins.awaited()
-        if endpoint is None:  # a client that blocks: in threads
+        if endpoint is None:  # a blocking client: in threads
             async for piece in super()._astream(prompt, stop, run_manager, **kwargs):
                 yield piece
             return
@@ -142,7 +142,7 @@ class SageMakerLLM(GeneratingModel, BaseLLM):
 
 
 def _generation(answer: Response[Any] | StreamBase[Any, Any], text: str | None = None) -> GenerationChunk:
-    """Make a generation of an answer, or of the end of a stream."""
+    """Make a generation from an answer, or from the end of a stream."""
     usage = usage_of(answer.usage, {})
     about = {"finish_reason": answer.finish_reason, "token_usage": usage, "request_id": answer.request_id}
     said = str(answer.output) if text is None and isinstance(answer, Response) else text or ""
@@ -152,7 +152,7 @@ def _generation(answer: Response[Any] | StreamBase[Any, Any], text: str | None =
 
 
 def _merged(answers: list[list[GenerationChunk]]) -> LLMResult:
-    """Make the result of the pieces of each answer."""
+    """Make the result from the pieces of each answer."""
     generations: list[list[Generation]] = [
         [Generation(text="".join([piece.text for piece in pieces]), generation_info=pieces[-1].generation_info)]
         for pieces in answers
@@ -167,18 +167,18 @@ def _merged(answers: list[list[GenerationChunk]]) -> LLMResult:
 class SageMakerEmbeddings(SageMakerModel, LangChainEmbeddings):
     """Embeddings of any number of texts, in batches, several requests at a time.
 
-    For text-embeddings-inference; for every other container with a ``content_handler=EmbeddingsHandler(...)``. All
-    arguments that `Endpoint` has can be given here, or a made one as ``endpoint``.
+    For text-embeddings-inference, and for other containers with ``content_handler=EmbeddingsHandler(...)``. The model
+    takes all arguments of `Endpoint`, or an existing endpoint as ``endpoint``.
 
     Raises:
-        ConfigurationError: an argument does not fit an endpoint.
-        pydantic.ValidationError: an argument is not known, or of another type.
+        ConfigurationError: an argument is not valid for an endpoint.
+        pydantic.ValidationError: an argument is not known, or has the wrong type.
     """
 
     model_config = CONFIG
 
     batch_size: int = _BATCH_SIZE
-    """The most texts in one request. The default is what text-embeddings-inference takes by default."""
+    """The most texts in one request. The default is that of text-embeddings-inference."""
     max_batch_bytes: int = _BATCH_BYTES
     """The most bytes of texts in one request, as JSON."""
     document_kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -210,7 +210,7 @@ class SageMakerEmbeddings(SageMakerModel, LangChainEmbeddings):
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Give a vector for each text, in order."""
         endpoint = self._twins.awaited()
-        if endpoint is None:  # a client that blocks: in a thread
+        if endpoint is None:  # a blocking client: in a thread
             return await super().aembed_documents(texts)
         vectors: list[list[float]] = await AsyncEmbeddings(endpoint, **self._options()).embed_documents(texts)
         return vectors
@@ -218,7 +218,7 @@ class SageMakerEmbeddings(SageMakerModel, LangChainEmbeddings):
     async def aembed_query(self, text: str) -> list[float]:
         """Give the vector of one text."""
         endpoint = self._twins.awaited()
-        if endpoint is None:  # a client that blocks: in a thread
+        if endpoint is None:  # a blocking client: in a thread
             return await super().aembed_query(text)
         vector: list[float] = await AsyncEmbeddings(endpoint, **self._options()).embed_query(text)
         return vector

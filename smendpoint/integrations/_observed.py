@@ -7,7 +7,7 @@ from typing import Any
 
 from smendpoint import errors
 
-# Seconds: the bounds that OpenTelemetry's conventions for generative AI advise.
+# Seconds: the bounds that OpenTelemetry's conventions for generative AI recommend.
 ADVISED_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 
 
@@ -17,7 +17,7 @@ def framework(module: str, extra: str) -> Any:
     Raises:
         ConfigurationError: it is not installed.
     """
-    # Not by a statement, in which type checkers would see the module of this package that has the framework's name.
+    # Not with an import statement, in which type checkers would see this package's module with the same name.
     try:
         return import_module(module)
     except ImportError:
@@ -27,9 +27,9 @@ def framework(module: str, extra: str) -> Any:
 
 
 def error_type(error: BaseException) -> str:
-    """Name the kind of an error in one of a few words: the class of `smendpoint.errors` that it is, or another's.
+    """Name the kind of an error with one of a few words: its class in `smendpoint.errors`, or ``"other"``.
 
-    An exception that is not an error, as when a task is cancelled or a program interrupted, is ``"cancelled"``.
+    An exception that is not an error, such as a cancelled task or an interrupt, is ``"cancelled"``.
     """
     if not isinstance(error, Exception):
         return "cancelled"

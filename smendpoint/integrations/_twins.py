@@ -1,4 +1,4 @@
-"""The two endpoints of a framework's model, whose calls are plain or awaited."""
+"""The two endpoints of a framework's model, for plain and for awaited calls."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Twins"]
 
 
 class Twins:
-    """The endpoint of a model, and the one like it for the other way to wait, made when it is first asked for.
+    """The endpoint of a model, and its twin for the other way to wait, which is made on first use.
 
-    Copies of the model share them. A pickle has the first alone, which leaves secrets and connections behind.
+    Copies of the model share them. A pickle has only the first, without secrets and connections.
 
     Args:
         first: the endpoint.
         ours: whether to close it.
-        options: the fields that it was made of; ``None`` where that is not known any more.
+        options: the fields that it was made from; ``None`` if they are no longer known.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Twins:
         self._other: EndpointBase[Any, Any, Any] | None = None
 
     def fits(self, options: Mapping[str, Any]) -> bool:
-        """Say whether a model with these fields calls through this endpoint."""
+        """Return whether a model with these fields calls through this endpoint."""
         if self._options is None:
             return bool(options["endpoint_name"] == self._first.endpoint_name)
         return self._options == options
@@ -46,10 +46,10 @@ class Twins:
         return self._first.content_handler
 
     def blocking(self) -> Endpoint[Any, Any, Any]:
-        """Give the endpoint for plain calls.
+        """Return the endpoint for plain calls.
 
         Raises:
-            ConfigurationError: all calls go through a client of aiobotocore.
+            ConfigurationError: all calls go through an aiobotocore client.
         """
         found: Any = self._of(Endpoint)
         if found is None:
@@ -60,7 +60,7 @@ class Twins:
         return found  # type: ignore[no-any-return]  # an endpoint of this kind
 
     def awaited(self) -> AsyncEndpoint[Any, Any, Any] | None:
-        """Give the endpoint for asyncio; ``None`` where all calls go through a client that blocks."""
+        """Return the endpoint for asyncio; ``None`` if all calls go through a blocking client."""
         found: Any = self._of(AsyncEndpoint)
         return found  # type: ignore[no-any-return]  # an endpoint of this kind
 
@@ -69,7 +69,7 @@ class Twins:
             return self._first
         if self._other is None and self._first._caller.client is None:
             made = remade(kind, self._first, s3_client=None)
-            self._other = self._other or made  # another thread may have made it meanwhile
+            self._other = self._other or made  # another thread may have made it in the meantime
         return self._other
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class Twins:
                 await endpoint.aclose()
 
     def _made(self) -> list[EndpointBase[Any, Any, Any] | None]:
-        """The endpoints that are not the caller's own."""
+        """The endpoints that were made here."""
         return [self._first if self._ours else None, self._other]
 
     def __deepcopy__(self, memo: object) -> Twins:

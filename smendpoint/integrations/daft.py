@@ -16,19 +16,19 @@ _BOTH = "__smendpoint__"
 
 
 def with_columns(frame: Any, mapper: TableMapper, *, output_type: Any = None, max_concurrency: int = 256) -> Any:
-    """Give the ``daft.DataFrame`` with the outputs of its rows. It runs when the frame is collected.
+    """Return the ``daft.DataFrame`` with the outputs of its rows. It runs when the frame is collected.
 
     Args:
         frame: the frame.
-        mapper: says which columns, and calls the model.
+        mapper: names the columns, and calls the model.
         output_type: the Daft type of the column of outputs; by default ``DataType.string()``.
-        max_concurrency: for how many rows Daft waits at once. The mapper decides how many of them are sent.
+        max_concurrency: how many rows Daft waits for at once. The mapper decides how many of them are sent.
 
     Raises:
-        ConfigurationError: the frame lacks a column, or has one of the new columns already; where it runs: an output is
+        ConfigurationError: the frame lacks a column, or already has one of the new columns; when it runs, an output is
             a list or a mapping, and there is no `output_type`.
     """
-    # Not by a statement, in which type checkers would see this module itself.
+    # Not with an import statement, in which type checkers would see this module itself.
     daft: Any = import_module("daft")
     mapper.check(frame.column_names)  # Daft would replace a column
     text = daft.DataType.string()
@@ -47,7 +47,7 @@ def with_columns(frame: Any, mapper: TableMapper, *, output_type: Any = None, ma
             if output_type is None and not isinstance(output, (str, int, float, type(None))):
                 # A query whose output cannot become a text does not end.
                 raise ConfigurationError(
-                    f"the column of outputs holds texts, and the model gave a {type(output).__name__}: say output_type="
+                    f"the column of outputs is text, but the model gave a {type(output).__name__}: set output_type="
                 )
             return {name: batch[name][0] for name in types}
 

@@ -16,22 +16,22 @@ def _outputs(frame: Any, mapper: TableMapper, types: dict[str, Any]) -> Any:
 
 
 def map_partitions(frame: Any, mapper: TableMapper, *, output_type: Any = object) -> Any:
-    """Give the ``dask.dataframe.DataFrame`` with the outputs of its rows. It runs when the frame is computed.
+    """Return the ``dask.dataframe.DataFrame`` with the outputs of its rows. It runs when the frame is computed.
 
     Args:
         frame: the frame, of pandas partitions.
-        mapper: says which columns, and calls the model. It goes to each worker once, not with each task.
-        output_type: the type of the column of outputs, as pandas names it.
+        mapper: names the columns, and calls the model. It goes to each worker once, not with each task.
+        output_type: the type of the column of outputs, in the words of pandas.
 
     Raises:
-        ConfigurationError: the frame lacks a column, or has one of the new columns already.
+        ConfigurationError: the frame lacks a column, or already has one of the new columns.
     """
-    # Not by a statement, in which type checkers would see this module itself.
+    # Not with an import statement, in which type checkers would see this module itself.
     dask: Any = import_module("dask")
     mapper.check(list(frame.columns))
     types = {mapper.output_column: output_type}
     if mapper.error_column is not None:
         types[mapper.error_column] = object
     meta = frame._meta.assign(**dict.fromkeys(types)).astype(types)
-    # A delayed value has a key of its own in the graph: a worker that has it runs any number of tasks with it.
+    # A delayed value has its own key in the graph: a worker that has it runs any number of tasks with it.
     return frame.map_partitions(_outputs, dask.delayed(mapper, pure=True), types, meta=meta)

@@ -42,21 +42,21 @@ Shape = TypeVar("Shape")
 class ChatSageMaker(GeneratingModel, BaseChatModel):
     """A chat model on a SageMaker endpoint: tools, structured output, streams, usage, and native asyncio.
 
-    For containers with OpenAI's interface (vLLM, SGLang, TGI, LMI). Every field of it can be given to ``invoke`` and
-    the like, to ``bind``, or in ``model_kwargs``. All arguments that `Endpoint` has can be given here, or a made one as
-    ``endpoint``.
+    For containers with OpenAI's interface (vLLM, SGLang, TGI, LMI). Every field of that interface can be passed to
+    ``invoke`` and the like, to ``bind``, or in ``model_kwargs``. The model takes all arguments of `Endpoint`, or an
+    existing endpoint as ``endpoint``.
 
-    Errors are those of this package: a stream that breaks raises a `StreamError`, whose ``received`` has what came.
+    Errors are those of this package: a stream that breaks raises a `StreamError`, whose ``received`` has its chunks.
 
     Raises:
-        ConfigurationError: an argument does not fit an endpoint.
-        pydantic.ValidationError: an argument is not known, or of another type.
+        ConfigurationError: an argument is not valid for an endpoint.
+            pydantic.ValidationError: an argument is not known, or has the wrong type.
     """
 
     model_config = CONFIG
 
     n: int | None = None
-    """How many answers ``generate`` gives to each prompt; ``invoke`` gives the first. A stream gives one."""
+    """How many answers ``generate`` returns for each prompt; ``invoke`` returns the first. A stream has one."""
 
     @property
     def _llm_type(self) -> str:
@@ -91,7 +91,7 @@ class ChatSageMaker(GeneratingModel, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         endpoint = self._twins.awaited()
-        if endpoint is None:  # a client that blocks: in a thread
+        if endpoint is None:  # a blocking client: in a thread
             return await super()._agenerate(messages, stop, run_manager, **kwargs)
         call = self._call(stop, kwargs)
         return _result(await endpoint.send(to_openai(messages), **call), call["stop"])
@@ -121,7 +121,7 @@ class ChatSageMaker(GeneratingModel, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         endpoint = self._twins.awaited()
-        if endpoint is None:  # a client that blocks: in threads
+        if endpoint is None:  # a blocking client: in threads
             async for made in super()._astream(messages, stop, run_manager, **kwargs):
                 yield made
             return
@@ -138,7 +138,7 @@ class ChatSageMaker(GeneratingModel, BaseChatModel):
     def _stream_call(self, stop: list[str] | None, given: dict[str, Any]) -> dict[str, Any]:
         call = self._call(stop, given)
         if call.get("n") not in (None, 1):
-            raise ConfigurationError("a stream gives one answer: leave out n, or do not stream")
+            raise ConfigurationError("a stream has one answer: leave out n, or do not stream")
         return call
 
     def bind_tools(
@@ -149,14 +149,14 @@ class ChatSageMaker(GeneratingModel, BaseChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Give this model with tools that it may call.
+        """Return this model with tools that it may call.
 
         Args:
-            tools: functions, classes of pydantic, LangChain's tools, or schemas.
+            tools: functions, pydantic classes, LangChain's tools, or schemas.
             tool_choice: ``"auto"`` lets the model decide; ``"any"``, ``"required"`` or ``True`` make it call one;
-                ``"none"`` or ``False`` keep it from that; the name of a tool makes it call this one. A mapping is sent
-                as it is.
-            strict: whether the container holds the arguments to the tool's schema, where it knows that option.
+                ``"none"`` or ``False`` prevent that; the name of a tool makes it call that tool. A mapping is sent
+                unchanged.
+            strict: whether the container enforces the tool's schema for the arguments, if it supports that option.
             **kwargs: further parameters for the model, such as ``parallel_tool_calls``.
 
         Raises:
@@ -196,15 +196,15 @@ class ChatSageMaker(GeneratingModel, BaseChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Give this model with answers of a shape.
+        """Return this model with structured answers.
 
         Args:
-            schema: a class of pydantic, whose objects are the answers; or a ``TypedDict``, a JSON schema or a schema of
-                a function, for mappings that are not checked.
-            method: ``"json_schema"`` has the container hold its answer to the schema while it generates
-                (``response_format``); ``"function_calling"`` makes the model call a function with these arguments;
-                ``"json_mode"`` only asks for JSON, and the prompt has to say which.
-            include_raw: give a mapping of ``raw``, ``parsed`` and ``parsing_error``, in place of raising that error.
+            schema: a pydantic class, whose objects are the answers; or a ``TypedDict``, a JSON schema or a function
+                schema, for mappings that are not checked.
+            method: with ``"json_schema"`` the container enforces the schema while it generates (``response_format``);
+                with ``"function_calling"`` the model calls a function with these arguments; ``"json_mode"`` only
+                requests JSON, and the prompt must describe it.
+            include_raw: return a mapping of ``raw``, ``parsed`` and ``parsing_error``, instead of raising that error.
             strict: as for `bind_tools`; with ``"json_schema"``, sent with the schema.
             **kwargs: further parameters for the model.
 
@@ -216,7 +216,7 @@ class ChatSageMaker(GeneratingModel, BaseChatModel):
         if schema is None and method != "json_mode":
             raise ConfigurationError(f"the method {method!r} needs a schema")
         if isinstance(schema, dict) and schema.keys().isdisjoint(("name", "title", "toolSpec", "function")):
-            schema = {"title": "answer", **schema}  # LangChain makes a function's name of it
+            schema = {"title": "answer", **schema}  # LangChain makes the name of a function from it
         traced = {
             "kwargs": {"method": method, "strict": strict},
             "schema": schema or {"title": "JSON", "type": "object"},
@@ -244,7 +244,7 @@ class ChatSageMaker(GeneratingModel, BaseChatModel):
 
 
 def _result(answer: Response[Any], stop: Sequence[str] | None) -> ChatResult:
-    """Make the result of an answer: a generation for each of its choices."""
+    """Make the result of an answer: one generation for each of its choices."""
     output = answer.output
     outputs = [output]
     if isinstance(output, ChatCompletion) and output.raw is not None:
@@ -252,7 +252,8 @@ def _result(answer: Response[Any], stop: Sequence[str] | None) -> ChatResult:
         for choice in choices[1:] if isinstance(choices, list) else ():
             other = read_completion({**raw, "choices": [choice]})
             if other is not None:
-                outputs.append(cut_at_stop(other._replace(usage=None), stop or ()))  # the counts are of all together
+                # the counts are those of all choices together
+                outputs.append(cut_at_stop(other._replace(usage=None), stop or ()))
     made: list[ChatGeneration] = []
     for one in outputs:
         message = from_output(one)
@@ -266,7 +267,7 @@ def _result(answer: Response[Any], stop: Sequence[str] | None) -> ChatResult:
 
 
 def _end(stream: StreamBase[Any, Any]) -> ChatGenerationChunk:
-    """Make the last chunk of a stream, with the counts and what else is known at its end."""
+    """Make the last chunk of a stream, with the counts and the other facts known at its end."""
     completion = getattr(stream.decoder, "completion", None)
     raw = completion.raw or {} if isinstance(completion, ChatCompletion) else {}
     message = AIMessageChunk(

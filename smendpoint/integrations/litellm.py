@@ -1,4 +1,4 @@
-"""LiteLLM on SageMaker endpoints: ``smendpoint/ENDPOINT`` as a model of LiteLLM's.
+"""LiteLLM on SageMaker endpoints: ``smendpoint/ENDPOINT`` as a LiteLLM model.
 
 One line registers it::
 
@@ -50,17 +50,17 @@ _Made = TypeVar("_Made", bound=EndpointBase[Any, Any, Any])
 
 
 class SageMakerLLM(CustomLLM):
-    """A custom provider of LiteLLM's: ``completion`` and ``embedding``, whole and streamed, blocking and with asyncio.
+    """A custom LiteLLM provider: ``completion`` and ``embedding``, whole and streamed, blocking and with asyncio.
 
     A model is ``smendpoint/ENDPOINT`` or ``smendpoint/ENDPOINT:COMPONENT``. A call takes LiteLLM's ``api_base`` (the
-    address of the service), ``aws_region_name``, ``aws_profile_name``, ``aws_role_name`` and the other names of that
-    kind, and ``timeout`` (the longest silence, in seconds); all other parameters go to the model. Each model has one
-    endpoint, with its connections, for each set of these. Errors are LiteLLM's, with the error of this package as
-    ``__cause__``.
+    URL of the service), ``aws_region_name``, ``aws_profile_name``, ``aws_role_name`` and similar names, and
+    ``timeout`` (the longest silence, in seconds); all other parameters go to the model. Each model has one endpoint,
+    with its connections, for each set of these. Errors are LiteLLM's, with the error of this package as ``__cause__``.
 
     Args:
-        content_handler: for chats: takes messages, and gives `ChatCompletion` or text. By default `ChatHandler`.
-        embeddings_handler: for embeddings. By default OpenAI's format.
+        content_handler: the handler for chats: it takes messages, and returns `ChatCompletion` or text. By default
+        `ChatHandler`.
+        embeddings_handler: the handler for embeddings. By default that of OpenAI's format.
         **options: arguments for every endpoint, such as ``region_name`` and ``retry``; see `Endpoint`.
     """
 
@@ -115,7 +115,8 @@ class SageMakerLLM(CustomLLM):
                 yield from _pieces(chunk)
             yield _last_piece(chunks)
 
-    async def astreaming(self, *args: Any, **call: Any) -> AsyncIterator[GenericStreamingChunk]:  # type: ignore[override]
+    # type: ignore[override]
+    async def astreaming(self, *args: Any, **call: Any) -> AsyncIterator[GenericStreamingChunk]:
         """Stream the answer to messages; the connection is closed when the iterator is, or when it ends."""
         asked = _Chat(call)
         with _translated(asked.model):
@@ -140,7 +141,7 @@ class SageMakerLLM(CustomLLM):
             return asked.answer(await endpoint.send(asked.texts, **asked.arguments))
 
     def _of(self, kind: type[_Made], asked: _Asked, handler: Any) -> _Made:
-        """Give the endpoint for a call, which all calls to the same one with the same options share."""
+        """Return the endpoint for a call, which all calls to the same endpoint with the same options share."""
         key = kind, handler, asked.model, *sorted(asked.options.items())
         with self._lock:
             if key not in self._made:
@@ -155,19 +156,19 @@ class SageMakerLLM(CustomLLM):
 
 
 class _Asked:
-    """A call of LiteLLM's, apart from the input.
+    """A call from LiteLLM, without its input.
 
     Attributes:
         model: the model, without the provider.
         options: the arguments of the endpoint.
-        arguments: those of the call.
+        arguments: the arguments of the call.
     """
 
     def __init__(self, call: dict[str, Any]) -> None:
         self.model: str = call["model"]
         given = dict(call["optional_params"])
         given |= given.pop("extra_body", None) or {}
-        # LiteLLM has these with its own parameters, or, in its earlier versions, with those of the model.
+        # LiteLLM has these among its own parameters or, in earlier versions, among those of the model.
         named = {**(call.get("litellm_params") or {}), **given}
         self.options = {ours: named[name] for name, ours in _OPTIONS.items() if named.get(name) is not None}
         if call.get("api_base"):
@@ -185,7 +186,7 @@ class _Chat(_Asked):
         self.messages: list[Any] = call["messages"]
 
     def answer(self, output: Any) -> ModelResponse:
-        """Make LiteLLM's answer of an output: as it came, where it came in OpenAI's format."""
+        """Make LiteLLM's answer from an output: unchanged if it is in OpenAI's format."""
         if not isinstance(output, ChatCompletion):
             output = ChatCompletion(str(output))
         raw = dict(output.raw or {})
@@ -205,7 +206,7 @@ class _Texts(_Asked):
         del self.arguments["stop"]
 
     def answer(self, response: Any) -> EmbeddingResponse:
-        """Make LiteLLM's answer of the vectors."""
+        """Make LiteLLM's answer from the vectors."""
         data = [
             {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(response.output)
         ]
@@ -215,7 +216,7 @@ class _Texts(_Asked):
 
 
 def _pieces(chunk: ChatChunk | str) -> Iterator[Any]:
-    """Give a chunk as LiteLLM's: each has a text, or a piece of one tool call."""
+    """Yield a chunk as LiteLLM's chunks: each has a text, or a piece of one tool call."""
     if isinstance(chunk, str):
         yield _piece(chunk)
         return
@@ -230,7 +231,7 @@ def _pieces(chunk: ChatChunk | str) -> Iterator[Any]:
 
 
 def _last_piece(chunks: Any) -> GenericStreamingChunk:
-    """Say why the model stopped, and how many tokens it counted."""
+    """Return the last chunk: why the model stopped, and its token counts."""
     usage = chunks.usage
     counted = None if usage is None else usage._asdict()
     return _piece("", finish_reason=chunks.finish_reason or "stop", usage=counted)
@@ -249,7 +250,7 @@ def _piece(
     }
 
 
-# The errors of this package, and the errors of LiteLLM that they become; the first kind that fits counts.
+# The errors of this package, and the errors of LiteLLM that they become; the first match counts.
 _KINDS: tuple[tuple[Any, Any], ...] = (
     (errors.ThrottlingError, theirs.RateLimitError),
     ((errors.ModelNotReadyError, errors.ServiceUnavailableError), theirs.ServiceUnavailableError),
@@ -272,7 +273,7 @@ _STATUSES: dict[int, Any] = {
     503: theirs.ServiceUnavailableError,
     504: theirs.Timeout,
 }
-# The errors of LiteLLM's that are made with a response, and its status.
+# LiteLLM's errors that need a response, and its status.
 _WITH_RESPONSE = {
     theirs.PermissionDeniedError: 403,
     theirs.RateLimitError: 429,
@@ -282,7 +283,7 @@ _WITH_RESPONSE = {
 
 @contextmanager
 def _translated(model: str) -> Iterator[None]:
-    """Raise the errors of this package as LiteLLM's, by which it decides about retries and fallbacks."""
+    """Raise the errors of this package as LiteLLM's, which decide about retries and fallbacks."""
     try:
         yield
     except errors.SmendpointError as error:
@@ -293,7 +294,7 @@ def _translation(error: errors.SmendpointError, model: str) -> Exception:
     kind = next((kind for ours, kind in _KINDS if isinstance(error, ours)), theirs.InternalServerError)
     status = _status_of(error)
     if isinstance(error, errors.HandlerError) and not error.attempts:
-        kind = theirs.BadRequestError  # the handler refuses the input: a retry would be refused, too
+        kind = theirs.BadRequestError  # the handler refuses the input: it would also refuse a retry
     if status is not None:
         kind = _STATUSES.get(status, theirs.BadRequestError if status < 500 else theirs.InternalServerError)
     if isinstance(error, errors.ValidationError) and "not found" in error.message:
@@ -311,7 +312,7 @@ def _translation(error: errors.SmendpointError, model: str) -> Exception:
 
 
 def _status_of(error: errors.SmendpointError) -> int | None:
-    """The status that a container answered with, in its answer or in an answer that was taken for a good one."""
+    """Return the status of a container's error, from its answer or from inside a successful answer."""
     if isinstance(error, errors.ModelError):
         return error.original_status_code
     if isinstance(error, errors.ModelOutputError) and isinstance(error.code, int) and error.code >= 400:

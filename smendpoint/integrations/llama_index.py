@@ -48,7 +48,7 @@ __all__ = ["SageMakerEmbedding", "SageMakerLLM"]
 
 
 class _OnEndpoint(BaseComponent):
-    """The common part of both models: their endpoint, which their pickles hold as it pickles itself."""
+    """The common part of both models: their endpoint, which pickles itself."""
 
     _twins: Twins = PrivateAttr()
 
@@ -63,18 +63,18 @@ class _OnEndpoint(BaseComponent):
     def _awaited(self) -> AsyncEndpoint[Any, Any, Any]:
         found = self._twins.awaited()
         if found is None:
-            raise ConfigurationError("this model calls through a client that blocks, so it cannot be awaited")
+            raise ConfigurationError("this model calls through a blocking client, so it cannot be awaited")
         return found
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        # LlamaIndex leaves out what cannot be pickled, and would go on without it; an endpoint says why it cannot.
+        # LlamaIndex would silently leave out what cannot be pickled; an endpoint says why it cannot be.
         state["__pydantic_private__"]["_twins"] = self._twins
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        # LlamaIndex makes the model anew of its fields, which do not say whose endpoint it was, and where.
+        # LlamaIndex makes the model again from its fields, which do not say who called, and where.
         self._twins = state["__pydantic_private__"]["_twins"]
 
 
@@ -83,12 +83,12 @@ class SageMakerLLM(_OnEndpoint, FunctionCallingLLM):
 
     Args:
         endpoint_name: the endpoint's name.
-        content_handler: for a container of another format than OpenAI's: takes messages, and gives `ChatCompletion` or
-            text, as `JumpStartChatHandler` and `AutoHandler` do.
-        temperature: how much chance there is in the answers; by default the container's.
+        content_handler: for a container whose format is not OpenAI's: a handler that takes messages, and returns
+            `ChatCompletion` or text, such as `JumpStartChatHandler` and `AutoHandler`.
+        temperature: the randomness of the answers; by default the container's.
         max_tokens: the most tokens of an answer; by default the container's.
-        context_window: how many tokens the model takes, prompt and answer together: LlamaIndex packs its prompts by it.
-        is_function_calling_model: whether the container knows ``tools``.
+        context_window: how many tokens the model takes, prompt and answer together: LlamaIndex fits its prompts to it.
+        is_function_calling_model: whether the container supports ``tools``.
         model_kwargs: more parameters for the model.
         **options: arguments of `Endpoint`, such as ``region_name``, or of LlamaIndex's ``LLM``, such as
             ``system_prompt``.
@@ -119,7 +119,7 @@ class SageMakerLLM(_OnEndpoint, FunctionCallingLLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """The facts by which LlamaIndex makes prompts."""
+        """The facts that LlamaIndex needs to make prompts."""
         return LLMMetadata(
             context_window=self.context_window,
             num_output=self.max_tokens or DEFAULT_NUM_OUTPUTS,
@@ -227,7 +227,7 @@ class SageMakerLLM(_OnEndpoint, FunctionCallingLLM):
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """Give the tools that an answer calls.
+        """Return the tools that an answer calls.
 
         Raises:
             ValueError: it calls none, and `error_on_no_tool_call` is set.
@@ -300,14 +300,14 @@ def _user(prompt: str) -> list[ChatMessage]:
 
 
 def _choice(given: dict[str, Any] | str | None, required: bool) -> dict[str, Any] | str:
-    """Give OpenAI's ``tool_choice`` for LlamaIndex's: a tool's name, too, or ``None``, as its programs give it."""
+    """Convert LlamaIndex's ``tool_choice`` to OpenAI's: it may also be a tool's name, or ``None`` from its programs."""
     if isinstance(given, str) and given not in ("auto", "none", "required"):
         return {"type": "function", "function": {"name": given}}
     return given or ("required" if required else "auto")
 
 
 def _to_openai(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    """Give messages as OpenAI's chat completions have them.
+    """Convert messages to the form of OpenAI's chat completions.
 
     Raises:
         HandlerError: a message has a block that cannot be sent.
@@ -325,9 +325,9 @@ def _to_openai(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
                 written = block.tool_kwargs if isinstance(block.tool_kwargs, str) else json.dumps(block.tool_kwargs)
                 function = {"name": block.tool_name, "arguments": written}
                 calls.append({"id": block.tool_call_id or "", "type": "function", "function": function})
-            elif not isinstance(block, ThinkingBlock):  # which containers do not take back
+            elif not isinstance(block, ThinkingBlock):  # containers do not take these back
                 raise HandlerError(
-                    f"a message with a {type(block).__name__} cannot be sent: a container takes text and images"
+                    f"a message with a {type(block).__name__} cannot be sent: containers take text and images"
                 )
         texts = [part["text"] for part in parts if part["type"] == "text"]
         content: Any = parts if len(texts) < len(parts) else "\n".join(texts)
@@ -347,7 +347,7 @@ def _image(block: ImageBlock) -> dict[str, Any]:
 
 
 def _response(output: Any, delta: str | None = None) -> ChatResponse:
-    """Make LlamaIndex's answer of an output."""
+    """Make LlamaIndex's answer from an output."""
     if not isinstance(output, ChatCompletion):
         output = ChatCompletion(str(output))
     blocks: list[Any] = []
@@ -362,7 +362,7 @@ def _response(output: Any, delta: str | None = None) -> ChatResponse:
             arguments = call.arguments
         blocks.append(ToolCallBlock(tool_call_id=call.id or None, tool_name=call.name, tool_kwargs=arguments))
     counted = {} if output.usage is None else output.usage._asdict()
-    # LlamaIndex looks here to see that there are calls, when it makes objects of a stream.
+    # LlamaIndex looks for calls here when it makes objects from a stream.
     known = {"tool_calls": output.to_message()["tool_calls"]} if output.tool_calls else {}
     return ChatResponse(
         message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=known),
@@ -382,13 +382,13 @@ def _completion(response: ChatResponse) -> CompletionResponse:
 
 
 class _Growing:
-    """The answer that the chunks of a stream make: each response has all of it so far, as LlamaIndex expects."""
+    """The answer from the chunks of a stream: each response has the whole answer so far, as LlamaIndex expects."""
 
     def __init__(self) -> None:
         self._text = ""
 
     def add(self, chunk: ChatChunk | str) -> ChatResponse:
-        """Give the answer so far; ``delta`` is the new text."""
+        """Return the answer so far; ``delta`` is the new text."""
         self._text += str(chunk)
         response = _response(self._text, str(chunk))
         reasoning = "" if isinstance(chunk, str) else chunk.reasoning

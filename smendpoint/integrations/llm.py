@@ -1,7 +1,7 @@
 """SageMaker endpoints as models of the program and library ``llm``.
 
-Installed beside it, this is a plug-in: it registers the endpoints that the file ``sagemaker-endpoints.yaml`` in llm's
-own folder lists. The containers must speak OpenAI's chat completions, or make embeddings.
+Installed next to llm, this is a plug-in: it registers the endpoints in the file ``sagemaker-endpoints.yaml`` in llm's
+own folder. The containers must support OpenAI's chat completions, or make embeddings.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["SageMakerAsyncChat", "SageMakerChat", "SageMakerEmbeddings"]
 
 CONFIGURATION = "sagemaker-endpoints.yaml"
 
-# The keys of an entry that are arguments of its endpoint, and those that are about the model.
+# The keys of an entry that are arguments of its endpoint, and those that describe the model.
 _ENDPOINT_KEYS = {
     "credentials_profile_name",
     "endpoint_name",
@@ -48,7 +48,7 @@ _MODEL_KEYS = {"aliases", "embeddings", "model_id", "supports_schema", "supports
 
 
 class _WrongFile(ConfigurationError, click.ClickException):  # type: ignore[misc]  # both keep the same message
-    """The configuration is wrong. The program shows it in a line, without a traceback."""
+    """The configuration is not valid. The program shows this in one line, without a traceback."""
 
     def __init__(self, message: str) -> None:
         ConfigurationError.__init__(self, message)
@@ -87,9 +87,9 @@ def _entries() -> list[dict[str, Any]]:
     if not isinstance(found, list):
         raise _WrongFile(f"{path} must have a list of models")
     for number, entry in enumerate(found, 1):
-        # Its values are not shown: keys may be among them.
+        # The values are not shown, because they may include keys.
         if not isinstance(entry, dict) or not isinstance(entry.get("model_id"), str):
-            raise _WrongFile(f"{path}: each model is a mapping with a model_id, unlike number {number}")
+            raise _WrongFile(f"{path}: each model must be a mapping with a model_id, unlike number {number}")
         if not isinstance(entry.get("aliases", []), list):
             raise _WrongFile(f"{path}: aliases of {entry['model_id']} must be a list")
         for key in entry.keys() - _ENDPOINT_KEYS - _MODEL_KEYS:
@@ -103,14 +103,14 @@ def _arguments(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Sampling(llm.Options):
-    temperature: float | None = Field(default=None, ge=0, description="How much chance there is in the answer")
-    max_tokens: int | None = Field(default=None, ge=1, description="The most tokens that are generated")
+    temperature: float | None = Field(default=None, ge=0, description="The randomness of the answer")
+    max_tokens: int | None = Field(default=None, ge=1, description="The most tokens to generate")
     top_p: float | None = Field(default=None, ge=0, le=1, description="The share of likely tokens to choose from")
     top_k: int | None = Field(default=None, description="How many likely tokens to choose from")
-    frequency_penalty: float | None = Field(default=None, description="Makes what came before less likely")
-    presence_penalty: float | None = Field(default=None, description="Makes what came before less likely, at once")
-    stop: str | None = Field(default=None, description="Ends the answer where this text would come")
-    seed: int | None = Field(default=None, description="Gives the same answer again, where the container can")
+    frequency_penalty: float | None = Field(default=None, description="Makes tokens less likely each time they occur")
+    presence_penalty: float | None = Field(default=None, description="Makes tokens less likely once they have occurred")
+    stop: str | None = Field(default=None, description="Ends the answer before this text")
+    seed: int | None = Field(default=None, description="Repeats an answer, if the container can")
 
 
 class _Chat(_BaseModel):
@@ -155,7 +155,7 @@ class _Chat(_BaseModel):
         return [one for message in prompt.messages for one in _messages(message)], arguments
 
     def _finish(self, response: Any, completion: ChatCompletion) -> None:
-        """Keep what is known of an answer that is over."""
+        """Keep the facts about a finished answer."""
         raw = completion.raw or {}
         response.response_json = {name: raw[name] for name in ("id", "model", "created", "usage") if raw.get(name)}
         response.response_json["finish_reason"] = completion.finish_reason
@@ -254,12 +254,12 @@ class SageMakerEmbeddings(EmbeddingModel):
 
 
 def _shown(error: SmendpointError) -> llm.ModelError:
-    """Give an error that the program shows without a traceback."""
+    """Return an error that the program shows without a traceback."""
     return llm.ModelError(f"{type(error).__name__}: {error}")
 
 
 def _messages(message: llm.Message) -> Iterator[dict[str, Any]]:
-    """Give a message of llm's as OpenAI's chat completions have it; the results of tools become one each."""
+    """Yield a message of llm in the form of OpenAI's chat completions; each tool result becomes one message."""
     text = "".join([part.text for part in message.parts if isinstance(part, TextPart)])
     for part in message.parts:
         if isinstance(part, ToolResultPart):
@@ -301,7 +301,7 @@ def _whole(completion: ChatCompletion) -> Iterator[StreamEvent]:
 
 
 class _Events:
-    """Makes llm's events of the chunks of one answer."""
+    """Makes llm's events from the chunks of one answer."""
 
     def __init__(self) -> None:
         self._ids: dict[int, str] = {}

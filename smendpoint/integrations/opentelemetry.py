@@ -1,4 +1,4 @@
-"""`GenAIHooks`: spans and metrics of calls, as OpenTelemetry's conventions for generative AI name them."""
+"""`GenAIHooks`: spans and metrics of calls, with the names of OpenTelemetry's conventions for generative AI."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["GenAIHooks"]
 
-# The bounds that the conventions advise for token counts.
+# The bounds that the conventions recommend for token counts.
 _TOKENS = tuple(4**power for power in range(14))
-# A submission of asynchronous inference is over long before its model has answered, so it is not a chat.
+# A submission of asynchronous inference ends long before its model has answered, so it is not a chat.
 _WITHOUT_TASK = {"InvokeEndpointAsync": "invoke_endpoint_async"}
 _UNKNOWN_TASK = "invoke_endpoint"
 
-# The names under which containers take a parameter, by the attribute that carries it, whole numbers first.
+# The containers' names for a parameter, by its attribute, whole numbers first.
 _WHOLE = {
     "gen_ai.request.max_tokens": (
         *("max_tokens", "max_completion_tokens", "max_new_tokens", "max_output_tokens", "maxTokens"),
@@ -44,11 +44,11 @@ _STOPS = ("stop", "stop_sequences", "stopSequences", "stop_strings")
 
 
 class GenAIHooks(CallHooks):
-    """Hooks that make a span and metrics of each call. One object serves any number of endpoints, threads and tasks.
+    """Hooks that make a span and metrics for each call. One object serves any number of endpoints, threads and tasks.
 
-    The span lasts from the call's start until its answer, or its stream, is over, and covers all attempts; each that
-    failed is an event. Its parent is the current span of the caller, in the threads and tasks of a ``map`` too. Neither
-    prompts nor answers nor error messages are recorded.
+    The span lasts from the call's start to the end of its answer or stream, and covers all attempts; each failed
+    attempt is an event. Its parent is the current span of the caller, also in the threads and tasks of a ``map``.
+    Prompts, answers and error messages are not recorded.
 
     The metrics are ``gen_ai.client.operation.duration``, ``gen_ai.client.token.usage`` and
     ``gen_ai.client.operation.time_to_first_chunk``.
@@ -146,7 +146,7 @@ class GenAIHooks(CallHooks):
 
 
 class _Observed:
-    """The span of a call, and all that its metrics need."""
+    """The span of a call, and the data for its metrics."""
 
     __slots__ = ("attributes", "first_chunk", "span")
 
@@ -177,7 +177,7 @@ def _request_attributes(call: CallInfo) -> dict[str, Any]:
             value = next((given[name] for name in spellings if name in given), None)
             if isinstance(value, types) and not isinstance(value, bool):
                 found[attribute] = kind(value)
-    if found.get("gen_ai.request.choice.count") == 1:  # the conventions want it where it is another number
+    if found.get("gen_ai.request.choice.count") == 1:  # the conventions want it only for other numbers
         del found["gen_ai.request.choice.count"]
     for name in _STOPS:
         if name in given:

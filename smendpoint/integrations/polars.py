@@ -12,19 +12,19 @@ __all__ = ["map_batches"]
 
 
 def map_batches(frame: Any, mapper: TableMapper, *, output_type: Any = None) -> Any:
-    """Give the ``polars.LazyFrame`` with the outputs of its rows. It runs when the frame is collected.
+    """Return the ``polars.LazyFrame`` with the outputs of its rows. It runs when the frame is collected.
 
     The streaming engine, ``collect(engine="streaming")``, calls the mapper in several threads at once.
 
     Args:
         frame: the lazy frame.
-        mapper: says which columns, and calls the model.
+        mapper: names the columns, and calls the model.
         output_type: the polars type of the column of outputs; by default ``polars.String``.
 
     Raises:
-        ConfigurationError: the frame lacks a column, or has one of the new columns already.
+        ConfigurationError: the frame lacks a column, or already has one of the new columns.
     """
-    # Not by a statement, in which type checkers would see this module itself.
+    # Not with an import statement, in which type checkers would see this module itself.
     pl: Any = import_module("polars")
     schema = frame.collect_schema()
     mapper.check(schema.names())
@@ -35,7 +35,7 @@ def map_batches(frame: Any, mapper: TableMapper, *, output_type: Any = None) -> 
     def run(batch: Any) -> Any:
         return mapper(batch).cast(types)
 
-    # A filter of the new columns, or a choice among them, must not move in front of the calls.
+    # A filter or a selection of the new columns must not be moved before the calls.
     return frame.map_batches(
         run,
         predicate_pushdown=False,

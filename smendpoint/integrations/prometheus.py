@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PrometheusHooks"]
 
-# Seconds: those of the conventions, and two more for calls that wait until a model is loaded.
+# Seconds: the bounds of the conventions, and two more for calls that wait until a model is loaded.
 _BUCKETS = (*ADVISED_SECONDS, 163.84, 327.68)
 
 
@@ -59,7 +59,7 @@ class PrometheusHooks(CallHooks):
     """Hooks that keep metrics for Prometheus. One object serves any number of endpoints, threads and tasks.
 
     The labels have few values: an endpoint's name, one of three operations, the name of an error class of this package.
-    A model's name is not a label, because a caller of your program may choose it. An outcome is ``"ok"``, the name of
+    A model's name is not a label, because the users of your program may choose it. An outcome is ``"ok"``, the name of
     an error class, ``"other"``, or ``"cancelled"``.
 
     Objects with the same registry, namespace and buckets share their metrics, so each endpoint may have its own.
@@ -68,7 +68,7 @@ class PrometheusHooks(CallHooks):
         registry: a ``prometheus_client.CollectorRegistry``; by default ``prometheus_client.REGISTRY``.
         namespace: the first word of each metric's name.
         buckets: the upper bounds of the histograms in seconds. By default those that OpenTelemetry's conventions for
-            generative AI advise, and two more, for calls that wait until a model is loaded.
+            generative AI recommend, and two more, for calls that wait until a model is loaded.
 
     Raises:
         ConfigurationError: prometheus-client is not installed.

@@ -14,16 +14,16 @@ __all__ = ["map_batches"]
 
 
 def map_batches(dataset: Any, mapper: TableMapper, *, actors: int = 1, **options: Any) -> Any:
-    """Give the ``ray.data.Dataset`` with the outputs of its rows. It runs when the dataset is used.
+    """Return the ``ray.data.Dataset`` with the outputs of its rows. It runs when the dataset is used.
 
     Args:
         dataset: the dataset.
-        mapper: says which columns, and calls the model.
-        actors: how many processes call the model. One has many calls in flight: more are faster only where Python is
-            the limit.
+        mapper: names the columns, and calls the model.
+        actors: how many processes call the model. One process has many calls in flight: more are faster only if Python
+            is the bottleneck.
         **options: further arguments of ``Dataset.map_batches``, such as ``batch_size`` and ``num_cpus``.
     """
-    # Not by a statement, in which type checkers would see this module itself.
+    # Not with an import statement, in which type checkers would see this module itself.
     data: Any = import_module("ray.data")
 
     class Model:

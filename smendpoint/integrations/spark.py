@@ -16,17 +16,17 @@ __all__ = ["map_in_pandas"]
 def map_in_pandas(
     frame: Any, mapper: TableMapper, *, output_type: Any = "string", error_column: str | None = "error"
 ) -> Any:
-    """Give the ``pyspark.sql.DataFrame`` with the outputs of its rows. It runs when an action needs it.
+    """Return the ``pyspark.sql.DataFrame`` with the outputs of its rows. It runs when an action needs it.
 
     Args:
         frame: the frame.
-        mapper: says which columns, and calls the model.
-        output_type: the type of the column of outputs: a type of Spark's, or its name, such as ``"array<double>"``.
-        error_column: the column for errors where the mapper has none. ``None`` has the first error fail its task, which
+        mapper: names the columns, and calls the model.
+        output_type: the type of the column of outputs: a Spark type, or its name, such as ``"array<double>"``.
+        error_column: the column for errors if the mapper has none. With ``None``, the first error fails its task, which
             Spark runs again, and then the job: the driver gets the error as text inside one of Spark's own.
 
     Raises:
-        ConfigurationError: the frame lacks a column, or has one of the new columns already.
+        ConfigurationError: the frame lacks a column, or already has one of the new columns.
     """
     sql: Any = import_module("pyspark.sql.types")
     mapper = mapper.with_errors_in(mapper.error_column or error_column)

@@ -29,38 +29,38 @@ __all__ = ["TableMapper"]
 
 Batch = TypeVar("Batch")
 
-# How the mapper has `map` give outputs: as they come, so that an answer is in the ledger as soon as it is there.
+# How `map` gives its outputs to the mapper: as they are ready, so that an answer is in the ledger at once.
 _OUTPUTS: dict[str, Any] = {"enumerated": True, "ordered": False, "return_exceptions": True}
 
 
 class TableMapper:
-    """Call the model for each row of a batch, several rows at a time, and give the batch back with the outputs.
+    """Call the model for each row of a batch, several rows at a time, and return the batch with the outputs.
 
     A batch is a ``DataFrame`` of pandas or polars, a ``Table`` or ``RecordBatch`` of Arrow, or a mapping of names to
     lists or arrays. The result has the same type, the same rows in the same order, and the new columns at its end. A
     row whose input is null is not sent: its output is null.
 
-    A mapper can be pickled, as its endpoint can: connections and secrets stay behind, and each process makes its own.
+    A mapper can be pickled, like its endpoint: connections and secrets are not pickled, and each process makes its own.
     Threads can share it.
 
     Args:
-        endpoint: the model. The mapper makes endpoints like it, and closes those.
+        endpoint: the model. The mapper makes endpoints like it, and closes them.
         input_column: the column that holds the inputs.
         output_column: the new column for the outputs.
-        error_column: the new column for the errors as texts, such as ``"ThrottlingError: ..."``; null where there is
-            none. Without it, the first error is raised.
-        max_concurrency: how many calls may be in flight in each process, whatever the number of its batches; by default
-            the endpoint's ``concurrency``, or else what `AdaptiveConcurrency` finds out.
-        params_column: the column that holds parameters for the model of one row: mappings, or texts of JSON objects.
-            They win over all others. A parameter that is null is left out.
-        ledger: a folder for the answers, which all processes reach. A row whose input and parameters have an answer
-            there gets that one without a call: a task that the engine runs again does not pay again. Each process
-            writes a file of its own, in a folder with the endpoint's name. Outputs are then what JSON makes of them.
-        **model_kwargs: parameters for the model in every row; ``stop``, ``timeout``, ``stop_on_fatal`` and
-            ``endpoint_kwargs`` may be among them, as for ``Endpoint.map``.
+        error_column: the new column for the errors as texts, such as ``"ThrottlingError: ..."``; null if there is none.
+            Without it, the first error is raised.
+        max_concurrency: how many calls may be in flight in each process, for all its batches together; by default the
+            endpoint's ``concurrency``, or else the number that `AdaptiveConcurrency` finds.
+        params_column: the column that holds a row's parameters for the model: mappings, or texts of JSON objects. They
+            take precedence over all others. A parameter that is null is left out.
+        ledger: a folder for the answers that all processes can reach. A row whose input and parameters have an answer
+            there gets it without a call: a task that the engine runs again does not pay again. Each process writes its
+            own file, in a folder with the endpoint's name. Outputs are then converted to JSON and back.
+        **model_kwargs: parameters for the model in every row, and ``stop``, ``timeout``, ``stop_on_fatal`` and
+            ``endpoint_kwargs``, as for ``Endpoint.map``.
 
     Raises:
-        ConfigurationError: an argument does not fit.
+        ConfigurationError: an argument is not valid.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TableMapper:
             raise ConfigurationError(f"endpoint must be an Endpoint, not {type(endpoint).__name__}")
         if endpoint._caller.client is not None:
             raise ConfigurationError(
-                "an endpoint made with client= cannot go to other processes: give region_name and the like instead"
+                "an endpoint made with client= cannot go to other processes: pass region_name and the like instead"
             )
         self.input_column = input_column
         self.output_column = output_column
@@ -90,7 +90,7 @@ class TableMapper:
         self.ledger = None if ledger is None else os.path.join(os.path.abspath(ledger), endpoint.endpoint_name)
         taken = sorted(_OUTPUTS.keys() & model_kwargs)
         if taken:
-            raise ConfigurationError(f"the mapper itself says how map gives outputs: leave out {', '.join(taken)}")
+            raise ConfigurationError(f"the mapper itself decides how map gives outputs: leave out {', '.join(taken)}")
         self._model_kwargs = model_kwargs
         limit = checked_limit("max_concurrency", max_concurrency) or endpoint._caller.settings["concurrency"]
         changes: dict[str, Any] = {"s3_client": None, "concurrency": limit or AdaptiveConcurrency()}
@@ -105,11 +105,11 @@ class TableMapper:
             raise ConfigurationError(f"outputs and errors need a column each, not both {self.output_column!r}")
 
     def __call__(self, batch: Batch) -> Batch:
-        """Give the batch with the outputs of its rows.
+        """Return the batch with the outputs of its rows.
 
         Raises:
-            ConfigurationError: the batch is not a table, lacks a column, or has one of the new columns already.
-            SmendpointError: a call failed, and there is no column for errors, or each further one would fail too.
+            ConfigurationError: the batch is not a table, lacks a column, or already has one of the new columns.
+            SmendpointError: a call failed, and there is no column for errors, or every later call would fail as well.
         """
         rows = _Rows(self, batch)
         answers: Any = self._endpoint.map(rows.asked, **_OUTPUTS, **self._model_kwargs)
@@ -128,7 +128,7 @@ class TableMapper:
         return rows.table()
 
     def with_errors_in(self, error_column: str | None) -> Self:
-        """Give a mapper like this one with another column for errors; ``None`` raises them."""
+        """Return a mapper like this one with another column for errors; ``None`` raises them."""
         changed = object.__new__(type(self))
         vars(changed).update(vars(self), error_column=error_column)
         changed._check_columns()
@@ -148,24 +148,25 @@ class TableMapper:
         """Check the columns of a batch or a frame.
 
         Raises:
-            ConfigurationError: one that is needed is not there, or a new one is there already.
+            ConfigurationError: a needed column is missing, or a new one already exists.
         """
         for name in self.needed:
             if columns.count(name) != 1:
-                raise ConfigurationError(f"the batch has {columns.count(name)} columns {name!r}, beside {columns}")
+                raise ConfigurationError(f"the batch has {columns.count(name)} columns {name!r}, among {columns}")
         for name in self.added:
             if name in columns:
                 raise ConfigurationError(
-                    f"the batch has a column {name!r} already: choose another name for the new one"
+                    f"the batch already has a column {name!r}: choose another name for the new one"
                 )
 
     def decides(self) -> tuple[object, ...]:
-        """Give what the outputs depend on beside the inputs, for an engine that keeps them."""
+        """Return what the outputs depend on besides the inputs, for an engine that caches them."""
         columns = self.input_column, self.params_column, self.output_column, self.error_column
         return (self.endpoint_name, self._endpoint.content_handler, self.parameters(), *columns)
 
     def parameters(self) -> dict[str, Any]:
-        """Give what every request says beside its input: the endpoint's parameters and members, and the mapper's."""
+        """Return the parts of every request besides its input: the parameters and members of the endpoint and
+        mapper."""
         caller = self._endpoint._caller
         own = {name: value for name, value in self._model_kwargs.items() if name not in ("stop_on_fatal", "timeout")}
         members = {**caller._members, **(own.pop("endpoint_kwargs", None) or {})}
@@ -173,7 +174,7 @@ class TableMapper:
 
     @property
     def endpoint_name(self) -> str:
-        """The name of the endpoint that is called."""
+        """The name of the SageMaker endpoint."""
         return self._endpoint.endpoint_name
 
     def close(self) -> None:
@@ -181,7 +182,7 @@ class TableMapper:
         self._endpoint.close()
 
     async def aclose(self) -> None:
-        """Close the mapper's connections, those of asyncio included."""
+        """Close the mapper's connections, including those of asyncio."""
         self._endpoint.close()
         await self._awaited.aclose()
 
@@ -200,8 +201,8 @@ class TableMapper:
         return f"TableMapper({self.endpoint_name!r}, {columns})"
 
 
-# The mapper that this process unpickled last. Engines unpickle one for each task, and drop it after that. As long as
-# one of a configuration is there, the next ones share its connections, credentials and limit.
+# The mapper that this process unpickled last. Engines unpickle one for each task, and drop it afterwards. As long as
+# one of a configuration exists, the next ones share its connections, credentials and limit.
 _arrived: list[TableMapper] = []
 
 
@@ -227,7 +228,7 @@ class _Rows(Generic[Batch]):
         self._plan(inputs, *parameters)
 
     def _plan(self, inputs: list[Any], parameters: list[Any] | None = None) -> None:
-        """Decide which rows are asked: not those of nulls and of errors, and with a ledger each digest once."""
+        """Decide which rows are sent: not those with nulls or errors, and with a ledger each digest only once."""
         shared = self._mapper.parameters()
         planned: dict[str, list[int]] = {}
         for place, value in enumerate(inputs):
@@ -257,14 +258,14 @@ class _Rows(Generic[Batch]):
         """Take the output or the error of the input with this number in `asked`.
 
         Raises:
-            SmendpointError: the error, where there is no column for it.
+            SmendpointError: the error, if there is no column for it.
             LedgerError: the answer cannot be written.
         """
         if not isinstance(answer, Exception) and (self._answers is not None or _has_fields(answer)):
             try:
                 if self._answers is not None:
                     self._answers.add(self._digests[number], answer)
-                answer = json.loads(encode_output(answer))  # what a later run finds
+                answer = json.loads(encode_output(answer))  # the same that a later run finds
             except HandlerError as error:
                 answer = error
         self._put(self._places[number], answer)
@@ -303,14 +304,14 @@ class _RowHandler:
 
 
 def _has_fields(output: Any) -> bool:
-    """Say whether an output is one of the handlers' objects, or a list of them: columns take mappings instead."""
+    """Return whether an output is an object of the handlers, or a list of them: columns take mappings instead."""
     while isinstance(output, list) and output:
         output = output[0]
     return isinstance(output, ChatCompletion) or dataclasses.is_dataclass(output)
 
 
 def _parameters(given: Any) -> dict[str, Any]:
-    """Give a row's parameters of its cell: a mapping, the pairs of an Arrow map, a JSON text, or null.
+    """Return a row's parameters from its cell: a mapping, the pairs of an Arrow map, a JSON text, or null.
 
     Raises:
         HandlerError: it is something else.
@@ -320,5 +321,5 @@ def _parameters(given: Any) -> dict[str, Any]:
             given = json.loads(given)
         parameters = dict(given or {})
     except (TypeError, ValueError):
-        raise HandlerError("a row's parameters are a mapping, or the text of a JSON object") from None
+        raise HandlerError("a row's parameters must be a mapping, or the text of a JSON object") from None
     return {name: value for name, value in parameters.items() if value is not None}

@@ -1,8 +1,8 @@
-"""LangChain's names for the same things, so that a program written for LangChain runs with new import lines.
+"""Classes with LangChain's names, so that a program written for LangChain runs with new import lines.
 
 ``SagemakerEndpoint``, ``SagemakerEndpointEmbeddings``, ``LLMContentHandler``, ``EmbeddingsContentHandler``,
-``PromptTemplate``, ``Document`` and ``load_qa_chain`` take the arguments of their namesakes in LangChain, and nothing
-of LangChain is needed. Arguments that would have no effect here (callbacks, tracing, memory, chain types other than
+``PromptTemplate``, ``Document`` and ``load_qa_chain`` take the arguments of LangChain's classes of the same names, and
+LangChain is not needed. Arguments that would have no effect here (callbacks, tracing, memory, chain types other than
 ``"stuff"``) are refused, never ignored. The methods that begin with ``a`` are for asyncio.
 """
 
@@ -15,7 +15,7 @@ from smendpoint.langchain._models import Generation, LLMResult, SagemakerEndpoin
 from smendpoint.langchain._templates import PromptTemplate
 from smendpoint.prompts import Document
 
-# The room: a class of LangChain's in each module, over endpoints of this package. `_base` makes the endpoints from
+# The room: one of LangChain's classes in each module, over endpoints of this package. `_base` makes the endpoints from
 # LangChain's arguments and refuses those without effect. It may import everything but the emulator and `cli`.
 
 __all__ = [

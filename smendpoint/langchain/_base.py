@@ -1,4 +1,4 @@
-"""The common part of LangChain's names: arguments, refused or taken, and an endpoint for each way to call."""
+"""The common part of LangChain's classes: checked arguments, and an endpoint for each way to call."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ T = TypeVar("T")
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# LangChain ignores these arguments where a client is given.
+# LangChain ignores these arguments if there is a client.
 _NOT_WITH_A_CLIENT = ("region_name", "credentials_profile_name", "endpoint_url", "config", *KEYS)
 
 
 class _Harmless(TypedDict, total=False):
-    """Arguments of LangChain's that do nothing as long as they ask for nothing."""
+    """LangChain's arguments that are allowed as long as they have no effect."""
 
     cache: Literal[False] | None
     callback_manager: None
@@ -50,14 +50,14 @@ class _Harmless(TypedDict, total=False):
 if TYPE_CHECKING:
 
     class ModelOptions(EndpointOptions, _Harmless, total=False):
-        """The arguments of the models beside the name and the content handler."""
+        """The arguments of the models except the name and the content handler."""
 
 
 def refuse(what: str, unknown: Mapping[str, object]) -> None:
     """Refuse arguments that would have no effect.
 
     Raises:
-        ConfigurationError: one is not of LangChain's, or asks for something.
+        ConfigurationError: an argument is not LangChain's, or has a value that would have an effect.
     """
     asked = [name for name, value in unknown.items() if value or name not in _Harmless.__annotations__]
     if asked:
@@ -86,7 +86,7 @@ class Model(Generic[In, Out]):
         return self._endpoint
 
     def _asynchronous(self) -> AsyncEndpoint[In, Out, Out] | None:
-        """The twin of the endpoint for asyncio; ``None`` where all calls go through a client, which blocks."""
+        """The twin of the endpoint for asyncio; ``None`` if all calls go through a client, which blocks."""
         if self._awaited is None and self._endpoint._caller.client is None:
             from smendpoint.async_endpoint import AsyncEndpoint
 
@@ -94,11 +94,11 @@ class Model(Generic[In, Out]):
         return self._awaited
 
     def close(self) -> None:
-        """Close the connections that are open. Those of asyncio close with their event loop, or with :meth:`aclose`."""
+        """Close the open connections. Those of asyncio close with their event loop, or with :meth:`aclose`."""
         self._endpoint.close()
 
     async def aclose(self) -> None:
-        """Close the connections that are open, those of asyncio included."""
+        """Close the open connections, including those of asyncio."""
         self._endpoint.close()
         if self._awaited is not None:
             await self._awaited.aclose()
@@ -108,12 +108,12 @@ class Model(Generic[In, Out]):
 
 
 def _plain(value: Any) -> Any:
-    # pydantic's SecretStr, as langchain-aws takes keys.
+    # pydantic's SecretStr, which langchain-aws uses for keys.
     return value.get_secret_value() if hasattr(value, "get_secret_value") else value
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """Make a call that blocks in a thread, with the context variables of the task."""
+    """Make a blocking call in a thread, with the context variables of the task."""
     import asyncio
     from contextvars import copy_context
 

@@ -15,12 +15,12 @@ __all__ = ["StuffDocumentsChain", "load_qa_chain"]
 
 
 class StuffDocumentsChain:
-    """Answers questions from documents, called in LangChain's way; :func:`load_qa_chain` makes it.
+    """Answers questions from documents, with LangChain's methods; :func:`load_qa_chain` makes it.
 
     Attributes:
         input_key: the input with the documents, ``"input_documents"``.
         output_key: the output with the answer, ``"output_text"``.
-        qa: the object that builds the prompts and asks.
+        qa: the object that builds the prompts and makes the calls.
     """
 
     __slots__ = ("_question_key", "qa")
@@ -54,7 +54,7 @@ class StuffDocumentsChain:
 
         Args:
             input: ``{"input_documents": documents, "question": question}``, and values for other fields of the prompt.
-                As in LangChain, inputs that the prompt has no field for only come back with the answer.
+                As in LangChain, inputs without a field in the prompt are only returned with the answer.
             config: settings of LangChain's callbacks and tracing; none may be set.
             return_only_outputs: whether to return the answer without the inputs.
 
@@ -62,14 +62,14 @@ class StuffDocumentsChain:
             The inputs, and the answer as ``"output_text"``.
 
         Raises:
-            PromptError: an input is missing, or does not fit.
+            PromptError: an input is missing or not valid.
             SmendpointError: as for ``Endpoint.invoke``.
         """
         question, documents, variables = self._read(input, config, unknown)
         answer = self.qa.answer(question, documents, prompt_variables=variables)
         if hasattr(answer, "__await__"):
-            answer.close()  # nothing was sent; Python need not warn that nobody awaited it
-            raise ConfigurationError("invoke cannot await what this model gives: await ainvoke of the chain instead")
+            answer.close()  # nothing was sent; Python need not warn that it was never awaited
+            raise ConfigurationError("invoke cannot await this model's answer: await ainvoke of the chain instead")
         return {**({} if return_only_outputs else input), self.output_key: answer}
 
     async def ainvoke(
@@ -116,7 +116,7 @@ class StuffDocumentsChain:
         return await self.ainvoke(inputs, return_only_outputs=return_only_outputs, callbacks=callbacks, **unknown)
 
     def run(self, *args: Mapping[str, Any], **kwargs: Any) -> Any:
-        """Answer a question and give the answer alone.
+        """Answer a question and return only the answer.
 
         Args:
             *args: the inputs as one mapping,
@@ -125,7 +125,7 @@ class StuffDocumentsChain:
         return self.invoke(_run_inputs(args, kwargs))[self.output_key]
 
     async def arun(self, *args: Mapping[str, Any], **kwargs: Any) -> Any:
-        """Answer a question and give the answer alone; see :meth:`run`."""
+        """Answer a question and return only the answer; see :meth:`run`."""
         return (await self.ainvoke(_run_inputs(args, kwargs)))[self.output_key]
 
 
@@ -153,7 +153,7 @@ def load_qa_chain(
     Args:
         llm: a :class:`SagemakerEndpoint`, an :class:`~smendpoint.Endpoint`, or anything with ``invoke``.
         chain_type: ``"stuff"``: all documents go into one prompt.
-        verbose: must be false: prompts are never printed. ``chain.qa.stuff(question, documents)`` gives the prompt.
+        verbose: must be false: prompts are never printed. ``chain.qa.stuff(question, documents)`` returns the prompt.
         callback_manager: must be ``None``.
         prompt: the template, with a field for the documents and one for the question.
         document_prompt: the template for each document.
@@ -162,14 +162,14 @@ def load_qa_chain(
         allow_no_documents: also ask when there is no document.
 
     Raises:
-        PromptError: a template does not fit.
+        PromptError: a template is not valid.
         ConfigurationError: another chain type, or an argument that would have no effect here.
     """
     if chain_type != "stuff":
         raise ConfigurationError(f"chain_type must be 'stuff', not {chain_type!r}: one question is one call here")
     refuse("load_qa_chain", {"verbose": verbose, "callback_manager": callback_manager, **unknown})
     template = prompts.PromptTemplate(prompt) if isinstance(prompt, str) else prompt or DEFAULT_PROMPT
-    # LangChain's chain takes whatever its prompt needs: a lone other field is the question, whatever it is called.
+    # LangChain's chain takes any fields of its prompt: a single other field is the question, whatever its name.
     others = [name for name in template.input_variables if name != document_variable_name]
     question_key = others[0] if len(others) == 1 else "question"
     qa: StuffDocumentsQA[SupportsInvoke[Any, Any], Any] = StuffDocumentsQA(

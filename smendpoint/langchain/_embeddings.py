@@ -25,11 +25,10 @@ _CHUNK = 64
 
 
 class SagemakerEndpointEmbeddings(Model[list[str], list[list[float]]]):
-    """A model for embeddings on a SageMaker endpoint, called in LangChain's way.
+    """A model for embeddings on a SageMaker endpoint, with LangChain's methods.
 
-    As in LangChain, each line feed in a text is sent as a space, so that the vectors are those that a store already
-    has; :class:`~smendpoint.Embeddings` leaves texts as they are. A ``client`` is called in threads where a method is
-    awaited.
+    As in LangChain, each line feed in a text is sent as a space, so that the vectors match those that a store already
+    has; :class:`~smendpoint.Embeddings` does not change texts. Awaited methods call a ``client`` in threads.
 
     Args:
         endpoint_name: the endpoint's name.
@@ -38,7 +37,7 @@ class SagemakerEndpointEmbeddings(Model[list[str], list[list[float]]]):
         **options: as for :class:`SagemakerEndpoint`.
 
     Raises:
-        ConfigurationError: an argument does not fit, or would have no effect here.
+        ConfigurationError: an argument is not valid, or would have no effect here.
     """
 
     __slots__ = ()
@@ -61,7 +60,7 @@ class SagemakerEndpointEmbeddings(Model[list[str], list[list[float]]]):
             chunk_size: the most texts in one request; ``None`` for 64.
 
         Raises:
-            HandlerError: the model gave another number of vectors, or vectors that differ in length.
+            HandlerError: the model returned another number of vectors, or vectors that differ in length.
             SmendpointError: as for ``Endpoint.invoke``.
         """
         embeddings = Embeddings(cast("Any", self._endpoint), batch_size=chunk_size or _CHUNK)

@@ -16,7 +16,7 @@ OutputT = TypeVar("OutputT")
 
 
 class ContentHandlerBase(ABC, Generic[InputT, OutputT]):
-    """A base class for content handlers that take ``InputT`` and give ``OutputT``.
+    """A base class for content handlers that take ``InputT`` and return ``OutputT``.
 
     Attributes:
         content_type: the media type of the request body.
@@ -32,7 +32,7 @@ class ContentHandlerBase(ABC, Generic[InputT, OutputT]):
 
     @abstractmethod
     def transform_output(self, output: ResponseBody) -> OutputT:
-        """Give the output for a response body: ``bytes`` that can also be read like botocore's ``StreamingBody``."""
+        """Return the output for a response body: ``bytes`` that can also be read like botocore's ``StreamingBody``."""
 
 
 class LLMContentHandler(ContentHandlerBase[str, str]):

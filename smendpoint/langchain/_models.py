@@ -42,10 +42,10 @@ class LLMResult(NamedTuple):
 
 
 class SagemakerEndpoint(Model[str, str]):
-    """A text model on a SageMaker endpoint, called in LangChain's way.
+    """A text model on a SageMaker endpoint, with LangChain's methods.
 
-    Await the methods that begin with ``a``: they use connections of asyncio's own, or threads where a ``client`` is
-    given.
+    Await the methods that begin with ``a``: they use separate connections for asyncio, or threads if there is a
+    ``client``.
 
     Args:
         endpoint_name: the endpoint's name.
@@ -53,12 +53,12 @@ class SagemakerEndpoint(Model[str, str]):
         streaming: whether :meth:`invoke` uses the streaming operation, and joins the chunks.
         **options: every other argument of :class:`~smendpoint.Endpoint`, such as ``region_name``,
             ``credentials_profile_name``, ``model_kwargs``, ``endpoint_kwargs``, ``inference_component_name``,
-            ``endpoint_url`` or ``timeout``; ``None`` is as good as leaving it out. Keys may be pydantic's
+            ``endpoint_url`` or ``timeout``; ``None`` is the same as leaving it out. Keys may be pydantic's
             ``SecretStr``. With ``client``, a boto3 ``sagemaker-runtime`` client, the region, the profile, keys,
             ``endpoint_url`` and ``config`` are ignored, as in LangChain.
 
     Raises:
-        ConfigurationError: an argument does not fit, or would have no effect here.
+        ConfigurationError: an argument is not valid, or would have no effect here.
     """
 
     __slots__ = ("_streaming",)
@@ -77,7 +77,7 @@ class SagemakerEndpoint(Model[str, str]):
     def invoke(
         self, input: str, config: Mapping[str, Any] | None = None, *, stop: Sequence[str] | None = None, **kwargs: Any
     ) -> str:
-        """Give the model's answer to a prompt.
+        """Return the model's answer to a prompt.
 
         Args:
             input: the prompt: a text, or an object with ``to_string()`` such as LangChain's prompt values.
@@ -148,9 +148,9 @@ class SagemakerEndpoint(Model[str, str]):
 
         Args:
             inputs: the prompts, as for :meth:`invoke`.
-            config: nothing but ``max_concurrency`` may be set: the most prompts that are under way at once. Without it,
-                the batch finds out how many the endpoint bears. With ``streaming`` they go one after the other. Where
-                each prompt has a config, the first one counts.
+            config: only ``max_concurrency`` may be set: the most calls in flight at once. Without it, the batch finds
+                out how many the endpoint can take. With ``streaming`` the calls are made one after the other. If each
+                prompt has a config, the first one counts.
             return_exceptions: whether a call's error takes the place of its answer, or is raised.
             **kwargs: ``stop``, and parameters for the model.
 
@@ -231,7 +231,7 @@ def _model_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
             refuse("SagemakerEndpoint", {name: True})
     if "streaming" in kwargs:
         raise ConfigurationError(
-            "streaming cannot be given to a call, but where the model is made: SagemakerEndpoint(..., streaming=...). "
+            "streaming cannot be given to a call, only to the constructor: SagemakerEndpoint(..., streaming=...). "
             "If the model has a parameter of that name, send it with parameters={'streaming': ...}"
         )
     return kwargs
@@ -256,7 +256,7 @@ def _batch_options(return_exceptions: bool, kwargs: dict[str, Any]) -> dict[str,
 
 
 def _batch(inputs: Any, config: Any) -> tuple[list[str], int | None]:
-    """Return the prompts of a batch, and how many may be under way at once; `None` where that is to be found out."""
+    """Return the prompts of a batch, and how many may be in flight at once; `None` to find out."""
     configs = [config or {}] if config is None or isinstance(config, Mapping) else list(config)
     for one in configs:
         _no_config({name: value for name, value in (one or {}).items() if name != "max_concurrency"})
@@ -271,7 +271,7 @@ def _joined(parts: list[Any]) -> str:
 
 
 async def _from_threads(stream: Stream[str]) -> AsyncIterator[str]:
-    """Yield the chunks of a stream that blocks; wait for each in a thread."""
+    """Yield the chunks of a blocking stream; wait for each in a thread."""
     end: Any = object()
     try:
         while (chunk := await in_thread(lambda: next(stream, end))) is not end:

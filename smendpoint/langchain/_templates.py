@@ -16,14 +16,14 @@ __all__ = ["PromptTemplate"]
 
 
 class PromptTemplate(prompts.PromptTemplate):
-    """:class:`smendpoint.PromptTemplate` with the arguments of LangChain's.
+    """:class:`smendpoint.PromptTemplate` with the arguments of LangChain's class.
 
     Args:
         template: the text with ``{name}`` fields.
-        input_variables: the names of the fields; checked against the template, found there by default.
+        input_variables: the names of the fields, which must match the template; by default they are found there.
         partial_variables: values for some fields, filled in now.
-        template_format: ``"f-string"``; the other formats of LangChain's run code or know no limits, and are refused.
-        validate_template: has no effect, since every template is validated.
+        template_format: ``"f-string"``; LangChain's other formats run code or have no limits, and are refused.
+        validate_template: has no effect, because every template is validated.
 
     Raises:
         PromptError: the text is not a template, or ``input_variables`` are not its fields.
@@ -62,5 +62,5 @@ class PromptTemplate(prompts.PromptTemplate):
         template_format: str = "f-string",
         partial_variables: Mapping[str, object] | None = None,
     ) -> PromptTemplate:
-        """Make a template whose ``input_variables`` are found in the text."""
+        """Make a template, and find its ``input_variables`` in the text."""
         return cls(template, partial_variables=partial_variables, template_format=template_format)

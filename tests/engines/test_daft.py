@@ -46,7 +46,7 @@ def test_outputs_may_be_null_or_of_another_type(service: Emulator) -> None:
 def test_an_output_that_is_not_a_text_ends_a_query_that_expects_texts(service: Emulator) -> None:
     service.models["my-llm"] = lambda request: b"[1, 2]"
     with TableMapper(endpoint(service), input_column="text") as mapper:
-        with pytest.raises(Exception, match="the model gave a list: say output_type="):
+        with pytest.raises(Exception, match="the model gave a list: set output_type="):
             with_columns(daft.from_pydict({"text": ["a"]}), mapper).collect()
 
 

@@ -500,7 +500,7 @@ def test_generate_gives_n_answers_and_counts_them_once(service: Emulator, way: W
     assert [one.text for one in result.generations[0]] == ["one", "two"]
     assert [bool(one.message.usage_metadata) for one in result.generations[0]] == [True, False]
     assert body(service)["n"] == 2
-    with pytest.raises(ConfigurationError, match="a stream gives one answer"):
+    with pytest.raises(ConfigurationError, match="a stream has one answer"):
         way.stream(model, "Hello")
 
 

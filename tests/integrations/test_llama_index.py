@@ -301,7 +301,7 @@ class Client:
 
 
 def test_a_model_on_a_client_that_blocks_refuses_to_be_awaited() -> None:
-    with pytest.raises(ConfigurationError, match="a client that blocks, so it cannot be awaited"):
+    with pytest.raises(ConfigurationError, match="a blocking client, so it cannot be awaited"):
         asyncio.run(SageMakerLLM("my-llm", client=Client()).achat(ASKED))
 
 

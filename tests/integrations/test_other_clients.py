@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from paused import OPENAI
 
 from smendpoint import StreamTruncatedError
-from smendpoint.emulator import Emulator
+from smendpoint.emulator import Emulator, ModelRequest
 
 litellm = pytest.importorskip("litellm")
 pytest.importorskip("langchain_aws")
 
-from langchain_aws import SagemakerEndpoint  # noqa: E402  # it needs langchain-aws
+from botocore.config import Config  # noqa: E402  # langchain-aws brings it
+from botocore.exceptions import ReadTimeoutError as BotocoreReadTimeout  # noqa: E402
+from langchain_aws import SagemakerEndpoint  # noqa: E402
+from langchain_aws.chat_models.sagemaker_endpoint import ChatSagemakerEndpoint  # noqa: E402
 from langchain_aws.llms.sagemaker_endpoint import LLMContentHandler  # noqa: E402
 
 PROMPT = "Peter stayed for 3 days. Question: How long did Peter stay?"
@@ -31,11 +38,14 @@ class Handler(LLMContentHandler):
         return bytes(output).decode()
 
 
-def through_langchain(url: str) -> str:
-    model = SagemakerEndpoint(
-        endpoint_name="my-llm", region_name="us-west-2", endpoint_url=url, content_handler=Handler(), streaming=True
+def langchain_model(url: str, **options: Any) -> Any:
+    return SagemakerEndpoint(
+        endpoint_name="my-llm", region_name="us-west-2", endpoint_url=url, content_handler=Handler(), **options
     )
-    return "".join(model.stream(PROMPT))
+
+
+def through_langchain(url: str) -> str:
+    return "".join(langchain_model(url, streaming=True).stream(PROMPT))
 
 
 def through_litellm(url: str) -> str:
@@ -61,3 +71,60 @@ def test_a_stream_that_ends_inside_a_frame_looks_complete_to_others_and_is_an_er
     assert "days." not in read(emulator.url)
     with emulator.endpoint("my-llm") as endpoint, pytest.raises(StreamTruncatedError, match="cut inside a frame"):
         list(endpoint.stream(PROMPT))
+
+
+def test_after_a_silence_langchain_has_the_model_run_again_and_litellm_does_not(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _seconds: None))
+    emulator.inject("stall_before_headers")
+    with pytest.raises(BotocoreReadTimeout):
+        langchain_model(emulator.url, config=Config(read_timeout=0.05)).invoke(PROMPT)
+    runs = len(emulator.requests)
+    assert runs > 1
+    with pytest.raises(litellm.Timeout):
+        litellm.completion(
+            "sagemaker/my-llm",
+            [{"role": "user", "content": PROMPT}],
+            timeout=0.05,
+            sagemaker_base_url=f"{emulator.url}/endpoints/my-llm/invocations",
+        )
+    assert len(emulator.requests) == runs + 1
+
+
+def test_a_cancelled_stream_gives_its_connection_back_in_litellm() -> None:
+    def endless(request: ModelRequest) -> Iterator[bytes]:
+        yield OPENAI
+        request.disconnected.wait()
+
+    async def main(emulator: Emulator) -> None:
+        first = asyncio.Event()
+
+        async def read() -> None:
+            chunks = await litellm.acompletion(
+                "sagemaker_chat/my-llm",
+                [{"role": "user", "content": PROMPT}],
+                stream=True,
+                sagemaker_base_url=f"{emulator.url}/endpoints/my-llm/invocations-response-stream",
+            )
+            async for _ in chunks:
+                first.set()
+
+        task = asyncio.create_task(read())
+        await first.wait()
+        task.cancel()
+        await asyncio.wait({task})
+        del task
+        await asyncio.to_thread(emulator.disconnected)
+
+    with Emulator({"my-llm": endless}, region="us-west-2", piece_size=None) as emulator:
+        asyncio.run(main(emulator))
+
+
+def test_langchain_s_chat_model_has_no_structured_output() -> None:
+    class ChatHandler(Handler):
+        """Any handler."""
+
+    model: Any = ChatSagemakerEndpoint(endpoint_name="my-llm", region_name="us-west-2", content_handler=ChatHandler())
+    with pytest.raises(NotImplementedError):
+        model.with_structured_output({"title": "Review", "type": "object", "properties": {}})

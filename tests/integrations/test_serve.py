@@ -75,7 +75,7 @@ def test_litellm_gets_a_stream_that_is_cut_before_its_first_words_as_a_bad_gatew
     litellm = pytest.importorskip("litellm")
     service.inject("fin_mid_frame", times=1)
     asked = [{"role": "user", "content": QUESTION}]
-    with pytest.raises(litellm.BadGatewayError, match="The model's answer was cut before its end") as caught:
+    with pytest.raises(litellm.BadGatewayError, match="The model's answer was cut off before its end") as caught:
         litellm.completion("openai/my-llm", asked, stream=True, api_base=url, api_key="unused", max_retries=0)
     assert caught.value.status_code == 502
 
@@ -90,7 +90,7 @@ def test_litellm_gives_the_words_of_a_stream_that_is_cut_and_then_an_error(url: 
     with pytest.raises(litellm.exceptions.MidStreamFallbackError) as caught:
         list(chunks)
     assert isinstance(caught.value.original_exception, litellm.APIConnectionError)
-    assert "The model's answer was cut before its end." in str(caught.value.original_exception)
+    assert "The model's answer was cut off before its end." in str(caught.value.original_exception)
 
 
 def test_an_agent_of_pydantic_ai_answers_streams_and_calls_tools(url: str) -> None:

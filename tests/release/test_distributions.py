@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -119,7 +120,8 @@ def test_check_wheel_contents_finds_nothing(release: Built) -> None:
 def test_the_hooks_of_pre_commit_pass() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("pre-commit works on a clone")
-    run = subprocess.run(
-        [sys.executable, "-m", "pre_commit", "run", "--all-files"], cwd=ROOT, capture_output=True, text=True
-    )
+    # The hooks run the tools beside this Python, whether or not its environment is activated.
+    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    command = [sys.executable, "-m", "pre_commit", "run", "--all-files"]
+    run = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": tools}, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr

@@ -44,10 +44,10 @@ class Uuid(bytes):
 
 
 HeaderValue = bool | int | bytes | str
-"""What a header can hold. A plain ``int`` is of type 4 (signed, 32 bits), ``bytes`` of type 6, ``str`` of type 7, a
-``bool`` of type 0 or 1; `Byte`, `Short`, `Long`, `Timestamp` and `Uuid` name the other types."""
+"""The types of header values. A plain ``int`` has type 4 (signed, 32 bits), ``bytes`` type 6, ``str`` type 7, a
+``bool`` type 0 or 1; `Byte`, `Short`, `Long`, `Timestamp` and `Uuid` are for the other types."""
 
-# By type number: the layout of a value of fixed length, and what it becomes.
+# By type number: the layout of a value of fixed length, and its Python type.
 _FIXED: dict[int, tuple[Struct, type[int]]] = {
     2: (Struct(">b"), Byte),
     3: (Struct(">h"), Short),
@@ -62,7 +62,7 @@ def encode_header(name: str, value: HeaderValue) -> bytes:
     """Make one header.
 
     Raises:
-        ConfigurationError: the name or the value does not fit the format.
+        ConfigurationError: the name or the value is not valid in the format.
     """
     try:
         raw_name = name.encode()
@@ -85,14 +85,14 @@ def encode_header(name: str, value: HeaderValue) -> bytes:
     except struct_error:
         raise ConfigurationError(f"event-stream header {name!r}: the value is too large for its type") from None
     except UnicodeEncodeError:
-        raise ConfigurationError(f"event-stream header {name!r}: not text that UTF-8 can hold") from None
+        raise ConfigurationError(f"event-stream header {name!r}: the text cannot be encoded in UTF-8") from None
 
 
 def decode_headers(block: bytes) -> dict[str, HeaderValue]:
     """Parse a header block.
 
     Raises:
-        StreamDecodeError: it is cut, or has a name twice, a type above 9, or text that is not UTF-8.
+        StreamDecodeError: it is cut off, or has a name twice, a type above 9, or text that is not UTF-8.
     """
     headers: dict[str, HeaderValue] = {}
     position, end = 0, len(block)

@@ -1,10 +1,10 @@
 """The event-stream framing of AWS (``application/vnd.amazon.eventstream``): encoding, decoding, meaning.
 
-A frame is: total length (u32), headers length (u32), CRC-32 of those eight bytes, headers, payload, CRC-32 of all
-before it. All numbers are big-endian. `eventheaders` has the format of the headers.
+A frame is: total length (u32), headers length (u32), CRC-32 of those eight bytes, headers, payload, CRC-32 of
+everything before it. All numbers are big-endian. `eventheaders` has the format of the headers.
 
-Nothing in the framing says that a stream is complete: `EventStreamDecoder.finish` only checks that the last frame is
-whole, and the transport that HTTP ended properly.
+Nothing in the framing shows that a stream is complete: `EventStreamDecoder.finish` only checks that the last frame is
+whole, and the transport checks that HTTP ended properly.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ MAX_HEADERS = 128 * 1024
 """The most bytes of headers in one frame: the limit that the AWS SDKs share (botocore, aws-c-event-stream)."""
 
 MAX_PAYLOAD = 24 * 1024 * 1024
-"""The most bytes of payload in one frame: botocore's limit, the widest of the AWS SDKs'. The service's parts are a few
-KiB; the limit is there so that a length field gone wrong fails after 12 bytes, not after 4 GiB."""
+"""The most bytes of payload in one frame: botocore's limit, the largest of the AWS SDKs. The service's parts are a few
+KiB; with the limit, a corrupt length field fails after 12 bytes, not after 4 GiB."""
 
 _OVERHEAD = 16  # two lengths and two checksums of four bytes each: no frame is shorter
 _PRELUDE = Struct(">III")
@@ -50,7 +50,7 @@ class Message(NamedTuple):
 
     Attributes:
         headers: the headers by name, in the order of the frame.
-        payload: the payload, as it came.
+        payload: the payload, unchanged.
     """
 
     headers: dict[str, HeaderValue]
@@ -61,14 +61,14 @@ def encode(headers: Mapping[str, HeaderValue], payload: bytes = b"") -> bytes:
     """Make one frame.
 
     Args:
-        headers: names (1 to 255 bytes of UTF-8) and values; see `HeaderValue` for how a Python type names a wire type.
+        headers: names (1 to 255 bytes of UTF-8) and values; `HeaderValue` has the Python type for each wire type.
         payload: at most `MAX_PAYLOAD` bytes.
 
     Returns:
-        The bytes of the frame, checksums included.
+        The bytes of the frame, including checksums.
 
     Raises:
-        ConfigurationError: a name or value does not fit the format, or the frame is over the limits.
+        ConfigurationError: a name or value is not valid in the format, or the frame exceeds the limits.
     """
     block = b"".join(encode_header(name, value) for name, value in headers.items())
     if len(block) > MAX_HEADERS or len(payload) > MAX_PAYLOAD:
@@ -94,7 +94,7 @@ def interpret(message: Message) -> bytes:
         ModelStreamError: the service reports that the model failed; `error_code` says how.
         InternalStreamFailureError: the service reports that it failed itself.
         StreamDecodeError: no usable ``:message-type``, or an event without a usable ``:event-type``.
-        StreamError: the service reports anything else: an exception that is not modelled, or an error.
+        StreamError: the service reports anything else: an exception that is not in its model, or an error.
     """
     return _part(message) or b""
 
@@ -135,8 +135,8 @@ def _text(value: object) -> str:
 class EventStreamDecoder(PushDecoder):
     """Turns the bytes of an event stream into messages, however they were cut in transit.
 
-    Frames before a bad one are delivered first; the failure is raised by the next call (or at once, if the bad frame
-    came first), and by every call after it. `error` tells of it without another call.
+    Frames before a bad one are delivered first; the next call (or this one, if the bad frame came first) raises the
+    failure, and so does every later call. `error` holds it without another call.
     """
 
     __slots__ = ("_buffer", "_known", "_need", "_part_block")
@@ -155,7 +155,7 @@ class EventStreamDecoder(PushDecoder):
             data: the next bytes of the stream, any number of them.
 
         Returns:
-            The messages, of whatever type; `interpret` says what one means.
+            The messages, of any type; `interpret` reads one.
 
         Raises:
             StreamDecodeError: a checksum, a length or a header is wrong.
@@ -205,12 +205,12 @@ class EventStreamDecoder(PushDecoder):
 
         Raises:
             StreamTruncatedError: the last frame is not whole.
-            StreamError: the failure that a feed had kept back.
+            StreamError: the failure that `feed` held back.
         """
         self._check()
         if self._buffer:
             raise StreamTruncatedError(
-                f"the stream was cut inside a frame: it needs {self._need} bytes or more, {len(self._buffer)} came"
+                f"the stream was cut off inside a frame: it needs {self._need} bytes or more, {len(self._buffer)} came"
             )
 
     def _message(self, block: bytes, payload: bytes) -> Message:
@@ -222,7 +222,7 @@ class EventStreamDecoder(PushDecoder):
         return Message(headers.copy(), payload)
 
     def _frames(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
-        """Cut out the frames that are whole now: header blocks and payloads. Keep the rest, and the first failure."""
+        """Return the frames that are whole now: header blocks and payloads. Keep the rest, and the first failure."""
         blocks: list[bytes] = []
         payloads: list[bytes] = []
         buffer = self._buffer
@@ -253,7 +253,7 @@ class EventStreamDecoder(PushDecoder):
                 break
             start = position + 12 + headers_length
             block, payload = data[position + 12 : start], data[start : after - 4]
-            # For small frames one copy is quicker than three checksums; a large one is not copied for it.
+            # For small frames, one copy is faster than three checksums; a large one is not copied.
             if total < _LARGE_FRAME:
                 checksum = crc32(data[position : after - 4])
             else:

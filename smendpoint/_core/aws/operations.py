@@ -1,9 +1,9 @@
 """The requests of the SageMaker runtime: which members each operation has, and how they are checked and rendered.
 
 The tables repeat botocore's service model of ``sagemaker-runtime`` (version 2017-05-13) as data; a test compares them
-with the model that is installed. The model's patterns are left out: when AWS widens one, a deployed version must not
-refuse values that the service takes. The checks are those that protect: of a name that goes into the path, a region
-that goes into the host, characters that a header cannot carry, and lengths.
+with the installed model. The model's patterns are left out: when AWS widens one, a deployed version must not refuse
+values that the service accepts. Only checks that protect are made: of a name in the path, a region in the host,
+characters that a header cannot hold, and lengths.
 """
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
@@ -14,10 +14,10 @@ from smendpoint.errors import ConfigurationError
 
 RECOMMENDED_MAX_BODY = 6_291_456
 """Bytes: the limit of the service's API model for a body (6 MiB), from its definition in botocore. The service
-itself takes more, see ``SERVICE_MAX_BODY``: a larger body is sent, with a warning."""
+itself accepts more, see ``SERVICE_MAX_BODY``: a larger body is sent, with a warning."""
 
 MAX_ASYNC_BODY = 128_000
-"""Bytes: the limit of InvokeEndpointAsync for a body that is sent along; larger inputs go through Amazon S3."""
+"""Bytes: the limit of InvokeEndpointAsync for a body in the request; larger inputs go through Amazon S3."""
 
 _DIGITS = frozenset("0123456789")
 _ALNUM = _DIGITS | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
@@ -26,7 +26,7 @@ _LABEL_FORM = "letters, digits and hyphens, with a letter or digit at both ends"
 
 
 def plain(text: str) -> str:
-    """Give the same text as a ``str`` proper: a subclass, such as an ``Enum``, may format as something else."""
+    """Return the text as an exact ``str``: a subclass, such as an ``Enum``, may format as something else."""
     return str.__str__(text)
 
 
@@ -37,12 +37,12 @@ def _checked_text(what: str, value: object) -> str:
 
 
 class Member:
-    """One request member that travels as a header.
+    """One request member that is sent as a header.
 
     Attributes:
         header: the header's name.
-        maximum: the greatest length in characters, or the greatest number.
-        minimum: the shortest length in characters, or the smallest number. An empty header means
+        maximum: the maximum length in characters, or the maximum number.
+        minimum: the minimum length in characters, or the minimum number. An empty header means
             the same as none, or the service refuses it.
         number: whether the value is an ``int``.
     """
@@ -59,7 +59,7 @@ class Member:
         """Check the value of the member `name`, and give the header's text.
 
         Raises:
-            ConfigurationError: the value does not fit; the message says why without showing a text.
+            ConfigurationError: the value is not valid; the message gives the reason without showing a text.
         """
         if self.number:
             return self._render_number(name, value)
@@ -74,7 +74,7 @@ class Member:
         return text
 
     def _render_number(self, name: str, value: object) -> str:
-        # True is an int to Python, but not a number of seconds.
+        # True is an int in Python, but not a number of seconds.
         if not isinstance(value, int) or isinstance(value, bool):
             raise ConfigurationError(f"{name} must be an int, not {type(value).__name__}")
         if not self.minimum <= value <= self.maximum:
@@ -90,8 +90,8 @@ class Operation:
     Attributes:
         name: AWS's name of the operation.
         path_suffix: the last segment of its path.
-        members: the request members by AWS name, but ``EndpointName`` and ``Body``.
-        outputs: the response members that travel as headers, by AWS name, to their lower-case header names.
+        members: the request members by AWS name, except ``EndpointName`` and ``Body``.
+        outputs: the response members that are sent as headers: the lower-case header name by AWS name.
     """
 
     __slots__ = ("members", "name", "outputs", "path_suffix")
@@ -104,14 +104,14 @@ class Operation:
 
 
 class RequestHead(NamedTuple):
-    """The part of a request that its members decide: no ``Host``, length or signature yet."""
+    """The part of a request that its members decide, without ``Host``, length and signature."""
 
     path: str
     headers: tuple[tuple[str, str], ...]
 
 
 _PREFIX = "X-Amzn-SageMaker-"
-# Streams and asynchronous inference ask for the type of their own answer by `Accept`, and for the model's by this.
+# Streams and asynchronous inference use `Accept` for the type of their own answer, and this header for the model's.
 _MODELS_ACCEPT = Member(_PREFIX + "Accept", 1024)
 
 _MEMBERS = {
@@ -169,7 +169,7 @@ INVOKE_ENDPOINT_ASYNC = Operation(
         "RequestTTLSeconds": Member(_PREFIX + "RequestTTLSeconds", 21_600, minimum=60, number=True),
         "InvocationTimeoutSeconds": Member(_PREFIX + "InvocationTimeoutSeconds", 3_600, number=True),
     },
-    # InferenceId, its one other output, comes in the JSON body.
+    # InferenceId, its only other output, is in the JSON body.
     {
         "OutputLocation": "x-amzn-sagemaker-outputlocation",
         "FailureLocation": "x-amzn-sagemaker-failurelocation",
@@ -188,14 +188,14 @@ def _shown(value: str) -> str:
 
 
 def validate_endpoint_name(name: object, what: str = "the endpoint name") -> str:
-    """Check a name that becomes a segment of the path, and give it as a ``str``; messages call it `what`.
+    """Check a name that becomes a segment of the path, and return it as a ``str``; messages call it `what`.
 
     Raises:
         ConfigurationError: it is not such a name, and could change the path of the request.
     """
     text = _checked_text(what, name)
     if not _is_label(text):
-        hint = ": give the name alone, not an ARN or a URL" if text.startswith(("arn:", "http:", "https:")) else ""
+        hint = ": pass only the name, not an ARN or a URL" if text.startswith(("arn:", "http:", "https:")) else ""
         raise ConfigurationError(f"{what} must be 1 to 63 {_LABEL_FORM}, not {_shown(text)}{hint}")
     return text
 
@@ -214,7 +214,7 @@ def validate_region(region: object, source: str = "") -> str:
     text = _checked_text(what, region)
     if not _is_label(text) or _DIGITS.issuperset(text):
         raise ConfigurationError(
-            f"{what} must be a name such as 'us-east-1' ({_LABEL_FORM}, not digits alone), not {_shown(text)}"
+            f"{what} must be a name such as 'us-east-1' ({_LABEL_FORM}, not only digits), not {_shown(text)}"
         )
     return text
 
@@ -222,9 +222,9 @@ def validate_region(region: object, source: str = "") -> str:
 def _unknown_member(operation: Operation, name: object) -> ConfigurationError:
     known = ", ".join(operation.members)
     if name == "EndpointName":
-        return ConfigurationError("EndpointName is not a further member: it is the endpoint's own name")
+        return ConfigurationError("EndpointName cannot be set: it is the endpoint's own name")
     if name == "Body":
-        return ConfigurationError("Body is not a further member: the content handler makes it")
+        return ConfigurationError("Body cannot be set: the content handler makes it")
     shown = _shown(name) if isinstance(name, str) else f"a key of type {type(name).__name__}"
     elsewhere = [other.name for other in OPERATIONS if name in other.members]
     where = f" ({' and '.join(elsewhere)} has it)" if elsewhere else ""
@@ -232,10 +232,10 @@ def _unknown_member(operation: Operation, name: object) -> ConfigurationError:
 
 
 def request_head(operation: Operation, endpoint_name: str, members: Mapping[str, object]) -> RequestHead:
-    """Check the members of a request, which are without ``Body``, and render its path and headers in their order.
+    """Check the members of a request, except ``Body``, and render its path and headers in their order.
 
     Raises:
-        ConfigurationError: a name or a value does not fit.
+        ConfigurationError: a name or a value is not valid.
     """
     path = f"/endpoints/{validate_endpoint_name(endpoint_name)}/{operation.path_suffix}"
     headers: list[tuple[str, str]] = []

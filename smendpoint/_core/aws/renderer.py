@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from smendpoint._core.call.timing import Timeout
 
 
-# Heads that are kept. An endpoint has fewer, unless each call has members of its own.
+# How many heads are kept. An endpoint has fewer, unless each call has its own members.
 MAX_KNOWN = 64
 
 
@@ -25,17 +25,17 @@ class CallRequest:
     """The request of one call, the same for each of its attempts.
 
     Attributes:
-        operation: which of the service's operations it is.
-        endpoint_name: of the endpoint that is called.
+        operation: the operation of the service.
+        endpoint_name: the name of the endpoint.
         members: the request members in the AWS spelling, without the body.
-        head: path and headers that the members make.
-        body: made of the input by the content handler.
-        invocation_id: one for all attempts, as the AWS SDKs do.
-        streaming: whether the answer is handed on while it arrives.
-        timeout: this call's own; `None` where its endpoint's holds.
+        head: the path and headers for the members.
+        body: the body that the content handler made from the input.
+        invocation_id: one id for all attempts, as in the AWS SDKs.
+        streaming: whether the answer is passed on as it arrives.
+        timeout: this call's own timeout; `None` for that of its endpoint.
         max_answer: the most bytes that a whole answer may have; `None` for no limit.
         body_hash: the body's SHA-256 in hex, once it is known.
-        observed: the task, the model and the parameters that hooks are told; `None` where there are no hooks.
+        observed: the task, the model and the parameters for hooks; `None` if there are no hooks.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class CallRequest:
         self.observed: tuple[str | None, str, Mapping[str, object]] | None = None
 
     def hash_body(self) -> str:
-        """Give the body's SHA-256 in hex, computed once for all attempts."""
+        """Return the body's SHA-256 in hex, computed once for all attempts."""
         if self.body_hash is None:
             self.body_hash = payload_hash(self.body)
         return self.body_hash
@@ -86,11 +86,11 @@ class RequestRenderer:
     """Renders and signs the heads of requests to one service address.
 
     Args:
-        region: that signatures are made for.
-        host_header: the address's host, with its port where that is not the scheme's own.
-        base_path: what the address's URL has before ``/endpoints``; empty for AWS's own.
-        target_prefix: ``http://host`` where a proxy must be told the absolute form, else empty.
-        extra_headers: such as ``User-Agent``; not signed.
+        region: the region for signatures.
+        host_header: the address's host, with its port if that is not the default of the scheme.
+        base_path: the part of the address's URL before ``/endpoints``; empty for AWS's own.
+        target_prefix: ``http://host`` if a proxy needs the absolute form, else empty.
+        extra_headers: further headers, such as ``User-Agent``; not signed.
     """
 
     __slots__ = ("_base_path", "_extra", "_host", "_known", "_prefix", "_signer")
@@ -108,7 +108,7 @@ class RequestRenderer:
         self._host = ("Host", host_header)
         self._base_path = base_path
         self._prefix = target_prefix
-        # identity: an answer is read as it is, so nothing may be compressed
+        # identity: answers are not decompressed, so nothing may be compressed
         self._extra = (*extra_headers, ("Accept-Encoding", "identity"))
         # By head: the lines that all its requests share, and their signatures.
         self._known: dict[RequestHead, tuple[str, SignableRequest]] = {}
@@ -128,7 +128,7 @@ class RequestRenderer:
         lines, signable = self._known.get(request.head) or self._add(request.head)
         credentials, attempt, most = send.credentials, send.attempt, send.max_attempts
         if attempt > most:
-            most = attempt  # attempts that wait for a cold start are not counted in the maximum
+            most = attempt  # attempts that wait for a cold start do not count in the maximum
         if credentials is not None:
             signing = signable.at(credentials, send.timestamp)
             lines = f"{lines}{signing.headers}{signing.signature(request.body_hash or request.hash_body())}\r\n"

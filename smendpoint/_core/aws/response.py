@@ -1,7 +1,7 @@
 """A whole response, and the errors made from responses.
 
-``service_error`` turns any response into a ``ServiceError`` and never fails itself: the body may be HTML, empty, cut, a
-list, or not text at all.
+``service_error`` turns any response into a ``ServiceError`` and never fails itself: the body may be HTML, empty, cut
+off, a list, or not text at all.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SERVICE_MAX_BODY = 26_214_400
-"""Bytes: what the service takes of a request's body before it answers 413 (25 MB in SageMaker's quotas for real-time
-inference, which count in units of 1,048,576 bytes)."""
+"""Bytes: the largest request body that the service accepts before it answers 413 (25 MB in SageMaker's quotas for
+real-time inference, which count in units of 1,048,576 bytes)."""
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
@@ -43,7 +43,7 @@ CLOCK_SKEW_CODES = frozenset(
         "SignatureDoesNotMatch",
     }
 )
-"""Codes that a wrong clock may cause; the response's ``Date`` tells whether it did."""
+"""Codes that a wrong clock may cause; the response's ``Date`` shows whether it did."""
 
 ERROR_CLASSES: Mapping[str | int, type[ServiceError]] = {
     # The errors of the service model.
@@ -100,7 +100,7 @@ ERROR_CLASSES: Mapping[str | int, type[ServiceError]] = {
 # ValidationError, and the request makes the component scale out.
 _NO_CAPACITY = "no capacity to process this request"
 
-# Texts of model errors that the service is known to send (lower case), each with the hint that is added to its words.
+# Known texts of the service's model errors (lower case), each with the hint that is added to its message.
 _MODEL_HINTS = (
     (
         "invocation timed out",
@@ -109,7 +109,7 @@ _MODEL_HINTS = (
     ),
     (
         "could not load the entire response body",
-        "The container's answer is larger than the service hands on. Ask for less, stream the answer, or use"
+        "The container's answer is larger than the service delivers. Ask for less, stream the answer, or use"
         " asynchronous inference.",
     ),
 )
@@ -129,7 +129,7 @@ _HTTP_TO_TLS = (
 
 _CODE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _MAX_CODE = 128
-_MAX_ASKED_SECONDS = 86_400.0  # a container that asks for a longer wait than a day means something else
+_MAX_ASKED_SECONDS = 86_400.0  # a container that asks for more than a day means something else
 
 
 class RawResponse:
@@ -153,7 +153,7 @@ class RawResponse:
 
 
 def _text(value: object) -> str | None:
-    # JSON can spell unpaired surrogates, which could not even be printed.
+    # JSON can express unpaired surrogates, which could not even be printed.
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
 
 
@@ -166,7 +166,7 @@ def _clean_code(value: object) -> str:
 
 
 def json_object(body: bytes) -> Mapping[str, object]:
-    """Give the members of a JSON object; none where the body is anything else."""
+    """Return the members of a JSON object; none if the body is anything else."""
     try:
         return _mapping(json.loads(body)) if body.lstrip().startswith(b"{") else {}
     except (ValueError, RecursionError):
@@ -178,7 +178,7 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def error_code(headers: Mapping[str, str], members: Mapping[str, object]) -> str:
-    """Give AWS's name of an error, without namespace and URL; empty where there is none.
+    """Return AWS's name of an error, without namespace and URL; empty if there is none.
 
     It is in ``X-Amzn-ErrorType``, else in the body's `members`.
     """
@@ -192,10 +192,10 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Give the seconds that the service asks to wait; ``None`` where it asks for nothing valid.
+    """Return the seconds that the service asks to wait; ``None`` without a valid request to wait.
 
     ``x-amz-retry-after`` has milliseconds, ``Retry-After`` seconds or a date. A date is measured from the response's
-    own ``Date``, which is of the same clock; without one from `now`, our time in seconds since the epoch.
+    own ``Date``, which is from the same clock, or else from `now`, our time in seconds since the epoch.
     """
     milliseconds = whole_number(headers.get("x-amz-retry-after", "").strip())
     if milliseconds is not None:
@@ -212,14 +212,14 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
 
 
 def service_error(response: RawResponse, *, now: float | None = None) -> ServiceError:
-    """Make the error that a response stands for: any response that is not a success. `now` is as in `retry_after`."""
+    """Make the error for a response that is not a success. `now` is as in `retry_after`."""
     headers, members = response.headers, json_object(response.body)
     message = _text(members.get("Message")) or _text(members.get("message")) or _no_message(response)
     return _error(response.status, error_code(headers, members), message, request_id(headers), headers, members, now)
 
 
 def _no_message(response: RawResponse) -> str:
-    """Describe a body that is not a JSON object, without showing it; empty where there is nothing to say."""
+    """Describe a body that is not a JSON object, without showing it; empty if there is nothing to describe."""
     if response.status == 413 or 300 <= response.status < 400 or response.body.lstrip().startswith(b"{"):
         return ""
     if not response.body:
@@ -240,7 +240,7 @@ def _error(
     members: Mapping[str, object],
     now: float | None,
 ) -> ServiceError:
-    """Make the error of the class for its code, else for its status. A sentence of ours stands for no message."""
+    """Make the error of the class for its code, else for its status. A missing message is replaced by a sentence."""
     kind = ERROR_CLASSES.get(code) or ERROR_CLASSES.get(status, ServiceError)
     if kind is ValidationError and _NO_CAPACITY in message.lower():
         kind = ModelNotReadyError
@@ -269,7 +269,7 @@ def _error(
 
 
 def _asked_in_body(text: str | None) -> float | None:
-    """Give the seconds that a container asks to wait, in ``retry_after``: the service drops the container's headers."""
+    """Return the seconds that a container asks to wait, in ``retry_after``: the service drops its headers."""
     members = json_object(text.encode()) if text and '"retry_after"' in text else {}
     for asked in (members.get("retry_after"), _mapping(members.get("error")).get("retry_after")):
         if isinstance(asked, (int, float)) and not isinstance(asked, bool) and 0 <= asked <= _MAX_ASKED_SECONDS:
@@ -286,33 +286,33 @@ def no_such_endpoint(error: ServiceError) -> bool:
 
 
 def error_from_client(response: Mapping[str, object], *, now: float | None = None) -> ServiceError:
-    """Make the same error from the ``response`` of a botocore ``ClientError``, whatever is missing there."""
+    """Make the same error from the ``response`` of a botocore ``ClientError``, which may be incomplete."""
     error, metadata = _mapping(response.get("Error")), _mapping(response.get("ResponseMetadata"))
     headers = {
         name.lower(): value
         for name, value in _mapping(metadata.get("HTTPHeaders")).items()
-        if isinstance(name, str) and isinstance(value, str)  # a stub may make up anything
+        if isinstance(name, str) and isinstance(value, str)  # a stub may have anything
     }
     status = whole_number(metadata.get("HTTPStatusCode")) or 0
     code = _clean_code(error.get("Code"))
     if code == str(status):
-        code = ""  # botocore puts the status here where the service gave no code
-    code = code or _clean_code(headers.get("x-amzn-errortype"))  # botocore ignores this header where the body is empty
+        code = ""  # botocore puts the status here if the service gave no code
+    code = code or _clean_code(headers.get("x-amzn-errortype"))  # botocore ignores this header if the body is empty
     message = _text(error.get("Message")) or _text(response.get("Message")) or ""
     identity = _text(metadata.get("RequestId")) or request_id(headers)
     return _error(status, code, message, identity, headers, response, now)
 
 
 def server_date(headers: Mapping[str, str]) -> float | None:
-    """Give the response's ``Date`` in seconds since the epoch; ``None`` where there is no valid one."""
+    """Return the response's ``Date`` in seconds since the epoch; ``None`` if there is no valid one."""
     return http_date(headers.get("date", ""))
 
 
 def session_id(headers: Mapping[str, str]) -> tuple[str, float | None] | None:
     """Give the id of a stateful session that this response opened; ``None`` without one.
 
-    ``X-Amzn-SageMaker-New-Session-Id`` is ``id; Expires=2026-01-31T12:00:00Z``. With the id comes when it expires, in
-    seconds since the epoch; ``None`` where that is not said.
+    ``X-Amzn-SageMaker-New-Session-Id`` is ``id; Expires=2026-01-31T12:00:00Z``. The second item is the expiry, in
+    seconds since the epoch; ``None`` if the header has none.
     """
     value = headers.get("x-amzn-sagemaker-new-session-id", "")
     identity, _, parameter = value.partition(";")
@@ -326,14 +326,14 @@ def session_id(headers: Mapping[str, str]) -> tuple[str, float | None] | None:
     return identity, epoch([*date.split("-"), *clock.split(":")])
 
 
-# Numbers and moments as headers and JSON spell them: a value or `None`, never an exception.
+# Numbers and times from headers and JSON: a value or `None`, never an exception.
 
 
 def whole_number(value: object) -> int | None:
     """Make an ``int``, or the digits of one; ``None`` for everything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    # Eighteen digits are more than any status or wait needs, and far below what Python refuses to convert.
+    # Eighteen digits are more than any status or wait needs, and far fewer than Python refuses to convert.
     if isinstance(value, str) and len(value) <= 18 and value.isascii() and value.isdigit():
         return int(value)
     return None
@@ -360,7 +360,7 @@ def epoch(fields: list[str]) -> float | None:
     if len(numbers) != len(fields) or len(numbers) != 6:
         return None
     if len(fields[0]) == 2:
-        # The century of a year of two digits is that of RFC 6265: the service began well after 1970.
+        # The century of a two-digit year follows RFC 6265: the service began well after 1970.
         numbers[0] += 2000 if numbers[0] < 70 else 1900
     from datetime import datetime, timezone  # only errors and stateful sessions have dates
 

@@ -1,11 +1,11 @@
 """AWS Signature Version 4: credentials, canonical forms, and the signer of requests and presigned URLs.
 
-The rules are those of the "Signature Version 4" chapter of the IAM user guide; which headers stay unsigned, and how
-white space is folded, is as in botocore, so that both give the same signature for the same request.
+The rules are those of the "Signature Version 4" chapter of the IAM user guide. Unsigned headers and the folding of
+white space are as in botocore, so that both produce the same signature for the same request.
 
-Every call signs, so what does not change is kept: the signing key (four HMACs) for a secret and a day, and all of a
-request but its payload for credentials and a second. Kept objects are replaced as a whole and never changed: threads
-share a signer without a lock.
+Every call signs, so unchanged parts are kept: the signing key (four HMACs) for a secret and a day, and the whole
+request except its payload for credentials and a second. Kept objects are replaced as a whole and never changed, so
+threads share a signer without a lock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ALGORITHM = "AWS4-HMAC-SHA256"
 EMPTY_PAYLOAD_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-# Headers that proxies and tracing change on the way; the list is botocore's.
+# Headers that proxies and tracing may change on the way; the list is botocore's.
 UNSIGNED_HEADERS = frozenset(
     {
         "baggage",
@@ -46,7 +46,7 @@ UNSIGNED_HEADERS = frozenset(
 UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PATH_SAFE = UNRESERVED | {0x2F}
 VISIBLE = frozenset(range(0x21, 0x7F))
-# Signing adds these headers. An older value would be sent beside the new one.
+# Signing adds these headers. An older value would be sent together with the new one.
 _OWN_HEADERS = ("authorization", "x-amz-date", "x-amz-security-token")
 
 
@@ -59,8 +59,8 @@ class Credentials(Frozen):
         token: the session token of temporary credentials.
 
     Raises:
-        CredentialsError: a value is missing, the access key or token cannot stand in a header, or the secret has white
-            space or a byte that is not UTF-8 in it.
+        CredentialsError: a value is missing, the access key or token cannot be in a header, or the secret contains
+            white space or a byte that is not UTF-8.
     """
 
     __slots__ = _fields = ("access_key", "secret_key", "token")
@@ -72,10 +72,10 @@ class Credentials(Frozen):
     def __init__(self, access_key: str, secret_key: str, token: str | None = None) -> None:
         _check_printable("access key", access_key)
         if any(map(str.isspace, _check_text("secret key", secret_key))):
-            raise CredentialsError("the secret key holds white space, which none has: was it copied with a line end?")
+            raise CredentialsError("the secret key contains white space: was it copied with a line end?")
         if any("\ud800" <= character <= "\udfff" for character in secret_key):
-            # Python reads bytes of the environment that are not UTF-8 so. No signature can be made with one.
-            raise CredentialsError("the secret key holds a byte that is not UTF-8: was it copied whole?")
+            # Python reads bytes of the environment that are not UTF-8 like this. No signature can be made with them.
+            raise CredentialsError("the secret key contains a byte that is not UTF-8: was it copied completely?")
         if token == "":
             token = None  # an empty variable of the environment stands for no token
         if token is not None:
@@ -88,7 +88,7 @@ class Credentials(Frozen):
 
 def _check_text(what: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise CredentialsError(f"the {what} must be a string that is not empty")
+        raise CredentialsError(f"the {what} must be a non-empty string")
     return value
 
 
@@ -96,8 +96,8 @@ def _check_printable(what: str, value: object) -> None:
     # Other characters would end the header line, or change in transit.
     if not VISIBLE.issuperset(map(ord, _check_text(what, value))):
         raise CredentialsError(
-            f"the {what} holds a character that no header can carry (white space, a control character or a letter"
-            " beyond ASCII): was it copied with a line end?"
+            f"the {what} contains a character that is not valid in a header (white space, a control character or a"
+            " non-ASCII letter): was it copied with a line end?"
         )
 
 
@@ -115,10 +115,10 @@ def percent_encode(text: str, safe: frozenset[int] = UNRESERVED) -> str:
 
 
 def canonical_path(path: str) -> str:
-    """Give the canonical URI of a path as it stands in the request line.
+    """Return the canonical URI of a path in a request line.
 
-    Services other than S3 have ``.``, ``..`` and empty segments resolved, and each segment encoded once more than it
-    was sent, so ``%20`` becomes ``%2520``.
+    For services other than S3, ``.``, ``..`` and empty segments are resolved, and each segment is encoded once more, so
+    ``%20`` becomes ``%2520``.
     """
     kept: list[str] = []
     for segment in path.split("/"):
@@ -131,9 +131,10 @@ def canonical_path(path: str) -> str:
 
 
 def canonical_query(query: str) -> str:
-    """Give the canonical form of an already encoded query string: its pairs sorted, each with its ``=``.
+    """Return the canonical form of an already encoded query string: its pairs sorted, each with its ``=``.
 
-    Only what cannot stand in a request line (a space, a control character, a letter beyond ASCII) is encoded here.
+    Only characters that cannot be in a request line (a space, a control character, a non-ASCII letter) are encoded
+    here.
     """
     if not query:
         return ""
@@ -142,7 +143,7 @@ def canonical_query(query: str) -> str:
 
 
 def signed_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Give the headers that are signed, by lower-case name: white space folded, values of one name joined."""
+    """Return the signed headers, by lower-case name: white space folded, values of one name joined."""
     signed: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
@@ -153,7 +154,7 @@ def signed_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def canonical_headers(signed: Mapping[str, str]) -> tuple[str, str]:
-    """Give the lines of a canonical request between query and payload hash, and the names of the headers there."""
+    """Return the lines of a canonical request between query and payload hash, and the names of its headers."""
     order = sorted(signed)
     names = ";".join(order)
     lines = [f"{name}:{signed[name]}\n" for name in order]
@@ -192,7 +193,7 @@ class Hmac:
         return other
 
     def hexdigest(self, message: bytes) -> str:
-        """Give the message's code, in hex."""
+        """Return the message's authentication code, in hex."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(message)
         outer.update(inner.digest())
@@ -212,22 +213,22 @@ class Signer:
     def __init__(self, *, region: str, service: str = "sagemaker") -> None:
         self.region = region
         self.service = service
-        # The secret and the date that the signing key is for, and that key.
+        # The secret and the date of the signing key, and the key.
         self._key = ("", "", Hmac(b""))
 
     def signable(
         self, *, method: str, path: str, query: str = "", headers: Iterable[tuple[str, str]]
     ) -> SignableRequest:
-        """Do once what is the same for every request with this path and these headers.
+        """Prepare the part that is the same for every request with this path and these headers.
 
         Args:
             method: the request method in capitals.
-            path: the path as it stands in the request line.
-            query: the query string as it stands in the request line, without ``?``.
-            headers: the headers that will be sent; all are signed but those of ``UNSIGNED_HEADERS``.
+            path: the path in the request line.
+            query: the query string in the request line, without ``?``.
+            headers: the headers to send; all except those of ``UNSIGNED_HEADERS`` are signed.
 
         Raises:
-            ConfigurationError: ``Host`` is missing, a header that signing adds is there, or text is not Unicode.
+            ConfigurationError: ``Host`` is missing, a header that signing adds is present, or text is not Unicode.
         """
         signed = signed_headers(headers)
         if "host" not in signed:
@@ -251,7 +252,7 @@ class Signer:
         timestamp: float,
         expires: int,
     ) -> str:
-        """Sign one request in its query string, so that the URL alone carries the right to make it.
+        """Sign one request in its query string, so that the URL alone is enough to make it.
 
         Args:
             method: the request method in capitals.
@@ -259,10 +260,10 @@ class Signer:
             path: the path of the URL.
             query: name and value pairs, not yet encoded.
             headers: other headers that a request with the URL must send.
-            payload_hash: what ``payload_hash`` gives for the body.
-            credentials: those that sign.
+            payload_hash: the result of ``payload_hash`` for the body.
+            credentials: the credentials to sign with.
             timestamp: the time of signing in seconds since the epoch.
-            expires: how many seconds the URL is valid from then on.
+            expires: for how many seconds the URL is valid.
 
         Returns:
             The whole query string, without ``?``, ending in ``X-Amz-Signature``.
@@ -289,12 +290,12 @@ class Signer:
         return f"{text}&X-Amz-Signature={signing.signature(payload_hash)}"
 
     def _date(self, timestamp: float) -> tuple[str, str]:
-        """Give the time as signatures carry it, such as ``20150830T123600Z``, and the credential scope of that day."""
+        """Return the time as in signatures, such as ``20150830T123600Z``, and the credential scope of that day."""
         stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(int(timestamp)))
         return stamp, f"{stamp[:8]}/{self.region}/{self.service}/aws4_request"
 
     def _key_at(self, credentials: Credentials, stamp: str, scope: str) -> Hmac:
-        """Give the signing key of a day, fed with all of the string to sign but the hash at its end."""
+        """Return the signing key of a day, after the string to sign except for the hash at its end."""
         secret_key, date = credentials.secret_key, stamp[:8]
         known_secret, known_date, key = self._key
         if known_secret != secret_key or known_date != date:
@@ -315,7 +316,7 @@ class SignableRequest:
         self._signing: Signing | None = None
 
     def at(self, credentials: Credentials, timestamp: float) -> Signing:
-        """Do what is the same for every signing with these credentials in this second, and keep it."""
+        """Prepare the part that is the same for every signature with these credentials in this second, and keep it."""
         signing = self._signing
         if signing is None or signing.credentials is not credentials or signing.second != int(timestamp):
             signing = self._signing = self._sign(credentials, int(timestamp))
@@ -336,12 +337,12 @@ class SignableRequest:
 
 
 class Signing:
-    """A request of which only the payload is missing, signed with certain credentials in a certain second.
+    """A request without its payload, ready for a signature with certain credentials in a certain second.
 
     Attributes:
-        credentials: those that sign.
+        credentials: the credentials to sign with.
         second: the time, in seconds since the epoch.
-        headers: the header lines that signing adds, up to the signature, with which the last of them ends.
+        headers: the header lines that signing adds, up to the signature at the end of the last one.
     """
 
     __slots__ = ("_canonical", "_key", "credentials", "headers", "second")
@@ -354,7 +355,7 @@ class Signing:
         self._key = key
 
     def signature(self, payload_hash: str) -> str:
-        """Give the signature for what ``payload_hash`` gives for the body."""
+        """Return the signature for the result of ``payload_hash`` for the body."""
         canonical = self._canonical.copy()
         canonical.update(payload_hash.encode())
         return self._key.hexdigest(canonical.hexdigest().encode())

@@ -1,7 +1,7 @@
 """One call, from the first attempt to the answer, as a generator that does no I/O.
 
-`call_flow` yields what it needs done, a `Send`, a `Sleep` or a `NeedCredentials`, and is sent the outcome. Two drivers
-answer it, one with blocking calls and one with ``await``. `retry` decides what follows a failed attempt.
+`call_flow` yields the steps that it needs (`Send`, `Sleep`, `NeedCredentials`), and receives their outcomes. Two
+drivers perform them, one with blocking calls and one with ``await``. `retry` decides what follows a failed attempt.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
         """Where the flow finds credentials without waiting."""
 
         def current(self) -> Credentials | None:
-            """Give credentials that are valid now; `None` where they must be loaded first."""
+            """Return credentials that are valid now; `None` if they must be loaded first."""
 
         def refresh_due(self) -> bool:
-            """Say whether the caller should have others loaded in the background."""
+            """Return whether the caller should load new ones in the background."""
             ...
 
     class Slot(Protocol):
-        """A call's place among those in flight, that of `slots` as a flow sees it."""
+        """A call's slot among the calls in flight: the part of `slots.Slot` that a flow uses."""
 
         def take(self) -> bool:
-            """Queue for it, for the next attempt; whether the call has it at once."""
+            """Queue for it, for the next attempt; return whether the call has it at once."""
             ...
 
         def wait(self, call: CallState) -> Generator[Any, Any, None]:
@@ -44,19 +44,19 @@ if TYPE_CHECKING:
             ...
 
         def accepted(self, call: CallState, answer: Any) -> bool:
-            """Give it back where a successful answer is whole; whether the call has succeeded."""
+            """Give it back if a successful answer is whole; return whether the call has succeeded."""
             ...
 
         def refused(self, call: CallState, failure: errors.EndpointError, headers: Mapping[str, str]) -> bool:
-            """Give it back after a failure; whether that was a refusal, and the call has queued again."""
+            """Give it back after a failure; return whether that was a refusal and the call has queued again."""
             ...
 
         def refused_inside(self, call: CallState, output: object, headers: Mapping[str, str]) -> bool:
-            """Give it back if a success is a refusal; whether that is so, and the call has queued again."""
+            """Give it back if a success is a refusal; return whether it is and the call has queued again."""
             ...
 
         def started(self) -> None:
-            """Note that a stream has given its first chunk."""
+            """Note that a stream has its first chunk."""
             ...
 
         def end(self, error: BaseException | None) -> None:
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 
 class Send:
-    """Send one attempt and give its answer: a `RawResponse`, or for a stream its head; or raise a `TransportError`."""
+    """Send one attempt and return its answer, a `RawResponse` or the head of a stream; or raise a `TransportError`."""
 
     __slots__ = ("attempt", "credentials", "deadline", "extra", "max_attempts", "started", "timestamp")
 
@@ -87,10 +87,10 @@ class Send:
         self.extra = 0  # how often the transport tried again by itself; it sets this
 
     def begun(self, status: int, headers: Mapping[str, str]) -> None:
-        """Report the head of the answer. A transport calls this before it hands anything on.
+        """Report the head of the answer. A transport calls this before it passes anything on.
 
         Raises:
-            ProtocolError: the answer is a success, but not what was asked for.
+            ProtocolError: the answer is a success that was not requested.
         """
         if self.started is not None:
             self.started(status, headers)
@@ -112,7 +112,7 @@ class Sleep:
 
 
 class NeedCredentials:
-    """Load credentials; `rejected` are those that the service did not accept."""
+    """Load credentials; the service did not accept `rejected`."""
 
     __slots__ = ("deadline", "rejected")
 
@@ -122,7 +122,7 @@ class NeedCredentials:
 
 
 class NeedSlot:
-    """Wait until a slot that was asked for is held; the outcome is false where the deadline passed before."""
+    """Wait until a requested slot is granted; the outcome is false if the deadline passed first."""
 
     __slots__ = ("deadline", "slot")
 
@@ -135,14 +135,14 @@ class CallDefaults:
     """The settings and the state that all calls of one endpoint share.
 
     Args:
-        endpoint_name: for errors.
-        policy: when to try again; `None` where the transport does its own retrying.
+        endpoint_name: the endpoint's name, for errors.
+        policy: when to try again; `None` if the transport has its own retries.
         quota: limits the retries of all calls together.
-        timeout: of each call that has none of its own; only `total` matters here.
-        credentials: their source; `None` where the transport signs by itself.
-        clock: time and chance.
-        origin: says where calls go and as whom, and where both come from; for errors.
-        server: the host and the port that are called, where they are known; for hooks.
+        timeout: the timeout of each call without its own; only `total` matters here.
+        credentials: their source; `None` if the transport signs by itself.
+        clock: the source of time and random numbers.
+        origin: describes, for errors, where calls go and as whom, and the sources of both.
+        server: the host and the port that are called, if they are known; for hooks.
     """
 
     __slots__ = ("clock", "credentials", "endpoint_name", "origin", "policy", "quota", "server", "skew", "timeout")
@@ -174,12 +174,12 @@ class CallState:
     """One call while it runs.
 
     Args:
-        defaults: those of its endpoint.
-        watcher: reports the call; `None` where there are neither hooks nor a log.
+        defaults: the defaults of its endpoint.
+        watcher: reports the call; `None` if there are neither hooks nor a log.
         started: when the call began, on the clock's `monotonic`.
-        accept: the media type that was asked for; `None` for any.
+        accept: the requested media type; `None` for any.
         timeout: the call's own; `None` for that of the defaults.
-        slot: its place among the calls in flight; `None` where their number is not limited.
+        slot: its slot among the calls in flight; `None` if their number is not limited.
     """
 
     __slots__ = (
@@ -209,7 +209,7 @@ class CallState:
         self.watcher = watcher
         self.attempts = 0
         self.decisions: list[rules.Decision] = []  # after its failures; a stream that is sent again keeps them
-        self.refusals = 0  # of the attempts: they were too much load, and are not limited in number
+        self.refusals = 0  # attempts that were refused because of load, whose number is not limited
         self.slot = slot
         self.started = started
         self.timeout = defaults.timeout if timeout is None else timeout
@@ -222,13 +222,13 @@ class CallState:
         return self.defaults.clock.monotonic() - self.started
 
     def add_context(self, error: errors.SmendpointError) -> errors.SmendpointError:
-        """Say in `error` which endpoint and which attempt it is about, and return it."""
+        """Add the endpoint and the attempt to `error`, and return it."""
         error.endpoint_name = self.defaults.endpoint_name
         error.attempts = self.attempts
         return error
 
     def finish(self, error: BaseException | None) -> None:
-        """End the call. No frame that `error` went through keeps a secret."""
+        """End the call. No frame in the traceback of `error` keeps a secret."""
         if self.slot is not None:
             self.slot.end(error)
         if error is not None:
@@ -241,10 +241,10 @@ def call_flow(call: CallState) -> Generator[Any, Any, Any]:
     """Run one call: credentials, attempts, retries. Returns the answer with a status below 300.
 
     Yields:
-        `Send`, `Sleep` and `NeedCredentials` steps, to be answered with their outcome or with the error they raised.
+        `Send`, `Sleep` and `NeedCredentials` steps; each must receive its outcome, or the error that it raised.
 
     Raises:
-        EndpointError: the call failed; it knows the endpoint's name and how many attempts there were.
+        EndpointError: the call failed; the error has the endpoint's name and the number of attempts.
         CredentialsError: there are no credentials to sign with.
     """
     defaults, watcher = call.defaults, call.watcher
@@ -252,7 +252,7 @@ def call_flow(call: CallState) -> Generator[Any, Any, Any]:
     max_attempts = 1 if policy is None else policy.max_attempts
     earlier = call.decisions
     known = len(earlier)
-    skew: float | None = None  # of this call, after a correction; if the call succeeds, the endpoint keeps it
+    skew: float | None = None  # this call's correction of the clock; if the call succeeds, the endpoint keeps it
     headers: Mapping[str, str]
     started = None
     if watcher is not None:
@@ -308,7 +308,7 @@ def _follow(
     credentials: Credentials | None,
     skew: float | None,
 ) -> Generator[Any, Any, float | None]:
-    """Do what comes before the next attempt. Returns how far ahead of ours it takes the service's clock to be."""
+    """Prepare the next attempt. Return how far the service's clock is assumed to be ahead of ours."""
     if decision.action == "refresh":
         if (yield from _load(call, credentials)) == credentials:
             raise failure  # the source has no others
@@ -337,7 +337,7 @@ def _decide(
     signed: bool,
     skew: float,
 ) -> rules.Decision:
-    """Decide how the call goes on after `failure`, and report that. Raises where it does not go on."""
+    """Decide how the call continues after `failure`, and report that. Raise the failure if it does not."""
     defaults, watcher, policy, clock = call.defaults, call.watcher, call.defaults.policy, call.defaults.clock
     if policy is None:
         raise failure

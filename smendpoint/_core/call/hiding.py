@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from smendpoint.errors import SmendpointError
 
-# The packages whose frames are emptied: ours, and those of a given client, which hold its credentials.
+# The packages whose frames are emptied: ours, and those of a user's client, which hold its credentials.
 _OWNERS = frozenset({"aiobotocore", "boto3", "botocore", "smendpoint"})
-# The frame of a generator or coroutine may go on after the exception, and emptying it would end it: our functions of
+# The frame of a generator or coroutine may continue after the exception, and emptying it would end it: our functions of
 # these kinds keep nothing secret in their variables.
 _CAN_WAIT = 0x20 | 0x80 | 0x200  # inspect.CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR
 
 
 class Hidden:
-    """Holds a value on its way through our functions; its ``repr`` does not show it."""
+    """Holds a value that passes through our functions; its ``repr`` does not show it."""
 
     __slots__ = ("value",)
 
@@ -28,12 +28,12 @@ class Hidden:
 
 
 def hidden(value: Any) -> Any:
-    """Wrap `value` in a `Hidden`, unless it is one or `None`."""
+    """Wrap `value` in a `Hidden`, unless it already is one or is `None`."""
     return value if value is None or type(value) is Hidden else Hidden(value)
 
 
 def forget_locals(error: BaseException) -> None:
-    """Empty the finished frames of ours that `error`, its causes and its contexts went through.
+    """Empty our finished frames in the tracebacks of `error`, its causes and its contexts.
 
     Tracebacks keep their lines. Call this where an exception leaves the last function that held a secret.
     """
@@ -56,6 +56,6 @@ def forget_locals(error: BaseException) -> None:
 
 
 def finish_error(error: SmendpointError, endpoint_name: str) -> None:
-    """Name the endpoint in `error`, and empty the frames that it went through, before it reaches the user."""
+    """Add the endpoint's name to `error`, and empty the frames in its traceback, before it reaches the user."""
     forget_locals(error)
     error.endpoint_name = endpoint_name

@@ -1,4 +1,4 @@
-"""Hooks: an endpoint reports its calls to them, for metrics and traces."""
+"""Hooks: objects to which an endpoint reports its calls, for metrics and traces."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
 
 
 class CallInfo:
-    """One call, as hooks see it. It never holds a prompt, an output, or a secret.
+    """One call, as reported to hooks. It never holds a prompt, an output, or a secret.
 
     Attributes:
         endpoint_name: the endpoint that is called.
         operation: the service's name for the operation, such as ``"InvokeEndpoint"``.
-        invocation_id: the id that all attempts of the call carry as ``amz-sdk-invocation-id``.
-        task: what the model does, as the content handler says: ``"chat"``, ``"text_completion"``, ``"embeddings"``, or
-            the word of a handler of your own; ``None`` where it does not say.
-        model: the request's parameter ``model``; without one, the endpoint's name.
-        parameters: those of the request's parameters that have a name known not to carry content: numbers and truth
-            values (``max_tokens``, ``temperature`` ...), a few words (``encoding_format``), and stop sequences, which
-            are a tuple. Never messages, prompts, tools or schemas.
+        invocation_id: the id that all attempts of the call send as ``amz-sdk-invocation-id``.
+        task: the model's task, from the content handler: ``"chat"``, ``"text_completion"``, ``"embeddings"``, or the
+            word of your own handler; ``None`` if it has none.
+        model: the request's parameter ``model``, or else the endpoint's name.
+        parameters: the request's parameters whose names are known not to hold content: numbers and truth values
+            (``max_tokens``, ``temperature`` ...), a few words (``encoding_format``), and stop sequences, as a tuple.
+            Never messages, prompts, tools or schemas.
         streaming: whether the answer is a stream.
-        server_address: the host that is called; ``None`` where a client does not say.
+        server_address: the host that is called; ``None`` if a client does not tell.
         server_port: its TCP port.
         attempts: how many requests have been sent so far.
-        status: the HTTP status of the current attempt's answer; ``None`` as long as there is none.
-        request_id: AWS's id of that answer; ``None`` as long as there is none.
-        elapsed: seconds since the call started, brought up to date before each hook.
-        concurrency_limit: how many calls may be in flight now, brought up to date before each hook; ``None`` where
-            their number is not limited.
-        usage: how many tokens the model counted. This and the next three are known at ``call_finished``, and ``None``
-            where the model did not say, or the content handler does not read it.
-        finish_reason: why the model stopped, in its container's word; ``"stop"`` where ``stop=`` ended a stream.
+        status: the HTTP status of the current attempt's answer; ``None`` before there is one.
+        request_id: AWS's id of that answer; ``None`` before there is one.
+        elapsed: seconds since the call started, updated before each hook.
+        concurrency_limit: how many calls may be in flight now, updated before each hook; ``None`` if their number is
+            not limited.
+        usage: the model's token counts. This and the next three attributes are known at ``call_finished``, and ``None``
+            if the model did not give them, or the content handler does not read them.
+        finish_reason: why the model stopped, in its container's word; ``"stop"`` if ``stop=`` ended a stream.
         response_model: the model's name in the answer.
         response_id: the container's id of the answer.
-        context: yours: a place to keep a span or a timer between the hooks of one call. Where ``hooks=`` is several
+        context: yours: a place to keep a span or a timer between the hooks of one call. If ``hooks=`` is several
             objects, each has its own.
     """
 
@@ -93,8 +93,8 @@ class CallInfo:
 class CallHooks:
     """Subclass it, override what you need, and pass an instance as ``hooks=``.
 
-    Hooks run inside the call, in its thread or task, so they must be quick and must not block. An exception of a hook
-    is logged under ``smendpoint.hooks`` and changes nothing for the call.
+    Hooks run inside the call, in its thread or task, so they must be quick and must not block. An exception in a hook
+    is logged to ``smendpoint.hooks`` and does not affect the call.
     """
 
     def call_started(self, call: CallInfo) -> None:
@@ -106,7 +106,7 @@ class CallHooks:
     def attempt_failed(self, call: CallInfo, error: SmendpointError, delay: float | None) -> None:
         """An attempt failed. `delay` is the wait in seconds before the next one; `None` if there is none.
 
-        A cold start is a `ModelNotReadyError` with a `delay`: the call goes on waiting, perhaps for minutes.
+        A cold start is a `ModelNotReadyError` with a `delay`: the call keeps waiting, perhaps for minutes.
         """
 
     def first_byte(self, call: CallInfo) -> None:
@@ -116,23 +116,23 @@ class CallHooks:
         """The first chunk of a stream has arrived. A whole answer has no chunks."""
 
     def chunk(self, call: CallInfo) -> None:
-        """A chunk of a stream has arrived, the first one too. It is called for each, so it must be very quick."""
+        """A chunk of a stream has arrived, including the first. This is called for each, so it must be very quick."""
 
     def call_finished(self, call: CallInfo, error: BaseException | None) -> None:
-        """The call is over: with `error`, or well. A stream's call is over when the stream is, or when it is closed.
+        """The call is over, with `error` or successfully. A stream's call is over when the stream ends or is closed.
 
-        `error` is not a `SmendpointError` where the call was cancelled or interrupted.
+        `error` is not a `SmendpointError` if the call was cancelled or interrupted.
         """
 
 
 def cold_start_reason(error: ServiceError) -> str:
-    """Say why a model is not ready, without showing any of the call's data."""
+    """Return why a model is not ready, without showing any of the call's data."""
     reason = "its inference component is scaled to zero" if error.status == 400 else "it is still being loaded"
     return f"the model is not ready, {reason} ({error.code or error.status})"
 
 
 def log_cold_start(endpoint_name: str, error: ServiceError, elapsed: float, delay: float, budget: float) -> None:
-    """Log that a call waits, perhaps for minutes, and why. Unless logging is imported, nothing can listen."""
+    """Log that a call waits, perhaps for minutes, and why. If logging is not imported, nothing can listen."""
     logging: Any = sys.modules.get("logging")
     if logging is not None:
         logging.getLogger("smendpoint.call").info(
@@ -145,7 +145,7 @@ def log_cold_start(endpoint_name: str, error: ServiceError, elapsed: float, dela
         )
 
 
-# From this similarity on, a name counts as a misspelt hook, as "on_chunk" does. The hooks' names are less alike.
+# From this similarity on, a name counts as a misspelled hook, such as "on_chunk". The hooks' names are less similar.
 _ALMOST = 0.76
 
 
@@ -153,7 +153,7 @@ def checked_hooks(hooks: Any) -> Any:
     """Check `hooks`, and return them.
 
     Raises:
-        ConfigurationError: they are a class, have no hook at all, or a method whose name is almost a hook's.
+        ConfigurationError: they are a class, have no hook at all, or have a method whose name is almost a hook's.
     """
     if hooks is None:
         return None
@@ -164,7 +164,7 @@ def checked_hooks(hooks: Any) -> Any:
     # A method of CallHooks itself is a hook that was not overridden.
     own = {name for base in kind.__mro__ if base not in (CallHooks, object) for name in vars(base)}
     if "__getattr__" in own or isinstance(kind.__getattribute__, type(checked_hooks)):
-        return hooks  # it has any attribute, as a mock has
+        return hooks  # it has any attribute, like a mock
     own.update(getattr(hooks, "__dict__", ()))
     for name in sorted(name for name in own.difference(known) if not name.startswith("_")):
         from difflib import get_close_matches
@@ -172,7 +172,7 @@ def checked_hooks(hooks: Any) -> Any:
         meant = get_close_matches(name, known, n=1, cutoff=_ALMOST)
         if meant and callable(getattr(hooks, name, None)):
             raise ConfigurationError(
-                f"hooks: {kind.__name__}.{name} is not a hook and would never be called; is {meant[0]} meant? "
+                f"hooks: {kind.__name__}.{name} is not a hook and would never be called; did you mean {meant[0]}? "
                 f"The hooks are {', '.join(known)}"
             )
     if not any(callable(getattr(hooks, name, None)) for name in own.intersection(known)):
@@ -181,21 +181,21 @@ def checked_hooks(hooks: Any) -> Any:
 
 
 def hooks_of(hooks: Any) -> tuple[Any, ...]:
-    """Check ``hooks=``, one object or several, and give them all."""
+    """Check ``hooks=``, one object or several, and return them all."""
     several = hooks if isinstance(hooks, (list, tuple)) else (hooks,)
     return tuple(checked_hooks(one) for one in several if one is not None)
 
 
 class Watcher:
-    """Reports what happens to one call to its hooks and to logging.
+    """Reports the steps of one call to its hooks and to logging.
 
     Args:
-        info: the call, as hooks see it.
-        hooks: all that are notified.
-        log: gets a debug record for each step but chunks; ``None`` for no records.
-        monotonic: gives the time.
-        started: when the call began: before the look for its region and credentials.
-        limiter: knows how many calls may be in flight; ``None`` where their number is not limited.
+        info: the call, as reported to hooks.
+        hooks: all hooks to notify.
+        log: gets a debug record for each step except chunks; ``None`` for no records.
+        monotonic: returns the time.
+        started: when the call began, before its region and credentials were looked up.
+        limiter: knows how many calls may be in flight; ``None`` if their number is not limited.
     """
 
     __slots__ = ("_clock", "_contexts", "_hooks", "_limiter", "_log", "_started", "info")

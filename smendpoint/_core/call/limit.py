@@ -1,9 +1,9 @@
-"""The concurrency limit: how many calls of an endpoint are in flight at once, found out while they run.
+"""The concurrency limit: how many calls to an endpoint are in flight at once, measured while they run.
 
-A refusal costs a round trip and nothing else, and it is the measurement itself: after one, the limit is the number of
-calls that the endpoint still runs for us. Without refusals the limit grows: it doubles at first (slow start), later in
-steps that double with every round. A *round* is a time with one limit; it ends with as many answers as the limit.
-Where calls take long, silence counts as acceptance, because refusals come at once.
+A refusal costs only a round trip, and it is itself the measurement: after a refusal, the limit is the number of calls
+that the endpoint still runs for us. Without refusals the limit grows: it doubles at first (slow start), later in steps
+that double with every round. A *round* is a period with one limit; it ends with as many answers as the limit. If calls
+take long, silence counts as acceptance, because refusals come at once.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ __all__ = ["AdaptiveConcurrency", "Limit"]
 
 # Growth: the first step after a refusal, in calls. A step doubles with every round that was not refused.
 FIRST_STEP = 0.25
-# Where the latency showed a queue, steps begin at this share of the limit: nothing is refused there.
+# If the latency showed a queue, steps begin at this share of the limit: nothing is refused there.
 STEP_SHARE = 0.125
-# A call that was not refused for so many seconds, or for so many round trips of a refusal, was accepted. In slow start
-# the shorter time counts: a refusal that comes later costs a round trip, and a slow beginning costs every short job.
+# A call that was not refused for this many seconds, or for this many round trips of a refusal, was accepted. In slow
+# start the shorter time counts: a refusal that comes later costs a round trip, but a slow start delays every short job.
 SILENCE_SECONDS = 0.25
 START_SILENCE_SECONDS = 0.02
 SILENCE_ROUND_TRIPS = 4
-# Silence alone raises the limit to so many calls: an endpoint that has refused nothing may be queueing.
+# Silence alone raises the limit up to this many calls: an endpoint that has refused nothing may be queueing.
 SILENCE_MAX = 64
-# Seconds between probes that rest on silence. They double with each round that was refused, up to so many round trips
-# of a success, and to the last number at most.
+# Seconds between probes that rely on silence. They double with each refused round, up to this many round trips of a
+# success, and at most to the last number.
 PROBE_SECONDS = 1.0
 PROBE_ROUND_TRIPS = 2
 PROBE_MAX_SECONDS = 16.0
-# One refusal is forgiven, so that chance does not sink the limit; each success earns this share of the next one.
+# One refusal is forgiven, so that chance does not lower the limit; each success earns this share of the next one.
 FORGIVEN_PER_SUCCESS = 0.3
-# The share of the limit that is kept at a refusal, once a round trip: processes that share nothing even out by what
-# they give back. A smaller limit gives nothing back.
+# The share of the limit that is kept at a refusal, once per round trip: processes that share nothing balance each other
+# by what they give up. A smaller limit gives up nothing.
 KEPT_SHARE = 0.93
 GIVES_BACK_FROM = 3
-# The pause after a refusal with nothing of ours running: it grows by this factor up to so many seconds. A success pulls
-# it, by this share of the way on a logarithmic scale, to this part of a success's round trip.
+# The pause after a refusal while none of our calls is running: it grows by this factor up to this many seconds. A
+# success moves it, by this share of the way on a logarithmic scale, toward this part of a success's round trip.
 PAUSE_GROWTH = 1.3
 PAUSE_MAX_SECONDS = 1.0
 PAUSE_PULL = 0.25
@@ -54,10 +54,10 @@ PAUSE_ROUND_TRIPS = 0.25
 # The pause between probes of an endpoint that is not ready. It grows like the one above.
 COLD_PAUSE_SECONDS = 1.0
 COLD_PAUSE_MAX_SECONDS = 5.0
-# The share of the limit that is kept after a time-out, and after an error that may come from load.
+# The share of the limit that is kept after a timeout, and after an error that load may have caused.
 SLOW_SHARE = 0.5
 UNSURE_SHARE = 0.9
-# The shortest round trip of a refusal that is believed, in seconds: refused calls never go again at once.
+# The shortest plausible round trip of a refusal, in seconds: refused calls are never sent again at once.
 _LEAST_SECONDS = 0.0001
 # The weights of a new round trip of a success, and of the older one of a refusal.
 _SUCCESS_WEIGHT = 0.1
@@ -65,22 +65,23 @@ _REFUSAL_DECAY = 0.9
 
 
 class AdaptiveConcurrency(Frozen):
-    """How many calls of an endpoint are in flight at once, found out from its answers.
+    """Find out, from an endpoint's answers, how many calls it can take at once.
 
-    The limit begins at `initial`. It grows while the endpoint takes the calls, and falls to what the endpoint runs once
-    it refuses one for load. A refused call waits for a moment, goes again, and costs no attempt.
+    The limit begins at `initial`. It grows while the endpoint accepts the calls. When the endpoint refuses one because
+    of load, the limit falls to the number of calls that it runs. A refused call waits for a moment and is sent again,
+    which does not count as an attempt.
 
     Args:
-        initial: calls in flight at first.
+        initial: the number of calls in flight at first.
         minimum: the limit is never below this number of calls.
-        maximum: the limit is never above this number of calls. Set it where latency matters more than throughput:
-            a container that queues refuses nothing, and more calls only wait longer.
-        refused: what else of the container's errors says that the model did not run for load: a text that is part of
-            the error's text, type or code, or the container's status (400 to 599).
+        maximum: the limit is never above this number of calls. Set it if latency matters more than throughput: a
+        container that queues never refuses, and more calls only wait longer.
+        refused: further signs, in the container's errors, that the model did not run because of load: a text that is
+        part of the error's text, type or code, or the container's status (400 to 599).
 
     Raises:
         ConfigurationError: a number is not a whole number of at least 1, `initial` is not between `minimum` and
-            `maximum`, or `refused` has something else than texts and statuses.
+        `maximum`, or `refused` has something other than texts and statuses.
     """
 
     __slots__ = _fields = ("initial", "minimum", "maximum", "refused")
@@ -120,24 +121,24 @@ def _markers(refused: Any) -> tuple[str | int, ...]:
         text = isinstance(marker, str) and bool(marker.strip())
         status = isinstance(marker, int) and not isinstance(marker, bool) and 400 <= marker <= 599
         if not text and not status:
-            raise ConfigurationError(f"refused must have texts that are not empty, or statuses 400 to 599: {marker!r}")
+            raise ConfigurationError(f"refused must have non-empty texts, or statuses from 400 to 599, not {marker!r}")
     return markers
 
 
 class Limit:
-    """Decide whether one more call may start, from the outcomes of those before.
+    """Decide whether one more call may start, from the outcomes of earlier calls.
 
     It has no clock and no lock: `now` is any monotonic number of seconds, and the owner calls it from one thread at a
-    time. The owner counts a call as running from a `try_start` that was `True` until its `finished`.
+    time. A call counts as running from a `try_start` that returned `True` until its `finished`.
 
     Args:
-        config: where the limit begins and ends.
-        random: gives a number in [0, 1) each time.
-        plateau: whether latency is looked at, too, to find the capacity of a container that queues.
+        config: the initial limit and its bounds.
+        random: returns a number in [0, 1) each time.
+        plateau: whether to use latency too, to find the capacity of a container that queues.
 
     Attributes:
-        limit: calls that may run at once; its whole part counts.
-        running: calls that run. The owner may assign it, where an interrupt has falsified it.
+        limit: the number of calls that may run at once; its whole part counts.
+        running: the number of running calls. The owner may assign it, if an interrupt has falsified it.
     """
 
     __slots__ = (
@@ -172,14 +173,14 @@ class Limit:
         self._minimum, self._maximum = float(config.minimum), float(config.maximum)
         self._random = random
         self._plateau = Plateau() if plateau else None
-        # Whether this endpoint was seen to refuse, to queue, not to be ready.
+        # Whether this endpoint was seen to refuse, to queue, or not to be ready.
         self._refused = self._queues = self._cold = False
         # Growth.
         self._slow_start = True
         self._step = FIRST_STEP
         self._round = Round(-math.inf)
-        # Growth by silence: the moment of the next, how long it waits after a refusal, and the number of calls that
-        # was running at the latest refusal.
+        # Growth by silence: the moment of the next growth, its wait after a refusal, and the number of calls that were
+        # running at the latest refusal.
         self._grows_at = -math.inf
         self._probe_wait = PROBE_SECONDS
         self._refused_since_growth = False
@@ -189,12 +190,12 @@ class Limit:
         self._given_back_at = self._cut_at = -math.inf
         self._pause = 0.0
         self._paused_until = -math.inf
-        # Seconds from start to end: smoothed of successes, the recent most of refusals.
+        # Seconds from start to end: smoothed for successes, a recent maximum for refusals.
         self._round_trip = math.inf
         self._refusal_round_trip = _LEAST_SECONDS
 
     def try_start(self, now: float) -> bool:
-        """Say whether one more call may start. If so, it is counted as running."""
+        """Return whether one more call may start. If so, it counts as running."""
         if now < self._paused_until:
             return False
         if self._full():
@@ -208,7 +209,7 @@ class Limit:
         return True
 
     def wake(self, now: float) -> float | None:
-        """Give the moment from which `try_start` is `True` although nothing finished; `None` where there is none."""
+        """Return the moment from which `try_start` is `True` although no call finished; `None` if there is none."""
         if not self._full():
             return self._paused_until if now < self._paused_until else None
         return max(self._grows_at, self._paused_until, now) if self._silence_counts() else None
@@ -217,12 +218,12 @@ class Limit:
         """Count the end of a call that `try_start` let start.
 
         Args:
-            outcome: ``"ok"``; ``"refused"``: turned away for load, the model did not run; ``"cold"``: the endpoint is
-                not ready; ``"slow"``: a time-out; ``"unsure"``: an error that may come from load; ``"failed"``: says
-                nothing about load.
+            outcome: ``"ok"``; ``"refused"``: refused because of load, the model did not run; ``"cold"``: the endpoint
+                is not ready; ``"slow"``: a timeout; ``"unsure"``: an error that load may have caused; ``"failed"``: an
+                error that says nothing about load.
             started: when the call started.
             now: when it ended.
-            took: its latency in seconds, where that is not ``now - started``: a stream's time to its first chunk.
+            took: its latency in seconds, if that is not ``now - started``: a stream's time to its first chunk.
         """
         self.running -= 1
         if outcome == "ok":
@@ -238,7 +239,7 @@ class Limit:
             self._cut(UNSURE_SHARE, started, now)
 
     def refusal_delay(self) -> float:
-        """Give the seconds after which a refused call may go again: about one round trip of a refusal."""
+        """Return the seconds after which a refused call may be sent again: about one round trip of a refusal."""
         return self._refusal_round_trip * self._jitter(0.5)
 
     def _jitter(self, spread: float) -> float:
@@ -254,7 +255,7 @@ class Limit:
     # Growth
 
     def _silence_counts(self) -> bool:
-        """Say whether calls of which nothing is heard are taken as accepted, so that one more may start."""
+        """Return whether silent calls count as accepted, so that one more may start."""
         if self._cold or self._queues or self.running > int(self.limit):
             return False
         if self._plateau is not None and self._plateau.looking_down:
@@ -267,7 +268,7 @@ class Limit:
 
     def _grow_by_silence(self, now: float) -> None:
         if not self._refused_since_growth and self.limit > self._ceiling + 1:
-            self._probe_wait = PROBE_SECONDS  # the endpoint runs more than when it refused: probe quickly again
+            self._probe_wait = PROBE_SECONDS  # the endpoint runs more calls than when it refused: probe quickly again
         self._step = max(1.0, self._step)
         self._grow(now, self._silence_maximum())
 
@@ -309,7 +310,7 @@ class Limit:
 
     def _end_round(self, now: float) -> None:
         if not self._round.limited and self.running + 1 < int(self.limit):
-            return self._begin_round(now)  # the limit was not used up: no growth, no lesson
+            return self._begin_round(now)  # the limit was not reached: there is nothing to learn
         limit, queue = None, False
         if self._plateau is not None:
             limit, queue = self._plateau.judge(self.limit, self._round, slow_start=self._slow_start)
@@ -321,13 +322,13 @@ class Limit:
         self._step = max(FIRST_STEP, STEP_SHARE * self.limit)
         return self._begin_round(now)
 
-    # Refusals, time-outs and cold starts
+    # Refusals, timeouts and cold starts
 
     def _refuse(self, started: float, now: float) -> None:
         self._refused = self._refused_since_growth = True
         round_trip = max(now - started, _LEAST_SECONDS)
         self._refusal_round_trip = max(_REFUSAL_DECAY * self._refusal_round_trip, round_trip)
-        if self.running == 0:  # calls come too fast, or others take all of the capacity
+        if self.running == 0:  # calls come too fast, or other clients take all of the capacity
             self._lengthen_pause(now, round_trip, PAUSE_MAX_SECONDS)
         self._grows_at = max(self._grows_at, now + self._probe_wait * self._jitter(0.25))
         if self._credit >= 1:
@@ -342,7 +343,7 @@ class Limit:
         if self.limit >= GIVES_BACK_FROM and now - self._given_back_at > self._round_trip:
             self._given_back_at = now
             kept = KEPT_SHARE * self.limit
-            # Rounded at random: a share of a small limit would otherwise never, or always, be a whole call.
+            # Rounded at random: otherwise a share of a small limit would never, or always, be a whole call.
             self.limit = max(self._minimum, float(int(kept) + (self._random() < kept % 1)))
         self._slow_start = self._queues = False
         self._step = FIRST_STEP
@@ -361,7 +362,7 @@ class Limit:
             self._lengthen_pause(now, COLD_PAUSE_SECONDS, COLD_PAUSE_MAX_SECONDS)
 
     def _cut(self, share: float, started: float, now: float) -> None:
-        """Lower the limit, unless the call started before the latest cut: what was sent earlier says nothing new."""
+        """Lower the limit, unless the call started before the latest cut: earlier calls say nothing new."""
         if started >= self._cut_at:
             self._cut_at = now
             self.limit = max(self._minimum, share * self.limit)

@@ -1,18 +1,18 @@
-"""Read from an error of a call how loaded its endpoint is.
+"""Find out from the error of a call how loaded its endpoint is.
 
 =========  ========================================================================  ============================
-outcome    it means                                                                  the model
+outcome    meaning                                                                   the model
 =========  ========================================================================  ============================
-refused    turned away because there were too many calls                             did not run
+refused    refused because there were too many calls                                 did not run
 cold       not ready: the model is being loaded, or is scaled to zero                did not run
-slow       a time ran out, as it does behind a long queue; or there was no memory    may have run, or still run
+slow       a timeout, as behind a long queue; or there was not enough memory         may have run, or still run
 unsure     could be load: unavailable without a reason, or the connection was lost   may have run
 failed     anything else; it says nothing about load                                 may have run
 =========  ========================================================================  ============================
 
-A sixth outcome, ``"ok"``, is that of a call that succeeded. The texts are those of the service's and the containers'
-sources. A pattern fits a whole message, and not a part of it: an error may quote the prompt, and a prompt may quote any
-error.
+A sixth outcome, ``"ok"``, is that of a call that succeeded. The texts come from the sources of the service and the
+containers. A pattern must match a whole message, and not only a part: an error may quote the prompt, and a prompt may
+quote any error.
 """
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
@@ -24,16 +24,16 @@ from smendpoint._container_errors import ContainerError, container_error, parse_
 
 Outcome: TypeAlias = Literal["ok", "refused", "cold", "slow", "unsure", "failed"]
 
-# The longest body of a success that may be a refusal: containers send some hundred bytes.
+# The longest body of a success that may be a refusal: containers send a few hundred bytes.
 MAX_REFUSAL_BYTES = 4096
 
 
 class Sign(NamedTuple):
-    """The error of one container, and what it means.
+    """The error of one container, and its meaning.
 
     Attributes:
-        container: the container that says it.
-        outcome: what it means.
+        container: the container that sends it.
+        outcome: its meaning.
         kind: the error's type or code; empty for any.
         words: the whole message, as a pattern of `fnmatch`.
         status: the container's HTTP status; `None` for any.
@@ -46,8 +46,8 @@ class Sign(NamedTuple):
     status: int | None = None
 
 
-# The first that fits decides; without one `CONTAINER_STATUSES` does. A type outranks the number: DJL's is configurable,
-# TGI's chat stream says 422 for an overload, and Triton's front end for SageMaker says 400 for everything.
+# The first match decides; without one `CONTAINER_STATUSES` does. A type outranks the status: DJL's is configurable,
+# TGI's chat stream sends 422 for an overload, and Triton's front end for SageMaker sends 400 for everything.
 SIGNS = (
     Sign("TGI, TEI", "refused", "overloaded"),
     Sign("TGI", "refused", words="Model is overloaded"),
@@ -57,7 +57,7 @@ SIGNS = (
     Sign("DJL LMI", "slow", "WlmOutOfMemoryException"),
     Sign("MMS", "refused", "ServiceUnavailableException", "No worker is available to serve request*"),
     Sign("TorchServe", "refused", "ServiceUnavailableException", "Model * has no worker to serve inference request*"),
-    # An exception of the handler's code: these two servers report it with the status of an overload.
+    # An exception in the handler's code: these two servers report it with the status of an overload.
     Sign("MMS, TorchServe", "failed", "InternalServerException", status=503),
     Sign("MMS, TorchServe", "failed", words="Prediction failed"),
     # SGLang's stream has "Streaming response failed: [503] " before these.
@@ -75,7 +75,7 @@ SIGNS = (
     Sign("Sarvam", "refused", "service_overloaded"),
 )
 
-# A 0 stands for no answer: the service waited in vain, or the container was gone.
+# 0 means no answer: the service waited in vain, or the container was gone.
 CONTAINER_STATUSES: Mapping[int | str | None, Outcome] = {
     429: "refused",
     503: "unsure",
@@ -102,12 +102,12 @@ _ERROR_MEMBERS = frozenset(
 
 
 def outcome_of(error: BaseException, refused: Sequence[str | int] = ()) -> Outcome:
-    """Say what the error of an attempt, or of the stream that it began, means for the load of the endpoint.
+    """Return what the error of an attempt, or of the stream that it began, means for the load of the endpoint.
 
     Args:
         error: any exception.
-        refused: what the caller's own container says when it turns a call away, beside `SIGNS`: a `str` is a part of
-            its error's text, type or code, an `int` its HTTP status.
+        refused: the user's own signs of a refusal, besides `SIGNS`: a `str` is a part of the error's text, type or
+            code, an `int` its HTTP status.
     """
     if isinstance(error, errors.ModelError):
         status, text = _of_container(error)
@@ -116,7 +116,7 @@ def outcome_of(error: BaseException, refused: Sequence[str | int] = ()) -> Outco
         return SERVICE_ERRORS.get(type(error)) or SERVICE_ERRORS.get(error.status, "failed")
     if isinstance(error, errors.ModelOutputError):
         outcome = _of_answer(error.container_error, refused)
-        # Once the model has begun its answer, it was not turned away.
+        # Once the model has begun its answer, the call was not refused.
         return outcome if outcome == "slow" or not error.received else "failed"
     if isinstance(error, errors.ModelStreamError):
         return "slow" if error.error_code == _TOO_LATE else "failed"
@@ -124,13 +124,13 @@ def outcome_of(error: BaseException, refused: Sequence[str | int] = ()) -> Outco
 
 
 def refusal_in(output: object, refused: Sequence[str | int] = ()) -> ContainerError | None:
-    """Give the refusal that a success is: TensorFlow Serving's container sends the errors of its server as 200.
+    """Return the refusal inside a success: TensorFlow Serving's container sends the errors of its server as 200.
 
-    It is one if it is a single JSON object that has an error and nothing else, and the error is a refusal: `None` for
-    anything else. A stream may begin with one: TGI and SGLang have sent the head by then.
+    A success is a refusal if it is a single JSON object with only an error, and the error is a refusal: `None` for
+    anything else. A stream may begin with one, because TGI and SGLang have already sent the head.
 
     Args:
-        output: the body of a whole answer; or the first chunk of a stream, whatever the handler makes: a parsed value,
+        output: the body of a whole answer; or the first chunk of a stream, in the form of the handler: a parsed value,
             or a text or bytes with or without the ``data:`` of a server-sent event.
         refused: as in `outcome_of`.
     """
@@ -165,12 +165,12 @@ def _classify(status: int | str | None, found: ContainerError, text: str, refuse
 
 
 def _of_answer(found: ContainerError, refused: Sequence[str | int]) -> Outcome:
-    """Say what an error inside a success means. The only status that it may have is the container's own code."""
+    """Return what an error inside a success means. Its only possible status is the container's own code."""
     return _classify(found.code, found, f"{found.message}\n{found.type}\n{found.code}", refused)
 
 
 def _of_container(error: errors.ModelError) -> tuple[int | None, str]:
-    """Give the container's status and answer. Where the service gave no members for them, its sentence has both."""
+    """Return the container's status and answer. If the service gave no members for them, its message has both."""
     status, text = error.original_status_code, error.original_message
     if status is None or not text:
         import re
@@ -192,9 +192,9 @@ def _of_connection(error: errors.TransportError, refused: Sequence[str | int]) -
     if isinstance(error, errors.DeadlineExceededError):
         if isinstance(error.__cause__, errors.EndpointError):
             return outcome_of(error.__cause__, refused)  # it passed before the next attempt, after this one
-        # An answer that was on its way was too long, or nobody read it. Otherwise the model had not begun one.
+        # If an answer had begun, it was too long, or it was not read. Otherwise the model had not begun one.
         return "slow" if error.request_sent and not error.received else "failed"
-    # Servers and load balancers that are over their limits drop connections, but so does any restart. A call that found
-    # no connection, no trust or no HTTP has met the network, the settings or another program, and not the model.
+    # Servers and load balancers that are over their limits drop connections, but so does any restart. If a call found
+    # no connection, no trust or no HTTP, the cause is the network, the settings or another program, and not the model.
     lost = error.request_sent and not error.response_started
     return "unsure" if lost and not isinstance(error, errors.ProtocolError) else "failed"

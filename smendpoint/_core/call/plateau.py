@@ -1,6 +1,6 @@
 """The plateau test: whether more calls at once bring more work done, or only longer queues.
 
-A container that queues never refuses. Its capacity shows in the latency alone: once all of its workers are busy, twice
+A container that queues never refuses. Its capacity shows only in the latency: once all of its workers are busy, twice
 the calls take twice the time. The test compares the mean logarithm of the latency of two rounds with different limits.
 Without a queue it does not depend on the limit (elasticity 0), with a full queue it grows in proportion (elasticity 1).
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 
-# More load is worth while 1 % more of it brings at least so many percent more work done.
+# More load is worthwhile if 1 % more of it brings at least this many percent more work done.
 LEAST_GAIN = 0.2
 # How many standard errors a difference must have to count.
 STANDARD_ERRORS = 1.5
-# Two rounds are compared from so many samples each; looking down takes more, because it is wrong at a high price.
+# Two rounds are compared from this many samples each on; looking down takes more, because its mistakes are expensive.
 LEAST_SAMPLES = 8
 LOOK_DOWN_SAMPLES = 64
 # Rounds between two looks down; the number doubles, up to the second one, while looking down finds no queue.
@@ -31,13 +31,13 @@ _VARIANCE_WEIGHT = 0.2
 
 
 class Round:
-    """The latencies of the calls that started in one round, which is a time with one limit."""
+    """The latencies of the calls that started in one round, a period with one limit."""
 
     __slots__ = ("began", "limited", "samples", "squares", "sum")
 
     def __init__(self, began: float) -> None:
         self.began = began
-        self.limited = False  # whether the limit, and not the lack of work, held calls back
+        self.limited = False  # whether the limit, and not a lack of work, held calls back
         self.samples = 0
         self.sum = self.squares = 0.0
 
@@ -60,12 +60,13 @@ class Round:
 
 
 class Plateau:
-    """Compare rounds, and say which limit to go on with.
+    """Compare rounds, and decide the next limit.
 
-    An earlier round is the *anchor*. While the limit grows, the test asks whether the latency grew in proportion since
-    the anchor: then the limit goes back to the anchor's, but by half at most, since an old anchor may be far below the
-    capacity. Now and then it *looks down*: a round at a lower limit shows whether calls get faster in proportion, in
-    which case everything above was queue.
+    An earlier round is the *anchor*. While the limit grows, the test checks whether the latency grew in proportion
+    since
+    the anchor: then the limit returns to the anchor's, but by half at most, because an old anchor may be far below the
+    capacity. Now and then the test *looks down*: a round at a lower limit shows whether calls get faster in proportion,
+    in which case everything above was queue.
     """
 
     __slots__ = ("_anchor", "_interval", "_looked_from", "_rounds", "_variance")
@@ -83,21 +84,21 @@ class Plateau:
 
     @property
     def looking_down(self) -> bool:
-        """Whether the limit is low for a moment, to measure."""
+        """Whether the limit is temporarily low, to measure."""
         return self._looked_from is not None
 
     def samples_needed(self, limit: float) -> float:
         """Give the number of samples that end a round."""
         if self.looking_down:
             return max(LOOK_DOWN_SAMPLES, limit)
-        looks_next = self._rounds + 1 >= self._interval  # and will be compared with what it sees
+        looks_next = self._rounds + 1 >= self._interval  # and will be compared with that round
         return max(LEAST_SAMPLES if looks_next else _VARIANCE_SAMPLES, limit)
 
     def judge(self, limit: float, measured: Round, *, slow_start: bool) -> tuple[float | None, bool]:
-        """Say what follows a round.
+        """Decide what follows a round.
 
         Returns:
-            The limit to go on with, or `None` where it may grow; and whether a queue was seen.
+            The next limit, or `None` if it may grow; and whether a queue was seen.
         """
         self._rounds += 1
         if measured.samples >= _VARIANCE_SAMPLES:
@@ -127,8 +128,8 @@ class Plateau:
         """Compare with the anchor, all as logarithms.
 
         Returns:
-            How far the limit is above the anchor's; how far the latency is above what a limit that is worth it may
-            cost; and the standard error of that, infinite where there are too few samples.
+            How far the limit is above the anchor's; how far the latency is above the cost that is worth that limit; and
+            the standard error of that, infinite if there are too few samples.
         """
         if self._anchor is None or self._variance is None:
             return 0.0, 0.0, math.inf

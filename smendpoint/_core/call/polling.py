@@ -1,6 +1,6 @@
 """Polling for the answer of asynchronous inference, as a generator that does no I/O.
 
-SageMaker writes the answer, or its failure, to an object in Amazon S3. Nothing reports that it is there.
+SageMaker writes the answer, or its failure, to an object in Amazon S3. Nothing reports its arrival.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
 
     from smendpoint._core.call.timing import Clock
 
-# Seconds between two looks. They grow: a quick answer is found soon, and a slow one takes few requests.
+# Seconds between two checks. They grow: a quick answer is found soon, and a slow one takes few requests.
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 15.0
 GROWTH = 1.5
 
 _HINT = (
-    "without the permission s3:ListBucket, S3 answers like this too for an object that is not there yet. Allow "
-    "s3:ListBucket on the bucket, or give result() a timeout: until that has passed it then goes on looking"
+    "without the permission s3:ListBucket, S3 also answers like this for an object that does not exist yet. Allow "
+    "s3:ListBucket on the bucket, or pass a timeout to result(): it then keeps checking until the timeout"
 )
 
 
 class Get(NamedTuple):
-    """Get the object at `location`: its bytes, or `None` where there is none."""
+    """Get the object at `location`: its bytes, or `None` if there is none."""
 
     location: str
 
 
 class Outcome(NamedTuple):
-    """The object that was found: the model's answer, or the service's words about its failure."""
+    """The object that was found: the model's answer, or the service's report of its failure."""
 
     ok: bool
     body: bytes
 
 
 def split_location(location: str) -> tuple[str, str]:
-    """Give bucket and key of ``s3://bucket/key``.
+    """Return the bucket and key of ``s3://bucket/key``.
 
     Raises:
         ConfigurationError: it is not such a location.
@@ -54,10 +54,10 @@ def split_location(location: str) -> tuple[str, str]:
 
 
 def look(output: str, failure: str | None) -> Generator[Get | Sleep, bytes | None, Outcome | None]:
-    """Look once for the answer, then for the failure. Returns `None` where neither is there.
+    """Check once for the answer, then for the failure. Return `None` if neither exists.
 
     Raises:
-        AccessDeniedError: an object must not be read, which may only mean that it is not there yet.
+        AccessDeniedError: reading an object is not allowed, which may only mean that it does not exist yet.
     """
     denied: errors.AccessDeniedError | None = None
     for location in filter(None, (output, failure)):
@@ -79,17 +79,17 @@ def look(output: str, failure: str | None) -> Generator[Get | Sleep, bytes | Non
 def wait(
     output: str, failure: str | None, timeout: float | None, clock: Clock
 ) -> Generator[Get | Sleep, bytes | None, Outcome]:
-    """Look until the answer or the failure is there.
+    """Check until the answer or the failure exists.
 
     Args:
         output: where the answer will be.
-        failure: where the failure will be; `None` where that is not known.
-        timeout: seconds; with 0 there is one look; `None` for no limit.
-        clock: time and chance.
+        failure: where the failure will be; `None` if that is not known.
+        timeout: seconds; 0 checks once; `None` for no limit.
+        clock: the source of time and random numbers.
 
     Raises:
-        DeadlineExceededError: nothing was there in time.
-        AccessDeniedError: nothing was there in time, or no time was given, and S3 would not say whether it is there.
+        DeadlineExceededError: neither existed in time.
+        AccessDeniedError: neither existed in time, or there is no timeout, and S3 does not tell whether one exists.
         ConfigurationError: `timeout` is not a finite number of at least 0.
     """
     deadline = None if timeout is None else clock.monotonic() + check_number("timeout", timeout, least=0.0)

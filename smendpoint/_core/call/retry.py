@@ -1,8 +1,8 @@
 """Whether, and when, a failed request is sent again.
 
-One question decides: *may the model have run already?* A request that cannot have reached the model is sent again; one
-that may have reached it follows the rules of the AWS SDKs' standard retry mode; one that is known to be running, or to
-have failed for good, is not repeated: inference costs money and time.
+One question decides: *may the model have run already?* A request that cannot have reached the model is sent again. One
+that may have reached it follows the rules of the AWS SDKs' standard retry mode. One that is known to be running, or to
+have failed for good, is not repeated, because inference costs money and time.
 
 The numbers are those of the AWS SDKs' standard mode as revised in 2026 (botocore, ``retries/standard.py``).
 """
@@ -32,17 +32,17 @@ TRANSIENT_COST = 14
 NO_RETRY_INCREMENT = 1
 # How far `x-amz-retry-after` may stretch our own delay.
 RETRY_AFTER_MAX_ADDITIONAL_SECONDS = 5.0
-# A longer `Retry-After` ends the call: its caller can wait better than a blocked call.
+# A longer `Retry-After` ends the call: the caller can decide better than a blocked call.
 RETRY_AFTER_MAX_SECONDS = 60.0
-# A clock that is further off than this is corrected even where the service only says that the signature is wrong.
+# A clock that is further off than this is corrected even if the service only says that the signature is wrong.
 SKEW_SECONDS = 240.0
 
 
 class RetryPolicy(Frozen):
-    """When a call is tried again, and how long it waits before.
+    """When a call is tried again, and after which delay.
 
     ====================================================  ==================================================
-    what happened                                         what is done
+    failure                                               action
     ====================================================  ==================================================
     no connection                                         sent again: nothing had been sent
     throttled (429, or 400 ``ThrottlingException``)       sent again, first delay up to 1 s
@@ -61,17 +61,17 @@ class RetryPolicy(Frozen):
     of them fail. A wait that the server asks for, in ``x-amz-retry-after`` or ``Retry-After``, is honoured.
 
     Args:
-        max_attempts: requests in all for one call, the first included; 1 switches retries off. Credential refresh,
-            clock correction and cold start are counted apart.
+        max_attempts: the maximum number of requests for one call, including the first; 1 turns retries off. Credential
+            refresh, clock correction and cold start are counted separately.
         max_backoff: the longest delay before a retry, in seconds.
-        cold_start_timeout: how long, in seconds from the call's start, a `ModelNotReadyError` is answered with another
-            attempt; 0 switches that off. Each wait is logged under ``smendpoint.call`` at ``INFO``.
+        cold_start_timeout: for how many seconds from the call's start a `ModelNotReadyError` leads to another attempt;
+            0 turns this off. Each wait is logged to ``smendpoint.call`` at ``INFO``.
         retry_read_timeout: whether a read timeout is tried again. The model may then run twice.
-        throttle_timeout: where the number of calls in flight is limited (``concurrency=``, and in `Endpoint.map`), a
-            call that is refused because of load waits for its turn, without costing an attempt. It fails when no call
-            of the endpoint has succeeded for so many seconds; `None` for any time. It waits as long as the server asks,
-            and fails at once where that is longer than a minute and than these seconds. A batch that cannot reach the
-            endpoint any more waits as long.
+        throttle_timeout: if the number of calls in flight is limited (with ``concurrency=``, and in `Endpoint.map`), a
+            call that is refused because of load waits for its turn, which does not count as an attempt. It fails when
+            no call to the endpoint has succeeded for this many seconds; `None` for no limit. It waits as long as the
+            server asks, but fails at once if that is longer than both a minute and these seconds. A batch that can no
+            longer reach the endpoint waits for the same time.
 
     Raises:
         ConfigurationError: a value is out of range.
@@ -116,14 +116,14 @@ class RetryPolicy(Frozen):
     def backoff(self, kind: str, retry: int, random: float) -> float:
         """Give the delay before retry number `retry` (from 1), in seconds, for a `random` number in [0, 1]."""
         base = TRANSIENT_BASE_SECONDS if kind == "transient" else THROTTLING_BASE_SECONDS
-        # The exponent is capped so that a long cold start cannot overflow a float.
+        # The exponent is limited so that a long cold start cannot overflow a float.
         return random * min(base * 2.0 ** min(retry - 1, 30), self.max_backoff)
 
 
 class RetryQuota:
     """A token bucket that all calls of one endpoint share, so that retries stop when most calls fail.
 
-    `lock` is injected: the core does no threading of its own.
+    The caller passes `lock`: the core itself does no threading.
     """
 
     __slots__ = ("_available", "_lock")
@@ -138,7 +138,7 @@ class RetryQuota:
         return self._available
 
     def acquire(self, cost: int) -> bool:
-        """Take `cost`; `False` where less is left."""
+        """Take `cost`; return `False` if less is left."""
         with self._lock:
             if cost > self._available:
                 return False
@@ -153,7 +153,7 @@ class RetryQuota:
 
 
 # The meaning of a service error for retrying: by its class, else by its code, else by its status; anything else is
-# final. A test holds docs/reference/errors.md, and the table of `RetryPolicy`, against this.
+# final. A test compares docs/reference/errors.md, and the table of `RetryPolicy`, with this.
 VERDICTS: Mapping[type[errors.ServiceError] | str | int, Kind] = {
     errors.ModelNotReadyError: "cold_start",
     errors.ThrottlingError: "throttling",
@@ -175,7 +175,7 @@ COSTS: Mapping[Kind, int] = {"transient": TRANSIENT_COST, "throttling": THROTTLI
 
 
 def classify(error: errors.EndpointError, *, retry_read_timeout: bool = False) -> Kind:
-    """Say what `error` means for retrying."""
+    """Return what `error` means for retrying."""
     if isinstance(error, errors.ServiceError):
         for key in (type(error), error.code, error.status):
             if key in VERDICTS:
@@ -196,8 +196,8 @@ class Decision:
         action: ``"wait"``, ``"refresh"`` (load other credentials) or ``"correct"`` (sign with the service's time), and
             send the request again; ``"late"``: raise `DeadlineExceededError`, because the deadline would pass before
             that; ``"final"``: raise the failure.
-        seconds: how long it waits before the next attempt; ``None`` where there is none.
-        cost: what the failure takes from the quota. One that would be repeated takes it even where the wait would be
+        seconds: the wait before the next attempt; ``None`` if there is none.
+        cost: what the failure takes from the quota. A failure that would be retried takes it even if the wait would be
             too long: the quota counts how often calls fail.
         skew: for a correction: how far the service's clock is ahead of ours, in seconds.
     """
@@ -224,18 +224,18 @@ def decide(
     left: float | None,
     random: float,
 ) -> Decision:
-    """Decide how a call goes on after a failed attempt.
+    """Decide how a call continues after a failed attempt.
 
     Args:
-        failure: of the attempt.
-        policy: the endpoint's.
+        failure: the failure of the attempt.
+        policy: the policy of the endpoint.
         earlier: the decisions after the call's earlier attempts, in order.
-        headers: of the attempt's answer; empty where there was none.
+        headers: the headers of the attempt's answer; empty if there was none.
         signed: whether the attempt was signed.
         now: our time, in seconds since the epoch.
-        skew: how far ahead of ours the signature took the service's clock to be, in seconds.
+        skew: how far the signature assumed the service's clock to be ahead of ours, in seconds.
         elapsed: seconds since the call began.
-        left: seconds until the call's deadline; ``None`` where it has none.
+        left: seconds until the call's deadline; ``None`` if it has none.
         random: a number in [0, 1], for the delay.
     """
     kind = classify(failure, retry_read_timeout=policy.retry_read_timeout)
@@ -245,12 +245,12 @@ def decide(
             decision = Decision("refresh", 0.0)
     elif kind == "skew":
         date = server_date(headers)
-        # Where the clocks agree, something else is wrong with the signature.
+        # If the clocks agree, something else is wrong with the signature.
         first = signed and all(other.action != "correct" for other in earlier)
         if first and date is not None and abs(date - now - skew) >= SKEW_SECONDS:
             decision = Decision("correct", 0.0, skew=date - now)
     elif kind != "final":
-        # A cold start is waited for within its own budget, anything else within the attempts of the policy.
+        # A cold start has its own time budget; anything else is limited by the attempts of the policy.
         cost = COSTS.get(kind, 0)
         retry = 1 + sum(other.action == "wait" and bool(other.cost) == bool(cost) for other in earlier)
         if not cost or retry < policy.max_attempts:
@@ -265,14 +265,14 @@ def decide(
 
 
 def refund(earlier: Sequence[Decision]) -> int:
-    """Give the amount that a success gives back to the quota: the cost of its last retry, or a little without one."""
+    """Return the amount that a success gives back to the quota: the cost of its last retry, or else a little."""
     return next((decision.cost for decision in reversed(earlier) if decision.cost), NO_RETRY_INCREMENT)
 
 
 def honour_retry_after(
     delay: float, error: errors.EndpointError, headers: Mapping[str, str], most: float | None = RETRY_AFTER_MAX_SECONDS
 ) -> float | None:
-    """Stretch `delay` to the wait that the server asked for; `None` where that is longer than `most`, in seconds."""
+    """Extend `delay` to the wait that the server asked for; `None` if that is longer than `most`, in seconds."""
     asked = error.retry_after if isinstance(error, errors.ServiceError) else None
     if asked is None or asked <= delay:
         return delay

@@ -1,7 +1,7 @@
-"""A call's place among those in flight: each attempt takes it, and gives it back with its outcome.
+"""A call's slot among the calls in flight: each attempt takes it, and gives it back with its outcome.
 
-An attempt that was refused because of load costs no attempt of the retry policy and nothing of its quota: the call
-queues again, without the slot.
+An attempt that was refused because of load does not count for the retry policy or its quota: the call queues again,
+without the slot.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smendpoint._core.call.timing import Clock
 
     class Limiter(Protocol):
-        """Lets calls in; the limiters of `_calls` as a slot sees them."""
+        """Admits calls: the part of the limiters of `_calls` that a slot uses."""
 
         clock: Clock
         markers: tuple[str | int, ...]
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
         @property
         def refused_for(self) -> float:
-            """For how many seconds calls have been refused, and none has succeeded."""
+            """The seconds for which calls have been refused and none has succeeded."""
             ...
 
         def delay(self) -> float:
-            """Give the seconds after which a refused call may try again, if no other call succeeds before."""
+            """Return the seconds after which a refused call may try again, if no other call succeeds before that."""
             ...
 
         def acquire(self, slot: Slot) -> bool:
-            """Queue for a slot; whether it is held at once."""
+            """Queue for a slot; return whether it is granted at once."""
             ...
 
         def release(self, slot: Slot, outcome: Outcome) -> None:
@@ -58,21 +58,21 @@ class Slot:
     """One call's place among those in flight.
 
     Args:
-        limiter: gives it.
+        limiter: the limiter that grants it.
         order: lower for a call that began earlier.
 
     Attributes:
-        asked: whether the call has asked for it, and has not given it back.
-        held: whether the call has it, and so may send.
-        queued: whether the call waits for it.
-        ready_at: before this moment, the call gets it only when a call that succeeded has given one back, and only if
-            `early`.
-        early: whether the moment is of our own choice. One that the server asked for holds in any case.
-        patient: whether an endpoint that cannot be reached counts as one that is not ready: then one call at a time
-            tries, after pauses, and the others wait. Otherwise each call tries, and fails by itself.
-        since: when the call got it the last time; `None` before the first time.
+        asked: whether the call has requested the slot and not given it back.
+        held: whether the call has the slot, and so may send.
+        queued: whether the call waits for the slot.
+        ready_at: before this moment, the call gets the slot only if a successful call gave one back, and `early` is
+            true.
+        early: whether we chose the moment ourselves. A moment that the server asked for always applies.
+        patient: whether an unreachable endpoint counts as one that is not ready: then one call at a time tries, after
+            pauses, and the others wait. Otherwise each call tries, and fails on its own.
+        since: when the call last got the slot; `None` before the first time.
         on_grant: called in any thread when the call gets the slot; it must not block.
-        wake: wakes the waiter; `None` where nothing waits.
+        wake: wakes the waiter; `None` if nothing waits.
     """
 
     __slots__ = (
@@ -110,7 +110,7 @@ class Slot:
         return self.order < other.order
 
     def take(self) -> bool:
-        """Queue for the slot of the next attempt; whether the call has it at once."""
+        """Queue for the slot of the next attempt; return whether the call has it at once."""
         self.asked = True
         return self.held or self.limiter.acquire(self)
 
@@ -118,7 +118,7 @@ class Slot:
         """Wait for the slot of the next attempt of `call`.
 
         Raises:
-            DeadlineExceededError: the call's total was over before.
+            DeadlineExceededError: the call's total passed first.
         """
         late = not (yield NeedSlot(self, call.deadline))
         refusal = self._refusal
@@ -127,12 +127,12 @@ class Slot:
             raise call.add_context(deadline_exceeded(call.timeout, request_sent=refused, answered=refused)) from refusal
 
     def accepted(self, call: CallState, answer: Any) -> bool:
-        """Look at a successful answer, and give the slot back if it is whole; whether the call has succeeded.
+        """Look at a successful answer, and give the slot back if it is whole; return whether the call has succeeded.
 
-        A container may say in an answer with status 200 that it refused the call: then it has not.
+        It has not if the container says, in an answer with status 200, that it refused the call.
 
         Raises:
-            ModelOutputError: so it says, and the call does not go on.
+            ModelOutputError: the container refused the call, which does not continue.
         """
         if not isinstance(answer, RawResponse):
             return True
@@ -143,13 +143,13 @@ class Slot:
         return True
 
     def refused_inside(self, call: CallState, output: object, headers: Mapping[str, str]) -> bool:
-        """Give the slot back if a success is a refusal; whether the call has queued again.
+        """Give the slot back if a success is a refusal; return whether the call has queued again.
 
         Args:
             output: the whole body, or the first chunk of a stream.
 
         Raises:
-            ModelOutputError: it is a refusal, after which the call does not go on.
+            ModelOutputError: it is a refusal, and the call does not continue.
         """
         found = refusal_in(output, self.limiter.markers)
         if found is None:
@@ -166,10 +166,10 @@ class Slot:
         return True
 
     def refused(self, call: CallState, failure: errors.EndpointError, headers: Mapping[str, str]) -> bool:
-        """Give the slot back after an attempt that failed; whether that was for load, and the call has queued again.
+        """Give the slot back after a failed attempt; return whether the cause was load and the call has queued again.
 
         Raises:
-            EndpointError: it is the failure, after which the call does not go on.
+            EndpointError: the failure, after which the call does not continue.
         """
         outcome = self._outcome(failure)
         if outcome != "refused":
@@ -179,10 +179,11 @@ class Slot:
         return True
 
     def queue_again(self, call: CallState, failure: errors.EndpointError, headers: Mapping[str, str]) -> None:
-        """Give the slot back after an attempt that was refused for load, report that, and say when the call goes again.
+        """Give the slot back after an attempt that was refused because of load, report it, and set when the call is
+        sent again.
 
         Raises:
-            EndpointError: it is the failure, after which the call does not go on.
+            EndpointError: the failure, after which the call does not continue.
         """
         policy = call.defaults.policy or RetryPolicy()
         ours, longest = self.limiter.delay(), policy.throttle_timeout
@@ -191,7 +192,7 @@ class Slot:
         self._release("refused")
         if longest is not None and self.limiter.refused_for >= longest:
             failure.message = (
-                f"{failure.message} | Nothing of this endpoint has succeeded for {longest:g} s, which is "
+                f"{failure.message} | No call to this endpoint has succeeded for {longest:g} s, which is "
                 "RetryPolicy.throttle_timeout"
             )
             delay = None
@@ -205,18 +206,18 @@ class Slot:
         self.ready_at, self.early = self._now + delay, delay == ours
 
     def started(self) -> None:
-        """Note that a stream has given its first chunk: the limit learns from that moment, not from its end."""
+        """Note that a stream has its first chunk: the limit learns from that moment, not from the end."""
         assert self.since is not None
         self._took = self._now - self.since
 
     def end(self, error: BaseException | None) -> None:
-        """Give the slot back at the end of a stream, or wherever else its call ends. Doing so twice does nothing."""
+        """Give the slot back at the end of a stream or call. Doing so twice does nothing."""
         if not self.asked:
             return
         if error is not None:
             self._release(self._outcome(error))
         else:
-            # The end of a stream that nobody read says nothing.
+            # The end of a stream that was not read says nothing about load.
             self._release("failed" if self._took is None else "ok")
 
     def _outcome(self, error: BaseException) -> Outcome:
@@ -233,6 +234,6 @@ class Slot:
         return self.limiter.clock.monotonic()
 
     def latency(self) -> float | None:
-        """Give the latency to learn from, in seconds, where it is not the time that the slot was held."""
+        """Return the latency to learn from, in seconds, if it is not the time that the slot was held."""
         took, self._took = self._took, None
         return took

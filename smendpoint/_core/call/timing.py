@@ -1,4 +1,4 @@
-"""Timeouts, and the clock that gives time, sleep and randomness."""
+"""Timeouts, and the clock: the source of time, waiting and random numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_number(name: str, value: Any, *, least: float, above: bool = False) -> float:
-    """Give `value` as a float, or a `ConfigurationError` that names it: not a number, not finite, or too small."""
+    """Return `value` as a float. Raise a `ConfigurationError` if it is not a number, not finite, or too small."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ConfigurationError(f"{name} must be a finite number, not {value!r}")
     if value < least or (above and value == least):
@@ -26,11 +26,11 @@ class Timeout(Frozen):
     """How long the phases of a call may take, in seconds.
 
     Args:
-        connect: for making one connection: name look-up, TCP, proxy and TLS together.
-        read: for silence: the longest wait for the next byte of an answer. The service itself gives a model 60 s, so
-            the default of 70 s lets the service's own error arrive first.
-        total: for the whole call: loading credentials, queueing for a connection, connecting, every attempt and the
-            waits between them, and the body or the whole stream. `None` for no limit.
+        connect: the limit for one connection: name lookup, TCP, proxy and TLS together.
+        read: the limit for silence: the longest wait for the next byte of an answer. The service itself gives a model
+            60 s, so with the default of 70 s the service's own error arrives first.
+        total: the limit for the whole call: loading credentials, queueing for a connection, connecting, every attempt
+            and the waits between them, and the body or the whole stream. `None` for no limit.
 
     Raises:
         ConfigurationError: a value is not a finite number above 0.
@@ -54,7 +54,7 @@ class Timeout(Frozen):
 
     @classmethod
     def of(cls, value: float | Timeout) -> Timeout:
-        """Give a `Timeout` itself, or for a number one with that many seconds each for connecting and for silence."""
+        """Return a `Timeout` unchanged; for a number, return one with that limit for connecting and for silence."""
         if isinstance(value, Timeout):
             return value
         seconds = check_number("timeout", value, least=0.0, above=True)
@@ -65,12 +65,12 @@ def deadline_exceeded(timeout: Timeout, *, request_sent: bool = True, answered: 
     """Make the error for a call that took more than `timeout.total`.
 
     Args:
-        timeout: of the call.
+        timeout: the timeout of the call.
         request_sent: whether any byte of the last attempt may have reached the service.
-        answered: whether the service had refused that attempt: then no model is at work on it.
+        answered: whether the service had refused that attempt: then the model is not running.
     """
     state = "nothing was sent" if not request_sent else "the model may still be running"
-    state = "the service had refused it until then" if answered else state
+    state = "the service had refused it so far" if answered else state
     return DeadlineExceededError(
         f"the call took more than its total of {timeout.total:g} s; {state}. "
         "Raise Timeout.total, or ask for less in one call",
@@ -79,22 +79,22 @@ def deadline_exceeded(timeout: Timeout, *, request_sent: bool = True, answered: 
 
 
 class Clock(Protocol):
-    """Where an endpoint takes time, waiting and chance from. Tests pass their own and wait for nothing."""
+    """The source of time, waiting and random numbers for an endpoint. Tests pass their own, and never wait."""
 
     def time(self) -> float:
-        """Give the seconds since the epoch: signatures carry this."""
+        """Return the seconds since the epoch, for signatures."""
         ...
 
     def monotonic(self) -> float:
-        """Give the seconds since some fixed moment: durations and deadlines are measured with this."""
+        """Return the seconds since some fixed moment, for durations and deadlines."""
         ...
 
     def random(self) -> float:
-        """Give a number in [0, 1): the jitter of a retry's delay."""
+        """Return a number in [0, 1), for the jitter of a retry's delay."""
         ...
 
     def sleep(self, seconds: float, wake: Event | None = None) -> None:
-        """Block for `seconds`, less where `wake` is set meanwhile: `Endpoint` waits with this."""
+        """Block for `seconds`, or until `wake` is set: `Endpoint` waits with this."""
         ...
 
     async def sleep_async(self, seconds: float) -> None:

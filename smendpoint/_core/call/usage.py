@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 
 class Usage(NamedTuple):
-    """How many tokens a call used; ``None`` where the model did not say.
+    """How many tokens a call used; ``None`` if the model did not count them.
 
     Attributes:
         prompt_tokens: tokens of the input.
         completion_tokens: tokens that the model generated.
-        total_tokens: both together, as the model counted them.
+        total_tokens: both together, as counted by the model.
     """
 
     prompt_tokens: int | None = None

@@ -1,4 +1,4 @@
-"""A push decoder that recognises by itself what a model is sending."""
+"""A push decoder that recognises the format of a model's stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ StreamKind = Literal["sse", "jsonlines", "json", "text"]
 SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 """How server-sent events begin."""
 
-# A text may begin with white space, and so may a JSON document, but none begins with this much of it.
+# A text may begin with white space, and so may a JSON document, but not with this much of it.
 _MAX_WHITESPACE = 4096
 
 # A line without an end is parsed again with every piece until it has this many bytes, and then each time
@@ -24,13 +24,13 @@ _OFTEN = 4096
 
 
 class _JoinedLinesDecoder(JSONLinesDecoder):
-    """Reads JSON lines whose objects may follow one another without a line end: each is given when it is whole."""
+    """Reads JSON lines whose objects may follow one another without a line end: each is returned when complete."""
 
     __slots__ = ("_begun", "_next")
 
     def __init__(self, *, max_line: int) -> None:
         super().__init__(max_line=max_line)
-        self._begun = False  # values of the line were given ahead of its end
+        self._begun = False  # whether values of the line were returned before its end
         self._next = 0  # how large the rest must be to be parsed again
 
     def feed(self, data: bytes) -> list[Any]:
@@ -78,7 +78,7 @@ class _JoinedLinesDecoder(JSONLinesDecoder):
 
 
 class _DocumentDecoder(PushDecoder):
-    """Reads JSON documents, which may have many lines: gives nothing before the end."""
+    """Reads JSON documents, which may have many lines: returns nothing before the end."""
 
     __slots__ = ("_buffer", "_max_item")
 
@@ -118,22 +118,22 @@ class _DocumentDecoder(PushDecoder):
 class AutoDecoder(PushDecoder):
     """Recognises server-sent events, JSON lines, a single JSON document and plain text, and decodes them.
 
-    It decides on the first bytes that can decide, and holds back no more than those:
+    It decides by the first bytes that are enough, and holds back only those:
 
     * ``data:``, ``event:``, ``id:``, ``retry:`` or ``:`` means server-sent events;
-    * ``{`` means JSON: lines, if the first line is a value of its own or several of them, else a single document;
+    * ``{`` means JSON: lines, if the first line is a whole value or several, else a single document;
     * ``[`` means a single JSON document;
     * anything else means plain text.
 
-    A byte order mark ahead of these is dropped. White space ahead of JSON and of text, and empty lines ahead of
-    server-sent events, do not matter; text is given with them. JSON objects may also follow one another without a line
-    end.
+    A byte order mark before these is dropped. White space before JSON and text, and empty lines before server-sent
+    events, do not matter; text keeps them. JSON objects may also follow one another without a line end.
 
     Args:
         max_item: the most bytes of one event, line or document. Plain text is unlimited.
 
     Attributes:
-        kind: what the stream is: ``"sse"``, ``"jsonlines"``, ``"json"`` or ``"text"``; ``None`` until that is known.
+        kind: the format of the stream: ``"sse"``, ``"jsonlines"``, ``"json"`` or ``"text"``; ``None`` until it is
+            known.
     """
 
     __slots__ = ("_brace", "_decoder", "_head", "_max_item", "_next", "_past_bom", "_searched", "kind")
@@ -151,7 +151,7 @@ class AutoDecoder(PushDecoder):
 
     @property
     def _events(self) -> SSEDecoder | None:
-        """The decoder of the stream, once that is known to be server-sent events."""
+        """The decoder of the stream, once it is known to be server-sent events."""
         return self._decoder if isinstance(self._decoder, SSEDecoder) else None
 
     @property
@@ -160,13 +160,13 @@ class AutoDecoder(PushDecoder):
         return super().error if self._decoder is None else self._decoder.error
 
     def feed(self, data: bytes) -> list[Any]:
-        """Take the next bytes, give the items that they complete.
+        """Take the next bytes and return the items that they complete.
 
         Returns:
             A `ServerSentEvent` for each event, a JSON value for each line, or a string for a piece of text.
 
         Raises:
-            StreamDecodeError: the stream does not go on as it began, or an item is larger than `max_item`.
+            StreamDecodeError: the stream does not keep its format, or an item is larger than `max_item`.
         """
         if self._decoder is not None:
             return self._decoder.feed(data)
@@ -182,10 +182,10 @@ class AutoDecoder(PushDecoder):
         return []
 
     def finish(self) -> list[Any]:
-        """Take the end of the bytes, give the items that waited for it.
+        """Take the end of the bytes and return the items that waited for it.
 
         Raises:
-            StreamDecodeError: the bytes end inside an item, or the failure that a feed kept.
+            StreamDecodeError: the bytes end inside an item, or `feed` held back a failure.
         """
         self._check()
         items: list[Any] = []
@@ -237,7 +237,7 @@ class AutoDecoder(PushDecoder):
         return _kind_of_line(bytes(head[self._brace : end]))
 
     def _begins_joined(self) -> bool:
-        """Say whether the first line, whose end has not come, has a whole object and then another one."""
+        """Return whether the first line, whose end has not arrived, has a whole object and then another one."""
         head = self._head
         if len(head) < self._next:
             return False
@@ -246,7 +246,7 @@ class AutoDecoder(PushDecoder):
 
 
 def _kind_of_start(body: bytes, ended: bool) -> StreamKind | None:
-    """Tell server-sent events from plain text; `None` where more bytes must come for that."""
+    """Tell server-sent events from plain text; `None` if that needs more bytes."""
     if body.startswith(SSE_STARTS):
         return "sse"
     undecided = not ended and any(start.startswith(body) for start in SSE_STARTS)

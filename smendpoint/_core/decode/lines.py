@@ -10,8 +10,8 @@ from ..json import parse_json
 from .push import PushDecoder
 
 MAX_ITEM = 16 * 1024 * 1024
-"""The most bytes of one line, event or document, unless told otherwise. The service's model allows a body of 6 MiB, and
-a line is a small part of one; the limit is there so that a stream without line ends fails early, not out of memory."""
+"""The default limit of one line, event or document, in bytes. The service's model allows a body of 6 MiB, and a line is
+a small part of one; with the limit, a stream without line ends fails early, and does not run out of memory."""
 
 
 class _Lines(PushDecoder):
@@ -22,11 +22,11 @@ class _Lines(PushDecoder):
     def __init__(self, *, max_line: int = MAX_ITEM) -> None:
         super().__init__()
         self._max_line = max_line
-        self._tail = bytearray()  # the start of a line whose end has not come
-        self._count = 0  # of the lines given so far
+        self._tail = bytearray()  # the start of a line whose end has not arrived
+        self._count = 0  # the number of lines so far
 
     def _split(self, data: bytes) -> list[bytes]:
-        """Give the lines that are whole now. Keep the rest, and the failure."""
+        """Return the lines that are complete now. Keep the rest, and the failure."""
         pieces = bytes(data).split(b"\n")
         rest = pieces.pop()
         tail = self._tail
@@ -63,7 +63,7 @@ class _Lines(PushDecoder):
 
 
 class LineDecoder(_Lines):
-    """Cuts bytes into lines at LF and CR LF, and at nothing else. An empty line is ``b""``.
+    """Cuts bytes into lines only at LF and CR LF. An empty line is ``b""``.
 
     Args:
         max_line: the most bytes of one line, without its end.
@@ -72,7 +72,7 @@ class LineDecoder(_Lines):
     __slots__ = ()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes, give the lines that they complete, without their ends.
+        """Take the next bytes and return the lines that they complete, without their ends.
 
         Raises:
             StreamDecodeError: a line is longer than `max_line`.
@@ -82,7 +82,7 @@ class LineDecoder(_Lines):
         return self._deliver(self._split(data))
 
     def finish(self) -> list[bytes]:
-        """Take the end of the bytes, give the last line if it had no end.
+        """Take the end of the bytes and return the last line if it had no end.
 
         Raises:
             StreamDecodeError: the failure that a feed kept.
@@ -100,21 +100,21 @@ class JSONLinesDecoder(_Lines):
     __slots__ = ()
 
     def feed(self, data: bytes) -> list[Any]:
-        """Take the next bytes, give the values of the lines that they complete.
+        """Take the next bytes and return the values of the lines that they complete.
 
         Raises:
             StreamDecodeError: a line is not UTF-8, not JSON, or longer than `max_line`. The message has its number,
-                counted from 1, blank lines included, and not its content.
+                counted from 1 and including blank lines, but not its content.
         """
         if self._failure is not None:
             self._check()
         return self._deliver(self._parse(self._split(data)))
 
     def finish(self) -> list[Any]:
-        """Take the end of the bytes, give the value of the last line if it had no end.
+        """Take the end of the bytes and return the value of the last line if it had no end.
 
         Raises:
-            StreamDecodeError: that line is not JSON, or the failure that a feed kept.
+            StreamDecodeError: that line is not JSON, or `feed` held back a failure.
         """
         values = self._parse(self._last())
         if self._failure is not None:
@@ -123,7 +123,7 @@ class JSONLinesDecoder(_Lines):
         return values
 
     def _parse(self, lines: list[bytes]) -> list[Any]:
-        """Give the values of the lines found last. Keep the failure."""
+        """Return the values of the latest lines. Keep the failure."""
         values: list[Any] = []
         for number, line in enumerate(lines, self._count - len(lines) + 1):
             try:
@@ -141,7 +141,7 @@ class JSONLinesDecoder(_Lines):
         return values
 
     def _add_joined(self, text: str, values: list[Any]) -> bool:
-        """Add the values of a line that is several; say whether it was that."""
+        """Add the values of a line with several values; return whether it was one."""
         return False
 
 
@@ -153,10 +153,10 @@ class TextDecoder(PushDecoder):
     def __init__(self) -> None:
         super().__init__()
         self._rest = b""  # the start of a character: three bytes at most
-        self._position = 0  # of `_rest` in the stream
+        self._position = 0  # the position of `_rest` in the stream
 
     def feed(self, data: bytes) -> list[str]:
-        """Take the next bytes, give the text that they complete: one string, or nothing if no character is complete.
+        """Take the next bytes and return the text that they complete: one string, or none if no character is complete.
 
         Raises:
             StreamDecodeError: the bytes are not UTF-8. The text before them is delivered first.
@@ -175,10 +175,10 @@ class TextDecoder(PushDecoder):
         return self._deliver([text] if text else [])
 
     def finish(self) -> list[str]:
-        """Take the end of the bytes, give nothing: all whole characters have been given.
+        """Take the end of the bytes and return nothing: all whole characters have been returned.
 
         Raises:
-            StreamDecodeError: the text ends inside a character, or the failure that a feed kept.
+            StreamDecodeError: the text ends inside a character, or `feed` held back a failure.
         """
         self._check()
         if self._rest:

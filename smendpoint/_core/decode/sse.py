@@ -1,8 +1,8 @@
 """Server-sent events (``text/event-stream``), by the WHATWG HTML standard, as a push decoder.
 
-Two things differ from a browser, because a token stream is not a browser's feed: text must be valid UTF-8 (a browser
-puts U+FFFD in the place of other bytes), and `SSEDecoder.finish` gives a last event without its blank line (a browser
-drops it), since some model servers end so.
+Two things differ from a browser: text must be valid UTF-8 (a browser replaces other bytes with U+FFFD), and
+`SSEDecoder.finish` returns a last event without its blank line (a browser drops it), because some model servers end
+their streams like that.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class ServerSentEvent(NamedTuple):
     """One event.
 
     Attributes:
-        event: its type; ``"message"`` where the server gave none.
+        event: its type; ``"message"`` if the server gave none.
         data: its data, the lines joined with LF.
-        id: the last id that the server gave, with this event or before it; ``""`` where it gave none.
-        retry: the reconnection time that came with this event, in milliseconds.
+        id: the latest id from the server, in this event or before it; ``""`` if it gave none.
+        retry: the reconnection time in this event, in milliseconds.
     """
 
     event: str
@@ -46,9 +46,9 @@ class SSEDecoder(PushDecoder):
     def __init__(self, *, max_event: int = MAX_ITEM) -> None:
         super().__init__()
         self._max_event = max_event
-        self._tail = bytearray()  # the start of a line whose end has not come
-        self._after_cr = False  # a LF that comes now belongs to the CR before it
-        self._number = 0  # of the last whole line
+        self._tail = bytearray()  # the start of a line whose end has not arrived
+        self._after_cr = False  # whether a LF at this point belongs to the CR before it
+        self._number = 0  # the number of the last complete line
         self._data: list[str] = []
         self._size = 0  # bytes of the data lines of the open event
         self._event = ""
@@ -56,7 +56,7 @@ class SSEDecoder(PushDecoder):
         self._retry: int | None = None
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """Take the next bytes, give the events that they complete.
+        """Take the next bytes and return the events that they complete.
 
         Raises:
             StreamDecodeError: a line is not UTF-8, or an event is larger than `max_event`.
@@ -86,15 +86,15 @@ class SSEDecoder(PushDecoder):
         return self._deliver(events)
 
     def feed_data(self, data: bytes) -> list[str]:
-        """Do what `feed` does, and give only the data of the events.
+        """Do the same as `feed`, but return only the data of the events.
 
-        It is faster where the bytes are whole events of one data line each, as most of a token stream's are.
+        It is faster if the bytes are whole events of one data line each, like most of a token stream.
         """
         texts = self._read_whole(data)
         return [event.data for event in self.feed(data)] if texts is None else texts
 
     def _read_whole(self, data: bytes) -> list[str] | None:
-        """Give the data of whole events of one line each; `None`, with nothing read, where the bytes are not that."""
+        """Return the data of whole events of one line each; `None`, with nothing read, if the bytes are not that."""
         if (
             not data.endswith(b"\n\n")
             or self._tail
@@ -127,10 +127,10 @@ class SSEDecoder(PushDecoder):
         return texts
 
     def finish(self) -> list[ServerSentEvent]:
-        """Take the end of the bytes, give the last event if it has data and only its blank line is missing.
+        """Take the end of the bytes and return the last event if it has data and only its blank line is missing.
 
         Raises:
-            StreamDecodeError: the last line is not UTF-8, or the failure that a feed kept.
+            StreamDecodeError: the last line is not UTF-8, or `feed` held back a failure.
         """
         self._check()
         lines = [bytes(self._tail), b""] if self._tail else [b""]

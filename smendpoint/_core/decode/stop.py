@@ -1,4 +1,4 @@
-"""Stop sequences: ends a text where the first of them begins, wherever the text was cut in transit."""
+"""Stop sequences: end a text where the first of them begins, however the text was cut in transit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class _Pattern:
-    """One stop sequence, and how much of it the end of the text matches (Knuth, Morris and Pratt's automaton)."""
+    """One stop sequence, and how much of it the end of the text matches (the automaton of Knuth, Morris and Pratt)."""
 
     __slots__ = ("borders", "state", "text")
 
@@ -30,7 +30,7 @@ class _Pattern:
             borders.append(length)
 
     def scan(self, chunk: str) -> int:
-        """Read a chunk up to the end of the first match; give its place in the chunk, -1 if there is none."""
+        """Read a chunk up to the end of the first match; return its place in the chunk, or -1 if there is none."""
         text, borders, state = self.text, self.borders, self.state
         first, size = text[0], len(text)
         position, end = 0, len(chunk)
@@ -54,30 +54,30 @@ class _Pattern:
 
 
 class StopMatcher:
-    """Hands on the text before the first stop sequence, across any cuts, and nothing of the sequence itself.
+    """Passes on the text before the first stop sequence, across any cuts, and no part of the sequence itself.
 
     The stop sequence that *begins* first counts, as in ``text[:min(found positions)]`` over the whole text. Only an end
-    of the text that may be the start of a stop sequence is held back; the rest is handed on at once. Matching is
-    literal. The time is linear in the text for each stop sequence, also for a hostile one.
+    of the text that may be the start of a stop sequence is held back; the rest is passed on at once. Matching is
+    literal. For each stop sequence, the time is linear in the text, even for hostile sequences.
 
     Args:
-        stop: the stop sequences; an empty list hands everything on.
+        stop: the stop sequences; with an empty list, all text is passed on.
 
     Raises:
         ConfigurationError: `stop` is a bare string, or an item of it is not a string or is empty.
 
     Attributes:
-        hit: whether a stop sequence has ended the text. After that, nothing more is handed on.
+        hit: whether a stop sequence has ended the text. After that, no more text is passed on.
     """
 
     __slots__ = ("_candidate", "_holder", "_patterns", "hit")
 
     def __init__(self, stop: Sequence[str]) -> None:
         if isinstance(stop, (str, bytes)):
-            raise ConfigurationError("stop is a list of strings, not one string: write stop=[...]")
+            raise ConfigurationError("stop must be a list of strings, not one string: write stop=[...]")
         for item in cast("Sequence[object]", stop):
             if not isinstance(item, str) or not item:
-                raise ConfigurationError("each stop sequence is a string of at least one character")
+                raise ConfigurationError("each stop sequence must be a non-empty string")
         self._patterns = [_Pattern(text) for text in dict.fromkeys(stop)]
         # The text held back is always a start of a stop sequence, so it need not be stored a second time: it is the
         # first `_holder.state` characters of `_holder.text`.
@@ -87,7 +87,7 @@ class StopMatcher:
         self.hit = False
 
     def feed(self, text: str) -> str:
-        """Take the next piece of text, give the text that can be handed on now; after a hit always ``""``."""
+        """Take the next piece of text and return the text that can be passed on now; after a hit always ``""``."""
         if self.hit or not text:
             return ""
         if not self._patterns:
@@ -114,7 +114,7 @@ class StopMatcher:
         return _slice(held, held_size, text, safe)
 
     def finish(self) -> str:
-        """Take the end of the text, give the text that was held back and is not part of a stop sequence after all."""
+        """Take the end of the text and return the text that was held back and is not part of a stop sequence."""
         if self.hit or self._holder is None:
             return ""
         held = self._holder.text[: self._holder.state]

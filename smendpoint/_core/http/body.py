@@ -1,4 +1,4 @@
-"""The body of an answer as handlers get it: bytes, and a file."""
+"""The body of an answer for handlers: bytes that are also a file."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
 
 _CHUNK = 1024
-"""The bytes of a chunk where nothing else is asked for, as in botocore's ``StreamingBody``."""
+"""The default size of a chunk in bytes, as in botocore's ``StreamingBody``."""
 
 
 class ResponseBody(bytes):
     """The body of an answer: ``bytes`` that can also be read like a file, or like botocore's ``StreamingBody``.
 
-    Handlers may write ``json.loads(output)``, ``output.decode()`` or ``output.read().decode()``. Reading and iterating
-    move a position and change nothing else; ``len``, slices and comparisons see the whole body. Iterating gives chunks
-    of at most 1,024 bytes, not integers. ``repr`` shows the length alone, so that an answer does not end up in a log by
+    Handlers may use ``json.loads(output)``, ``output.decode()`` or ``output.read().decode()``. Reading and iterating
+    move a position and change nothing else; ``len``, slices and comparisons see the whole body. Iterating yields chunks
+    of at most 1,024 bytes, not integers. ``repr`` shows only the length, so that an answer does not appear in a log by
     accident.
     """
 
@@ -31,7 +31,7 @@ class ResponseBody(bytes):
         """Read from where the last ``read`` ended.
 
         Args:
-            amt: how many bytes at most; negative or ``None`` for all that is left.
+            amt: the most bytes to read; negative or ``None`` for all that is left.
 
         Returns:
             The bytes; ``b""`` at the end.
@@ -42,21 +42,21 @@ class ResponseBody(bytes):
         return bytes(self[start:end])
 
     def readinto(self, b: Buffer, /) -> int:
-        """Read into a buffer that can be written to, and give the number of bytes."""
+        """Read into a writable buffer, and return the number of bytes."""
         target = memoryview(b).cast("B")
         data = self.read(len(target))
         target[: len(data)] = data
         return len(data)
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        """Read until a line feed, which is included, or the end; at most ``size`` bytes where that is not negative."""
+        """Read up to and including a line feed, or to the end; at most ``size`` bytes if that is not negative."""
         length = self.find(b"\n", self._position) + 1 - self._position
         if length <= 0:
             return self.read(size)
         return self.read(length if size is None or size < 0 else min(length, size))
 
     def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        """Read the lines that are left; none after ``hint`` bytes have been read, where that is above 0."""
+        """Read the remaining lines; stop after ``hint`` bytes if that is above 0."""
         lines: list[bytes] = []
         stop = len(self) if hint is None or hint <= 0 else self._position + hint
         while self._position < stop and (line := self.readline()):
@@ -64,16 +64,16 @@ class ResponseBody(bytes):
         return lines
 
     def iter_lines(self, chunk_size: int = _CHUNK, keepends: bool = False) -> Iterator[bytes]:
-        """Give the lines that are left, which end with a line feed, a carriage return or both.
+        """Yield the remaining lines, which end with a line feed, a carriage return or both.
 
         Args:
-            chunk_size: has no effect, since the whole body is there.
+            chunk_size: has no effect, because the whole body has arrived.
             keepends: whether the lines keep their ends.
         """
         yield from self.read().splitlines(keepends)
 
     def iter_chunks(self, chunk_size: int = _CHUNK) -> Iterator[bytes]:
-        """Give what is left in chunks of at most ``chunk_size`` bytes."""
+        """Yield the remaining bytes in chunks of at most ``chunk_size`` bytes."""
         while chunk := self.read(chunk_size):
             yield chunk
 
@@ -89,11 +89,11 @@ class ResponseBody(bytes):
     next = __next__
 
     def tell(self) -> int:
-        """Give the position: the number of bytes before it."""
+        """Return the position: the number of bytes before it."""
         return self._position
 
     def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
-        """Move the position, and give it.
+        """Move the position, and return it.
 
         Args:
             offset: how many bytes.
@@ -109,13 +109,13 @@ class ResponseBody(bytes):
         self.closed = True
 
     def readable(self) -> bool:
-        """Say that this can be read."""
+        """Return that this can be read."""
         return True
 
     seekable = readable
 
     def writable(self) -> bool:
-        """Say that this cannot be written to."""
+        """Return that this cannot be written to."""
         return False
 
     isatty = writable
@@ -144,6 +144,6 @@ class ResponseBody(bytes):
 
 
 class ObservedBody(ResponseBody):
-    """The body of an answer whose details hooks get: its JSON is parsed once, for the output and for the details."""
+    """The body of an answer for a call with hooks: its JSON is parsed once, for the output and for the details."""
 
     parsed: Any = None

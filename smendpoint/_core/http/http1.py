@@ -1,9 +1,9 @@
 """Read one HTTP/1.1 response as a client, without any I/O.
 
-The reader takes what a POST (or a proxy's CONNECT) to one host needs, and that strictly. Wherever RFC 9112 lets a
+The reader supports what a POST (or a proxy's CONNECT) to one host needs, and it is strict. Wherever RFC 9112 lets a
 client choose between repairing a malformed response and refusing it, this reader refuses: two programs that repair
 differently also disagree about where a response ends. Section numbers in comments are those of RFC 9112 unless another
-is named.
+document is named.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MAX_HEAD = 65_536
 # How many 1xx answers may precede the final one. RFC 9110 15.2 gives no number; real services send at most two.
 _MAX_INFORMATIONAL = 16
-# Bytes, with extensions and line end. 7.1.1 asks for a limit; nothing that is met in practice exceeds 100.
+# Bytes, with extensions and line end. 7.1.1 asks for a limit; no line exceeds 100 in practice.
 _MAX_CHUNK_LINE = 4_096
 
 # The chunks of a stream of tokens repeat a few sizes: their lines are parsed once.
@@ -42,7 +42,7 @@ _chunk_sizes: dict[bytes, int] = {}
 _MAX_REMEMBERED_SIZES = 4096
 _USUAL_CHUNK_LINE = 8
 
-# Bytes of an error's body that are read: enough for any message.
+# How many bytes of an error's body are read: enough for any message.
 MAX_ERROR_BODY = 1_048_576
 
 _HEAD_END = b"\r\n\r\n"
@@ -54,8 +54,8 @@ class ResponseReader:
     The cuts make no difference to the result, and the time taken is linear in the number of bytes.
 
     Args:
-        max_body: the most bytes that the body of a success may have; ``None`` for no limit. Of an error's body the rest
-            is left unread beyond ``MAX_ERROR_BODY``.
+        max_body: the most bytes that the body of a success may have; ``None`` for no limit. An error's body is not read
+            beyond ``MAX_ERROR_BODY``.
         connect: whether the request was a CONNECT, whose 2xx answer never has a body (RFC 9110 9.3.6).
 
     Attributes:
@@ -63,10 +63,10 @@ class ResponseReader:
         head_complete: whether ``status`` and ``headers`` are those of the answer (1xx answers are skipped).
         status: the status code, 200 to 999; 0 before ``head_complete``.
         headers: lower-case names; the values of a repeated field joined by ``", "`` (RFC 9110 5.3), read as Latin-1.
-        complete: whether the message ended as a whole.
-        reusable: once ``complete``: whether the connection may carry another request. For a CONNECT's 2xx answer:
-            whether the tunnel stands and nothing came through it yet.
-        undelivered: the chunks of the body that preceded an error in the very feed that raised it.
+        complete: whether the whole message has arrived.
+        reusable: once ``complete``: whether the connection may be used for another request. For a CONNECT's 2xx answer:
+            whether the tunnel is open and nothing has come through it yet.
+        undelivered: the chunks of the body before an error, in the `feed` that raised it.
     """
 
     __slots__ = (
@@ -97,17 +97,17 @@ class ResponseReader:
         self.complete = False
         self.reusable = False
         self.undelivered: list[bytes] = []
-        # The function that reads the next part, from a position of the data, and gives the position after it. A bound
-        # method would refer back to this object, which only the garbage collector could free then.
+        # The function that reads the next part, from a position of the data, and returns the position after it. A bound
+        # method would refer back to this object, which only the garbage collector could then free.
         self._read: Callable[[ResponseReader, bytes, int, list[bytes]], int] = ResponseReader._read_head
-        self._buffer = bytearray()  # the beginning of a head or line that is not whole yet
+        self._buffer = bytearray()  # the beginning of an incomplete head or line
         self._connect = connect
         self._failure: str | None = None
         self._informational = 0
         self._keep_alive = False
         self._max_body = max_body
-        self._remaining = 0  # bytes of the body, the chunk or its line end that have not come yet
-        self._body_left: int | None = None  # how much more the body may have, where its length is unknown
+        self._remaining = 0  # bytes of the body, the chunk or its line end that have not arrived yet
+        self._body_left: int | None = None  # how much longer the body may be, if its length is unknown
         self._trailers_left = MAX_HEAD
 
     @property
@@ -116,10 +116,10 @@ class ResponseReader:
         return not self._keep_alive
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Read what the connection gave.
+        """Read bytes from the connection.
 
         Args:
-            data: the next bytes; none at all changes nothing (the end of the connection is ``feed_eof``).
+            data: the next bytes; empty bytes change nothing (the end of the connection is ``feed_eof``).
 
         Returns:
             The chunks of the body that are now known, framing removed, in order; often ``data`` itself.
@@ -157,7 +157,7 @@ class ResponseReader:
             if self._read is ResponseReader._read_until_close:
                 self._finish()
             elif not self.started:
-                self._failure = "the connection was closed before any byte of a response came"
+                self._failure = "the connection was closed before any byte of a response arrived"
             elif not self.head_complete:
                 self._failure = "the connection was closed inside the head of the response"
             elif self._read is ResponseReader._read_fixed:
@@ -197,7 +197,7 @@ class ResponseReader:
         try:
             self._parse_head(head)
         except ProtocolError:
-            check_beginning(head, 0)  # raise the error that a cut head would have raised
+            check_beginning(head, 0)  # raise the error that the head would have raised if it came in pieces
             raise
 
     def _parse_head(self, head: bytes) -> None:
@@ -211,7 +211,7 @@ class ResponseReader:
         headers = parse_fields(lines)
         if self._connect and 200 <= status < 300:
             keep_alive = True
-            length = 0  # RFC 9110 9.3.6: its framing fields are ignored, whatever they say
+            length = 0  # RFC 9110 9.3.6: its framing fields are ignored
         else:
             keep_alive = not http10  # 9.3: HTTP/1.0 may keep the connection; we need not
             connection = headers.get("connection")
@@ -223,7 +223,8 @@ class ResponseReader:
                 self._skip(status)
                 return
             if status == 204 or status == 304:
-                # 6.3 rule 1: no body, whatever the fields say. If they announce one, a careless sender may send it.
+                # 6.3 rule 1: there is no body, whatever the fields say. If they announce one, a careless sender may
+                # send it.
                 keep_alive = keep_alive and length in (0, UNTIL_CLOSE)
                 length = 0
             elif length == UNTIL_CLOSE:
@@ -255,7 +256,7 @@ class ResponseReader:
             raise malformed(f"more than {_MAX_INFORMATIONAL} informational (1xx) answers came before the response")
 
     def _limit_body(self, body: list[bytes]) -> None:
-        """Refuse a success, and cut an error, whose body is larger than it may be."""
+        """Refuse a success with a body that is too large; cut off the body of an error."""
         assert self._body_left is not None
         self._body_left -= sum(map(len, body))
         if self._body_left >= 0:
@@ -280,7 +281,7 @@ class ResponseReader:
         return len(data)
 
     def _read_after_the_end(self, data: bytes, position: int, body: list[bytes]) -> int:
-        # Nothing was asked that these bytes could answer (9.2): the connection cannot be trusted.
+        # These bytes do not answer any request (9.2): the connection cannot be trusted.
         self.reusable = False
         return len(data)
 
@@ -355,7 +356,7 @@ class ResponseReader:
         return position
 
     def _read_line(self, data: bytes, position: int, limit: int) -> tuple[bytes | None, int]:
-        """Give a line without its CRLF, or None if its end has not come, and the position after it."""
+        """Return a line without its CRLF, or None if its end has not arrived, and the position after it."""
         buffer = self._buffer
         end = data.find(b"\n", position, position + limit - len(buffer)) + 1
         if not end:

@@ -1,4 +1,4 @@
-"""A proxy: where it is, and what it must be told."""
+"""A proxy: its address, and the headers that it needs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ class Proxy:
     """A proxy and the credentials for it, which its ``repr`` does not show.
 
     Args:
-        scheme: ``"http"`` or ``"https"``: how to speak to the proxy itself, whatever goes through it.
+        scheme: ``"http"`` or ``"https"``: the protocol for the proxy itself, whatever goes through it.
         host: its name or address, IPv6 without brackets.
         port: its TCP port.
-        username: for basic authentication; ``None`` where the URL has none.
-        password: for basic authentication; may be empty.
-        source: the setting that names it, such as ``"HTTPS_PROXY"``; empty where that is not known.
+        username: the user for basic authentication; ``None`` if the URL has none.
+        password: the password for basic authentication; may be empty.
+        source: the setting that names the proxy, such as ``"HTTPS_PROXY"``; empty if it is not known.
     """
 
     __slots__ = ("host", "password", "port", "scheme", "source", "username")
@@ -50,12 +50,12 @@ class Proxy:
         return f"{self.url} (from {self.source})" if self.source else self.url
 
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Give the header fields that the proxy asks for: its credentials, or none."""
+        """Return the header fields that the proxy needs: its credentials, or none."""
         if self.username is None:
             return ()
-        from base64 import b64encode  # most programs have no proxy, and fewer one that asks for a password
+        from base64 import b64encode  # most programs have no proxy, and few have one with a password
 
-        # RFC 7617 2.1: UTF-8 is the one encoding that servers ever ask for.
+        # RFC 7617 2.1: UTF-8 is the only encoding that servers ever ask for.
         credentials = b64encode(f"{self.username}:{self.password or ''}".encode()).decode("ascii")
         return (("Proxy-Authorization", f"Basic {credentials}"),)
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 # RFC 9110 5.6.2: the characters of a field name or a method.
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-# RFC 9110 5.5: no control character but the tab has a place in a field. CR and LF are counted as line ends apart.
+# RFC 9110 5.5: no control character except the tab is allowed in a field. CR and LF are counted separately as line
+# ends.
 CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
 HEX_DIGITS = b"0123456789ABCDEFabcdef"
 CHUNKED, UNTIL_CLOSE = -1, -2  # body lengths that a head does not give
@@ -27,7 +28,7 @@ _MAX_CHUNK_SIZE_DIGITS = 16
 # How many checked tokens are kept: a peer must not be able to fill the memory.
 _MAX_REMEMBERED_TOKENS = 512
 
-# A service repeats a few status lines: status and whether the peer speaks HTTP/1.0, by line.
+# A service repeats a few status lines: the status, and whether the peer uses HTTP/1.0, by line.
 status_lines: dict[str, tuple[int, bool]] = {}
 _MAX_REMEMBERED_STATUS_LINES = 64
 _USUAL_STATUS_LINE = 64
@@ -40,15 +41,15 @@ def render_head(method: str, target: str, headers: Iterable[tuple[str, str]]) ->
 
     Args:
         method: the request method, a token such as ``"POST"``.
-        target: the request target as it goes on the wire, already percent-encoded.
+        target: the request target to send, already percent-encoded.
         headers: name and value pairs, sent in this order and spelling. Values are ASCII.
 
     Returns:
         The bytes to send before the body.
 
     Raises:
-        ConfigurationError: a part could not be sent as what it is: a control character (CR, LF and NUL among them),
-            a non-ASCII character, or a name that is not a token. The message never shows a value.
+        ConfigurationError: a part cannot be sent: it has a control character (such as CR, LF or NUL) or a non-ASCII
+            character, or a name is not a token. The message never shows a value.
     """
     if not lower_token(method):
         raise ConfigurationError(f"{method!r} is not a valid request method")
@@ -88,7 +89,7 @@ def malformed(message: str) -> ProtocolError:
 
 
 def parse_status_line(line: str, head: bytes) -> tuple[int, bool]:
-    """Give the status code, and whether the peer speaks HTTP/1.0."""
+    """Return the status code, and whether the peer uses HTTP/1.0."""
     code = line[9:12]
     minor = line[7:8]
     # 4: the space after the code should be there even if no reason phrase follows. Some servers leave out both, and
@@ -136,7 +137,7 @@ def parse_fields(lines: list[str]) -> dict[str, str]:
 
 
 def body_length(headers: dict[str, str], *, http10: bool) -> int:
-    """Give the bytes of a body by its framing fields (6.3), else `CHUNKED` or `UNTIL_CLOSE`."""
+    """Return the length of a body by its framing fields (6.3), else `CHUNKED` or `UNTIL_CLOSE`."""
     coding = headers.get("transfer-encoding")
     value = headers.get("content-length")
     if coding is not None:
@@ -146,13 +147,13 @@ def body_length(headers: dict[str, str], *, http10: bool) -> int:
             raise malformed("the response has a Transfer-Encoding, which HTTP/1.0 does not know")  # 6.1
         if coding.lower() != "chunked":
             # 6.1
-            raise malformed("the response has a Transfer-Encoding other than chunked, which was not asked for")
+            raise malformed("the response has a Transfer-Encoding other than chunked, which was not requested")
         return CHUNKED
     if value is None:
         return UNTIL_CLOSE  # rule 8
     if "," in value:
         # Rule 5: the same valid value several times, in one field or more, is processed as that value. (RFC 9110 8.6
-        # would let us refuse it, but nobody can misread where such a message ends.)
+        # would let us refuse it, but the end of such a message is unambiguous.)
         values = {item.strip(" \t") for item in value.split(",")}
         if len(values) != 1:
             raise malformed("the response has conflicting Content-Length values")
@@ -173,9 +174,9 @@ def chunk_size(line: bytes) -> int:
 
 
 def _without_extensions(line: bytes) -> bytes:
-    import re  # chunk extensions are never met in practice
+    import re  # chunk extensions do not occur in practice
 
-    # 7.1.1: they are ignored, but only if they are such. White space right after the size is bad but readable by the
+    # 7.1.1: they are ignored, but only if they are valid. White space right after the size is bad, but readable by the
     # grammar; parsers differ about it, so it is refused here. (`re` keeps compiled patterns.)
     match = re.fullmatch(
         rb"""([0-9A-Fa-f]+) (?![ \t])
@@ -196,13 +197,13 @@ def check_trailer(line: bytes) -> None:
     if line.translate(None, CONTROLS) != line:
         raise malformed("a trailer has a control character, or a bare CR")
     for name in parse_fields([line.decode("latin-1")]):
-        # RFC 9110 6.5.1: a field that frames a message cannot come after it. Its sender frames the message differently.
+        # RFC 9110 6.5.1: a field that frames a message cannot follow it. Its sender frames the message differently.
         if name == "content-length" or name == "transfer-encoding":
             raise malformed("a trailer has a field that frames the message")
 
 
 def check_beginning(start: bytes | bytearray, known: int) -> None:
-    """Refuse bytes that can never become a head, however they go on. The first `known` bytes were checked before."""
+    """Refuse bytes that can never become a head, whatever follows. The first `known` bytes were checked before."""
     if not _PREFIX.startswith(start[:7]):
         raise malformed(_foreign(start))
     if start.count(b"\n", known) != start.count(b"\r\n", known - 1 if known else 0):

@@ -1,4 +1,4 @@
-"""Refuse successes that are not what was asked for: a part of the answer, a coded body, a page of HTML."""
+"""Refuse successes that were not requested: a part of the answer, an encoded body, a page of HTML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from smendpoint.errors import HandlerError, ProtocolError, StreamDecodeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Successes that hold less than the whole (RFC 9110 15.3.7, RFC 3229 10.4.1). Each must be asked for.
+# Successes that hold less than the whole (RFC 9110 15.3.7, RFC 3229 10.4.1). A client must request them.
 PARTIAL_STATUSES = {206: "a part of the answer", 226: "a difference to another answer"}
 # A page may have these before its first tag: a byte order mark, and white space.
 _BEFORE_A_TAG = b"\xef\xbb\xbf \t\r\n"
@@ -23,7 +23,7 @@ def not_asked_for(status: int, headers: Mapping[str, str]) -> ProtocolError | No
         return None
     if status in PARTIAL_STATUSES:
         return ProtocolError(
-            f"the answer has the status {status}: it is only {PARTIAL_STATUSES[status]}, which was not asked for; "
+            f"the answer has the status {status}: it is only {PARTIAL_STATUSES[status]}, which was not requested; "
             f"{_SENDER}",
             response_started=True,
         )
@@ -31,17 +31,17 @@ def not_asked_for(status: int, headers: Mapping[str, str]) -> ProtocolError | No
     if all(coding in ("", "identity") for coding in codings):
         return None
     return ProtocolError(
-        f"the answer's body is coded (Content-Encoding: {_shown(headers['content-encoding'])}), which was not asked "
-        f"for; {_SENDER}, or a container that compresses whatever the request says",
+        f"the answer's body is encoded (Content-Encoding: {_shown(headers['content-encoding'])}), which was not "
+        f"requested; {_SENDER}, or a container that compresses regardless of the request",
         response_started=True,
     )
 
 
 def refuse_page(headers: Mapping[str, str], body: bytes, accept: object) -> None:
-    """Refuse a page of HTML where a model's answer should be.
+    """Refuse a page of HTML instead of a model's answer.
 
-    Both the type and the text must be a page's: some containers label every answer as HTML, and a model may write a
-    page. A handler that names the type in `accept` gets the page.
+    Both the type and the text must be those of a page: some containers label every answer as HTML, and a model may
+    write a page. A handler that names the type in `accept` gets the page.
 
     Raises:
         HandlerError: it is a page.
@@ -50,11 +50,11 @@ def refuse_page(headers: Mapping[str, str], body: bytes, accept: object) -> None
     if kind not in _PAGES or not body.lstrip(_BEFORE_A_TAG).startswith(b"<"):
         return
     if kind not in str(accept).lower():
-        raise HandlerError(f"{_page(kind)}. To take pages, name {kind} in the handler's accepts")
+        raise HandlerError(f"{_page(kind)}. To accept pages, name {kind} in the handler's accepts")
 
 
 def page_of_stream(headers: Mapping[str, str]) -> StreamDecodeError | None:
-    """Make the error for a page of HTML where an event stream should begin; `None` for everything else."""
+    """Make the error for a page of HTML instead of an event stream; `None` for everything else."""
     kind = media_type(headers.get("content-type", ""))
     return StreamDecodeError(f"{_page(kind)}, and not an event stream") if kind in _PAGES else None
 
@@ -67,7 +67,7 @@ def media_type(value: str) -> str:
 def _page(kind: str) -> str:
     return (
         f"the answer is a page of HTML (Content-Type: {kind}), such as a login page or a gateway's: check the "
-        "endpoint URL, and what stands between here and the service"
+        "endpoint URL, and any proxy between here and the service"
     )
 
 

@@ -95,7 +95,7 @@ def translate(error: Exception, *, response_started: bool = False) -> errors.Sme
     if isinstance(error, known.ProxyConnectionError):
         return errors.ConnectError(
             f"no connection to the proxy{_proxy_variable(str(error))}: {error}. Check that it runs and is the right "
-            "one, or except the service with NO_PROXY"
+            "one, or exclude the service with NO_PROXY"
         )
     if _is_closed(error):
         return errors.ConfigurationError(

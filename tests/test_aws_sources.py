@@ -255,9 +255,7 @@ def test_credentials_past_their_end_are_called_so(monkeypatch: pytest.MonkeyPatc
         ("CREDENTIAL_EXPIRATION", "2020-01-01T00:00:00Z"),
     ):
         monkeypatch.setenv(f"AWS_{name}", value)
-    with pytest.raises(
-        CredentialsError, match="could not be loaded: the credentials that were found have already expired"
-    ):
+    with pytest.raises(CredentialsError, match="the credentials that were found have already expired"):
         resolve(Identity()).credentials.load()
 
 

@@ -143,7 +143,10 @@ def test_something_that_is_not_an_answer_is_the_models_error(answer: Any, kind: 
         status, body = ask(emulator)
         assert status == 424
         assert json.loads(body)["OriginalStatusCode"] == 500
-        assert f"a {kind} is neither" in json.loads(body)["OriginalMessage"]
+        assert (
+            f"a model must return bytes or str, or parts of these types, not {kind}"
+            in json.loads(body)["OriginalMessage"]
+        )
         status, body = ask(emulator, "openai")
         assert (status, json.loads(body)["error"]["code"]) == (500, 500)
         ask(emulator, "async")
@@ -172,7 +175,7 @@ def test_a_stream_ends_with_an_exception_where_a_part_is_not_an_answer() -> None
     with Emulator(mixed) as emulator, RawClient(emulator) as client:
         answer = client.send(request("stream", headers=("Connection: close",))).read_all()
     assert b"ModelStreamError" in answer
-    assert b"a int is neither" in answer
+    assert b"or parts of these types, not int" in answer
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         ("stream", r"hospital for 3 days\.\n.*Peter stayed with her\n.*StreamTruncatedError.*\n1\n"),
         ("chat", r"How long did Peter stay\?.*Peter stayed\s+3 days.*arrived, and\s+read.*first text after"),
         ("batch", r"3\d\d of 600 rows.*rows/s"),
-        ("doctor", r"127.0.0.1 port 18080.*FAILED.*CUDA out of\s+memory.*log group"),
+        ("doctor", r"127.0.0.1 port 18080.*FAILED.*CUDA\s+out\s+of\s+memory.*log group"),
     ],
 )
 def test_the_script_makes_a_picture_of_the_running_program(name: str, shown: str, script: Any, tmp_path: Path) -> None:

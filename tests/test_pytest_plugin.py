@@ -243,7 +243,7 @@ def test_endpoints_made_at_import_lead_to_one_address_that_is_fresh_for_each_tes
 def test_the_fixture_explains_itself(pytester: pytest.Pytester, pytestconfig: pytest.Config) -> None:
     named = [] if registered(pytestconfig) else ["-p", "smendpoint.pytest_plugin"]
     result = pytester.runpytest_inprocess("--fixtures", *named)
-    result.stdout.fnmatch_lines(["sagemaker_emulator*", "*A fresh emulator of the SageMaker runtime*"])
+    result.stdout.fnmatch_lines(["sagemaker_emulator*", "*fresh emulator of the SageMaker runtime*"])
 
 
 def test_loading_the_plug_in_imports_nothing_of_the_package() -> None:

@@ -121,7 +121,7 @@ class Lines:
                 self.progress(runs[-1])
 
     def progress(self, run: Run) -> None:
-        """Show the load that is under way."""
+        """Show the running load."""
         failed = sum([bool(record.error) for record in run.records])
         self.write(f"{load_name(run.load)}: {len(run.records) - failed:,} answered, {failed:,} failed so far")
 

@@ -55,7 +55,7 @@ class Kernel:
         self.manager, self.client = jupyter_client.manager.start_new_kernel(cwd=folder, env=env)
         self.run(SETUP)
 
-    def run(self, code: str) -> Any:
+    def run(self, code: str) -> str:
         """Run a cell, and give the value of its last line as text."""
         result: list[str] = []
 
@@ -64,11 +64,12 @@ class Kernel:
                 result.append(message["content"]["data"]["text/plain"])
 
         reply = self.client.execute_interactive(code, timeout=PATIENCE, output_hook=output)["content"]
-        return reply["ename"] if reply["status"] == "error" else "".join(result)
+        assert reply["status"] == "ok", reply
+        return "".join(result)
 
     def begin(self, code: str) -> str:
-        """Start a cell; give its name."""
-        return str(self.client.execute(code))
+        """Start a cell; give its name. Its error does not make the kernel drop the cells that follow at once."""
+        return str(self.client.execute(code, stop_on_error=False))
 
     def interrupt(self, name: str) -> str:
         """Interrupt a cell that was started, and give the name of its error."""

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from paused import OPENAI
+from garbage import collect_until
 
 from smendpoint import StreamTruncatedError
 from smendpoint.emulator import Emulator, ModelRequest
@@ -20,9 +20,16 @@ pytest.importorskip("langchain_aws")
 from botocore.config import Config  # noqa: E402  # langchain-aws brings it
 from botocore.exceptions import ReadTimeoutError as BotocoreReadTimeout  # noqa: E402
 from langchain_aws import SagemakerEndpoint  # noqa: E402
-from langchain_aws.chat_models.sagemaker_endpoint import ChatSagemakerEndpoint  # noqa: E402
+from langchain_aws.chat_models.sagemaker_endpoint import (  # noqa: E402
+    ChatModelContentHandler,
+    ChatSagemakerEndpoint,
+)
 from langchain_aws.llms.sagemaker_endpoint import LLMContentHandler  # noqa: E402
 
+CHUNK = (
+    b'data: {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "my-llm",'
+    b' "choices": [{"index": 0, "delta": {"content": "Peter "}, "finish_reason": null}]}\n\n'
+)
 PROMPT = "Peter stayed for 3 days. Question: How long did Peter stay?"
 
 
@@ -84,7 +91,7 @@ def test_after_a_silence_langchain_has_the_model_run_again_and_litellm_does_not(
     assert runs > 1
     with pytest.raises(litellm.Timeout):
         litellm.completion(
-            "sagemaker/my-llm",
+            "sagemaker_chat/my-llm",
             [{"role": "user", "content": PROMPT}],
             timeout=0.05,
             sagemaker_base_url=f"{emulator.url}/endpoints/my-llm/invocations",
@@ -92,22 +99,30 @@ def test_after_a_silence_langchain_has_the_model_run_again_and_litellm_does_not(
     assert len(emulator.requests) == runs + 1
 
 
-def test_a_cancelled_stream_gives_its_connection_back_in_litellm() -> None:
-    def endless(request: ModelRequest) -> Iterator[bytes]:
-        yield OPENAI
-        request.disconnected.wait()
+async def langchain_chunks(url: str) -> Any:
+    return langchain_model(url, streaming=True).astream(PROMPT)
+
+
+async def litellm_chunks(url: str) -> Any:
+    return await litellm.acompletion(
+        "sagemaker_chat/my-llm",
+        [{"role": "user", "content": PROMPT}],
+        stream=True,
+        sagemaker_base_url=f"{url}/endpoints/my-llm/invocations-response-stream",
+    )
+
+
+@pytest.mark.parametrize("chunks", [langchain_chunks, litellm_chunks])
+def test_the_connection_of_a_cancelled_stream_is_closed_at_last(chunks: Any) -> None:
+    def slow(request: ModelRequest) -> Iterator[bytes]:
+        while not request.disconnected.wait(0.02):
+            yield CHUNK
 
     async def main(emulator: Emulator) -> None:
         first = asyncio.Event()
 
         async def read() -> None:
-            chunks = await litellm.acompletion(
-                "sagemaker_chat/my-llm",
-                [{"role": "user", "content": PROMPT}],
-                stream=True,
-                sagemaker_base_url=f"{emulator.url}/endpoints/my-llm/invocations-response-stream",
-            )
-            async for _ in chunks:
+            async for _ in await chunks(emulator.url):
                 first.set()
 
         task = asyncio.create_task(read())
@@ -115,14 +130,15 @@ def test_a_cancelled_stream_gives_its_connection_back_in_litellm() -> None:
         task.cancel()
         await asyncio.wait({task})
         del task
-        await asyncio.to_thread(emulator.disconnected)
+        # LangChain reads in a thread, which ends with the next chunk; what it read from is garbage then.
+        await asyncio.to_thread(lambda: collect_until(lambda: emulator.open_connections == 0))
 
-    with Emulator({"my-llm": endless}, region="us-west-2", piece_size=None) as emulator:
+    with Emulator({"my-llm": slow}, region="us-west-2", piece_size=None) as emulator:
         asyncio.run(main(emulator))
 
 
 def test_langchain_s_chat_model_has_no_structured_output() -> None:
-    class ChatHandler(Handler):
+    class ChatHandler(Handler, ChatModelContentHandler):
         """Any handler."""
 
     model: Any = ChatSagemakerEndpoint(endpoint_name="my-llm", region_name="us-west-2", content_handler=ChatHandler())

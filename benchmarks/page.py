@@ -96,11 +96,10 @@ def clients(data: Data) -> str:
     ]
     subjects = {"import": "Import", "cold": "First answer of a new process", "call": "CPU time of a later answer"}
     for key, subject in subjects.items():
-        figure = sides(data, key)
-        if "aiobotocore" not in figure:
-            figure = figure | {"aiobotocore": sides(data, f"{key}-asyncio")["aiobotocore"]}
-        own = quantity(figure["smendpoint"]["median"], "s")
-        lines.append([subject, own, *(f"{times(figure[name]['ratio'])}x" for name in names[1:])])
+        own, *others = (
+            (sides(data, key).get(name) or sides(data, f"{key}-asyncio")[name])["median"] for name in names
+        )
+        lines.append([subject, quantity(own, "s"), *(f"{times(other / own)}x" for other in others)])
     return table(["", *names], lines)
 
 

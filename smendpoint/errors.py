@@ -3,37 +3,37 @@
 Catch the widest class that you can handle::
 
     SmendpointError
-    |-- ConfigurationError (also a ValueError)   an argument, a setting or a request member is not valid
-    |-- CredentialsError                         no usable AWS credentials
-    |-- HandlerError                             a content handler failed, or cannot read this answer
-    |-- LedgerError                              the ledger of a batch cannot be opened or written
-    |-- PromptError (also a ValueError)          a template, or the prompt made from it, is not valid
-    |-- TooManyErrorsError                       more rows of a batch failed than are allowed
-    `-- EndpointError                            the call itself failed
-        |-- TransportError                       the connection was lost
-        |   |-- ConnectError                     no connection: nothing was sent
-        |   |-- TLSError                         no trusted connection: nothing was sent
-        |   |-- ReadTimeoutError                 the model was silent for ``Timeout.read`` seconds
-        |   |-- DeadlineExceededError            the whole call took more than ``Timeout.total`` seconds
-        |   `-- ProtocolError                    the answer is not valid HTTP, or not an event stream
-        |-- ServiceError                         the service answered with an error status
-        |   |-- ValidationError                  400: the request is not valid
-        |   |-- AccessDeniedError                403: these credentials may not do this
-        |   |-- ThrottlingError                  429 or 400: slow down
-        |   |-- ModelNotReadyError               429: the model is still being loaded; 400: scaled to zero
-        |   |-- ServiceUnavailableError          503
-        |   |-- InternalFailureError             500
-        |   |-- InternalDependencyError          530
-        |   `-- ModelError                       424: the container answered with an error
-        `-- StreamError                          a stream is not complete; ``received`` has its chunks
-            |-- StreamTruncatedError             the stream was cut off
-            |-- StreamDecodeError                the stream's bytes cannot be decoded
-            |-- ModelStreamError                 the service reported the model's failure in the stream
-            |-- InternalStreamFailureError       the service reported its own failure in the stream
-            `-- ModelOutputError                 a successful answer holds an error, or not the requested type
+    |-- ConfigurationError                  an argument, setting or member is not valid
+    |-- CredentialsError                    no usable AWS credentials
+    |-- HandlerError                        the handler failed, or cannot read the answer
+    |-- LedgerError                         a batch's ledger cannot be opened or written
+    |-- PromptError                         a template or its prompt is not valid
+    |-- TooManyErrorsError                  more rows of a batch failed than allowed
+    `-- EndpointError                       the call itself failed
+        |-- TransportError                  the connection was lost
+        |   |-- ConnectError                no connection: nothing was sent
+        |   |-- TLSError                    no trusted connection: nothing was sent
+        |   |-- ReadTimeoutError            silence for ``Timeout.read`` seconds
+        |   |-- DeadlineExceededError       more than ``Timeout.total`` seconds in all
+        |   `-- ProtocolError               not valid HTTP, or not an event stream
+        |-- ServiceError                    the service answered with an error status
+        |   |-- ValidationError             400: the request is not valid
+        |   |-- AccessDeniedError           403: these credentials may not do this
+        |   |-- ThrottlingError             429 or 400: slow down
+        |   |-- ModelNotReadyError          429: being loaded; 400: scaled to zero
+        |   |-- ServiceUnavailableError     503
+        |   |-- InternalFailureError        500
+        |   |-- InternalDependencyError     530
+        |   `-- ModelError                  424: the container answered with an error
+        `-- StreamError                     incomplete; ``received`` has the chunks
+            |-- StreamTruncatedError        the stream was cut off
+            |-- StreamDecodeError           the stream's bytes cannot be decoded
+            |-- ModelStreamError            the model failed while streaming
+            |-- InternalStreamFailureError  the service failed while streaming
+            `-- ModelOutputError            the answer is an error, or has the wrong type
 
-Every error keeps its ``__cause__`` and can be pickled. It holds no secret and no prompt, unless a message of the
-service or of the container quotes one.
+`ConfigurationError` and `PromptError` are also a ``ValueError``. Every error keeps its ``__cause__`` and can be
+pickled. It holds no secret and no prompt, unless a message of the service or of the container quotes one.
 """
 
 from __future__ import annotations

@@ -124,7 +124,8 @@ class ChatPromptTemplate(Frozen):
         PromptError: an item is neither, a dict has another key, the list is empty, or a text is not a template.
 
     Example:
-        >>> ChatPromptTemplate([("system", "Be brief."), ("user", "{question}")]).format(question="Why?")
+        >>> template = ChatPromptTemplate([("system", "Be brief."), ("user", "{question}")])
+        >>> template.format(question="Why?")
         [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Why?'}]
     """
 

@@ -195,7 +195,7 @@ def test_a_file_that_is_malformed_is_named(
     ("description", "status", "text", "advice"),
     [
         ({"EndpointStatus": "Creating", "ProductionVariants": []}, "failed", "Creating: no variants", "Wait"),
-        ({"EndpointStatus": "Updating"}, "warning", "Updating: AllTraffic with 1 instances", "still serves calls"),
+        ({"EndpointStatus": "Updating"}, "warning", "Updating: AllTraffic with 1 instance", "still serves calls"),
         ({"EndpointStatus": "Failed", "FailureReason": "No capacity."}, "failed", "No capacity.", "create it again"),
         ({"EndpointStatus": "OutOfService"}, "failed", "no reason is given", "create it again"),
         ({"EndpointStatus": "UpdateRollbackFailed"}, "warning", "UpdateRollbackFailed", "update it again"),

@@ -203,3 +203,14 @@ def test_a_timeout_of_ages_is_as_good_as_none(
     with Server(Peer.serve) as server, make_endpoint(server.url, timeout=timeout) as endpoint:
         assert endpoint.invoke("Hello") == "fine"
         assert endpoint.invoke("x" * 100_000) == "fine"
+
+
+def test_a_socket_closes_quietly_when_the_interpreter_has_cleared_its_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    forgotten = [blocking.Socket(fileno=ours.detach())]
+    monkeypatch.setattr(socket, "SocketType", None)
+    monkeypatch.setattr(blocking, "socket", None)
+    forgotten.clear()  # an exception in __del__ fails the test
+    with theirs:
+        theirs.settimeout(PATIENCE)
+        assert theirs.recv(1) == b""

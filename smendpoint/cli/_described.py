@@ -105,7 +105,8 @@ def _variant(given: dict[str, Any]) -> str:
     name = given.get("VariantName")
     if "CurrentServerlessConfig" in given:
         return f"{name}, serverless"
-    return f"{name} with {given.get('CurrentInstanceCount', 0)} instances"
+    count = given.get("CurrentInstanceCount", 0)
+    return f"{name} with {count} instance{'' if count == 1 else 's'}"
 
 
 def _has_instances(variant: dict[str, Any]) -> bool:

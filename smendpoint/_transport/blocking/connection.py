@@ -13,7 +13,7 @@ from smendpoint._transport.exchange import ONE_WRITE_BYTES, RECV_BYTES, connecti
 from smendpoint._transport.readiness import LONGEST_WAIT, reading_watch, ready
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from weakref import ref
 
     from smendpoint._transport.address import Address
@@ -32,8 +32,10 @@ class Socket(socket.socket):
 
     __slots__ = ()
 
-    def __del__(self) -> None:
-        socket.SocketType.close(self)  # not Python's own: an interrupt may have prevented attributes that it needs
+    # Not Python's own close: an interrupt may have prevented attributes that it needs. It is a default value because
+    # Python may have cleared the module `socket` when it collects a socket at its end.
+    def __del__(self, close: Callable[[socket.SocketType], None] = socket.SocketType.close) -> None:
+        close(self)
 
 
 class Place:

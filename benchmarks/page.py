@@ -96,9 +96,7 @@ def clients(data: Data) -> str:
     ]
     subjects = {"import": "Import", "cold": "First answer of a new process", "call": "CPU time of a later answer"}
     for key, subject in subjects.items():
-        own, *others = (
-            (sides(data, key).get(name) or sides(data, f"{key}-asyncio")[name])["median"] for name in names
-        )
+        own, *others = ((sides(data, key).get(name) or sides(data, f"{key}-asyncio")[name])["median"] for name in names)
         lines.append([subject, quantity(own, "s"), *(f"{times(other / own)}x" for other in others)])
     return table(["", *names], lines)
 

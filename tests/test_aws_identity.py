@@ -64,7 +64,7 @@ def test_an_argument_that_does_not_exist_is_refused_as_python_does() -> None:
         ({"external_id": "e"}, "need role_arn"),
         ({"role_arn": "admin"}, "ARN"),
         ({"session": object()}, "botocore or boto3 session"),
-        ({"session": botocore.session.Session(), "credentials_profile_name": "work"}, "exclude"),
+        ({"session": botocore.session.Session(), "credentials_profile_name": "work"}, "make the session with"),
         ({"config": {"read_timeout": 3}}, "config must be"),
         ({"endpoint_url": "http://host.example"}, "plain http"),
         ({"endpoint_url": "https://169.254.169.254"}, "metadata"),

@@ -269,7 +269,7 @@ def test_a_setting_on_the_way_to_credentials_that_is_malformed_is_called_so_and_
     assert "hunter2" not in str(caught.value)
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "fine")
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://[::1/")
-    with pytest.raises(CredentialsError, match=r"could not be loaded: what .* is malformed \(ValueError\)"):
+    with pytest.raises(CredentialsError, match=r"could not be loaded: the answer .* is malformed \(ValueError\)"):
         resolve(Identity()).credentials.load()
 
 

@@ -131,7 +131,7 @@ def test_a_class_is_refused_as_hooks() -> None:
 def test_a_misspelt_hook_is_refused(wrong: str, meant: str) -> None:
     for bases in ((CallHooks,), (Metrics,), (Some,)):
         hooks = type("Mine", bases, {wrong: lambda *_: None})()
-        with pytest.raises(errors.ConfigurationError, match=f"Mine.{wrong} is not a hook.* is {meant} meant"):
+        with pytest.raises(errors.ConfigurationError, match=f"Mine.{wrong} is not a hook.* did you mean {meant}"):
             checked_hooks(hooks)
     assert checked_hooks(type("Mine", (Metrics,), {wrong: 7})()) is not None  # no method
 

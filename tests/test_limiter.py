@@ -187,7 +187,7 @@ def test_a_refusal_that_begins_a_stream_for_too_long_is_not_handed_on_either(dir
         endpoint = direct_twin.endpoint(emulator.url, concurrency=1, clock=clock, content_handler=JSONHandler())
         emulator.inject("overload_tgi")
         with pytest.raises(
-            errors.ModelOutputError, match=r"Model is overloaded \| Nothing .*throttle_timeout"
+            errors.ModelOutputError, match=r"Model is overloaded \| No call .*throttle_timeout"
         ) as caught:
             endpoint.collect({"inputs": "Hello"})
         assert caught.value.received == ()
@@ -253,7 +253,7 @@ def test_an_answer_that_goes_on_saying_so_becomes_an_error(direct_twin: Twin) ->
     with Emulator(lambda request: answers[-1]) as emulator:
         clock = FakeClock()
         endpoint = limited(direct_twin, emulator, clock=clock)
-        with pytest.raises(errors.ModelOutputError, match=r"task was submitted is full \| Nothing .*throttle_timeout"):
+        with pytest.raises(errors.ModelOutputError, match=r"task was submitted is full \| No call .*throttle_timeout"):
             endpoint.invoke(b"x")
         assert 300 <= clock.passed < 310
         answers.append(b"[1]")

@@ -393,7 +393,7 @@ def test_a_failure_inside_a_client_is_our_error_and_one_of_its_hooks_is_not() ->
         own = failed_by_itself(raised(frames), response_started=True)
         assert isinstance(own, errors.TransportError)
         assert own.response_started
-        assert "failed by itself: JSONDecodeError" in str(own)
+        assert "the client itself failed: JSONDecodeError" in str(own)
     unread = failed_by_itself(raised(within("botocore.credentials", PARSER)))
     assert type(unread) is errors.CredentialsError
     assert failed_by_itself(raised(within("botocore.client", parse))) is None

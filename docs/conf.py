@@ -33,7 +33,9 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
-site_summary = "A small, typed client for models on Amazon SageMaker endpoints, sync and async, fast, and exact about failures."
+site_summary = (
+    "A small, typed client for models on Amazon SageMaker endpoints, sync and async, fast, and exact about failures."
+)
 html_search_scorer = str(HERE / "_static" / "scorer.js")
 site_words = {  # that people search for, beside a page's title in the navigation
     "how-to/retries-and-timeouts": ["timeouts", "retries", "retry", "backoff", "throttling", "429", "503"],

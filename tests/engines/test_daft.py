@@ -56,7 +56,7 @@ def list_of_integers() -> object:
 
 def test_a_column_that_is_there_is_not_replaced(service: Emulator) -> None:
     with TableMapper(endpoint(service), input_column="text") as mapper:
-        with pytest.raises(ConfigurationError, match="has a column 'output' already"):
+        with pytest.raises(ConfigurationError, match="already has a column 'output'"):
             with_columns(daft.from_pydict({"text": ["a"], "output": ["kept"]}), mapper)
 
 

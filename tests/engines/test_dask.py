@@ -58,7 +58,7 @@ def test_with_a_ledger_a_frame_that_is_computed_again_asks_nothing_again(
 
 def test_a_column_that_is_there_is_not_replaced(service: Emulator) -> None:
     with TableMapper(endpoint(service), input_column="text") as mapper:
-        with pytest.raises(ConfigurationError, match="has a column 'output' already"):
+        with pytest.raises(ConfigurationError, match="already has a column 'output'"):
             map_partitions(dd.from_pandas(pd.DataFrame({"text": ["a"], "output": ["kept"]}), npartitions=1), mapper)
 
 

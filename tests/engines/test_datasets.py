@@ -80,7 +80,7 @@ def test_a_dataset_whose_batches_are_tables_or_arrays_is_answered_too(kind: str,
 def test_a_column_that_is_there_is_not_replaced(iterable: bool, service: Emulator) -> None:
     dataset = datasets.Dataset.from_dict({"text": ["a"], "output": ["kept"]})
     with TableMapper(endpoint(service), input_column="text") as mapper:
-        with pytest.raises(ConfigurationError, match="has a column 'output' already"):
+        with pytest.raises(ConfigurationError, match="already has a column 'output'"):
             list(map_dataset(dataset.to_iterable_dataset() if iterable else dataset, mapper))
     assert service.total_requests == 0
 

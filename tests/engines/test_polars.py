@@ -43,7 +43,7 @@ def test_a_filter_of_the_outputs_and_a_choice_of_columns_stay_behind_the_calls(
 
 def test_a_column_that_is_there_is_not_replaced(service: Emulator) -> None:
     with TableMapper(endpoint(service), input_column="text") as mapper:
-        with pytest.raises(ConfigurationError, match="has a column 'output' already"):
+        with pytest.raises(ConfigurationError, match="already has a column 'output'"):
             map_batches(pl.LazyFrame({"text": ["a"], "output": ["kept"]}), mapper)
 
 

@@ -60,7 +60,7 @@ def test_errors_are_texts_in_their_column_by_default(engine: Any, service: Emula
 
 def test_a_column_that_is_there_is_not_replaced(engine: Any, service: Emulator) -> None:
     with TableMapper(endpoint(service), input_column="text") as mapper:
-        with pytest.raises(ConfigurationError, match="has a column 'output' already"):
+        with pytest.raises(ConfigurationError, match="already has a column 'output'"):
             map_in_pandas(engine.createDataFrame([("a", "kept")], "text string, output string"), mapper)
 
 

@@ -131,11 +131,6 @@ class Terminal:
         """Write a sentence after an empty line; in a pipe it stays one line."""
         print(f"\n{self._line(text, 0)}")
 
-    def answer(self, text: str) -> None:
-        """Write a model's answer."""
-        for line in textwrap.wrap(text, self._width - 2):
-            print(f"  {self._style('32', line)}")
-
     def row(self, name: str, value: str, width: int = 34) -> None:
         """Write a name and its value, in columns; the first is ``width`` columns wide."""
         print(f"  {name:<{width}}{self._style('36', value)}")

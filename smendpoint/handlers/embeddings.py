@@ -183,7 +183,6 @@ def _checked_texts(texts: object, handler: str) -> list[str]:
         raise HandlerError(f"{handler} takes a list of texts, not {type(texts).__name__}.")
     listed = list(cast("Sequence[str]", texts))
     for index, text in enumerate(listed):
-        # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
         if not isinstance(text, str):
             raise HandlerError(f"Text {index} must be a str, not {type(text).__name__}.")
     return listed

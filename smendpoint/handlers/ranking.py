@@ -86,7 +86,6 @@ class RerankHandler:
             query, texts = prompt
         except (TypeError, ValueError):
             raise HandlerError("RerankHandler takes a RerankInput, or a pair of a query and a list of texts.") from None
-        # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
         if not isinstance(query, str) or not is_collection(texts):
             raise HandlerError("RerankHandler takes a query that is a str, and a list of texts.")
         first, second = _PAIRS[self.format]
@@ -198,7 +197,6 @@ class SimilaritySearchHandler:
 
     def transform_input(self, prompt: Mapping[str, Any], model_kwargs: dict[str, Any]) -> bytes:
         """Return the request; without a ``mode``, it gets the one that suits the input."""
-        # pyright: ignore[reportUnnecessaryIsInstance]  # callers need not use a type checker
         if not isinstance(prompt, Mapping) or "queries" not in prompt:
             raise HandlerError("SimilaritySearchHandler takes a mapping with 'queries', and 'corpus' to search in.")
         mode = "nn_corpus" if "corpus" in prompt else "nn_train_data"

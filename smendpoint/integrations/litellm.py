@@ -115,8 +115,7 @@ class SageMakerLLM(CustomLLM):
                 yield from _pieces(chunk)
             yield _last_piece(chunks)
 
-    # type: ignore[override]
-    async def astreaming(self, *args: Any, **call: Any) -> AsyncIterator[GenericStreamingChunk]:
+    async def astreaming(self, *args: Any, **call: Any) -> AsyncIterator[GenericStreamingChunk]:  # type: ignore[override]
         """Stream the answer to messages; the connection is closed when the iterator is, or when it ends."""
         asked = _Chat(call)
         with _translated(asked.model):

@@ -58,6 +58,16 @@ def costs(data: Data, unit: str, head: str, figures: Mapping[str, str]) -> str:
     return table(["", head, "ratio"], rows)
 
 
+def by_subject(data: Data, unit: str, head: str, subjects: Mapping[str, str]) -> str:
+    """Tabulate figures of several subjects, each with its sides and their ratios to smendpoint's."""
+    rows = [
+        [f"{subject}, {name}", quantity(side["median"], unit), times(side["ratio"])]
+        for key, subject in subjects.items()
+        for name, side in sides(data, key).items()
+    ]
+    return table(["", head, "ratio"], rows)
+
+
 def compared(data: Data, key: str, unit: str) -> str:
     """Put one figure of all sides into a phrase, smendpoint's first."""
     (_, ours), *peers = sides(data, key).items()
@@ -168,12 +178,7 @@ def memory(data: Data) -> str:
         "memory-endpoint": "endpoint or client, with a connection",
         "memory-stream": "open stream",
     }
-    rows = [
-        [f"{subject}, {name}", quantity(side["median"], "B"), times(side["ratio"])]
-        for key, subject in subjects.items()
-        for name, side in sides(data, key).items()
-    ]
-    return table(["", "memory", "ratio"], rows)
+    return by_subject(data, "B", "memory", subjects)
 
 
 def growth(data: Data) -> str:
@@ -213,17 +218,12 @@ def batches(data: Data) -> str:
 
 def served(data: Data) -> str:
     """Tabulate the CPU of a server's process."""
-    figures = {
+    subjects = {
         "serve-call": "call",
         "serve-token": "token, 20 streams, 200 tokens a second each",
         "serve-burst": "token, one stream, as fast as it goes",
     }
-    rows = [
-        [f"{what}, {name}", quantity(side["median"], "s"), times(side["ratio"])]
-        for key, what in figures.items()
-        for name, side in sides(data, key).items()
-    ]
-    return table(["", "CPU time", "ratio"], rows)
+    return by_subject(data, "s", "CPU time", subjects)
 
 
 BLOCKS: dict[str, Callable[[Data], str]] = {

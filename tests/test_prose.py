@@ -43,11 +43,19 @@ def prose(page: str) -> str:
     return QUOTED.sub("", CODE.sub("`code`", page))
 
 
+def broken_rules(texts: list[str]) -> list[str]:
+    """Name each rule that the prose of a text breaks, with the words that break it."""
+    return [
+        f"{rule}: {found[0].strip()!r}"
+        for text in map(prose, texts)
+        for rule, words in BROKEN.items()
+        for found in words.finditer(text)
+    ]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_keeps_the_mechanical_part_of_the_rule_for_prose(page: Path) -> None:
-    text = prose(page.read_text(encoding="utf-8"))
-    broken = [f"{rule}: {found[0].strip()!r}" for rule, words in BROKEN.items() for found in words.finditer(text)]
-    assert not broken
+    assert broken_rules([page.read_text(encoding="utf-8")]) == []
 
 
 def texts(source: str) -> list[str]:
@@ -59,13 +67,7 @@ def texts(source: str) -> list[str]:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
 def test_docstrings_and_comments_keep_the_mechanical_part_of_the_rule(module: Path) -> None:
-    broken = [
-        f"{rule}: {found[0].strip()!r}"
-        for text in texts(module.read_text(encoding="utf-8"))
-        for rule, words in BROKEN.items()
-        for found in words.finditer(prose(text))
-    ]
-    assert not broken
+    assert broken_rules(texts(module.read_text(encoding="utf-8"))) == []
 
 
 def messages(source: str) -> list[str]:

@@ -42,7 +42,7 @@ def take_overloads() -> None:
             _first_returns[f"{analyzer.modname}.{name}"] = str(first.return_annotation)
         analyzer.overloads.clear()
 
-    ModuleAnalyzer.analyze = analyze_and_take  # type: ignore[method-assign]
+    ModuleAnalyzer.analyze = analyze_and_take  # type: ignore[method-assign]  # there is no hook
 
 
 def shorten_signature(

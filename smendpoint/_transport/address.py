@@ -99,6 +99,11 @@ class Address:
         end = self.target.proxy or self.target.url
         return end.host, end.port
 
+    @property
+    def has_context(self) -> bool:
+        """Whether the TLS settings have been read."""
+        return self._context is not None
+
     def context(self) -> ssl.SSLContext:
         """The TLS settings, read once, in some 20 ms: certificate and host name are always checked."""
         if self._context is None:

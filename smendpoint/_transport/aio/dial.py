@@ -80,9 +80,7 @@ async def _dial(
     if len(addresses) == 1:
         connection = await _connect(loop, addresses[0], buffer, kind)
     else:
-        connection, address.last_used = await _race(
-            loop, addresses, buffer, stagger(seconds, len(addresses)), kind
-        )
+        connection, address.last_used = await _race(loop, addresses, buffer, stagger(seconds, len(addresses)), kind)
     try:
         await connection.make_ready(address)
     except BaseException:
@@ -94,9 +92,7 @@ async def _dial(
     return connection
 
 
-async def _connect(
-    loop: asyncio.AbstractEventLoop, info: Any, buffer: memoryview, kind: type[Connected]
-) -> Connected:
+async def _connect(loop: asyncio.AbstractEventLoop, info: Any, buffer: memoryview, kind: type[Connected]) -> Connected:
     """Make the TCP connection to one address from ``getaddrinfo``."""
     family, _, _, _, where = info
     connection = kind(loop, buffer)

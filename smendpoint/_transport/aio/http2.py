@@ -13,6 +13,7 @@ from smendpoint.errors import copy_error
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from smendpoint._core.aws.conversation import PartEncoder
     from smendpoint._transport.aio.pool import LoopPool
     from smendpoint._transport.deadline import Deadline
     from smendpoint._transport.http2 import Http2Stream
@@ -23,7 +24,7 @@ class AsyncHttp2(Channel):
 
     status = 200  # for the flow of the call: the request has gone out
     stream: Http2Stream
-    seed: str
+    encoder: PartEncoder
     _pool: LoopPool
     _deadline: Deadline
 
@@ -35,9 +36,9 @@ class AsyncHttp2(Channel):
         self._waiters: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None  # for the total
 
-    def begin(self, stream: Http2Stream, deadline: Deadline, pool: LoopPool, seed: str) -> None:
+    def begin(self, stream: Http2Stream, deadline: Deadline, pool: LoopPool, encoder: PartEncoder) -> None:
         """Send the head of the request."""
-        self.stream, self._deadline, self._pool, self.seed = stream, deadline, pool, seed
+        self.stream, self._deadline, self._pool, self.encoder = stream, deadline, pool, encoder
         self._begun = True
         if deadline.at is not None:
             self._timer = self._loop.call_later(max(deadline.remaining(), 0.001), self._give_up)

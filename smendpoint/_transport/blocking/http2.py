@@ -15,6 +15,7 @@ from smendpoint.errors import copy_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from smendpoint._core.aws.conversation import PartEncoder
     from smendpoint._transport.blocking.connection import Connection
     from smendpoint._transport.deadline import Deadline
     from smendpoint._transport.http2 import Http2Stream
@@ -28,7 +29,7 @@ class BlockingHttp2:
         stream: the stream, whose head has not been sent.
         deadline: how long the waits may take.
         monotonic: the clock of the waits.
-        seed: see `Line`.
+        encoder: see `Line`.
     """
 
     __slots__ = (
@@ -43,7 +44,7 @@ class BlockingHttp2:
         "_users",
         "_waiters",
         "_watched",
-        "seed",
+        "encoder",
         "stream",
     )
 
@@ -55,10 +56,10 @@ class BlockingHttp2:
         stream: Http2Stream,
         deadline: Deadline,
         monotonic: Callable[[], float],
-        seed: str,
+        encoder: PartEncoder,
     ) -> None:
         self.stream = stream
-        self.seed = seed
+        self.encoder = encoder
         self._connection = connection
         self._deadline = deadline
         self._monotonic = monotonic
@@ -126,9 +127,7 @@ class BlockingHttp2:
                 if not idle():
                     return
                 if seconds <= 0.0:
-                    self._fail(
-                        self._deadline.silence(response_started=self.stream.status > 0, sending=sending)
-                    )
+                    self._fail(self._deadline.silence(response_started=self.stream.status > 0, sending=sending))
                     return
                 if self._outgoing:
                     events = WRITABLE

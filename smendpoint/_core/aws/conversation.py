@@ -1,4 +1,4 @@
-"""Both directions of a bidirectional stream (``InvokeEndpointWithBidirectionalStream``): parts to bytes, bytes to parts.
+"""Both directions of an ``InvokeEndpointWithBidirectionalStream``: parts to bytes, and bytes to parts.
 
 The client sends each event inside another message, which has two headers: the time of signing and a signature. A
 signature covers the one before it, back to the signature of the request (`sigv4.STREAMING_EVENTS`), so nobody can
@@ -140,8 +140,7 @@ class PartEncoder:
 
     def _headers(self, payload_hash: str, credentials: Credentials, timestamp: float) -> bytes:
         """Return the headers of a signed message; its signature is then the last one of the chain."""
-        # The header has milliseconds and the string to sign seconds. Both come from the same number, so that rounding
-        # cannot put them into different seconds.
+        # The header has milliseconds, and the string to sign the second in which they are: AWS's signers do the same.
         milliseconds = int(timestamp * 1000)
         date = _DATE_START + milliseconds.to_bytes(8, "big", signed=True)
         key = self._signer.event_key(credentials, milliseconds // 1000)

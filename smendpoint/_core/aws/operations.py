@@ -243,7 +243,7 @@ def validate_invocation_path(path: object) -> str:
     if not VISIBLE.issuperset(map(ord, text)) or "?" in text or "#" in text:
         raise ConfigurationError(
             f"the path must be visible ASCII characters without '?' and '#', not {_shown(text)}: encode others with"
-            " percent signs, and pass a query as such"
+            " percent signs, and pass a query as a mapping"
         )
     if any(segment in ("", ".", "..") for segment in text.split("/")):
         raise ConfigurationError(
@@ -261,8 +261,10 @@ def render_query(query: Mapping[str, object]) -> str:
             or tuple of these for a name that is repeated.
 
     Raises:
-        ConfigurationError: a name or a value is of another type, or not Unicode text; the message does not show it.
+        ConfigurationError: a name or a value is of another type, or not Unicode; the message does not show it.
     """
+    if not isinstance(query, Mapping):
+        raise ConfigurationError(f"the query must be a mapping, not {type(query).__name__}")
     pairs = []
     for name, values in query.items():
         encoded = _percent_encoded("a name in the query", _checked_text("a name in the query", name))

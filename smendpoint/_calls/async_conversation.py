@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._calls.conversation import ConversationBase, checked_part
 from smendpoint._core.call.flow import NeedCredentials
+from smendpoint._transport.exchange import HASH_OFF_LOOP_BYTES
+from smendpoint._transport.threads import off_loop
 from smendpoint._transport.timeouts import TimedOut, wait_for
 
 if TYPE_CHECKING:
@@ -155,7 +158,12 @@ class AsyncConversation(ConversationBase):
         """Send a part, or the end of the input."""
         try:
             await line.drain()  # a task that was cancelled may have left the rest of a part
-            pieces = self._signed(line, await self._credentials(), payload, text, partial)
+            # On a copy: a task that is cancelled while a thread signs must not leave a gap in the chain of signatures.
+            encoder = copy(line.encoder)
+            sign = self._signer(encoder, await self._credentials(), payload, text, partial)
+            large = payload is not None and len(payload) > HASH_OFF_LOOP_BYTES
+            pieces = await off_loop(asyncio.get_running_loop(), sign) if large else sign()
+            line.encoder = encoder
             line.queue(pieces, end=payload is None)
             self._input_ended = payload is None
             await line.drain()

@@ -26,11 +26,13 @@ from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Self
 
     from smendpoint._calls.base import CallerBase
     from smendpoint._calls.caller import Caller
-    from smendpoint._core.aws.conversation import ConversationPart
+    from smendpoint._core.aws.conversation import ConversationPart, PartEncoder
     from smendpoint._core.aws.sigv4 import Credentials
     from smendpoint._core.call.flow import CallState
     from smendpoint._core.call.hooks import Watcher
@@ -100,9 +102,7 @@ def checked_part(data: object) -> tuple[bytes, bool]:
         try:
             return data.encode(), True
         except UnicodeEncodeError:  # its message would show the text
-            raise errors.ConfigurationError(
-                "the text of a part has unpaired surrogates"
-            ) from None
+            raise errors.ConfigurationError("the text of a part has unpaired surrogates") from None
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data), False
     raise errors.ConfigurationError(f"a part must be bytes or str, not {type(data).__name__}")
@@ -238,16 +238,16 @@ class ConversationBase(Metadata):
         if ended:
             raise self._error("the model has ended the conversation: it takes no more parts")
 
-    def _signed(
-        self, line: Line | AsyncLine, credentials: Credentials, payload: bytes | None, text: bool, partial: bool
-    ) -> list[bytes | memoryview]:
-        """Return the signed pieces of a part; of the end of the input, if there is no payload."""
+    def _signer(
+        self, encoder: PartEncoder, credentials: Credentials, payload: bytes | None, text: bool, partial: bool
+    ) -> Callable[[], list[bytes | memoryview]]:
+        """Return a function that signs a part; without a payload, the end of the input."""
         assert self._call is not None
         defaults = self._call.defaults
         now = defaults.clock.time() + defaults.skew
         if payload is None:
-            return [line.encoder.end(credentials=credentials, timestamp=now)]
-        return line.encoder.part(payload, text=text, partial=partial, credentials=credentials, timestamp=now)
+            return lambda: [encoder.end(credentials=credentials, timestamp=now)]
+        return lambda: encoder.part(payload, text=text, partial=partial, credentials=credentials, timestamp=now)
 
     # -- the end
 
@@ -419,8 +419,8 @@ class Conversation(ConversationBase):
         """Send a part, or the end of the input."""
         try:
             line.drain()  # an interrupt may have left the rest of a part
-            pieces = self._signed(line, self._credentials(), payload, text, partial)
-            line.queue(pieces, end=payload is None)
+            sign = self._signer(line.encoder, self._credentials(), payload, text, partial)
+            line.queue(sign(), end=payload is None)
             self._input_ended = payload is None
             line.drain()
         except errors.EndpointError as error:

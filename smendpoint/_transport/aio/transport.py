@@ -14,7 +14,13 @@ from smendpoint._transport.address import DirectLane
 from smendpoint._transport.aio.dial import dial
 from smendpoint._transport.aio.pool import LoopPool
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import connection_lost, died_unheard, out_of_turn, read_body_async
+from smendpoint._transport.exchange import (
+    HASH_OFF_LOOP_BYTES,
+    connection_lost,
+    died_unheard,
+    out_of_turn,
+    read_body_async,
+)
 from smendpoint._transport.threads import off_loop
 from smendpoint._transport.timeouts import TimedOut, mark_retrieved, share
 
@@ -28,9 +34,6 @@ if TYPE_CHECKING:
     from smendpoint._core.http.http1 import ResponseReader
     from smendpoint._transport.aio.connection import AsyncConnection
     from smendpoint._transport.aio.http2 import AsyncHttp2
-
-# Hashing a body of this size takes about a millisecond; a larger body is hashed in a thread.
-HASH_OFF_LOOP_BYTES = 1_048_576
 
 
 class AsyncDirectTransport(DirectLane):

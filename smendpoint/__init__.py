@@ -17,17 +17,20 @@ from smendpoint._version import __version__
 
 TYPE_CHECKING = False  # type checkers treat it as true; the constant in `typing` would cost the import of `typing`
 if TYPE_CHECKING:
+    from smendpoint._calls.async_conversation import AsyncConversation
     from smendpoint._calls.async_stream import AsyncStream
+    from smendpoint._calls.conversation import Conversation
     from smendpoint._calls.inference import AsyncInferenceHandle, InferenceHandle
     from smendpoint._calls.response import Response
     from smendpoint._calls.session import AsyncStatefulSession, StatefulSession
     from smendpoint._calls.stream import Stream
+    from smendpoint._core.aws.conversation import ConversationPart
     from smendpoint._core.call.hooks import CallHooks, CallInfo
     from smendpoint._core.call.limit import AdaptiveConcurrency
     from smendpoint._core.call.retry import RetryPolicy
     from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._core.http.body import ResponseBody
-    from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs, StreamKwargs
+    from smendpoint._kwargs import AsyncKwargs, ConverseKwargs, InvokeEndpointKwargs, StreamKwargs
     from smendpoint.async_endpoint import AsyncEndpoint
     from smendpoint.endpoint import Endpoint
     from smendpoint.errors import (
@@ -91,6 +94,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessDeniedError",
     "AdaptiveConcurrency",
+    "AsyncConversation",
     "AsyncEmbeddings",
     "AsyncEndpoint",
     "AsyncInferenceHandle",
@@ -108,6 +112,9 @@ __all__ = [
     "ConfigurationError",
     "ConnectError",
     "ContentHandler",
+    "Conversation",
+    "ConversationPart",
+    "ConverseKwargs",
     "CredentialsError",
     "DeadlineExceededError",
     "Document",
@@ -169,17 +176,20 @@ __all__ = [
 
 # The modules of the names that are neither exceptions nor handlers. A test compares this with the imports above.
 _HOMES = {
+    "_core.aws.conversation": ("ConversationPart",),
     "_core.call.hooks": ("CallHooks", "CallInfo"),
     "_core.call.limit": ("AdaptiveConcurrency",),
     "_core.http.body": ("ResponseBody",),
     "_core.call.retry": ("RetryPolicy",),
     "_core.call.timing": ("Clock", "Timeout"),
     "_calls.inference": ("AsyncInferenceHandle", "InferenceHandle"),
-    "_kwargs": ("AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"),
+    "_kwargs": ("AsyncKwargs", "ConverseKwargs", "InvokeEndpointKwargs", "StreamKwargs"),
     "_calls.response": ("Response",),
     "_calls.session": ("AsyncStatefulSession", "StatefulSession"),
     "_calls.stream": ("Stream",),
+    "_calls.async_conversation": ("AsyncConversation",),
     "_calls.async_stream": ("AsyncStream",),
+    "_calls.conversation": ("Conversation",),
     "async_endpoint": ("AsyncEndpoint",),
     "endpoint": ("Endpoint",),
     "prompts": ("ChatPromptTemplate", "Document", "PromptTemplate"),

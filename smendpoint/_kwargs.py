@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-__all__ = ["AsyncKwargs", "InvokeEndpointKwargs", "StreamKwargs"]
+__all__ = ["AsyncKwargs", "ConverseKwargs", "InvokeEndpointKwargs", "StreamKwargs"]
 
 
 class StreamKwargs(TypedDict, total=False):
@@ -26,6 +26,14 @@ class InvokeEndpointKwargs(StreamKwargs, total=False):
 
     TargetModel: str
     EnableExplanations: str
+
+
+class ConverseKwargs(TypedDict, total=False):
+    """The request members of ``InvokeEndpointWithBidirectionalStream``, for `endpoint_kwargs` of `converse`."""
+
+    TargetVariant: str
+    ModelInvocationPath: str
+    ModelQueryString: str
 
 
 class AsyncKwargs(TypedDict, total=False):

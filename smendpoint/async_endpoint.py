@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from smendpoint._calls.async_conversation import AsyncConversation
     from smendpoint._calls.inference import AsyncInferenceHandle
     from smendpoint._calls.session import AsyncStatefulSession
     from smendpoint._core.call.slots import Slot
-    from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs
+    from smendpoint._kwargs import AsyncKwargs, ConverseKwargs, InvokeEndpointKwargs
     from smendpoint._options import EndpointOptions
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
 
@@ -119,6 +120,25 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         return AsyncStatefulSession(
             self._caller, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs
         )
+
+    def converse(
+        self,
+        *,
+        path: str | None = None,
+        query: Mapping[str, object] | str | None = None,
+        timeout: float | Timeout | None = None,
+        endpoint_kwargs: ConverseKwargs | Mapping[str, object] | None = None,
+    ) -> AsyncConversation:
+        """Make a conversation: parts go to the model while others come back, over HTTP/2. Needs the extra ``bidi``.
+
+        ``async with`` opens it. Arguments and errors as for `Endpoint.converse`.
+        """
+        endpoint_kwargs = hidden(endpoint_kwargs)
+        from smendpoint._calls.async_conversation import AsyncConversation
+        from smendpoint._calls.conversation import conversation_request
+
+        request = conversation_request(self._caller, path, query, timeout, endpoint_kwargs)
+        return AsyncConversation(self._caller, request)
 
     @overload
     def map(

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from smendpoint._calls.conversation import Conversation
     from smendpoint._calls.inference import InferenceHandle
     from smendpoint._calls.session import StatefulSession
     from smendpoint._core.call.slots import Slot
-    from smendpoint._kwargs import AsyncKwargs, InvokeEndpointKwargs
+    from smendpoint._kwargs import AsyncKwargs, ConverseKwargs, InvokeEndpointKwargs
     from smendpoint._options import EndpointOptions
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
 
@@ -136,6 +137,36 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         return StatefulSession(
             self._caller, open_with=open_with, close_with=close_with, endpoint_kwargs=endpoint_kwargs
         )
+
+    def converse(
+        self,
+        *,
+        path: str | None = None,
+        query: Mapping[str, object] | str | None = None,
+        timeout: float | Timeout | None = None,
+        endpoint_kwargs: ConverseKwargs | Mapping[str, object] | None = None,
+    ) -> Conversation:
+        """Make a conversation: parts go to the model while others come back, over HTTP/2. Needs the extra ``bidi``.
+
+        ``with`` opens it. The model's container must have a WebSocket server, and the label with which SageMaker turns
+        on bidirectional streams.
+
+        Args:
+            path: the path in the container, such as ``"v1/listen"``, at most 100 characters.
+            query: the query for the container, at most 2,048 characters: a mapping (its values may be ``str``, ``int``,
+                ``float``, ``bool``, or several of these), or a query string that is already percent-encoded.
+            timeout: as for `invoke`. The limit for silence applies while a part is awaited, and while one is sent.
+            endpoint_kwargs: further request members in the AWS spelling.
+
+        Raises:
+            ConfigurationError: an argument is not valid, the endpoint has a ``client``, or the extra is missing.
+        """
+        endpoint_kwargs = hidden(endpoint_kwargs)
+
+        from smendpoint._calls.conversation import Conversation, conversation_request
+
+        request = conversation_request(self._caller, path, query, timeout, endpoint_kwargs)
+        return Conversation(self._caller, request)
 
     @overload
     def map(

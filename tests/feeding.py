@@ -6,7 +6,9 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
+from struct import pack
 from typing import Any, Protocol
+from zlib import crc32
 
 from smendpoint.decoders import encode
 from smendpoint.errors import SmendpointError, StreamError
@@ -86,6 +88,39 @@ def outcome(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Any], type[
         else:
             joined.append(item)
     return joined, None if error is None else type(error), "" if error is None else str(error)
+
+
+def mutated(data: bytes, numbers: random.Random) -> bytes:
+    """The same bytes with one to three changes: a byte set, a bit flipped, bytes left out or put in."""
+    interesting = (0, 1, 7, 9, 10, 12, 15, 16, 17, 127, 128, 255)
+    changed = bytearray(data)
+    for _ in range(numbers.randrange(1, 4)):
+        place = numbers.randrange(len(changed))
+        change = numbers.randrange(4)
+        if change == 0:
+            changed[place] = numbers.choice(interesting)
+        elif change == 1:
+            changed[place] ^= 1 << numbers.randrange(8)
+        elif change == 2:
+            del changed[place : place + numbers.randrange(1, 5)]
+            changed = changed or bytearray(1)
+        else:
+            changed[place:place] = bytes(numbers.choice(interesting) for _ in range(numbers.randrange(1, 5)))
+    return bytes(changed)
+
+
+def repaired(data: bytes) -> bytes:
+    """An event stream's bytes with right checksums wherever the lengths allow a frame."""
+    fixed = bytearray(data)
+    position = 0
+    while len(fixed) - position >= 16:
+        fixed[position + 8 : position + 12] = pack(">I", crc32(fixed[position : position + 8]))
+        end = position + int.from_bytes(fixed[position : position + 4], "big")
+        if end < position + 16 or end > len(fixed):
+            break
+        fixed[end - 4 : end] = pack(">I", crc32(fixed[position : end - 4]))
+        position = end
+    return bytes(fixed)
 
 
 def same_in_every_cut(make: Callable[[], Decoder], data: bytes) -> tuple[list[Any], type[StreamError] | None, str]:

@@ -379,6 +379,6 @@ def test_settings_travel_and_connections_do_not(kind: Any) -> None:
             endpoint._caller.timeout,
             endpoint._caller.policy,
         )
-        assert travelled._caller._members == endpoint._caller._members
+        assert travelled._caller.members == endpoint._caller.members
         assert transport_of(travelled) is not transport_of(endpoint)
         assert transport_of(travelled).max_connections == 5

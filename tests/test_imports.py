@@ -47,6 +47,7 @@ FOREIGN = {
     "botocore": ("smendpoint._aws", "smendpoint._transport", "smendpoint.emulator._auth"),
     "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
     "click": ("smendpoint.integrations.llm",),  # llm shows its errors in a line
+    "h2": ("smendpoint.emulator",),
     "httpx": ("smendpoint.integrations.litellm",),  # LiteLLM's errors have its responses
     "langchain_core": ("smendpoint.integrations",),
     "litellm": ("smendpoint.integrations",),
@@ -64,6 +65,7 @@ FOREIGN = {
     "rich": ("smendpoint.cli",),
     "shtab": ("smendpoint.cli",),
     "starlette": ("smendpoint.asgi",),
+    "websockets": ("smendpoint.emulator",),
     "yaml": ("smendpoint.integrations.llm",),  # in which llm's own configuration is written
     "uvicorn": ("smendpoint.cli._serve",),
 }

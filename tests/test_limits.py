@@ -33,6 +33,8 @@ NO_LIMITS = {
     "_core.call.hiding._CAN_WAIT": "a flag of Python's",
     "_core.http.http1._USUAL_CHUNK_LINE": "the shortest way",
     "_core.http.syntax._USUAL_STATUS_LINE": "the shortest way",
+    "_core.aws.conversation._LARGE_PART": "the shortest way",
+    "_core.aws.conversation._SIGNED_HEADERS_LENGTH": "a part of the format",
     "_core.aws.eventstream._OVERHEAD": "a part of the format",
     "_core.aws.eventstream._LARGE_FRAME": "the shortest way",
     "_core.call.polling.GROWTH": "from one wait to the next",

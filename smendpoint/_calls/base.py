@@ -19,6 +19,7 @@ from smendpoint._calls.arguments import (
 )
 from smendpoint._core.aws.operations import (
     INVOKE_ENDPOINT_ASYNC,
+    INVOKE_ENDPOINT_CONVERSATION,
     INVOKE_ENDPOINT_STREAM,
     RequestHead,
     request_head,
@@ -74,9 +75,9 @@ class CallerBase(Erased[In, Out, Chunk]):
         self.settings = settings
         self.handler: ContentHandler[In, Out] = checked_handler(settings["content_handler"])
         self.model_kwargs = checked_mapping("model_kwargs", settings["model_kwargs"])
-        self._members = checked_mapping("endpoint_kwargs", settings["endpoint_kwargs"])
+        self.members = checked_mapping("endpoint_kwargs", settings["endpoint_kwargs"])
         if settings["inference_component_name"] is not None:
-            self._members = {"InferenceComponentName": settings["inference_component_name"], **self._members}
+            self.members = {"InferenceComponentName": settings["inference_component_name"], **self.members}
         self.clock: Clock = settings["clock"] or SYSTEM_CLOCK
         self.hooks: tuple[CallHooks, ...] = hooks_of(settings["hooks"])
         max_connections = checked_limit("max_connections", settings["max_connections"])
@@ -128,7 +129,7 @@ class CallerBase(Erased[In, Out, Chunk]):
     def limits(self) -> tuple[object, ...]:
         """The options that apply to all calls together, except those that say who calls and where."""
         shared = ("timeout", "retry", "max_connections", "concurrency")
-        return self._members, *[self.settings[name] for name in shared]
+        return self.members, *[self.settings[name] for name in shared]
 
     def _make_defaults(self, target: Target | None, slot: Slot | None = None) -> CallDefaults:
         """Decide what all calls share: the arguments take precedence over botocore's configuration. The first call has
@@ -183,7 +184,7 @@ class CallerBase(Erased[In, Out, Chunk]):
         known = self._heads.get(operation)
         if known is None or known[0] != types or endpoint_kwargs:
             own = checked_mapping("endpoint_kwargs", endpoint_kwargs)
-            members: dict[str, object] = {"ContentType": types[0], "Accept": types[1], **self._members, **own}
+            members: dict[str, object] = {"ContentType": types[0], "Accept": types[1], **self.members, **own}
             members = {name: value for name, value in members.items() if value is not None}
             try:
                 known = types, members, request_head(operation, self.name, members)
@@ -258,8 +259,9 @@ class CallerBase(Erased[In, Out, Chunk]):
     ) -> CallState:
         """Make the state of a new call; without a given slot, with one of the endpoint's own limit."""
         watcher = None
-        if slot is None and self.limiter is not None and request.operation is not INVOKE_ENDPOINT_ASYNC:
-            slot = self.limiter.slot()  # asynchronous inference has a queue of its own
+        # Asynchronous inference has a queue of its own, and a conversation may last for hours.
+        if slot is None and self.limiter is not None and request.operation not in _WITHOUT_SLOT:
+            slot = self.limiter.slot()
         log = self._log or self._find_log()
         if log is not None and not log.isEnabledFor(DEBUG):
             log = None
@@ -367,6 +369,9 @@ def rebuilt(cls: Any, name: str, identity: Identity, settings: dict[str, Any], *
         join(caller)
     return caller
 
+
+# The operations whose calls do not count among those in flight.
+_WITHOUT_SLOT = (INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_CONVERSATION)
 
 DEBUG = 10  # `logging.DEBUG`, without importing `logging`
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._calls.base import CallerBase
-from smendpoint._core.call.flow import NeedSlot, call_flow
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT_CONVERSATION
+from smendpoint._core.call.flow import NeedSlot, Send, call_flow
 from smendpoint._core.call.hiding import finish_error
 from smendpoint._transport.drivers import drive, drive_async
 from smendpoint._typing import Chunk, In, Out
@@ -65,6 +66,8 @@ class Caller(CallerBase[In, Out, Chunk]):
     def run(self, request: CallRequest, call: CallState, cancellation: Cancellation | None = None) -> Any:
         """Drive a call to its answer."""
         perform = self.transport.perform if call.slot is None else self._perform
+        if request.operation is INVOKE_ENDPOINT_CONVERSATION:
+            perform = self._converse
         try:
             return drive(call_flow(call), perform, request, call.timeout, cancellation)
         except BaseException as error:
@@ -76,6 +79,13 @@ class Caller(CallerBase[In, Out, Chunk]):
         if type(step) is NeedSlot:
             return step.slot.limiter.wait(step.slot, step.deadline, cancellation)
         return self.transport.perform(step, request, timeout, cancellation)
+
+    def _converse(self, step: Any, request: CallRequest, timeout: Timeout, cancellation: Cancellation | None) -> Any:
+        """Perform a step of a call that begins a conversation."""
+        if type(step) is not Send:
+            return self.transport.perform(step, request, timeout, cancellation)
+        transport: Any = self.transport
+        return transport.converse(step, request, timeout, cancellation)
 
     def send(
         self, request: CallRequest, cancellation: Cancellation | None = None, slot: Slot | None = None
@@ -153,6 +163,8 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
     async def run(self, request: CallRequest, call: CallState) -> Any:
         """Drive a call to its answer."""
         perform = self.transport.perform if call.slot is None else self._perform
+        if request.operation is INVOKE_ENDPOINT_CONVERSATION:
+            perform = self._converse
         try:
             return await drive_async(call_flow(call), perform, request, call.timeout)
         except BaseException as error:
@@ -165,6 +177,14 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
             wait: Awaitable[bool] = step.slot.limiter.wait(step.slot, step.deadline)
             return wait
         return self.transport.perform(step, request, timeout)
+
+    def _converse(self, step: Any, request: CallRequest, timeout: Timeout) -> Awaitable[Any]:
+        """Perform a step of a call that begins a conversation."""
+        if type(step) is not Send:
+            return self.transport.perform(step, request, timeout)
+        transport: Any = self.transport
+        begun: Awaitable[Any] = transport.converse(step, request, timeout)
+        return begun
 
     async def send(self, request: CallRequest, slot: Slot | None = None) -> tuple[CallState, RawResponse]:
         """Start and run a call whose answer is whole."""

@@ -116,12 +116,7 @@ class Pipeline(Generic[Chunk]):
 
     def cut(self, error: errors.SmendpointError) -> list[Chunk]:
         """Return the chunks that were held back when the connection failed with `error`."""
-        if isinstance(error, (errors.ReadTimeoutError, errors.DeadlineExceededError)):
-            self._fail(error)
-        else:
-            truncated = errors.StreamTruncatedError(f"the stream was cut off: {error.message}")
-            truncated.__cause__ = error
-            self._fail(truncated)
+        self._fail(cut_off(error))
         return self._pass_on([])
 
     def _fail(self, error: Exception) -> None:
@@ -172,6 +167,15 @@ class Pipeline(Generic[Chunk]):
             if text:
                 kept.append(text if self._typed is None else self._typed(text))
         return kept
+
+
+def cut_off(error: errors.SmendpointError) -> errors.SmendpointError:
+    """Return the error of a stream whose connection failed with `error`: a time limit speaks for itself."""
+    if isinstance(error, (errors.ReadTimeoutError, errors.DeadlineExceededError)):
+        return error
+    truncated = errors.StreamTruncatedError(f"the stream was cut off: {error.message}")
+    truncated.__cause__ = error
+    return truncated
 
 
 def _listed(chunks: Any) -> list[Any]:

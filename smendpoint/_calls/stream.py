@@ -285,7 +285,7 @@ class Stream(StreamBase[Piece, Made]):
         super().__init__(caller, request, stop)
         # for a thread that closes the stream while another one waits for the answer to begin
         self._cancellation = Cancellation()
-        self._answer: _Answer | None = None
+        self._answer: Answer | None = None
 
     def __enter__(self) -> Self:
         self._ensure_open()
@@ -327,8 +327,8 @@ class Stream(StreamBase[Piece, Made]):
         try:
             call = self._call = self._call or self._caller.start(self._request)
             source = self._caller.run(self._request, call, self._cancellation)
-            self._answer = _Answer(call, source)
-            self._answer.__class__ = _OpenAnswer
+            self._answer = Answer(call, source)
+            self._answer.__class__ = OpenAnswer
             self._read_head(call, source)
         except Cancelled:
             raise self._closed_error() from None
@@ -344,12 +344,12 @@ class Stream(StreamBase[Piece, Made]):
     def _refused(self, chunks: list[Piece]) -> bool:
         refused = super()._refused(chunks)
         if refused and self._answer is not None:
-            self._answer.__class__ = _Answer
+            self._answer.__class__ = Answer
         return refused
 
     def _finish(self, error: BaseException | None) -> None:
         assert self._answer is not None
-        self._answer.__class__ = _Answer
+        self._answer.__class__ = Answer
         super()._finish(error)
 
     def _advance(self) -> None:
@@ -382,7 +382,7 @@ class Stream(StreamBase[Piece, Made]):
         self._cancellation.stop()
 
 
-class _Answer:
+class Answer:
     """The answer of a stream."""
 
     __slots__ = ("call", "source")
@@ -392,7 +392,7 @@ class _Answer:
         self.source = source
 
 
-class _OpenAnswer(_Answer):
+class OpenAnswer(Answer):
     """The answer of a stream that is not over: it closes when it is garbage-collected.
 
     A finalizer of `Stream` itself would run at the end of every stream, and Python swallows an interrupt during it.

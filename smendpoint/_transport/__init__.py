@@ -13,14 +13,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Iterable, Mapping
     from typing import Any, Protocol
 
     from smendpoint._aws import Target
+    from smendpoint._core.aws.conversation import PartEncoder
     from smendpoint._core.aws.renderer import CallRequest
-    from smendpoint._core.call.flow import CredentialSource
+    from smendpoint._core.call.flow import CredentialSource, Send
     from smendpoint._core.call.timing import Timeout
     from smendpoint._transport.deadline import Cancellation
+    from smendpoint._transport.http2 import Http2Stream
 
     class _AnySource(Protocol):
         status: int
@@ -51,6 +53,63 @@ if TYPE_CHECKING:
         def abandon(self) -> None:
             """Close at the loop's next turn: for the garbage collector, which calls at any moment, in any thread."""
             ...
+
+    class _AnyLine(Protocol):
+        """The two directions of a conversation, over a connection of its own. It begins when its request has gone out.
+
+        After its failure, each method raises the same error; bytes that arrived before the failure are read first.
+        """
+
+        status: int
+        """A success, for the call's flow. `stream` has the real one, once the service has sent it."""
+
+        encoder: PartEncoder
+        """Makes the signed parts."""
+
+        stream: Http2Stream
+
+        def queue(self, pieces: Iterable[bytes | memoryview], *, end: bool = False) -> None:
+            """Send bytes, as far as that is possible at once; the rest follows by itself while somebody waits.
+
+            Args:
+                pieces: the bytes, in order. They are not copied: do not change them before they are sent.
+                end: whether they are the last ones.
+            """
+
+        def close(self) -> None:
+            """Give up both directions, and close the connection. Any thread may; closing twice does nothing."""
+
+    class Line(_AnyLine, Protocol):
+        """A conversation's connection: one thread at a time sends, another one reads."""
+
+        def drain(self) -> None:
+            """Wait until everything that was queued has been sent, or the service has ended its answer.
+
+            Raises:
+                EndpointError: the conversation failed, or the service read nothing in time.
+            """
+
+        def receive(self) -> bytes:
+            """Wait for the next bytes; empty when the answer has properly ended.
+
+            Raises:
+                EndpointError: the service refused the request, the answer did not end properly, or nothing arrived in
+                    time.
+            """
+            ...
+
+    class AsyncLine(_AnyLine, Protocol):
+        """A conversation's connection, for asyncio: one task at a time sends, another one reads."""
+
+        async def drain(self) -> None:
+            """See `Line.drain`."""
+
+        async def receive(self) -> bytes:
+            """See `Line.receive`."""
+            ...
+
+        def abandon(self) -> None:
+            """See `AsyncSource.abandon`."""
 
     class _AnyTransport(Protocol):
         max_connections: int | None
@@ -117,4 +176,18 @@ if TYPE_CHECKING:
 
         async def close(self) -> None:
             """Close every connection, including those in use: their calls fail. A user's client stays open."""
+            ...
+
+    class ConversingTransport(Transport, Protocol):
+        """A transport with its own connections."""
+
+        def converse(self, step: Send, request: CallRequest, timeout: Timeout, cancellation: Cancellation) -> Line:
+            """Perform the `Send` of a conversation: connect, and send the head of the request."""
+            ...
+
+    class AsyncConversingTransport(AsyncTransport, Protocol):
+        """A transport with its own connections, for asyncio."""
+
+        async def converse(self, step: Send, request: CallRequest, timeout: Timeout) -> AsyncLine:
+            """See `ConversingTransport.converse`."""
             ...

@@ -32,6 +32,7 @@ class Address:
 
     Args:
         target: where calls go, and with which settings.
+        http2: whether the peer must speak HTTP/2.
 
     Attributes:
         renderer: renders the heads of the requests to the peer.
@@ -41,10 +42,11 @@ class Address:
         ConfigurationError: the proxy is of a kind that is not supported.
     """
 
-    __slots__ = ("_context", "last_used", "renderer", "target")
+    __slots__ = ("_context", "http2", "last_used", "renderer", "target")
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, *, http2: bool = False) -> None:
         self.target = target
+        self.http2 = http2
         self.last_used: object = None
         self._context: ssl.SSLContext | None = None
         url, proxy = target.url, target.proxy
@@ -55,7 +57,7 @@ class Address:
             )
         extra: tuple[tuple[str, str], ...] = (("User-Agent", target.user_agent),)
         prefix = ""
-        if proxy is not None and not url.tls:
+        if proxy is not None and not self.has_preface:
             # A plain request goes to the proxy itself: in absolute form, with its credentials.
             prefix = f"http://{url.host_header}"
             extra += proxy.headers()
@@ -66,6 +68,12 @@ class Address:
             target_prefix=prefix,
             extra_headers=extra,
         )
+
+    @property
+    def has_preface(self) -> bool:
+        """Whether something is exchanged before the first request: for a tunnel through a proxy, or TLS."""
+        # In HTTP/2 every request goes through a tunnel: it has no absolute form for a proxy.
+        return self.target.url.tls or (self.http2 and self.target.proxy is not None)
 
     @property
     def service(self) -> str:
@@ -91,6 +99,11 @@ class Address:
         end = self.target.proxy or self.target.url
         return end.host, end.port
 
+    @property
+    def has_context(self) -> bool:
+        """Whether the TLS settings have been read."""
+        return self._context is not None
+
     def context(self) -> ssl.SSLContext:
         """The TLS settings, read once, in some 20 ms: certificate and host name are always checked."""
         if self._context is None:
@@ -106,7 +119,7 @@ class Address:
                     f"the CA bundle or client certificate cannot be read ({error}): check AWS_CA_BUNDLE, "
                     "REQUESTS_CA_BUNDLE, ca_bundle in the config file and client_cert in config="
                 ) from error
-            context.set_alpn_protocols(["http/1.1"])
+            context.set_alpn_protocols(["h2" if self.http2 else "http/1.1"])
             # Before TLS 1.3 a peer can begin another handshake in the middle of a request: writing would have to wait.
             context.options |= ssl.OP_NO_RENEGOTIATION
             # Some builds of Python treat a connection that is cut off as properly ended.
@@ -129,10 +142,11 @@ class DirectLane:
         self._clock = clock
         self._limit = self.max_connections = max_connections
         self._address: Address | None = None
+        self._http2_address: Address | None = None
         self._resolving = allocate_lock()
 
     def forget(self) -> None:
-        self._address = None
+        self._address = self._http2_address = None
         self._resolving = allocate_lock()
 
     def detached(self) -> Self:
@@ -145,6 +159,16 @@ class DirectLane:
         """Read the settings, which may import botocore."""
         address = Address(resolve(self._identity))
         self.max_connections = self._limit or address.target.limits.max_pool_connections
+        return address
+
+    def http2_address(self) -> Address:
+        """The peer of conversations, once `resolve` has been called."""
+        address = self._http2_address
+        if address is None:
+            from smendpoint._aws.http2 import http2_target
+
+            assert self._address is not None  # `resolve` came first
+            address = self._http2_address = Address(http2_target(self._identity, self._address.target), http2=True)
         return address
 
     @property
@@ -166,6 +190,8 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
     ended = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
     # Older versions of Python have no separate class for this.
     ended = ended or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"
+    if address.http2 and getattr(error, "reason", "") == "TLSV1_ALERT_NO_APPLICATION_PROTOCOL":
+        return no_http2(address)
     if isinstance(error, ssl.SSLError) and not ended:
         reason = str(getattr(error, "reason", None) or error)
         plain = f". {NOT_TLS}" if reason in NO_TLS_REASONS else ""
@@ -175,6 +201,14 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
     if (error.errno or 0) > 0 and not isinstance(error, ssl.SSLError):
         what = os.strerror(error.errno or 0)  # asyncio has its own words
     return errors.ConnectError(f"no connection to {address.peer}: {what}. {address.advice}")
+
+
+def no_http2(address: Address) -> errors.TLSError:
+    """Our error for a peer that does not choose HTTP/2 in the handshake."""
+    return errors.TLSError(
+        f"{address.service} does not speak HTTP/2 (it did not choose h2 in ALPN), and converse() needs it: check the "
+        "URL, and whether a proxy or balancer on the way ends TLS"
+    )
 
 
 def is_literal(host: str) -> bool:

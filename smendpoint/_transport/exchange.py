@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 RECV_BYTES = 65_536
 # A body up to this size is sent in one write together with its head; a larger one is watched for an early answer.
 ONE_WRITE_BYTES = 65_536
+# Hashing a body of this size takes about a millisecond; under asyncio a larger body is hashed in a thread.
+HASH_OFF_LOOP_BYTES = 1_048_576
 # An idle connection older than this is not used again: load balancers in front of a service usually close after 60 s.
 IDLE_SECONDS = 45.0
 

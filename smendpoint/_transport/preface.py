@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._core.http.syntax import render_head
+from smendpoint._transport.address import no_http2
 from smendpoint._transport.tls import TLSChannel
 from smendpoint.errors import ConnectError, ProtocolError
 
@@ -20,43 +21,56 @@ class Preface:
     """Makes a connection ready for its first request: send `to_send`, `feed` the answer, until that returns true.
 
     Args:
-        address: an address that needs TLS.
+        address: an address that has a preface.
 
     Attributes:
-        tls: TLS over the connection, when the preface is done. Its last bytes are sent with the first request.
+        tls: TLS over the connection, when the preface is done; `None` without TLS. Its last bytes are sent with the
+            first request.
     """
 
-    __slots__ = ("_proxy", "_reader", "_request", "tls")
+    __slots__ = ("_address", "_proxy", "_reader", "_request", "tls")
 
     def __init__(self, address: Address) -> None:
+        self._address = address
         url, self._proxy = address.target.url, address.target.proxy
-        self.tls = TLSChannel(address.context(), url.host)
+        self.tls = TLSChannel(address.context(), url.host) if url.tls else None
         self._reader = ResponseReader(connect=True)
         self._request = b""
         if self._proxy is None:
-            self.tls.handshake()
+            self._handshake()
         else:
             self._request = connect_request(url.host, url.port, self._proxy)
 
     def to_send(self) -> bytes:
         """Return the bytes to send next: perhaps none; after a TLS failure, an alert."""
         request, self._request = self._request, b""
-        return request or self.tls.to_send()
+        return request or (b"" if self.tls is None else self.tls.to_send())
 
     def feed(self, data: bytes) -> bool:
         """Read the next bytes, none if the peer has closed the connection; return whether the preface is done.
 
         Raises:
             ConnectError: the proxy does not open a tunnel.
+            TLSError: the peer does not speak HTTP/2, and must.
             OSError: the handshake failed, see `TLSChannel.handshake`.
         """
         if self._proxy is None:
+            assert self.tls is not None
             self.tls.arrived(data)
-            return self.tls.handshake()
-        if tunnel_stands(self._reader, data, self._proxy):
+        elif tunnel_stands(self._reader, data, self._proxy):
             self._proxy = None
-            self.tls.handshake()
-        return False
+        else:
+            return False
+        return self._handshake()
+
+    def _handshake(self) -> bool:
+        """Continue the TLS handshake, if there is TLS; return whether it is done."""
+        if self.tls is None:
+            return True
+        done = self.tls.handshake()
+        if done and self._address.http2 and self.tls.protocol != "h2":
+            raise no_http2(self._address)
+        return done
 
 
 def connect_request(host: str, port: int, proxy: Proxy) -> bytes:

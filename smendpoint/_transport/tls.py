@@ -57,6 +57,11 @@ class TLSChannel:
         return True
 
     @property
+    def protocol(self) -> str | None:
+        """The protocol that both sides have agreed on (ALPN), after the handshake."""
+        return self._tls.selected_alpn_protocol()
+
+    @property
     def at_rest(self) -> bool:
         """Whether only whole records have arrived, and more may come."""
         return not self._begun and not self.over

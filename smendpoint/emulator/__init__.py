@@ -17,7 +17,15 @@ from smendpoint.emulator._auth import Credentials
 from smendpoint.emulator._load import EndpointLoad
 from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator.faults import FAULTS, Fault
-from smendpoint.emulator.models import Model, ModelReply, ModelRequest, forward
+from smendpoint.emulator.models import (
+    ConversationModel,
+    Model,
+    ModelConversation,
+    ModelPart,
+    ModelReply,
+    ModelRequest,
+    forward,
+)
 from smendpoint.emulator.server import Emulator
 
 # The room: `server` runs a loop (`_thread`), `_listener` accepts, `_connection` reads a request (`_http`), finds its
@@ -29,11 +37,14 @@ from smendpoint.emulator.server import Emulator
 
 __all__ = [
     "FAULTS",
+    "ConversationModel",
     "Credentials",
     "Emulator",
     "EndpointLoad",
     "Fault",
     "Model",
+    "ModelConversation",
+    "ModelPart",
     "ModelReply",
     "ModelRequest",
     "ReceivedRequest",

@@ -32,6 +32,9 @@ BEARER_HOST = "sagemaker.amazonaws.com"
 MAX_LIFETIME = 43_200
 """How long a bearer token may be valid, in seconds."""
 
+BIDIRECTIONAL = "InvokeEndpointWithBidirectionalStream"
+STREAMED_EVENTS = "STREAMING-AWS4-HMAC-SHA256-EVENTS"
+
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _SERVICE = "sagemaker"
 _ENCODED_QUERY = re.compile(r"[A-Za-z0-9._~%&=-]*\Z")
@@ -92,9 +95,11 @@ def _signature(
 def _is_genuine(request: ReceivedRequest, given: Authorization, credentials: Credentials, region: str) -> bool:
     headers = request.headers
     stamp, body_hash = headers.get("x-amz-date", ""), hashlib.sha256(request.body).hexdigest()
+    # The events of a bidirectional stream have signatures of their own.
+    expected = STREAMED_EVENTS if request.operation == BIDIRECTIONAL else body_hash
     if (given.region, given.service, given.date, len(stamp)) != (region, _SERVICE, stamp[:8], 16):
         return False
-    if headers.get("x-amz-content-sha256", body_hash) != body_hash:  # botocore uses this header as the hash
+    if headers.get("x-amz-content-sha256", body_hash) != expected:  # botocore uses this header as the hash
         return False
     required = {"host", *(name for name in headers if name.startswith("x-amz-"))}
     if not required <= set(given.signed_headers) <= headers.keys():

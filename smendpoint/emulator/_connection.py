@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
 import logging
-import socket
-import struct
 import threading
 import uuid
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any
+from typing import cast
 
 from smendpoint.emulator._fault import Fault
 from smendpoint.emulator._faults_http import too_large
+from smendpoint.emulator._hosts import misdirected
 from smendpoint.emulator._http import MAX_HEAD, BadRequest, RequestReader, render_head
-from smendpoint.emulator._reply import Action, ByteStream, ModelFailed, Pause, Reply, Steps, error_reply, play
+from smendpoint.emulator._peer import Peer
+from smendpoint.emulator._reply import Action, ByteStream, ModelFailed, Pause, Reply, Steps, play
 from smendpoint.emulator._route import ReceivedRequest, Route, route
 from smendpoint.emulator._running import parts_of
 from smendpoint.emulator._service import Service, wants_stream
@@ -29,39 +28,43 @@ _log = logging.getLogger("smendpoint.emulator")
 _SLOW_READ_SECONDS = 0.005
 
 
-class Connection(asyncio.Protocol):
-    """Serves one connection, one request after another, in a separate task."""
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 3.4
 
-    def __init__(self, service: Service, connections: set[Connection]) -> None:
-        self._service = service
-        self._state = service.state
-        self._limits = service.limits
-        self._connections = connections
+
+class Connection(Peer):
+    """Serves one connection of HTTP/1.1, one request after another. If it begins like HTTP/2, hands it over."""
+
+    def __init__(self, service: Service, connections: set[Peer]) -> None:
+        super().__init__(service, connections)
         self._reader = RequestReader(self._limits.max_body)
         self._deadline: asyncio.TimerHandle | None = None
         self._failure: BadRequest | None = None
         self._progress = asyncio.Event()
-        self._writable = asyncio.Event()
-        self._writable.set()
         self._reading_slowly = False
         self._reading_paused = False
-        self._number = 0
-        # Set by `connection_made`, which asyncio calls first.
-        self._transport: Any
-        self.task: asyncio.Task[None]
+        # The first bytes, as long as they can be the beginning of an HTTP/2 connection.
+        self._opening: bytes | None = b""
 
     # -- callbacks of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
         # A step is in the kernel before the next one is played.
         # high=0 would stop asyncio's TLS transport: it is "full" when it is empty.
-        self._transport.set_write_buffer_limits(high=1, low=0)
-        self._number = self._state.opened()
-        self._connections.add(self)
-        self.task = asyncio.get_running_loop().create_task(self._serve())
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=1, low=0)
+        self.begin(transport, self._state.opened())
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() == "h2":
+            self._hand_over(b"")
 
     def data_received(self, data: bytes) -> None:
+        if self._opening is not None:
+            data = self._opening + data
+            if data.startswith(_PREFACE):
+                return self._hand_over(data)
+            if _PREFACE.startswith(data):
+                self._opening = data
+                return self._keep_time(True)
+            self._opening = None
         reader = self._reader
         try:
             reader.feed(data)
@@ -90,33 +93,20 @@ class Connection(asyncio.Protocol):
         self._failure = BadRequest("the request did not arrive in time", 408)
         self._progress.set()
 
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
-
     def connection_lost(self, exc: Exception | None) -> None:
-        # This has no effect; without it Python 3.10's TLS transport warns that it was not closed. That of 3.11.2 has
-        # nothing left to abort.
-        with contextlib.suppress(AttributeError):
-            self._transport.abort()
-        self._connections.discard(self)
         self._keep_time(False)
-        # A connection counts as closed once its task has ended.
-        self.task.add_done_callback(lambda _task: self._state.count(connections=-1))
+        super().connection_lost(exc)
+
+    def _hand_over(self, data: bytes) -> None:
+        """Have the connection served as one of HTTP/2, which it turned out to be; ``data`` has come so far."""
+        from smendpoint.emulator._http2 import Http2Connection
+
+        self._keep_time(False)
+        self._connections.discard(self)
         self.task.cancel()
+        Http2Connection(self._service, self._connections).take_over(self._transport, self.number, data)
 
     # -- the server
-
-    def reset(self) -> None:
-        """Close the connection so that the peer gets a TCP reset."""
-        # Under TLS there is no socket if the connection was just lost and asyncio has not called `connection_lost` yet.
-        with contextlib.suppress(OSError, AttributeError):
-            raw = self._transport.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        with contextlib.suppress(AttributeError):  # as in `connection_lost`
-            self._transport.abort()
 
     async def _serve(self) -> None:
         try:
@@ -163,7 +153,7 @@ class Connection(asyncio.Protocol):
 
         try:
             if not self._limits.hosts.allow(reader.host):
-                return await self._answer_early(_misdirected(reader.host))
+                return await self._answer_early(misdirected(reader.host))
             target = route(reader.method, reader.target)
             fault = self._state.choose(target.kind, target.endpoint_name)
             if fault.early is not None:
@@ -189,7 +179,7 @@ class Connection(asyncio.Protocol):
                 whole = await self._play(fault.play(reply))
             except ModelFailed:
                 # The head has been sent: only an early end can tell the client.
-                whole = await self._act(Action.FIN)
+                whole = await self.act(Action.FIN)
         finally:
             end()
             self._state.count(active=-1)
@@ -197,7 +187,7 @@ class Connection(asyncio.Protocol):
             if fault.on_reuse:
                 self._turn_to_next()
                 await self._until(lambda: self._reader.started)
-            return await self._act(fault.after)
+            return await self.act(fault.after)
         return whole and reader.keep_alive
 
     def _received(self, target: Route, fault: Fault) -> ReceivedRequest:
@@ -209,7 +199,7 @@ class Connection(asyncio.Protocol):
             target=reader.target,
             headers=reader.headers,
             body=bytes(reader.body),
-            connection=self._number,
+            connection=self.number,
             fault=fault.name or None,
             header_list=reader.header_list,
             inference_component=target.component or reader.headers.get("x-amzn-sagemaker-inference-component", ""),
@@ -235,34 +225,10 @@ class Connection(asyncio.Protocol):
                 elif isinstance(step, Pause):
                     await asyncio.sleep(step.seconds)
                 elif step is Action.STALL:
-                    self._state.count(stalled=+1)
-                    try:
-                        # Cancelled when the client has gone or the emulator stops.
-                        await asyncio.get_running_loop().create_future()
-                    finally:
-                        self._state.count(stalled=-1)
+                    await self.stall()
                 else:
-                    return await self._act(step)
+                    return await self.act(step)
         return True
-
-    async def _act(self, action: Action) -> bool:
-        if action is Action.RESET:
-            while self._undelivered():  # noqa: ASYNC110  # the kernel does not call back
-                await asyncio.sleep(_SLOW_READ_SECONDS)
-            self.reset()
-        else:
-            self._transport.close()
-        return False
-
-    def _undelivered(self) -> bool:
-        # A reset discards what the peer's kernel has not acknowledged; what was played must arrive first.
-        waiting = array.array("i", [0])
-        with contextlib.suppress(ImportError, OSError):  # not every system can tell
-            import fcntl
-            import termios
-
-            fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, waiting)
-        return waiting[0] > 0
 
     async def _answer_early(self, reply: Reply, reset: bool = False) -> bool:
         reader = self._reader
@@ -273,21 +239,12 @@ class Connection(asyncio.Protocol):
             await self._until(lambda: reader.received > 0 or reader.complete)
         await self._play(play(reply))
         if reset:
-            return await self._act(Action.RESET)
+            return await self.act(Action.RESET)
         if not reader.expects_continue:
             # A client may write everything before it reads: a reset now would discard the answer.
             with contextlib.suppress(BadRequest):
                 await self._until(lambda: reader.complete)
         return False
-
-
-def _misdirected(host: str) -> Reply:
-    return error_reply(
-        421,
-        "",
-        f"This is an emulator on somebody's machine, and {host!r} is not its name. To call it by that name, allow"
-        " the name: Emulator(allowed_hosts=[...]), smendpoint emulator --allow-host NAME.",
-    )
 
 
 async def _change(reply: Reply, change: Callable[[ByteStream], ByteStream]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from smendpoint.emulator._reply import Action, ByteStream, Reply, Steps, play
 from smendpoint.emulator._route import Kind
+from smendpoint.emulator._talk import Talk, TalkSteps, events_of
 
 ALL: frozenset[Kind] = frozenset({"invoke", "stream", "async", "openai"})
 """The kinds of requests whose responses can have any fault of HTTP."""
@@ -22,6 +23,9 @@ STREAM: frozenset[Kind] = frozenset({"stream", "openai"})
 FRAMES: frozenset[Kind] = frozenset({"stream"})
 """The kind with answers in event-stream frames."""
 
+CONVERSE: frozenset[Kind] = frozenset({"converse"})
+"""The kind of bidirectional streams, over HTTP/2."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -30,7 +34,8 @@ class Fault:
     Attributes:
         name: the name for ``Emulator.inject``; ``<n>`` in it stands for a number.
         description: the effect on the wire.
-        operations: the kinds of requests that it affects: ``invoke``, ``stream``, ``async``, ``openai``.
+        operations: the kinds of requests that it affects: ``invoke``, ``stream``, ``async``, ``openai``,
+            ``converse``.
         harmless: whether a careful client still gets the whole answer, perhaps with a retry.
         examples: names to try it with: the name itself, or some with numbers filled in.
         times: how many requests it affects, if its name says so; ``None`` for all.
@@ -41,6 +46,9 @@ class Fault:
         answer: replaces the model's answer; its arguments tell whether a stream is requested, and whether in frames.
         change: changes the parts of the model's answer; a plain answer is one part.
         play: plays the response; by default properly.
+        converse: plays the answer of a bidirectional stream; by default properly. After the last step it ends properly,
+            if no step has ended it.
+        window_closed: whether the client of a bidirectional stream may never send more than its first window allows.
         after: the action on the connection after a whole response.
         on_reuse: whether ``after`` waits for the first bytes of the next request.
         pattern: the pattern of the names of a fault with numbers.
@@ -60,6 +68,8 @@ class Fault:
     answer: Callable[[bool, bool], Reply] | None = None
     change: Callable[[ByteStream], ByteStream] | None = None
     play: Callable[[Reply], Steps] = play
+    converse: Callable[[Talk], TalkSteps] = events_of
+    window_closed: bool = False
     after: Action | None = None
     on_reuse: bool = False
     pattern: str = ""

@@ -13,6 +13,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
+from smendpoint.emulator._reply import Reply, error_reply
 from smendpoint.errors import ConfigurationError
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[^\]]*)?\]|[^\[\]:/\\@\s,]+)(?::[0-9]{0,5})?\Z")
@@ -59,3 +60,13 @@ class Hosts:
             ipaddress.IPv4Address(name)
             return True
         return "." not in name
+
+
+def misdirected(host: str) -> Reply:
+    """Make the answer to a request for another host."""
+    return error_reply(
+        421,
+        "",
+        f"This is an emulator on somebody's machine, and {host!r} is not its name. To call it by that name, allow"
+        " the name: Emulator(allowed_hosts=[...]), smendpoint emulator --allow-host NAME.",
+    )

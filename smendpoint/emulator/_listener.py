@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from smendpoint.emulator._connection import Connection
+from smendpoint.emulator._peer import Peer
 from smendpoint.emulator._service import Service
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Listener:
         self.port = 0
         self._server: asyncio.base_events.Server | None = None
         self._placeholder: socket.socket | None = None
-        self._connections: set[Connection] = set()
+        self._connections: set[Peer] = set()
 
     async def open(self) -> None:
         """Begin to listen, if possible on the previous port.

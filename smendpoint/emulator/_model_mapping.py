@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import cast
 
-from smendpoint.emulator.models import Model, forward
+from smendpoint.emulator.models import AnyModel, Model, forward
 from smendpoint.emulator.personalities import PERSONALITIES, personality
 from smendpoint.errors import ConfigurationError
 
@@ -44,16 +44,16 @@ def to_model(model: object, whose: str) -> Model:
     return cast("Model", model)  # its answer is checked when it is called
 
 
-class Models(MutableMapping[str, "Model | str"]):
+class Models(MutableMapping[str, AnyModel]):
     """The models that were set, by endpoint name. Setting a model checks it.
 
     Args:
         models: models by endpoint name, or one for every name; ``None`` for the stand-in.
     """
 
-    def __init__(self, models: Mapping[str, Model | str] | Model | str | None) -> None:
+    def __init__(self, models: Mapping[str, AnyModel] | AnyModel | None) -> None:
         self._default: Model | None = None
-        self._models: dict[str, tuple[Model | str, Model]] = {}
+        self._models: dict[str, tuple[AnyModel, Model]] = {}
         if isinstance(models, Mapping):
             self.update(models)
         else:
@@ -63,16 +63,16 @@ class Models(MutableMapping[str, "Model | str"]):
         """Return the model that answers for an endpoint."""
         return self._models.get(name, (None, self._default))[1]
 
-    def replace(self, models: Mapping[str, Model | str]) -> None:
+    def replace(self, models: Mapping[str, AnyModel]) -> None:
         """Replace all models; if one of them is not a model, none is changed."""
         self._models = Models(models)._models
 
-    def __setitem__(self, name: str, model: Model | str) -> None:
+    def __setitem__(self, name: str, model: AnyModel) -> None:
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"models must be named by their endpoints; {name!r} is not an endpoint's name")
         self._models[name] = model, to_model(model, f"of endpoint {name!r}")
 
-    def __getitem__(self, name: str) -> Model | str:
+    def __getitem__(self, name: str) -> AnyModel:
         return self._models[name][0]
 
     def __delitem__(self, name: str) -> None:

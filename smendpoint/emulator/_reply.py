@@ -22,6 +22,7 @@ class Action(enum.Enum):
     RESET = "reset"  # the peer gets a TCP RST
     FIN = "fin"  # everything written is flushed, then the connection is closed in an orderly way
     STALL = "stall"  # nothing more, until the client leaves or the emulator stops
+    HEAD = "head"  # the head of a bidirectional stream, which else comes with its first event
 
 
 class Pause(NamedTuple):

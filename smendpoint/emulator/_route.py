@@ -8,17 +8,18 @@ import urllib.parse
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["invoke", "stream", "async", "openai", "s3", "unknown"]
+Kind: TypeAlias = Literal["invoke", "stream", "async", "openai", "converse", "s3", "unknown"]
 
 _ENDPOINT = re.compile(
     r"/endpoints/(?P<name>[^/]+)"
     r"(?:/inference-components/(?P<component>[^/]+)(?=/openai/))?"
-    r"/(?:(?P<suffix>invocations|invocations-response-stream|async-invocations)|openai(?P<path>/v1/.+))\Z"
+    r"/(?:(?P<suffix>invocations|invocations-response-stream|async-invocations|invocations-bidirectional-stream)|openai(?P<path>/v1/.+))\Z"
 )
 _OPERATIONS: dict[str, tuple[Kind, str]] = {
     "invocations": ("invoke", "InvokeEndpoint"),
     "invocations-response-stream": ("stream", "InvokeEndpointWithResponseStream"),
     "async-invocations": ("async", "InvokeEndpointAsync"),
+    "invocations-bidirectional-stream": ("converse", "InvokeEndpointWithBidirectionalStream"),
 }
 
 

@@ -20,7 +20,7 @@ _END = object()
 _WHOLE = (str, bytes, bytearray, memoryview, Mapping)
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
@@ -54,7 +54,7 @@ async def ask(model: Model, request: ModelRequest) -> ModelReply:
         if inspect.isawaitable(answer):
             answer = await answer
     except Exception as error:
-        raise ModelFailed(_describe(error)) from error
+        raise ModelFailed(describe(error)) from error
     return answer if isinstance(answer, ModelReply) else ModelReply(answer)
 
 
@@ -104,7 +104,7 @@ async def parts_of(body: Parts) -> ByteStream:
                 async for part in threaded:
                     yield part
     except Exception as error:
-        raise ModelFailed(_describe(error)) from error
+        raise ModelFailed(describe(error)) from error
 
 
 async def gather(body: Parts) -> bytes:

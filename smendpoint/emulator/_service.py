@@ -132,6 +132,8 @@ class Service:
             return error_reply(404, "UnknownOperationException", f"Unable to route {request.method} {request.target}")
         if route.kind == "s3":
             return serve_object(self.objects, request, route.model_path, self.limits.max_objects)
+        if route.kind == "converse":
+            return error_reply(505, "", "A bidirectional stream needs HTTP/2.")
         refusal = self._authenticate(request, self.clock() + skew, bool(skew))
         if refusal is not None:
             return refused(refusal) if control else refusal
@@ -158,6 +160,17 @@ class Service:
             return error_reply(429, "ThrottlingException", "Rate exceeded")
         return await self._invoke(model, request, route, disconnected)
 
+    def converser(self, request: ReceivedRequest, skew: float) -> Model | Reply:
+        """Return the model for the request of a bidirectional stream, or the refusal."""
+        refusal = self._authenticate(request, self.clock() + skew, bool(skew))
+        if refusal is not None:
+            return refusal
+        model = self.models.find(request.endpoint_name)
+        if model is None or not self.control.in_service(request.endpoint_name):
+            message = f"Endpoint {request.endpoint_name} of account {ACCOUNT} not found."
+            return error_reply(400, "InputValidationError", message)
+        return model
+
     def _authenticate(self, request: ReceivedRequest, now: float, skewed: bool) -> Reply | None:
         if self.credentials is None:  # only the clock is checked, if a fault has set it wrong
             return check_clock(request, now) if skewed else None
@@ -181,11 +194,11 @@ class Service:
         except ModelFailed as failed:
             if route.kind == "openai":
                 return failure(500, str(failed), "InternalServerError", 500)
-            return self._model_error(500, str(failed), request)
+            return self.model_error(500, str(failed), request)
         if body is not None and answer.status >= 400:
             if route.kind == "openai":  # that path passes on the container's own answer
                 return Reply(answer.status, [("Content-Type", answer.content_type or "application/json")], body)
-            return self._model_error(answer.status, body.decode("utf-8", "replace"), request)
+            return self.model_error(answer.status, body.decode("utf-8", "replace"), request)
         content_type = answer.content_type
         if content_type is None:
             accept = asked.accept
@@ -205,7 +218,7 @@ class Service:
             reply.headers.append(("X-Amzn-SageMaker-Closed-Session-Id", session))
         return reply
 
-    def _model_error(self, status: int, original: str, request: ReceivedRequest) -> Reply:
+    def model_error(self, status: int, original: str, request: ReceivedRequest) -> Reply:
         log = f"/aws/sagemaker/Endpoints/{request.endpoint_name}"
         side = "client" if status < 500 else "server"
         message = (

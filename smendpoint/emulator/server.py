@@ -21,7 +21,7 @@ from smendpoint.emulator._route import ReceivedRequest
 from smendpoint.emulator._service import Limits, Service
 from smendpoint.emulator._state import State
 from smendpoint.emulator._thread import LoopThread
-from smendpoint.emulator.models import Model
+from smendpoint.emulator.models import AnyModel
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Emulator(Endpoints):
 
     def __init__(
         self,
-        models: Mapping[str, Model | str] | Model | str | None = None,
+        models: Mapping[str, AnyModel] | AnyModel | None = None,
         *,
         region: str = "us-east-1",
         credentials: Credentials | None = None,
@@ -244,7 +244,7 @@ class Emulator(Endpoints):
         return f"{self._scheme}://{host}:{self.port}"
 
     @property
-    def models(self) -> MutableMapping[str, Model | str]:
+    def models(self) -> MutableMapping[str, AnyModel]:
         """The models by endpoint name; they can be changed while it runs, one by one or as a whole.
 
         Setting something that is not a model raises a `ConfigurationError`.
@@ -252,7 +252,7 @@ class Emulator(Endpoints):
         return self._models
 
     @models.setter
-    def models(self, models: Mapping[str, Model | str]) -> None:
+    def models(self, models: Mapping[str, AnyModel]) -> None:
         self._models.replace(models)
 
     # -- load

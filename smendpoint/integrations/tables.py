@@ -169,7 +169,7 @@ class TableMapper:
         mapper."""
         caller = self._endpoint._caller
         own = {name: value for name, value in self._model_kwargs.items() if name not in ("stop_on_fatal", "timeout")}
-        members = {**caller._members, **(own.pop("endpoint_kwargs", None) or {})}
+        members = {**caller.members, **(own.pop("endpoint_kwargs", None) or {})}
         return {**caller.model_kwargs, **own, **({"endpoint_kwargs": members} if members else {})}
 
     @property

@@ -36,7 +36,7 @@ KiB; with the limit, a corrupt length field fails after 12 bytes, not after 4 Gi
 
 _OVERHEAD = 16  # two lengths and two checksums of four bytes each: no frame is shorter
 _PRELUDE = Struct(">III")
-_CHECKSUM = Struct(">I")
+CHECKSUM = Struct(">I")
 _LARGE_FRAME = 4096
 
 # A stream repeats one or two header blocks from its beginning to its end, each about 90 bytes. Longer blocks, and more
@@ -71,14 +71,23 @@ def encode(headers: Mapping[str, HeaderValue], payload: bytes = b"") -> bytes:
         ConfigurationError: a name or value is not valid in the format, or the frame exceeds the limits.
     """
     block = b"".join(encode_header(name, value) for name, value in headers.items())
-    if len(block) > MAX_HEADERS or len(payload) > MAX_PAYLOAD:
+    frame = b"".join((encode_prelude(len(block), len(payload)), block, payload))
+    return frame + CHECKSUM.pack(crc32(frame))
+
+
+def encode_prelude(headers_length: int, payload_length: int) -> bytes:
+    """Make the first 12 bytes of a frame.
+
+    Raises:
+        ConfigurationError: the frame exceeds the limits.
+    """
+    if headers_length > MAX_HEADERS or payload_length > MAX_PAYLOAD:
         raise ConfigurationError(
             f"an event-stream frame holds at most {MAX_HEADERS} bytes of headers and {MAX_PAYLOAD} of payload, "
-            f"not {len(block)} and {len(payload)}"
+            f"not {headers_length} and {payload_length}"
         )
-    lengths = pack(">II", _OVERHEAD + len(block) + len(payload), len(block))
-    frame = b"".join((lengths, pack(">I", crc32(lengths)), block, payload))
-    return frame + pack(">I", crc32(frame))
+    lengths = pack(">II", _OVERHEAD + headers_length + payload_length, headers_length)
+    return lengths + CHECKSUM.pack(crc32(lengths))
 
 
 def interpret(message: Message) -> bytes:
@@ -96,10 +105,10 @@ def interpret(message: Message) -> bytes:
         StreamDecodeError: no usable ``:message-type``, or an event without a usable ``:event-type``.
         StreamError: the service reports anything else: an exception that is not in its model, or an error.
     """
-    return _part(message) or b""
+    return part_payload(message) or b""
 
 
-def _part(message: Message) -> bytes | None:
+def part_payload(message: Message) -> bytes | None:
     """Return the payload of a ``PayloadPart``, and `None` for an event of another type. Raises as `interpret` does."""
     headers = message.headers
     message_type = headers.get(":message-type")
@@ -191,7 +200,7 @@ class EventStreamDecoder(PushDecoder):
         parts: list[bytes] = []
         for block, payload in zip(blocks, payloads, strict=True):
             try:
-                part = payload if block == self._part_block else _part(self._message(block, payload))
+                part = payload if block == self._part_block else part_payload(self._message(block, payload))
             except StreamError as error:
                 self._failure = error.with_traceback(None)
                 break
@@ -235,7 +244,7 @@ class EventStreamDecoder(PushDecoder):
         elif type(data) is not bytes:  # slices of a bytearray or memoryview cannot be a dictionary's keys
             data = bytes(data)
         position, end, need = 0, len(data), 12
-        unpack_prelude, unpack_checksum = _PRELUDE.unpack_from, _CHECKSUM.unpack_from
+        unpack_prelude, unpack_checksum = _PRELUDE.unpack_from, CHECKSUM.unpack_from
         while end - position >= 12:
             total, headers_length, checksum = unpack_prelude(data, position)
             if crc32(data[position : position + 8]) != checksum:

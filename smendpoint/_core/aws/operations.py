@@ -8,8 +8,10 @@ characters that a header cannot hold, and lengths.
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
 from collections.abc import Mapping
+from math import isfinite
 from typing import NamedTuple
 
+from smendpoint._core.aws.sigv4 import VISIBLE, percent_encode
 from smendpoint.errors import ConfigurationError
 
 RECOMMENDED_MAX_BODY = 6_291_456
@@ -178,6 +180,18 @@ INVOKE_ENDPOINT_ASYNC = Operation(
 
 OPERATIONS = (INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM, INVOKE_ENDPOINT_ASYNC)
 
+# Of another service, "SageMaker Runtime HTTP2" (version 2025-10-01), of which botocore has no model.
+INVOKE_ENDPOINT_CONVERSATION = Operation(
+    "InvokeEndpointWithBidirectionalStream",
+    "invocations-bidirectional-stream",
+    {
+        "TargetVariant": _MEMBERS["TargetVariant"],
+        "ModelInvocationPath": Member(_PREFIX + "Model-Invocation-Path", 100),
+        "ModelQueryString": Member(_PREFIX + "Model-Query-String", 2048),
+    },
+    {},
+)
+
 
 def _is_label(text: str) -> bool:
     return 1 <= len(text) <= 63 and _LABEL.issuperset(text) and text[0] != "-" and text[-1] != "-"
@@ -219,6 +233,71 @@ def validate_region(region: object, source: str = "") -> str:
     return text
 
 
+def validate_invocation_path(path: object) -> str:
+    """Check a path in the model's container, such as ``"v1/listen"``, and give it as a ``str``.
+
+    Raises:
+        ConfigurationError: it is not such a path, and could become another one on its way.
+    """
+    text = _checked_text("the path", path)
+    if not VISIBLE.issuperset(map(ord, text)) or "?" in text or "#" in text:
+        raise ConfigurationError(
+            f"the path must be visible ASCII characters without '?' and '#', not {_shown(text)}: encode others with"
+            " percent signs, and pass a query as a mapping"
+        )
+    if any(segment in ("", ".", "..") for segment in text.split("/")):
+        raise ConfigurationError(
+            f"the path must be segments with one '/' between two of them, such as 'v1/listen', not {_shown(text)}:"
+            " no segment is empty, '.' or '..', and there is no '/' at either end"
+        )
+    return text
+
+
+def render_query(query: Mapping[str, object]) -> str:
+    """Render a query string; an empty mapping gives ``""``.
+
+    Args:
+        query: values by name: a ``str``, an ``int``, a finite ``float``, a ``bool`` (``true`` or ``false``), or a list
+            or tuple of these for a name that is repeated.
+
+    Raises:
+        ConfigurationError: a name or a value is of another type, or not Unicode; the message does not show it.
+    """
+    if not isinstance(query, Mapping):
+        raise ConfigurationError(f"the query must be a mapping, not {type(query).__name__}")
+    pairs = []
+    for name, values in query.items():
+        encoded = _percent_encoded("a name in the query", _checked_text("a name in the query", name))
+        what = f"the value of {_shown(name)} in the query"
+        for value in values if isinstance(values, (list, tuple)) else (values,):
+            pairs.append(f"{encoded}={_percent_encoded(what, _query_text(what, value))}")
+    return "&".join(pairs)
+
+
+def _query_text(what: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # Python refuses to print integers of thousands of digits.
+    if isinstance(value, int) and value.bit_length() <= 64:
+        return int.__repr__(value)
+    if isinstance(value, float) and isfinite(value):
+        return float.__repr__(value)
+    if isinstance(value, (int, float)):
+        raise ConfigurationError(f"{what} must be a finite number of at most 64 bits")
+    if not isinstance(value, str):
+        raise ConfigurationError(
+            f"{what} must be a str, int, float or bool, or a list or tuple of these, not {type(value).__name__}"
+        )
+    return plain(value)
+
+
+def _percent_encoded(what: str, text: str) -> str:
+    try:
+        return percent_encode(text)
+    except UnicodeEncodeError:  # its message would show the text
+        raise ConfigurationError(f"{what} has unpaired surrogates") from None
+
+
 def _unknown_member(operation: Operation, name: object) -> ConfigurationError:
     known = ", ".join(operation.members)
     if name == "EndpointName":
@@ -226,7 +305,7 @@ def _unknown_member(operation: Operation, name: object) -> ConfigurationError:
     if name == "Body":
         return ConfigurationError("Body cannot be set: the content handler makes it")
     shown = _shown(name) if isinstance(name, str) else f"a key of type {type(name).__name__}"
-    elsewhere = [other.name for other in OPERATIONS if name in other.members]
+    elsewhere = [other.name for other in (*OPERATIONS, INVOKE_ENDPOINT_CONVERSATION) if name in other.members]
     where = f" ({' and '.join(elsewhere)} has it)" if elsewhere else ""
     return ConfigurationError(f"{operation.name} has no member {shown}{where}; it has {known}")
 

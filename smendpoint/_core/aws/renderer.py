@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT_STREAM
-from smendpoint._core.aws.sigv4 import Signer, payload_hash
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT_CONVERSATION, INVOKE_ENDPOINT_STREAM
+from smendpoint._core.aws.sigv4 import STREAMING_EVENTS, Signer, payload_hash
 from smendpoint._core.http.syntax import render_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from smendpoint._core.aws.conversation import PartEncoder
     from smendpoint._core.aws.operations import Operation, RequestHead
     from smendpoint._core.aws.sigv4 import SignableRequest
     from smendpoint._core.call.flow import Send
@@ -69,7 +70,7 @@ class CallRequest:
         self.head = head
         self.body = body
         self.invocation_id = invocation_id
-        self.streaming = operation is INVOKE_ENDPOINT_STREAM
+        self.streaming = operation in (INVOKE_ENDPOINT_STREAM, INVOKE_ENDPOINT_CONVERSATION)
         self.timeout = timeout
         self.max_answer = max_answer
         self.body_hash: str | None = None
@@ -122,6 +123,34 @@ class RequestRenderer:
             self._known = {}
         self._known[head] = known
         return known
+
+    def render_http2(self, request: CallRequest, send: Send, scheme: str) -> tuple[list[tuple[str, str]], PartEncoder]:
+        """Return the signed header fields of a conversation's request, and the encoder that continues the signatures.
+
+        Args:
+            request: the request.
+            send: its only attempt.
+            scheme: the scheme of the URL.
+        """
+        from smendpoint._core.aws.conversation import PartEncoder  # only conversations need it
+
+        path, (_, host) = self._base_path + request.head.path, self._host
+        fields = [(name.lower(), value) for name, value in request.head.headers]
+        fields += [("content-type", "application/vnd.amazon.eventstream"), ("x-amz-content-sha256", STREAMING_EVENTS)]
+        signable = self._signer.signable(method="POST", path=path, headers=[("host", host), *fields])
+        assert send.credentials is not None
+        signing = signable.at(send.credentials, send.timestamp)
+        signature = signing.signature(STREAMING_EVENTS)
+        for line in f"{signing.headers}{signature}".split("\r\n"):
+            name, _, value = line.partition(": ")
+            fields.append((name.lower(), value))
+        fields += [(name.lower(), value) for name, value in self._extra]
+        fields += [
+            ("amz-sdk-invocation-id", request.invocation_id),
+            ("amz-sdk-request", f"attempt={send.attempt}; max={send.max_attempts}"),
+        ]
+        pseudo = [(":method", "POST"), (":scheme", scheme), (":authority", host), (":path", path)]
+        return [*pseudo, *fields], PartEncoder(region=self._signer.region, seed=signature)
 
     def render(self, request: CallRequest, send: Send) -> bytes:
         """Return the head of the attempt `send`, signed with its credentials at its time."""

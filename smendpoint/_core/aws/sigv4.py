@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 ALGORITHM = "AWS4-HMAC-SHA256"
+EVENT_ALGORITHM = "AWS4-HMAC-SHA256-PAYLOAD"
 EMPTY_PAYLOAD_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+# In the place of the payload's hash: the body is a stream of events, each with a signature of its own. The signature
+# of such a request is the first in the chain.
+STREAMING_EVENTS = "STREAMING-AWS4-HMAC-SHA256-EVENTS"
 
 # Headers that proxies and tracing may change on the way; the list is botocore's.
 UNSIGNED_HEADERS = frozenset(
@@ -289,19 +293,23 @@ class Signer:
         signing = Signing(credentials, 0, "", f"{_start(method, path, text)}{lines}", key)
         return f"{text}&X-Amz-Signature={signing.signature(payload_hash)}"
 
+    def event_key(self, credentials: Credentials, second: int) -> Hmac:
+        """Return the signing key for the events of a second, after the string to sign up to the signature before."""
+        return self._key_at(credentials, *self._date(second), EVENT_ALGORITHM)
+
     def _date(self, timestamp: float) -> tuple[str, str]:
         """Return the time as in signatures, such as ``20150830T123600Z``, and the credential scope of that day."""
         stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(int(timestamp)))
         return stamp, f"{stamp[:8]}/{self.region}/{self.service}/aws4_request"
 
-    def _key_at(self, credentials: Credentials, stamp: str, scope: str) -> Hmac:
-        """Return the signing key of a day, after the string to sign except for the hash at its end."""
+    def _key_at(self, credentials: Credentials, stamp: str, scope: str, algorithm: str = ALGORITHM) -> Hmac:
+        """Return the signing key of a day, after the string to sign up to its scope."""
         secret_key, date = credentials.secret_key, stamp[:8]
         known_secret, known_date, key = self._key
         if known_secret != secret_key or known_date != date:
             key = derive_key(secret_key, date, self.region, self.service)
             self._key = secret_key, date, key
-        return key.after(f"{ALGORITHM}\n{stamp}\n{scope}\n".encode())
+        return key.after(f"{algorithm}\n{stamp}\n{scope}\n".encode())
 
 
 class SignableRequest:

@@ -1,56 +1,37 @@
-"""One asyncio connection: an `asyncio.BufferedProtocol` with the same sans-IO parts as the blocking one."""
+"""One asyncio connection with HTTP/1.1, with the same sans-IO parts as the blocking one."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smendpoint import errors
 from smendpoint._core.http.http1 import ResponseReader
-from smendpoint._transport.exchange import ONE_WRITE_BYTES, RECV_BYTES, connection_lost, joined
-from smendpoint._transport.readiness import reading_watch
+from smendpoint._transport.aio.channel import Channel
+from smendpoint._transport.exchange import ONE_WRITE_BYTES, connection_lost, joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from smendpoint._transport.address import Address
     from smendpoint._transport.deadline import Deadline
-    from smendpoint._transport.preface import Preface
-    from smendpoint._transport.tls import TLSChannel
 
 # A socket is no longer read while more than this waits for a slow reader of its stream.
 HIGH_WATER_BYTES = 65_536
 
 
-class AsyncConnection(asyncio.BufferedProtocol):
+class AsyncConnection(Channel):
     """A connected socket, with at most one current exchange.
 
     Bytes arrive in `_feed`, which passes them to the reader of the current exchange and wakes the waiter. One timer
     serves all waits. It is not reset for each wait; when it fires, it checks the deadline again.
 
-    The event loop reads into an existing buffer. For an `asyncio.Protocol`, asyncio allocates 256 KiB each time, which
-    takes several times as long as reading a short answer. TLS is our own, as in the blocking twin: an event loop's TLS
-    does not tell whether it still holds a part of a record.
-
-    Args:
-        loop: the event loop that it is on.
-        buffer: the loop reads into it, and the bytes are copied at once: all connections of the loop share it.
+    Args and further attributes: see `Channel`.
 
     Attributes:
-        closed: whether the connection can no longer be used.
         cut_short: whether a request was not sent completely, so that no other can follow it.
         idle_since: when the pool got it back.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, buffer: memoryview) -> None:
-        self._loop = loop
-        self._buffer = buffer
-        self._transport: Any = None
-        self._tls: TLSChannel | None = None
-        self._arrives: Callable[[float], object] = _cannot_tell
-        self._preface: Preface | None = None  # until the first request may go out
-        self._prefaced: asyncio.Future[None] | None = None
+        super().__init__(loop, buffer)
         self._reader: ResponseReader | None = None
         self._chunks: list[bytes] = []
         self._waiting_bytes = 0
@@ -63,41 +44,14 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._expires = 0.0  # when the current wait has been silent for too long
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: Deadline | None = None
-        self.closed = False
         self.cut_short = False
         self.idle_since = 0.0
 
-    # called by the event loop
+    # called by the event loop, and with what arrives
 
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self._arrives = _arrival_watch(transport)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(self._buffer[:nbytes])
-        if self._tls is None:
-            self._feed(data)  # like `_receive`, but without one more call for each answer
-        else:
-            self._receive(data)
-
-    def _receive(self, data: bytes) -> None:
-        """Handle bytes from the network; none at its end."""
-        tls = self._tls
-        if tls is None:
-            self._feed(data)
-            return
-        plain = None
-        with suppress(OSError):  # it is in `failure`
-            plain = tls.decrypt(data)
-        if (reply := tls.to_send()) and not self.closed:
-            self._transport.write(reply)
-        if plain:
-            self._feed(plain)
-        if tls.over and not self.closed:
-            self._end(tls.failure)
+    @property
+    def _in_use(self) -> bool:
+        return self._reader is not None
 
     def _feed(self, data: bytes) -> None:
         reader = self._reader
@@ -130,23 +84,6 @@ class AsyncConnection(asyncio.BufferedProtocol):
             assert deadline is not None
             self._expires = self._loop.time() + deadline.timeout.read
 
-    def eof_received(self) -> bool:
-        self._ended(None)
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None and self._reader is not None:
-            self._read_pending()
-        self._ended(exc)
-
-    def _ended(self, error: Exception | None) -> None:
-        if self._preface is not None:
-            self._read_preface(self._preface, b"", error)
-        elif error is None and self._tls is not None:
-            self._receive(b"")  # anyone on the network can end the TCP connection; TLS knows whether it was the peer
-        else:
-            self._end(error)
-
     def pause_writing(self) -> None:
         self._writable = False
 
@@ -172,52 +109,6 @@ class AsyncConnection(asyncio.BufferedProtocol):
             ours = connection_lost(error if isinstance(error, OSError) else None, response_started=reader.started)
             ours.__cause__ = error
             self.abort(ours)
-
-    def _read_pending(self) -> None:
-        """Read the bytes that have arrived, before the event loop does."""
-        sock = self._transport.get_extra_info("socket")
-        if sock is None:
-            return
-        with suppress(OSError), sock.dup() as sock:
-            sock.setblocking(False)
-            while not self.closed and (data := sock.recv(RECV_BYTES)):
-                self._receive(data)
-
-    # called by dialling
-
-    async def make_ready(self, address: Address) -> None:
-        """Open the proxy's tunnel and do the TLS handshake. Raises `OSError`, or ours."""
-        if not address.target.url.tls:
-            return
-        from smendpoint._transport.preface import Preface
-
-        if self.closed:
-            raise ConnectionResetError("the connection was closed while it was being made")
-        preface = self._preface = Preface(address)
-        self._prefaced = self._loop.create_future()
-        self._transport.write(preface.to_send())
-        await self._prefaced
-
-    def _read_preface(self, preface: Preface, data: bytes, error: Exception | None = None) -> None:
-        prefaced, done = self._prefaced, False
-        assert prefaced is not None
-        if error is None:
-            try:
-                done = preface.feed(data)
-            except Exception as failure:
-                error = failure
-            if not done:
-                self._transport.write(preface.to_send())
-                if error is None:
-                    return
-        self._preface = self._prefaced = None
-        if prefaced.done():  # dialling was cancelled
-            return
-        if error is None:
-            self._tls = preface.tls
-            prefaced.set_result(None)
-        else:
-            prefaced.set_exception(error)
 
     # called by an exchange
 
@@ -265,9 +156,6 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._write(view[:ONE_WRITE_BYTES])
             view = view[ONE_WRITE_BYTES:]
         self.cut_short = False
-
-    def _write(self, data: bytes | memoryview) -> None:
-        self._transport.write(data if self._tls is None else self._tls.encrypt(data))
 
     async def more(self) -> bytes:
         """The next bytes of the body; empty when the answer has properly ended.
@@ -376,21 +264,3 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._wake()
         if self._transport is not None and not self._loop.is_closed():
             self._transport.abort()
-
-
-def _arrival_watch(transport: Any) -> Callable[[float], object]:
-    """Make a function that tells whether bytes have arrived that the event loop has not delivered yet."""
-    if hasattr(transport, "_read_fut"):
-        # Windows: the system reads for the loop in advance, so the socket shows nothing.
-        return lambda _: _has_read(transport._read_fut)
-    sock = transport.get_extra_info("socket")
-    return _cannot_tell if sock is None else reading_watch(sock)
-
-
-def _has_read(reading: Any) -> bool:
-    # This is not a public part of asyncio: only a plain True counts as "nothing has arrived".
-    return getattr(getattr(reading, "_ov", None), "pending", False) is not True
-
-
-def _cannot_tell(_: float) -> bool:
-    return True

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint._core.call.timing import deadline_exceeded
 from smendpoint._transport.address import connect_failed, is_literal, stagger, to_try
+from smendpoint._transport.aio.channel import Channel
 from smendpoint._transport.aio.connection import AsyncConnection
 from smendpoint._transport.exchange import RECV_BYTES
 from smendpoint._transport.timeouts import TimedOut, drop, wait_for
@@ -18,17 +19,24 @@ if TYPE_CHECKING:
     from smendpoint._transport.address import Address
     from smendpoint._transport.deadline import Deadline
 
+Connected = TypeVar("Connected", bound=Channel)
+
 
 async def dial(
-    loop: asyncio.AbstractEventLoop, address: Address, deadline: Deadline, buffer: memoryview | None = None
-) -> AsyncConnection:
+    loop: asyncio.AbstractEventLoop,
+    address: Address,
+    deadline: Deadline,
+    buffer: memoryview | None = None,
+    kind: type[Connected] = AsyncConnection,  # type: ignore[assignment]  # the default decides its own type
+) -> Connected:
     """Connect, with the address's proxy and TLS.
 
     Args:
         loop: the running event loop.
         address: the peer.
         deadline: how long it may take.
-        buffer: shared by the loop's connections, see `AsyncConnection`; without it, the connection has its own.
+        buffer: shared by the loop's connections, see `Channel`; without it, the connection has its own.
+        kind: the class of the connection.
 
     Raises:
         ConfigurationError: the connection must not leave this machine, and would.
@@ -38,7 +46,7 @@ async def dial(
     """
     seconds = deadline.within(deadline.timeout.connect, request_sent=False)
     try:
-        return await wait_for(_dial(loop, address, buffer, seconds), seconds, AsyncConnection.abort)
+        return await wait_for(_dial(loop, address, buffer, seconds, kind), seconds, _abort)
     except TimedOut:
         if seconds < deadline.timeout.connect:
             raise deadline_exceeded(deadline.timeout, request_sent=False) from None
@@ -49,9 +57,17 @@ async def dial(
         raise connect_failed(address, error) from error
 
 
+def _abort(connection: Channel) -> None:
+    connection.abort()
+
+
 async def _dial(
-    loop: asyncio.AbstractEventLoop, address: Address, buffer: memoryview | None, seconds: float
-) -> AsyncConnection:
+    loop: asyncio.AbstractEventLoop,
+    address: Address,
+    buffer: memoryview | None,
+    seconds: float,
+    kind: type[Connected],
+) -> Connected:
     host, port = address.dialled
     found: Sequence[Any] = [(socket.AF_UNSPEC, 0, 0, "", (host, port))]
     if not is_literal(host):
@@ -62,9 +78,9 @@ async def _dial(
     addresses = to_try(address, found)
     buffer = buffer or memoryview(bytearray(RECV_BYTES))
     if len(addresses) == 1:
-        connection = await _connect(loop, addresses[0], buffer)
+        connection = await _connect(loop, addresses[0], buffer, kind)
     else:
-        connection, address.last_used = await _race(loop, addresses, buffer, stagger(seconds, len(addresses)))
+        connection, address.last_used = await _race(loop, addresses, buffer, stagger(seconds, len(addresses)), kind)
     try:
         await connection.make_ready(address)
     except BaseException:
@@ -76,10 +92,10 @@ async def _dial(
     return connection
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, info: Any, buffer: memoryview) -> AsyncConnection:
+async def _connect(loop: asyncio.AbstractEventLoop, info: Any, buffer: memoryview, kind: type[Connected]) -> Connected:
     """Make the TCP connection to one address from ``getaddrinfo``."""
     family, _, _, _, where = info
-    connection = AsyncConnection(loop, buffer)
+    connection = kind(loop, buffer)
     try:
         await loop.create_connection(lambda: connection, _numeric_host(where), where[1], family=family)
     except BaseException:
@@ -95,20 +111,24 @@ def _numeric_host(where: Any) -> str:
 
 
 async def _race(
-    loop: asyncio.AbstractEventLoop, addresses: list[Any], buffer: memoryview, pace: float
-) -> tuple[AsyncConnection, Any]:
+    loop: asyncio.AbstractEventLoop,
+    addresses: list[Any],
+    buffer: memoryview,
+    pace: float,
+    kind: type[Connected],
+) -> tuple[Connected, Any]:
     """Connect to the first of the addresses that answers.
 
     The next one is tried when those before it have failed, or have had their time; these continue in parallel.
     """
     waiting = list(addresses)
-    running: dict[asyncio.Task[AsyncConnection], Any] = {}
+    running: dict[asyncio.Task[Connected], Any] = {}
     failure: BaseException | None = None
     try:
         while True:
             if waiting:
                 info = waiting.pop(0)
-                running[loop.create_task(_connect(loop, info, buffer))] = info[4]
+                running[loop.create_task(_connect(loop, info, buffer, kind))] = info[4]
             elif not running:
                 assert failure is not None
                 raise failure
@@ -122,7 +142,7 @@ async def _race(
                     return task.result(), where
     finally:
         for task in running:
-            task.add_done_callback(lambda ended: drop(ended, AsyncConnection.abort))
+            task.add_done_callback(lambda ended: drop(ended, _abort))
             task.cancel()
         if running:
             await asyncio.wait(running)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from smendpoint._core.aws.sigv4 import Credentials
+    from smendpoint._transport.aio.channel import Channel
     from smendpoint._transport.aio.connection import AsyncConnection
     from smendpoint._transport.deadline import Deadline
 
@@ -52,7 +53,7 @@ class LoopPool:
         self._monotonic = monotonic
         self._forget = forget
         self._idle: list[AsyncConnection] = []
-        self._busy: set[AsyncConnection] = set()
+        self._busy: set[Channel] = set()
         self._places = 0  # taken
         self._waiting: deque[asyncio.Future[bool]] = deque()
         self._closed = False
@@ -142,8 +143,8 @@ class LoopPool:
             self._waiting.remove(place)
             place.set_result(False)
 
-    def adopt(self, connection: AsyncConnection) -> None:
-        """Keep a new connection for the place that its call has.
+    def adopt(self, connection: Channel) -> None:
+        """Keep a new connection, to close it with the pool.
 
         Raises:
             EndpointError: the endpoint was closed in the meantime.
@@ -151,6 +152,10 @@ class LoopPool:
         self._busy.add(connection)
         if self._closed:
             raise _closed()
+
+    def release(self, connection: Channel) -> None:
+        """Forget a connection that has no place: that of a conversation, which is over."""
+        self._busy.discard(connection)
 
     def give_back(self, connection: AsyncConnection | None, *, reusable: bool) -> None:
         """Give back a place, and keep its connection for the next call if it is reusable."""

@@ -14,7 +14,13 @@ from smendpoint._transport.address import DirectLane
 from smendpoint._transport.aio.dial import dial
 from smendpoint._transport.aio.pool import LoopPool
 from smendpoint._transport.deadline import Deadline
-from smendpoint._transport.exchange import connection_lost, died_unheard, out_of_turn, read_body_async
+from smendpoint._transport.exchange import (
+    HASH_OFF_LOOP_BYTES,
+    connection_lost,
+    died_unheard,
+    out_of_turn,
+    read_body_async,
+)
 from smendpoint._transport.threads import off_loop
 from smendpoint._transport.timeouts import TimedOut, mark_retrieved, share
 
@@ -27,9 +33,7 @@ if TYPE_CHECKING:
     from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._core.http.http1 import ResponseReader
     from smendpoint._transport.aio.connection import AsyncConnection
-
-# Hashing a body of this size takes about a millisecond; a larger body is hashed in a thread.
-HASH_OFF_LOOP_BYTES = 1_048_576
+    from smendpoint._transport.aio.http2 import AsyncHttp2
 
 
 class AsyncDirectTransport(DirectLane):
@@ -95,6 +99,26 @@ class AsyncDirectTransport(DirectLane):
         if type(step) is NeedCredentials:
             return self._load(step, Deadline(timeout, step.deadline, self._clock.monotonic))
         return self._clock.sleep_async(step.seconds)
+
+    async def converse(self, step: Send, request: CallRequest, timeout: Timeout) -> AsyncHttp2:
+        from smendpoint._transport.aio.http2 import AsyncHttp2
+        from smendpoint._transport.http2 import Http2Stream
+
+        pool = await self._pool()
+        deadline = Deadline(timeout, step.deadline, self._clock.monotonic)
+        address = self.http2_address()
+        if address.target.url.tls and not address.has_context:
+            await off_loop(pool.loop, address.context)  # reads certificates
+        connection = await dial(pool.loop, address, deadline, pool.buffer, AsyncHttp2)
+        try:
+            pool.adopt(connection)
+            fields, encoder = address.renderer.render_http2(request, step, address.target.url.scheme)
+            connection.begin(Http2Stream(fields, step.begun, request.max_answer), deadline, pool, encoder)
+        except BaseException:
+            connection.abort()
+            pool.release(connection)
+            raise
+        return connection
 
     async def _load(self, step: NeedCredentials, deadline: Deadline) -> Credentials:
         """Load credentials in a thread, once for all waiters."""

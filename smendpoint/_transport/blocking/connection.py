@@ -93,7 +93,7 @@ class Connection:
         sock = self._socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if not address.target.url.tls:
+        if not address.has_preface:
             return
         from smendpoint._transport.preface import Preface
 

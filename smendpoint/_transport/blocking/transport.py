@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.sigv4 import Credentials
     from smendpoint._core.call.timing import Clock, Timeout
+    from smendpoint._transport.blocking.http2 import BlockingHttp2
     from smendpoint._transport.deadline import Cancellation
 
 
@@ -60,6 +61,26 @@ class DirectTransport(DirectLane):
         else:
             cancellation.sleep(self._clock, step.seconds)
         return None
+
+    def converse(self, step: Send, request: CallRequest, timeout: Timeout, cancellation: Cancellation) -> BlockingHttp2:
+        from smendpoint._transport.blocking.http2 import BlockingHttp2
+        from smendpoint._transport.http2 import Http2Stream
+
+        if self._pool.closed:
+            raise errors.ConfigurationError("the endpoint is closed: make a new one")
+        cancellation.check()
+        address, deadline = self.http2_address(), Deadline(timeout, step.deadline, self._clock.monotonic, cancellation)
+        connection = dial(address, deadline)
+        try:
+            deadline.leave()
+            fields, encoder = address.renderer.render_http2(request, step, address.target.url.scheme)
+            stream = Http2Stream(fields, step.begun, request.max_answer)
+            line = BlockingHttp2(connection, stream, deadline, self._clock.monotonic, encoder)
+            line.queue(())
+        except BaseException:
+            connection.close()
+            raise
+        return line
 
     def _load(self, step: NeedCredentials, deadline: Deadline) -> Credentials:
         provider, rejected = self.credentials, step.rejected

@@ -73,7 +73,10 @@ def blocking(context: Context, frames: int) -> Cost:
                 assert next(parts).data == FRAME
 
         work(1)
-        return timed(lambda: work(frames), frames)
+        cost = timed(lambda: work(frames), frames)
+        talk.end_input()
+        assert next(parts, None) is None
+        return cost
 
 
 @contextlib.asynccontextmanager
@@ -88,6 +91,8 @@ async def ours(context: Context) -> AsyncGenerator[Exchange]:
             return (await anext(parts)).data
 
         yield exchange
+        await talk.end_input()
+        assert await anext(parts, None) is None
 
 
 @contextlib.asynccontextmanager
@@ -118,14 +123,17 @@ async def sdk(context: Context) -> AsyncGenerator[Exchange]:
     config = await AsyncSageMakerRuntimeHTTP2Config.resolve(endpoint_uri=context.voice, transport=Transport())
     client = AsyncSageMakerRuntimeHTTP2Client(config)
     request = InvokeEndpointWithBidirectionalStreamInput(endpoint_name=ENDPOINT)
-    async with await client.invoke_endpoint_with_bidirectional_stream(request) as stream:
-        event = RequestStreamEventPayloadPart(RequestPayloadPart(bytes_=FRAME))
+    stream = await client.invoke_endpoint_with_bidirectional_stream(request)
+    event = RequestStreamEventPayloadPart(RequestPayloadPart(bytes_=FRAME))
 
-        async def exchange() -> bytes | None:
-            await stream.input_stream.send(event)
-            _, answers = await stream.await_output()
-            answer: bytes | None = (await answers.receive()).value.bytes_
-            return answer
+    async def exchange() -> bytes | None:
+        await stream.input_stream.send(event)
+        _, answers = await stream.await_output()
+        answer: bytes | None = (await answers.receive()).value.bytes_
+        return answer
 
-        yield exchange
+    yield exchange
+    await stream.input_stream.close()
+    assert await stream.output_stream.receive() is None
+    await stream.close()
     await config.transport.close()

@@ -225,10 +225,10 @@ async def serve(certificate: str) -> None:
     from smendpoint.emulator import Emulator
 
     loop = asyncio.get_running_loop()
-    # The emulator has a context of its own: it offers HTTP/2.
     context, with_http2 = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     with_http2.load_cert_chain(certificate)
+    with_http2.set_alpn_protocols(["h2"])
     plain = await loop.create_server(Stub, "127.0.0.1", 0, backlog=2048)
     tls = await loop.create_server(Stub, "127.0.0.1", 0, ssl=context, backlog=2048)
     with Emulator(echo, ssl_context=with_http2) as emulator:

@@ -7,7 +7,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._calls.conversation import ConversationBase, checked_part
+from smendpoint._calls.conversation_base import ConversationBase, checked_part
 from smendpoint._core.call.flow import NeedCredentials
 from smendpoint._transport.exchange import HASH_OFF_LOOP_BYTES
 from smendpoint._transport.threads import off_loop

@@ -135,7 +135,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
         from smendpoint._calls.async_conversation import AsyncConversation
-        from smendpoint._calls.conversation import conversation_request
+        from smendpoint._calls.conversation_base import conversation_request
 
         request = conversation_request(self._caller, path, query, timeout, endpoint_kwargs)
         return AsyncConversation(self._caller, request)

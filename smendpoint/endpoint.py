@@ -163,7 +163,8 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
 
-        from smendpoint._calls.conversation import Conversation, conversation_request
+        from smendpoint._calls.conversation import Conversation
+        from smendpoint._calls.conversation_base import conversation_request
 
         request = conversation_request(self._caller, path, query, timeout, endpoint_kwargs)
         return Conversation(self._caller, request)

@@ -47,7 +47,7 @@ FOREIGN = {
     "botocore": ("smendpoint._aws", "smendpoint._transport", "smendpoint.emulator._auth"),
     "certifi": ("smendpoint._aws",),  # where botocore takes its authorities from, too
     "click": ("smendpoint.integrations.llm",),  # llm shows its errors in a line
-    "h2": ("smendpoint.emulator",),
+    "h2": ("smendpoint._transport.http2", "smendpoint.emulator"),
     "httpx": ("smendpoint.integrations.litellm",),  # LiteLLM's errors have its responses
     "langchain_core": ("smendpoint.integrations",),
     "litellm": ("smendpoint.integrations",),
@@ -76,6 +76,7 @@ FRAMEWORKS = ("langchain_core", "litellm", "llama_index", "llm")
 WAITING = {"asyncio", "socket", "ssl", "selectors", "http.client", "urllib.request"}
 MAY_WAIT = (
     "smendpoint._transport",
+    "smendpoint._calls.async_conversation",
     "smendpoint._calls.async_fanout",
     "smendpoint._calls.async_limiter",
     "smendpoint._calls.async_stream",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from smendpoint._core.call.flow import CredentialSource, Send
     from smendpoint._core.call.timing import Timeout
     from smendpoint._transport.deadline import Cancellation
-    from smendpoint._transport.http2 import Http2Stream
+    from smendpoint.errors import EndpointError
 
     class _AnySource(Protocol):
         status: int
@@ -54,6 +54,16 @@ if TYPE_CHECKING:
             """Close at the loop's next turn: for the garbage collector, which calls at any moment, in any thread."""
             ...
 
+    class _LineState(Protocol):
+        headers: Mapping[str, str]
+        """The headers of the answer; none before they have arrived."""
+
+        failure: EndpointError | None
+        """The error that ended both directions."""
+
+        cut: bool
+        """Whether something that was queued was not sent, because both directions were over."""
+
     class _AnyLine(Protocol):
         """The two directions of a conversation, over a connection of its own. It begins when its request has gone out.
 
@@ -61,12 +71,13 @@ if TYPE_CHECKING:
         """
 
         status: int
-        """A success, for the call's flow. `stream` has the real one, once the service has sent it."""
+        """A success, for the call's flow: the service's own may come after the first parts."""
 
         encoder: PartEncoder
         """Makes the signed parts."""
 
-        stream: Http2Stream
+        stream: _LineState
+        """The state of both directions."""
 
         def queue(self, pieces: Iterable[bytes | memoryview], *, end: bool = False) -> None:
             """Send bytes, as far as that is possible at once; the rest follows by itself while somebody waits.

@@ -14,7 +14,7 @@ from smendpoint._transport.exchange import RECV_BYTES
 from smendpoint._transport.timeouts import TimedOut, drop, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from smendpoint._transport.address import Address
     from smendpoint._transport.deadline import Deadline
@@ -44,9 +44,13 @@ async def dial(
         TLSError: the peer's certificate is wrong, or it does not speak TLS.
         DeadlineExceededError: the call's total passed first.
     """
+
+    def make() -> Connected:
+        return kind(loop, memoryview(bytearray(RECV_BYTES)) if buffer is None else buffer)
+
     seconds = deadline.within(deadline.timeout.connect, request_sent=False)
     try:
-        return await wait_for(_dial(loop, address, buffer, seconds, kind), seconds, _abort)
+        return await wait_for(_dial(loop, address, make, seconds), seconds, _abort)
     except TimedOut:
         if seconds < deadline.timeout.connect:
             raise deadline_exceeded(deadline.timeout, request_sent=False) from None
@@ -64,9 +68,8 @@ def _abort(connection: Channel) -> None:
 async def _dial(
     loop: asyncio.AbstractEventLoop,
     address: Address,
-    buffer: memoryview | None,
+    make: Callable[[], Connected],
     seconds: float,
-    kind: type[Connected],
 ) -> Connected:
     host, port = address.dialled
     found: Sequence[Any] = [(socket.AF_UNSPEC, 0, 0, "", (host, port))]
@@ -76,11 +79,10 @@ async def _dial(
         except RuntimeError:  # no thread can be started
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = to_try(address, found)
-    buffer = buffer or memoryview(bytearray(RECV_BYTES))
     if len(addresses) == 1:
-        connection = await _connect(loop, addresses[0], buffer, kind)
+        connection = await _connect(loop, addresses[0], make)
     else:
-        connection, address.last_used = await _race(loop, addresses, buffer, stagger(seconds, len(addresses)), kind)
+        connection, address.last_used = await _race(loop, addresses, make, stagger(seconds, len(addresses)))
     try:
         await connection.make_ready(address)
     except BaseException:
@@ -92,10 +94,10 @@ async def _dial(
     return connection
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, info: Any, buffer: memoryview, kind: type[Connected]) -> Connected:
+async def _connect(loop: asyncio.AbstractEventLoop, info: Any, make: Callable[[], Connected]) -> Connected:
     """Make the TCP connection to one address from ``getaddrinfo``."""
     family, _, _, _, where = info
-    connection = kind(loop, buffer)
+    connection = make()
     try:
         await loop.create_connection(lambda: connection, _numeric_host(where), where[1], family=family)
     except BaseException:
@@ -113,9 +115,8 @@ def _numeric_host(where: Any) -> str:
 async def _race(
     loop: asyncio.AbstractEventLoop,
     addresses: list[Any],
-    buffer: memoryview,
+    make: Callable[[], Connected],
     pace: float,
-    kind: type[Connected],
 ) -> tuple[Connected, Any]:
     """Connect to the first of the addresses that answers.
 
@@ -128,7 +129,7 @@ async def _race(
         while True:
             if waiting:
                 info = waiting.pop(0)
-                running[loop.create_task(_connect(loop, info, buffer, kind))] = info[4]
+                running[loop.create_task(_connect(loop, info, make))] = info[4]
             elif not running:
                 assert failure is not None
                 raise failure

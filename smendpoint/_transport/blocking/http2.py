@@ -157,7 +157,7 @@ class BlockingHttp2:
         for waiter in waiters:
             waiter.set()
 
-    # The caller of each of these has the lock.
+    # The caller of each of these has the lock
 
     def _exchange(self) -> None:
         """Read what has arrived and send what may go out, without waiting."""
@@ -213,7 +213,7 @@ class BlockingHttp2:
         if not self._users:
             self._connection.close()
 
-    # Who uses it.
+    # The threads that use it
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():

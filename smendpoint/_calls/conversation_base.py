@@ -214,7 +214,7 @@ class ConversationBase(Metadata):
         call, line = self._call, self._line
         assert call is not None
         assert line is not None
-        if classify(error) == "skew":
+        if isinstance(error, errors.EndpointError) and classify(error) == "skew":
             # The parts cannot be sent again. The next conversation is signed with the service's time.
             defaults = call.defaults
             skew = clock_skew(line.stream.headers, defaults.clock.time(), defaults.skew)

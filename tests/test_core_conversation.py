@@ -11,6 +11,7 @@ import hmac
 import io
 import json
 import random
+import subprocess
 import sys
 import time
 import weakref
@@ -386,6 +387,18 @@ def test_a_part_of_an_unknown_kind_is_delivered_as_binary_and_complete(
     headers: dict[str, Any], text: str | None, partial: bool
 ) -> None:
     assert PartDecoder().feed(answer(b"x", **headers)) == [part(b"x", text, partial=partial)]
+
+
+@pytest.mark.parametrize("name", [":message-type", ":event-type", ":exception-type", "DataType", "CompletionState"])
+def test_a_header_of_the_wrong_type_is_no_foreign_error_where_python_forbids_to_compare_it(name: str) -> None:
+    headers: dict[str, Any] = {":message-type": "exception" if "exception" in name else "event"}
+    data = message({**headers, ":event-type": "PayloadPart", name: b"x"}, b"{}")
+    script = (
+        "from smendpoint._core.aws.conversation import PartDecoder\nfrom smendpoint.errors import StreamError\n"
+        f"try: PartDecoder().feed({data!r})\nexcept StreamError: pass"
+    )
+    ran = subprocess.run([sys.executable, "-bb", "-c", script], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 STORY = "a\u00e9\u20ac\U0001f600z\u0301\ufeff"

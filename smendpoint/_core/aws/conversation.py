@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from smendpoint._core.aws.eventheaders import encode_header
-from smendpoint._core.aws.eventstream import CHECKSUM, EventStreamDecoder, encode_prelude, part_payload
+from smendpoint._core.aws.eventstream import CHECKSUM, EventStreamDecoder, encode_prelude, part_payload, text_or_empty
 from smendpoint._core.aws.sigv4 import EMPTY_PAYLOAD_HASH, Signer
 from smendpoint._core.decode.push import PushDecoder
 from smendpoint._core.frozen import Frozen
@@ -202,9 +202,9 @@ class PartDecoder(PushDecoder):
             raise StreamTruncatedError("the stream was cut off inside a character")
 
     def _part(self, message: Message, payload: bytes) -> ConversationPart:
-        partial = message.headers.get("CompletionState") == _PARTIAL
+        partial = text_or_empty(message.headers.get("CompletionState")) == _PARTIAL
         text = None
-        if message.headers.get("DataType") == _UTF8:
+        if text_or_empty(message.headers.get("DataType")) == _UTF8:
             try:
                 text = self._characters.decode(payload, not partial)
             except UnicodeDecodeError as error:

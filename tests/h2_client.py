@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -102,7 +103,7 @@ class Received(NamedTuple):
 
 
 class H2Client:
-    """One connection, used by one thread.
+    """One connection, used by one thread. What it has of an answer is of the stream that was opened last.
 
     Attributes:
         status: that of the answer, once it has come.
@@ -121,8 +122,13 @@ class H2Client:
         keys: Keys | None = None,
         host: str = "",
         now: float | None = None,
+        receive_buffer: int = 0,
     ) -> None:
-        self.socket: socket.socket = socket.create_connection(address, timeout=PATIENCE)
+        self.socket = socket.socket()
+        self.socket.settimeout(PATIENCE)
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.connect(address)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self._keys = keys
@@ -131,15 +137,9 @@ class H2Client:
         self._prior = ""
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.scheme = "http" if tls is None else "https"
-        self.stream = 0
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.events: list[Received] = []
-        self.body = b""
-        self.ended = ""
         self.notes: list[str] = []
         self.acknowledges = True
-        self._buffer = EventStreamBuffer()
+        self._begin(0)
         self.h2.initiate_connection()
         self.flush()
 
@@ -151,11 +151,22 @@ class H2Client:
     ) -> None:
         self.socket.close()
 
+    def _begin(self, stream: int) -> None:
+        self.stream = stream
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.events: list[Received] = []
+        self.body = b""
+        self.ended = ""
+        self._buffer = EventStreamBuffer()
+
     def now(self) -> float:
         return time.time() if self._now is None else self._now
 
     def flush(self) -> None:
-        self.socket.sendall(self.h2.data_to_send())
+        # What the server has sent before it reset the connection is still to be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.socket.sendall(self.h2.data_to_send())
 
     # -- what is sent
 
@@ -169,7 +180,7 @@ class H2Client:
             self._prior = named["authorization"].rpartition("Signature=")[2]
         authority = named.pop("host")
         pseudo = {":method": "POST", ":scheme": self.scheme, ":authority": authority, ":path": path}
-        self.stream = self.h2.get_next_available_stream_id()
+        self._begin(self.h2.get_next_available_stream_id())
         self.h2.send_headers(self.stream, [*pseudo.items(), *named.items()])
         self.flush()
         return self

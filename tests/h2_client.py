@@ -19,7 +19,7 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
-from botocore.eventstream import EventStreamBuffer
+from botocore.eventstream import EventStreamBuffer, ParserError
 
 PATIENCE = 20.0  # seconds; only ever waited for when a test fails
 ZERO_PADDED = "%Y%m%dT%H%M%SZ"
@@ -112,6 +112,8 @@ class H2Client:
         body: the bytes that have come so far.
         ended: how the stream has ended: ``end``, ``reset CODE``, ``goaway CODE LAST``, ``eof``; empty before.
         notes: what has happened, by name.
+        acknowledges: whether the server may send more, and learns that its settings have come.
+        lenient: whether bytes that are not events are passed over.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class H2Client:
         self.scheme = "http" if tls is None else "https"
         self.notes: list[str] = []
         self.acknowledges = True
+        self.lenient = False
         self._begin(0)
         self.h2.initiate_connection()
         self.flush()
@@ -258,8 +261,7 @@ class H2Client:
         elif isinstance(event, h2.events.DataReceived) and event.stream_id == self.stream:
             self.body += event.data
             if self.status == 200:
-                self._buffer.add_data(event.data)
-                self.events += [Received(one.headers, one.payload) for one in self._buffer]
+                self._decode(event.data)
             if self.acknowledges and event.flow_controlled_length:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.StreamEnded) and event.stream_id == self.stream:
@@ -268,6 +270,15 @@ class H2Client:
             self.ended = self.ended or f"reset {int(event.error_code)}"
         elif isinstance(event, h2.events.ConnectionTerminated):
             self.ended = self.ended or f"goaway {int(event.error_code)} {event.last_stream_id}"
+
+    def _decode(self, data: bytes) -> None:
+        self._buffer.add_data(data)
+        try:
+            for one in self._buffer:
+                self.events.append(Received(one.headers, one.payload))
+        except ParserError:
+            if not self.lenient:
+                raise
 
     def next(self) -> Received:
         """Wait for the next event that has not been taken yet."""

@@ -30,7 +30,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from smendpoint.emulator.models import ModelConversation
+    from smendpoint.emulator import ModelConversation
 
 ANSWER = b'[{"generated_text": "He stayed with her for 3 days."}]'
 COMMON = (

@@ -157,8 +157,8 @@ class ConversationBase(Metadata):
 
     def _fail_opening(self, error: BaseException) -> None:
         """Opening failed; later calls raise the same error."""
-        self._end()
         self._failure = error if isinstance(error, errors.SmendpointError) else self._closed_error()
+        self._end()
 
     # -- the model's side
 
@@ -252,7 +252,7 @@ class ConversationBase(Metadata):
         if error is not None:
             error.received = tuple(self._received)
             call.add_context(error)
-        self._failure = error
+        self._failure = self._failure or error
         self._end()
         line.close()
         call.finish(error)
@@ -266,14 +266,15 @@ class ConversationBase(Metadata):
         if self._over:
             return
         self._ready.clear()
-        if self._line is None:
+        line, error = self._line, None
+        if line is not None and line.stream.failure is not None:  # only sending has noticed it so far
+            error = self._explained(copy_error(line.stream.failure))
+        self._failure = error or self._closed_error()  # before others see that it is over
+        if line is None:
             self._end()
             self._stop_opening()
         else:
-            # A failure that only sending has noticed so far.
-            failure = self._line.stream.failure
-            self._finish(None if failure is None else self._explained(copy_error(failure)))
-        self._failure = self._failure or self._closed_error()
+            self._finish(error)
 
     if TYPE_CHECKING:
 

@@ -59,6 +59,7 @@ class Http2Stream:
         "_head",
         "_max_refusal",
         "_queue",
+        "_refusal",
         "_rest",
         "_unacknowledged",
         "cut",
@@ -81,6 +82,7 @@ class Http2Stream:
         self._ending = False  # whether the body ends after the queue
         self._chunks: list[bytes] = []
         self._unacknowledged = 0
+        self._refusal = bytearray()  # the body of an error, as far as it has arrived
         self._head = b""  # of the frame that is arriving
         self._rest = 0  # how many bytes of that frame are still to come, with its head
         self.status = 0
@@ -246,15 +248,12 @@ class Http2Stream:
 
     def _read_refusal(self) -> None:
         """Note what has arrived of an error's body; it is not passed on, so it is acknowledged here."""
-        body = self.take()
-        if body:
-            self._chunks = [body]
-        if self._max_refusal is not None and len(body) > self._max_refusal:
+        self._refusal += self.take()
+        if self._max_refusal is not None and len(self._refusal) > self._max_refusal:
             self._refuse()
 
     def _refuse(self) -> None:
-        body, self._chunks = b"".join(self._chunks), []
-        self.fail(service_error(RawResponse(self.status, self.headers, body)))
+        self.fail(service_error(RawResponse(self.status, self.headers, bytes(self._refusal))))
 
     def _fail_with(self, error: errors.TransportError, cause: BaseException | None = None) -> None:
         """Fail with an error of the connection, unless the answer is a refusal: then with that, as far as it came."""

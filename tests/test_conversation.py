@@ -428,6 +428,8 @@ def test_two_that_open_make_one_connection(direct_twin: Twin) -> None:  # noqa: 
     with Emulator({NAME: echo}) as emulator, direct_twin.endpoint(emulator.url).converse() as talk:
         first, second = talk.beside("open"), talk.beside("open")
         assert first.outcome() is second.outcome() is talk.iterator
+        talk.send("a")
+        assert next(talk).text == "a"
         assert emulator.total_connections == 1
 
 

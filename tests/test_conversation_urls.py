@@ -32,7 +32,7 @@ def converses(endpoint: Any) -> bool:
         return bool(next(talk).text == "a")
 
 
-def urls(twin: Twin, **options: Any) -> tuple[str, str, str]:  # noqa: F811
+def urls(twin: Twin, **options: Any) -> tuple[str, str, str]:
     """The URL of calls, the one of conversations, and the host header of these."""
     make: Any = AsyncEndpoint if twin.asynchronous else Endpoint
     keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY, "region_name": "us-west-2"}

@@ -21,6 +21,7 @@ from smendpoint._core.aws.operations import (
 )
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.call.retry import classify, clock_skew
+from smendpoint._core.http.unexpected import page_of_stream
 from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
@@ -168,9 +169,11 @@ class ConversationBase(Metadata):
         self._note_head()
         failure: errors.SmendpointError | None = None
         try:
-            if data:
+            if "html" in self.headers.get("content-type", "").lower():
+                failure = page_of_stream(self.headers)
+            if failure is None and data:
                 self._take(self._decoder.feed(data))
-            else:
+            elif failure is None:
                 self._decoder.finish()
         except errors.StreamError as error:
             failure = error
@@ -209,11 +212,11 @@ class ConversationBase(Metadata):
 
     def _explained(self, error: errors.SmendpointError) -> errors.SmendpointError:
         """Return an error of the connection with its context: once the answer has begun, as the end of a stream."""
-        if isinstance(error, errors.TransportError) and error.response_started:
-            error = cut_off(error)
         call, line = self._call, self._line
         assert call is not None
         assert line is not None
+        if isinstance(error, errors.TransportError) and line.stream.begun:
+            error = cut_off(error)
         if isinstance(error, errors.EndpointError) and classify(error) == "skew":
             # The parts cannot be sent again. The next conversation is signed with the service's time.
             defaults = call.defaults

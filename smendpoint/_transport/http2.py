@@ -44,6 +44,7 @@ class Http2Stream:
 
     Attributes:
         status: the status of the answer; 0 before its head has arrived.
+        begun: whether the head of an answer has arrived that was asked for, or of a refusal.
         headers: the headers of the answer, names in lower case.
         ended: whether the answer has properly ended.
         failure: the error that ended the stream. Bytes that arrived before it are still there to `take`.
@@ -52,16 +53,17 @@ class Http2Stream:
     """
 
     __slots__ = (
-        "_begun",
         "_chunks",
         "_ending",
         "_h2",
         "_head",
         "_max_refusal",
+        "_note_begun",
         "_queue",
         "_refusal",
         "_rest",
         "_unacknowledged",
+        "begun",
         "cut",
         "ended",
         "failure",
@@ -76,7 +78,7 @@ class Http2Stream:
         begun: Callable[[int, Mapping[str, str]], object],
         max_refusal: int | None = None,
     ) -> None:
-        self._begun = begun
+        self._note_begun = begun
         self._max_refusal = max_refusal
         self._queue: deque[memoryview] = deque()  # of the body, not yet in frames
         self._ending = False  # whether the body ends after the queue
@@ -86,6 +88,7 @@ class Http2Stream:
         self._head = b""  # of the frame that is arriving
         self._rest = 0  # how many bytes of that frame are still to come, with its head
         self.status = 0
+        self.begun = False
         self.headers: Mapping[str, str] = {}
         self.ended = False
         self.failure: errors.EndpointError | None = None
@@ -168,13 +171,7 @@ class Http2Stream:
             try:
                 received = self._h2.receive_data(piece)
             except Exception as error:  # whatever a library's parser raises for bytes that are not HTTP/2
-                self._fail_with(
-                    errors.ProtocolError(
-                        f"the service's bytes are not valid HTTP/2: {type(error).__name__}",
-                        response_started=self.status > 0,
-                    ),
-                    error,
-                )
+                self._fail_with(self._invalid(type(error).__name__), error)
                 return
             for event in received:
                 self._handle(event)
@@ -200,13 +197,22 @@ class Http2Stream:
                 if len(self._head) < _FRAME_HEAD_BYTES:
                     yield data[start:]
                     return
-                self._rest = missing + int.from_bytes(self._head[:3], "big")
+                length = int.from_bytes(self._head[:3], "big")
+                if length > self._h2.max_inbound_frame_size:  # the library would wait for all of it
+                    self._fail_with(self._invalid(f"a frame of {length} bytes"))
+                    return
+                self._rest = missing + length
             piece = data[start : start + self._rest]
             start += len(piece)
             self._rest -= len(piece)
             if not self._rest:
                 self._head = b""
             yield piece
+
+    def _invalid(self, what: str) -> errors.ProtocolError:
+        return errors.ProtocolError(
+            f"the service's bytes are not valid HTTP/2: {what}", response_started=self.status > 0
+        )
 
     def _handle(self, event: Any) -> None:
         if isinstance(event, events.ResponseReceived):
@@ -242,9 +248,11 @@ class Http2Stream:
             self.fail(errors.ProtocolError("the service's answer has no valid status"))
             return
         try:
-            self._begun(self.status, headers)
+            self._note_begun(self.status, headers)
         except errors.ProtocolError as error:
             self.fail(error)
+        else:
+            self.begun = True
 
     def _read_refusal(self) -> None:
         """Note what has arrived of an error's body; it is not passed on, so it is acknowledged here."""

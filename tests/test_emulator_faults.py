@@ -337,7 +337,7 @@ def test_every_fault_has_a_description_and_operations(name: str) -> None:
     fault = FAULTS[name]
     assert fault.name == name
     assert fault.description
-    assert fault.operations <= {"invoke", "stream", "async", "openai"}
+    assert fault.operations <= {"invoke", "stream", "async", "openai", "converse"}
     assert fault.examples == (name,)
 
 

@@ -23,6 +23,9 @@ STREAM: frozenset[Kind] = frozenset({"stream", "openai"})
 FRAMES: frozenset[Kind] = frozenset({"stream"})
 """The kind with answers in event-stream frames."""
 
+ANSWERED: frozenset[Kind] = ALL | {"converse"}
+"""The kinds whose answers can be replaced."""
+
 CONVERSE: frozenset[Kind] = frozenset({"converse"})
 """The kind of bidirectional streams, over HTTP/2."""
 

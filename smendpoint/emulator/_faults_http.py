@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
-from smendpoint.emulator._fault import ALL, MODEL, Fault, configurable
+from smendpoint.emulator._fault import ALL, ANSWERED, MODEL, Fault, configurable
 from smendpoint.emulator._http import chunk, render_head
 from smendpoint.emulator._reply import Action, Pause, Reply, Steps, error_reply, part_frame, play
 from smendpoint.emulator._route import Kind
@@ -246,6 +246,7 @@ FAULTS = (
     Fault(
         "expired_then_ok",
         "403 ExpiredTokenException once",
+        ANSWERED,
         harmless=True,
         times=1,
         answer=_error(403, "ExpiredTokenException", "The security token included in the request is expired"),
@@ -253,6 +254,7 @@ FAULTS = (
     Fault(
         "skewed_date",
         "the server's clock, and so Date, is an hour ahead: signatures by another clock are refused with 403",
+        ANSWERED,
         harmless=True,
         skew=CLOCK_SKEW,
     ),
@@ -286,6 +288,7 @@ FAULTS = (
     Fault(
         "status_<n>[_<code>]",
         "an error with this status, and this AWS error code if one is given",
+        ANSWERED,
         examples=(
             "status_400_ValidationError",
             "status_403_AccessDeniedException",
@@ -316,7 +319,10 @@ FAULTS = (
         fill=lambda match: {"play": _sliced(1, int(match[1]) / 1000)},
     ),
     _n_times(
-        "throttle_then_ok", "429 ThrottlingException n times", _error(429, "ThrottlingException", "Rate exceeded")
+        "throttle_then_ok",
+        "429 ThrottlingException n times",
+        _error(429, "ThrottlingException", "Rate exceeded"),
+        ANSWERED,
     ),
     _n_times(
         "throttle_400_then_ok",
@@ -343,6 +349,7 @@ FAULTS = (
     Fault(
         "[amz_]retry_after_<n>",
         "503 once, with Retry-After: n (seconds), or with x-amz-retry-after: n (milliseconds)",
+        ANSWERED,
         harmless=True,
         examples=("retry_after_0", "amz_retry_after_1"),
         times=1,

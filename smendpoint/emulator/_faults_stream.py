@@ -48,7 +48,7 @@ _EVENT = _raw_header(b":message-type", b"event")
 _PART = _raw_header(b":event-type", b"PayloadPart")
 
 
-def _flipped(frame: bytes, index: int) -> bytes:
+def flipped(frame: bytes, index: int) -> bytes:
     damaged = bytearray(frame)
     damaged[index] ^= 0x01
     return bytes(damaged)
@@ -185,8 +185,8 @@ FAULTS = (
         lambda frame: frame[: len(frame) // 2],
         last=True,
     ),
-    _changed("crc_prelude", "the second frame's prelude checksum is wrong", lambda frame: _flipped(frame, 11)),
-    _changed("crc_message", "the second frame's message checksum is wrong", lambda frame: _flipped(frame, -1)),
+    _changed("crc_prelude", "the second frame's prelude checksum is wrong", lambda frame: flipped(frame, 11)),
+    _changed("crc_message", "the second frame's message checksum is wrong", lambda frame: flipped(frame, -1)),
     _before(
         "frame_zero",
         "a frame with total length 0 comes before the second one",

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from smendpoint.emulator import _faults_http, _faults_stream
+from smendpoint.emulator import _faults_http, _faults_http2, _faults_stream
 from smendpoint.emulator._fault import Fault
 from smendpoint.errors import ConfigurationError
 
 __all__ = ["FAULTS", "Fault", "find_fault"]
 
 FAULTS: Mapping[str, Fault] = MappingProxyType(
-    {fault.name: fault for fault in (*_faults_http.FAULTS, *_faults_stream.FAULTS)}
+    {fault.name: fault for fault in (*_faults_http.FAULTS, *_faults_stream.FAULTS, *_faults_http2.FAULTS)}
 )
 """Every fault by its name; a ``<n>`` in a name must be replaced by a number, as in its ``examples``."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -18,7 +19,7 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
-from botocore.eventstream import EventStreamBuffer
+from botocore.eventstream import EventStreamBuffer, ParserError
 
 PATIENCE = 20.0  # seconds; only ever waited for when a test fails
 ZERO_PADDED = "%Y%m%dT%H%M%SZ"
@@ -102,7 +103,7 @@ class Received(NamedTuple):
 
 
 class H2Client:
-    """One connection, used by one thread.
+    """One connection, used by one thread. What it has of an answer is of the stream that was opened last.
 
     Attributes:
         status: that of the answer, once it has come.
@@ -111,6 +112,8 @@ class H2Client:
         body: the bytes that have come so far.
         ended: how the stream has ended: ``end``, ``reset CODE``, ``goaway CODE LAST``, ``eof``; empty before.
         notes: what has happened, by name.
+        acknowledges: whether the server may send more, and learns that its settings have come.
+        lenient: whether bytes that are not events are passed over.
     """
 
     def __init__(
@@ -121,8 +124,13 @@ class H2Client:
         keys: Keys | None = None,
         host: str = "",
         now: float | None = None,
+        receive_buffer: int = 0,
     ) -> None:
-        self.socket: socket.socket = socket.create_connection(address, timeout=PATIENCE)
+        self.socket = socket.socket()
+        self.socket.settimeout(PATIENCE)
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.connect(address)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self._keys = keys
@@ -131,15 +139,10 @@ class H2Client:
         self._prior = ""
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.scheme = "http" if tls is None else "https"
-        self.stream = 0
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.events: list[Received] = []
-        self.body = b""
-        self.ended = ""
         self.notes: list[str] = []
         self.acknowledges = True
-        self._buffer = EventStreamBuffer()
+        self.lenient = False
+        self._begin(0)
         self.h2.initiate_connection()
         self.flush()
 
@@ -151,11 +154,22 @@ class H2Client:
     ) -> None:
         self.socket.close()
 
+    def _begin(self, stream: int) -> None:
+        self.stream = stream
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.events: list[Received] = []
+        self.body = b""
+        self.ended = ""
+        self._buffer = EventStreamBuffer()
+
     def now(self) -> float:
         return time.time() if self._now is None else self._now
 
     def flush(self) -> None:
-        self.socket.sendall(self.h2.data_to_send())
+        # What the server has sent before it reset the connection is still to be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.socket.sendall(self.h2.data_to_send())
 
     # -- what is sent
 
@@ -169,7 +183,7 @@ class H2Client:
             self._prior = named["authorization"].rpartition("Signature=")[2]
         authority = named.pop("host")
         pseudo = {":method": "POST", ":scheme": self.scheme, ":authority": authority, ":path": path}
-        self.stream = self.h2.get_next_available_stream_id()
+        self._begin(self.h2.get_next_available_stream_id())
         self.h2.send_headers(self.stream, [*pseudo.items(), *named.items()])
         self.flush()
         return self
@@ -247,8 +261,7 @@ class H2Client:
         elif isinstance(event, h2.events.DataReceived) and event.stream_id == self.stream:
             self.body += event.data
             if self.status == 200:
-                self._buffer.add_data(event.data)
-                self.events += [Received(one.headers, one.payload) for one in self._buffer]
+                self._decode(event.data)
             if self.acknowledges and event.flow_controlled_length:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.StreamEnded) and event.stream_id == self.stream:
@@ -257,6 +270,15 @@ class H2Client:
             self.ended = self.ended or f"reset {int(event.error_code)}"
         elif isinstance(event, h2.events.ConnectionTerminated):
             self.ended = self.ended or f"goaway {int(event.error_code)} {event.last_stream_id}"
+
+    def _decode(self, data: bytes) -> None:
+        self._buffer.add_data(data)
+        try:
+            for one in self._buffer:
+                self.events.append(Received(one.headers, one.payload))
+        except ParserError:
+            if not self.lenient:
+                raise
 
     def next(self) -> Received:
         """Wait for the next event that has not been taken yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -429,7 +430,7 @@ def test_the_program_in_a_terminal_renders_and_outlives_ctrl_c(emulator: Emulato
     import pty
 
     ours, theirs = pty.openpty()
-    with Emulator(model, region="us-west-2") as paused:
+    with Emulator(model, region="us-west-2") as paused, os.fdopen(ours, "r+b", buffering=0) as terminal:
         environment = {**os.environ, "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": paused.url, "TERM": "xterm", "COLUMNS": "80"}
         command = [sys.executable, "-m", "smendpoint", "chat", "my-llm"]
         program = subprocess.Popen(
@@ -447,22 +448,26 @@ def test_the_program_in_a_terminal_renders_and_outlives_ctrl_c(emulator: Emulato
 
         def until(text: str) -> None:
             while not "\n".join([line.rstrip() for line in shown.display]).rstrip().endswith(text):
-                data = os.read(ours, 65_536)
+                assert select.select([terminal], [], [], 60)[0], (text, shown.display)
+                data = terminal.read(65_536)
                 stream.feed(data)
                 if b"\x1b[6n" in data:  # where is the cursor?
-                    os.write(ours, f"\x1b[{shown.cursor.y + 1};{shown.cursor.x + 1}R".encode())
+                    terminal.write(f"\x1b[{shown.cursor.y + 1};{shown.cursor.x + 1}R".encode())
 
-        until(">")
-        os.write(ours, b"Hello\r")
-        until("Half an")
-        os.write(ours, b"\x03")
-        until("interrupted\n>")
-        assert "\n".join(shown.display).count("Half an") == 1  # although the terminal has written ^C behind it
-        paused.disconnected()
-        go_on.set()
-        os.write(ours, b"\x04")
-        assert program.wait(20) == 0
-        os.close(ours)
+        try:
+            until(">")
+            terminal.write(b"Hello\r")
+            until("Half an")
+            terminal.write(b"\x03")
+            until("interrupted\n>")
+            assert "\n".join(shown.display).count("Half an") == 1  # although the terminal has written ^C behind it
+            paused.disconnected()
+            go_on.set()
+            terminal.write(b"\x04")
+            assert program.wait(20) == 0
+        finally:
+            program.kill()
+            program.wait()
 
 
 def _controlled() -> None:

@@ -180,5 +180,5 @@ def test_the_sdk_reads_the_errors_of_the_emulator() -> None:
 
 def test_the_sdk_is_refused_with_another_secret() -> None:
     wrong = Credentials(KEYS.access_key, "wrong", KEYS.token)
-    with pytest.raises(sdk_errors.CallError, match="403.*InvalidSignatureException"):
+    with pytest.raises(sdk_errors.CallError, match=r"403.*InvalidSignatureException"):
         converse(Talk(part(b"a")), credentials=wrong)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -182,21 +184,34 @@ def test_an_interrupt_at_any_step_of_loading_credentials_leaves_no_waiter() -> N
     assert number > 5
 
 
+def passed(*tests: str, start: Sequence[str] = ()) -> int:
+    """Give how many tests passed in a pytest of their own; none may fail. `start` is a command that starts another."""
+    options = ["-q", "-p", "no:cacheprovider", "-c", str(TESTS.parent / "setup.cfg"), "--rootdir", str(TESTS.parent)]
+    done = subprocess.run(
+        [*start, sys.executable, "-m", "pytest", *options, *tests],
+        cwd=TESTS,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout
+    found = re.search(r"^(\d+) passed", done.stdout, re.MULTILINE)
+    assert found is not None, done.stdout
+    return int(found[1])
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
 def test_interrupts_at_random_moments_arrive_and_leave_nothing_behind() -> None:
     """In a process of its own: coverage has locks too, and an interrupt may leave them taken for ever."""
-    program = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-c",
-        str(TESTS.parent / "setup.cfg"),
-        "--rootdir",
-        str(TESTS.parent),
+    assert passed("random_interrupts.py") == 2 * len(OPERATIONS)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_tests_of_signals_pass_where_a_shell_ignores_them() -> None:
+    """A script ignores SIGINT in what it starts with `&`, and `nohup` ignores SIGHUP."""
+    tests = [
+        "test_cli_batch.py::test_nothing_is_promised_of_an_output_that_is_not_a_file",
+        "test_cli_chat.py::test_the_program_in_a_terminal_renders_and_outlives_ctrl_c",
+        "test_cli_child.py::test_a_signal_to_end_is_passed_on_and_the_command_ends_as_it_likes[False-SIGHUP]",
     ]
-    done = subprocess.run(
-        [*program, str(TESTS / "random_interrupts.py")], cwd=TESTS, capture_output=True, text=True, timeout=900
-    )
-    assert done.returncode == 0, done.stdout
-    assert f"{2 * len(OPERATIONS)} passed" in done.stdout
+    assert passed(*tests, start=["sh", "-c", 'trap "" INT QUIT HUP; exec "$@"', "sh"]) == 3

@@ -158,12 +158,15 @@ class AsyncConversation(ConversationBase):
         """Send a part, or the end of the input."""
         try:
             await line.drain()  # a task that was cancelled may have left the rest of a part
-            # On a copy: a task that is cancelled while a thread signs must not leave a gap in the chain of signatures.
-            encoder = copy(line.encoder)
-            sign = self._signer(encoder, await self._credentials(), payload, text, partial)
-            large = payload is not None and len(payload) > HASH_OFF_LOOP_BYTES
-            pieces = await off_loop(asyncio.get_running_loop(), sign) if large else sign()
-            line.encoder = encoder
+            credentials = await self._credentials()
+            if payload is not None and len(payload) > HASH_OFF_LOOP_BYTES:
+                # With a copy: a task that is cancelled while a thread signs must leave no gap in the signatures.
+                encoder = copy(line.encoder)
+                sign = self._signer(encoder, credentials, payload, text, partial)
+                pieces = await off_loop(asyncio.get_running_loop(), sign)
+                line.encoder = encoder
+            else:
+                pieces = self._signer(line.encoder, credentials, payload, text, partial)()
             line.queue(pieces, end=payload is None)
             self._input_ended = payload is None
             await line.drain()

@@ -20,6 +20,7 @@ from smendpoint._core.aws.operations import (
     validate_invocation_path,
 )
 from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.call.retry import classify, clock_skew
 from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
@@ -210,9 +211,16 @@ class ConversationBase(Metadata):
         """Return an error of the connection with its context: once the answer has begun, as the end of a stream."""
         if isinstance(error, errors.TransportError) and error.response_started:
             error = cut_off(error)
-        assert self._call is not None
+        call, line = self._call, self._line
+        assert call is not None
+        assert line is not None
+        if isinstance(error, errors.EndpointError) and classify(error) == "skew":
+            # The parts cannot be sent again. The next conversation is signed with the service's time.
+            defaults = call.defaults
+            skew = clock_skew(line.stream.headers, defaults.clock.time(), defaults.skew)
+            defaults.skew = defaults.skew if skew is None else skew
         error.received = tuple(self._received)
-        return self._call.add_context(error)
+        return call.add_context(error)
 
     # -- our side
 

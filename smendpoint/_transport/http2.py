@@ -64,6 +64,7 @@ class Http2Stream:
         "_head",
         "_max_refusal",
         "_queue",
+        "_refusal",
         "_replies",
         "_rest",
         "_unacknowledged",
@@ -87,6 +88,7 @@ class Http2Stream:
         self._ending = False  # whether the body ends after the queue
         self._arrived = bytearray()  # of the answer's body, not yet taken
         self._unacknowledged = 0
+        self._refusal = bytearray()  # the body of an error, as far as it has arrived
         self._replies = b""  # to what was fed
         self._head = b""  # of the frame that is arriving
         self._rest = 0  # how many bytes of that frame are still to come, with its head
@@ -223,12 +225,7 @@ class Http2Stream:
         if isinstance(event, events.ResponseReceived):
             self._read_head(event.headers)
         elif isinstance(event, events.DataReceived):
-            self._arrived += event.data
-            passed_on = len(event.data) if self.status < 300 else 0
-            self._unacknowledged += passed_on
-            self._acknowledge(event.flow_controlled_length - passed_on)  # padding, and an error's body
-            if self.status >= 300 and self._max_refusal is not None and len(self._arrived) > self._max_refusal:
-                self._refuse()
+            self._read_body(event.data, event.flow_controlled_length)
         elif isinstance(event, events.StreamEnded):
             if self.status >= 300:
                 self._refuse()
@@ -258,9 +255,20 @@ class Http2Stream:
         except errors.ProtocolError as error:
             self.fail(error)
 
+    def _read_body(self, data: bytes, size: int) -> None:
+        """Note data of a frame that takes up `size` bytes of the windows, padding included."""
+        if self.status < 300:
+            self._arrived += data
+            self._unacknowledged += len(data)
+            self._acknowledge(size - len(data))
+        else:
+            self._refusal += data
+            self._acknowledge(size)  # nobody takes it
+            if self._max_refusal is not None and len(self._refusal) > self._max_refusal:
+                self._refuse()
+
     def _refuse(self) -> None:
-        body, self._arrived = bytes(self._arrived), bytearray()
-        self.fail(service_error(RawResponse(self.status, self.headers, body)))
+        self.fail(service_error(RawResponse(self.status, self.headers, bytes(self._refusal))))
 
     def _refuse_bytes(self, message: str, cause: Exception | None = None) -> None:
         self._fail_with(errors.ProtocolError(message, response_started=self.status > 0), cause)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from smendpoint.decoders import EventStreamDecoder, Message, Timestamp, encode
 from smendpoint.emulator._auth import MAX_SKEW, Credentials, parse_authorization
+from smendpoint.emulator._running import as_bytes
 from smendpoint.emulator.models import ModelPart
 from smendpoint.errors import StreamError
 
@@ -184,4 +185,4 @@ def part_event(data: bytes | str, partial: bool) -> bytes:
         "DataType": "UTF8" if isinstance(data, str) else "BINARY",
         "CompletionState": "PARTIAL" if partial else "COMPLETE",
     }
-    return encode(headers, data.encode() if isinstance(data, str) else bytes(data))
+    return encode(headers, as_bytes(data))

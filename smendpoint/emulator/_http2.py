@@ -37,7 +37,7 @@ class Http2Connection(Carrier):
             self._protocol = None
         else:
             self._protocol = H2Connection(H2Configuration(client_side=False, header_encoding=None))
-            self._protocol_error = ProtocolError
+            self.protocol_error = ProtocolError
         self.streams = {}
         self.begin(transport, number)
         transport.set_protocol(self)
@@ -64,13 +64,12 @@ class Http2Connection(Carrier):
         if self._protocol is None:  # it has been refused
             return
         try:
-            events = self._protocol.receive_data(data)
-        except self._protocol_error:
-            self.flush()  # GOAWAY says why
+            for event in self._protocol.receive_data(data):
+                self._handle(event)
+        except self.protocol_error:
+            self._transport.write(self._protocol.data_to_send())  # GOAWAY says why
             self._transport.close()
             return
-        for event in events:
-            self._handle(event)
         self.flush()
         if self._transport.get_write_buffer_size() > _UNREAD_ANSWERS:
             self._transport.pause_reading()
@@ -102,7 +101,7 @@ class Http2Connection(Carrier):
     async def _converse(self, stream: Stream, headers: list[tuple[str, str]]) -> None:
         try:
             await Conversation(self._service, stream, headers, self.number).serve()
-        except self._protocol_error:  # the client has just ended the stream or the connection
+        except self.protocol_error:  # the client has just ended the stream or the connection
             pass
         except Exception:  # an error in the emulator itself: the client must not wait forever
             _log.exception("the emulator failed while it served a conversation")

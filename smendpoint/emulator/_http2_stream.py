@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -15,10 +16,12 @@ class Carrier(Peer):
 
     Attributes:
         streams: those that are being served, by number.
+        protocol_error: what is raised when the other side may not do what it did, or is not there any more.
     """
 
-    # Both are set before the first stream.
+    # All are set before the first stream.
     _protocol: Any
+    protocol_error: type[Exception]
     streams: dict[int, Stream]
 
     def flush(self) -> None:
@@ -67,8 +70,7 @@ class Stream:
         """Keep bytes until they are read; they take up ``window`` bytes of the flow-control windows."""
         self._input.append((data, window))
         # The connection's window is for all streams: one that does not read must not stop the others.
-        if self.acknowledges and window:
-            self._protocol.increment_flow_control_window(window)
+        self._acknowledge(window, None)
         self.progress.set()
 
     def input_ended(self) -> None:
@@ -82,10 +84,16 @@ class Stream:
                 return b""
             await self._progressed()
         data, window = self._input.popleft()
-        if self.acknowledges and window and not self._input_ended and self.id in self.connection.streams:
-            self._protocol.increment_flow_control_window(window, self.id)
+        if not self._input_ended:
+            self._acknowledge(window, self.id)
             self.connection.flush()
         return data or await self.read()
+
+    def _acknowledge(self, window: int, stream_id: int | None) -> None:
+        if self.acknowledges and window:
+            # The client may just have ended the stream or the connection.
+            with contextlib.suppress(self.connection.protocol_error, KeyError):
+                self._protocol.increment_flow_control_window(window, stream_id)
 
     async def _progressed(self) -> None:
         self.progress.clear()

@@ -58,7 +58,7 @@ async def ask(model: Model, request: ModelRequest) -> ModelReply:
     return answer if isinstance(answer, ModelReply) else ModelReply(answer)
 
 
-def _as_bytes(part: object) -> bytes:
+def as_bytes(part: object) -> bytes:
     if isinstance(part, str):
         return part.encode()
     if isinstance(part, (bytes, bytearray, memoryview)):  # bytes(3) would be three zero bytes
@@ -79,7 +79,7 @@ async def _from_thread(parts: Iterable[bytes | str]) -> ByteStream:
     try:
         # A future cannot hold StopIteration, so the end is a value.
         while (part := await asyncio.to_thread(next, iterator, _END)) is not _END:
-            yield _as_bytes(part)
+            yield as_bytes(part)
     finally:
         _close(iterator)
 
@@ -93,12 +93,12 @@ async def parts_of(body: Parts) -> ByteStream:
     try:
         if isinstance(body, AsyncIterable):
             async for part in body:
-                yield _as_bytes(part)
+                yield as_bytes(part)
         elif isinstance(body, _WHOLE) or not isinstance(body, Iterable):
-            yield _as_bytes(body)
+            yield as_bytes(body)
         elif isinstance(body, (list, tuple)):  # fast: without a thread
             for part in body:
-                yield _as_bytes(part)
+                yield as_bytes(part)
         else:
             async with contextlib.aclosing(_from_thread(body)) as threaded:
                 async for part in threaded:

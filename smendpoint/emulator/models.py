@@ -7,7 +7,7 @@ import threading
 import urllib.parse
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from smendpoint.errors import ConfigurationError
 
@@ -168,13 +168,19 @@ OPENAI_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embedd
 def forward(url: str, *, timeout: float = 60.0) -> Model:
     """Make a model that passes each request to a real container, and returns its answer.
 
+    With ``ws://`` it is a model of bidirectional streams, which talks to the container's WebSocket. That needs the
+    extra ``emulator``. The container's path is ``/invocations-bidirectional-stream``, or the one that the client asks
+    for. Text is in text frames and bytes in binary ones, and partial parts are fragments of a message. The end of the
+    client's input closes the WebSocket (1000), and the container's own close ends the answer.
+
     Args:
         url: the URL of the container, such as ``http://127.0.0.1:8080``. Requests go to its ``/invocations``, those of
             the OpenAI path to ``/v1/...``, with any method.
-        timeout: how long the container may be silent, in seconds; 60 is the service's own limit.
+        timeout: how long the container may be silent, in seconds; 60 is the service's own limit. A WebSocket must be
+            accepted in this time, and may be silent then.
 
     Raises:
-        ConfigurationError: ``url`` is not a plain ``http://host[:port]`` URL.
+        ConfigurationError: ``url`` is not a plain ``http://host[:port]`` or ``ws://host[:port]`` URL.
     """
     refusal = ConfigurationError("forward() takes the URL of a container, such as 'http://127.0.0.1:8080'")
     try:
@@ -182,8 +188,13 @@ def forward(url: str, *, timeout: float = 60.0) -> Model:
         host, port = split.hostname, split.port
     except ValueError:  # the port is not a number, or brackets hold no address
         raise refusal from None
-    if split.scheme != "http" or not host or split.path.strip("/") or split.query:
+    if split.scheme not in ("http", "ws") or not host or split.path.strip("/") or split.query:
         raise refusal
+    if split.scheme == "ws":
+        from smendpoint.emulator._websocket import websocket_model
+
+        # The mapping of models has both kinds.
+        return cast("Model", websocket_model(host, port or 80, timeout))
 
     def model(request: ModelRequest) -> ModelReply:
         connection = http.client.HTTPConnection(host, port, timeout=timeout)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from smendpoint._core.aws.eventheaders import encode_header
-from smendpoint._core.aws.eventstream import CHECKSUM, EventStreamDecoder, encode_prelude, part_payload
-from smendpoint._core.aws.sigv4 import Signer
+from smendpoint._core.aws.eventstream import CHECKSUM, EventStreamDecoder, encode_prelude, part_payload, text_or_empty
+from smendpoint._core.aws.sigv4 import EMPTY_PAYLOAD_HASH, Signer
 from smendpoint._core.decode.push import PushDecoder
 from smendpoint._core.frozen import Frozen
-from smendpoint.errors import ConfigurationError, StreamDecodeError, StreamError, StreamTruncatedError
+from smendpoint.errors import ConfigurationError, StreamDecodeError, StreamError, StreamTruncatedError, copy_error
 
 if TYPE_CHECKING:
     from smendpoint._core.aws.eventstream import Message
@@ -44,7 +44,8 @@ _DATE_START = b"\x05:date\x08"
 _SIGNATURE_START = b"\x10:chunk-signature\x06\x00\x20"
 _SIGNED_HEADERS_LENGTH = len(_DATE_START) + 8 + len(_SIGNATURE_START) + 32
 
-# Below this size one copy of a part costs less than the handling of three pieces.
+# One piece is simpler to send than three. Below this size its copy takes under 3 % of the time for hashing; from 256
+# KiB it takes 10 %.
 _LARGE_PART = 65_536
 
 
@@ -111,17 +112,17 @@ class PartEncoder:
             ConfigurationError: the payload is larger than a frame may be. The chain of signatures is as before.
         """
         block = _BLOCKS[text, partial]
-        start = b"".join((encode_prelude(len(block), len(payload)), block))
+        start = encode_prelude(len(block), len(payload)) + block
         checksum = CHECKSUM.pack(crc32(payload, crc32(start)))
-        if len(payload) < _LARGE_PART:
-            return [self._signed(b"".join((start, payload, checksum)), credentials, timestamp)]
-        outer = encode_prelude(_SIGNED_HEADERS_LENGTH, len(start) + len(payload) + len(checksum))
         digest = sha256(start)
         digest.update(payload)
         digest.update(checksum)
+        outer = encode_prelude(_SIGNED_HEADERS_LENGTH, len(start) + len(payload) + len(checksum))
         head = b"".join((outer, self._headers(digest.hexdigest(), credentials, timestamp), start))
-        tail = CHECKSUM.pack(crc32(checksum, crc32(payload, crc32(head))))
-        return [head, memoryview(payload), checksum + tail]
+        tail = checksum + CHECKSUM.pack(crc32(checksum, crc32(payload, crc32(head))))
+        if len(payload) < _LARGE_PART:
+            return [b"".join((head, payload, tail))]
+        return [head, memoryview(payload), tail]
 
     def end(self, *, credentials: Credentials, timestamp: float) -> bytes:
         """Make the message that ends the input: signed like the others, with an empty payload.
@@ -130,12 +131,7 @@ class PartEncoder:
             credentials: the credentials to sign with.
             timestamp: the time of signing in seconds since the epoch.
         """
-        return self._signed(b"", credentials, timestamp)
-
-    def _signed(self, payload: bytes, credentials: Credentials, timestamp: float) -> bytes:
-        prelude = encode_prelude(_SIGNED_HEADERS_LENGTH, len(payload))
-        headers = self._headers(sha256(payload).hexdigest(), credentials, timestamp)
-        message = b"".join((prelude, headers, payload))
+        message = encode_prelude(_SIGNED_HEADERS_LENGTH, 0) + self._headers(EMPTY_PAYLOAD_HASH, credentials, timestamp)
         return message + CHECKSUM.pack(crc32(message))
 
     def _headers(self, payload_hash: str, credentials: Credentials, timestamp: float) -> bytes:
@@ -186,7 +182,7 @@ class PartDecoder(PushDecoder):
                 if payload is not None:
                     parts.append(self._part(message, payload))
         except StreamError as error:
-            self._failure = error.with_traceback(None)
+            self._failure = copy_error(error)
         else:
             self._failure = self._messages.error
         return parts or self._deliver(parts)
@@ -206,9 +202,9 @@ class PartDecoder(PushDecoder):
             raise StreamTruncatedError("the stream was cut off inside a character")
 
     def _part(self, message: Message, payload: bytes) -> ConversationPart:
-        partial = message.headers.get("CompletionState") == _PARTIAL
+        partial = text_or_empty(message.headers.get("CompletionState")) == _PARTIAL
         text = None
-        if message.headers.get("DataType") == _UTF8:
+        if text_or_empty(message.headers.get("DataType")) == _UTF8:
             try:
                 text = self._characters.decode(payload, not partial)
             except UnicodeDecodeError as error:

@@ -112,32 +112,34 @@ def part_payload(message: Message) -> bytes | None:
     """Return the payload of a ``PayloadPart``, and `None` for an event of another type. Raises as `interpret` does."""
     headers = message.headers
     message_type = headers.get(":message-type")
+    # `python -bb` raises where bytes are compared with a text: every type is checked first.
+    if not isinstance(message_type, str):
+        raise StreamDecodeError("an event-stream message has no :message-type of type string")
     if message_type == "event":
         event_type = headers.get(":event-type")
         if not isinstance(event_type, str):
             raise StreamDecodeError("an event-stream event has no :event-type of type string")
         return message.payload if event_type == "PayloadPart" else None
-    if not isinstance(message_type, str):
-        raise StreamDecodeError("an event-stream message has no :message-type of type string")
     if message_type == "error":
-        code = _text(headers.get(":error-code")) or "an error"
-        raise StreamError(f"the service ended the stream with {code}: {_text(headers.get(':error-message'))}")
+        code = text_or_empty(headers.get(":error-code")) or "an error"
+        raise StreamError(f"the service ended the stream with {code}: {text_or_empty(headers.get(':error-message'))}")
     if message_type != "exception":
         raise StreamDecodeError("an event-stream message is neither an event nor an exception nor an error")
     from smendpoint._core.aws.response import json_object  # only errors need it
 
     members = {name.lower(): value for name, value in json_object(message.payload).items()}
-    text, error_code = _text(members.get("message")), _text(members.get("errorcode"))
-    exception_type = headers.get(":exception-type")
+    text, error_code = text_or_empty(members.get("message")), text_or_empty(members.get("errorcode"))
+    exception_type = text_or_empty(headers.get(":exception-type"))
     if exception_type == "ModelStreamError":
         label = f" ({error_code})" if error_code else ""
         raise ModelStreamError(f"the model failed while it was streaming{label}: {text}", error_code=error_code)
     if exception_type == "InternalStreamFailure":
         raise InternalStreamFailureError(f"the service failed while the model was streaming: {text}")
-    raise StreamError(f"the service ended the stream with {_text(exception_type) or 'an exception'}: {text}")
+    raise StreamError(f"the service ended the stream with {exception_type or 'an exception'}: {text}")
 
 
-def _text(value: object) -> str:
+def text_or_empty(value: object) -> str:
+    """Return a value that should be a text, and ``""`` for any other type."""
     return value if isinstance(value, str) else ""
 
 

@@ -244,11 +244,10 @@ def decide(
         if signed and all(other.action != "refresh" for other in earlier):
             decision = Decision("refresh", 0.0)
     elif kind == "skew":
-        date = server_date(headers)
-        # If the clocks agree, something else is wrong with the signature.
+        other_skew = clock_skew(headers, now, skew)
         first = signed and all(other.action != "correct" for other in earlier)
-        if first and date is not None and abs(date - now - skew) >= SKEW_SECONDS:
-            decision = Decision("correct", 0.0, skew=date - now)
+        if first and other_skew is not None:
+            decision = Decision("correct", 0.0, skew=other_skew)
     elif kind != "final":
         # A cold start has its own time budget; anything else is limited by the attempts of the policy.
         cost = COSTS.get(kind, 0)
@@ -262,6 +261,19 @@ def decide(
     if decision.seconds is not None and left is not None and decision.seconds >= left:
         return Decision("late", cost=decision.cost)
     return decision
+
+
+def clock_skew(headers: Mapping[str, str], now: float, skew: float) -> float | None:
+    """Return how far the service's clock is ahead of ours, if a wrong clock explains that it refused a signature.
+
+    Args:
+        headers: the headers of the answer.
+        now: our time, in seconds since the epoch.
+        skew: as in `decide`.
+    """
+    date = server_date(headers)
+    # If the clocks agree, something else is wrong with the signature.
+    return None if date is None or abs(date - now - skew) < SKEW_SECONDS else date - now
 
 
 def refund(earlier: Sequence[Decision]) -> int:

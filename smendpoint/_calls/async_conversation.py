@@ -86,6 +86,7 @@ class AsyncConversation(ConversationBase):
             SmendpointError: there is no connection, or the conversation was closed.
         """
         await self._ensure_open()
+        self._check_end()
         return self
 
     async def _ensure_open(self) -> AsyncLine:
@@ -140,7 +141,7 @@ class AsyncConversation(ConversationBase):
         async with self._sending:
             self._check_input()
             await self._queue(line, payload, text, partial)
-        self._check_taken(ended=line.stream.cut and not self._over)
+        self._check_taken(ended=line.stream.cut)
 
     async def end_input(self) -> None:
         """Tell the model that no more parts will come. Its own go on. Doing so twice does nothing.

@@ -58,7 +58,7 @@ class Conversation(ConversationBase):
             line = self._ensure_open()
             try:
                 data = line.receive()
-            except errors.SmendpointError as error:
+            except errors.EndpointError as error:
                 if not self._over:  # else another thread closed it
                     self._cut(error)
             else:
@@ -76,6 +76,7 @@ class Conversation(ConversationBase):
             SmendpointError: there is no connection, or the conversation was closed.
         """
         self._ensure_open()
+        self._check_end()
         return self
 
     def _ensure_open(self) -> Line:
@@ -122,7 +123,7 @@ class Conversation(ConversationBase):
         with self._sending:
             self._check_input()
             self._queue(line, payload, text, partial)
-        self._check_taken(ended=line.stream.cut and not self._over)
+        self._check_taken(ended=line.stream.cut)
 
     def end_input(self) -> None:
         """Tell the model that no more parts will come. Its own go on. Doing so twice does nothing.

@@ -21,6 +21,7 @@ from smendpoint._core.aws.operations import (
 )
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.call.retry import classify, clock_skew
+from smendpoint._core.http.unexpected import page_of_stream
 from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
@@ -158,8 +159,8 @@ class ConversationBase(Metadata):
 
     def _fail_opening(self, error: BaseException) -> None:
         """Opening failed; later calls raise the same error."""
-        self._end()
         self._failure = error if isinstance(error, errors.SmendpointError) else self._closed_error()
+        self._end()
 
     # -- the model's side
 
@@ -168,9 +169,11 @@ class ConversationBase(Metadata):
         self._note_head()
         failure: errors.SmendpointError | None = None
         try:
-            if data:
+            if "html" in self.headers.get("content-type", "").lower():
+                failure = page_of_stream(self.headers)
+            if failure is None and data:
                 self._take(self._decoder.feed(data))
-            else:
+            elif failure is None:
                 self._decoder.finish()
         except errors.StreamError as error:
             failure = error
@@ -209,11 +212,11 @@ class ConversationBase(Metadata):
 
     def _explained(self, error: errors.SmendpointError) -> errors.SmendpointError:
         """Return an error of the connection with its context: once the answer has begun, as the end of a stream."""
-        if isinstance(error, errors.TransportError) and error.response_started:
-            error = cut_off(error)
         call, line = self._call, self._line
         assert call is not None
         assert line is not None
+        if isinstance(error, errors.TransportError) and line.stream.begun:
+            error = cut_off(error)
         if isinstance(error, errors.EndpointError) and classify(error) == "skew":
             # The parts cannot be sent again. The next conversation is signed with the service's time.
             defaults = call.defaults
@@ -260,7 +263,7 @@ class ConversationBase(Metadata):
         if error is not None:
             error.received = tuple(self._received)
             call.add_context(error)
-        self._failure = error
+        self._failure = self._failure or error
         self._end()
         line.close()
         call.finish(error)
@@ -274,14 +277,15 @@ class ConversationBase(Metadata):
         if self._over:
             return
         self._ready.clear()
-        if self._line is None:
+        line, error = self._line, None
+        if line is not None and line.stream.failure is not None:  # only sending has noticed it so far
+            error = self._explained(copy_error(line.stream.failure))
+        self._failure = error or self._closed_error()  # before others see that it is over
+        if line is None:
             self._end()
             self._stop_opening()
         else:
-            # A failure that only sending has noticed so far.
-            failure = self._line.stream.failure
-            self._finish(None if failure is None else self._explained(copy_error(failure)))
-        self._failure = self._failure or self._closed_error()
+            self._finish(error)
 
     if TYPE_CHECKING:
 

@@ -225,8 +225,8 @@ class BlockingHttp2:
         self._check_process()
         with self._lock:
             if reading and self._reading:
-                raise errors.TransportError(
-                    "two threads are reading this conversation at once: only one may read it", response_started=True
+                raise errors.ConfigurationError(
+                    "another thread is reading this conversation: only one thread can read it"
                 )
             self._check_total()
             self._reading = self._reading or reading

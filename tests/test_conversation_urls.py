@@ -128,7 +128,7 @@ def test_a_conversation_goes_where_the_variable_says(direct_twin: Twin, monkeypa
         ("false", Config(ignore_configured_endpoint_urls=True), False),
         ("true", Config(), False),
     ],
-    ids=repr,
+    ids=str.split("true TRUE false empty config-hears config-ignores config-silent"),
 )
 def test_configured_urls_can_be_ignored(
     direct_twin: Twin,  # noqa: F811

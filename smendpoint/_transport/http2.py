@@ -18,6 +18,7 @@ try:
     from h2.config import H2Configuration
     from h2.connection import H2Connection
     from h2.errors import ErrorCodes
+    from h2.settings import SettingCodes, Settings
 except ImportError as missing:
     raise errors.ConfigurationError(
         "converse() needs HTTP/2, from the package h2: pip install 'smendpoint[bidi]'"
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 # At most about this much becomes frames at once: a driver gets more when it has sent that.
 SEND_BYTES = 65_536
+# A peer that makes the library reply (to PING or SETTINGS) and has not read so many bytes of replies is given up.
+MAX_UNREAD_REPLIES = 65_536
+# Every peer takes frames of this size (RFC 9113 4.2). Larger ones need its leave, which it may take back.
+_FRAME_BYTES = 16_384
 # RFC 9113 4.1: the head of a frame begins with the length of the rest, in three bytes.
 _FRAME_HEAD_BYTES = 9
 # The connection's only stream: the first that a client opens (RFC 9113 5.1.1).
@@ -53,7 +58,7 @@ class Http2Stream:
     """
 
     __slots__ = (
-        "_chunks",
+        "_arrived",
         "_ending",
         "_h2",
         "_head",
@@ -61,6 +66,7 @@ class Http2Stream:
         "_note_begun",
         "_queue",
         "_refusal",
+        "_replies",
         "_rest",
         "_unacknowledged",
         "begun",
@@ -82,9 +88,10 @@ class Http2Stream:
         self._max_refusal = max_refusal
         self._queue: deque[memoryview] = deque()  # of the body, not yet in frames
         self._ending = False  # whether the body ends after the queue
-        self._chunks: list[bytes] = []
+        self._arrived = bytearray()  # of the answer's body, not yet taken
         self._unacknowledged = 0
         self._refusal = bytearray()  # the body of an error, as far as it has arrived
+        self._replies = b""  # to what was fed
         self._head = b""  # of the frame that is arriving
         self._rest = 0  # how many bytes of that frame are still to come, with its head
         self.status = 0
@@ -95,6 +102,7 @@ class Http2Stream:
         self.sent = 0
         self.cut = False
         self._h2: Any = H2Connection(H2Configuration(client_side=True, header_encoding=None))
+        self._h2.local_settings = Settings(client=True, initial_values={SettingCodes.ENABLE_PUSH: 0})
         self._h2.initiate_connection()
         self._h2.send_headers(_STREAM, headers)
 
@@ -106,7 +114,7 @@ class Http2Stream:
     @property
     def readable(self) -> bool:
         """Whether `take` returns bytes, or there will be none any more."""
-        return bool(self._chunks) or self.over
+        return bool(self._arrived) or self.over
 
     @property
     def pending(self) -> bool:
@@ -125,7 +133,7 @@ class Http2Stream:
         """Return the next bytes for the network, with as much of the body as the peer allows now; perhaps none."""
         room = SEND_BYTES
         while self._queue and room > 0 and not self.over:
-            window = min(self._h2.local_flow_control_window(_STREAM), self._h2.max_outbound_frame_size, room)
+            window = min(self._h2.local_flow_control_window(_STREAM), _FRAME_BYTES, room)
             if window <= 0:
                 break
             data = self._next(window)
@@ -135,7 +143,8 @@ class Http2Stream:
         if self._ending and not self._queue and not self.over:
             self._ending = False
             self._h2.end_stream(_STREAM)
-        return self._h2.data_to_send()  # type: ignore[no-any-return]  # whether the library has types depends on its version
+        replies, self._replies = self._replies, b""
+        return replies + self._h2.data_to_send()  # type: ignore[no-any-return]  # whether the library has types depends on its version
 
     def _next(self, most: int) -> bytes:
         """Take at most that many bytes from the queue."""
@@ -157,11 +166,14 @@ class Http2Stream:
 
     def take(self) -> bytes:
         """Return the bytes of the answer that have arrived, and let the peer send as many more."""
-        chunks, self._chunks = self._chunks, []
-        if self._unacknowledged and not self.over:
-            self._h2.acknowledge_received_data(self._unacknowledged, _STREAM)
-            self._unacknowledged = 0
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        data, self._arrived = bytes(self._arrived), bytearray()
+        self._acknowledge(self._unacknowledged)
+        self._unacknowledged = 0
+        return data
+
+    def _acknowledge(self, size: int) -> None:
+        if size and not self.over:
+            self._h2.acknowledge_received_data(size, _STREAM)
 
     def feed(self, data: bytes) -> None:
         """Read bytes from the network. A failure is noted in `failure`: this raises nothing."""
@@ -171,10 +183,13 @@ class Http2Stream:
             try:
                 received = self._h2.receive_data(piece)
             except Exception as error:  # whatever a library's parser raises for bytes that are not HTTP/2
-                self._fail_with(self._invalid(type(error).__name__), error)
+                self._refuse_bytes(f"the service's bytes are not valid HTTP/2: {type(error).__name__}", error)
                 return
             for event in received:
                 self._handle(event)
+            self._replies += self._h2.data_to_send()
+            if len(self._replies) > MAX_UNREAD_REPLIES:
+                self._refuse_bytes("the service asks for replies (to PING or SETTINGS), and does not read them")
 
     def lost(self, error: OSError | None) -> None:
         """Note that the connection has ended; `error` is ``None`` if the peer closed it."""
@@ -199,7 +214,7 @@ class Http2Stream:
                     return
                 length = int.from_bytes(self._head[:3], "big")
                 if length > self._h2.max_inbound_frame_size:  # the library would wait for all of it
-                    self._fail_with(self._invalid(f"a frame of {length} bytes"))
+                    self._refuse_bytes(f"the service's bytes are not valid HTTP/2: a frame of {length} bytes")
                     return
                 self._rest = missing + length
             piece = data[start : start + self._rest]
@@ -209,20 +224,11 @@ class Http2Stream:
                 self._head = b""
             yield piece
 
-    def _invalid(self, what: str) -> errors.ProtocolError:
-        return errors.ProtocolError(
-            f"the service's bytes are not valid HTTP/2: {what}", response_started=self.status > 0
-        )
-
     def _handle(self, event: Any) -> None:
         if isinstance(event, events.ResponseReceived):
             self._read_head(event.headers)
         elif isinstance(event, events.DataReceived):
-            self._unacknowledged += event.flow_controlled_length
-            if event.data:
-                self._chunks.append(event.data)
-            if self.status >= 300:
-                self._read_refusal()
+            self._read_body(event.data, event.flow_controlled_length)
         elif isinstance(event, events.StreamEnded):
             if self.status >= 300:
                 self._refuse()
@@ -254,14 +260,23 @@ class Http2Stream:
         else:
             self.begun = True
 
-    def _read_refusal(self) -> None:
-        """Note what has arrived of an error's body; it is not passed on, so it is acknowledged here."""
-        self._refusal += self.take()
-        if self._max_refusal is not None and len(self._refusal) > self._max_refusal:
-            self._refuse()
+    def _read_body(self, data: bytes, size: int) -> None:
+        """Note data of a frame that takes up `size` bytes of the windows, padding included."""
+        if self.status < 300:
+            self._arrived += data
+            self._unacknowledged += len(data)
+            self._acknowledge(size - len(data))
+        else:
+            self._refusal += data
+            self._acknowledge(size)  # nobody takes it
+            if self._max_refusal is not None and len(self._refusal) > self._max_refusal:
+                self._refuse()
 
     def _refuse(self) -> None:
         self.fail(service_error(RawResponse(self.status, self.headers, bytes(self._refusal))))
+
+    def _refuse_bytes(self, message: str, cause: Exception | None = None) -> None:
+        self._fail_with(errors.ProtocolError(message, response_started=self.status > 0), cause)
 
     def _fail_with(self, error: errors.TransportError, cause: BaseException | None = None) -> None:
         """Fail with an error of the connection, unless the answer is a refusal: then with that, as far as it came."""

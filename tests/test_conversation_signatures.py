@@ -131,17 +131,18 @@ def numbered(number: int) -> Keys:
 
 
 class Renewals(Source):
-    """Gives numbered credentials whose secrets differ, and says when it has been asked."""
+    """Gives numbered credentials whose secrets differ, as soon as it may."""
 
     def __init__(self) -> None:
         super().__init__(HOUR)
         self.asked = threading.Event()
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     def fetch(self, anew: bool) -> Any:
-        try:
-            _, expires = super().fetch(anew)
-        finally:
-            self.asked.set()
+        self.asked.set()
+        assert self.may_answer.wait(PATIENCE)
+        _, expires = super().fetch(anew)
         made = numbered(len(self.calls))
         return SigningKeys(made.access_key, made.secret_key, made.token), expires
 
@@ -200,8 +201,10 @@ def test_credentials_that_expire_soon_are_renewed_in_the_background(direct_twin:
         with endpoint.converse() as talk:
             source.now += HOUR - 600
             source.asked.clear()
+            source.may_answer.clear()
             talk.send("signed with those that are still good")
             direct_twin.wait(source.asked)
+            source.may_answer.set()
             renewed(direct_twin, endpoint)
             next(talk)
             talk.send("signed with the new ones")

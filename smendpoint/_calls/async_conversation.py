@@ -171,7 +171,7 @@ class AsyncConversation(ConversationBase):
             line.queue(pieces, end=payload is None)
             self._input_ended = payload is None
             await line.drain()
-        except errors.EndpointError as error:
+        except errors.SmendpointError as error:
             if self._over:
                 self._check_end()
             raise self._explained(error) from error.__cause__

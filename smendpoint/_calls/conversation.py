@@ -145,7 +145,7 @@ class Conversation(ConversationBase):
             line.queue(sign(), end=payload is None)
             self._input_ended = payload is None
             line.drain()
-        except errors.EndpointError as error:
+        except errors.SmendpointError as error:
             if self._over:
                 self._check_end()
             raise self._explained(error) from error.__cause__

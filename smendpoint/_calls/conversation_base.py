@@ -21,6 +21,7 @@ from smendpoint._core.aws.operations import (
 )
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.call.retry import classify, clock_skew
+from smendpoint._core.call.hiding import Hidden, finish_error
 from smendpoint._core.http.unexpected import page_of_stream
 from smendpoint.errors import copy_error
 
@@ -42,7 +43,7 @@ MAX_RECEIVED_BYTES = 1_048_576
 def conversation_request(
     caller: CallerBase[Any, Any, Any],
     path: str | None,
-    query: Mapping[str, object] | str | None,
+    query: Any,
     timeout: float | Timeout | None,
     endpoint_kwargs: Any,
 ) -> CallRequest:
@@ -51,30 +52,41 @@ def conversation_request(
     Raises:
         ConfigurationError: an argument is not valid, the endpoint has a client of its own, or HTTP/2 is not installed.
     """
+    try:
+        return _checked_request(caller, path, query, timeout, endpoint_kwargs)
+    except errors.ConfigurationError as error:
+        finish_error(error, caller.name)
+        raise
+
+
+def _checked_request(
+    caller: CallerBase[Any, Any, Any],
+    path: str | None,
+    query: Any,
+    timeout: float | Timeout | None,
+    endpoint_kwargs: Any,
+) -> CallRequest:
     if caller.client is not None:
         raise errors.ConfigurationError(
             "an endpoint made with client= cannot converse: the clients of botocore and aiobotocore have no such "
-            "operation; leave out client=",
-            endpoint_name=caller.name,
+            "operation; leave out client="
         )
-    try:
-        import_module("smendpoint._transport.http2")  # its error names the extra, before anything is sent
-        limits = None if timeout is None else caller.call_timeout(timeout)
-        own = checked_mapping("endpoint_kwargs", endpoint_kwargs)
-        if isinstance(query, Mapping):
-            query = render_query(query) or None
-        for argument, name, value in (("path", "ModelInvocationPath", path), ("query", "ModelQueryString", query)):
-            if value is not None:
-                if name in own:
-                    raise errors.ConfigurationError(f"{name} is given twice: as {argument}= and in endpoint_kwargs")
-                own[name] = value
-        members = {name: value for name, value in {**caller.members, **own}.items() if value is not None}
-        if "ModelInvocationPath" in members:
-            validate_invocation_path(members["ModelInvocationPath"])
-        head = request_head(INVOKE_ENDPOINT_CONVERSATION, caller.name, members)
-    except errors.ConfigurationError as error:
-        error.endpoint_name = caller.name
-        raise
+    import_module("smendpoint._transport.http2")  # its error names the extra, before anything is sent
+    limits = None if timeout is None else caller.call_timeout(timeout)
+    own = checked_mapping("endpoint_kwargs", endpoint_kwargs)
+    if type(query) is Hidden:
+        query = query.value
+    if isinstance(query, Mapping):
+        query = render_query(query) or None
+    for argument, name, value in (("path", "ModelInvocationPath", path), ("query", "ModelQueryString", query)):
+        if value is not None:
+            if name in own:
+                raise errors.ConfigurationError(f"{name} is given twice: as {argument}= and in endpoint_kwargs")
+            own[name] = value
+    members = {name: value for name, value in {**caller.members, **own}.items() if value is not None}
+    if "ModelInvocationPath" in members:
+        validate_invocation_path(members["ModelInvocationPath"])
+    head = request_head(INVOKE_ENDPOINT_CONVERSATION, caller.name, members)
     return CallRequest(
         INVOKE_ENDPOINT_CONVERSATION,
         caller.name,

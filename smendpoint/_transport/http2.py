@@ -7,6 +7,7 @@ rules of HTTP/2 (RFC 9113); this file decides which bytes may go out, and which 
 from __future__ import annotations
 
 from collections import deque
+from logging import INFO, getLogger
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
@@ -26,6 +27,9 @@ except ImportError as missing:
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+# At the level DEBUG, the library of header compression logs each header, with the session token and the signature.
+getLogger("hpack").setLevel(INFO)
 
 # At most about this much becomes frames at once: a driver gets more when it has sent that.
 SEND_BYTES = 65_536

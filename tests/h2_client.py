@@ -173,7 +173,14 @@ class H2Client:
 
     # -- what is sent
 
-    def open(self, name: str = "voice", headers: dict[str, str] | None = None, *, path: str = "") -> H2Client:
+    def open(
+        self,
+        name: str = "voice",
+        headers: dict[str, str] | None = None,
+        *,
+        path: str = "",
+        host_header: bool = False,
+    ) -> H2Client:
         """Send the head of a request, signed if there are keys."""
         path = path or f"/endpoints/{name}/invocations-bidirectional-stream"
         named = {"host": self._host, "content-type": "application/vnd.amazon.eventstream", **(headers or {})}
@@ -181,8 +188,9 @@ class H2Client:
             stamp = time.strftime(ZERO_PADDED, time.gmtime(self.now()))
             named = self._keys.signed("POST", path, named, stamp)
             self._prior = named["authorization"].rpartition("Signature=")[2]
-        authority = named.pop("host")
-        pseudo = {":method": "POST", ":scheme": self.scheme, ":authority": authority, ":path": path}
+        pseudo = {":method": "POST", ":scheme": self.scheme, ":path": path}
+        if not host_header:
+            pseudo[":authority"] = named.pop("host")
         self._begin(self.h2.get_next_available_stream_id())
         self.h2.send_headers(self.stream, [*pseudo.items(), *named.items()])
         self.flush()

@@ -18,7 +18,6 @@ from smendpoint.emulator._reply import (
     Action,
     ByteStream,
     ModelFailed,
-    Pause,
     Reply,
     error_reply,
     exception_frame,
@@ -235,8 +234,6 @@ class Conversation:
         if isinstance(step, bytes):
             await self._begin_answer()
             await stream.send(step)
-        elif isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
         elif isinstance(step, Wire):
             await stream.connection.write(step.data)
         elif isinstance(step, Reply):

@@ -28,7 +28,7 @@ _log = logging.getLogger("smendpoint.emulator")
 _SLOW_READ_SECONDS = 0.005
 
 
-# What a client of HTTP/2 hears without the library: an empty SETTINGS frame, and GOAWAY with HTTP_1_1_REQUIRED.
+# The answer to HTTP/2 without the library: an empty SETTINGS frame, and GOAWAY with HTTP_1_1_REQUIRED.
 _WITHOUT_H2 = b"the emulator needs the package h2 for HTTP/2: pip install 'smendpoint[emulator]'"
 _REFUSAL = b"\0\0\0\x04\0\0\0\0\0" + bytes([0, 0, 8 + len(_WITHOUT_H2)]) + b"\x07" + b"\0" * 12 + b"\x0d" + _WITHOUT_H2
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 3.4

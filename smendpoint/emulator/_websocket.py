@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from smendpoint.emulator.models import ConversationModel, ModelConversation
+    from smendpoint.emulator._model_conversation import ConversationModel, ModelConversation
 
 DEFAULT_PATH = "invocations-bidirectional-stream"
 """The container's path if the client asks for none."""

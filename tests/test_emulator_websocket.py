@@ -150,7 +150,7 @@ def test_the_container_learns_that_the_client_has_gone() -> None:
 
 
 def failure(talk: H2Client) -> str:
-    """What the client reads of a failure before the first part."""
+    """The message of a failure before the first part."""
     talk.until_end()
     assert talk.error[:2] == (424, "ModelError")
     return str(json.loads(talk.body)["OriginalMessage"])

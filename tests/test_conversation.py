@@ -14,7 +14,15 @@ from clocks import FakeClock
 from servers import PATIENCE, closed_port, deaf_port, fast
 from twins import ACCESS_KEY, NAME, SECRET_KEY, Twin, client_twin, direct_twin  # noqa: F401
 
-from smendpoint import AdaptiveConcurrency, CallHooks, CallInfo, RetryPolicy, errors
+from smendpoint import (
+    AdaptiveConcurrency,
+    AsyncConversation,
+    CallHooks,
+    CallInfo,
+    Conversation,
+    RetryPolicy,
+    errors,
+)
 from smendpoint._calls import conversation_base as _conversation_base
 from smendpoint.emulator import Emulator, ModelConversation
 
@@ -755,3 +763,23 @@ def test_the_total_counts_from_the_opening(direct_twin: Twin) -> None:  # noqa: 
         with pytest.raises(errors.DeadlineExceededError):
             next(talk)
         emulator.disconnected()
+
+
+def test_a_conversation_that_is_closed_just_as_it_opens_frees_its_connection(
+    direct_twin: Twin,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Closing(Diary):
+        def attempt_started(self, call: CallInfo) -> None:
+            talk.iterator._close()
+
+    for kind in (Conversation, AsyncConversation):
+        monkeypatch.setattr(kind, "_stop_opening", lambda _: None)  # too late to stop the call
+    hooks = Closing()
+    with Emulator({NAME: echo}) as emulator:
+        talk = direct_twin.endpoint(emulator.url, hooks=hooks).converse()
+        with pytest.raises(errors.StreamError, match=CLOSED):
+            talk.open()
+        direct_twin.settle()
+        emulator.disconnected()
+    assert hooks.ends == [None]

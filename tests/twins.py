@@ -271,6 +271,12 @@ class TwinStream(TwinIterator):
 class TwinConversation(TwinStream):
     """A `Conversation` or `AsyncConversation`; ``iterator`` is the conversation itself, with its attributes."""
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        leave = self.iterator.__aexit__ if self.twin.asynchronous else self.iterator.__exit__
+        self.twin.run(leave(kind, error, trace))
+
     def open(self) -> TwinConversation:
         """`Conversation.open`."""
         assert self.twin.run(self.iterator.open()) is self.iterator

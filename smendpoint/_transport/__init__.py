@@ -93,6 +93,9 @@ if TYPE_CHECKING:
     class Line(_AnyLine, Protocol):
         """A conversation's connection: one thread at a time sends, another one reads."""
 
+        def check_process(self) -> None:
+            """Raise `TransportError` in a forked child. The other methods do so too, before they wait for a lock."""
+
         def drain(self) -> None:
             """Wait until everything that was queued has been sent, or the service has ended its answer.
 

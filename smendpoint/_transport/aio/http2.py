@@ -42,11 +42,11 @@ class AsyncHttp2(Channel):
         self._begun = True
         if deadline.at is not None:
             self._timer = self._loop.call_later(max(deadline.remaining(), 0.001), self._give_up)
-        if self.closed:
-            stream.lost(None)
         for data in self._early:
             stream.feed(data)
         self._early.clear()
+        if self.closed:
+            stream.lost(None)
         self._flush()
 
     # called by the event loop, and with what arrives

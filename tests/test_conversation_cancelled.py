@@ -204,7 +204,7 @@ def test_a_part_whose_sending_is_cancelled_arrives_whole_or_not_at_all_and_other
             if canceller.done:
                 break
         if operation is not ends:
-            assert whole > number
+            assert whole > 15
 
     run(main())
     emulator.disconnected()
@@ -242,7 +242,7 @@ def test_a_limit_of_time_around_a_read_loses_no_part(run: Run, emulator: Emulato
                 if dice.random() < 0.5:
                     try:
                         texts.append((await asyncio.wait_for(talk.__anext__(), dice.choice((1e-6, 1e-5, 1e-4)))).text)
-                    except asyncio.TimeoutError:  # noqa: UP041  # Python 3.10 has two of the name
+                    except asyncio.TimeoutError:  # Python 3.10 has two of the name
                         pass
                     continue
                 reading = asyncio.ensure_future(talk.__anext__())

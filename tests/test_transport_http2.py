@@ -155,9 +155,7 @@ def test_both_bodies_arrive_whole_whatever_the_windows_and_the_pieces(
     sizes=st.lists(st.sampled_from([FRAME, 16_385, 2**24 - 1]), min_size=1, max_size=6),
     seed=st.integers(0, 2**32),
 )
-def test_settings_that_change_in_the_middle_hold_from_then_on(
-    windows: list[int], sizes: list[int], seed: int
-) -> None:
+def test_settings_that_change_in_the_middle_hold_from_then_on(windows: list[int], sizes: list[int], seed: int) -> None:
     dice = random.Random(seed)
     client, service = stream(), Service()
     exchange(client, service, dice)
@@ -277,7 +275,10 @@ def test_the_answer_s_end_is_the_end_although_the_stream_is_then_reset() -> None
         (2 * frame(WINDOW_UPDATE, 0, 1, b"\x7f\xff\xff\xff"), r"reset the stream \(FLOW_CONTROL_ERROR\)"),
         (2 * frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff"), "not valid HTTP/2"),
         (frame(SETTINGS, 0, 0, b"\0\4\x80\0\0\0"), "not valid HTTP/2"),
-        (frame(WINDOW_UPDATE, 0, 1, b"\x7f\xff\xff\xff") + frame(SETTINGS, 0, 0, b"\0\4\x7f\xff\xff\xff"), "valid HTTP/2"),
+        (
+            frame(WINDOW_UPDATE, 0, 1, b"\x7f\xff\xff\xff") + frame(SETTINGS, 0, 0, b"\0\4\x7f\xff\xff\xff"),
+            "valid HTTP/2",
+        ),
         (b"".join(frame(DATA, 0, 1, bytes(FRAME)) for _ in range(5)), "not valid HTTP/2"),
         (frame(HEADERS, 4, 1, b"\xff\xff\xff\xff\xff\xff"), "not valid HTTP/2"),
     ],

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from async_loops import make_endpoint as async_endpoint
 from servers import InThread, make_endpoint, server_context
 from test_interrupts import Interrupter, no_collector  # noqa: F401
 from test_transport_forks import in_child, needs_fork
@@ -283,6 +284,34 @@ def test_a_conversation_belongs_to_the_process_that_opened_it(endpoint: Endpoint
         talk.send(b"two")
         talk.end_input()
         assert [part.data for part in talk] == [b"two"]
+
+
+@needs_fork
+def test_an_asynchronous_conversation_belongs_to_its_event_loop(emulator: Emulator) -> None:
+    loop = asyncio.new_event_loop()
+    endpoint = async_endpoint(emulator.url)
+    talk = loop.run_until_complete(endpoint.converse().open())
+
+    async def elsewhere() -> None:
+        for use in (lambda: talk.send(b"other"), talk.end_input, talk.__anext__, talk.open):
+            with pytest.raises(errors.StreamTruncatedError, match="opened on another event loop"):
+                await use()
+
+    async def goes_on() -> None:
+        await talk.send(b"Hello")
+        await talk.end_input()
+        assert [part.data async for part in talk] == [b"Hello"]
+        await endpoint.aclose()
+
+    async def closed() -> None:
+        await elsewhere()
+        await talk.aclose()
+
+    asyncio.run(elsewhere())
+    assert in_child(lambda: asyncio.run(closed())) == 0
+    loop.run_until_complete(goes_on())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 @needs_fork

@@ -90,10 +90,7 @@ class Conversation(ConversationBase):
         if line is None:
             self._check_end()
         assert line is not None
-        try:
-            line.check_process()
-        except errors.TransportError as error:
-            raise self._explained(error) from None
+        self._check_owner(line)
         return line
 
     def _connect(self) -> None:

@@ -224,6 +224,16 @@ class ConversationBase(Metadata):
 
     # -- our side
 
+    def _check_owner(self, line: Line | AsyncLine) -> None:
+        """Raise the error for a process or an event loop that did not open the conversation.
+
+        Comes before any lock: in a forked child, a thread that is not there may hold it.
+        """
+        try:
+            line.check_owner()
+        except errors.TransportError as error:
+            raise self._explained(error) from None
+
     def _check_input(self) -> None:
         """Raise the error that explains why no part can be sent."""
         if self._failure is not None:

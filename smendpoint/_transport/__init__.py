@@ -79,6 +79,9 @@ if TYPE_CHECKING:
         stream: _LineState
         """The state of both directions."""
 
+        def check_owner(self) -> None:
+            """Raise `TransportError` in a forked child, and under asyncio on another event loop."""
+
         def queue(self, pieces: Iterable[bytes | memoryview], *, end: bool = False) -> None:
             """Send bytes, as far as that is possible at once; the rest follows by itself while somebody waits.
 
@@ -92,9 +95,6 @@ if TYPE_CHECKING:
 
     class Line(_AnyLine, Protocol):
         """A conversation's connection: one thread at a time sends, another one reads."""
-
-        def check_process(self) -> None:
-            """Raise `TransportError` in a forked child. The other methods do so too, before they wait for a lock."""
 
         def drain(self) -> None:
             """Wait until everything that was queued has been sent, or the service has ended its answer.

@@ -90,6 +90,14 @@ class AsyncHttp2(Channel):
 
     # called by a conversation
 
+    def check_owner(self) -> None:
+        """See `Line.check_owner`."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise errors.TransportError(
+                "this conversation was opened on another event loop, perhaps before a fork, and belongs to that one",
+                response_started=True,
+            )
+
     def queue(self, pieces: Iterable[bytes | memoryview], *, end: bool = False) -> None:
         """See `Line.queue`."""
         self.stream.queue(pieces, end=end)

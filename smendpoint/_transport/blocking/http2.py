@@ -74,7 +74,7 @@ class BlockingHttp2:
 
     def queue(self, pieces: Iterable[bytes | memoryview], *, end: bool = False) -> None:
         """See `Line.queue`."""
-        self.check_process()
+        self.check_owner()
         with self._lock:
             self._check_total()
             self.stream.queue(pieces, end=end)
@@ -222,15 +222,15 @@ class BlockingHttp2:
 
     # The threads that use it
 
-    def check_process(self) -> None:
-        """See `Line.check_process`."""
+    def check_owner(self) -> None:
+        """See `Line.check_owner`."""
         if self._pid != os.getpid():
             raise errors.TransportError(
                 "this conversation was opened before a fork and belongs to the parent process", response_started=True
             )
 
     def _enter(self, *, reading: bool = False) -> None:
-        self.check_process()
+        self.check_owner()
         with self._lock:
             if reading and self._reader not in (0, get_ident()):
                 raise errors.TransportError(

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "thousand": "streams:thousand",
     "flat": "streams:flat",
     "frame": "frames:frame",
+    "audio": "conversations:audio",
     "import": "processes:imports",
     "cold": "processes:cold",
     "size": "processes:size",

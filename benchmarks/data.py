@@ -75,6 +75,7 @@ def versions() -> dict[str, str]:
     from smendpoint import __version__
 
     names = ["botocore", *(peer.distribution for peer in peers()), "langchain-core", "uvloop"]
+    names += ["h2", "aws-sdk-sagemaker-runtime-http2", "awscrt"]
     found = {"Python": platform.python_version(), "smendpoint": __version__}
     for name in names:
         try:

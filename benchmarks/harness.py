@@ -54,6 +54,7 @@ class Context(NamedTuple):
 
     plain: str
     tls: str
+    voice: str
     certificates: str
     scale: float
     rounds: int
@@ -103,7 +104,7 @@ def stub(scale: float, rounds: int, events: int, rows: int, litellm: str | None 
         assert process.stdout is not None
         try:
             urls = json.loads(process.stdout.readline())
-            yield Context(urls["plain"], urls["tls"], certificates, scale, rounds, events, rows, litellm)
+            yield Context(urls["plain"], urls["tls"], urls["voice"], certificates, scale, rounds, events, rows, litellm)
         finally:
             process.stdin.close()
             process.wait(10)

@@ -9,6 +9,9 @@ The endpoint's name says what it answers with:
 * ``chat...``: the same, as a container with OpenAI's chat completions: ``chat`` a whole answer, ``chatpaced-N-MS`` and
   ``chattokens-N`` streams.
 
+Conversations have a server of their own in the same process, the emulator: the model of every endpoint sends each part
+back.
+
 It prints a line of JSON with its URLs, and ends when its standard input does.
 """
 
@@ -24,7 +27,10 @@ import time
 import zlib
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from smendpoint.emulator import ModelConversation
 
 ANSWER = b'[{"generated_text": "He stayed with her for 3 days."}]'
 COMMON = (
@@ -208,18 +214,31 @@ class Stub(asyncio.Protocol):
         self.left = 0
 
 
-async def serve(certificate: str | None) -> None:
+async def echo(conversation: ModelConversation) -> None:
+    """Send each part back."""
+    async for part in conversation:
+        await conversation.send(part.data)
+
+
+async def serve(certificate: str) -> None:
     """Serve until standard input ends."""
+    from smendpoint.emulator import Emulator
+
     loop = asyncio.get_running_loop()
+    context, with_http2 = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with_http2.load_cert_chain(certificate)
+    with_http2.set_alpn_protocols(["h2"])
     plain = await loop.create_server(Stub, "127.0.0.1", 0, backlog=2048)
-    urls = {"plain": f"http://127.0.0.1:{plain.sockets[0].getsockname()[1]}"}
-    if certificate is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        tls = await loop.create_server(Stub, "127.0.0.1", 0, ssl=context, backlog=2048)
-        urls["tls"] = f"https://localhost:{tls.sockets[0].getsockname()[1]}"
-    print(json.dumps(urls), flush=True)
-    await loop.run_in_executor(None, sys.stdin.buffer.read)
+    tls = await loop.create_server(Stub, "127.0.0.1", 0, ssl=context, backlog=2048)
+    with Emulator(echo, ssl_context=with_http2) as emulator:
+        urls = {
+            "plain": f"http://127.0.0.1:{plain.sockets[0].getsockname()[1]}",
+            "tls": f"https://localhost:{tls.sockets[0].getsockname()[1]}",
+            "voice": f"https://localhost:{emulator.port}",
+        }
+        print(json.dumps(urls), flush=True)
+        await loop.run_in_executor(None, sys.stdin.buffer.read)
 
 
 def main() -> None:
@@ -228,7 +247,7 @@ def main() -> None:
         import uvloop
 
         uvloop.install()
-    asyncio.run(serve(sys.argv[1] if len(sys.argv) > 1 else None))
+    asyncio.run(serve(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
 
         ``async with`` opens it. Arguments and errors as for `Endpoint.converse`.
         """
-        endpoint_kwargs = hidden(endpoint_kwargs)
+        query, endpoint_kwargs = hidden(query), hidden(endpoint_kwargs)
         from smendpoint._calls.async_conversation import AsyncConversation
         from smendpoint._calls.conversation_base import conversation_request
 

@@ -161,7 +161,7 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
         Raises:
             ConfigurationError: an argument is not valid, the endpoint has a ``client``, or the extra is missing.
         """
-        endpoint_kwargs = hidden(endpoint_kwargs)
+        query, endpoint_kwargs = hidden(query), hidden(endpoint_kwargs)
 
         from smendpoint._calls.conversation import Conversation
         from smendpoint._calls.conversation_base import conversation_request

@@ -55,6 +55,7 @@ def sagemaker_emulator(_sagemaker_emulator: Emulator, monkeypatch: pytest.Monkey
         monkeypatch.delenv(name, raising=False)
     for name, value in {**CLIENT_VARIABLES, **overrides()}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", emulator.url)
+    for service in ("SAGEMAKER_RUNTIME", "SAGEMAKER_RUNTIME_HTTP2"):
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", emulator.url)
     yield emulator
     emulator.reset()

@@ -26,7 +26,7 @@ ZERO_PADDED = "%Y%m%dT%H%M%SZ"
 
 
 class Keys(NamedTuple):
-    """What a client signs with."""
+    """The keys of a client."""
 
     access_key: str = "AKIDEXAMPLE"
     secret_key: str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -98,12 +98,12 @@ class Received(NamedTuple):
 
     @property
     def exception(self) -> str:
-        """What the exception is called that the event is; empty for a part."""
+        """The name of the exception that the event is; empty for a part."""
         return str(self.headers.get(":exception-type", ""))
 
 
 class H2Client:
-    """One connection, used by one thread. What it has of an answer is of the stream that was opened last.
+    """One connection, used by one thread. Its answer is that of the stream that was opened last.
 
     Attributes:
         status: that of the answer, once it has come.
@@ -167,13 +167,20 @@ class H2Client:
         return time.time() if self._now is None else self._now
 
     def flush(self) -> None:
-        # What the server has sent before it reset the connection is still to be read.
+        # A server may have sent something before it reset the connection: that is still to be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.socket.sendall(self.h2.data_to_send())
 
     # -- what is sent
 
-    def open(self, name: str = "voice", headers: dict[str, str] | None = None, *, path: str = "") -> H2Client:
+    def open(
+        self,
+        name: str = "voice",
+        headers: dict[str, str] | None = None,
+        *,
+        path: str = "",
+        host_header: bool = False,
+    ) -> H2Client:
         """Send the head of a request, signed if there are keys."""
         path = path or f"/endpoints/{name}/invocations-bidirectional-stream"
         named = {"host": self._host, "content-type": "application/vnd.amazon.eventstream", **(headers or {})}
@@ -181,8 +188,9 @@ class H2Client:
             stamp = time.strftime(ZERO_PADDED, time.gmtime(self.now()))
             named = self._keys.signed("POST", path, named, stamp)
             self._prior = named["authorization"].rpartition("Signature=")[2]
-        authority = named.pop("host")
-        pseudo = {":method": "POST", ":scheme": self.scheme, ":authority": authority, ":path": path}
+        pseudo = {":method": "POST", ":scheme": self.scheme, ":path": path}
+        if not host_header:
+            pseudo[":authority"] = named.pop("host")
         self._begin(self.h2.get_next_available_stream_id())
         self.h2.send_headers(self.stream, [*pseudo.items(), *named.items()])
         self.flush()

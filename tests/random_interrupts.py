@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from servers import trusted  # noqa: F401
-from test_conversation_threads import check_after, emulator, sends_large  # noqa: F401
+from test_conversation_threads import check_after, emulator, sends_and_reads  # noqa: F401
 from test_conversation_threads import endpoint as voice  # noqa: F401
 from test_interrupts import OPERATIONS, endpoint, no_collector, nothing_is_held  # noqa: F401
 
@@ -60,8 +61,7 @@ def test_conversations_interrupted_at_random_moments_are_whole_or_closed(
     no_collector: None,  # noqa: F811
 ) -> None:
     for _ in range(TIMES // len(OPERATIONS)):
-        with voice.converse() as talk:
-            interrupt_often(1, lambda: sends_large(talk) or next(talk), lambda: None)  # it is over by then
-            check_after(talk)
-        del talk
+        talk = voice.converse().open()
+        interrupt_often(1, functools.partial(sends_and_reads, talk), functools.partial(check_after, talk))
+        talk.close()
     emulator.disconnected()

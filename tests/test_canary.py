@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from test_fault_matrix import CASES, STALL_SECONDS, STALLING
-from twins import IDS, PATIENCE, Twin, TwinEndpoint
+from twins import IDS, NAME, PATIENCE, Twin, TwinEndpoint
 
 from smendpoint import BytesHandler, JSONHandler, RetryPolicy, Timeout, errors
-from smendpoint.emulator import Emulator, ModelReply, ModelRequest
+from smendpoint.emulator import FAULTS, Emulator, ModelConversation, ModelReply, ModelRequest
 
 SECRET = "CanarySecretKey0123456789abcdefghijklmno"
 TOKEN = "CanarySessionToken"
@@ -219,3 +219,84 @@ def test_a_pickled_endpoint_carries_no_secret() -> None:
             pickled = pickle.dumps(make(twin, "http://127.0.0.1:9").endpoint)
             assert SECRET.encode() not in pickled
             assert TOKEN.encode() not in pickled
+
+
+# conversations
+
+CONVERSE = {name for fault in FAULTS.values() if "converse" in fault.operations for name in fault.examples}
+QUERY = "CanaryQuery"
+TALKS = [id for id in IDS if id.endswith("direct")]
+
+
+async def talker(talk: ModelConversation) -> None:
+    """Says nothing but canaries."""
+    async for _ in talk:
+        await talk.send(OUTPUT)
+        await talk.send(OUTPUT.encode(), partial=True)
+
+
+def everything_said(endpoint: TwinEndpoint) -> Iterator[str]:
+    """Have a conversation; give all that there is to see, whatever becomes of it."""
+    talk = endpoint.converse(path="v1", query={"key": QUERY}, endpoint_kwargs={"TargetVariant": "blue"})
+    try:
+        yield repr(talk.iterator)
+        with talk:
+            talk.send(PROMPT)
+            talk.send(bytes(100_000))
+            talk.end_input()
+            for part in talk:
+                yield repr(part)
+                yield repr(talk.iterator)
+    except Exception as error:
+        yield from shown(error)
+    yield repr(talk.iterator)
+    try:
+        next(talk)
+    except Exception as error:
+        yield from shown(error)
+
+
+@pytest.mark.parametrize("id", TALKS)
+def test_no_fault_of_a_conversation_shows_a_secret_a_prompt_or_an_output(id: str) -> None:
+    with (
+        Emulator({NAME: talker}) as emulator,
+        contextlib.closing(Twin(id)) as twin,
+        listening("") as logged,
+    ):
+        texts: list[str] = []
+        endpoint = twin.endpoint(
+            emulator.url,
+            aws_secret_access_key=SECRET,
+            aws_session_token=TOKEN,
+            timeout=Timeout(connect=PATIENCE, read=STALL_SECONDS),
+            retry=RetryPolicy(max_attempts=1),
+        )
+        for fault in sorted(CONVERSE):
+            emulator.inject(fault)
+            texts += everything_said(endpoint)
+            emulator.clear_faults()
+        texts += everything_said(endpoint)
+        assert len(emulator.requests) == len(CONVERSE) + 1
+        assert sum("call finished" in line for line in logged) == 2 * (len(CONVERSE) + 1)
+        assert_no_canary(texts + logged, emulator)
+
+
+REFUSED_PARTS: dict[str, Callable[[TwinEndpoint], Any]] = {
+    "a query that is too long": lambda endpoint: endpoint.converse(query=QUERY * 300),
+    "a query with a line break": lambda endpoint: endpoint.converse(query=f"a={QUERY}\n"),
+    "a value of the wrong type": lambda endpoint: endpoint.converse(query={"a": {QUERY}}),
+    "a value that is not Unicode": lambda endpoint: endpoint.converse(query={"a": f"{QUERY}\ud800"}),
+    "a member of the wrong type": lambda endpoint: endpoint.converse(endpoint_kwargs={"ModelQueryString": [QUERY]}),
+    "a part of the wrong type": lambda endpoint: endpoint.converse().send([PROMPT]),
+    "a part that is not Unicode": lambda endpoint: endpoint.converse().send(f"{PROMPT}\ud800"),
+}
+
+
+@pytest.mark.parametrize("id", TALKS)
+@pytest.mark.parametrize("refused", REFUSED_PARTS)
+def test_a_value_of_a_conversation_that_is_refused_is_not_shown(id: str, refused: str) -> None:
+    with Emulator({NAME: talker}) as emulator, contextlib.closing(Twin(id)) as twin, listening("smendpoint") as logged:
+        with pytest.raises(errors.ConfigurationError) as caught:
+            REFUSED_PARTS[refused](twin.endpoint(emulator.url, aws_secret_access_key=SECRET))
+        assert emulator.requests == []
+        assert_no_canary(shown(caught.value) + logged, emulator)

@@ -245,12 +245,7 @@ def test_without_the_package_h2_the_connection_is_refused_with_the_way_to_instal
     version: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Emulator(MODELS) if version == "plain" else tls_emulator("h2") as emulator:
-        talk = client(emulator, tls=None if version == "plain" else tls_client("h2"))
-        emulator.wait_for(lambda running: running.total_connections == 1)
-        talk.socket.close()
-        for name in [name for name in sys.modules if name.partition(".")[0] == "h2"]:
-            monkeypatch.delitem(sys.modules, name)
-        monkeypatch.setitem(sys.modules, "h2", None)
+        monkeypatch.setitem(sys.modules, "smendpoint.emulator._http2", None)
         with socket.create_connection((emulator.host, emulator.port), timeout=PATIENCE) as raw:
             secure = raw if version == "plain" else tls_client("h2").wrap_socket(raw, server_hostname="localhost")
             secure.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -340,6 +335,13 @@ def test_an_error_after_the_first_part_is_in_the_stream(emulator: Emulator) -> N
         assert hello.payload == b"hello"
         assert failure.exception == "ModelStreamError"
         assert json.loads(failure.payload) == {"Message": "ValueError: out of memory", "ErrorCode": "StreamBroken"}
+
+
+def test_the_host_may_be_in_a_header(emulator: Emulator) -> None:
+    with client(emulator) as talk:
+        talk.open(headers={"x-a": "1"}, host_header=True).send("a").next()
+        (received,) = emulator.requests
+        assert received.headers["host"] == f"127.0.0.1:{emulator.port}"
 
 
 def test_a_request_for_another_host_is_refused(emulator: Emulator) -> None:

@@ -30,7 +30,7 @@ def emulator() -> Iterator[Emulator]:
 
 
 class Seen(NamedTuple):
-    """What a client sees that sends three parts and the end."""
+    """The answer to three parts and the end."""
 
     status: int
     payloads: list[bytes]
@@ -70,7 +70,7 @@ CASES = {
     "throttle_then_ok_1": Seen(429, [], "", "end"),
     "expired_then_ok": Seen(403, [], "", "end"),
 }
-# What stays of these after the events that are whole.
+# These send bytes that are not a whole event.
 REST = {"h2_event_cut", "h2_event_cut_clean_end", "h2_crc"}
 
 

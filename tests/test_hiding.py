@@ -14,9 +14,9 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import pytest
-from test_canary import ATTRIBUTES, SECRET, SIGNATURE, TOKEN, make, model
+from test_canary import ATTRIBUTES, CONVERSE, SECRET, SIGNATURE, TOKEN, make, model, talker
 from test_fault_matrix import CASES, STALL_SECONDS, STALLING
-from twins import ACCESS_KEY, IDS, PATIENCE, Twin, direct_twin, twin  # noqa: F401
+from twins import ACCESS_KEY, IDS, NAME, PATIENCE, Twin, direct_twin, twin  # noqa: F401
 
 from smendpoint import AsyncEndpoint, CallHooks, Endpoint, RetryPolicy, StuffDocumentsQA, Timeout, errors
 from smendpoint._core.call.hiding import Hidden, forget_locals, hidden
@@ -123,6 +123,60 @@ def test_no_fault_leaves_a_secret_in_a_variable(id: str) -> None:
             emulator.clear_faults()
         assert hooks.failures == []
         assert min(failed, hooks.heard) > len(cases)
+
+
+@pytest.mark.parametrize("member", ["query", "endpoint_kwargs"])
+def test_no_fault_of_a_conversation_leaves_a_secret_in_a_variable(direct_twin: Twin, member: str) -> None:  # noqa: F811
+    given: dict[str, Any] = {"query": f"key={CALLS_OWN}"}
+    if member == "endpoint_kwargs":
+        given = {"endpoint_kwargs": {"ModelQueryString": f"key={CALLS_OWN}"}}
+    with Emulator({NAME: talker}) as emulator:
+        hooks = Watching(emulator)
+        endpoint = direct_twin.endpoint(
+            emulator.url,
+            aws_secret_access_key=SECRET,
+            aws_session_token=TOKEN,
+            timeout=Timeout(connect=PATIENCE, read=STALL_SECONDS),
+            hooks=hooks,
+        )
+        seen = 0
+        for fault in sorted(CONVERSE - {"h2_drip"}):
+            emulator.inject(fault)
+            with endpoint.converse(**given) as talk:
+                for use in (lambda: talk.send(bytes(100_000)), talk.end_input, lambda: list(talk), lambda: next(talk)):
+                    try:
+                        use()
+                    except (errors.SmendpointError, StopIteration) as error:
+                        seen += 1
+                        assert_hidden(error, signatures(emulator))
+            emulator.clear_faults()
+        assert hooks.failures == []
+        assert min(seen, 2 * hooks.heard) > len(CONVERSE)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"query": f"key={CALLS_OWN}\n"},
+        {"query": {"key": [CALLS_OWN, None]}},
+        {"query": f"key={CALLS_OWN}", "path": "/"},
+        {"endpoint_kwargs": {"ModelQueryString": f"{CALLS_OWN}\n"}},
+        {"query": "a=b", "endpoint_kwargs": {"ModelQueryString": CALLS_OWN}},
+    ],
+    ids=repr,
+)
+def test_a_conversation_that_is_refused_before_it_begins_leaves_no_secret_in_a_variable(
+    direct_twin: Twin,  # noqa: F811
+    given: dict[str, Any],
+) -> None:
+    endpoint = make_without_members(direct_twin)
+    with pytest.raises(errors.ConfigurationError) as caught:
+        endpoint.converse(**given)
+    assert_hidden(caught.value, [])
+
+
+def make_without_members(twin: Twin) -> Any:  # noqa: F811
+    return twin.endpoint("http://127.0.0.1:9", aws_secret_access_key=SECRET, aws_session_token=TOKEN)
 
 
 BAD = {"CustomAttributes": f"{CALLS_OWN}\n"}

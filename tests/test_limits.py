@@ -52,6 +52,8 @@ NO_LIMITS = {
     "_transport.tls._RECORD_BYTES": "a part of the format",
     "_transport.tls._HEAD_BYTES": "a part of the format",
     "emulator._connection._SLOW_READ_SECONDS": "a fault",
+    "emulator._peer._LOOK_AGAIN_SECONDS": "a fault",
+    "emulator._websocket._READ_SIZE": "how much is read at once",
     "emulator._reply.PIECE_SIZE": "how a text is cut",
     "cli._child.NOT_EXECUTABLE": "a shell's own",
     "cli._child.NOT_FOUND": "a shell's own",

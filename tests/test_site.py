@@ -243,6 +243,7 @@ FOUND = {
     "Prometheus": "how-to/observe",
     "proxy": "how-to/proxies-and-tls",
     "pytest": "how-to/testing",
+    "voice": "how-to/voice",
     "ThrottlingError": "reference/errors",
     "AsyncEndpoint": "reference/endpoint",
 }

@@ -20,11 +20,13 @@ import asyncio
 import datetime
 import functools
 import itertools
-from collections.abc import Awaitable, Iterable, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Literal
 
 import pytest
+from servers import InThread
 
 from smendpoint import AsyncEndpoint, BytesHandler, Endpoint, RetryPolicy, Timeout
 
@@ -133,6 +135,10 @@ class Twin:
         entering = getattr(awaitable, "__aenter__", None)
         return self.loop.run_until_complete(_wait_for(awaitable if entering is None else entering()))
 
+    def wait(self, event: threading.Event) -> None:
+        """Wait for an event; the event loop runs meanwhile."""
+        assert self.run(event.wait(PATIENCE) if self.loop is None else asyncio.to_thread(event.wait, PATIENCE))
+
     def settle(self) -> None:
         """Let callbacks run that are due."""
         if self.loop is not None:
@@ -189,6 +195,10 @@ class TwinEndpoint:
     def stream(self, value: Any, /, **arguments: Any) -> TwinStream:
         """`Endpoint.stream`."""
         return TwinStream(self.twin, self.endpoint.stream(value, **arguments))
+
+    def converse(self, **arguments: Any) -> TwinConversation:
+        """`Endpoint.converse`."""
+        return TwinConversation(self.twin, self.endpoint.converse(**arguments))
 
     def collect(self, value: Any, /, **arguments: Any) -> list[Any]:
         """All chunks of a stream."""
@@ -256,6 +266,70 @@ class TwinStream(TwinIterator):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class TwinConversation(TwinStream):
+    """A `Conversation` or `AsyncConversation`; ``iterator`` is the conversation itself, with its attributes."""
+
+    def open(self) -> TwinConversation:
+        """`Conversation.open`."""
+        assert self.twin.run(self.iterator.open()) is self.iterator
+        return self
+
+    def send(self, data: Any, **arguments: Any) -> None:
+        """`Conversation.send`."""
+        self.twin.run(self.iterator.send(data, **arguments))
+
+    def end_input(self) -> None:
+        """`Conversation.end_input`."""
+        self.twin.run(self.iterator.end_input())
+
+    def beside(self, method: str, *arguments: Any, ended: threading.Event | None = None) -> Beside:
+        """Call a method in a thread or a task of its own: ``"next"``, ``"list"``, ``"send"``, ``"open"``...
+
+        Args:
+            method: what is called.
+            *arguments: for the method.
+            ended: set when the call has ended.
+        """
+        talk = self.iterator
+        if self.twin.asynchronous:
+            calls = {"next": talk.__anext__, "list": functools.partial(_listed, talk)}
+        else:
+            calls = {"next": talk.__next__, "list": functools.partial(list, talk)}
+        call = functools.partial(calls.get(method) or getattr(talk, method), *arguments)
+        return Beside(self.twin, call, threading.Event() if ended is None else ended)
+
+
+class Beside:
+    """A call in a thread or a task of its own: it begins at once, and goes on while the test does other things."""
+
+    def __init__(self, twin: Twin, call: Callable[[], Any], ended: threading.Event) -> None:
+        self._twin = twin
+        if twin.loop is None:
+            self._work: Any = InThread(functools.partial(_then_set, call, ended))
+        else:
+            self._work = twin.loop.create_task(_wait_for(call()))
+            self._work.add_done_callback(lambda _: ended.set())
+            twin.settle()
+
+    def outcome(self) -> Any:
+        """Wait for its end; give its result, or the exception that it raised."""
+        if isinstance(self._work, InThread):
+            return self._work.outcome()
+        (outcome,) = self._twin.run(asyncio.wait_for(asyncio.gather(self._work, return_exceptions=True), PATIENCE))
+        return outcome
+
+
+def _then_set(call: Callable[[], Any], ended: threading.Event) -> Any:
+    try:
+        return call()
+    finally:
+        ended.set()
+
+
+async def _listed(iterator: Any) -> list[Any]:
+    return [item async for item in iterator]
 
 
 async def _wait_for(awaitable: Awaitable[Any]) -> Any:

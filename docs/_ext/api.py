@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from sphinx.domains.python import ObjectEntry
     from sphinx.environment import BuildEnvironment
 
-MADE_BY_CALLS = {"Stream", "AsyncStream", "StatefulSession", "AsyncStatefulSession", "Response", "ResponseBody"}
+MADE_BY_CALLS = {
+    "AsyncConversation",
+    "AsyncStatefulSession",
+    "AsyncStream",
+    "Conversation",
+    "ConversationPart",
+    "Response",
+    "ResponseBody",
+    "StatefulSession",
+    "Stream",
+}
 """The classes that only the library constructs: their pages have no constructor."""
 
 _first_returns: dict[str, str] = {}

@@ -86,6 +86,7 @@ class AsyncConversation(ConversationBase):
             SmendpointError: there is no connection, or the conversation was closed.
         """
         await self._ensure_open()
+        self._check_end()
         return self
 
     async def _ensure_open(self) -> AsyncLine:
@@ -141,7 +142,7 @@ class AsyncConversation(ConversationBase):
         async with self._sending:
             self._check_input()
             await self._queue(line, payload, text, partial)
-        self._check_taken(ended=line.stream.cut and not self._over)
+        self._check_taken(ended=line.stream.cut)
 
     async def end_input(self) -> None:
         """Tell the model that no more parts will come. Its own go on. Doing so twice does nothing.
@@ -171,7 +172,7 @@ class AsyncConversation(ConversationBase):
             line.queue(pieces, end=payload is None)
             self._input_ended = payload is None
             await line.drain()
-        except errors.EndpointError as error:
+        except errors.SmendpointError as error:
             if self._over:
                 self._check_end()
             raise self._explained(error) from error.__cause__

@@ -61,9 +61,11 @@ class Conversation(ConversationBase):
                 data = line.receive()
                 if not self._over:  # else another thread closed it
                     self._read(data)
-            except errors.SmendpointError as error:
+            except errors.EndpointError as error:
                 if not self._over:
                     self._cut(error)
+            except errors.ConfigurationError:  # another thread is reading
+                raise
             except BaseException:  # an interrupt, which may have lost what had arrived
                 self._close()
                 raise
@@ -79,6 +81,7 @@ class Conversation(ConversationBase):
             SmendpointError: there is no connection, or the conversation was closed.
         """
         self._ensure_open()
+        self._check_end()
         return self
 
     def _ensure_open(self) -> Line:
@@ -127,7 +130,7 @@ class Conversation(ConversationBase):
         with self._sending:
             self._check_input()
             self._queue(line, payload, text, partial)
-        self._check_taken(ended=line.stream.cut and not self._over)
+        self._check_taken(ended=line.stream.cut)
 
     def end_input(self) -> None:
         """Tell the model that no more parts will come. Its own go on. Doing so twice does nothing.
@@ -155,7 +158,7 @@ class Conversation(ConversationBase):
                 self._close()
                 raise
             line.drain()
-        except errors.EndpointError as error:
+        except errors.SmendpointError as error:
             if self._over:
                 self._check_end()
             raise self._explained(error) from error.__cause__

@@ -20,7 +20,9 @@ from smendpoint._core.aws.operations import (
     validate_invocation_path,
 )
 from smendpoint._core.aws.renderer import CallRequest
+from smendpoint._core.call.hiding import Hidden, finish_error
 from smendpoint._core.call.retry import classify, clock_skew
+from smendpoint._core.http.unexpected import page_of_stream
 from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ MAX_RECEIVED_BYTES = 1_048_576
 def conversation_request(
     caller: CallerBase[Any, Any, Any],
     path: str | None,
-    query: Mapping[str, object] | str | None,
+    query: Any,
     timeout: float | Timeout | None,
     endpoint_kwargs: Any,
 ) -> CallRequest:
@@ -50,30 +52,41 @@ def conversation_request(
     Raises:
         ConfigurationError: an argument is not valid, the endpoint has a client of its own, or HTTP/2 is not installed.
     """
+    try:
+        return _checked_request(caller, path, query, timeout, endpoint_kwargs)
+    except errors.ConfigurationError as error:
+        finish_error(error, caller.name)
+        raise
+
+
+def _checked_request(
+    caller: CallerBase[Any, Any, Any],
+    path: str | None,
+    query: Any,
+    timeout: float | Timeout | None,
+    endpoint_kwargs: Any,
+) -> CallRequest:
     if caller.client is not None:
         raise errors.ConfigurationError(
             "an endpoint made with client= cannot converse: the clients of botocore and aiobotocore have no such "
-            "operation; leave out client=",
-            endpoint_name=caller.name,
+            "operation; leave out client="
         )
-    try:
-        import_module("smendpoint._transport.http2")  # its error names the extra, before anything is sent
-        limits = None if timeout is None else caller.call_timeout(timeout)
-        own = checked_mapping("endpoint_kwargs", endpoint_kwargs)
-        if isinstance(query, Mapping):
-            query = render_query(query) or None
-        for argument, name, value in (("path", "ModelInvocationPath", path), ("query", "ModelQueryString", query)):
-            if value is not None:
-                if name in own:
-                    raise errors.ConfigurationError(f"{name} is given twice: as {argument}= and in endpoint_kwargs")
-                own[name] = value
-        members = {name: value for name, value in {**caller.members, **own}.items() if value is not None}
-        if "ModelInvocationPath" in members:
-            validate_invocation_path(members["ModelInvocationPath"])
-        head = request_head(INVOKE_ENDPOINT_CONVERSATION, caller.name, members)
-    except errors.ConfigurationError as error:
-        error.endpoint_name = caller.name
-        raise
+    import_module("smendpoint._transport.http2")  # its error names the extra, before anything is sent
+    limits = None if timeout is None else caller.call_timeout(timeout)
+    own = checked_mapping("endpoint_kwargs", endpoint_kwargs)
+    if type(query) is Hidden:
+        query = query.value
+    if isinstance(query, Mapping):
+        query = render_query(query) or None
+    for argument, name, value in (("path", "ModelInvocationPath", path), ("query", "ModelQueryString", query)):
+        if value is not None:
+            if name in own:
+                raise errors.ConfigurationError(f"{name} is given twice: as {argument}= and in endpoint_kwargs")
+            own[name] = value
+    members = {name: value for name, value in {**caller.members, **own}.items() if value is not None}
+    if "ModelInvocationPath" in members:
+        validate_invocation_path(members["ModelInvocationPath"])
+    head = request_head(INVOKE_ENDPOINT_CONVERSATION, caller.name, members)
     return CallRequest(
         INVOKE_ENDPOINT_CONVERSATION,
         caller.name,
@@ -158,8 +171,8 @@ class ConversationBase(Metadata):
 
     def _fail_opening(self, error: BaseException) -> None:
         """Opening failed; later calls raise the same error."""
-        self._end()
         self._failure = error if isinstance(error, errors.SmendpointError) else self._closed_error()
+        self._end()
 
     # -- the model's side
 
@@ -168,9 +181,11 @@ class ConversationBase(Metadata):
         self._note_head()
         failure: errors.SmendpointError | None = None
         try:
-            if data:
+            if "html" in self.headers.get("content-type", "").lower():
+                failure = page_of_stream(self.headers)
+            if failure is None and data:
                 self._take(self._decoder.feed(data))
-            else:
+            elif failure is None:
                 self._decoder.finish()
         except errors.StreamError as error:
             failure = error
@@ -209,11 +224,11 @@ class ConversationBase(Metadata):
 
     def _explained(self, error: errors.SmendpointError) -> errors.SmendpointError:
         """Return an error of the connection with its context: once the answer has begun, as the end of a stream."""
-        if isinstance(error, errors.TransportError) and error.response_started:
-            error = cut_off(error)
         call, line = self._call, self._line
         assert call is not None
         assert line is not None
+        if isinstance(error, errors.TransportError) and line.stream.begun:
+            error = cut_off(error)
         if isinstance(error, errors.EndpointError) and classify(error) == "skew":
             # The parts cannot be sent again. The next conversation is signed with the service's time.
             defaults = call.defaults
@@ -270,7 +285,7 @@ class ConversationBase(Metadata):
         if error is not None:
             error.received = tuple(self._received)
             call.add_context(error)
-        self._failure = error
+        self._failure = self._failure or error
         self._end()
         line.close()
         call.finish(error)
@@ -284,14 +299,15 @@ class ConversationBase(Metadata):
         if self._over:
             return
         self._ready.clear()
-        if self._line is None:
+        line, error = self._line, None
+        if line is not None and line.stream.failure is not None:  # only sending has noticed it so far
+            error = self._explained(copy_error(line.stream.failure))
+        self._failure = error or self._closed_error()  # before others see that it is over
+        if line is None:
             self._end()
             self._stop_opening()
         else:
-            # A failure that only sending has noticed so far.
-            failure = self._line.stream.failure
-            self._finish(None if failure is None else self._explained(copy_error(failure)))
-        self._failure = self._failure or self._closed_error()
+            self._finish(error)
 
     if TYPE_CHECKING:
 

@@ -58,6 +58,9 @@ if TYPE_CHECKING:
         headers: Mapping[str, str]
         """The headers of the answer; none before they have arrived."""
 
+        begun: bool
+        """Whether the answer has begun, with a head that was asked for."""
+
         failure: EndpointError | None
         """The error that ended both directions."""
 

@@ -190,7 +190,8 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
     ended = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
     # Older versions of Python have no separate class for this.
     ended = ended or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"
-    if address.http2 and getattr(error, "reason", "") == "TLSV1_ALERT_NO_APPLICATION_PROTOCOL":
+    # Python 3.10 to 3.12 have no name for this alert: `reason` is None.
+    if address.http2 and "alert no application protocol" in str(error):
         return no_http2(address)
     if isinstance(error, ssl.SSLError) and not ended:
         reason = str(getattr(error, "reason", None) or error)

@@ -7,6 +7,7 @@ rules of HTTP/2 (RFC 9113); this file decides which bytes may go out, and which 
 from __future__ import annotations
 
 from collections import deque
+from logging import INFO, getLogger
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
@@ -26,6 +27,9 @@ except ImportError as missing:
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+# At the level DEBUG, the library of header compression logs each header, with the session token and the signature.
+getLogger("hpack").setLevel(INFO)
 
 # At most about this much becomes frames at once: a driver gets more when it has sent that.
 SEND_BYTES = 65_536
@@ -49,6 +53,7 @@ class Http2Stream:
 
     Attributes:
         status: the status of the answer; 0 before its head has arrived.
+        begun: whether the head of an answer has arrived that was asked for, or of a refusal.
         headers: the headers of the answer, names in lower case.
         ended: whether the answer has properly ended.
         failure: the error that ended the stream. Bytes that arrived before it are still there to `take`.
@@ -58,16 +63,17 @@ class Http2Stream:
 
     __slots__ = (
         "_arrived",
-        "_begun",
         "_ending",
         "_h2",
         "_head",
         "_max_refusal",
+        "_note_begun",
         "_queue",
         "_refusal",
         "_replies",
         "_rest",
         "_unacknowledged",
+        "begun",
         "cut",
         "ended",
         "failure",
@@ -82,7 +88,7 @@ class Http2Stream:
         begun: Callable[[int, Mapping[str, str]], object],
         max_refusal: int | None = None,
     ) -> None:
-        self._begun = begun
+        self._note_begun = begun
         self._max_refusal = max_refusal
         self._queue: deque[memoryview] = deque()  # of the body, not yet in frames
         self._ending = False  # whether the body ends after the queue
@@ -93,6 +99,7 @@ class Http2Stream:
         self._head = b""  # of the frame that is arriving
         self._rest = 0  # how many bytes of that frame are still to come, with its head
         self.status = 0
+        self.begun = False
         self.headers: Mapping[str, str] = {}
         self.ended = False
         self.failure: errors.EndpointError | None = None
@@ -251,9 +258,11 @@ class Http2Stream:
             self.fail(errors.ProtocolError("the service's answer has no valid status"))
             return
         try:
-            self._begun(self.status, headers)
+            self._note_begun(self.status, headers)
         except errors.ProtocolError as error:
             self.fail(error)
+        else:
+            self.begun = True
 
     def _read_body(self, data: bytes, size: int) -> None:
         """Note data of a frame that takes up `size` bytes of the windows, padding included."""

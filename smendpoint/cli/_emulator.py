@@ -135,6 +135,7 @@ def _variables(emulator: Emulator) -> dict[str, str]:
     url, keys, region = emulator.url, ANY_CREDENTIALS, emulator.region
     return {
         "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url,
+        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME_HTTP2": url,
         "AWS_ACCESS_KEY_ID": keys.access_key,
         "AWS_SECRET_ACCESS_KEY": keys.secret_key,
         "AWS_DEFAULT_REGION": region,

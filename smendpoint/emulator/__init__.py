@@ -31,9 +31,12 @@ from smendpoint.emulator.server import Emulator
 # The room: `server` runs a loop (`_thread`), `_listener` accepts, `_connection` reads a request (`_http`), finds its
 # operation (`_route`) and its fault (`_state`), and has `_service` answer it: signature (`_auth`), slot (`_load`),
 # session, model. The reply (`_reply`) becomes steps, which a fault may change; the connection plays them. Models run in
-# the loop or in its executor (`_running`). The room may import the public `decoders` and `errors`, and botocore in
-# `_auth`, which checks signatures: the emulator tests the client, so each has its own code for the same thing. Only
-# `_endpoints`, which makes endpoints for users, imports the package.
+# the loop or in its executor (`_running`). A connection that begins like HTTP/2 is handed over to `_http2`. Each of its
+# streams (`_http2_stream`) is a `_conversation`: `_events` reads and checks the input, the model runs, and its events,
+# or the steps of a fault (`_talk`), are played. Both kinds of connections share `_peer`. The room may import the public
+# `decoders` and `errors`, botocore in `_auth`, which checks signatures, h2 in `_http2` and websockets in `_websocket`:
+# the emulator tests the client, so each has its own code for the same thing. Only `_endpoints`, which makes endpoints for
+# users, imports the package.
 
 __all__ = [
     "FAULTS",

@@ -28,6 +28,9 @@ _log = logging.getLogger("smendpoint.emulator")
 _SLOW_READ_SECONDS = 0.005
 
 
+# The answer to HTTP/2 without the library: an empty SETTINGS frame, and GOAWAY with HTTP_1_1_REQUIRED.
+_WITHOUT_H2 = b"the emulator needs the package h2 for HTTP/2: pip install 'smendpoint[emulator]'"
+_REFUSAL = b"\0\0\0\x04\0\0\0\0\0" + bytes([0, 0, 8 + len(_WITHOUT_H2)]) + b"\x07" + b"\0" * 12 + b"\x0d" + _WITHOUT_H2
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 3.4
 
 
@@ -99,9 +102,14 @@ class Connection(Peer):
 
     def _hand_over(self, data: bytes) -> None:
         """Have the connection served as one of HTTP/2, which it turned out to be; ``data`` has come so far."""
-        from smendpoint.emulator._http2 import Http2Connection
-
         self._keep_time(False)
+        try:
+            from smendpoint.emulator._http2 import Http2Connection
+        except ImportError:
+            _log.warning("a client speaks HTTP/2: %s", _WITHOUT_H2.decode())
+            self._transport.write(_REFUSAL)
+            self._transport.close()
+            return
         self._connections.discard(self)
         self.task.cancel()
         Http2Connection(self._service, self._connections).take_over(self._transport, self.number, data)

@@ -18,7 +18,6 @@ from smendpoint.emulator._reply import (
     Action,
     ByteStream,
     ModelFailed,
-    Pause,
     Reply,
     error_reply,
     exception_frame,
@@ -32,7 +31,7 @@ from smendpoint.emulator.models import ConversationModel, Model, ModelConversati
 if TYPE_CHECKING:
     from smendpoint.emulator._http2_stream import Stream
 
-# What the request may ask for: the header, how long it may be, and what it must look like.
+# The members of the request: the header, its longest value, and the pattern of its values.
 _MEMBERS = (
     ("target-variant", 63, r"[a-zA-Z0-9](-*[a-zA-Z0-9])*"),
     ("model-invocation-path", 100, r"[A-Za-z0-9\-._]+(/[A-Za-z0-9\-._]+)*"),
@@ -140,7 +139,7 @@ class Conversation:
     def _now(self) -> float:
         return self._service.clock() + self._skew
 
-    # -- what faults play with
+    # -- the two directions, as the model and faults use them
 
     async def receive(self) -> ModelPart | None:
         """Wait for the next part of the input; ``None`` at its end.
@@ -235,8 +234,6 @@ class Conversation:
         if isinstance(step, bytes):
             await self._begin_answer()
             await stream.send(step)
-        elif isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
         elif isinstance(step, Wire):
             await stream.connection.write(step.data)
         elif isinstance(step, Reply):

@@ -25,7 +25,7 @@ _ODD_FRAMES = b"\0\0\x08\x06\0\0\0\0\0" + b"emulator" + b"\0\0\x03\x42\0\0\0\0\0
 @configurable
 async def _only(talk: Talk, *steps: TalkStep) -> TalkSteps:
     """Play these steps instead of the answer."""
-    for step in steps:
+    for step in steps:  # pragma: no branch  # the last one ends the answer
         yield step
 
 

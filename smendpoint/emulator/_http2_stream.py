@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+
+from h2.connection import H2Connection
+from h2.exceptions import ProtocolError
 
 from smendpoint.emulator._peer import Peer
 
@@ -15,18 +17,17 @@ class Carrier(Peer):
     """The connection of streams.
 
     Attributes:
+        protocol: the state of the connection.
         streams: those that are being served, by number.
-        protocol_error: what is raised when the other side may not do what it did, or is not there any more.
     """
 
-    # All are set before the first stream.
-    _protocol: Any
-    protocol_error: type[Exception]
+    # Both are set before the first stream.
+    protocol: H2Connection
     streams: dict[int, Stream]
 
     def flush(self) -> None:
         """Write what the protocol has to say."""
-        data = self._protocol.data_to_send()
+        data = self.protocol.data_to_send()
         if data and not self._transport.is_closing():
             self._transport.write(data)
 
@@ -54,9 +55,9 @@ class Stream:
 
     task: asyncio.Task[None]
 
-    def __init__(self, connection: Carrier, protocol: Any, stream_id: int) -> None:
+    def __init__(self, connection: Carrier, stream_id: int) -> None:
         self.connection = connection
-        self._protocol = protocol
+        self._protocol = connection.protocol
         self.id = stream_id
         self.progress = asyncio.Event()
         self.acknowledges = True
@@ -92,7 +93,7 @@ class Stream:
     def _acknowledge(self, window: int, stream_id: int | None) -> None:
         if self.acknowledges and window:
             # The client may just have ended the stream or the connection.
-            with contextlib.suppress(self.connection.protocol_error, KeyError):
+            with contextlib.suppress(ProtocolError, KeyError):
                 self._protocol.increment_flow_control_window(window, stream_id)
 
     async def _progressed(self) -> None:

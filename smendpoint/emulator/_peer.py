@@ -45,7 +45,7 @@ class Peer(asyncio.Protocol):
         self.task = asyncio.get_running_loop().create_task(self._serve())
 
     async def _serve(self) -> None:
-        raise NotImplementedError
+        raise AssertionError  # pragma: no cover  # every protocol has its own
 
     # -- callbacks of asyncio
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-from smendpoint.emulator._reply import ByteStream, Reply, Step
+from smendpoint.emulator._reply import Action, ByteStream, Reply
 
 if TYPE_CHECKING:
     from smendpoint.emulator.models import ModelPart
@@ -34,7 +34,7 @@ class GoAway(NamedTuple):
     served: bool
 
 
-TalkStep: TypeAlias = "Step | Wire | Reset | GoAway | Reply"
+TalkStep: TypeAlias = "bytes | Action | Wire | Reset | GoAway | Reply"
 """Bytes are events of the answer; a `Reply` is the whole answer."""
 
 TalkSteps: TypeAlias = AsyncGenerator["TalkStep", None]

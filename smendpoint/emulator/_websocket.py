@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from smendpoint.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from smendpoint.emulator.models import ConversationModel, ModelConversation
+    from smendpoint.emulator._model_conversation import ConversationModel, ModelConversation
 
 DEFAULT_PATH = "invocations-bidirectional-stream"
 """The container's path if the client asks for none."""
@@ -56,23 +57,23 @@ class _WebSocket:
         Raises:
             ValueError: A WebSocket cannot carry the parts.
         """
+        from websockets.exceptions import InvalidState
+
         protocol = self._protocol
         open_message: bool | None = None  # whether the message that further parts continue is text
-        async for part in conversation:
-            if protocol.close_rcvd is not None:  # the container reads no more
-                return
-            text = part.text is not None
-            if open_message is None:
-                send = protocol.send_text if text else protocol.send_binary
-            elif open_message is text:
-                send = protocol.send_continuation
-            else:
-                raise ValueError("the part after a partial one must have the same type")
-            send(part.data, fin=not part.partial)
-            open_message = text if part.partial else None
-            self.flush()
-            await self._writer.drain()
-        if protocol.close_rcvd is None:
+        with contextlib.suppress(InvalidState):  # the container has closed, and reads no more
+            async for part in conversation:
+                text = part.text is not None
+                if open_message is None:
+                    send = protocol.send_text if text else protocol.send_binary
+                elif open_message is text:
+                    send = protocol.send_continuation
+                else:
+                    raise ValueError("the part after a partial one must have the same type")
+                send(part.data, fin=not part.partial)
+                open_message = text if part.partial else None
+                self.flush()
+                await self._writer.drain()
             protocol.send_close(1000)
             self.flush()
 

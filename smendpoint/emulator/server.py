@@ -51,19 +51,21 @@ class Emulator(Endpoints):
 
     Args:
         models: the models by endpoint name, or one model for every name. A model is a callable, or the name of one of
-            the ``PERSONALITIES``. By default a stand-in answers for every endpoint: it picks the best sentence of the
+            the ``PERSONALITIES``; one of bidirectional streams is a coroutine function that takes a
+            `ModelConversation`. By default a stand-in answers for every endpoint: it picks the best sentence of the
             context in the prompt.
         region: the region that signatures must have.
         credentials: if given, every request must be signed with them.
         host: the address to listen on.
         port: the port; 0 lets the system choose.
-        ssl_context: a server-side context; with it, the emulator uses https.
+        ssl_context: a server-side context; with it, the emulator uses https. Bidirectional streams over TLS need ALPN:
+            ``ssl_context.set_alpn_protocols(["h2", "http/1.1"])``.
         piece_size: the most bytes of each piece of a streamed answer; ``None`` sends the model's own parts.
         max_workers: how many models run at once in threads.
         capacity: how many requests an endpoint works on at once: its number of slots. A stream holds its slot until its
             end. Further requests are refused with 429 ``ThrottlingException``; ``None`` for any number. A mapping from
             endpoint names to numbers limits only these endpoints. Asynchronous inference does not take a slot, because
-            the service has a queue for it.
+            the service has a queue for it. Neither does a bidirectional stream.
         latency: how long a request holds its slot before the model runs, in seconds. A mapping applies to its names.
         queue: how many requests wait for a slot of an endpoint, in their order, before further ones are refused;
             ``None`` for any number. A mapping applies to its names.

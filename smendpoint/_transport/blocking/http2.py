@@ -233,8 +233,8 @@ class BlockingHttp2:
         self.check_owner()
         with self._lock:
             if reading and self._reader not in (0, get_ident()):
-                raise errors.TransportError(
-                    "two threads are reading this conversation at once: only one may read it", response_started=True
+                raise errors.ConfigurationError(
+                    "another thread is reading this conversation: only one thread can read it"
                 )
             self._check_total()
             self._reader = get_ident() if reading else self._reader

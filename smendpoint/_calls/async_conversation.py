@@ -98,6 +98,7 @@ class AsyncConversation(ConversationBase):
         if line is None:
             self._check_end()
         assert line is not None
+        self._check_owner(line)
         return line
 
     async def _connect(self) -> None:

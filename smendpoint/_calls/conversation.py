@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Conversation(ConversationBase):
     """A conversation with a model: an iterator of its parts, a way to send others, and a context manager.
 
-    One thread may send while another iterates. The conversation closes itself when the model ends it, and after any
+    One thread may send while another iterates. An interrupt (Ctrl-C) of a wait for the service to take a part leaves the
+    conversation intact; one at any other moment closes it. The conversation closes itself when the model ends it, and after any
     failure. It ends normally only if the model ended it; otherwise iterating raises a `SmendpointError`, whose
     ``received`` has the parts so far: the latest ones, of at most 1,048,576 bytes together.
     """
@@ -58,12 +59,16 @@ class Conversation(ConversationBase):
             line = self._ensure_open()
             try:
                 data = line.receive()
-            except errors.EndpointError as error:
                 if not self._over:  # else another thread closed it
-                    self._cut(error)
-            else:
-                if not self._over:
                     self._read(data)
+            except errors.EndpointError as error:
+                if not self._over:
+                    self._cut(error)
+            except errors.ConfigurationError:  # another thread is reading
+                raise
+            except BaseException:  # an interrupt, which may have lost what had arrived
+                self._close()
+                raise
         return self._ready.popleft()
 
     def open(self) -> Self:
@@ -80,13 +85,15 @@ class Conversation(ConversationBase):
         return self
 
     def _ensure_open(self) -> Line:
-        with self._opening:
-            if self._line is None:
-                self._connect()
-            line = self._line
+        if self._line is None:
+            with self._opening:
+                if self._line is None:
+                    self._connect()
+        line = self._line
         if line is None:
             self._check_end()
         assert line is not None
+        self._check_owner(line)
         return line
 
     def _connect(self) -> None:
@@ -142,8 +149,14 @@ class Conversation(ConversationBase):
         try:
             line.drain()  # an interrupt may have left the rest of a part
             sign = self._signer(line.encoder, self._credentials(), payload, text, partial)
-            line.queue(sign(), end=payload is None)
-            self._input_ended = payload is None
+            try:
+                line.queue(sign(), end=payload is None)
+                self._input_ended = payload is None
+            except errors.SmendpointError:
+                raise
+            except BaseException:  # an interrupt, which may have left a gap in the chain of signatures
+                self._close()
+                raise
             line.drain()
         except errors.SmendpointError as error:
             if self._over:

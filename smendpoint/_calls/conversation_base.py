@@ -20,8 +20,8 @@ from smendpoint._core.aws.operations import (
     validate_invocation_path,
 )
 from smendpoint._core.aws.renderer import CallRequest
-from smendpoint._core.call.retry import classify, clock_skew
 from smendpoint._core.call.hiding import Hidden, finish_error
+from smendpoint._core.call.retry import classify, clock_skew
 from smendpoint._core.http.unexpected import page_of_stream
 from smendpoint.errors import copy_error
 
@@ -238,6 +238,16 @@ class ConversationBase(Metadata):
         return call.add_context(error)
 
     # -- our side
+
+    def _check_owner(self, line: Line | AsyncLine) -> None:
+        """Raise the error for a process or an event loop that did not open the conversation.
+
+        Comes before any lock: in a forked child, a thread that is not there may hold it.
+        """
+        try:
+            line.check_owner()
+        except errors.TransportError as error:
+            raise self._explained(error) from None
 
     def _check_input(self) -> None:
         """Raise the error that explains why no part can be sent."""

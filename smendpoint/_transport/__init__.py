@@ -82,6 +82,9 @@ if TYPE_CHECKING:
         stream: _LineState
         """The state of both directions."""
 
+        def check_owner(self) -> None:
+            """Raise `TransportError` in a forked child, and under asyncio on another event loop."""
+
         def queue(self, pieces: Iterable[bytes | memoryview], *, end: bool = False) -> None:
             """Send bytes, as far as that is possible at once; the rest follows by itself while somebody waits.
 

@@ -43,11 +43,11 @@ class AsyncHttp2(Channel):
         self._begun = True
         if deadline.at is not None:
             self._timer = self._loop.call_later(max(deadline.remaining(), 0.001), self._give_up)
-        if self.closed:
-            stream.lost(None)
         for data in self._early:
             stream.feed(data)
         self._early.clear()
+        if self.closed:
+            stream.lost(None)
         self._flush()
 
     # called by the event loop, and with what arrives
@@ -90,6 +90,14 @@ class AsyncHttp2(Channel):
         self.abort(deadline_exceeded(self._deadline.timeout))  # an event loop's timer may be a little early
 
     # called by a conversation
+
+    def check_owner(self) -> None:
+        """See `Line.check_owner`."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise errors.TransportError(
+                "this conversation was opened on another event loop, perhaps before a fork, and belongs to that one",
+                response_started=True,
+            )
 
     def queue(self, pieces: Iterable[bytes | memoryview], *, end: bool = False) -> None:
         """See `Line.queue`."""

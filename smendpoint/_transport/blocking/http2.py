@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock  # for a quick cold start: see `_core`
+from _thread import allocate_lock, get_ident  # for a quick cold start: see `_core`
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ class BlockingHttp2:
         "_monotonic",
         "_outgoing",
         "_pid",
-        "_reading",
+        "_reader",
         "_users",
         "_waiters",
         "_watched",
@@ -68,17 +68,17 @@ class BlockingHttp2:
         self._outgoing = memoryview(b"")  # for the network: the socket did not take it yet
         self._watched = False  # whether a thread watches the socket
         self._waiters: list[Wake] = []  # of the other threads that wait
-        self._reading = False
+        self._reader = 0  # the thread that reads
         self._users = 0  # threads in a method that waits
         self._closed = False
 
     def queue(self, pieces: Iterable[bytes | memoryview], *, end: bool = False) -> None:
         """See `Line.queue`."""
-        self._check_process()
+        self.check_owner()
         with self._lock:
             self._check_total()
             self.stream.queue(pieces, end=end)
-            self._exchange()
+            self._exchange(reads=not self._watched)
 
     def drain(self) -> None:
         """See `Line.drain`."""
@@ -108,7 +108,7 @@ class BlockingHttp2:
             with self._lock:
                 data = stream.take()
                 if data:
-                    self._exchange()
+                    self._exchange(reads=not self._watched)
         finally:
             self._leave(reading=True)
         if not data and stream.failure is not None:
@@ -132,7 +132,7 @@ class BlockingHttp2:
                 if self._outgoing:
                     events = WRITABLE
                 if not self._watched:
-                    self._watched = watching = True
+                    watching = self._watched = True
                     events |= READABLE
                 elif not (sending and events):
                     events = 0
@@ -142,7 +142,7 @@ class BlockingHttp2:
                 poll.register(self._connection._socket, events)
                 poll.poll(seconds * 1000)
                 with self._lock:
-                    self._exchange()
+                    self._exchange(reads=watching)
             else:
                 wake.wait(seconds)
         finally:
@@ -159,13 +159,17 @@ class BlockingHttp2:
 
     # The caller of each of these has the lock
 
-    def _exchange(self) -> None:
-        """Read what has arrived and send what may go out, without waiting."""
+    def _exchange(self, *, reads: bool) -> None:
+        """Send what may go out, without waiting; before that, read what has arrived.
+
+        Only the thread that watches the socket reads, if there is one: a wait for bytes does not end when another
+        thread has taken them.
+        """
         stream, tls = self.stream, self._connection._tls
         if self._closed:
             return
         try:
-            received = self._connection._receive_now()
+            received = self._connection._receive_now() if reads else None
             if received:
                 stream.feed(received)
             if received == b"" or (tls is not None and tls.over):
@@ -174,6 +178,9 @@ class BlockingHttp2:
         except OSError as error:
             self._read_rest()
             stream.lost(error)
+        except BaseException:  # an interrupt: bytes may be lost, or be sent twice
+            self._fail(errors.TransportError("the conversation was interrupted", response_started=True))
+            raise
         if stream.over:
             self._shut()
 
@@ -215,27 +222,28 @@ class BlockingHttp2:
 
     # The threads that use it
 
-    def _check_process(self) -> None:
+    def check_owner(self) -> None:
+        """See `Line.check_owner`."""
         if self._pid != os.getpid():
             raise errors.TransportError(
                 "this conversation was opened before a fork and belongs to the parent process", response_started=True
             )
 
     def _enter(self, *, reading: bool = False) -> None:
-        self._check_process()
+        self.check_owner()
         with self._lock:
-            if reading and self._reading:
+            if reading and self._reader not in (0, get_ident()):
                 raise errors.ConfigurationError(
                     "another thread is reading this conversation: only one thread can read it"
                 )
             self._check_total()
-            self._reading = self._reading or reading
+            self._reader = get_ident() if reading else self._reader
             self._users += 1
 
     def _leave(self, *, reading: bool = False) -> None:
         with self._lock:
             if reading:
-                self._reading = False
+                self._reader = 0
             self._users -= 1
             if self._closed and not self._users:
                 self._connection.close()

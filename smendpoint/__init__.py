@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from smendpoint.endpoint import Endpoint
     from smendpoint.errors import (
         AccessDeniedError,
+        BadGatewayError,
         ConfigurationError,
         ConnectError,
         CredentialsError,
         DeadlineExceededError,
         EndpointError,
+        GatewayTimeoutError,
         HandlerError,
         InternalDependencyError,
         InternalFailureError,
@@ -46,9 +48,12 @@ if TYPE_CHECKING:
         ModelNotReadyError,
         ModelOutputError,
         ModelStreamError,
+        PayloadTooLargeError,
         PromptError,
         ProtocolError,
         ReadTimeoutError,
+        RequestTimeoutError,
+        ResourceNotFoundError,
         ServiceError,
         ServiceUnavailableError,
         SmendpointError,
@@ -87,17 +92,22 @@ if TYPE_CHECKING:
     )
     from smendpoint.prompts import ChatPromptTemplate, Document, PromptTemplate
     from smendpoint.qa import StuffDocumentsQA, StuffedPrompt
+    from smendpoint.routing.gateway import AsyncInferenceGateway, InferenceGateway
+    from smendpoint.routing.router import AsyncInferenceRouter, InferenceRouter
 
 __all__ = [
     "AccessDeniedError",
     "AdaptiveConcurrency",
     "AsyncEmbeddings",
     "AsyncEndpoint",
+    "AsyncInferenceGateway",
     "AsyncInferenceHandle",
+    "AsyncInferenceRouter",
     "AsyncKwargs",
     "AsyncStatefulSession",
     "AsyncStream",
     "AutoHandler",
+    "BadGatewayError",
     "BytesHandler",
     "CallHooks",
     "CallInfo",
@@ -115,8 +125,11 @@ __all__ = [
     "EmbeddingsHandler",
     "Endpoint",
     "EndpointError",
+    "GatewayTimeoutError",
     "HandlerError",
+    "InferenceGateway",
     "InferenceHandle",
+    "InferenceRouter",
     "InternalDependencyError",
     "InternalFailureError",
     "InternalStreamFailureError",
@@ -131,11 +144,14 @@ __all__ = [
     "ModelStreamError",
     "NumPyHandler",
     "OpenAICompletionsHandler",
+    "PayloadTooLargeError",
     "PromptError",
     "PromptTemplate",
     "ProtocolError",
     "ReadTimeoutError",
+    "RequestTimeoutError",
     "RerankHandler",
+    "ResourceNotFoundError",
     "Response",
     "ResponseBody",
     "RetryPolicy",
@@ -184,6 +200,8 @@ _HOMES = {
     "endpoint": ("Endpoint",),
     "prompts": ("ChatPromptTemplate", "Document", "PromptTemplate"),
     "qa": ("StuffDocumentsQA", "StuffedPrompt"),
+    "routing.gateway": ("AsyncInferenceGateway", "InferenceGateway"),
+    "routing.router": ("AsyncInferenceRouter", "InferenceRouter"),
 }
 
 

@@ -363,7 +363,7 @@ def test_a_text_of_another_class_is_checked_by_what_it_holds() -> None:
     [
         ("targetVariant", "InvokeEndpointWithResponseStream has no member 'targetVariant'; it has ContentType, Accept"),
         ("TargetModel", r"\(InvokeEndpoint has it\)"),
-        ("EndpointName", "the endpoint's own name"),
+        ("EndpointName", "EndpointName cannot be set: the constructor has it"),
         ("Body", "the content handler makes it"),
         (5, "a key of type int"),
         (("a",), "a key of type tuple"),

@@ -40,7 +40,7 @@ class Caller(CallerBase[In, Out, Chunk]):
             return DirectTransport(self.identity, max_connections, self.clock)
         from smendpoint._transport.clients.client import ClientTransport
 
-        return ClientTransport(self.client, self.clock)
+        return ClientTransport(self.client, self.clock, self.identity.service)
 
     def _new_limiter(self, concurrency: AdaptiveConcurrency | int) -> Limiter:
         from smendpoint._calls.limiter import Limiter
@@ -126,7 +126,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
             return AsyncDirectTransport(self.identity, max_connections, self.clock)
         from smendpoint._transport.clients.async_client import AsyncClientTransport
 
-        return AsyncClientTransport(self.client, self.clock)
+        return AsyncClientTransport(self.client, self.clock, self.identity.service)
 
     def _new_limiter(self, concurrency: AdaptiveConcurrency | int) -> AsyncLimiter:
         from smendpoint._calls.async_limiter import AsyncLimiter

@@ -10,6 +10,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from smendpoint.emulator import _routing
 from smendpoint.emulator._async_inference import AsyncInference
 from smendpoint.emulator._auth import Credentials, check_bearer, check_clock, check_signature, load_botocore
 from smendpoint.emulator._control import Control, is_control, refused
@@ -142,6 +143,10 @@ class Service:
         model = self.models.find(route.endpoint_name)
         if not self.control.in_service(route.endpoint_name):
             model = None
+        if route.through:
+            refusal = _routing.refusal(model, request, route, ACCOUNT)
+            if refusal is not None:
+                return refusal
         if model is None and not request.target.startswith("/endpoints/"):
             return unknown_model(request, route)
         if model is None:
@@ -175,17 +180,18 @@ class Service:
             return error_reply(400, "ValidationError", f"Session {session} is not open on this endpoint.")
         asked = model_request(request, disconnected)
         asked = replace(asked, streaming=streaming, path=route.model_path, session_id=session)
+        asked = _routing.asked(asked, route)
         try:
             answer = await ask(model, asked)
             body = None if streaming and answer.status < 400 else await gather(answer.body)
         except ModelFailed as failed:
             if route.kind == "openai":
                 return failure(500, str(failed), "InternalServerError", 500)
-            return self._model_error(500, str(failed), request)
+            return self._model_error(500, str(failed), request, route)
         if body is not None and answer.status >= 400:
             if route.kind == "openai":  # that path passes on the container's own answer
                 return Reply(answer.status, [("Content-Type", answer.content_type or "application/json")], body)
-            return self._model_error(answer.status, body.decode("utf-8", "replace"), request)
+            return self._model_error(answer.status, body.decode("utf-8", "replace"), request, route)
         content_type = answer.content_type
         if content_type is None:
             accept = asked.accept
@@ -203,9 +209,11 @@ class Service:
         elif session is not None and (answer.close_session or _asks_to_close(request.body)):
             self.sessions.end(session)
             reply.headers.append(("X-Amzn-SageMaker-Closed-Session-Id", session))
-        return reply
+        return _routing.answered(reply, request, route, self.region, ACCOUNT) if route.through else reply
 
-    def _model_error(self, status: int, original: str, request: ReceivedRequest) -> Reply:
+    def _model_error(self, status: int, original: str, request: ReceivedRequest, route: Route) -> Reply:
+        if route.through == "gateway":
+            return _routing.gateway_error(status, original)
         log = f"/aws/sagemaker/Endpoints/{request.endpoint_name}"
         side = "client" if status < 500 else "server"
         message = (

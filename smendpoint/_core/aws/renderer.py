@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT_STREAM
 from smendpoint._core.aws.sigv4 import Signer, payload_hash
 from smendpoint._core.http.syntax import render_head
 
@@ -26,7 +25,7 @@ class CallRequest:
 
     Attributes:
         operation: the operation of the service.
-        endpoint_name: the name of the endpoint.
+        endpoint_name: the name of the endpoint, or of the router or gateway.
         members: the request members in the AWS spelling, without the body.
         head: the path and headers for the members.
         body: the body that the content handler made from the input.
@@ -69,7 +68,7 @@ class CallRequest:
         self.head = head
         self.body = body
         self.invocation_id = invocation_id
-        self.streaming = operation is INVOKE_ENDPOINT_STREAM
+        self.streaming = operation.streaming
         self.timeout = timeout
         self.max_answer = max_answer
         self.body_hash: str | None = None

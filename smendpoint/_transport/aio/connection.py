@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
+from smendpoint._core.error_copies import copy_error
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.exchange import ONE_WRITE_BYTES, RECV_BYTES, connection_lost, joined
 from smendpoint._transport.readiness import reading_watch
@@ -300,7 +301,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def _wait(self, deadline: Deadline) -> asyncio.Future[None]:
         """Make a future for the next arrival that matters. Raise if nothing can arrive any more."""
         if self._failure is not None:
-            raise errors.copy_error(self._failure)
+            raise copy_error(self._failure)
         loop, timer = self._loop, self._timer
         expires = self._expires = loop.time() + deadline.timeout.read
         if deadline.at is not None:

@@ -10,6 +10,7 @@ from smendpoint._calls.endpoint import EndpointBase
 from smendpoint._calls.facade import Facade
 from smendpoint._calls.methods import AsyncStreamMethods, StreamMethods
 from smendpoint._core.aws.routing import INVOKE_GATEWAY, INVOKE_GATEWAY_STREAM
+from smendpoint._core.call.hiding import forget_locals
 from smendpoint._options import completed
 from smendpoint._typing import Chunk, In, Out
 from smendpoint.errors import ConfigurationError
@@ -69,8 +70,9 @@ class GatewayBase(EndpointBase[In, Out, Chunk]):
                 content_handler = ChatHandler()
             own = {"self": self, "id": id, "content_handler": content_handler}
             self._construct({**options, **own, "customer_identity_token": customer_identity_token})
-        except BaseException:  # so that a traceback with variables shows no secret
+        except BaseException as error:  # so that a traceback with variables shows no secret
             del options, customer_identity_token, members
+            forget_locals(error)
             raise
 
     @property

@@ -9,7 +9,7 @@ from smendpoint._calls.endpoint import EndpointBase
 from smendpoint._calls.facade import Facade
 from smendpoint._core.aws.operations import validate_endpoint_name
 from smendpoint._core.aws.routing import INVOKE_ROUTER, INVOKE_ROUTER_ASYNC
-from smendpoint._core.call.hiding import hidden
+from smendpoint._core.call.hiding import forget_locals, hidden
 from smendpoint._options import completed
 from smendpoint._typing import Chunk, In, Out
 
@@ -54,8 +54,9 @@ class RouterBase(EndpointBase[In, Out, Chunk]):
             validate_endpoint_name(target, "the name of the routing target")
             own = {"self": self, "name": name, "target": target, "content_handler": content_handler}
             self._construct({**options, **own})
-        except BaseException:  # so that a traceback with variables shows no secret
+        except BaseException as error:  # so that a traceback with variables shows no secret
             del options
+            forget_locals(error)
             raise
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -29,6 +29,7 @@ from smendpoint.handlers import (
     TextGenerationHandler,
     TextHandler,
 )
+from smendpoint.handlers.ranking import RerankFormat
 
 SYSTEM = "You are a careful assistant. " * 20
 
@@ -67,8 +68,9 @@ WITH_PARAMETERS: list[tuple[Any, Any]] = [
     *[(EmbeddingsHandler(each), texts) for each in ("tei", "lmi", "huggingface", "openai", "cohere", "blazingtext")],
     (EmbeddingsHandler("jumpstart"), texts),
     (SparseEmbeddingsHandler(), texts),
-    (RerankHandler(), lambda question: (SYSTEM, [question])),
+    *[(RerankHandler(each), lambda question: (SYSTEM, [question])) for each in get_args(RerankFormat)],
     *[(ClassificationHandler(each), text) for each in ("tei", "huggingface", "openai")],
+    (ClassificationHandler("blazingtext"), text),
     (SimilaritySearchHandler(), lambda question: {"queries": texts(question), "corpus": texts(question)}),
     (JSONHandler(), lambda question: {"messages": chat(question)}),
 ]

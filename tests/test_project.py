@@ -41,8 +41,8 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert (PACKAGE / "py.typed").exists()
 
 
-def test_the_changelog_begins_with_this_version() -> None:
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+def test_the_newest_release_of_the_changelog_is_this_version() -> None:
+    newest = re.search(r"^## (?!Unreleased$)(\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None
     assert newest[1] == smendpoint.__version__
 
@@ -52,7 +52,7 @@ def test_the_changelog_has_the_groups_of_keep_a_changelog_in_their_order() -> No
     for version in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1:]:
         found = re.findall(r"^### (.*)", version, re.MULTILINE)
         assert found == [group for group in groups if group in found]
-        assert re.match(r"\S+ - \d{4}-\d\d-\d\d\n", version)
+        assert re.match(r"(?:Unreleased|\S+ - \d{4}-\d\d-\d\d)\n", version)
 
 
 def test_this_version_gets_security_fixes() -> None:

@@ -14,7 +14,7 @@ import pytest
 from clocks import FakeClock, run_virtual, virtual_time
 from feeding import encode_part
 from servers import PATIENCE, Peer, Server, deaf_port, fast, server_context
-from test_conversation import ENDED, MEGABYTE, Diary, echo, mute
+from test_conversation import ENDED, MEGABYTE, Diary, echo, keep_sending, mute
 from test_fault_matrix import PAGE
 from twins import NAME, Twin, TwinConversation, direct_twin  # noqa: F401
 
@@ -193,9 +193,7 @@ def test_parts_that_had_arrived_are_delivered_before_an_error_that_a_sender_foun
         emulator.inject(fault)
         with direct_twin.endpoint(emulator.url).converse() as talk:
             with pytest.raises(errors.StreamError):
-                for _ in range(100):
-                    talk.send("one")
-                    talk.send(bytes(100_000))
+                keep_sending(talk, "one", bytes(100_000))
             assert next(talk).text == "one"
             with pytest.raises(errors.StreamError) as caught:
                 next(talk)

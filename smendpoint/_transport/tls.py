@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 
-from smendpoint.errors import copy_error
+from smendpoint._core.error_copies import copy_error
 
 __all__ = ["TLSChannel"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from smendpoint import errors
 from smendpoint._core.call.timing import deadline_exceeded
+from smendpoint._core.error_copies import copy_error
 from smendpoint._transport.aio.channel import Channel
-from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

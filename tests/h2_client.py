@@ -275,9 +275,9 @@ class H2Client:
         elif isinstance(event, h2.events.StreamEnded) and event.stream_id == self.stream:
             self.ended = self.ended or "end"
         elif isinstance(event, h2.events.StreamReset) and event.stream_id == self.stream:
-            self.ended = self.ended or f"reset {int(event.error_code)}"
+            self.ended = self.ended or f"reset {int(event.error_code or 0)}"
         elif isinstance(event, h2.events.ConnectionTerminated):
-            self.ended = self.ended or f"goaway {int(event.error_code)} {event.last_stream_id}"
+            self.ended = self.ended or f"goaway {int(event.error_code or 0)} {event.last_stream_id}"
 
     def _decode(self, data: bytes) -> None:
         self._buffer.add_data(data)

@@ -629,6 +629,15 @@ def test_empty_and_padded_frames_of_data_are_taken(emulator: Emulator) -> None:
         talk.end_input().until_end()
 
 
+def test_trailers_end_the_input(emulator: Emulator) -> None:
+    with client(emulator) as talk:
+        talk.open().send("a")
+        talk.h2.send_headers(talk.stream, [("x-checksum", "1")], end_stream=True)
+        talk.flush()
+        talk.until_end()
+        assert (talk.ended, talk.payloads) == ("end", [b"a"])
+
+
 # -- ends
 
 

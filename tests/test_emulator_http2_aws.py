@@ -1,5 +1,8 @@
 """AWS's own SDK for bidirectional streams against the emulator. It is a package apart, for Python 3.12 and later."""
 
+# The SDK is a package apart: type checkers do not see it.
+# pyright: reportMissingImports=false, reportUntypedBaseClass=false, reportPossiblyUnboundVariable=false
+
 from __future__ import annotations
 
 import asyncio

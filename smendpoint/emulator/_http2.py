@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 # This module is imported when the first connection of HTTP/2 arrives, as `h2` need not be installed.
@@ -91,9 +92,8 @@ class Http2Connection(Carrier):
 
     async def _converse(self, stream: Stream, headers: list[tuple[str, str]]) -> None:
         try:
-            await Conversation(self._service, stream, headers, self.number).serve()
-        except ProtocolError:  # the client has just ended the stream or the connection
-            pass
+            with contextlib.suppress(ProtocolError):  # the client has just ended the stream or the connection
+                await Conversation(self._service, stream, headers, self.number).serve()
         except Exception:  # an error in the emulator itself: the client must not wait forever
             _log.exception("the emulator failed while it served a conversation")
             self.reset()

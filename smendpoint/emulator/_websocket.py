@@ -30,8 +30,11 @@ class _WebSocket:
     def flush(self) -> None:
         self._writer.writelines(self._protocol.data_to_send())
 
-    def close(self) -> None:
-        self._writer.close()
+    async def close(self) -> None:
+        """Close the connection; wait until asyncio has, as the loop may be about to stop."""
+        self._writer.transport.abort()  # a container that does not read would delay an orderly end
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     async def read(self) -> list[Any]:
         """Wait for bytes, and return the frames (first of all, the handshake) that they complete.
@@ -130,14 +133,14 @@ def websocket_model(host: str, port: int, timeout: float) -> ConversationModel:
                 request.headers[name] = value
         protocol.send_request(request)
         reader, writer = await asyncio.open_connection(host, port)
+        socket = _WebSocket(reader, writer, protocol)
         try:
-            socket = _WebSocket(reader, writer, protocol)
             socket.flush()
             events: list[Any] = []
             while not events:
                 events = await socket.read()
         except BaseException:
-            writer.close()
+            await socket.close()
             raise
         return socket, events[1:]
 
@@ -155,6 +158,6 @@ def websocket_model(host: str, port: int, timeout: float) -> ConversationModel:
             for task in (sending, receiving):
                 task.cancel()
             await asyncio.gather(sending, receiving, return_exceptions=True)
-            socket.close()
+            await socket.close()
 
     return model

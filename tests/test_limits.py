@@ -70,6 +70,7 @@ NO_LIMITS = {
     "bench._sweep._MORE": "a ratio",
     "cli._bench.INTERRUPTED": "a shell's own",
     "_aws.http2.PORT": "a port",
+    "_transport.http2._FRAME_BYTES": "a part of the format",
     "_transport.http2._FRAME_HEAD_BYTES": "a part of the format",
     "_transport.http2._STREAM": "a part of the format",
     "openai._RENEW_SHARE": "a share",

@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from smendpoint.endpoint import Endpoint
     from smendpoint.errors import (
         AccessDeniedError,
+        BadGatewayError,
         ConfigurationError,
         ConnectError,
         CredentialsError,
         DeadlineExceededError,
         EndpointError,
+        GatewayTimeoutError,
         HandlerError,
         InternalDependencyError,
         InternalFailureError,
@@ -49,9 +51,12 @@ if TYPE_CHECKING:
         ModelNotReadyError,
         ModelOutputError,
         ModelStreamError,
+        PayloadTooLargeError,
         PromptError,
         ProtocolError,
         ReadTimeoutError,
+        RequestTimeoutError,
+        ResourceNotFoundError,
         ServiceError,
         ServiceUnavailableError,
         SmendpointError,
@@ -90,6 +95,8 @@ if TYPE_CHECKING:
     )
     from smendpoint.prompts import ChatPromptTemplate, Document, PromptTemplate
     from smendpoint.qa import StuffDocumentsQA, StuffedPrompt
+    from smendpoint.routing.gateway import AsyncInferenceGateway, InferenceGateway
+    from smendpoint.routing.router import AsyncInferenceRouter, InferenceRouter
 
 __all__ = [
     "AccessDeniedError",
@@ -97,11 +104,14 @@ __all__ = [
     "AsyncConversation",
     "AsyncEmbeddings",
     "AsyncEndpoint",
+    "AsyncInferenceGateway",
     "AsyncInferenceHandle",
+    "AsyncInferenceRouter",
     "AsyncKwargs",
     "AsyncStatefulSession",
     "AsyncStream",
     "AutoHandler",
+    "BadGatewayError",
     "BytesHandler",
     "CallHooks",
     "CallInfo",
@@ -122,8 +132,11 @@ __all__ = [
     "EmbeddingsHandler",
     "Endpoint",
     "EndpointError",
+    "GatewayTimeoutError",
     "HandlerError",
+    "InferenceGateway",
     "InferenceHandle",
+    "InferenceRouter",
     "InternalDependencyError",
     "InternalFailureError",
     "InternalStreamFailureError",
@@ -138,11 +151,14 @@ __all__ = [
     "ModelStreamError",
     "NumPyHandler",
     "OpenAICompletionsHandler",
+    "PayloadTooLargeError",
     "PromptError",
     "PromptTemplate",
     "ProtocolError",
     "ReadTimeoutError",
+    "RequestTimeoutError",
     "RerankHandler",
+    "ResourceNotFoundError",
     "Response",
     "ResponseBody",
     "RetryPolicy",
@@ -194,6 +210,8 @@ _HOMES = {
     "endpoint": ("Endpoint",),
     "prompts": ("ChatPromptTemplate", "Document", "PromptTemplate"),
     "qa": ("StuffDocumentsQA", "StuffedPrompt"),
+    "routing.gateway": ("AsyncInferenceGateway", "InferenceGateway"),
+    "routing.router": ("AsyncInferenceRouter", "InferenceRouter"),
 }
 
 

@@ -1,7 +1,8 @@
 """The options of an endpoint. A new option is declared here, and nowhere else.
 
-An option has three lines: one in `EndpointOptions`, which type checkers read (or, if it says who calls and where, in
-`IdentityOptions` and `IdentityFields`), one in the signature of the constructor, and one in its docstring.
+An option has three lines: one in `CallOptions`, or in a class below it, which type checkers read (or, if it says who
+calls and where, in `IdentityOptions` and `IdentityFields`), one in the signature of the constructor, and one in its
+docstring. Routers and gateways have the options of an endpoint that make sense for them: `completed` adds the defaults.
 `tests/test_options.py` checks that they agree, and that each option does what it says.
 """
 
@@ -38,14 +39,12 @@ if TYPE_CHECKING:
         allow_plain_http: bool
         allow_link_local: bool
 
-    class EndpointOptions(IdentityOptions, total=False):
-        """All options except the name and the content handler."""
+    class CallOptions(IdentityOptions, total=False):
+        """The options of all calls, except the name and the content handler."""
 
         model_kwargs: Mapping[str, Any] | None
         endpoint_kwargs: InvokeEndpointKwargs | Mapping[str, object] | None
-        inference_component_name: str | None
         client: Any
-        s3_client: Any
         timeout: float | Timeout | None
         retry: RetryPolicy | None
         concurrency: AdaptiveConcurrency | int | None
@@ -53,6 +52,21 @@ if TYPE_CHECKING:
         max_response_bytes: int | None
         hooks: CallHooks | Sequence[CallHooks] | None
         clock: Clock | None
+
+    class RouterOptions(CallOptions, total=False):
+        """Those of an inference router, except its name, its target and the content handler."""
+
+        s3_client: Any
+
+    class EndpointOptions(RouterOptions, total=False):
+        """Those of an endpoint, except its name and the content handler."""
+
+        inference_component_name: str | None
+
+    class GatewayOptions(CallOptions, total=False):
+        """Those of a gateway, except its ID and the content handler."""
+
+        customer_identity_token: str | None
 
 
 MAX_RESPONSE_BYTES = 104_857_600
@@ -165,5 +179,23 @@ class EndpointArguments(Typed[In, Out, Chunk]):
 # Python's message about an unknown argument shows this name, and users know the class that they called.
 EndpointArguments.__init__.__qualname__ = "Endpoint"
 
+_DEFAULTS: dict[str, Any] = vars(EndpointArguments)["__init__"].__kwdefaults__
 IDENTITY_OPTIONS: tuple[str, ...] = tuple(IdentityFields.__annotations__)
-ENDPOINT_OPTIONS: tuple[str, ...] = tuple(vars(EndpointArguments)["__init__"].__kwdefaults__)
+ENDPOINT_OPTIONS: tuple[str, ...] = tuple(_DEFAULTS)
+
+
+def completed(given: Mapping[str, Any], called: str, without: Sequence[str]) -> dict[str, Any]:
+    """Add the defaults of an endpoint's options to those that were given to another constructor.
+
+    Args:
+        given: the given options.
+        called: the class that was called, for the message.
+        without: the options of an endpoint that the class does not have.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+    for name in given:
+        if name in without or name not in _DEFAULTS:
+            raise TypeError(f"{called}() got an unexpected keyword argument {name!r}")
+    return {**_DEFAULTS, **given}

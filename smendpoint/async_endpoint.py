@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from smendpoint._calls.caller import AsyncCaller
-from smendpoint._calls.endpoint import EndpointBase
-from smendpoint._calls.methods import AsyncMethods
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT
+from smendpoint._calls.async_facade import AsyncFacade
+from smendpoint._calls.methods import AsyncStreamMethods
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC
 from smendpoint._core.call.hiding import hidden
-from smendpoint._core.call.timing import Timeout
+from smendpoint._options import EndpointArguments
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-    from typing import Literal
+    from collections.abc import Iterable, Mapping
 
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from smendpoint._calls.async_conversation import AsyncConversation
     from smendpoint._calls.inference import AsyncInferenceHandle
     from smendpoint._calls.session import AsyncStatefulSession
-    from smendpoint._core.call.slots import Slot
+    from smendpoint._core.call.timing import Timeout
     from smendpoint._kwargs import AsyncKwargs, ConverseKwargs, InvokeEndpointKwargs
     from smendpoint._options import EndpointOptions
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
@@ -32,15 +30,12 @@ B = TypeVar("B")
 __all__ = ["AsyncEndpoint"]
 
 
-class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
+class AsyncEndpoint(AsyncFacade[In, Out, Chunk], AsyncStreamMethods[In, Out, Chunk], EndpointArguments[In, Out, Chunk]):
     """A model on a SageMaker endpoint, for asyncio.
 
     The constructor needs no event loop, reads no file and opens no connection; the first call does. An endpoint can be
     shared between tasks, used on several event loops one after another, and pickled (like `Endpoint`).
     """
-
-    _caller: AsyncCaller[In, Out, Chunk]
-    _caller_class = AsyncCaller
 
     if TYPE_CHECKING:  # the constructor itself is in `EndpointArguments`
 
@@ -69,6 +64,11 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             **options: Unpack[EndpointOptions],
         ) -> None: ...
         def __init__(self, endpoint_name: str, **options: Any) -> None: ...
+
+    @property
+    def endpoint_name(self) -> str:
+        """The name of the SageMaker endpoint."""
+        return self._caller.name
 
     async def submit(
         self,
@@ -101,7 +101,9 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             "S3OutputPathExtension": output_path_extension,
             "Filename": filename,
         }
-        return await submit_async(self, self._caller, input, upload_to, stop, endpoint_kwargs, members, model_kwargs)
+        return await submit_async(
+            self, self._caller, INVOKE_ENDPOINT_ASYNC, input, upload_to, stop, endpoint_kwargs, members, model_kwargs
+        )
 
     def session(
         self,
@@ -139,109 +141,3 @@ class AsyncEndpoint(AsyncMethods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
 
         request = conversation_request(self._caller, path, query, timeout, endpoint_kwargs)
         return AsyncConversation(self._caller, request)
-
-    @overload
-    def map(
-        self,
-        inputs: Iterable[In] | AsyncIterable[In],
-        *,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        return_exceptions: Literal[False] = False,
-        enumerated: Literal[False] = False,
-        stop_on_fatal: bool = True,
-        timeout: float | Timeout | None = None,
-        **model_kwargs: Any,
-    ) -> AsyncIterator[Out]: ...
-    @overload
-    def map(
-        self,
-        inputs: Iterable[In] | AsyncIterable[In],
-        *,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        return_exceptions: bool,
-        enumerated: Literal[False] = False,
-        stop_on_fatal: bool = True,
-        timeout: float | Timeout | None = None,
-        **model_kwargs: Any,
-    ) -> AsyncIterator[Out | Exception]: ...
-    @overload
-    def map(
-        self,
-        inputs: Iterable[In] | AsyncIterable[In],
-        *,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        return_exceptions: Literal[False] = False,
-        enumerated: Literal[True],
-        stop_on_fatal: bool = True,
-        timeout: float | Timeout | None = None,
-        **model_kwargs: Any,
-    ) -> AsyncIterator[tuple[int, Out]]: ...
-    @overload
-    def map(
-        self,
-        inputs: Iterable[In] | AsyncIterable[In],
-        *,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        return_exceptions: bool,
-        enumerated: Literal[True],
-        stop_on_fatal: bool = True,
-        timeout: float | Timeout | None = None,
-        **model_kwargs: Any,
-    ) -> AsyncIterator[tuple[int, Out | Exception]]: ...
-    def map(
-        self,
-        inputs: Iterable[In] | AsyncIterable[In],
-        *,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        return_exceptions: bool = False,
-        enumerated: bool = False,
-        stop_on_fatal: bool = True,
-        timeout: float | Timeout | None = None,
-        **model_kwargs: Any,
-    ) -> AsyncIterator[Any]:
-        """Call the model for each input, several at a time, and yield the outputs.
-
-        A call that the endpoint refuses because of load is sent again, which does not count as an attempt of the retry
-        policy. An input is read when its call can be sent. A slow answer does not hold up the calls after it: their
-        outputs wait, up to 50 for each call that is in flight at once. Leaving the iterator early stops the calls that
-        are in flight.
-
-        Arguments and errors as for `Endpoint.map`; `inputs` may also be an asynchronous iterable.
-        """
-        window, limiter, arguments = self._check_map(
-            inputs,
-            max_concurrency,
-            timeout,
-            model_kwargs,
-            ordered=ordered,
-            return_exceptions=return_exceptions,
-            enumerated=enumerated,
-            stop_on_fatal=stop_on_fatal,
-        )
-        from smendpoint._calls.async_fanout import fan_out
-
-        async def work(value: In, slot: Slot) -> Out:
-            request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
-            return self._output(*await self._caller.send(request, slot), stop)
-
-        return fan_out(work, inputs, limiter, window)
-
-    async def aclose(self) -> None:
-        """Close the endpoint's connections. A client passed as ``client=`` stays open.
-
-        Calls in flight in other tasks end at once, with an `EndpointError`. (`Endpoint.close` lets them run to their
-        end.) Unpickled or copied endpoints share connections: these close, and their calls end, with the last of the
-        endpoints.
-        """
-        await self._caller.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.aclose()

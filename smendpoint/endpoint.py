@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from smendpoint._calls.caller import Caller
-from smendpoint._calls.endpoint import EndpointBase
-from smendpoint._calls.methods import Methods
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT
+from smendpoint._calls.facade import Facade
+from smendpoint._calls.methods import StreamMethods
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC
 from smendpoint._core.call.hiding import hidden
-from smendpoint._core.call.timing import Timeout
-from smendpoint._transport.deadline import Cancellation
+from smendpoint._options import EndpointArguments
 from smendpoint._typing import Chunk, In, Out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import Literal
+    from collections.abc import Iterable, Mapping
 
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from smendpoint._calls.conversation import Conversation
     from smendpoint._calls.inference import InferenceHandle
     from smendpoint._calls.session import StatefulSession
-    from smendpoint._core.call.slots import Slot
+    from smendpoint._core.call.timing import Timeout
     from smendpoint._kwargs import AsyncKwargs, ConverseKwargs, InvokeEndpointKwargs
     from smendpoint._options import EndpointOptions
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
@@ -33,16 +30,13 @@ B = TypeVar("B")
 __all__ = ["Endpoint"]
 
 
-class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
+class Endpoint(Facade[In, Out, Chunk], StreamMethods[In, Out, Chunk], EndpointArguments[In, Out, Chunk]):
     """A model on a SageMaker endpoint.
 
     The constructor reads no file and opens no connection; the first call does. An endpoint can be shared between
     threads, survives a fork, and can be pickled. Connections and secrets are not pickled: an endpoint made with
     explicit keys or a session cannot make calls after it is unpickled.
     """
-
-    _caller: Caller[In, Out, Chunk]
-    _caller_class = Caller
 
     if TYPE_CHECKING:  # the constructor itself is in `EndpointArguments`
 
@@ -71,6 +65,11 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             **options: Unpack[EndpointOptions],
         ) -> None: ...
         def __init__(self, endpoint_name: str, **options: Any) -> None: ...
+
+    @property
+    def endpoint_name(self) -> str:
+        """The name of the SageMaker endpoint."""
+        return self._caller.name
 
     def submit(
         self,
@@ -114,7 +113,9 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
             "S3OutputPathExtension": output_path_extension,
             "Filename": filename,
         }
-        return submit(self, self._caller, input, upload_to, stop, endpoint_kwargs, members, model_kwargs)
+        return submit(
+            self, self._caller, INVOKE_ENDPOINT_ASYNC, input, upload_to, stop, endpoint_kwargs, members, model_kwargs
+        )
 
     def session(
         self,
@@ -168,126 +169,3 @@ class Endpoint(Methods[In, Out, Chunk], EndpointBase[In, Out, Chunk]):
 
         request = conversation_request(self._caller, path, query, timeout, endpoint_kwargs)
         return Conversation(self._caller, request)
-
-    @overload
-    def map(
-        self,
-        inputs: Iterable[In],
-        *,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        return_exceptions: Literal[False] = False,
-        enumerated: Literal[False] = False,
-        stop_on_fatal: bool = True,
-        timeout: float | Timeout | None = None,
-        **model_kwargs: Any,
-    ) -> Iterator[Out]: ...
-    @overload
-    def map(
-        self,
-        inputs: Iterable[In],
-        *,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        return_exceptions: bool,
-        enumerated: Literal[False] = False,
-        stop_on_fatal: bool = True,
-        timeout: float | Timeout | None = None,
-        **model_kwargs: Any,
-    ) -> Iterator[Out | Exception]: ...
-    @overload
-    def map(
-        self,
-        inputs: Iterable[In],
-        *,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        return_exceptions: Literal[False] = False,
-        enumerated: Literal[True],
-        stop_on_fatal: bool = True,
-        timeout: float | Timeout | None = None,
-        **model_kwargs: Any,
-    ) -> Iterator[tuple[int, Out]]: ...
-    @overload
-    def map(
-        self,
-        inputs: Iterable[In],
-        *,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        return_exceptions: bool,
-        enumerated: Literal[True],
-        stop_on_fatal: bool = True,
-        timeout: float | Timeout | None = None,
-        **model_kwargs: Any,
-    ) -> Iterator[tuple[int, Out | Exception]]: ...
-    def map(
-        self,
-        inputs: Iterable[In],
-        *,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        return_exceptions: bool = False,
-        enumerated: bool = False,
-        stop_on_fatal: bool = True,
-        timeout: float | Timeout | None = None,
-        **model_kwargs: Any,
-    ) -> Iterator[Any]:
-        """Call the model for each input, several at a time, and yield the outputs.
-
-        A call that the endpoint refuses because of load is sent again, which does not count as an attempt of the retry
-        policy. An input is read when its call can be sent. A slow answer does not hold up the calls after it: their
-        outputs wait, up to 50 for each call that is in flight at once. Leaving the iterator early stops the calls that
-        are in flight.
-
-        Args:
-            inputs: any iterable; it may be endless.
-            max_concurrency: how many calls of this map may be in flight at once, and at most `max_connections`. With
-                `None`, the endpoint's ``concurrency`` decides; if that is not set either, an `AdaptiveConcurrency` of
-                this map finds out how many calls the endpoint can take. A number is never exceeded, but it is lowered
-                while the endpoint refuses calls because of load.
-            ordered: whether outputs come in the order of their inputs, or as soon as they are ready.
-            return_exceptions: whether a call's error takes the place of its output, or ends the iteration.
-            enumerated: whether each output (or the error in its place) comes in a pair with the index of its input,
-                from 0.
-            stop_on_fatal: whether an error that every later call would raise as well ends the iteration, even with
-                `return_exceptions`: the service does not know the endpoint or denies access, there are no usable
-                credentials, TLS is refused, or the endpoint is closed.
-            timeout: the timeout of each call; as for `invoke`.
-            **model_kwargs: parameters for the model, and `stop` and `endpoint_kwargs`, as for `invoke`.
-
-        Raises:
-            ConfigurationError: `inputs` is a single input, or another argument is not valid. Nothing was sent.
-        """
-        window, limiter, arguments = self._check_map(
-            inputs,
-            max_concurrency,
-            timeout,
-            model_kwargs,
-            ordered=ordered,
-            return_exceptions=return_exceptions,
-            enumerated=enumerated,
-            stop_on_fatal=stop_on_fatal,
-        )
-        from smendpoint._calls.fanout import fan_out
-
-        def work(value: In, cancellation: Cancellation, slot: Slot) -> Out:
-            request, stop = self._request(INVOKE_ENDPOINT, value, *arguments)
-            return self._output(*self._caller.send(request, cancellation, slot), stop)
-
-        return fan_out(work, inputs, limiter, window, stoppable=self._caller.transport.stoppable)
-
-    def close(self) -> None:
-        """Close the endpoint's connections. A client passed as ``client=`` stays open.
-
-        Calls in flight in other threads run to their end, and then close their connections. (In asyncio, where calls
-        cannot continue without their loop, `AsyncEndpoint.aclose` ends them.) Unpickled or copied endpoints share
-        connections: these close with the last of the endpoints.
-        """
-        self._caller.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()

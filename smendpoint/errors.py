@@ -19,10 +19,15 @@ Catch the widest class that you can handle::
         |-- ServiceError                    the service answered with an error status
         |   |-- ValidationError             400: the request is not valid
         |   |-- AccessDeniedError           403: these credentials may not do this
+        |   |-- ResourceNotFoundError       404: no such gateway or model
+        |   |-- RequestTimeoutError         408: the request did not arrive in time
+        |   |-- PayloadTooLargeError        413: the request body is too large
         |   |-- ThrottlingError             429 or 400: slow down
         |   |-- ModelNotReadyError          429: being loaded; 400: scaled to zero
         |   |-- ServiceUnavailableError     503
         |   |-- InternalFailureError        500
+        |   |-- BadGatewayError             502: no usable answer from behind a gateway
+        |   |-- GatewayTimeoutError         504: no answer in time from behind a gateway
         |   |-- InternalDependencyError     530
         |   `-- ModelError                  424: the container answered with an error
         `-- StreamError                     incomplete; ``received`` has the chunks
@@ -42,19 +47,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeVar
 
     from smendpoint._container_errors import ContainerError
 
-    AnyError = TypeVar("AnyError", bound=BaseException)
-
 __all__ = [
     "AccessDeniedError",
+    "BadGatewayError",
     "ConfigurationError",
     "ConnectError",
     "CredentialsError",
     "DeadlineExceededError",
     "EndpointError",
+    "GatewayTimeoutError",
     "HandlerError",
     "InternalDependencyError",
     "InternalFailureError",
@@ -64,9 +68,12 @@ __all__ = [
     "ModelNotReadyError",
     "ModelOutputError",
     "ModelStreamError",
+    "PayloadTooLargeError",
     "PromptError",
     "ProtocolError",
     "ReadTimeoutError",
+    "RequestTimeoutError",
+    "ResourceNotFoundError",
     "ServiceError",
     "ServiceUnavailableError",
     "SmendpointError",
@@ -121,20 +128,6 @@ class SmendpointError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # BaseException's own method calls the class with `args`, which fails for keyword-only arguments.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
-
-
-def copy_error(error: AnyError) -> AnyError:
-    """Copy an error for another waiter: with its cause, without its traceback and context.
-
-    Each caller fills in its own details. An object that keeps an error raises copies of it, and keeps a copy: a
-    traceback refers to frames, and these refer back to the object, so that only the garbage collector could free them.
-    """
-    kind = type(error)
-    # Our errors have details that `args` does not hold.
-    copy = kind.__new__(kind, *error.args) if isinstance(error, SmendpointError) else kind(*error.args)
-    copy.__dict__.update(error.__dict__)
-    copy.__cause__ = error.__cause__
-    return copy
 
 
 class ConfigurationError(SmendpointError, ValueError):
@@ -256,6 +249,18 @@ class AccessDeniedError(ServiceError):
     """403: the credentials are not accepted, have expired, or do not allow this call."""
 
 
+class ResourceNotFoundError(ServiceError):
+    """404: there is no such gateway, or none of its targets has the model that the request names."""
+
+
+class RequestTimeoutError(ServiceError):
+    """408: the request did not arrive in time, so the model has not run. Retried by default if the service says so."""
+
+
+class PayloadTooLargeError(ServiceError):
+    """413: the request body is larger than the service accepts."""
+
+
 class ThrottlingError(ServiceError):
     """429 (sometimes 400): too many requests. Retried by default."""
 
@@ -274,6 +279,14 @@ class ServiceUnavailableError(ServiceError):
 
 class InternalFailureError(ServiceError):
     """500: the service failed. Retried by default."""
+
+
+class BadGatewayError(ServiceError):
+    """502: what is behind a gateway gave no usable answer. If an inference gateway says so, the model may have run."""
+
+
+class GatewayTimeoutError(ServiceError):
+    """504: what is behind a gateway gave no answer in time. The model may still be running."""
 
 
 class InternalDependencyError(ServiceError):
@@ -326,12 +339,7 @@ class StreamError(EndpointError):
     """
 
     def __init__(
-        self,
-        message: str = "",
-        *,
-        received: Sequence[Any] = (),
-        endpoint_name: str | None = None,
-        attempts: int = 0,
+        self, message: str = "", *, received: Sequence[Any] = (), endpoint_name: str | None = None, attempts: int = 0
     ) -> None:
         super().__init__(message, endpoint_name=endpoint_name, attempts=attempts)
         self.received: tuple[Any, ...] = tuple(received)

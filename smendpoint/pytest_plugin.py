@@ -35,9 +35,9 @@ def _sagemaker_emulator() -> Iterator[Emulator]:
 def sagemaker_emulator(_sagemaker_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """Give one test a fresh emulator of the SageMaker runtime in place of AWS.
 
-    The fixture sets ``AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME``, credentials and region in the environment, so the code
-    under test needs no change. A stand-in model answers for every endpoint name;
-    ``sagemaker_emulator.models["my-llm"] = model`` replaces it.
+    The fixture sets ``AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME`` (and the variables of inference routers and gateways),
+    credentials and region in the environment, so the code under test needs no change. A stand-in model answers for
+    every endpoint name; ``sagemaker_emulator.models["my-llm"] = model`` replaces it.
 
     The emulator has the same address in all tests of a session (with pytest-xdist, of a worker), so an endpoint that is
     made when a module is imported works in every test. Everything else is new in each test: models, load, faults,
@@ -46,16 +46,14 @@ def sagemaker_emulator(_sagemaker_emulator: Emulator, monkeypatch: pytest.Monkey
     Amazon S3 is not redirected, since other tools may mock it. If the code waits for results of asynchronous inference,
     set ``AWS_ENDPOINT_URL_S3`` to ``sagemaker_emulator.url + "/s3"``, the emulator's stand-in for S3.
     """
-    from smendpoint.emulator._variables import CLIENT_VARIABLES, IN_THE_WAY, overrides
+    from smendpoint.emulator._variables import CLIENT_VARIABLES, IN_THE_WAY, URL_VARIABLES, overrides
 
     emulator = _sagemaker_emulator
     if not emulator.running:  # the previous test stopped it
         emulator.start()
     for name in (*IN_THE_WAY, "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in {**CLIENT_VARIABLES, **overrides()}.items():
+    for name, value in {**CLIENT_VARIABLES, **overrides(), **dict.fromkeys(URL_VARIABLES, emulator.url)}.items():
         monkeypatch.setenv(name, value)
-    for service in ("SAGEMAKER_RUNTIME", "SAGEMAKER_RUNTIME_HTTP2"):
-        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", emulator.url)
     yield emulator
     emulator.reset()

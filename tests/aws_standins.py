@@ -17,6 +17,9 @@ from botocore.awsrequest import AWSResponse
 from botocore.httpsession import get_cert_path
 from botocore.loaders import create_loader
 
+from smendpoint._core.aws.operations import RUNTIME, Service
+from smendpoint._core.aws.routing import GATEWAY, ROUTER
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 HOUR = 3600.0
 # Reading botocore's endpoint data takes longer than everything else that these tests do: it is read once.
 LOADER = create_loader()
+# The services that the installed botocore knows.
+SERVICES = [each for each in (RUNTIME, ROUTER, GATEWAY) if each.name in LOADER.list_available_services("service-2")]
 
 
 def explicit_keys(access_key: str, secret_key: str, token: str | None = None) -> dict[str, Any]:
@@ -149,12 +154,14 @@ class Where(NamedTuple):
     proxy: str | None
 
 
-def botocore_says(*, profile: str | None = None, credentials: bool = True, **arguments: Any) -> Where:
+def botocore_says(
+    *, profile: str | None = None, credentials: bool = True, service: Service = RUNTIME, **arguments: Any
+) -> Where:
     """Have botocore's client make a request, caught before it is sent, and read identity and place from it."""
     session = botocore.session.Session(profile=profile)
     if not credentials:
         arguments.update(aws_access_key_id="unused", aws_secret_access_key="unused")
-    client = session.create_client("sagemaker-runtime", **arguments)
+    client = session.create_client(service.name, **arguments)
     caught: list[Any] = []
 
     def catch(request: Any, **_: Any) -> AWSResponse:
@@ -166,15 +173,16 @@ def botocore_says(*, profile: str | None = None, credentials: bool = True, **arg
 
         return AWSResponse(request.url, 200, {}, Raw())
 
-    client.meta.events.register("before-send.sagemaker-runtime", catch)
-    client.invoke_endpoint(EndpointName="x", Body=b"")
+    client.meta.events.register(f"before-send.{service.name}", catch)
+    needed = client.meta.service_model.operation_model(service.invoke).input_shape.required_members
+    client._make_api_call(service.invoke, {**dict.fromkeys(needed, "x"), "Body": b""})
     (request,) = caught
     _, _, scope = request.headers["Authorization"].decode().partition("Credential=")
     access_key, _, region = scope.split("/")[:3]
     token = request.headers.get("X-Amz-Security-Token")
     http = client._endpoint.http_session
     return Where(
-        url=request.url.removesuffix("/endpoints/x/invocations"),
+        url=request.url.removesuffix(f"/{service.path}/x/invocations"),
         region=region,
         access_key=access_key,
         token=token.decode() if isinstance(token, bytes) else token,

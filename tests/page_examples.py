@@ -25,6 +25,7 @@ from garbage import collect
 from packaging.requirements import Requirement
 
 from smendpoint.emulator import Emulator, ModelReply, ModelRequest
+from smendpoint.emulator._variables import URL_VARIABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 # The pages whose examples need a framework, and the module that it is imported as.
@@ -99,7 +100,7 @@ def run(page: Path, folder: Path) -> None:
             del os.environ[name]
         os.environ |= {
             "AWS_ENDPOINT_URL_SAGEMAKER": emulator.url,
-            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": emulator.url,
+            **dict.fromkeys(URL_VARIABLES, emulator.url),
             "AWS_ENDPOINT_URL_S3": emulator.url + "/s3",
             "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
             "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,15 @@ from unittest import mock
 import botocore
 import botocore.exceptions
 import pytest
-from aws_standins import LOADER, botocore_says, clear_environment, explicit_keys, known_regions
+from aws_standins import LOADER, SERVICES, botocore_says, clear_environment, explicit_keys, known_regions
 from botocore.endpoint_provider import EndpointProvider
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from smendpoint._aws import Identity, environment, resolve
 from smendpoint._aws.environment import endpoint_host, resolve_from_environment
+from smendpoint._core.aws.operations import RUNTIME, Service
+from smendpoint._core.aws.routing import GATEWAY, ROUTER
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._core.http.proxy import Proxy
 from smendpoint.errors import ConfigurationError, CredentialsError
@@ -43,29 +46,31 @@ def set_keys_and_region(monkeypatch: pytest.MonkeyPatch, **more: str) -> None:
         monkeypatch.setenv(name, value)
 
 
-def host_or_nothing(region: str) -> str | None:
+def host_or_nothing(region: str, service: Service) -> str | None:
     """Return our host of a region, once it has been compared with botocore's."""
-    host = endpoint_host(region)
+    host = endpoint_host(region, service)
     if host is not None:
-        rules = LOADER.load_service_model("sagemaker-runtime", "endpoint-rule-set-1")
+        rules = LOADER.load_service_model(service.name, "endpoint-rule-set-1")
         provider = EndpointProvider(rules, LOADER.load_data("partitions"))
         assert provider.resolve_endpoint(Region=region, UseDualStack=False, UseFIPS=False).url == f"https://{host}"
     return host
 
 
-def test_the_host_of_every_known_region_is_botocores_or_left_to_botocore() -> None:
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+def test_the_host_of_every_known_region_is_botocores_or_left_to_botocore(service: Service) -> None:
     regions = [*known_regions(), "us-future-1", "cn-future-12", "us-gov-future-3", "ap-southeast-99"]
-    assert len([region for region in regions if host_or_nothing(region)]) > 30
+    assert len([region for region in regions if host_or_nothing(region, service)]) > 30
     others = "us-iso-east-1 us-isob-east-1 eusc-de-east-1 aws-global fips-us-east-1 us-east-1-fips"
-    assert not [region for region in others.split() if endpoint_host(region)]
+    assert not [region for region in others.split() if endpoint_host(region, service)]
 
 
 @given(
     st.from_regex(r"(us|eu|cn|us-gov|us-iso|eusc-de|xx|aws|fips-us)(-[a-z0-9_]{1,6}){0,3}", fullmatch=True)
-    | st.from_regex(r"(us|eu|cn|us-gov)-[a-z0-9]{1,6}-[0-9]", fullmatch=True)
+    | st.from_regex(r"(us|eu|cn|us-gov)-[a-z0-9]{1,6}-[0-9]", fullmatch=True),
+    st.sampled_from(SERVICES),
 )
-def test_the_host_of_any_region_is_botocores_or_left_to_botocore(region: str) -> None:
-    host_or_nothing(region)
+def test_the_host_of_any_region_is_botocores_or_left_to_botocore(region: str, service: Service) -> None:
+    host_or_nothing(region, service)
 
 
 # Differences from a plain environment with credentials and a region. None means that the variable is not set.
@@ -96,6 +101,9 @@ OVERRIDES: list[tuple[str, str | None]] = [
     ("AWS_ENDPOINT_URL", ""),
     ("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", "https://service.example:8443/"),
     ("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", ""),
+    ("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME_HTTP2", "https://http2.example:8443"),
+    ("AWS_ENDPOINT_URL_SAGEMAKER_INFERENCE_ROUTER_RUNTIME", "https://router.example"),
+    ("AWS_ENDPOINT_URL_SAGEMAKER_GATEWAY_RUNTIME", "https://gateway.example/base/"),
     ("AWS_ENDPOINT_URL_STS", "https://sts.example"),
     ("AWS_ENDPOINT_URL_S3", "https://s3.example"),
     ("AWS_ENDPOINT_URL_SAGEMAKER", "https://control.example"),
@@ -163,13 +171,19 @@ def proxy_url(proxy: Proxy | None) -> str | None:
     return proxy.url.replace("://", f"://{proxy.username}:{proxy.password}@")
 
 
-@example([], None, None, {})
-@example([("https_proxy", "http://proxy.example:3128")], None, None, {})
-@example([("HTTP_PROXY", "http://user:pass@plain.example:3128")], None, None, {"endpoint_url": "http://localhost:8080"})
-@example([("AWS_ENDPOINT_URL", "http://127.0.0.1:1/base"), ("no_proxy", "*")], None, None, {})
-@example([("AWS_DEFAULT_REGION", "fips-us-east-1")], None, None, {"endpoint_url": "http://localhost:8080"})
-@example([("AWS_SECURITY_TOKEN", "older"), ("AWS_SESSION_TOKEN", "token")], None, None, {})
-@example([], CONFIG_FILES[10], CREDENTIALS_FILES[6], {"credentials_profile_name": "other"})
+@example([], None, None, {}, RUNTIME)
+@example([("https_proxy", "http://proxy.example:3128")], None, None, {}, RUNTIME)
+@example(
+    [("HTTP_PROXY", "http://user:pass@plain.example:3128")],
+    None,
+    None,
+    {"endpoint_url": "http://localhost:8080"},
+    RUNTIME,
+)
+@example([("AWS_ENDPOINT_URL", "http://127.0.0.1:1/base"), ("no_proxy", "*")], None, None, {}, RUNTIME)
+@example([("AWS_DEFAULT_REGION", "fips-us-east-1")], None, None, {"endpoint_url": "http://localhost:8080"}, RUNTIME)
+@example([("AWS_SECURITY_TOKEN", "older"), ("AWS_SESSION_TOKEN", "token")], None, None, {}, RUNTIME)
+@example([], CONFIG_FILES[10], CREDENTIALS_FILES[6], {"credentials_profile_name": "other"}, RUNTIME)
 # Each example asks botocore at least twice, so there are fewer of them, and none is shrunk, which would take minutes.
 @settings(
     max_examples=EXAMPLES * 2 // 5,
@@ -182,6 +196,7 @@ def proxy_url(proxy: Proxy | None) -> str | None:
     st.sampled_from(CONFIG_FILES),
     st.sampled_from(CREDENTIALS_FILES),
     st.sampled_from(ARGUMENTS),
+    st.sampled_from(SERVICES),
 )
 def test_both_ways_give_what_botocores_own_client_does(
     tmp_path: Path,
@@ -189,6 +204,7 @@ def test_both_ways_give_what_botocores_own_client_does(
     config_file: str | None,
     credentials_file: str | None,
     arguments: dict[str, Any],
+    service: Service,
 ) -> None:
     bundles = {name: str(tmp_path / name) for name in ("BUNDLE", "OTHER_BUNDLE")}
     for path in bundles.values():
@@ -202,11 +218,11 @@ def test_both_ways_give_what_botocores_own_client_does(
         if text is not None:
             path.write_text(text.replace("{bundle}", bundles["BUNDLE"]))
     with mock.patch.dict(os.environ, values):
-        identity = Identity(**arguments)
+        identity = Identity(service, **arguments)
         said: Any
         try:
             plain = {name: value for name, value in arguments.items() if name != "credentials_profile_name"}
-            said = botocore_says(profile=arguments.get("credentials_profile_name"), **plain)
+            said = botocore_says(profile=arguments.get("credentials_profile_name"), service=service, **plain)
         except (botocore.exceptions.BotoCoreError, ValueError) as error:
             said = error
         short = resolve_from_environment(identity, now=zero)
@@ -224,6 +240,32 @@ def test_both_ways_give_what_botocores_own_client_does(
             assert target.ca_bundle == said.ca_bundle
             proxy = said.proxy
             assert proxy_url(target.proxy) == (f"{proxy}:80" if proxy == "http://proxy.example" else proxy)
+
+
+@pytest.mark.parametrize("service", [RUNTIME, ROUTER, GATEWAY], ids=lambda service: service.name)
+def test_each_service_has_a_host_and_a_variable_of_its_own(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_keys_and_region(monkeypatch, **{other.url_variable: f"https://{other.host}" for other in (ROUTER, GATEWAY)})
+    monkeypatch.delenv(service.url_variable, raising=False)
+    target = resolve_from_environment(Identity(service), now=zero)
+    assert target is not None
+    assert str(target.url) == f"https://{service.host}.eu-west-1.amazonaws.com"
+    monkeypatch.setenv(service.url_variable, "https://own.example")
+    target = resolve_from_environment(Identity(service), now=zero)
+    assert target is not None
+    assert str(target.url) == "https://own.example"
+
+
+def test_a_service_that_botocore_does_not_know_is_refused_with_its_name_the_version_and_the_cure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = RUNTIME._replace(name="sagemaker-next-year-runtime")
+    set_keys_and_region(monkeypatch)
+    assert resolve(Identity(service)).region == "eu-west-1"  # nobody has to be asked
+    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
+    version = re.escape(botocore.__version__)
+    said = f"^botocore {version} does not know the service 'sagemaker-next-year-runtime'.*: install"
+    with pytest.raises(ConfigurationError, match=said):
+        resolve(Identity(service))
 
 
 def test_the_short_way_is_taken_in_a_lambda_function(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from clocks import FakeClock
 from test_fault_matrix import CASES, STALL_SECONDS, STALLING
 from twins import IDS, NAME, PATIENCE, Twin, TwinEndpoint
 
-from smendpoint import BytesHandler, JSONHandler, RetryPolicy, Timeout, errors
+from smendpoint import (
+    AsyncInferenceGateway,
+    BytesHandler,
+    InferenceGateway,
+    JSONHandler,
+    RetryPolicy,
+    Timeout,
+    errors,
+)
 from smendpoint.emulator import FAULTS, Emulator, ModelConversation, ModelReply, ModelRequest
 
 SECRET = "CanarySecretKey0123456789abcdefghijklmno"
@@ -28,6 +37,7 @@ TOKEN = "CanarySessionToken"
 PROMPT = "CanaryPrompt"
 OUTPUT = "CanaryOutput"
 ATTRIBUTES = "CanaryAttributesSent"
+IDENTITY = "CanaryIdentityToken"
 ATTRIBUTES_BACK = "CanaryAttributesCameBack"
 SIGNATURE = re.compile(r"Signature=([0-9a-f]{64})")
 
@@ -211,6 +221,35 @@ def test_other_handlers_show_nothing_either(id: str) -> None:
             except errors.SmendpointError as error:
                 texts += shown(error)
         assert_no_canary(texts, emulator)
+
+
+@pytest.mark.parametrize("id", ["sync-direct", "async-direct"])
+@pytest.mark.parametrize("fault", sorted({case.fault for case in CASES if case.fault not in STALLING} - {"drip"}))
+def test_no_fault_shows_the_identity_token_of_a_gateways_customer(id: str, fault: str) -> None:
+    with Emulator(model) as emulator, contextlib.closing(Twin(id)) as twin, listening("") as logged:
+        made = twin.endpoint(
+            emulator.url,
+            "g1",
+            made_by=(InferenceGateway, AsyncInferenceGateway),
+            aws_secret_access_key=SECRET,
+            aws_session_token=TOKEN,
+            customer_identity_token=IDENTITY,
+            model_kwargs={"model": "m"},
+            clock=FakeClock(),
+        )
+        texts = [repr(made.endpoint), repr(vars(made.endpoint)["_caller"].identity), str(vars(made.endpoint))]
+        for own in (None, {"CustomerIdentityToken": f"{IDENTITY}OfTheCall"}):
+            emulator.inject(fault)
+            try:
+                texts.append(repr(made.send(PROMPT, endpoint_kwargs=own)))
+            except errors.SmendpointError as error:
+                texts += shown(error)
+            emulator.clear_faults()
+        with contextlib.suppress(errors.ConfigurationError):
+            made.invoke(PROMPT, endpoint_kwargs={"CustomerIdentityToken": f"{IDENTITY}\n"})
+        texts.append(pickle.dumps(made.endpoint).decode("latin-1"))
+        assert logged
+        assert_no_canary(texts + logged, emulator)
 
 
 def test_a_pickled_endpoint_carries_no_secret() -> None:

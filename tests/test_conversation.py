@@ -14,7 +14,15 @@ from clocks import FakeClock
 from servers import PATIENCE, closed_port, deaf_port, fast
 from twins import ACCESS_KEY, NAME, SECRET_KEY, Twin, client_twin, direct_twin  # noqa: F401
 
-from smendpoint import AdaptiveConcurrency, CallHooks, CallInfo, RetryPolicy, errors
+from smendpoint import (
+    AdaptiveConcurrency,
+    AsyncConversation,
+    CallHooks,
+    CallInfo,
+    Conversation,
+    RetryPolicy,
+    errors,
+)
 from smendpoint._calls import conversation_base as _conversation_base
 from smendpoint.emulator import Emulator, ModelConversation
 
@@ -46,6 +54,13 @@ async def _forever() -> None:
     import asyncio
 
     await asyncio.get_running_loop().create_future()
+
+
+def keep_sending(talk: Any, *parts: Any) -> None:
+    """Send these parts again and again, until the windows of a peer that reads nothing are full, and longer."""
+    for _ in range(100):
+        for part in parts:
+            talk.send(part)
 
 
 def seen(part: Any) -> tuple[bytes, str | None, bool]:
@@ -244,7 +259,7 @@ def test_members_of_the_endpoint_that_conversations_do_not_have_are_refused(dire
 
 
 def test_an_endpoint_with_a_client_cannot_converse(client_twin: Twin) -> None:  # noqa: F811
-    with pytest.raises(errors.ConfigurationError, match="client= cannot converse.*leave out client=") as caught:
+    with pytest.raises(errors.ConfigurationError, match=r"client= cannot converse.*leave out client=") as caught:
         client_twin.endpoint("http://127.0.0.1:9").converse()
     assert caught.value.endpoint_name == NAME
 
@@ -298,8 +313,7 @@ def test_a_sender_who_does_not_read_finds_out_that_the_model_has_ended(direct_tw
         talk.send("hello")
         emulator.idle()
         with pytest.raises(errors.StreamError, match=ENDED):
-            for _ in range(100):  # the end may still be on its way
-                talk.send(MEGABYTE)
+            keep_sending(talk, MEGABYTE)  # the end may still be on its way
         with pytest.raises(errors.StreamError, match=ENDED):
             talk.send("more")
         assert [part.text for part in talk] == ["bye"]  # nothing is lost
@@ -656,8 +670,7 @@ def test_hooks_are_told_of_a_failure_that_only_a_sender_has_noticed(direct_twin:
         emulator.inject("status_403_AccessDeniedException")
         with endpoint.converse() as talk:
             with pytest.raises(errors.AccessDeniedError):
-                for _ in range(100):
-                    talk.send(MEGABYTE)
+                keep_sending(talk, MEGABYTE)
             assert hooks.ends == []
         (error,) = hooks.ends
         assert isinstance(error, errors.AccessDeniedError)
@@ -755,3 +768,23 @@ def test_the_total_counts_from_the_opening(direct_twin: Twin) -> None:  # noqa: 
         with pytest.raises(errors.DeadlineExceededError):
             next(talk)
         emulator.disconnected()
+
+
+def test_a_conversation_that_is_closed_just_as_it_opens_frees_its_connection(
+    direct_twin: Twin,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Closing(Diary):
+        def attempt_started(self, call: CallInfo) -> None:
+            talk.iterator._close()
+
+    for kind in (Conversation, AsyncConversation):
+        monkeypatch.setattr(kind, "_stop_opening", lambda _: None)  # too late to stop the call
+    hooks = Closing()
+    with Emulator({NAME: echo}) as emulator:
+        talk = direct_twin.endpoint(emulator.url, hooks=hooks).converse()
+        with pytest.raises(errors.StreamError, match=CLOSED):
+            talk.open()
+        direct_twin.settle()
+        emulator.disconnected()
+    assert hooks.ends == [None]

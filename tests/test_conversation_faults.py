@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import pickle
 import re
+import threading
 from typing import Any
 
 import pytest
-from clocks import run_virtual, virtual_time
-from servers import PATIENCE, Peer, Server, deaf_port, fast
-from test_conversation import ENDED, MEGABYTE, Diary, echo, mute
+from clocks import FakeClock, run_virtual, virtual_time
+from feeding import encode_part
+from servers import PATIENCE, Peer, Server, deaf_port, fast, server_context
+from test_conversation import ENDED, MEGABYTE, Diary, echo, keep_sending, mute
 from test_fault_matrix import PAGE
 from twins import NAME, Twin, TwinConversation, direct_twin  # noqa: F401
 
 from smendpoint import AsyncEndpoint, Timeout, errors
+from smendpoint._transport.blocking import connection as _connection
 from smendpoint.emulator import FAULTS, Emulator, ModelConversation
 from smendpoint.emulator.faults import find_fault
 
@@ -190,9 +193,7 @@ def test_parts_that_had_arrived_are_delivered_before_an_error_that_a_sender_foun
         emulator.inject(fault)
         with direct_twin.endpoint(emulator.url).converse() as talk:
             with pytest.raises(errors.StreamError):
-                for _ in range(100):
-                    talk.send("one")
-                    talk.send(bytes(100_000))
+                keep_sending(talk, "one", bytes(100_000))
             assert next(talk).text == "one"
             with pytest.raises(errors.StreamError) as caught:
                 next(talk)
@@ -394,3 +395,103 @@ def test_an_answer_may_come_byte_by_byte(direct_twin: Twin) -> None:  # noqa: F8
 
     with Server(serve) as server, direct_twin.endpoint(server.url).converse() as talk:
         assert list(talk) == []
+
+
+# sockets that are full, or broken
+
+
+def frame(kind: int, payload: bytes, stream: int = 0) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + stream.to_bytes(4, "big") + payload
+
+
+# Windows of a gigabyte for each stream and for the connection.
+WIDE = frame(4, b"\0\4\x40\0\0\0") + frame(8, b"\x40\0\0\0")
+ENDED_HEAD = head_frame([(":status", "200")], end=True)
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("reads", [False, True], ids=["alone", "beside a reader"])
+@pytest.mark.usefixtures("trusted")
+def test_a_sender_waits_for_a_full_socket(direct_twin: Twin, secured: bool, reads: bool) -> None:  # noqa: F811
+    full = threading.Event()
+
+    def serve(peer: Peer) -> None:
+        peer.keep_little_room()
+        peer.sock.recv(10)
+        peer.send(WIDE)
+        full.wait(PATIENCE)
+        received = 0
+        while received < 8 * len(MEGABYTE):
+            received += len(peer.sock.recv(1 << 20))
+        peer.send(ENDED_HEAD)
+        peer.gone()
+
+    made = None
+    if secured:
+        made = server_context()
+        made.set_alpn_protocols(["h2"])
+    with Server(serve, tls=made) as server, direct_twin.endpoint(server.url).converse() as talk:
+        reading = talk.beside("list") if reads else None
+        sending = talk.beside("send", MEGABYTE * 8)
+        full.set()
+        assert sending.outcome() is None
+        assert (list(talk) if reading is None else reading.outcome()) == []
+
+
+def test_a_socket_that_stays_full_counts_against_the_read_time(direct_twin: Twin) -> None:  # noqa: F811
+    def serve(peer: Peer) -> None:
+        peer.keep_little_room()
+        peer.sock.recv(10)
+        peer.send(WIDE)
+        over.wait(PATIENCE)
+
+    over = threading.Event()
+    with Server(serve) as server:
+        talk = direct_twin.endpoint(server.url).converse(timeout=fast(read=STALL_SECONDS))
+        with talk, pytest.raises(errors.ReadTimeoutError, match="read nothing more of the request"):
+            talk.send(MEGABYTE * 8)
+        over.set()
+
+
+def test_what_had_arrived_before_a_reset_is_delivered(
+    direct_twin: Twin,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_connection, "RECV_BYTES", 1000)  # so that one read does not bring all
+    gone = threading.Event()
+
+    def serve(peer: Peer) -> None:
+        peer.sock.recv(65_536)
+        unknown = frame(0x42, bytes(5000))
+        part = encode_part(b"one")
+        peer.send(SETTINGS + head_frame([(":status", "200")]) + unknown + frame(0, part, 1))
+        peer.reset()
+        gone.set()
+
+    with Server(serve) as server, direct_twin.endpoint(server.url).converse() as talk:
+        assert gone.wait(PATIENCE)  # the event loop does not run meanwhile
+        assert next(talk).data == b"one"
+        with pytest.raises(errors.StreamTruncatedError):
+            next(talk)
+
+
+def test_a_service_may_speak_first(direct_twin: Twin) -> None:  # noqa: F811
+    def serve(peer: Peer) -> None:
+        peer.send(SETTINGS)
+        peer.sock.recv(65_536)
+        peer.send(ENDED_HEAD)
+        peer.gone()
+
+    with Server(serve) as server, direct_twin.endpoint(server.url).converse() as talk:
+        assert list(talk) == []
+
+
+def test_an_event_loops_timer_that_is_early_is_still_the_total(direct_twin: Twin) -> None:  # noqa: F811
+    if not direct_twin.asynchronous:
+        return  # it has no timer
+    with Emulator({NAME: mute}) as emulator:
+        endpoint = direct_twin.endpoint(emulator.url, clock=FakeClock())  # on which nothing has passed
+        with endpoint.converse(timeout=fast(total=0.1)) as talk:
+            assert next(talk).text == "ready"
+            with pytest.raises(errors.DeadlineExceededError):
+                next(talk)

@@ -9,6 +9,7 @@ import ssl
 import pytest
 from servers import PATIENCE, Peer, Proxy, Server, client_certificate, closed_port, fast, response, server_context
 from test_conversation import MEGABYTE, echo
+from test_conversation_faults import ENDED_HEAD, SETTINGS
 from twins import NAME, Twin
 
 from smendpoint import RetryPolicy, errors
@@ -107,7 +108,7 @@ def test_the_alert_of_a_call_is_not_said_to_be_about_http_2(caller: Twin) -> Non
         peer.gone()
 
     with Server(refuse) as server, caller.endpoint(over_tls(server)) as endpoint:
-        with pytest.raises(errors.TLSError, match="(?i)no.application.protocol") as caught:
+        with pytest.raises(errors.TLSError, match=r"(?i)no.application.protocol") as caught:
             endpoint.invoke("Hello")
         assert "HTTP/2" not in str(caught.value)
 
@@ -156,6 +157,33 @@ def test_a_handshake_that_never_ends_counts_against_the_connect_time(caller: Twi
     with Server(Peer.gone) as server, caller.endpoint(over_tls(server)) as endpoint:
         with pytest.raises(errors.ConnectError, match=r"within 0\.2 s"):
             endpoint.converse(timeout=fast(connect=0.2)).open()
+
+
+@pytest.mark.usefixtures("trusted")
+def test_the_settings_of_a_service_may_come_with_the_end_of_the_handshake(caller: Twin) -> None:
+    made = context("h2")
+    made.maximum_version = ssl.TLSVersion.TLSv1_2  # in which the handshake ends with the service's message
+
+    def serve(peer: Peer) -> None:
+        arrived, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = made.wrap_bio(arrived, leaving, server_side=True)
+        done = False
+        while not done:
+            arrived.write(peer.sock.recv(65_536))
+            try:
+                tls.do_handshake()
+                done = True
+                tls.write(SETTINGS)
+            except ssl.SSLWantReadError:
+                pass
+            peer.send(leaving.read())
+        peer.sock.recv(65_536)
+        tls.write(ENDED_HEAD)
+        peer.send(leaving.read())
+        peer.gone()
+
+    with Server(serve) as server, caller.endpoint(over_tls(server)).converse() as talk:
+        assert list(talk) == []
 
 
 @pytest.mark.usefixtures("trusted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import re
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 import botocore
 import botocore.config
+import botocore.exceptions
 import botocore.loaders
 import botocore.session
 import pytest
@@ -24,40 +26,67 @@ from smendpoint._core.aws.operations import (
     INVOKE_ENDPOINT_STREAM,
     MAX_ASYNC_BODY,
     OPERATIONS,
-    RECOMMENDED_MAX_BODY,
+    RUNTIME,
     Member,
     Operation,
+    Service,
     request_head,
     validate_endpoint_name,
     validate_region,
 )
 from smendpoint._core.aws.response import ERROR_CLASSES
+from smendpoint._core.aws.routing import (
+    GATEWAY,
+    INVOKE_GATEWAY,
+    INVOKE_GATEWAY_STREAM,
+    INVOKE_ROUTER,
+    INVOKE_ROUTER_ASYNC,
+    ROUTER,
+)
 from smendpoint.errors import ConfigurationError, ServiceError
 
 FUZZ = int(os.environ.get("SMENDPOINT_FUZZ", "2000"))
-MODEL: dict[str, Any] = botocore.loaders.Loader().load_service_model("sagemaker-runtime", "service-2")
-SHAPES: dict[str, Any] = MODEL["shapes"]
-BY_NAME = {operation.name: operation for operation in OPERATIONS}
+SERVICES = (RUNTIME, ROUTER, GATEWAY)
+EVERY_OPERATION = (*OPERATIONS, INVOKE_ROUTER, INVOKE_ROUTER_ASYNC, INVOKE_GATEWAY, INVOKE_GATEWAY_STREAM)
+BY_NAME = {operation.name: operation for operation in EVERY_OPERATION}
 # Frames of the event stream, never HTTP responses.
 STREAM_ERRORS = {"ModelStreamError", "InternalStreamFailure"}
 OPERATION_IDS = list(BY_NAME)
 
-each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=OPERATION_IDS)
+each_operation = pytest.mark.parametrize("operation", EVERY_OPERATION, ids=OPERATION_IDS)
+each_service = pytest.mark.parametrize("service", SERVICES, ids=[service.name for service in SERVICES])
 of_this_model = pytest.mark.skipif(
     tuple(map(int, botocore.__version__.split(".")[:2])) < (1, 43),
     reason="limits are compared with the model that they were taken from, and its successors",
 )
 
 
-def model_members(operation: str, direction: str) -> dict[str, dict[str, Any]]:
+@functools.cache
+def model_of(service: Service) -> dict[str, Any]:
+    """The installed model of a service; the test is skipped if there is none."""
+    try:
+        model: dict[str, Any] = botocore.loaders.Loader().load_service_model(service.name, "service-2")
+    except botocore.exceptions.UnknownServiceError:
+        pytest.skip(f"the installed botocore {botocore.__version__} does not know {service.name}")
+    return model
+
+
+def model_members(operation: Operation, direction: str) -> dict[str, dict[str, Any]]:
     """The members of an operation in the installed model, each with its shape."""
-    if operation not in MODEL["operations"]:
+    model = model_of(operation.service)
+    if operation.name not in model["operations"]:
         return {}
-    structure = SHAPES[MODEL["operations"][operation][direction]["shape"]]
-    return {name: {**SHAPES[member["shape"]], **member} for name, member in structure["members"].items()}
+    shapes = model["shapes"]
+    structure = shapes[model["operations"][operation.name][direction]["shape"]]
+    return {name: {**shapes[member["shape"]], **member} for name, member in structure["members"].items()}
 
 
-EVERY_MEMBER = [(operation, name) for operation in OPERATIONS for name in operation.members]
+def needed(operation: Operation) -> dict[str, object]:
+    """Valid values of the members that an operation cannot do without."""
+    return {name: "application/json" if name == "ContentType" else "x" for name in operation.required}
+
+
+EVERY_MEMBER = [(operation, name) for operation in EVERY_OPERATION for name in operation.members]
 each_member = pytest.mark.parametrize(
     ("operation", "name"), EVERY_MEMBER, ids=[f"{operation.name}.{name}" for operation, name in EVERY_MEMBER]
 )
@@ -66,28 +95,52 @@ each_member = pytest.mark.parametrize(
 # The installed service model ----------------------------------------------------------------------------------------
 
 
-def test_the_installed_model_has_no_operation_that_we_do_not_know() -> None:
-    assert set(MODEL["operations"]) <= set(BY_NAME)
+@each_service
+def test_the_installed_model_has_no_operation_that_we_do_not_know(service: Service) -> None:
+    assert set(model_of(service)["operations"]) <= {each.name for each in EVERY_OPERATION if each.service is service}
+
+
+@each_service
+def test_host_and_variable_are_made_from_what_the_model_says(service: Service) -> None:
+    said = model_of(service)["metadata"]
+    assert said["endpointPrefix"] == service.host
+    assert said["signingName"] == "sagemaker"
+    assert service.url_variable == f"AWS_ENDPOINT_URL_{said['serviceId'].upper().replace(' ', '_')}"
+    assert service.invoke in BY_NAME
+
+
+@each_operation
+def test_the_name_and_what_cannot_be_missing_are_the_models(operation: Operation) -> None:
+    members, service = model_members(operation, "input"), operation.service
+    if not members:
+        pytest.skip("the installed botocore is older than this operation")
+    (called,) = [name for name, member in members.items() if member.get("location") == "uri"]
+    assert (called, members[called]["max"]) == (service.name_member, service.longest_name)
+    model = model_of(service)
+    required = model["shapes"][model["operations"][operation.name]["input"]["shape"]]["required"]
+    # An endpoint takes a body or an InputLocation, which older models do not know.
+    assert operation.service is RUNTIME or {*required} - {called, "Body"} == {*operation.required}
 
 
 @each_operation
 def test_the_path_is_the_models(operation: Operation) -> None:
-    http = MODEL["operations"].get(operation.name, {}).get("http")
+    http = model_of(operation.service)["operations"].get(operation.name, {}).get("http")
     if http is None:
         pytest.skip("the installed botocore is older than this operation")
     assert http["method"] == "POST"
-    assert request_head(operation, "ep", {}).path == http["requestUri"].replace("{EndpointName}", "ep")
+    called = f"{{{operation.service.name_member}}}"
+    assert request_head(operation, "ep", needed(operation)).path == http["requestUri"].replace(called, "ep")
 
 
 @each_operation
 def test_the_installed_model_has_no_request_member_that_we_do_not_know(operation: Operation) -> None:
-    known = {"EndpointName", "Body", *operation.members}
-    assert set(model_members(operation.name, "input")) <= known
+    known = {operation.service.name_member, "Body", *operation.members}
+    assert set(model_members(operation, "input")) <= known
 
 
 @each_operation
 def test_the_installed_model_has_no_response_member_that_we_do_not_know(operation: Operation) -> None:
-    members = model_members(operation.name, "output")
+    members = model_members(operation, "output")
     headers = {name: member["locationName"] for name, member in members.items() if member.get("location") == "header"}
     assert {name: header.lower() for name, header in headers.items()}.items() <= operation.outputs.items()
     assert set(members) - set(headers) <= {"Body", "InferenceId"}
@@ -95,12 +148,14 @@ def test_the_installed_model_has_no_response_member_that_we_do_not_know(operatio
 
 @each_operation
 def test_the_installed_model_has_no_error_that_we_do_not_know(operation: Operation) -> None:
-    errors = {error["shape"] for error in MODEL["operations"].get(operation.name, {}).get("errors", ())}
+    operations = model_of(operation.service)["operations"]
+    errors = {error["shape"] for error in operations.get(operation.name, {}).get("errors", ())}
     assert errors <= set(ERROR_CLASSES) | STREAM_ERRORS
 
 
-def test_every_error_of_the_model_has_a_class_of_its_own() -> None:
-    shapes = {name for name, shape in SHAPES.items() if shape.get("exception")}
+@each_service
+def test_every_error_of_the_model_has_a_class_of_its_own(service: Service) -> None:
+    shapes = {name for name, shape in model_of(service)["shapes"].items() if shape.get("exception")}
     classes = [ERROR_CLASSES[name] for name in shapes - STREAM_ERRORS]
     assert len(set(classes)) == len(classes)
     assert ServiceError not in classes
@@ -109,19 +164,20 @@ def test_every_error_of_the_model_has_a_class_of_its_own() -> None:
 @of_this_model
 @each_member
 def test_headers_types_and_limits_are_the_models(operation: Operation, name: str) -> None:
-    member, model = operation.members[name], model_members(operation.name, "input")[name]
+    member, model = operation.members[name], model_members(operation, "input")[name]
     assert model["location"] == "header"
     assert member.header == model["locationName"]
     assert member.number == (model["type"] == "integer")
     # The model lets some texts be empty: a header cannot say that.
-    assert (member.minimum, member.maximum) == (max(model.get("min", 0), 1), model["max"])
+    assert (member.minimum, member.maximum) == (max(model.get("min", 0), 1), model.get("max"))
 
 
 @of_this_model
 @each_operation
 def test_the_bodys_limit_is_the_models(operation: Operation) -> None:
-    ours = MAX_ASYNC_BODY if operation is INVOKE_ENDPOINT_ASYNC else RECOMMENDED_MAX_BODY
-    assert ours == model_members(operation.name, "input")["Body"]["max"]
+    body = model_members(operation, "input").get("Body")
+    ours = MAX_ASYNC_BODY if operation is INVOKE_ENDPOINT_ASYNC else operation.service.max_body
+    assert operation is INVOKE_ROUTER_ASYNC if body is None else ours == body["max"]
 
 
 # The requests of botocore --------------------------------------------------------------------------------------
@@ -133,7 +189,9 @@ identifier = st.from_regex(r"[a-zA-Z0-9](-{0,3}[a-zA-Z0-9]){0,20}", fullmatch=Tr
 def values(member: Member) -> st.SearchStrategy[object]:
     if member.number:
         return st.integers(member.minimum, member.maximum)
-    return printable.filter(lambda text: len(text) <= member.maximum)
+    if member.header == "Content-Type":  # gateways take no other
+        return st.sampled_from(["application/json", "application/json; charset=utf-8"])
+    return printable.filter(lambda text: len(text) <= (member.maximum or 40))
 
 
 # Of the transport and the signature, not of the members.
@@ -157,11 +215,11 @@ class NoBody:
         return [b""]
 
 
-@pytest.fixture(scope="module")
-def botocore_sends() -> Any:
+@functools.cache
+def botocore_sends(service: Service) -> Any:
     """A function that gives the request that botocore's client would have sent."""
     client = botocore.session.Session().create_client(
-        "sagemaker-runtime", "us-east-1", aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret"
+        service.name, "us-east-1", aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret"
     )
     sent: list[AWSPreparedRequest] = []
 
@@ -179,19 +237,22 @@ def botocore_sends() -> Any:
 
 
 @each_operation
-def test_every_request_equals_what_botocores_client_sends(operation: Operation, botocore_sends: Any) -> None:
-    known = model_members(operation.name, "input")
-    if "Body" not in known:
+def test_every_request_equals_what_botocores_client_sends(operation: Operation) -> None:
+    known = model_members(operation, "input")
+    if "Body" not in known and operation is not INVOKE_ROUTER_ASYNC:
         pytest.skip("the installed botocore is older than this operation, or than its body")
     strategies = {name: values(member) for name, member in operation.members.items() if name in known}
+    needs = {name: strategies.pop(name) for name in operation.required}
 
     @given(
         endpoint_name=identifier.filter(lambda name: len(name) <= 63),
-        members=st.fixed_dictionaries({}, optional=strategies),
-        body=st.binary(max_size=20),
+        members=st.fixed_dictionaries(needs, optional=strategies),
+        body=st.binary(max_size=20) if "Body" in known else st.just(b""),
     )
     def equal(endpoint_name: str, members: dict[str, object], body: bytes) -> None:
-        theirs = botocore_sends(operation.name, EndpointName=endpoint_name, Body=body, **members)
+        given_body = {"Body": body} if "Body" in known else {}
+        called = {operation.service.name_member: endpoint_name}
+        theirs = botocore_sends(operation.service)(operation.name, **called, **given_body, **members)
         ours = request_head(operation, endpoint_name, members)
         assert ours.path == urlsplit(theirs.url).path
         headers = {
@@ -273,6 +334,28 @@ def test_a_region_is_taken_exactly_when_botocore_takes_it(region: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("operation", "missing"),
+    [
+        (INVOKE_ROUTER, "RoutingTargetName"),
+        (INVOKE_ROUTER_ASYNC, "RoutingTargetName and InputLocation"),
+        (INVOKE_GATEWAY, "ContentType"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_request_without_what_it_needs_is_refused(operation: Operation, missing: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{operation.name} needs {missing}$"):
+        request_head(operation, "ep", {})
+
+
+def test_a_gateway_takes_json_only() -> None:
+    for kind in ("application/json", "Application/JSON ; charset=utf-8"):
+        assert request_head(INVOKE_GATEWAY, "g1", {"ContentType": kind}).headers == (("Content-Type", kind),)
+    for kind in ("text/csv", "application/json5", "application/x-json"):
+        with pytest.raises(ConfigurationError, match="must be application/json, which is all that a gateway takes"):
+            request_head(INVOKE_GATEWAY_STREAM, "g1", {"ContentType": kind})
+
+
+@pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("ContentType", "", "ContentType must have 1 to 1024 characters, not 0"),
@@ -317,7 +400,12 @@ def test_the_messages_never_show_a_value() -> None:
     assert "hidden" not in str(caught.value)
 
 
-EVERY_TEXT = [(operation, name) for operation, name in EVERY_MEMBER if not operation.members[name].number]
+# All but a gateway's content type, which must be JSON.
+EVERY_TEXT = [
+    (operation, name)
+    for operation, name in EVERY_MEMBER
+    if not operation.members[name].number and (operation.service is not GATEWAY or name != "ContentType")
+]
 
 
 @pytest.mark.parametrize(("operation", "name"), EVERY_TEXT, ids=[f"{op.name}.{name}" for op, name in EVERY_TEXT])
@@ -331,9 +419,10 @@ def test_a_text_is_taken_exactly_when_a_header_can_carry_it_whatever_the_models_
         | st.sampled_from([" a", "-a-", "a_b", "a..b", "NEW_SESSION", "NEW_SESSION_2", "http://h", "s3:x"])
     )
     def agrees(value: str) -> None:
-        fits = 1 <= len(value) <= operation.members[name].maximum and all(" " <= char <= "~" for char in value)
+        fits = 1 <= len(value) <= (operation.members[name].maximum or 70) and all(" " <= char <= "~" for char in value)
         try:
-            assert request_head(operation, "ep", {name: value}).headers[0][1] == value
+            headers = dict(request_head(operation, "ep", {**needed(operation), name: value}).headers)
+            assert headers[operation.members[name].header] == value
             taken = True
         except ConfigurationError:
             taken = False
@@ -363,7 +452,7 @@ def test_a_text_of_another_class_is_checked_by_what_it_holds() -> None:
     [
         ("targetVariant", "InvokeEndpointWithResponseStream has no member 'targetVariant'; it has ContentType, Accept"),
         ("TargetModel", r"\(InvokeEndpoint has it\)"),
-        ("EndpointName", "the endpoint's own name"),
+        ("EndpointName", "EndpointName cannot be set: the constructor has it"),
         ("Body", "the content handler makes it"),
         (5, "a key of type int"),
         (("a",), "a key of type tuple"),
@@ -389,7 +478,7 @@ def test_no_hostile_name_region_or_value_changes_the_host_the_path_or_the_header
 
     accepted = 0
     for _ in range(FUZZ):
-        operation, name, region = chooser.choice(OPERATIONS), value(), value()
+        operation, name, region = chooser.choice(EVERY_OPERATION), value(), value()
         member = chooser.choice(list(operation.members))
         try:
             url = urlsplit(f"https://runtime.sagemaker.{validate_region(region)}.amazonaws.com/")
@@ -399,15 +488,16 @@ def test_no_hostile_name_region_or_value_changes_the_host_the_path_or_the_header
         except ConfigurationError:
             pass
         try:
-            head = request_head(operation, name, {})
-            assert head.path.split("/") == ["", "endpoints", name, operation.path_suffix]
+            head = request_head(operation, name, needed(operation))
+            assert head.path.split("/") == ["", operation.service.path, name, operation.path_suffix]
             assert re.fullmatch(r"[A-Za-z0-9-]{1,63}", name, re.ASCII)
             accepted += 1
         except ConfigurationError:
             pass
         try:
-            ((header, text),) = request_head(operation, "ep", {member: value()}).headers
-            assert header == operation.members[member].header
+            headers = request_head(operation, "ep", {**needed(operation), member: value()}).headers
+            text = dict(headers)[operation.members[member].header]
+            assert len(headers) == len({*operation.required, member})
             assert re.fullmatch(r"[ -~]+", text, re.ASCII)
             accepted += 1
         except ConfigurationError:

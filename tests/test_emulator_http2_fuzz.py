@@ -16,7 +16,7 @@ from h2_client import H2Client, Keys, part
 
 from smendpoint.emulator import Credentials, Emulator, ModelConversation
 
-ROUNDS = int(os.environ.get("SMENDPOINT_FUZZ_HTTP2", "600"))
+ROUNDS = int(os.environ.get("SMENDPOINT_FUZZ", "600"))
 """How many mutated connections, and how many mutated inputs, are sent."""
 
 KEYS = Keys()

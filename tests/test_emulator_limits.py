@@ -14,7 +14,7 @@ import pytest
 import trustme
 from emulator_client import NOW, PATIENCE, RawClient, call, plain, request, status
 
-from smendpoint._core.aws.response import SERVICE_MAX_BODY
+from smendpoint._core.aws.operations import SERVICE_MAX_BODY
 from smendpoint.emulator import Emulator, ModelRequest
 from smendpoint.emulator._hosts import Hosts
 from smendpoint.emulator._http import MAX_HEAD, MAX_HEADERS, BadRequest, RequestReader

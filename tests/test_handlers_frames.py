@@ -364,7 +364,7 @@ def test_a_value_that_one_format_does_not_hold_is_refused_with_its_place(request
 )
 def test_json_has_numbers_and_arrays_of_numpy_wherever_they_stand(value: Any, expected: str) -> None:
     body = JSONHandler().transform_input({"a": [value]}, {"b": value})
-    assert body == f'{{"b":{expected},"a":[{expected}]}}'.encode()
+    assert body == f'{{"a":[{expected}],"b":{expected}}}'.encode()
     text = TextGenerationHandler().transform_input("Hello", {"b": value})
     assert text == f'{{"inputs":"Hello","parameters":{{"b":{expected}}}}}'.encode()
 

@@ -14,11 +14,23 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import pytest
-from test_canary import ATTRIBUTES, CONVERSE, SECRET, SIGNATURE, TOKEN, make, model, talker
+from test_canary import ATTRIBUTES, CONVERSE, IDENTITY, SECRET, SIGNATURE, TOKEN, make, model, talker
 from test_fault_matrix import CASES, STALL_SECONDS, STALLING
 from twins import ACCESS_KEY, IDS, NAME, PATIENCE, Twin, direct_twin, twin  # noqa: F401
 
-from smendpoint import AsyncEndpoint, CallHooks, Endpoint, RetryPolicy, StuffDocumentsQA, Timeout, errors
+from smendpoint import (
+    AsyncEndpoint,
+    AsyncInferenceGateway,
+    AsyncInferenceRouter,
+    CallHooks,
+    Endpoint,
+    InferenceGateway,
+    InferenceRouter,
+    RetryPolicy,
+    StuffDocumentsQA,
+    Timeout,
+    errors,
+)
 from smendpoint._core.call.hiding import Hidden, forget_locals, hidden
 from smendpoint.emulator import Emulator
 
@@ -62,7 +74,7 @@ def ours(error: BaseException) -> Iterator[FrameType]:
 
 
 def assert_hidden(error: BaseException, signatures: list[str]) -> None:
-    secrets = [SECRET, TOKEN, ATTRIBUTES, CALLS_OWN, *signatures]
+    secrets = [SECRET, TOKEN, IDENTITY, ATTRIBUTES, CALLS_OWN, *signatures]
     for frame in ours(error):
         for name, value in dict(frame.f_locals).items():
             for text in texts(value):
@@ -230,6 +242,37 @@ def test_a_constructor_that_refuses_an_argument_keeps_the_others_to_itself(
     assert_hidden(caught.value, [])
     (half_made,) = {frame.f_locals["self"] for frame in ours(caught.value) if "self" in frame.f_locals}
     assert repr(half_made).startswith(f"{make_one.__name__}(")
+
+
+ROUTED = [
+    (InferenceRouter, {"name": "no name!", "target": "t"}),
+    (AsyncInferenceRouter, {"name": "r", "target": "no name!"}),
+    (InferenceRouter, {"name": "r", "target": "t", "customer_identity_token": IDENTITY}),
+    (InferenceGateway, {"id": "no id!", "customer_identity_token": IDENTITY}),
+    (AsyncInferenceGateway, {"id": "g", "customer_identity_token": IDENTITY, "timeout": -1}),
+    (InferenceGateway, {"id": "g", "endpoint_kwargs": {"CustomerIdentityToken": IDENTITY}}),
+]
+
+
+@pytest.mark.parametrize(("make_one", "options"), ROUTED)
+def test_so_does_the_constructor_of_a_router_or_gateway(make_one: Any, options: dict[str, Any]) -> None:
+    keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET, "aws_session_token": TOKEN}
+    with pytest.raises((errors.ConfigurationError, TypeError)) as caught:
+        make_one(**{"endpoint_kwargs": MEMBERS, **keys, **options})
+    assert_hidden(caught.value, [])
+
+
+@pytest.mark.parametrize("operation", ["invoke", "stream", "map"])
+def test_a_failed_call_through_a_gateway_hides_its_identity_token(direct_twin: Twin, operation: str) -> None:  # noqa: F811
+    with Emulator(model) as emulator:
+        emulator.inject("status_400_ValidationError")
+        made = direct_twin.endpoint(
+            emulator.url, "g1", made_by=(InferenceGateway, AsyncInferenceGateway), customer_identity_token=IDENTITY
+        )
+        for own in ({}, {"endpoint_kwargs": {"CustomerIdentityToken": f"{IDENTITY}OfTheCall"}}):
+            with pytest.raises(errors.ValidationError) as caught:
+                list(made.map(["x"], **own)) if operation == "map" else made.call(operation, "x", **own)
+            assert_hidden(caught.value, signatures(emulator))
 
 
 def test_credentials_that_cannot_be_used_are_in_no_variable(direct_twin: Twin) -> None:  # noqa: F811

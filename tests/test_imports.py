@@ -31,7 +31,7 @@ LAYERS = (
     ("_aws",),
     ("_transport",),
     ("_calls",),
-    ("endpoint", "async_endpoint"),
+    ("endpoint", "async_endpoint", "routing"),
     ("batch", "bench", "emulator", "langchain", "openai", "asgi"),
     ("integrations",),
     ("cli", "pytest_plugin"),

@@ -292,7 +292,8 @@ def test_the_lists_of_options_agree() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     }
-    identity, endpoint = lists["IdentityOptions"], lists["EndpointOptions"]
+    identity = lists["IdentityOptions"]
+    endpoint = {**lists["CallOptions"], **lists["RouterOptions"], **lists["EndpointOptions"]}
     arguments = inspect.signature(Endpoint).parameters
     assert identity == IdentityFields.__annotations__
     assert {**identity, **endpoint, "content_handler": "Any"} == {

@@ -31,6 +31,8 @@ PAIRS = [
     ("Stream", "AsyncStream"),
     ("StatefulSession", "AsyncStatefulSession"),
     ("InferenceHandle", "AsyncInferenceHandle"),
+    ("InferenceRouter", "AsyncInferenceRouter"),
+    ("InferenceGateway", "AsyncInferenceGateway"),
 ]
 # The names that asyncio spells in another way.
 SPELLINGS = {

@@ -70,6 +70,7 @@ class Twin:
         name: str = NAME,
         *,
         timeout: float | Timeout = PATIENCE,
+        made_by: tuple[Any, Any] = (Endpoint, AsyncEndpoint),
         client_retries: int = 0,
         renewing: bool = False,
         aws_access_key_id: str = ACCESS_KEY,
@@ -83,6 +84,7 @@ class Twin:
             url: of the server to call.
             name: the endpoint's name.
             timeout: of the endpoint, and of the client where there is one.
+            made_by: the class of the endpoint and its twin's; those of a router or a gateway make one of these.
             client_retries: how often a client tries again by itself.
             renewing: whether the direct lane has credentials that can be renewed, from a session; its keys differ from
                 those below.
@@ -100,19 +102,19 @@ class Twin:
             "aws_secret_access_key": aws_secret_access_key,
             "aws_session_token": aws_session_token,
         }
-        make: Any = AsyncEndpoint if self.asynchronous else Endpoint
+        make = made_by[self.asynchronous]
         if self.lane == "direct":
             if renewing:
                 keys = {"region_name": REGION, "endpoint_url": url, "session": renewing_session()}
             made = TwinEndpoint(self, make(name, timeout=limits, **{**keys, **options}), None)
         else:
-            client = self._client(limits, client_retries, keys)
+            client = self._client(make._invoke.service.name, limits, client_retries, keys)
             options = {name: value for name, value in options.items() if name not in ("retry", "max_connections")}
             made = TwinEndpoint(self, make(name, timeout=limits, client=client, **options), client)
         self._endpoints.append(made)
         return made
 
-    def _client(self, limits: Timeout, retries: int, keys: dict[str, Any]) -> Any:
+    def _client(self, service: str, limits: Timeout, retries: int, keys: dict[str, Any]) -> Any:
         settings = {
             "connect_timeout": limits.connect,
             "read_timeout": limits.read,
@@ -123,10 +125,12 @@ class Twin:
         if not self.asynchronous:
             from botocore.config import Config
 
-            return _session().create_client("sagemaker-runtime", config=Config(**settings), **keys)
+            need_service(_session(), service)
+            return _session().create_client(service, config=Config(**settings), **keys)
         from aiobotocore.config import AioConfig
 
-        return self.run(_aio_session().create_client("sagemaker-runtime", config=AioConfig(**settings), **keys))
+        need_service(_aio_session(), service)
+        return self.run(_aio_session().create_client(service, config=AioConfig(**settings), **keys))
 
     def run(self, awaitable: Any) -> Any:
         """Await an awaitable or enter an async context manager; give the synchronous twin's value as it is."""
@@ -271,6 +275,12 @@ class TwinStream(TwinIterator):
 class TwinConversation(TwinStream):
     """A `Conversation` or `AsyncConversation`; ``iterator`` is the conversation itself, with its attributes."""
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        leave = self.iterator.__aexit__ if self.twin.asynchronous else self.iterator.__exit__
+        self.twin.run(leave(kind, error, trace))
+
     def open(self) -> TwinConversation:
         """`Conversation.open`."""
         assert self.twin.run(self.iterator.open()) is self.iterator
@@ -365,6 +375,12 @@ def _session() -> Any:
     import botocore.session
 
     return botocore.session.Session()
+
+
+def need_service(session: Any, service: str) -> None:
+    """Skip the test if the session's botocore does not know a service."""
+    if service not in session.get_available_services():
+        pytest.skip(f"the installed botocore does not know {service}")
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._aws.credentials import CredentialProvider
-from smendpoint._aws.failures import configuration_error, credentials_error, no_credentials, no_region
+from smendpoint._aws.failures import configuration_error, credentials_error, no_credentials, no_region, unknown_service
 from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.options import FOR_OTHER_CLIENTS, merge_config, options_given, read_config
 from smendpoint._aws.target import Target
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smendpoint._aws.identity import Identity
+    from smendpoint._core.aws.operations import Service
 
 __all__ = ["Chain", "resolve_with_botocore"]
 
-_SUFFIX = "/endpoints/x/invocations"
 # botocore's own default, in seconds. A configuration that does not set it gets our default.
 _BOTOCORE_TIMEOUT = 60
 # Credentials of an unknown kind may change at any time: after a minute the session is asked for new ones.
@@ -86,10 +86,9 @@ class Chain:
             settings = read_config(self._config)
             client = self._make_client(session)
         config = client.meta.config
-        signed = client.generate_presigned_url("invoke_endpoint", Params={"EndpointName": "x", "Body": b""})
-        called, _, query = signed.partition("?")
+        called, _, query = _presigned(client, identity.service).partition("?")
         identity.parse_url(client.meta.endpoint_url, "the endpoint URL")
-        url = identity.parse_url(called.removesuffix(_SUFFIX), "the endpoint URL")
+        url = identity.parse_url(called.removesuffix(f"/{identity.service.path}/x/invocations"), "the endpoint URL")
         limits = settings.limits._replace(max_attempts=(config.retries or {}).get("total_max_attempts"))
         if limits.connect_timeout is None and config.connect_timeout != _BOTOCORE_TIMEOUT:
             limits = limits._replace(connect_timeout=config.connect_timeout)  # from a defaults_mode
@@ -132,6 +131,8 @@ class Chain:
 
     def _make_client(self, session: Any) -> Any:
         """Make a client that is never called. Its dummy credentials keep botocore from looking for real ones."""
+        from botocore.exceptions import UnknownServiceError
+
         identity = self._identity
         region = identity.region_name or getattr(self._config, "region_name", None)
         self._region_source = "region_name" if identity.region_name else "config: region_name"
@@ -145,14 +146,17 @@ class Chain:
         if config is not None and config.retries:
             # Making a client rewrites this mapping, which belongs to the caller.
             config = config.merge(type(config)(retries=dict(config.retries)))
-        return session.create_client(
-            "sagemaker-runtime",
-            region_name=self._region,
-            endpoint_url=identity.endpoint_url,
-            config=config,
-            aws_access_key_id="unused",
-            aws_secret_access_key="unused",
-        )
+        try:
+            return session.create_client(
+                identity.service.name,
+                region_name=self._region,
+                endpoint_url=identity.endpoint_url,
+                config=config,
+                aws_access_key_id="unused",
+                aws_secret_access_key="unused",
+            )
+        except UnknownServiceError as error:
+            raise ConfigurationError(unknown_service(identity.service)) from error
 
     def __call__(self, anew: bool) -> tuple[Credentials, float | None]:
         """Fetch credentials, as a `Fetch`."""
@@ -222,6 +226,16 @@ class Chain:
 
         config = Config(**options_given(self._config, FOR_OTHER_CLIENTS))
         return session.create_client("sts", region_name=self._region, config=config, **self._identity.keys)
+
+
+def _presigned(client: Any, service: Service) -> str:
+    """Return the URL, with a signature in its query, that the client would call."""
+    from botocore import xform_name
+
+    required = client.meta.service_model.operation_model(service.invoke).input_shape.required_members
+    members = {**dict.fromkeys(required, "x"), service.name_member: "x", "Body": b""}
+    signed: str = client.generate_presigned_url(xform_name(service.invoke), Params=members)
+    return signed
 
 
 def _region_source(session: Any, region: object) -> str:

@@ -7,7 +7,8 @@ from _thread import allocate_lock  # for a quick cold start: see `_core`
 from typing import TYPE_CHECKING
 
 from smendpoint._core.aws.sigv4 import Credentials
-from smendpoint.errors import CredentialsError, SmendpointError, copy_error
+from smendpoint._core.error_copies import copy_error
+from smendpoint.errors import CredentialsError, SmendpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from smendpoint._aws.credentials import CredentialProvider
 from smendpoint._aws.machine import ca_bundle, proxy_for, user_agent
 from smendpoint._aws.target import Limits, Target
-from smendpoint._core.aws.operations import validate_region
+from smendpoint._core.aws.operations import RUNTIME, Service, validate_region
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint.errors import CredentialsError
 
@@ -28,18 +28,21 @@ __all__ = ["endpoint_host", "resolve_from_environment", "settings_files"]
 # The variables that are read here.
 _READ = """
     AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_SECURITY_TOKEN
-    AWS_DEFAULT_REGION AWS_REGION AWS_ENDPOINT_URL AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME
+    AWS_DEFAULT_REGION AWS_REGION AWS_ENDPOINT_URL
     AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_CA_BUNDLE AWS_EXECUTION_ENV AWS_MAX_ATTEMPTS AWS_SDK_UA_APP_ID
 """
 # The variables without effect once region and credentials are known.
 _WITHOUT_EFFECT = """
     AWS_ACCOUNT_ID AWS_DEFAULT_OUTPUT AWS_EC2_METADATA_DISABLED AWS_PAGER
-    AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL_SAGEMAKER AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME_HTTP2
     AWS_ROLE_ARN AWS_ROLE_SESSION_NAME AWS_WEB_IDENTITY_TOKEN_FILE
     AWS_CONTAINER_AUTHORIZATION_TOKEN AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE
     AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_CONTAINER_CREDENTIALS_RELATIVE_URI
 """
-_KNOWN = frozenset((_READ + _WITHOUT_EFFECT).split())
+# The services whose `AWS_ENDPOINT_URL_<SERVICE>` is known: one is read, and the others have no effect on it.
+_SERVICES = """
+    S3 SAGEMAKER SAGEMAKER_GATEWAY_RUNTIME SAGEMAKER_INFERENCE_ROUTER_RUNTIME SAGEMAKER_RUNTIME SAGEMAKER_RUNTIME_HTTP2
+"""
+_KNOWN = frozenset((_READ + _WITHOUT_EFFECT).split()) | {f"AWS_ENDPOINT_URL_{name}" for name in _SERVICES.split()}
 # The Lambda and X-Ray runtimes set these for themselves.
 _KNOWN_PREFIXES = ("AWS_LAMBDA_", "AWS_XRAY_")
 # The regular expressions of botocore's partitions.json, as far as they are used: `(us|eu|...)-\w+-\d+`, `cn-\w+-\d+`,
@@ -54,7 +57,7 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
         return None
     region = identity.region_name or _region()
     credentials = identity.credentials or _credentials()
-    host = None if region is None else endpoint_host(region)
+    host = None if region is None else endpoint_host(region, identity.service)
     if region is None or credentials is None or host is None:
         return None  # even with a URL: botocore signs for us-east-1 if the region is fips-us-east-1
     attempts = os.environ.get("AWS_MAX_ATTEMPTS")
@@ -79,8 +82,8 @@ def resolve_from_environment(identity: Identity, *, now: Callable[[], float]) ->
     )
 
 
-def endpoint_host(region: str) -> str | None:
-    """Return the host of a region's endpoint if the region's name shows its partition; else ``None``."""
+def endpoint_host(region: str, service: Service = RUNTIME) -> str | None:
+    """Return the host of a service in a region if the region's name shows its partition; else ``None``."""
     parts = region.split("-")
     if not (parts[-1].isascii() and parts[-1].isdecimal() and all(part.isalnum() for part in parts)):
         return None
@@ -90,7 +93,7 @@ def endpoint_host(region: str) -> str | None:
         suffix = "amazonaws.com.cn"
     else:
         return None
-    return f"runtime.sagemaker.{region}.{suffix}"
+    return f"{service.host}.{region}.{suffix}"
 
 
 def _is_known(name: str) -> bool:
@@ -146,7 +149,7 @@ def _endpoint_url(identity: Identity) -> tuple[str, str] | None:
     """Return the configured URL, if any, and the setting that has it."""
     if identity.endpoint_url is not None:
         return identity.endpoint_url, "endpoint_url"
-    for name in ("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", "AWS_ENDPOINT_URL"):
+    for name in (identity.service.url_variable, "AWS_ENDPOINT_URL"):
         if os.environ.get(name):
             return os.environ[name], name
     return None

@@ -10,8 +10,16 @@ from smendpoint.errors import ConfigurationError, CredentialsError
 
 if TYPE_CHECKING:
     from smendpoint._aws.identity import Identity
+    from smendpoint._core.aws.operations import Service
 
-__all__ = ["configuration_error", "credentials_error", "left_behind", "no_credentials", "no_region"]
+__all__ = [
+    "configuration_error",
+    "credentials_error",
+    "left_behind",
+    "no_credentials",
+    "no_region",
+    "unknown_service",
+]
 
 
 def no_region() -> str:
@@ -20,6 +28,17 @@ def no_region() -> str:
     if os.environ.get("AWS_REGION"):
         hint = " (AWS_REGION is set, but botocore does not read it)"
     return f"no AWS region{hint}: pass region_name, set AWS_DEFAULT_REGION, or give the profile a region"
+
+
+def unknown_service(service: Service) -> str:
+    """Word the message that the installed botocore does not know a service, and what to do."""
+    from botocore import __version__
+
+    return (
+        f"botocore {__version__} does not know the service {service.name!r}, and this AWS configuration needs it: "
+        "install a newer botocore, or leave to the arguments and the environment what a profile, a role, a session, a "
+        "Config or a file says now (region_name, and keys or AWS_ACCESS_KEY_ID)"
+    )
 
 
 def no_credentials() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._aws.url import parse_endpoint_url
-from smendpoint._core.aws.operations import plain, validate_region
+from smendpoint._core.aws.operations import RUNTIME, Service, plain, validate_region
 from smendpoint._core.aws.sigv4 import Credentials
 from smendpoint._options import IDENTITY_OPTIONS, IdentityFields
 from smendpoint.errors import ConfigurationError
@@ -23,6 +23,7 @@ __all__ = ["KEYS", "Identity"]
 _FLAGS = ("allow_plain_http", "allow_link_local")
 _OBJECTS = ("session", "config")
 KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_TOKEN = "customer_identity_token"
 _SECRETS = (*KEYS[1:], "external_id")
 
 
@@ -35,6 +36,8 @@ class Identity(IdentityFields):
     one.
 
     Args:
+        service: the service that is called.
+        customer_identity_token: the token that a gateway passes on.
         **options: the options of an endpoint's constructor (`_options.py`).
 
     Raises:
@@ -43,8 +46,18 @@ class Identity(IdentityFields):
 
     left_behind: tuple[str, ...] = ()
     """The arguments that were left out when this identity was pickled."""
+    service = RUNTIME
+    customer_identity_token: str | None = None
 
-    def __init__(self, **options: Unpack[IdentityOptions]) -> None:
+    def __init__(
+        self,
+        service: Service = RUNTIME,
+        *,
+        customer_identity_token: str | None = None,
+        **options: Unpack[IdentityOptions],
+    ) -> None:
+        vars(self)["service"] = service
+        vars(self)[_TOKEN] = _text(_TOKEN, customer_identity_token)
         for name, value in options.items():
             if name not in IDENTITY_OPTIONS:
                 raise TypeError(f"unexpected keyword argument {name!r}")
@@ -84,8 +97,8 @@ class Identity(IdentityFields):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: getattr(self, name) for name in IDENTITY_OPTIONS}
-        left = [name for name in ("session", *KEYS) if state[name] is not None]
+        state = {name: getattr(self, name) for name in (*IDENTITY_OPTIONS, "service", _TOKEN)}
+        left = [name for name in ("session", *KEYS, _TOKEN) if state[name] is not None]
         for name in left:
             state[name] = None
         state["config"], stripped = _without_proxy_passwords(self.config)

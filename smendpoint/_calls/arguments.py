@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._core.aws.operations import RECOMMENDED_MAX_BODY
-from smendpoint._core.aws.response import SERVICE_MAX_BODY
 from smendpoint._core.call.hiding import Hidden
 from smendpoint._options import ENDPOINT_OPTIONS, IDENTITY_OPTIONS
 from smendpoint.handlers import TextGenerationHandler
 
 if TYPE_CHECKING:
     from smendpoint._aws import Identity
+    from smendpoint._core.aws.operations import Service
 
 
 # Keywords of a call that are not parameters of the model: these are allowed in ``parameters`` only.
@@ -104,13 +103,13 @@ def check_beside_client(identity: Identity, settings: Mapping[str, Any]) -> None
         )
 
 
-def warn_of_size(size: int) -> None:
+def warn_of_size(size: int, service: Service) -> None:
     """Warn, at the line that makes the call, that a request's body is larger than it should be."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("smendpoint."):
         level, frame = level + 1, frame.f_back
     warnings.warn(
-        f"the request body has {size:,} bytes, more than the {RECOMMENDED_MAX_BODY:,} that SageMaker's API allows; "
-        f"above {SERVICE_MAX_BODY:,} the service refuses it with 413",
+        f"the request body has {size:,} bytes, more than the {service.max_body:,} that SageMaker's API allows; "
+        f"above {service.refused_above:,} the service refuses it with 413",
         stacklevel=level,
     )

@@ -18,12 +18,8 @@ from smendpoint._calls.arguments import (
     model_parameters,
 )
 from smendpoint._core.aws.operations import (
-    INVOKE_ENDPOINT_ASYNC,
-    INVOKE_ENDPOINT_CONVERSATION,
-    INVOKE_ENDPOINT_STREAM,
     RequestHead,
     request_head,
-    validate_endpoint_name,
 )
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.call.flow import CallDefaults, CallState
@@ -47,15 +43,19 @@ if TYPE_CHECKING:
     from smendpoint.handlers.base import ContentHandler, StreamDecoder
 
 
+# The options that are request members of every call.
+MEMBER_OPTIONS = {"inference_component_name": "InferenceComponentName", "target": "RoutingTargetName"}
+
+
 class CallerBase(Erased[In, Out, Chunk]):
-    """Makes calls to one endpoint: the half of `Caller` and `AsyncCaller` that does not wait.
+    """Makes calls to one endpoint, router or gateway: the half of `Caller` and `AsyncCaller` that does not wait.
 
     It owns the endpoint's name, the content handler, the transport, and the limits of every call. Endpoints, streams,
     sessions and handles each have one.
 
     Args:
-        name: the endpoint's name.
-        identity: the options that say who calls, and where.
+        name: the name of what is called.
+        identity: the service, and the options that say who calls, and where.
         settings: the constructor's other options.
 
     Raises:
@@ -70,14 +70,15 @@ class CallerBase(Erased[In, Out, Chunk]):
     _storage: Any = None  # reads and writes objects of asynchronous inference; made on first use
 
     def __init__(self, name: str, identity: Identity, settings: dict[str, Any]) -> None:
-        self.name = validate_endpoint_name(name)
+        self.name = identity.service.checked_name(name)
         self.identity = identity
         self.settings = settings
         self.handler: ContentHandler[In, Out] = checked_handler(settings["content_handler"])
         self.model_kwargs = checked_mapping("model_kwargs", settings["model_kwargs"])
         self.members = checked_mapping("endpoint_kwargs", settings["endpoint_kwargs"])
-        if settings["inference_component_name"] is not None:
-            self.members = {"InferenceComponentName": settings["inference_component_name"], **self.members}
+        for option, member in MEMBER_OPTIONS.items():
+            if settings.get(option) is not None:
+                self.members = {member: settings[option], **self.members}
         self.clock: Clock = settings["clock"] or SYSTEM_CLOCK
         self.hooks: tuple[CallHooks, ...] = hooks_of(settings["hooks"])
         max_connections = checked_limit("max_connections", settings["max_connections"])
@@ -90,7 +91,8 @@ class CallerBase(Erased[In, Out, Chunk]):
         if self.client is not None:
             check_beside_client(identity, settings)
         timeout, policy = settings["timeout"], settings["retry"]
-        self.timeout = Timeout() if timeout is None else Timeout.of(timeout)
+        silence = identity.service.read_timeout
+        self.timeout = Timeout.of(timeout) if timeout else Timeout() if silence is None else Timeout(read=silence)
         self.policy = RetryPolicy() if policy is None else policy
         if not isinstance(self.policy, RetryPolicy):
             raise errors.ConfigurationError(f"retry must be a RetryPolicy, not {type(policy).__name__}")
@@ -176,7 +178,7 @@ class CallerBase(Erased[In, Out, Chunk]):
         timeout: Timeout | None = None,
     ) -> CallRequest:
         """Make and check the request that sends `body`."""
-        handler, streaming = self.handler, operation is INVOKE_ENDPOINT_STREAM
+        handler, streaming = self.handler, operation.streaming
         try:
             types = handler.content_type, (streaming and getattr(handler, "stream_accepts", None)) or handler.accepts
         except Exception as error:
@@ -184,7 +186,8 @@ class CallerBase(Erased[In, Out, Chunk]):
         known = self._heads.get(operation)
         if known is None or known[0] != types or endpoint_kwargs:
             own = checked_mapping("endpoint_kwargs", endpoint_kwargs)
-            members: dict[str, object] = {"ContentType": types[0], "Accept": types[1], **self.members, **own}
+            members: dict[str, object] = {"ContentType": types[0], "Accept": types[1], **self.members}
+            members |= {"CustomerIdentityToken": self.identity.customer_identity_token, **own}
             members = {name: value for name, value in members.items() if value is not None}
             try:
                 known = types, members, request_head(operation, self.name, members)
@@ -260,7 +263,7 @@ class CallerBase(Erased[In, Out, Chunk]):
         """Make the state of a new call; without a given slot, with one of the endpoint's own limit."""
         watcher = None
         # Asynchronous inference has a queue of its own, and a conversation may last for hours.
-        if slot is None and self.limiter is not None and request.operation not in _WITHOUT_SLOT:
+        if slot is None and self.limiter is not None and not (request.operation.queued or request.operation.conversing):
             slot = self.limiter.slot()
         log = self._log or self._find_log()
         if log is not None and not log.isEnabledFor(DEBUG):
@@ -369,9 +372,6 @@ def rebuilt(cls: Any, name: str, identity: Identity, settings: dict[str, Any], *
         join(caller)
     return caller
 
-
-# The operations whose calls do not count among those in flight.
-_WITHOUT_SLOT = (INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_CONVERSATION)
 
 DEBUG = 10  # `logging.DEBUG`, without importing `logging`
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._calls.base import CallerBase
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT_CONVERSATION
 from smendpoint._core.call.flow import NeedSlot, Send, call_flow
 from smendpoint._core.call.hiding import finish_error
 from smendpoint._transport.drivers import drive, drive_async
@@ -41,7 +40,7 @@ class Caller(CallerBase[In, Out, Chunk]):
             return DirectTransport(self.identity, max_connections, self.clock)
         from smendpoint._transport.clients.client import ClientTransport
 
-        return ClientTransport(self.client, self.clock)
+        return ClientTransport(self.client, self.clock, self.identity.service)
 
     def _new_limiter(self, concurrency: AdaptiveConcurrency | int) -> Limiter:
         from smendpoint._calls.limiter import Limiter
@@ -66,7 +65,7 @@ class Caller(CallerBase[In, Out, Chunk]):
     def run(self, request: CallRequest, call: CallState, cancellation: Cancellation | None = None) -> Any:
         """Drive a call to its answer."""
         perform = self.transport.perform if call.slot is None else self._perform
-        if request.operation is INVOKE_ENDPOINT_CONVERSATION:
+        if request.operation.conversing:
             perform = self._converse
         try:
             return drive(call_flow(call), perform, request, call.timeout, cancellation)
@@ -136,7 +135,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
             return AsyncDirectTransport(self.identity, max_connections, self.clock)
         from smendpoint._transport.clients.async_client import AsyncClientTransport
 
-        return AsyncClientTransport(self.client, self.clock)
+        return AsyncClientTransport(self.client, self.clock, self.identity.service)
 
     def _new_limiter(self, concurrency: AdaptiveConcurrency | int) -> AsyncLimiter:
         from smendpoint._calls.async_limiter import AsyncLimiter
@@ -163,7 +162,7 @@ class AsyncCaller(CallerBase[In, Out, Chunk]):
     async def run(self, request: CallRequest, call: CallState) -> Any:
         """Drive a call to its answer."""
         perform = self.transport.perform if call.slot is None else self._perform
-        if request.operation is INVOKE_ENDPOINT_CONVERSATION:
+        if request.operation.conversing:
             perform = self._converse
         try:
             return await drive_async(call_flow(call), perform, request, call.timeout)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class Conversation(ConversationBase):
     """A conversation with a model: an iterator of its parts, a way to send others, and a context manager.
 
-    One thread may send while another iterates. An interrupt (Ctrl-C) closes the conversation, unless it came while
-    `send` waited for the service. The conversation closes itself when the model ends it, and after any failure. It ends
-    normally only if the model ended it; otherwise iterating raises a `SmendpointError`, whose
-    ``received`` has the parts so far: the latest ones, of at most 1,048,576 bytes together.
+    One thread may send while another iterates. An interrupt (Ctrl-C) of a wait for the service to take a part leaves
+    the conversation intact; one at any other moment closes it. The conversation closes itself when the model ends it,
+    and after any failure. It ends normally only if the model ended it; otherwise iterating raises a `SmendpointError`,
+    whose ``received`` has the parts so far: the latest ones, of at most 1,048,576 bytes together.
     """
 
     __slots__ = ("_answer", "_cancellation", "_opening", "_sending")

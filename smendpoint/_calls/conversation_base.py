@@ -22,8 +22,8 @@ from smendpoint._core.aws.operations import (
 from smendpoint._core.aws.renderer import CallRequest
 from smendpoint._core.call.hiding import Hidden, finish_error
 from smendpoint._core.call.retry import classify, clock_skew
+from smendpoint._core.error_copies import copy_error
 from smendpoint._core.http.unexpected import page_of_stream
-from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

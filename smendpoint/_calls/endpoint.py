@@ -1,4 +1,4 @@
-"""`EndpointBase`: constructs, names and copies endpoints, and checks the arguments of `map`."""
+"""`EndpointBase`: constructs and copies endpoints, routers and gateways, and checks the arguments of `map`."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from smendpoint._aws import Identity
 from smendpoint._calls.arguments import checked_limit, model_parameters, stop_sequences
 from smendpoint._calls.base import rebuilt
 from smendpoint._core.call.hiding import forget_locals, hidden
-from smendpoint._options import IDENTITY_OPTIONS, EndpointArguments
-from smendpoint._typing import Chunk, In, Out
+from smendpoint._options import IDENTITY_OPTIONS
+from smendpoint._typing import Chunk, In, Out, Typed
 
 if TYPE_CHECKING:
     from smendpoint._calls.base import CallerBase
     from smendpoint._calls.window import Window
+    from smendpoint._core.aws.operations import Operation
     from smendpoint._core.call.timing import Timeout
     from smendpoint.handlers.base import ContentHandler
 
 
-class EndpointBase(EndpointArguments[In, Out, Chunk]):
-    """The half of `Endpoint` and `AsyncEndpoint` that does not wait."""
+class EndpointBase(Typed[In, Out, Chunk]):
+    """The half of endpoints, routers and gateways that does not wait."""
 
     _caller: CallerBase[In, Out, Chunk]
     _caller_class: type[CallerBase[Any, Any, Any]]
+    _invoke: Operation
+    _named_by = "endpoint_name"
 
     def _construct(self, options: dict[str, Any]) -> None:
-        """Set up the endpoint with the constructor's arguments, including `self`."""
+        """Set up the object with the constructor's arguments, including `self`."""
         try:
             del options["self"]
-            name = options.pop("endpoint_name")
-            identity = Identity(**{name: options.pop(name) for name in IDENTITY_OPTIONS})
+            name, token = options.pop(self._named_by), options.pop("customer_identity_token", None)
+            given = {name: options.pop(name) for name in IDENTITY_OPTIONS}
+            identity = Identity(self._invoke.service, customer_identity_token=token, **given)
             self._caller = self._caller_class(name, identity, options)
         except BaseException as error:
-            options = {}
+            options = given = {}
+            token = None
             forget_locals(error)
             raise
-
-    @property
-    def endpoint_name(self) -> str:
-        """The name of the SageMaker endpoint."""
-        return self._caller.name
 
     @property
     def content_handler(self) -> ContentHandler[In, Out]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from smendpoint import errors
 from smendpoint._calls.arguments import checked_mapping, model_parameters, stop_sequences
 from smendpoint._calls.base import new_invocation_id
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT_ASYNC, MAX_ASYNC_BODY
+from smendpoint._core.aws.operations import MAX_ASYNC_BODY
 from smendpoint._core.aws.response import request_id
 from smendpoint._core.call.hiding import finish_error
 from smendpoint._core.call.polling import Get, look, split_location, wait
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from smendpoint._calls.base import CallerBase
     from smendpoint._calls.caller import AsyncCaller, Caller
     from smendpoint._calls.endpoint import EndpointBase
+    from smendpoint._core.aws.operations import Operation
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.aws.response import RawResponse
     from smendpoint._core.call.flow import CallState
@@ -40,6 +41,7 @@ class Upload(NamedTuple):
 
 def make_submission(
     caller: CallerBase[Any, Any, Any],
+    operation: Operation,
     value: Any,
     upload_to: str | None,
     stop: str | Iterable[str] | None,
@@ -73,14 +75,14 @@ def make_submission(
                 f"the request body has {len(body):,} bytes, and at most {MAX_ASYNC_BODY:,} can be sent directly: "
                 "pass upload_to='s3://bucket/prefix' to upload it to Amazon S3"
             )
-        request = caller.request(INVOKE_ENDPOINT_ASYNC, body, members)
+        request = caller.request(operation, body, members)
         caller.observe(request, value, stop, model_kwargs)
         return request, None, stop
     if not isinstance(upload_to, str):
         raise errors.ConfigurationError(f"upload_to must be 's3://bucket/prefix', not {type(upload_to).__name__}")
     members["InputLocation"] = location = f"{upload_to.rstrip('/')}/{new_invocation_id()}"
     split_location(location)
-    request = caller.request(INVOKE_ENDPOINT_ASYNC, b"", members)
+    request = caller.request(operation, b"", members)
     caller.observe(request, value, stop, model_kwargs)
     return request, Upload(location, body, str(request.members.get("ContentType", _NO_CONTENT_TYPE))), stop
 

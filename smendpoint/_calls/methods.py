@@ -1,11 +1,11 @@
-"""`invoke`, `send` and `stream`, as endpoints and sessions have them."""
+"""`invoke`, `send` and `stream`, as endpoints, routers, gateways and sessions have them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from smendpoint._calls.arguments import stop_sequences, warn_of_size
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM, RECOMMENDED_MAX_BODY
+from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.call.hiding import forget_locals, hidden
 from smendpoint._typing import Chunk, In, Out, Typed
 
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 
 class MethodsBase(Typed[In, Out, Chunk]):
-    """The half of `Methods` and `AsyncMethods` that does not wait."""
+    """The half of the methods that does not wait."""
 
     _caller: CallerBase[In, Out, Chunk]
+    _invoke: Operation = INVOKE_ENDPOINT
+    _stream: Operation = INVOKE_ENDPOINT_STREAM
 
     def _request(
         self,
@@ -44,9 +46,9 @@ class MethodsBase(Typed[In, Out, Chunk]):
         members = self._members_of(endpoint_kwargs)
         try:
             limits = None if timeout is None else caller.call_timeout(timeout)
-            body = caller.body(value, stop, model_kwargs, streaming=operation is INVOKE_ENDPOINT_STREAM)
-            if len(body) > RECOMMENDED_MAX_BODY:
-                warn_of_size(len(body))
+            body = caller.body(value, stop, model_kwargs, streaming=operation.streaming)
+            if len(body) > operation.service.max_body:
+                warn_of_size(len(body), operation.service)
             request = caller.request(operation, body, members, limits)
             if caller.hooks:
                 caller.observe(request, value, stop, model_kwargs)
@@ -78,7 +80,7 @@ class MethodsBase(Typed[In, Out, Chunk]):
 
 
 class Methods(MethodsBase[In, Out, Chunk]):
-    """The methods that `Endpoint` and `StatefulSession` share."""
+    """Calls that wait for a whole answer, with a `Caller`."""
 
     _caller: Caller[In, Out, Chunk]
 
@@ -113,7 +115,7 @@ class Methods(MethodsBase[In, Out, Chunk]):
             EndpointError: the call failed; its subclasses say how.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        request, stop = self._request(INVOKE_ENDPOINT, input, stop, timeout, endpoint_kwargs, model_kwargs)
+        request, stop = self._request(self._invoke, input, stop, timeout, endpoint_kwargs, model_kwargs)
         return self._output(*self._caller.send(request), stop)
 
     __call__ = invoke
@@ -130,8 +132,14 @@ class Methods(MethodsBase[In, Out, Chunk]):
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
         endpoint_kwargs = hidden(endpoint_kwargs)
-        request, stop = self._request(INVOKE_ENDPOINT, input, stop, timeout, endpoint_kwargs, model_kwargs)
+        request, stop = self._request(self._invoke, input, stop, timeout, endpoint_kwargs, model_kwargs)
         return self._response(*self._caller.send(request), stop)
+
+
+class StreamMethods(MethodsBase[In, Out, Chunk]):
+    """Calls whose answer is a stream, with a `Caller`."""
+
+    _caller: Caller[In, Out, Chunk]
 
     def stream(
         self,
@@ -152,14 +160,14 @@ class Methods(MethodsBase[In, Out, Chunk]):
             HandlerError: the content handler could not transform the input. Nothing was sent.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        request, stop = self._request(INVOKE_ENDPOINT_STREAM, input, stop, timeout, endpoint_kwargs, model_kwargs)
+        request, stop = self._request(self._stream, input, stop, timeout, endpoint_kwargs, model_kwargs)
         from smendpoint._calls.stream import Stream
 
         return Stream(self._caller, request, stop)
 
 
 class AsyncMethods(MethodsBase[In, Out, Chunk]):
-    """The methods that `AsyncEndpoint` and `AsyncStatefulSession` share."""
+    """Calls that wait for a whole answer, with an `AsyncCaller`."""
 
     _caller: AsyncCaller[In, Out, Chunk]
 
@@ -178,7 +186,7 @@ class AsyncMethods(MethodsBase[In, Out, Chunk]):
         Arguments and errors as for `Endpoint.invoke`.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        request, stop = self._request(INVOKE_ENDPOINT, input, stop, timeout, endpoint_kwargs, model_kwargs)
+        request, stop = self._request(self._invoke, input, stop, timeout, endpoint_kwargs, model_kwargs)
         return self._output(*await self._caller.send(request), stop)
 
     __call__ = invoke
@@ -195,8 +203,14 @@ class AsyncMethods(MethodsBase[In, Out, Chunk]):
     ) -> Response[Out]:
         """Call the model and give its output together with everything that came with it. Arguments as `invoke`."""
         endpoint_kwargs = hidden(endpoint_kwargs)
-        request, stop = self._request(INVOKE_ENDPOINT, input, stop, timeout, endpoint_kwargs, model_kwargs)
+        request, stop = self._request(self._invoke, input, stop, timeout, endpoint_kwargs, model_kwargs)
         return self._response(*await self._caller.send(request), stop)
+
+
+class AsyncStreamMethods(MethodsBase[In, Out, Chunk]):
+    """Calls whose answer is a stream, with an `AsyncCaller`."""
+
+    _caller: AsyncCaller[In, Out, Chunk]
 
     def stream(
         self,
@@ -214,7 +228,7 @@ class AsyncMethods(MethodsBase[In, Out, Chunk]):
         `Endpoint.stream`.
         """
         endpoint_kwargs = hidden(endpoint_kwargs)
-        request, stop = self._request(INVOKE_ENDPOINT_STREAM, input, stop, timeout, endpoint_kwargs, model_kwargs)
+        request, stop = self._request(self._stream, input, stop, timeout, endpoint_kwargs, model_kwargs)
         from smendpoint._calls.async_stream import AsyncStream
 
         return AsyncStream(self._caller, request, stop)

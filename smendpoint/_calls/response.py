@@ -112,6 +112,16 @@ class Response(Metadata, Generic[T]):
         return details
 
     @property
+    def routed_resource_arn(self) -> str | None:
+        """The endpoint or inference component that answered, if an inference router chose it."""
+        return self.headers.get("x-amzn-sagemaker-invoked-routed-resource-arn")
+
+    @property
+    def routing_reason(self) -> str | None:
+        """Why the inference router chose it, in the router's word, such as ``local-preferred``."""
+        return self.headers.get("x-amzn-sagemaker-invoked-routing-reason")
+
+    @property
     def finish_reason(self) -> str | None:
         """Why the model stopped, in its container's word; `None` if it did not say."""
         details = self._details()

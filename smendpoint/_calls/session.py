@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
 from smendpoint._calls.arguments import checked_mapping
-from smendpoint._calls.methods import AsyncMethods, Methods, MethodsBase
+from smendpoint._calls.methods import AsyncMethods, AsyncStreamMethods, Methods, MethodsBase, StreamMethods
 from smendpoint._core.aws.operations import INVOKE_ENDPOINT
 from smendpoint._core.aws.response import server_date, session_id
 from smendpoint._core.call.hiding import hidden
@@ -175,7 +175,7 @@ class SessionBase(MethodsBase[In, Out, Chunk]):
         call.finish(None)
 
 
-class StatefulSession(SessionBase[In, Out, Chunk], Methods[In, Out, Chunk]):
+class StatefulSession(SessionBase[In, Out, Chunk], Methods[In, Out, Chunk], StreamMethods[In, Out, Chunk]):
     """Calls that reach one instance, whose model remembers them: SageMaker's stateful session.
 
     `Endpoint.session` returns one. ``with`` opens it, and closes it whatever happens inside.
@@ -214,7 +214,9 @@ class StatefulSession(SessionBase[In, Out, Chunk], Methods[In, Out, Chunk]):
             self.close()
 
 
-class AsyncStatefulSession(SessionBase[In, Out, Chunk], AsyncMethods[In, Out, Chunk]):
+class AsyncStatefulSession(
+    SessionBase[In, Out, Chunk], AsyncMethods[In, Out, Chunk], AsyncStreamMethods[In, Out, Chunk]
+):
     """Calls that reach one instance, whose model remembers them: SageMaker's stateful session.
 
     `AsyncEndpoint.session` returns one. ``async with`` opens it, and closes it whatever happens inside.

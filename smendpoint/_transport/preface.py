@@ -67,7 +67,8 @@ class Preface:
         """Continue the TLS handshake, if there is TLS; return whether it is done."""
         if self.tls is None:
             return True
-        done = self.tls.handshake()
+        # In HTTP/2 both sides begin with their settings, and after TLS 1.2 the service may be the first.
+        done = self.tls.handshake(peer_first=self._address.http2)
         if done and self._address.http2 and self.tls.protocol != "h2":
             raise no_http2(self._address)
         return done

@@ -8,8 +8,8 @@ import sys
 from _thread import allocate_lock, start_new_thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from smendpoint._core.error_copies import copy_error
 from smendpoint._transport.readiness import LONGEST_WAIT
-from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future

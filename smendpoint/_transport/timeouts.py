@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from smendpoint.errors import SmendpointError, copy_error
+from smendpoint._core.error_copies import copy_error
+from smendpoint.errors import SmendpointError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 
-from smendpoint.errors import copy_error
+from smendpoint._core.error_copies import copy_error
 
 __all__ = ["TLSChannel"]
 
@@ -42,8 +42,11 @@ class TLSChannel:
         self._begun = b""  # the start of a record whose end has not arrived
         self.over = False
 
-    def handshake(self) -> bool:
+    def handshake(self, *, peer_first: bool = False) -> bool:
         """Continue the handshake as far as the arrived bytes allow; return whether it is done.
+
+        Args:
+            peer_first: whether the peer may send data before a request. `decrypt` then returns it with what follows.
 
         Raises:
             OSError: the peer's certificate is wrong, it does not speak TLS, or it sends data before a request.
@@ -52,7 +55,7 @@ class TLSChannel:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return False
-        if self._incoming.pending and self.decrypt(self._incoming.read()):
+        if not peer_first and self._incoming.pending and self.decrypt(self._incoming.read()):
             raise ConnectionError("the peer sent data before any request")
         return True
 

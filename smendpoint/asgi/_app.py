@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from smendpoint._core.aws.response import SERVICE_MAX_BODY
+from smendpoint._core.aws.operations import SERVICE_MAX_BODY
 from smendpoint._core.call.limit import AdaptiveConcurrency
 from smendpoint.asgi._failures import Failure
 from smendpoint.asgi._formats import PATHS, Backend, ServedModel

@@ -170,10 +170,11 @@ def _environment(emulator: Emulator) -> dict[str, str]:
     """Give this process's environment, changed so that clients are led to the emulator and nowhere else."""
     from urllib.request import getproxies_environment
 
-    from smendpoint.emulator._variables import CLIENT_VARIABLES, IN_THE_WAY, overrides
+    from smendpoint.emulator._variables import CLIENT_VARIABLES, IN_THE_WAY, URL_VARIABLES, overrides
 
     environment = {name: value for name, value in os.environ.items() if name not in IN_THE_WAY}
     environment |= {**CLIENT_VARIABLES, **_variables(emulator), **overrides()}
+    environment |= dict.fromkeys(URL_VARIABLES, emulator.url)
     environment["AWS_ENDPOINT_URL_SAGEMAKER"] = emulator.url  # DescribeEndpoint, for `doctor`
     environment.setdefault("AWS_ENDPOINT_URL_S3", f"{emulator.url}/s3")
     if getproxies_environment():  # the emulator is not behind them

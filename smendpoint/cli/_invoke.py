@@ -347,13 +347,12 @@ class _Call:
     def show(self) -> None:
         """Write the request that would be sent, without its signature."""
         from smendpoint._calls.inference import make_submission
-        from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_STREAM
+        from smendpoint._core.aws.operations import INVOKE_ENDPOINT, INVOKE_ENDPOINT_ASYNC, INVOKE_ENDPOINT_STREAM
 
         arguments, caller = self._arguments, self._endpoint._caller
         if arguments.submit:
-            request, upload, _ = make_submission(
-                caller, self._value, arguments.upload_to, arguments.stop, None, {}, self._model
-            )
+            how: Any = (arguments.upload_to, arguments.stop, None, {}, self._model)
+            request, upload, _ = make_submission(caller, INVOKE_ENDPOINT_ASYNC, self._value, *how)
         else:
             operation = INVOKE_ENDPOINT_STREAM if arguments.stream else INVOKE_ENDPOINT
             request, _ = self._endpoint._request(operation, self._value, arguments.stop, None, None, self._model)

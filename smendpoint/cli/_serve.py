@@ -162,7 +162,7 @@ def make_app(arguments: argparse.Namespace, served: dict[str, ServedModel], give
     """Make the application that the options describe, for these models and keys."""
     from prometheus_client import CollectorRegistry, ProcessCollector
 
-    from smendpoint._core.aws.response import SERVICE_MAX_BODY
+    from smendpoint._core.aws.operations import SERVICE_MAX_BODY
     from smendpoint._core.call.limit import AdaptiveConcurrency
     from smendpoint.asgi import OpenAIApp
     from smendpoint.integrations.prometheus import PrometheusHooks

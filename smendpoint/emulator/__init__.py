@@ -35,8 +35,8 @@ from smendpoint.emulator.server import Emulator
 # streams (`_http2_stream`) is a `_conversation`: `_events` reads and checks the input, the model runs, and its events,
 # or the steps of a fault (`_talk`), are played. Both kinds of connections share `_peer`. The room may import the public
 # `decoders` and `errors`, botocore in `_auth`, which checks signatures, h2 in `_http2` and websockets in `_websocket`:
-# the emulator tests the client, so each has its own code for the same thing. Only `_endpoints`, which makes endpoints for
-# users, imports the package.
+# the emulator tests the client, so each has its own code for the same thing. Only `_endpoints`, which makes endpoints
+# for users, imports the package.
 
 __all__ = [
     "FAULTS",

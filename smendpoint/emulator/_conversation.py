@@ -145,7 +145,7 @@ class Conversation:
         """Wait for the next part of the input; ``None`` at its end.
 
         Raises:
-            Refused: What came is not a part, or its signature is wrong.
+            Refused: The event is not a part, or its signature is wrong.
         """
         if self._refusal is not None:
             raise self._refusal

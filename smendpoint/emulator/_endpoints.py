@@ -1,4 +1,4 @@
-"""Endpoints that call an emulator. The rest of the emulator knows nothing about them: it serves every client."""
+"""Endpoints, routers and gateways that call an emulator. The rest of the emulator serves every client alike."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from smendpoint.errors import ConfigurationError
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from smendpoint._options import EndpointOptions
+    from smendpoint._options import EndpointOptions, GatewayOptions, RouterOptions
     from smendpoint._typing import Chunk, In, Out
     from smendpoint.async_endpoint import AsyncEndpoint
     from smendpoint.endpoint import Endpoint
+    from smendpoint.handlers import ChatChunk, ChatCompletion
+    from smendpoint.handlers._chat_answers import ChatInput
     from smendpoint.handlers.base import ContentHandler, StreamingContentHandler
+    from smendpoint.routing.gateway import AsyncInferenceGateway, InferenceGateway
+    from smendpoint.routing.router import AsyncInferenceRouter, InferenceRouter
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -99,6 +103,96 @@ class Endpoints:
         from smendpoint.async_endpoint import AsyncEndpoint
 
         return AsyncEndpoint(endpoint_name, **self._lead_here(options))
+
+    @overload
+    def router(
+        self, name: str, *, target: str, content_handler: None = None, **options: Unpack[RouterOptions]
+    ) -> InferenceRouter[str, str, str]: ...
+    @overload
+    def router(
+        self,
+        name: str,
+        *,
+        target: str,
+        content_handler: StreamingContentHandler[In, Out, Chunk],
+        **options: Unpack[RouterOptions],
+    ) -> InferenceRouter[In, Out, Chunk]: ...
+    @overload
+    def router(
+        self, name: str, *, target: str, content_handler: ContentHandler[A, B], **options: Unpack[RouterOptions]
+    ) -> InferenceRouter[A, B, B]: ...
+    def router(self, name: str, **options: Any) -> Any:
+        """Make an `InferenceRouter` that calls this emulator; see `endpoint`."""
+        from smendpoint.routing.router import InferenceRouter
+
+        return InferenceRouter(name, **self._lead_here(options))
+
+    @overload
+    def async_router(
+        self, name: str, *, target: str, content_handler: None = None, **options: Unpack[RouterOptions]
+    ) -> AsyncInferenceRouter[str, str, str]: ...
+    @overload
+    def async_router(
+        self,
+        name: str,
+        *,
+        target: str,
+        content_handler: StreamingContentHandler[In, Out, Chunk],
+        **options: Unpack[RouterOptions],
+    ) -> AsyncInferenceRouter[In, Out, Chunk]: ...
+    @overload
+    def async_router(
+        self, name: str, *, target: str, content_handler: ContentHandler[A, B], **options: Unpack[RouterOptions]
+    ) -> AsyncInferenceRouter[A, B, B]: ...
+    def async_router(self, name: str, **options: Any) -> Any:
+        """Make an `AsyncInferenceRouter` that calls this emulator; see `endpoint`."""
+        from smendpoint.routing.router import AsyncInferenceRouter
+
+        return AsyncInferenceRouter(name, **self._lead_here(options))
+
+    @overload
+    def gateway(
+        self, id: str, *, content_handler: None = None, **options: Unpack[GatewayOptions]
+    ) -> InferenceGateway[ChatInput, ChatCompletion, ChatChunk]: ...
+    @overload
+    def gateway(
+        self,
+        id: str,
+        *,
+        content_handler: StreamingContentHandler[In, Out, Chunk],
+        **options: Unpack[GatewayOptions],
+    ) -> InferenceGateway[In, Out, Chunk]: ...
+    @overload
+    def gateway(
+        self, id: str, *, content_handler: ContentHandler[A, B], **options: Unpack[GatewayOptions]
+    ) -> InferenceGateway[A, B, B]: ...
+    def gateway(self, id: str, **options: Any) -> Any:
+        """Make an `InferenceGateway` that calls this emulator; see `endpoint`."""
+        from smendpoint.routing.gateway import InferenceGateway
+
+        return InferenceGateway(id, **self._lead_here(options))
+
+    @overload
+    def async_gateway(
+        self, id: str, *, content_handler: None = None, **options: Unpack[GatewayOptions]
+    ) -> AsyncInferenceGateway[ChatInput, ChatCompletion, ChatChunk]: ...
+    @overload
+    def async_gateway(
+        self,
+        id: str,
+        *,
+        content_handler: StreamingContentHandler[In, Out, Chunk],
+        **options: Unpack[GatewayOptions],
+    ) -> AsyncInferenceGateway[In, Out, Chunk]: ...
+    @overload
+    def async_gateway(
+        self, id: str, *, content_handler: ContentHandler[A, B], **options: Unpack[GatewayOptions]
+    ) -> AsyncInferenceGateway[A, B, B]: ...
+    def async_gateway(self, id: str, **options: Any) -> Any:
+        """Make an `AsyncInferenceGateway` that calls this emulator; see `endpoint`."""
+        from smendpoint.routing.gateway import AsyncInferenceGateway
+
+        return AsyncInferenceGateway(id, **self._lead_here(options))
 
     def _lead_here(self, given: dict[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in given.items() if value is not None}

@@ -8,6 +8,7 @@ import urllib.parse
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
+Through: TypeAlias = Literal["", "router", "gateway"]
 Kind: TypeAlias = Literal["invoke", "stream", "async", "openai", "converse", "s3", "unknown"]
 
 _ENDPOINT = re.compile(
@@ -23,9 +24,23 @@ _OPERATIONS: dict[str, tuple[Kind, str]] = {
 }
 
 
+_ROUTED = re.compile(r"/(inference-routers|global-inference-gateway)/([^/]+)/([a-z-]+)\Z")
+_ROUTED_OPERATIONS: dict[tuple[str, str], tuple[Kind, str, Through]] = {
+    ("inference-routers", "invocations"): ("invoke", "InvokeInferenceRouter", "router"),
+    ("inference-routers", "async-invocations"): ("async", "InvokeInferenceRouterAsync", "router"),
+    ("global-inference-gateway", "invocations"): ("invoke", "InvokeGlobalInferenceGateway", "gateway"),
+    ("global-inference-gateway", "invocations-response-stream"): (
+        "stream",
+        "InvokeGlobalInferenceGatewayWithResponseStream",
+        "gateway",
+    ),
+}
+
+
 class Route(NamedTuple):
     """The meaning of a request target.
 
+    ``endpoint_name`` is the name of a router or gateway if the call goes ``through`` one.
     ``model_path`` is the path for the container; for ``s3`` the name of the object, ``s3://bucket/key``. OpenAI's own
     paths, such as ``/v1/models``, do not name an endpoint: the body's ``model`` does.
     """
@@ -35,6 +50,7 @@ class Route(NamedTuple):
     endpoint_name: str = ""
     component: str = ""
     model_path: str = "/invocations"
+    through: Through = ""
 
     def with_model_of(self, body: bytes) -> Route:
         """Return the route to the endpoint that the body names, if the target names none."""
@@ -54,7 +70,7 @@ class ReceivedRequest:
 
     Attributes:
         operation: the API's name of the operation; ``"OpenAI"`` for the OpenAI path, ``"S3"`` for the object store.
-        endpoint_name: the endpoint that was called; empty if the target names none.
+        endpoint_name: the endpoint, router or gateway that was called; empty if the target names none.
         headers: names in lower case; values of a repeated header joined with ``", "``.
         connection: the number of its connection, counted from 1.
         fault: the name of the fault that was played for it, ``None`` if none was.
@@ -79,6 +95,10 @@ def route(method: str, target: str) -> Route:
         return Route("s3", "S3", model_path="s3://" + urllib.parse.unquote(path[4:]))
     if path.startswith("/v1/"):
         return Route("openai", "OpenAI", model_path=path)
+    routed = _ROUTED.match(path)
+    if routed is not None and method == "POST" and (routed[1], routed[3]) in _ROUTED_OPERATIONS:
+        kind, operation, through = _ROUTED_OPERATIONS[routed[1], routed[3]]
+        return Route(kind, operation, urllib.parse.unquote(routed[2]), through=through)
     found = _ENDPOINT.match(path)
     if found is None or (method != "POST" and found["suffix"]):
         return Route("unknown", "")

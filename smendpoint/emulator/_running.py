@@ -26,7 +26,7 @@ def describe(error: BaseException) -> str:
 
 def model_request(request: ReceivedRequest, disconnected: threading.Event) -> ModelRequest:
     """Make the request for a model. Some operations have the service's own headers for types."""
-    headers, asynchronous = request.headers, request.operation == "InvokeEndpointAsync"
+    headers, asynchronous = request.headers, request.operation.endswith("Async")
     own_accept = asynchronous or request.operation == "InvokeEndpointWithResponseStream"
     return ModelRequest(
         body=request.body,

@@ -10,6 +10,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from smendpoint.emulator import _routing
 from smendpoint.emulator._async_inference import AsyncInference
 from smendpoint.emulator._auth import Credentials, check_bearer, check_clock, check_signature, load_botocore
 from smendpoint.emulator._control import Control, is_control, refused
@@ -19,7 +20,7 @@ from smendpoint.emulator._model_mapping import Models
 from smendpoint.emulator._objects import STORE_IS_FULL, serve_object, total_size
 from smendpoint.emulator._openai import failure, lists_models, model_list, own_answer, unknown_model
 from smendpoint.emulator._reply import ModelFailed, Reply, error_reply, model_reply, pieces_of
-from smendpoint.emulator._route import ReceivedRequest, Route
+from smendpoint.emulator._route import ReceivedRequest, Route, Through
 from smendpoint.emulator._running import PREFIX, ask, gather, model_request, parts_of
 from smendpoint.emulator._state import State
 from smendpoint.emulator.models import Model
@@ -128,12 +129,9 @@ class Service:
             skew: how far the clock is off at this moment, in seconds.
         """
         control = is_control(request)
-        if route.kind == "unknown" and not control:
-            return error_reply(404, "UnknownOperationException", f"Unable to route {request.method} {request.target}")
-        if route.kind == "s3":
-            return serve_object(self.objects, request, route.model_path, self.limits.max_objects)
-        if route.kind == "converse":
-            return error_reply(505, "", "A bidirectional stream needs HTTP/2.")
+        unsigned = None if control else self._answer_unsigned(request, route)
+        if unsigned is not None:
+            return unsigned
         refusal = self._authenticate(request, self.clock() + skew, bool(skew))
         if refusal is not None:
             return refused(refusal) if control else refusal
@@ -144,6 +142,10 @@ class Service:
         model = self.models.find(route.endpoint_name)
         if not self.control.in_service(route.endpoint_name):
             model = None
+        if route.through:
+            refusal = _routing.refusal(model, request, route, ACCOUNT)
+            if refusal is not None:
+                return refusal
         if model is None and not request.target.startswith("/endpoints/"):
             return unknown_model(request, route)
         if model is None:
@@ -171,6 +173,16 @@ class Service:
             return error_reply(400, "InputValidationError", message)
         return model
 
+    def _answer_unsigned(self, request: ReceivedRequest, route: Route) -> Reply | None:
+        """Answer a request whose signature does not matter; `None` for any other."""
+        if route.kind == "unknown":
+            return error_reply(404, "UnknownOperationException", f"Unable to route {request.method} {request.target}")
+        if route.kind == "s3":
+            return serve_object(self.objects, request, route.model_path, self.limits.max_objects)
+        if route.kind == "converse":
+            return error_reply(505, "", "A bidirectional stream needs HTTP/2.")
+        return None
+
     def _authenticate(self, request: ReceivedRequest, now: float, skewed: bool) -> Reply | None:
         if self.credentials is None:  # only the clock is checked, if a fault has set it wrong
             return check_clock(request, now) if skewed else None
@@ -188,17 +200,18 @@ class Service:
             return error_reply(400, "ValidationError", f"Session {session} is not open on this endpoint.")
         asked = model_request(request, disconnected)
         asked = replace(asked, streaming=streaming, path=route.model_path, session_id=session)
+        asked = _routing.asked(asked, route)
         try:
             answer = await ask(model, asked)
             body = None if streaming and answer.status < 400 else await gather(answer.body)
         except ModelFailed as failed:
             if route.kind == "openai":
                 return failure(500, str(failed), "InternalServerError", 500)
-            return self.model_error(500, str(failed), request)
+            return self.model_error(500, str(failed), request, route.through)
         if body is not None and answer.status >= 400:
             if route.kind == "openai":  # that path passes on the container's own answer
                 return Reply(answer.status, [("Content-Type", answer.content_type or "application/json")], body)
-            return self.model_error(answer.status, body.decode("utf-8", "replace"), request)
+            return self.model_error(answer.status, body.decode("utf-8", "replace"), request, route.through)
         content_type = answer.content_type
         if content_type is None:
             accept = asked.accept
@@ -216,9 +229,11 @@ class Service:
         elif session is not None and (answer.close_session or _asks_to_close(request.body)):
             self.sessions.end(session)
             reply.headers.append(("X-Amzn-SageMaker-Closed-Session-Id", session))
-        return reply
+        return _routing.answered(reply, request, route, self.region, ACCOUNT) if route.through else reply
 
-    def model_error(self, status: int, original: str, request: ReceivedRequest) -> Reply:
+    def model_error(self, status: int, original: str, request: ReceivedRequest, through: Through = "") -> Reply:
+        if through == "gateway":
+            return _routing.gateway_error(status, original)
         log = f"/aws/sagemaker/Endpoints/{request.endpoint_name}"
         side = "client" if status < 500 else "server"
         message = (

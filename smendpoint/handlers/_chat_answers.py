@@ -258,4 +258,6 @@ def _message(message: object, number: int) -> dict[str, Any]:
     elif content is None and fields["role"] != "assistant":
         # An assistant's message may have tool calls instead.
         raise HandlerError(f"Message {number} ({fields['role']!r}) has no content.")
-    return fields
+    # In a fixed order, so that equal messages are equal bytes, which routing by prefix compares.
+    first: dict[str, Any] = {name: fields[name] for name in ("role", "content") if name in fields}
+    return {**first, **fields}

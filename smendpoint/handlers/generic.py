@@ -57,7 +57,8 @@ class JSONHandler:
                 f"JSONHandler adds model parameters ({', '.join(sorted(model_kwargs))}) to an input that is a dict, "
                 f"but this one is of type {type(prompt).__name__}: put them into the input yourself."
             )
-        return encode_json({**model_kwargs, **cast("Mapping[str, Any]", prompt)})
+        given = cast("Mapping[str, Any]", prompt)
+        return encode_json({**given, **{name: value for name, value in model_kwargs.items() if name not in given}})
 
     def transform_output(self, output: ResponseBody) -> Any:
         """Return the parsed answer.

@@ -200,7 +200,8 @@ class SimilaritySearchHandler:
         if not isinstance(prompt, Mapping) or "queries" not in prompt:
             raise HandlerError("SimilaritySearchHandler takes a mapping with 'queries', and 'corpus' to search in.")
         mode = "nn_corpus" if "corpus" in prompt else "nn_train_data"
-        return encode_json({"mode": mode, **model_kwargs, **prompt})
+        given = {"mode": mode, **model_kwargs}
+        return encode_json({**prompt, **{name: value for name, value in given.items() if name not in prompt}})
 
     def transform_output(self, output: ResponseBody) -> list[list[Neighbour]]:
         """Return the nearest texts of each query, in the model's order.

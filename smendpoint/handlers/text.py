@@ -60,7 +60,10 @@ class ModelHandler(Erased[Prompt]):
 
     def transform_stream_input(self, prompt: Prompt, model_kwargs: dict[str, Any]) -> bytes:
         """Return the request of a stream."""
-        return encode_json({**self._stream_fields, **self._request(prompt, model_kwargs)})
+        request = self._request(prompt, model_kwargs)  # its input stays first
+        for name, value in self._stream_fields.items():
+            request.setdefault(name, value)
+        return encode_json(request)
 
     def read_details(self, output: ResponseBody) -> OutputDetails:
         """Return the finish reason, the token counts and the details (log-probabilities ...) of a whole answer."""

@@ -37,7 +37,7 @@ class Twins:
     def fits(self, options: Mapping[str, Any]) -> bool:
         """Return whether a model with these fields calls through this endpoint."""
         if self._options is None:
-            return bool(options["endpoint_name"] == self._first.endpoint_name)
+            return bool(options["endpoint_name"] == self._first._caller.name)
         return self._options == options
 
     @property
@@ -55,7 +55,7 @@ class Twins:
         if found is None:
             raise ConfigurationError(
                 "this model calls through an asynchronous client: await its asynchronous methods, such as ainvoke",
-                endpoint_name=self._first.endpoint_name,
+                endpoint_name=self._first._caller.name,
             )
         return found  # type: ignore[no-any-return]  # an endpoint of this kind
 

@@ -16,8 +16,9 @@ from smendpoint._core.aws.eventheaders import encode_header
 from smendpoint._core.aws.eventstream import CHECKSUM, EventStreamDecoder, encode_prelude, part_payload, text_or_empty
 from smendpoint._core.aws.sigv4 import EMPTY_PAYLOAD_HASH, Signer
 from smendpoint._core.decode.push import PushDecoder
+from smendpoint._core.error_copies import copy_error
 from smendpoint._core.frozen import Frozen
-from smendpoint.errors import ConfigurationError, StreamDecodeError, StreamError, StreamTruncatedError, copy_error
+from smendpoint.errors import ConfigurationError, StreamDecodeError, StreamError, StreamTruncatedError
 
 if TYPE_CHECKING:
     from smendpoint._core.aws.eventstream import Message

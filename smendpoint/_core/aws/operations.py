@@ -1,9 +1,9 @@
-"""The requests of the SageMaker runtime: which members each operation has, and how they are checked and rendered.
+"""Requests: which members each operation has, and how they are checked and rendered.
 
-The tables repeat botocore's service model of ``sagemaker-runtime`` (version 2017-05-13) as data; a test compares them
-with the installed model. The model's patterns are left out: when AWS widens one, a deployed version must not refuse
-values that the service accepts. Only checks that protect are made: of a name in the path, a region in the host,
-characters that a header cannot hold, and lengths.
+The tables here, and those in ``routing``, repeat botocore's service models as data: this one ``sagemaker-runtime``
+(version 2017-05-13). Tests compare them with the installed models. The models' patterns are left out: when AWS widens
+one, a deployed version must not refuse values that the service accepts. Only checks that protect are made: of a name
+in the path, a region in the host, characters that a header cannot hold, and lengths.
 """
 
 # Without `from __future__ import annotations`, for a quick cold start: see `_core`.
@@ -17,6 +17,10 @@ from smendpoint.errors import ConfigurationError
 RECOMMENDED_MAX_BODY = 6_291_456
 """Bytes: the limit of the service's API model for a body (6 MiB), from its definition in botocore. The service
 itself accepts more, see ``SERVICE_MAX_BODY``: a larger body is sent, with a warning."""
+
+SERVICE_MAX_BODY = 26_214_400
+"""Bytes: the largest request body that the service accepts before it answers 413 (25 MB in SageMaker's quotas for
+real-time inference, which count in units of 1,048,576 bytes)."""
 
 MAX_ASYNC_BODY = 128_000
 """Bytes: the limit of InvokeEndpointAsync for a body in the request; larger inputs go through Amazon S3."""
@@ -43,7 +47,7 @@ class Member:
 
     Attributes:
         header: the header's name.
-        maximum: the maximum length in characters, or the maximum number.
+        maximum: the maximum length in characters, or the maximum number; `None` if the service names none.
         minimum: the minimum length in characters, or the minimum number. An empty header means
             the same as none, or the service refuses it.
         number: whether the value is an ``int``.
@@ -51,7 +55,7 @@ class Member:
 
     __slots__ = ("header", "maximum", "minimum", "number")
 
-    def __init__(self, header: str, maximum: int, *, minimum: int = 1, number: bool = False) -> None:
+    def __init__(self, header: str, maximum: int | None, *, minimum: int = 1, number: bool = False) -> None:
         self.header = header
         self.maximum = maximum
         self.minimum = minimum
@@ -66,8 +70,9 @@ class Member:
         if self.number:
             return self._render_number(name, value)
         text = _checked_text(name, value)
-        if not self.minimum <= len(text) <= self.maximum:
-            raise ConfigurationError(f"{name} must have {self.minimum} to {self.maximum} characters, not {len(text)}")
+        most = self.maximum or len(text)
+        if not self.minimum <= len(text) <= most:
+            raise ConfigurationError(f"{name} must have {self.minimum} to {most} characters, not {len(text)}")
         if not (text.isascii() and text.isprintable()):
             at, bad = next((i, c) for i, c in enumerate(text, 1) if not " " <= c <= "~")
             raise ConfigurationError(
@@ -79,6 +84,7 @@ class Member:
         # True is an int in Python, but not a number of seconds.
         if not isinstance(value, int) or isinstance(value, bool):
             raise ConfigurationError(f"{name} must be an int, not {type(value).__name__}")
+        assert self.maximum is not None  # numbers have one
         if not self.minimum <= value <= self.maximum:
             # Python refuses to print integers of thousands of digits.
             shown = value if value.bit_length() <= 64 else "a number of more than 64 bits"
@@ -86,23 +92,101 @@ class Member:
         return int.__repr__(value)
 
 
+class Service(NamedTuple):
+    """A service that runs inference.
+
+    Attributes:
+        name: botocore's name of it.
+        host: the beginning of its hosts, up to the region.
+        path: the first segment of its paths.
+        name_member: AWS's name of the member that says what is called: an endpoint, a router or a gateway.
+        name_word: the words for that member in messages.
+        longest_name: how many characters that member may have.
+        invoke: AWS's name of the operation that returns a whole answer.
+        max_body: the limit of its API model for a request body, in bytes.
+        refused_above: the number of bytes above which it answers a request with 413.
+        read_timeout: the limit for silence in seconds, if nothing sets one; `None` for that of `Timeout`.
+    """
+
+    name: str
+    host: str
+    path: str
+    name_member: str
+    name_word: str
+    longest_name: int
+    invoke: str
+    max_body: int
+    refused_above: int
+    read_timeout: float | None = None
+
+    @property
+    def url_variable(self) -> str:
+        """The environment variable that can set its URL."""
+        return f"AWS_ENDPOINT_URL_{self.name.upper().replace('-', '_')}"
+
+    def checked_name(self, name: object) -> str:
+        """Check the name of what is called, as `validate_endpoint_name` does."""
+        return validate_endpoint_name(name, self.name_word, self.longest_name)
+
+
+RUNTIME = Service(
+    name="sagemaker-runtime",
+    host="runtime.sagemaker",
+    path="endpoints",
+    name_member="EndpointName",
+    name_word="the endpoint name",
+    longest_name=63,
+    invoke="InvokeEndpoint",
+    max_body=RECOMMENDED_MAX_BODY,
+    refused_above=SERVICE_MAX_BODY,
+)
+
+
 class Operation:
-    """One operation of the service.
+    """One operation of a service.
 
     Attributes:
         name: AWS's name of the operation.
         path_suffix: the last segment of its path.
-        members: the request members by AWS name, except ``EndpointName`` and ``Body``.
+        members: the request members by AWS name, except ``Body`` and the name of what is called.
         outputs: the response members that are sent as headers: the lower-case header name by AWS name.
+        service: the service that has it.
+        required: the request members that it cannot do without.
+        streaming: whether its answer is a stream.
+        conversing: whether its request is one too, both at the same time.
+        queued: whether it is asynchronous inference, which has a queue.
     """
 
-    __slots__ = ("members", "name", "outputs", "path_suffix")
+    __slots__ = (
+        "conversing",
+        "members",
+        "name",
+        "outputs",
+        "path_suffix",
+        "queued",
+        "required",
+        "service",
+        "streaming",
+    )
 
-    def __init__(self, name: str, path_suffix: str, members: Mapping[str, Member], outputs: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        path_suffix: str,
+        members: Mapping[str, Member],
+        outputs: Mapping[str, str],
+        service: Service = RUNTIME,
+        required: tuple[str, ...] = (),
+    ) -> None:
         self.name = name
         self.path_suffix = path_suffix
         self.members = members
         self.outputs = outputs
+        self.service = service
+        self.required = required
+        self.conversing = path_suffix == "invocations-bidirectional-stream"
+        self.streaming = self.conversing or path_suffix == "invocations-response-stream"
+        self.queued = path_suffix == "async-invocations"
 
 
 class RequestHead(NamedTuple):
@@ -193,24 +277,24 @@ INVOKE_ENDPOINT_CONVERSATION = Operation(
 )
 
 
-def _is_label(text: str) -> bool:
-    return 1 <= len(text) <= 63 and _LABEL.issuperset(text) and text[0] != "-" and text[-1] != "-"
+def _is_label(text: str, longest: int = 63) -> bool:
+    return 1 <= len(text) <= longest and _LABEL.issuperset(text) and text[0] != "-" and text[-1] != "-"
 
 
 def _shown(value: str) -> str:
     return ascii(value if len(value) <= 80 else value[:80] + "...")
 
 
-def validate_endpoint_name(name: object, what: str = "the endpoint name") -> str:
+def validate_endpoint_name(name: object, what: str = "the endpoint name", longest: int = 63) -> str:
     """Check a name that becomes a segment of the path, and return it as a ``str``; messages call it `what`.
 
     Raises:
         ConfigurationError: it is not such a name, and could change the path of the request.
     """
     text = _checked_text(what, name)
-    if not _is_label(text):
+    if not _is_label(text, longest):
         hint = ": pass only the name, not an ARN or a URL" if text.startswith(("arn:", "http:", "https:")) else ""
-        raise ConfigurationError(f"{what} must be 1 to 63 {_LABEL_FORM}, not {_shown(text)}{hint}")
+        raise ConfigurationError(f"{what} must be 1 to {longest} {_LABEL_FORM}, not {_shown(text)}{hint}")
     return text
 
 
@@ -300,8 +384,8 @@ def _percent_encoded(what: str, text: str) -> str:
 
 def _unknown_member(operation: Operation, name: object) -> ConfigurationError:
     known = ", ".join(operation.members)
-    if name == "EndpointName":
-        return ConfigurationError("EndpointName cannot be set: it is the endpoint's own name")
+    if name == operation.service.name_member:
+        return ConfigurationError(f"{name} cannot be set: the constructor has it")
     if name == "Body":
         return ConfigurationError("Body cannot be set: the content handler makes it")
     shown = _shown(name) if isinstance(name, str) else f"a key of type {type(name).__name__}"
@@ -310,17 +394,21 @@ def _unknown_member(operation: Operation, name: object) -> ConfigurationError:
     return ConfigurationError(f"{operation.name} has no member {shown}{where}; it has {known}")
 
 
-def request_head(operation: Operation, endpoint_name: str, members: Mapping[str, object]) -> RequestHead:
+def request_head(operation: Operation, name: str, members: Mapping[str, object]) -> RequestHead:
     """Check the members of a request, except ``Body``, and render its path and headers in their order.
 
     Raises:
-        ConfigurationError: a name or a value is not valid.
+        ConfigurationError: a name or a value is not valid, or a member is missing.
     """
-    path = f"/endpoints/{validate_endpoint_name(endpoint_name)}/{operation.path_suffix}"
+    service = operation.service
+    path = f"/{service.path}/{service.checked_name(name)}/{operation.path_suffix}"
+    missing = [member for member in operation.required if member not in members]
+    if missing:
+        raise ConfigurationError(f"{operation.name} needs {' and '.join(missing)}")
     headers: list[tuple[str, str]] = []
-    for name, value in members.items():
-        member = operation.members.get(name)
+    for key, value in members.items():
+        member = operation.members.get(key)
         if member is None:
-            raise _unknown_member(operation, name)
-        headers.append((member.header, member.render(name, value)))
+            raise _unknown_member(operation, key)
+        headers.append((member.header, member.render(key, value)))
     return RequestHead(path, tuple(headers))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smendpoint._core.aws.operations import INVOKE_ENDPOINT_CONVERSATION, INVOKE_ENDPOINT_STREAM
 from smendpoint._core.aws.sigv4 import STREAMING_EVENTS, Signer, payload_hash
 from smendpoint._core.http.syntax import render_head
 
@@ -27,7 +26,7 @@ class CallRequest:
 
     Attributes:
         operation: the operation of the service.
-        endpoint_name: the name of the endpoint.
+        endpoint_name: the name of the endpoint, or of the router or gateway.
         members: the request members in the AWS spelling, without the body.
         head: the path and headers for the members.
         body: the body that the content handler made from the input.
@@ -70,7 +69,7 @@ class CallRequest:
         self.head = head
         self.body = body
         self.invocation_id = invocation_id
-        self.streaming = operation in (INVOKE_ENDPOINT_STREAM, INVOKE_ENDPOINT_CONVERSATION)
+        self.streaming = operation.streaming
         self.timeout = timeout
         self.max_answer = max_answer
         self.body_hash: str | None = None

@@ -9,12 +9,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
+from smendpoint._core.aws.operations import RECOMMENDED_MAX_BODY, SERVICE_MAX_BODY
 from smendpoint.errors import (
     AccessDeniedError,
+    BadGatewayError,
+    GatewayTimeoutError,
     InternalDependencyError,
     InternalFailureError,
     ModelError,
     ModelNotReadyError,
+    PayloadTooLargeError,
+    RequestTimeoutError,
+    ResourceNotFoundError,
     ServiceError,
     ServiceUnavailableError,
     ThrottlingError,
@@ -23,10 +29,6 @@ from smendpoint.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-SERVICE_MAX_BODY = 26_214_400
-"""Bytes: the largest request body that the service accepts before it answers 413 (25 MB in SageMaker's quotas for
-real-time inference, which count in units of 1,048,576 bytes)."""
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
@@ -46,13 +48,18 @@ CLOCK_SKEW_CODES = frozenset(
 """Codes that a wrong clock may cause; the response's ``Date`` shows whether it did."""
 
 ERROR_CLASSES: Mapping[str | int, type[ServiceError]] = {
-    # The errors of the service model.
+    # The errors of the service models.
     "ValidationError": ValidationError,
     "ModelError": ModelError,
     "ModelNotReadyException": ModelNotReadyError,
     "InternalFailure": InternalFailureError,
     "ServiceUnavailable": ServiceUnavailableError,
     "InternalDependencyException": InternalDependencyError,
+    "BadGatewayException": BadGatewayError,
+    "GatewayTimeoutException": GatewayTimeoutError,
+    "PayloadTooLargeException": PayloadTooLargeError,
+    "RequestTimeoutException": RequestTimeoutError,
+    "ResourceNotFoundException": ResourceNotFoundError,
     # Errors of the layers before the service too, under several names.
     "ValidationException": ValidationError,
     "InternalServerError": InternalFailureError,
@@ -88,10 +95,15 @@ ERROR_CLASSES: Mapping[str | int, type[ServiceError]] = {
     400: ValidationError,
     401: AccessDeniedError,
     403: AccessDeniedError,
+    404: ResourceNotFoundError,
+    408: RequestTimeoutError,
+    413: PayloadTooLargeError,
     424: ModelError,
     429: ThrottlingError,
     500: InternalFailureError,
+    502: BadGatewayError,
     503: ServiceUnavailableError,
+    504: GatewayTimeoutError,
     530: InternalDependencyError,
 }
 """The class of an error, by its code, else by its status."""
@@ -114,10 +126,13 @@ _MODEL_HINTS = (
     ),
 )
 _TOO_LARGE = (
-    f"The request body is larger than the service accepts ({SERVICE_MAX_BODY:,} bytes). Send less at a time, or use"
-    " asynchronous inference with the input in Amazon S3."
+    f"The request body is larger than the service accepts ({SERVICE_MAX_BODY:,} bytes, or {RECOMMENDED_MAX_BODY:,}"
+    " through an inference router). Send less at a time, or use asynchronous inference with the input in Amazon S3."
 )
 _NO_MESSAGE = "The service gave no message"
+# The beginning of a gateway's message (lower case) that quotes what serves the model. Its own messages begin with
+# "Global Inference Gateway:".
+_MODELS_GATEWAY = "inference gateway"
 _REDIRECT = "The service answered with a redirect, which is never followed: check the endpoint URL."
 
 # How nginx, Go's server and Apache answer plain HTTP on a port for TLS.
@@ -244,7 +259,7 @@ def _error(
     kind = ERROR_CLASSES.get(code) or ERROR_CLASSES.get(status, ServiceError)
     if kind is ValidationError and _NO_CAPACITY in message.lower():
         kind = ModelNotReadyError
-    if status == 413:
+    if status == 413 and not (message and code == "PayloadTooLargeException"):  # a gateway names its own limit
         message = f"{message} {_TOO_LARGE}" if message else _TOO_LARGE
     elif not message:
         message = _REDIRECT if 300 <= status < 400 else f"{_NO_MESSAGE}."
@@ -278,11 +293,11 @@ def _asked_in_body(text: str | None) -> float | None:
 
 
 def no_such_endpoint(error: ServiceError) -> bool:
-    """Whether the service does not know the endpoint: "Endpoint x of account 1 not found."."""
-    if not isinstance(error, ValidationError):
-        return False
+    """Whether the service does not know what was called: "Endpoint x of account 1 not found."."""
     said = error.message.lower()
-    return "endpoint" in said and "not found" in said
+    if error.code == "ResourceNotFoundException":
+        return not said.startswith(_MODELS_GATEWAY)
+    return isinstance(error, ValidationError) and "not found" in said and ("endpoint" in said or "router" in said)
 
 
 def error_from_client(response: Mapping[str, object], *, now: float | None = None) -> ServiceError:

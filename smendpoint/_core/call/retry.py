@@ -53,6 +53,7 @@ class RetryPolicy(Frozen):
     clock skew                                            the server's clock is tried, sent again once
     read timeout                                          not sent again: the model is still running
     424, 530, any other 4xx, a broken response            not sent again
+    ``BadGatewayException``, ``GatewayTimeoutException``  not sent again: the model may have run
     a certificate that is not trusted                     not sent again
     anything after a stream's first byte                  not sent again
     ====================================================  ==================================================
@@ -163,6 +164,9 @@ VERDICTS: Mapping[type[errors.ServiceError] | str | int, Kind] = {
     # The service gave up waiting for the rest of the request; the status that comes with these is 400 or 408.
     "RequestTimeout": "transient",
     "RequestTimeoutException": "transient",
+    # A gateway had passed the request on, and may have tried two of its targets: the model may have run, or still runs.
+    "BadGatewayException": "final",
+    "GatewayTimeoutException": "final",
     500: "transient",
     502: "transient",
     503: "transient",

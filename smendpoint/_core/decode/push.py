@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...errors import StreamDecodeError, copy_error
+from ...errors import StreamDecodeError
+from ..error_copies import copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

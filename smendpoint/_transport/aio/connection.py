@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from smendpoint import errors
+from smendpoint._core.error_copies import copy_error
 from smendpoint._core.http.http1 import ResponseReader
 from smendpoint._transport.aio.channel import Channel
 from smendpoint._transport.exchange import ONE_WRITE_BYTES, connection_lost, joined
@@ -188,7 +189,7 @@ class AsyncConnection(Channel):
     def _wait(self, deadline: Deadline) -> asyncio.Future[None]:
         """Make a future for the next arrival that matters. Raise if nothing can arrive any more."""
         if self._failure is not None:
-            raise errors.copy_error(self._failure)
+            raise copy_error(self._failure)
         loop, timer = self._loop, self._timer
         expires = self._expires = loop.time() + deadline.timeout.read
         if deadline.at is not None:

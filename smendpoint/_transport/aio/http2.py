@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from smendpoint import errors
+from smendpoint._core.call.timing import deadline_exceeded
+from smendpoint._core.error_copies import copy_error
 from smendpoint._transport.aio.channel import Channel
-from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,7 +87,7 @@ class AsyncHttp2(Channel):
             self._wake()
 
     def _give_up(self) -> None:
-        self.abort(self._deadline.silence(response_started=self.stream.status > 0))
+        self.abort(deadline_exceeded(self._deadline.timeout))  # an event loop's timer may be a little early
 
     # called by a conversation
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
+from smendpoint._core.error_copies import copy_error
 from smendpoint._transport.address import connect_failed, is_literal, stagger, to_try
 from smendpoint._transport.blocking.connection import Connection, Socket
 from smendpoint._transport.readiness import settled
 from smendpoint._transport.threads import run_in_helper
-from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from smendpoint import errors
+from smendpoint._core.error_copies import copy_error
 from smendpoint._transport.deadline import Wake
 from smendpoint._transport.readiness import LONGEST_WAIT, READABLE, WRITABLE, make_poll
-from smendpoint.errors import copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

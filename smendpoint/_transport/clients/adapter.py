@@ -5,21 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from smendpoint import errors
-from smendpoint._core.aws.operations import plain
+from smendpoint._core.aws.operations import RUNTIME, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from smendpoint._core.aws.operations import Operation
+    from smendpoint._core.aws.operations import Operation, Service
     from smendpoint._core.aws.renderer import CallRequest
     from smendpoint._core.call.timing import Clock, Timeout
     from smendpoint._transport import AsyncSource, Source
 
-# The clients' method for each operation of the service.
+# The clients' method for each operation.
 METHODS = {
     "InvokeEndpoint": "invoke_endpoint",
     "InvokeEndpointWithResponseStream": "invoke_endpoint_with_response_stream",
     "InvokeEndpointAsync": "invoke_endpoint_async",
+    "InvokeInferenceRouter": "invoke_inference_router",
+    "InvokeInferenceRouterAsync": "invoke_inference_router_async",
+    "InvokeGlobalInferenceGateway": "invoke_global_inference_gateway",
+    "InvokeGlobalInferenceGatewayWithResponseStream": "invoke_global_inference_gateway_with_response_stream",
 }
 
 
@@ -27,8 +31,9 @@ class ClientLane:
     """The base class of both transports over a user's client.
 
     Args:
-        client: a client for ``sagemaker-runtime``. It signs, retries and renews its credentials itself.
+        client: a client for the service. It signs, retries and renews its credentials itself.
         clock: the source of time.
+        service: the service that is called.
 
     Raises:
         ConfigurationError: it is not such a client.
@@ -37,8 +42,8 @@ class ClientLane:
     asynchronous: bool
     credentials = None
 
-    def __init__(self, client: Any, clock: Clock) -> None:
-        check_client(client, asynchronous=self.asynchronous)
+    def __init__(self, client: Any, clock: Clock, service: Service = RUNTIME) -> None:
+        check_client(client, service, asynchronous=self.asynchronous)
         self._client = client
         self._clock = clock
         size = meta(client, "config", "max_pool_connections")
@@ -83,27 +88,27 @@ def begin(source: Source | AsyncSource, step: Any) -> None:
         raise
 
 
-def check_client(client: Any, *, asynchronous: bool) -> None:
-    """Refuse all but a ``sagemaker-runtime`` client of the right kind.
+def check_client(client: Any, wanted: Service, *, asynchronous: bool) -> None:
+    """Refuse all but a client of the right kind for the `wanted` service.
 
     Raises:
         ConfigurationError: it is something else.
     """
     service = meta(client, "service_model", "service_name")
     # A mock's is not a string.
-    if isinstance(service, str) and service != "sagemaker-runtime":
+    if isinstance(service, str) and service != wanted.name:
         raise errors.ConfigurationError(
-            f"client= must be a client for 'sagemaker-runtime', not for {service!r}, which cannot call endpoints"
+            f"client= must be a client for {wanted.name!r}, not for {service!r}, which cannot make these calls"
         )
-    if not callable(getattr(client, "invoke_endpoint", None)):
+    if not callable(getattr(client, METHODS[wanted.invoke], None)):
         if hasattr(type(client), "__aenter__"):
             raise errors.ConfigurationError(
                 f"client= is not open yet ({type(client).__name__}): pass the opened client, from async with "
-                "session.create_client('sagemaker-runtime') as client"
+                f"session.create_client({wanted.name!r}) as client"
             )
         raise errors.ConfigurationError(
-            f"client= must be a sagemaker-runtime client, not {type(client).__name__}: "
-            "with boto3, boto3.client('sagemaker-runtime')"
+            f"client= must be a {wanted.name} client, not {type(client).__name__}: "
+            f"with boto3, boto3.client({wanted.name!r})"
         )
     check_library(client, "client", asynchronous=asynchronous)
 
@@ -140,10 +145,10 @@ def meta(client: Any, *names: str) -> Any:
 
 def call_arguments(request: CallRequest) -> dict[str, Any]:
     """The keyword arguments of a client's method."""
-    arguments: dict[str, Any] = {"EndpointName": request.endpoint_name}
+    arguments: dict[str, Any] = {request.operation.service.name_member: request.endpoint_name}
     for name, value in request.members.items():  # checked: texts and whole numbers, but perhaps of an Enum
         arguments[name] = plain(value) if isinstance(value, str) else int.__int__(cast("int", value))
-    if request.body or request.operation.name != "InvokeEndpointAsync":
+    if request.body or not request.operation.queued:
         arguments["Body"] = request.body
     return arguments
 

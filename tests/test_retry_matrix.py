@@ -26,8 +26,8 @@ ONCE: dict[str, Errors] = {
     "stall_mid_stream": errors.ReadTimeoutError,
     "status_400_ValidationError": errors.ValidationError,
     "status_403_AccessDeniedException": errors.AccessDeniedError,
-    "status_404": errors.ServiceError,
-    "status_413": errors.ServiceError,
+    "status_404": errors.ResourceNotFoundError,
+    "status_413": errors.PayloadTooLargeError,
     "status_424_ModelError": errors.ModelError,
     "status_530_InternalDependencyException": errors.InternalDependencyError,
 }
@@ -35,14 +35,14 @@ ONCE: dict[str, Errors] = {
 THRICE: dict[str, type[errors.EndpointError]] = {
     "reset_before_headers": errors.TransportError,
     "fin_before_headers": errors.TransportError,
-    "status_400_RequestTimeoutException": errors.ValidationError,
-    "status_408_RequestTimeout": errors.ServiceError,
+    "status_400_RequestTimeoutException": errors.RequestTimeoutError,
+    "status_408_RequestTimeout": errors.RequestTimeoutError,
     "status_400_ThrottlingException": errors.ThrottlingError,
     "status_429_ThrottlingException": errors.ThrottlingError,
     "status_500_InternalFailure": errors.InternalFailureError,
-    "status_502": errors.ServiceError,
+    "status_502": errors.BadGatewayError,
     "status_503_ServiceUnavailable": errors.ServiceUnavailableError,
-    "status_504": errors.ServiceError,
+    "status_504": errors.GatewayTimeoutError,
 }
 
 

@@ -88,7 +88,7 @@ def begin(source: Source | AsyncSource, step: Any) -> None:
         raise
 
 
-def check_client(client: Any, wanted: Service, *, asynchronous: bool) -> None:
+def check_client(client: Any, wanted: Service = RUNTIME, *, asynchronous: bool) -> None:
     """Refuse all but a client of the right kind for the `wanted` service.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The signatures of conversations, recomputed from the bytes by code of the tests, and credentials that change meanwhile."""
+"""The signatures of conversations, recomputed from the bytes by code of the tests, and credentials that change."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_credentials_that_expire_soon_are_renewed_in_the_background(direct_twin:
         verify(recorder, numbered(1), numbered(1), numbered(2), numbered(2))
 
 
-def renewed(twin: Twin, endpoint: TwinEndpoint) -> None:  # noqa: F811
+def renewed(twin: Twin, endpoint: TwinEndpoint) -> None:
     """Wait until the credentials are those of the second fetch."""
     provider = transport_of(endpoint.endpoint).credentials
     over = time.monotonic() + PATIENCE

@@ -108,7 +108,7 @@ def test_the_alert_of_a_call_is_not_said_to_be_about_http_2(caller: Twin) -> Non
         peer.gone()
 
     with Server(refuse) as server, caller.endpoint(over_tls(server)) as endpoint:
-        with pytest.raises(errors.TLSError, match="(?i)no.application.protocol") as caught:
+        with pytest.raises(errors.TLSError, match=r"(?i)no.application.protocol") as caught:
             endpoint.invoke("Hello")
         assert "HTTP/2" not in str(caught.value)
 

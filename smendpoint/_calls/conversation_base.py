@@ -20,8 +20,8 @@ from smendpoint._core.aws.operations import (
     validate_invocation_path,
 )
 from smendpoint._core.aws.renderer import CallRequest
-from smendpoint._core.call.retry import classify, clock_skew
 from smendpoint._core.call.hiding import Hidden, finish_error
+from smendpoint._core.call.retry import classify, clock_skew
 from smendpoint._core.http.unexpected import page_of_stream
 from smendpoint.errors import copy_error
 

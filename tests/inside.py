@@ -81,4 +81,7 @@ def start_shares_afresh() -> None:
 def waits_for_its_socket(conversation: Any) -> bool:
     """Whether the socket of an open conversation of either twin takes no more of what is to be sent."""
     line = conversation._line
-    return not line._writable if hasattr(line, "_writable") else bool(line._outgoing)
+    if hasattr(line, "_writable"):
+        return not line._writable
+    with line._lock:  # which is held while it sends
+        return bool(line._outgoing)

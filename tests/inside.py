@@ -76,3 +76,12 @@ def share_lock() -> Any:
 def start_shares_afresh() -> None:
     """Do what a forked child does for what unpickled endpoints share."""
     _share._after_fork_in_child()
+
+
+def waits_for_its_socket(conversation: Any) -> bool:
+    """Whether the socket of an open conversation of either twin takes no more of what is to be sent."""
+    line = conversation._line
+    if hasattr(line, "_writable"):
+        return not line._writable
+    with line._lock:  # which is held while it sends
+        return bool(line._outgoing)

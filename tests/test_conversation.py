@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
+from feeding import encode_part
 from servers import PATIENCE, closed_port, deaf_port, fast
-from twins import ACCESS_KEY, NAME, SECRET_KEY, Twin, client_twin, direct_twin  # noqa: F401
+from twins import ACCESS_KEY, NAME, SECRET_KEY, Twin, TwinConversation, client_twin, direct_twin  # noqa: F401
 
 from smendpoint import (
     AdaptiveConcurrency,
@@ -56,11 +57,11 @@ async def _forever() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-def keep_sending(talk: Any, *parts: Any) -> None:
-    """Send these parts again and again, until the windows of a peer that reads nothing are full, and longer."""
+def send_on(talk: TwinConversation, *parts: Any) -> None:
+    """Send parts until that fails: the end of a conversation may still be on its way."""
     for _ in range(100):
-        for part in parts:
-            talk.send(part)
+        for data in parts:
+            talk.send(data)
 
 
 def seen(part: Any) -> tuple[bytes, str | None, bool]:
@@ -313,7 +314,7 @@ def test_a_sender_who_does_not_read_finds_out_that_the_model_has_ended(direct_tw
         talk.send("hello")
         emulator.idle()
         with pytest.raises(errors.StreamError, match=ENDED):
-            keep_sending(talk, MEGABYTE)  # the end may still be on its way
+            send_on(talk, MEGABYTE)
         with pytest.raises(errors.StreamError, match=ENDED):
             talk.send("more")
         assert [part.text for part in talk] == ["bye"]  # nothing is lost
@@ -670,7 +671,7 @@ def test_hooks_are_told_of_a_failure_that_only_a_sender_has_noticed(direct_twin:
         emulator.inject("status_403_AccessDeniedException")
         with endpoint.converse() as talk:
             with pytest.raises(errors.AccessDeniedError):
-                keep_sending(talk, MEGABYTE)
+                send_on(talk, MEGABYTE)
             assert hooks.ends == []
         (error,) = hooks.ends
         assert isinstance(error, errors.AccessDeniedError)
@@ -785,6 +786,46 @@ def test_a_conversation_that_is_closed_just_as_it_opens_frees_its_connection(
         talk = direct_twin.endpoint(emulator.url, hooks=hooks).converse()
         with pytest.raises(errors.StreamError, match=CLOSED):
             talk.open()
+        direct_twin.settle()
+        emulator.disconnected()
+    assert hooks.ends == [None]
+
+
+class ClosedMeanwhile:
+    """A line whose conversation is closed by another thread or task just before it gives or raises `outcome`."""
+
+    def __init__(self, talk: Any, outcome: Any) -> None:
+        self._talk = talk
+        self._line = talk._line
+        self._outcome = outcome
+
+    def receive(self) -> Any:
+        self._talk._close()
+        if isinstance(self._talk, AsyncConversation):
+            return self._give()
+        return self._checked()
+
+    async def _give(self) -> bytes:
+        return self._checked()
+
+    def _checked(self) -> bytes:
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        assert isinstance(self._outcome, bytes)
+        return self._outcome
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._line, name)
+
+
+@pytest.mark.parametrize("outcome", [b"", encode_part(b"late"), errors.TransportError("lost")], ids=repr)
+def test_what_arrives_after_a_conversation_was_closed_changes_nothing(direct_twin: Twin, outcome: Any) -> None:  # noqa: F811
+    hooks = Diary()
+    with Emulator({NAME: echo}) as emulator, direct_twin.endpoint(emulator.url, hooks=hooks).converse() as talk:
+        talk.iterator._line = ClosedMeanwhile(talk.iterator, outcome)
+        with pytest.raises(errors.StreamError, match=CLOSED) as caught:
+            next(talk)
+        assert caught.value.received == ()
         direct_twin.settle()
         emulator.disconnected()
     assert hooks.ends == [None]

@@ -1,4 +1,4 @@
-"""The signatures of conversations, recomputed from the bytes by the tests, and credentials that change meanwhile."""
+"""The signatures of conversations, recomputed from the bytes by code of the tests, and credentials that change."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 import pytest
 from servers import InThread
+from typing_extensions import Self
 
 from smendpoint import AsyncEndpoint, BytesHandler, Endpoint, RetryPolicy, Timeout
 
@@ -259,7 +260,7 @@ class TwinIterator(Iterator[Any]):
 class TwinStream(TwinIterator):
     """A `Stream` or `AsyncStream`; ``iterator`` is the stream itself, with its attributes."""
 
-    def __enter__(self) -> TwinStream:
+    def __enter__(self) -> Self:
         if self.twin.asynchronous:
             self.twin.run(self.iterator.__aenter__())
         else:

@@ -127,8 +127,8 @@ class AsyncConversation(ConversationBase):
     def _dispose(self, line: AsyncLine) -> None:
         """Close a connection that was made too late."""
         line.close()
-        if self._call is not None:
-            self._call.finish(None)
+        assert self._call is not None
+        self._call.finish(None)
 
     async def send(self, data: bytes | str, *, partial: bool = False) -> None:
         """Send a part; wait until the service takes it.

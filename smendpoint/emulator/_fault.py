@@ -23,7 +23,7 @@ STREAM: frozenset[Kind] = frozenset({"stream", "openai"})
 FRAMES: frozenset[Kind] = frozenset({"stream"})
 """The kind with answers in event-stream frames."""
 
-ANSWERED: frozenset[Kind] = ALL | {"converse"}
+ANSWERED: frozenset[Kind] = frozenset({*ALL, "converse"})
 """The kinds whose answers can be replaced."""
 
 CONVERSE: frozenset[Kind] = frozenset({"converse"})

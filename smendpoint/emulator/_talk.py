@@ -48,6 +48,7 @@ class Talk(Protocol):
 
     def events(self) -> ByteStream:
         """Run the model, and yield the events of its answer."""
+        ...
 
 
 async def events_of(talk: Talk) -> TalkSteps:

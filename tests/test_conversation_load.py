@@ -13,7 +13,6 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +241,7 @@ def test_a_large_part_to_a_slow_reader_is_held_once(direct_twin: Twin) -> None:
         service.begin()
         while service.received < len(data) and service.pump(4096 if service.received < 400_000 else 65_536):
             pass
-        with suppress(h2.exceptions.StreamClosedError):  # the client has closed already
+        with contextlib.suppress(h2.exceptions.StreamClosedError):  # the client has closed already
             service.h2.end_stream(1)
         service.flush()
         peer.gone()

@@ -673,7 +673,9 @@ def reset_stream(talk: H2Client, emulator: Emulator) -> None:
 def say_goodbye(talk: H2Client, emulator: Emulator) -> None:
     talk.h2.close_connection()
     talk.flush()
-    assert talk.until_end().ended == "eof"
+    with contextlib.suppress(ConnectionResetError):
+        while talk.socket.recv(65_536):  # frames that were on their way, for which `h2` is closed by now
+            pass
 
 
 def stop(talk: H2Client, emulator: Emulator) -> None:

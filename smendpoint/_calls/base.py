@@ -92,7 +92,10 @@ class CallerBase(Erased[In, Out, Chunk]):
             check_beside_client(identity, settings)
         timeout, policy = settings["timeout"], settings["retry"]
         silence = identity.service.read_timeout
-        self.timeout = Timeout.of(timeout) if timeout else Timeout() if silence is None else Timeout(read=silence)
+        if timeout is None:
+            self.timeout = Timeout() if silence is None else Timeout(read=silence)
+        else:
+            self.timeout = Timeout.of(timeout)
         self.policy = RetryPolicy() if policy is None else policy
         if not isinstance(self.policy, RetryPolicy):
             raise errors.ConfigurationError(f"retry must be a RetryPolicy, not {type(policy).__name__}")

@@ -131,11 +131,11 @@ def _variables(emulator: Emulator) -> dict[str, str]:
     from urllib.parse import quote
 
     from smendpoint.emulator._endpoints import ANY_CREDENTIALS
+    from smendpoint.emulator._variables import URL_VARIABLES
 
     url, keys, region = emulator.url, ANY_CREDENTIALS, emulator.region
     return {
-        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url,
-        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME_HTTP2": url,
+        **dict.fromkeys(URL_VARIABLES, url),
         "AWS_ACCESS_KEY_ID": keys.access_key,
         "AWS_SECRET_ACCESS_KEY": keys.secret_key,
         "AWS_DEFAULT_REGION": region,
@@ -170,11 +170,10 @@ def _environment(emulator: Emulator) -> dict[str, str]:
     """Give this process's environment, changed so that clients are led to the emulator and nowhere else."""
     from urllib.request import getproxies_environment
 
-    from smendpoint.emulator._variables import CLIENT_VARIABLES, IN_THE_WAY, URL_VARIABLES, overrides
+    from smendpoint.emulator._variables import CLIENT_VARIABLES, IN_THE_WAY, overrides
 
     environment = {name: value for name, value in os.environ.items() if name not in IN_THE_WAY}
     environment |= {**CLIENT_VARIABLES, **_variables(emulator), **overrides()}
-    environment |= dict.fromkeys(URL_VARIABLES, emulator.url)
     environment["AWS_ENDPOINT_URL_SAGEMAKER"] = emulator.url  # DescribeEndpoint, for `doctor`
     environment.setdefault("AWS_ENDPOINT_URL_S3", f"{emulator.url}/s3")
     if getproxies_environment():  # the emulator is not behind them

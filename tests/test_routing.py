@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import logging
@@ -168,6 +169,16 @@ def test_they_know_what_they_call() -> None:
 def test_the_emulators_own_are_led_to_it(emulator: Emulator) -> None:
     with emulator.router("r", target="t") as made, emulator.gateway("g", model_kwargs={"model": "m"}) as other:
         assert made.invoke("a") == other.invoke("a").text == "The stand-in model read: a"
+
+
+def test_a_gateway_that_an_emulator_makes_for_asyncio_leads_there() -> None:
+    async def main() -> str:
+        async with emulator.async_gateway("g", model_kwargs={"model": "m"}) as made:
+            answer = await made.invoke("It rains in Rome. Where does it rain?")
+            return str(answer.text)
+
+    with Emulator() as emulator:
+        assert "Rome" in asyncio.run(main())
 
 
 def test_hooks_hear_of_the_operation_and_the_name(direct_twin: Twin, emulator: Emulator) -> None:  # noqa: F811

@@ -577,7 +577,7 @@ def test_the_emulator_prints_for_powershell_too(
     assert main(["emulator", "--port", "0", "--shell", "powershell", "--model", "it's=tgi"]) == 0
     lines = [line.removeprefix("# ") for line in capsys.readouterr().out.splitlines()]
     variables = [line for line in lines if line.startswith("$Env:")]
-    assert len(variables) == 10
+    assert len(variables) == 11
     assert all(re.fullmatch(r"\$Env:[A-Z0-9_]+ = '[^']+'", line) for line in variables)
     assert "/endpoints/it%27s/openai/v1'" in "".join(variables)
 

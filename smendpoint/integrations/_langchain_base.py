@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.load.serializable import Serializable
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from smendpoint._calls.endpoint import EndpointBase, remade
+from smendpoint._calls.endpoint import remade
 from smendpoint._core.call.limit import AdaptiveConcurrency
 from smendpoint._core.call.retry import RetryPolicy
 from smendpoint._options import ENDPOINT_OPTIONS, MAX_RESPONSE_BYTES
+from smendpoint.async_endpoint import AsyncEndpoint
 from smendpoint.endpoint import Endpoint
 from smendpoint.errors import ConfigurationError
 from smendpoint.handlers import AutoHandler, JumpStartChatHandler, JumpStartTextHandler, TextGenerationHandler
@@ -109,7 +110,7 @@ class SageMakerModel(BaseModel):
                 pydantic.ValidationError: an argument is not known, or has the wrong type.
             """
             try:
-                if isinstance(fields.get("endpoint"), EndpointBase):
+                if isinstance(fields.get("endpoint"), (Endpoint, AsyncEndpoint)):
                     fields.setdefault("endpoint_name", fields["endpoint"].endpoint_name)
                 super().__init__(**fields)
                 options = {name: getattr(self, name) for name in self._option_names()}
@@ -146,7 +147,7 @@ class SageMakerModel(BaseModel):
             usual: dict[str, Any] = {"concurrency": self.concurrency, "content_handler": self._default_handler()}
             made: Any = Endpoint(self.endpoint_name, **usual | given)
             return Twins(made, ours=True, options=options)
-        if not isinstance(self.endpoint, EndpointBase):
+        if not isinstance(self.endpoint, (Endpoint, AsyncEndpoint)):
             raise ConfigurationError(f"endpoint must be an Endpoint, not {type(self.endpoint).__name__}")
         if self.endpoint_name != self.endpoint.endpoint_name:
             raise ConfigurationError("endpoint= and endpoint_name are different: leave out endpoint_name")

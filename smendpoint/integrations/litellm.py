@@ -19,7 +19,7 @@ from litellm.llms.custom_llm import CustomLLM
 from litellm.types.utils import Delta, EmbeddingResponse, ModelResponse, ModelResponseStream, StreamingChoices, Usage
 
 from smendpoint import errors
-from smendpoint._calls.endpoint import EndpointBase
+from smendpoint._options import EndpointArguments
 from smendpoint.async_endpoint import AsyncEndpoint
 from smendpoint.endpoint import Endpoint
 from smendpoint.handlers import ChatCompletion, ChatHandler, EmbeddingsHandler
@@ -46,7 +46,7 @@ _OPTIONS = {
     "aws_session_token": "aws_session_token",
 }
 
-_Made = TypeVar("_Made", bound=EndpointBase[Any, Any, Any])
+_Made = TypeVar("_Made", bound=EndpointArguments[Any, Any, Any])
 
 
 class SageMakerLLM(CustomLLM):
@@ -75,7 +75,7 @@ class SageMakerLLM(CustomLLM):
         self._chat = content_handler or ChatHandler()
         self._embeddings = embeddings_handler or EmbeddingsHandler("openai")
         self._options = options
-        self._made: dict[tuple[Any, ...], EndpointBase[Any, Any, Any]] = {}
+        self._made: dict[tuple[Any, ...], EndpointArguments[Any, Any, Any]] = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:

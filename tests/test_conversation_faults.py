@@ -33,6 +33,7 @@ CASES = dict(ROW.findall(PAGE.read_text(encoding="utf-8")))
 WORDS = ("one", "two", "three")
 STALLING = {"h2_no_head", "h2_silence", "h2_stall", "h2_window_closed"}
 STALL_SECONDS = 0.2
+END_OF_STREAM = b"\0\0\0\0\x01\0\0\0\x01"  # an empty DATA frame with the flag END_STREAM
 # These strike before the model has said anything.
 BEFORE_ANY_PART = {
     "h2_no_head",
@@ -420,10 +421,10 @@ def test_a_sender_waits_for_a_full_socket(direct_twin: Twin, secured: bool, read
         peer.sock.recv(10)
         peer.send(WIDE + head_frame([(":status", "200")]) + frame(0, encode_part(b"ready"), 1))
         full.wait(PATIENCE)
-        received = 0
-        while received < 8 * len(MEGABYTE):
-            received += len(peer.sock.recv(1 << 20))
-        peer.send(b"\0\0\0\0\x01\0\0\0\x01")  # DATA with END_STREAM
+        latest = b""
+        while not latest.endswith(END_OF_STREAM):  # an earlier end of the answer would cut what is still to be sent
+            latest = latest[-len(END_OF_STREAM) :] + peer.sock.recv(1 << 20)
+        peer.send(END_OF_STREAM)
         peer.gone()
 
     made = None
@@ -440,6 +441,7 @@ def test_a_sender_waits_for_a_full_socket(direct_twin: Twin, secured: bool, read
             assert time.monotonic() < over
         full.set()
         assert sending.outcome() is None
+        talk.end_input()
         assert (list(talk) if reading is None else reading.outcome()) == []
 
 

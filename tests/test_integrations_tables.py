@@ -18,9 +18,11 @@ import pytest
 from smendpoint import (
     AccessDeniedError,
     AsyncEndpoint,
+    AsyncInferenceGateway,
     ChatHandler,
     ClassificationHandler,
     Endpoint,
+    InferenceRouter,
     JSONHandler,
     ModelError,
 )
@@ -277,8 +279,10 @@ def test_only_an_endpoint_without_a_client_is_taken() -> None:
     )
     with pytest.raises(ConfigurationError, match="cannot go to other processes"):
         TableMapper(Endpoint("m", client=client), input_column="text")
-    with pytest.raises(ConfigurationError, match="must be an Endpoint, not str"):
-        TableMapper("m", input_column="text")  # type: ignore[arg-type]
+    others: tuple[Any, ...] = ("m", InferenceRouter("m", target="t"), AsyncInferenceGateway("g1"))
+    for other in others:
+        with pytest.raises(ConfigurationError, match=f"must be an Endpoint, not {type(other).__name__}"):
+            TableMapper(other, input_column="text")
 
 
 def test_a_mapper_can_be_pickled_and_calls_where_it_arrives(monkeypatch: pytest.MonkeyPatch, awaited: bool) -> None:

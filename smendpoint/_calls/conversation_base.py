@@ -11,7 +11,7 @@ from smendpoint import errors
 from smendpoint._calls.arguments import checked_mapping
 from smendpoint._calls.base import new_invocation_id
 from smendpoint._calls.pipeline import MAX_RECEIVED, cut_off
-from smendpoint._calls.response import Metadata
+from smendpoint._calls.response import StreamMetadata
 from smendpoint._core.aws.conversation import PartDecoder
 from smendpoint._core.aws.operations import (
     INVOKE_ENDPOINT_CONVERSATION,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from smendpoint._calls.base import CallerBase
     from smendpoint._core.aws.conversation import ConversationPart, PartEncoder
     from smendpoint._core.aws.sigv4 import Credentials
-    from smendpoint._core.call.flow import CallState
     from smendpoint._core.call.hooks import Watcher
     from smendpoint._core.call.timing import Timeout
     from smendpoint._transport import AsyncLine, Line
@@ -115,14 +114,13 @@ def checked_part(data: object) -> tuple[bytes, bool]:
     raise errors.ConfigurationError(f"a part must be bytes or str, not {type(data).__name__}")
 
 
-class ConversationBase(Metadata):
+class ConversationBase(StreamMetadata):
     """The half of `Conversation` and `AsyncConversation` that does not wait."""
 
     _line: Line | AsyncLine | None
 
     __slots__ = (
         "__weakref__",
-        "_call",
         "_caller",
         "_decoder",
         "_failure",
@@ -134,40 +132,25 @@ class ConversationBase(Metadata):
         "_ready",
         "_received",
         "_request",
-        "_took",
     )
 
     def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest) -> None:
+        super().__init__()
         self._caller = caller
         self._request = request
         self._decoder = PartDecoder()
         self._ready: deque[ConversationPart] = deque()
         self._received: deque[ConversationPart] = deque(maxlen=MAX_RECEIVED)
         self._kept_bytes = 0
-        self._call: CallState | None = None
         self._line = None
         self._listening: Watcher | None = None  # notifies the hooks that want each part
         self._input_ended = False
         self._over = False  # ended, failed, or closed
         self._failure: errors.SmendpointError | None = None
-        self._took: float | None = None
-        self.headers: Mapping[str, str] = {}
 
     def __repr__(self) -> str:
         state = "closed" if self._over else "new" if self._line is None else "open"
         return f"{type(self).__name__}({state}, request_id={self.request_id!r}, attempts={self.attempts})"
-
-    @property
-    def attempts(self) -> int:
-        """How many requests have been sent so far."""
-        return 0 if self._call is None else self._call.attempts
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds from the call's start until now, or until the end of the conversation."""
-        if self._took is not None:
-            return self._took
-        return 0.0 if self._call is None else self._call.elapsed
 
     def _fail_opening(self, error: BaseException) -> None:
         """Opening failed; later calls raise the same error."""

@@ -11,6 +11,7 @@ from smendpoint.errors import HandlerError, SmendpointError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from smendpoint._core.call.flow import CallState
     from smendpoint.handlers.base import OutputDetails, Usage
 
 T = TypeVar("T")
@@ -59,6 +60,29 @@ class Metadata:
     def closed_session_id(self) -> str | None:
         """The id of the session that this call closed."""
         return self.headers.get("x-amzn-sagemaker-closed-session-id")
+
+
+class StreamMetadata(Metadata):
+    """The facts about an answer that arrives in pieces."""
+
+    __slots__ = ("_call", "_took")
+
+    def __init__(self) -> None:
+        self._call: CallState | None = None  # until there is one, nothing has been sent
+        self._took: float | None = None
+        self.headers = {}
+
+    @property
+    def attempts(self) -> int:
+        """How many requests have been sent so far."""
+        return 0 if self._call is None else self._call.attempts
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the call's start until now, or until its end."""
+        if self._took is not None:
+            return self._took
+        return 0.0 if self._call is None else self._call.elapsed
 
 
 class Response(Metadata, Generic[T]):

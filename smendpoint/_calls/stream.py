@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from smendpoint import errors
-from smendpoint._calls.response import Metadata
+from smendpoint._calls.response import StreamMetadata
 from smendpoint._transport.deadline import Cancellation, Cancelled
 from smendpoint._typing import Made, Piece, TypedStream
 
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
     from smendpoint.handlers.base import StreamDecoder, Usage
 
 
-class StreamBase(Metadata, TypedStream[Piece, Made]):
+class StreamBase(StreamMetadata, TypedStream[Piece, Made]):
     """The half of `Stream` and `AsyncStream` that does not wait."""
 
     _source: Source | AsyncSource | None
 
     __slots__ = (
         "__weakref__",
-        "_call",
         "_caller",
         "_first_chunk",
         "_listening",
@@ -42,39 +41,23 @@ class StreamBase(Metadata, TypedStream[Piece, Made]):
         "_request",
         "_source",
         "_stop",
-        "_took",
-        "headers",
     )
 
     def __init__(self, caller: CallerBase[Any, Any, Any], request: CallRequest, stop: Sequence[str]) -> None:
+        super().__init__()
         self._caller = caller
         self._request = request
         self._pipeline: Pipeline[Piece] = caller.pipeline(stop)
         self._stop = stop
         self._ready: deque[Piece] = deque()
-        self._call: CallState | None = None
         self._source = None
         self._over = False  # ended, failed, or closed
         self._first_chunk: float | None = None
         self._listening: Watcher | None = None  # notifies the hooks that want each chunk
-        self._took: float | None = None
-        self.headers: Mapping[str, str] = {}
 
     def __repr__(self) -> str:
         state = "closed" if self._over else "new" if self._source is None else "open"
         return f"{type(self).__name__}({state}, request_id={self.request_id!r}, attempts={self.attempts})"
-
-    @property
-    def attempts(self) -> int:
-        """How many requests have been sent so far."""
-        return 0 if self._call is None else self._call.attempts
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds from the call's start until now, or until the end of the stream."""
-        if self._took is not None:
-            return self._took
-        return 0.0 if self._call is None else self._call.elapsed
 
     @property
     def time_to_first_chunk(self) -> float | None:

@@ -96,6 +96,13 @@ def _counted(size: int, chunk: bytes, limit: int | None) -> int:
     return size
 
 
+def opened_before_fork(what: str) -> errors.TransportError:
+    """Make the error for a child that uses a stream or a conversation of its parent."""
+    return errors.TransportError(
+        f"this {what} was opened before a fork and belongs to the parent process", response_started=True
+    )
+
+
 class SharedSource:
     """The base class of both blocking sources: one thread reads, and any thread may close.
 
@@ -117,9 +124,7 @@ class SharedSource:
 
     def read(self) -> bytes:
         if self._pid != os.getpid():
-            raise errors.TransportError(
-                "this stream was opened before a fork and belongs to the parent process", response_started=True
-            )
+            raise opened_before_fork("stream")
         held = None
         ended = False
         try:

@@ -9,7 +9,7 @@ from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from smendpoint._calls.arguments import checked_limit
-from smendpoint._calls.endpoint import EndpointBase, remade
+from smendpoint._calls.endpoint import remade
 from smendpoint._core.call.limit import AdaptiveConcurrency
 from smendpoint.async_endpoint import AsyncEndpoint
 from smendpoint.batch._values import digest_of, encode_output
@@ -75,7 +75,7 @@ class TableMapper:
         ledger: str | os.PathLike[str] | None = None,
         **model_kwargs: Any,
     ) -> None:
-        if not isinstance(endpoint, EndpointBase):
+        if not isinstance(endpoint, (Endpoint, AsyncEndpoint)):
             raise ConfigurationError(f"endpoint must be an Endpoint, not {type(endpoint).__name__}")
         if endpoint._caller.client is not None:
             raise ConfigurationError(

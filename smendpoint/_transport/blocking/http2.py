@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from smendpoint import errors
 from smendpoint._core.error_copies import copy_error
 from smendpoint._transport.deadline import Wake
+from smendpoint._transport.exchange import opened_before_fork
 from smendpoint._transport.readiness import LONGEST_WAIT, READABLE, WRITABLE, make_poll
 
 if TYPE_CHECKING:
@@ -225,9 +226,7 @@ class BlockingHttp2:
     def check_owner(self) -> None:
         """See `Line.check_owner`."""
         if self._pid != os.getpid():
-            raise errors.TransportError(
-                "this conversation was opened before a fork and belongs to the parent process", response_started=True
-            )
+            raise opened_before_fork("conversation")
 
     def _enter(self, *, reading: bool = False) -> None:
         self.check_owner()

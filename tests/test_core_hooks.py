@@ -22,7 +22,7 @@ def test_the_base_class_listens_to_everything_and_does_nothing() -> None:
     watcher.notify("attempt_started")
     watcher.notify("attempt_failed", errors.ConnectError("refused"), 0.1)
     watcher.notify("first_byte")
-    watcher.notify("call_finished", None)
+    watcher.finish(None)
 
 
 def test_a_hook_that_raises_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -40,8 +40,8 @@ def test_debug_records_name_the_call_and_the_kind_of_its_error(caplog: pytest.Lo
     caplog.set_level(logging.DEBUG, "smendpoint.call")
     call = info()
     call.status, call.request_id, call.attempts = 424, "r-1", 2
-    Watcher(call, (), logging.getLogger("smendpoint.call"), lambda: 12.5, 10.0).notify(
-        "call_finished", errors.ModelError(424, message="canary")
+    Watcher(call, (), logging.getLogger("smendpoint.call"), lambda: 12.5, 10.0).finish(
+        errors.ModelError(424, message="canary")
     )
     (record,) = caplog.records
     assert record.levelno == logging.DEBUG
@@ -57,6 +57,19 @@ def test_elapsed_is_brought_up_to_date_before_each_hook() -> None:
     assert watcher.info.elapsed == 0.5
     watcher.notify("first_byte")
     assert watcher.info.elapsed == 3.0
+
+
+def test_the_end_of_a_call_that_two_threads_end_is_reported_once() -> None:
+    heard: list[BaseException | None] = []
+
+    class Recorder(CallHooks):
+        def call_finished(self, call: CallInfo, error: BaseException | None) -> None:
+            heard.append(error)
+            watcher.finish(errors.TransportError("the other thread's"))
+
+    watcher = Watcher(info(), (Recorder(),), None, lambda: 1.0, 1.0)
+    watcher.finish(None)
+    assert heard == [None]
 
 
 # objects that are taken for hooks
@@ -104,7 +117,7 @@ def test_hooks_that_an_object_does_not_have_are_not_missed(caplog: pytest.LogCap
     hooks: Any = Some()
     watcher = Watcher(info(), (hooks,), None, lambda: 1.0, 1.0)
     watcher.notify("call_started")
-    watcher.notify("call_finished", None)
+    watcher.finish(None)
     assert hooks.heard == ["my-llm"]
     assert caplog.records == []
 

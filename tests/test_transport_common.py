@@ -141,9 +141,9 @@ def test_no_connection_in_time_says_where() -> None:
 # errors
 
 
-def verification_error() -> ssl.SSLCertVerificationError:
+def verification_error(message: str) -> ssl.SSLCertVerificationError:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    error.verify_message = "self-signed certificate"
+    error.verify_message = message
     return error
 
 
@@ -156,7 +156,12 @@ def tls_error() -> ssl.SSLError:
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (verification_error(), TLSError, "is not trusted: self-signed certificate. Set AWS_CA_BUNDLE"),
+        (verification_error("self-signed certificate"), TLSError, "is not trusted: self-signed certificate. Set AWS_"),
+        (
+            verification_error("not valid for '::1'."),
+            TLSError,
+            "is not trusted: not valid for '::1'. Set AWS_CA_BUNDLE",
+        ),
         (tls_error(), TLSError, "no TLS connection to runtime.example:443: WRONG_VERSION_NUMBER"),
         (ssl.SSLError("no reason given"), TLSError, "no reason given"),
         (ssl.SSLEOFError(8, "EOF occurred"), ConnectError, "no connection to runtime.example:443: EOF occurred"),

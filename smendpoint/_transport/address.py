@@ -53,7 +53,7 @@ class Address:
         if proxy is not None and proxy.tls:
             raise errors.ConfigurationError(
                 f"the proxy {proxy.shown} needs TLS itself, which is not supported here: use http:// in its URL if it "
-                "allows that, or make a boto3, botocore or aiobotocore client and pass client="
+                "allows that, or make a boto3, botocore or aiobotocore client and pass client= (it cannot converse)"
             )
         extra: tuple[tuple[str, str], ...] = (("User-Agent", target.user_agent),)
         prefix = ""
@@ -183,7 +183,7 @@ def connect_failed(address: Address, error: OSError) -> errors.TransportError:
 
     if isinstance(error, ssl.SSLCertVerificationError):
         return errors.TLSError(
-            f"the certificate of {address.service} is not trusted: {error.verify_message}. "
+            f"the certificate of {address.service} is not trusted: {error.verify_message.rstrip('.')}. "
             "Set AWS_CA_BUNDLE if your network re-signs TLS"
         )
     # A connection that was cut off during the handshake says nothing about trust.

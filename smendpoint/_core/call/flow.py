@@ -234,7 +234,7 @@ class CallState:
         if error is not None:
             forget_locals(error)
         if self.watcher is not None:
-            self.watcher.notify("call_finished", error)
+            self.watcher.finish(error)
 
 
 def call_flow(call: CallState) -> Generator[Any, Any, Any]:

@@ -198,7 +198,7 @@ class Watcher:
         limiter: knows how many calls may be in flight; ``None`` if their number is not limited.
     """
 
-    __slots__ = ("_clock", "_contexts", "_hooks", "_limiter", "_log", "_started", "info")
+    __slots__ = ("_clock", "_contexts", "_finished", "_hooks", "_limiter", "_log", "_started", "info")
 
     def __init__(
         self, info: CallInfo, hooks: Sequence[Any], log: Any, monotonic: Any, started: float, limiter: Any = None
@@ -210,6 +210,7 @@ class Watcher:
         self._clock = monotonic
         self._started = started
         self._limiter = limiter
+        self._finished = False
 
     def start_attempt(self, number: int) -> None:
         """Report that attempt `number` begins."""
@@ -222,6 +223,12 @@ class Watcher:
         self.info.status = status
         self.info.request_id = request_id(headers)
         self.notify("first_byte")
+
+    def finish(self, error: BaseException | None) -> None:
+        """Report the end of the call, once: two threads may end a stream at the same moment."""
+        finished, self._finished = self._finished, True
+        if not finished:
+            self.notify("call_finished", error)
 
     def wants_chunks(self) -> bool:
         """Whether there are hooks that override ``chunk``."""

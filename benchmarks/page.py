@@ -132,6 +132,11 @@ def tokens(data: Data) -> str:
     return costs(data, "s", "CPU time of a token", figures)
 
 
+def audio(data: Data) -> str:
+    """Tabulate the cost of an audio frame."""
+    return costs(data, "s", "CPU time of a frame", {"audio": "", "audio-asyncio": ", asyncio"})
+
+
 def delays(data: Data) -> str:
     """Say what a thousand streams do to each other."""
     return filled(
@@ -233,6 +238,7 @@ BLOCKS: dict[str, Callable[[Data], str]] = {
     "calls": calls,
     "rates": rates,
     "tokens": tokens,
+    "audio": audio,
     "delays": delays,
     "starts": starts,
     "profile": profile,

@@ -16,7 +16,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
 FIRST_PAGE = ROOT / "docs" / "index.md"
+CONVERSATIONS = ROOT / "docs" / "reference" / "conversation.md"
 FILE = ROOT / "docs" / "pictures" / "benchmarks.json"
+# Only on Python 3.12 can all sides take part in the figures of conversations.
+SOURCES = {FIRST_PAGE: FILE, PAGE: FILE, CONVERSATIONS: FILE.with_name("benchmarks-audio.json")}
 SPACE = "\N{NO-BREAK SPACE}"
 if not FILE.exists():
     pytest.skip("there is no documentation", allow_module_level=True)
@@ -96,14 +99,15 @@ def test_the_charts_of_the_page_show_the_figures_of_the_data_file(tmp_path: Path
         assert texts(FILE.with_name(path.name)) == texts(path)
 
 
-def test_the_figures_of_the_pages_are_those_of_the_data_file() -> None:
-    texts = [path.read_text(encoding="utf-8") for path in (FIRST_PAGE, PAGE)]
-    assert {found[1] for text in texts for found in page.MARKED.finditer(text)} == set(page.BLOCKS)
-    assert [page.rewritten(text, data.read(FILE)) for text in texts] == texts
+def test_the_figures_of_the_pages_are_those_of_the_data_files() -> None:
+    texts = {path: path.read_text(encoding="utf-8") for path in SOURCES}
+    assert {found[1] for text in texts.values() for found in page.MARKED.finditer(text)} == set(page.BLOCKS)
+    assert {path: page.rewritten(text, data.read(SOURCES[path])) for path, text in texts.items()} == texts
 
 
-def test_outside_of_its_blocks_the_page_has_no_measured_figure() -> None:
-    text = page.MARKED.sub("", PAGE.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("path", [PAGE, CONVERSATIONS], ids=lambda path: path.stem)
+def test_outside_of_its_blocks_a_page_has_no_measured_figure(path: Path) -> None:
+    text = page.MARKED.sub("", path.read_text(encoding="utf-8"))
     assert re.findall(r"\d[\d.,]*\s?(?:µs|kB|MB)\b|\d times", text) == []
 
 

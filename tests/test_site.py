@@ -61,9 +61,11 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site, once for all workers of a run; warnings are errors."""
+    """Build the site, once for all workers of a run; warnings are errors. `SMENDPOINT_SITE` is a built one."""
     import fcntl
 
+    if "SMENDPOINT_SITE" in os.environ:
+        return Path(os.environ["SMENDPOINT_SITE"])
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent

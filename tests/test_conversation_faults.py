@@ -143,10 +143,9 @@ def test_a_refusal_is_raised_by_a_reader_and_a_sender_at_a_time(direct_twin: Twi
     with Emulator({NAME: echo}) as emulator:
         emulator.inject("h2_late_424")
         with direct_twin.endpoint(emulator.url).converse() as talk:
+            talk.send("the first part")  # nobody reads yet, so that the refusal is for those who follow
             reading = talk.beside("list")
-            first = talk.beside("send", "the first part")
             sending = talk.beside("send", MEGABYTE * 3)
-            assert isinstance(first.outcome(), (type(None), errors.ModelError))  # the refusal may come before its end
             for each in (reading, sending):
                 assert isinstance(each.outcome(), errors.ModelError)
             assert reading.outcome() is not sending.outcome()

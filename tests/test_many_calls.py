@@ -28,7 +28,8 @@ def emulator() -> Iterator[Emulator]:
     def model(request: ModelRequest) -> bytes:
         return answer(request.body)
 
-    with Emulator(model, capacity=8, latency=0.01) as emulator:
+    # Long enough for calls to overlap on a slow machine: a limit that no calls fill is not refused.
+    with Emulator(model, capacity=8, latency=0.03) as emulator:
         yield emulator
 
 
@@ -43,9 +44,8 @@ def check(emulator: Emulator, count: int, limit: int) -> None:
     assert load.served + load.running == count  # the slot of a stream comes free after its last byte
     assert load.peak <= capacity
     assert load.refused <= MAXIMUM + count // 2  # a first guess that is far too high costs that many
-    # A busy machine may bear fewer calls than an endpoint of a large capacity, or run few of them at the same moment,
-    # so that a limit above a small capacity is not refused. The bounds are narrow where time is simulated.
-    assert min(capacity, 8) / 4 <= limit <= max(2 * capacity, 16)
+    # A busy machine may bear fewer calls than an endpoint of a large capacity.
+    assert min(capacity, 8) / 4 <= limit <= 2 * capacity
     assert emulator.total_connections <= MAXIMUM
 
 

@@ -59,6 +59,7 @@ def test_more_calls_than_the_endpoint_bears_lose_no_output(twin: Twin, ordered: 
         assert outputs == inputs if ordered else sorted(outputs) == sorted(inputs)
         emulator.wait_for(lambda it: it.load["my-llm"].served == CALLS)
         assert emulator.load["my-llm"].peak == 4
+        assert emulator.load["my-llm"].refused
 
 
 @pytest.mark.parametrize(

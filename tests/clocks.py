@@ -55,11 +55,13 @@ class VirtualTime:
     Attributes:
         now: the time, in seconds.
         threads: how many calls run in threads of the loops' executors.
+        changes: how often a loop may have sent bytes to another one.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
         self.threads = 0
+        self.changes = 0
         self._lock = Lock()
         self._loops: set[_Selector] = set()
         self._waiting: dict[_Selector, float] = {}
@@ -81,12 +83,20 @@ class VirtualTime:
         """Take that a loop waits, for at most so long. The others have to look again: it may have sent them bytes."""
         with self._lock:
             self._waiting[loop] = self.now + seconds
-            self._quiet.clear()
+            self._look_again()
 
-    def found_nothing(self, loop: _Selector) -> bool:
-        """Take that a loop that waits has no bytes, and say whether its time has come."""
+    def _look_again(self) -> None:
+        self.changes += 1
+        self._quiet.clear()
+
+    def found_nothing(self, loop: _Selector, changes: int) -> bool:
+        """Take that a loop that waits had no bytes, and say whether its time has come.
+
+        What it saw counts only if it began to look after the last change, the one with the number `changes`.
+        """
         with self._lock:
-            self._quiet.add(loop)
+            if changes == self.changes:
+                self._quiet.add(loop)
             if self._quiet == self._loops and not self.threads and min(self._waiting.values()) < math.inf:
                 self.now = max(self.now, min(self._waiting.values()))
                 self._quiet.clear()
@@ -101,7 +111,7 @@ class VirtualTime:
         """Take that a loop does not wait any more."""
         with self._lock:
             del self._waiting[loop]
-            self._quiet.clear()
+            self._look_again()
 
 
 # Real seconds for which a loop waits for bytes at a time, and lets other threads run: they may move the time on.
@@ -121,8 +131,11 @@ class _Selector(selectors.SelectSelector):
         if events or (timeout is not None and timeout <= 0):
             return events
         self._time.waits(self, math.inf if timeout is None else timeout)
-        while not (events := super().select(_PAUSE)) and not self._time.found_nothing(self):
-            pass
+        over = False
+        while not events and not over:
+            changes = self._time.changes
+            events = super().select(_PAUSE)
+            over = not events and self._time.found_nothing(self, changes)
         self._time.works(self)
         return events
 

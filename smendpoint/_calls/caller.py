@@ -68,7 +68,12 @@ class Caller(CallerBase[In, Out, Chunk]):
         if request.operation.conversing:
             perform = self._converse
         try:
-            return drive(call_flow(call), perform, request, call.timeout, cancellation)
+            try:
+                return drive(call_flow(call), perform, request, call.timeout, cancellation)
+            except errors.TransportError:
+                if cancellation is not None:
+                    cancellation.check()  # to stop a call breaks its connection
+                raise
         except BaseException as error:
             call.finish(error)
             raise

@@ -52,7 +52,7 @@ class Conversation(ConversationBase):
         return self
 
     def __next__(self) -> ConversationPart:
-        while not self._ready:
+        while not (ready := self._ready):
             if self._over:
                 self._check_end()
                 raise StopIteration
@@ -69,7 +69,7 @@ class Conversation(ConversationBase):
             except BaseException:  # an interrupt, which may have lost what had arrived
                 self._close()
                 raise
-        return self._ready.popleft()
+        return ready.popleft()
 
     def open(self) -> Self:
         """Connect and send the request. ``with``, `send` and iterating do so too. Opening it again does nothing.

@@ -234,8 +234,7 @@ class ConversationBase(StreamMetadata):
 
     def _check_input(self) -> None:
         """Raise the error that explains why no part can be sent."""
-        if self._failure is not None:
-            raise copy_error(self._failure)
+        self._check_end()
         if self._input_ended:
             raise errors.ConfigurationError(
                 "end_input() was called: nothing can be sent after it", endpoint_name=self._request.endpoint_name
@@ -243,8 +242,9 @@ class ConversationBase(StreamMetadata):
         self._check_taken(ended=self._over)
 
     def _check_taken(self, *, ended: bool) -> None:
-        """Raise if the model ended the conversation before it got a part."""
+        """Raise if the conversation ended before the model got a part."""
         if ended:
+            self._check_end()  # another thread may have closed it just now
             raise self._error("the model has ended the conversation: it takes no more parts")
 
     def _signer(
@@ -281,7 +281,7 @@ class ConversationBase(StreamMetadata):
         """Close the conversation if it is open."""
         if self._over:
             return
-        self._ready.clear()
+        self._ready = deque()  # another thread may be taking from the old one
         line, error = self._line, None
         if line is not None and line.stream.failure is not None:  # only sending has noticed it so far
             error = self._explained(copy_error(line.stream.failure))

@@ -197,7 +197,7 @@ class StreamBase(StreamMetadata, TypedStream[Piece, Made]):
         """Close the stream if it is open, because of `error` or at the caller's request."""
         if self._over:
             return
-        self._ready.clear()
+        self._ready = deque()  # another thread may be taking from the old one
         if self._source is None:
             self._end()
             self._stop_opening()
@@ -281,12 +281,12 @@ class Stream(StreamBase[Piece, Made]):
         return self
 
     def __next__(self) -> Piece:
-        while not self._ready:
+        while not (ready := self._ready):
             if self._over:
                 self._check_end()
                 raise StopIteration
             self._advance()
-        return self._ready.popleft()
+        return ready.popleft()
 
     def open(self) -> Self:
         """Send the request and wait for the answer to begin, so that a refusal is known before anything is shown.

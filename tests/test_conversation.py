@@ -764,7 +764,7 @@ def test_an_interrupt_while_it_opens_is_passed_on_and_ends_it(direct_twin: Twin)
 
 def test_the_total_counts_from_the_opening(direct_twin: Twin) -> None:  # noqa: F811
     with Emulator({NAME: echo}) as emulator:
-        talk = direct_twin.endpoint(emulator.url).converse(timeout=fast(total=0.2))
+        talk = direct_twin.endpoint(emulator.url).converse(timeout=fast(total=1.0))
         talk.open()
         with pytest.raises(errors.DeadlineExceededError):
             next(talk)

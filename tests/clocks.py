@@ -92,7 +92,7 @@ class VirtualTime:
     def found_nothing(self, loop: _Selector, changes: int) -> bool:
         """Take that a loop that waits had no bytes, and say whether its time has come.
 
-        What it saw counts only if it began to look after the last change, the one with the number `changes`.
+        That counts only if it began to look after the last change, the one with the number `changes`.
         """
         with self._lock:
             if changes == self.changes:

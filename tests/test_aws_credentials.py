@@ -424,3 +424,14 @@ def test_after_a_fork_locks_are_new_and_the_source_is_asked_anew() -> None:
     source.now += HOUR
     provider.load()
     assert source.calls == [True, False]
+
+
+@pytest.mark.parametrize("life", [HOUR, None])
+def test_the_source_is_asked_again_after_credentials_that_are_not_to_be_trusted(life: float | None) -> None:
+    source = Source(life)
+    provider = source.provider()
+    assert provider.load() == key(1)
+    for _ in range(2):  # the second time, there are others
+        provider.distrust(key(1))
+        assert provider.load() == key(2)
+    assert source.calls == [False, True]

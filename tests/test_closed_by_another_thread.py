@@ -100,8 +100,7 @@ def new_conversation(endpoint: Endpoint[Any, Any, Any]) -> tuple[Conversation, C
     conversation = endpoint.converse()
 
     def talk() -> bytes:
-        conversation.send(b"Hello")
-        conversation.send(b" Hello")
+        conversation.send(b"Hello Hello")
         conversation.end_input()
         return b"".join(part.data for part in conversation)
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from garbage import collect
 from h2_client import H2Client
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from smendpoint.emulator import Emulator, forward
+from smendpoint.emulator import Emulator, ModelConversation, forward
 from smendpoint.errors import ConfigurationError
 
 PATIENCE = 20.0  # seconds; only ever waited for when a test fails
@@ -225,7 +228,47 @@ def test_a_container_that_does_not_accept_in_time_is_a_model_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         with Emulator(forward(f"ws://127.0.0.1:{server.getsockname()[1]}", timeout=0.01)) as emulator:
             with H2Client((emulator.host, emulator.port)) as talk:
-                assert "TimeoutError" in failure(talk.open())
+                assert "did not accept the WebSocket within 0.01 s" in failure(talk.open())
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_model_that_is_cancelled_twice_closes_its_connection(turns: int) -> None:
+    """As when a client leaves just before the emulator stops. The second comes some turns of the loop later."""
+    accepted, ended = threading.Event(), threading.Event()
+
+    def listen(socket: ServerConnection) -> None:
+        accepted.set()
+        with pytest.raises(ConnectionClosed):
+            socket.recv(PATIENCE)
+        ended.set()
+
+    async def converse(port: int) -> None:
+        async def nothing(*_: object) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        conversation = ModelConversation(
+            receive=nothing,
+            reply=nothing,
+            endpoint_name="my-voice",
+            path="",
+            query="",
+            target_variant="",
+            headers={},
+            disconnected=threading.Event(),
+        )
+        model: Any = forward(f"ws://127.0.0.1:{port}")
+        task = asyncio.ensure_future(model(conversation))
+        await asyncio.to_thread(accepted.wait, PATIENCE)
+        task.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+
+    with container(listen) as port:
+        asyncio.run(converse(port))
+        assert ended.wait(PATIENCE)
+    collect()  # a connection that was left open would be an error here
 
 
 def test_without_the_package_websockets_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

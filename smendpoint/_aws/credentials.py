@@ -109,6 +109,14 @@ class CredentialProvider:
             return state.credentials
         return None
 
+    def distrust(self, rejected: Credentials) -> None:
+        """Have the next caller ask the source: the service did not accept these credentials although they look valid.
+
+        Does nothing if there are others by now.
+        """
+        if self._state.credentials == rejected:
+            self._stale, self._state = True, _State(None, 0.0, _NEVER)
+
     def refresh_due(self) -> bool:
         """Whether ``load`` should now be called in the background.
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from smendpoint._calls.base import CallerBase
     from smendpoint._core.aws.conversation import ConversationPart, PartEncoder
     from smendpoint._core.aws.sigv4 import Credentials
+    from smendpoint._core.call.flow import CallState
     from smendpoint._core.call.hooks import Watcher
     from smendpoint._core.call.timing import Timeout
     from smendpoint._transport import AsyncLine, Line
@@ -212,13 +213,21 @@ class ConversationBase(StreamMetadata):
         assert line is not None
         if isinstance(error, errors.TransportError) and line.stream.begun:
             error = cut_off(error)
-        if isinstance(error, errors.EndpointError) and classify(error) == "skew":
-            # The parts cannot be sent again. The next conversation is signed with the service's time.
-            defaults = call.defaults
-            skew = clock_skew(line.stream.headers, defaults.clock.time(), defaults.skew)
-            defaults.skew = defaults.skew if skew is None else skew
+        if isinstance(error, errors.EndpointError):
+            self._learn(classify(error), call, line)
         error.received = tuple(self._received)
         return call.add_context(error)
+
+    def _learn(self, refused_for: str, call: CallState, line: Line | AsyncLine) -> None:
+        """Have the next conversation signed with the service's time, or with others of the source's credentials."""
+        defaults = call.defaults
+        if refused_for == "skew":
+            skew = clock_skew(line.stream.headers, defaults.clock.time(), defaults.skew)
+            defaults.skew = defaults.skew if skew is None else skew
+        elif refused_for == "expired":
+            assert defaults.credentials is not None
+            assert call.credentials is not None
+            defaults.credentials.distrust(call.credentials)
 
     # -- our side
 

@@ -20,21 +20,45 @@ _READ_SIZE = 65_536
 
 
 class _WebSocket:
-    """The connection to the container."""
+    """The connection to the container, which `connect` makes."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, protocol: Any) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._protocol = protocol
+    _reader: asyncio.StreamReader
+    _writer: asyncio.StreamWriter | None = None
+    _protocol: Any
+
+    async def connect(self, host: str, port: int, conversation: ModelConversation) -> list[Any]:
+        """Connect, and shake hands; return the frames that have come by then."""
+        try:
+            from websockets.client import ClientProtocol
+            from websockets.uri import parse_uri
+        except ImportError as error:
+            raise ConfigurationError(
+                "forward('ws://...') needs the package websockets: pip install 'smendpoint[emulator]'"
+            ) from error
+        query = f"?{conversation.query}" if conversation.query else ""
+        named = f"[{host}]" if ":" in host else host
+        uri = parse_uri(f"ws://{named}:{port}/{conversation.path or DEFAULT_PATH}{query}")
+        self._protocol = ClientProtocol(uri, max_size=None)
+        request = self._protocol.connect()
+        for name, value in conversation.headers.items():
+            if name.startswith("x-amzn-sagemaker-"):
+                request.headers[name] = value
+        self._protocol.send_request(request)
+        self._reader, self._writer = await asyncio.open_connection(host, port)
+        self.flush()
+        events: list[Any] = []
+        while not events:
+            events = await self.read()
+        return events[1:]
 
     def flush(self) -> None:
+        assert self._writer is not None
         self._writer.writelines(self._protocol.data_to_send())
 
-    async def close(self) -> None:
-        """Close the connection; wait until asyncio has, as the loop may be about to stop."""
-        self._writer.transport.abort()  # a container that does not read would delay an orderly end
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+    def abort(self) -> None:
+        """Close the connection, if there is one: a container that does not read would delay an orderly end."""
+        if self._writer is not None:
+            self._writer.transport.abort()
 
     async def read(self) -> list[Any]:
         """Wait for bytes, and return the frames (first of all, the handshake) that they complete.
@@ -62,7 +86,8 @@ class _WebSocket:
         """
         from websockets.exceptions import InvalidState
 
-        protocol = self._protocol
+        writer, protocol = self._writer, self._protocol
+        assert writer is not None
         open_message: bool | None = None  # whether the message that further parts continue is text
         with contextlib.suppress(InvalidState):  # the container has closed, and reads no more
             async for part in conversation:
@@ -76,7 +101,7 @@ class _WebSocket:
                 send(part.data, fin=not part.partial)
                 open_message = text if part.partial else None
                 self.flush()
-                await self._writer.drain()
+                await writer.drain()
             protocol.send_close(1000)
             self.flush()
 
@@ -115,49 +140,26 @@ def websocket_model(host: str, port: int, timeout: float) -> ConversationModel:
         timeout: how long the container may take to accept the WebSocket, in seconds.
     """
 
-    async def connect(conversation: ModelConversation) -> tuple[_WebSocket, list[Any]]:
-        try:
-            from websockets.client import ClientProtocol
-            from websockets.uri import parse_uri
-        except ImportError as error:
-            raise ConfigurationError(
-                "forward('ws://...') needs the package websockets: pip install 'smendpoint[emulator]'"
-            ) from error
-        query = f"?{conversation.query}" if conversation.query else ""
-        named = f"[{host}]" if ":" in host else host
-        uri = parse_uri(f"ws://{named}:{port}/{conversation.path or DEFAULT_PATH}{query}")
-        protocol = ClientProtocol(uri, max_size=None)
-        request = protocol.connect()
-        for name, value in conversation.headers.items():
-            if name.startswith("x-amzn-sagemaker-"):
-                request.headers[name] = value
-        protocol.send_request(request)
-        reader, writer = await asyncio.open_connection(host, port)
-        socket = _WebSocket(reader, writer, protocol)
-        try:
-            socket.flush()
-            events: list[Any] = []
-            while not events:
-                events = await socket.read()
-        except BaseException:
-            await socket.close()
-            raise
-        return socket, events[1:]
-
     async def model(conversation: ModelConversation) -> None:
-        socket, events = await asyncio.wait_for(connect(conversation), timeout)
         loop = asyncio.get_running_loop()
-        sending = loop.create_task(socket.send(conversation))
-        receiving = loop.create_task(socket.receive(conversation, events))
+        socket = _WebSocket()
+        tasks: list[asyncio.Task[Any]] = [loop.create_task(socket.connect(host, port, conversation))]
         try:
+            accepted, _ = await asyncio.wait(tasks, timeout=timeout)
+            if not accepted:
+                raise TimeoutError(f"the container did not accept the WebSocket within {timeout:g} s")
+            events = tasks[0].result()
+            sending = loop.create_task(socket.send(conversation))
+            receiving = loop.create_task(socket.receive(conversation, events))
+            tasks += [sending, receiving]
             await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
             await receiving
         finally:
-            for task in (sending, receiving):
+            socket.abort()  # before anything that a second cancellation could interrupt
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(sending, receiving, return_exceptions=True)
-            await socket.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     return model

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         def current(self) -> Credentials | None:
             """Return credentials that are valid now; `None` if they must be loaded first."""
 
+        def distrust(self, rejected: Credentials) -> None:
+            """Take that the service did not accept these credentials, and that others must be loaded first."""
+
         def refresh_due(self) -> bool:
             """Return whether the caller should load new ones in the background."""
             ...
@@ -185,6 +188,7 @@ class CallState:
     __slots__ = (
         "accept",
         "attempts",
+        "credentials",
         "deadline",
         "decisions",
         "defaults",
@@ -208,6 +212,7 @@ class CallState:
         self.accept = accept
         self.watcher = watcher
         self.attempts = 0
+        self.credentials: Credentials | None = None  # that sign the latest attempt
         self.decisions: list[rules.Decision] = []  # after its failures; a stream that is sent again keeps them
         self.refusals = 0  # attempts that were refused because of load, whose number is not limited
         self.slot = slot
@@ -267,6 +272,7 @@ def call_flow(call: CallState) -> Generator[Any, Any, Any]:
             credentials = defaults.credentials.current()
             if credentials is None:
                 credentials = yield from _load(call)
+        call.credentials = credentials
         call.attempts += 1
         if watcher is not None:
             watcher.start_attempt(call.attempts)

@@ -5,6 +5,7 @@ The table in ``docs/reference/faults-and-errors.md`` is the data of these tests.
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import re
 import socket
@@ -292,8 +293,6 @@ def test_a_total_that_passes_while_nobody_waits_is_raised_by_the_next_use(direct
 
 def test_each_part_that_comes_gives_the_next_one_the_whole_read_time() -> None:
     async def slow(talk: ModelConversation) -> None:
-        import asyncio
-
         for word in WORDS:
             await asyncio.sleep(50)
             await talk.send(word)
@@ -495,9 +494,38 @@ def test_what_had_arrived_before_a_reset_is_delivered(
             next(talk)
 
 
-def test_a_service_may_speak_first(direct_twin: Twin) -> None:  # noqa: F811
+@pytest.fixture
+def spoken(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """For a service that sets it: asyncio's connections wait until then, and the event loop reads meanwhile."""
+    connect, event = asyncio.BaseEventLoop.create_connection, threading.Event()
+
+    async def connect_and_hear(*arguments: Any, **options: Any) -> Any:
+        made = await connect(*arguments, **options)
+        assert await asyncio.to_thread(event.wait, PATIENCE)
+        return made
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", connect_and_hear)
+    return event
+
+
+def test_a_connection_that_has_ended_before_it_is_used_is_lost(
+    direct_twin: Twin,  # noqa: F811
+    spoken: threading.Event,
+) -> None:
+    def serve(peer: Peer) -> None:
+        peer.sock.close()
+        spoken.set()
+
+    with Server(serve) as server, direct_twin.endpoint(server.url).converse() as talk:
+        with pytest.raises(errors.TransportError, match="the connection was lost before an answer"):
+            next(talk)
+
+
+def test_a_service_may_speak_first(direct_twin: Twin, spoken: threading.Event) -> None:  # noqa: F811
     def serve(peer: Peer) -> None:
         peer.send(SETTINGS)
+        peer.delivered()
+        spoken.set()
         peer.sock.recv(65_536)
         peer.send(ENDED_HEAD)
         peer.gone()

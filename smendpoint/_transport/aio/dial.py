@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from smendpoint._core.call.timing import deadline_exceeded
@@ -90,7 +91,8 @@ async def _dial(
         raise
     sock = connection._transport.get_extra_info("socket")
     if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # asyncio itself sets TCP_NODELAY
+        with suppress(OSError):  # the connection has ended already, as its first use will say
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # asyncio itself sets TCP_NODELAY
     return connection
 
 

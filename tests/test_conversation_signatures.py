@@ -223,17 +223,21 @@ def renewed(twin: Twin, endpoint: TwinEndpoint) -> None:
         assert time.monotonic() < over
 
 
+def refused_once(endpoint: TwinEndpoint) -> None:
+    """Have a conversation that is refused, and two that are answered."""
+    with endpoint.converse() as talk, pytest.raises(errors.AccessDeniedError):
+        next(talk)
+    for _ in range(2):
+        with endpoint.converse() as talk:
+            talk.send("a")
+            assert next(talk).text == "a"
+
+
 def test_the_clock_that_a_refusal_has_corrected_is_that_of_the_next_conversation(direct_twin: Twin) -> None:  # noqa: F811
     keys = Credentials(ACCESS_KEY, SECRET_KEY)
     with Emulator({NAME: echo}, credentials=keys, region=REGION) as emulator:
         emulator.inject("skewed_date")
-        endpoint = direct_twin.endpoint(emulator.url)
-        with endpoint.converse() as talk, pytest.raises(errors.AccessDeniedError):
-            next(talk)
-        for _ in range(2):
-            with endpoint.converse() as talk:
-                talk.send("a")
-                assert next(talk).text == "a"
+        refused_once(direct_twin.endpoint(emulator.url))
 
 
 def test_credentials_that_are_refused_as_expired_are_others_in_the_next_conversation(
@@ -243,13 +247,7 @@ def test_credentials_that_are_refused_as_expired_are_others_in_the_next_conversa
     source.life = None  # so that nothing but the refusal tells of their end
     with Emulator({NAME: echo}) as emulator:
         emulator.inject("status_403_ExpiredTokenException", times=1)
-        endpoint = direct_twin.endpoint(emulator.url)
-        with endpoint.converse() as talk, pytest.raises(errors.AccessDeniedError):
-            next(talk)
-        for _ in range(2):
-            with endpoint.converse() as talk:
-                talk.send("a")
-                assert next(talk).text == "a"
+        refused_once(direct_twin.endpoint(emulator.url))
         signed = [request.headers["authorization"].split("Credential=")[1] for request in emulator.requests]
     assert [name.split("/")[0] for name in signed] == ["AKID1", "AKID2", "AKID2"]
     assert source.calls == [False, True]

@@ -228,7 +228,7 @@ def test_a_container_that_does_not_accept_in_time_is_a_model_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         with Emulator(forward(f"ws://127.0.0.1:{server.getsockname()[1]}", timeout=0.01)) as emulator:
             with H2Client((emulator.host, emulator.port)) as talk:
-                assert "did not accept the WebSocket within 0.01 s" in failure(talk.open())
+                assert "TimeoutError: the container did not accept the WebSocket within 0.01 s" in failure(talk.open())
 
 
 @pytest.mark.parametrize("turns", range(5))
